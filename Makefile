@@ -1,0 +1,42 @@
+# Every target makes .venv by itself. PYTHON chooses the interpreter: make test PYTHON=python3.12
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format docs clean
+
+help:
+	@echo "make demo    train on emoji, evaluate, search: the two-minute tour"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff (lint and format) and mypy --strict"
+	@echo "make format  let ruff format and fix what it can"
+	@echo "make docs    build docs/_build/html"
+	@echo "make clean   remove .venv and what was built"
+
+# One stamp for each set of extras, so that 'make demo' does not install the test tools.
+$(VENV)/.installed-%: pyproject.toml setup.cfg constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$*]'
+	touch $@
+
+demo: $(VENV)/.installed-demo
+	$(BIN)/python examples/demo.py
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
+
+clean:
+	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,20 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+torch.set_num_threads(1)  # the tests are small: threads would only get in each other's way
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """The folder of real data sets beside the checkout; skips the test where there is none."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("real data sets are not on this machine")
+    return SHARED_DATA
