@@ -1,0 +1,19 @@
+"""Transforms of ``HeteroData``: masks, feature scaling and the graph builders."""
+
+from pyg_hash.transforms.inter import InterKNN
+from pyg_hash.transforms.intra import IntraKNN
+from pyg_hash.transforms.labels import LabelCliques, LabelHub
+from pyg_hash.transforms.masks import LabelRate, ValidationSplit
+from pyg_hash.transforms.protocol import protocol
+from pyg_hash.transforms.scale import ScaleFeatures
+
+__all__ = [
+    "InterKNN",
+    "IntraKNN",
+    "LabelCliques",
+    "LabelHub",
+    "LabelRate",
+    "ScaleFeatures",
+    "ValidationSplit",
+    "protocol",
+]

@@ -1,0 +1,28 @@
+"""Small operations on edge lists that the graph transforms share."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def merge_edges(
+    source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
+) -> tuple[Tensor, Tensor]:
+    """Join parallel edges and sort by target, then source.
+
+    Args:
+        source: int64 ``[E]``.
+        target: int64 ``[E]``.
+        weight: float ``[E]``.
+        num_nodes: number of nodes on either side.
+        reduce: how parallel weights combine, ``'sum'`` or ``'amax'``.
+
+    Returns:
+        ``edge_index`` int64 ``[2, E']`` and ``edge_weight`` float ``[E']``.
+    """
+    key, group = torch.unique(target * num_nodes + source, return_inverse=True)
+    merged = weight.new_zeros(key.numel()).scatter_reduce_(
+        0, group, weight, reduce=reduce, include_self=False
+    )
+    return torch.stack((key % num_nodes, key // num_nodes)), merged

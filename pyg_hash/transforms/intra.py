@@ -1,0 +1,109 @@
+"""Nearest-neighbour edges inside each modality."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_hash.search import knn
+from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.protocol import ANCHORS, anchor_mask
+from pyg_hash.typing import INTRA, MODALITIES
+from pyg_hash.validation import check_choice, check_positive_int, check_same_rows
+
+
+class IntraKNN(BaseTransform):
+    r"""k-nearest-neighbour edges inside each modality: the kNN case of MCGCN Eq. 1.
+
+    Two anchors are joined iff either is among the ``k`` nearest anchors of the other. A node
+    that is no anchor receives edges from its ``k`` nearest anchors and sends none, so that it
+    changes no other node's code.
+
+    Args:
+        k: number of neighbours, excluding the node itself (by index).
+        metric: ``'cosine'``, ``'ip'`` or ``'l2'``; the papers leave it unstated.
+        anchors: which nodes may be somebody's neighbour, ``'train'`` or ``'all'``
+            (transductive, as in the papers).
+        weight: ``'binary'`` (MCGCN Eq. 1) or ``'similarity'`` (SGCH Eq. 1: the cosine itself;
+            only with ``metric='cosine'``).
+
+    Raises:
+        ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
+            number of anchors, image and text rows that do not match.
+    """
+
+    def __init__(
+        self, k: int = 20, metric: str = "cosine", anchors: str = "train", weight: str = "binary"
+    ) -> None:
+        check_positive_int(k, "k")
+        check_choice(metric, ("cosine", "ip", "l2"), "metric")
+        check_choice(anchors, ANCHORS, "anchors")
+        check_choice(weight, ("binary", "similarity"), "weight")
+        if weight == "similarity" and metric != "cosine":
+            raise ValueError(f"weight: 'similarity' needs metric='cosine', got {metric!r}")
+        self.k = k
+        self.metric = metric
+        self.anchors = anchors
+        self.weight = weight
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Return ``data`` with intra edges and ``anchor_mask`` in both modalities."""
+        check_same_rows(*(data[m].x for m in MODALITIES), "data['image'].x", "data['text'].x")
+        for modality in MODALITIES:
+            store = data[modality]
+            mask = anchor_mask(store, self.anchors)
+            self._check_k(int(mask.sum()))
+            edge_index, edge_weight = self._edges(store.x, mask, modality)
+            edges = data[INTRA[modality]]
+            edges.edge_index, edges.edge_weight = edge_index, edge_weight
+            store.anchor_mask = mask
+        data.graph = {
+            "k": self.k,
+            "metric": self.metric,
+            "weight": self.weight,
+            "intra_anchors": self.anchors,
+        }
+        return data
+
+    def _check_k(self, num_anchors: int) -> None:
+        if self.k >= num_anchors:
+            raise ValueError(
+                f"k: {self.k} neighbours asked for, but only {num_anchors} anchors "
+                f"(anchors={self.anchors!r}); use k < {max(num_anchors, 1)}"
+            )
+
+    def _edges(self, x: Tensor, mask: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+        anchors, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
+        try:
+            source, target, weight = self._search(x, anchors, anchors, exclude_self=True)
+            if rest.numel():
+                more = self._search(x, rest, anchors, exclude_self=False)
+            else:
+                more = (source[:0], target[:0], weight[:0])
+        except ValueError as error:
+            raise ValueError(f"data['{modality}'].x: {error}") from error
+        return merge_edges(
+            torch.cat((source, target, more[0])),  # anchors: both directions (the "or" of Eq. 1)
+            torch.cat((target, source, more[1])),
+            torch.cat((weight, weight, more[2])),
+            x.size(0),
+            reduce="amax",
+        )
+
+    def _search(
+        self, x: Tensor, query: Tensor, anchors: Tensor, *, exclude_self: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        scores, index = knn(
+            x[query], x[anchors], self.k, metric=self.metric, exclude_self=exclude_self
+        )
+        weight = scores if self.weight == "similarity" else torch.ones_like(scores)
+        target = query.repeat_interleave(self.k)
+        return anchors[index.flatten()], target, weight.flatten()
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(k={self.k}, metric={self.metric!r}, "
+            f"anchors={self.anchors!r}, weight={self.weight!r})"
+        )

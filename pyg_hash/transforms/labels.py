@@ -1,0 +1,195 @@
+"""Same-label edges between labelled nodes, through class hubs or materialised."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.typing import CLASS, IMAGE, IN_CLASS, INTER, INTRA, MODALITIES, OVERLAP
+from pyg_hash.validation import check_choice, check_labels
+
+SELF_LOOPS = ("clean", "literal")
+MATCH = ("shared", "equal")
+
+
+def label_sets(y: Tensor, num_classes: int, match: str) -> tuple[Tensor, Tensor]:
+    """Group nodes by label set: the same-label matrix is ``P M P^T`` without an N x N array.
+
+    Args:
+        y: class index ``[n]`` or multi-hot ``[n, C]`` of the labelled nodes.
+        num_classes: number of classes ``C``.
+        match: multi-label nodes match if they have a ``'shared'`` label or ``'equal'`` vectors;
+            class indices match iff they are equal.
+
+    Returns:
+        ``index`` int64 ``[n]``, the set of each node (the rows of ``P``), and ``overlap`` float
+        ``[U, U]`` of zeros and ones (``M``).
+    """
+    if y.dim() == 1:
+        return y, torch.eye(num_classes, device=y.device)
+    sets, index = torch.unique(y, dim=0, return_inverse=True)
+    if match == "equal":
+        return index, torch.eye(sets.size(0), device=y.device)
+    return index, ((sets @ sets.T) > 0).float()
+
+
+class _LabelEdges(BaseTransform):
+    """What the two forms of Eq. 1's label case share: arguments, checks, and dropping kNN edges."""
+
+    def __init__(self, self_loops: str = "clean", match: str = "shared") -> None:
+        check_choice(self_loops, SELF_LOOPS, "self_loops")
+        check_choice(match, MATCH, "match")
+        self.self_loops = self_loops
+        self.match = match
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Return ``data`` with label edges in place of kNN edges between labelled nodes."""
+        name = type(self).__name__
+        if "graph" not in data or "intra_anchors" not in data.graph:
+            raise ValueError(f"{name}: the data has no intra edges; apply IntraKNN first")
+        if "self_loops" in data.graph:
+            raise ValueError(f"{name}: label edges exist already; apply it once")
+        store = data[IMAGE]
+        if "y" not in store:
+            raise ValueError(f"{name}: the data set has no labels; leave this transform out")
+        labeled = store.labeled_mask
+        if bool((labeled & ~store.train_mask).any()):
+            raise ValueError("labeled_mask: labelled nodes must be training nodes")
+        check_labels(store.y[labeled], "y", num_classes=data.num_classes)
+        index, overlap = label_sets(store.y[labeled], data.num_classes, self.match)
+        same_as_self = torch.zeros(labeled.numel(), device=labeled.device)
+        same_as_self[labeled] = overlap.diagonal()[index]
+        self._drop_knn(data, labeled)
+        self._connect(data, labeled.nonzero().flatten(), index, overlap, same_as_self)
+        data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
+        return data
+
+    @abstractmethod
+    def _connect(
+        self,
+        data: HeteroData,
+        nodes: Tensor,
+        index: Tensor,
+        overlap: Tensor,
+        same_as_self: Tensor,
+    ) -> None:
+        """Add the label edges between ``nodes``, and ``self_loop`` in both modalities."""
+
+    @staticmethod
+    def _drop_knn(data: HeteroData, labeled: Tensor) -> None:
+        """Eq. 1 consults the neighbours only where an end is unlabelled."""
+        for edge_type in (*INTRA.values(), *INTER.values()):
+            if edge_type not in data.edge_types:
+                continue
+            edges = data[edge_type]
+            keep = ~(labeled[edges.edge_index[0]] & labeled[edges.edge_index[1]])
+            for key in ("edge_weight", "joint_mask"):
+                if key in edges:
+                    edges[key] = edges[key][keep]
+            edges.edge_index = edges.edge_index[:, keep]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(self_loops={self.self_loops!r}, match={self.match!r})"
+
+
+class LabelHub(_LabelEdges):
+    r"""Same-label cliques (MCGCN Eq. 1, first case) as hubs: exact, in O(N) storage.
+
+    Labelled nodes connect to the hub of their label set; two propagation hops through the hubs
+    equal the :math:`N_L^2 / C` clique edges. Hubs are shared by both modalities, so they carry
+    all four blocks of Eq. 2. Label sets that overlap are joined by
+    ``('class', 'overlap', 'class')`` edges.
+
+    A hub also sends a node's own state back to it. ``self_loop`` is what remains to be added:
+
+    Args:
+        self_loops: ``'clean'`` (default): every node has itself once, as :math:`G + I` means for
+            a graph without self-loops. ``'literal'``: Eq. 1 read to the letter, where a labelled
+            node has the same label as itself, so that :math:`\tilde G_{mm} = 2`.
+        match: multi-label nodes are joined if they have a ``'shared'`` label or ``'equal'``
+            label vectors.
+    """
+
+    def _connect(
+        self,
+        data: HeteroData,
+        nodes: Tensor,
+        index: Tensor,
+        overlap: Tensor,
+        same_as_self: Tensor,
+    ) -> None:
+        data[CLASS].num_nodes = overlap.size(0)
+        if not torch.equal(overlap, torch.eye(overlap.size(0), device=overlap.device)):
+            data[OVERLAP].edge_index = overlap.nonzero().T.contiguous()
+        clean = self.self_loops == "clean"
+        for modality in MODALITIES:
+            data[IN_CLASS[modality]].edge_index = torch.stack((nodes, index))
+            ones = torch.ones_like(same_as_self)
+            data[modality].self_loop = ones - same_as_self if clean else ones
+        wanted = {"all": 1.0, "labeled": 0.0, "none": 0.0}
+        for edge_type in INTER.values():
+            if edge_type not in data.edge_types:
+                continue
+            # the shared hub joins a labelled pair with weight same_as_self; correct it to the
+            # weight that pair_edges asks for
+            pair_edges = data.graph["pair_edges"]
+            via_hub = same_as_self[nodes]
+            weight = wanted[pair_edges] - (0.0 if pair_edges == "labeled" else via_hub)
+            _add_edges(data, edge_type, nodes, nodes, weight.expand(nodes.numel()))
+
+
+class LabelCliques(_LabelEdges):
+    r"""Same-label cliques (MCGCN Eq. 1, first case) as materialised edges.
+
+    The readable twin of :class:`LabelHub`, with the same arguments and the same operator to
+    rounding. It stores up to :math:`N_L^2` edges an edge type: for small graphs and for tests.
+    """
+
+    def _connect(
+        self,
+        data: HeteroData,
+        nodes: Tensor,
+        index: Tensor,
+        overlap: Tensor,
+        same_as_self: Tensor,
+    ) -> None:
+        same = overlap[index][:, index]
+        source, target = (same - torch.diag(same.diagonal())).nonzero().T
+        pair = {"all": torch.ones_like(nodes), "labeled": same_as_self[nodes], "none": nodes * 0}
+        literal = self.self_loops == "literal"
+        for modality in MODALITIES:
+            loops = torch.ones_like(same_as_self)
+            data[modality].self_loop = loops + same_as_self if literal else loops
+            ones = torch.ones(source.numel(), device=source.device)
+            _add_edges(data, INTRA[modality], nodes[source], nodes[target], ones)
+            if INTER[modality] in data.edge_types:
+                _add_edges(data, INTER[modality], nodes[source], nodes[target], ones)
+                weight = pair[data.graph["pair_edges"]].float()
+                _add_edges(data, INTER[modality], nodes, nodes, weight)
+
+
+def _add_edges(
+    data: HeteroData, edge_type: tuple[str, str, str], source: Tensor, target: Tensor, weight: Tensor
+) -> None:
+    """Append edges that are not there yet; weight 0 means no edge. The order stays by target."""
+    edges = data[edge_type]
+    source, target, weight = source[weight != 0], target[weight != 0], weight[weight != 0]
+    row, column = edges.edge_index
+    num_nodes = data[IMAGE].x.size(0)
+    before = edges.edge_index
+    edges.edge_index, edges.edge_weight = merge_edges(
+        torch.cat((row, source)),
+        torch.cat((column, target)),
+        torch.cat((edges.edge_weight, weight)),
+        num_nodes,
+        reduce="sum",
+    )
+    if "joint_mask" in edges:  # label edges always take part in the cross-modal graph
+        dropped = before[:, ~edges.joint_mask]
+        key = edges.edge_index[1] * num_nodes + edges.edge_index[0]
+        edges.joint_mask = ~torch.isin(key, dropped[1] * num_nodes + dropped[0])

@@ -1,0 +1,123 @@
+"""Which nodes carry labels and which are held out: splits as boolean node masks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.validation import check_fraction
+
+
+def stratified_sample(y: Tensor, pool: Tensor, rate: float, seed: int) -> Tensor:
+    """Sample a share of every class.
+
+    Classes are visited from the rarest to the most frequent; each is filled up to
+    ``max(1, round(rate * size))`` members, counting those already taken for another label.
+
+    Args:
+        y: class index ``[N]`` or multi-hot ``[N, C]``.
+        pool: bool ``[N]``, the nodes to choose from.
+        rate: share of each class, between 0 and 1; 0 takes nothing.
+        seed: seed of the choice.
+
+    Returns:
+        bool ``[N]``, a subset of ``pool``.
+    """
+    if rate == 0.0:
+        return torch.zeros_like(pool)
+    if rate == 1.0:
+        return pool.clone()
+    chosen = torch.zeros_like(pool)
+    order = torch.randperm(pool.numel(), generator=torch.Generator().manual_seed(seed))
+    order = order[pool[order]]
+    if y.dim() == 1:
+        num_classes = int(y.max()) + 1 if y.numel() else 0
+        columns = [y == c for c in range(num_classes)]
+    else:
+        columns = list((y > 0).unbind(dim=1))
+    for column in sorted(columns, key=lambda c: int((c & pool).sum())):
+        members = order[column[order]]
+        if members.numel() == 0:
+            continue  # a class without a member in the pool has nothing to give
+        wanted = max(1, round(rate * members.numel())) - int(chosen[members].sum())
+        free = members[~chosen[members]]
+        chosen[free[: max(wanted, 0)]] = True
+    if y.dim() == 2:  # items without any label are sampled at the same rate
+        bare = order[(y.sum(dim=1) == 0)[order]]
+        chosen[bare[: round(rate * bare.numel())]] = True
+    return chosen
+
+
+class LabelRate(BaseTransform):
+    r"""Keep the labels of a share of the training nodes, stratified by class.
+
+    Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. The
+    labels themselves stay in ``y``; models read them only under ``labeled_mask``. MCGCN
+    (Wu et al., 2023) reports rates of 0.3, 0.7 and 1 (Sec. 4.2).
+
+    Args:
+        rate: share of each class that is labelled, between 0 and 1.
+        seed: seed of the choice; the same seed gives the same nodes.
+    """
+
+    def __init__(self, rate: float, seed: int = 0) -> None:
+        check_fraction(rate, "rate")
+        self.rate = rate
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Return ``data`` with a new ``labeled_mask`` in both modalities."""
+        store = data[IMAGE]
+        _require_labels(data, type(self).__name__)
+        mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
+        for modality in MODALITIES:
+            data[modality].labeled_mask = mask
+        return data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rate={self.rate}, seed={self.seed})"
+
+
+class ValidationSplit(BaseTransform):
+    r"""Hold out a share of the training nodes for early stopping.
+
+    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``. Put it
+    before the graph transforms, so that a held-out node is nobody's anchor, and before
+    :class:`LabelRate`, so that the labelled share counts what is left.
+
+    Args:
+        rate: share of each class that is held out, strictly between 0 and 1.
+        seed: seed of the choice.
+    """
+
+    def __init__(self, rate: float = 0.1, seed: int = 0) -> None:
+        check_fraction(rate, "rate")
+        if rate in (0.0, 1.0):
+            raise ValueError(f"rate: {rate} holds out nothing or everything; use e.g. 0.1")
+        self.rate = rate
+        self.seed = seed
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
+        store = data[IMAGE]
+        _require_labels(data, type(self).__name__)
+        held_out = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
+        train, labeled = store.train_mask & ~held_out, store.labeled_mask & ~held_out
+        if not bool(train.any()):
+            raise ValueError(f"rate: {self.rate} leaves no training node; lower it")
+        for modality in MODALITIES:
+            data[modality].val_mask = held_out
+            data[modality].train_mask = train
+            data[modality].labeled_mask = labeled
+        return data
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(rate={self.rate}, seed={self.seed})"
+
+
+def _require_labels(data: HeteroData, name: str) -> None:
+    if "y" not in data[IMAGE]:
+        raise ValueError(f"{name}: the data set has no labels; leave this transform out")

@@ -1,0 +1,129 @@
+"""Feature scaling, fitted on the training nodes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.validation import check_choice, check_features, check_positive_int
+
+
+def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
+    """Scale features as a fitted :class:`ScaleFeatures` did.
+
+    Args:
+        x: features as the data set delivers them, float ``[n, d]``.
+        scaling: ``data.scaling[modality]``; None leaves ``x`` as it is.
+
+    Returns:
+        float ``[n, r]``; a row that is zero before the normalisation stays zero.
+    """
+    if scaling is None:
+        return x
+    if "mean" in scaling:
+        x = x - scaling["mean"].to(x)
+    if "components" in scaling:
+        x = x @ scaling["components"].to(x)
+    if "norm" in scaling:
+        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        x = x * (scaling["norm"] / length.clamp(min=torch.finfo(x.dtype).tiny))
+    return x
+
+
+def principal_directions(x: Tensor, count: int) -> Tensor:
+    """The ``count`` leading right singular vectors of ``x`` (latent semantic analysis).
+
+    Exact and deterministic: an eigendecomposition of the smaller Gram matrix in float64, with
+    signs fixed so that the largest entry of each direction is positive.
+
+    Args:
+        x: float ``[n, d]``.
+        count: number of directions, at most ``min(n, d)``.
+
+    Returns:
+        float32 ``[d, count]`` with orthonormal columns, the strongest first.
+    """
+    wide = x.double()
+    if wide.size(0) < wide.size(1):
+        values, left = torch.linalg.eigh(wide @ wide.T)
+        left, values = left[:, -count:].flip(1), values[-count:].flip(0)
+        directions = (wide.T @ left) / values.clamp(min=1e-12).sqrt()
+    else:
+        directions = torch.linalg.eigh(wide.T @ wide)[1][:, -count:].flip(1)
+    top = directions.abs().argmax(dim=0, keepdim=True)
+    return (directions * directions.gather(0, top).sign()).float()
+
+
+class ScaleFeatures(BaseTransform):
+    r"""Centre, project and normalise the features of each modality; fitted on ``train_mask``.
+
+    .. math::
+        x' = \sqrt{s}\,\frac{(x - \mu) V}{\lVert (x - \mu) V \rVert_2}
+
+    Images are centred (:math:`\mu` is the training mean; deep features share a large constant
+    part that hides their differences), texts are projected on their leading singular vectors
+    (LSA), both are brought to the same length. The fitted statistics go to
+    ``data.scaling[modality]``, so that models can scale new items in the same way.
+
+    Args:
+        center: modalities whose training mean is subtracted.
+        text_components: number of LSA directions for texts; texts of at most as many features
+            are not projected. None never projects.
+        norm: squared length :math:`s` of each scaled row; None skips the normalisation.
+    """
+
+    def __init__(
+        self,
+        center: tuple[str, ...] = (IMAGE,),
+        text_components: int | None = 200,
+        norm: float | None = 10.0,
+    ) -> None:
+        for modality in center:
+            check_choice(modality, MODALITIES, "center")
+        if text_components is not None:
+            check_positive_int(text_components, "text_components")
+        if norm is not None and not norm > 0:
+            raise ValueError(f"norm: expected a positive number or None, got {norm!r}")
+        self.center = tuple(center)
+        self.text_components = text_components
+        self.norm = norm
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Return ``data`` with scaled ``x`` and the statistics in ``data.scaling``."""
+        if "scaling" in data:
+            raise ValueError("ScaleFeatures: the features are scaled already; apply it once")
+        fitted: dict[str, dict[str, Any]] = {}
+        for modality in MODALITIES:
+            store = data[modality]
+            check_features(store.x, f"data['{modality}'].x")
+            if not bool(store.train_mask.any()):
+                raise ValueError("train_mask: no training node to fit the scaling on")
+            fitted[modality] = self._fit(store.x[store.train_mask], modality)
+            store.x = apply_scaling(store.x, fitted[modality])
+        data.scaling = fitted
+        return data
+
+    def _fit(self, x: Tensor, modality: str) -> dict[str, Any]:
+        scaling: dict[str, Any] = {}
+        if modality in self.center:
+            scaling["mean"] = x.mean(dim=0)
+        count = self.text_components if modality == TEXT else None
+        if count is not None and x.size(1) > count:
+            count = min(count, x.size(0))
+            scaling["components"] = principal_directions(apply_scaling(x, scaling), count)
+        if self.norm is not None:
+            scaling["norm"] = math.sqrt(self.norm)
+        return scaling
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(center={self.center}, "
+            f"text_components={self.text_components}, norm={self.norm})"
+        )

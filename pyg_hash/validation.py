@@ -1,0 +1,126 @@
+"""Checks of user input. Each error names the argument, what came and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def check_choice(value: object, choices: Sequence[object], name: str) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        listed = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{name}: {value!r} is not known; use one of {listed}")
+
+
+def check_positive_int(value: object, name: str) -> None:
+    """Raise unless ``value`` is an integer of at least 1."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+
+
+def check_fraction(value: float, name: str) -> None:
+    """Raise ``ValueError`` unless ``0 <= value <= 1``."""
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
+
+
+def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> None:
+    """Check a feature matrix: float ``[n, d]``, at least one row, finite.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: wrong shape or width, empty, NaN or inf.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
+    if x.dim() != 2 or x.size(1) == 0:
+        raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
+    if x.size(0) == 0:
+        raise ValueError(f"{name}: has no rows; give at least one")
+    if num_features is not None and x.size(1) != num_features:
+        raise ValueError(
+            f"{name}: has {x.size(1)} features a row, expected {num_features}; "
+            "use the features the model was fitted on"
+        )
+    bad = ~torch.isfinite(x).all(dim=1)
+    if bool(bad.any()):
+        first = int(bad.nonzero()[0])
+        raise ValueError(
+            f"{name}: {int(bad.sum())} of {x.size(0)} rows contain NaN or inf "
+            f"(first: row {first}); clean or drop them"
+        )
+
+
+def check_nonzero_rows(x: Tensor, name: str) -> None:
+    """Raise ``ValueError`` if a row is all zero: it has no direction, so no cosine."""
+    zero = x.abs().amax(dim=1) == 0
+    if bool(zero.any()):
+        first = int(zero.nonzero()[0])
+        raise ValueError(
+            f"{name}: {int(zero.sum())} of {x.size(0)} rows are zero vectors (first: row {first}), "
+            "which have no cosine; drop them or use metric='l2'"
+        )
+
+
+def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
+    """Raise ``ValueError`` unless both have the same number of rows."""
+    if a.size(0) != b.size(0):
+        raise ValueError(
+            f"{name_a} and {name_b}: {a.size(0)} and {b.size(0)} rows; row i of both must be "
+            "the same instance"
+        )
+
+
+def check_labels(
+    y: Tensor, name: str, *, num_rows: int | None = None, num_classes: int | None = None
+) -> None:
+    """Check labels: class index, integer ``[N]``, or multi-hot ``[N, C]`` of zeros and ones.
+
+    Raises:
+        TypeError: class indices that are not integers.
+        ValueError: wrong shape, classes outside ``0 .. num_classes - 1``, or values other than 0/1.
+    """
+    if y.dim() not in (1, 2):
+        raise ValueError(f"{name}: expected shape [N] or [N, C], got {list(y.shape)}")
+    if num_rows is not None and y.size(0) != num_rows:
+        raise ValueError(f"{name}: has {y.size(0)} rows, expected {num_rows}")
+    if y.dim() == 1:
+        if y.is_floating_point() or y.dtype == torch.bool:
+            raise TypeError(f"{name}: class indices must be integers, got {y.dtype}")
+        if y.numel() and (
+            int(y.min()) < 0 or (num_classes is not None and int(y.max()) >= num_classes)
+        ):
+            top = "" if num_classes is None else f"..{num_classes - 1}"
+            raise ValueError(
+                f"{name}: class indices run from {int(y.min())} to {int(y.max())}, "
+                f"outside 0{top}; renumber them or raise num_classes"
+            )
+        return
+    if num_classes is not None and y.size(1) != num_classes:
+        raise ValueError(f"{name}: has {y.size(1)} columns, expected {num_classes} classes")
+    if not bool(((y == 0) | (y == 1)).all()):
+        raise ValueError(f"{name}: multi-hot labels must be 0 or 1")
+
+
+def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
+    """Check codes: int8 ``[n, K]`` with every entry -1 or +1.
+
+    Raises:
+        TypeError: not an int8 tensor.
+        ValueError: wrong shape, width or values.
+    """
+    if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
+        kind = str(codes.dtype) if isinstance(codes, Tensor) else type(codes).__name__
+        raise TypeError(f"{name}: expected int8 codes in {{-1, +1}}, got {kind}; use binarize()")
+    if codes.dim() != 2 or codes.size(1) == 0:
+        raise ValueError(f"{name}: expected shape [n, num_bits], got {list(codes.shape)}")
+    if num_bits is not None and codes.size(1) != num_bits:
+        raise ValueError(f"{name}: has {codes.size(1)} bits, expected {num_bits}")
+    if codes.numel() and not bool((codes.abs() == 1).all()):
+        raise ValueError(f"{name}: entries must be -1 or +1; use binarize()")
