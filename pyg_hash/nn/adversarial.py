@@ -120,7 +120,11 @@ class ModalityDiscriminator(nn.Module):
             lin.reset_parameters()  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of ``x`` ``[N, num_channels]``: float ``[N, 2]``, column 0 text, column 1 image."""
+        """Logits, float ``[N, 2]``: column 0 text, column 1 image.
+
+        Args:
+            x: codes of either modality, float ``[N, num_channels]``.
+        """
         if self.reversal is not None:
             x = self.reversal(x)
         for lin in self.lins[:-1]:

@@ -11,7 +11,7 @@ from pyg_hash.validation import check_positive_int
 class HashLayer(nn.Module):
     r"""Relaxed codes :math:`\tanh(xW + b)`, to be binarised by their sign.
 
-    The common relaxation of :math:`\mathrm{sign}` that deep hashing trains with, as in Sec. 4 of
+    The common relaxation of :math:`\mathrm{sign}` that deep hashing trains with, as in Sec. 4.2 of
     Xu et al., "Graph Convolutional Network Hashing for Cross-Modal Retrieval" (GCH), IJCAI 2019.
 
     Args:
@@ -32,7 +32,7 @@ class HashLayer(nn.Module):
         self.lin.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Relaxed codes, float ``[N, num_bits]`` in (-1, 1), of float ``x`` ``[N, in_channels]``."""
+        """Relaxed codes, float ``[N, num_bits]`` in (-1, 1), of ``x``, ``[N, in_channels]``."""
         return torch.tanh(self.lin(x))
 
     def extra_repr(self) -> str:
