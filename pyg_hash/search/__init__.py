@@ -1,0 +1,5 @@
+"""Nearest-neighbour search: features (exact kNN) and codes (Hamming index)."""
+
+from pyg_hash.search.knn import knn
+
+__all__ = ["knn"]
