@@ -1,0 +1,7 @@
+"""``python -m pyg_hash`` is ``pyg-hash``."""
+
+import sys
+
+from pyg_hash.cli import main
+
+sys.exit(main())

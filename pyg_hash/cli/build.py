@@ -1,0 +1,132 @@
+"""From settings to objects: the data set, its graph and the model."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyg_hash.cli.options import TrainConfig, UsageError
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+    from torch_geometric.transforms import Compose
+
+    from pyg_hash.datasets import CrossModalDataset
+    from pyg_hash.models import HashModel
+
+_FEATURE_FILES = (".h5", ".hdf5")
+
+
+def choices(package: str, base: type) -> dict[str, type]:
+    """The public subclasses of ``base`` in a package, by lower-case name."""
+    module = import_module(package)
+    members = {name: getattr(module, name) for name in module.__all__}
+    return {
+        name.lower(): member
+        for name, member in members.items()
+        if isinstance(member, type) and issubclass(member, base) and member is not base
+    }
+
+
+def find(name: str, known: dict[str, type], argument: str) -> type:
+    """The class called ``name``, in any case or cut short as long as it is unique.
+
+    Raises:
+        UsageError: there is no such class, or there are several; the message lists the choices.
+    """
+    wanted = name.lower().replace("-", "").replace("_", "")
+    if wanted in known:
+        return known[wanted]
+    starting = [key for key in known if wanted and key.startswith(wanted)]
+    if len(starting) != 1:
+        raise UsageError(f"{argument}: {name!r} is not known; use one of {', '.join(known)}")
+    return known[starting[0]]
+
+
+def check_options(cls: type, options: dict[str, Any], argument: str, taken: set[str]) -> None:
+    """Raise ``UsageError`` unless every option is a keyword of the constructor of ``cls``."""
+    parameters = inspect.signature(cls).parameters
+    allowed = [name for name in parameters if name not in taken]
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
+        raise UsageError(
+            f"{argument}: {cls.__name__} has no option {', '.join(map(repr, unknown))}; "
+            f"use some of {', '.join(allowed) or '(none)'}"
+        )
+
+
+def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
+    """The data set class that the settings name, its options checked."""
+    from pyg_hash.datasets import CrossModalDataset, FeatureFile
+
+    known = choices("pyg_hash.datasets", CrossModalDataset)
+    is_file = config.dataset.endswith(_FEATURE_FILES)
+    cls = FeatureFile if is_file else find(config.dataset, known, "dataset")
+    taken = {"root", "file", "transform", "pre_transform", "force_reload"}
+    check_options(cls, config.dataset_options, "dataset_options", taken)
+    return cls
+
+
+def model_class(config: TrainConfig) -> type[HashModel]:
+    """The model class that the settings name, its options checked."""
+    from pyg_hash.models import HashModel
+
+    cls = find(config.model, choices("pyg_hash.models", HashModel), "model")
+    taken = {"num_features", "num_classes", "num_bits"}
+    check_options(cls, config.model_options, "model_options", taken)
+    return cls
+
+
+def graph(config: TrainConfig) -> Compose:
+    """The transforms that make the graph.
+
+    Raises:
+        UsageError: an unknown protocol.
+    """
+    import torch_geometric.transforms as T  # noqa: N812
+
+    from pyg_hash import transforms
+    from pyg_hash.transforms.protocol import PROTOCOLS
+
+    if config.protocol not in PROTOCOLS:
+        raise UsageError(
+            f"protocol: {config.protocol!r} is not known; use one of {', '.join(PROTOCOLS)}"
+        )
+    intra, inter = PROTOCOLS[config.protocol]
+    steps = [transforms.LabelRate(config.label_rate, seed=config.seed)]
+    if config.val_rate:
+        steps.append(transforms.ValidationSplit(config.val_rate, seed=config.seed))
+    steps += [
+        transforms.ScaleFeatures(),
+        transforms.IntraKNN(k=config.k, metric=config.metric, anchors=intra),
+        transforms.InterKNN(anchors=inter),
+        transforms.LabelHub(match=config.match),
+    ]
+    return T.Compose(steps)
+
+
+def build_dataset(config: TrainConfig) -> CrossModalDataset:
+    """The data set with its graph; computed once, then read from ``root/processed``."""
+    cls = dataset_class(config)
+    keywords = dict(config.dataset_options, pre_transform=graph(config))
+    if config.dataset.endswith(_FEATURE_FILES):
+        return cls(config.dataset, **keywords)
+    if "root" in inspect.signature(cls).parameters:
+        keywords["root"] = config.root or str(Path("data") / cls.__name__.lower())
+    return cls(**keywords)
+
+
+def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
+    """A new model for ``data``, its weights drawn with ``config.seed``."""
+    from torch_geometric import seed_everything
+
+    from pyg_hash.typing import MODALITIES
+
+    cls = model_class(config)
+    seed_everything(config.seed)
+    num_features = {modality: data[modality].num_features for modality in MODALITIES}
+    return cls(
+        num_features, data.num_classes, num_bits=config.num_bits, **config.model_options
+    )

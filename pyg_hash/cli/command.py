@@ -1,0 +1,101 @@
+"""Parsing and error handling of the console command; each subcommand has a module of its own."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from pyg_hash import __version__
+from pyg_hash.cli import data, encode, evaluate, search, train
+from pyg_hash.cli.options import UsageError
+from pyg_hash.runs import PARTS
+
+COMMANDS = {
+    "train": (train, "train a model and write a run folder"),
+    "evaluate": (evaluate, "evaluate a run again: mAP in all four directions"),
+    "encode": (encode, "codes of new pictures, texts or features"),
+    "search": (search, "nearest items of a run to a text or a picture"),
+    "data": (data, "look into a feature file"),
+}
+
+
+def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """The parser of ``pyg-hash`` and those of its subcommands."""
+    parser = ArgumentParser(
+        prog="pyg-hash",
+        description="Graph-based cross-modal hashing: train, evaluate, encode, search.",
+        exit_on_error=False,
+    )
+    parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")
+    commands = parser.add_subcommands(dest="command", metavar="COMMAND")
+    parsers = {}
+    for name, (module, text) in COMMANDS.items():
+        sub = ArgumentParser(description=text[0].upper() + text[1:] + ".", exit_on_error=False)
+        sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        commands.add_subcommand(name, sub, help=text)
+        module.add_arguments(sub)  # after add_subcommand: jsonargparse wants outer levels first
+        parsers[name] = sub
+    return parser, parsers
+
+
+def parse(argv: Sequence[str]) -> Namespace:
+    """Parse a command line.
+
+    Raises:
+        UsageError: unknown command or option, or a value of the wrong type; one line.
+    """
+    parser, parsers = build_parser()
+    if not argv:
+        parser.print_help(sys.stderr)
+        raise UsageError(f"a command is missing; use one of {', '.join(COMMANDS)}")
+    try:
+        args = parser.parse_args(list(argv))
+        if args.command == "train" and args.train.resume and args.train.out:
+            stored = Path(args.train.out) / PARTS["config"]
+            if stored.is_file():  # what is not said again is as it was
+                rest = [arg for arg in argv if arg != "train"]
+                args = parser.parse_args(["train", f"--config={stored}", *rest])
+    except (ArgumentError, TypeError) as error:
+        message = _plain(str(error))
+        command = argv[0]
+        if "unrecognized arguments" in message and command in parsers:
+            known = sorted(o for o in parsers[command]._option_string_actions if o[:2] == "--")
+            message += f"; '{command}' knows {', '.join(o for o in known if '+' not in o)}"
+        raise UsageError(message) from error
+    return args
+
+
+def _plain(message: str) -> str:
+    """A message of jsonargparse on one line, in the words of the command line."""
+    message = re.sub(r'Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
+    message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    return re.sub(r"(required: )\w+\.(?:check\.)?(\w+)$", r"\1\2", message)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the console command.
+
+    Args:
+        argv: the arguments; None takes those of the process.
+
+    Returns:
+        0, or 1 for an error in the data or files, 2 for one in the command line, 130 if stopped.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    debug = "--debug" in argv
+    try:
+        args = parse(argv)
+        module = COMMANDS[args.command][0]
+        return module.run(args[args.command])
+    except KeyboardInterrupt:
+        print("pyg-hash: stopped", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if debug:
+            raise
+        print(f"pyg-hash: error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UsageError) else 1

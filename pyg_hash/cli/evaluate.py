@@ -1,0 +1,48 @@
+"""``pyg-hash evaluate``: mAP of a stored run."""
+
+from __future__ import annotations
+
+import json
+
+from jsonargparse import ArgumentParser, Namespace
+
+from pyg_hash.cli import build
+from pyg_hash.cli.options import TrainConfig
+from pyg_hash.io import load_json, save_json
+from pyg_hash.runs import Run
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options of ``pyg-hash evaluate``."""
+    parser.add_argument("run", type=str, help="a run folder")
+    parser.add_argument("--split", type=str, default="query", help="query or val")
+    parser.add_argument("--topk", type=int | None, default=None, help="rank cut (default: all)")
+    parser.add_argument(
+        "--ties", type=str, default="expected", help="expected, index, optimistic or pessimistic"
+    )
+    parser.add_argument("--denominator", type=str, default="hits", help="hits, min_k_R, R or dcmh")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+
+def run(args: Namespace) -> int:
+    """Evaluate and print; the result is kept in ``metrics.json`` under its definition."""
+    from pyg_hash.metrics import evaluate
+
+    folder = Run.open(args.run, need=("config", "model"))
+    config = TrainConfig.from_dict(folder.config())
+    model = build.model_class(config).load(folder.path / "model")
+    result = evaluate(
+        model,
+        build.build_dataset(config)[0],
+        split=args.split,
+        topk=args.topk,
+        ties=args.ties,
+        denominator=args.denominator,
+    )
+    name = args.split
+    if (args.topk, args.ties, args.denominator) != (None, "expected", "hits"):
+        name += f" topk={args.topk} ties={args.ties} denominator={args.denominator}"
+    stored = load_json(folder.file("metrics")) if folder.has("metrics") else {}
+    save_json(folder.file("metrics"), {**stored, name: result.to_dict()})
+    print(json.dumps(result.to_dict(), indent=2) if args.json else result)
+    return 0

@@ -1,0 +1,80 @@
+"""The settings of a training run: one dataclass that is the command line and the YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from jsonargparse import ArgumentParser, Namespace
+
+
+class UsageError(ValueError):
+    """The command line asks for something that does not exist; exit status 2."""
+
+
+def _option(default: Any, text: str) -> Any:
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata={"help": text})
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides the codes of a run; the help texts are the documentation."""
+
+    dataset: str = _option(
+        "emoji", "emoji, wikipedia, synthetic, ... or the path of your own features, FILE.h5"
+    )
+    root: str | None = _option(None, "folder of the data set (default: data/DATASET)")
+    dataset_options: dict[str, Any] = _option({}, "options of the data set class")
+    model: str = _option("mcgcn", "a class of pyg_hash.models, in any case")
+    num_bits: int = _option(32, "length of the codes")
+    model_options: dict[str, Any] = _option({}, "options of the model class")
+    label_rate: float = _option(0.3, "share of the training items whose labels are used")
+    val_rate: float = _option(0.0, "share of the training items held out for early stopping")
+    protocol: str = _option(
+        "inductive", "inductive (queries unseen), strict or transductive (queries in the graph)"
+    )
+    k: int = _option(20, "neighbours of a node in the graph")
+    metric: str = _option("cosine", "similarity of features: cosine, ip or l2")
+    match: str = _option("shared", "multi-label items match if labels are shared or equal")
+    epochs: int = _option(100, "passes over the graph")
+    lr: float = _option(2e-3, "learning rate of Adam")
+    patience: int | None = _option(
+        None, "stop after so many evaluations without progress (needs val_rate)"
+    )
+    seed: int = _option(0, "seed of the labels, the weights and the noise")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as they go to ``config.yaml``."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """The settings of a stored run.
+
+        Raises:
+            UsageError: a setting that this version does not know.
+        """
+        names = [f.name for f in fields(cls)]
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            raise UsageError(
+                f"config: {', '.join(unknown)} not known; use some of {', '.join(names)}"
+            )
+        return cls(**values)
+
+    @classmethod
+    def from_namespace(cls, args: Namespace) -> TrainConfig:
+        """The settings of a parsed command line."""
+        return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Add one command-line option for each setting."""
+        hints = get_type_hints(cls)
+        for f in fields(cls):
+            default = {} if f.type == "dict[str, Any]" else f.default
+            parser.add_argument(
+                f"--{f.name}", type=hints[f.name], default=default, help=f.metadata["help"]
+            )

@@ -1,0 +1,146 @@
+"""``pyg-hash train``: from settings to a run folder, each finished stage kept."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from jsonargparse import ArgumentParser, Namespace
+
+from pyg_hash.cli import build
+from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.io import save_json
+from pyg_hash.runs import Items, Run
+from pyg_hash.typing import MODALITIES
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
+    from pyg_hash.datasets import CrossModalDataset
+    from pyg_hash.metrics import Evaluation
+    from pyg_hash.models import HashModel
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Declare the options of ``pyg-hash train``."""
+    parser.add_argument("--config", action="config", help="settings in YAML; options override them")
+    parser.add_argument("--out", type=str, required=True, help="the run folder to write")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    TrainConfig.add_arguments(parser)
+
+
+def run(args: Namespace) -> int:
+    """Train and report; returns the exit status."""
+    try:
+        folder, evaluation = train(
+            TrainConfig.from_namespace(args), args.out, resume=args.resume, progress=True
+        )
+    except KeyboardInterrupt:
+        print(f"stopped; go on with: pyg-hash train --out {args.out} --resume", file=sys.stderr)
+        raise
+    print(evaluation)
+    print(f"run folder: {folder.path}")
+    return 0
+
+
+def train(
+    config: TrainConfig, out: str, *, resume: bool = False, progress: bool = False
+) -> tuple[Run, Evaluation]:
+    """Train a model and fill a run folder.
+
+    The stages are: data set, training, items and encoders, index, metrics. What is finished
+    stays; with ``resume`` the first unfinished stage goes on.
+
+    Args:
+        config: the settings.
+        out: the run folder.
+        resume: go on with a run that is there.
+        progress: show progress bars.
+
+    Returns:
+        The run and its evaluation on the queries.
+
+    Raises:
+        UsageError: an unknown data set, model, protocol or option.
+        OSError: the folder cannot be written, or holds a run and ``resume`` is False.
+    """
+    from pyg_hash.metrics import evaluate
+
+    build.model_class(config)  # names and options are checked before any work
+    build.dataset_class(config)
+    build.graph(config)
+    if config.patience is not None and not config.val_rate:
+        raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
+    folder = Run.create(out, config.to_dict(), resume=resume)
+    dataset = build.build_dataset(config)
+    data = dataset[0]
+    model = _fit(config, folder, data, resume=resume, progress=progress)
+    if not folder.has("items"):
+        _save_items(folder, dataset, data)
+    _save_index(folder, model, data)
+    evaluation = evaluate(model, data)
+    save_json(folder.file("metrics"), {"query": evaluation.to_dict()})
+    return folder, evaluation
+
+
+def _fit(
+    config: TrainConfig, folder: Run, data: HeteroData, *, resume: bool, progress: bool
+) -> HashModel:
+    if folder.has("model"):
+        return build.model_class(config).load(folder.path / "model")
+    import torch
+
+    from pyg_hash.training import fit
+
+    model = build.build_model(config, data)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    checkpoint = folder.path / "checkpoint"
+    history = fit(
+        model,
+        data,
+        optimizer,
+        epochs=config.epochs,
+        checkpoint=checkpoint,
+        resume=resume and checkpoint.exists(),
+        patience=config.patience,
+        progress=progress,
+    )
+    history.to_csv(folder.path / "history.csv")
+    history.to_json(folder.path / "history.json")
+    folder.save_folder("model", model.save)
+    return model
+
+
+def label_names(y: Any, class_names: list[str]) -> list[list[str]]:
+    """The class names of every instance; ``y`` is a class index [N] or multi-hot [N, C]."""
+    if y.dim() == 1:
+        return [[class_names[c]] for c in y.tolist()]
+    return [[class_names[c] for c in row.nonzero().flatten().tolist()] for row in y]
+
+
+def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> None:
+    for modality in MODALITIES:
+        make = dataset.image_encoder if modality == "image" else dataset.text_encoder
+        try:
+            encoder = make()
+        except ValueError:  # the set came as features: there is nothing to encode raw items with
+            continue
+        folder.save_folder(f"encoders/{modality}", encoder.save)
+    folder.save_items(
+        Items(
+            ids=list(dataset.ids),
+            texts=list(dataset.texts),
+            image_paths=[None if path is None else str(path) for path in dataset.image_paths],
+            labels=label_names(data["image"].y, dataset.class_names),
+        )
+    )
+
+
+def _save_index(folder: Run, model: HashModel, data: HeteroData) -> None:
+    from pyg_hash.search import HammingIndex
+
+    for modality in MODALITIES:
+        rows = data[modality].database_mask.nonzero().flatten()
+        index = HammingIndex(model.num_bits)
+        index.add(model.encode(data, modality)[rows], ids=rows)
+        index.save(folder.index_file(modality))

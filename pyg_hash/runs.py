@@ -1,0 +1,229 @@
+"""A run folder: everything that one training leaves behind, enough to evaluate, encode and search.
+
+=============================  ====================================================================
+``config.yaml``                the settings; ``pyg-hash train --config`` repeats the run with them
+``checkpoint/``                the state of the training, for ``--resume``
+``model/``                     the trained model (:meth:`HashModel.save`)
+``history.csv``                the losses of every epoch (also ``history.json``)
+``items.json``                 ids, texts, picture paths and labels of the instances, in row order
+``encoders/image``, ``/text``  encoders of new raw items, where the data set has them
+``index_image.safetensors``    codes of the database pictures (ids are row numbers of the items)
+``index_text.safetensors``     codes of the database texts
+``metrics.json``               the evaluation, with protocol and definition
+=============================  ====================================================================
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pyg_hash.io import CorruptFileError, atomic_path, load_json, save_json
+from pyg_hash.typing import IMAGE, Modality
+
+if TYPE_CHECKING:
+    from pyg_hash.search import HammingIndex
+
+PARTS: dict[str, str] = {
+    "config": "config.yaml",
+    "model": "model/config.json",
+    "items": "items.json",
+    "index_image": "index_image.safetensors",
+    "index_text": "index_text.safetensors",
+    "metrics": "metrics.json",
+}
+"""Name of a part -> the file that shows that it is there. Encoders are optional."""
+
+
+class IncompleteRunError(FileNotFoundError):
+    """A run folder lacks files that were asked for."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """What is known of the instances of a run; row ``i`` of every list is instance ``i``.
+
+    Attributes:
+        ids: names that the data set gives them.
+        texts: raw texts, None where there are features only.
+        image_paths: picture files, None where there are features only.
+        labels: class names of each instance.
+    """
+
+    ids: list[str]
+    texts: list[str | None]
+    image_paths: list[str | None]
+    labels: list[list[str]]
+
+    def __post_init__(self) -> None:
+        sizes = {name: len(value) for name, value in vars(self).items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"items: the lists have different lengths: {sizes}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @classmethod
+    def create(
+        cls, path: str | os.PathLike[str], config: Mapping[str, Any], *, resume: bool = False
+    ) -> Run:
+        """Make a run folder and write ``config.yaml`` into it, before any work is done.
+
+        Args:
+            path: the folder; made if need be.
+            config: the settings of the run.
+            resume: go on with a run that is there already.
+
+        Raises:
+            FileExistsError: there is a run in the folder and ``resume`` is False.
+            OSError: the folder cannot be written.
+            ValueError: ``resume``, but the settings differ from those of the run.
+        """
+        run = cls(Path(path))
+        if run.has("config"):
+            if not resume:
+                raise FileExistsError(
+                    f"out: {path} holds a run already; go on with --resume or choose another folder"
+                )
+            there = run.config()
+            changed = sorted(k for k in {*there, *config} if there.get(k) != config.get(k))
+            if changed:
+                listed = ", ".join(f"{k} ({there.get(k)!r} there)" for k in changed)
+                raise ValueError(f"resume: {path} was started with other settings: {listed}")
+        text = "# repeat this run: pyg-hash train --config config.yaml --out ANOTHER_FOLDER\n"
+        text += yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+        try:
+            with atomic_path(run.file("config")) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
+        return run
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], need: Iterable[str] = ("config", "model", "items")
+    ) -> Run:
+        """Open an existing run folder.
+
+        Args:
+            path: the folder.
+            need: the parts (keys of :data:`PARTS`) that must be there.
+
+        Raises:
+            IncompleteRunError: no such folder, or parts are missing; the message lists them.
+        """
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
+        lacking = [PARTS[part] for part in need if not run.has(part)]
+        if lacking:
+            remedy = (
+                f"finish it with: pyg-hash train --out {path} --resume"
+                if run.has("config")
+                else "give a folder that pyg-hash train wrote"
+            )
+            raise IncompleteRunError(
+                f"run: {path} is incomplete, it lacks {', '.join(lacking)}; {remedy}"
+            )
+        return run
+
+    def file(self, part: str) -> Path:
+        """The file of one part."""
+        return self.path / PARTS[part]
+
+    def has(self, part: str) -> bool:
+        """Whether one part is there."""
+        return self.file(part).is_file()
+
+    def config(self) -> dict[str, Any]:
+        """The settings of the run.
+
+        Raises:
+            CorruptFileError: ``config.yaml`` is no mapping in YAML.
+        """
+        path = self.file("config")
+        try:
+            value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
+        if not isinstance(value, dict):
+            raise CorruptFileError(f"{path}: expected settings as a mapping, got {value!r}")
+        return value
+
+    def save_items(self, items: Items) -> None:
+        """Write ``items.json``."""
+        save_json(self.file("items"), asdict(items))
+
+    def items(self) -> Items:
+        """Read ``items.json``."""
+        value = load_json(self.file("items"))
+        try:
+            return Items(**value)
+        except (TypeError, ValueError) as error:
+            raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
+
+    def save_folder(self, name: str, save: Callable[[Path], Any]) -> None:
+        """Let ``save`` write a subfolder; it appears whole or not at all."""
+        target, temporary = self.path / name, self.path / f".{name.replace('/', '-')}.tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save(temporary)
+        shutil.rmtree(target, ignore_errors=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.rename(target)
+
+    def encoder(self, modality: Modality) -> Any:
+        """The encoder of new raw items of one modality (see :func:`features.load_encoder`).
+
+        Raises:
+            IncompleteRunError: the run has none, for its data set came as features.
+        """
+        folder = self.path / "encoders" / modality
+        if not folder.is_dir():
+            raise IncompleteRunError(
+                f"{modality}: run {self.path} has no {modality} encoder, for its data set came as "
+                "features; encode features of the same kind with: pyg-hash encode --features FILE"
+            )
+        from pyg_hash.features import load_encoder
+
+        return load_encoder(folder)
+
+    def index_file(self, modality: Modality) -> Path:
+        """The index file of one modality."""
+        return self.file("index_image" if modality == IMAGE else "index_text")
+
+    def index(self, modality: Modality) -> HammingIndex:
+        """The Hamming index of the database items of one modality.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CorruptFileError: the file is damaged.
+        """
+        from pyg_hash.search import HammingIndex
+
+        return HammingIndex.load(self.index_file(modality))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every part is there."""
+        return all(self.has(part) for part in PARTS)
+
+
+__all__ = ["PARTS", "IncompleteRunError", "Items", "Run"]
