@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from pyg_hash.losses._reduction import Reduction, check_matrix, check_reduction, reduce_sum
 from pyg_hash.validation import check_choice, check_labels, check_positive_int
@@ -53,8 +52,12 @@ class _PairwiseNLL(torch.autograd.Function):
         return torch.stack(totals).sum() if totals else image.new_zeros(())
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
+            raise RuntimeError(
+                "pairwise_nll: has first derivatives only; keep it out of a backward pass with "
+                "create_graph=True"
+            )
         grad_image, grad_text = ctx.saved_tensors
         return (
             grad * grad_image if ctx.needs_input_grad[0] else None,
@@ -92,7 +95,8 @@ def pairwise_nll(
         \omega_{pq} = \tfrac{1}{2} \langle r^I_p, r^T_q \rangle
 
     Exact, in :math:`O(n m K)` time and ``chunk_size`` squared memory: neither :math:`\omega` nor
-    :math:`J` is ever stored whole. Differentiable once.
+    :math:`J` is ever stored whole. It has first derivatives only:
+    a backward pass with ``create_graph=True`` raises ``RuntimeError``.
 
     Args:
         image: relaxed codes of labelled images, float32 or float64 ``[n, num_bits]``.
