@@ -25,7 +25,7 @@ def test_closed_forms() -> None:
 def test_quantization_of_zero_is_plus_one() -> None:
     relaxed = torch.tensor([[0.0, -0.0, 0.5, -0.25]], requires_grad=True)
     loss = quantization_loss(relaxed, "sum")
-    assert float(loss) == 1 + 1 + 0.25 + 0.5625
+    assert loss.item() == 1 + 1 + 0.25 + 0.5625
     loss.backward()  # -2 (B - R): towards +1 from zero
     assert relaxed.grad.tolist() == [[-2.0, -2.0, -1.0, 1.5]]
 

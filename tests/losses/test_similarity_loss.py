@@ -94,7 +94,7 @@ def test_equals_a_python_loop(kind: str, match: str) -> None:
     loss = pairwise_nll(image, text, image_y, text_y, match=match, reduction="sum")
     assert loss.item() == pytest.approx(expected, rel=1e-12)
     mean = pairwise_nll(image, text, image_y, text_y, match=match)
-    assert float(mean) == pytest.approx(expected / 24, rel=1e-12)
+    assert mean.item() == pytest.approx(expected / 24, rel=1e-12)
 
 
 @pytest.mark.parametrize("kind, match", CASES)

@@ -1,0 +1,188 @@
+"""GradientReversal, reversal_schedule and ModalityDiscriminator."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.testing import withCUDA
+
+from pyg_hash.losses import adversarial_loss
+from pyg_hash.nn import GradientReversal, HashLayer, ModalityDiscriminator, reversal_schedule
+
+
+def random(n: int, d: int, seed: int) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize("coefficient", [0.0, 0.25, 1.0, 3])
+def test_identity_forward_reversed_gradient_backward(coefficient: float) -> None:
+    x = random(4, 3, 0).requires_grad_()
+    out = GradientReversal(coefficient)(x)
+    assert torch.equal(out, x)
+    weight = random(4, 3, 1)
+    (grad,) = torch.autograd.grad((out * weight).sum(), x)
+    torch.testing.assert_close(grad, -coefficient * weight)
+
+
+def test_two_reversals_cancel() -> None:
+    x = random(4, 3, 0).requires_grad_()
+    (grad,) = torch.autograd.grad(GradientReversal()(GradientReversal()(x)).sum(), x)
+    assert torch.equal(grad, torch.ones_like(x))
+
+
+def test_the_coefficient_counts_when_the_layer_runs() -> None:
+    x, layer = torch.ones(2, requires_grad=True), GradientReversal(0.5)
+    out = layer(x).sum()
+    layer.coefficient = 7
+    out.backward()
+    assert x.grad.tolist() == [-0.5, -0.5]
+    (grad,) = torch.autograd.grad(layer(x).sum(), x)
+    assert grad.tolist() == [-7.0, -7.0]
+
+
+def test_reversal_leaves_its_input_alone() -> None:
+    x = torch.ones(2, requires_grad=True)
+    (GradientReversal()(x) + x).sum().backward()
+    assert x.grad.tolist() == [0.0, 0.0]
+    layer = GradientReversal()
+    layer.reset_parameters()
+    assert layer.coefficient == 1.0 and not list(layer.parameters())
+    assert not layer(torch.ones(2)).requires_grad
+
+
+@pytest.mark.parametrize("coefficient", [-1.0, math.nan, math.inf])
+def test_bad_coefficient(coefficient: float) -> None:
+    with pytest.raises(ValueError, match="coefficient"):
+        GradientReversal(coefficient)
+    layer = GradientReversal()
+    with pytest.raises(ValueError, match="coefficient"):
+        layer.coefficient = coefficient
+    assert layer.coefficient == 1.0
+
+
+def test_schedule() -> None:
+    assert reversal_schedule(0) == 0.0
+    assert reversal_schedule(0.1) == pytest.approx(math.tanh(0.5))
+    assert reversal_schedule(1) == pytest.approx(0.9999092, abs=1e-7)
+    values = [reversal_schedule(p / 20) for p in range(21)]
+    assert values == sorted(values)
+    for bad in (-0.1, 1.1, math.nan):
+        with pytest.raises(ValueError, match="progress"):
+            reversal_schedule(bad)
+
+
+def test_shape_and_hidden_layers() -> None:
+    discriminator = ModalityDiscriminator(32)
+    widths = [(lin.in_features, lin.out_features) for lin in discriminator.lins]
+    assert widths == [(32, 16), (16, 8), (8, 2)]
+    assert discriminator(torch.zeros(5, 32)).shape == (5, 2)
+    assert discriminator(torch.zeros(0, 32)).shape == (0, 2)
+    linear = ModalityDiscriminator(4, hidden=())
+    assert len(linear.lins) == 1 and linear(torch.zeros(5, 4)).shape == (5, 2)
+    with pytest.raises(ValueError, match="hidden"):
+        ModalityDiscriminator(4, hidden=(16, 0))
+    with pytest.raises(ValueError, match="num_channels"):
+        ModalityDiscriminator(0)
+    with pytest.raises(ValueError, match="coefficient"):
+        ModalityDiscriminator(4, reversal=-1.0)
+
+
+def test_relu_everywhere_but_at_the_end() -> None:
+    torch.manual_seed(0)
+    discriminator = ModalityDiscriminator(6).double()
+    x = random(50, 6, 0)
+    h = x
+    for lin in discriminator.lins[:-1]:
+        h = (h @ lin.weight.t() + lin.bias).clamp(min=0)
+    last = discriminator.lins[-1]
+    expected = h @ last.weight.t() + last.bias
+    torch.testing.assert_close(discriminator(x), expected)
+    with torch.no_grad():
+        last.bias.sub_(100)
+    assert discriminator(x).max() < 0  # a ReLU would cut these off
+
+
+def test_reversal_is_optional_and_changes_only_the_input_gradient() -> None:
+    torch.manual_seed(0)
+    plain = ModalityDiscriminator(6, reversal=None).double()
+    assert plain.reversal is None
+    reversed_ = ModalityDiscriminator(6, reversal=0.5).double()
+    reversed_.load_state_dict(plain.state_dict())  # the reversal has no state of its own
+    grads = []
+    for discriminator in (plain, reversed_):
+        x = random(5, 6, 1).requires_grad_()
+        loss = adversarial_loss(discriminator(x[:2]), discriminator(x[2:4]))
+        grads.append(torch.autograd.grad(loss, [x, *discriminator.parameters()]))
+    torch.testing.assert_close(grads[1][0], -0.5 * grads[0][0])
+    torch.testing.assert_close(grads[1][1:], grads[0][1:])
+
+
+@pytest.mark.parametrize("coefficient", [1.0, 0.3])
+def test_one_joint_step_equals_the_explicit_min_max_steps(coefficient: float) -> None:
+    """Descent through the reversal = Eq. (9) for the codes and Eq. (10) for the discriminator."""
+    torch.manual_seed(0)
+    x_image, x_text, rate = random(7, 5, 0), random(7, 4, 1), 0.1
+    image, text = HashLayer(5, 6).double(), HashLayer(4, 6).double()
+    discriminator = ModalityDiscriminator(6, reversal=coefficient).double()
+    net = nn.ModuleList([image, text, discriminator])
+    twin = copy.deepcopy(net)
+    twin[2].reversal = None
+
+    def other(a: Tensor, b: Tensor) -> Tensor:  # stands for the rest of the objective
+        return (a * b).mean()
+
+    optimizer = torch.optim.SGD(net.parameters(), lr=rate)
+    a, b = image(x_image), text(x_text)
+    (other(a, b) + adversarial_loss(discriminator(a), discriminator(b))).backward()
+    optimizer.step()
+
+    a, b = twin[0](x_image), twin[1](x_text)
+    l_adv = adversarial_loss(twin[2](a), twin[2](b))
+    codes = [*twin[0].parameters(), *twin[1].parameters()]
+    critic = list(twin[2].parameters())
+    # the codes descend rest - L_adv, the discriminator ascends it
+    down = torch.autograd.grad(other(a, b) - coefficient * l_adv, codes, retain_graph=True)
+    up = torch.autograd.grad(other(a, b) - l_adv, critic)
+    with torch.no_grad():
+        for parameter, grad in zip(codes, down, strict=True):
+            parameter -= rate * grad
+        for parameter, grad in zip(critic, up, strict=True):
+            parameter += rate * grad
+    for got, want in zip(net.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-12, atol=1e-14)
+
+
+def test_the_game_narrows_the_gap() -> None:
+    """Without reversal the modalities are told apart; through it they move together."""
+    torch.manual_seed(0)
+    image, text = torch.randn(60, 4) + 1.5, torch.randn(60, 4) - 1.5
+    plain = ModalityDiscriminator(4, reversal=None)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=0.02)
+    for _ in range(100):
+        optimizer.zero_grad()
+        loss = adversarial_loss(plain(image), plain(text))
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.1
+
+    shift = nn.Parameter(torch.zeros(4))
+    critic = ModalityDiscriminator(4, hidden=(), reversal=1.0)
+    optimizer = torch.optim.SGD([shift, *critic.parameters()], lr=0.1)
+    for _ in range(400):
+        optimizer.zero_grad()
+        adversarial_loss(critic(image + shift), critic(text)).backward()
+        optimizer.step()
+    gap = (image + shift - text).mean(0).norm().item()
+    assert gap < 0.7 * (image - text).mean(0).norm().item()
+
+
+@withCUDA
+def test_device(device: torch.device) -> None:
+    discriminator = ModalityDiscriminator(4).to(device)
+    x = torch.rand(3, 4, device=device, requires_grad=True)
+    discriminator(x).sum().backward()
+    assert x.grad.device.type == device.type

@@ -1,0 +1,173 @@
+"""HashLayer, Autoencoder and LabelClassifier, and what all layers have in common."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.testing import withCUDA
+
+import pyg_hash.nn
+from pyg_hash.losses import label_prediction_loss, quantization_loss, reconstruction_loss
+from pyg_hash.nn import (
+    AttentionFusion,
+    Autoencoder,
+    ConcatFusion,
+    GradientReversal,
+    HashLayer,
+    LabelClassifier,
+    ModalityDiscriminator,
+)
+
+LAYERS = {
+    "AttentionFusion": lambda: AttentionFusion(4),
+    "Autoencoder": lambda: Autoencoder(4, 3),
+    "ConcatFusion": lambda: ConcatFusion(4),
+    "HashLayer": lambda: HashLayer(4, 3),
+    "LabelClassifier": lambda: LabelClassifier(4, 3),
+    "ModalityDiscriminator": lambda: ModalityDiscriminator(4),
+}
+
+
+def set_linear(lin: nn.Linear, weight: list[list[float]], bias: list[float]) -> None:
+    with torch.no_grad():
+        lin.weight.copy_(torch.tensor(weight))
+        lin.bias.copy_(torch.tensor(bias))
+
+
+def test_hash_layer_by_hand() -> None:
+    layer = HashLayer(2, 2)
+    set_linear(layer.lin, [[1.0, 2.0], [-1.0, 0.5]], [0.1, 0.0])
+    out = layer(torch.tensor([[0.3, -0.4]]))
+    expected = [math.tanh(0.3 - 0.8 + 0.1), math.tanh(-0.3 - 0.2)]
+    assert out[0].tolist() == [pytest.approx(v, rel=1e-6) for v in expected]
+
+
+def test_hash_layer_reaches_its_codes() -> None:
+    torch.manual_seed(0)
+    layer, x = HashLayer(3, 5), torch.randn(40, 3)
+    assert layer(x).abs().max() < 1
+    with torch.no_grad():
+        layer.lin.weight.mul_(1e6)
+    assert float(quantization_loss(layer(x).detach())) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_autoencoder_by_hand() -> None:
+    for activation, expected in (("none", [-1.0, 2.5]), ("relu", [0.0, 2.5])):
+        autoencoder = Autoencoder(2, 3, activation)
+        set_linear(autoencoder.encoder, [[1.0, 0], [0, 1], [-1, -1]], [0.0, 0.5, 0])
+        set_linear(autoencoder.decoder, [[-1.0, 0, 7], [0, 1, 7]], [0.0, 0])
+        h, x = autoencoder(torch.tensor([[1.0, 2.0]]))
+        assert h.tolist() == [[1.0, 2.5, 0.0]]  # ReLU cuts the third
+        assert x.tolist() == [expected]
+
+
+def test_autoencoder_parts_are_the_whole() -> None:
+    autoencoder, x = Autoencoder(4, 6, "relu"), torch.randn(5, 4)
+    h, reconstruction = autoencoder(x)
+    assert torch.equal(autoencoder.encode(x), h)
+    assert torch.equal(autoencoder.decode(h), reconstruction)
+    assert h.min() >= 0 and reconstruction.min() >= 0
+    assert h.shape == (5, 6) and reconstruction.shape == x.shape
+
+
+@pytest.mark.parametrize("activation, left", [("none", 0.05), ("relu", 0.5)])
+def test_autoencoder_learns_to_rebuild(activation: str, left: float) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(30, 4)
+    x = x.relu() if activation == "relu" else x - x.mean(0)
+    autoencoder = Autoencoder(4, 32, activation)
+    optimizer = torch.optim.Adam(autoencoder.parameters(), lr=0.02)
+    start = reconstruction_loss(x, autoencoder(x)[1]).item()
+    for _ in range(200):
+        optimizer.zero_grad()
+        loss = reconstruction_loss(x, autoencoder(x)[1])
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < left * start  # a final ReLU can be dead from the start
+
+
+def test_final_relu_cannot_rebuild_negative_features() -> None:
+    x = -torch.ones(4, 3)
+    assert float(reconstruction_loss(x, Autoencoder(3, 8, "relu")(x)[1]).detach()) >= 1.0
+
+
+def test_classifier_is_softmax_regression() -> None:
+    torch.manual_seed(0)
+    centres = 4 * torch.eye(3)
+    y = torch.arange(30) % 3
+    x = centres[y] + 0.1 * torch.randn(30, 3)
+    classifier = LabelClassifier(3, 3)
+    assert torch.equal(classifier(x), x @ classifier.lin.weight.t() + classifier.lin.bias)
+    optimizer = torch.optim.Adam(classifier.parameters(), lr=0.1)
+    for _ in range(50):
+        optimizer.zero_grad()
+        label_prediction_loss(classifier(x), y).backward()
+        optimizer.step()
+    assert torch.equal(classifier(x).argmax(1), y)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_reset_parameters_draws_every_parameter_anew(name: str) -> None:
+    layer = LAYERS[name]()
+    torch.manual_seed(1)
+    layer.reset_parameters()
+    first = [p.detach().clone() for p in layer.parameters()]
+    layer.reset_parameters()
+    assert not any(torch.equal(a, b) for a, b in zip(first, layer.parameters(), strict=True))
+    torch.manual_seed(1)
+    layer.reset_parameters()
+    assert all(torch.equal(a, b) for a, b in zip(first, layer.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_seed_fixes_the_layer(name: str) -> None:
+    torch.manual_seed(3)
+    first = LAYERS[name]().state_dict()
+    torch.manual_seed(3)
+    second = LAYERS[name]().state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_every_layer_is_exported_and_shows_its_arguments() -> None:
+    assert set(LAYERS) | {"GradientReversal", "reversal_schedule"} <= set(pyg_hash.nn.__all__)
+    assert all(hasattr(pyg_hash.nn, name) for name in pyg_hash.nn.__all__)
+    assert "coefficient=0.5" in repr(GradientReversal(0.5))
+    assert "num_channels=4" in repr(AttentionFusion(4)) and "num_channels=4" in repr(
+        ConcatFusion(4)
+    )
+    assert "in_channels=4, hidden=3, out_activation='none'" in repr(Autoencoder(4, 3))
+    assert "in_channels=4, num_bits=3" in repr(HashLayer(4, 3))
+    assert "num_channels=4, num_classes=3" in repr(LabelClassifier(4, 3))
+
+
+@pytest.mark.parametrize(
+    "make, error, words",
+    [
+        (lambda: HashLayer(0, 4), ValueError, "in_channels"),
+        (lambda: HashLayer(4, 0), ValueError, "num_bits"),
+        (lambda: HashLayer(4, 1.5), TypeError, "num_bits.*1.5"),
+        (lambda: Autoencoder(0, 4), ValueError, "in_channels"),
+        (lambda: Autoencoder(4, -1), ValueError, "hidden"),
+        (lambda: Autoencoder(4, 4, "tanh"), ValueError, "out_activation.*'tanh'"),
+        (lambda: LabelClassifier(0, 4), ValueError, "num_channels"),
+        (lambda: LabelClassifier(4, 0), ValueError, "num_classes"),
+        (lambda: LabelClassifier(4, True), TypeError, "num_classes"),
+    ],
+)
+def test_errors(make, error: type[Exception], words: str) -> None:
+    with pytest.raises(error, match=words):
+        make()
+
+
+@withCUDA
+@pytest.mark.parametrize("n", [0, 3])
+def test_device_and_no_rows(device: torch.device, n: int) -> None:
+    x = torch.rand(n, 4, device=device)
+    outputs: list[Tensor] = [HashLayer(4, 3).to(device)(x), LabelClassifier(4, 3).to(device)(x)]
+    outputs += Autoencoder(4, 3).to(device)(x)
+    assert [tuple(out.shape) for out in outputs] == [(n, 3), (n, 3), (n, 3), (n, 4)]
+    assert all(out.device.type == device.type for out in outputs)
