@@ -131,16 +131,14 @@ class LabelHub(_LabelEdges):
             data[IN_CLASS[modality]].edge_index = torch.stack((nodes, index))
             ones = torch.ones_like(same_as_self)
             data[modality].self_loop = ones - same_as_self if clean else ones
-        wanted = {"all": 1.0, "labeled": 0.0, "none": 0.0}
         for edge_type in INTER.values():
             if edge_type not in data.edge_types:
                 continue
             # the shared hub joins a labelled pair with weight same_as_self; correct it to the
             # weight that pair_edges asks for
-            pair_edges = data.graph["pair_edges"]
             via_hub = same_as_self[nodes]
-            weight = wanted[pair_edges] - (0.0 if pair_edges == "labeled" else via_hub)
-            _add_edges(data, edge_type, nodes, nodes, weight.expand(nodes.numel()))
+            weight = {"all": 1 - via_hub, "labeled": via_hub * 0, "none": -via_hub}
+            _add_edges(data, edge_type, nodes, nodes, weight[data.graph["pair_edges"]])
 
 
 class LabelCliques(_LabelEdges):

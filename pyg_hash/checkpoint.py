@@ -1,0 +1,93 @@
+"""Trained models on disk: safetensors and JSON in a folder, never pickle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from pyg_hash.io import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+
+FORMAT = "pyg_hash.model"
+FORMAT_VERSION = 1
+CONFIG, MODEL, ANCHORS = "config.json", "model.safetensors", "anchors.safetensors"
+
+
+class ModelFiles(NamedTuple):
+    """Content of a model folder."""
+
+    name: str
+    config: dict[str, Any]
+    parameters: dict[str, Tensor]
+    anchors: tuple[dict[str, Tensor], dict[str, Any]] | None
+
+
+def save_model_files(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    config: dict[str, Any],
+    parameters: Mapping[str, Tensor],
+    anchors: tuple[dict[str, Tensor], dict[str, Any]] | None,
+) -> None:
+    """Write a model folder.
+
+    ``config.json`` is written last and names the SHA-256 of the other files, so that a folder
+    whose writing was cut short is noticed when it is read.
+    """
+    folder = Path(path)
+    save_tensors(folder / MODEL, parameters)
+    files = {MODEL: _sha256(folder / MODEL)}
+    if anchors is not None:
+        save_tensors(folder / ANCHORS, *anchors)
+        files[ANCHORS] = _sha256(folder / ANCHORS)
+    record = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "model": name,
+        "config": config,
+        "sha256": files,
+    }
+    save_json(folder / CONFIG, record)
+
+
+def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
+    """Read a model folder.
+
+    Raises:
+        FileNotFoundError: the folder or one of its files is missing.
+        CorruptFileError: a file is truncated, of another format, or not the one that
+            ``config.json`` was written with.
+    """
+    folder = Path(path)
+    if not (folder / CONFIG).is_file():
+        raise FileNotFoundError(f"{folder}: no {CONFIG}; is this a folder that model.save() wrote?")
+    record = load_json(folder / CONFIG)
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise CorruptFileError(f"{folder / CONFIG}: not the configuration of a model")
+    if record["version"] > FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{folder / CONFIG}: format {record['version']} is newer than this library reads "
+            f"({FORMAT_VERSION}); upgrade pyg_hash"
+        )
+    contents = {}
+    for file, digest in record["sha256"].items():
+        contents[file] = load_tensors(folder / file)
+        if _sha256(folder / file) != digest:
+            raise CorruptFileError(
+                f"{folder / file}: not the file that {CONFIG} was written with; save the model again"
+            )
+    anchors = contents.get(ANCHORS)
+    return ModelFiles(record["model"], record["config"], contents[MODEL][0], anchors)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

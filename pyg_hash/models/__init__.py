@@ -1,0 +1,5 @@
+"""Hashing models: one method a file, one contract (:class:`pyg_hash.models.base.HashModel`)."""
+
+from pyg_hash.models.mcgcn import MCGCN
+
+__all__ = ["MCGCN"]

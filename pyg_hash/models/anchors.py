@@ -1,0 +1,141 @@
+"""What a fitted model keeps of its graph to encode new items alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.search import knn
+from pyg_hash.transforms.scale import apply_scaling
+from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.validation import check_features, check_nonzero_rows
+
+
+@dataclass
+class AnchorBank:
+    """The anchors of a graph: features to find neighbours by, and what each anchor sends.
+
+    Attributes:
+        x: scaled features of the anchors, float ``[n, d]`` a modality.
+        joint: bool ``[n]``, anchors that take part in the cross-modal graph.
+        messages: one ``[n, channels]`` tensor a layer, for each channel of the model.
+        graph: settings of the kNN graph (``data.graph``).
+        scaling: fitted feature scaling (``data.scaling``), empty if there was none.
+    """
+
+    x: dict[str, Tensor]
+    joint: Tensor
+    messages: dict[str, list[Tensor]]
+    graph: dict[str, Any]
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_data(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
+        """Keep the anchors of ``data``.
+
+        Args:
+            data: the graph that the model was fitted on.
+            messages: what **all** nodes send, ``[N, channels]`` or, for a joint channel,
+                ``[2N, channels]``; the anchors are picked here.
+        """
+        mask = data["image"].anchor_mask
+        both = torch.cat((mask, mask))
+        kept = {
+            name: [m[mask if m.size(0) == mask.numel() else both].clone() for m in sent]
+            for name, sent in messages.items()
+        }
+        joint = data["image"].joint_anchor_mask if "joint_anchor_mask" in data["image"] else mask
+        return cls(
+            x={m: data[m].x[mask].clone() for m in MODALITIES},
+            joint=joint[mask].clone(),
+            messages=kept,
+            graph=dict(data.graph),
+            scaling=dict(data.scaling) if "scaling" in data else {},
+        )
+
+    def num_features(self, modality: Modality) -> int:
+        """Features a row of a new item, before scaling."""
+        scaling = self.scaling.get(modality, {})
+        for key in ("mean", "components"):
+            if key in scaling:
+                return int(scaling[key].size(0))
+        return self.x[modality].size(1)
+
+    def prepare(self, x: Tensor, modality: Modality) -> Tensor:
+        """Check and scale features of new items: float ``[n, d]`` -> ``[n, d']``.
+
+        Raises:
+            TypeError, ValueError: see :func:`pyg_hash.validation.check_features`; a row that is
+                zero after scaling under cosine (for example a text without any known word).
+        """
+        check_features(x, "x", num_features=self.num_features(modality))
+        scaled = apply_scaling(x.to(self.joint.device, torch.float32), self.scaling.get(modality))
+        if self.graph["metric"] == "cosine":
+            check_nonzero_rows(scaled, "x")
+        return scaled
+
+    def neighbours(self, x: Tensor, modality: Modality) -> tuple[Tensor, Tensor]:
+        """The anchors that new items receive from, as :class:`IntraKNN` would join them.
+
+        Args:
+            x: scaled features, float ``[n, d']``.
+            modality: of the new items.
+
+        Returns:
+            index int64 ``[n, k]``, ascending in each row, and weight float ``[n, k]``.
+        """
+        scores, index = knn(x, self.x[modality], self.graph["k"], metric=self.graph["metric"])
+        index, order = index.sort(dim=1)
+        if self.graph["weight"] == "similarity":
+            return index, scores.gather(1, order).to(x.dtype)
+        return index, torch.ones_like(scores, dtype=x.dtype)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> AnchorBank:
+        """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
+        return AnchorBank(
+            x={m: function(x) for m, x in self.x.items()},
+            joint=function(self.joint),
+            messages={name: [function(m) for m in sent] for name, sent in self.messages.items()},
+            graph=self.graph,
+            scaling={
+                m: {k: function(v) if isinstance(v, Tensor) else v for k, v in s.items()}
+                for m, s in self.scaling.items()
+            },
+        )
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Flat tensors and JSON metadata, for :func:`pyg_hash.io.save_tensors`."""
+        tensors = {"joint": self.joint}
+        tensors |= {f"x.{m}": x for m, x in self.x.items()}
+        for name, sent in self.messages.items():
+            tensors |= {f"messages.{name}.{layer}": m for layer, m in enumerate(sent)}
+        plain: dict[str, dict[str, Any]] = {}
+        for m, scaling in self.scaling.items():
+            tensors |= {f"scaling.{m}.{k}": v for k, v in scaling.items() if isinstance(v, Tensor)}
+            plain[m] = {k: v for k, v in scaling.items() if not isinstance(v, Tensor)}
+        channels = {name: len(sent) for name, sent in self.messages.items()}
+        return tensors, {"graph": self.graph, "scaling": plain, "channels": channels}
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> AnchorBank:
+        """Inverse of :meth:`to_tensors`."""
+        scaling: dict[str, dict[str, Any]] = {m: dict(s) for m, s in metadata["scaling"].items()}
+        for name, tensor in tensors.items():
+            if name.startswith("scaling."):
+                _, modality, key = name.split(".")
+                scaling[modality][key] = tensor
+        return cls(
+            x={m: tensors[f"x.{m}"] for m in MODALITIES},
+            joint=tensors["joint"],
+            messages={
+                name: [tensors[f"messages.{name}.{layer}"] for layer in range(count)]
+                for name, count in metadata["channels"].items()
+            },
+            graph=metadata["graph"],
+            scaling=scaling,
+        )

@@ -1,0 +1,313 @@
+"""MCGCN: semi-supervised cross-modal hashing with three graph convolution channels.
+
+Wu, Li, Gao, Ji, Jing, Wan: "Semi-supervised cross-modal hashing via modality-specific and
+cross-modal graph convolutional networks", Pattern Recognition 136, 2023.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from pyg_hash.losses import (
+    adversarial_loss,
+    balance_loss,
+    label_prediction_loss,
+    pairwise_nll,
+    quantization_loss,
+    reconstruction_loss,
+)
+from pyg_hash.models.anchors import AnchorBank
+from pyg_hash.models.base import HashModel
+from pyg_hash.nn import (
+    AttentionFusion,
+    Autoencoder,
+    ConcatFusion,
+    CrossModalChannel,
+    GCNChannel,
+    GraphCache,
+    GraphOperator,
+    LabelClassifier,
+    ModalityDiscriminator,
+    intra_operator,
+    joint_operator,
+)
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
+from pyg_hash.validation import check_choice, check_labels, check_positive_int
+
+VARIANTS = ("full", "S", "IT", "A", "C")
+
+
+class Operators(NamedTuple):
+    """The three graphs of the paper as operators; None where a variant has no use for one."""
+
+    image: GraphOperator | None
+    text: GraphOperator | None
+    joint: GraphOperator | None
+
+
+class MCGCN(HashModel):
+    r"""Modality-specific and cross-modal graph convolutional hashing (Eq. 1-10, Algorithm 1).
+
+    Each modality has a two-layer GCN on its own graph (Eq. 1); a third GCN works on the joint
+    graph of both (Eq. 2), whose input are the latent features of two autoencoders. Attention
+    fuses a node's specific and shared representation into its relaxed code (Eq. 4, 5). Training
+    descends
+
+    .. math::
+        L = L_{hcl} + \gamma L_{lp} + \eta L_r + \lambda L_{adv}
+
+    with the hash code learning loss :math:`L_{hcl}` (Eq. 7), label prediction (Eq. 6),
+    reconstruction (Fig. 2), and the modality discriminator's loss (Eq. 8) behind a gradient
+    reversal layer, which makes one descent of the min-max game (Eq. 9, 10).
+
+    The graph comes with the data: :class:`IntraKNN`, :class:`InterKNN` and :class:`LabelHub` (or
+    :class:`LabelCliques`) decide protocol, label rate and self-loops; the model never knows.
+
+    Args:
+        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
+        num_classes: number of classes.
+        num_bits: code length :math:`v`.
+        hidden_channels: width of the specific GCNs' first layer (paper: 512; images of NUS-WIDE
+            1024); one number or a pair (image, text).
+        latent_channels: width of the autoencoders' code (paper: 2048, NUS-WIDE 1024).
+        shared_channels: width of the cross-modal GCN's first layer (paper: 1024, NUS-WIDE 512).
+        variant: ``'full'`` or an ablation of Table 3: ``'S'`` without the cross-modal channel,
+            ``'IT'`` without the modality-specific channels, ``'A'`` concatenation (and a linear
+            layer back to ``num_bits``) in place of attention, ``'C'`` without the modality
+            classifier.
+        alpha: weight of the quantization terms (paper: 1, NUS-WIDE 0.1).
+        beta: weight of the balance terms (paper: 0.1).
+        gamma: weight of label prediction (paper: 1000).
+        eta: weight of reconstruction (paper: 0.01).
+        adv_weight: weight of the adversarial loss (paper: 1).
+        reduction: ``'mean'`` divides every term by its number of summands, so that the weights
+            mean the same for every data set. ``'sum'`` is the paper to the letter: the terms of
+            Eq. 7 are sums, Eq. 6 and 8 means, reconstruction is per instance; use it with the
+            paper's weights.
+        match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
+            label vectors; use the same as in the graph.
+        out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
+            features only) or ``'none'``.
+    """
+
+    def __init__(
+        self,
+        num_features: Mapping[str, int] | tuple[int, int] | list[int],
+        num_classes: int,
+        num_bits: int = 32,
+        *,
+        hidden_channels: int | tuple[int, int] | list[int] = 256,
+        latent_channels: int = 256,
+        shared_channels: int = 256,
+        variant: str = "full",
+        alpha: float = 0.1,
+        beta: float = 0.1,
+        gamma: float = 1.0,
+        eta: float = 0.001,
+        adv_weight: float = 0.1,
+        reduction: str = "mean",
+        match: str = "shared",
+        out_activation: str = "none",
+    ) -> None:
+        widths = _pair(num_features, "num_features")
+        hidden = _pair(hidden_channels, "hidden_channels")
+        for value, name in (
+            (num_classes, "num_classes"),
+            (num_bits, "num_bits"),
+            (latent_channels, "latent_channels"),
+            (shared_channels, "shared_channels"),
+        ):
+            check_positive_int(value, name)
+        check_choice(variant, VARIANTS, "variant")
+        check_choice(reduction, ("mean", "sum"), "reduction")
+        check_choice(match, ("shared", "equal"), "match")
+        config = {
+            "num_features": widths,
+            "num_classes": num_classes,
+            "num_bits": num_bits,
+            "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
+            "latent_channels": latent_channels,
+            "shared_channels": shared_channels,
+            "variant": variant,
+            "alpha": alpha,
+            "beta": beta,
+            "gamma": gamma,
+            "eta": eta,
+            "adv_weight": adv_weight,
+            "reduction": reduction,
+            "match": match,
+            "out_activation": out_activation,
+        }
+        super().__init__(num_bits, config)
+        self.num_features = widths
+        self.num_classes = num_classes
+        self.variant = variant
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
+        self.eta, self.adv_weight = eta, adv_weight
+        self.reduction = reduction
+        self.match = match
+        self.has_specific = variant != "IT"
+        self.has_shared = variant != "S"
+        if self.has_specific:
+            self.channels = nn.ModuleDict(
+                {m: GCNChannel(widths[m], hidden[m], num_bits) for m in MODALITIES}
+            )
+        if self.has_shared:
+            self.autoencoders = nn.ModuleDict(
+                {m: Autoencoder(widths[m], latent_channels, out_activation) for m in MODALITIES}
+            )
+            self.cross = CrossModalChannel(latent_channels, shared_channels, num_bits)
+        if self.has_specific and self.has_shared:
+            fusion = ConcatFusion if variant == "A" else AttentionFusion
+            self.fusions = nn.ModuleDict({m: fusion(num_bits) for m in MODALITIES})
+        self.classifiers = nn.ModuleDict(
+            {m: LabelClassifier(num_bits, num_classes) for m in MODALITIES}
+        )
+        if variant != "C":
+            self.discriminator = ModalityDiscriminator(num_bits)
+        self._operators = GraphCache(self._build_operators)
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters and forget the graph."""
+        self.anchors = None
+        for module in self.children():
+            parts = module.values() if isinstance(module, nn.ModuleDict) else [module]
+            for part in parts:
+                part.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes; ``aux`` holds the autoencoders' latent features.
+
+        Raises:
+            ValueError: the graph lacks edges that this variant needs.
+        """
+        graphs = self._operators(data)
+        specific: dict[Modality, Tensor] = {}
+        shared: dict[Modality, Tensor] = {}
+        aux: dict[str, Tensor] = {}
+        if self.has_specific:
+            for modality, graph in ((IMAGE, graphs.image), (TEXT, graphs.text)):
+                specific[modality] = self.channels[modality](data[modality].x, graph)
+        if self.has_shared:
+            latent = {m: self._encoder(m).encode(data[m].x) for m in MODALITIES}
+            shared[IMAGE], shared[TEXT] = self.cross(latent[IMAGE], latent[TEXT], graphs.joint)
+            aux = {f"{m}_latent": latent[m] for m in MODALITIES}
+        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
+        return HashOutput(codes[IMAGE], codes[TEXT], aux)
+
+    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
+        """The terms of Eq. 6-9, unweighted, and their weighted sum ``'loss'``.
+
+        ``pairwise``, ``quantization``, ``balance`` (Eq. 7), ``prediction`` (Eq. 6),
+        ``reconstruction`` (Fig. 2), ``adversarial`` (Eq. 8). Unlabelled terms run over the anchors:
+        all nodes in the transductive protocols, the training nodes in the inductive one.
+        """
+        store = data[IMAGE]
+        labeled = store.labeled_mask
+        y = store.y[labeled]
+        check_labels(y, "y", num_classes=self.num_classes)
+        seen = store.anchor_mask
+        codes = {m: out[m][seen] for m in MODALITIES}
+        known = {m: out[m][labeled] for m in MODALITIES}
+        terms = {
+            "pairwise": pairwise_nll(
+                known[IMAGE], known[TEXT], y, y, match=self.match, reduction=self.reduction
+            ),
+            "quantization": sum(quantization_loss(codes[m], self.reduction) for m in MODALITIES),
+            "balance": sum(balance_loss(codes[m], self.reduction) for m in MODALITIES),
+            "prediction": sum(
+                label_prediction_loss(self.classifiers[m](known[m]), y) for m in MODALITIES
+            ),
+        }
+        weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
+        if self.has_shared:
+            terms["reconstruction"] = sum(
+                self._reconstruction(data[m].x[seen], out.aux[f"{m}_latent"][seen], m)
+                for m in MODALITIES
+            )
+            weights["reconstruction"] = self.eta
+        if self.variant != "C":
+            logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
+            terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
+            weights["adversarial"] = self.adv_weight
+        terms["loss"] = sum(weights.get(name, 1.0) * term for name, term in terms.items())
+        return terms
+
+    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
+        """What each node sends in every channel; see :meth:`HashModel.attach`."""
+        graphs = self._operators(data)
+        sent: dict[str, list[Tensor]] = {}
+        if self.has_specific:
+            for modality, graph in ((IMAGE, graphs.image), (TEXT, graphs.text)):
+                sent[modality] = self.channels[modality].messages(data[modality].x, graph)
+        if self.has_shared:
+            latent = torch.cat([self._encoder(m).encode(data[m].x) for m in MODALITIES])
+            sent["joint"] = self.cross.channel.messages(latent, graphs.joint)
+        return sent
+
+    def relaxed_new(self, x: Tensor, modality: Modality, anchors: AnchorBank) -> Tensor:
+        """Relaxed codes of new items: Eq. 3-5 with edges that only lead to the new nodes."""
+        index, weight = anchors.neighbours(x, modality)
+        specific = shared = None
+        if self.has_specific:
+            channel = self.channels[modality]
+            specific = channel.attach(x, anchors.messages[modality], index, weight)
+        if self.has_shared:
+            # bridged through the pairs: the same anchors, as images and as texts
+            both = torch.cat((index, index + anchors.joint.numel()), dim=1)
+            joint = (weight * anchors.joint[index]).repeat(1, 2)
+            latent = self._encoder(modality).encode(x)
+            shared = self.cross.channel.attach(latent, anchors.messages["joint"], both, joint)
+        return self._fuse(modality, specific, shared)
+
+    def _build_operators(self, data: HeteroData) -> Operators:
+        edge_types = data.edge_types
+        if ("image", "intra", "image") not in edge_types:
+            raise ValueError("data: has no intra edges; apply IntraKNN")
+        if self.has_shared and ("text", "inter", "image") not in edge_types:
+            raise ValueError("data: has no inter edges; apply InterKNN (variant 'S' needs none)")
+        return Operators(
+            intra_operator(data, IMAGE) if self.has_specific else None,
+            intra_operator(data, TEXT) if self.has_specific else None,
+            joint_operator(data) if self.has_shared else None,
+        )
+
+    def _encoder(self, modality: Modality) -> Autoencoder:
+        autoencoder = self.autoencoders[modality]
+        assert isinstance(autoencoder, Autoencoder)
+        return autoencoder
+
+    def _fuse(self, modality: Modality, specific: Tensor | None, shared: Tensor | None) -> Tensor:
+        if specific is None or shared is None:
+            only = shared if specific is None else specific
+            assert only is not None
+            return only
+        fused: Tensor = self.fusions[modality](specific, shared)
+        return fused
+
+    def _reconstruction(self, x: Tensor, latent: Tensor, modality: Modality) -> Tensor:
+        loss = reconstruction_loss(x, self._encoder(modality).decode(latent), self.reduction)
+        return loss / x.size(0) if self.reduction == "sum" else loss
+
+
+def _pair(value: Mapping[str, int] | tuple[int, int] | list[int] | int, name: str) -> dict[str, int]:
+    """Image and text values from one number, a pair or a mapping."""
+    if isinstance(value, int):
+        value = (value, value)
+    if isinstance(value, Mapping):
+        missing = [m for m in MODALITIES if m not in value]
+        if missing:
+            raise ValueError(f"{name}: has no entry {missing[0]!r}; give 'image' and 'text'")
+        pair = {str(m): value[m] for m in MODALITIES}
+    elif len(value) == 2:
+        pair = {IMAGE: value[0], TEXT: value[1]}
+    else:
+        raise ValueError(f"{name}: expected two numbers (image, text), got {value!r}")
+    for modality, number in pair.items():
+        check_positive_int(number, f"{name}[{modality!r}]")
+    return pair

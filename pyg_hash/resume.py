@@ -1,0 +1,141 @@
+"""The state of a training run as one safetensors file: interrupt it, and go on exactly."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_hash.history import History
+from pyg_hash.io import CorruptFileError, load_tensors, save_tensors
+from pyg_hash.models.base import HashModel
+
+
+class TrainingState:
+    """Epoch, history, best parameters, and all that :meth:`save` needs to go on later.
+
+    Args:
+        model: the model that is trained.
+        optimizer: its optimiser.
+    """
+
+    def __init__(self, model: HashModel, optimizer: torch.optim.Optimizer) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.epoch = 0
+        self.history = History()
+        self.stopped = False
+        self.best: dict[str, Tensor] = {}
+        self.best_score = float("-inf")
+        self.since_best = 0
+        self._saved_epoch = -1
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the last epoch is in the checkpoint."""
+        return self._saved_epoch == self.epoch
+
+    def note_validation(self, score: float, patience: int) -> None:
+        """Keep the parameters if ``score`` is a new best; stop after ``patience`` others."""
+        if score > self.best_score:
+            self.best_score = score
+            self.best = {name: p.detach().clone() for name, p in self.model.state_dict().items()}
+            self.since_best = 0
+        else:
+            self.since_best += 1
+            self.stopped = self.since_best >= patience
+
+    def restore_best(self) -> None:
+        """Put the best parameters back, if any were measured."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Replace the checkpoint, atomically."""
+        optimizer = self.optimizer.state_dict()
+        tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": p for name, p in self.best.items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        plain: dict[str, dict[str, Any]] = {}
+        for index, slots in optimizer["state"].items():
+            for name, value in slots.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{index}.{name}"] = value
+                else:
+                    plain.setdefault(str(index), {})[name] = value
+        metadata = {
+            "model": type(self.model).__name__,
+            "config": self.model.config,
+            "epoch": self.epoch,
+            "stopped": self.stopped,
+            "best_score": self.best_score if self.best else None,
+            "since_best": self.since_best,
+            "history": list(self.history),
+            "optimizer": {
+                "name": type(self.optimizer).__name__,
+                "groups": optimizer["param_groups"],
+                "plain": plain,
+            },
+        }
+        save_tensors(path, tensors, metadata)
+        self._saved_epoch = self.epoch
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over the state of a checkpoint.
+
+        Raises:
+            CorruptFileError: the file is truncated or no checkpoint.
+            ValueError: it belongs to another model, other settings or another optimiser.
+        """
+        tensors, metadata = load_tensors(path)
+        if not isinstance(metadata, dict) or "optimizer" not in metadata:
+            raise CorruptFileError(f"{path}: not a training checkpoint")
+        for what, ours, theirs in (
+            ("model", type(self.model).__name__, metadata["model"]),
+            ("settings", self.model.config, metadata["config"]),
+            ("optimizer", type(self.optimizer).__name__, metadata["optimizer"]["name"]),
+        ):
+            if ours != theirs:
+                raise ValueError(
+                    f"checkpoint: {path} was written with {what} {theirs}, not {ours}; "
+                    "use the same settings or start anew without resume"
+                )
+        parts = _split(tensors)
+        self.model.load_state_dict(parts.get("model", {}))
+        self.best = parts.get("best", {})
+        self._load_optimizer(parts.get("optimizer", {}), metadata["optimizer"])
+        torch.set_rng_state(parts["rng"]["cpu"])
+        if "cuda" in parts["rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(parts["rng"]["cuda"])
+        self.epoch = self._saved_epoch = metadata["epoch"]
+        self.stopped = metadata["stopped"]
+        self.best_score = metadata["best_score"] if self.best else float("-inf")
+        self.since_best = metadata["since_best"]
+        self.history = History(metadata["history"])
+
+    def _load_optimizer(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        state: dict[int, dict[str, Any]] = {}
+        for key, tensor in tensors.items():
+            index, name = key.split(".", 1)
+            state.setdefault(int(index), {})[name] = tensor
+        for index, slots in metadata["plain"].items():
+            state.setdefault(int(index), {}).update(slots)
+        groups = metadata["groups"]
+        for group, current in zip(groups, self.optimizer.state_dict()["param_groups"], strict=True):
+            for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
+                if isinstance(value, tuple):
+                    group[name] = tuple(group[name])
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _split(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group ``'a.b.c'`` by its first part."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        first, rest = key.split(".", 1)
+        parts.setdefault(first, {})[rest] = tensor
+    return parts

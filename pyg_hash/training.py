@@ -1,0 +1,140 @@
+"""One readable training loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.data import HeteroData
+from tqdm.auto import tqdm
+
+from pyg_hash.history import History
+from pyg_hash.metrics import evaluate
+from pyg_hash.models.base import HashModel
+from pyg_hash.resume import TrainingState
+from pyg_hash.transforms.view import anchor_view
+from pyg_hash.typing import IMAGE
+from pyg_hash.validation import check_positive_int
+
+Row = dict[str, Any]
+Callback = Callable[[HashModel, Row], None]
+
+
+def fit(
+    model: HashModel,
+    data: HeteroData,
+    optimizer: torch.optim.Optimizer,
+    *,
+    epochs: int,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 10,
+    resume: bool = False,
+    patience: int | None = None,
+    eval_every: int = 1,
+    progress: bool = True,
+) -> History:
+    """Train a model on a graph, full batch, then attach it to the graph.
+
+    An epoch descends each loss of ``model.objectives(...)`` once. Only anchors are trained on:
+    under ``anchors='train'`` no query takes part in any way.
+
+    With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
+    ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs;
+    training stops after ``patience`` measurements without a new best and the best parameters are
+    restored. Queries are never looked at.
+
+    Args:
+        model: the model; it is trained in place.
+        data: the graph.
+        optimizer: an optimiser of the model's parameters.
+        epochs: number of passes in all; with ``resume`` the finished ones count.
+        callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
+            add numbers to the row, or raise ``StopIteration`` to end the training.
+        checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end, and
+            when training is interrupted.
+        checkpoint_every: epochs between checkpoints.
+        resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
+            uninterrupted training bit for bit.
+        patience: measurements without a new best before training stops; None trains all epochs.
+        eval_every: epochs between measurements on the validation nodes.
+        progress: show a progress bar.
+
+    Returns:
+        One row an epoch: ``epoch``, every loss term, and ``val_map`` where measured.
+
+    Raises:
+        ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
+            without ``checkpoint``, a checkpoint of another model.
+        FloatingPointError: the loss is NaN or inf.
+    """
+    check_positive_int(epochs, "epochs")
+    check_positive_int(checkpoint_every, "checkpoint_every")
+    check_positive_int(eval_every, "eval_every")
+    if patience is not None:
+        check_positive_int(patience, "patience")
+        if "val_mask" not in data[IMAGE]:
+            raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
+    if not bool(data[IMAGE].train_mask.any()):
+        raise ValueError("train_mask: no training node")
+    if resume and checkpoint is None:
+        raise ValueError("resume: needs checkpoint=FILE to go on from")
+
+    state = TrainingState(model, optimizer)
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        state.load(checkpoint)
+    view = anchor_view(data)
+    bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=not progress)
+    try:
+        while state.epoch < epochs and not state.stopped:
+            row = _train_epoch(model, view, optimizer, state.epoch)
+            if patience is not None and (state.epoch + 1) % eval_every == 0:
+                row["val_map"] = _validation_map(model, data)
+                state.note_validation(row["val_map"], patience)
+            for callback in callbacks:
+                try:
+                    callback(model, row)
+                except StopIteration:
+                    state.stopped = True
+            state.epoch += 1
+            state.history.append(row)
+            bar.update()
+            bar.set_postfix(loss=f"{row['loss']:.4f}")
+            if checkpoint is not None and state.epoch % checkpoint_every == 0:
+                state.save(checkpoint)
+    finally:
+        bar.close()
+        if checkpoint is not None and not state.is_saved:
+            state.save(checkpoint)
+    state.restore_best()
+    if "anchor_mask" in data[IMAGE]:
+        model.attach(data)
+    return state.history
+
+
+def _train_epoch(
+    model: HashModel, data: HeteroData, optimizer: torch.optim.Optimizer, epoch: int
+) -> Row:
+    model.train()
+    row: Row = {"epoch": epoch + 1}
+    for terms in model.objectives(data, epoch):
+        total = terms["loss"]
+        if not bool(torch.isfinite(total)):
+            values = {name: float(term) for name, term in terms.items()}
+            raise FloatingPointError(
+                f"loss: not finite in epoch {epoch + 1} ({values}); "
+                "lower the learning rate or check the features"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        optimizer.step()
+        row |= {name: float(term.detach()) for name, term in terms.items()}
+    return row
+
+
+def _validation_map(model: HashModel, data: HeteroData) -> float:
+    result = evaluate(model, data, split="val")
+    return 0.5 * (result.i2t + result.t2i)
