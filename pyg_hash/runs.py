@@ -2,7 +2,7 @@
 
 =============================  ====================================================================
 ``config.yaml``                the settings; ``pyg-hash train --config`` repeats the run with them
-``checkpoint/``                the state of the training, for ``--resume``
+``checkpoint.safetensors``     the state of the training, for ``--resume``
 ``model/``                     the trained model (:meth:`HashModel.save`)
 ``history.csv``                the losses of every epoch (also ``history.json``)
 ``items.json``                 ids, texts, picture paths and labels of the instances, in row order

@@ -74,7 +74,7 @@ def model_class(config: TrainConfig) -> type[HashModel]:
     from pyg_hash.models import HashModel
 
     cls = find(config.model, choices("pyg_hash.models", HashModel), "model")
-    taken = {"num_features", "num_classes", "num_bits"}
+    taken = {"num_features", "num_classes", "num_bits", "match"}
     check_options(cls, config.model_options, "model_options", taken)
     return cls
 
@@ -127,6 +127,7 @@ def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
     cls = model_class(config)
     seed_everything(config.seed)
     num_features = {modality: data[modality].num_features for modality in MODALITIES}
-    return cls(
-        num_features, data.num_classes, num_bits=config.num_bits, **config.model_options
-    )
+    keywords = dict(config.model_options, num_bits=config.num_bits)
+    if "match" in inspect.signature(cls).parameters:
+        keywords["match"] = config.match  # the graph and the loss must agree on what is similar
+    return cls(num_features, data.num_classes, **keywords)

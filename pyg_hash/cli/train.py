@@ -94,14 +94,14 @@ def _fit(
 
     model = build.build_model(config, data)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    checkpoint = folder.path / "checkpoint"
+    checkpoint = folder.path / "checkpoint.safetensors"
     history = fit(
         model,
         data,
         optimizer,
         epochs=config.epochs,
         checkpoint=checkpoint,
-        resume=resume and checkpoint.exists(),
+        resume=resume,
         patience=config.patience,
         progress=progress,
     )

@@ -1,0 +1,15 @@
+"""Sphinx settings."""
+
+from pyg_hash import __version__
+
+project = "pyg_hash"
+author = "The pyg_hash developers"
+release = __version__
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+html_theme = "furo"
+exclude_patterns = ["_build"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_use_ivar = True  # attributes are documented in their class, not a second time
