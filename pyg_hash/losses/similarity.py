@@ -140,7 +140,7 @@ def pairwise_nll(
         )
     if image_y.dim() == 2 and match == "equal":
         both = torch.cat([image_y.bool(), text_y.bool()])
-        sets = torch.unique(both, dim=0, return_inverse=True)[1] if len(both) else both[:, 0].long()
+        sets = torch.unique(both, dim=0, return_inverse=True)[1]  # number every label set
         image_y, text_y = sets[: len(image_y)], sets[len(image_y) :]
     elif image_y.dim() == 2:
         image_y, text_y = image_y.to(image.dtype), text_y.to(image.dtype)
