@@ -36,3 +36,34 @@ def unused(folder: Path) -> Path:
         number += 1
         path = folder.with_name(f"{folder.name}-{number}")
     return path
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", default="data/emoji", help="where the data set is kept")
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="where runs are written")
+    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    args = parser.parse_args()
+    out, start = unused(args.out), time.perf_counter()
+
+    for protocol in ("inductive", "transductive"):
+        settings = ["--dataset", "emoji", "--root", args.root, "--model", "mcgcn"]
+        settings += ["--num_bits", "32", "--label_rate", "0.3", "--epochs", str(args.epochs)]
+        run("train", *settings, "--protocol", protocol, "--out", str(out / protocol))
+
+    folder = out / "inductive"
+    for text in TEXTS:
+        run("search", str(folder), "--text", text, "-k", "5")
+    items = Run.open(folder).items()
+    for name in PICTURES:
+        picture = items.image_paths[items.ids.index(name)]
+        run("search", str(folder), "--image", str(picture), "-k", "5")
+
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(f"\n{time.perf_counter() - start:.0f} s, at most {memory:.1f} GB of memory. Run folders:")
+    print(f"  {folder}\n  {out / 'transductive'}")
+
+
+if __name__ == "__main__":
+    main()

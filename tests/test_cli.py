@@ -1,0 +1,233 @@
+"""The command line end to end on a small data set with real encoders."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+import yaml
+
+import pyg_hash.datasets
+from pyg_hash.cli import main
+from pyg_hash.cli.train import label_names
+from pyg_hash.io import load_json
+from pyg_hash.metrics import evaluate
+from pyg_hash.runs import PARTS, Run
+
+SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=15", "--label_rate=0.5")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes():
+    """Make the data set discoverable, as if it were a file of pyg_hash/datasets."""
+    from shapes import Shapes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
+        patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
+        yield Shapes
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def train(root, out, *more):
+    return main(["train", f"--root={root}", f"--out={out}", *SETTINGS, *more])
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "one"
+    assert train(root, out) == 0
+    return out
+
+
+def codes(folder):
+    run = Run.open(folder, need=PARTS)
+    return {m: run.index(m).search(-torch.ones(1, 16, dtype=torch.int8), 9) for m in ("image", "text")}
+
+
+def same_codes(a, b):
+    a, b = codes(a), codes(b)
+    return all(torch.equal(torch.as_tensor(x), torch.as_tensor(y)) for m in a for x, y in zip(a[m], b[m], strict=True))
+
+
+def test_run_folder_is_complete(trained):
+    run = Run.open(trained, need=PARTS)
+    assert run.complete
+    assert (trained / "history.csv").is_file()
+    assert len(load_json(trained / "history.json")) == 15
+    items = run.items()
+    assert items.ids[0] == "red-square"
+    assert items.labels[0] == ["red"]
+    assert run.encoder("text")(["red tile"]).shape[0] == 1
+    metrics = load_json(run.file("metrics"))["query"]
+    assert metrics["protocol"] == "inductive"
+    assert 0.5 < metrics["t2i"] <= 1
+
+
+def test_index_holds_the_database_only(trained, root):
+    from shapes import Shapes
+
+    data = Shapes(root)[0]
+    for modality in ("image", "text"):
+        assert len(Run(trained).index(modality)) == int(data[modality].database_mask.sum())
+
+
+def test_config_repeats_the_run(trained, tmp_path):
+    assert main(["train", f"--config={trained / 'config.yaml'}", f"--out={tmp_path / 'again'}"]) == 0
+    assert same_codes(trained, tmp_path / "again")
+    settings = yaml.safe_load((trained / "config.yaml").read_text())
+    assert settings["epochs"] == 15
+    assert settings == yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())
+
+
+def test_options_override_the_config(trained, tmp_path):
+    out = tmp_path / "short"
+    arguments = [f"--config={trained / 'config.yaml'}", "--epochs=2", "--model_options.alpha=0.5"]
+    assert main(["train", *arguments, f"--out={out}"]) == 0
+    assert len(load_json(out / "history.json")) == 2
+    assert load_json(out / "model" / "config.json")["config"]["alpha"] == 0.5
+
+
+def test_second_training_into_a_run_is_refused(trained, root, capsys):
+    before = (trained / "metrics.json").read_bytes()
+    assert train(root, trained) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_interrupted_training_resumes_to_the_same_codes(trained, root, tmp_path, monkeypatch, capsys):
+    import pyg_hash.training
+
+    real, out = pyg_hash.training.fit, tmp_path / "stopped"
+
+    def interrupted(*args, **keywords):
+        def stop(model, row):
+            if row["epoch"] == 7:
+                raise KeyboardInterrupt
+
+        return real(*args, **keywords, callbacks=[stop])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyg_hash.training, "fit", interrupted)
+        assert train(root, out) == 130
+    assert f"--out {out} --resume" in capsys.readouterr().err
+    assert not Run(out).has("model")
+    assert main(["train", f"--out={out}", "--resume"]) == 0  # the stored settings are used
+    assert same_codes(trained, out)
+
+
+def test_finished_stages_are_kept(trained, root, tmp_path, monkeypatch):
+    import pyg_hash.metrics
+    import pyg_hash.training
+
+    out = tmp_path / "late"
+
+    def fail(*args, **keywords):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pyg_hash.metrics, "evaluate", fail)
+        assert train(root, out) == 1
+    assert Run(out).has("index_text")
+    monkeypatch.setattr(pyg_hash.training, "fit", fail)  # must not be needed again
+    assert train(root, out, "--resume") == 0
+    assert same_codes(trained, out)
+
+
+def test_resume_with_other_settings_is_refused(trained, capsys):
+    assert main(["train", f"--out={trained}", "--resume", "--lr=1"]) == 1
+    assert "lr (0.002 there)" in capsys.readouterr().err
+
+
+def test_early_stopping_needs_validation(root, tmp_path, capsys):
+    assert train(root, tmp_path / "x", "--patience=1") == 2
+    assert "--val_rate" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+    assert train(root, tmp_path / "x", "--patience=1", "--val_rate=0.2", "--protocol=strict") == 0
+    assert load_json(tmp_path / "x" / "metrics.json")["query"]["protocol"] == "strict"
+    assert main(["evaluate", str(tmp_path / "x"), "--split=val"]) == 0
+    assert {"query", "val"} <= set(load_json(tmp_path / "x" / "metrics.json"))
+
+
+def test_evaluate_agrees_with_training(trained, capsys):
+    stored = load_json(trained / "metrics.json")["query"]
+    assert main(["evaluate", str(trained), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == stored
+    assert main(["evaluate", str(trained), "--topk=5", "--denominator=R"]) == 0
+    assert "inductive" in capsys.readouterr().out
+    assert len(load_json(trained / "metrics.json")) == 2
+
+
+@pytest.mark.parametrize(("flag", "name"), [("--text", "blue box"), ("--image", "blue-box.png")])
+def test_search_finds_the_colour(trained, root, capsys, flag, name):
+    value = str(root / "raw" / name) if flag == "--image" else name
+    assert main(["search", str(trained), flag, value, "-k", "3", "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == 3
+    assert [a["distance"] for a in answers] == sorted(a["distance"] for a in answers)
+    assert sum(a["labels"] == ["blue"] for a in answers) >= 2
+    assert set(answers[0]) == {"distance", "name", "id", "labels", "path"}
+
+
+def test_search_table(trained, capsys):
+    assert main(["search", str(trained), "--text=red", "--modality=text", "-k2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["distance", "name", "label", "id", "path"]
+    assert len(lines) == 3
+    assert lines[1].endswith(".png")
+
+
+def test_search_unknown_words_are_named(trained, capsys):
+    assert main(["search", str(trained), "--text=zebra"]) == 1
+    error = capsys.readouterr().err
+    assert "zebra" in error
+    assert len(error.splitlines()) == 1
+
+
+def test_encode_raw_items(trained, root, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("red box\n\nblue flag\n")
+    out = tmp_path / "codes.h5"
+    images = ["--images", str(root / "raw" / "red-*.png")]
+    texts = ["--texts", str(tmp_path / "texts.txt")]
+    assert main(["encode", str(trained), *images, *texts, "--out", str(out)]) == 0
+    assert "image: 10 codes of 16 bits" in capsys.readouterr().out
+    with h5py.File(out) as file:
+        assert file["image/codes"].shape == (10, 16)
+        assert file["image/codes"].dtype == np.int8
+        assert set(np.unique(file["text/codes"])) <= {-1, 1}
+        assert file["text/ids"].asstr()[:].tolist() == ["red box", "blue flag"]
+    assert [path.name for path in tmp_path.glob("codes*")] == ["codes.h5"]
+
+
+def test_encode_folder_equals_search_codes(trained, root, tmp_path):
+    from pyg_hash.cli.search import query_codes
+
+    out = tmp_path / "codes.h5"
+    assert main(["encode", str(trained), "--images", str(root / "raw"), "--out", str(out)]) == 0
+    with h5py.File(out) as file:
+        name = file["image/ids"].asstr()[3]
+        one = query_codes(Run(trained), [name], "image")[0]
+        assert np.array_equal(file["image/codes"][3], one.numpy())
+
+
+def test_label_names():
+    names = ["a", "b", "c"]
+    assert label_names(torch.tensor([2, 0]), names) == [["c"], ["a"]]
+    assert label_names(torch.tensor([[1.0, 0, 1], [0, 0, 0]]), names) == [["a", "c"], []]
+
+
+def test_model_of_the_run_is_the_one_evaluated(trained, root):
+    from pyg_hash.cli import build
+    from pyg_hash.cli.options import TrainConfig
+
+    config = TrainConfig.from_dict(Run(trained).config())
+    model = build.model_class(config).load(trained / "model")
+    result = evaluate(model, build.build_dataset(config)[0])
+    assert result.to_dict() == load_json(trained / "metrics.json")["query"]

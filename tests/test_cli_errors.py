@@ -1,0 +1,152 @@
+"""Bad input on the command line: one clear line, no traceback, nothing lost."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from pyg_hash.cli import main
+from pyg_hash.cli.build import check_options, choices, find
+from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.runs import Run
+
+OUT = "--out={tmp}/run"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ([], ["a command is missing", "train, evaluate, encode, search, data"]),
+        (["trian"], ["'trian'", "'train', 'evaluate'"]),
+        (["train"], ["required: out"]),
+        (["train", OUT, "--bits=8"], ["--bits=8", "--num_bits"]),
+        (["train", OUT, "--num_bits=many"], ["--num_bits", "int", "many"]),
+        (["train", OUT, "--dataset=emojis"], ["dataset: 'emojis'", "emoji", "wikipedia"]),
+        (["train", OUT, "--model=gcn"], ["model: 'gcn'", "mcgcn"]),
+        (["train", OUT, "--protocol=fair"], ["'fair'", "inductive, strict, transductive"]),
+        (["train", OUT, "--dataset_options.a=1"], ["Emoji has no option 'a'", "progress"]),
+        (["train", OUT, "--model_options.a=1"], ["MCGCN has no option 'a'", "variant"]),
+        (["train", OUT, "--config=nowhere.yaml"], ["nowhere.yaml"]),
+        (["search", "x"], ["--text WORDS or --image FILE"]),
+        (["search", "x", "--text=a", "--image=b"], ["--text WORDS or --image FILE"]),
+        (["search", "x", "--text=a", "--modality=sound"], ["'sound'", "image or text"]),
+        (["search", "x", "--text=a", "-k0"], ["positive"]),
+        (["encode", "x", "--out=y"], ["--images DIR, --texts FILE or --features"]),
+        (["encode", "x", "--out=y", "--texts=a", "--features=b"], ["either --features or"]),
+        (["data"], ["check"]),
+    ],
+)
+def test_usage_errors(words, parts, tmp_path, capsys):
+    assert main([word.format(tmp=tmp_path) for word in words]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("pyg-hash: error: ")
+    for part in parts:
+        assert part in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["train", "--out={tmp}/file/run"], ["out: cannot write", "Not a directory"]),
+        (["train", OUT, "--dataset={tmp}/lost.h5"], ["lost.h5"]),
+        (["train", OUT, "--dataset={tmp}/file.h5"], ["file.h5"]),
+        (["train", OUT, "--dataset=wikipedia", "--root={tmp}/wiki"], ["raw_features.mat"]),
+        (["train", OUT, "--dataset=synthetic", "--dataset_options.n=60", "--k=5000"], ["k:", "5000"]),
+        (["evaluate", "{tmp}/nowhere"], ["nowhere is no folder"]),
+        (["evaluate", "{tmp}"], ["lacks config.yaml, model/config.json"]),
+        (["search", "{tmp}", "--text=a"], ["lacks", "index_image.safetensors"]),
+        (["search", "{tmp}", "--image=a.png"], ["lacks", "index_text.safetensors"]),
+        (["encode", "{tmp}", "--texts=a", "--out=b"], ["lacks config.yaml"]),
+        (["data", "check", "{tmp}/lost.h5"], ["lost.h5"]),
+        (["data", "check", "{tmp}/file.h5"], ["file.h5"]),
+    ],
+)
+def test_errors_in_files(words, parts, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "file.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut short")
+    assert main([word.format(tmp=tmp_path) for word in words]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("pyg-hash: error: ")
+    for part in parts:
+        assert part in error
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["evaluate", str(tmp_path / "nowhere"), "--debug"])
+
+
+def test_console_prints_one_line(tmp_path):
+    command = [sys.executable, "-m", "pyg_hash", "evaluate", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["data", "check", "--help"]])
+def test_help(words, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    assert stop.value.code == 0
+    assert "usage: pyg-hash" in capsys.readouterr().out
+
+
+def test_every_setting_has_a_help_text():
+    fields = TrainConfig.__dataclass_fields__.values()
+    assert all(field.metadata["help"] for field in fields)
+
+
+def test_stored_setting_of_another_version(tmp_path):
+    with pytest.raises(UsageError, match="colour not known; use some of dataset, root"):
+        TrainConfig.from_dict({"colour": "red"})
+
+
+def test_config_file_with_an_unknown_setting(tmp_path, capsys):
+    (tmp_path / "config.yaml").write_text("colour: red\n")
+    assert main(["train", f"--config={tmp_path / 'config.yaml'}", f"--out={tmp_path / 'run'}"]) == 2
+    assert "colour" in capsys.readouterr().err
+
+
+def test_find_by_name():
+    class Wiki: ...
+
+    class Nus: ...
+
+    class NusWide: ...
+
+    known = {"wiki": Wiki, "nus": Nus, "nuswide": NusWide}
+    assert find("Wiki", known, "x") is Wiki
+    assert find("w", known, "x") is Wiki
+    assert find("nus", known, "x") is Nus
+    assert find("nus_wide", known, "x") is NusWide
+    for wrong in ("", "n", "wikis"):
+        with pytest.raises(UsageError, match="x: .* use one of wiki, nus, nuswide"):
+            find(wrong, known, "x")
+
+
+def test_models_are_discovered():
+    from pyg_hash.models import MCGCN, HashModel
+
+    assert choices("pyg_hash.models", HashModel)["mcgcn"] is MCGCN
+    assert "hashmodel" not in choices("pyg_hash.models", HashModel)
+    check_options(MCGCN, {"alpha": 1.0}, "model_options", set())
+
+
+def test_run_without_encoder_says_what_to_do(tmp_path, capsys):
+    out = f"--out={tmp_path / 'run'}"
+    small = ["--dataset=synthetic", "--dataset_options.n=80", "--dataset_options.num_queries=20"]
+    assert main(["train", out, *small, "--k=3", "--epochs=1", "--num_bits=8"]) == 0
+    capsys.readouterr()
+    assert main(["search", str(tmp_path / "run"), "--text=red"]) == 1
+    assert "no text encoder" in capsys.readouterr().err
+    for name in ("config.json", "model.safetensors"):
+        path = tmp_path / "run" / "model" / name
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        assert main(["evaluate", str(tmp_path / "run")]) == 1
+        assert name in capsys.readouterr().err
+        path.write_bytes(content)
+    assert Run.open(tmp_path / "run").complete

@@ -1,0 +1,110 @@
+"""Run folders: made before any work, complete or saying what they lack."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyg_hash.io import CorruptFileError
+from pyg_hash.runs import PARTS, IncompleteRunError, Items, Run
+
+CONFIG = {"dataset": "emoji", "seed": 0, "options": {"a": [1, 2]}, "lr": 2e-3, "none": None}
+
+
+def fill(run: Run, parts) -> None:
+    for part in parts:
+        run.file(part).parent.mkdir(parents=True, exist_ok=True)
+        run.file(part).touch()
+
+
+def test_config_round_trip(tmp_path):
+    run = Run.create(tmp_path / "deep" / "run", CONFIG)
+    assert run.config() == CONFIG
+    assert run.file("config").read_text().startswith("# repeat this run")
+
+
+def test_create_refuses_a_folder_that_holds_a_run(tmp_path):
+    Run.create(tmp_path, CONFIG)
+    with pytest.raises(FileExistsError, match="--resume"):
+        Run.create(tmp_path, CONFIG)
+
+
+def test_resume_keeps_everything_and_names_changed_settings(tmp_path):
+    run = Run.create(tmp_path, CONFIG)
+    fill(run, ["model"])
+    assert Run.create(tmp_path, CONFIG, resume=True).has("model")
+    with pytest.raises(ValueError, match=r"lr \(0.002 there\), seed \(0 there\)"):
+        Run.create(tmp_path, {**CONFIG, "lr": 1.0, "seed": 3}, resume=True)
+    assert run.config() == CONFIG
+
+
+def test_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="out: cannot write to .*file/run: Not a directory"):
+        Run.create(tmp_path / "file" / "run", CONFIG)
+
+
+def test_open_lists_what_is_missing(tmp_path):
+    with pytest.raises(IncompleteRunError, match="is no folder"):
+        Run.open(tmp_path / "nowhere")
+    with pytest.raises(IncompleteRunError, match="lacks config.yaml, .*a folder that pyg-hash"):
+        Run.open(tmp_path)
+    run = Run.create(tmp_path, CONFIG)
+    fill(run, ["items"])
+    with pytest.raises(IncompleteRunError, match=r"lacks model/config.json; finish .* --resume"):
+        Run.open(tmp_path)
+    assert Run.open(tmp_path, need=("config", "items")) == run
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_complete_needs_every_part(tmp_path, part):
+    run = Run(tmp_path)
+    fill(run, PARTS)
+    assert run.complete
+    run.file(part).unlink()
+    assert not run.complete
+    with pytest.raises(IncompleteRunError, match=PARTS[part]):
+        Run.open(tmp_path, need=PARTS)
+
+
+@pytest.mark.parametrize("text", ["- a list", "a: [1", ""])
+def test_damaged_config(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(CorruptFileError, match="config.yaml"):
+        Run(tmp_path).config()
+
+
+def test_items_round_trip(tmp_path):
+    items = Items(["a", "b"], ["Wörter", None], [None, "b.png"], [["x"], []])
+    run = Run(tmp_path)
+    run.save_items(items)
+    assert run.items() == items
+    assert len(items) == 2
+
+
+def test_items_of_different_lengths(tmp_path):
+    with pytest.raises(ValueError, match="different lengths"):
+        Items(["a"], [], [None], [[]])
+    (tmp_path / "items.json").write_text('{"ids": ["a"]}')
+    with pytest.raises(CorruptFileError, match="items.json"):
+        Run(tmp_path).items()
+
+
+def test_subfolder_appears_whole_or_not_at_all(tmp_path):
+    run = Run(tmp_path)
+
+    def broken(folder):
+        (folder / "half").touch()
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        run.save_folder("encoders/text", broken)
+    assert not (tmp_path / "encoders").exists()
+    run.save_folder("encoders/text", lambda folder: (folder / "one").touch())
+    run.save_folder("encoders/text", lambda folder: (folder / "two").touch())
+    assert [p.name for p in (tmp_path / "encoders" / "text").iterdir()] == ["two"]
+    assert [p.name for p in tmp_path.iterdir()] == ["encoders"]
+
+
+def test_missing_encoder_says_why(tmp_path):
+    with pytest.raises(IncompleteRunError, match="text: run .* has no text encoder"):
+        Run(tmp_path).encoder("text")
