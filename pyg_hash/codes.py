@@ -1,0 +1,195 @@
+"""Binary codes: making, packing, comparing and judging them.
+
+A code is int8 in {-1, +1}, ``[n, num_bits]``. Packed, it is uint8 ``[n, ceil(num_bits / 8)]``:
+bit 1 stands for +1, the first bit is the most significant one (as ``numpy.packbits``), and the
+last byte is filled up with zeros. All packed codes of this library and its index files are so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyg_hash.validation import check_codes, check_positive_int
+
+
+def binarize(x: Tensor) -> Tensor:
+    """Codes of relaxed codes: the sign, with sign(0) = +1.
+
+    Args:
+        x: float of any shape, e.g. relaxed codes ``[n, num_bits]``.
+
+    Returns:
+        int8 of the same shape, on the same device.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: NaN, which has no sign.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x: expected a floating-point tensor, got {kind}")
+    if bool(torch.isnan(x).any()):
+        raise ValueError("x: contains NaN, which has no sign; did training diverge?")
+    return (x >= 0).to(torch.int8).mul_(2).sub_(1)
+
+
+def pack_bits(codes: Tensor) -> Tensor:
+    """Pack codes, eight bits a byte.
+
+    Args:
+        codes: int8 ±1 ``[n, num_bits]``.
+
+    Returns:
+        uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
+
+    Raises:
+        TypeError, ValueError: not codes.
+    """
+    check_codes(codes, "codes")
+    packed = np.packbits((codes > 0).cpu().numpy(), axis=1)
+    return torch.from_numpy(packed).to(codes.device)
+
+
+def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
+    """Undo :func:`pack_bits`.
+
+    Args:
+        packed: uint8 ``[n, ceil(num_bits / 8)]``.
+        num_bits: bits of a code.
+
+    Returns:
+        int8 ±1 ``[n, num_bits]`` on the same device.
+
+    Raises:
+        TypeError: ``packed`` is not uint8.
+        ValueError: a width that does not fit ``num_bits``, or padding bits that are not zero.
+    """
+    check_positive_int(num_bits, "num_bits")
+    if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
+        raise TypeError("packed: expected a uint8 tensor, as pack_bits() returns")
+    width = (num_bits + 7) // 8
+    if packed.dim() != 2 or packed.size(1) != width:
+        raise ValueError(
+            f"packed: {num_bits} bits take shape [n, {width}], got {list(packed.shape)}"
+        )
+    bits = np.unpackbits(packed.cpu().numpy(), axis=1)
+    if bits[:, num_bits:].any():
+        raise ValueError(f"packed: bits after bit {num_bits} are not zero; is num_bits right?")
+    codes = torch.from_numpy(bits[:, :num_bits].astype(np.int8)) * 2 - 1
+    return codes.to(packed.device)
+
+
+def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Number of differing bits of all pairs.
+
+    Args:
+        a: int8 ±1 ``[n, num_bits]``.
+        b: int8 ±1 ``[m, num_bits]`` on the same device.
+
+    Returns:
+        int32 ``[n, m]``. It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
+
+    Raises:
+        TypeError, ValueError: not codes, or of different widths.
+    """
+    check_codes(a, "a")
+    check_codes(b, "b", num_bits=a.size(1))
+    # codes are ±1, so a.b = num_bits - 2 * distance; exact in float32 up to 2^24 bits
+    products = a.float() @ b.float().T
+    return products.sub_(a.size(1)).div_(-2).to(torch.int32)
+
+
+@dataclass(frozen=True)
+class CodeDiagnostics:
+    """How well a set of codes uses its bits.
+
+    Attributes:
+        num_codes: items.
+        num_bits: bits of a code.
+        bit_mean: mean of each bit, float64 ``[num_bits]`` in [-1, 1]; 0 is balanced.
+        imbalance: mean of ``|bit_mean|``; 0 is best, 1 means that all bits are constant.
+        bit_entropy: mean entropy of a single bit, in bits, 0 to 1; 1 is best.
+        correlation: mean absolute Pearson correlation of two different bits; 0 is best. Constant
+            bits have none and are left out; NaN if fewer than two bits vary.
+        constant_bits: bits with the same value for all items.
+        code_entropy: entropy of whole codes, in bits; at most ``log2(num_codes)``.
+        distinct_codes: number of different codes.
+        collisions: items that share their code with another item.
+        largest_bucket: items that share the most frequent code.
+    """
+
+    num_codes: int
+    num_bits: int
+    bit_mean: Tensor
+    imbalance: float
+    bit_entropy: float
+    correlation: float
+    constant_bits: int
+    code_entropy: float
+    distinct_codes: int
+    collisions: int
+    largest_bucket: int
+
+    def __str__(self) -> str:
+        """One readable line a property."""
+        return "\n".join(
+            [
+                f"{self.num_codes} codes of {self.num_bits} bits",
+                f"imbalance of a bit        {self.imbalance:.3f} (0 is best)",
+                f"entropy of a bit          {self.bit_entropy:.3f} of 1 bit",
+                f"correlation of two bits   {self.correlation:.3f} (0 is best)",
+                f"constant bits             {self.constant_bits}",
+                f"entropy of a code         {self.code_entropy:.2f} bits",
+                f"distinct codes            {self.distinct_codes}",
+                f"items sharing their code  {self.collisions}",
+                f"largest bucket            {self.largest_bucket}",
+            ]
+        )
+
+
+def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
+    """Judge how well codes use their bits, without labels.
+
+    Args:
+        codes: int8 ±1 ``[n, num_bits]``, at least one row.
+
+    Raises:
+        TypeError, ValueError: not codes, or no rows.
+    """
+    check_codes(codes, "codes")
+    if codes.size(0) == 0:
+        raise ValueError("codes: has no rows; give at least one")
+    x = codes.cpu().double()
+    n, num_bits = codes.shape
+    mean = x.mean(0)
+    ones = (1 + mean) / 2
+    entropy = -(torch.xlogy(ones, ones) + torch.xlogy(1 - ones, 1 - ones)) / np.log(2)
+    counts = torch.unique(pack_bits(codes).cpu(), dim=0, return_counts=True)[1]
+    share = counts.double() / n
+    varies = mean.abs() < 1
+    return CodeDiagnostics(
+        num_codes=n,
+        num_bits=num_bits,
+        bit_mean=mean,
+        imbalance=float(mean.abs().mean()),
+        bit_entropy=float(entropy.mean()),
+        correlation=_mean_correlation(x[:, varies]),
+        constant_bits=int((~varies).sum()),
+        code_entropy=float(-(share * share.log2()).sum()) + 0.0,
+        distinct_codes=counts.numel(),
+        collisions=int(counts[counts > 1].sum()),
+        largest_bucket=int(counts.max()),
+    )
+
+
+def _mean_correlation(x: Tensor) -> float:
+    bits = x.size(1)
+    if bits < 2:
+        return float("nan")
+    x = x - x.mean(0)
+    x = x / x.norm(dim=0)
+    return float(((x.T @ x).abs().sum() - bits) / (bits * (bits - 1)))
