@@ -1,0 +1,254 @@
+"""What all data sets share: building once, storing without pickle, raw items beside the data."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch_geometric.data import HeteroData, InMemoryDataset
+from torch_geometric.data.data import BaseData
+
+from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
+from pyg_hash.features import ImageEncoder, TextEncoder
+from pyg_hash.io import CorruptFileError
+
+DATA_FILE = "data.safetensors"
+Transform = Callable[[HeteroData], HeteroData]
+
+
+@dataclass(frozen=True)
+class Items:
+    """The raw side of a data set, row i belonging to node i of both modalities.
+
+    Attributes:
+        ids: one name a row.
+        class_names: one name a class; empty for a set without labels.
+        image_paths: picture files; None where there is none.
+        texts: raw texts; None where there is none.
+    """
+
+    ids: list[str]
+    class_names: list[str]
+    image_paths: list[str | None]
+    texts: list[str | None]
+
+
+class CrossModalDataset(InMemoryDataset):  # type: ignore[misc]
+    """Base of all data sets: one ``HeteroData``, so ``dataset[0]`` is everything.
+
+    What a set builds from its raw files is stored under
+    ``<root>/processed/<12 hex digits>/data.safetensors``, where the digits hash the set's
+    arguments and ``repr(pre_transform)``. Sets with other arguments or transforms therefore live
+    side by side and none is ever stale. A transformed file refers to the untransformed one for
+    every tensor that the transform left alone. Nothing is pickled.
+
+    A subclass gives :meth:`settings`, :meth:`build` and :meth:`read_items`, and encoders if it
+    has any.
+
+    Args:
+        root: folder of the raw and stored files; None keeps everything in memory.
+        transform: applied at every access ``dataset[0]``.
+        pre_transform: applied once, its result is stored. Its ``repr`` must name all it does.
+        force_reload: build again what is stored already.
+
+    Raises:
+        ValueError: ``repr(pre_transform)`` contains a memory address, so that a stored result
+            could not be told from another one's.
+        OSError: ``root`` cannot be written (found out before anything is computed).
+        CorruptFileError: a stored file is damaged.
+    """
+
+    #: whether the untransformed data are worth a file of their own
+    stores_base = True
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str] | None,
+        transform: Transform | None = None,
+        pre_transform: Transform | None = None,
+        *,
+        force_reload: bool = False,
+    ) -> None:
+        if re.search(r" at 0x[0-9a-f]+", repr(pre_transform)):
+            raise ValueError(
+                f"pre_transform: {pre_transform!r} shows a memory address, not what it does; "
+                "give it a __repr__ with all its arguments, or pass it as transform="
+            )
+        self._loaded: HeteroData | None = None
+        self._in_memory = root is None
+        super().__init__(
+            None if root is None else str(root),
+            transform,
+            pre_transform,
+            force_reload=force_reload,
+        )
+        self._data = self._loaded  # InMemoryDataset.__init__ clears it
+        self._loaded = None
+
+    # to be given by a subclass -------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """The JSON values that decide what :meth:`build` returns, raw file stamps included."""
+        raise NotImplementedError
+
+    def build(self) -> HeteroData:
+        """The data from the raw files, checked by :func:`~pyg_hash.datasets.build.build_hetero`."""
+        raise NotImplementedError
+
+    def read_items(self) -> Items:
+        """Ids, class names, raw paths and texts, in row order."""
+        raise NotImplementedError
+
+    def image_encoder(self) -> ImageEncoder:
+        """The encoder that gives NEW pictures features as in ``data['image'].x``.
+
+        Raises:
+            ValueError: the set came with ready-made features only.
+        """
+        raise ValueError(
+            f"{self.__class__.__name__}: its image features came ready-made, without an encoder "
+            "for new pictures; compute such features yourself and pass them as a tensor"
+        )
+
+    def text_encoder(self) -> TextEncoder:
+        """The encoder that gives NEW texts features as in ``data['text'].x``.
+
+        Raises:
+            ValueError: the set came with ready-made features only.
+        """
+        raise ValueError(
+            f"{self.__class__.__name__}: its text features came ready-made, without an encoder "
+            "for new texts; compute such features yourself and pass them as a tensor"
+        )
+
+    # raw items -------------------------------------------------------------------------------
+
+    @cached_property
+    def _items(self) -> Items:
+        return self.read_items()
+
+    @property
+    def ids(self) -> list[str]:
+        """One name a row."""
+        return self._items.ids
+
+    @property
+    def class_names(self) -> list[str]:
+        """One name a class."""
+        return self._items.class_names
+
+    @property
+    def image_paths(self) -> list[str | None]:
+        """The picture file of each row; None where there is none."""
+        return self._items.image_paths
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The raw text of each row; None where there is none."""
+        return self._items.texts
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 for a set without labels."""
+        data: Any = self._data
+        return int(data.num_classes)
+
+    # storing ---------------------------------------------------------------------------------
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """Names of the files that must lie in ``<root>/raw``."""
+        return []
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        """The one stored file."""
+        return [DATA_FILE]
+
+    @property
+    def processed_dir(self) -> str:
+        """``<root>/processed/<12 hex digits of the arguments and the pre_transform>``."""
+        return str(self._folder(repr(self.pre_transform)))
+
+    @property
+    def base_dir(self) -> Path:
+        """Where the untransformed data (and fitted encoders) of these arguments lie."""
+        return self._folder(repr(None))
+
+    def _folder(self, pre_transform: str) -> Path:
+        described = json.dumps([type(self).__name__, self.settings(), pre_transform])
+        digest = hashlib.sha256(described.encode()).hexdigest()[:12]
+        return Path(self.root) / "processed" / digest
+
+    def process(self) -> None:
+        """Build, transform and store the data."""
+        if self._in_memory:
+            self._loaded = self._transformed(self.build())
+            return
+        _check_writable(Path(self.root))
+        base = self._base(rebuild=self.force_reload)
+        self._loaded = base
+        if self.pre_transform is not None:
+            seen = snapshot(base)
+            self._loaded = self._transformed(copy.copy(base))
+            save_hetero(self.processed_paths[0], self._loaded, base=seen)
+
+    def _process(self) -> None:
+        # PyG's own version pickles the repr of pre_transform and only warns when it is stale
+        if self._in_memory or self.force_reload or not Path(self.processed_paths[0]).is_file():
+            self.process()
+        else:
+            self.load(self.processed_paths[0])
+
+    def _transformed(self, data: HeteroData) -> HeteroData:
+        return data if self.pre_transform is None else self.pre_transform(data)
+
+    def _base(self, *, rebuild: bool = False) -> HeteroData:
+        """The untransformed data, from its file where there is one."""
+        path = self.base_dir / DATA_FILE
+        if self.stores_base and path.is_file() and not rebuild:
+            return _load_cache(path)
+        data = self.build()
+        if self.stores_base:
+            save_hetero(path, data)
+        return data
+
+    def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
+        """Read a stored file.
+
+        Raises:
+            CorruptFileError: it is damaged; ``force_reload=True`` builds it again.
+        """
+        self._loaded = self._data = _load_cache(Path(path), base=self._base)
+
+    @classmethod
+    def save(cls, data_list: Sequence[BaseData], path: str) -> None:
+        """Write the one ``HeteroData`` of ``data_list``."""
+        (data,) = data_list
+        save_hetero(path, data)
+
+
+def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:
+    try:
+        return load_hetero(path, base=base)
+    except CorruptFileError as error:
+        raise CorruptFileError(f"{error}; pass force_reload=True to build it again") from error
+
+
+def _check_writable(root: Path) -> None:
+    """Fail before anything expensive is computed, not after."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root):
+            pass
+    except OSError as error:
+        raise OSError(f"root: cannot write to {root} ({error}); choose another folder") from error

