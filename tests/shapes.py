@@ -47,7 +47,9 @@ class Shapes(CrossModalDataset):
             path = self.picture(noun, color)
             path.parent.mkdir(parents=True, exist_ok=True)
             picture = Image.new("RGB", (72, 72), (255, 255, 255))
-            picture.paste(COLORS[color], (number % 9, number % 7, 40 + number % 13, 50 + number % 5))
+            picture.paste(
+                COLORS[color], (number % 9, number % 7, 40 + number % 13, 50 + number % 5)
+            )
             picture.save(path)
         texts = [f"{color} {noun}" for noun, color in rows]
         words = BagOfWords("tfidf").fit(texts)

@@ -49,12 +49,18 @@ def trained(root, tmp_path_factory):
 
 def codes(folder):
     run = Run.open(folder, need=PARTS)
-    return {m: run.index(m).search(-torch.ones(1, 16, dtype=torch.int8), 9) for m in ("image", "text")}
+    return {
+        m: run.index(m).search(-torch.ones(1, 16, dtype=torch.int8), 9) for m in ("image", "text")
+    }
 
 
 def same_codes(a, b):
     a, b = codes(a), codes(b)
-    return all(torch.equal(torch.as_tensor(x), torch.as_tensor(y)) for m in a for x, y in zip(a[m], b[m], strict=True))
+    return all(
+        torch.equal(torch.as_tensor(x), torch.as_tensor(y))
+        for m in a
+        for x, y in zip(a[m], b[m], strict=True)
+    )
 
 
 def test_run_folder_is_complete(trained):
@@ -80,7 +86,9 @@ def test_index_holds_the_database_only(trained, root):
 
 
 def test_config_repeats_the_run(trained, tmp_path):
-    assert main(["train", f"--config={trained / 'config.yaml'}", f"--out={tmp_path / 'again'}"]) == 0
+    assert (
+        main(["train", f"--config={trained / 'config.yaml'}", f"--out={tmp_path / 'again'}"]) == 0
+    )
     assert same_codes(trained, tmp_path / "again")
     settings = yaml.safe_load((trained / "config.yaml").read_text())
     assert settings["epochs"] == 15
@@ -102,7 +110,9 @@ def test_second_training_into_a_run_is_refused(trained, root, capsys):
     assert (trained / "metrics.json").read_bytes() == before
 
 
-def test_interrupted_training_resumes_to_the_same_codes(trained, root, tmp_path, monkeypatch, capsys):
+def test_interrupted_training_resumes_to_the_same_codes(
+    trained, root, tmp_path, monkeypatch, capsys
+):
     import pyg_hash.training
 
     real, out = pyg_hash.training.fit, tmp_path / "stopped"

@@ -54,7 +54,10 @@ def test_usage_errors(words, parts, tmp_path, capsys):
         (["train", OUT, "--dataset={tmp}/lost.h5"], ["lost.h5"]),
         (["train", OUT, "--dataset={tmp}/file.h5"], ["file.h5"]),
         (["train", OUT, "--dataset=wikipedia", "--root={tmp}/wiki"], ["raw_features.mat"]),
-        (["train", OUT, "--dataset=synthetic", "--dataset_options.n=60", "--k=5000"], ["k:", "5000"]),
+        (
+            ["train", OUT, "--dataset=synthetic", "--dataset_options.n=60", "--k=5000"],
+            ["k:", "5000"],
+        ),
         (["evaluate", "{tmp}/nowhere"], ["nowhere is no folder"]),
         (["evaluate", "{tmp}"], ["lacks config.yaml, model/config.json"]),
         (["search", "{tmp}", "--text=a"], ["lacks", "index_image.safetensors"]),

@@ -25,11 +25,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash encode``."""
     parser.add_argument("run", type=str, help="a run folder")
     parser.add_argument(
-        "--images", type=str | None, default=None, help="a folder of pictures, or a pattern: 'a/*.png'"
+        "--images",
+        type=str | None,
+        default=None,
+        help="a folder of pictures, or a pattern: 'a/*.png'",
     )
-    parser.add_argument("--texts", type=str | None, default=None, help="a text file, one text a line")
     parser.add_argument(
-        "--features", type=str | None, default=None, help="a feature file in HDF5: image, text or both"
+        "--texts", type=str | None, default=None, help="a text file, one text a line"
+    )
+    parser.add_argument(
+        "--features",
+        type=str | None,
+        default=None,
+        help="a feature file in HDF5: image, text or both",
     )
     parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
 

@@ -1,0 +1,84 @@
+"""The documentation builds without a warning and covers every public name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import re
+from pathlib import Path
+
+import pytest
+
+import pyg_hash
+from pyg_hash.cli.command import COMMANDS
+from pyg_hash.cli.options import TrainConfig
+
+ROOT = Path(__file__).resolve().parents[1]
+INTERNAL = {"cli", "__main__"}  # documented as a command, not as an API
+
+
+def public_modules():
+    """The modules directly below pyg_hash that name their public content."""
+    names = [m.name for m in pkgutil.iter_modules(pyg_hash.__path__) if m.name not in INTERNAL]
+    modules = [importlib.import_module(f"pyg_hash.{name}") for name in names]
+    return [module for module in modules if hasattr(module, "__all__")]
+
+
+@pytest.fixture(scope="module")
+def inventory(tmp_path_factory):
+    """Build the documentation, warnings being errors; the names that it defines."""
+    sphinx = pytest.importorskip("sphinx.application")
+    from sphinx.util.inventory import InventoryFile
+
+    out = tmp_path_factory.mktemp("docs")
+    app = sphinx.Sphinx(
+        srcdir=ROOT / "docs",
+        confdir=ROOT / "docs",
+        outdir=out,
+        doctreedir=out / "trees",
+        buildername="html",
+        status=None,
+        warningiserror=True,
+    )
+    app.build()
+    assert app.statuscode == 0
+    with open(out / "objects.inv", "rb") as file:
+        content = InventoryFile.load(file, "", lambda base, uri: uri)
+    content = getattr(content, "data", content)
+    return {name for kind in content if kind.startswith("py:") for name in content[kind]}
+
+
+@pytest.mark.parametrize("module", public_modules(), ids=lambda module: module.__name__)
+def test_every_public_name_is_documented(module, inventory):
+    missing = [name for name in module.__all__ if f"{module.__name__}.{name}" not in inventory]
+    assert missing == []
+
+
+@pytest.mark.parametrize("module", public_modules(), ids=lambda module: module.__name__)
+def test_all_is_true(module):
+    assert sorted(set(module.__all__)) == sorted(module.__all__)
+    for name in module.__all__:
+        value = getattr(module, name)
+        assert not callable(value) or value.__doc__, f"{module.__name__}.{name} has no docstring"
+
+
+def test_every_command_is_documented():
+    page = (ROOT / "docs" / "command_line.rst").read_text()
+    for command in COMMANDS:
+        assert f"pyg-hash {command}" in page
+
+
+def test_settings_in_the_documents_exist():
+    known = {*TrainConfig.__dataclass_fields__, "out", "config", "resume", "debug", "json", "help"}
+    known |= {"text", "image", "modality", "images", "texts", "features"}
+    known |= {"split", "topk", "ties", "denominator"}
+    for path in (*ROOT.glob("docs/*.rst"), ROOT / "README.md"):
+        for line in path.read_text().splitlines():
+            if "pyg-hash" in line:
+                used = set(re.findall(r"--([a-z_]+)", line))
+                assert used <= known, f"{path.name}: {line}"
+
+
+def test_no_machine_paths():
+    for path in (*ROOT.glob("docs/*.rst"), *ROOT.glob("*.md"), *ROOT.glob("examples/*.py")):
+        assert not re.search(r"/work/|/tmp/|/root/", path.read_text()), path

@@ -1,0 +1,72 @@
+"""The examples run, on a data set small enough for a test."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyg_hash.datasets
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def small_emoji(monkeypatch, tmp_path):
+    from shapes import Shapes
+
+    monkeypatch.setattr(pyg_hash.datasets, "Emoji", Shapes)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_all_examples_are_tested():
+    names = {path.stem for path in EXAMPLES.glob("*.py")}
+    source = Path(__file__).read_text()
+    assert {name for name in names if f'"{name}"' not in source} == set()
+
+
+def test_quickstart(small_emoji, capsys):
+    load("quickstart")
+    out = capsys.readouterr().out
+    assert "inductive" in out
+    assert "i2t" in out
+
+
+def test_demo(small_emoji, monkeypatch, tmp_path, capsys):
+    demo = load("demo")
+    monkeypatch.setattr(demo, "TEXTS", ("red box",))
+    monkeypatch.setattr(demo, "PICTURES", ("blue-tile",))
+    monkeypatch.setattr(sys, "argv", ["demo.py", "--epochs=2", "--root=data"])
+    demo.main()
+    demo.main()  # a second run touches nothing of the first
+    out = capsys.readouterr().out
+    for expected in (
+        "$ pyg-hash train",
+        "inductive",
+        "transductive",
+        "--text 'red box'",
+        "blue-tile",
+    ):
+        assert expected in out
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo", "demo-2"}
+
+
+def test_demo_stops_at_the_first_error(small_emoji):
+    with pytest.raises(SystemExit) as stop:
+        load("demo").run("train", "--dataset=nothing", "--out=x")
+    assert stop.value.code == 2
+
+
+def test_custom_dataset(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    load("custom_dataset").main()
+    assert "i2t" in capsys.readouterr().out
