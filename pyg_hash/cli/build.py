@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +86,7 @@ def graph(config: TrainConfig) -> Compose:
     Raises:
         UsageError: an unknown protocol.
     """
-    import torch_geometric.transforms as T  # noqa: N812
+    import torch_geometric.transforms as T
 
     from pyg_hash import transforms
     from pyg_hash.transforms.protocol import PROTOCOLS
@@ -130,4 +131,5 @@ def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
     keywords = dict(config.model_options, num_bits=config.num_bits)
     if "match" in inspect.signature(cls).parameters:
         keywords["match"] = config.match  # the graph and the loss must agree on what is similar
-    return cls(num_features, data.num_classes, **keywords)
+    make: Callable[..., HashModel] = cls  # the base class does not fix the keywords of models
+    return make(num_features, data.num_classes, **keywords)

@@ -90,7 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args = parse(argv)
         module = COMMANDS[args.command][0]
-        return module.run(args[args.command])
+        status: int = module.run(args[args.command])
+        return status
     except KeyboardInterrupt:
         print("pyg-hash: stopped", file=sys.stderr)
         return 130
