@@ -1,0 +1,129 @@
+"""Closed-form average precision of rankings with ties.
+
+A *bucket* is the set of items at one distance: n items, r of them relevant, after N0 nearer
+items with R0 relevant ones. Relevant item number j at rank i adds j / i to the sum that is then
+divided by the denominator. All arrays are float64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[np.float64]
+
+
+class Bucket(NamedTuple):
+    """One bucket: N0, R0, n and r of the module's docstring, as whole numbers."""
+
+    before: float
+    hits_before: float
+    items: float
+    relevant: float
+
+
+def harmonic(start: Tensor, count: Tensor) -> Tensor:
+    """``1 / (start + 1) + ... + 1 / (start + count)``, without cancellation for large starts."""
+    exact = torch.special.digamma(start + count + 1) - torch.special.digamma(start + 1)
+    low, high = start + 0.5, start + count + 0.5  # H_m = log(m + 1/2) + Euler's constant + tail
+    smooth = torch.log1p(count / low) + _tail(high) - _tail(low)
+    return torch.where(start < 32, exact, smooth)
+
+
+def _tail(x: Tensor) -> Tensor:
+    square = 1 / (x * x)
+    return square * (1 / 24 - square * (7 / 960 - square * (31 / 8064 - square * 127 / 30720)))
+
+
+def ordered_sum(before: Tensor, hits_before: Tensor, count: Tensor) -> Tensor:
+    """Sum of ``count`` relevant items in a row, after ``before`` items with ``hits_before``."""
+    return count + (hits_before - before) * harmonic(before, count)
+
+
+def expected_sum(
+    before: Tensor, hits_before: Tensor, items: Tensor, relevant: Tensor, first: Tensor
+) -> Tensor:
+    """Expected sum of the ``first`` places of a bucket in random order.
+
+    The place i of a bucket is relevant with probability r / n and then finds
+    ``R0 + 1 + (i - 1)(r - 1) / (n - 1)`` hits in expectation.
+    """
+    rate = relevant / items.clamp_min(1)
+    others = (relevant - 1) / (items - 1).clamp_min(1)
+    others = torch.where(items > 1, others, 0.0)
+    offset = hits_before + 1 - others * (before + 1)
+    total = rate * (offset * harmonic(before, first) + others * first)
+    return torch.where(relevant > 0, total, 0.0)
+
+
+def expected_hits_ap(bucket: Bucket, places: float, nearer: float) -> float:
+    """Expected AP with denominator 'hits' where the rank cut falls into a bucket.
+
+    The number x of hits in the ``places`` places that remain is hypergeometric. Given x, they
+    are spread evenly over these places, hence each x has the closed form of a whole bucket.
+
+    Args:
+        bucket: the bucket that the cut divides.
+        places: places of the bucket above the cut, 0 < places < items.
+        nearer: sum over the nearer buckets.
+    """
+    _, _, items, relevant = bucket
+    low, high = max(0.0, places - (items - relevant)), min(places, relevant)
+    x = np.arange(low, high + 1)
+    probability = _normalised(
+        (relevant - x[:-1]) * (places - x[:-1]),
+        (x[:-1] + 1) * (items - relevant - places + x[:-1] + 1),
+    )
+    hits = torch.from_numpy(x)
+    n0, r0 = hits.new_tensor(bucket.before), hits.new_tensor(bucket.hits_before)
+    m = hits.new_tensor(places)
+    sums = nearer + expected_sum(n0, r0, m, hits, m)
+    score = torch.where(hits + r0 > 0, sums / (hits + r0).clamp_min(1), 0.0)
+    return float(probability @ score.numpy())
+
+
+def expected_first_sum(bucket: Bucket, first: float) -> float:
+    """Expected sum of the ``first`` nearest relevant items of a bucket in random order.
+
+    Place i is relevant with probability r / n; C of the i - 1 places above it are, where C is
+    hypergeometric, and it counts while C < first. Needed are P(C < first) and
+    E[C; C < first] = (i - 1)(r - 1) / (n - 1) P(C' < first - 1), C' with one relevant item less.
+
+    Args:
+        bucket: the bucket that holds the last item that counts.
+        first: relevant items that count, 0 < first < relevant.
+    """
+    before, hits_before = bucket.before, bucket.hits_before
+    n, r, t = int(bucket.items), int(bucket.relevant), int(first)
+    place = np.arange(1, n + 1, dtype=np.float64)
+    counted = _at_most(n - 1, r - 1, t)
+    mean = np.zeros(n)
+    mean[1:] = (place[1:] - 1) * (r - 1) / (n - 1) * _at_most(n - 2, r - 2, t - 1)
+    return float(r / n * (((hits_before + 1) * counted + mean) / (before + place)).sum())
+
+
+def _at_most(items: int, relevant: int, bound: int) -> Array:
+    """P(fewer than ``bound`` relevant among the first i of ``items``) for i = 0 .. ``items``."""
+    fewer = np.zeros(items + 1)
+    if bound == 0:
+        return fewer
+    # the rank of relevant item number `bound` is negative hypergeometric
+    rank = np.arange(bound, items - relevant + bound, dtype=np.float64)
+    probability = _normalised(
+        rank * (items - rank - (relevant - bound)), (rank - bound + 1) * (items - rank)
+    )
+    fewer[:bound] = 1.0
+    fewer[bound : bound + probability.size - 1] = probability[:0:-1].cumsum()[::-1]
+    return fewer
+
+
+def _normalised(up: Array, down: Array) -> Array:
+    """Probabilities whose ratios p[i + 1] / p[i] are up[i] / down[i]."""
+    logs = np.concatenate([[0.0], np.cumsum(np.log(up) - np.log(down))])
+    weights: Array = np.exp(logs - logs.max())
+    weights /= weights.sum()
+    return weights

@@ -1,0 +1,102 @@
+"""Per-distance counts: all that ranking metrics of codes need when ties have no order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyg_hash.validation import check_codes, check_labels
+
+_PART = 2048  # queries whose counts are held at once
+_TILE_QUERIES = 64
+_TILE_DATABASE = 4096
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Checked input of a ranking metric; see :func:`check_ranking` for shapes."""
+
+    query: Tensor
+    database: Tensor
+    query_y: Tensor
+    database_y: Tensor
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of a code."""
+        return self.query.size(1)
+
+    def relevance(self, rows: slice, columns: slice) -> Tensor:
+        """Whether query and database item share a label, bool ``[rows, columns]``."""
+        own, others = self.query_y[rows], self.database_y[columns]
+        if own.dim() == 1:
+            return own.unsqueeze(1) == others
+        return own.float() @ others.float().T > 0
+
+    def counts(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Items at each distance, for some queries at a time, in their order.
+
+        Tiles of both sides are counted one by one: no array of queries x database exists.
+
+        Yields:
+            ``(items, relevant)``: float64 ``[some queries, num_bits + 1]``, on the CPU.
+        """
+        for start in range(0, self.query.size(0), _PART):
+            stop = min(start + _PART, self.query.size(0))
+            counts = self._count(start, stop).double().cpu()
+            yield counts.sum(2), counts[:, :, 1]
+
+    def _count(self, start: int, stop: int) -> Tensor:
+        """Counts of queries ``start..stop`` by distance and relevance: ``[q, num_bits + 1, 2]``."""
+        keys = 2 * (self.num_bits + 1)
+        counts = self.query.new_zeros((stop - start, keys), dtype=torch.int64)
+        # the key of a pair is 2 * distance + relevant, and 2 * distance = num_bits - q.d
+        offset = torch.arange(_TILE_QUERIES, device=self.query.device).unsqueeze(1) * keys
+        offset = (offset + self.num_bits).float()
+        for left in range(0, self.database.size(0), _TILE_DATABASE):
+            columns = slice(left, left + _TILE_DATABASE)
+            tile = self.database[columns].float().T
+            for top in range(start, stop, _TILE_QUERIES):
+                rows = slice(top, min(top + _TILE_QUERIES, stop))
+                height = rows.stop - top
+                key = (offset[:height] - self.query[rows].float() @ tile).int()
+                key += self.relevance(rows, columns)
+                found = torch.bincount(key.view(-1), minlength=height * keys)
+                counts[top - start : rows.stop - start] += found.view(height, keys)
+        return counts.view(stop - start, self.num_bits + 1, 2)
+
+
+def check_ranking(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> Ranking:
+    """Check the input that all ranking metrics share.
+
+    Args:
+        query: int8 ±1 ``[q, num_bits]``.
+        database: int8 ±1 ``[n, num_bits]``.
+        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
+        database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
+
+    Raises:
+        TypeError: codes that are not int8; class indices that are not integers.
+        ValueError: wrong shapes or values, no rows, labels of two kinds, different devices.
+    """
+    check_codes(query, "query")
+    check_codes(database, "database", num_bits=query.size(1))
+    for codes, name in ((query, "query"), (database, "database")):
+        if codes.size(0) == 0:
+            raise ValueError(f"{name}: has no rows; give at least one")
+    for y, codes, name in ((query_y, query, "query_y"), (database_y, database, "database_y")):
+        if not isinstance(y, Tensor):
+            raise TypeError(f"{name}: expected a tensor, got {type(y).__name__}")
+        check_labels(y, name, num_rows=codes.size(0))
+    if query_y.dim() != database_y.dim() or query_y.shape[1:] != database_y.shape[1:]:
+        raise ValueError(
+            f"query_y, database_y: shapes {list(query_y.shape)} and {list(database_y.shape)}; both "
+            "must be class indices, or multi-hot over the same classes"
+        )
+    devices = {str(x.device) for x in (query, database, query_y, database_y)}
+    if len(devices) > 1:
+        raise ValueError(f"query, database, query_y, database_y: on {sorted(devices)}; move them")
+    return Ranking(query, database, query_y, database_y)

@@ -1,0 +1,177 @@
+"""Cross-modal evaluation of a model on a graph."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.metrics.mean_ap import (
+    DENOMINATORS,
+    TIES,
+    Denominator,
+    Ties,
+    mean_average_precision,
+)
+from pyg_hash.transforms import protocol
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.validation import check_choice, check_positive_int
+
+Split = Literal["query", "val"]
+
+
+class Encoder(Protocol):
+    """What :func:`evaluate` needs of a model."""
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of a code."""
+        ...
+
+    def encode(self, data: HeteroData, modality: Modality) -> Tensor:
+        """Codes of all nodes of one modality, int8 ±1 ``[N, num_bits]``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """mAP in the four directions, and what the numbers mean.
+
+    Attributes:
+        i2t: images as queries, texts as database.
+        t2i: texts as queries, images as database.
+        i2i: images to images.
+        t2t: texts to texts.
+        protocol: ``'transductive'``, ``'strict'``, ``'inductive'`` or ``'none'`` (no graph).
+        definition: the metric in words, e.g. ``'mAP@all, expected ties, denominator=hits'``.
+        num_queries: queries of one modality.
+        num_database: database items of one modality.
+        num_bits: bits of a code.
+        split: ``'query'`` or ``'val'``.
+    """
+
+    i2t: float
+    t2i: float
+    i2i: float
+    t2t: float
+    protocol: str
+    definition: str
+    num_queries: int
+    num_database: int
+    num_bits: int
+    split: str = "query"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """The table with its definition; numbers without it cannot be compared."""
+        return "\n".join(
+            [
+                f"{self.definition}, {self.num_bits} bits",
+                f"protocol {self.protocol}, split {self.split}, "
+                f"{self.num_queries} queries, {self.num_database} database items",
+                "   i2t     t2i     i2i     t2t",
+                f"{self.i2t:6.4f}  {self.t2i:6.4f}  {self.i2i:6.4f}  {self.t2t:6.4f}",
+            ]
+        )
+
+
+def evaluate(
+    model: Encoder,
+    data: HeteroData,
+    *,
+    split: Split = "query",
+    topk: int | None = None,
+    ties: Ties = "expected",
+    denominator: Denominator = "hits",
+) -> Evaluation:
+    """Encode all nodes and measure mAP image to text, text to image, and within a modality.
+
+    Queries are the nodes of ``query_mask`` (or ``val_mask``), the database those of
+    ``database_mask``; for ``split='val'`` without the validation nodes themselves. An item is
+    relevant if it shares a label with the query.
+
+    Args:
+        model: anything with ``encode(data, modality)`` and ``num_bits``.
+        data: both modalities with ``y``, ``query_mask`` and ``database_mask``.
+        split: ``'query'``, or ``'val'`` for a choice of settings that leaves the queries alone.
+        topk: see :func:`mean_average_precision`, as ``ties`` and ``denominator``.
+        ties: what order items at equal distance come in.
+        denominator: what the sum of precisions is divided by.
+
+    Raises:
+        TypeError: codes or labels of the wrong type.
+        ValueError: no queries, no database, a query inside the database, masks or labels that
+            are missing or do not fit, unknown options.
+    """
+    check_choice(split, ("query", "val"), "split")
+    check_choice(ties, TIES, "ties")  # before the encoding, which may take long
+    check_choice(denominator, DENOMINATORS, "denominator")
+    if topk is not None:
+        check_positive_int(topk, "topk")
+    parts = {m: _rows(data, m, split) for m in MODALITIES}
+    codes = {m: _encode(model, data, m) for m in MODALITIES}
+
+    def score(source: Modality, target: Modality) -> float:
+        query, database = parts[source][0], parts[target][1]
+        return mean_average_precision(
+            codes[source][query],
+            codes[target][database],
+            data[source].y[query].to(codes[source].device),
+            data[target].y[database].to(codes[target].device),
+            topk=topk,
+            ties=ties,
+            denominator=denominator,
+        )
+
+    query, database = parts[IMAGE]
+    return Evaluation(
+        i2t=score(IMAGE, TEXT),
+        t2i=score(TEXT, IMAGE),
+        i2i=score(IMAGE, IMAGE),
+        t2t=score(TEXT, TEXT),
+        protocol=protocol(data),
+        definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}",
+        num_queries=query.numel(),
+        num_database=database.numel(),
+        num_bits=model.num_bits,
+        split=split,
+    )
+
+
+def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:
+    """Row numbers of the queries and of the database of one modality."""
+    store = data[modality]
+    name = f"{split}_mask"
+    for key in ("y", name, "database_mask"):
+        if key not in store:
+            hint = "; apply ValidationSplit" if key == "val_mask" else ""
+            raise ValueError(f"data[{modality!r}]: has no {key}{hint}")
+    query, database = store[name], store.database_mask
+    if split == "val":
+        database = database & ~query
+    for mask, key in ((query, name), (database, "database_mask")):
+        if not bool(mask.any()):
+            raise ValueError(f"data[{modality!r}].{key}: selects no node; choose at least one")
+    both = query & database
+    if bool(both.any()):
+        raise ValueError(
+            f"data[{modality!r}]: {int(both.sum())} queries are also in the database (first: row "
+            f"{int(both.nonzero()[0])}) and would find themselves; make query_mask and "
+            "database_mask disjoint"
+        )
+    return query.nonzero().squeeze(1), database.nonzero().squeeze(1)
+
+
+def _encode(model: Encoder, data: HeteroData, modality: Modality) -> Tensor:
+    codes = model.encode(data, modality)
+    expected = (data[modality].y.size(0), model.num_bits)
+    if not isinstance(codes, torch.Tensor) or tuple(codes.shape) != expected:
+        shape = list(codes.shape) if isinstance(codes, torch.Tensor) else type(codes).__name__
+        raise ValueError(f"model.encode(data, {modality!r}): gave {shape}, not {list(expected)}")
+    return codes
