@@ -57,8 +57,7 @@ def parse(argv: Sequence[str]) -> Namespace:
         if args.command == "train" and args.train.resume and args.train.out:
             stored = Path(args.train.out) / PARTS["config"]
             if stored.is_file():  # what is not said again is as it was
-                rest = [arg for arg in argv if arg != "train"]
-                args = parser.parse_args(["train", f"--config={stored}", *rest])
+                args = parser.parse_args(["train", f"--config={stored}", *argv[1:]])
     except (ArgumentError, TypeError) as error:
         message = _plain(str(error))
         command = argv[0]
