@@ -1,5 +1,6 @@
 """Nearest-neighbour search: features (exact kNN) and codes (Hamming index)."""
 
+from pyg_hash.search.hamming import HammingIndex
 from pyg_hash.search.knn import knn
 
-__all__ = ["knn"]
+__all__ = ["HammingIndex", "knn"]

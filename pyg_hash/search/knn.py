@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.search import _faiss, _torch
+from pyg_hash.typing import Metric
 from pyg_hash.validation import (
     check_choice,
     check_features,
@@ -16,7 +17,6 @@ from pyg_hash.validation import (
     check_positive_int,
 )
 
-Metric = Literal["cosine", "ip", "l2"]
 Backend = Literal["auto", "faiss", "torch"]
 
 # (query, database, k, l2) -> at least the k best rows of each query, in no particular order
