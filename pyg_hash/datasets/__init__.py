@@ -1,5 +1,24 @@
 """Data sets: raw files -> ``HeteroData``, one set a file."""
 
+from pyg_hash.datasets.base import CrossModalDataset, Items
+from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.emoji import Emoji
+from pyg_hash.datasets.feature_check import FeatureReport, MatrixReport, check_feature_file
+from pyg_hash.datasets.feature_file import FeatureFile
+from pyg_hash.datasets.feature_write import write_feature_file
+from pyg_hash.datasets.synthetic import SyntheticCrossModal
+from pyg_hash.datasets.wikipedia import Wikipedia
 
-__all__ = ["Emoji"]
+__all__ = [
+    "CrossModalDataset",
+    "Emoji",
+    "FeatureFile",
+    "FeatureReport",
+    "Items",
+    "MatrixReport",
+    "SyntheticCrossModal",
+    "Wikipedia",
+    "build_hetero",
+    "check_feature_file",
+    "write_feature_file",
+]

@@ -194,7 +194,8 @@ class CrossModalDataset(InMemoryDataset):  # type: ignore[misc]
         if self._in_memory:
             self._loaded = self._transformed(self.build())
             return
-        _check_writable(Path(self.root))
+        if self.stores_base or self.pre_transform is not None:
+            _check_writable(Path(self.root))
         base = self._base(rebuild=self.force_reload)
         self._loaded = base
         if self.pre_transform is not None:

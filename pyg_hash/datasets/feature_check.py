@@ -1,0 +1,250 @@
+"""``check_feature_file``: everything worth knowing about a feature file before training on it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pyg_hash.datasets.build import split_problems
+from pyg_hash.datasets.feature_layout import (
+    StoredMatrix,
+    check_format,
+    open_feature_file,
+    read_labels,
+    read_splits,
+    read_strings,
+)
+from pyg_hash.validation import check_labels
+
+
+@dataclass
+class MatrixReport:
+    """One feature matrix.
+
+    Attributes:
+        shape: ``(N, d)``.
+        dtype: as stored.
+        storage: ``'dense'`` or ``'csr'``.
+        density: share of stored values (1 for a dense matrix).
+        minimum, maximum: range of the finite values.
+        num_nan, num_inf: values that are not finite.
+        zero_rows: rows without direction, so without cosine.
+        duplicate_rows: rows that repeat an earlier one exactly.
+        query_in_database: query rows that equal a database row exactly.
+    """
+
+    shape: tuple[int, int]
+    dtype: str
+    storage: str
+    density: float
+    minimum: float = float("nan")
+    maximum: float = float("nan")
+    num_nan: int = 0
+    num_inf: int = 0
+    zero_rows: int = 0
+    duplicate_rows: int = 0
+    query_in_database: int = 0
+
+    def __str__(self) -> str:
+        stored = f"{self.dtype} {self.storage}"
+        if self.storage == "csr":
+            stored += f" ({self.density:.2%} stored)"
+        return (
+            f"{self.shape[0]:,} x {self.shape[1]:,} {stored}, "
+            f"range {self.minimum:.4g} .. {self.maximum:.4g}, "
+            f"NaN {self.num_nan:,}, inf {self.num_inf:,}, zero rows {self.zero_rows:,}, "
+            f"duplicate rows {self.duplicate_rows:,}"
+        )
+
+
+@dataclass
+class FeatureReport:
+    """What :func:`check_feature_file` found; ``print`` it.
+
+    Attributes:
+        path: the file.
+        matrices: report of ``'image'`` and ``'text'``.
+        label_kind: ``'class index'``, ``'multi-hot'`` or ``'none'``.
+        label_counts: rows per class name.
+        unlabeled_rows: multi-hot rows without any class.
+        splits: rows per split, defaults filled in.
+        overlaps: rows common to two splits, ``'query & database'`` and ``'query & train'``.
+        problems: what keeps :class:`~pyg_hash.datasets.FeatureFile` from loading the file.
+        warnings: what loads but deserves a look.
+    """
+
+    path: Path
+    matrices: dict[str, MatrixReport] = field(default_factory=dict)
+    label_kind: str = "none"
+    label_counts: dict[str, int] = field(default_factory=dict)
+    unlabeled_rows: int = 0
+    splits: dict[str, int] = field(default_factory=dict)
+    overlaps: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file loads."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        lines = [str(self.path)]
+        lines += [f"  {name:<9} {report}" for name, report in self.matrices.items()]
+        labels = self.label_kind
+        if self.label_counts:
+            counts = self.label_counts.values()
+            labels += f", {len(counts)} classes, {min(counts):,} .. {max(counts):,} rows each"
+        if self.unlabeled_rows:
+            labels += f", {self.unlabeled_rows:,} rows without a class"
+        lines.append(f"  {'labels':<9} {labels}")
+        if 0 < len(self.label_counts) <= 40:
+            balance = (f"{name} {count:,}" for name, count in self.label_counts.items())
+            lines.append(f"  {'balance':<9} {', '.join(balance)}")
+        if self.splits:
+            sizes = (f"{name} {size:,}" for name, size in {**self.splits, **self.overlaps}.items())
+            lines.append(f"  {'splits':<9} {', '.join(sizes)}")
+        lines += [f"  PROBLEM   {problem}" for problem in self.problems]
+        lines += [f"  warning   {warning}" for warning in self.warnings]
+        lines.append("  ok" if self.ok else f"  {len(self.problems)} problem(s): will not load")
+        return "\n".join(lines)
+
+
+def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
+    """Examine a feature file in blocks of rows, whatever its size.
+
+    Args:
+        path: a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`.
+
+    Returns:
+        The report; all problems of the content are collected in it, none is raised.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: the file is truncated, damaged or no HDF5 file.
+    """
+    report = FeatureReport(Path(path))
+    with open_feature_file(path) as file:
+        _collect(report, check_format, file)
+        hashes = {}
+        for name in ("image", "text"):
+            matrix = _collect(report, StoredMatrix, file, name)
+            if matrix is not None:
+                digest = _collect(report, _check_matrix, report, matrix)
+                if digest is not None:
+                    hashes[name] = digest
+        sizes = {name: m.shape[0] for name, m in report.matrices.items()}
+        if len(set(sizes.values())) > 1:
+            report.problems.append(
+                f"image and text: {sizes['image']} and {sizes['text']} rows; "
+                "row i of both must be the same instance"
+            )
+        elif sizes:
+            num_rows = next(iter(sizes.values()))
+            masks = _collect(report, read_splits, file, num_rows)
+            names = _collect(report, read_strings, file, "class_names")
+            _collect(report, _check_labels, report, file, num_rows, names)
+            for name in ("ids", "image_paths", "texts"):
+                strings = _collect(report, read_strings, file, name, num_rows)
+                _check_strings(report, name, strings or [])
+            if masks is not None:
+                _check_splits(report, masks, hashes)
+    return report
+
+
+def _collect(report: FeatureReport, function: Any, *args: Any) -> Any:
+    """The function's result; or None, with what it raised among the problems."""
+    try:
+        return function(*args)
+    except (TypeError, ValueError) as error:
+        report.problems.append(str(error))
+        return None
+
+
+def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any, Any]:
+    """Fill the matrix report; returns a 64-bit hash of each row."""
+    stored = matrix.num_stored / (matrix.shape[0] * matrix.shape[1])
+    kind = "csr" if matrix.sparse else "dense"
+    found = MatrixReport(matrix.shape, str(matrix.dtype), kind, stored)
+    report.matrices[matrix.name] = found
+    hashes = np.empty(matrix.shape[0], dtype=np.uint64)
+    low, high = np.inf, -np.inf
+    for start, block in matrix.blocks():
+        found.num_nan += int(np.isnan(block).sum())
+        found.num_inf += int(np.isinf(block).sum())
+        found.zero_rows += int((~block.any(axis=1)).sum())
+        finite = block if np.isfinite(block).all() else block[np.isfinite(block)]
+        if finite.size:
+            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+        block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
+        for i, row in enumerate(block):
+            digest = hashlib.blake2b(row.tobytes(), digest_size=8).digest()
+            hashes[start + i] = int.from_bytes(digest, "little")
+    if low <= high:
+        found.minimum, found.maximum = low, high
+    found.duplicate_rows = len(hashes) - len(np.unique(hashes))
+    if found.num_nan or found.num_inf:
+        report.problems.append(
+            f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
+            "clean or drop their rows"
+        )
+    if found.zero_rows:
+        report.warnings.append(
+            f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
+            "drop them or use metric='l2'"
+        )
+    if found.duplicate_rows:
+        report.warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
+    return hashes
+
+
+def _check_labels(report: FeatureReport, file: Any, num_rows: int, names: list[str] | None) -> None:
+    y = read_labels(file)
+    if y is None:
+        return
+    report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
+    check_labels(y, "labels", num_rows=num_rows, num_classes=None if names is None else len(names))
+    if y.dim() == 1:
+        counts = torch.bincount(y, minlength=len(names or []))
+    else:
+        counts = y.sum(dim=0).long()
+        report.unlabeled_rows = int((y.sum(dim=1) == 0).sum())
+        if report.unlabeled_rows:
+            report.warnings.append(f"labels: {report.unlabeled_rows} rows have no class at all")
+    names = names or [f"class {c}" for c in range(len(counts))]
+    report.label_counts = dict(zip(names, counts.tolist(), strict=True))
+    empty = [name for name, count in report.label_counts.items() if count == 0]
+    if empty:
+        report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
+
+
+def _check_splits(
+    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: dict[str, np.ndarray[Any, Any]]
+) -> None:
+    masks = {"database": ~masks["query"], **masks}
+    unlabeled = report.label_kind == "none"
+    if unlabeled and bool(masks.get("labeled", torch.zeros(1)).any()):
+        report.problems.append("labeled: names labeled rows but there are no labels")
+    default = torch.zeros_like(masks["train"]) if unlabeled else masks["train"]
+    masks = {"labeled": default, **masks}
+    report.splits = {
+        name: int(masks[name].sum()) for name in ("train", "query", "database", "labeled")
+    }
+    for name in ("database", "train"):
+        report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())
+    report.problems += split_problems(masks)
+    query, database = masks["query"].numpy(), masks["database"].numpy()
+    for name, digest in hashes.items():
+        shared = int(np.isin(digest[query & ~database], digest[database]).sum())
+        report.matrices[name].query_in_database = shared
+        if shared:
+            report.warnings.append(
+                f"{name}: {shared} query rows equal a database row exactly; "
+                "retrieval of these is no test"
+            )

@@ -1,0 +1,125 @@
+"""Planted clusters of any size, for tests and scale measurements."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
+from pyg_hash.datasets.build import build_hetero, row_chunks
+from pyg_hash.validation import check_positive_int
+
+
+class SyntheticCrossModal(CrossModalDataset):
+    """Gaussian clusters, one a class, planted in both modalities; kept in memory.
+
+    Class ``c`` has a centre of unit expected entries, ``N(0, 1)^d``, in each modality. Row i is
+    ``centre[y_i] + noise * N(0, 1)^d``; with ``multi_label`` it has one to three classes and the
+    mean of their centres. Classes have equal shares of rows (of first classes, if multi-label)
+    in every split. The same arguments give the same data on every machine with the same torch.
+
+    Args:
+        n: number of instances.
+        num_classes: C.
+        num_features: widths ``(image, text)``.
+        noise: standard deviation around the centres.
+        num_queries: rows that ask; default ``n // 10``, at least 1 and at most 1,000. All other
+            rows are train and database.
+        multi_label: ``y`` is multi-hot float32 ``[n, C]`` instead of a class index.
+        seed: seed of everything drawn.
+        transform: applied at every access.
+        pre_transform: applied once.
+
+    Raises:
+        TypeError: a size is no integer.
+        ValueError: a size is below 1, ``noise`` is negative, or ``num_queries`` leaves no row.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        num_classes: int = 10,
+        num_features: tuple[int, int] = (128, 64),
+        noise: float = 1.0,
+        num_queries: int | None = None,
+        *,
+        multi_label: bool = False,
+        seed: int = 0,
+        transform: Transform | None = None,
+        pre_transform: Transform | None = None,
+    ) -> None:
+        check_positive_int(n, "n")
+        check_positive_int(num_classes, "num_classes")
+        if len(num_features) != 2:
+            raise ValueError(f"num_features: expected (image, text) widths, got {num_features!r}")
+        for width in num_features:
+            check_positive_int(width, "num_features")
+        if not noise >= 0:
+            raise ValueError(f"noise: expected a number of at least 0, got {noise!r}")
+        if num_queries is None:
+            num_queries = min(1000, max(1, n // 10))
+        check_positive_int(num_queries, "num_queries")
+        if num_queries >= n:
+            raise ValueError(f"num_queries: {num_queries} of n={n} rows leave none to train on")
+        self.config: dict[str, Any] = {
+            "n": n,
+            "num_classes": num_classes,
+            "num_features": list(num_features),
+            "noise": noise,
+            "num_queries": num_queries,
+            "multi_label": multi_label,
+            "seed": seed,
+        }
+        super().__init__(None, transform, pre_transform)
+
+    def settings(self) -> dict[str, Any]:
+        """The arguments."""
+        return self.config
+
+    def build(self) -> HeteroData:
+        """Draw labels, splits and features."""
+        n, num_classes = self.config["n"], self.config["num_classes"]
+        generator = torch.Generator().manual_seed(self.config["seed"])
+        order = torch.randperm(n, generator=generator)
+        first = torch.empty(n, dtype=torch.long)
+        first[order] = torch.arange(n) % num_classes  # equal shares in any prefix of order
+        y = self._multi_hot(first, generator) if self.config["multi_label"] else first
+        query = torch.zeros(n, dtype=torch.bool)
+        query[order[: self.config["num_queries"]]] = True
+        image, text = (self._features(y, d, generator) for d in self.config["num_features"])
+        return build_hetero(image, text, y=y, num_classes=num_classes, train=~query, query=query)
+
+    def _multi_hot(self, first: Tensor, generator: torch.Generator) -> Tensor:
+        """Zero to two further classes a row, drawn with replacement."""
+        n, num_classes = len(first), self.config["num_classes"]
+        y = torch.zeros(n, num_classes).scatter_(1, first[:, None], 1.0)
+        extra = torch.randint(num_classes, (n, 2), generator=generator)
+        count = torch.randint(3, (n, 1), generator=generator)
+        for column in range(2):
+            wanted = torch.where(count > column, extra[:, column : column + 1], first[:, None])
+            y.scatter_(1, wanted, 1.0)
+        return y
+
+    def _features(self, y: Tensor, width: int, generator: torch.Generator) -> Tensor:
+        """Drawn block by block into the result, so nothing of its size exists twice."""
+        centres = torch.randn(self.config["num_classes"], width, generator=generator)
+        x = torch.empty(len(y), width)
+        for start, stop in row_chunks(len(y), width):
+            part = y[start:stop]
+            mean = centres[part] if y.dim() == 1 else (part / part.sum(1, keepdim=True)) @ centres
+            block = x[start:stop].normal_(generator=generator)
+            block.mul_(self.config["noise"]).add_(mean)
+        return x
+
+    def read_items(self) -> Items:
+        """Row numbers as ids, no raw files."""
+        n = self.config["n"]
+        return Items(
+            ids=[str(i) for i in range(n)],
+            class_names=[f"class {c}" for c in range(self.config["num_classes"])],
+            image_paths=[None] * n,
+            texts=[None] * n,
+        )

@@ -1,0 +1,250 @@
+"""The Wikipedia data set of Rasiwasia et al., 2010."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import h5py
+import torch
+from scipy.io import loadmat
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
+from pyg_hash.datasets.build import build_hetero
+from pyg_hash.features import BagOfWords, TextEncoder
+from pyg_hash.io import CorruptFileError
+from pyg_hash.validation import check_choice
+
+LISTS = {"train": "trainset_txt_img_cat.list", "test": "testset_txt_img_cat.list"}
+CATEGORIES = "categories.list"
+MAT = "raw_features.mat"
+ARTICLES = "articles.jsonl.gz"
+IMAGE128 = "image128.h5"
+
+# name -> (bytes, SHA-256) of the copies that the project was tested with
+FILES = {
+    MAT: (3284889, "047ebad02c14b97d53b191fd42180ebb9b0e255dbb2f70c6fe4092110b4c9853"),
+    LISTS["train"]: (155154, "ca19aec01dd94a839abec1c4de2d35baf4ad53275ab0e5ee31bc76bcae4b67da"),
+    LISTS["test"]: (49494, "ec3123ee31cc89dd95fbeb23eb73b2ecfd1d8909bba863723471aad99408c1eb"),
+    CATEGORIES: (75, "4929f3ee00e9de9ffe11f9ab18fc8919b0f6182cc801309409df2f2d05e2b0f5"),
+    ARTICLES: (4125721, "b43cdca36dd44261795598ef9be4acd1815c184d1ea6ae92164e1472740418f7"),
+    IMAGE128: (1372562, "d31c2363b683c3f92c13dd4d88957595be4a8e8d3a6c7aa147c1a8205c1ee140"),
+}
+WHERE = (
+    "The set is published by the Statistical Visual Computing Laboratory, UC San Diego, with "
+    "'A New Approach to Cross-Modal Multimedia Retrieval' (Rasiwasia et al., ACM Multimedia "
+    "2010): http://www.svcl.ucsd.edu/projects/crossmodal/. "
+    f"{ARTICLES} holds its raw texts, one JSON object a line (text_id, image_id, label, text), "
+    f"train list first, then test list; {IMAGE128} holds 'image' float32 [2866, 128] and "
+    "'labels' 1..10 in the same order (features of the public RoPH release)."
+)
+_MAT_IMAGE = {"sift": "I"}
+_MAT_TEXT = {"lda": "T", "tfidf": "T_tfidf"}
+ImageKind = Literal["sift", "image128"]
+TextKind = Literal["lda", "tfidf", "bow3000", "lsa200"]
+
+
+class Wikipedia(CrossModalDataset):
+    """2,866 Wikipedia sections with a picture, 10 classes, official split.
+
+    The 2,173 training rows come first and are the database, the 693 test rows are the queries.
+    Labels are 0..9. Source: Rasiwasia et al., "A New Approach to Cross-Modal Multimedia
+    Retrieval", ACM Multimedia 2010.
+
+    The raw files have to lie in ``<root>/raw``; :meth:`download` lists them.
+
+    Args:
+        root: folder of ``raw/`` and of what is computed.
+        image: ``'sift'``, the official 128-d bag of SIFT words, or ``'image128'``, a stronger
+            128-d feature of the same rows.
+        text: ``'lda'`` (official, 10 topics), ``'tfidf'`` (official, 1,000-d), ``'bow3000'``
+            (counts of the 3,000 most frequent words) or ``'lsa200'`` (TF-IDF, then truncated SVD
+            to 200-d, seed 0). The last two leave English stop words out and are fitted on the
+            training texts.
+        transform: applied at every access.
+        pre_transform: applied once and stored.
+        force_reload: build the stored data again.
+
+    Raises:
+        FileNotFoundError: a raw file is missing.
+        CorruptFileError: a raw file is damaged, or the files do not belong together.
+        ImportError: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        image: ImageKind = "image128",
+        text: TextKind = "lsa200",
+        transform: Transform | None = None,
+        pre_transform: Transform | None = None,
+        *,
+        force_reload: bool = False,
+    ) -> None:
+        check_choice(image, ("sift", "image128"), "image")
+        check_choice(text, ("lda", "tfidf", "bow3000", "lsa200"), "text")
+        self.image = image
+        self.text = text
+        super().__init__(root, transform, pre_transform, force_reload=force_reload)
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """The files that this choice of features needs."""
+        names = [*LISTS.values(), CATEGORIES]
+        if self.image in _MAT_IMAGE or self.text in _MAT_TEXT:
+            names.append(MAT)
+        if self.image == "image128":
+            names.append(IMAGE128)
+        if self.text not in _MAT_TEXT:
+            names.append(ARTICLES)
+        return names
+
+    def download(self) -> None:
+        """Say which files to get, as no server promises to keep them.
+
+        Raises:
+            FileNotFoundError: always; lists missing files, sizes, SHA-256 and the source.
+        """
+        lines = [
+            f"  {name}  {FILES[name][0]} bytes  SHA-256 {FILES[name][1]}"
+            for name in self.raw_file_names
+            if not (Path(self.raw_dir) / name).is_file()
+        ]
+        raise FileNotFoundError(
+            f"Wikipedia cannot be downloaded automatically. Put these files into {self.raw_dir}:\n"
+            + "\n".join(lines)
+            + f"\n{WHERE}"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """The features chosen, and sizes and times of the raw files."""
+        stamps = {}
+        for name in self.raw_file_names:
+            stat = (Path(self.raw_dir) / name).stat()
+            stamps[name] = [stat.st_size, stat.st_mtime_ns]
+        return {"image": self.image, "text": self.text, "raw": stamps}
+
+    def build(self) -> HeteroData:
+        """Read the chosen features; fit the text encoder, if any, on the training texts."""
+        rows = self._rows()
+        num_train = sum(row["split"] == "train" for row in rows)
+        train = torch.arange(len(rows)) < num_train
+        image = (
+            self._mat(_MAT_IMAGE[self.image]) if self.image in _MAT_IMAGE else self._image128(rows)
+        )
+        encoder = None
+        if self.text in _MAT_TEXT:
+            text = self._mat(_MAT_TEXT[self.text])
+        else:
+            texts = self._articles(rows)
+            encoder = self._new_text_encoder().fit(texts[:num_train])
+            text = encoder(texts)
+        for name, x in (("image", image), ("text", text)):
+            if x.size(0) != len(rows):
+                raise CorruptFileError(
+                    f"{self.raw_dir}: {x.size(0)} {name} rows but {len(rows)} lines in the lists; "
+                    "the files do not belong together, get them again"
+                )
+        data = build_hetero(
+            image,
+            text,
+            y=torch.tensor([row["label"] for row in rows]),
+            num_classes=len(self._class_names()),
+            train=train,
+            query=~train,
+        )
+        if encoder is not None:
+            encoder.save(self._text_encoder_dir)
+        return data
+
+    def _new_text_encoder(self) -> BagOfWords:
+        if self.text == "bow3000":
+            return BagOfWords("count", max_features=3000, stop_words="english", min_length=2)
+        return BagOfWords("tfidf", stop_words="english", min_length=2, min_df=2, lsa=200)
+
+    @property
+    def _text_encoder_dir(self) -> Path:
+        return self.base_dir / "text_encoder"
+
+    def text_encoder(self) -> TextEncoder:
+        """The encoder fitted on the training texts (``'bow3000'`` and ``'lsa200'`` only)."""
+        if self.text in _MAT_TEXT:
+            return super().text_encoder()
+        return BagOfWords.load(self._text_encoder_dir)
+
+    def read_items(self) -> Items:
+        """Text ids; the texts if ``articles.jsonl.gz`` is there; the pictures are not published."""
+        rows = self._rows()
+        has_texts = (Path(self.raw_dir) / ARTICLES).is_file()
+        return Items(
+            ids=[row["text_id"] for row in rows],
+            class_names=self._class_names(),
+            image_paths=[None] * len(rows),
+            texts=list(self._articles(rows)) if has_texts else [None] * len(rows),
+        )
+
+    # raw files -------------------------------------------------------------------------------
+
+    def _class_names(self) -> list[str]:
+        return (Path(self.raw_dir) / CATEGORIES).read_text(encoding="utf-8").split()
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """Text id, image id, label 0..9 and split of every row, train first."""
+        rows = []
+        for split, name in LISTS.items():
+            path = Path(self.raw_dir) / name
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                parts = line.split()
+                if len(parts) != 3 or not parts[2].isdigit():
+                    raise CorruptFileError(
+                        f"{path}: line {number} is not 'text-id image-id class'; get it again"
+                    )
+                row = {"text_id": _text_id(parts[0]), "image_id": parts[1], "split": split}
+                rows.append({**row, "label": int(parts[2]) - 1})
+        return rows
+
+    def _mat(self, prefix: str) -> Tensor:
+        """Both parts of one matrix of the official MATLAB file, train first."""
+        path = Path(self.raw_dir) / MAT
+        try:
+            content = loadmat(path, variable_names=[f"{prefix}_tr", f"{prefix}_te"])
+            parts = [torch.from_numpy(content[f"{prefix}_{part}"]) for part in ("tr", "te")]
+        except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+            raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
+        return torch.cat(parts).float()
+
+    def _image128(self, rows: list[dict[str, Any]]) -> Tensor:
+        path = Path(self.raw_dir) / IMAGE128
+        try:
+            with h5py.File(path, "r") as file:
+                image = torch.from_numpy(file["image"][:]).float()
+                labels = file["labels"][:].astype(int).tolist()
+        except (OSError, KeyError) as error:
+            raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
+        if labels != [row["label"] + 1 for row in rows]:
+            raise CorruptFileError(f"{path}: its labels are not those of the lists; get it again")
+        return image
+
+    def _articles(self, rows: list[dict[str, Any]]) -> list[str]:
+        path = Path(self.raw_dir) / ARTICLES
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                articles = [json.loads(line) for line in file]
+            ids = [_text_id(article["text_id"]) for article in articles]
+            texts = [str(article["text"]) for article in articles]
+        except (OSError, EOFError, ValueError, KeyError) as error:
+            raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
+        if ids != [row["text_id"] for row in rows]:
+            raise CorruptFileError(f"{path}: its text ids are not those of the lists; get it again")
+        return texts
+
+
+def _text_id(name: str) -> str:
+    """The id without the stray ``A`` that stands before the first one of the train list."""
+    return re.sub(r"^A(?=[0-9a-f]{32}-)", "", name)
