@@ -79,7 +79,8 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
         contents[file] = load_tensors(folder / file)
         if _sha256(folder / file) != digest:
             raise CorruptFileError(
-                f"{folder / file}: not the file that {CONFIG} was written with; save the model again"
+                f"{folder / file}: not the file that {CONFIG} was written with; "
+                "save the model again"
             )
     anchors = contents.get(ANCHORS)
     return ModelFiles(record["model"], record["config"], contents[MODEL][0], anchors)

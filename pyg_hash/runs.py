@@ -46,7 +46,7 @@ class IncompleteRunError(FileNotFoundError):
 
 
 @dataclass(frozen=True)
-class Items:
+class RunItems:
     """What is known of the instances of a run; row ``i`` of every list is instance ``i``.
 
     Attributes:
@@ -167,15 +167,15 @@ class Run:
             raise CorruptFileError(f"{path}: expected settings as a mapping, got {value!r}")
         return value
 
-    def save_items(self, items: Items) -> None:
+    def save_items(self, items: RunItems) -> None:
         """Write ``items.json``."""
         save_json(self.file("items"), asdict(items))
 
-    def items(self) -> Items:
+    def items(self) -> RunItems:
         """Read ``items.json``."""
         value = load_json(self.file("items"))
         try:
-            return Items(**value)
+            return RunItems(**value)
         except (TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
@@ -226,4 +226,4 @@ class Run:
         return all(self.has(part) for part in PARTS)
 
 
-__all__ = ["PARTS", "IncompleteRunError", "Items", "Run"]
+__all__ = ["PARTS", "IncompleteRunError", "RunItems", "Run"]

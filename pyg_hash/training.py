@@ -129,7 +129,7 @@ def _train_epoch(
                 "lower the learning rate or check the features"
             )
         optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         row |= {name: float(term.detach()) for name, term in terms.items()}
     return row
@@ -137,4 +137,4 @@ def _train_epoch(
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
     result = evaluate(model, data, split="val")
-    return 0.5 * (result.i2t + result.t2i)
+    return float(0.5 * (result.i2t + result.t2i))

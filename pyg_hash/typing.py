@@ -9,6 +9,9 @@ from torch import Tensor
 
 Modality = Literal["image", "text"]
 EdgeType = tuple[str, str, str]
+Reduction = Literal["mean", "sum"]
+Match = Literal["shared", "equal"]
+Metric = Literal["cosine", "ip", "l2"]
 
 IMAGE: Modality = "image"
 TEXT: Modality = "text"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor
 
+from pyg_hash.typing import Reduction
 from pyg_hash.validation import check_choice
-
-Reduction = Literal["mean", "sum"]
 
 
 def check_reduction(reduction: str) -> None:

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.losses._reduction import Reduction, check_matrix, check_reduction, reduce_sum
+from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
+from pyg_hash.typing import Reduction
 
 
 def adversarial_loss(

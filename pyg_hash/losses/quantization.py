@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.losses._reduction import Reduction, check_matrix, check_reduction, reduce_sum
+from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
+from pyg_hash.typing import Reduction
 
 
 def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:

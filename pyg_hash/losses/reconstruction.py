@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyg_hash.losses._reduction import Reduction, check_matrix, check_reduction, reduce_sum
+from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
+from pyg_hash.typing import Reduction
 
 
 def reconstruction_loss(x: Tensor, reconstruction: Tensor, reduction: Reduction = "mean") -> Tensor:

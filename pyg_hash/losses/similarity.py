@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.losses._reduction import Reduction, check_matrix, check_reduction, reduce_sum
+from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
+from pyg_hash.typing import Match, Reduction
 from pyg_hash.validation import check_choice, check_labels, check_positive_int
-
-Match = Literal["shared", "equal"]
 
 
 class _PairwiseNLL(torch.autograd.Function):

@@ -1,5 +1,6 @@
 """Hashing models: one method a file, one contract (:class:`pyg_hash.models.base.HashModel`)."""
 
+from pyg_hash.models.base import HashModel as HashModel
 from pyg_hash.models.mcgcn import MCGCN
 
 __all__ = ["MCGCN"]

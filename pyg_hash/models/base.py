@@ -122,12 +122,17 @@ class HashModel(nn.Module, ABC):
             )
         x = self.anchors.prepare(x, modality)
         with _eval_mode(self):
-            parts = [self.relaxed_new(batch, modality, self.anchors) for batch in x.split(_BATCH)]
+            parts = [
+                self.relaxed_new(batch, modality, self.anchors) for batch in torch.split(x, _BATCH)
+            ]
         return binarize(torch.cat(parts))
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a folder: ``config.json``, ``model.safetensors`` and, once attached,
-        ``anchors.safetensors``."""
+        """Write the model to a folder.
+
+        The files are ``config.json``, ``model.safetensors`` and, once the model is attached to a
+        graph, ``anchors.safetensors``.
+        """
         save_model_files(
             path,
             name=type(self).__name__,
@@ -155,7 +160,7 @@ class HashModel(nn.Module, ABC):
         return model.eval()
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.anchors is not None:
             self.anchors = self.anchors.map(fn)
         return self

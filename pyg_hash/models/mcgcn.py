@@ -6,8 +6,7 @@ cross-modal graph convolutional networks", Pattern Recognition 136, 2023.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -36,18 +35,21 @@ from pyg_hash.nn import (
     intra_operator,
     joint_operator,
 )
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
+from pyg_hash.nn.autoencoder import OutActivation
+from pyg_hash.typing import (
+    IMAGE,
+    INTER,
+    INTRA,
+    MODALITIES,
+    TEXT,
+    HashOutput,
+    Match,
+    Modality,
+    Reduction,
+)
 from pyg_hash.validation import check_choice, check_labels, check_positive_int
 
 VARIANTS = ("full", "S", "IT", "A", "C")
-
-
-class Operators(NamedTuple):
-    """The three graphs of the paper as operators; None where a variant has no use for one."""
-
-    image: GraphOperator | None
-    text: GraphOperator | None
-    joint: GraphOperator | None
 
 
 class MCGCN(HashModel):
@@ -110,39 +112,19 @@ class MCGCN(HashModel):
         gamma: float = 1.0,
         eta: float = 0.001,
         adv_weight: float = 0.1,
-        reduction: str = "mean",
-        match: str = "shared",
-        out_activation: str = "none",
+        reduction: Reduction = "mean",
+        match: Match = "shared",
+        out_activation: OutActivation = "none",
     ) -> None:
+        config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         widths = _pair(num_features, "num_features")
         hidden = _pair(hidden_channels, "hidden_channels")
-        for value, name in (
-            (num_classes, "num_classes"),
-            (num_bits, "num_bits"),
-            (latent_channels, "latent_channels"),
-            (shared_channels, "shared_channels"),
-        ):
-            check_positive_int(value, name)
+        for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
+            check_positive_int(config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
-        config = {
-            "num_features": widths,
-            "num_classes": num_classes,
-            "num_bits": num_bits,
-            "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
-            "latent_channels": latent_channels,
-            "shared_channels": shared_channels,
-            "variant": variant,
-            "alpha": alpha,
-            "beta": beta,
-            "gamma": gamma,
-            "eta": eta,
-            "adv_weight": adv_weight,
-            "reduction": reduction,
-            "match": match,
-            "out_activation": out_activation,
-        }
+        config |= {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
         super().__init__(num_bits, config)
         self.num_features = widths
         self.num_classes = num_classes
@@ -191,11 +173,10 @@ class MCGCN(HashModel):
         shared: dict[Modality, Tensor] = {}
         aux: dict[str, Tensor] = {}
         if self.has_specific:
-            for modality, graph in ((IMAGE, graphs.image), (TEXT, graphs.text)):
-                specific[modality] = self.channels[modality](data[modality].x, graph)
+            specific = {m: self.channels[m](data[m].x, graphs[m]) for m in MODALITIES}
         if self.has_shared:
             latent = {m: self._encoder(m).encode(data[m].x) for m in MODALITIES}
-            shared[IMAGE], shared[TEXT] = self.cross(latent[IMAGE], latent[TEXT], graphs.joint)
+            shared[IMAGE], shared[TEXT] = self.cross(latent[IMAGE], latent[TEXT], graphs["joint"])
             aux = {f"{m}_latent": latent[m] for m in MODALITIES}
         codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
         return HashOutput(codes[IMAGE], codes[TEXT], aux)
@@ -218,36 +199,34 @@ class MCGCN(HashModel):
             "pairwise": pairwise_nll(
                 known[IMAGE], known[TEXT], y, y, match=self.match, reduction=self.reduction
             ),
-            "quantization": sum(quantization_loss(codes[m], self.reduction) for m in MODALITIES),
-            "balance": sum(balance_loss(codes[m], self.reduction) for m in MODALITIES),
-            "prediction": sum(
-                label_prediction_loss(self.classifiers[m](known[m]), y) for m in MODALITIES
-            ),
+            "quantization": _both(lambda m: quantization_loss(codes[m], self.reduction)),
+            "balance": _both(lambda m: balance_loss(codes[m], self.reduction)),
+            "prediction": _both(lambda m: label_prediction_loss(self.classifiers[m](known[m]), y)),
         }
         weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
         if self.has_shared:
-            terms["reconstruction"] = sum(
-                self._reconstruction(data[m].x[seen], out.aux[f"{m}_latent"][seen], m)
-                for m in MODALITIES
+            latent = {m: out.aux[f"{m}_latent"][seen] for m in MODALITIES}
+            terms["reconstruction"] = _both(
+                lambda m: self._reconstruction(data[m].x[seen], latent[m], m)
             )
             weights["reconstruction"] = self.eta
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
             weights["adversarial"] = self.adv_weight
-        terms["loss"] = sum(weights.get(name, 1.0) * term for name, term in terms.items())
-        return terms
+        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
+        return terms | {"loss": torch.stack(weighted).sum()}
 
     def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
         """What each node sends in every channel; see :meth:`HashModel.attach`."""
         graphs = self._operators(data)
         sent: dict[str, list[Tensor]] = {}
         if self.has_specific:
-            for modality, graph in ((IMAGE, graphs.image), (TEXT, graphs.text)):
-                sent[modality] = self.channels[modality].messages(data[modality].x, graph)
+            for m in MODALITIES:
+                sent[m] = self._channel(m).messages(data[m].x, graphs[m])
         if self.has_shared:
             latent = torch.cat([self._encoder(m).encode(data[m].x) for m in MODALITIES])
-            sent["joint"] = self.cross.channel.messages(latent, graphs.joint)
+            sent["joint"] = self.cross.channel.messages(latent, graphs["joint"])
         return sent
 
     def relaxed_new(self, x: Tensor, modality: Modality, anchors: AnchorBank) -> Tensor:
@@ -255,8 +234,7 @@ class MCGCN(HashModel):
         index, weight = anchors.neighbours(x, modality)
         specific = shared = None
         if self.has_specific:
-            channel = self.channels[modality]
-            specific = channel.attach(x, anchors.messages[modality], index, weight)
+            specific = self._channel(modality).attach(x, anchors.messages[modality], index, weight)
         if self.has_shared:
             # bridged through the pairs: the same anchors, as images and as texts
             both = torch.cat((index, index + anchors.joint.numel()), dim=1)
@@ -265,17 +243,23 @@ class MCGCN(HashModel):
             shared = self.cross.channel.attach(latent, anchors.messages["joint"], both, joint)
         return self._fuse(modality, specific, shared)
 
-    def _build_operators(self, data: HeteroData) -> Operators:
+    def _build_operators(self, data: HeteroData) -> dict[str, GraphOperator]:
         edge_types = data.edge_types
-        if ("image", "intra", "image") not in edge_types:
+        if INTRA[IMAGE] not in edge_types:
             raise ValueError("data: has no intra edges; apply IntraKNN")
-        if self.has_shared and ("text", "inter", "image") not in edge_types:
+        if self.has_shared and INTER[IMAGE] not in edge_types:
             raise ValueError("data: has no inter edges; apply InterKNN (variant 'S' needs none)")
-        return Operators(
-            intra_operator(data, IMAGE) if self.has_specific else None,
-            intra_operator(data, TEXT) if self.has_specific else None,
-            joint_operator(data) if self.has_shared else None,
-        )
+        operators: dict[str, GraphOperator] = {}
+        if self.has_specific:
+            operators |= {m: intra_operator(data, m) for m in MODALITIES}
+        if self.has_shared:
+            operators["joint"] = joint_operator(data)
+        return operators
+
+    def _channel(self, modality: Modality) -> GCNChannel:
+        channel = self.channels[modality]
+        assert isinstance(channel, GCNChannel)
+        return channel
 
     def _encoder(self, modality: Modality) -> Autoencoder:
         autoencoder = self.autoencoders[modality]
@@ -295,7 +279,14 @@ class MCGCN(HashModel):
         return loss / x.size(0) if self.reduction == "sum" else loss
 
 
-def _pair(value: Mapping[str, int] | tuple[int, int] | list[int] | int, name: str) -> dict[str, int]:
+def _both(term: Callable[[Modality], Tensor]) -> Tensor:
+    """The sum of a term over the two modalities."""
+    return term(IMAGE) + term(TEXT)
+
+
+def _pair(
+    value: Mapping[str, int] | tuple[int, int] | list[int] | int, name: str
+) -> dict[str, int]:
     """Image and text values from one number, a pair or a mapping."""
     if isinstance(value, int):
         value = (value, value)

@@ -8,7 +8,6 @@ from typing import Generic, TypeVar
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-
 Built = TypeVar("Built")
 
 
@@ -31,8 +30,7 @@ class GraphCache(Generic[Built]):
         """The operators of ``data``."""
         key = [(tensor, tensor._version) for tensor in _graph_tensors(data)]
         same = len(key) == len(self._key) and all(
-            a is b and version == old
-            for (a, version), (b, old) in zip(key, self._key, strict=True)
+            a is b and version == old for (a, version), (b, old) in zip(key, self._key, strict=True)
         )
         if not same or self._built is None:
             self._built = self._build(data)

@@ -10,7 +10,7 @@ from torch_geometric.typing import Adj, OptTensor
 from pyg_hash.nn.graph import GraphOperator
 
 
-class HubGCNConv(GCNConv):  # type: ignore[misc]
+class HubGCNConv(GCNConv):
     r"""PyG's :class:`~torch_geometric.nn.conv.GCNConv` on a ready :class:`GraphOperator`.
 
     .. math::
@@ -32,7 +32,8 @@ class HubGCNConv(GCNConv):  # type: ignore[misc]
     ) -> Tensor:
         """Convolve node features."""
         if isinstance(edge_index, GraphOperator):
-            return edge_index @ self.lin(x)
+            projected: Tensor = self.lin(x)
+            return edge_index @ projected
         out: Tensor = super().forward(x, edge_index, edge_weight)
         return out
 
@@ -51,31 +52,28 @@ class GCNChannel(nn.Module):
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(
-            [HubGCNConv(in_channels, hidden_channels), HubGCNConv(hidden_channels, out_channels)]
-        )
+        self.conv1 = HubGCNConv(in_channels, hidden_channels)
+        self.conv2 = HubGCNConv(hidden_channels, out_channels)
 
     def reset_parameters(self) -> None:
         """Draw new weights."""
-        for conv in self.convs:
-            conv.reset_parameters()
+        self.conv1.reset_parameters()
+        self.conv2.reset_parameters()
 
     def forward(self, x: Tensor, operator: GraphOperator) -> Tensor:
         """Convolve ``x`` ``[N, in_channels]`` on a graph: ``[N, out_channels]`` in (-1, 1)."""
-        for conv in self.convs:
-            x = torch.tanh(conv(x, operator))
-        return x
+        return torch.tanh(self.conv2(torch.tanh(self.conv1(x, operator)), operator))
 
     @torch.no_grad()
     def messages(self, x: Tensor, operator: GraphOperator) -> list[Tensor]:
-        """What each node sends to a neighbour: one ``[N, channels]`` tensor a layer.
+        r"""What each node sends to a neighbour: one ``[N, channels]`` tensor a layer.
 
-        A message is :math:`D^{-1/2} H_l \\Theta_l`. New nodes that only receive can be encoded
+        A message is :math:`D^{-1/2} H_l \Theta_l`. New nodes that only receive can be encoded
         from these alone, see :meth:`attach`.
         """
         sent = []
         scale = operator.inv_sqrt_degree.unsqueeze(1)
-        for conv in self.convs:
+        for conv in (self.conv1, self.conv2):
             projected = conv.lin(x)
             sent.append(scale * projected)
             x = torch.tanh(operator @ projected)
@@ -106,7 +104,7 @@ class GCNChannel(nn.Module):
             size=(num_new, messages[0].size(0)),
             check_invariants=False,
         )
-        for conv, sent in zip(self.convs, messages, strict=True):
+        for conv, sent in zip((self.conv1, self.conv2), messages, strict=True):
             received = torch.sparse.mm(incoming, sent)
             x = torch.tanh(scale * (received + scale * conv.lin(x)))
         return x

@@ -9,7 +9,17 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.typing import CLASS, IMAGE, IN_CLASS, INTER, INTRA, MODALITIES, OVERLAP, TEXT, Modality
+from pyg_hash.typing import (
+    CLASS,
+    IMAGE,
+    IN_CLASS,
+    INTER,
+    INTRA,
+    MODALITIES,
+    OVERLAP,
+    TEXT,
+    Modality,
+)
 
 
 @dataclass(frozen=True)
@@ -87,23 +97,22 @@ class GraphOperator:
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Propagate ``x`` ``[N, f]``: float ``[N, f]``."""
-        result: Tensor = _Propagate.apply(x, self)
+        result: Tensor = _Propagate.apply(x, self)  # type: ignore[no-untyped-call]
         return result
 
     def apply(self, x: Tensor, *, transposed: bool = False) -> Tensor:
         """The product itself, without autograd."""
         matrix = self._transposed if transposed else self._matrix
-        out = torch.sparse.mm(matrix.to(x.dtype) if matrix.dtype != x.dtype else matrix, x)
+        out: Tensor = torch.sparse.mm(matrix, x)
         if self.hub is not None:
             members = self.hub.members
-            scale = self.inv_sqrt_degree[members].unsqueeze(1).to(x.dtype)
+            scale = self.inv_sqrt_degree[members].unsqueeze(1)
             out.index_add_(0, members, scale * self.hub.sum(scale * x[members]))
         return out
 
     def to_dense(self) -> Tensor:
         """The operator as a dense ``[N, N]`` array: for small graphs and for tests."""
-        num_nodes = self._matrix.size(0)
-        return self.apply(torch.eye(num_nodes, dtype=self._matrix.dtype, device=self._matrix.device))
+        return self.apply(torch.diag(torch.ones_like(self.inv_sqrt_degree)))
 
 
 class _Propagate(torch.autograd.Function):
@@ -146,9 +155,7 @@ def joint_operator(data: HeteroData) -> GraphOperator:
         index.append(inter.edge_index + torch.tensor(shift, device=inter.edge_index.device))
         weight.append(inter.edge_weight)
     self_loop = torch.cat([_self_loop(data, m) for m in MODALITIES])
-    return GraphOperator(
-        torch.cat(index, dim=1), torch.cat(weight), self_loop, _hub(data, offset)
-    )
+    return GraphOperator(torch.cat(index, dim=1), torch.cat(weight), self_loop, _hub(data, offset))
 
 
 def _self_loop(data: HeteroData, modality: Modality) -> Tensor:

@@ -10,7 +10,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash.search import knn
 from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.transforms.protocol import ANCHORS, anchor_mask
-from pyg_hash.typing import INTRA, MODALITIES
+from pyg_hash.typing import IMAGE, INTRA, MODALITIES, TEXT, Metric
 from pyg_hash.validation import check_choice, check_positive_int, check_same_rows
 
 
@@ -35,7 +35,7 @@ class IntraKNN(BaseTransform):
     """
 
     def __init__(
-        self, k: int = 20, metric: str = "cosine", anchors: str = "train", weight: str = "binary"
+        self, k: int = 20, metric: Metric = "cosine", anchors: str = "train", weight: str = "binary"
     ) -> None:
         check_positive_int(k, "k")
         check_choice(metric, ("cosine", "ip", "l2"), "metric")
@@ -50,7 +50,7 @@ class IntraKNN(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with intra edges and ``anchor_mask`` in both modalities."""
-        check_same_rows(*(data[m].x for m in MODALITIES), "data['image'].x", "data['text'].x")
+        check_same_rows(data[IMAGE].x, data[TEXT].x, "data['image'].x", "data['text'].x")
         for modality in MODALITIES:
             store = data[modality]
             mask = anchor_mask(store, self.anchors)

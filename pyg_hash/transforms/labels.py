@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.transforms.edges import merge_edges
-from pyg_hash.typing import CLASS, IMAGE, IN_CLASS, INTER, INTRA, MODALITIES, OVERLAP
+from pyg_hash.typing import CLASS, IMAGE, IN_CLASS, INTER, INTRA, MODALITIES, OVERLAP, EdgeType
 from pyg_hash.validation import check_choice, check_labels
 
 SELF_LOOPS = ("clean", "literal")
@@ -172,7 +172,11 @@ class LabelCliques(_LabelEdges):
 
 
 def _add_edges(
-    data: HeteroData, edge_type: tuple[str, str, str], source: Tensor, target: Tensor, weight: Tensor
+    data: HeteroData,
+    edge_type: EdgeType,
+    source: Tensor,
+    target: Tensor,
+    weight: Tensor,
 ) -> None:
     """Append edges that are not there yet; weight 0 means no edge. The order stays by target."""
     edges = data[edge_type]

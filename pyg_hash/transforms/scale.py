@@ -28,12 +28,12 @@ def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
     if scaling is None:
         return x
     if "mean" in scaling:
-        x = x - scaling["mean"].to(x)
+        x = torch.sub(x, scaling["mean"].to(x))
     if "components" in scaling:
-        x = x @ scaling["components"].to(x)
+        x = torch.mm(x, scaling["components"].to(x))
     if "norm" in scaling:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x = x * (scaling["norm"] / length.clamp(min=torch.finfo(x.dtype).tiny))
+        x = x / length.clamp(min=torch.finfo(x.dtype).tiny) * float(scaling["norm"])
     return x
 
 
