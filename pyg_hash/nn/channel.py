@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.typing import Adj, OptTensor
 
-from pyg_hash.nn.graph import GraphOperator
+from pyg_hash.nn.graph import GraphOperator, csr_matrix
 
 
 class HubGCNConv(GCNConv):
@@ -97,13 +97,9 @@ class GCNChannel(nn.Module):
         """
         scale = (weight.sum(dim=1, keepdim=True) + 1).rsqrt()
         num_new, k = neighbours.shape
-        incoming = torch.sparse_csr_tensor(
-            torch.arange(0, num_new * k + 1, k, device=x.device, dtype=torch.int32),
-            neighbours.flatten().int(),
-            weight.flatten(),
-            size=(num_new, messages[0].size(0)),
-            check_invariants=False,
-        )
+        start = torch.arange(0, num_new * k + 1, k, device=x.device)
+        known = messages[0].size(0)
+        incoming = csr_matrix(start, neighbours.flatten(), weight.flatten(), known)
         for conv, sent in zip((self.conv1, self.conv2), messages, strict=True):
             received = torch.sparse.mm(incoming, sent)
             x = torch.tanh(scale * (received + scale * conv.lin(x)))

@@ -33,7 +33,8 @@ def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
         x = torch.mm(x, scaling["components"].to(x))
     if "norm" in scaling:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x = x / length.clamp(min=torch.finfo(x.dtype).tiny) * float(scaling["norm"])
+        x = x / length.clamp(min=torch.finfo(x.dtype).tiny)
+        x = torch.mul(x, scaling["norm"])
     return x
 
 
