@@ -51,7 +51,7 @@ class Shapes(CrossModalDataset):
                 COLORS[color], (number % 9, number % 7, 40 + number % 13, 50 + number % 5)
             )
             picture.save(path)
-        texts = [f"{color} {noun}" for noun, color in rows]
+        texts = [f"{color} {color}ish {color}y {noun}" for noun, color in rows]
         words = BagOfWords("tfidf").fit(texts)
         words.save(self.base_dir / "words")
         names = sorted(COLORS)
@@ -77,5 +77,5 @@ class Shapes(CrossModalDataset):
             ids=[f"{color}-{noun}" for noun, color in rows],
             class_names=sorted(COLORS),
             image_paths=[str(self.picture(*row)) for row in rows],
-            texts=[f"{color} {noun}" for noun, color in rows],
+            texts=[f"{color} {color}ish {color}y {noun}" for noun, color in rows],
         )

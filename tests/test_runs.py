@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyg_hash.io import CorruptFileError
-from pyg_hash.runs import PARTS, IncompleteRunError, Items, Run
+from pyg_hash.runs import PARTS, IncompleteRunError, Run, RunItems
 
 CONFIG = {"dataset": "emoji", "seed": 0, "options": {"a": [1, 2]}, "lr": 2e-3, "none": None}
 
@@ -74,7 +74,7 @@ def test_damaged_config(tmp_path, text):
 
 
 def test_items_round_trip(tmp_path):
-    items = Items(["a", "b"], ["Wörter", None], [None, "b.png"], [["x"], []])
+    items = RunItems(["a", "b"], ["Wörter", None], [None, "b.png"], [["x"], []])
     run = Run(tmp_path)
     run.save_items(items)
     assert run.items() == items
@@ -83,7 +83,7 @@ def test_items_round_trip(tmp_path):
 
 def test_items_of_different_lengths(tmp_path):
     with pytest.raises(ValueError, match="different lengths"):
-        Items(["a"], [], [None], [[]])
+        RunItems(["a"], [], [None], [[]])
     (tmp_path / "items.json").write_text('{"ids": ["a"]}')
     with pytest.raises(CorruptFileError, match="items.json"):
         Run(tmp_path).items()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pyg_hash.models import HashModel
 
 _FEATURE_FILES = (".h5", ".hdf5")
+_MORE = "or the path of an .h5 file"
 
 
 def choices(package: str, base: type) -> dict[str, type]:
@@ -31,7 +32,7 @@ def choices(package: str, base: type) -> dict[str, type]:
     }
 
 
-def find(name: str, known: dict[str, type], argument: str) -> type:
+def find(name: str, known: dict[str, type], argument: str, more: str = "") -> type:
     """The class called ``name``, in any case or cut short as long as it is unique.
 
     Raises:
@@ -42,7 +43,8 @@ def find(name: str, known: dict[str, type], argument: str) -> type:
         return known[wanted]
     starting = [key for key in known if wanted and key.startswith(wanted)]
     if len(starting) != 1:
-        raise UsageError(f"{argument}: {name!r} is not known; use one of {', '.join(known)}")
+        listed = f"{', '.join(known)} {more}".strip()
+        raise UsageError(f"{argument}: {name!r} is not known; use one of {listed}")
     return known[starting[0]]
 
 
@@ -63,9 +65,10 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     from pyg_hash.datasets import CrossModalDataset, FeatureFile
 
     known = choices("pyg_hash.datasets", CrossModalDataset)
+    del known["featurefile"]  # is named by the file
     is_file = config.dataset.endswith(_FEATURE_FILES)
-    cls = FeatureFile if is_file else find(config.dataset, known, "dataset")
-    taken = {"root", "file", "transform", "pre_transform", "force_reload"}
+    cls = FeatureFile if is_file else find(config.dataset, known, "dataset", _MORE)
+    taken = {"root", "path", "transform", "pre_transform", "force_reload"}
     check_options(cls, config.dataset_options, "dataset_options", taken)
     return cls
 
@@ -81,20 +84,12 @@ def model_class(config: TrainConfig) -> type[HashModel]:
 
 
 def graph(config: TrainConfig) -> Compose:
-    """The transforms that make the graph.
-
-    Raises:
-        UsageError: an unknown protocol.
-    """
+    """The transforms that make the graph."""
     import torch_geometric.transforms as T
 
     from pyg_hash import transforms
     from pyg_hash.transforms.protocol import PROTOCOLS
 
-    if config.protocol not in PROTOCOLS:
-        raise UsageError(
-            f"protocol: {config.protocol!r} is not known; use one of {', '.join(PROTOCOLS)}"
-        )
     intra, inter = PROTOCOLS[config.protocol]
     steps = [transforms.LabelRate(config.label_rate, seed=config.seed)]
     if config.val_rate:
@@ -110,12 +105,12 @@ def graph(config: TrainConfig) -> Compose:
 
 def build_dataset(config: TrainConfig) -> CrossModalDataset:
     """The data set with its graph; computed once, then read from ``root/processed``."""
-    cls = dataset_class(config)
+    cls: Callable[..., CrossModalDataset] = dataset_class(config)
     keywords = dict(config.dataset_options, pre_transform=graph(config))
     if config.dataset.endswith(_FEATURE_FILES):
-        return cls(config.dataset, **keywords)
+        return cls(config.dataset, root=config.root, **keywords)
     if "root" in inspect.signature(cls).parameters:
-        keywords["root"] = config.root or str(Path("data") / cls.__name__.lower())
+        keywords["root"] = config.root or str(Path("data") / config.dataset.lower())
     return cls(**keywords)
 
 

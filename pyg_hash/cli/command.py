@@ -71,6 +71,7 @@ def parse(argv: Sequence[str]) -> Namespace:
 def _plain(message: str) -> str:
     """A message of jsonargparse on one line, in the words of the command line."""
     message = re.sub(r'Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
+    message = re.sub(r"typing.Literal\[(.*?)\]", r"choice of \1", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
     return re.sub(r"(required: )\w+\.(?:check\.)?(\w+)$", r"\1\2", message)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.options import UsageError
-from pyg_hash.cli.search import query_codes
+from pyg_hash.cli.search import load_model, query_codes
 from pyg_hash.io import atomic_path
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
@@ -70,6 +70,28 @@ def text_lines(path: str) -> list[str]:
     if not lines:
         raise ValueError(f"texts: {path} holds no text; write one text a line")
     return lines
+
+
+def feature_codes(folder: Run, path: str) -> dict[str, tuple[Tensor, list[str]]]:
+    """Codes of the features in a file of the :class:`~pyg_hash.datasets.FeatureFile` layout.
+
+    Raises:
+        CorruptFileError: the file is damaged or no HDF5 file.
+        ValueError: no features in it, or features of another width than the model's.
+    """
+    from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file, read_strings
+
+    model = load_model(folder)
+    codes = {}
+    with open_feature_file(path) as file:
+        for modality, encode in ((IMAGE, model.encode_image), (TEXT, model.encode_text)):
+            if modality in file:
+                x = StoredMatrix(file, modality).read()
+                ids = read_strings(file, "ids", len(x)) or [str(row) for row in range(len(x))]
+                codes[str(modality)] = encode(x), ids
+    if not codes:
+        raise ValueError(f"features: {path} has neither 'image' nor 'text'")
+    return codes
 
 
 def write_codes(path: str, codes: dict[str, tuple[Tensor, list[str]]]) -> None:

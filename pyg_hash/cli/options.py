@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -32,12 +32,14 @@ class TrainConfig:
     model_options: dict[str, Any] = _option({}, "options of the model class")
     label_rate: float = _option(0.3, "share of the training items whose labels are used")
     val_rate: float = _option(0.0, "share of the training items held out for early stopping")
-    protocol: str = _option(
-        "inductive", "inductive (queries unseen), strict or transductive (queries in the graph)"
+    protocol: Literal["inductive", "strict", "transductive"] = _option(
+        "inductive", "what a query's code may depend on"
     )
     k: int = _option(20, "neighbours of a node in the graph")
-    metric: str = _option("cosine", "similarity of features: cosine, ip or l2")
-    match: str = _option("shared", "multi-label items match if labels are shared or equal")
+    metric: Literal["cosine", "ip", "l2"] = _option("cosine", "similarity of features")
+    match: Literal["shared", "equal"] = _option(
+        "shared", "which multi-label items are similar: with a shared label, or with equal labels"
+    )
     epochs: int = _option(100, "passes over the graph")
     lr: float = _option(2e-3, "learning rate of Adam")
     patience: int | None = _option(

@@ -10,13 +10,16 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
-from pyg_hash.runs import Items, Run
+from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from pyg_hash.models import HashModel
+
 _NAME_WIDTH = 48
+_BAR_FROM = 32  # fewer pictures are done before a progress bar could be read
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -51,6 +54,12 @@ def run(args: Namespace) -> int:
     return 0
 
 
+def load_model(folder: Run) -> HashModel:
+    """The trained model of a run."""
+    config = TrainConfig.from_dict(folder.config())
+    return build.model_class(config).load(folder.path / "model")
+
+
 def query_codes(folder: Run, values: list[str], modality: Modality) -> Tensor:
     """Codes of raw items: pictures by file name, texts as they are; int8 ``[n, num_bits]``.
 
@@ -63,8 +72,9 @@ def query_codes(folder: Run, values: list[str], modality: Modality) -> Tensor:
         if lost:
             raise FileNotFoundError(f"image: {lost[0]}: no such file ({len(lost)} in all)")
     encoder = folder.encoder(modality)
-    model = build.model_class(TrainConfig.from_dict(folder.config())).load(folder.path / "model")
+    model = load_model(folder)
     if modality == IMAGE:
+        encoder.progress = len(values) > _BAR_FROM
         return model.encode_image(encoder([Path(value) for value in values]))
     return model.encode_text(encoder(values))
 
@@ -81,7 +91,7 @@ def search(
     return [describe(items, row, distance) for distance, row in pairs]
 
 
-def describe(items: Items, row: int, distance: int) -> dict[str, Any]:
+def describe(items: RunItems, row: int, distance: int) -> dict[str, Any]:
     """One answer as plain values."""
     return {
         "distance": int(distance),

@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.io import save_json
-from pyg_hash.runs import Items, Run
+from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import MODALITIES
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
             continue
         folder.save_folder(f"encoders/{modality}", encoder.save)
     folder.save_items(
-        Items(
+        RunItems(
             ids=list(dataset.ids),
             texts=list(dataset.texts),
             image_paths=[None if path is None else str(path) for path in dataset.image_paths],
