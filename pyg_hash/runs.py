@@ -40,6 +40,9 @@ PARTS: dict[str, str] = {
 }
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
 
+CHECKPOINT = "checkpoint.safetensors"
+"""The state of the training; it shows that a run was started."""
+
 
 class IncompleteRunError(FileNotFoundError):
     """A run folder lacks files that were asked for."""
@@ -97,7 +100,7 @@ class Run:
             ValueError: ``resume``, but the settings differ from those of the run.
         """
         run = cls(Path(path))
-        if run.has("config"):
+        if run.has("config") and run.started:
             if not resume:
                 raise FileExistsError(
                     f"out: {path} holds a run already; go on with --resume or choose another folder"
@@ -151,6 +154,12 @@ class Run:
     def has(self, part: str) -> bool:
         """Whether one part is there."""
         return self.file(part).is_file()
+
+    @property
+    def started(self) -> bool:
+        """Whether something was computed; a folder with nothing but settings may be taken over."""
+        computed = [self.file(part) for part in PARTS if part != "config"]
+        return any(path.is_file() for path in (self.path / CHECKPOINT, *computed))
 
     def config(self) -> dict[str, Any]:
         """The settings of the run.
@@ -226,4 +235,4 @@ class Run:
         return all(self.has(part) for part in PARTS)
 
 
-__all__ = ["PARTS", "IncompleteRunError", "RunItems", "Run"]
+__all__ = ["CHECKPOINT", "PARTS", "IncompleteRunError", "RunItems", "Run"]

@@ -56,7 +56,10 @@ def test_usage_errors(words, parts, tmp_path, capsys):
         (["train", "--out={tmp}/file/run"], ["out: cannot write", "Not a directory"]),
         (["train", OUT, "--dataset={tmp}/lost.h5"], ["lost.h5"]),
         (["train", OUT, "--dataset={tmp}/file.h5"], ["file.h5"]),
-        (["train", OUT, "--dataset=wikipedia", "--root={tmp}/wiki"], ["raw_features.mat"]),
+        (
+            ["train", OUT, "--dataset=wikipedia", "--root={tmp}/wiki"],
+            ["cannot be downloaded", "wiki"],
+        ),
         (
             ["train", OUT, "--dataset=synthetic", "--dataset_options.n=60", "--k=5000"],
             ["k:", "5000"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import warnings
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def inventory(tmp_path_factory):
     from sphinx.util.inventory import InventoryFile
 
     out = tmp_path_factory.mktemp("docs")
+    warnings.simplefilter("ignore")  # of Sphinx's own extensions; pytest restores the filters
     app = sphinx.Sphinx(
         srcdir=ROOT / "docs",
         confdir=ROOT / "docs",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pyg_hash.io import CorruptFileError
-from pyg_hash.runs import PARTS, IncompleteRunError, Run, RunItems
+from pyg_hash.runs import CHECKPOINT, PARTS, IncompleteRunError, Run, RunItems
 
 CONFIG = {"dataset": "emoji", "seed": 0, "options": {"a": [1, 2]}, "lr": 2e-3, "none": None}
 
@@ -23,9 +23,16 @@ def test_config_round_trip(tmp_path):
 
 
 def test_create_refuses_a_folder_that_holds_a_run(tmp_path):
-    Run.create(tmp_path, CONFIG)
+    run = Run.create(tmp_path, CONFIG)
+    (run.path / CHECKPOINT).touch()
     with pytest.raises(FileExistsError, match="--resume"):
         Run.create(tmp_path, CONFIG)
+
+
+def test_folder_with_nothing_but_settings_is_taken_over(tmp_path):
+    Run.create(tmp_path, CONFIG)  # and then, say, the data set was not found
+    run = Run.create(tmp_path, {**CONFIG, "dataset": "wikipedia"})
+    assert run.config()["dataset"] == "wikipedia"
 
 
 def test_resume_keeps_everything_and_names_changed_settings(tmp_path):

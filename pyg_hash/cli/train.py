@@ -10,7 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.io import save_json
-from pyg_hash.runs import Run, RunItems
+from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import MODALITIES
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _fit(
 
     model = build.build_model(config, data)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    checkpoint = folder.path / "checkpoint.safetensors"
+    checkpoint = folder.path / CHECKPOINT
     history = fit(
         model,
         data,
