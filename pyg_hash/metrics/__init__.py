@@ -2,5 +2,23 @@
 
 from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
+from pyg_hash.metrics.retrieval import (
+    Lookup,
+    LookupCurve,
+    hash_lookup,
+    ndcg,
+    pr_curve,
+    precision_at_n,
+)
 
-__all__ = ["Evaluation", "evaluate", "mean_average_precision"]
+__all__ = [
+    "Evaluation",
+    "Lookup",
+    "LookupCurve",
+    "evaluate",
+    "hash_lookup",
+    "mean_average_precision",
+    "ndcg",
+    "pr_curve",
+    "precision_at_n",
+]

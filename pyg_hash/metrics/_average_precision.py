@@ -54,7 +54,7 @@ def expected_sum(
     """
     rate = relevant / items.clamp_min(1)
     others = (relevant - 1) / (items - 1).clamp_min(1)
-    others = torch.where(items > 1, others, 0.0)
+    others = torch.where(items > 1, others, 1.0)  # one item: (i - 1) is 0
     offset = hits_before + 1 - others * (before + 1)
     total = rate * (offset * harmonic(before, first) + others * first)
     return torch.where(relevant > 0, total, 0.0)

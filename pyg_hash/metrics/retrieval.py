@@ -1,0 +1,192 @@
+"""Precision at n, hash lookup, precision-recall curve and NDCG of Hamming rankings.
+
+All take codes and labels as :func:`pyg_hash.metrics.mean_average_precision` does, raise the same
+errors, and average over all queries. Where a rank cut falls among items at equal distance, the
+result is the exact mean over their orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyg_hash.metrics._counts import check_ranking
+from pyg_hash.validation import check_positive_int
+
+
+def precision_at_n(
+    query: Tensor,
+    database: Tensor,
+    query_y: Tensor,
+    database_y: Tensor,
+    *,
+    topn: Sequence[int],
+) -> Tensor:
+    """Share of relevant items among the first n of the ranking (P@N), expected under ties.
+
+    Args:
+        query: int8 ±1 ``[q, num_bits]``.
+        database: int8 ±1 ``[m, num_bits]``.
+        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
+        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
+        topn: the values of n, each 1 to m.
+
+    Returns:
+        float64 ``[len(topn)]``.
+
+    Raises:
+        TypeError: see :func:`mean_average_precision`; values of ``topn`` that are not integers.
+        ValueError: see :func:`mean_average_precision`; values of ``topn`` out of range.
+    """
+    ranking = check_ranking(query, database, query_y, database_y)
+    for n in topn:
+        check_positive_int(n, "topn")
+        if n > database.size(0):
+            raise ValueError(f"topn: {n} is more than the {database.size(0)} database items")
+    cuts = torch.tensor(list(topn), dtype=torch.float64)
+    total = torch.zeros_like(cuts)
+    for items, relevant in ranking.counts():
+        before, rate = items.cumsum(1) - items, relevant / items.clamp_min(1)
+        for i, cut in enumerate(cuts):
+            total[i] += (_places(before, items, float(cut)) * rate).sum()
+    return total / cuts / query.size(0)
+
+
+@dataclass(frozen=True)
+class LookupCurve:
+    """Precision and recall of a lookup within each Hamming radius 0, 1, ..., num_bits.
+
+    Attributes:
+        precision: mean share of relevant items among those found, float64 ``[num_bits + 1]``.
+            A query that finds nothing scores 0; ``precision / answered`` leaves such queries out.
+        recall: mean share of the relevant items that is found, float64 ``[num_bits + 1]``. A
+            query without relevant items scores 0.
+        answered: share of queries that find anything, float64 ``[num_bits + 1]``.
+        found: mean number of items found, float64 ``[num_bits + 1]``.
+    """
+
+    precision: Tensor
+    recall: Tensor
+    answered: Tensor
+    found: Tensor
+
+
+def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> LookupCurve:
+    """Precision-recall curve over the Hamming radius; no ties are broken.
+
+    Args:
+        query: int8 ±1 ``[q, num_bits]``.
+        database: int8 ±1 ``[m, num_bits]``.
+        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
+        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
+
+    Raises:
+        TypeError, ValueError: see :func:`mean_average_precision`.
+    """
+    ranking = check_ranking(query, database, query_y, database_y)
+    sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
+    for items, relevant in ranking.counts():
+        found, hits = items.cumsum(1), relevant.cumsum(1)
+        sums[0] += (hits / found.clamp_min(1)).sum(0)
+        sums[1] += (hits / hits[:, -1:].clamp_min(1)).sum(0)
+        sums[2] += (found > 0).sum(0)
+        sums[3] += found.sum(0)
+    precision, recall, answered, found = sums / query.size(0)
+    return LookupCurve(precision, recall, answered, found)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """Result of a lookup within one Hamming radius; the means are those of a LookupCurve.
+
+    Attributes:
+        radius: items at this distance or nearer are found.
+        precision: mean precision; a query that finds nothing scores 0.
+        recall: mean recall.
+        answered: share of queries that find anything.
+        found: mean number of items found.
+    """
+
+    radius: int
+    precision: float
+    recall: float
+    answered: float
+    found: float
+
+
+def hash_lookup(
+    query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor, *, radius: int = 2
+) -> Lookup:
+    """Precision and recall of the items within a Hamming radius (distance <= radius).
+
+    Args:
+        query: int8 ±1 ``[q, num_bits]``.
+        database: int8 ±1 ``[m, num_bits]``.
+        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
+        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
+        radius: 0 to num_bits.
+
+    Raises:
+        TypeError: see :func:`mean_average_precision`; ``radius`` not an integer.
+        ValueError: see :func:`mean_average_precision`; ``radius`` out of range.
+    """
+    if isinstance(radius, bool) or not isinstance(radius, int):
+        raise TypeError(f"radius: expected an integer, got {radius!r}")
+    curve = pr_curve(query, database, query_y, database_y)
+    if not 0 <= radius <= query.size(1):
+        raise ValueError(f"radius: expected 0 to {query.size(1)} (num_bits), got {radius}")
+    return Lookup(
+        radius=radius,
+        precision=float(curve.precision[radius]),
+        recall=float(curve.recall[radius]),
+        answered=float(curve.answered[radius]),
+        found=float(curve.found[radius]),
+    )
+
+
+def ndcg(
+    query: Tensor,
+    database: Tensor,
+    query_y: Tensor,
+    database_y: Tensor,
+    *,
+    topk: int | None = None,
+) -> float:
+    """Normalised discounted cumulative gain with gains 0 and 1, expected under ties.
+
+    DCG = sum of ``rel(i) / log2(i + 1)`` over the ranks i <= ``topk``; it is divided by the DCG
+    of the best ranking. A query without relevant items scores 0.
+
+    Args:
+        query: int8 ±1 ``[q, num_bits]``.
+        database: int8 ±1 ``[m, num_bits]``.
+        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
+        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
+        topk: rank cut, at least 1; ``None``, or more than m, means all.
+
+    Raises:
+        TypeError, ValueError: see :func:`mean_average_precision`.
+    """
+    ranking = check_ranking(query, database, query_y, database_y)
+    if topk is not None:
+        check_positive_int(topk, "topk")
+    n = database.size(0)
+    cut = n if topk is None else min(topk, n)
+    discount = torch.zeros(n + 1, dtype=torch.float64)  # of the first 0, 1, ..., n ranks
+    discount[1:] = (1 / torch.arange(2, n + 2, dtype=torch.float64).log2()).cumsum(0)
+    total = 0.0
+    for items, relevant in ranking.counts():
+        before, rate = items.cumsum(1) - items, relevant / items.clamp_min(1)
+        last = before + _places(before, items, cut)
+        gain = rate * (discount[last.long()] - discount[before.long()])
+        best = discount[relevant.sum(1).clamp_max(cut).long()]
+        total += float(torch.where(best > 0, gain.sum(1) / best, 0.0).sum())
+    return total / query.size(0)
+
+
+def _places(before: Tensor, items: Tensor, cut: float) -> Tensor:
+    """Places of each bucket above the rank cut."""
+    return torch.minimum((cut - before).clamp_min(0), items)

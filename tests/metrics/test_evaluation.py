@@ -1,0 +1,165 @@
+"""evaluate() with a model that only remembers codes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.codes import binarize
+from pyg_hash.metrics import Evaluation, evaluate, mean_average_precision
+
+MODALITIES = ("image", "text")
+
+
+class Remembered:
+    """Fixed codes, whatever the data."""
+
+    def __init__(self, codes: dict[str, Tensor]) -> None:
+        self.codes = codes
+        self.num_bits = codes["image"].size(1)
+        self.calls: list[str] = []
+
+    def encode(self, data: HeteroData, modality: str) -> Tensor:
+        self.calls.append(modality)
+        return self.codes[modality]
+
+
+@pytest.fixture
+def data() -> HeteroData:
+    """60 nodes: 0-9 queries, 10-59 database, of these 10-19 for validation and 20-49 training."""
+    row = torch.arange(60)
+    y = torch.randint(0, 3, (60,), generator=torch.Generator().manual_seed(0))
+    data = HeteroData()
+    for modality in MODALITIES:
+        data[modality].y = y
+        data[modality].query_mask = row < 10
+        data[modality].database_mask = row >= 10
+        data[modality].val_mask = (row >= 10) & (row < 20)
+        data[modality].train_mask = (row >= 20) & (row < 50)
+    return data
+
+
+@pytest.fixture
+def model() -> Remembered:
+    generator = torch.Generator().manual_seed(1)
+    return Remembered({m: binarize(torch.randn(60, 12, generator=generator)) for m in MODALITIES})
+
+
+@pytest.mark.parametrize("split", ["query", "val"])
+def test_four_directions(data: HeteroData, model: Remembered, split: Any) -> None:
+    query = slice(0, 10) if split == "query" else slice(10, 20)
+    database = slice(10, 60) if split == "query" else slice(20, 60)
+    y = data["image"].y
+    result = evaluate(model, data, split=split)
+    for name, source, target in [
+        ("i2t", "image", "text"),
+        ("t2i", "text", "image"),
+        ("i2i", "image", "image"),
+        ("t2t", "text", "text"),
+    ]:
+        want = mean_average_precision(
+            model.codes[source][query], model.codes[target][database], y[query], y[database]
+        )
+        assert getattr(result, name) == want
+    assert (result.num_queries, result.num_bits, result.split) == (10, 12, split)
+    assert result.num_database == (50 if split == "query" else 40)
+    assert result.protocol == "none"
+    assert model.calls == ["image", "text"]  # each modality is encoded once
+
+
+def test_options_reach_the_metric(data: HeteroData, model: Remembered) -> None:
+    y = data["image"].y
+    result = evaluate(model, data, topk=7, ties="pessimistic", denominator="R")
+    assert result.i2t == mean_average_precision(
+        model.codes["image"][:10],
+        model.codes["text"][10:],
+        y[:10],
+        y[10:],
+        topk=7,
+        ties="pessimistic",
+        denominator="R",
+    )
+    assert result.definition == "mAP@7, pessimistic ties, denominator=R"
+
+
+def test_printed_table_names_what_the_numbers_mean() -> None:
+    result = Evaluation(0.5, 0.25, 1.0, 0.125, "inductive", "mAP@all, expected ties", 400, 1480, 32)
+    text = str(result)
+    for part in ("inductive", "mAP@all, expected ties", "400 queries", "1480 database", "32 bits"):
+        assert part in text
+    header, numbers = text.splitlines()[-2:]
+    assert header.split() == ["i2t", "t2i", "i2i", "t2t"]
+    assert numbers.split() == ["0.5000", "0.2500", "1.0000", "0.1250"]
+    assert Evaluation(**result.to_dict()) == result
+
+
+@pytest.mark.parametrize(
+    ("anchors", "name"),
+    [
+        (("all", "all"), "transductive"),
+        (("all", "train"), "strict"),
+        (("train", "train"), "inductive"),
+    ],
+)
+def test_protocol_comes_from_the_graph(
+    data: HeteroData, model: Remembered, anchors: tuple[str, str], name: str
+) -> None:
+    data.graph = {"intra_anchors": anchors[0], "inter_anchors": anchors[1]}
+    assert evaluate(model, data).protocol == name
+
+
+def test_multi_hot_labels(data: HeteroData, model: Remembered) -> None:
+    want = evaluate(model, data).i2t
+    for modality in MODALITIES:
+        data[modality].y = torch.nn.functional.one_hot(data[modality].y, 3).float()
+    assert evaluate(model, data).i2t == want
+
+
+def test_queries_in_the_database(data: HeteroData, model: Remembered) -> None:
+    data["image"].database_mask[4] = True
+    with pytest.raises(ValueError, match=r"\['image'\]: 1 queries are also in the .*row 4"):
+        evaluate(model, data)
+    assert model.calls == []  # found before the encoding
+
+
+@pytest.mark.parametrize("key", ["query_mask", "database_mask", "val_mask"])
+def test_empty_parts(data: HeteroData, model: Remembered, key: str) -> None:
+    data["text"][key][:] = False
+    split: Any = "val" if key == "val_mask" else "query"
+    with pytest.raises(ValueError, match=rf"\['text'\].{key}: selects no node"):
+        evaluate(model, data, split=split)
+
+
+def test_database_that_is_all_validation(data: HeteroData, model: Remembered) -> None:
+    data["image"].val_mask = data["image"].database_mask
+    with pytest.raises(ValueError, match="database_mask: selects no node"):
+        evaluate(model, data, split="val")
+
+
+def test_missing_parts(data: HeteroData, model: Remembered) -> None:
+    del data["text"].val_mask
+    with pytest.raises(ValueError, match="has no val_mask; apply ValidationSplit"):
+        evaluate(model, data, split="val")
+    del data["image"].y
+    with pytest.raises(ValueError, match=r"\['image'\]: has no y"):
+        evaluate(model, data)
+
+
+def test_unknown_options(data: HeteroData, model: Remembered) -> None:
+    for option in ({"split": "test"}, {"ties": "none"}, {"denominator": "x"}, {"topk": 0}):
+        with pytest.raises(ValueError, match=next(iter(option))):
+            evaluate(model, data, **option)  # type: ignore[arg-type]
+    assert model.calls == []
+
+
+def test_codes_of_the_wrong_shape_or_type(data: HeteroData, model: Remembered) -> None:
+    model.codes["text"] = model.codes["text"][:59]
+    with pytest.raises(ValueError, match=r"encode\(data, 'text'\): gave \[59, 12\], not \[60, 12"):
+        evaluate(model, data)
+    model.codes["text"] = torch.ones(60, 12)
+    with pytest.raises(TypeError, match="int8"):
+        evaluate(model, data)
