@@ -42,7 +42,7 @@ class Items:
     texts: list[str | None]
 
 
-class CrossModalDataset(InMemoryDataset):  # type: ignore[misc]
+class CrossModalDataset(InMemoryDataset):
     """Base of all data sets: one ``HeteroData``, so ``dataset[0]`` is everything.
 
     What a set builds from its raw files is stored under

@@ -204,6 +204,19 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
     return hashes
 
 
+def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None:
+    repeated = len(strings) - len(set(strings))
+    if name == "ids" and repeated:
+        report.warnings.append(f"ids: {repeated} repeat an earlier one")
+    if name == "image_paths":
+        folder = report.path.parent
+        lost = [path for path in strings if path and not (folder / path).is_file()]
+        if lost:
+            report.warnings.append(
+                f"image_paths: {len(lost)} files do not exist (first: {folder / lost[0]})"
+            )
+
+
 def _check_labels(report: FeatureReport, file: Any, num_rows: int, names: list[str] | None) -> None:
     y = read_labels(file)
     if y is None:

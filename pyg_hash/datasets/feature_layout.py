@@ -46,7 +46,7 @@ def check_format(file: Any) -> None:
     name, version = file.attrs.get("format"), file.attrs.get("version")
     if name != FORMAT or version != VERSION:
         raise ValueError(
-            f"attributes: format {name!r} version {version!r} is not {FORMAT!r} version {VERSION}; "
+            f"attributes: format {name!r} version {version} is not {FORMAT!r} version {VERSION}; "
             "write the file with write_feature_file"
         )
 

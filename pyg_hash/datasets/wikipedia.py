@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import zlib
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +27,9 @@ CATEGORIES = "categories.list"
 MAT = "raw_features.mat"
 ARTICLES = "articles.jsonl.gz"
 IMAGE128 = "image128.h5"
+
+# what the readers of MATLAB and gzip files raise for damaged ones
+_READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error)
 
 # name -> (bytes, SHA-256) of the copies that the project was tested with
 FILES = {
@@ -215,7 +219,7 @@ class Wikipedia(CrossModalDataset):
         try:
             content = loadmat(path, variable_names=[f"{prefix}_tr", f"{prefix}_te"])
             parts = [torch.from_numpy(content[f"{prefix}_{part}"]) for part in ("tr", "te")]
-        except (OSError, ValueError, TypeError, KeyError, NotImplementedError) as error:
+        except (*_READ_ERRORS, NotImplementedError) as error:
             raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
         return torch.cat(parts).float()
 
@@ -238,7 +242,7 @@ class Wikipedia(CrossModalDataset):
                 articles = [json.loads(line) for line in file]
             ids = [_text_id(article["text_id"]) for article in articles]
             texts = [str(article["text"]) for article in articles]
-        except (OSError, EOFError, ValueError, KeyError) as error:
+        except _READ_ERRORS as error:
             raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
         if ids != [row["text_id"] for row in rows]:
             raise CorruptFileError(f"{path}: its text ids are not those of the lists; get it again")

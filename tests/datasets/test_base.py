@@ -1,0 +1,172 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch_geometric.transforms import BaseTransform
+
+from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
+from pyg_hash.io import CorruptFileError
+
+built = []
+
+
+class Tiny(CrossModalDataset):
+    """Four rows; remembers how often it was built."""
+
+    def __init__(self, root, scale=1.0, **kwargs):
+        self.scale = scale
+        super().__init__(root, **kwargs)
+
+    def settings(self):
+        return {"scale": self.scale}
+
+    def build(self):
+        built.append(self.scale)
+        x = torch.arange(8.0).view(4, 2) * self.scale
+        return build_hetero(
+            x, x + 1, y=torch.tensor([0, 1, 0, 1]), train=torch.arange(3), query=torch.tensor([3])
+        )
+
+    def read_items(self):
+        return Items(list("abcd"), ["x", "y"], [None] * 4, list("ABCD"))
+
+
+class Shift(BaseTransform):
+    def __init__(self, by, in_place=False):
+        self.by, self.in_place = by, in_place
+
+    def forward(self, data):
+        data.graph = {"by": self.by}
+        if self.in_place:
+            data["image"].x += self.by
+        else:
+            data["image"].x = data["image"].x + self.by
+        return data
+
+    def __repr__(self):
+        return f"Shift({self.by}, {self.in_place})"
+
+
+@pytest.fixture(autouse=True)
+def _forget():
+    built.clear()
+
+
+def test_built_once_then_read(tmp_path):
+    first, second = Tiny(tmp_path), Tiny(tmp_path)
+    assert built == [1.0]
+    assert torch.equal(first[0]["text"].x, second[0]["text"].x)
+    assert len(second) == 1 and second.num_classes == 2
+
+
+def test_nothing_is_pickled(tmp_path):
+    Tiny(tmp_path, pre_transform=Shift(1))
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files and {path.name for path in files} == {"data.safetensors"}
+
+
+def test_pre_transforms_live_side_by_side(tmp_path):
+    one, two = (Tiny(tmp_path, pre_transform=Shift(by)) for by in (1, 2))
+    plain = Tiny(tmp_path)
+    assert built == [1.0]  # the raw part is shared
+    for _ in range(2):  # the second time from the files
+        assert one[0]["image"].x[0, 0] == 1 and one[0].graph == {"by": 1}
+        assert two[0]["image"].x[0, 0] == 2
+        assert plain[0]["image"].x[0, 0] == 0 and "graph" not in plain[0]
+        one, two = (Tiny(tmp_path, pre_transform=Shift(by)) for by in (1, 2))
+        plain = Tiny(tmp_path)
+    assert built == [1.0]
+
+
+def test_in_place_pre_transform_does_not_touch_the_stored_base(tmp_path):
+    Tiny(tmp_path, pre_transform=Shift(5, in_place=True))
+    assert Tiny(tmp_path, pre_transform=Shift(5, in_place=True))[0]["image"].x[0, 0] == 5
+    assert Tiny(tmp_path)[0]["image"].x[0, 0] == 0
+
+
+def test_arguments_live_side_by_side(tmp_path):
+    assert Tiny(tmp_path, scale=2.0)[0]["image"].x[0, 1] == 2
+    assert Tiny(tmp_path, scale=3.0)[0]["image"].x[0, 1] == 3
+    assert Tiny(tmp_path, scale=2.0)[0]["image"].x[0, 1] == 2
+    assert built == [2.0, 3.0]
+
+
+def test_folder_names_are_stable(tmp_path):
+    names = {Path(Tiny(tmp_path, pre_transform=Shift(1)).processed_dir).name for _ in range(2)}
+    assert len(names) == 1 and len(names.pop()) == 12
+
+
+def test_transform_runs_at_every_access(tmp_path):
+    dataset = Tiny(tmp_path, transform=Shift(1))
+    assert dataset[0]["image"].x[0, 0] == 1 and dataset[0]["image"].x[0, 0] == 1
+
+
+def test_force_reload(tmp_path):
+    Tiny(tmp_path)
+    Tiny(tmp_path, force_reload=True)
+    Tiny(tmp_path, pre_transform=Shift(1), force_reload=True)
+    assert built == [1.0, 1.0, 1.0]
+
+
+def test_without_root_everything_stays_in_memory():
+    dataset = Tiny(None, pre_transform=Shift(1))
+    assert dataset[0]["image"].x[0, 0] == 1
+
+
+def test_lambda_cannot_be_a_stored_pre_transform(tmp_path):
+    with pytest.raises(ValueError, match="pre_transform: .*memory address"):
+        Tiny(tmp_path, pre_transform=lambda data: data)
+
+
+def test_items(tmp_path):
+    dataset = Tiny(tmp_path)
+    assert dataset.ids == list("abcd") and dataset.texts == list("ABCD")
+    assert dataset.class_names == ["x", "y"] and dataset.image_paths == [None] * 4
+
+
+def test_no_encoder_is_a_clear_error(tmp_path):
+    dataset = Tiny(tmp_path)
+    with pytest.raises(ValueError, match="Tiny: its image features came ready-made"):
+        dataset.image_encoder()
+    with pytest.raises(ValueError, match="Tiny: its text features came ready-made"):
+        dataset.text_encoder()
+
+
+def test_damaged_cache_says_what_to_do(tmp_path):
+    for options in ({}, {"pre_transform": Shift(1)}):
+        path = Path(Tiny(tmp_path, **options).processed_paths[0])
+        path.write_bytes(path.read_bytes()[:40])
+        with pytest.raises(CorruptFileError, match="force_reload=True"):
+            Tiny(tmp_path, **options)
+        Tiny(tmp_path, **options, force_reload=True)
+        Tiny(tmp_path, **options)
+
+
+def test_unwritable_root_is_found_before_building(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OSError, match="root: cannot write to"):
+        Tiny(tmp_path / "file" / "root")
+    assert built == []
+
+
+def test_failing_transform_keeps_the_base(tmp_path):
+    class Fails(Shift):
+        def forward(self, data):
+            raise RuntimeError("boom")
+
+    with pytest.raises(RuntimeError, match="boom"):
+        Tiny(tmp_path, pre_transform=Fails(1))
+    Tiny(tmp_path)
+    assert built == [1.0]
+
+
+def test_user_changes_do_not_reach_the_data_set(tmp_path):
+    dataset = Tiny(tmp_path)
+    data = dataset[0]
+    data["image"].x = torch.zeros(1)
+    assert dataset[0]["image"].x.shape == (4, 2)
+
+
+def test_settings_are_json(tmp_path):
+    assert json.loads(json.dumps(Tiny(tmp_path).settings())) == {"scale": 1.0}

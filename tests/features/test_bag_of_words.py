@@ -1,0 +1,154 @@
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_hash.features import BagOfWords, TextEncoder, load_encoder
+from pyg_hash.io import CorruptFileError, load_json, save_json
+
+pytest.importorskip("sklearn")
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+
+TEXTS = [
+    "Happy cat, happy dog",
+    "a sad dog and the red car",
+    "red red car",
+    "the cat with 2 hats",
+    "snow_man on a hill",
+]
+PATTERN = r"(?u)[^\W_]+"
+
+
+def test_counts_equal_sklearn():
+    x = BagOfWords("count").fit(TEXTS)(TEXTS)
+    expected = CountVectorizer(token_pattern=PATTERN).fit_transform(TEXTS).toarray()
+    assert x.dtype == torch.float32
+    assert np.array_equal(x.numpy(), expected)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"max_features": 4}, {"min_df": 2}, {"stop_words": "english"}]
+)
+def test_tfidf_equals_sklearn(options):
+    vectorizer = TfidfVectorizer(token_pattern=PATTERN, **options).fit(TEXTS)
+    encoder = BagOfWords("tfidf", **options).fit(TEXTS)
+    assert encoder.vocabulary == list(vectorizer.get_feature_names_out())
+    assert encoder.num_features == len(encoder.vocabulary)
+    x = encoder.transform(TEXTS, allow_unknown=True).numpy()
+    np.testing.assert_allclose(x, vectorizer.transform(TEXTS).toarray(), atol=1e-6)
+
+
+def test_rows_have_length_one():
+    x = BagOfWords().fit(TEXTS)(TEXTS)
+    torch.testing.assert_close(x.norm(dim=1), torch.ones(5))
+
+
+def test_idf_by_hand():
+    # 'a' is in both texts, 'b' in one of two: idf 1 and ln(3 / 2) + 1
+    x = BagOfWords().fit(["a", "a b"])(["b a"])
+    idf = np.log(1.5) + 1
+    expected = np.array([1, idf]) / np.hypot(1, idf)
+    np.testing.assert_allclose(x[0].numpy(), expected, rtol=1e-6)
+
+
+def test_lsa_equals_sklearn_and_is_seeded():
+    tfidf = TfidfVectorizer(token_pattern=PATTERN).fit_transform(TEXTS)
+    svd = TruncatedSVD(2, n_iter=7, random_state=3).fit(tfidf)
+    encoder = BagOfWords(lsa=2, seed=3).fit(TEXTS)
+    assert encoder.num_features == 2
+    np.testing.assert_allclose(encoder(TEXTS).numpy(), svd.transform(tfidf), atol=1e-5)
+    assert torch.equal(encoder(TEXTS), BagOfWords(lsa=2, seed=3).fit(TEXTS)(TEXTS))
+
+
+def test_min_length_and_underscores():
+    assert "a" not in BagOfWords(min_length=2).fit(TEXTS).vocabulary
+    assert {"snow", "man", "2"} <= set(BagOfWords().fit(TEXTS).vocabulary)
+
+
+def test_unknown_words_in_order_once():
+    encoder = BagOfWords().fit(TEXTS)
+    assert encoder.unknown_words("big CAT, tiny big") == ["big", "tiny"]
+    assert encoder.unknown_words("cat dog") == []
+    assert BagOfWords(stop_words="english").fit(TEXTS).unknown_words("the cat") == []
+
+
+def test_text_without_known_word_is_an_error_that_names_the_words():
+    encoder = BagOfWords().fit(TEXTS)
+    with pytest.raises(ValueError, match="text 1 .*no known word; unknown: huge, tree"):
+        encoder(["cat", "huge tree"])
+    with pytest.raises(ValueError, match=r"unknown: \(none\)"):
+        encoder([""])
+    x = encoder.transform(["cat", "huge tree"], allow_unknown=True)
+    assert x[0].any() and not x[1].any()
+
+
+def test_one_string_is_no_list_of_texts():
+    with pytest.raises(TypeError, match="got one string"):
+        BagOfWords().fit(TEXTS)("cat")
+
+
+def test_not_fitted():
+    for use in (lambda b: b(["x"]), lambda b: b.vocabulary, lambda b: b.unknown_words("x")):
+        with pytest.raises(ValueError, match="call fit"):
+            use(BagOfWords())
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="mode"):
+        BagOfWords("binary")
+    with pytest.raises(ValueError, match="stop_words"):
+        BagOfWords(stop_words="german")
+    with pytest.raises(ValueError, match="lsa"):
+        BagOfWords(lsa=0)
+    with pytest.raises(TypeError, match="max_features"):
+        BagOfWords(max_features=2.0)
+    with pytest.raises(ValueError, match=r"lsa: 6 components .* 5 texts"):
+        BagOfWords(lsa=6).fit(TEXTS)
+    with pytest.raises(ValueError, match="no vocabulary can be learnt"):
+        BagOfWords().fit(["", " "])
+
+
+@pytest.mark.parametrize("options", [{"mode": "count"}, {}, {"lsa": 3}, {"stop_words": "english"}])
+def test_save_and_load_give_the_same_features(tmp_path, options):
+    encoder = BagOfWords(**options).fit(TEXTS)
+    encoder.save(tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert isinstance(loaded, BagOfWords) and isinstance(loaded, TextEncoder)
+    assert repr(loaded) == repr(encoder) and loaded.vocabulary == encoder.vocabulary
+    assert torch.equal(loaded(TEXTS), encoder(TEXTS))
+    assert not [p for p in tmp_path.iterdir() if p.suffix not in (".json", ".safetensors")]
+
+
+def test_damaged_files(tmp_path):
+    path = BagOfWords().fit(TEXTS).save(tmp_path)
+    good = load_json(path)
+    for broken in (
+        {**good, "kind": "word2vec"},
+        {**good, "mode": "count"},
+        {**good, "vocabulary": good["vocabulary"][1:]},
+        {**good, "colour": 1},
+        {k: v for k, v in good.items() if k != "vocabulary"},
+        [],
+    ):
+        save_json(path, broken)
+        with pytest.raises(CorruptFileError):
+            load_encoder(tmp_path)
+        with pytest.raises(CorruptFileError):
+            BagOfWords.load(tmp_path)
+    path.write_text("{")
+    with pytest.raises(CorruptFileError, match="not valid JSON"):
+        load_encoder(tmp_path)
+    save_json(path, good)
+    (tmp_path / "encoder.safetensors").write_bytes(b"x")
+    with pytest.raises(CorruptFileError):
+        load_encoder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        load_encoder(tmp_path / "nowhere")
+
+
+def test_missing_sklearn_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
+    with pytest.raises(ImportError, match=r"scikit-learn.*pip install 'pyg_hash\[demo\]'"):
+        BagOfWords().fit(TEXTS)

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+import torch
+
+from pyg_hash.features import UnreadableImageError, check_images, load_image
+
+Image = pytest.importorskip("PIL.Image")
+
+
+def save(path, array, mode="RGB", **kwargs):
+    Image.fromarray(np.asarray(array, dtype=np.uint8), mode).save(path, **kwargs)
+    return path
+
+
+def test_shape_dtype_and_channel_order(tmp_path):
+    picture = np.zeros((4, 4, 3))
+    picture[..., 0] = 200
+    x = load_image(save(tmp_path / "red.png", picture), 8)
+    assert x.shape == (3, 8, 8) and x.dtype == torch.uint8
+    assert (x[0] == 200).all() and (x[1:] == 0).all()
+
+
+def test_transparency_is_composited_on_white(tmp_path):
+    picture = np.zeros((2, 2, 4))  # black, and fully transparent
+    assert (load_image(save(tmp_path / "a.png", picture, "RGBA"), 4) == 255).all()
+    picture[..., 3] = 51  # a fifth opaque: 255 * 4 / 5
+    assert (load_image(save(tmp_path / "b.png", picture, "RGBA"), 4) == 204).all()
+
+
+def test_transparent_palette(tmp_path):
+    picture = Image.new("P", (3, 3), 0)
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    picture.save(tmp_path / "p.png", transparency=0)
+    assert (load_image(tmp_path / "p.png", 3) == 255).all()
+
+
+def test_grey_becomes_three_channels(tmp_path):
+    x = load_image(save(tmp_path / "g.png", np.full((3, 3), 77), "L"), 3)
+    assert (x == 77).all() and x.shape == (3, 3, 3)
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_central_square_is_used(tmp_path, wide):
+    picture = np.zeros((4, 8, 3))
+    picture[:, 2:6] = 255
+    picture = picture if wide else picture.swapaxes(0, 1)
+    assert (load_image(save(tmp_path / "w.png", picture), 4) == 255).all()
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    picture = np.zeros((8, 8, 3))
+    picture[:4] = 255  # white on top
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    x = load_image(save(tmp_path / "r.png", picture, exif=exif), 8)
+    assert (x[:, :, 4:] == 255).all() and (x[:, :, :4] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "what"), [(b"no picture", "cannot be read"), (b"", "cannot be read")]
+)
+def test_damaged_file_is_named(tmp_path, content, what):
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImageError, match=what) as error:
+        load_image(path, 8)
+    assert str(path) in str(error.value)
+
+
+def test_truncated_file_is_named(tmp_path):
+    path = save(tmp_path / "t.png", np.random.default_rng(0).integers(0, 255, (64, 64, 3)))
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(UnreadableImageError, match=r"t\.png"):
+        load_image(path, 8)
+
+
+def test_missing_file_and_folder_are_named(tmp_path):
+    for path in (tmp_path / "none.png", tmp_path):
+        with pytest.raises(UnreadableImageError, match="no such picture file"):
+            load_image(path, 8)
+
+
+def test_check_images_goes_on_with_the_rest(tmp_path):
+    good = save(tmp_path / "good.png", np.zeros((2, 2, 3)))
+    (tmp_path / "bad.png").write_bytes(b"x")
+    check = check_images([tmp_path / "bad.png", good, tmp_path / "none.png", str(good)])
+    assert check.readable == [1, 3] and not check.ok
+    assert set(check.problems) == {0, 2}
+    assert "bad.png" in check.problems[0] and "none.png" in check.problems[2]
+    assert check_images([good]).ok
