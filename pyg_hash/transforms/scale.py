@@ -33,7 +33,7 @@ def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
         x = torch.mm(x, scaling["components"].to(x))
     if "norm" in scaling:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x = x / length.clamp(min=torch.finfo(x.dtype).tiny)
+        x = torch.div(x, length.clamp(min=torch.finfo(x.dtype).tiny))
         x = torch.mul(x, scaling["norm"])
     return x
 
@@ -51,6 +51,7 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
     Returns:
         float32 ``[d, count]`` with orthonormal columns, the strongest first.
     """
+    directions: Tensor
     wide = x.double()
     if wide.size(0) < wide.size(1):
         values, left = torch.linalg.eigh(wide @ wide.T)
@@ -59,7 +60,8 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
     else:
         directions = torch.linalg.eigh(wide.T @ wide)[1][:, -count:].flip(1)
     top = directions.abs().argmax(dim=0, keepdim=True)
-    return (directions * directions.gather(0, top).sign()).float()
+    signs: Tensor = directions.gather(0, top).sign()
+    return (directions * signs).float()
 
 
 class ScaleFeatures(BaseTransform):
