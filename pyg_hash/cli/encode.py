@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,6 +106,16 @@ def write_codes(path: str, codes: dict[str, tuple[Tensor, list[str]]]) -> None:
             group.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
 
 
+def check_writable(path: str) -> None:
+    """Raise ``OSError`` unless a file could be written there."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=Path(path).parent):
+            pass
+    except OSError as error:
+        raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
+
+
 def run(args: Namespace) -> int:
     """Encode and write."""
     if args.images is None and args.texts is None and args.features is None:
@@ -112,9 +123,7 @@ def run(args: Namespace) -> int:
     if args.features is not None and (args.images is not None or args.texts is not None):
         raise UsageError("features: give either --features or raw --images and --texts")
     folder = Run.open(args.run, need=("config", "model"))
-    with atomic_path(args.out + ".writable"):  # an unwritable folder shows before the work
-        pass
-    Path(args.out + ".writable").unlink()
+    check_writable(args.out)  # before the work, not after it
     codes: dict[str, tuple[Tensor, list[str]]] = {}
     if args.images is not None:
         names = picture_files(args.images)
