@@ -18,6 +18,7 @@ from pyg_hash.features import BagOfWords, EfficientNetLite0
 from pyg_hash.io import load_tensors, save_tensors
 
 IMAGE_SIZE = 224
+SUBWORDS = (3, 4)
 
 
 class Emoji(CrossModalDataset):
@@ -30,10 +31,13 @@ class Emoji(CrossModalDataset):
     the texts. ``Component`` and skin-tone variants are left out.
 
     Features: image float32 ``[1898, 1280]``, see
-    :class:`~pyg_hash.features.EfficientNetLite0`; text float32 TF-IDF over the words of the
-    training texts, rows of length 1. 1,498 rows are train and database, 400 are queries
-    (stratified by category, fixed by ``manifests/emoji.json``). Every query shares a word with
-    the training texts, see :func:`pyg_hash.datasets.emoji_source.make_manifest`.
+    :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, TF-IDF over the
+    words of the training texts and their letter 3- and 4-grams, rows of length 1. (Words alone
+    would leave one text in five orthogonal to all others: its words occur nowhere else.)
+
+    1,498 rows are train and database, 400 are queries, stratified by category and fixed by
+    ``manifests/emoji.json``. Every query shares a word with the training texts, see
+    :func:`pyg_hash.datasets.emoji_source.make_manifest`.
 
     Picture features take about 25 s on two cores, once a root.
 
@@ -63,8 +67,12 @@ class Emoji(CrossModalDataset):
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
-        """Package versions (texts and pictures may change with them) and the picture size."""
-        return {"packages": package_versions(), "image_size": IMAGE_SIZE}
+        """Package versions (texts and pictures may change with them) and encoder settings."""
+        return {
+            "packages": package_versions(),
+            "image_size": IMAGE_SIZE,
+            "subwords": list(SUBWORDS),
+        }
 
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
@@ -73,9 +81,8 @@ class Emoji(CrossModalDataset):
         names = sorted({entry.category for entry in entries})
         image = self._image_features(entries)
         texts = [entry.text for entry in entries]
-        encoder = BagOfWords("tfidf").fit(
-            [texts[i] for i, asked in enumerate(is_query) if not asked]
-        )
+        known = [text for text, asked in zip(texts, is_query, strict=True) if not asked]
+        encoder = BagOfWords("tfidf", subwords=SUBWORDS).fit(known)
         data = build_hetero(
             image,
             encoder(texts),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +29,19 @@ class BagOfWords:
     length 1, scikit-learn's definition. ``lsa`` projects on the first right singular vectors
     (truncated SVD, seeded) of the fitted texts.
 
+    ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
+    that occur in at least two texts; words and n-grams weigh the same in a row. Short texts need
+    it: where most words occur once, rows of words alone are orthogonal to all others. It also
+    matches "cats" with "cat".
+
     Args:
         mode: ``'count'`` or ``'tfidf'``.
         max_features: keep only this many most frequent words.
         min_df: keep words that occur in at least this many texts.
         stop_words: ``'english'`` drops scikit-learn's list; None drops nothing.
         min_length: shortest word kept, in characters.
+        subwords: ``(shortest, longest)`` letter n-grams to add to the words, e.g. ``(3, 4)``;
+            with ``'tfidf'`` only.
         lsa: number of SVD components; None leaves the words themselves.
         seed: seed of the SVD.
 
@@ -51,6 +59,7 @@ class BagOfWords:
         min_df: int = 1,
         stop_words: Literal["english"] | None = None,
         min_length: int = 1,
+        subwords: tuple[int, int] | None = None,
         lsa: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -61,49 +70,66 @@ class BagOfWords:
         for name, limit in (("max_features", max_features), ("lsa", lsa)):
             if limit is not None:
                 check_positive_int(limit, name)
+        if subwords is not None:
+            shortest, longest = subwords
+            if mode != "tfidf" or not 1 <= shortest <= longest:
+                raise ValueError(
+                    f"subwords: expected (shortest, longest) with 1 <= shortest <= longest and "
+                    f"mode='tfidf', got {subwords!r} and mode={mode!r}"
+                )
         self.config: dict[str, Any] = {
             "mode": mode,
             "max_features": max_features,
             "min_df": min_df,
             "stop_words": stop_words,
             "min_length": min_length,
+            "subwords": None if subwords is None else list(subwords),
             "lsa": lsa,
             "seed": seed,
         }
-        self._vectorizer: Any = None
-        self._vocabulary: list[str] = []
+        self._vectorizers: list[Any] = []  # of words, and of subwords if there are any
+        self._vocabularies: list[list[str]] = []
         self._tensors: dict[str, Tensor] = {}
 
     def __repr__(self) -> str:
         return f"BagOfWords({', '.join(f'{k}={v!r}' for k, v in self.config.items())})"
 
-    def _new_vectorizer(self, vocabulary: list[str] | None) -> Any:
+    def _new_vectorizers(self, vocabularies: list[list[str]] | None) -> list[Any]:
+        """Vectorizers to be fitted, or ready ones with the given vocabularies."""
         text = require("sklearn.feature_extraction.text", "scikit-learn")
         pattern = rf"(?u)[^\W_]{{{self.config['min_length']},}}"
-        choices = {k: self.config[k] for k in ("max_features", "min_df") if vocabulary is None}
-        return text.CountVectorizer(
-            vocabulary=vocabulary,
-            token_pattern=pattern,
-            stop_words=self.config["stop_words"],
-            **choices,
-        )
+        options: list[dict[str, Any]] = [
+            {"token_pattern": pattern, "stop_words": self.config["stop_words"]}
+        ]
+        if self.config["subwords"] is not None:
+            ngrams = {"analyzer": "char_wb", "ngram_range": tuple(self.config["subwords"])}
+            options.append({**ngrams, "preprocessor": _words_only})
+        if vocabularies is not None:
+            for option, vocabulary in zip(options, vocabularies, strict=True):
+                option["vocabulary"] = vocabulary
+        else:
+            options[0].update({k: self.config[k] for k in ("max_features", "min_df")})
+            options[1:] = [{**option, "min_df": 2} for option in options[1:]]
+        return [text.CountVectorizer(**option) for option in options]
 
     @property
     def vocabulary(self) -> list[str]:
         """The known words, in column order (alphabetical)."""
-        self._fitted()
-        return list(self._vocabulary)
+        self._check_fitted()
+        return list(self._vocabularies[0])
 
     @property
     def num_features(self) -> int:
         """Width of a feature row."""
+        self._check_fitted()
         components = self._tensors.get("components")
-        return len(self.vocabulary) if components is None else int(components.size(0))
+        if components is not None:
+            return int(components.size(0))
+        return sum(len(vocabulary) for vocabulary in self._vocabularies)
 
-    def _fitted(self) -> Any:
-        if self._vectorizer is None:
+    def _check_fitted(self) -> None:
+        if not self._vectorizers:
             raise ValueError("BagOfWords: no vocabulary yet; call fit(texts) or load(folder) first")
-        return self._vectorizer
 
     def fit(self, texts: Sequence[str]) -> BagOfWords:
         """Learn vocabulary, IDF weights and components from ``texts``; returns itself.
@@ -111,32 +137,33 @@ class BagOfWords:
         Raises:
             ValueError: the texts hold no word at all, or fewer words or texts than ``lsa``.
         """
-        vectorizer = self._new_vectorizer(None)
+        vectorizers = self._new_vectorizers(None)
         try:
-            counts = vectorizer.fit_transform(list(texts))
+            counts = [vectorizer.fit_transform(list(texts)) for vectorizer in vectorizers]
         except ValueError as error:
             raise ValueError(
                 f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
             ) from error
         tensors: dict[str, Tensor] = {}
         if self.config["mode"] == "tfidf":
-            frequency = np.bincount(counts.indices, minlength=counts.shape[1])
+            frequency = np.concatenate([np.asarray((c > 0).sum(axis=0)).ravel() for c in counts])
             tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
         lsa = self.config["lsa"]
         if lsa is not None:
-            if lsa > min(counts.shape):
+            weighted = _weighted(counts, tensors)
+            if lsa > min(weighted.shape):
                 raise ValueError(
-                    f"lsa: {lsa} components need as many texts and words, "
-                    f"got {counts.shape[0]} texts and {counts.shape[1]} words; lower it"
+                    f"lsa: {lsa} components need as many texts and columns, "
+                    f"got {weighted.shape[0]} texts and {weighted.shape[1]} columns; lower it"
                 )
             svd = require("sklearn.decomposition", "scikit-learn").TruncatedSVD(
                 lsa, n_iter=7, random_state=self.config["seed"]
             )
-            svd.fit(_weighted(counts, tensors))
+            svd.fit(weighted)
             tensors["components"] = torch.from_numpy(np.ascontiguousarray(svd.components_))
-        # a fixed vocabulary from here on: fitted and loaded encoders run the same code
-        self._vocabulary = [str(word) for word in vectorizer.get_feature_names_out()]
-        self._vectorizer = self._new_vectorizer(self._vocabulary)
+        # fixed vocabularies from here on: fitted and loaded encoders run the same code
+        self._vocabularies = [[str(w) for w in v.get_feature_names_out()] for v in vectorizers]
+        self._vectorizers = self._new_vectorizers(self._vocabularies)
         self._tensors = tensors
         return self
 
@@ -145,20 +172,21 @@ class BagOfWords:
 
         Args:
             texts: ``n`` texts.
-            allow_unknown: give a zero row to a text without a known word instead of raising.
+            allow_unknown: give a zero row to a text of which nothing is known instead of raising.
 
         Returns:
             float32 ``[n, num_features]``.
 
         Raises:
             TypeError: ``texts`` is one string.
-            ValueError: nothing was fitted, or a text has no known word.
+            ValueError: nothing was fitted, or a text has no known word (and no known subword).
         """
         if isinstance(texts, str):
             raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
-        counts = self._fitted().transform(list(texts))
+        self._check_fitted()
+        counts = [vectorizer.transform(list(texts)) for vectorizer in self._vectorizers]
         if not allow_unknown:
-            self._check_known(texts, np.diff(counts.indptr))
+            self._check_known(texts, sum(np.diff(part.indptr) for part in counts))
         weighted = _weighted(counts, self._tensors)
         components = self._tensors.get("components")
         if components is None:
@@ -167,7 +195,7 @@ class BagOfWords:
 
     __call__ = transform
 
-    def _check_known(self, texts: Sequence[str], known: np.ndarray[Any, Any]) -> None:
+    def _check_known(self, texts: Sequence[str], known: Any) -> None:
         empty = np.flatnonzero(known == 0)
         if not len(empty):
             return
@@ -175,21 +203,22 @@ class BagOfWords:
         words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
         raise ValueError(
             f"texts: text {empty[0]} ({text[:60]!r}) has no known word; unknown: {words}. "
-            f"Use other words; the vocabulary has {len(self._vocabulary)}"
+            f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
         )
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of ``text`` that are not in the vocabulary, in order, each once."""
-        words = self._fitted().build_analyzer()(text)
-        known = set(self._vocabulary)
+        self._check_fitted()
+        words = self._vectorizers[0].build_analyzer()(text)
+        known = set(self._vocabularies[0])
         return [word for word in dict.fromkeys(words) if word not in known]
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
         path = Path(folder) / ENCODER_FILE
-        vocabulary = self.vocabulary
+        self._check_fitted()
         save_tensors(Path(folder) / TENSOR_FILE, self._tensors)
-        save_json(path, {"kind": self.kind, **self.config, "vocabulary": vocabulary})
+        save_json(path, {"kind": self.kind, **self.config, "vocabularies": self._vocabularies})
         return path
 
     @classmethod
@@ -206,25 +235,39 @@ class BagOfWords:
             raise CorruptFileError(f"{path}: no {cls.kind!r} encoder; save it again")
         tensors, _ = load_tensors(Path(folder) / TENSOR_FILE)
         try:
-            vocabulary = config.pop("vocabulary")
+            vocabularies = [[str(w) for w in words] for words in config.pop("vocabularies")]
             encoder = cls(config.pop("mode"), **config)
+            encoder._vectorizers = encoder._new_vectorizers(vocabularies)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
         expected = {"idf"} if encoder.config["mode"] == "tfidf" else set()
         expected |= {"components"} if encoder.config["lsa"] is not None else set()
         widths = {tensor.size(-1) for tensor in tensors.values()}
-        if set(tensors) != expected or not widths <= {len(vocabulary)}:
+        if set(tensors) != expected or not widths <= {sum(map(len, vocabularies))}:
             raise CorruptFileError(f"{folder}: weights and vocabulary differ; save it again")
         encoder._tensors = tensors
-        encoder._vocabulary = [str(word) for word in vocabulary]
-        encoder._vectorizer = encoder._new_vectorizer(encoder._vocabulary)
+        encoder._vocabularies = vocabularies
         return encoder
 
 
-def _weighted(counts: Any, tensors: dict[str, Tensor]) -> Any:
-    """Counts as they are, or TF-IDF with rows of length 1 (zero rows stay zero)."""
+def _words_only(text: str) -> str:
+    """The words of a text and nothing between them, for n-grams that ignore punctuation."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+
+
+def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:
+    """Counts as they are, or TF-IDF with rows of length 1 (zero rows stay zero).
+
+    Each part is normalised before they are joined, so that parts weigh the same.
+    """
     if "idf" not in tensors:
-        return counts.astype(np.float64)
-    weighted = counts.multiply(tensors["idf"].numpy()).tocsr()
-    norm = np.sqrt(np.asarray(weighted.multiply(weighted).sum(axis=1)).ravel())
-    return sp.diags(1 / np.maximum(norm, np.finfo(np.float64).tiny)) @ weighted
+        return sp.hstack(counts, "csr").astype(np.float64)
+    widths = [part.shape[1] for part in counts]
+    weights = np.split(tensors["idf"].numpy(), np.cumsum(widths)[:-1])
+    parts = [part.multiply(w).tocsr() for part, w in zip(counts, weights, strict=True)]
+    return _unit_rows(sp.hstack([_unit_rows(part) for part in parts], "csr"))
+
+
+def _unit_rows(x: Any) -> Any:
+    norm = np.sqrt(np.asarray(x.multiply(x).sum(axis=1)).ravel())
+    return sp.diags(1 / np.maximum(norm, np.finfo(np.float64).tiny)) @ x

@@ -156,6 +156,13 @@ def test_text_features_are_fitted_on_train_only(cheap, tmp_path):
     assert set(dataset.text_encoder().vocabulary) == seen
 
 
+def test_hardly_any_text_is_orthogonal_to_all_training_texts(cheap, tmp_path):
+    store = Emoji(tmp_path, progress=False)[0]["text"]
+    similarity = store.x @ store.x[store.train_mask].T
+    others = similarity.topk(2, dim=1).values[:, 1]  # the first may be the text itself
+    assert (others < 1e-6).sum() < 0.01 * len(others)
+
+
 def test_picture_features_are_computed_once_a_root(cheap, tmp_path):
     first = Emoji(tmp_path, progress=False)
     again = Emoji(tmp_path, progress=False, force_reload=True)
@@ -167,7 +174,7 @@ def test_picture_features_are_computed_once_a_root(cheap, tmp_path):
 
 def test_picture_features_survive_a_failure_after_them(cheap, tmp_path, monkeypatch):
     class Fails:
-        def __init__(self, mode):
+        def __init__(self, *args, **kwargs):
             raise RuntimeError("boom")
 
     with monkeypatch.context() as patch:

@@ -110,7 +110,10 @@ def test_bad_arguments():
         BagOfWords().fit(["", " "])
 
 
-@pytest.mark.parametrize("options", [{"mode": "count"}, {}, {"lsa": 3}, {"stop_words": "english"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"mode": "count"}, {}, {"lsa": 3}, {"stop_words": "english"}, {"subwords": (2, 3), "lsa": 2}],
+)
 def test_save_and_load_give_the_same_features(tmp_path, options):
     encoder = BagOfWords(**options).fit(TEXTS)
     encoder.save(tmp_path)
@@ -127,9 +130,11 @@ def test_damaged_files(tmp_path):
     for broken in (
         {**good, "kind": "word2vec"},
         {**good, "mode": "count"},
-        {**good, "vocabulary": good["vocabulary"][1:]},
+        {**good, "vocabularies": [good["vocabularies"][0][1:]]},
+        {**good, "vocabularies": good["vocabularies"] * 2},
+        {**good, "subwords": [2, 3]},
         {**good, "colour": 1},
-        {k: v for k, v in good.items() if k != "vocabulary"},
+        {k: v for k, v in good.items() if k != "vocabularies"},
         [],
     ):
         save_json(path, broken)
@@ -146,6 +151,35 @@ def test_damaged_files(tmp_path):
         load_encoder(tmp_path)
     with pytest.raises(FileNotFoundError):
         load_encoder(tmp_path / "nowhere")
+
+
+def test_subwords_equal_sklearn():
+    encoder = BagOfWords(subwords=(2, 3)).fit(TEXTS)
+    clean = [text.lower().replace(",", "").replace("_", " ") for text in TEXTS]
+    words = TfidfVectorizer(token_pattern=PATTERN).fit_transform(clean)
+    ngrams = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 3), min_df=2).fit_transform(clean)
+    expected = np.concatenate([words.toarray(), ngrams.toarray()], axis=1) / np.sqrt(2)
+    np.testing.assert_allclose(encoder(TEXTS).numpy(), expected, atol=1e-6)
+    assert encoder.num_features == expected.shape[1] > len(encoder.vocabulary)
+
+
+def test_subwords_relate_words_that_are_never_equal():
+    texts = ["cat", "cats", "dog", "dogs"]
+    plain, letters = (BagOfWords(subwords=s).fit(texts)(texts) for s in (None, (3, 4)))
+    assert plain[0] @ plain[1] == 0
+    assert letters[0] @ letters[1] > 0.3 and letters[0] @ letters[2] == 0
+    encoder = BagOfWords(subwords=(3, 4)).fit(texts)
+    assert encoder(["catfish"]).any() and encoder.unknown_words("catfish") == ["catfish"]
+    with pytest.raises(ValueError, match="no known word; unknown: zebra"):
+        encoder(["zebra"])
+
+
+@pytest.mark.parametrize(
+    ("subwords", "mode"), [((3, 4), "count"), ((4, 3), "tfidf"), ((0, 2), "tfidf")]
+)
+def test_bad_subwords(subwords, mode):
+    with pytest.raises(ValueError, match="subwords: expected"):
+        BagOfWords(mode, subwords=subwords)
 
 
 def test_missing_sklearn_names_the_extra(monkeypatch):
