@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pyg_hash.cli import main as pyg_hash
 from pyg_hash.cli.options import TrainConfig
+from pyg_hash.cli.search import short_path
 from pyg_hash.runs import Run
 
 TEXTS = ("happy animal", "sad face", "red fruit")
@@ -60,7 +61,7 @@ def main() -> None:
     items = Run.open(folder).items()
     for name in PICTURES:
         picture = items.image_paths[items.ids.index(name)]
-        run("search", str(folder), "--image", str(picture), "-k", "5")
+        run("search", str(folder), "--image", short_path(str(picture)), "-k", "5")
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"\n{time.perf_counter() - start:.0f} s, at most {memory:.1f} GB of memory. Run folders:")

@@ -12,6 +12,7 @@ import yaml
 
 import pyg_hash.datasets
 from pyg_hash.cli import main
+from pyg_hash.cli.search import short_path
 from pyg_hash.cli.train import label_names
 from pyg_hash.io import load_json
 from pyg_hash.metrics import evaluate
@@ -195,6 +196,13 @@ def test_search_table(trained, capsys):
     assert lines[0].split() == ["distance", "name", "label", "id", "path"]
     assert len(lines) == 3
     assert lines[1].endswith(".png")
+
+
+def test_paths_below_the_working_folder_are_short(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert short_path(str(tmp_path / "a" / "b.png")) == "a/b.png"
+    assert short_path("/elsewhere/b.png") == "/elsewhere/b.png"
+    assert short_path("b.png") == "b.png"
 
 
 def test_search_unknown_words_are_named(trained, capsys):

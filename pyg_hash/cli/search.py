@@ -102,6 +102,12 @@ def describe(items: RunItems, row: int, distance: int) -> dict[str, Any]:
     }
 
 
+def short_path(path: str) -> str:
+    """``path`` as seen from the working folder, if it lies in there."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+
+
 def table(answers: list[dict[str, Any]]) -> str:
     """Answers as aligned text."""
     rows = [("distance", "name", "label", "id", "path")]
@@ -110,7 +116,8 @@ def table(answers: list[dict[str, Any]]) -> str:
         if len(name) > _NAME_WIDTH:
             name = name[: _NAME_WIDTH - 1] + "…"
         label = ", ".join(answer["labels"])
-        rows.append((str(answer["distance"]), name, label, answer["id"], answer["path"] or "-"))
+        path = short_path(answer["path"]) if answer["path"] else "-"
+        rows.append((str(answer["distance"]), name, label, answer["id"], path))
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
