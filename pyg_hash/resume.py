@@ -30,6 +30,7 @@ class TrainingState:
         self.best: dict[str, Tensor] = {}
         self.best_score = float("-inf")
         self.since_best = 0
+        self.is_whole = True  # False while an epoch is under way
         self._saved_epoch = -1
 
     @property
@@ -46,6 +47,12 @@ class TrainingState:
         else:
             self.since_best += 1
             self.stopped = self.since_best >= patience
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Count an epoch and keep its history row."""
+        self.epoch += 1
+        self.history.append(row)
+        self.is_whole = True
 
     def restore_best(self) -> None:
         """Put the best parameters back, if any were measured."""

@@ -54,8 +54,7 @@ def fit(
         epochs: number of passes in all; with ``resume`` the finished ones count.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
             add numbers to the row, or raise ``StopIteration`` to end the training.
-        checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end, and
-            when training is interrupted.
+        checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end.
         checkpoint_every: epochs between checkpoints.
         resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
             uninterrupted training bit for bit.
@@ -90,24 +89,25 @@ def fit(
     bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=not progress)
     try:
         while state.epoch < epochs and not state.stopped:
+            state.is_whole = False
             row = _train_epoch(model, view, optimizer, state.epoch)
-            if patience is not None and (state.epoch + 1) % eval_every == 0:
+            if patience is not None and row["epoch"] % eval_every == 0:
                 row["val_map"] = _validation_map(model, data)
                 state.note_validation(row["val_map"], patience)
+            state.finish_epoch(row)
             for callback in callbacks:
                 try:
                     callback(model, row)
                 except StopIteration:
                     state.stopped = True
-            state.epoch += 1
-            state.history.append(row)
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.4f}")
             if checkpoint is not None and state.epoch % checkpoint_every == 0:
                 state.save(checkpoint)
     finally:
         bar.close()
-        if checkpoint is not None and not state.is_saved:
+        # half an epoch is never saved: going on from it would repeat the other half
+        if checkpoint is not None and state.is_whole and not state.is_saved:
             state.save(checkpoint)
     state.restore_best()
     if "anchor_mask" in data[IMAGE]:

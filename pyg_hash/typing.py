@@ -19,6 +19,7 @@ CLASS = "class"
 MODALITIES: tuple[Modality, Modality] = (IMAGE, TEXT)
 
 INTRA: dict[Modality, EdgeType] = {m: (m, "intra", m) for m in MODALITIES}
+NEAREST: dict[Modality, EdgeType] = {m: (m, "nearest", m) for m in MODALITIES}
 INTER: dict[Modality, EdgeType] = {
     IMAGE: (TEXT, "inter", IMAGE),  # keyed by the modality that receives
     TEXT: (IMAGE, "inter", TEXT),

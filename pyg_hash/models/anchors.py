@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_hash.nn import Receiver
 from pyg_hash.search import knn
+from pyg_hash.transforms.edges import edge_weights
 from pyg_hash.transforms.scale import apply_scaling
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.validation import check_features, check_nonzero_rows
@@ -79,21 +81,27 @@ class AnchorBank:
             check_nonzero_rows(scaled, "x")
         return scaled
 
-    def neighbours(self, x: Tensor, modality: Modality) -> tuple[Tensor, Tensor]:
-        """The anchors that new items receive from, as :class:`IntraKNN` would join them.
+    def receivers(self, x: Tensor, modality: Modality) -> tuple[Receiver, Receiver]:
+        """How new items receive, joined to their nearest anchors as :class:`IntraKNN` does.
 
         Args:
             x: scaled features, float ``[n, d']``.
             modality: of the new items.
 
         Returns:
-            index int64 ``[n, k]``, ascending in each row, and weight float ``[n, k]``.
+            the receiver on the modality's own graph, and that on the joint graph, bridged through
+            the pairs: the same anchors, as images and as texts.
         """
         scores, index = knn(x, self.x[modality], self.graph["k"], metric=self.graph["metric"])
-        index, order = index.sort(dim=1)
-        if self.graph["weight"] == "similarity":
-            return index, scores.gather(1, order).to(x.dtype)
-        return index, torch.ones_like(scores, dtype=x.dtype)
+        weight = edge_weights(scores, self.graph["weight"]).flatten()
+        num_new, num_anchors = x.size(0), self.joint.numel()
+        source = index.flatten()
+        target = torch.arange(num_new, device=x.device).repeat_interleave(index.size(1))
+        own = Receiver(torch.stack((source, target)), weight, num_new, num_anchors)
+        keep = self.joint[source]
+        source, target, weight = source[keep], target[keep], weight[keep]
+        both = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
+        return own, Receiver(both, weight.repeat(2), num_new, 2 * num_anchors)
 
     def map(self, function: Callable[[Tensor], Tensor]) -> AnchorBank:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""

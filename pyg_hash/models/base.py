@@ -41,9 +41,13 @@ class HashModel(nn.Module, ABC):
         self.config = config
         self.anchors: AnchorBank | None = None
 
-    @abstractmethod
     def reset_parameters(self) -> None:
-        """Draw new parameters."""
+        """Draw new parameters and forget the graph."""
+        self.anchors = None
+        for module in self.children():
+            parts = module.values() if isinstance(module, nn.ModuleDict) else [module]
+            for part in parts:
+                part.reset_parameters()  # type: ignore[operator]
 
     @abstractmethod
     def forward(self, data: HeteroData) -> HashOutput:

@@ -7,6 +7,7 @@ cross-modal graph convolutional networks", Pattern Recognition 136, 2023.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.anchors import AnchorBank
 from pyg_hash.models.base import HashModel
+from pyg_hash.models.config import image_text_pair
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
@@ -29,17 +31,14 @@ from pyg_hash.nn import (
     CrossModalChannel,
     GCNChannel,
     GraphCache,
-    GraphOperator,
     LabelClassifier,
     ModalityDiscriminator,
-    intra_operator,
-    joint_operator,
+    Receiver,
+    build_graphs,
 )
 from pyg_hash.nn.autoencoder import OutActivation
 from pyg_hash.typing import (
     IMAGE,
-    INTER,
-    INTRA,
     MODALITIES,
     TEXT,
     HashOutput,
@@ -87,6 +86,9 @@ class MCGCN(HashModel):
         gamma: weight of label prediction (paper: 1000).
         eta: weight of reconstruction (paper: 0.01).
         adv_weight: weight of the adversarial loss (paper: 1).
+        view_weight: weight of the same losses on the labelled nodes encoded as new items are, by
+            their nearest anchors and without their own label. Not in the paper (0 there): its
+            labelled nodes see their label through the graph, which no query does.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
             mean the same for every data set. ``'sum'`` is the paper to the letter: the terms of
             Eq. 7 are sums, Eq. 6 and 8 means, reconstruction is per instance; use it with the
@@ -112,13 +114,14 @@ class MCGCN(HashModel):
         gamma: float = 1.0,
         eta: float = 0.001,
         adv_weight: float = 0.1,
+        view_weight: float = 0.3,
         reduction: Reduction = "mean",
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
         config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
-        widths = _pair(num_features, "num_features")
-        hidden = _pair(hidden_channels, "hidden_channels")
+        widths = image_text_pair(num_features, "num_features")
+        hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(config[name], name)
         check_choice(variant, VARIANTS, "variant")
@@ -130,7 +133,7 @@ class MCGCN(HashModel):
         self.num_classes = num_classes
         self.variant = variant
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.eta, self.adv_weight = eta, adv_weight
+        self.eta, self.adv_weight, self.view_weight = eta, adv_weight, view_weight
         self.reduction = reduction
         self.match = match
         self.has_specific = variant != "IT"
@@ -152,56 +155,48 @@ class MCGCN(HashModel):
         )
         if variant != "C":
             self.discriminator = ModalityDiscriminator(num_bits)
-        self._operators = GraphCache(self._build_operators)
-
-    def reset_parameters(self) -> None:
-        """Draw new parameters and forget the graph."""
-        self.anchors = None
-        for module in self.children():
-            parts = module.values() if isinstance(module, nn.ModuleDict) else [module]
-            for part in parts:
-                part.reset_parameters()  # type: ignore[operator]
+        self._graphs = GraphCache(
+            partial(build_graphs, specific=self.has_specific, joint=self.has_shared)
+        )
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; ``aux`` holds the autoencoders' latent features.
+        """Relaxed codes of all nodes.
+
+        ``aux`` holds the autoencoders' latent features and, in training mode, the relaxed codes
+        of the labelled nodes encoded as new items (``image_view``, ``text_view``).
 
         Raises:
             ValueError: the graph lacks edges that this variant needs.
         """
-        graphs = self._operators(data)
-        specific: dict[Modality, Tensor] = {}
-        shared: dict[Modality, Tensor] = {}
-        aux: dict[str, Tensor] = {}
-        if self.has_specific:
-            specific = {m: self.channels[m](data[m].x, graphs[m]) for m in MODALITIES}
-        if self.has_shared:
-            latent = {m: self._encoder(m).encode(data[m].x) for m in MODALITIES}
-            shared[IMAGE], shared[TEXT] = self.cross(latent[IMAGE], latent[TEXT], graphs["joint"])
-            aux = {f"{m}_latent": latent[m] for m in MODALITIES}
-        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
+        codes, latent, messages = self._propagate(data)
+        aux = {f"{m}_latent": h for m, h in latent.items()}
+        if self.training and self.view_weight > 0:
+            views = self._graphs(data).views
+            for m in MODALITIES:
+                rows = data[m].labeled_mask
+                h = latent[m][rows] if self.has_shared else None
+                aux[f"{m}_view"] = self._receive(m, data[m].x[rows], h, messages, *views[m])
         return HashOutput(codes[IMAGE], codes[TEXT], aux)
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The terms of Eq. 6-9, unweighted, and their weighted sum ``'loss'``.
 
         ``pairwise``, ``quantization``, ``balance`` (Eq. 7), ``prediction`` (Eq. 6),
-        ``reconstruction`` (Fig. 2), ``adversarial`` (Eq. 8). Unlabelled terms run over the anchors:
-        all nodes in the transductive protocols, the training nodes in the inductive one.
+        ``reconstruction`` (Fig. 2), ``adversarial`` (Eq. 8), and ``view``, which is not in the
+        paper. Terms without labels run over the anchors: all nodes in the transductive protocols,
+        the training nodes in the inductive one.
         """
         store = data[IMAGE]
-        labeled = store.labeled_mask
-        y = store.y[labeled]
+        y = store.y[store.labeled_mask]
         check_labels(y, "y", num_classes=self.num_classes)
         seen = store.anchor_mask
         codes = {m: out[m][seen] for m in MODALITIES}
-        known = {m: out[m][labeled] for m in MODALITIES}
+        known = {m: out[m][store.labeled_mask] for m in MODALITIES}
         terms = {
-            "pairwise": pairwise_nll(
-                known[IMAGE], known[TEXT], y, y, match=self.match, reduction=self.reduction
-            ),
+            "pairwise": self._pairwise(known[IMAGE], known[TEXT], y),
             "quantization": _both(lambda m: quantization_loss(codes[m], self.reduction)),
             "balance": _both(lambda m: balance_loss(codes[m], self.reduction)),
-            "prediction": _both(lambda m: label_prediction_loss(self.classifiers[m](known[m]), y)),
+            "prediction": self._prediction(known, y),
         }
         weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
         if self.has_shared:
@@ -214,47 +209,64 @@ class MCGCN(HashModel):
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
             weights["adversarial"] = self.adv_weight
+        if "image_view" in out.aux:
+            view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
+            terms["view"] = (
+                0.5 * self._pairwise(view[IMAGE], known[TEXT], y)
+                + 0.5 * self._pairwise(known[IMAGE], view[TEXT], y)
+                + self.alpha * _both(lambda m: quantization_loss(view[m], self.reduction))
+                + self.gamma * self._prediction(view, y)
+            )
+            weights["view"] = self.view_weight
         weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
         return terms | {"loss": torch.stack(weighted).sum()}
 
     def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
         """What each node sends in every channel; see :meth:`HashModel.attach`."""
-        graphs = self._operators(data)
-        sent: dict[str, list[Tensor]] = {}
-        if self.has_specific:
-            for m in MODALITIES:
-                sent[m] = self._channel(m).messages(data[m].x, graphs[m])
-        if self.has_shared:
-            latent = torch.cat([self._encoder(m).encode(data[m].x) for m in MODALITIES])
-            sent["joint"] = self.cross.channel.messages(latent, graphs["joint"])
-        return sent
+        return self._propagate(data)[2]
 
     def relaxed_new(self, x: Tensor, modality: Modality, anchors: AnchorBank) -> Tensor:
         """Relaxed codes of new items: Eq. 3-5 with edges that only lead to the new nodes."""
-        index, weight = anchors.neighbours(x, modality)
+        latent = self._encoder(modality).encode(x) if self.has_shared else None
+        own, joint = anchors.receivers(x, modality)
+        return self._receive(modality, x, latent, anchors.messages, own, joint)
+
+    def _propagate(
+        self, data: HeteroData
+    ) -> tuple[dict[Modality, Tensor], dict[Modality, Tensor], dict[str, list[Tensor]]]:
+        """Relaxed codes, latent features and messages of all nodes."""
+        operators = self._graphs(data).operators
+        specific: dict[Modality, Tensor] = {}
+        latent: dict[Modality, Tensor] = {}
+        shared: dict[Modality, Tensor] = {}
+        messages: dict[str, list[Tensor]] = {}
+        if self.has_specific:
+            for m in MODALITIES:
+                specific[m], messages[m] = self._channel(m)(data[m].x, operators[m])
+        if self.has_shared:
+            latent = {m: self._encoder(m).encode(data[m].x) for m in MODALITIES}
+            shared[IMAGE], shared[TEXT], messages["joint"] = self.cross(
+                latent[IMAGE], latent[TEXT], operators["joint"]
+            )
+        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
+        return codes, latent, messages
+
+    def _receive(
+        self,
+        modality: Modality,
+        x: Tensor,
+        latent: Tensor | None,
+        messages: dict[str, list[Tensor]],
+        own: Receiver,
+        joint: Receiver,
+    ) -> Tensor:
+        """Relaxed codes of nodes that only receive."""
         specific = shared = None
         if self.has_specific:
-            specific = self._channel(modality).attach(x, anchors.messages[modality], index, weight)
-        if self.has_shared:
-            # bridged through the pairs: the same anchors, as images and as texts
-            both = torch.cat((index, index + anchors.joint.numel()), dim=1)
-            joint = (weight * anchors.joint[index]).repeat(1, 2)
-            latent = self._encoder(modality).encode(x)
-            shared = self.cross.channel.attach(latent, anchors.messages["joint"], both, joint)
+            specific = self._channel(modality).attach(x, messages[modality], own)
+        if latent is not None:
+            shared = self.cross.channel.attach(latent, messages["joint"], joint)
         return self._fuse(modality, specific, shared)
-
-    def _build_operators(self, data: HeteroData) -> dict[str, GraphOperator]:
-        edge_types = data.edge_types
-        if INTRA[IMAGE] not in edge_types:
-            raise ValueError("data: has no intra edges; apply IntraKNN")
-        if self.has_shared and INTER[IMAGE] not in edge_types:
-            raise ValueError("data: has no inter edges; apply InterKNN (variant 'S' needs none)")
-        operators: dict[str, GraphOperator] = {}
-        if self.has_specific:
-            operators |= {m: intra_operator(data, m) for m in MODALITIES}
-        if self.has_shared:
-            operators["joint"] = joint_operator(data)
-        return operators
 
     def _channel(self, modality: Modality) -> GCNChannel:
         channel = self.channels[modality]
@@ -274,6 +286,12 @@ class MCGCN(HashModel):
         fused: Tensor = self.fusions[modality](specific, shared)
         return fused
 
+    def _pairwise(self, image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+        return pairwise_nll(image, text, y, y, match=self.match, reduction=self.reduction)
+
+    def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
+        return _both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
+
     def _reconstruction(self, x: Tensor, latent: Tensor, modality: Modality) -> Tensor:
         loss = reconstruction_loss(x, self._encoder(modality).decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss
@@ -282,23 +300,3 @@ class MCGCN(HashModel):
 def _both(term: Callable[[Modality], Tensor]) -> Tensor:
     """The sum of a term over the two modalities."""
     return term(IMAGE) + term(TEXT)
-
-
-def _pair(
-    value: Mapping[str, int] | tuple[int, int] | list[int] | int, name: str
-) -> dict[str, int]:
-    """Image and text values from one number, a pair or a mapping."""
-    if isinstance(value, int):
-        value = (value, value)
-    if isinstance(value, Mapping):
-        missing = [m for m in MODALITIES if m not in value]
-        if missing:
-            raise ValueError(f"{name}: has no entry {missing[0]!r}; give 'image' and 'text'")
-        pair = {str(m): value[m] for m in MODALITIES}
-    elif len(value) == 2:
-        pair = {IMAGE: value[0], TEXT: value[1]}
-    else:
-        raise ValueError(f"{name}: expected two numbers (image, text), got {value!r}")
-    for modality, number in pair.items():
-        check_positive_int(number, f"{name}[{modality!r}]")
-    return pair

@@ -14,8 +14,8 @@ Built = TypeVar("Built")
 class GraphCache(Generic[Built]):
     """Remember what was built from the last graph seen.
 
-    Two ``HeteroData`` objects count as the same graph if they hold the very same edge tensors,
-    unchanged in place since.
+    Two ``HeteroData`` objects count as the same graph if they hold the very same tensors of
+    edges and label masks, unchanged in place since.
 
     Args:
         build: makes the operators of a graph.
@@ -43,8 +43,9 @@ class GraphCache(Generic[Built]):
 
 def _graph_tensors(data: HeteroData) -> list[Tensor]:
     tensors = [t for store in data.edge_stores for _, t in sorted(store.items(), key=_name)]
-    loops = [store.self_loop for store in data.node_stores if "self_loop" in store]
-    return [t for t in [*tensors, *loops] if isinstance(t, Tensor)]
+    keys = ("self_loop", "labeled_mask", "joint_anchor_mask")
+    tensors += [store[key] for store in data.node_stores for key in keys if key in store]
+    return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
 
 
 def _name(item: tuple[str, object]) -> str:

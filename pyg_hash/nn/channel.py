@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.typing import Adj, OptTensor
 
-from pyg_hash.nn.graph import GraphOperator, csr_matrix
+from pyg_hash.nn.graph import GraphOperator, Receiver
 
 
 class HubGCNConv(GCNConv):
@@ -60,49 +60,40 @@ class GCNChannel(nn.Module):
         self.conv1.reset_parameters()
         self.conv2.reset_parameters()
 
-    def forward(self, x: Tensor, operator: GraphOperator) -> Tensor:
-        """Convolve ``x`` ``[N, in_channels]`` on a graph: ``[N, out_channels]`` in (-1, 1)."""
-        return torch.tanh(self.conv2(torch.tanh(self.conv1(x, operator)), operator))
+    def forward(self, x: Tensor, operator: GraphOperator) -> tuple[Tensor, list[Tensor]]:
+        r"""Convolve on a graph.
 
-    @torch.no_grad()
-    def messages(self, x: Tensor, operator: GraphOperator) -> list[Tensor]:
-        r"""What each node sends to a neighbour: one ``[N, channels]`` tensor a layer.
+        Args:
+            x: ``[N, in_channels]``.
+            operator: the graph, on ``N`` nodes.
 
-        A message is :math:`D^{-1/2} H_l \Theta_l`. New nodes that only receive can be encoded
-        from these alone, see :meth:`attach`.
+        Returns:
+            states ``[N, out_channels]`` in (-1, 1), and what each node sends to a neighbour,
+            :math:`D^{-1/2} H_l \Theta_l`, one ``[N, channels]`` tensor a layer. Nodes that only
+            receive can be encoded from the messages alone, see :meth:`attach`.
         """
-        sent = []
-        scale = operator.inv_sqrt_degree.unsqueeze(1)
+        messages = []
         for conv in (self.conv1, self.conv2):
-            projected = conv.lin(x)
-            sent.append(scale * projected)
+            projected: Tensor = conv.lin(x)
+            messages.append(operator.inv_sqrt_degree.unsqueeze(1) * projected)
             x = torch.tanh(operator @ projected)
-        return sent
+        return x, messages
 
-    def attach(
-        self, x: Tensor, messages: list[Tensor], neighbours: Tensor, weight: Tensor
-    ) -> Tensor:
-        """States of new nodes that receive from known nodes and send to nobody.
+    def attach(self, x: Tensor, messages: list[Tensor], receiver: Receiver) -> Tensor:
+        """States of nodes that receive from known nodes and send to nobody.
 
         Exactly what :meth:`forward` gives for such nodes as part of the graph.
 
         Args:
-            x: features of the new nodes, ``[n, in_channels]``.
-            messages: what the known nodes send, from :meth:`messages`.
-            neighbours: int64 ``[n, k]``, indices into the messages, ascending in each row.
-            weight: float ``[n, k]``, edge weights; 0 means no edge.
+            x: features of the receiving nodes, ``[n, in_channels]``.
+            messages: what the known nodes send, from :meth:`forward`.
+            receiver: who receives from whom.
 
         Returns:
             ``[n, out_channels]`` in (-1, 1).
         """
-        scale = (weight.sum(dim=1, keepdim=True) + 1).rsqrt()
-        num_new, k = neighbours.shape
-        start = torch.arange(0, num_new * k + 1, k, device=x.device)
-        known = messages[0].size(0)
-        incoming = csr_matrix(start, neighbours.flatten(), weight.flatten(), known)
         for conv, sent in zip((self.conv1, self.conv2), messages, strict=True):
-            received = torch.sparse.mm(incoming, sent)
-            x = torch.tanh(scale * (received + scale * conv.lin(x)))
+            x = torch.tanh(receiver(sent, conv.lin(x)))
         return x
 
 
@@ -129,7 +120,7 @@ class CrossModalChannel(nn.Module):
 
     def forward(
         self, image: Tensor, text: Tensor, operator: GraphOperator
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Convolve on the joint graph.
 
         Args:
@@ -138,7 +129,8 @@ class CrossModalChannel(nn.Module):
             operator: the joint graph, on ``2N`` nodes.
 
         Returns:
-            shared representations of images and of texts, each ``[N, out_channels]``.
+            shared representations of images and of texts, each ``[N, out_channels]``, and the
+            messages of the ``2N`` nodes, one tensor a layer.
         """
-        shared = self.channel(torch.cat((image, text)), operator)
-        return shared[: image.size(0)], shared[image.size(0) :]
+        shared, messages = self.channel(torch.cat((image, text)), operator)
+        return shared[: image.size(0)], shared[image.size(0) :], messages

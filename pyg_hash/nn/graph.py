@@ -8,19 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
-
-from pyg_hash.typing import (
-    CLASS,
-    IMAGE,
-    IN_CLASS,
-    INTER,
-    INTRA,
-    MODALITIES,
-    OVERLAP,
-    TEXT,
-    Modality,
-)
 
 
 @dataclass(frozen=True)
@@ -91,8 +78,8 @@ class GraphOperator:
         value = value * self.inv_sqrt_degree[row] * self.inv_sqrt_degree[column]
         keep = value != 0
         row, column, value = row[keep], column[keep], value[keep]
-        self._matrix = _sorted_csr(row, column, value, num_nodes)
-        transposed = _sorted_csr(column, row, value, num_nodes)
+        self._matrix = _sorted_csr(row, column, value, num_nodes, num_nodes)
+        transposed = _sorted_csr(column, row, value, num_nodes, num_nodes)
         self.is_symmetric = _equal(self._matrix, transposed)
         self._transposed = self._matrix if self.is_symmetric else transposed
 
@@ -120,7 +107,7 @@ class _Propagate(torch.autograd.Function):
     """``operator @ x``; keeps no activation, because the gradient is ``operator^T @ grad``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, operator: GraphOperator) -> Tensor:
+    def forward(ctx: Any, x: Tensor, operator: GraphOperator | Receiver) -> Tensor:
         ctx.operator = operator
         return operator.apply(x)
 
@@ -129,64 +116,64 @@ class _Propagate(torch.autograd.Function):
         return ctx.operator.apply(grads[0], transposed=True), None
 
 
-def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
-    """The modality-specific graph of MCGCN Eq. 1 as an operator on ``[N, f]``."""
-    edges = data[INTRA[modality]]
-    hub = _hub(data, {modality: 0})
-    return GraphOperator(edges.edge_index, edges.edge_weight, _self_loop(data, modality), hub)
+class Receiver:
+    r"""Nodes that only receive: rows of a GCN operator for items that no other node sees.
 
+    A row with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included. Given what
+    its neighbours send, :math:`D^{-1/2} H \Theta`, and its own :math:`h \Theta`, it receives
+    :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: the row that the operator of the
+    enlarged graph would have.
 
-def joint_operator(data: HeteroData) -> GraphOperator:
-    """The cross-modal graph of MCGCN Eq. 2 as an operator on ``[2N, f]``: images, then texts.
-
-    A query never occurs in its own pair's rows, because edges only start at anchors
-    (:class:`InterKNN`).
+    Args:
+        edge_index: int64 ``[2, E]``: source among the known nodes, target among the rows.
+        edge_weight: float ``[E]``.
+        num_rows: number of receiving nodes.
+        num_known: number of sending nodes.
     """
-    num_nodes = data[IMAGE].x.size(0)
-    offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
-    index: list[Tensor] = []
-    weight: list[Tensor] = []
-    for modality in MODALITIES:
-        intra = data[INTRA[modality]]
-        index.append(intra.edge_index[:, intra.joint_mask] + offset[modality])
-        weight.append(intra.edge_weight[intra.joint_mask])
-        edge_type = INTER[modality]
-        shift = [[offset[edge_type[0]]], [offset[edge_type[2]]]]  # type: ignore[index]
-        inter = data[edge_type]
-        index.append(inter.edge_index + torch.tensor(shift, device=inter.edge_index.device))
-        weight.append(inter.edge_weight)
-    self_loop = torch.cat([_self_loop(data, m) for m in MODALITIES])
-    return GraphOperator(torch.cat(index, dim=1), torch.cat(weight), self_loop, _hub(data, offset))
+
+    def __init__(
+        self, edge_index: Tensor, edge_weight: Tensor, num_rows: int, num_known: int
+    ) -> None:
+        source, target = edge_index
+        degree = torch.ones(num_rows, device=edge_weight.device, dtype=edge_weight.dtype)
+        self.scale = degree.index_add_(0, target, edge_weight).rsqrt().unsqueeze(1)
+        self._shape = (num_rows, num_known)
+        self._edges = (target, source, edge_weight)
+        self._matrix = _sorted_csr(target, source, edge_weight, num_rows, num_known)
+        self._transposed: Tensor | None = None
+
+    def __call__(self, messages: Tensor, own: Tensor) -> Tensor:
+        """What the rows receive: float ``[rows, f]``.
+
+        Args:
+            messages: of the known nodes, float ``[known, f]``.
+            own: the rows' own projected states, float ``[rows, f]``.
+        """
+        received: Tensor = _Propagate.apply(messages, self)  # type: ignore[no-untyped-call]
+        return self.scale * (received + self.scale * own)
+
+    def apply(self, x: Tensor, *, transposed: bool = False) -> Tensor:
+        """The weighted sum alone, without autograd."""
+        matrix = self._matrix
+        if transposed:
+            if self._transposed is None:  # new items are never trained on and never need it
+                target, source, weight = self._edges
+                self._transposed = _sorted_csr(source, target, weight, *reversed(self._shape))
+            matrix = self._transposed
+        out: Tensor = torch.sparse.mm(matrix, x)
+        return out
 
 
-def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
-    store = data[modality]
-    loops: Tensor = store.self_loop if "self_loop" in store else torch.ones_like(store.x[:, 0])
-    return loops
-
-
-def _hub(data: HeteroData, offset: dict[Modality, int]) -> Hub | None:
-    if CLASS not in data.node_types:
-        return None
-    pairs = [(data[IN_CLASS[m]].edge_index, shift) for m, shift in offset.items()]
-    members = torch.cat([edge_index[0] + shift for edge_index, shift in pairs])
-    index = torch.cat([edge_index[1] for edge_index, _ in pairs])
-    num_hubs = int(data[CLASS].num_nodes)
-    overlap = None
-    if OVERLAP in data.edge_types:
-        overlap = torch.zeros(num_hubs, num_hubs, device=members.device)
-        overlap[tuple(data[OVERLAP].edge_index)] = 1.0
-    return Hub(members, index, num_hubs, overlap)
-
-
-def _sorted_csr(row: Tensor, column: Tensor, value: Tensor, num_nodes: int) -> Tensor:
-    order = torch.argsort(row * num_nodes + column)
-    counts = torch.bincount(row, minlength=num_nodes)
+def _sorted_csr(
+    row: Tensor, column: Tensor, value: Tensor, num_rows: int, num_columns: int
+) -> Tensor:
+    order = torch.argsort(row * num_columns + column)
+    counts = torch.bincount(row, minlength=num_rows)
     start = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    return csr_matrix(start, column[order], value[order], num_nodes)
+    return _csr_matrix(start, column[order], value[order], num_columns)
 
 
-def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
+def _csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
     """A ``torch.sparse_csr`` matrix with int32 indices, which halve what the product reads.
 
     Args:

@@ -6,6 +6,16 @@ import torch
 from torch import Tensor
 
 
+def edge_weights(scores: Tensor, weight: str) -> Tensor:
+    """Edge weights of nearest neighbours: 1, or the similarity itself but never below 0.
+
+    Args:
+        scores: similarities, any shape.
+        weight: ``'binary'`` or ``'similarity'``.
+    """
+    return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
+
+
 def merge_edges(
     source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
 ) -> tuple[Tensor, Tensor]:

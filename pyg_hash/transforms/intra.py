@@ -8,9 +8,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.search import knn
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.edges import edge_weights, merge_edges
 from pyg_hash.transforms.protocol import ANCHORS, anchor_mask
-from pyg_hash.typing import IMAGE, INTRA, MODALITIES, TEXT, Metric
+from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
 from pyg_hash.validation import check_choice, check_positive_int, check_same_rows
 
 
@@ -21,13 +21,16 @@ class IntraKNN(BaseTransform):
     that is no anchor receives edges from its ``k`` nearest anchors and sends none, so that it
     changes no other node's code.
 
+    The ``('image', 'nearest', 'image')`` edges (and those of texts) keep each node's own ``k``
+    nearest anchors, in one direction: what the node would receive as a new item.
+
     Args:
         k: number of neighbours, excluding the node itself (by index).
         metric: ``'cosine'``, ``'ip'`` or ``'l2'``; the papers leave it unstated.
         anchors: which nodes may be somebody's neighbour, ``'train'`` or ``'all'``
             (transductive, as in the papers).
         weight: ``'binary'`` (MCGCN Eq. 1) or ``'similarity'`` (SGCH Eq. 1: the cosine itself;
-            only with ``metric='cosine'``).
+            only with ``metric='cosine'``; a neighbour whose cosine is not positive is none).
 
     Raises:
         ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
@@ -55,9 +58,21 @@ class IntraKNN(BaseTransform):
             store = data[modality]
             mask = anchor_mask(store, self.anchors)
             self._check_k(int(mask.sum()))
-            edge_index, edge_weight = self._edges(store.x, mask, modality)
+            try:
+                source, target, weight = self._nearest(store.x, mask)
+            except ValueError as error:
+                raise ValueError(f"data['{modality}'].x: {error}") from error
+            nearest = data[NEAREST[modality]]
+            nearest.edge_index, nearest.edge_weight = torch.stack((source, target)), weight
+            back = mask[target]  # between anchors both directions: the "or" of Eq. 1
             edges = data[INTRA[modality]]
-            edges.edge_index, edges.edge_weight = edge_index, edge_weight
+            edges.edge_index, edges.edge_weight = merge_edges(
+                torch.cat((source, target[back])),
+                torch.cat((target, source[back])),
+                torch.cat((weight, weight[back])),
+                store.x.size(0),
+                reduce="amax",
+            )
             store.anchor_mask = mask
         data.graph = {
             "k": self.k,
@@ -74,33 +89,23 @@ class IntraKNN(BaseTransform):
                 f"(anchors={self.anchors!r}); use k < {max(num_anchors, 1)}"
             )
 
-    def _edges(self, x: Tensor, mask: Tensor, modality: str) -> tuple[Tensor, Tensor]:
+    def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Source, target and weight of the edges from its k nearest anchors to each node."""
         anchors, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
-        try:
-            source, target, weight = self._search(x, anchors, anchors, exclude_self=True)
-            if rest.numel():
-                more = self._search(x, rest, anchors, exclude_self=False)
-            else:
-                more = (source[:0], target[:0], weight[:0])
-        except ValueError as error:
-            raise ValueError(f"data['{modality}'].x: {error}") from error
-        return merge_edges(
-            torch.cat((source, target, more[0])),  # anchors: both directions (the "or" of Eq. 1)
-            torch.cat((target, source, more[1])),
-            torch.cat((weight, weight, more[2])),
-            x.size(0),
-            reduce="amax",
-        )
+        scores, index = self._search(x[anchors], x[anchors], exclude_self=True)
+        if rest.numel():
+            more_scores, more_index = self._search(x[rest], x[anchors], exclude_self=False)
+            scores, index = torch.cat((scores, more_scores)), torch.cat((index, more_index))
+        target = torch.cat((anchors, rest)).repeat_interleave(self.k)
+        source, weight = anchors[index.flatten()], edge_weights(scores, self.weight).flatten()
+        keep = weight > 0
+        return source[keep], target[keep], weight[keep]
 
     def _search(
-        self, x: Tensor, query: Tensor, anchors: Tensor, *, exclude_self: bool
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        scores, index = knn(
-            x[query], x[anchors], self.k, metric=self.metric, exclude_self=exclude_self
-        )
-        weight = scores if self.weight == "similarity" else torch.ones_like(scores)
-        target = query.repeat_interleave(self.k)
-        return anchors[index.flatten()], target, weight.flatten()
+        self, query: Tensor, anchors: Tensor, *, exclude_self: bool
+    ) -> tuple[Tensor, Tensor]:
+        database = query if exclude_self else anchors
+        return knn(query, database, self.k, metric=self.metric, exclude_self=exclude_self)
 
     def __repr__(self) -> str:
         return (

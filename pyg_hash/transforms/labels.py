@@ -10,7 +10,17 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.transforms.edges import merge_edges
-from pyg_hash.typing import CLASS, IMAGE, IN_CLASS, INTER, INTRA, MODALITIES, OVERLAP, EdgeType
+from pyg_hash.typing import (
+    CLASS,
+    IMAGE,
+    IN_CLASS,
+    INTER,
+    INTRA,
+    MODALITIES,
+    NEAREST,
+    OVERLAP,
+    EdgeType,
+)
 from pyg_hash.validation import check_choice, check_labels
 
 SELF_LOOPS = ("clean", "literal")
@@ -92,6 +102,10 @@ class _LabelEdges(BaseTransform):
                 if key in edges:
                     edges[key] = edges[key][keep]
             edges.edge_index = edges.edge_index[:, keep]
+        for edge_type in NEAREST.values():  # only labelled nodes learn to be encoded as new items
+            edges = data[edge_type]
+            keep = labeled[edges.edge_index[1]]
+            edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(self_loops={self.self_loops!r}, match={self.match!r})"

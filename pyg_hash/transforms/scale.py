@@ -23,17 +23,20 @@ def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
         scaling: ``data.scaling[modality]``; None leaves ``x`` as it is.
 
     Returns:
-        float ``[n, r]``; a row that is zero before the normalisation stays zero.
+        float ``[n, r]``. A row that is zero, or that centring and projection leave nothing of,
+        becomes zero.
     """
     if scaling is None:
         return x
+    raw_length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     if "mean" in scaling:
         x = torch.sub(x, scaling["mean"].to(x))
     if "components" in scaling:
         x = torch.mm(x, scaling["components"].to(x))
     if "norm" in scaling:
         length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        x = torch.div(x, length.clamp(min=torch.finfo(x.dtype).tiny))
+        # what the projection leaves of such a row is rounding, not a direction
+        x = torch.where(length > 1e-6 * raw_length, x / length, 0.0)
         x = torch.mul(x, scaling["norm"])
     return x
 
@@ -85,7 +88,7 @@ class ScaleFeatures(BaseTransform):
     def __init__(
         self,
         center: tuple[str, ...] = (IMAGE,),
-        text_components: int | None = 200,
+        text_components: int | None = 800,
         norm: float | None = 10.0,
     ) -> None:
         for modality in center:

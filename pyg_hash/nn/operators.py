@@ -1,0 +1,136 @@
+"""Operators of the graphs that a ``HeteroData`` holds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.nn.graph import GraphOperator, Hub, Receiver
+from pyg_hash.typing import (
+    CLASS,
+    IMAGE,
+    IN_CLASS,
+    INTER,
+    INTRA,
+    MODALITIES,
+    NEAREST,
+    OVERLAP,
+    TEXT,
+    Modality,
+)
+
+
+class Graphs(NamedTuple):
+    """What a graph is to a model: operators, and the labelled nodes as new items.
+
+    Attributes:
+        operators: ``'image'``, ``'text'`` and ``'joint'``, those that the model needs.
+        views: for each modality the receivers on its own and on the joint graph.
+    """
+
+    operators: dict[str, GraphOperator]
+    views: dict[Modality, tuple[Receiver, Receiver]]
+
+
+def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True) -> Graphs:
+    """The operators of a graph.
+
+    Args:
+        data: the graph.
+        specific: build one for each modality.
+        joint: build the one of both modalities.
+
+    Raises:
+        ValueError: edges are missing.
+    """
+    if INTRA[IMAGE] not in data.edge_types:
+        raise ValueError("data: has no intra edges; apply IntraKNN")
+    if joint and INTER[IMAGE] not in data.edge_types:
+        raise ValueError("data: has no inter edges; apply InterKNN")
+    operators: dict[str, GraphOperator] = {}
+    if specific:
+        operators |= {m: intra_operator(data, m) for m in MODALITIES}
+    if joint:
+        operators["joint"] = joint_operator(data)
+    views = {m: (query_view(data, m), query_view(data, m, joint=joint)) for m in MODALITIES}
+    return Graphs(operators, views)
+
+
+def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
+    """The modality-specific graph of MCGCN Eq. 1 as an operator on ``[N, f]``."""
+    edges = data[INTRA[modality]]
+    hub = _hub(data, {modality: 0})
+    return GraphOperator(edges.edge_index, edges.edge_weight, _self_loop(data, modality), hub)
+
+
+def joint_operator(data: HeteroData) -> GraphOperator:
+    """The cross-modal graph of MCGCN Eq. 2 as an operator on ``[2N, f]``: images, then texts.
+
+    A query never occurs in its own pair's rows, because edges only start at anchors
+    (:class:`InterKNN`).
+    """
+    num_nodes = data[IMAGE].x.size(0)
+    offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
+    index: list[Tensor] = []
+    weight: list[Tensor] = []
+    for modality in MODALITIES:
+        intra = data[INTRA[modality]]
+        index.append(intra.edge_index[:, intra.joint_mask] + offset[modality])
+        weight.append(intra.edge_weight[intra.joint_mask])
+        edge_type = INTER[modality]
+        shift = [[offset[edge_type[0]]], [offset[edge_type[2]]]]  # type: ignore[index]
+        inter = data[edge_type]
+        index.append(inter.edge_index + torch.tensor(shift, device=inter.edge_index.device))
+        weight.append(inter.edge_weight)
+    self_loop = torch.cat([_self_loop(data, m) for m in MODALITIES])
+    return GraphOperator(torch.cat(index, dim=1), torch.cat(weight), self_loop, _hub(data, offset))
+
+
+def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> Receiver:
+    """How the labelled nodes of one modality, in order, would receive as new items.
+
+    Args:
+        data: a graph with ``nearest`` edges (:class:`IntraKNN`).
+        modality: of the nodes.
+        joint: receive on the joint graph, from images and texts of the nearest anchors
+            (``2N`` nodes), or on the modality's own graph (``N`` nodes).
+
+    """
+    rows = data[modality].labeled_mask.nonzero().flatten()
+    num_nodes = data[modality].x.size(0)
+    position = torch.full((num_nodes,), -1, device=rows.device)
+    position[rows] = torch.arange(rows.numel(), device=rows.device)
+    nearest = data[NEAREST[modality]]
+    keep = position[nearest.edge_index[1]] >= 0
+    if joint:
+        keep &= data[modality].joint_anchor_mask[nearest.edge_index[0]]
+    source, target = nearest.edge_index[:, keep]
+    weight = nearest.edge_weight[keep]
+    if joint:
+        source, target = torch.cat((source, source + num_nodes)), target.repeat(2)
+        weight, num_nodes = weight.repeat(2), 2 * num_nodes
+    edge_index = torch.stack((source, position[target]))
+    return Receiver(edge_index, weight, rows.numel(), num_nodes)
+
+
+def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
+    store = data[modality]
+    loops: Tensor = store.self_loop if "self_loop" in store else torch.ones_like(store.x[:, 0])
+    return loops
+
+
+def _hub(data: HeteroData, offset: dict[Modality, int]) -> Hub | None:
+    if CLASS not in data.node_types:
+        return None
+    pairs = [(data[IN_CLASS[m]].edge_index, shift) for m, shift in offset.items()]
+    members = torch.cat([edge_index[0] + shift for edge_index, shift in pairs])
+    index = torch.cat([edge_index[1] for edge_index, _ in pairs])
+    num_hubs = int(data[CLASS].num_nodes)
+    overlap = None
+    if OVERLAP in data.edge_types:
+        overlap = torch.zeros(num_hubs, num_hubs, device=members.device)
+        overlap[tuple(data[OVERLAP].edge_index)] = 1.0
+    return Hub(members, index, num_hubs, overlap)
