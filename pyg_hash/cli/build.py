@@ -96,7 +96,7 @@ def graph(config: TrainConfig) -> Compose:
         steps.append(transforms.ValidationSplit(config.val_rate, seed=config.seed))
     steps += [
         transforms.ScaleFeatures(),
-        transforms.IntraKNN(k=config.k, metric=config.metric, anchors=intra),
+        transforms.IntraKNN(config.k, config.metric, anchors=intra, weight=config.weight),
         transforms.InterKNN(anchors=inter),
         transforms.LabelHub(match=config.match),
     ]

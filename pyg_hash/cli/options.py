@@ -37,10 +37,13 @@ class TrainConfig:
     )
     k: int = _option(20, "neighbours of a node in the graph")
     metric: Literal["cosine", "ip", "l2"] = _option("cosine", "similarity of features")
+    weight: Literal["binary", "similarity"] = _option(
+        "similarity", "weight of a neighbour: 1 (the paper's Eq. 1) or its similarity"
+    )
     match: Literal["shared", "equal"] = _option(
         "shared", "which multi-label items are similar: with a shared label, or with equal labels"
     )
-    epochs: int = _option(100, "passes over the graph")
+    epochs: int = _option(80, "passes over the graph")
     lr: float = _option(2e-3, "learning rate of Adam")
     patience: int | None = _option(
         None, "stop after so many evaluations without progress (needs val_rate)"

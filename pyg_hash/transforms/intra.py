@@ -45,7 +45,9 @@ class IntraKNN(BaseTransform):
         check_choice(anchors, ANCHORS, "anchors")
         check_choice(weight, ("binary", "similarity"), "weight")
         if weight == "similarity" and metric != "cosine":
-            raise ValueError(f"weight: 'similarity' needs metric='cosine', got {metric!r}")
+            raise ValueError(
+                f"weight: 'similarity' needs metric='cosine', got {metric!r}; use 'binary'"
+            )
         self.k = k
         self.metric = metric
         self.anchors = anchors

@@ -11,17 +11,20 @@ from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.validation import check_fraction
 
 
-def stratified_sample(y: Tensor, pool: Tensor, rate: float, seed: int) -> Tensor:
+def stratified_sample(
+    y: Tensor, pool: Tensor, rate: float, seed: int, *, at_least: int = 1
+) -> Tensor:
     """Sample a share of every class.
 
     Classes are visited from the rarest to the most frequent; each is filled up to
-    ``max(1, round(rate * size))`` members, counting those already taken for another label.
+    ``max(at_least, round(rate * size))`` members, counting those already taken for another label.
 
     Args:
         y: class index ``[N]`` or multi-hot ``[N, C]``.
         pool: bool ``[N]``, the nodes to choose from.
         rate: share of each class, between 0 and 1; 0 takes nothing.
         seed: seed of the choice.
+        at_least: smallest number of members of a class that occurs in the pool.
 
     Returns:
         bool ``[N]``, a subset of ``pool``.
@@ -42,7 +45,7 @@ def stratified_sample(y: Tensor, pool: Tensor, rate: float, seed: int) -> Tensor
         members = order[column[order]]
         if members.numel() == 0:
             continue  # a class without a member in the pool has nothing to give
-        wanted = max(1, round(rate * members.numel())) - int(chosen[members].sum())
+        wanted = max(at_least, round(rate * members.numel())) - int(chosen[members].sum())
         free = members[~chosen[members]]
         chosen[free[: max(wanted, 0)]] = True
     if y.dim() == 2:  # items without any label are sampled at the same rate
@@ -82,14 +85,15 @@ class LabelRate(BaseTransform):
 
 
 class ValidationSplit(BaseTransform):
-    r"""Hold out a share of the training nodes for early stopping.
+    r"""Hold out a share of the labelled training nodes for early stopping.
 
-    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``. Put it
-    before the graph transforms, so that a held-out node is nobody's anchor, and before
-    :class:`LabelRate`, so that the labelled share counts what is left.
+    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``. Only
+    labelled nodes are held out, because a validation score is made of their labels: the label
+    budget of :class:`LabelRate` stays what it is. Put it after :class:`LabelRate` and before the
+    graph transforms, so that a held-out node is nobody's anchor.
 
     Args:
-        rate: share of each class that is held out, strictly between 0 and 1.
+        rate: share of each class's labelled nodes that is held out, strictly between 0 and 1.
         seed: seed of the choice.
     """
 
@@ -104,10 +108,15 @@ class ValidationSplit(BaseTransform):
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
         store = data[IMAGE]
         _require_labels(data, type(self).__name__)
-        held_out = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
+        if "graph" in data:
+            raise ValueError("ValidationSplit: the graph exists already; apply it before IntraKNN")
+        pool = store.labeled_mask
+        held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
+        if not bool(held_out.any()):
+            raise ValueError(
+                f"rate: {self.rate} of {int(pool.sum())} labelled nodes holds out nothing; raise it"
+            )
         train, labeled = store.train_mask & ~held_out, store.labeled_mask & ~held_out
-        if not bool(train.any()):
-            raise ValueError(f"rate: {self.rate} leaves no training node; lower it")
         for modality in MODALITIES:
             data[modality].val_mask = held_out
             data[modality].train_mask = train
