@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs clean
+.PHONY: help demo test lint format docs bench clean
 
 help:
 	@echo "make demo    train on emoji, evaluate, search: the two-minute tour"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    ruff (lint and format) and mypy --strict"
 	@echo "make format  let ruff format and fix what it can"
 	@echo "make docs    build docs/_build/html"
+	@echo "make bench   MCGCN against a baseline on emoji, written to benchmarks/results"
 	@echo "make clean   remove .venv and what was built"
 
 # One stamp for each set of extras, so that 'make demo' does not install the test tools.
@@ -37,6 +38,9 @@ format: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
+
+bench: $(VENV)/.installed-demo
+	$(BIN)/python benchmarks/accuracy.py
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache
