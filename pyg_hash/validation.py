@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -23,8 +24,23 @@ def check_positive_int(value: object, name: str) -> None:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
 
 
+def check_number(value: object, name: str) -> float:
+    """Return ``value`` if it is an int or a float, else raise ``TypeError``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name}: expected a number, got {value!r}")
+    return value
+
+
+def check_weight(value: object, name: str) -> None:
+    """Raise unless ``value`` is a finite number of at least 0."""
+    number = check_number(value, name)
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError(f"{name}: expected a finite weight of at least 0, got {value!r}")
+
+
 def check_fraction(value: float, name: str) -> None:
-    """Raise ``ValueError`` unless ``0 <= value <= 1``."""
+    """Raise unless ``0 <= value <= 1``."""
+    check_number(value, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
 
@@ -83,9 +99,11 @@ def check_labels(
     """Check labels: class index, integer ``[N]``, or multi-hot ``[N, C]`` of zeros and ones.
 
     Raises:
-        TypeError: class indices that are not integers.
+        TypeError: no tensor, or class indices that are not integers.
         ValueError: wrong shape, classes outside ``0 .. num_classes - 1``, or values other than 0/1.
     """
+    if not isinstance(y, Tensor):
+        raise TypeError(f"{name}: expected a tensor [N] or [N, C], got {type(y).__name__}")
     if y.dim() not in (1, 2):
         raise ValueError(f"{name}: expected shape [N] or [N, C], got {list(y.shape)}")
     if num_rows is not None and y.size(0) != num_rows:

@@ -23,7 +23,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.anchors import AnchorBank
 from pyg_hash.models.base import HashModel
-from pyg_hash.models.config import image_text_pair
+from pyg_hash.models.config import check_widths, image_text_pair, known_labels
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
@@ -37,16 +37,8 @@ from pyg_hash.nn import (
     build_graphs,
 )
 from pyg_hash.nn.autoencoder import OutActivation
-from pyg_hash.typing import (
-    IMAGE,
-    MODALITIES,
-    TEXT,
-    HashOutput,
-    Match,
-    Modality,
-    Reduction,
-)
-from pyg_hash.validation import check_choice, check_labels, check_positive_int
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
+from pyg_hash.validation import check_choice, check_positive_int, check_weight
 
 VARIANTS = ("full", "S", "IT", "A", "C")
 
@@ -119,11 +111,14 @@ class MCGCN(HashModel):
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
-        config = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
+        config = dict(locals())  # a copy: a debugger may change the original on the way
+        del config["self"], config["__class__"]
         widths = image_text_pair(num_features, "num_features")
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(config[name], name)
+        for name in ("alpha", "beta", "gamma", "eta", "adv_weight", "view_weight"):
+            check_weight(config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
@@ -166,7 +161,7 @@ class MCGCN(HashModel):
         of the labelled nodes encoded as new items (``image_view``, ``text_view``).
 
         Raises:
-            ValueError: the graph lacks edges that this variant needs.
+            ValueError: features of another width, or edges missing that this variant needs.
         """
         codes, latent, messages = self._propagate(data)
         aux = {f"{m}_latent": h for m, h in latent.items()}
@@ -187,8 +182,7 @@ class MCGCN(HashModel):
         the training nodes in the inductive one.
         """
         store = data[IMAGE]
-        y = store.y[store.labeled_mask]
-        check_labels(y, "y", num_classes=self.num_classes)
+        y = known_labels(data, self.num_classes)
         seen = store.anchor_mask
         codes = {m: out[m][seen] for m in MODALITIES}
         known = {m: out[m][store.labeled_mask] for m in MODALITIES}
@@ -235,6 +229,7 @@ class MCGCN(HashModel):
         self, data: HeteroData
     ) -> tuple[dict[Modality, Tensor], dict[Modality, Tensor], dict[str, list[Tensor]]]:
         """Relaxed codes, latent features and messages of all nodes."""
+        check_widths(data, self.num_features)
         operators = self._graphs(data).operators
         specific: dict[Modality, Tensor] = {}
         latent: dict[Modality, Tensor] = {}
