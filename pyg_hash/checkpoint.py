@@ -69,11 +69,14 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
     record = load_json(folder / CONFIG)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise CorruptFileError(f"{folder / CONFIG}: not the configuration of a model")
-    if record["version"] > FORMAT_VERSION:
+    version = record.get("version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
         raise CorruptFileError(
-            f"{folder / CONFIG}: format {record['version']} is newer than this library reads "
+            f"{folder / CONFIG}: format {version} is newer than this library reads "
             f"({FORMAT_VERSION}); upgrade pyg_hash"
         )
+    if not _is_complete(record):
+        raise CorruptFileError(f"{folder / CONFIG}: entries are missing; save the model again")
     contents = {}
     for file, digest in record["sha256"].items():
         contents[file] = load_tensors(folder / file)
@@ -84,6 +87,13 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
             )
     anchors = contents.get(ANCHORS)
     return ModelFiles(record["model"], record["config"], contents[MODEL][0], anchors)
+
+
+def _is_complete(record: dict[str, Any]) -> bool:
+    kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
+    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
+        return False
+    return MODEL in record["sha256"] and set(record["sha256"]) <= {MODEL, ANCHORS}
 
 
 def _sha256(path: Path) -> str:

@@ -76,7 +76,7 @@ class AnchorBank:
                 zero after scaling under cosine (for example a text without any known word).
         """
         check_features(x, "x", num_features=self.num_features(modality))
-        scaled = apply_scaling(x.to(self.joint.device, torch.float32), self.scaling.get(modality))
+        scaled = apply_scaling(x.to(self.x[modality]), self.scaling.get(modality))
         if self.graph["metric"] == "cosine":
             check_nonzero_rows(scaled, "x")
         return scaled
@@ -93,7 +93,7 @@ class AnchorBank:
             the pairs: the same anchors, as images and as texts.
         """
         scores, index = knn(x, self.x[modality], self.graph["k"], metric=self.graph["metric"])
-        weight = edge_weights(scores, self.graph["weight"]).flatten()
+        weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
         num_new, num_anchors = x.size(0), self.joint.numel()
         source = index.flatten()
         target = torch.arange(num_new, device=x.device).repeat_interleave(index.size(1))

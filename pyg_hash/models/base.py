@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.checkpoint import load_model_files, save_model_files
 from pyg_hash.codes import binarize
+from pyg_hash.io import CorruptFileError
 from pyg_hash.models.anchors import AnchorBank
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.validation import check_choice
@@ -151,14 +152,19 @@ class HashModel(nn.Module, ABC):
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
-            CorruptFileError: a file is truncated or belongs to another model.
+            CorruptFileError: a file is truncated, or the files do not belong together.
             ValueError: the folder holds another kind of model.
         """
         files = load_model_files(path)
         if files.name != cls.__name__:
             raise ValueError(f"path: {path} holds a {files.name}, not a {cls.__name__}")
-        model = cls(**files.config)
-        model.load_state_dict(files.parameters)
+        try:
+            model = cls(**files.config)
+            model.load_state_dict(files.parameters, assign=True)  # keeps float64 what it was
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise CorruptFileError(
+                f"{path}: settings and parameters do not belong together ({error})"
+            ) from error
         if files.anchors is not None:
             model.anchors = AnchorBank.from_tensors(*files.anchors)
         return model.eval()
