@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any
 
@@ -84,6 +85,7 @@ class TrainingState:
             "history": list(self.history),
             "optimizer": {
                 "name": type(self.optimizer).__name__,
+                "defaults": self.optimizer.defaults,
                 "groups": optimizer["param_groups"],
                 "plain": plain,
             },
@@ -96,15 +98,21 @@ class TrainingState:
 
         Raises:
             CorruptFileError: the file is truncated or no checkpoint.
-            ValueError: it belongs to another model, other settings or another optimiser.
+            ValueError: it belongs to another model, other settings, or another optimiser or
+                settings of it (its present learning rate, which a schedule may have changed,
+                comes from the checkpoint).
         """
         tensors, metadata = load_tensors(path)
         if not isinstance(metadata, dict) or "optimizer" not in metadata:
             raise CorruptFileError(f"{path}: not a training checkpoint")
+        stored = metadata["optimizer"]
+        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
         for what, ours, theirs in (
             ("model", type(self.model).__name__, metadata["model"]),
-            ("settings", self.model.config, metadata["config"]),
-            ("optimizer", type(self.optimizer).__name__, metadata["optimizer"]["name"]),
+            ("settings", _as_json(self.model.config), metadata["config"]),
+            ("optimizer", type(self.optimizer).__name__, stored["name"]),
+            ("optimizer settings", _as_json(self.optimizer.defaults), stored["defaults"]),
+            ("parameter groups", sizes, [len(group["params"]) for group in stored["groups"]]),
         ):
             if ours != theirs:
                 raise ValueError(
@@ -114,7 +122,7 @@ class TrainingState:
         parts = _split(tensors)
         self.model.load_state_dict(parts.get("model", {}))
         self.best = parts.get("best", {})
-        self._load_optimizer(parts.get("optimizer", {}), metadata["optimizer"])
+        self._load_optimizer(parts.get("optimizer", {}), stored)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])
@@ -137,6 +145,11 @@ class TrainingState:
                 if isinstance(value, tuple):
                     group[name] = tuple(group[name])
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _as_json(value: Any) -> Any:
+    """``value`` as it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(value))
 
 
 def _split(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
