@@ -12,6 +12,7 @@ from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from pyg_hash.history import History
+from pyg_hash.io import check_writable
 from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.resume import TrainingState
@@ -66,9 +67,11 @@ def fit(
         One row an epoch: ``epoch``, every loss term, and ``val_map`` where measured.
 
     Raises:
+        TypeError: a callback added something other than numbers, strings or None to the row.
         ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
-            without ``checkpoint``, a checkpoint of another model.
-        FloatingPointError: the loss is NaN or inf.
+            without ``checkpoint``, a checkpoint of another model, an optimiser of another model.
+        FloatingPointError: the loss or a parameter is NaN or inf.
+        OSError: the checkpoint cannot be written.
     """
     check_positive_int(epochs, "epochs")
     check_positive_int(checkpoint_every, "checkpoint_every")
@@ -82,6 +85,13 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("resume: needs checkpoint=FILE to go on from")
 
+    ours = set(model.parameters())
+    if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
+        raise ValueError("optimizer: holds no parameter of this model; make it of this one's")
+    if checkpoint is not None:
+        check_writable(checkpoint)
+
+    model.anchors = None  # what an earlier fit cached is of other parameters
     state = TrainingState(model, optimizer)
     if resume and checkpoint is not None and Path(checkpoint).exists():
         state.load(checkpoint)
@@ -100,6 +110,7 @@ def fit(
                     callback(model, row)
                 except StopIteration:
                     state.stopped = True
+                _check_row(row)
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.4f}")
             if checkpoint is not None and state.epoch % checkpoint_every == 0:
@@ -109,7 +120,8 @@ def fit(
         # half an epoch is never saved: going on from it would repeat the other half
         if checkpoint is not None and state.is_whole and not state.is_saved:
             state.save(checkpoint)
-    state.restore_best()
+    if patience is not None:
+        state.restore_best()
     if "anchor_mask" in data[IMAGE]:
         model.attach(data)
     return state.history
@@ -132,7 +144,22 @@ def _train_epoch(
         total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         row |= {name: float(term.detach()) for name, term in terms.items()}
+    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
+        raise FloatingPointError(
+            f"parameters: not finite after epoch {epoch + 1}; "
+            "lower the learning rate or check the features"
+        )
     return row
+
+
+def _check_row(row: Row) -> None:
+    """Make plain numbers of what callbacks added, so that every row can be written to a file."""
+    for name, value in list(row.items()):
+        if hasattr(value, "item"):  # a tensor's or NumPy's scalar
+            row[name] = value.item()
+        elif not isinstance(value, int | float | str | None):
+            del row[name]
+            raise TypeError(f"callbacks: row[{name!r}] is {value!r}; add plain numbers")
 
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
