@@ -35,6 +35,7 @@ def stratified_sample(
         return pool.clone()
     chosen = torch.zeros_like(pool)
     order = torch.randperm(pool.numel(), generator=torch.Generator().manual_seed(seed))
+    order = order.to(pool.device)  # drawn on the CPU: every device has the same choice
     order = order[pool[order]]
     if y.dim() == 1:
         num_classes = int(y.max()) + 1 if y.numel() else 0
@@ -75,6 +76,8 @@ class LabelRate(BaseTransform):
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
         store = data[IMAGE]
         _require_labels(data, type(self).__name__)
+        if "graph" in data and "self_loops" in data.graph:
+            raise ValueError("LabelRate: label edges exist already; apply it before LabelHub")
         mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
         for modality in MODALITIES:
             data[modality].labeled_mask = mask
@@ -110,11 +113,17 @@ class ValidationSplit(BaseTransform):
         _require_labels(data, type(self).__name__)
         if "graph" in data:
             raise ValueError("ValidationSplit: the graph exists already; apply it before IntraKNN")
+        if "val_mask" in store:
+            raise ValueError("ValidationSplit: there is a val_mask already; apply it once")
         pool = store.labeled_mask
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
         if not bool(held_out.any()):
             raise ValueError(
                 f"rate: {self.rate} of {int(pool.sum())} labelled nodes holds out nothing; raise it"
+            )
+        if bool((held_out == pool).all()):
+            raise ValueError(
+                f"rate: {self.rate} of {int(pool.sum())} labelled nodes leaves none; lower it"
             )
         train, labeled = store.train_mask & ~held_out, store.labeled_mask & ~held_out
         for modality in MODALITIES:
