@@ -23,8 +23,7 @@ def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
         scaling: ``data.scaling[modality]``; None leaves ``x`` as it is.
 
     Returns:
-        float ``[n, r]``. A row that is zero, or that centring and projection leave nothing of,
-        becomes zero.
+        float ``[n, r]``. A row that centring and projection leave nothing of becomes zero.
     """
     if scaling is None:
         return x
@@ -52,16 +51,18 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
         count: number of directions, at most ``min(n, d)``.
 
     Returns:
-        float32 ``[d, count]`` with orthonormal columns, the strongest first.
+        float32 ``[d, r]`` with orthonormal columns, the strongest first; ``r`` is ``count``, or
+        the rank of ``x`` if that is lower (at least 1): further directions would be rounding.
     """
     directions: Tensor
     wide = x.double()
-    if wide.size(0) < wide.size(1):
-        values, left = torch.linalg.eigh(wide @ wide.T)
-        left, values = left[:, -count:].flip(1), values[-count:].flip(0)
-        directions = (wide.T @ left) / values.clamp(min=1e-12).sqrt()
-    else:
-        directions = torch.linalg.eigh(wide.T @ wide)[1][:, -count:].flip(1)
+    rows_first = wide.size(0) < wide.size(1)
+    values, vectors = torch.linalg.eigh(wide @ wide.T if rows_first else wide.T @ wide)
+    rank = int((values > values[-1] * values.numel() * torch.finfo(values.dtype).eps).sum())
+    count = max(min(count, rank), 1)
+    directions = vectors[:, -count:].flip(1)
+    if rows_first:
+        directions = torch.nn.functional.normalize(wide.T @ directions, dim=0)
     top = directions.abs().argmax(dim=0, keepdim=True)
     signs: Tensor = directions.gather(0, top).sign()
     return (directions * signs).float()
@@ -95,8 +96,8 @@ class ScaleFeatures(BaseTransform):
             check_choice(modality, MODALITIES, "center")
         if text_components is not None:
             check_positive_int(text_components, "text_components")
-        if norm is not None and not norm > 0:
-            raise ValueError(f"norm: expected a positive number or None, got {norm!r}")
+        if norm is not None and not 0 < norm < math.inf:
+            raise ValueError(f"norm: expected a positive, finite number or None, got {norm!r}")
         self.center = tuple(center)
         self.text_components = text_components
         self.norm = norm
@@ -105,6 +106,8 @@ class ScaleFeatures(BaseTransform):
         """Return ``data`` with scaled ``x`` and the statistics in ``data.scaling``."""
         if "scaling" in data:
             raise ValueError("ScaleFeatures: the features are scaled already; apply it once")
+        if "graph" in data:
+            raise ValueError("ScaleFeatures: the graph exists already; apply it before IntraKNN")
         fitted: dict[str, dict[str, Any]] = {}
         for modality in MODALITIES:
             store = data[modality]
