@@ -55,6 +55,8 @@ class IntraKNN(BaseTransform):
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with intra edges and ``anchor_mask`` in both modalities."""
+        if "graph" in data:
+            raise ValueError("IntraKNN: the graph exists already; start from data without one")
         check_same_rows(data[IMAGE].x, data[TEXT].x, "data['image'].x", "data['text'].x")
         for modality in MODALITIES:
             store = data[modality]
