@@ -41,8 +41,8 @@ def label_sets(y: Tensor, num_classes: int, match: str) -> tuple[Tensor, Tensor]
         ``[U, U]`` of zeros and ones (``M``).
     """
     if y.dim() == 1:
-        return y, torch.eye(num_classes, device=y.device)
-    sets, index = torch.unique(y, dim=0, return_inverse=True)
+        return y.long(), torch.eye(num_classes, device=y.device)
+    sets, index = torch.unique(y.float(), dim=0, return_inverse=True)
     if match == "equal":
         return index, torch.eye(sets.size(0), device=y.device)
     return index, ((sets @ sets.T) > 0).float()
