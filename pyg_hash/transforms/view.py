@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.typing import CLASS, IMAGE, MODALITIES
 
 
 def anchor_view(data: HeteroData) -> HeteroData:
@@ -16,4 +17,7 @@ def anchor_view(data: HeteroData) -> HeteroData:
     store = data[IMAGE]
     if "anchor_mask" not in store or bool(store.anchor_mask.all()):
         return data
-    return data.subgraph({modality: data[modality].anchor_mask for modality in MODALITIES})
+    subset: dict[str, Tensor] = {modality: data[modality].anchor_mask for modality in MODALITIES}
+    if CLASS in data.node_types:  # left out, PyG would build its mask on the CPU
+        subset[CLASS] = store.anchor_mask.new_ones(data[CLASS].num_nodes)
+    return data.subgraph(subset)
