@@ -50,7 +50,7 @@ class GraphOperator:
         hub: label cliques, or None.
 
     Raises:
-        ValueError: a node has degree 0 or less, so that no normalisation exists.
+        ValueError: a node's degree is 0, negative, NaN or inf, so that no normalisation exists.
     """
 
     def __init__(
@@ -64,11 +64,12 @@ class GraphOperator:
             degree.index_add_(0, hub.members, hub.sum(ones).squeeze(1))
         else:
             hub = None
-        if bool((degree <= 0).any()):
-            node = int((degree <= 0).nonzero()[0])
+        bad = ~((degree > 0) & degree.isfinite())  # NaN included
+        if bool(bad.any()):
+            node = int(bad.nonzero()[0])
             raise ValueError(
                 f"edge_weight: node {node} has degree {float(degree[node]):g}; degrees must be "
-                "positive (negative similarities? use weight='binary')"
+                "positive and finite (negative similarities? use weight='binary')"
             )
         self.inv_sqrt_degree = degree.rsqrt()
         self.hub = hub
@@ -197,5 +198,5 @@ def _equal(a: Tensor, b: Tensor) -> bool:
     return (
         torch.equal(a.crow_indices(), b.crow_indices())
         and torch.equal(a.col_indices(), b.col_indices())
-        and torch.allclose(a.values(), b.values(), rtol=1e-6)
+        and torch.allclose(a.values(), b.values(), rtol=1e-6, atol=0.0)
     )
