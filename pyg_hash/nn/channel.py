@@ -8,6 +8,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.typing import Adj, OptTensor
 
 from pyg_hash.nn.graph import GraphOperator, Receiver
+from pyg_hash.validation import check_same_rows
 
 
 class HubGCNConv(GCNConv):
@@ -30,8 +31,14 @@ class HubGCNConv(GCNConv):
     def forward(
         self, x: Tensor, edge_index: Adj | GraphOperator, edge_weight: OptTensor = None
     ) -> Tensor:
-        """Convolve node features."""
+        """Convolve node features.
+
+        Raises:
+            ValueError: ``edge_weight`` together with a :class:`GraphOperator`.
+        """
         if isinstance(edge_index, GraphOperator):
+            if edge_weight is not None:
+                raise ValueError("edge_weight: a GraphOperator holds its weights; leave it out")
             projected: Tensor = self.lin(x)
             return edge_index @ projected
         out: Tensor = super().forward(x, edge_index, edge_weight)
@@ -131,6 +138,10 @@ class CrossModalChannel(nn.Module):
         Returns:
             shared representations of images and of texts, each ``[N, out_channels]``, and the
             messages of the ``2N`` nodes, one tensor a layer.
+
+        Raises:
+            ValueError: numbers of rows that do not match.
         """
+        check_same_rows(image, text, "image", "text")
         shared, messages = self.channel(torch.cat((image, text)), operator)
         return shared[: image.size(0)], shared[image.size(0) :], messages
