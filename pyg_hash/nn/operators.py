@@ -46,10 +46,7 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     Raises:
         ValueError: edges are missing.
     """
-    if INTRA[IMAGE] not in data.edge_types:
-        raise ValueError("data: has no intra edges; apply IntraKNN")
-    if joint and INTER[IMAGE] not in data.edge_types:
-        raise ValueError("data: has no inter edges; apply InterKNN")
+    _check_edges(data, joint=joint)
     operators: dict[str, GraphOperator] = {}
     if specific:
         operators |= {m: intra_operator(data, m) for m in MODALITIES}
@@ -61,6 +58,7 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
 
 def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
     """The modality-specific graph of MCGCN Eq. 1 as an operator on ``[N, f]``."""
+    _check_edges(data, joint=False)
     edges = data[INTRA[modality]]
     hub = _hub(data, {modality: 0})
     return GraphOperator(edges.edge_index, edges.edge_weight, _self_loop(data, modality), hub)
@@ -72,6 +70,7 @@ def joint_operator(data: HeteroData) -> GraphOperator:
     A query never occurs in its own pair's rows, because edges only start at anchors
     (:class:`InterKNN`).
     """
+    _check_edges(data, joint=True)
     num_nodes = data[IMAGE].x.size(0)
     offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
     index: list[Tensor] = []
@@ -97,8 +96,8 @@ def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> 
         modality: of the nodes.
         joint: receive on the joint graph, from images and texts of the nearest anchors
             (``2N`` nodes), or on the modality's own graph (``N`` nodes).
-
     """
+    _check_edges(data, joint=joint)
     rows = data[modality].labeled_mask.nonzero().flatten()
     num_nodes = data[modality].x.size(0)
     position = torch.full((num_nodes,), -1, device=rows.device)
@@ -116,9 +115,19 @@ def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> 
     return Receiver(edge_index, weight, rows.numel(), num_nodes)
 
 
+def _check_edges(data: HeteroData, *, joint: bool) -> None:
+    if INTRA[IMAGE] not in data.edge_types:
+        raise ValueError("data: has no intra edges; apply IntraKNN")
+    if joint and INTER[IMAGE] not in data.edge_types:
+        raise ValueError("data: has no inter edges; apply InterKNN")
+
+
 def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
     store = data[modality]
-    loops: Tensor = store.self_loop if "self_loop" in store else torch.ones_like(store.x[:, 0])
+    if "self_loop" in store:
+        loops: Tensor = store.self_loop
+    else:  # in the type of the weights, whatever the features are
+        loops = data[INTRA[modality]].edge_weight.new_ones(store.x.size(0))
     return loops
 
 
