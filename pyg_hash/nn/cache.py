@@ -28,9 +28,10 @@ class GraphCache(Generic[Built]):
 
     def __call__(self, data: HeteroData) -> Built:
         """The operators of ``data``."""
-        key = [(tensor, tensor._version) for tensor in _graph_tensors(data)]
+        key = [(tensor, _version(tensor)) for tensor in _graph_tensors(data)]
         same = len(key) == len(self._key) and all(
-            a is b and version == old for (a, version), (b, old) in zip(key, self._key, strict=True)
+            a is b and version == old and version >= 0
+            for (a, version), (b, old) in zip(key, self._key, strict=True)
         )
         if not same or self._built is None:
             self._built = self._build(data)
@@ -46,6 +47,11 @@ def _graph_tensors(data: HeteroData) -> list[Tensor]:
     keys = ("self_loop", "labeled_mask", "joint_anchor_mask")
     tensors += [store[key] for store in data.node_stores for key in keys if key in store]
     return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
+
+
+def _version(tensor: Tensor) -> int:
+    """How often the tensor was changed; -1 for inference tensors, which do not count it."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _name(item: tuple[str, object]) -> str:
