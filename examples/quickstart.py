@@ -10,8 +10,7 @@ from pyg_hash.training import fit
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ScaleFeatures
 
 torch.manual_seed(0)
-knn = IntraKNN(k=20, weight="similarity")
-graph = T.Compose([LabelRate(0.3), ScaleFeatures(), knn, InterKNN(), LabelHub()])
+graph = T.Compose([LabelRate(0.3), ScaleFeatures(), IntraKNN(k=20), InterKNN(), LabelHub()])
 data = Emoji("data/emoji", pre_transform=graph)[0]
 model = MCGCN(data.num_features, num_classes=9, num_bits=32)
 fit(model, data, torch.optim.Adam(model.parameters(), lr=2e-3), epochs=80)

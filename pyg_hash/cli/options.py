@@ -37,8 +37,8 @@ class TrainConfig:
     )
     k: int = _option(20, "neighbours of a node in the graph")
     metric: Literal["cosine", "ip", "l2"] = _option("cosine", "similarity of features")
-    weight: Literal["binary", "similarity"] = _option(
-        "similarity", "weight of a neighbour: 1 (the paper's Eq. 1) or its similarity"
+    weight: Literal["binary", "similarity"] | None = _option(
+        None, "weight of a neighbour: 1 (MCGCN's Eq. 1) or its cosine (default under cosine)"
     )
     match: Literal["shared", "equal"] = _option(
         "shared", "which multi-label items are similar: with a shared label, or with equal labels"

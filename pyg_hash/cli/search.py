@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,11 +73,21 @@ def query_codes(folder: Run, values: list[str], modality: Modality) -> Tensor:
         if lost:
             raise FileNotFoundError(f"image: {lost[0]}: no such file ({len(lost)} in all)")
     encoder = folder.encoder(modality)
+    if modality == TEXT:
+        _note_unknown_words(encoder, values)
     model = load_model(folder)
     if modality == IMAGE:
         encoder.progress = len(values) > _BAR_FROM
         return model.encode_image(encoder([Path(value) for value in values]))
     return model.encode_text(encoder(values))
+
+
+def _note_unknown_words(encoder: Any, texts: list[str]) -> None:
+    """Say which words carry no meaning for the model; the others decide."""
+    unknown = list(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
+    if unknown:
+        shown = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
+        print(f"pyg-hash: note: not in the vocabulary: {shown}", file=sys.stderr)
 
 
 def search(

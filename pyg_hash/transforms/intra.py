@@ -29,8 +29,10 @@ class IntraKNN(BaseTransform):
         metric: ``'cosine'``, ``'ip'`` or ``'l2'``; the papers leave it unstated.
         anchors: which nodes may be somebody's neighbour, ``'train'`` or ``'all'``
             (transductive, as in the papers).
-        weight: ``'binary'`` (MCGCN Eq. 1) or ``'similarity'`` (SGCH Eq. 1: the cosine itself;
-            only with ``metric='cosine'``; a neighbour whose cosine is not positive is none).
+        weight: ``'binary'`` (1, as in MCGCN Eq. 1) or ``'similarity'`` (the cosine itself, as in
+            SGCH Eq. 1; a neighbour whose cosine is not positive is none). None, the default, is
+            ``'similarity'`` under cosine, which serves MCGCN better too, and ``'binary'`` under
+            the other metrics, which know no other.
 
     Raises:
         ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
@@ -38,11 +40,17 @@ class IntraKNN(BaseTransform):
     """
 
     def __init__(
-        self, k: int = 20, metric: Metric = "cosine", anchors: str = "train", weight: str = "binary"
+        self,
+        k: int = 20,
+        metric: Metric = "cosine",
+        anchors: str = "train",
+        weight: str | None = None,
     ) -> None:
         check_positive_int(k, "k")
         check_choice(metric, ("cosine", "ip", "l2"), "metric")
         check_choice(anchors, ANCHORS, "anchors")
+        if weight is None:
+            weight = "similarity" if metric == "cosine" else "binary"
         check_choice(weight, ("binary", "similarity"), "weight")
         if weight == "similarity" and metric != "cosine":
             raise ValueError(

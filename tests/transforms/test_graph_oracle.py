@@ -35,7 +35,7 @@ def test_operator_equals_dense_formula(form, labels, rate, name, loops, pairs):
     data = T.Compose(
         [
             LabelRate(rate, seed=3),
-            IntraKNN(k=5, anchors=anchors[0]),
+            IntraKNN(k=5, anchors=anchors[0], weight="binary"),
             InterKNN(anchors=anchors[1], pair_edges=pairs),
             form(self_loops=loops, match=match),
         ]
@@ -59,7 +59,7 @@ def test_gradients_equal_dense_formula(labels, rate, name, loops, pairs):
     data = T.Compose(
         [
             LabelRate(rate, seed=3),
-            IntraKNN(k=5, anchors=anchors[0]),
+            IntraKNN(k=5, anchors=anchors[0], weight="binary"),
             InterKNN(anchors=anchors[1], pair_edges=pairs),
             LabelHub(self_loops=loops, match=match),
         ]
