@@ -6,6 +6,6 @@ import os
 # core. OpenMP reads this once, when torch is loaded: hence here, before the other imports.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from pyg_hash.cli.command import main  # noqa: E402
+from pyg_hash.cli.command import main
 
 __all__ = ["main"]
