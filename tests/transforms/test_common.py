@@ -45,7 +45,7 @@ PIPELINES = [
     [LabelRate(0.4), ValidationSplit(0.3), ScaleFeatures(text_components=4)],
     [LabelRate(0.4), IntraKNN(k=3), InterKNN(), LabelHub()],
     [LabelRate(0.4), IntraKNN(k=3, anchors="all"), InterKNN("train"), LabelCliques("literal")],
-    [IntraKNN(k=3), LabelHub(match="equal")],
+    [IntraKNN(k=3, metric="l2"), LabelHub(match="equal")],
 ]
 
 
@@ -124,7 +124,13 @@ def test_protocol_without_graph():
     "steps",
     [
         [LabelRate(0.4), IntraKNN(k=3), InterKNN(), LabelHub()],
-        [LabelRate(0.4), ValidationSplit(0.3), IntraKNN(k=3), InterKNN(), LabelHub("literal")],
+        [
+            LabelRate(0.4),
+            ValidationSplit(0.3),
+            IntraKNN(k=3, weight="binary"),
+            InterKNN(),
+            LabelHub("literal"),
+        ],
         [LabelRate(0.4), IntraKNN(k=3, weight="similarity"), InterKNN(), LabelCliques()],
         [LabelRate(0.4), IntraKNN(k=3), InterKNN(pair_edges="none"), LabelHub(match="equal")],
     ],

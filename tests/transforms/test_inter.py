@@ -23,6 +23,10 @@ def by_hand() -> HeteroData:
     return data
 
 
+def binary(anchors: str = "train") -> IntraKNN:
+    return IntraKNN(k=1, anchors=anchors, weight="binary")
+
+
 def received(data: HeteroData, modality: str) -> dict[tuple[int, int], float]:
     """(target, source) -> weight of the edges that ``modality`` receives across."""
     other = "text" if modality == "image" else "image"
@@ -41,7 +45,7 @@ BETWEEN = halves((0, 1), (2, 3), (0, 2), (1, 3))
 
 
 def test_inductive_by_hand():
-    data = InterKNN()(IntraKNN(k=1)(by_hand()))
+    data = InterKNN()(binary()(by_hand()))
     # the query receives from its own modality's neighbour alone, with the full weight 1:
     # image 4 (12 degrees) is near image 1, text 4 (98 degrees) near text 3
     pairs = {p: w for p, w in PAIRS.items() if p != (4, 4)}
@@ -52,7 +56,7 @@ def test_inductive_by_hand():
 
 
 def test_strict_by_hand():
-    data = InterKNN(anchors="train")(IntraKNN(k=1, anchors="all")(by_hand()))
+    data = InterKNN(anchors="train")(binary("all")(by_hand()))
     # inside texts, 4 takes the place of 3 as the nearest of 1, and both send to it; across the
     # modalities it sends nothing
     between = halves((0, 1), (2, 3), (0, 2))
@@ -68,7 +72,7 @@ def test_strict_by_hand():
 
 
 def test_transductive_by_hand():
-    data = InterKNN()(IntraKNN(k=1, anchors="all")(by_hand()))
+    data = InterKNN()(binary("all")(by_hand()))
     near = {
         "image": {(0, 1), (1, 0), (1, 4), (4, 1), (2, 3), (3, 2)},
         "text": {(0, 2), (2, 0), (3, 4), (4, 3), (1, 4), (4, 1)},
@@ -87,7 +91,7 @@ def test_transductive_by_hand():
 
 @pytest.mark.parametrize("pair_edges", ["labeled", "none"])
 def test_no_pair_edges(pair_edges):
-    data = InterKNN(pair_edges=pair_edges)(IntraKNN(k=1)(by_hand()))
+    data = InterKNN(pair_edges=pair_edges)(binary()(by_hand()))
     assert received(data, "image") == BETWEEN | {(4, 1): 1.0}
 
 

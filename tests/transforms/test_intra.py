@@ -43,7 +43,7 @@ def dense(store) -> Tensor:
 @pytest.mark.parametrize("anchors", ["train", "all"])
 @pytest.mark.parametrize("k", [1, 4, 47])
 def test_brute_force(metric, anchors, k):
-    data = IntraKNN(k=k, metric=metric, anchors=anchors)(toy_data())
+    data = IntraKNN(k=k, metric=metric, anchors=anchors, weight="binary")(toy_data())
     is_anchor = data["image"].train_mask | (anchors == "all")
     for m in ("image", "text"):
         assert torch.equal(data[m].anchor_mask, is_anchor)
@@ -64,7 +64,7 @@ def test_brute_force(metric, anchors, k):
 
 
 def test_edges_are_sorted_and_typed():
-    data = IntraKNN(k=4)(toy_data())
+    data = IntraKNN(k=4, weight="binary")(toy_data())
     source, target = data["image", "intra", "image"].edge_index
     key = target * 60 + source
     assert bool((key[1:] > key[:-1]).all())
@@ -83,6 +83,17 @@ def test_other_nodes_send_nothing():
             assert torch.equal(target.unique(), torch.arange(60))
         received = data[m, "intra", m].edge_index[1].bincount(minlength=60)
         assert torch.equal(received[48:], torch.full((12,), 5))
+
+
+@pytest.mark.parametrize(
+    ("metric", "weight"), [("cosine", "similarity"), ("ip", "binary"), ("l2", "binary")]
+)
+def test_default_weight(metric, weight):
+    default, named = IntraKNN(k=3, metric=metric), IntraKNN(k=3, metric=metric, weight=weight)
+    assert repr(default) == repr(named)
+    data = default(toy_data())
+    assert data.graph == named(toy_data()).graph
+    assert data.graph["weight"] == weight
 
 
 @pytest.mark.parametrize("anchors", ["train", "all"])

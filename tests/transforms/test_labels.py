@@ -80,7 +80,7 @@ def test_no_labelled_node(form, multi_label):
     data = toy_data(multi_label=multi_label)
     graph = build(data, form, rate=0.0)
     check_dense(graph)
-    plain = InterKNN()(IntraKNN(k=5)(data))
+    plain = InterKNN()(IntraKNN(k=5, weight="binary")(data))
     for edge_type in plain.edge_types:
         if edge_type[1] != "nearest":
             for key, value in plain[edge_type].items():
