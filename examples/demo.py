@@ -18,8 +18,8 @@ from pyg_hash.cli.options import TrainConfig
 from pyg_hash.cli.search import short_path
 from pyg_hash.runs import Run
 
-TEXTS = ("happy animal", "sad face", "red fruit")
-PICTURES = ("1f438", "1f96a", "1f692")  # frog, sandwich, fire engine: queries, so never trained on
+TEXTS = ("dog", "birthday cake", "soccer ball")
+PICTURES = ("1f436", "1f382", "1f682")  # dog, cake, locomotive: queries, so never trained on
 
 
 def run(*words: str) -> None:
