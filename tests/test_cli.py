@@ -212,6 +212,13 @@ def test_search_unknown_words_are_named(trained, capsys):
     assert len(error.splitlines()) == 1
 
 
+def test_search_notes_unknown_words_among_known_ones(trained, capsys):
+    assert main(["search", str(trained), "--text=red zebra"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "pyg-hash: note: not in the vocabulary: zebra\n"
+    assert "distance" in printed.out
+
+
 def test_encode_raw_items(trained, root, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("red box\n\nblue flag\n")
     out = tmp_path / "codes.h5"

@@ -73,13 +73,13 @@ def query_codes(folder: Run, values: list[str], modality: Modality) -> Tensor:
         if lost:
             raise FileNotFoundError(f"image: {lost[0]}: no such file ({len(lost)} in all)")
     encoder = folder.encoder(modality)
-    if modality == TEXT:
-        _note_unknown_words(encoder, values)
     model = load_model(folder)
     if modality == IMAGE:
         encoder.progress = len(values) > _BAR_FROM
         return model.encode_image(encoder([Path(value) for value in values]))
-    return model.encode_text(encoder(values))
+    features = encoder(values)  # raises if a text has no known word at all
+    _note_unknown_words(encoder, values)
+    return model.encode_text(features)
 
 
 def _note_unknown_words(encoder: Any, texts: list[str]) -> None:

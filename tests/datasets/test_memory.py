@@ -73,7 +73,7 @@ def peaks(tmp_path_factory):
 
 @pytest.mark.parametrize("what", ["dense", "csr", "synthetic"])
 def test_reading_and_drawing_hold_one_copy(peaks, what):
-    assert SIZE < peaks[what] < 1.6 * SIZE  # the tensor, and blocks of 16 MB
+    assert SIZE < peaks[what] < 1.8 * SIZE  # the tensor, and blocks of 16 MB
 
 
 @pytest.mark.parametrize("what", ["check dense", "check csr"])
