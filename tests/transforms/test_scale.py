@@ -175,3 +175,14 @@ def test_no_training_nodes():
     data = toy_data(num_queries=60)
     with pytest.raises(ValueError, match="train_mask: no training node"):
         ScaleFeatures()(data)
+
+
+def test_rounding_is_no_direction():
+    """A relative rest of 1e-7 is rounding of float32; one of 1e-4 is a direction."""
+    mean = torch.full((4,), 1000.0)
+    x = mean.repeat(2, 1)
+    x[0, 1] += 1.3e-4
+    x[1, 1] += 0.3
+    out = apply_scaling(x, {"mean": mean, "norm": 2.0})
+    assert not torch.equal(x[0], mean), "the rest survives in float32"
+    assert torch.equal(out, torch.tensor([[0.0] * 4, [0.0, 2.0, 0.0, 0.0]]))
