@@ -17,6 +17,7 @@ from typing import Any
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
+from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import ImageEncoder, TextEncoder
 from pyg_hash.io import CorruptFileError
@@ -176,7 +177,7 @@ class CrossModalDataset(InMemoryDataset):
 
     @property
     def processed_dir(self) -> str:
-        """``<root>/processed/<12 hex digits of the arguments and the pre_transform>``."""
+        """``<root>/processed/<12 hex digits of version, arguments and pre_transform>``."""
         return str(self._folder(repr(self.pre_transform)))
 
     @property
@@ -185,7 +186,8 @@ class CrossModalDataset(InMemoryDataset):
         return self._folder(repr(None))
 
     def _folder(self, pre_transform: str) -> Path:
-        described = json.dumps([type(self).__name__, self.settings(), pre_transform])
+        # the version, because another one may build another graph from the same arguments
+        described = json.dumps([__version__, type(self).__name__, self.settings(), pre_transform])
         digest = hashlib.sha256(described.encode()).hexdigest()[:12]
         return Path(self.root) / "processed" / digest
 
