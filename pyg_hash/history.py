@@ -19,7 +19,10 @@ class History(list[dict[str, Any]]):
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as CSV, atomically; a value that an epoch does not have stays empty."""
         columns = list(dict.fromkeys(name for row in self for name in row))
-        with atomic_path(path) as temporary, open(temporary, "w", newline="") as file:
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self)

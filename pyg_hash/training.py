@@ -135,7 +135,7 @@ def _train_epoch(
     for terms in model.objectives(data, epoch):
         total = terms["loss"]
         if not bool(torch.isfinite(total)):
-            values = {name: float(term) for name, term in terms.items()}
+            values = {name: float(term.detach()) for name, term in terms.items()}
             raise FloatingPointError(
                 f"loss: not finite in epoch {epoch + 1} ({values}); "
                 "lower the learning rate or check the features"
