@@ -1,0 +1,72 @@
+"""Small graphs and models that the tests of models and of training share."""
+
+from __future__ import annotations
+
+import torch
+import torch_geometric.transforms as T
+from torch_geometric.data import HeteroData
+from toy import toy_data
+
+from pyg_hash.models import MCGCN
+from pyg_hash.transforms import (
+    InterKNN,
+    IntraKNN,
+    LabelHub,
+    LabelRate,
+    ScaleFeatures,
+    ValidationSplit,
+)
+
+PROTOCOLS = {
+    "inductive": ("train", "train"),
+    "strict": ("all", "train"),
+    "transductive": ("all", "all"),
+}
+NUM_CLASSES = 4
+WIDTHS = {"hidden_channels": 12, "latent_channels": 10, "shared_channels": 11}
+
+
+def small_graph(
+    protocol: str = "inductive",
+    rate: float | None = 0.5,
+    *,
+    data: HeteroData | None = None,
+    scale: bool = True,
+    validation: bool = False,
+    match: str = "shared",
+    k: int = 5,
+    metric: str = "cosine",
+    weight: str = "binary",
+    **kwargs: object,
+) -> HeteroData:
+    """The whole pipeline of transforms on :func:`toy_data`; ``rate=None`` keeps the masks."""
+    intra, inter = PROTOCOLS[protocol]
+    steps = [] if rate is None else [LabelRate(rate, seed=1)]
+    steps += [ValidationSplit(0.3)] if validation else []
+    steps += [ScaleFeatures()] if scale else []
+    steps += [
+        IntraKNN(k=k, metric=metric, anchors=intra, weight=weight),
+        InterKNN(anchors=inter),
+        LabelHub(match=match),
+    ]
+    return T.Compose(steps)(toy_data(**kwargs) if data is None else data)
+
+
+def small_model(data: HeteroData, *, seed: int = 0, **kwargs: object) -> MCGCN:
+    """An MCGCN of a few thousand parameters, drawn from ``seed``."""
+    torch.manual_seed(seed)
+    settings = {"num_classes": NUM_CLASSES, "num_bits": 8, **WIDTHS, **kwargs}
+    return MCGCN(data.num_features, **settings)
+
+
+def adam(model: torch.nn.Module, lr: float = 1e-2) -> torch.optim.Adam:
+    """The optimiser of most tests."""
+    return torch.optim.Adam(model.parameters(), lr=lr)
+
+
+def assert_same_state(a: torch.nn.Module, b: torch.nn.Module) -> None:
+    """Parameters are equal bit for bit."""
+    first, second = a.state_dict(), b.state_dict()
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different

@@ -1,0 +1,265 @@
+"""Every model keeps the contract of ``HashModel``; models are found through ``__all__``."""
+
+import copy
+import inspect
+
+import pytest
+import torch
+from small import NUM_CLASSES, WIDTHS, adam, assert_same_state, small_graph
+from toy import toy_data
+
+import pyg_hash.models
+from pyg_hash.models import HashModel
+from pyg_hash.training import fit
+from pyg_hash.typing import MODALITIES
+
+MODELS = [getattr(pyg_hash.models, name) for name in pyg_hash.models.__all__]
+BITS = 12
+every_model = pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+
+
+def build(kind, data, seed=0):
+    """A small instance: widths are set where the constructor knows them."""
+    torch.manual_seed(seed)
+    known = inspect.signature(kind).parameters
+    sizes = {name: value for name, value in WIDTHS.items() if name in known}
+    return kind(data.num_features, num_classes=NUM_CLASSES, num_bits=BITS, **sizes)
+
+
+@pytest.fixture(params=["single", "multi"])
+def data(request):
+    return small_graph(multi_label=request.param == "multi")
+
+
+@pytest.fixture(scope="module")
+def raw():
+    return toy_data()
+
+
+def encode_new(model, raw, modality, rows=slice(-12, None)):
+    encode = model.encode_image if modality == "image" else model.encode_text
+    return encode(raw[modality].x[rows])
+
+
+def test_models_are_found():
+    assert "MCGCN" in pyg_hash.models.__all__
+    assert all(issubclass(kind, HashModel) for kind in MODELS)
+    assert not any(inspect.isabstract(kind) for kind in MODELS)
+
+
+@every_model
+def test_forward_gives_relaxed_codes(kind, data):
+    out = build(kind, data)(data)
+    for modality in MODALITIES:
+        assert out[modality].shape == (60, BITS)
+        assert out[modality].dtype == torch.float32
+        assert out[modality].abs().max() < 1
+        assert out[modality].requires_grad
+        assert out[modality].std(dim=0).min() > 0  # codes of different nodes differ
+
+
+@every_model
+def test_loss_is_named_scalars_and_reaches_every_parameter(kind, data):
+    model = build(kind, data)
+    reached = set()
+    for terms in model.objectives(data, 0):
+        assert all(term.shape == () and torch.isfinite(term) for term in terms.values())
+        model.zero_grad()
+        terms["loss"].backward()
+        reached |= {n for n, p in model.named_parameters() if p.grad is not None}
+    assert reached == {name for name, _ in model.named_parameters()}
+    assert len(terms) > 2
+
+
+@every_model
+@pytest.mark.parametrize("training", [True, False])
+def test_encode_gives_signs_and_leaves_the_mode_alone(kind, data, training):
+    model = build(kind, data).train(training)
+    for modality in MODALITIES:
+        codes = model.encode(data, modality)
+        assert codes.dtype == torch.int8 and codes.shape == (60, BITS)
+        assert set(codes.unique().tolist()) == {-1, 1}
+        assert model.training is training
+        with torch.no_grad():
+            relaxed = model.eval()(data)[modality]
+            model.train(training)
+        assert torch.equal(codes > 0, relaxed >= 0)
+
+
+@every_model
+@pytest.mark.parametrize("wrong", ["audio", None, "Image", 0])
+def test_encode_names_an_unknown_modality(kind, wrong):
+    data = small_graph()
+    with pytest.raises(ValueError, match="modality"):
+        build(kind, data).encode(data, wrong)
+
+
+@every_model
+def test_new_items_need_a_graph(kind, raw):
+    model = build(kind, small_graph())
+    for encode in (model.encode_image, model.encode_text):
+        with pytest.raises(RuntimeError, match="attach"):
+            encode(torch.randn(2, 12))
+    with pytest.raises(ValueError, match="IntraKNN"):
+        model.attach(raw)
+
+
+@every_model
+def test_new_items(kind, data, raw):
+    model = build(kind, data).attach(data)
+    for modality in MODALITIES:
+        codes = encode_new(model, raw, modality)
+        assert codes.dtype == torch.int8 and codes.shape == (12, BITS)
+        assert set(codes.unique().tolist()) == {-1, 1}
+        assert not codes.requires_grad
+        assert torch.equal(codes, encode_new(model, raw, modality))
+
+
+@every_model
+def test_attach_changes_no_stored_code(kind, data, raw):
+    model = build(kind, data)
+    before = {m: model.encode(data, m) for m in MODALITIES}
+    model.attach(data)
+    for modality in MODALITIES:
+        encode_new(model, raw, modality)
+        assert torch.equal(model.encode(data, modality), before[modality])
+
+
+@every_model
+def test_reset_parameters_redraws_everything(kind, data):
+    model = build(kind, data).attach(data)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    model.reset_parameters()
+    same = [name for name, p in model.named_parameters() if torch.equal(p, before[name])]
+    assert same == []
+    assert model.anchors is None
+    torch.manual_seed(5)
+    model.reset_parameters()
+    other = build(kind, data, seed=1)
+    torch.manual_seed(5)
+    other.reset_parameters()
+    assert_same_state(model, other)
+
+
+@every_model
+def test_config_rebuilds_the_model(kind, data):
+    model = build(kind, data)
+    twin = kind(**model.config)
+    assert twin.config == model.config
+    assert twin.state_dict().keys() == model.state_dict().keys()
+    twin.load_state_dict(model.state_dict())
+    assert torch.equal(twin.encode(data, "image"), model.encode(data, "image"))
+    assert set(model.config) == set(inspect.signature(kind).parameters)
+
+
+@every_model
+@pytest.mark.parametrize("attached", [True, False])
+def test_save_and_load(kind, data, raw, tmp_path, attached):
+    model = build(kind, data)
+    if attached:
+        fit(model, data, adam(model), epochs=2, progress=False)
+    model.save(tmp_path / "deep" / "model")
+    again = kind.load(str(tmp_path / "deep" / "model"))
+    assert_same_state(model, again)
+    assert again.config == model.config
+    assert not again.training
+    assert all(p.requires_grad for p in again.parameters())
+    for modality in MODALITIES:
+        assert torch.equal(model.encode(data, modality), again.encode(data, modality))
+        if attached:
+            assert torch.equal(encode_new(model, raw, modality), encode_new(again, raw, modality))
+    assert (again.anchors is not None) is attached
+
+
+@every_model
+def test_a_loaded_model_trains_on(kind, data, tmp_path):
+    model = build(kind, data)
+    model.save(tmp_path)
+    again = kind.load(tmp_path)
+    for each in (model, again):
+        fit(each, data, adam(each), epochs=3, progress=False)
+    assert_same_state(model, again)
+
+
+@every_model
+def test_saving_again_replaces(kind, data, tmp_path):
+    model = build(kind, data).attach(data)
+    model.save(tmp_path)
+    other = build(kind, data, seed=1)  # not attached: the old anchors must not come back
+    other.save(tmp_path)
+    again = kind.load(tmp_path)
+    assert_same_state(other, again)
+    assert again.anchors is None
+
+
+@every_model
+def test_to_device_moves_the_anchors(kind, data):
+    model = build(kind, data).attach(data)
+    model.to("meta")
+    tensors, _ = model.anchors.to_tensors()
+    assert {t.device.type for t in tensors.values()} == {"meta"}
+    assert {p.device.type for p in model.parameters()} == {"meta"}
+
+
+@every_model
+def test_double_precision(kind, data, raw, tmp_path):
+    model = build(kind, data).attach(data)
+    expected = encode_new(model, raw, "image")
+    model.double()
+    assert model.anchors.joint.dtype == torch.bool
+    assert (encode_new(model, raw, "image") != expected).float().mean() < 0.02
+    model.save(tmp_path)
+    again = kind.load(tmp_path)
+    assert {p.dtype for p in again.parameters()} == {torch.float64}
+    assert torch.equal(encode_new(again, raw, "image"), encode_new(model, raw, "image"))
+
+
+@every_model
+def test_a_copy_is_independent(kind, data, raw):
+    model = build(kind, data).attach(data)
+    codes = model.encode(data, "text")
+    twin = copy.deepcopy(model)
+    fit(twin, data, adam(twin, lr=0.1), epochs=3, progress=False)
+    assert torch.equal(model.encode(data, "text"), codes)
+    assert not torch.equal(twin.encode(data, "text"), codes)
+
+
+@every_model
+def test_one_model_on_two_graphs(kind, raw):
+    """Operators are cached; another graph must not get those of the first."""
+    first, second = small_graph(), small_graph("transductive", seed=3)
+    model = build(kind, first)
+    expected = [model.encode(first, "image"), model.encode(second, "image")]
+    for _ in range(2):
+        assert torch.equal(model.encode(first, "image"), expected[0])
+        assert torch.equal(model.encode(second, "image"), expected[1])
+    fresh = kind(**model.config)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.equal(fresh.encode(second, "image"), expected[1])
+
+
+@every_model
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_bad_new_items(kind, raw, modality):
+    data = small_graph(scale=False)
+    model = build(kind, data).attach(data)
+    encode = model.encode_image if modality == "image" else model.encode_text
+    good = raw[modality].x[:3]
+    for bad in (float("nan"), float("inf")):
+        poisoned = good.clone()
+        poisoned[1, 2] = bad
+        with pytest.raises(ValueError, match=r"x: 1 of 3 rows contain NaN or inf .*row 1"):
+            encode(poisoned)
+    with pytest.raises(ValueError, match=f"expected {good.size(1)}"):
+        encode(good[:, 1:])
+    with pytest.raises(ValueError, match="no rows"):
+        encode(good[:0])
+    with pytest.raises(ValueError, match=r"\[n, d\]"):
+        encode(good[0])
+    with pytest.raises(TypeError, match="floating-point"):
+        encode(good.long())
+    with pytest.raises(TypeError, match="list"):
+        encode(good.tolist())
+    with pytest.raises(ValueError, match="zero vectors"):
+        encode(good * torch.tensor([[1.0], [0.0], [1.0]]))
+    assert torch.equal(encode(good.double()), encode(good))

@@ -1,0 +1,314 @@
+"""The training loop: what it does, when it ends, and what it refuses."""
+
+import math
+
+import pytest
+import torch
+from small import adam, assert_same_state, small_graph, small_model
+from toy import toy_data
+
+from pyg_hash.metrics import evaluate
+from pyg_hash.models import HashModel
+from pyg_hash.training import fit
+from pyg_hash.typing import HashOutput
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_graph()
+
+
+@pytest.fixture(scope="module")
+def split():
+    return small_graph(validation=True, rate=1.0)
+
+
+def train(model, data, epochs=5, **kwargs):
+    return fit(model, data, adam(model), epochs=epochs, progress=False, **kwargs)
+
+
+@pytest.mark.parametrize("protocol", ["inductive", "strict", "transductive"])
+def test_loss_falls(protocol):
+    graph = small_graph(protocol)
+    history = train(small_model(graph), graph, 30)
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert [row["epoch"] for row in history] == list(range(1, 31))
+    assert all(math.isfinite(value) for row in history for value in row.values())
+
+
+def test_same_seed_same_codes(data):
+    runs = []
+    for _ in range(2):
+        model = small_model(data)
+        runs.append((train(model, data, 8), model))
+    assert runs[0][0] == runs[1][0]
+    assert_same_state(runs[0][1], runs[1][1])
+    raw = toy_data()
+    for modality in ("image", "text"):
+        codes = [model.encode(data, modality) for _, model in runs]
+        assert torch.equal(*codes)
+    assert torch.equal(*(model.encode_image(raw["image"].x) for _, model in runs))
+
+
+def test_equals_the_loop_written_out(data):
+    model, by_hand = small_model(data), small_model(data)
+    train(model, data, 4)
+    optimizer = adam(by_hand)
+    for _ in range(4):
+        optimizer.zero_grad()
+        by_hand.loss(by_hand.train()(data), data)["loss"].backward()
+        optimizer.step()
+    for a, b in zip(model.parameters(), by_hand.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_fit_attaches_the_final_parameters(data):
+    model = small_model(data)
+    x = toy_data()["text"].x
+    train(model, data)
+    codes = model.encode_text(x)
+    assert torch.equal(codes, model.attach(data).encode_text(x))
+
+
+def test_stale_anchors_are_not_used(data):
+    """After an interrupted second fit the cached messages would be of other parameters."""
+    model = small_model(data)
+    train(model, data)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(model, data, callbacks=[interrupt])
+    with pytest.raises(RuntimeError, match="attach"):
+        model.encode_image(toy_data()["image"].x)
+
+
+# callbacks
+
+
+def test_callbacks_see_each_epoch_and_add_numbers(data):
+    model, seen = small_model(data), []
+
+    def note(given, row):
+        assert given is model
+        seen.append(row["epoch"])
+        row["twice"] = 2 * row["epoch"]
+        row["tensor"] = torch.tensor(0.5)
+        row["norm"] = next(given.parameters()).detach().norm()
+
+    history = train(model, data, 3, callbacks=[note])
+    assert seen == [1, 2, 3]
+    assert [row["twice"] for row in history] == [2, 4, 6]
+    assert all(type(row["tensor"]) is float and type(row["norm"]) is float for row in history)
+
+
+def test_stop_iteration_ends_the_training_tidily(data, tmp_path):
+    def stop(_, row):
+        if row["epoch"] == 3:
+            raise StopIteration
+
+    also = []
+    model = small_model(data)
+    history = train(
+        model,
+        data,
+        50,
+        callbacks=[stop, lambda _, row: also.append(row["epoch"])],
+        checkpoint=tmp_path / "c.safetensors",
+    )
+    assert len(history) == 3 and also == [1, 2, 3]
+    assert model.anchors is not None
+    expected = small_model(data)
+    train(expected, data, 3)
+    assert_same_state(model, expected)
+    assert (tmp_path / "c.safetensors").exists()
+
+
+def test_rows_that_cannot_be_written_are_refused(data, tmp_path):
+    def bad(_, row):
+        row["path"] = tmp_path
+
+    with pytest.raises(TypeError, match=r"callbacks: row\['path'\]"):
+        train(small_model(data), data, callbacks=[bad], checkpoint=tmp_path / "c.safetensors")
+    assert (tmp_path / "c.safetensors").exists()
+
+
+# early stopping
+
+
+def test_best_parameters_come_back(split):
+    """Measured scores are replaced, so that the best epoch is known."""
+    scores = iter([0.1, 0.5, 0.3, 0.2, 0.9])
+    model, kept = small_model(split), {}
+
+    def keep(given, row):
+        kept[row["epoch"]] = {n: p.detach().clone() for n, p in given.named_parameters()}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyg_hash.training._validation_map", lambda *_: next(scores))
+        history = train(model, split, 20, patience=2, callbacks=[keep])
+    assert [row["val_map"] for row in history] == [0.1, 0.5, 0.3, 0.2]
+    assert all(torch.equal(p, kept[2][n]) for n, p in model.named_parameters())
+    assert not all(torch.equal(p, kept[4][n]) for n, p in model.named_parameters())
+
+
+def test_an_equal_score_is_no_new_best(split, monkeypatch):
+    monkeypatch.setattr("pyg_hash.training._validation_map", lambda *_: 0.5)
+    assert len(train(small_model(split), split, 20, patience=3)) == 4
+
+
+def test_validation_is_measured_every_few_epochs(split):
+    history = train(small_model(split), split, 7, patience=50, eval_every=3)
+    assert [row["epoch"] for row in history if "val_map" in row] == [3, 6]
+
+
+def test_val_map_is_that_of_the_validation_nodes(split):
+    model = small_model(split)
+    measured = []
+
+    def measure(given, row):
+        result = evaluate(given, split, split="val")
+        measured.append((result.i2t + result.t2i) / 2)
+
+    history = train(model, split, 3, patience=9, callbacks=[measure])
+    assert [row["val_map"] for row in history] == measured
+
+
+def test_validation_does_not_change_the_training(split):
+    with_, without = small_model(split), small_model(split)
+    kept = {}
+
+    def keep(given, row):
+        kept[row["epoch"]] = {n: p.detach().clone() for n, p in given.named_parameters()}
+
+    train(with_, split, 4, patience=99, callbacks=[keep])
+    train(without, split, 4)
+    assert all(torch.equal(p, kept[4][n]) for n, p in without.named_parameters())
+
+
+# what is refused
+
+
+def test_bad_arguments_are_named(data, tmp_path):
+    model = small_model(data)
+    optimizer = adam(model)
+    for name in ("epochs", "checkpoint_every", "eval_every", "patience"):
+        for value, error in (
+            (0, ValueError),
+            (-3, ValueError),
+            (2.5, TypeError),
+            (True, TypeError),
+        ):
+            with pytest.raises(error, match=name):
+                fit(model, data, optimizer, **{"epochs": 1, name: value})
+    with pytest.raises(ValueError, match=r"patience.*ValidationSplit"):
+        train(model, data, patience=3)
+    with pytest.raises(ValueError, match="resume.*checkpoint"):
+        train(model, data, resume=True)
+
+
+def test_an_empty_training_set_is_named(data):
+    empty = small_graph()
+    for m in ("image", "text"):
+        empty[m].train_mask = torch.zeros(60, dtype=torch.bool)
+    with pytest.raises(ValueError, match="train_mask"):
+        train(small_model(data), empty)
+
+
+def test_an_optimizer_of_another_model_is_noticed(data):
+    model, other = small_model(data), small_model(data, seed=1)
+    before = {name: p.clone() for name, p in other.named_parameters()}
+    with pytest.raises(ValueError, match="optimizer"):
+        fit(model, data, adam(other), epochs=1, progress=False)
+    assert all(torch.equal(p, before[name]) for name, p in other.named_parameters())
+
+
+def test_a_part_of_the_parameters_may_be_trained(data):
+    model = small_model(data)
+    before = model.classifiers["image"].lin.weight.clone()
+    frozen = model.channels["image"].conv1.lin.weight.clone()
+    optimizer = torch.optim.SGD(model.classifiers.parameters(), lr=0.1)
+    fit(model, data, optimizer, epochs=2, progress=False)
+    assert torch.equal(model.channels["image"].conv1.lin.weight, frozen)
+    assert not torch.equal(model.classifiers["image"].lin.weight, before)
+
+
+def test_nan_loss_is_an_error_and_spares_the_checkpoint(data, tmp_path):
+    file = tmp_path / "c.safetensors"
+    model = small_model(data)
+
+    def poison(given, row):
+        if row["epoch"] == 3:
+            with torch.no_grad():
+                next(given.parameters()).fill_(float("nan"))
+
+    with pytest.raises(FloatingPointError, match=r"epoch 4 .*'pairwise': nan"):
+        train(model, data, callbacks=[poison], checkpoint=file, checkpoint_every=2)
+    again = small_model(data, seed=7)
+    history = train(again, data, 5, checkpoint=file, resume=True)
+    assert len(history) == 5
+    expected = small_model(data)
+    train(expected, data, 5)
+    assert_same_state(again, expected)
+
+
+def test_divergence_in_the_last_epoch_is_noticed(data, tmp_path):
+    """The loss was fine, the step was not: no NaN model may be returned or saved."""
+    model = small_model(data)
+    next(model.parameters()).register_hook(lambda grad: grad * float("inf"))
+    file = tmp_path / "c.safetensors"
+    with pytest.raises(FloatingPointError, match="parameters"):
+        train(model, data, 1, checkpoint=file, checkpoint_every=1)
+    assert not file.exists()
+
+
+def test_an_unwritable_checkpoint_is_noticed_before_training(data, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    model = small_model(data)
+    before = small_model(data)
+    with pytest.raises(OSError, match="file"):
+        train(model, data, checkpoint=tmp_path / "file" / "c.safetensors")
+    with pytest.raises(IsADirectoryError, match="folder"):
+        train(model, data, checkpoint=tmp_path)
+    assert_same_state(model, before)
+
+
+# alternating objectives
+
+
+class Alternating(HashModel):
+    """Two objectives an epoch, the second of which depends on the first one's step."""
+
+    def __init__(self, num_bits: int = 2) -> None:
+        super().__init__(num_bits, {"num_bits": num_bits})
+        self.weight = torch.nn.Parameter(torch.ones(num_bits))
+        self.seen: list[float] = []
+
+    def forward(self, data):
+        codes = torch.tanh(self.weight).expand(data["image"].num_nodes, -1)
+        return HashOutput(codes, codes)
+
+    def loss(self, out, data):
+        return {"loss": out.image.sum()}
+
+    def messages(self, data):
+        return {}
+
+    def relaxed_new(self, x, modality, anchors):
+        return torch.tanh(self.weight).expand(x.size(0), -1)
+
+    def objectives(self, data, epoch):
+        self.seen.append(float(self.weight[0]))
+        yield {"loss": self.weight.sum(), "first": self.weight.sum()}
+        self.seen.append(float(self.weight[0]))
+        yield {"loss": 2 * self.weight.sum(), "second": torch.tensor(float(epoch))}
+
+
+def test_objectives_are_descended_one_after_the_other(data):
+    model = Alternating()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+    history = fit(model, data, optimizer, epochs=2, progress=False)
+    assert model.seen == [1.0, 0.75, 0.25, 0.0]
+    assert [row["first"] for row in history] == [2.0, 0.5]
+    assert [row["second"] for row in history] == [0.0, 1.0]

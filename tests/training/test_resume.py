@@ -1,0 +1,310 @@
+"""Training that was interrupted goes on as if nothing had happened."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from small import adam, assert_same_state, small_graph, small_model
+
+from pyg_hash.io import CorruptFileError, load_tensors, save_tensors
+from pyg_hash.resume import TrainingState
+from pyg_hash.training import fit
+from pyg_hash.typing import MODALITIES
+
+OPTIMIZERS = {
+    "adam": adam,
+    "amsgrad": lambda m: torch.optim.Adam(m.parameters(), lr=1e-2, amsgrad=True, betas=(0.8, 0.9)),
+    "adamw": lambda m: torch.optim.AdamW(m.parameters(), lr=1e-2, weight_decay=0.1),
+    "sgd": lambda m: torch.optim.SGD(m.parameters(), lr=0.05),
+    "momentum": lambda m: torch.optim.SGD(m.parameters(), lr=0.05, momentum=0.9, nesterov=True),
+    "rmsprop": lambda m: torch.optim.RMSprop(m.parameters(), lr=1e-3, momentum=0.5),
+    "groups": lambda m: torch.optim.Adam(
+        [
+            {"params": m.classifiers.parameters(), "lr": 0.1},
+            {"params": m.channels.parameters()},
+        ],
+        lr=1e-2,
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return small_graph()
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "run" / "checkpoint.safetensors"
+
+
+def run(data, epochs, make=adam, seed=0, **kwargs):
+    model = small_model(data, seed=seed)
+    optimizer = make(model)
+    history = fit(model, data, optimizer, epochs=epochs, progress=False, **kwargs)
+    return model, optimizer, history
+
+
+def assert_same_run(data, first, second):
+    assert_same_state(first[0], second[0])
+    assert first[2] == second[2]
+    a, b = first[1].state_dict(), second[1].state_dict()
+    assert a["param_groups"] == b["param_groups"]
+    assert a["state"].keys() == b["state"].keys()
+    for index, slots in a["state"].items():
+        assert slots.keys() == b["state"][index].keys()
+        for name, value in slots.items():
+            other = b["state"][index][name]
+            same = torch.equal(value, other) if torch.is_tensor(value) else value == other
+            assert same, (index, name)
+    for modality in MODALITIES:
+        codes = [each[0].encode(data, modality) for each in (first, second)]
+        assert torch.equal(*codes)
+        assert torch.equal(
+            first[0].anchors.messages[modality][0], second[0].anchors.messages[modality][0]
+        )
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_resume_equals_uninterrupted(data, file, name):
+    make = OPTIMIZERS[name]
+    whole = run(data, 9, make)
+    run(data, 4, make, checkpoint=file)
+    # another seed: everything must come from the checkpoint
+    resumed = run(data, 9, make, seed=9, checkpoint=file, resume=True)
+    assert_same_run(data, whole, resumed)
+
+
+@pytest.mark.parametrize("every", [1, 2, 5, 100])
+def test_checkpoints_in_between_change_nothing(data, file, every):
+    whole = run(data, 6)
+    assert_same_run(data, whole, run(data, 6, checkpoint=file, checkpoint_every=every))
+    assert_same_run(data, whole, run(data, 6, seed=3, checkpoint=file, resume=True))
+
+
+def test_resume_without_a_file_starts(data, file):
+    assert_same_run(data, run(data, 3), run(data, 3, checkpoint=file, resume=True))
+    assert file.exists()
+
+
+def test_without_resume_a_checkpoint_is_not_read(data, file):
+    run(data, 3, checkpoint=file)
+    assert_same_run(data, run(data, 2), run(data, 2, checkpoint=file))
+
+
+def test_the_random_state_goes_on(data, file):
+    """A callback that draws numbers draws the same ones."""
+
+    def draw(_, row):
+        row["drawn"] = torch.rand(()).item()
+
+    whole = run(data, 6, callbacks=[draw])
+    run(data, 2, callbacks=[draw], checkpoint=file)
+    resumed = run(data, 6, seed=8, callbacks=[draw], checkpoint=file, resume=True)
+    assert_same_run(data, whole, resumed)
+
+
+def test_a_learning_rate_schedule_goes_on(data, file):
+    def halve(optimizer):
+        def callback(_, row):
+            if row["epoch"] % 2 == 0:
+                optimizer.param_groups[0]["lr"] /= 2
+
+        return callback
+
+    def scheduled(epochs, **kwargs):
+        model = small_model(data)
+        optimizer = adam(model)
+        history = fit(
+            model,
+            data,
+            optimizer,
+            epochs=epochs,
+            callbacks=[halve(optimizer)],
+            progress=False,
+            **kwargs,
+        )
+        return model, optimizer, history
+
+    whole = scheduled(7)
+    scheduled(4, checkpoint=file)
+    assert_same_run(data, whole, scheduled(7, checkpoint=file, resume=True))
+
+
+@pytest.mark.parametrize("cut", [1, 3, 5, 6])
+def test_early_stopping_goes_on(file, cut, monkeypatch):
+    data = small_graph(validation=True, rate=1.0)
+    scores = [0.1, 0.4, 0.3, 0.5, 0.2, 0.1, 0.3, 0.9]
+    monkeypatch.setattr(
+        "pyg_hash.training._validation_map",
+        lambda model, _: scores[model.calls.pop(0)],
+    )
+
+    def stopping(epochs, start, **kwargs):
+        model = small_model(data)
+        object.__setattr__(model, "calls", list(range(start, 8)))
+        optimizer = adam(model)
+        history = fit(model, data, optimizer, epochs=epochs, patience=3, progress=False, **kwargs)
+        return model, optimizer, history
+
+    whole = stopping(20, 0)
+    assert len(whole[2]) == 7  # best at 4, then three without
+    stopping(cut, 0, checkpoint=file)
+    assert_same_run(data, whole, stopping(20, cut, checkpoint=file, resume=True))
+    # a run that has stopped stays so
+    assert_same_run(data, whole, stopping(20, 7, checkpoint=file, resume=True))
+
+
+def test_the_best_of_a_run_with_patience_does_not_undo_one_without(file):
+    data = small_graph(validation=True, rate=1.0)
+    whole = run(data, 12)
+    run(data, 4, checkpoint=file, patience=99)
+    resumed = run(data, 12, checkpoint=file, resume=True)
+    assert_same_state(whole[0], resumed[0])
+
+
+# interruptions
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_in_a_callback_loses_no_epoch(data, file, error):
+    def fail(_, row):
+        if row["epoch"] == 4:
+            raise error("stop here")
+
+    with pytest.raises(error, match="stop here"):
+        run(data, 9, callbacks=[fail], checkpoint=file)
+    assert load_tensors(file)[1]["epoch"] == 4
+    resumed = run(data, 9, seed=5, checkpoint=file, resume=True)
+    assert_same_run(data, run(data, 9), resumed)
+
+
+@pytest.mark.parametrize("where", ["forward", "loss", "step"])
+def test_an_interrupt_in_the_middle_of_an_epoch(data, file, where, monkeypatch):
+    model = small_model(data)
+    optimizer = adam(model)
+    owner = optimizer if where == "step" else model
+    original, count = getattr(owner, where), [0]
+
+    def interrupted(*args, **kwargs):
+        count[0] += 1
+        result = original(*args, **kwargs)
+        if count[0] == 6:
+            raise KeyboardInterrupt
+        return result
+
+    setattr(owner, where, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            model,
+            data,
+            optimizer,
+            epochs=9,
+            checkpoint=file,
+            checkpoint_every=2,
+            progress=False,
+        )
+    assert load_tensors(file)[1]["epoch"] == 4
+    resumed = run(data, 9, seed=5, checkpoint=file, resume=True)
+    assert_same_run(data, run(data, 9), resumed)
+
+
+def test_a_failed_write_leaves_the_last_checkpoint(data, file, monkeypatch):
+    run(data, 3, checkpoint=file)
+    before = file.read_bytes()
+
+    def full(*_, **__):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("pyg_hash.io.save_file", full)
+    with pytest.raises(OSError, match="no space left"):
+        run(data, 5, checkpoint=file, resume=True)
+    assert file.read_bytes() == before
+    assert [p.name for p in file.parent.iterdir()] == [file.name]
+
+
+# files that do not fit
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_truncated_checkpoints_are_corrupt(data, file, share):
+    run(data, 1, checkpoint=file)
+    content = file.read_bytes()
+    file.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CorruptFileError, match="checkpoint.safetensors"):
+        run(data, 2, checkpoint=file, resume=True)
+
+
+def test_other_files_are_no_checkpoints(data, tmp_path):
+    model, _, _ = run(data, 1)
+    model.save(tmp_path)
+    save_file({"x": torch.ones(1)}, tmp_path / "foreign.safetensors")
+    for name in ("model.safetensors", "anchors.safetensors", "foreign.safetensors"):
+        with pytest.raises(CorruptFileError, match="not a training checkpoint"):
+            run(data, 2, checkpoint=tmp_path / name, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: {"model": "GCH"}, "with model GCH"),
+        (lambda m: {"config": m["config"] | {"alpha": 0.2}}, "settings"),
+        (lambda m: {"config": m["config"] | {"num_bits": 16}}, "settings"),
+        (lambda m: {"optimizer": m["optimizer"] | {"name": "SGD"}}, "optimizer SGD"),
+    ],
+)
+def test_checkpoints_of_something_else_are_refused(data, file, change, message):
+    run(data, 2, checkpoint=file)
+    tensors, metadata = load_tensors(file)
+    save_tensors(file, tensors, metadata | change(metadata))
+    before = file.read_bytes()
+    with pytest.raises(ValueError, match=message) as caught:
+        run(data, 3, checkpoint=file, resume=True)
+    assert "resume" in str(caught.value)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("adamw", "optimizer Adam"), ("amsgrad", "optimizer settings"), ("groups", "groups")],
+)
+def test_another_optimizer_is_refused(data, file, name, message):
+    run(data, 2, checkpoint=file)
+    with pytest.raises(ValueError, match=message):
+        run(data, 3, OPTIMIZERS[name], checkpoint=file, resume=True)
+
+
+def test_another_learning_rate_is_not_ignored(data, file):
+    run(data, 2, checkpoint=file)
+    with pytest.raises(ValueError, match="optimizer settings.*0.01"):
+        run(data, 3, lambda m: adam(m, lr=0.5), checkpoint=file, resume=True)
+
+
+def test_the_state_is_plain_json_and_tensors(data, file):
+    run(data, 2, checkpoint=file)
+    tensors, metadata = load_tensors(file)
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata["epoch"] == 2 and len(metadata["history"]) == 2
+    assert {"model", "optimizer", "rng"} <= {name.split(".")[0] for name in tensors}
+
+
+def test_state_alone(data, file):
+    """The class serves other loops too."""
+    model = small_model(data)
+    optimizer = adam(model)
+    state = TrainingState(model, optimizer)
+    assert not state.is_saved and state.is_whole
+    state.finish_epoch({"epoch": 1, "loss": 0.5})
+    state.note_validation(0.25, patience=2)
+    state.save(file)
+    assert state.is_saved
+    other = TrainingState(model, adam(model))
+    other.load(file)
+    assert (other.epoch, other.best_score, other.since_best) == (1, 0.25, 0)
+    assert list(other.history) == [{"epoch": 1, "loss": 0.5}]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.zero_()
+    other.restore_best()
+    assert any(bool(p.any()) for p in model.parameters())
