@@ -299,9 +299,9 @@ class Alternating(HashModel):
         return torch.tanh(self.weight).expand(x.size(0), -1)
 
     def objectives(self, data, epoch):
-        self.seen.append(float(self.weight[0]))
+        self.seen.append(self.weight[0].item())
         yield {"loss": self.weight.sum(), "first": self.weight.sum()}
-        self.seen.append(float(self.weight[0]))
+        self.seen.append(self.weight[0].item())
         yield {"loss": 2 * self.weight.sum(), "second": torch.tensor(float(epoch))}
 
 
