@@ -20,6 +20,8 @@ MODALITIES: tuple[Modality, Modality] = (IMAGE, TEXT)
 
 INTRA: dict[Modality, EdgeType] = {m: (m, "intra", m) for m in MODALITIES}
 NEAREST: dict[Modality, EdgeType] = {m: (m, "nearest", m) for m in MODALITIES}
+JOINT: dict[Modality, EdgeType] = {m: (m, "joint", m) for m in MODALITIES}
+JOINT_NEAREST: dict[Modality, EdgeType] = {m: (m, "joint_nearest", m) for m in MODALITIES}
 INTER: dict[Modality, EdgeType] = {
     IMAGE: (TEXT, "inter", IMAGE),  # keyed by the modality that receives
     TEXT: (IMAGE, "inter", TEXT),

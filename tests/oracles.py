@@ -67,7 +67,7 @@ def dense_joint(
     pair_edges: str,
 ) -> Tensor:
     """The normalised operator of Eq. 2 and 3 on 2N nodes, for ``(intra, inter)`` anchors."""
-    graphs = {m: intra_graph(data, m, k, anchors[0], match) for m in ("image", "text")}
+    graphs = {m: intra_graph(data, m, k, anchors[1], match) for m in ("image", "text")}
     store = data["image"]
     joint = store.train_mask if anchors[1] == "train" else torch.ones_like(store.train_mask)
     sends = joint.double()[None, :]

@@ -154,11 +154,6 @@ def test_other_modality_changed_before_the_graph_is_built(modality):
     assert_same_state(fitted(first), fitted(second))
 
 
-@pytest.mark.xfail(
-    strict=False,
-    reason="strict: a query's text still takes places among the k neighbours of database texts, "
-    "so it decides which edges of theirs exist, and these reach the query's image code",
-)
 def test_strict_choice_of_neighbours_ignores_the_other_modality():
     values = torch.randn(9, generator=torch.Generator().manual_seed(1))
     first = small_graph("strict")

@@ -92,16 +92,26 @@ class AnchorBank:
             the receiver on the modality's own graph, and that on the joint graph, bridged through
             the pairs: the same anchors, as images and as texts.
         """
-        scores, index = knn(x, self.x[modality], self.graph["k"], metric=self.graph["metric"])
-        weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
-        num_new, num_anchors = x.size(0), self.joint.numel()
-        source = index.flatten()
-        target = torch.arange(num_new, device=x.device).repeat_interleave(index.size(1))
-        own = Receiver(torch.stack((source, target)), weight, num_new, num_anchors)
-        keep = self.joint[source]
-        source, target, weight = source[keep], target[keep], weight[keep]
+        num_anchors = self.joint.numel()
+        own = self._nearest(x, modality, torch.ones_like(self.joint))
+        joint = own if bool(self.joint.all()) else self._nearest(x, modality, self.joint)
+        source, target, weight = joint
         both = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
-        return own, Receiver(both, weight.repeat(2), num_new, 2 * num_anchors)
+        return (
+            Receiver(torch.stack(own[:2]), own[2], x.size(0), num_anchors),
+            Receiver(both, weight.repeat(2), x.size(0), 2 * num_anchors),
+        )
+
+    def _nearest(
+        self, x: Tensor, modality: Modality, allowed: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Source, target and weight of edges from the nearest of the allowed anchors."""
+        rows = allowed.nonzero().flatten()
+        k, metric = self.graph["k"], self.graph["metric"]
+        scores, index = knn(x, self.x[modality][rows], k, metric=metric)
+        target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
+        weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
+        return rows[index.flatten()], target, weight
 
     def map(self, function: Callable[[Tensor], Tensor]) -> AnchorBank:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.nn.graph import GraphOperator, Hub, Receiver
+from pyg_hash.transforms.edges import joint_edges, joint_nearest_edges
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -76,9 +77,9 @@ def joint_operator(data: HeteroData) -> GraphOperator:
     index: list[Tensor] = []
     weight: list[Tensor] = []
     for modality in MODALITIES:
-        intra = data[INTRA[modality]]
-        index.append(intra.edge_index[:, intra.joint_mask] + offset[modality])
-        weight.append(intra.edge_weight[intra.joint_mask])
+        intra = joint_edges(data, modality)
+        index.append(intra.edge_index + offset[modality])
+        weight.append(intra.edge_weight)
         edge_type = INTER[modality]
         shift = [[offset[edge_type[0]]], [offset[edge_type[2]]]]  # type: ignore[index]
         inter = data[edge_type]
@@ -102,10 +103,8 @@ def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> 
     num_nodes = data[modality].x.size(0)
     position = torch.full((num_nodes,), -1, device=rows.device)
     position[rows] = torch.arange(rows.numel(), device=rows.device)
-    nearest = data[NEAREST[modality]]
+    nearest = joint_nearest_edges(data, modality) if joint else data[NEAREST[modality]]
     keep = position[nearest.edge_index[1]] >= 0
-    if joint:
-        keep &= data[modality].joint_anchor_mask[nearest.edge_index[0]]
     source, target = nearest.edge_index[:, keep]
     weight = nearest.edge_weight[keep]
     if joint:

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
+
+from pyg_hash.typing import INTRA, JOINT, JOINT_NEAREST, NEAREST, Modality
+
+
+def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
+    """The edges inside a modality that take part in the cross-modal graph (:class:`InterKNN`)."""
+    own = JOINT[modality] in data.edge_types  # strict protocol
+    return data[JOINT[modality] if own else INTRA[modality]]
+
+
+def joint_nearest_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
+    """The directed nearest edges that belong to :func:`joint_edges`."""
+    own = JOINT_NEAREST[modality] in data.edge_types
+    return data[JOINT_NEAREST[modality] if own else NEAREST[modality]]
 
 
 def edge_weights(scores: Tensor, weight: str) -> Tensor:

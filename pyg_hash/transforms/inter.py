@@ -7,9 +7,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.edges import joint_edges, merge_edges
+from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.transforms.protocol import ANCHORS, PROTOCOLS, anchor_mask
-from pyg_hash.typing import INTER, INTRA, MODALITIES, other
+from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
 from pyg_hash.validation import check_choice
 
 PAIR_EDGES = ("all", "labeled", "none")
@@ -24,8 +25,10 @@ class InterKNN(BaseTransform):
     modality's graph** with weight :math:`G^I_{mn}` alone, so that nothing of its other modality
     can choose them.
 
-    The diagonal blocks of Eq. 2 are the intra edges; ``joint_mask`` marks those that take part
-    (all but the ones sent by a node that is no anchor here).
+    The diagonal blocks of Eq. 2 are the intra edges. Only in the *strict* protocol they are edges
+    of their own, ``('image', 'joint', 'image')``, made as :class:`IntraKNN` with the anchors of
+    this transform would: a query that were a neighbour of database texts there would, through
+    them, tell its own image about its text.
 
     Args:
         anchors: ``'train'``, ``'all'`` or None for the anchors of :class:`IntraKNN`.
@@ -44,7 +47,7 @@ class InterKNN(BaseTransform):
         self.pair_edges = pair_edges
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Return ``data`` with inter edges, ``joint_mask`` and ``joint_anchor_mask``."""
+        """Return ``data`` with inter edges and ``joint_anchor_mask``."""
         if "graph" not in data or "intra_anchors" not in data.graph:
             raise ValueError("InterKNN: the data has no intra edges; apply IntraKNN first")
         if "self_loops" in data.graph:
@@ -58,25 +61,40 @@ class InterKNN(BaseTransform):
             )
         for modality in MODALITIES:
             data[modality].joint_anchor_mask = anchor_mask(data[modality], anchors)
-            edges = data[INTRA[modality]]
-            edges.joint_mask = data[modality].joint_anchor_mask[edges.edge_index[0]]
+        for edge_type in (*JOINT.values(), *JOINT_NEAREST.values()):
+            if edge_type in data.edge_types:  # of an earlier application
+                del data[edge_type]
+        if anchors != intra:
+            self._add_joint_edges(data, anchors)
         for modality in MODALITIES:
             edges = data[INTER[modality]]
             edges.edge_index, edges.edge_weight = self._edges(data, modality)
         data.graph = data.graph | {"inter_anchors": anchors, "pair_edges": self.pair_edges}
         return data
 
+    @staticmethod
+    def _add_joint_edges(data: HeteroData, anchors: str) -> None:
+        bare = HeteroData()
+        for modality in MODALITIES:
+            bare[modality].x = data[modality].x
+            bare[modality].train_mask = data[modality].train_mask
+        k, metric, weight = (data.graph[key] for key in ("k", "metric", "weight"))
+        bare = IntraKNN(k, metric, anchors=anchors, weight=weight)(bare)
+        for modality in MODALITIES:
+            for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
+                data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
+                data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
+
     def _edges(self, data: HeteroData, modality: str) -> tuple[Tensor, Tensor]:
         """Edges received by ``modality``: source in the other one, target in this one."""
         is_anchor = data[modality].joint_anchor_mask
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         for bridge in MODALITIES:
-            edges = data[INTRA[bridge]]
-            keep = edges.joint_mask.clone()
+            edges = joint_edges(data, bridge)
             target = edges.edge_index[1]
             share = torch.where(is_anchor[target], 0.5, 1.0)
-            if bridge == other(modality):  # type: ignore[arg-type]
-                keep &= is_anchor[target]  # it must not choose a query's edges
+            # the other modality must not choose a query's edges
+            keep = is_anchor[target] if bridge != modality else torch.ones_like(target) > 0
             parts.append(
                 (edges.edge_index[0][keep], target[keep], (edges.edge_weight * share)[keep])
             )

@@ -16,6 +16,8 @@ from pyg_hash.typing import (
     IN_CLASS,
     INTER,
     INTRA,
+    JOINT,
+    JOINT_NEAREST,
     MODALITIES,
     NEAREST,
     OVERLAP,
@@ -93,16 +95,15 @@ class _LabelEdges(BaseTransform):
     @staticmethod
     def _drop_knn(data: HeteroData, labeled: Tensor) -> None:
         """Eq. 1 consults the neighbours only where an end is unlabelled."""
-        for edge_type in (*INTRA.values(), *INTER.values()):
+        for edge_type in (*INTRA.values(), *JOINT.values(), *INTER.values()):
             if edge_type not in data.edge_types:
                 continue
             edges = data[edge_type]
             keep = ~(labeled[edges.edge_index[0]] & labeled[edges.edge_index[1]])
-            for key in ("edge_weight", "joint_mask"):
-                if key in edges:
-                    edges[key] = edges[key][keep]
-            edges.edge_index = edges.edge_index[:, keep]
-        for edge_type in NEAREST.values():  # only labelled nodes learn to be encoded as new items
+            edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
+        for edge_type in (*NEAREST.values(), *JOINT_NEAREST.values()):
+            if edge_type not in data.edge_types:
+                continue  # only labelled nodes learn to be encoded as new items
             edges = data[edge_type]
             keep = labeled[edges.edge_index[1]]
             edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
@@ -178,7 +179,9 @@ class LabelCliques(_LabelEdges):
             loops = torch.ones_like(same_as_self)
             data[modality].self_loop = loops + same_as_self if literal else loops
             ones = torch.ones(source.numel(), device=source.device)
-            _add_edges(data, INTRA[modality], nodes[source], nodes[target], ones)
+            for edge_type in (INTRA[modality], JOINT[modality]):
+                if edge_type in data.edge_types:
+                    _add_edges(data, edge_type, nodes[source], nodes[target], ones)
             if INTER[modality] in data.edge_types:
                 _add_edges(data, INTER[modality], nodes[source], nodes[target], ones)
                 weight = pair[data.graph["pair_edges"]].float()
@@ -197,7 +200,6 @@ def _add_edges(
     source, target, weight = source[weight != 0], target[weight != 0], weight[weight != 0]
     row, column = edges.edge_index
     num_nodes = data[IMAGE].x.size(0)
-    before = edges.edge_index
     edges.edge_index, edges.edge_weight = merge_edges(
         torch.cat((row, source)),
         torch.cat((column, target)),
@@ -205,7 +207,3 @@ def _add_edges(
         num_nodes,
         reduce="sum",
     )
-    if "joint_mask" in edges:  # label edges always take part in the cross-modal graph
-        dropped = before[:, ~edges.joint_mask]
-        key = edges.edge_index[1] * num_nodes + edges.edge_index[0]
-        edges.joint_mask = ~torch.isin(key, dropped[1] * num_nodes + dropped[0])

@@ -34,14 +34,12 @@ def stratified_sample(
     if rate == 1.0:
         return pool.clone()
     chosen = torch.zeros_like(pool)
-    order = torch.randperm(pool.numel(), generator=torch.Generator().manual_seed(seed))
-    order = order.to(pool.device)  # drawn on the CPU: every device has the same choice
-    order = order[pool[order]]
-    if y.dim() == 1:
-        num_classes = int(y.max()) + 1 if y.numel() else 0
-        columns = [y == c for c in range(num_classes)]
-    else:
-        columns = list((y > 0).unbind(dim=1))
+    members_of_pool = pool.nonzero().flatten()
+    order = torch.randperm(members_of_pool.numel(), generator=torch.Generator().manual_seed(seed))
+    # drawn on the CPU: every device has the same choice
+    order = members_of_pool[order.to(pool.device)]
+    one_hot = y[:, None] == torch.unique(y[pool & (y >= 0)]) if y.dim() == 1 else y > 0
+    columns = list(one_hot.unbind(dim=1))
     for column in sorted(columns, key=lambda c: int((c & pool).sum())):
         members = order[column[order]]
         if members.numel() == 0:

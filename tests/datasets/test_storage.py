@@ -21,7 +21,7 @@ def data():
         edge = (modality, "intra", modality)
         data[edge].edge_index = torch.tensor([[0, 1], [1, 2]])
         data[edge].edge_weight = torch.rand(2)
-        data[edge].joint_mask = torch.tensor([True, False])
+        data[edge].some_mask = torch.tensor([True, False])
         data[modality, "in", "class"].edge_index = torch.tensor([[0, 2], [0, 1]])
     data["class"].num_nodes = 2
     data.num_classes = 2

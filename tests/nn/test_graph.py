@@ -191,13 +191,13 @@ def stacked_edges(data: HeteroData) -> tuple[Tensor, Tensor]:
     offset = {"image": 0, "text": 60}
     index, weight = [], []
     for source, kind, target in data.edge_types:
-        if kind not in ("intra", "inter"):
+        strict = (source, "joint", target) in data.edge_types
+        if kind not in (("joint" if strict else "intra"), "inter"):
             continue
         edges = data[source, kind, target]
         shift = torch.tensor([[offset[source]], [offset[target]]])
-        keep = edges.joint_mask if kind == "intra" else torch.ones_like(edges.edge_weight) > 0
-        index.append((edges.edge_index + shift)[:, keep])
-        weight.append(edges.edge_weight[keep])
+        index.append(edges.edge_index + shift)
+        weight.append(edges.edge_weight)
     loop = torch.arange(120)
     index.append(torch.stack((loop, loop)))
     weight += [data["image"].self_loop, data["text"].self_loop]

@@ -180,15 +180,6 @@ def test_nearest_edges_end_at_labelled_nodes(form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_joint_mask_follows_its_edges(form):
-    steps = [LabelRate(0.4), IntraKNN(k=5, anchors="all"), InterKNN(anchors="train"), form()]
-    data = T.Compose(steps)(toy_data())
-    edges = data["image", "intra", "image"]
-    assert torch.equal(edges.joint_mask, data["image"].train_mask[edges.edge_index[0]])
-    assert edges.joint_mask.shape == edges.edge_weight.shape
-
-
-@pytest.mark.parametrize("form", FORMS)
 def test_order_and_input(form):
     name = form.__name__
     data = toy_data()
