@@ -100,7 +100,12 @@ class Run:
             ValueError: ``resume``, but the settings differ from those of the run.
         """
         run = cls(Path(path))
-        if run.has("config") and run.started:
+        if run.started:
+            if not run.has("config"):
+                raise FileExistsError(
+                    f"out: {path} holds parts of a run without {PARTS['config']}, so its settings "
+                    "are unknown; put that file back or choose another folder"
+                )
             if not resume:
                 raise FileExistsError(
                     f"out: {path} holds a run already; go on with --resume or choose another folder"
@@ -187,6 +192,14 @@ class Run:
             return RunItems(**value)
         except (TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
+
+    def add_metrics(self, name: str, values: dict[str, Any]) -> None:
+        """Keep one evaluation in ``metrics.json`` beside the others."""
+        try:
+            stored = load_json(self.file("metrics")) if self.has("metrics") else {}
+        except CorruptFileError:  # numbers can be computed again
+            stored = {}
+        save_json(self.file("metrics"), {**stored, name: values})
 
     def save_folder(self, name: str, save: Callable[[Path], Any]) -> None:
         """Let ``save`` write a subfolder; it appears whole or not at all."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pyg_hash.io import CorruptFileError
+from pyg_hash.io import CorruptFileError, load_json
 from pyg_hash.runs import CHECKPOINT, PARTS, IncompleteRunError, Run, RunItems
 
 CONFIG = {"dataset": "emoji", "seed": 0, "options": {"a": [1, 2]}, "lr": 2e-3, "none": None}
@@ -115,3 +115,21 @@ def test_subfolder_appears_whole_or_not_at_all(tmp_path):
 def test_missing_encoder_says_why(tmp_path):
     with pytest.raises(IncompleteRunError, match="text: run .* has no text encoder"):
         Run(tmp_path).encoder("text")
+
+
+def test_parts_of_a_run_without_settings_are_not_taken_over(tmp_path):
+    (tmp_path / "metrics.json").write_text("{}")
+    for resume in (False, True):
+        with pytest.raises(FileExistsError, match="parts of a run without config.yaml"):
+            Run.create(tmp_path, {"seed": 0}, resume=resume)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_metrics_are_added_and_damaged_ones_replaced(tmp_path):
+    run = Run.create(tmp_path, {"seed": 0})
+    run.add_metrics("query", {"i2t": 0.5})
+    run.add_metrics("val", {"i2t": 0.4})
+    assert load_json(run.file("metrics")) == {"query": {"i2t": 0.5}, "val": {"i2t": 0.4}}
+    run.file("metrics").write_text("{")
+    run.add_metrics("query", {"i2t": 0.6})
+    assert load_json(run.file("metrics")) == {"query": {"i2t": 0.6}}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.options import UsageError
 from pyg_hash.cli.search import load_model, query_codes
-from pyg_hash.io import atomic_path
+from pyg_hash.io import atomic_path, check_writable
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
 
@@ -106,16 +105,6 @@ def write_codes(path: str, codes: dict[str, tuple[Tensor, list[str]]]) -> None:
             group.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
 
 
-def check_writable(path: str) -> None:
-    """Raise ``OSError`` unless a file could be written there."""
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=Path(path).parent):
-            pass
-    except OSError as error:
-        raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
-
-
 def run(args: Namespace) -> int:
     """Encode and write."""
     if args.images is None and args.texts is None and args.features is None:
@@ -123,13 +112,16 @@ def run(args: Namespace) -> int:
     if args.features is not None and (args.images is not None or args.texts is not None):
         raise UsageError("features: give either --features or raw --images and --texts")
     folder = Run.open(args.run, need=("config", "model"))
-    check_writable(args.out)  # before the work, not after it
+    try:
+        check_writable(args.out)  # before the work, not after it
+    except OSError as error:
+        raise OSError(f"out: cannot write to {args.out} ({error.strerror or error})") from error
     codes: dict[str, tuple[Tensor, list[str]]] = {}
+    lines = text_lines(args.texts) if args.texts is not None else []
     if args.images is not None:
         names = picture_files(args.images)
         codes[IMAGE] = query_codes(folder, names, IMAGE), names
     if args.texts is not None:
-        lines = text_lines(args.texts)
         codes[TEXT] = query_codes(folder, lines, TEXT), lines
     if args.features is not None:
         codes = feature_codes(folder, args.features)

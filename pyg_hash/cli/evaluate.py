@@ -8,7 +8,6 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig
-from pyg_hash.io import load_json, save_json
 from pyg_hash.runs import Run
 
 
@@ -42,7 +41,6 @@ def run(args: Namespace) -> int:
     name = args.split
     if (args.topk, args.ties, args.denominator) != (None, "expected", "hits"):
         name += f" topk={args.topk} ties={args.ties} denominator={args.denominator}"
-    stored = load_json(folder.file("metrics")) if folder.has("metrics") else {}
-    save_json(folder.file("metrics"), {**stored, name: result.to_dict()})
     print(json.dumps(result.to_dict(), indent=2) if args.json else result)
+    folder.add_metrics(name, result.to_dict())
     return 0

@@ -77,7 +77,7 @@ def query_codes(folder: Run, values: list[str], modality: Modality) -> Tensor:
     if modality == IMAGE:
         encoder.progress = len(values) > _BAR_FROM
         return model.encode_image(encoder([Path(value) for value in values]))
-    features = encoder(values)  # raises if a text has no known word at all
+    features = encoder(values)  # raises if nothing of a text is known, not even letter groups
     _note_unknown_words(encoder, values)
     return model.encode_text(features)
 
@@ -88,6 +88,14 @@ def _note_unknown_words(encoder: Any, texts: list[str]) -> None:
     if unknown:
         shown = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
         print(f"pyg-hash: note: not in the vocabulary: {shown}", file=sys.stderr)
+    blind = [
+        text for text in texts if not set(text.lower().split()) - set(encoder.unknown_words(text))
+    ]
+    if blind:
+        print(
+            f"pyg-hash: note: no word of {blind[0]!r} is known; the answer rests on letter groups",
+            file=sys.stderr,
+        )
 
 
 def search(

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
-from pyg_hash.io import save_json
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import MODALITIES
+from pyg_hash.validation import check_fraction, check_positive_int
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -66,11 +67,16 @@ def train(
     """
     from pyg_hash.metrics import evaluate
 
-    build.model_class(config)  # names and options are checked before any work
+    _check_numbers(config)  # numbers, names and options are checked before any work
+    build.model_class(config)
     build.dataset_class(config)
     build.graph(config)
     if config.patience is not None and not config.val_rate:
         raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
+    if resume and not Run(Path(out)).has("config"):
+        raise UsageError(
+            f"resume: {out} holds no run; check --out, or leave out --resume to start one"
+        )
     folder = Run.create(out, config.to_dict(), resume=resume)
     dataset = build.build_dataset(config)
     data = dataset[0]
@@ -79,8 +85,23 @@ def train(
         _save_items(folder, dataset, data)
     _save_index(folder, model, data)
     evaluation = evaluate(model, data)
-    save_json(folder.file("metrics"), {"query": evaluation.to_dict()})
+    folder.add_metrics("query", evaluation.to_dict())
     return folder, evaluation
+
+
+def _check_numbers(config: TrainConfig) -> None:
+    """Find a wrong number before the data set is built, which may take minutes."""
+    try:
+        for name in ("num_bits", "k", "epochs"):
+            check_positive_int(getattr(config, name), name)
+        if config.patience is not None:
+            check_positive_int(config.patience, "patience")
+        for name in ("label_rate", "val_rate"):
+            check_fraction(getattr(config, name), name)
+        if not config.lr > 0:
+            raise ValueError(f"lr: expected a positive number, got {config.lr}")
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
 
 
 def _fit(

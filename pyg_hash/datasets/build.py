@@ -50,7 +50,7 @@ def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
 
     Raises:
         TypeError: neither bool nor integer.
-        ValueError: wrong length, or a row number outside ``0 .. N - 1``.
+        ValueError: wrong length, a row number outside ``0 .. N - 1`` or given twice.
     """
     if rows.dim() != 1:
         raise ValueError(f"{name}: expected one dimension, got shape {list(rows.shape)}")
@@ -65,6 +65,9 @@ def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
             f"{name}: row numbers run from {int(rows.min())} to {int(rows.max())}, "
             f"outside 0..{num_rows - 1}"
         )
+    if torch.unique(rows).numel() < rows.numel():
+        hint = "; is it a mask of zeros and ones? use bool" if int(rows.max()) <= 1 else ""
+        raise ValueError(f"{name}: the same row number occurs more than once{hint}")
     mask = torch.zeros(num_rows, dtype=torch.bool)
     mask[rows.long()] = True
     return mask

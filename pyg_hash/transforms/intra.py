@@ -11,7 +11,13 @@ from pyg_hash.search import knn
 from pyg_hash.transforms.edges import edge_weights, merge_edges
 from pyg_hash.transforms.protocol import ANCHORS, anchor_mask
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
-from pyg_hash.validation import check_choice, check_positive_int, check_same_rows
+from pyg_hash.validation import (
+    check_choice,
+    check_features,
+    check_nonzero_rows,
+    check_positive_int,
+    check_same_rows,
+)
 
 
 class IntraKNN(BaseTransform):
@@ -70,10 +76,14 @@ class IntraKNN(BaseTransform):
             store = data[modality]
             mask = anchor_mask(store, self.anchors)
             self._check_k(int(mask.sum()))
+            name = f"data['{modality}'].x"
+            check_features(store.x, name)  # here, where row numbers are those of the data
+            if self.metric == "cosine":
+                check_nonzero_rows(store.x, name)
             try:
                 source, target, weight = self._nearest(store.x, mask)
             except ValueError as error:
-                raise ValueError(f"data['{modality}'].x: {error}") from error
+                raise ValueError(f"{name}: {error}") from error
             nearest = data[NEAREST[modality]]
             nearest.edge_index, nearest.edge_weight = torch.stack((source, target)), weight
             back = mask[target]  # between anchors both directions: the "or" of Eq. 1

@@ -127,3 +127,10 @@ def test_as_mask_copies():
     mask = torch.ones(3, dtype=torch.bool)
     as_mask(mask, 3, "train")[0] = False
     assert mask.all()
+
+
+def test_as_mask_refuses_a_mask_of_integers():
+    with pytest.raises(ValueError, match="train: the same row .* mask of zeros and ones"):
+        as_mask(torch.tensor([0, 1, 1, 0]), 4, "train")
+    with pytest.raises(ValueError, match="query: the same row number occurs more than once$"):
+        as_mask(torch.tensor([1, 2, 2]), 4, "query")
