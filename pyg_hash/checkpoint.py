@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_hash.io import CorruptFileError, load_json, load_tensors, save_json, save_tensors
 
 FORMAT = "pyg_hash.model"
-FORMAT_VERSION = 1
-CONFIG, MODEL, ANCHORS = "config.json", "model.safetensors", "anchors.safetensors"
+FORMAT_VERSION = 2
+CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
 
 
 class ModelFiles(NamedTuple):
@@ -23,7 +23,15 @@ class ModelFiles(NamedTuple):
     name: str
     config: dict[str, Any]
     parameters: dict[str, Tensor]
-    anchors: tuple[dict[str, Tensor], dict[str, Any]] | None
+    intake: tuple[dict[str, Tensor], dict[str, Any]] | None
+
+
+def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as they go to a file: a module of the user's own is stored by its class name."""
+    return {
+        name: {"module": type(value).__qualname__} if isinstance(value, nn.Module) else value
+        for name, value in config.items()
+    }
 
 
 def save_model_files(
@@ -32,7 +40,7 @@ def save_model_files(
     name: str,
     config: dict[str, Any],
     parameters: Mapping[str, Tensor],
-    anchors: tuple[dict[str, Tensor], dict[str, Any]] | None,
+    intake: tuple[dict[str, Tensor], dict[str, Any]] | None,
 ) -> None:
     """Write a model folder.
 
@@ -42,9 +50,9 @@ def save_model_files(
     folder = Path(path)
     save_tensors(folder / MODEL, parameters)
     files = {MODEL: _sha256(folder / MODEL)}
-    if anchors is not None:
-        save_tensors(folder / ANCHORS, *anchors)
-        files[ANCHORS] = _sha256(folder / ANCHORS)
+    if intake is not None:
+        save_tensors(folder / INTAKE, *intake)
+        files[INTAKE] = _sha256(folder / INTAKE)
     record = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -75,6 +83,10 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
             f"{folder / CONFIG}: format {version} is newer than this library reads "
             f"({FORMAT_VERSION}); upgrade pyg_hash"
         )
+    if isinstance(version, int) and version < FORMAT_VERSION:
+        raise CorruptFileError(
+            f"{folder / CONFIG}: format {version} is of a development version; train again"
+        )
     if not _is_complete(record):
         raise CorruptFileError(f"{folder / CONFIG}: entries are missing; save the model again")
     contents = {}
@@ -85,15 +97,15 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
                 f"{folder / file}: not the file that {CONFIG} was written with; "
                 "save the model again"
             )
-    anchors = contents.get(ANCHORS)
-    return ModelFiles(record["model"], record["config"], contents[MODEL][0], anchors)
+    intake = contents.get(INTAKE)
+    return ModelFiles(record["model"], record["config"], contents[MODEL][0], intake)
 
 
 def _is_complete(record: dict[str, Any]) -> bool:
     kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
     if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
         return False
-    return MODEL in record["sha256"] and set(record["sha256"]) <= {MODEL, ANCHORS}
+    return MODEL in record["sha256"] and set(record["sha256"]) <= {MODEL, INTAKE}
 
 
 def _sha256(path: Path) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyg_hash.checkpoint import stored_config
 from pyg_hash.history import History
 from pyg_hash.io import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.models.base import HashModel
@@ -19,12 +21,12 @@ class TrainingState:
 
     Args:
         model: the model that is trained.
-        optimizer: its optimiser.
+        optimizers: its optimisers by name.
     """
 
-    def __init__(self, model: HashModel, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: HashModel, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
         self.model = model
-        self.optimizer = optimizer
+        self.optimizers = dict(optimizers)
         self.epoch = 0
         self.history = History()
         self.stopped = False
@@ -62,33 +64,24 @@ class TrainingState:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replace the checkpoint, atomically."""
-        optimizer = self.optimizer.state_dict()
         tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
         tensors |= {f"best.{name}": p for name, p in self.best.items()}
         tensors["rng.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
-        plain: dict[str, dict[str, Any]] = {}
-        for index, slots in optimizer["state"].items():
-            for name, value in slots.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{index}.{name}"] = value
-                else:
-                    plain.setdefault(str(index), {})[name] = value
+        optimizers = {}
+        for name, optimizer in self.optimizers.items():
+            slots, optimizers[name] = _optimizer_state(optimizer)
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in slots.items()}
         metadata = {
             "model": type(self.model).__name__,
-            "config": self.model.config,
+            "config": stored_config(self.model.config),
             "epoch": self.epoch,
             "stopped": self.stopped,
             "best_score": self.best_score if self.best else None,
             "since_best": self.since_best,
             "history": list(self.history),
-            "optimizer": {
-                "name": type(self.optimizer).__name__,
-                "defaults": self.optimizer.defaults,
-                "groups": optimizer["param_groups"],
-                "plain": plain,
-            },
+            "optimizers": optimizers,
         }
         save_tensors(path, tensors, metadata)
         self._saved_epoch = self.epoch
@@ -103,17 +96,23 @@ class TrainingState:
                 comes from the checkpoint).
         """
         tensors, metadata = load_tensors(path)
-        if not isinstance(metadata, dict) or "optimizer" not in metadata:
+        if not isinstance(metadata, dict) or "optimizers" not in metadata:
             raise CorruptFileError(f"{path}: not a training checkpoint")
-        stored = metadata["optimizer"]
-        sizes = [len(group["params"]) for group in self.optimizer.param_groups]
-        for what, ours, theirs in (
+        stored = metadata["optimizers"]
+        pairs = [
             ("model", type(self.model).__name__, metadata["model"]),
-            ("settings", _as_json(self.model.config), metadata["config"]),
-            ("optimizer", type(self.optimizer).__name__, stored["name"]),
-            ("optimizer settings", _as_json(self.optimizer.defaults), stored["defaults"]),
-            ("parameter groups", sizes, [len(group["params"]) for group in stored["groups"]]),
-        ):
+            ("settings", _as_json(stored_config(self.model.config)), metadata["config"]),
+            ("optimizers of parts", sorted(self.optimizers), sorted(stored)),
+        ]
+        for name in sorted(set(self.optimizers) & set(stored)):
+            optimizer, record = self.optimizers[name], stored[name]
+            sizes = [len(group["params"]) for group in optimizer.param_groups]
+            pairs += [
+                ("optimizer", type(optimizer).__name__, record["name"]),
+                ("optimizer settings", _as_json(optimizer.defaults), record["defaults"]),
+                ("parameter groups", sizes, [len(group["params"]) for group in record["groups"]]),
+            ]
+        for what, ours, theirs in pairs:
             if ours != theirs:
                 raise ValueError(
                     f"checkpoint: {path} was written with {what} {theirs}, not {ours}; "
@@ -122,7 +121,9 @@ class TrainingState:
         parts = _split(tensors)
         self.model.load_state_dict(parts.get("model", {}))
         self.best = parts.get("best", {})
-        self._load_optimizer(parts.get("optimizer", {}), stored)
+        slots = _split(parts.get("optimizer", {}))
+        for name, optimizer in self.optimizers.items():
+            _load_optimizer(optimizer, slots.get(name, {}), stored[name])
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])
@@ -132,19 +133,41 @@ class TrainingState:
         self.since_best = metadata["since_best"]
         self.history = History(metadata["history"])
 
-    def _load_optimizer(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-        state: dict[int, dict[str, Any]] = {}
-        for key, tensor in tensors.items():
-            index, name = key.split(".", 1)
-            state.setdefault(int(index), {})[name] = tensor
-        for index, slots in metadata["plain"].items():
-            state.setdefault(int(index), {}).update(slots)
-        groups = metadata["groups"]
-        for group, current in zip(groups, self.optimizer.state_dict()["param_groups"], strict=True):
-            for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
-                if isinstance(value, tuple):
-                    group[name] = tuple(group[name])
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What an optimiser holds: tensors as ``'index.slot'``, and plain values."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for index, slots in state["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                plain.setdefault(str(index), {})[name] = value
+    return tensors, {
+        "name": type(optimizer).__name__,
+        "defaults": optimizer.defaults,
+        "groups": state["param_groups"],
+        "plain": plain,
+    }
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict[str, Any]
+) -> None:
+    """Inverse of :func:`_optimizer_state`."""
+    state: dict[int, dict[str, Any]] = {
+        int(index): slots for index, slots in _split(tensors).items()
+    }
+    for index, slots in metadata["plain"].items():
+        state.setdefault(int(index), {}).update(slots)
+    groups = metadata["groups"]
+    for group, current in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
+        for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
+            if isinstance(value, tuple):
+                group[name] = tuple(group[name])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _as_json(value: Any) -> Any:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
@@ -16,18 +17,19 @@ from pyg_hash.io import check_writable
 from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.resume import TrainingState
-from pyg_hash.transforms.view import anchor_view
 from pyg_hash.typing import IMAGE
 from pyg_hash.validation import check_positive_int
 
+_ALL = "all"  # the one optimiser of all parts
 Row = dict[str, Any]
 Callback = Callable[[HashModel, Row], None]
+Optimizers = torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]
 
 
 def fit(
     model: HashModel,
     data: HeteroData,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizers,
     *,
     epochs: int,
     callbacks: Sequence[Callback] = (),
@@ -38,10 +40,12 @@ def fit(
     eval_every: int = 1,
     progress: bool = True,
 ) -> History:
-    """Train a model on a graph, full batch, then attach it to the graph.
+    """Train a model on a data set, then attach it, so that it encodes new items.
 
-    An epoch descends each loss of ``model.objectives(...)`` once. Only anchors are trained on:
-    under ``anchors='train'`` no query takes part in any way.
+    An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
+    a full-batch method, many for mini-batches and alternating schedules. A step changes the
+    parameters of its part (``model.parts()``) and no others. Training sees
+    ``model.training_view(data)``: under ``anchors='train'`` no query takes part in any way.
 
     With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
     ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs;
@@ -51,7 +55,8 @@ def fit(
     Args:
         model: the model; it is trained in place.
         data: the graph.
-        optimizer: an optimiser of the model's parameters.
+        optimizer: an optimiser of the model's parameters; or one for each part, by the names of
+            ``model.parts()``.
         epochs: number of passes in all; with ``resume`` the finished ones count.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
             add numbers to the row, or raise ``StopIteration`` to end the training.
@@ -64,7 +69,9 @@ def fit(
         progress: show a progress bar.
 
     Returns:
-        One row an epoch: ``epoch``, every loss term, and ``val_map`` where measured.
+        One row an epoch: ``epoch``, the mean of every loss term over the epoch's steps (with the
+        part's name in front if there are several), ``loss`` (the sum over the parts), and
+        ``val_map`` where measured.
 
     Raises:
         TypeError: a callback added something other than numbers, strings or None to the row.
@@ -85,22 +92,20 @@ def fit(
     if resume and checkpoint is None:
         raise ValueError("resume: needs checkpoint=FILE to go on from")
 
-    ours = set(model.parameters())
-    if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
-        raise ValueError("optimizer: holds no parameter of this model; make it of this one's")
+    optimizers = _optimizers(model, optimizer)
     if checkpoint is not None:
         check_writable(checkpoint)
 
-    model.anchors = None  # what an earlier fit cached is of other parameters
-    state = TrainingState(model, optimizer)
+    model.intake = None  # what an earlier fit cached is of other parameters
+    state = TrainingState(model, optimizers)
     if resume and checkpoint is not None and Path(checkpoint).exists():
         state.load(checkpoint)
-    view = anchor_view(data)
+    view = model.training_view(data)
     bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=not progress)
     try:
         while state.epoch < epochs and not state.stopped:
             state.is_whole = False
-            row = _train_epoch(model, view, optimizer, state.epoch)
+            row = _train_epoch(model, view, optimizers, state.epoch, bar)
             if patience is not None and row["epoch"] % eval_every == 0:
                 row["val_map"] = _validation_map(model, data)
                 state.note_validation(row["val_map"], patience)
@@ -122,17 +127,42 @@ def fit(
             state.save(checkpoint)
     if patience is not None:
         state.restore_best()
-    if "anchor_mask" in data[IMAGE]:
-        model.attach(data)
+    model.attach(data)
     return state.history
 
 
+def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers by name, each checked to hold parameters of what it is for."""
+    parts = model.parts()
+    if isinstance(given, torch.optim.Optimizer):
+        checks = {"": (given, list(model.parameters()))}
+    elif set(given) != set(parts):
+        raise ValueError(
+            f"optimizer: one optimiser a part is needed, for {', '.join(parts)}; "
+            f"got {', '.join(map(str, given)) or 'none'}"
+        )
+    else:
+        checks = {f"{name}": (given[name], parameters) for name, parameters in parts.items()}
+    for name, (optimizer, parameters) in checks.items():
+        ours = set(parameters)
+        if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
+            what = f"the part {name!r} of this model" if name else "this model"
+            raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
+    return {name or _ALL: optimizer for name, (optimizer, _) in checks.items()}
+
+
 def _train_epoch(
-    model: HashModel, data: HeteroData, optimizer: torch.optim.Optimizer, epoch: int
+    model: HashModel,
+    data: HeteroData,
+    optimizers: dict[str, torch.optim.Optimizer],
+    epoch: int,
+    bar: tqdm[Any],
 ) -> Row:
     model.train()
-    row: Row = {"epoch": epoch + 1}
-    for terms in model.objectives(data, epoch):
+    parts = model.parts()
+    sums: dict[str, dict[str, Tensor]] = {}
+    steps: dict[str, int] = {}
+    for step, (terms, part) in enumerate(model.objectives(data, epoch), start=1):
         total = terms["loss"]
         if not bool(torch.isfinite(total)):
             values = {name: float(term.detach()) for name, term in terms.items()}
@@ -140,10 +170,23 @@ def _train_epoch(
                 f"loss: not finite in epoch {epoch + 1} ({values}); "
                 "lower the learning rate or check the features"
             )
+        optimizer = optimizers[part] if part in optimizers else optimizers[_ALL]
         optimizer.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        # gradients of this part alone: an optimiser leaves parameters without gradient alone
+        total.backward(inputs=[p for p in parts[part] if p.requires_grad])  # type: ignore[no-untyped-call]
         optimizer.step()
-        row |= {name: float(term.detach()) for name, term in terms.items()}
+        known = sums.setdefault(part, {})
+        for name, term in terms.items():
+            known[name] = known[name] + term.detach() if name in known else term.detach()
+        steps[part] = steps.get(part, 0) + 1
+        if step % 100 == 0:
+            bar.set_postfix(step=step)
+    row: Row = {"epoch": epoch + 1, "loss": 0.0}
+    for part, known in sums.items():
+        means = {name: float(value) / steps[part] for name, value in known.items()}
+        row["loss"] += means["loss"]
+        prefix = f"{part}_" if len(sums) > 1 else ""
+        row |= {prefix + name: value for name, value in means.items() if prefix or name != "loss"}
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise FloatingPointError(
             f"parameters: not finite after epoch {epoch + 1}; "

@@ -73,6 +73,25 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
         )
 
 
+def check_item_shape(x: Tensor, name: str, shape: Sequence[int]) -> None:
+    """Check raw items: a tensor ``[n, *shape]`` with at least one item, and finite if float.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong shape, empty, NaN or inf.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if list(x.shape[1:]) != list(shape):
+        raise ValueError(
+            f"{name}: expected shape [n, {', '.join(map(str, shape))}], got {list(x.shape)}"
+        )
+    if x.size(0) == 0:
+        raise ValueError(f"{name}: has no rows; give at least one")
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        raise ValueError(f"{name}: contains NaN or inf; clean or drop these items")
+
+
 def check_nonzero_rows(x: Tensor, name: str) -> None:
     """Raise ``ValueError`` if a row is all zero: it has no direction, so no cosine."""
     zero = x.abs().amax(dim=1) == 0

@@ -97,7 +97,8 @@ def evaluate(
     relevant if it shares a label with the query.
 
     Args:
-        model: anything with ``encode(data, modality)`` and ``num_bits``.
+        model: anything with ``encode(data, modality)`` and ``num_bits``; its ``protocol(data)``, if
+            it has one, names the protocol in place of the graph's.
         data: both modalities with ``y``, ``query_mask`` and ``database_mask``.
         split: ``'query'``, or ``'val'`` for a choice of settings that leaves the queries alone.
         topk: see :func:`mean_average_precision`, as ``ties`` and ``denominator``.
@@ -135,7 +136,7 @@ def evaluate(
         t2i=score(TEXT, IMAGE),
         i2i=score(IMAGE, IMAGE),
         t2t=score(TEXT, TEXT),
-        protocol=protocol(data),
+        protocol=named(data) if (named := getattr(model, "protocol", None)) else protocol(data),
         definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}",
         num_queries=query.numel(),
         num_database=database.numel(),

@@ -1,6 +1,9 @@
 """Hashing models: one method a file, one contract (:class:`pyg_hash.models.base.HashModel`)."""
 
+from pyg_hash.models.base import EncoderHashModel as EncoderHashModel
+from pyg_hash.models.base import GraphHashModel as GraphHashModel
 from pyg_hash.models.base import HashModel as HashModel
+from pyg_hash.models.base import Objective as Objective
 from pyg_hash.models.mcgcn import MCGCN
 
 __all__ = ["MCGCN"]

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_hash.models.intake import (
+    Intake,
+    fitted_scaling,
+    item_shapes,
+    map_scaling,
+    stored_scaling,
+)
 from pyg_hash.nn import Receiver
 from pyg_hash.search import knn
 from pyg_hash.transforms.edges import edge_weights
-from pyg_hash.transforms.scale import apply_scaling
 from pyg_hash.typing import MODALITIES, Modality
-from pyg_hash.validation import check_features, check_nonzero_rows
+from pyg_hash.validation import check_nonzero_rows
 
 
-@dataclass
-class AnchorBank:
+@dataclass(kw_only=True)
+class AnchorBank(Intake):
     """The anchors of a graph: features to find neighbours by, and what each anchor sends.
 
     Attributes:
@@ -27,17 +33,15 @@ class AnchorBank:
         joint: bool ``[n]``, anchors that take part in the cross-modal graph.
         messages: one ``[n, channels]`` tensor a layer, for each channel of the model.
         graph: settings of the kNN graph (``data.graph``).
-        scaling: fitted feature scaling (``data.scaling``), empty if there was none.
     """
 
     x: dict[str, Tensor]
     joint: Tensor
     messages: dict[str, list[Tensor]]
     graph: dict[str, Any]
-    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def from_data(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
+    def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
         """Keep the anchors of ``data``.
 
         Args:
@@ -53,30 +57,22 @@ class AnchorBank:
         }
         joint = data["image"].joint_anchor_mask if "joint_anchor_mask" in data["image"] else mask
         return cls(
+            shapes=item_shapes(data),
+            scaling=fitted_scaling(data),
             x={m: data[m].x[mask].clone() for m in MODALITIES},
             joint=joint[mask].clone(),
             messages=kept,
             graph=dict(data.graph),
-            scaling=dict(data.scaling) if "scaling" in data else {},
         )
 
-    def num_features(self, modality: Modality) -> int:
-        """Features a row of a new item, before scaling."""
-        scaling = self.scaling.get(modality, {})
-        for key in ("mean", "components"):
-            if key in scaling:
-                return int(scaling[key].size(0))
-        return self.x[modality].size(1)
-
-    def prepare(self, x: Tensor, modality: Modality) -> Tensor:
+    def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """Check and scale features of new items: float ``[n, d]`` -> ``[n, d']``.
 
         Raises:
-            TypeError, ValueError: see :func:`pyg_hash.validation.check_features`; a row that is
-                zero after scaling under cosine (for example a text without any known word).
+            TypeError, ValueError: see :meth:`Intake.prepare`; a row that is zero after scaling
+                under cosine (for example a text without any known word).
         """
-        check_features(x, "x", num_features=self.num_features(modality))
-        scaled = apply_scaling(x.to(self.x[modality]), self.scaling.get(modality))
+        scaled = super().prepare(x, modality, like)
         if self.graph["metric"] == "cosine":
             check_nonzero_rows(scaled, "x")
         return scaled
@@ -116,38 +112,30 @@ class AnchorBank:
     def map(self, function: Callable[[Tensor], Tensor]) -> AnchorBank:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
         return AnchorBank(
+            shapes=self.shapes,
+            scaling=map_scaling(self.scaling, function),
             x={m: function(x) for m, x in self.x.items()},
             joint=function(self.joint),
             messages={name: [function(m) for m in sent] for name, sent in self.messages.items()},
             graph=self.graph,
-            scaling={
-                m: {k: function(v) if isinstance(v, Tensor) else v for k, v in s.items()}
-                for m, s in self.scaling.items()
-            },
         )
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Flat tensors and JSON metadata, for :func:`pyg_hash.io.save_tensors`."""
-        tensors = {"joint": self.joint}
+        tensors, metadata = super().to_tensors()
+        tensors["joint"] = self.joint
         tensors |= {f"x.{m}": x for m, x in self.x.items()}
         for name, sent in self.messages.items():
             tensors |= {f"messages.{name}.{layer}": m for layer, m in enumerate(sent)}
-        plain: dict[str, dict[str, Any]] = {}
-        for m, scaling in self.scaling.items():
-            tensors |= {f"scaling.{m}.{k}": v for k, v in scaling.items() if isinstance(v, Tensor)}
-            plain[m] = {k: v for k, v in scaling.items() if not isinstance(v, Tensor)}
         channels = {name: len(sent) for name, sent in self.messages.items()}
-        return tensors, {"graph": self.graph, "scaling": plain, "channels": channels}
+        return tensors, metadata | {"graph": self.graph, "channels": channels}
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> AnchorBank:
         """Inverse of :meth:`to_tensors`."""
-        scaling: dict[str, dict[str, Any]] = {m: dict(s) for m, s in metadata["scaling"].items()}
-        for name, tensor in tensors.items():
-            if name.startswith("scaling."):
-                _, modality, key = name.split(".")
-                scaling[modality][key] = tensor
         return cls(
+            shapes=metadata["shapes"],
+            scaling=stored_scaling(tensors, metadata),
             x={m: tensors[f"x.{m}"] for m in MODALITIES},
             joint=tensors["joint"],
             messages={
@@ -155,5 +143,4 @@ class AnchorBank:
                 for name, count in metadata["channels"].items()
             },
             graph=metadata["graph"],
-            scaling=scaling,
         )

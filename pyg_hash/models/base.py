@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.checkpoint import load_model_files, save_model_files
+from pyg_hash.checkpoint import load_model_files, save_model_files, stored_config
 from pyg_hash.codes import binarize
 from pyg_hash.io import CorruptFileError
 from pyg_hash.models.anchors import AnchorBank
+from pyg_hash.models.intake import Intake
+from pyg_hash.transforms.protocol import protocol
+from pyg_hash.transforms.view import anchor_view
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.validation import check_choice
 
@@ -22,29 +25,43 @@ _BATCH = 4096
 Model = TypeVar("Model", bound="HashModel")
 
 
+class Objective(NamedTuple):
+    """One step of training: what to descend, and whose parameters may change.
+
+    Attributes:
+        terms: named scalar losses; ``terms['loss']`` is descended.
+        part: a key of :meth:`HashModel.parts`; all other parameters stay as they are.
+    """
+
+    terms: dict[str, Tensor]
+    part: str = "model"
+
+
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
     A model is built from keywords alone, trained by :func:`pyg_hash.training.fit` (or by any loop
-    around :meth:`forward` and :meth:`loss`), gives codes of the nodes of its graph by
-    :meth:`encode` and, once :meth:`attach` has cached what is needed, codes of new images or texts
-    alone by :meth:`encode_image` and :meth:`encode_text`.
+    around :meth:`objectives`, or :meth:`forward` and :meth:`loss`), gives codes of the nodes of a
+    data set by :meth:`encode` and, once :meth:`attach` has kept what is needed, codes of new
+    images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
 
     Attributes:
         num_bits: length of the codes.
         config: the constructor's keywords; ``type(model)(**model.config)`` builds the same model.
-        anchors: what new items attach to; None until :meth:`attach`.
+        intake: what new items need to be encoded; None until :meth:`attach`.
     """
+
+    intake_class: type[Intake] = Intake
 
     def __init__(self, num_bits: int, config: dict[str, Any]) -> None:
         super().__init__()
         self.num_bits = num_bits
         self.config = config
-        self.anchors: AnchorBank | None = None
+        self.intake: Intake | None = None
 
     def reset_parameters(self) -> None:
-        """Draw new parameters and forget the graph."""
-        self.anchors = None
+        """Draw new parameters and forget the data."""
+        self.intake = None
         for module in self.children():
             parts = module.values() if isinstance(module, nn.ModuleDict) else [module]
             for part in parts:
@@ -56,26 +73,38 @@ class HashModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Named scalar terms; ``'loss'`` is the total that training descends.
+        """Named scalar terms of the method's objective; ``'loss'`` is the total.
 
         Labels are read under ``labeled_mask`` only.
         """
 
     @abstractmethod
-    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
-        """What each node sends to neighbours, one tensor a layer, for each channel."""
-
-    @abstractmethod
-    def relaxed_new(self, x: Tensor, modality: Modality, anchors: AnchorBank) -> Tensor:
+    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``[n, num_bits]`` of new items from their scaled features ``[n, d]``."""
 
-    def objectives(self, data: HeteroData, epoch: int) -> Iterator[dict[str, Tensor]]:
+    def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
         """The losses that :func:`fit` descends one after the other in an epoch.
 
-        Methods with alternating schedules yield several; the next one is computed only after the
-        optimiser's step on the one before.
+        Methods with mini-batches or alternating schedules yield several; the next one is computed
+        only after the optimiser's step on the one before.
+
+        Args:
+            data: what :meth:`training_view` gave.
+            epoch: finished epochs.
         """
-        yield self.loss(self(data), data)
+        yield Objective(self.loss(self(data), data))
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters by the part that trains them; each part may have its own optimiser."""
+        return {"model": list(self.parameters())}
+
+    def training_view(self, data: HeteroData) -> HeteroData:
+        """What of ``data`` the training sees."""
+        return data
+
+    def protocol(self, data: HeteroData) -> str:
+        """The protocol of codes of ``data``, see :func:`pyg_hash.transforms.protocol`."""
+        return protocol(data)
 
     @torch.no_grad()
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
@@ -86,21 +115,20 @@ class HashModel(nn.Module, ABC):
 
     @torch.no_grad()
     def attach(self: Model, data: HeteroData) -> Model:
-        """Cache what :meth:`encode_image` and :meth:`encode_text` need of the graph.
+        """Keep what :meth:`encode_image` and :meth:`encode_text` need of ``data``.
 
         Call it after the last change of the parameters; :func:`fit` does.
         """
-        if "anchor_mask" not in data[IMAGE]:
-            raise ValueError("data: has no anchors; apply IntraKNN first")
         with _eval_mode(self):
-            self.anchors = AnchorBank.from_data(data, self.messages(data))
+            self.intake = self.make_intake(data)
         return self
 
-    def encode_image(self, x: Tensor) -> Tensor:
-        """Codes of new images alone.
+    def make_intake(self, data: HeteroData) -> Intake:
+        """What :meth:`attach` keeps."""
+        return Intake.from_data(data)
 
-        Each image joins its nearest anchors, as a node of the graph that no other node sees; the
-        model is not retrained and no stored code changes.
+    def encode_image(self, x: Tensor) -> Tensor:
+        """Codes of new images alone; the model is not retrained and no stored code changes.
 
         Args:
             x: image features as the data set delivers them (before scaling), float ``[n, d]``.
@@ -120,60 +148,140 @@ class HashModel(nn.Module, ABC):
 
     @torch.no_grad()
     def _encode_new(self, x: Tensor, modality: Modality) -> Tensor:
-        if self.anchors is None:
+        if self.intake is None:
             raise RuntimeError(
-                f"{type(self).__name__} knows no graph to attach new items to; "
+                f"{type(self).__name__} knows no data to scale or attach new items by; "
                 "call fit(...) or model.attach(data) first"
             )
-        x = self.anchors.prepare(x, modality)
+        x = self.intake.prepare(x, modality, next(self.parameters()))
         with _eval_mode(self):
-            parts = [
-                self.relaxed_new(batch, modality, self.anchors) for batch in torch.split(x, _BATCH)
-            ]
-        return binarize(torch.cat(parts))
+            parts = [self.relaxed_new(batch, modality) for batch in torch.split(x, _BATCH)]
+            return binarize(torch.cat(parts))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a folder.
 
-        The files are ``config.json``, ``model.safetensors`` and, once the model is attached to a
-        graph, ``anchors.safetensors``.
+        The files are ``config.json``, ``model.safetensors`` and, once the model is attached,
+        ``intake.safetensors``. Modules of the user's own are named in ``config.json``; only their
+        parameters are stored.
         """
         save_model_files(
             path,
             name=type(self).__name__,
-            config=self.config,
+            config=stored_config(self.config),
             parameters=self.state_dict(),
-            anchors=None if self.anchors is None else self.anchors.to_tensors(),
+            intake=None if self.intake is None else self.intake.to_tensors(),
         )
 
     @classmethod
-    def load(cls: type[Model], path: str | os.PathLike[str]) -> Model:
+    def load(cls: type[Model], path: str | os.PathLike[str], **modules: nn.Module) -> Model:
         """Read a model that :meth:`save` wrote.
+
+        Args:
+            path: the folder.
+            modules: modules of the user's own that the model was built with, by keyword; their
+                parameters are replaced by the stored ones.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
             CorruptFileError: a file is truncated, or the files do not belong together.
-            ValueError: the folder holds another kind of model.
+            ValueError: the folder holds another kind of model, or needs a module that is not given.
         """
         files = load_model_files(path)
         if files.name != cls.__name__:
             raise ValueError(f"path: {path} holds a {files.name}, not a {cls.__name__}")
+        needed = {name: value["module"] for name, value in files.config.items() if _own(value)}
+        for name in sorted(set(needed) ^ set(modules)):
+            if name not in needed:
+                raise ValueError(f"{name}: the stored model has no module here; leave it out")
+            raise ValueError(
+                f"{name}: the model was built with a module of your own ({needed[name]}); "
+                f"pass {cls.__name__}.load(path, {name}=...)"
+            )
         try:
-            model = cls(**files.config)
+            model = cls(**(files.config | modules))
             model.load_state_dict(files.parameters, assign=True)  # keeps float64 what it was
         except (TypeError, ValueError, RuntimeError) as error:
             raise CorruptFileError(
                 f"{path}: settings and parameters do not belong together ({error})"
             ) from error
-        if files.anchors is not None:
-            model.anchors = AnchorBank.from_tensors(*files.anchors)
+        if files.intake is not None:
+            model.intake = cls.intake_class.from_tensors(*files.intake)
         return model.eval()
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        if self.anchors is not None:
-            self.anchors = self.anchors.map(fn)
+        if self.intake is not None:
+            self.intake = self.intake.map(fn)
         return self
+
+
+class GraphHashModel(HashModel):
+    """A model whose nodes exchange messages along the edges of a graph.
+
+    A new item joins its nearest anchors, as a node of the graph that no other node sees.
+    """
+
+    intake_class = AnchorBank
+
+    @abstractmethod
+    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
+        """What each node sends to neighbours, one tensor a layer, for each channel."""
+
+    @property
+    def anchor_bank(self) -> AnchorBank:
+        """What the anchors send; there once the model is attached."""
+        if not isinstance(self.intake, AnchorBank):
+            raise RuntimeError(f"{type(self).__name__}: call fit(...) or model.attach(data) first")
+        return self.intake
+
+    def training_view(self, data: HeteroData) -> HeteroData:
+        """The anchors alone: under ``anchors='train'`` no query takes part in any way."""
+        return anchor_view(data)
+
+    def make_intake(self, data: HeteroData) -> Intake:
+        """The anchors and what they send.
+
+        Raises:
+            ValueError: the data has no anchors.
+        """
+        if "anchor_mask" not in data[IMAGE]:
+            raise ValueError("data: has no anchors; apply IntraKNN first")
+        return AnchorBank.from_graph(data, self.messages(data))
+
+
+class EncoderHashModel(HashModel):
+    """A model that encodes each item from its own features alone, so that it is inductive.
+
+    A graph may take part in the training; no code depends on one.
+    """
+
+    @abstractmethod
+    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``[n, num_bits]`` of items of one modality."""
+
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes."""
+        image, text = (self._relaxed_all(data[m].x, m) for m in MODALITIES)
+        return HashOutput(image, text)
+
+    def _relaxed_all(self, x: Tensor, modality: Modality) -> Tensor:
+        if self.training:
+            return self.relaxed(x, modality)
+        return torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, _BATCH)])
+
+    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes of new items: those of any item."""
+        return self.relaxed(x, modality)
+
+    def protocol(self, data: HeteroData) -> str:
+        """``'inductive'``, whatever graph the data has."""
+        return "inductive"
+
+
+def _own(value: Any) -> bool:
+    """Whether a stored setting stands for a module of the user's own."""
+    return isinstance(value, dict) and set(value) == {"module"}
 
 
 class _eval_mode:

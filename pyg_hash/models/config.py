@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
@@ -50,11 +51,17 @@ def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
             )
 
 
-def known_labels(data: HeteroData, num_classes: int) -> Tensor:
+def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = False) -> Tensor:
     """Labels of the labelled nodes, class index ``[n]`` or multi-hot ``[n, C]``.
 
+    Args:
+        data: both modalities, with ``y`` and ``labeled_mask``.
+        num_classes: classes of the model.
+        require_all: every class of the data must have a labelled node.
+
     Raises:
-        TypeError, ValueError: no labels, or see :func:`pyg_hash.validation.check_labels`.
+        TypeError, ValueError: no labels, no labelled node, a class without one, or see
+            :func:`pyg_hash.validation.check_labels`.
     """
     store = data[IMAGE]
     for key in ("y", "labeled_mask"):
@@ -64,4 +71,21 @@ def known_labels(data: HeteroData, num_classes: int) -> Tensor:
             )
     y: Tensor = store.y[store.labeled_mask]
     check_labels(y, "y", num_classes=num_classes)
+    if require_all:
+        _check_all_classes(y, int(data.num_classes) if "num_classes" in data else num_classes)
     return y
+
+
+def _check_all_classes(y: Tensor, num_classes: int) -> None:
+    if y.size(0) == 0:
+        raise ValueError(
+            "labeled_mask: selects no node, and this method learns from labels; raise label_rate"
+        )
+    counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=num_classes)
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if empty:
+        listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        raise ValueError(
+            f"y: no labelled node of class {listed}; label one of each class, raise label_rate, "
+            "or drop these classes"
+        )

@@ -21,8 +21,7 @@ from pyg_hash.losses import (
     quantization_loss,
     reconstruction_loss,
 )
-from pyg_hash.models.anchors import AnchorBank
-from pyg_hash.models.base import HashModel
+from pyg_hash.models.base import GraphHashModel
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
 from pyg_hash.nn import (
     AttentionFusion,
@@ -43,7 +42,7 @@ from pyg_hash.validation import check_choice, check_positive_int, check_weight
 VARIANTS = ("full", "S", "IT", "A", "C")
 
 
-class MCGCN(HashModel):
+class MCGCN(GraphHashModel):
     r"""Modality-specific and cross-modal graph convolutional hashing (Eq. 1-10, Algorithm 1).
 
     Each modality has a two-layer GCN on its own graph (Eq. 1); a third GCN works on the joint
@@ -216,14 +215,14 @@ class MCGCN(HashModel):
         return terms | {"loss": torch.stack(weighted).sum()}
 
     def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
-        """What each node sends in every channel; see :meth:`HashModel.attach`."""
+        """What each node sends in every channel; see :class:`GraphHashModel`."""
         return self._propagate(data)[2]
 
-    def relaxed_new(self, x: Tensor, modality: Modality, anchors: AnchorBank) -> Tensor:
+    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of new items: Eq. 3-5 with edges that only lead to the new nodes."""
         latent = self._encoder(modality).encode(x) if self.has_shared else None
-        own, joint = anchors.receivers(x, modality)
-        return self._receive(modality, x, latent, anchors.messages, own, joint)
+        own, joint = self.anchor_bank.receivers(x, modality)
+        return self._receive(modality, x, latent, self.anchor_bank.messages, own, joint)
 
     def _propagate(
         self, data: HeteroData
