@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 from toy import toy_data
 
+import pyg_hash.models
+from pyg_hash import transforms
 from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (
     InterKNN,
@@ -24,6 +28,7 @@ PROTOCOLS = {
 }
 NUM_CLASSES = 4
 WIDTHS = {"hidden_channels": 12, "latent_channels": 10, "shared_channels": 11}
+MODELS = [getattr(pyg_hash.models, name) for name in pyg_hash.models.__all__]
 
 
 def small_graph(
@@ -50,6 +55,40 @@ def small_graph(
         LabelHub(match=match),
     ]
     return T.Compose(steps)(toy_data(**kwargs) if data is None else data)
+
+
+def graph_for(
+    kind: type,
+    protocol: str = "inductive",
+    rate: float | None = 0.5,
+    *,
+    data: HeteroData | None = None,
+    scale: bool = True,
+    validation: bool = False,
+    **kwargs: object,
+) -> HeteroData:
+    """What a model trains on, made of :func:`toy_data` by the transforms it needs."""
+    steps = [] if rate is None else [LabelRate(rate, seed=1)]
+    steps += [ValidationSplit(0.3)] if validation else []
+    steps += [ScaleFeatures()] if scale else []
+    intra, inter = PROTOCOLS[protocol]
+    graphs = {
+        "MCGCN": lambda: [IntraKNN(5, anchors=intra), InterKNN(anchors=inter), LabelHub()],
+        "SGCH": lambda: [transforms.SGCHGraph(5, anchors=intra)],
+        "SGEH": lambda: [transforms.UnifiedAffinity(NUM_CLASSES, progress=False)],
+        "GCH": lambda: [],
+    }
+    steps += graphs[kind.__name__]()
+    return T.Compose(steps)(toy_data(**kwargs) if data is None else data)
+
+
+def model_for(kind: type, data: HeteroData, *, seed: int = 0, **kwargs: object) -> torch.nn.Module:
+    """A small instance of any model: widths and classes where its constructor knows them."""
+    known = inspect.signature(kind).parameters
+    sizes = {"num_classes": NUM_CLASSES, **WIDTHS}
+    sizes = {name: value for name, value in sizes.items() if name in known}
+    torch.manual_seed(seed)
+    return kind(data.num_features, **{"num_bits": 12, **sizes, **kwargs})
 
 
 def small_model(data: HeteroData, *, seed: int = 0, **kwargs: object) -> MCGCN:

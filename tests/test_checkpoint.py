@@ -7,7 +7,7 @@ import pytest
 import torch
 from small import assert_same_state, small_graph, small_model
 
-from pyg_hash.checkpoint import ANCHORS, CONFIG, FORMAT_VERSION, MODEL, load_model_files
+from pyg_hash.checkpoint import CONFIG, FORMAT_VERSION, INTAKE, MODEL, load_model_files
 from pyg_hash.io import CorruptFileError, load_json, load_tensors, save_json, save_tensors
 from pyg_hash.models import MCGCN
 
@@ -31,13 +31,13 @@ def edit(folder, **changes):
 
 
 def test_content(folder):
-    assert sorted(path.name for path in folder.iterdir()) == sorted([ANCHORS, CONFIG, MODEL])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([INTAKE, CONFIG, MODEL])
     record = load_json(folder / CONFIG)
     assert record["model"] == "MCGCN" and record["version"] == FORMAT_VERSION
     files = load_model_files(folder)
     assert files.config == record["config"]
-    assert files.anchors is not None
-    tensors, metadata = files.anchors
+    assert files.intake is not None
+    tensors, metadata = files.intake
     assert json.loads(json.dumps(metadata)) == metadata
     assert metadata["graph"]["k"] == 5
     assert tensors["x.image"].shape == (48, 12)
@@ -45,12 +45,12 @@ def test_content(folder):
 
 def test_scaling_comes_back(folder):
     model = MCGCN.load(folder)
-    assert set(model.anchors.scaling) == {"image", "text"}
-    assert model.anchors.scaling["image"]["mean"].shape == (12,)
-    assert model.anchors.scaling["text"]["norm"] == pytest.approx(10**0.5)
+    assert set(model.intake.scaling) == {"image", "text"}
+    assert model.intake.scaling["image"]["mean"].shape == (12,)
+    assert model.intake.scaling["text"]["norm"] == pytest.approx(10**0.5)
 
 
-@pytest.mark.parametrize("missing", [CONFIG, MODEL, ANCHORS])
+@pytest.mark.parametrize("missing", [CONFIG, MODEL, INTAKE])
 def test_missing_files(folder, missing):
     (folder / missing).unlink()
     with pytest.raises(FileNotFoundError, match=missing):
@@ -62,7 +62,7 @@ def test_no_folder(tmp_path):
         MCGCN.load(tmp_path / "absent")
 
 
-@pytest.mark.parametrize("name", [CONFIG, MODEL, ANCHORS])
+@pytest.mark.parametrize("name", [CONFIG, MODEL, INTAKE])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
 def test_truncated_files(folder, name, share):
     content = (folder / name).read_bytes()
@@ -71,7 +71,7 @@ def test_truncated_files(folder, name, share):
         MCGCN.load(folder)
 
 
-@pytest.mark.parametrize("name", [MODEL, ANCHORS])
+@pytest.mark.parametrize("name", [MODEL, INTAKE])
 @pytest.mark.parametrize("place", [-1, -500])
 def test_a_flipped_bit(folder, name, place):
     content = bytearray((folder / name).read_bytes())
@@ -81,7 +81,7 @@ def test_a_flipped_bit(folder, name, place):
         MCGCN.load(folder)
 
 
-@pytest.mark.parametrize("name", [MODEL, ANCHORS])
+@pytest.mark.parametrize("name", [MODEL, INTAKE])
 def test_files_of_two_models(folder, name, tmp_path):
     data = small_graph()
     small_model(data, seed=1).attach(data).save(tmp_path / "other")
@@ -119,7 +119,7 @@ def test_entries_of_the_wrong_kind(folder, key, value):
         MCGCN.load(folder)
 
 
-@pytest.mark.parametrize("files", [{}, {ANCHORS: "0"}, {MODEL: "0", "../../x": "0"}])
+@pytest.mark.parametrize("files", [{}, {INTAKE: "0"}, {MODEL: "0", "../../x": "0"}])
 def test_files_that_do_not_belong(folder, files):
     edit(folder, sha256=files)
     with pytest.raises(CorruptFileError, match=CONFIG):
@@ -164,7 +164,7 @@ def test_a_moved_folder(folder, saved, tmp_path):
 
 def test_saving_what_was_loaded_writes_the_same_bytes(saved, tmp_path):
     MCGCN.load(saved).save(tmp_path)
-    for name in (CONFIG, MODEL, ANCHORS):
+    for name in (CONFIG, MODEL, INTAKE):
         assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()
 
 
@@ -177,7 +177,7 @@ def test_loading_leaves_the_random_state_to_the_seed(saved):
 
 
 def test_only_tensors_and_json_on_disk(saved):
-    for name in (MODEL, ANCHORS):
+    for name in (MODEL, INTAKE):
         tensors, _ = load_tensors(saved / name)
         assert tensors
     assert (saved / MODEL).stat().st_size < 40_000

@@ -178,7 +178,7 @@ def test_queries_change_nothing_at_all(validation):
     for modality in MODALITIES:
         database = one.encode(with_queries, modality)[:48]
         assert torch.equal(database, two.encode(without, modality))
-        assert torch.equal(one.anchors.messages[modality][1], two.anchors.messages[modality][1])
+        assert torch.equal(one.intake.messages[modality][1], two.intake.messages[modality][1])
         new = toy_data()[modality].x[QUERIES]
         encode = (lambda m: m.encode_image) if modality == "image" else (lambda m: m.encode_text)
         assert torch.equal(encode(one)(new), encode(two)(new))

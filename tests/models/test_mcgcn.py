@@ -17,9 +17,9 @@ VARIANTS = ("full", "S", "IT", "A", "C")
 
 
 def relaxed_new(model, raw, modality, rows):
-    x = model.anchors.prepare(raw[modality].x[rows], modality)
+    x = model.intake.prepare(raw[modality].x[rows], modality, next(model.parameters()))
     with torch.no_grad():
-        return model.relaxed_new(x, modality, model.anchors)
+        return model.relaxed_new(x, modality)
 
 
 @pytest.mark.parametrize(
@@ -137,16 +137,16 @@ def test_new_items_ignore_anchors_that_are_not_joint(modality):
     """Strict: queries are anchors of their own modality, but send nothing across."""
     data = small_graph("strict")
     model = small_model(data, variant="IT").attach(data)
-    assert model.anchors.joint.sum() == 48 and model.anchors.joint.numel() == 60
+    assert model.intake.joint.sum() == 48 and model.intake.joint.numel() == 60
     raw = toy_data(seed=5)
     before = relaxed_new(model, raw, modality, slice(None))
-    dropped = ~model.anchors.joint.repeat(2)
-    for message in model.anchors.messages["joint"]:
+    dropped = ~model.intake.joint.repeat(2)
+    for message in model.intake.messages["joint"]:
         message[dropped] = float("nan")
     assert torch.equal(relaxed_new(model, raw, modality, slice(None)), before)
     full = small_model(data).attach(data)
     before = relaxed_new(full, raw, modality, slice(None))
-    for message in full.anchors.messages[modality]:
+    for message in full.intake.messages[modality]:
         message[-12:] = 0.0
     assert not torch.equal(relaxed_new(full, raw, modality, slice(None)), before)
 

@@ -154,7 +154,7 @@ def test_the_view_is_the_loss_of_labelled_nodes_as_new_items():
     view = {}
     for m in MODALITIES:
         # k + 1 neighbours of a stored anchor are itself and its k nearest
-        anchors = model.anchors
+        anchors = model.intake
         x = data[m].x[known]
         position = data[m].anchor_mask.nonzero().flatten().tolist()
         cosine = F.normalize(x.double()) @ F.normalize(anchors.x[m].double()).T
@@ -183,7 +183,7 @@ def test_the_view_is_the_loss_of_labelled_nodes_as_new_items():
 def attach_densely(model, m, x, near):
     """Rows of the enlarged operator, from what the anchors send; Eq. 3-5."""
     p = parameters(model)
-    sent = {name: [t.double() for t in ts] for name, ts in model.anchors.messages.items()}
+    sent = {name: [t.double() for t in ts] for name, ts in model.intake.messages.items()}
     scale = (1 + near.sum(1, keepdim=True)).rsqrt()
     z, h = x, None
     for layer in (0, 1):
@@ -191,7 +191,7 @@ def attach_densely(model, m, x, near):
         z = torch.tanh(scale * (near @ sent[m][layer] + scale * own))
     name = f"autoencoders.{m}.encoder"
     h = F.relu(x @ p[f"{name}.weight"].T + p[f"{name}.bias"])
-    both = torch.cat((near, near), dim=1) * model.anchors.joint.double().repeat(2)
+    both = torch.cat((near, near), dim=1) * model.intake.joint.double().repeat(2)
     scale = (1 + both.sum(1, keepdim=True)).rsqrt()
     for layer in (0, 1):
         own = h @ p[f"cross.channel.conv{layer + 1}.lin.weight"].T

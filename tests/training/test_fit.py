@@ -8,7 +8,7 @@ from small import adam, assert_same_state, small_graph, small_model
 from toy import toy_data
 
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import HashModel
+from pyg_hash.models import HashModel, Objective
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
 
@@ -118,7 +118,7 @@ def test_stop_iteration_ends_the_training_tidily(data, tmp_path):
         checkpoint=tmp_path / "c.safetensors",
     )
     assert len(history) == 3 and also == [1, 2, 3]
-    assert model.anchors is not None
+    assert model.intake is not None
     expected = small_model(data)
     train(expected, data, 3)
     assert_same_state(model, expected)
@@ -292,17 +292,14 @@ class Alternating(HashModel):
     def loss(self, out, data):
         return {"loss": out.image.sum()}
 
-    def messages(self, data):
-        return {}
-
-    def relaxed_new(self, x, modality, anchors):
+    def relaxed_new(self, x, modality):
         return torch.tanh(self.weight).expand(x.size(0), -1)
 
     def objectives(self, data, epoch):
         self.seen.append(self.weight[0].item())
-        yield {"loss": self.weight.sum(), "first": self.weight.sum()}
+        yield Objective({"loss": self.weight.sum(), "first": self.weight.sum()})
         self.seen.append(self.weight[0].item())
-        yield {"loss": 2 * self.weight.sum(), "second": torch.tensor(float(epoch))}
+        yield Objective({"loss": 2 * self.weight.sum(), "second": torch.tensor(float(epoch))})
 
 
 def test_objectives_are_descended_one_after_the_other(data):
@@ -310,5 +307,82 @@ def test_objectives_are_descended_one_after_the_other(data):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
     history = fit(model, data, optimizer, epochs=2, progress=False)
     assert model.seen == [1.0, 0.75, 0.25, 0.0]
-    assert [row["first"] for row in history] == [2.0, 0.5]
-    assert [row["second"] for row in history] == [0.0, 1.0]
+    bits = model.num_bits
+    # each term is the mean over the steps of its epoch
+    assert [row["loss"] for row in history] == [bits * (1 + 1.5) / 2, bits * (0.25 + 0) / 2]
+    assert [row["first"] for row in history] == [bits * 1.0 / 2, bits * 0.25 / 2]
+    assert [row["second"] for row in history] == [0.0, 0.5]
+
+
+class Parts(Alternating):
+    """Two parts whose losses reach both; a step must change only its own."""
+
+    def __init__(self, num_bits: int = 2) -> None:
+        super().__init__(num_bits)
+        self.other = torch.nn.Parameter(torch.ones(num_bits))
+        self.frozen = torch.nn.Parameter(torch.ones(1), requires_grad=False)
+
+    def parts(self):
+        return {"left": [self.weight, self.frozen], "right": [self.other]}
+
+    def objectives(self, data, epoch):
+        both = self.weight.sum() + self.other.sum()
+        yield Objective({"loss": both, "size": both}, "left")
+        self.seen.append((self.weight[0].item(), self.other[0].item()))
+        both = self.weight.sum() + self.other.sum()
+        yield Objective({"loss": both}, "right")
+        self.seen.append((self.weight[0].item(), self.other[0].item()))
+
+
+@pytest.mark.parametrize("one", [True, False])
+def test_a_step_changes_its_part_alone(data, one):
+    model = Parts()
+    if one:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.25)
+        right = 0.75
+    else:
+        rates = {"left": 0.25, "right": 0.5}
+        optimizer = {n: torch.optim.SGD(p, lr=rates[n]) for n, p in model.parts().items()}
+        right = 0.5
+    history = fit(model, data, optimizer, epochs=1, progress=False)
+    assert model.seen == [(0.75, 1.0), (0.75, right)]
+    assert history[0] == {
+        "epoch": 1,
+        "loss": 4.0 + 3.5,
+        "left_loss": 4.0,
+        "left_size": 4.0,
+        "right_loss": 3.5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda parts: {"left": torch.optim.SGD(parts["left"])}, "one optimiser a part.*right"),
+        (lambda parts: {}, "got none"),
+        (lambda parts: {n: torch.optim.SGD(parts["left"]) for n in parts}, "part 'right'"),
+    ],
+)
+def test_optimizers_must_fit_the_parts(data, make, message):
+    model = Parts()
+    with pytest.raises(ValueError, match=message):
+        fit(model, data, make(model.parts()), epochs=1, progress=False)
+
+
+def test_resume_with_an_optimizer_a_part(data, tmp_path):
+    def run(epochs, **kwargs):
+        model = Parts()
+        optimizers = {n: torch.optim.Adam(p, lr=0.01) for n, p in model.parts().items()}
+        fit(model, data, optimizers, epochs=epochs, progress=False, **kwargs)
+        return model
+
+    whole = run(5)
+    run(2, checkpoint=tmp_path / "c")
+    resumed = run(5, checkpoint=tmp_path / "c", resume=True)
+    assert torch.equal(whole.weight, resumed.weight) and torch.equal(whole.other, resumed.other)
+    model = Parts()
+    with pytest.raises(ValueError, match="optimizers of parts"):
+        fit(
+            model, data, torch.optim.Adam(model.parameters(), lr=0.01), epochs=6,
+            checkpoint=tmp_path / "c", resume=True, progress=False,
+        )  # fmt: skip

@@ -62,7 +62,7 @@ def assert_same_run(data, first, second):
         codes = [each[0].encode(data, modality) for each in (first, second)]
         assert torch.equal(*codes)
         assert torch.equal(
-            first[0].anchors.messages[modality][0], second[0].anchors.messages[modality][0]
+            first[0].intake.messages[modality][0], second[0].intake.messages[modality][0]
         )
 
 
@@ -240,7 +240,7 @@ def test_other_files_are_no_checkpoints(data, tmp_path):
     model, _, _ = run(data, 1)
     model.save(tmp_path)
     save_file({"x": torch.ones(1)}, tmp_path / "foreign.safetensors")
-    for name in ("model.safetensors", "anchors.safetensors", "foreign.safetensors"):
+    for name in ("model.safetensors", "intake.safetensors", "foreign.safetensors"):
         with pytest.raises(CorruptFileError, match="not a training checkpoint"):
             run(data, 2, checkpoint=tmp_path / name, resume=True)
 
@@ -251,7 +251,10 @@ def test_other_files_are_no_checkpoints(data, tmp_path):
         (lambda m: {"model": "GCH"}, "with model GCH"),
         (lambda m: {"config": m["config"] | {"alpha": 0.2}}, "settings"),
         (lambda m: {"config": m["config"] | {"num_bits": 16}}, "settings"),
-        (lambda m: {"optimizer": m["optimizer"] | {"name": "SGD"}}, "optimizer SGD"),
+        (
+            lambda m: {"optimizers": {"all": m["optimizers"]["all"] | {"name": "SGD"}}},
+            "optimizer SGD",
+        ),
     ],
 )
 def test_checkpoints_of_something_else_are_refused(data, file, change, message):
@@ -292,14 +295,13 @@ def test_the_state_is_plain_json_and_tensors(data, file):
 def test_state_alone(data, file):
     """The class serves other loops too."""
     model = small_model(data)
-    optimizer = adam(model)
-    state = TrainingState(model, optimizer)
+    state = TrainingState(model, {"all": adam(model)})
     assert not state.is_saved and state.is_whole
     state.finish_epoch({"epoch": 1, "loss": 0.5})
     state.note_validation(0.25, patience=2)
     state.save(file)
     assert state.is_saved
-    other = TrainingState(model, adam(model))
+    other = TrainingState(model, {"all": adam(model)})
     other.load(file)
     assert (other.epoch, other.best_score, other.since_best) == (1, 0.25, 0)
     assert list(other.history) == [{"epoch": 1, "loss": 0.5}]
