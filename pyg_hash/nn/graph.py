@@ -15,7 +15,8 @@ class Hub:
     """Label cliques in factored form, ``P M P^T`` (see :class:`LabelHub`).
 
     Attributes:
-        members: int64 ``[n]``, nodes that belong to a hub.
+        members: int64 ``[n]``, nodes that belong to a hub; a node of several hubs occurs once
+            for each.
         index: int64 ``[n]``, the hub of each member (the rows of ``P``).
         num_hubs: number of hubs ``U``.
         overlap: float ``[U, U]`` of zeros and ones (``M``), or None for the identity.
@@ -27,7 +28,10 @@ class Hub:
     overlap: Tensor | None
 
     def sum(self, values: Tensor) -> Tensor:
-        """Multiply ``P M P^T`` with member values ``[n, f]``: float ``[n, f]``."""
+        """What each member receives from its hub, given member values ``[n, f]``: float ``[n, f]``.
+
+        Added up over a node's memberships, that is the product with ``P M P^T``.
+        """
         totals = values.new_zeros(self.num_hubs, values.size(1))
         totals.index_add_(0, self.index, values)
         if self.overlap is not None:

@@ -6,6 +6,7 @@ from pyg_hash.transforms.labels import LabelCliques, LabelHub
 from pyg_hash.transforms.masks import LabelRate, ValidationSplit
 from pyg_hash.transforms.protocol import protocol
 from pyg_hash.transforms.scale import ScaleFeatures
+from pyg_hash.transforms.sgch import SGCHGraph
 
 __all__ = [
     "InterKNN",
@@ -13,6 +14,7 @@ __all__ = [
     "LabelCliques",
     "LabelHub",
     "LabelRate",
+    "SGCHGraph",
     "ScaleFeatures",
     "ValidationSplit",
     "protocol",

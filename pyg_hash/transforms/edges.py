@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -20,6 +22,32 @@ def joint_nearest_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
     """The directed nearest edges that belong to :func:`joint_edges`."""
     own = JOINT_NEAREST[modality] in data.edge_types
     return data[JOINT_NEAREST[modality] if own else NEAREST[modality]]
+
+
+def averaged_edges(
+    edges: Mapping[Modality, EdgeStorage], modality: Modality, is_anchor: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean of both modalities' edges, as nodes of one modality receive them.
+
+    Anchors receive :math:`(G^I + G^T) / 2`. A node that is no anchor receives the edges of **its
+    own modality** alone, at full weight: its other modality must not choose them.
+
+    Args:
+        edges: edges inside each modality.
+        modality: that of the receiving nodes.
+        is_anchor: bool ``[N]``.
+
+    Returns:
+        source, target and weight, where the same edge of both modalities still occurs twice.
+    """
+    parts = []
+    for each, store in edges.items():
+        source, target = store.edge_index
+        keep = is_anchor[target] if each != modality else torch.ones_like(target) > 0
+        weight = store.edge_weight * torch.where(is_anchor[target], 0.5, 1.0)
+        parts.append((source[keep], target[keep], weight[keep]))
+    source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+    return source, target, weight
 
 
 def edge_weights(scores: Tensor, weight: str) -> Tensor:

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.edges import joint_edges, merge_edges
+from pyg_hash.transforms.edges import averaged_edges, joint_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.transforms.protocol import ANCHORS, PROTOCOLS, anchor_mask
-from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
+from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
 from pyg_hash.validation import check_choice
 
 PAIR_EDGES = ("all", "labeled", "none")
@@ -85,23 +85,15 @@ class InterKNN(BaseTransform):
                 data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
                 data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
 
-    def _edges(self, data: HeteroData, modality: str) -> tuple[Tensor, Tensor]:
+    def _edges(self, data: HeteroData, modality: Modality) -> tuple[Tensor, Tensor]:
         """Edges received by ``modality``: source in the other one, target in this one."""
         is_anchor = data[modality].joint_anchor_mask
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
-        for bridge in MODALITIES:
-            edges = joint_edges(data, bridge)
-            target = edges.edge_index[1]
-            share = torch.where(is_anchor[target], 0.5, 1.0)
-            # the other modality must not choose a query's edges
-            keep = is_anchor[target] if bridge != modality else torch.ones_like(target) > 0
-            parts.append(
-                (edges.edge_index[0][keep], target[keep], (edges.edge_weight * share)[keep])
-            )
+        intra = {m: joint_edges(data, m) for m in MODALITIES}
+        source, target, weight = averaged_edges(intra, modality, is_anchor)
         if self.pair_edges == "all":
             pair = is_anchor.nonzero().flatten()
-            parts.append((pair, pair, torch.ones(pair.numel(), device=pair.device)))
-        source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+            source, target = torch.cat((source, pair)), torch.cat((target, pair))
+            weight = torch.cat((weight, torch.ones_like(pair, dtype=weight.dtype)))
         return merge_edges(source, target, weight, is_anchor.numel(), reduce="sum")
 
     def __repr__(self) -> str:

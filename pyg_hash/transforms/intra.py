@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.search import knn
@@ -45,6 +46,8 @@ class IntraKNN(BaseTransform):
             number of anchors, image and text rows that do not match.
     """
 
+    _source_name = "anchors"
+
     def __init__(
         self,
         k: int = 20,
@@ -75,13 +78,14 @@ class IntraKNN(BaseTransform):
         for modality in MODALITIES:
             store = data[modality]
             mask = anchor_mask(store, self.anchors)
-            self._check_k(int(mask.sum()))
+            sources = self._sources(store, mask)
+            self._check_k(int(sources.sum()))
             name = f"data['{modality}'].x"
             check_features(store.x, name)  # here, where row numbers are those of the data
             if self.metric == "cosine":
                 check_nonzero_rows(store.x, name)
             try:
-                source, target, weight = self._nearest(store.x, mask)
+                source, target, weight = self._nearest(store.x, sources)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             nearest = data[NEAREST[modality]]
@@ -104,29 +108,33 @@ class IntraKNN(BaseTransform):
         }
         return data
 
-    def _check_k(self, num_anchors: int) -> None:
-        if self.k >= num_anchors:
+    def _sources(self, store: NodeStorage, anchors: Tensor) -> Tensor:
+        """The anchors that may be somebody's nearest: bool ``[N]``. Here, all."""
+        return anchors
+
+    def _check_k(self, num_sources: int) -> None:
+        if self.k >= num_sources:
             raise ValueError(
-                f"k: {self.k} neighbours asked for, but only {num_anchors} anchors "
-                f"(anchors={self.anchors!r}); use k < {max(num_anchors, 1)}"
+                f"k: {self.k} neighbours asked for, but only {num_sources} {self._source_name} "
+                f"(anchors={self.anchors!r}); use k < {max(num_sources, 1)}"
             )
 
     def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Source, target and weight of the edges from its k nearest anchors to each node."""
-        anchors, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
-        scores, index = self._search(x[anchors], x[anchors], exclude_self=True)
+        """Source, target and weight of the edges from its k nearest sources to each node."""
+        sources, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
+        scores, index = self._search(x[sources], x[sources], exclude_self=True)
         if rest.numel():
-            more_scores, more_index = self._search(x[rest], x[anchors], exclude_self=False)
+            more_scores, more_index = self._search(x[rest], x[sources], exclude_self=False)
             scores, index = torch.cat((scores, more_scores)), torch.cat((index, more_index))
-        target = torch.cat((anchors, rest)).repeat_interleave(self.k)
-        source, weight = anchors[index.flatten()], edge_weights(scores, self.weight).flatten()
+        target = torch.cat((sources, rest)).repeat_interleave(self.k)
+        source, weight = sources[index.flatten()], edge_weights(scores, self.weight).flatten()
         keep = weight > 0
         return source[keep], target[keep], weight[keep]
 
     def _search(
-        self, query: Tensor, anchors: Tensor, *, exclude_self: bool
+        self, query: Tensor, sources: Tensor, *, exclude_self: bool
     ) -> tuple[Tensor, Tensor]:
-        database = query if exclude_self else anchors
+        database = query if exclude_self else sources
         return knn(query, database, self.k, metric=self.metric, exclude_self=exclude_self)
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,28 +27,58 @@ from pyg_hash.typing import (
 from pyg_hash.validation import check_choice, check_labels
 
 SELF_LOOPS = ("clean", "literal")
-MATCH = ("shared", "equal")
+MATCH = ("shared", "equal", "count")
 
 
-def label_sets(y: Tensor, num_classes: int, match: str) -> tuple[Tensor, Tensor]:
-    """Group nodes by label set: the same-label matrix is ``P M P^T`` without an N x N array.
+class LabelSets(NamedTuple):
+    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N array.
+
+    Attributes:
+        row: int64 ``[m]``, a node of each entry of ``P``, whose entries are 1.
+        hub: int64 ``[m]``, its set: the column of ``P``.
+        overlap: float ``[U, U]``, the weight between two sets (``M``).
+    """
+
+    row: Tensor
+    hub: Tensor
+    overlap: Tensor
+
+    def membership(self, num_rows: int) -> Tensor:
+        """``P`` as a dense array ``[num_rows, U]``."""
+        members = self.overlap.new_zeros(num_rows, self.overlap.size(0))
+        members[self.row, self.hub] = 1.0
+        return members
+
+    def diagonal(self, num_rows: int) -> Tensor:
+        """The weight of each node with itself: float ``[num_rows]``."""
+        # a node in several sets ('count') meets itself in each; these do not overlap
+        same = self.overlap.new_zeros(num_rows)
+        return same.index_add_(0, self.row, self.overlap.diagonal()[self.hub])
+
+
+def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
+    """Group nodes by what they share.
 
     Args:
         y: class index ``[n]`` or multi-hot ``[n, C]`` of the labelled nodes.
         num_classes: number of classes ``C``.
         match: multi-label nodes match if they have a ``'shared'`` label or ``'equal'`` vectors;
-            class indices match iff they are equal.
+            ``'count'`` is the number of shared labels. Class indices match iff they are equal.
 
     Returns:
-        ``index`` int64 ``[n]``, the set of each node (the rows of ``P``), and ``overlap`` float
-        ``[U, U]`` of zeros and ones (``M``).
+        One set a label vector; with ``'count'`` one a class, of which a node has several.
     """
     if y.dim() == 1:
-        return y.long(), torch.eye(num_classes, device=y.device)
-    sets, index = torch.unique(y.float(), dim=0, return_inverse=True)
-    if match == "equal":
-        return index, torch.eye(sets.size(0), device=y.device)
-    return index, ((sets @ sets.T) > 0).float()
+        rows = torch.arange(y.numel(), device=y.device)
+        return LabelSets(rows, y.long(), torch.eye(num_classes, device=y.device))
+    if match == "count":
+        row, hub = y.nonzero(as_tuple=True)
+        return LabelSets(row, hub, torch.eye(num_classes, device=y.device))
+    sets, hub = torch.unique(y.float(), dim=0, return_inverse=True)
+    overlap = torch.eye(sets.size(0), device=y.device)
+    if match == "shared":
+        overlap = ((sets @ sets.T) > 0).float()
+    return LabelSets(torch.arange(y.size(0), device=y.device), hub, overlap)
 
 
 class _LabelEdges(BaseTransform):
@@ -73,22 +104,18 @@ class _LabelEdges(BaseTransform):
         if bool((labeled & ~store.train_mask).any()):
             raise ValueError("labeled_mask: labelled nodes must be training nodes")
         check_labels(store.y[labeled], "y", num_classes=data.num_classes)
-        index, overlap = label_sets(store.y[labeled], data.num_classes, self.match)
+        nodes = labeled.nonzero().flatten()
+        sets = label_sets(store.y[labeled], data.num_classes, self.match)
         same_as_self = torch.zeros(labeled.numel(), device=labeled.device)
-        same_as_self[labeled] = overlap.diagonal()[index]
+        same_as_self[nodes] = sets.diagonal(nodes.numel())
         self._drop_knn(data, labeled)
-        self._connect(data, labeled.nonzero().flatten(), index, overlap, same_as_self)
+        self._connect(data, nodes, sets, same_as_self)
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 
     @abstractmethod
     def _connect(
-        self,
-        data: HeteroData,
-        nodes: Tensor,
-        index: Tensor,
-        overlap: Tensor,
-        same_as_self: Tensor,
+        self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
     ) -> None:
         """Add the label edges between ``nodes``, and ``self_loop`` in both modalities."""
 
@@ -127,23 +154,20 @@ class LabelHub(_LabelEdges):
             a graph without self-loops. ``'literal'``: Eq. 1 read to the letter, where a labelled
             node has the same label as itself, so that :math:`\tilde G_{mm} = 2`.
         match: multi-label nodes are joined if they have a ``'shared'`` label or ``'equal'``
-            label vectors.
+            label vectors; ``'count'`` weighs them by the number of shared labels (SGCH Eq. 1),
+            which makes one hub a class, with several for a node.
     """
 
     def _connect(
-        self,
-        data: HeteroData,
-        nodes: Tensor,
-        index: Tensor,
-        overlap: Tensor,
-        same_as_self: Tensor,
+        self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
     ) -> None:
+        overlap = sets.overlap
         data[CLASS].num_nodes = overlap.size(0)
         if not torch.equal(overlap, torch.eye(overlap.size(0), device=overlap.device)):
             data[OVERLAP].edge_index = overlap.nonzero().T.contiguous()
         clean = self.self_loops == "clean"
         for modality in MODALITIES:
-            data[IN_CLASS[modality]].edge_index = torch.stack((nodes, index))
+            data[IN_CLASS[modality]].edge_index = torch.stack((nodes[sets.row], sets.hub))
             ones = torch.ones_like(same_as_self)
             data[modality].self_loop = ones - same_as_self if clean else ones
         for edge_type in INTER.values():
@@ -164,26 +188,23 @@ class LabelCliques(_LabelEdges):
     """
 
     def _connect(
-        self,
-        data: HeteroData,
-        nodes: Tensor,
-        index: Tensor,
-        overlap: Tensor,
-        same_as_self: Tensor,
+        self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
     ) -> None:
-        same = overlap[index][:, index]
-        source, target = (same - torch.diag(same.diagonal())).nonzero().T
+        members = sets.membership(nodes.numel())
+        same = members @ sets.overlap @ members.T
+        same = same - torch.diag(same.diagonal())
+        source, target = same.nonzero().T
         pair = {"all": torch.ones_like(nodes), "labeled": same_as_self[nodes], "none": nodes * 0}
         literal = self.self_loops == "literal"
         for modality in MODALITIES:
             loops = torch.ones_like(same_as_self)
             data[modality].self_loop = loops + same_as_self if literal else loops
-            ones = torch.ones(source.numel(), device=source.device)
+            weights = same[source, target]
             for edge_type in (INTRA[modality], JOINT[modality]):
                 if edge_type in data.edge_types:
-                    _add_edges(data, edge_type, nodes[source], nodes[target], ones)
+                    _add_edges(data, edge_type, nodes[source], nodes[target], weights)
             if INTER[modality] in data.edge_types:
-                _add_edges(data, INTER[modality], nodes[source], nodes[target], ones)
+                _add_edges(data, INTER[modality], nodes[source], nodes[target], weights)
                 weight = pair[data.graph["pair_edges"]].float()
                 _add_edges(data, INTER[modality], nodes, nodes, weight)
 

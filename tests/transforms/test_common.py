@@ -21,6 +21,7 @@ from pyg_hash.transforms import (
     LabelHub,
     LabelRate,
     ScaleFeatures,
+    SGCHGraph,
     ValidationSplit,
     protocol,
 )
@@ -40,12 +41,15 @@ CHANGED = {
     "pair_edges": "none",
     "self_loops": "literal",
     "match": "equal",
+    "graph": "code",
 }
 PIPELINES = [
     [LabelRate(0.4), ValidationSplit(0.3), ScaleFeatures(text_components=4)],
     [LabelRate(0.4), IntraKNN(k=3), InterKNN(), LabelHub()],
     [LabelRate(0.4), IntraKNN(k=3, anchors="all"), InterKNN("train"), LabelCliques("literal")],
     [IntraKNN(k=3, metric="l2"), LabelHub(match="equal")],
+    [LabelRate(0.4), SGCHGraph(k=3)],
+    [LabelRate(0.4), SGCHGraph(k=3, graph="code", anchors="all")],
 ]
 
 

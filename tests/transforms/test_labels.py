@@ -145,16 +145,20 @@ def test_hub_edges_name_the_class():
 
 def test_label_sets():
     y = torch.tensor([[1, 0, 0], [0, 1, 1], [1, 0, 0], [0, 0, 0], [1, 1, 0]])
-    for match in ("shared", "equal"):
+    for match in ("shared", "equal", "count"):
         for labels in (y, y.bool(), y.float(), y.to(torch.uint8), y.half()):
-            index, overlap = label_sets(labels, 3, match)
-            same = overlap[index][:, index]
-            assert torch.equal(same.double(), oracles.same_label(y.double(), match))
-            assert overlap.dtype == torch.float32
-            assert len(overlap) == 4
-    index, overlap = label_sets(torch.tensor([2, 0], dtype=torch.int32), 3, "shared")
-    assert index.dtype == torch.int64
-    assert torch.equal(overlap, torch.eye(3))
+            sets = label_sets(labels, 3, match)
+            members = sets.membership(5)
+            same = members @ sets.overlap @ members.T
+            expected = y @ y.T if match == "count" else oracles.same_label(y.double(), match)
+            assert torch.equal(same.double(), expected.double())
+            assert torch.equal(sets.diagonal(5), same.diagonal())
+            assert sets.overlap.dtype == torch.float32
+            assert len(sets.overlap) == (3 if match == "count" else 4)
+    for match in ("shared", "equal", "count"):
+        sets = label_sets(torch.tensor([2, 0], dtype=torch.int32), 3, match)
+        assert sets.hub.dtype == torch.int64
+        assert torch.equal(sets.overlap, torch.eye(3))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -195,7 +199,7 @@ def test_order_and_input(form):
         form()(bare)
     for arguments, message in (
         ({"self_loops": "none"}, "self_loops: 'none' is not known; use one of 'clean', 'literal'"),
-        ({"match": "any"}, "match: 'any' is not known; use one of 'shared', 'equal'"),
+        ({"match": "any"}, "match: 'any' is not known; use one of 'shared', 'equal', 'count'"),
     ):
         with pytest.raises(ValueError, match=message):
             form(**arguments)
