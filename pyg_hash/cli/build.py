@@ -6,13 +6,15 @@ import inspect
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.methods import method, resolve
+from pyg_hash.cli.options import TrainConfig, UsageError, check_options
 
 if TYPE_CHECKING:
+    import torch
     from torch_geometric.data import HeteroData
-    from torch_geometric.transforms import Compose
+    from torch_geometric.transforms import BaseTransform, Compose
 
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
@@ -48,18 +50,6 @@ def find(name: str, known: dict[str, type], argument: str, more: str = "") -> ty
     return known[starting[0]]
 
 
-def check_options(cls: type, options: dict[str, Any], argument: str, taken: set[str]) -> None:
-    """Raise ``UsageError`` unless every option is a keyword of the constructor of ``cls``."""
-    parameters = inspect.signature(cls).parameters
-    allowed = [name for name in parameters if name not in taken]
-    unknown = [name for name in options if name not in allowed]
-    if unknown:
-        raise UsageError(
-            f"{argument}: {cls.__name__} has no option {', '.join(map(repr, unknown))}; "
-            f"use some of {', '.join(allowed) or '(none)'}"
-        )
-
-
 def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     """The data set class that the settings name, its options checked."""
     from pyg_hash.datasets import CrossModalDataset, FeatureFile
@@ -83,23 +73,28 @@ def model_class(config: TrainConfig) -> type[HashModel]:
     return cls
 
 
+def with_defaults(config: TrainConfig) -> TrainConfig:
+    """``config`` with the defaults of its method.
+
+    Raises:
+        UsageError: an unknown model or model option, or a setting that the method does not have.
+    """
+    return resolve(config, model_class(config).__name__)
+
+
 def graph(config: TrainConfig) -> Compose:
-    """The transforms that make the graph."""
+    """The transforms that make masks, scaled features and the graph of the method."""
     import torch_geometric.transforms as T
 
     from pyg_hash import transforms
-    from pyg_hash.transforms.protocol import PROTOCOLS
 
-    intra, inter = PROTOCOLS[config.protocol]
-    steps = [transforms.LabelRate(config.label_rate, seed=config.seed)]
+    steps: list[BaseTransform] = []
+    if config.label_rate is not None:
+        steps.append(transforms.LabelRate(config.label_rate, seed=config.seed))
     if config.val_rate:
         steps.append(transforms.ValidationSplit(config.val_rate, seed=config.seed))
-    steps += [
-        transforms.ScaleFeatures(),
-        transforms.IntraKNN(config.k, config.metric, anchors=intra, weight=config.weight),
-        transforms.InterKNN(anchors=inter),
-        transforms.LabelHub(match=config.match),
-    ]
+    steps.append(transforms.ScaleFeatures())
+    steps += method(model_class(config).__name__).graph(config)
     return T.Compose(steps)
 
 
@@ -124,7 +119,32 @@ def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
     seed_everything(config.seed)
     num_features = {modality: data[modality].num_features for modality in MODALITIES}
     keywords = dict(config.model_options, num_bits=config.num_bits)
-    if "match" in inspect.signature(cls).parameters:
+    known = inspect.signature(cls).parameters
+    if "num_classes" in known:
+        keywords["num_classes"] = data.num_classes
+    if config.match is not None and "match" in known:
         keywords["match"] = config.match  # the graph and the loss must agree on what is similar
     make: Callable[..., HashModel] = cls  # the base class does not fix the keywords of models
-    return make(num_features, data.num_classes, **keywords)
+    return make(num_features, **keywords)
+
+
+def build_optimizers(
+    config: TrainConfig, model: HashModel
+) -> torch.optim.Optimizer | dict[str, torch.optim.Optimizer]:
+    """Adam for the whole model, or one for each part that has a learning rate of its own.
+
+    Raises:
+        UsageError: learning rates for other parts than the model has.
+    """
+    import torch
+
+    if not isinstance(config.lr, dict):
+        assert config.lr is not None
+        return torch.optim.Adam(model.parameters(), lr=config.lr)
+    parts = model.parts()
+    if set(config.lr) != set(parts):
+        raise UsageError(
+            f"lr: {type(model).__name__} has the parts {', '.join(parts)}; give one number, or one "
+            f"for each of them (got {', '.join(config.lr)})"
+        )
+    return {name: torch.optim.Adam(parts[name], lr=lr) for name, lr in config.lr.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
@@ -10,6 +11,18 @@ from jsonargparse import ArgumentParser, Namespace
 
 class UsageError(ValueError):
     """The command line asks for something that does not exist; exit status 2."""
+
+
+def check_options(cls: type, options: dict[str, Any], argument: str, taken: set[str]) -> None:
+    """Raise ``UsageError`` unless every option is a keyword of the constructor of ``cls``."""
+    parameters = inspect.signature(cls).parameters
+    allowed = [name for name in parameters if name not in taken]
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
+        raise UsageError(
+            f"{argument}: {cls.__name__} has no option {', '.join(map(repr, unknown))}; "
+            f"use some of {', '.join(allowed) or '(none)'}"
+        )
 
 
 def _option(default: Any, text: str) -> Any:
@@ -30,21 +43,31 @@ class TrainConfig:
     model: str = _option("mcgcn", "a class of pyg_hash.models, in any case")
     num_bits: int = _option(32, "length of the codes")
     model_options: dict[str, Any] = _option({}, "options of the model class")
-    label_rate: float = _option(0.3, "share of the training items whose labels are used")
+    label_rate: float | None = _option(
+        None, "share of the training items whose labels are used (0.3; gch 1; sgeh uses none)"
+    )
     val_rate: float = _option(0.0, "share of the training items held out for early stopping")
-    protocol: Literal["inductive", "strict", "transductive"] = _option(
-        "inductive", "what a query's code may depend on"
+    protocol: Literal["inductive", "strict", "transductive"] | None = _option(
+        None,
+        "what a query's code may depend on (inductive; gch and sgeh are inductive by nature)",
     )
-    k: int = _option(20, "neighbours of a node in the graph")
-    metric: Literal["cosine", "ip", "l2"] = _option("cosine", "similarity of features")
+    k: int | None = _option(None, "neighbours of a node in the graph (20; sgeh 5)")
+    metric: Literal["cosine", "ip", "l2"] | None = _option(
+        None, "similarity of features in the graph of mcgcn and sgch (cosine)"
+    )
     weight: Literal["binary", "similarity"] | None = _option(
-        None, "weight of a neighbour: 1 (MCGCN's Eq. 1) or its cosine (default under cosine)"
+        None, "mcgcn: weight of a neighbour: 1 (Eq. 1) or its cosine (default under cosine)"
     )
-    match: Literal["shared", "equal"] = _option(
-        "shared", "which multi-label items are similar: with a shared label, or with equal labels"
+    match: Literal["shared", "equal"] | None = _option(
+        None, "mcgcn: which multi-label items are similar: with a shared label, or equal ones"
     )
-    epochs: int = _option(80, "passes over the graph")
-    lr: float = _option(2e-3, "learning rate of Adam")
+    graph_options: dict[str, Any] = _option(
+        {}, "further options of the graph: sgch SGCHGraph, sgeh UnifiedAffinity"
+    )
+    epochs: int | None = _option(None, "passes over the data (default: the method's)")
+    lr: float | dict[str, float] | None = _option(
+        None, "learning rate of Adam, one or a mapping part: rate (default: the method's)"
+    )
     patience: int | None = _option(
         None, "stop after so many evaluations without progress (needs val_rate)"
     )

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser, Namespace
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.validation import check_fraction, check_positive_int
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def run(args: Namespace) -> int:
     except KeyboardInterrupt:
         print(f"stopped; go on with: pyg-hash train --out {args.out} --resume", file=sys.stderr)
         raise
-    print(evaluation)
+    print(evaluation or "the data have no labels: nothing to evaluate by")
     print(f"run folder: {folder.path}")
     return 0
 
 
 def train(
     config: TrainConfig, out: str, *, resume: bool = False, progress: bool = False
-) -> tuple[Run, Evaluation]:
+) -> tuple[Run, Evaluation | None]:
     """Train a model and fill a run folder.
 
     The stages are: data set, training, items and encoders, index, metrics. What is finished
@@ -59,7 +59,7 @@ def train(
         progress: show progress bars.
 
     Returns:
-        The run and its evaluation on the queries.
+        The run and its evaluation on the queries; None if the data have no labels.
 
     Raises:
         UsageError: an unknown data set, model, protocol or option.
@@ -67,8 +67,8 @@ def train(
     """
     from pyg_hash.metrics import evaluate
 
+    config = build.with_defaults(config)
     _check_numbers(config)  # numbers, names and options are checked before any work
-    build.model_class(config)
     build.dataset_class(config)
     build.graph(config)
     if config.patience is not None and not config.val_rate:
@@ -84,6 +84,8 @@ def train(
     if not folder.has("items"):
         _save_items(folder, dataset, data)
     _save_index(folder, model, data)
+    if "y" not in data[IMAGE]:
+        return folder, None
     evaluation = evaluate(model, data)
     folder.add_metrics("query", evaluation.to_dict())
     return folder, evaluation
@@ -92,14 +94,15 @@ def train(
 def _check_numbers(config: TrainConfig) -> None:
     """Find a wrong number before the data set is built, which may take minutes."""
     try:
-        for name in ("num_bits", "k", "epochs"):
-            check_positive_int(getattr(config, name), name)
-        if config.patience is not None:
-            check_positive_int(config.patience, "patience")
+        for name in ("num_bits", "k", "epochs", "patience"):
+            if getattr(config, name) is not None:
+                check_positive_int(getattr(config, name), name)
         for name in ("label_rate", "val_rate"):
-            check_fraction(getattr(config, name), name)
-        if not config.lr > 0:
-            raise ValueError(f"lr: expected a positive number, got {config.lr}")
+            if getattr(config, name) is not None:
+                check_fraction(getattr(config, name), name)
+        for rate in config.lr.values() if isinstance(config.lr, dict) else [config.lr]:
+            if rate is None or not rate > 0:
+                raise ValueError(f"lr: expected a positive number, got {rate}")
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 
@@ -109,12 +112,11 @@ def _fit(
 ) -> HashModel:
     if folder.has("model"):
         return build.model_class(config).load(folder.path / "model")
-    import torch
-
     from pyg_hash.training import fit
 
+    assert config.epochs is not None
     model = build.build_model(config, data)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    optimizer = build.build_optimizers(config, model)
     checkpoint = folder.path / CHECKPOINT
     history = fit(
         model,
@@ -152,7 +154,11 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
             ids=list(dataset.ids),
             texts=list(dataset.texts),
             image_paths=[None if path is None else str(path) for path in dataset.image_paths],
-            labels=label_names(data["image"].y, dataset.class_names),
+            labels=(
+                label_names(data[IMAGE].y, dataset.class_names)
+                if "y" in data[IMAGE]
+                else [[] for _ in dataset.ids]
+            ),
         )
     )
 
