@@ -1,5 +1,6 @@
 """Transforms of ``HeteroData``: masks, feature scaling and the graph builders."""
 
+from pyg_hash.transforms.affinity import UnifiedAffinity
 from pyg_hash.transforms.inter import InterKNN
 from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.transforms.labels import LabelCliques, LabelHub
@@ -16,6 +17,7 @@ __all__ = [
     "LabelRate",
     "SGCHGraph",
     "ScaleFeatures",
+    "UnifiedAffinity",
     "ValidationSplit",
     "protocol",
 ]
