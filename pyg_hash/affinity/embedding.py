@@ -101,11 +101,7 @@ def smallest_eigenvectors(
         values, vectors = scipy.linalg.eigh(lifted, subset_by_index=[0, wanted - 1])
         block = vectors
     else:
-        rng = np.random.default_rng(seed)
-        block = rng.standard_normal((m, width))
-        if start is not None:
-            block[:, : min(width, start.shape[1])] = start[:, :width]
-        block -= null @ (null.T @ block)
+        block = _start_block(null, start, width, np.random.default_rng(seed))
         inverse = 1.0 / lap.diagonal()[:, None]
         precondition = LinearOperator(
             lap.shape, matvec=lambda x: inverse.ravel() * x.ravel(), matmat=lambda x: inverse * x
@@ -124,6 +120,21 @@ def smallest_eigenvectors(
         float(residual),
         block,
     )
+
+
+def _start_block(
+    null: Floats, start: Floats | None, width: int, rng: np.random.Generator
+) -> Floats:
+    """Orthonormal columns off the null space, from an earlier block as far as it goes."""
+    block: Floats = rng.standard_normal((len(null), width)) / np.sqrt(len(null))
+    if start is not None:
+        known = start[:, :width] - null @ (null.T @ start[:, :width])
+        useful = np.linalg.norm(known, axis=0) > 1e-3  # others became indicators of components
+        block[:, : known.shape[1]][:, useful] = known[:, useful]
+    for _ in range(2):  # once more, as the first pass leaves rounding errors
+        block = block - null @ (null.T @ block)
+        block = np.linalg.qr(block)[0]
+    return block
 
 
 def pair_distances(vectors: Floats, column: Ints) -> Floats:

@@ -26,8 +26,8 @@ class Neighbours:
         distance: **squared** Euclidean distances, float ``[m, k + 1]``.
         index: int64 ``[m, k + 1]``.
         features: float ``[m, d]``, or None if only the neighbours are known. They give the
-            distances to rows that are neighbours in another view only; without them such rows
-            count as infinitely far in this view.
+            distances to rows that are neighbours in another view only, and all distances in
+            float64; without them such rows count as infinitely far in this view.
     """
 
     distance: Tensor
@@ -139,10 +139,14 @@ def candidates(views: Sequence[Neighbours]) -> Candidates:
         known = view.distance.cpu().double().numpy()
         near = np.full(column.shape, np.inf)
         np.put_along_axis(near, own, known, axis=1)
-        order = np.argsort(near, axis=1, kind="stable")[:, :width]
+        if view.features is not None:  # in float64, so that all distances have one rounding
+            exact = _distances(view.features, column)
+            order = np.argsort(np.where(np.isinf(near), near, exact), axis=1, kind="stable")
+            near = np.where(valid, exact, np.inf)
+        else:
+            order = np.argsort(near, axis=1, kind="stable")
+        order = order[:, :width]
         np.put_along_axis(support, order[:, :-1], True, axis=1)
-        if view.features is not None:
-            near = np.where(np.isinf(near) & valid, _distances(view.features, column), near)
         distances.append(near)
         orders.append(order)
     return Candidates(column, valid, support, tuple(distances), tuple(orders))

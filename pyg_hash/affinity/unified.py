@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,65 +21,13 @@ from pyg_hash.affinity.embedding import (
     pair_distances,
     smallest_eigenvectors,
 )
-from pyg_hash.affinity.neighbours import (
-    Candidates,
-    Neighbours,
-    candidates,
-    check_neighbours,
-    nearest_neighbours,
-)
-from pyg_hash.affinity.simplex import Floats
+from pyg_hash.affinity.graph import AffinityGraph
+from pyg_hash.affinity.inputs import check_options, check_positive, neighbour_lists
+from pyg_hash.affinity.neighbours import Candidates, Neighbours, candidates
+from pyg_hash.affinity.simplex import Bools, Floats
 from pyg_hash.affinity.steps import neighbour_weights, update_unified, update_view, view_weight
-from pyg_hash.validation import check_choice, check_number, check_positive_int
 
-RANKS = ("effective", "gmc")
-U_STEPS = ("exact", "gmc")
-WEIGHT_RULES = ("gmc", "paper")
-
-
-@dataclass(frozen=True)
-class AffinityGraph:
-    r"""A unified affinity graph Z in CSR form, with its clusters. All tensors are on the CPU.
-
-    Attributes:
-        indptr: int64 ``[m + 1]``.
-        indices: column of each entry, ascending in each row, int64 ``[E]``.
-        values: float64 ``[E]``, positive; each row sums to 1, there is no diagonal.
-        cluster: connected component of each row, int64 ``[m]``, numbered by first row.
-        num_components: number of clusters.
-        converged: whether there are exactly as many as asked for.
-        iterations: number of iterations.
-        lam: :math:`\lambda` of the last iteration.
-        weights: weight of each view.
-        history: one dict an iteration: ``iteration``, ``lam``, ``num_components``,
-            ``largest_component``, ``num_edges``, ``weights``; and ``eigenvalue_sum`` (of the c
-            smallest) and ``residual`` of the eigenvectors, None where none were needed.
-    """
-
-    indptr: Tensor
-    indices: Tensor
-    values: Tensor
-    cluster: Tensor
-    num_components: int
-    converged: bool
-    iterations: int
-    lam: float
-    weights: list[float]
-    history: list[dict[str, Any]]
-
-    @property
-    def edge_index(self) -> Tensor:
-        """Rows i and columns j of the entries, sorted by i, then j: int64 ``[2, E]``."""
-        count = self.indptr.numel() - 1
-        row = torch.arange(count).repeat_interleave(self.indptr[1:] - self.indptr[:-1])
-        return torch.stack((row, self.indices))
-
-    def to_dense(self) -> Tensor:
-        """Z, float64 ``[m, m]``; for small graphs."""
-        count = self.indptr.numel() - 1
-        dense = torch.zeros(count, count, dtype=torch.float64)
-        dense[tuple(self.edge_index)] = self.values
-        return dense
+_INACCURATE = 1e-4  # residual of an eigenvector of L, whose eigenvalues are of order 1
 
 
 def unified_affinity(
@@ -139,60 +86,12 @@ def unified_affinity(
             component has at least two), or fewer than the components that there are already.
     """
     check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
-    _check_positive(tol, "tol")
-    lists = _neighbour_lists(views, num_clusters, k)
+    check_positive(tol, "tol")
+    lists = neighbour_lists(views, num_clusters, k)
     problem = _Problem(candidates(lists), num_clusters, k)
     problem.options = {"rank": rank, "weight_rule": weight_rule, "u_step": u_step}
     problem.solver = {"tol": tol, "seed": seed}
     return problem.solve(lam, max_iter, progress)
-
-
-def check_options(
-    num_clusters: int, k: int, rank: str, weight_rule: str, u_step: str, lam: float, max_iter: int
-) -> None:
-    """Check what does not depend on the data.
-
-    Raises:
-        TypeError: a number of the wrong type.
-        ValueError: a number out of range or an unknown option.
-    """
-    for count, name in ((num_clusters, "num_clusters"), (k, "k"), (max_iter, "max_iter")):
-        check_positive_int(count, name)
-    check_choice(rank, RANKS, "rank")
-    check_choice(weight_rule, WEIGHT_RULES, "weight_rule")
-    check_choice(u_step, U_STEPS, "u_step")
-    _check_positive(lam, "lam")
-
-
-def _check_positive(value: float, name: str) -> None:
-    if not 0.0 < check_number(value, name) < float("inf"):
-        raise ValueError(f"{name}: expected a positive, finite number, got {value!r}")
-
-
-def _neighbour_lists(
-    views: Sequence[Tensor | Neighbours], num_clusters: int, k: int
-) -> list[Neighbours]:
-    """Check the views and search the neighbours of those that are features."""
-    if isinstance(views, Tensor) or len(views) < 2:
-        raise ValueError("views: expected two or more; one view has nothing to be unified with")
-    rows = [len(v.index) if isinstance(v, Neighbours) else len(v) for v in views]
-    if len(set(rows)) > 1:
-        raise ValueError(
-            f"views: {', '.join(map(str, rows))} rows; row i of all must be the same instance"
-        )
-    if num_clusters > rows[0] // 2:
-        raise ValueError(
-            f"num_clusters: {num_clusters} components of {rows[0]} rows are impossible, because "
-            f"each has at least two; use num_clusters <= {max(rows[0] // 2, 1)}"
-        )
-    lists = []
-    for number, view in enumerate(views):
-        if isinstance(view, Neighbours):
-            check_neighbours(view, k, f"views[{number}]")
-            lists.append(view)
-        else:
-            lists.append(nearest_neighbours(view, k))
-    return lists
 
 
 class _Problem:
@@ -208,17 +107,18 @@ class _Problem:
         self.z: Floats = np.mean(self.s, axis=0)
         self.weights = [1.0 / len(self.s)] * len(self.s)
         self.block: Floats | None = None
-        self.count, self.label = components(self.graph())
-        if self.count > num_clusters:
+        least, _ = components(self.graph(entries.support))
+        if least > num_clusters:
             raise ValueError(
                 f"num_clusters: {num_clusters} components asked for, but the neighbour graph with "
-                f"k={k} already has {self.count}, and edges are only ever removed; use "
-                f"num_clusters >= {self.count}, or a larger k"
+                f"k={k} already has {least}, and no edge can be added to it; use "
+                f"num_clusters >= {least}, or a larger k"
             )
+        self.count, self.label = components(self.graph())
 
-    def graph(self) -> sp.csr_array:
-        """Z as a matrix."""
-        keep = self.z > 0.0
+    def graph(self, keep: Bools | None = None) -> sp.csr_array:
+        """Z as a matrix, its positive entries or those named."""
+        keep = self.z > 0.0 if keep is None else keep
         indptr = np.concatenate(([0], np.cumsum(keep.sum(axis=1))))
         parts = (self.z[keep], self.entries.column[keep], indptr)
         return sp.csr_array(parts, shape=(len(keep), len(keep)))
@@ -262,15 +162,26 @@ class _Problem:
                 else:
                     lam *= 2.0
                     d = pair_distances(found.vectors, self.entries.column)
+        self._warn(history)
+        return self._result(lam, history)
+
+    def _warn(self, history: list[dict[str, Any]]) -> None:
+        worst = max((row["residual"] or 0.0 for row in history), default=0.0)
+        if worst > _INACCURATE:
+            warnings.warn(
+                f"affinity: eigenvectors are only accurate to {worst:.0e}; the graph is hard to "
+                "embed, use a larger k or fewer clusters",
+                UserWarning,
+                stacklevel=4,
+            )
         if self.count != self.c:
             warnings.warn(
-                f"affinity: {self.count} components after {max_iter} turns instead of {self.c}; "
-                "raise max_iter, start from another lam, or ask for another num_clusters "
+                f"affinity: {self.count} components after {len(history)} turns instead of "
+                f"{self.c}; raise max_iter, start from another lam, or change num_clusters "
                 f"(numbers so far: {[row['num_components'] for row in history]})",
                 UserWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
-        return self._result(lam, history)
 
     def _row(self, iteration: int, lam: float, found: Embedding | None) -> dict[str, Any]:
         return {

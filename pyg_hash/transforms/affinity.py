@@ -7,7 +7,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.affinity import AffinityGraph, unified_affinity
-from pyg_hash.affinity.unified import check_options
+from pyg_hash.affinity.inputs import check_options
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, EdgeType
 from pyg_hash.validation import check_features, check_same_rows
 
