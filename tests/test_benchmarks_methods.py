@@ -1,0 +1,333 @@
+"""The benchmark of all methods: which runs, what is stored, and what the tables say."""
+
+import inspect
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+from scripts import benchmark_scripts
+from toy import toy_data
+
+import pyg_hash.models
+from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+
+MODELS = ["MCGCN", "GCH", "SGCH", "SGEH"]
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Two epochs, eight bits: the toy's features allow no more canonical directions."""
+    import suite
+
+    monkeypatch.setattr(suite, "NUM_BITS", 8)
+    for name in suite.SETTINGS:
+        monkeypatch.setitem(suite.SETTINGS, name, {"epochs": 2, "lr": 1e-3})
+    return suite
+
+
+def there(family):
+    return family not in MODELS or family in pyg_hash.models.__all__
+
+
+def rows():
+    with benchmark_scripts():
+        import suite
+
+        return [(row.name, row.family) for row in suite.METHODS.values() if there(row.family)]
+
+
+# --- which runs ---------------------------------------------------------------------------------
+
+
+def test_every_table_names_known_methods():
+    import suite
+
+    assert set(suite.SETTINGS) == set(MODELS)
+    listed = {*suite.SUPERVISED, *suite.UNSUPERVISED}
+    for family, (_, ablations) in suite.ABLATIONS.items():
+        for ablation in ablations:
+            assert suite.METHODS[ablation.variant].family == family
+            assert suite.METHODS[ablation.full].family == family
+            assert set(ablation.claimed) <= {"+", "-", "?"}
+            assert ablation.source
+            listed |= {ablation.variant, ablation.full}
+    assert listed == set(suite.METHODS)
+
+
+def test_settings_are_the_command_lines():
+    """What the tables report is what ``pyg-hash train`` does without options."""
+    import suite
+
+    for name, settings in suite.SETTINGS.items():
+        defaults = COMMAND_LINE[name].defaults
+        assert {key: defaults[key] for key in ("epochs", "lr")} == settings
+        assert defaults.get("k", 0) == {"MCGCN": 20, "SGCH": 20, "SGEH": 5, "GCH": 0}[name]
+
+
+@pytest.mark.parametrize("family", [name for name in MODELS if there(name)])
+def test_options_are_keywords_of_the_models(family):
+    import suite
+
+    known = inspect.signature(getattr(pyg_hash.models, family)).parameters
+    for row in suite.METHODS.values():
+        if row.family == family:
+            assert set(row.options) <= set(known), row.name
+
+
+def test_jobs_come_once_in_table_order():
+    import suite
+
+    everything = suite.jobs(["supervised", "unsupervised", "ablations"])
+    names = [(job.method.name, job.labels) for job in everything]
+    assert len(names) == len(set(names))
+    assert names[: len(suite.SUPERVISED)] == [(name, 0.3) for name in suite.SUPERVISED]
+    assert ("SGEH", None) in names
+    assert ("SGCH v1", 0.3) in names
+    assert {job.labels for job in suite.jobs(["unsupervised"])} == {None}
+    only = suite.jobs(["ablations"], ["SGCH", "GCH-A"])
+    assert {job.method.family for job in only} == {"SGCH", "GCH"}
+    assert [job.method.name for job in only if job.method.family == "GCH"] == ["GCH-A"]
+    with pytest.raises(ValueError, match="'GCN' is not known"):
+        suite.jobs(["ablations"], ["GCN"])
+
+
+# --- one cell -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [name for name, _ in rows()])
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the toy's pairs need not fall into four parts
+def test_every_row_runs(tiny, name, multi_label):
+    import cells
+
+    method = tiny.METHODS[name]
+    labels = None if method.family == "SGEH" or "CCA" in method.family else 1.0
+    raw = toy_data(num_nodes=100, noise=0.5, multi_label=multi_label, num_queries=20)
+    cell = cells.run("toy", raw, tiny.Job(method, labels), seed=1)
+    assert 0 < cell["i2t"] <= 1
+    expected = "inductive"
+    if "all anchors" in name:
+        expected = "transductive" if "code graph" in name else "strict"
+    assert cell["protocol"] == expected
+    assert cell["definition"] == "mAP@all, expected ties, denominator=hits"
+    assert cell["described"] == method.described()
+    assert "scaling" not in raw  # what was given is left alone
+
+
+def test_a_cell_is_a_function_of_its_seed(tiny):
+    import cells
+
+    job = tiny.Job(tiny.METHODS["MCGCN"], 0.5)
+    raw = toy_data()
+    first, again, other = (cells.run("toy", raw, job, seed) for seed in (0, 0, 1))
+    tasks = list(cells.TASKS)
+    assert [first[t] for t in tasks] == [again[t] for t in tasks]
+    assert [first[t] for t in tasks] != [other[t] for t in tasks]
+
+
+def test_unsupervised_cells_need_no_labelled_node(tiny):
+    import cells
+
+    raw = toy_data()
+    for modality in ("image", "text"):
+        raw[modality].labeled_mask = torch.zeros_like(raw[modality].train_mask)
+    cell = cells.run("toy", raw, tiny.Job(tiny.METHODS["ITQ on CCA, weighted"], None), 0)
+    assert cell["labels"] is None
+
+
+def test_a_graph_without_seed_is_built_once(tiny):
+    import cells
+
+    raw = toy_data()
+    sign, itq = (tiny.Job(tiny.METHODS[name], None) for name in ("sign of CCA", "ITQ on CCA"))
+    first = cells.prepared("toy", raw, sign, 0)[0]
+    assert cells.prepared("toy", raw, itq, 1)[0] is first
+    assert cells.prepared("other", raw, itq, 1)[0] is not first
+    labelled = tiny.Job(tiny.METHODS["class codes"], 0.5)
+    masks = [cells.prepared("toy", raw, labelled, s)[0]["image"].labeled_mask for s in (0, 1)]
+    assert not torch.equal(*masks)
+
+
+def test_optimisers_follow_the_settings():
+    import cells
+
+    class Model(torch.nn.Linear):
+        def parts(self):
+            return {"a": [self.weight], "b": [self.bias]}
+
+    model = Model(2, 2)
+    one = cells.optimizers(model, {"epochs": 3, "lr": 0.5})
+    assert isinstance(one, torch.optim.Adam)
+    assert one.defaults["lr"] == 0.5
+    settings = {"epochs": 3, "lr": {"a": 0.1, "b": 0.2}, "optimizer": "SGD", "momentum": 0.9}
+    parts = cells.optimizers(model, settings)
+    assert {name: optimizer.defaults["lr"] for name, optimizer in parts.items()} == settings["lr"]
+    assert all(isinstance(o, torch.optim.SGD) for o in parts.values())
+    assert parts["a"].defaults["momentum"] == 0.9
+    assert parts["b"].param_groups[0]["params"] == [model.bias]
+
+
+# --- results ------------------------------------------------------------------------------------
+
+
+def test_results_survive_and_know_stale_cells(tmp_path):
+    from cells import Results
+
+    results = Results(tmp_path / "deep" / "methods.json")
+    assert not results.has("x", {"epochs": 1})
+    results.add("x", {"described": {"epochs": 1}, "i2t": 0.5}, {"threads": 1})
+    assert Results(results.path).has("x", {"epochs": 1})
+    assert not results.has("x", {"epochs": 2})
+    results.add("a", {"described": {}}, {"command": "c"})
+    content = results.read()
+    assert list(content["cells"]) == ["a", "x"]
+    assert content["about"] == {"threads": 1, "command": "c"}
+
+
+def test_writers_do_not_lose_each_others_cells(tmp_path):
+    from cells import Results
+
+    path = tmp_path / "methods.json"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda i: Results(path).add(f"{i:02d}", {"i2t": i}, {}), range(40)))
+    assert list(Results(path).read()["cells"]) == [f"{i:02d}" for i in range(40)]
+    assert [p.name for p in tmp_path.iterdir()] == ["methods.json"]  # no lock, no temporary file
+
+
+@pytest.fixture
+def toys(tiny, monkeypatch):
+    import methods
+
+    monkeypatch.setitem(methods.LOADERS, "Emoji", lambda root: toy_data(noise=0.5))
+    monkeypatch.setitem(methods.LOADERS, "COCO", lambda root: toy_data(multi_label=True))
+    return methods
+
+
+def test_script_goes_on_where_it_stopped(toys, tmp_path, capsys, tiny, monkeypatch):
+    import cells
+
+    words = ["--emoji=x", "--coco=y", f"--out={tmp_path}", "--seeds", "0", "1"]
+    words += ["--only", "supervised", "--methods", "class codes", "MCGCN"]
+    toys.main([*words, "--data", "Emoji"])
+    content = cells.Results(tmp_path / "methods.json").read()
+    assert len(content["cells"]) == 12  # three methods, two label rates, two seeds
+    assert content["about"]["Emoji"].startswith("48 train, 12 query, 48 database")
+    assert capsys.readouterr().out.count("i2t") == 12
+    toys.main([*words, "--data", "Emoji"])
+    assert capsys.readouterr().out == ""
+    toys.main([*words, "--data", "Emoji", "COCO"])
+    assert capsys.readouterr().out.count("COCO |") == 12
+    monkeypatch.setitem(tiny.SETTINGS, "MCGCN", {"epochs": 1, "lr": 1e-3})
+    toys.main([*words, "--data", "Emoji"])
+    assert capsys.readouterr().out.count("MCGCN") == 4
+    toys.main([*words, "--data", "Emoji", "--force"])
+    assert capsys.readouterr().out.count("i2t") == 12
+    text = (tmp_path / "methods.md").read_text(encoding="utf-8")
+    assert "### Emoji, 30% of the labels" in text
+    assert "| MCGCN | inductive | 2 |" in text
+    assert "MCGCN: epochs 1, lr 0.001" in text
+    (tmp_path / "methods.md").unlink()
+    toys.main(["--render", f"--out={tmp_path}"])
+    assert (tmp_path / "methods.md").read_text(encoding="utf-8") == text
+
+
+def test_script_says_what_is_wrong(toys, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        toys.main([f"--out={tmp_path}"])
+    assert "no data set" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        toys.main([f"--out={tmp_path}", "--emoji=x", "--methods", "HASH"])
+    assert "'HASH' is not known" in capsys.readouterr().err
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def fake(method, scores, *, data="toy", labels=None):
+    """Cells of a method, one a seed; ``scores`` are i2t, and t2i is half of them."""
+    import suite
+
+    return [
+        {
+            "data": data,
+            "labels": labels,
+            "method": method,
+            "seed": seed,
+            "i2t": score,
+            "t2i": score / 2,
+            "i2i": 0.1,
+            "t2t": 0.2,
+            "protocol": "inductive",
+            "definition": "mAP@all",
+            "seconds": {"train": 2.0, "encode": 1.0},
+            "described": suite.METHODS[method].described(),
+        }
+        for seed, score in enumerate(scores)
+    ]
+
+
+def test_sign_is_zero_within_one_pooled_deviation():
+    from report import Row, sign
+
+    full = Row(fake("SGEH", [0.5, 0.6, 0.7]))  # mean .6, deviation .1
+    close = Row(fake("SGEH-1", [0.46, 0.56, 0.66]))  # mean .56, deviation .1
+    assert full.spread("i2t") == pytest.approx(0.1)
+    assert sign(close, full, "i2t") == "0"
+    lower = Row(fake("SGEH-1", [0.44, 0.44, 0.44]))  # pooled: .1 / sqrt(2) = .071
+    assert sign(lower, full, "i2t") == "-"
+    assert sign(full, lower, "i2t") == "+"
+    assert sign(Row(fake("SGEH-1", [0.1])), full, "i2t") == "?"
+
+
+def test_verdicts():
+    from report import verdict
+
+    assert verdict(("-", "-"), ("-", "-")) == "agrees"
+    assert verdict(("-", "0"), ("-", "-")) == "agrees in part"
+    assert verdict(("0", "0"), ("-", "-")) == "no effect seen"
+    assert verdict(("+", "-"), ("-", "-")) == "contradicts"
+    assert verdict(("+", "0"), ("?", "?")) == "no claim"
+    assert verdict(("?", "?"), ("-", "-")) == "open"
+
+
+def test_tables_by_hand():
+    import report
+
+    cells = fake("class codes", [0.4, 0.4], labels=1.0)
+    cells += fake("class codes, centred", [0.3, 0.3], labels=1.0)
+    for cell in cells[2:]:
+        cell["t2i"] = 0.5  # the other one is better here: each direction has its own bar
+    cells += fake("GCH", [0.6, 0.6], labels=1.0) + fake("GCH-A", [0.7, 0.7], labels=1.0)
+    text = report.markdown({"about": {"threads": 1}, "cells": dict(enumerate(cells))})
+    assert "### toy, 100% of the labels" in text
+    assert "### toy, 30% of the labels" not in text
+    line = next(line for line in text.splitlines() if line.startswith("| GCH |"))
+    assert line.split("|")[4:6] == [" 0.600 ± 0.000 ", " 0.300 ± 0.000 "]
+    assert line.split("|")[-4:-1] == [" +0.200 ", " -0.200 ", " 3 "]
+    ablation = next(line for line in text.splitlines() if line.startswith("| toy | GCH-A |"))
+    assert "| +0.100 / +0.050 | + / + | - / - | contradicts |" in ablation
+
+
+def test_sgeh_2_is_a_bar_for_sgeh():
+    import report
+
+    cells = fake("ITQ on CCA", [0.5]) + fake("SGEH-2 (DJSRH-style)", [0.6]) + fake("SGEH", [0.55])
+    scores = report.rows(cells)
+    table = report.comparison(scores, "toy", None, ["ITQ on CCA", "SGEH-2 (DJSRH-style)", "SGEH"])
+    assert table.splitlines()[-1].split("|")[-4].strip() == "-0.050"
+
+
+def test_cells_of_other_settings_are_left_out():
+    import report
+
+    cells = fake("SGEH", [0.5, 0.6])
+    cells[0]["described"] = cells[0]["described"] | {"num_bits": 16}
+    assert len(report.rows(cells)["toy", None, "SGEH"].cells) == 1
+    cells[1]["method"] = "a row of old"
+    assert report.rows(cells) == {}
