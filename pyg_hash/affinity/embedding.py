@@ -68,7 +68,7 @@ def smallest_eigenvectors(
     c: int,
     *,
     start: Floats | None = None,
-    tol: float = 1e-8,
+    tol: float = 1e-9,
     max_iter: int = 500,
     seed: int = 0,
     dense_rows: int = _DENSE_ROWS,

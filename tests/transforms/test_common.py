@@ -22,6 +22,7 @@ from pyg_hash.transforms import (
     LabelRate,
     ScaleFeatures,
     SGCHGraph,
+    UnifiedAffinity,
     ValidationSplit,
     protocol,
 )
@@ -42,6 +43,13 @@ CHANGED = {
     "self_loops": "literal",
     "match": "equal",
     "graph": "code",
+    "num_clusters": 3,
+    "rank": "gmc",
+    "weight_rule": "paper",
+    "u_step": "gmc",
+    "lam": 2.0,
+    "max_iter": 5,
+    "progress": False,
 }
 PIPELINES = [
     [LabelRate(0.4), ValidationSplit(0.3), ScaleFeatures(text_components=4)],
@@ -50,6 +58,7 @@ PIPELINES = [
     [IntraKNN(k=3, metric="l2"), LabelHub(match="equal")],
     [LabelRate(0.4), SGCHGraph(k=3)],
     [LabelRate(0.4), SGCHGraph(k=3, graph="code", anchors="all")],
+    [ScaleFeatures(), UnifiedAffinity(2, progress=False)],
 ]
 
 
@@ -70,7 +79,8 @@ def same_data(a: HeteroData, b: HeteroData) -> bool:
 
 
 def required(cls: type) -> dict[str, object]:
-    return {"rate": 0.5} if "rate" in inspect.signature(cls).parameters else {}
+    needed = {"rate": 0.5, "num_clusters": 2}
+    return {name: needed[name] for name in inspect.signature(cls).parameters if name in needed}
 
 
 @pytest.mark.parametrize("cls", CLASSES)
