@@ -2,16 +2,25 @@
 
 from pyg_hash.losses.adversarial import adversarial_loss
 from pyg_hash.losses.balance import balance_loss
+from pyg_hash.losses.correlation import linear_similarity_loss
+from pyg_hash.losses.likelihood import similarity_likelihood
 from pyg_hash.losses.prediction import label_prediction_loss
 from pyg_hash.losses.quantization import quantization_loss
 from pyg_hash.losses.reconstruction import reconstruction_loss
+from pyg_hash.losses.regression import label_regression_loss, squared_distance_loss
+from pyg_hash.losses.similar_distance import similar_distance_loss
 from pyg_hash.losses.similarity import pairwise_nll
 
 __all__ = [
     "adversarial_loss",
     "balance_loss",
     "label_prediction_loss",
+    "label_regression_loss",
+    "linear_similarity_loss",
     "pairwise_nll",
     "quantization_loss",
     "reconstruction_loss",
+    "similar_distance_loss",
+    "similarity_likelihood",
+    "squared_distance_loss",
 ]

@@ -4,6 +4,8 @@ from pyg_hash.models.base import EncoderHashModel as EncoderHashModel
 from pyg_hash.models.base import GraphHashModel as GraphHashModel
 from pyg_hash.models.base import HashModel as HashModel
 from pyg_hash.models.base import Objective as Objective
+from pyg_hash.models.gch import GCH
 from pyg_hash.models.mcgcn import MCGCN
+from pyg_hash.models.sgch import SGCH
 
-__all__ = ["MCGCN"]
+__all__ = ["GCH", "MCGCN", "SGCH"]

@@ -3,12 +3,15 @@
 from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, reversal_schedule
 from pyg_hash.nn.attention import AttentionFusion
 from pyg_hash.nn.autoencoder import Autoencoder
+from pyg_hash.nn.beacon import BeaconNetwork
 from pyg_hash.nn.cache import GraphCache
 from pyg_hash.nn.channel import CrossModalChannel, GCNChannel, HubGCNConv
 from pyg_hash.nn.classifier import LabelClassifier
 from pyg_hash.nn.concat import ConcatFusion
+from pyg_hash.nn.encoder import CodeEncoder, Encoding
 from pyg_hash.nn.graph import GraphOperator, Hub, Receiver
 from pyg_hash.nn.hash import HashLayer
+from pyg_hash.nn.label_graph import LabelGraph
 from pyg_hash.nn.operators import (
     Graphs,
     build_graphs,
@@ -16,12 +19,16 @@ from pyg_hash.nn.operators import (
     joint_operator,
     query_view,
 )
+from pyg_hash.nn.reweighting import reweighted_fusion
 
 __all__ = [
     "AttentionFusion",
     "Autoencoder",
+    "BeaconNetwork",
+    "CodeEncoder",
     "ConcatFusion",
     "CrossModalChannel",
+    "Encoding",
     "GCNChannel",
     "GradientReversal",
     "GraphCache",
@@ -31,6 +38,7 @@ __all__ = [
     "Hub",
     "HubGCNConv",
     "LabelClassifier",
+    "LabelGraph",
     "ModalityDiscriminator",
     "Receiver",
     "build_graphs",
@@ -38,4 +46,5 @@ __all__ = [
     "joint_operator",
     "query_view",
     "reversal_schedule",
+    "reweighted_fusion",
 ]

@@ -1,0 +1,129 @@
+"""Encoders of single items: features, codes and labels from one input alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyg_hash.nn.hash import HashLayer
+from pyg_hash.validation import check_fraction, check_positive_int
+
+
+class Encoding(NamedTuple):
+    """What an encoder makes of its items.
+
+    Attributes:
+        features: ``f``, float ``[n, width]``.
+        codes: relaxed codes ``H``, float ``[n, num_bits]`` in (-1, 1).
+        logits: predicted labels before the logistic function, float ``[n, num_classes]``.
+    """
+
+    features: Tensor
+    codes: Tensor
+    logits: Tensor
+
+
+class CodeEncoder(nn.Module):
+    r"""Fully-connected layers with two heads, :math:`f`, :math:`H = \tanh(\cdot)`, :math:`\hat L`.
+
+    The semantic encoder (Eq. (2)) and the feature encoders (Eq. (4)) of Xu et al. (GCH), IJCAI
+    2019, with the codes of Eq. (1). Leaky ReLU after every layer but the heads (Sec. 4.2).
+
+    Args:
+        in_channels: width of the input, or of what ``backbone`` makes of it.
+        hidden_channels: widths of the layers; the last is that of the features.
+        num_bits: length of the codes; None if :meth:`forward` is given a hash layer.
+        num_classes: number of classes.
+        input_dropout: share of the input's entries that training sets to 0.
+        dropout: share of each layer's entries that training sets to 0.
+        batch_norm: standardise the features of each layer over the batch; in evaluation mode by
+            running statistics, so that an item's code depends on no other item.
+        backbone: a module of the user's own in front, from raw items to ``[n, in_channels]``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        num_bits: int | None,
+        num_classes: int,
+        *,
+        input_dropout: float = 0.0,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        backbone: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if not hidden_channels:
+            raise ValueError("hidden_channels: give the width of at least one layer")
+        widths = [in_channels, *hidden_channels]
+        check_positive_int(in_channels, "in_channels")
+        for width in hidden_channels:
+            check_positive_int(width, "hidden_channels")
+        check_positive_int(num_classes, "num_classes")
+        check_fraction(input_dropout, "input_dropout")
+        check_fraction(dropout, "dropout")
+        self.in_channels = in_channels
+        self.input_dropout = input_dropout
+        self.dropout = dropout
+        self.backbone = backbone
+        self.layers = nn.ModuleList(
+            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
+        )
+        self.norms = nn.ModuleList(
+            nn.BatchNorm1d(width, affine=False) if batch_norm else nn.Identity()
+            for width in hidden_channels
+        )
+        self.hash = None if num_bits is None else HashLayer(widths[-1], num_bits)
+        self.classifier = nn.Linear(widths[-1], num_classes)
+
+    @property
+    def width(self) -> int:
+        """Width of the features."""
+        return self.classifier.in_features
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew, those of the backbone's layers included."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+
+    def forward(self, x: Tensor, hash_layer: HashLayer | None = None) -> Encoding:
+        """Encode items.
+
+        Args:
+            x: float ``[n, in_channels]``, or whatever the backbone takes.
+            hash_layer: makes the codes in place of the encoder's own layer.
+
+        Raises:
+            ValueError: the backbone's output is not ``[n, in_channels]``, or there is not exactly
+                one hash layer.
+        """
+        to_codes = self.hash if hash_layer is None else hash_layer
+        if to_codes is None or (self.hash is not None and hash_layer is not None):
+            raise ValueError("hash_layer: give one if, and only if, num_bits is None")
+        h = x if self.backbone is None else self._raw(x)
+        h = F.dropout(h, self.input_dropout, self.training)
+        features = h
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            features = norm(F.leaky_relu(layer(h), 0.2))
+            h = F.dropout(features, self.dropout, self.training)
+        return Encoding(features, to_codes(h), self.classifier(h))
+
+    def _raw(self, x: Tensor) -> Tensor:
+        assert self.backbone is not None
+        h: Tensor = self.backbone(x)
+        if h.dim() != 2 or h.size(0) != x.size(0) or h.size(1) != self.in_channels:
+            raise ValueError(
+                f"the encoder's own module ({type(self.backbone).__name__}) made "
+                f"{list(h.shape)} of {list(x.shape)}, expected [{x.size(0)}, {self.in_channels}]; "
+                "num_features must be the width of its output"
+            )
+        return h
+
+    def extra_repr(self) -> str:
+        """The arguments that the layers do not show, for ``repr``."""
+        return f"input_dropout={self.input_dropout}, dropout={self.dropout}"
