@@ -22,6 +22,7 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ScaleFeatures
 
+_NO_KEYWORDS = ("epochs", "lr", "optimizer", "schedule")
 TASKS = ("i2t", "t2i", "i2i", "t2t")
 _graphs: dict[tuple[str, str], tuple[HeteroData, float]] = {}
 
@@ -49,7 +50,7 @@ def prepared(name: str, raw: HeteroData, job: Job, seed: int) -> tuple[HeteroDat
 
 def optimizers(model: Any, training: Mapping[str, Any]) -> Any:
     """The optimiser that the settings name, or one for each part with a rate of its own."""
-    options = {k: v for k, v in training.items() if k not in ("epochs", "lr", "optimizer")}
+    options = {k: v for k, v in training.items() if k not in _NO_KEYWORDS}
     make = getattr(torch.optim, training.get("optimizer", "Adam"))
     lr = training["lr"]
     if not isinstance(lr, Mapping):

@@ -184,8 +184,8 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 
 _SUPERVISED = """`class codes`: logistic regression a modality, posteriors through random class
-codes (multi-label: one against the rest); `centred` subtracts the label frequencies first. `− best` is
-the mean difference to the better of the two, in each direction by itself."""
+codes (multi-label: one against the rest); `centred` subtracts the label frequencies first.
+`− best` is the mean difference to the better of the two, in each direction by itself."""
 _UNSUPERVISED = """CCA is linear, fitted on train, its ridge the best on validation splits;
 ITQ is 50 turns on both modalities; `weighted` multiplies the variates by their correlations. SGEH-2
 is SGEH's own trainer on a dense cosine target, as in DJSRH. No label is read; SGEH's graph is told

@@ -20,5 +20,5 @@ def benchmark_scripts() -> Iterator[None]:
         sys.path.remove(str(BENCHMARKS))
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if file and Path(file).parent == BENCHMARKS:
+            if file and Path(file).is_relative_to(BENCHMARKS):
                 del sys.modules[name]

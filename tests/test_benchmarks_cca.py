@@ -17,7 +17,10 @@ def scripts():
 def views(n=200, widths=(7, 5), seed=0):
     """Two views that share three latent directions, with offsets."""
     generator = torch.Generator().manual_seed(seed)
-    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+
+    def draw(*shape):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
     latent = draw(n, 3)
     return tuple(latent @ draw(3, d) + draw(n, d) + 5 * draw(d) for d in widths)
 
