@@ -7,5 +7,6 @@ from pyg_hash.models.base import Objective as Objective
 from pyg_hash.models.gch import GCH
 from pyg_hash.models.mcgcn import MCGCN
 from pyg_hash.models.sgch import SGCH
+from pyg_hash.models.sgeh import SGEH
 
-__all__ = ["GCH", "MCGCN", "SGCH"]
+__all__ = ["GCH", "MCGCN", "SGCH", "SGEH"]

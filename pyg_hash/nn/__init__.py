@@ -12,6 +12,8 @@ from pyg_hash.nn.encoder import CodeEncoder, Encoding
 from pyg_hash.nn.graph import GraphOperator, Hub, Receiver
 from pyg_hash.nn.hash import HashLayer
 from pyg_hash.nn.label_graph import LabelGraph
+from pyg_hash.nn.local_affinity import LocalAffinity
+from pyg_hash.nn.mlp import HashMLP
 from pyg_hash.nn.operators import (
     Graphs,
     build_graphs,
@@ -19,7 +21,9 @@ from pyg_hash.nn.operators import (
     joint_operator,
     query_view,
 )
+from pyg_hash.nn.prior import PriorDiscriminator
 from pyg_hash.nn.reweighting import reweighted_fusion
+from pyg_hash.nn.sparse_affinity import SparseAffinity
 
 __all__ = [
     "AttentionFusion",
@@ -34,13 +38,17 @@ __all__ = [
     "GraphCache",
     "GraphOperator",
     "HashLayer",
+    "HashMLP",
     "Graphs",
     "Hub",
     "HubGCNConv",
     "LabelClassifier",
     "LabelGraph",
+    "LocalAffinity",
     "ModalityDiscriminator",
+    "PriorDiscriminator",
     "Receiver",
+    "SparseAffinity",
     "build_graphs",
     "intra_operator",
     "joint_operator",

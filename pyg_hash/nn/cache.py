@@ -20,15 +20,21 @@ class GraphCache(Generic[Built]):
 
     Args:
         build: makes the operators of a graph.
+        watch: the tensors that decide, if not those.
     """
 
-    def __init__(self, build: Callable[[HeteroData], Built]) -> None:
+    def __init__(
+        self,
+        build: Callable[[HeteroData], Built],
+        watch: Callable[[HeteroData], list[Tensor]] | None = None,
+    ) -> None:
         self._build = build
+        self._watch = watch or _graph_tensors
         self._slots: list[tuple[Key, Built]] = []
 
     def __call__(self, data: HeteroData) -> Built:
         """The operators of ``data``."""
-        key = [(tensor, _version(tensor)) for tensor in _graph_tensors(data)]
+        key = [(tensor, _version(tensor)) for tensor in self._watch(data)]
         for slot in self._slots:
             if _same(key, slot[0]):
                 return slot[1]
@@ -38,7 +44,7 @@ class GraphCache(Generic[Built]):
         return built
 
     def __deepcopy__(self, memo: dict[int, object]) -> GraphCache[Built]:
-        return GraphCache(self._build)
+        return GraphCache(self._build, self._watch)
 
 
 def _same(a: Key, b: Key) -> bool:

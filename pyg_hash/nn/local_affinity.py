@@ -1,0 +1,111 @@
+"""The dense affinity of a mini-batch: SGEH's sparse graph among a few nodes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_hash.nn.sparse_affinity import SparseAffinity
+from pyg_hash.validation import check_choice
+
+ADJACENCIES = ("diffused", "induced", "paper", "code")
+
+
+class LocalAffinity:
+    r"""The matrix :math:`A` of a mini-batch, Sec. 2.3 of SGEH (Zhao et al., ACCV 2022).
+
+    The rows of the unified graph Z sum to 1, its diagonal is 0. Readings of what enters Eq. (9)
+    and (10) as A:
+
+    * ``'induced'``: the entries between the batch's nodes; each row of Z divided by its maximum,
+      the result averaged with its transpose, the diagonal 1. The paper's sentence
+      :math:`A \leftarrow 2A - 1` would make an edge of weight 0.2 a distance of -0.6.
+    * ``'paper'``: that sentence: :math:`2 Z - 1` between the batch's nodes.
+    * ``'code'``: the authors' loader: ones, :math:`Z_{ij}` at the sampled edges (i < j) alone, and
+      a diagonal of zeros.
+    * ``'diffused'`` (ours): the graph evolves to a dense one before the batch is cut: the features
+      of both modalities take ``steps`` steps of a lazy random walk on
+      :math:`(Z + Z^\top) / 2`, and A holds the cosines of the results, centred. A block of a few
+      nodes has next to no edges but those that were drawn; here all pairs of a cluster are alike,
+      and rows of different clusters point away from each other.
+
+    Args:
+        edge_index: int64 ``[2, E]`` of Z, row 0 is i.
+        weight: float ``[E]``, positive.
+        image: image features float ``[N, d_i]``; ``'diffused'`` alone reads them.
+        text: text features float ``[N, d_t]``.
+        adjacency: the reading.
+        steps: steps of the random walk of ``'diffused'``.
+        share: weight of the images in the features of ``'diffused'``, :math:`\lambda_4`.
+    """
+
+    def __init__(
+        self,
+        edge_index: Tensor,
+        weight: Tensor,
+        image: Tensor,
+        text: Tensor,
+        *,
+        adjacency: str = "induced",
+        steps: int = 4,
+        share: float = 0.5,
+    ) -> None:
+        check_choice(adjacency, ADJACENCIES, "adjacency")
+        self.adjacency = adjacency
+        num_nodes = image.size(0)
+        weight = weight.to(image)
+        if adjacency == "induced":
+            peak = weight.new_zeros(num_nodes)
+            peak.scatter_reduce_(0, edge_index[0], weight, "amax", include_self=True)
+            weight = weight / peak[edge_index[0]]
+        if adjacency in ("induced", "diffused"):
+            edge_index, weight = _symmetric(edge_index, weight, num_nodes)
+        self.graph = SparseAffinity(edge_index, weight, num_nodes)
+        if adjacency == "diffused":
+            self._direction = self._diffuse(image, text, steps, share)
+
+    def __call__(self, nodes: Tensor, pairs: Tensor) -> Tensor:
+        """A of one batch, float ``[n, n]``.
+
+        Args:
+            nodes: int64 ``[n]``, ascending.
+            pairs: int64 ``[t, 2]``, the sampled edges as positions in ``nodes``.
+        """
+        if self.adjacency == "diffused":
+            directions = self._direction[nodes]
+            return directions @ directions.t()
+        block = self.graph.block(nodes)
+        if self.adjacency == "induced":
+            return block.fill_diagonal_(1.0)
+        if self.adjacency == "paper":
+            return 2.0 * block - 1.0
+        local = torch.ones_like(block)
+        i, j = pairs.unbind(dim=1)
+        local[i, j] = block[i, j]
+        return local.fill_diagonal_(0.0)
+
+    def _diffuse(self, image: Tensor, text: Tensor, steps: int, share: float) -> Tensor:
+        """Unit rows whose cosines are A, float ``[N, d_i + d_t]``; zero outside the graph."""
+        member = (self.graph.indptr[1:] > self.graph.indptr[:-1])[:, None].to(image)
+        parts = []
+        for x, weight in ((image, share), (text, 1.0 - share)):
+            x = _centred(F.normalize(x, dim=1), member)
+            parts.append(weight**0.5 * F.normalize(x, dim=1))
+        smooth = self.graph.smooth(torch.cat(parts, dim=1), steps)
+        return F.normalize(_centred(smooth, member), dim=1)
+
+
+def _centred(x: Tensor, member: Tensor) -> Tensor:
+    """Rows less their mean; zero where ``member`` is 0. Rows outside the graph may be anything."""
+    x = torch.where(member > 0, x, 0.0)
+    return (x - x.sum(dim=0) / member.sum()) * member
+
+
+def _symmetric(edge_index: Tensor, weight: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+    """Edges of (A + A^T) / 2."""
+    row, column = torch.cat([edge_index, edge_index.flip(0)], dim=1)
+    key, place = torch.unique(row * num_nodes + column, return_inverse=True)
+    total = weight.new_zeros(key.numel())
+    total.index_add_(0, place, torch.cat([weight, weight]) * 0.5)
+    return torch.stack([key // num_nodes, key % num_nodes]), total

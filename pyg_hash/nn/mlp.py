@@ -1,0 +1,50 @@
+"""A hidden layer between features and code."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyg_hash.validation import check_fraction, check_positive_int
+
+
+class HashMLP(nn.Module):
+    r"""Features to the real-valued :math:`Y` whose sign is the code.
+
+    The networks of SGEH (Zhao et al., ACCV 2022) as in the authors' code: one hidden layer, ReLU,
+    dropout, then one output a bit. The activation :math:`\tanh(\beta Y)` of Eq. (24) is the
+    model's.
+
+    Args:
+        in_channels: width of the features.
+        hidden_channels: width of the hidden layer (code: 4096).
+        num_bits: length of the codes.
+        dropout: share of the hidden layer that is dropped in training (code: 0.5).
+    """
+
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_bits: int, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        check_positive_int(in_channels, "in_channels")
+        check_positive_int(hidden_channels, "hidden_channels")
+        check_positive_int(num_bits, "num_bits")
+        check_fraction(dropout, "dropout")
+        self.lin1 = nn.Linear(in_channels, hidden_channels)
+        self.lin2 = nn.Linear(hidden_channels, num_bits)
+        self.dropout = dropout
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        self.lin1.reset_parameters()
+        self.lin2.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``Y``, float ``[n, num_bits]``, of features, float ``[n, in_channels]``."""
+        hidden = F.dropout(F.relu(self.lin1(x)), self.dropout, self.training)
+        y: Tensor = self.lin2(hidden)
+        return y
+
+    def extra_repr(self) -> str:
+        """The share that is dropped, for ``repr``."""
+        return f"dropout={self.dropout}"
