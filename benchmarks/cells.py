@@ -49,13 +49,29 @@ def prepared(name: str, raw: HeteroData, job: Job, seed: int) -> tuple[HeteroDat
 
 
 def optimizers(model: Any, training: Mapping[str, Any]) -> Any:
-    """The optimiser that the settings name, or one for each part with a rate of its own."""
+    """The optimiser that the settings name, or one for each part with a rate of its own.
+
+    Args:
+        model: the model.
+        training: ``lr`` is a number, or a mapping part of the model -> number, or -> mapping path
+            of a submodule -> number; ``optimizer`` a class of ``torch.optim``; ``epochs`` and
+            ``schedule`` are ignored, everything else is a keyword of the optimiser.
+    """
     options = {k: v for k, v in training.items() if k not in _NO_KEYWORDS}
     make = getattr(torch.optim, training.get("optimizer", "Adam"))
     lr = training["lr"]
     if not isinstance(lr, Mapping):
         return make(model.parameters(), lr=lr, **options)
-    return {part: make(model.parts()[part], lr=rate, **options) for part, rate in lr.items()}
+    made = {}
+    for part, rate in lr.items():
+        groups: Any = model.parts()[part]
+        if isinstance(rate, Mapping):
+            named = [(model.get_submodule(path), r) for path, r in rate.items()]
+            groups = [{"params": list(m.parameters()), "lr": r} for m, r in named]
+            made[part] = make(groups, lr=max(rate.values()), **options)
+        else:
+            made[part] = make(groups, lr=rate, **options)
+    return made
 
 
 def run(name: str, raw: HeteroData, job: Job, seed: int) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class Recipe:
         split: how many items train, ask and are searched.
         model: keywords of the model, besides the sizes that the data decide.
         graph: class of ``pyg_hash.transforms`` -> its keywords, in order of application.
-        training: optimiser of ``torch.optim``, ``lr`` (a number, one for each part of the model,
-            or None: unstated), further keywords of the optimiser, ``epochs`` where known, and
+        training: optimiser of ``torch.optim``, ``lr`` (as ``cells.optimizers`` takes it, or None:
+            unstated), further keywords of the optimiser, ``epochs`` where known, and
             ``schedule`` in words.
         tables: the numbers.
         source: where the settings stand.

@@ -13,7 +13,8 @@ _TRAINING = {
     "optimizer": "SGD",
     "momentum": 0.9,
     "weight_decay": 5e-4,
-    "lr": {"image": 1e-3, "text": 1e-2},  # code; the paper gives none
+    # code; the paper gives none, and neither has one for the discriminator
+    "lr": {"codes": {"encoders.image": 1e-3, "encoders.text": 1e-2}, "discriminator": 1e-3},
     "epochs": 500,
     "schedule": "at most 500 epochs, a test every two, end after ten without progress (code)",
 }
@@ -24,17 +25,24 @@ _UNSTATED = (
 
 
 def _model(lambda4: float, eta: float) -> dict[str, Any]:
-    """Sec. 3.2: the weights that differ between data sets, and those that do not."""
+    """Sec. 3.2: the weights that differ between data sets, and those that do not.
+
+    Eq. 13 gives the image term the weight 1 and, by a misprint, has it twice: the third is read as
+    the cross-modal one. The code has the weight 1 there.
+    """
     return {
         "variant": "SGEH",
         "adjacency": "paper",
         "alpha": 1.5,
         "lambda3": 0.4,
         "lambda4": lambda4,
-        "eta1": eta,
-        "eta2": eta,
+        "lambda_ii": 1.0,
+        "lambda_tt": eta,
+        "lambda_it": eta,
         "eta4": 0.001,
         "batch_size": 8,
+        "hidden_channels": 4096,  # code
+        "dropout": 0.5,  # code
     }
 
 

@@ -188,8 +188,9 @@ codes (multi-label: one against the rest); `centred` subtracts the label frequen
 `− best` is the mean difference to the better of the two, in each direction by itself."""
 _UNSUPERVISED = """CCA is linear, fitted on train, its ridge the best on validation splits;
 ITQ is 50 turns on both modalities; `weighted` multiplies the variates by their correlations. SGEH-2
-is SGEH's own trainer on a dense cosine target, as in DJSRH. No label is read; SGEH's graph is told
-the number of classes. `− best` is the mean difference to the best of all rows but SGEH."""
+is SGEH's own trainer and mini-batches on a dense cosine target, a loss as DJSRH's. No label is
+read; SGEH's graph is told the number of classes. `− best` is the mean difference to the best of all
+rows but SGEH."""
 _ABLATIONS = """Difference of means, variant minus full. Sign: `0` if it is within one pooled
 standard deviation of the seeds, else `+` or `-`; `?`: no claim. Three seeds are few: a sign is a
 hint, no proof. The papers' features and splits are others."""

@@ -161,6 +161,9 @@ def test_optimisers_follow_the_settings():
         def parts(self):
             return {"a": [self.weight], "b": [self.bias]}
 
+        def get_submodule(self, path):
+            return torch.nn.Linear(1, {"x": 1, "y": 2}[path])
+
     model = Model(2, 2)
     one = cells.optimizers(model, {"epochs": 3, "lr": 0.5})
     assert isinstance(one, torch.optim.Adam)
@@ -171,6 +174,9 @@ def test_optimisers_follow_the_settings():
     assert all(isinstance(o, torch.optim.SGD) for o in parts.values())
     assert parts["a"].defaults["momentum"] == 0.9
     assert parts["b"].param_groups[0]["params"] == [model.bias]
+    nested = cells.optimizers(model, {"lr": {"a": {"x": 0.3, "y": 0.4}, "b": 0.2}})
+    assert [group["lr"] for group in nested["a"].param_groups] == [0.3, 0.4]
+    assert [group["params"][1].numel() for group in nested["a"].param_groups] == [1, 2]
 
 
 # --- results ------------------------------------------------------------------------------------

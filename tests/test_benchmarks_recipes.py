@@ -46,6 +46,11 @@ def graph_of(recipe, data):
     return T.Compose([*first, ScaleFeatures(center=(), text_components=None), *steps])(data)
 
 
+def numbers(lr):
+    """All learning rates of a possibly nested setting."""
+    return [x for part in lr.values() for x in numbers(part)] if isinstance(lr, dict) else [lr]
+
+
 # --- settings -----------------------------------------------------------------------------------
 
 
@@ -86,8 +91,7 @@ def test_recipe_says_where_everything_comes_from(name):
     for text in (recipe.data, recipe.split, recipe.source, recipe.unstated):
         assert len(text) > 3
     assert hasattr(torch.optim, recipe.training["optimizer"])
-    lr = recipe.training["lr"]
-    assert lr is None or all(x > 0 for x in (lr.values() if isinstance(lr, dict) else [lr]))
+    assert recipe.training["lr"] is None or all(x > 0 for x in numbers(recipe.training["lr"]))
     assert name.startswith(recipe.method)
     assert set(recipe.graph) <= set(transforms.__all__)
 
