@@ -1,9 +1,30 @@
-"""Random mini-batches."""
+"""Random mini-batches of labelled rows."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.models.config import known_labels
+from pyg_hash.typing import IMAGE
+
+
+def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The labelled rows and their labels.
+
+    Returns:
+        int64 ``[n]``, and multi-hot ``[n, num_classes]`` in the type and place of ``like``.
+
+    Raises:
+        TypeError, ValueError: less than two rows, a class without any, or see
+            :func:`pyg_hash.models.config.known_labels`.
+    """
+    y = known_labels(data, num_classes, require_all=True)
+    if y.size(0) < 2:
+        raise ValueError("labeled_mask: selects one node, which makes no pair; label more")
+    multi_hot = torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
+    return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot.to(like)
 
 
 def random_batches(rows: Tensor, batch_size: int) -> list[Tensor]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses.likelihood import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.batches import random_batches
-from pyg_hash.models.config import check_widths, image_text_pair, known_labels
+from pyg_hash.models.batches import labelled_rows, random_batches
+from pyg_hash.models.config import check_widths, image_text_pair
 from pyg_hash.models.gch_terms import GCHTerms
 from pyg_hash.nn import (
     BeaconNetwork,
@@ -77,7 +76,7 @@ class GCH(EncoderHashModel):
         w_pair: weight of the likelihood (:math:`\alpha`; the paper gives no values).
         w_beacon: weight of the distance to the beacon (:math:`\beta` of Eq. 5).
         w_label: weight of the predicted labels (:math:`\gamma` of Eq. 5, :math:`\beta` of 3 and 8).
-        w_try: weight of the term that ``'Try1'`` (:math:`\lambda`) or ``'Try2'`` adds.
+        w_try: weight of the term of ``'Try1'`` (:math:`\lambda`) or ``'Try2'``.
         fusion_norm: of Eq. 6, ``'max'`` or ``'softmax'``, see
             :func:`pyg_hash.nn.reweighted_fusion`.
         add_self_loops: the ``+ I`` of Eq. 7; the released code leaves it out.
@@ -203,7 +202,7 @@ class GCH(EncoderHashModel):
         gradient of another part's objective. If ``out`` was made without gradients, the features
         are made once more.
         """
-        rows, labels = self._labelled(data)
+        rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         teacher = self.teacher(labels)
         known = {}
         for m in MODALITIES:
@@ -231,7 +230,7 @@ class GCH(EncoderHashModel):
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
         """One round of Algorithm 1 (lines 5 to 8), in mini-batches."""
         self._check(data)
-        rows, labels = self._labelled(data)
+        rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         for b in random_batches(rows, self.batch_size):
             known = self.teacher(labels[b])
             yield self._objective(self.terms.teacher(known.codes, known.logits, labels[b]), "label")
@@ -298,18 +297,15 @@ class GCH(EncoderHashModel):
         return features
 
     def _check(self, data: HeteroData) -> None:
-        """Raise unless features that no module of the user's own reads have the right widths."""
+        """Raise unless what no module of the user's own reads are features of the right width."""
         raw = {m: data[m].x.size(1) for m in MODALITIES if self.encoders[m].backbone is not None}
+        for m in MODALITIES:
+            if m not in raw and data[m].x.dim() != 2:
+                raise ValueError(
+                    f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
+                    f"{m}_encoder a module that makes features of these items"
+                )
         check_widths(data, self.num_features | raw)
-
-    def _labelled(self, data: HeteroData) -> tuple[Tensor, Tensor]:
-        """The labelled rows, int64 ``[n]``, and their labels, multi-hot ``[n, C]``."""
-        y = known_labels(data, self.num_classes, require_all=True)
-        if y.size(0) < 2:
-            raise ValueError("labeled_mask: selects one node, which makes no pair; label more")
-        multi_hot = F.one_hot(y.long(), self.num_classes) if y.dim() == 1 else y
-        rows = data[IMAGE].labeled_mask.nonzero().flatten()
-        return rows, multi_hot.to(self.gcn.lin.weight)
 
     def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
         return Objective(terms | {"loss": self.terms.weighted(terms)}, part)
