@@ -225,6 +225,7 @@ def test_a_loaded_model_trains_on(kind, data, tmp_path):
     model.save(tmp_path)
     again = kind.load(tmp_path)
     for each in (model, again):
+        torch.manual_seed(1)
         fit(each, data, adam(each), epochs=3, progress=False)
     assert_same_state(model, again)
 
@@ -311,6 +312,7 @@ def test_bad_new_items(kind, raw, modality):
         encode(good.long())
     with pytest.raises(TypeError, match="list"):
         encode(good.tolist())
-    with pytest.raises(ValueError, match="zero vectors"):
-        encode(good * torch.tensor([[1.0], [0.0], [1.0]]))
+    if issubclass(kind, GraphHashModel):  # neighbours are found by cosine
+        with pytest.raises(ValueError, match="zero vectors"):
+            encode(good * torch.tensor([[1.0], [0.0], [1.0]]))
     assert torch.equal(encode(good.double()), encode(good))

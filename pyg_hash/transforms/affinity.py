@@ -34,7 +34,8 @@ class UnifiedAffinity(BaseTransform):
     number of classes is what c means.
 
     Args:
-        num_clusters: number of connected components of the graph.
+        num_clusters: number of connected components of the graph; None takes the number of classes
+            that the data set names (``data.num_classes``), without a look at any label.
         k: neighbours of a pair in each modality, by squared Euclidean distance.
         rank: ``'effective'`` or ``'gmc'``, the S-step.
         weight_rule: ``'gmc'`` or ``'paper'``, the weights of the modalities.
@@ -55,7 +56,7 @@ class UnifiedAffinity(BaseTransform):
 
     def __init__(
         self,
-        num_clusters: int,
+        num_clusters: int | None = None,
         k: int = 5,
         *,
         rank: str = "effective",
@@ -66,7 +67,9 @@ class UnifiedAffinity(BaseTransform):
         seed: int = 0,
         progress: bool = True,
     ) -> None:
-        check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
+        check_options(
+            1 if num_clusters is None else num_clusters, k, rank, weight_rule, u_step, lam, max_iter
+        )
         self.num_clusters = num_clusters
         self.k = k
         self.rank = rank
@@ -82,6 +85,9 @@ class UnifiedAffinity(BaseTransform):
         if "affinity" in data:
             raise ValueError("UnifiedAffinity: the affinity graph exists already; apply it once")
         check_same_rows(data[IMAGE].x, data[TEXT].x, "data['image'].x", "data['text'].x")
+        num_clusters = self.num_clusters or int(data.num_classes if "num_classes" in data else 0)
+        if num_clusters == 0:
+            raise ValueError("num_clusters: the data names no classes; say how many clusters")
         rows = data[IMAGE].train_mask.nonzero().flatten()
         if rows.numel() < self.k + 2:
             raise ValueError(
@@ -95,7 +101,7 @@ class UnifiedAffinity(BaseTransform):
             views.append(x)
         graph = unified_affinity(
             views,
-            self.num_clusters,
+            num_clusters,
             self.k,
             rank=self.rank,
             weight_rule=self.weight_rule,
@@ -112,13 +118,13 @@ class UnifiedAffinity(BaseTransform):
         edges = data[AFFINITY]
         edges.edge_index = rows[graph.edge_index.to(rows.device)]
         edges.edge_weight = graph.values.float().to(rows.device)
-        data.affinity = self._about(graph)
+        data.affinity = self._about(graph, num_clusters)
         return data
 
-    def _about(self, graph: AffinityGraph) -> dict[str, object]:
+    def _about(self, graph: AffinityGraph, num_clusters: int) -> dict[str, object]:
         """Settings and outcome as plain JSON values."""
         return {
-            "num_clusters": self.num_clusters,
+            "num_clusters": num_clusters,
             "k": self.k,
             "metric": "l2",
             "rank": self.rank,

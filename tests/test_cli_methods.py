@@ -1,0 +1,126 @@
+"""Every method through the console command: its own graph, settings and defaults."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import yaml
+from small import MODELS, WIDTHS
+
+import pyg_hash.datasets
+from pyg_hash.cli import main
+from pyg_hash.cli.methods import METHODS, resolve
+from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.datasets import write_feature_file
+from pyg_hash.io import load_json
+
+NAMES = [kind.__name__ for kind in MODELS]
+GRAPHS = {"MCGCN": ["--k=3"], "SGCH": ["--k=3"], "SGEH": ["--k=3"], "GCH": []}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def shapes():
+    """Make the data set discoverable, as if it were a file of pyg_hash/datasets."""
+    from shapes import Shapes
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
+        patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
+        yield Shapes
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+def words(kind, out, *more):
+    known = inspect.signature(kind).parameters
+    widths = [f"--model_options.{name}={WIDTHS[name]}" for name in WIDTHS if name in known]
+    small = ["--num_bits=16", "--epochs=3", f"--model={kind.__name__.lower()}", f"--out={out}"]
+    return ["train", *small, *widths, *GRAPHS[kind.__name__], *more]
+
+
+def test_every_model_has_an_entry():
+    assert set(METHODS) >= set(NAMES)
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=NAMES)
+def test_train_evaluate_search(kind, root, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(words(kind, out, "--dataset=shapes", f"--root={root}")) == 0
+    assert "i2t" in capsys.readouterr().out
+    assert load_json(out / "metrics.json")["query"]["protocol"] == "inductive"
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert settings["lr"] == METHODS[kind.__name__].defaults["lr"]  # nothing is left unsaid
+    assert main(["evaluate", str(out)]) == 0
+    assert main(["search", str(out), "--text", "red box", "-k", "3"]) == 0
+    assert main(["train", f"--out={out}", "--resume"]) == 0
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=NAMES)
+def test_features_of_ones_own(kind, tmp_path, capsys):
+    from toy import toy_data
+
+    data = toy_data()
+    masks = {name: data["image"][f"{name}_mask"] for name in ("train", "query")}
+    file = tmp_path / "features.h5"
+    write_feature_file(
+        file, image=data["image"].x, text=data["text"].x, labels=data["image"].y, **masks
+    )
+    assert main(words(kind, tmp_path / "run", f"--dataset={file}")) == 0
+    assert "12 queries, 48 database" in capsys.readouterr().out
+
+
+def test_a_rate_for_each_part(root, tmp_path, capsys):
+    from pyg_hash.models import GCH
+
+    rates = "{label: 0.01, image: 0.001, text: 0.001, gcn: 0.001}"
+    shapes = ["--dataset=shapes", f"--root={root}"]
+    assert main(words(GCH, tmp_path / "run", *shapes, f"--lr={rates}")) == 0
+    assert main(words(GCH, tmp_path / "no", *shapes, "--lr={label: 0.01}")) == 2
+    assert "parts label, image, text, gcn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model=gch", "--k=5"], "k: GCH has no such setting"),
+        (["--model=gch", "--protocol=transductive"], "protocol: GCH has no such setting"),
+        (["--model=sgeh", "--label_rate=0.5"], "label_rate: SGEH has no such setting"),
+        (["--model=mcgcn", "--graph_options.a=1"], "graph_options: MCGCN"),
+        (["--model=sgch", "--graph_options.a=1"], "SGCHGraph has no option 'a'"),
+        (["--model=sgeh", "--graph_options.a=1"], "UnifiedAffinity has no option 'a'"),
+        (["--model=sgch", "--protocol=transductive"], "inductive or strict, not transductive"),
+    ],
+)
+def test_settings_of_another_method_are_refused(options, message, root, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert main(["train", f"--out={out}", f"--root={root}", "--dataset=shapes", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_defaults_do_not_replace_what_was_said():
+    config = resolve(TrainConfig(k=7, label_rate=0.0), "MCGCN")
+    assert (config.k, config.label_rate, config.protocol) == (7, 0.0, "inductive")
+    with pytest.raises(UsageError, match=r"methods\.py"):
+        resolve(TrainConfig(), "Unknown")
+
+
+def test_unlabelled_features_train_sgeh(tmp_path, capsys):
+    from toy import toy_data
+
+    from pyg_hash.models import SGEH
+
+    data = toy_data()
+    masks = {name: data["image"][f"{name}_mask"] for name in ("train", "query")}
+    file = tmp_path / "features.h5"
+    write_feature_file(file, image=data["image"].x, text=data["text"].x, **masks)
+    out = tmp_path / "run"
+    command = words(SGEH, out, f"--dataset={file}", "--graph_options.num_clusters=4")
+    assert main(command) == 0
+    assert "no labels" in capsys.readouterr().out
+    assert (out / "index_image.safetensors").is_file()
+    assert not (out / "metrics.json").exists()
