@@ -38,7 +38,7 @@ class _PairwiseNLL(torch.autograd.Function):
             for q in range(0, text.size(0), chunk_size):
                 columns = slice(q, q + chunk_size)
                 # J = 1 costs log(1 + e^-w), J = 0 costs log(1 + e^w): one formula, no cancellation
-                sign = _matches(image_y[rows], text_y[columns]).to(image.dtype).mul_(-2).add_(1)
+                sign = is_match(image_y[rows], text_y[columns]).to(image.dtype).mul_(-2).add_(1)
                 margin = (half[rows] @ text[columns].t()).mul_(sign)
                 # above the threshold softplus(x) = x, which 40 makes exact in float64 too
                 totals.append(F.softplus(margin, threshold=40).sum())
@@ -68,9 +68,45 @@ class _PairwiseNLL(torch.autograd.Function):
         )
 
 
-def _matches(a: Tensor, b: Tensor) -> Tensor:
+def is_match(a: Tensor, b: Tensor) -> Tensor:
     """``J`` of one tile, bool ``[n, m]``: same class index, or a label in common."""
     return a[:, None] == b[None, :] if a.dim() == 1 else (a @ b.t()) > 0
+
+
+def comparable_labels(
+    image: Tensor, text: Tensor, image_y: Tensor, text_y: Tensor, match: Match
+) -> tuple[Tensor, Tensor]:
+    """Check codes and labels of two sets; labels in the form that :func:`is_match` takes.
+
+    Raises:
+        TypeError, ValueError: as :func:`pairwise_nll`.
+    """
+    check_choice(match, ("shared", "equal"), "match")
+    check_matrix(image, "image")
+    check_matrix(text, "text")
+    if image.dtype != text.dtype or image.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"image and text: expected both float32 or both float64, got {image.dtype} and "
+            f"{text.dtype}; convert them"
+        )
+    if image.size(1) != text.size(1):
+        raise ValueError(
+            f"image and text: {image.size(1)} and {text.size(1)} bits; codes must be equally long"
+        )
+    check_labels(image_y, "image_y", num_rows=image.size(0))
+    check_labels(text_y, "text_y", num_rows=text.size(0))
+    if image_y.shape[1:] != text_y.shape[1:]:
+        raise ValueError(
+            f"image_y and text_y: shapes {list(image_y.shape)} and {list(text_y.shape)}; use class "
+            "indices for both, or multi-hot labels with the same classes"
+        )
+    if image_y.dim() == 2 and match == "equal":
+        both = torch.cat([image_y.bool(), text_y.bool()])
+        sets = torch.unique(both, dim=0, return_inverse=True)[1]  # number every label set
+        image_y, text_y = sets[: len(image_y)], sets[len(image_y) :]
+    elif image_y.dim() == 2:
+        image_y, text_y = image_y.to(image.dtype), text_y.to(image.dtype)
+    return image_y, text_y
 
 
 def pairwise_nll(
@@ -117,32 +153,8 @@ def pairwise_nll(
         ValueError: shapes that do not match, labels of different kinds, or an unknown option.
     """
     check_reduction(reduction)
-    check_choice(match, ("shared", "equal"), "match")
     check_positive_int(chunk_size, "chunk_size")
-    check_matrix(image, "image")
-    check_matrix(text, "text")
-    if image.dtype != text.dtype or image.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"image and text: expected both float32 or both float64, got {image.dtype} and "
-            f"{text.dtype}; convert them"
-        )
-    if image.size(1) != text.size(1):
-        raise ValueError(
-            f"image and text: {image.size(1)} and {text.size(1)} bits; codes must be equally long"
-        )
-    check_labels(image_y, "image_y", num_rows=image.size(0))
-    check_labels(text_y, "text_y", num_rows=text.size(0))
-    if image_y.shape[1:] != text_y.shape[1:]:
-        raise ValueError(
-            f"image_y and text_y: shapes {list(image_y.shape)} and {list(text_y.shape)}; use class "
-            "indices for both, or multi-hot labels with the same classes"
-        )
-    if image_y.dim() == 2 and match == "equal":
-        both = torch.cat([image_y.bool(), text_y.bool()])
-        sets = torch.unique(both, dim=0, return_inverse=True)[1]  # number every label set
-        image_y, text_y = sets[: len(image_y)], sets[len(image_y) :]
-    elif image_y.dim() == 2:
-        image_y, text_y = image_y.to(image.dtype), text_y.to(image.dtype)
+    image_y, text_y = comparable_labels(image, text, image_y, text_y, match)
     needs_grad = torch.is_grad_enabled() and (image.requires_grad or text.requires_grad)
     with torch.autocast(image.device.type, enabled=False):  # half precision would not be exact
         total: Tensor = _PairwiseNLL.apply(  # type: ignore[no-untyped-call]

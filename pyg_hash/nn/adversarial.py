@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.validation import check_fraction, check_positive_int
+from pyg_hash.validation import check_choice, check_fraction, check_positive_int
+
+Activation = Literal["relu", "leaky_relu", "none"]
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,
+    "none": lambda x: x,
+}
 
 
 class _Reverse(torch.autograd.Function):
@@ -90,12 +98,14 @@ class ModalityDiscriminator(nn.Module):
 
     Sec. 3.5.2 and 4.2 of Wu et al. (MCGCN), Pattern Recognition 136, 2023, the network
     :math:`A` of Eq. (8). ReLU follows every layer but the last, where it would cut off the logits.
+    The code of SGCH (Shen et al., ICIP 2020) has ``K -> K/2 -> K/4 -> 2`` and no activation at all.
 
     Args:
         num_channels: width of the input.
         hidden: widths of the hidden layers.
         reversal: coefficient of the :class:`GradientReversal` in front of the first layer, found
             as ``discriminator.reversal``; ``None`` puts none there.
+        activation: after every layer but the last: ``'relu'``, ``'leaky_relu'`` or ``'none'``.
     """
 
     reversal: GradientReversal | None
@@ -105,9 +115,12 @@ class ModalityDiscriminator(nn.Module):
         num_channels: int,
         hidden: Sequence[int] = (16, 8),
         reversal: float | None = 1.0,
+        activation: Activation = "relu",
     ) -> None:
         super().__init__()
         check_positive_int(num_channels, "num_channels")
+        check_choice(activation, tuple(_ACTIVATIONS), "activation")
+        self.activation = activation
         for width in hidden:
             check_positive_int(width, "hidden")
         self.num_channels = num_channels
@@ -128,6 +141,6 @@ class ModalityDiscriminator(nn.Module):
         if self.reversal is not None:
             x = self.reversal(x)
         for lin in self.lins[:-1]:
-            x = lin(x).relu()
+            x = _ACTIVATIONS[self.activation](lin(x))
         out: Tensor = self.lins[-1](x)
         return out

@@ -1,0 +1,63 @@
+"""Correlation of codes with similarity."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pyg_hash.losses._reduction import check_reduction, reduce_sum
+from pyg_hash.losses.similarity import comparable_labels, is_match
+from pyg_hash.typing import Match, Reduction
+from pyg_hash.validation import check_positive_int
+
+
+def linear_similarity_loss(
+    image: Tensor,
+    text: Tensor,
+    image_y: Tensor,
+    text_y: Tensor,
+    *,
+    match: Match = "shared",
+    reduction: Reduction = "mean",
+    chunk_size: int = 1024,
+) -> Tensor:
+    r"""Negative correlation of the similarity of every image-text pair with that of the codes.
+
+    The similarity term of Shen, Zhai, Liu, Jiang, "Semi-supervised graph convolutional hashing
+    network for large-scale cross-modal retrieval" (SGCH), ICIP 2020:
+
+    .. math:: -\sum_{p,q} S_{pq} \langle h^I_p, h^T_q \rangle
+
+    With the paper's :math:`S \in \{0, 1\}` all codes could be one and the same, because nothing
+    pushes codes apart; :math:`S \in \{-1, 1\}` here. Exact, in :math:`O((n + m) K)` memory beside
+    one chunk of :math:`S`. It has first derivatives only.
+
+    Args:
+        image: relaxed codes of labelled images, float32 or float64 ``[n, num_bits]``.
+        text: relaxed codes of labelled texts, same dtype, ``[m, num_bits]``.
+        image_y: their labels, class index ``[n]`` or multi-hot ``[n, C]``.
+        text_y: their labels, class index ``[m]`` or multi-hot ``[m, C]``.
+        match: when multi-hot labels count as similar, see :func:`pairwise_nll`.
+        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+        chunk_size: rows of :math:`S` at a time.
+
+    Returns:
+        A scalar; an exact zero, with zero gradients, if there are no pairs.
+
+    Raises:
+        TypeError, ValueError: as :func:`pairwise_nll`.
+    """
+    check_reduction(reduction)
+    check_positive_int(chunk_size, "chunk_size")
+    image_y, text_y = comparable_labels(image, text, image_y, text_y, match)
+    with torch.no_grad():
+        to_image, to_text = torch.zeros_like(image), torch.zeros_like(text)  # S text, S^T image
+        for start in range(0, image.size(0), chunk_size):
+            rows = slice(start, start + chunk_size)
+            sign = is_match(image_y[rows], text_y).to(image.dtype).mul_(2).sub_(1)
+            to_image[rows] = sign @ text
+            to_text += sign.t() @ image[rows]
+        product = (image * to_image).sum()
+    # twice the product less itself: the value is one product, the gradient is of both factors
+    total = (image * to_image).sum() + (text * to_text).sum() - product
+    return reduce_sum(-total, image.size(0) * text.size(0), reduction)
