@@ -8,8 +8,8 @@
 ``image128`` and LSA-200 texts), ``--coco`` a folder with the files of ``coco.py``; a set without
 an argument is left out. Every finished cell (data set, label rate, method, seed) goes to
 ``results/methods.json`` at once, and ``results/methods.md`` is made of it. A cell that is there
-with the same settings is not run again (``--force`` does); change settings in ``suite.py``.
-Several processes may work on the same results.
+with the same settings is not run again (``--force`` does); change settings in ``suite.py``. One
+whose loss is not finite is named at the end. Several processes may work on the same results.
 """
 
 from __future__ import annotations
@@ -66,18 +66,25 @@ def size(name: str, data: HeteroData) -> dict[str, str]:
 
 def sweep(
     name: str, raw: HeteroData, todo: list[Job], seeds: list[int], results: Results, *, force: bool
-) -> None:
-    """Run the cells of one data set that are not there yet."""
+) -> list[str]:
+    """Run the cells of one data set that are not there yet; returns those that diverged."""
+    diverged = []
     for job in todo:
         for seed in seeds:
             cell_name = key(name, job, seed)
             if not force and results.has(cell_name, job.method.described()):
                 continue
-            cell = run(name, raw, job, seed)
+            try:
+                cell = run(name, raw, job, seed)
+            except FloatingPointError as error:
+                print(f"{cell_name}  {error}", flush=True)
+                diverged.append(cell_name)
+                continue
             results.add(cell_name, cell, about() | size(name, raw))
             values = "  ".join(f"{task} {cell[task]:.3f}" for task in TASKS)
             print(f"{cell_name}  {values}  {sum(cell['seconds'].values()):.0f} s", flush=True)
             render(results)
+    return diverged
 
 
 def render(results: Results) -> str:
@@ -114,9 +121,13 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = {name: getattr(args, name.lower()) for name in args.data}
     if not any(chosen.values()):
         parser.error("no data set: give --emoji, --wikipedia or --coco")
+    diverged = []
     for name, root in chosen.items():
         if root is not None:
-            sweep(name, LOADERS[name](root), todo, args.seeds, results, force=args.force)
+            raw = LOADERS[name](root)
+            diverged += sweep(name, raw, todo, args.seeds, results, force=args.force)
+    if diverged:
+        parser.exit(1, f"diverged: {'; '.join(diverged)}\n")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def test_settings_are_the_command_lines():
 
     for name, settings in suite.SETTINGS.items():
         defaults = COMMAND_LINE[name].defaults
-        assert {key: defaults[key] for key in ("epochs", "lr")} == settings
+        for key in ("epochs", "lr"):
+            assert settings[key] == defaults[key]
         assert defaults.get("k", 0) == {"MCGCN": 20, "SGCH": 20, "SGEH": 5, "GCH": 0}[name]
 
 
@@ -241,6 +242,17 @@ def test_script_goes_on_where_it_stopped(toys, tmp_path, capsys, tiny, monkeypat
     (tmp_path / "methods.md").unlink()
     toys.main(["--render", f"--out={tmp_path}"])
     assert (tmp_path / "methods.md").read_text(encoding="utf-8") == text
+
+
+def test_a_run_that_diverges_does_not_end_the_others(toys, tmp_path, capsys, tiny, monkeypatch):
+    monkeypatch.setitem(tiny.SETTINGS, "MCGCN", {"epochs": 2, "lr": 1e30})
+    words = ["--emoji=x", f"--out={tmp_path}", "--seeds", "0", "--only", "supervised"]
+    with pytest.raises(SystemExit) as stop:
+        toys.main([*words, "--methods", "MCGCN", "class codes"])
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert "diverged: Emoji | 30% | MCGCN | seed 0; Emoji | 100% | MCGCN | seed 0" in said.err
+    assert said.out.count("i2t") == 4  # class codes and centred ones at both label rates
 
 
 def test_script_says_what_is_wrong(toys, tmp_path, capsys):
