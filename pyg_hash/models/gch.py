@@ -16,12 +16,7 @@ from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import labelled_rows, random_batches
 from pyg_hash.models.config import check_widths, image_text_pair
 from pyg_hash.models.gch_terms import GCHTerms
-from pyg_hash.nn import (
-    BeaconNetwork,
-    CodeEncoder,
-    Encoding,
-    HashLayer,
-)
+from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.nn.beacon import Activation
 from pyg_hash.nn.reweighting import FusionNorm
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
@@ -39,9 +34,9 @@ class GCH(EncoderHashModel):
     a text encoder (Eq. 4) learn codes :math:`H^x, H^y` whose similarity to the teacher's follows
     the labels (Eq. 5). Their features are fused by cross-attention (Eq. 6), and two graph
     convolutions on the graph of shared labels (Eq. 7) make beacon codes :math:`H^b` of them
-    (Eq. 8), which the encoders then approach (Eq. 5). Each batch has its own graph, which is
-    never stored: :class:`pyg_hash.nn.LabelGraph`. An item is encoded by its encoder alone
-    (Eq. 10), so that every protocol is inductive.
+    (Eq. 8), which the encoders then approach (Eq. 5). Each batch has its own graph, kept in
+    factors: :class:`pyg_hash.nn.LabelGraph`. An item is encoded by its encoder alone (Eq. 10), so
+    that every code is inductive.
 
     An epoch is one round of Algorithm 1: teacher; image, text encoder under its guidance; beacon
     network; image, text encoder with the beacon. Each is a pass over the labelled instances in
@@ -63,7 +58,7 @@ class GCH(EncoderHashModel):
         hidden_channels: width of the layers of the teacher (two) and of the encoders (images one,
             texts two), hence of the features that are fused (paper: 512).
         gcn_channels: width of the beacon network's first layer (paper: 1024).
-        dropout: share of an encoder's input and of its hidden entries that training sets to 0.
+        dropout: share of an image or text encoder's hidden entries that training sets to 0.
         variant: ``'full'``; ``'GCH-A'``, the paper's ablation (Table 2) with dense layers in place
             of the graph convolutions; or a variant of the reproduction report: ``'Try1'``, where
             the encoders' codes are paired with each other in place of the teacher's, which pulls
@@ -165,10 +160,10 @@ class GCH(EncoderHashModel):
         )
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes.
+        """Relaxed codes of all nodes; with gradients, ``aux`` holds what :meth:`loss` needs.
 
-        While gradients are taken, ``aux`` holds each modality's features and logits, which
-        :meth:`loss` needs.
+        In training mode, batch normalisation mixes the nodes given: training as :func:`fit` does
+        it, by :meth:`objectives`, takes labelled nodes alone.
 
         Raises:
             ValueError: features of another width.
@@ -198,9 +193,8 @@ class GCH(EncoderHashModel):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """Eq. 9 on all labelled nodes at once: the terms of each part, and their weighted sum.
 
-        What the objective of a part holds constant is a constant here too, so that no part has a
-        gradient of another part's objective. If ``out`` was made without gradients, the features
-        are made once more.
+        What a part's objective holds constant is constant here too: no part has a gradient of
+        another's. If ``out`` was made without gradients, the features are made once more.
         """
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         teacher = self.teacher(labels)
@@ -215,10 +209,9 @@ class GCH(EncoderHashModel):
         codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
         objectives = {"label": self.terms.teacher(teacher.codes, teacher.logits, labels)}
         for m in MODALITIES:
-            beacon = codes.detach()
-            if self.beacon_grad:
-                pair = fixed | {m: known[m].features}
-                beacon = self.gcn.fixed(pair[IMAGE], pair[TEXT], labels)
+            pair = fixed | {m: known[m].features}
+            live = self.beacon_grad
+            beacon = self.gcn.fixed(pair[IMAGE], pair[TEXT], labels) if live else codes.detach()
             objectives[str(m)] = self.terms.student(
                 known[m], teacher.codes.detach(), labels, beacon, fixed[other(m)]
             )

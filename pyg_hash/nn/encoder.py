@@ -39,8 +39,10 @@ class CodeEncoder(nn.Module):
         num_classes: number of classes.
         input_dropout: share of the input's entries that training sets to 0.
         dropout: share of each layer's entries that training sets to 0.
-        batch_norm: standardise the features of each layer over the batch; in evaluation mode by
-            running statistics, so that an item's code depends on no other item.
+        batch_norm: standardise what comes out of each layer over the batch; in evaluation mode by
+            running statistics, so that an item's code depends on no other item. It stands behind
+            the activation because GCH's fusion needs centred features: a mean that all share
+            would be all that is left of them.
         backbone: a module of the user's own in front, from raw items to ``[n, in_channels]``.
     """
 
