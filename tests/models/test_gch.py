@@ -319,6 +319,21 @@ def test_the_hash_layer_of_try_2_is_shared():
     assert parts["image"] & parts["text"] == {id(p) for p in model.shared_hash.parameters()}
 
 
+def test_parts_of_try_2_resume(tmp_path):
+    """The shared layer is in two optimisers; both go on from a checkpoint as they were."""
+
+    def run(epochs, **kwargs):
+        data = gch_data()
+        model = gch(data, variant="Try2", batch_size=8, dropout=0.3)
+        optimizers = {k: torch.optim.Adam(p, lr=1e-2) for k, p in model.parts().items()}
+        fit(model, data, optimizers, epochs=epochs, progress=False, **kwargs)
+        return model
+
+    whole = run(4)
+    run(2, checkpoint=tmp_path / "state")
+    assert_same_state(whole, run(4, checkpoint=tmp_path / "state", resume=True))
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [
