@@ -74,7 +74,8 @@ class SGCH(GraphHashModel):
         alpha: weight of the balance terms (paper: 1; code: 0.1, NUS-WIDE 0.01).
         beta: weight of the quantization terms (paper: 0.01; code: none).
         pair_weight: weight :math:`\pi` of the distance between the two codes of a training pair
-            (paper: none; code: 250 for NUS-WIDE).
+            (paper: 0; code: 250 for NUS-WIDE). Without it nothing ties the images and the texts
+            that have no label.
         adv_weight: weight :math:`\lambda` of the adversary.
         view_weight: weight of the similarity and quantization terms on the labelled nodes encoded
             as new items are, by their nearest anchors and without their own label. Not in the
@@ -94,16 +95,16 @@ class SGCH(GraphHashModel):
         num_bits: int = 32,
         *,
         hidden_channels: int | tuple[int, int] | list[int] = 256,
-        out_channels: int = 128,
+        out_channels: int = 512,
         variant: str = "full",
         similarity: str = "nll",
         adversary: str = "alternating",
         adv_activation: Activation = "none",
-        alpha: float = 0.1,
+        alpha: float = 10.0,
         beta: float = 0.1,
-        pair_weight: float = 0.0,
+        pair_weight: float = 1.0,
         adv_weight: float = 0.1,
-        view_weight: float = 0.3,
+        view_weight: float = 1.0,
         reduction: Reduction = "mean",
         match: Match = "shared",
     ) -> None:
