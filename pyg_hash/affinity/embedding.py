@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, lobpcg
 
+from pyg_hash.affinity.lobpcg import GUARD, deflated_lobpcg, first_block
 from pyg_hash.affinity.simplex import Floats, Ints
 
 _DENSE_ROWS = 1000  # up to here a dense solver is as fast
-_GUARD = 4  # further vectors in the block: convergence depends on the gap behind them
 _CHUNK_ELEMENTS = 1 << 21
 
 
@@ -69,15 +67,14 @@ def smallest_eigenvectors(
     *,
     start: Floats | None = None,
     tol: float = 1e-9,
-    max_iter: int = 500,
+    rounds: int = 40,
     seed: int = 0,
     dense_rows: int = _DENSE_ROWS,
 ) -> Embedding:
     """The ``c`` smallest eigenpairs of a Laplacian: SGEH Eq. 6.
 
-    The null space is known exactly, one indicator a component, and handed to the solver as
-    constraints, so it only searches the rest. More than ``dense_rows`` rows are solved by LOBPCG
-    with a diagonal preconditioner, started from ``start``; memory is ``O(m c)``.
+    The null space is known exactly, one indicator a component, so only the rest is searched: by
+    LAPACK up to ``dense_rows`` rows, above by LOBPCG in ``O(m c)`` memory.
 
     Args:
         lap: float64 ``[m, m]``.
@@ -85,34 +82,26 @@ def smallest_eigenvectors(
         count: number of components; less than ``c``.
         c: number of eigenpairs.
         start: block of an earlier solve, float64 ``[m, c']``.
-        tol: residual at which a column is done, relative to the largest degree.
-        max_iter: LOBPCG iterations.
+        tol: residual at which LOBPCG accepts a column, relative to the largest degree.
+        rounds: at most so many rounds of 50 LOBPCG iterations.
         seed: seed of the first block.
         dense_rows: up to so many rows LAPACK solves the dense problem.
     """
     m = lap.shape[0]
     null = indicators(label, count)
     wanted = c - count
-    width = min(wanted + _GUARD, m - count)
+    width = min(wanted + GUARD, m - count)
     scale = float(lap.diagonal().max())
     if m <= dense_rows or 5 * width > m - count:
-        # lifts the null space above the spectrum (2 * largest degree) instead of dividing it out
+        # lifts the null space above the spectrum, which ends at 2 * largest degree
         lifted = lap.toarray() + 4.0 * scale * (null @ null.T)
         values, vectors = scipy.linalg.eigh(lifted, subset_by_index=[0, wanted - 1])
         block = vectors
     else:
-        block = _start_block(null, start, width, np.random.default_rng(seed))
-        inverse = 1.0 / lap.diagonal()[:, None]
-        precondition = LinearOperator(
-            lap.shape, matvec=lambda x: inverse.ravel() * x.ravel(), matmat=lambda x: inverse * x
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the residual is returned and judged by the caller
-            found = lobpcg(
-                lap, block, M=precondition, Y=null, tol=tol * scale, maxiter=max_iter, largest=False
-            )
-        block = np.asarray(found[1], dtype=np.float64)
-        values, vectors = found[0][:wanted], block[:, :wanted]
+        rng = np.random.default_rng(seed)
+        block = first_block(null, start, width, rng)
+        values, block = deflated_lobpcg(lap, null, block, wanted, tol * scale, rounds, rng)
+        values, vectors = values[:wanted], block[:, :wanted]
     residual = np.linalg.norm(lap @ vectors - vectors * values, axis=0).max(initial=0.0)
     return Embedding(
         np.concatenate((null, vectors), axis=1),
@@ -120,21 +109,6 @@ def smallest_eigenvectors(
         float(residual),
         block,
     )
-
-
-def _start_block(
-    null: Floats, start: Floats | None, width: int, rng: np.random.Generator
-) -> Floats:
-    """Orthonormal columns off the null space, from an earlier block as far as it goes."""
-    block: Floats = rng.standard_normal((len(null), width)) / np.sqrt(len(null))
-    if start is not None:
-        known = start[:, :width] - null @ (null.T @ start[:, :width])
-        useful = np.linalg.norm(known, axis=0) > 1e-3  # others became indicators of components
-        block[:, : known.shape[1]][:, useful] = known[:, useful]
-    for _ in range(2):  # once more, as the first pass leaves rounding errors
-        block = block - null @ (null.T @ block)
-        block = np.linalg.qr(block)[0]
-    return block
 
 
 def pair_distances(vectors: Floats, column: Ints) -> Floats:

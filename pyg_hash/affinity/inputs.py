@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from pyg_hash.affinity.neighbours import Neighbours, check_neighbours, nearest_neighbours
-from pyg_hash.validation import check_choice, check_number, check_positive_int
+from pyg_hash.validation import check_choice, check_features, check_number, check_positive_int
 
 RANKS = ("effective", "gmc")
 U_STEPS = ("exact", "gmc")
@@ -60,11 +60,17 @@ def neighbour_lists(
             f"num_clusters: {num_clusters} components of {rows[0]} rows are impossible, because "
             f"each has at least two; use num_clusters <= {max(rows[0] // 2, 1)}"
         )
+    if rows[0] > _DENSE_LIMIT and num_clusters > rows[0] // 6:
+        raise ValueError(
+            f"num_clusters: {num_clusters} eigenvectors of {rows[0]} rows need the dense solver, "
+            f"which stops at {_DENSE_LIMIT} rows; use num_clusters <= {rows[0] // 6}"
+        )
     lists = []
     for number, view in enumerate(views):
         if isinstance(view, Neighbours):
             check_neighbours(view, k, f"views[{number}]")
             lists.append(view)
         else:
+            check_features(view, f"views[{number}]")
             lists.append(nearest_neighbours(view, k))
     return lists

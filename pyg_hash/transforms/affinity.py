@@ -9,7 +9,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash.affinity import AffinityGraph, unified_affinity
 from pyg_hash.affinity.inputs import check_options
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, EdgeType
-from pyg_hash.validation import check_features, check_same_rows
+from pyg_hash.validation import check_same_rows
 
 PAIR = "pair"
 AFFINITY: EdgeType = (PAIR, "affinity", PAIR)
@@ -97,7 +97,12 @@ class UnifiedAffinity(BaseTransform):
         views = []
         for modality in MODALITIES:
             x = data[modality].x[rows]
-            check_features(x, f"data['{modality}'].x under train_mask")
+            bad = rows[~torch.isfinite(x).all(dim=1)]
+            if bad.numel():
+                raise ValueError(
+                    f"data['{modality}'].x: {bad.numel()} of {rows.numel()} training rows contain "
+                    f"NaN or inf (first: row {int(bad[0])}); clean or drop them"
+                )
             views.append(x)
         graph = unified_affinity(
             views,

@@ -122,13 +122,14 @@ def test_equal_eigenvalues_are_all_found():
     np.testing.assert_allclose(found.values, values, atol=1e-9)
 
 
-def test_start_from_an_earlier_block():
+def test_start_from_an_earlier_block(monkeypatch):
     graph = sp.csr_array(blocks([300], seed=3))
     count, label = components(graph)
     lap = laplacian(graph)
     first = smallest_eigenvectors(lap, label, count, 5, dense_rows=0)
-    again = smallest_eigenvectors(lap, label, count, 5, start=first.block, max_iter=2, dense_rows=0)
-    cold = smallest_eigenvectors(lap, label, count, 5, max_iter=2, dense_rows=0)
+    monkeypatch.setattr("pyg_hash.affinity.lobpcg._ROUND", 2)
+    again = smallest_eigenvectors(lap, label, count, 5, start=first.block, rounds=1, dense_rows=0)
+    cold = smallest_eigenvectors(lap, label, count, 5, rounds=1, dense_rows=0)
     assert again.residual < 1e-7 < 1e-3 < cold.residual
 
 
@@ -140,6 +141,32 @@ def test_start_block_inside_the_null_space():
     found = smallest_eigenvectors(laplacian(graph), label, count, 4, start=start, dense_rows=0)
     values = scipy.linalg.eigvalsh(laplacian(graph).toarray())[:4]
     np.testing.assert_allclose(found.values, values, atol=1e-9)
+
+
+def test_block_that_is_partly_finished():
+    graph = sp.csr_array(blocks([400, 50], seed=8))
+    count, label = components(graph)
+    lap = laplacian(graph)
+    expected, vectors = scipy.linalg.eigh(lap.toarray())
+    rng = np.random.default_rng(0)
+    start = np.concatenate((vectors[:, [9, 3, 2, 4]], rng.standard_normal((400 + 50, 8))), axis=1)
+    found = smallest_eigenvectors(lap, label, count, 10, start=start, dense_rows=0)
+    np.testing.assert_allclose(found.values, expected[:10], atol=1e-10)
+    assert found.residual < 1e-8
+    np.testing.assert_allclose(found.vectors.T @ found.vectors, np.eye(10), atol=1e-8)
+
+
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+def test_unfinished_pairs_still_belong_together(rounds, monkeypatch):
+    monkeypatch.setattr("pyg_hash.affinity.lobpcg._ROUND", 3)
+    graph = sp.csr_array(blocks([300], seed=9))
+    count, label = components(graph)
+    lap = laplacian(graph)
+    found = smallest_eigenvectors(lap, label, count, 6, rounds=rounds, tol=1e-14, dense_rows=0)
+    assert found.vectors.shape == (300, 6)
+    assert (np.diff(found.values) >= 0).all()
+    rayleigh = np.einsum("ij,ij->j", found.vectors, lap @ found.vectors)
+    np.testing.assert_allclose(found.values, rayleigh, atol=1e-10)
 
 
 def test_block_of_another_width():
