@@ -29,8 +29,12 @@ def linear_similarity_loss(
     .. math:: -\sum_{p,q} S_{pq} \langle h^I_p, h^T_q \rangle
 
     With the paper's :math:`S \in \{0, 1\}` all codes could be one and the same, because nothing
-    pushes codes apart; :math:`S \in \{-1, 1\}` here. Exact, in :math:`O((n + m) K)` memory beside
-    one chunk of :math:`S`. It has first derivatives only.
+    pushes codes apart; :math:`S \in \{-1, 1\}` here. Each bit has the same optimum, whatever the
+    other bits are. Keep a :func:`balance_loss` beside it: without one, the optimum for many classes
+    is one code for all images and its opposite for all texts.
+
+    Exact, in :math:`O((n + m) K)` memory beside one chunk of :math:`S`. It has first derivatives
+    only.
 
     Args:
         image: relaxed codes of labelled images, float32 or float64 ``[n, num_bits]``.
@@ -38,7 +42,8 @@ def linear_similarity_loss(
         image_y: their labels, class index ``[n]`` or multi-hot ``[n, C]``.
         text_y: their labels, class index ``[m]`` or multi-hot ``[m, C]``.
         match: when multi-hot labels count as similar, see :func:`pairwise_nll`.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m * num_bits``, which
+            gives a value in [-1, 1].
         chunk_size: rows of :math:`S` at a time.
 
     Returns:
@@ -60,4 +65,4 @@ def linear_similarity_loss(
         product = (image * to_image).sum()
     # twice the product less itself: the value is one product, the gradient is of both factors
     total = (image * to_image).sum() + (text * to_text).sum() - product
-    return reduce_sum(-total, image.size(0) * text.size(0), reduction)
+    return reduce_sum(-total, image.numel() * text.size(0), reduction)
