@@ -89,6 +89,20 @@ def test_shape_and_hidden_layers() -> None:
         ModalityDiscriminator(0)
     with pytest.raises(ValueError, match="coefficient"):
         ModalityDiscriminator(4, reversal=-1.0)
+    with pytest.raises(ValueError, match="activation: 'tanh' is not known"):
+        ModalityDiscriminator(4, activation="tanh")
+
+
+@pytest.mark.parametrize("activation", ["none", "leaky_relu"])
+def test_other_activations(activation: str) -> None:
+    torch.manual_seed(0)
+    discriminator = ModalityDiscriminator(6, (5, 4), activation=activation).double()
+    h = x = random(50, 6, 0)
+    for number, lin in enumerate(discriminator.lins):
+        h = h @ lin.weight.t() + lin.bias
+        if activation == "leaky_relu" and number < 2:
+            h = torch.where(h > 0, h, 0.01 * h)
+    torch.testing.assert_close(discriminator(x), h)
 
 
 def test_relu_everywhere_but_at_the_end() -> None:
