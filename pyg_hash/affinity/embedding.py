@@ -66,7 +66,7 @@ def smallest_eigenvectors(
     c: int,
     *,
     start: Floats | None = None,
-    tol: float = 1e-9,
+    tol: float = 1e-10,
     rounds: int = 40,
     seed: int = 0,
     dense_rows: int = _DENSE_ROWS,
