@@ -48,7 +48,7 @@ class LocalAffinity:
         text: Tensor,
         *,
         adjacency: str = "induced",
-        steps: int = 4,
+        steps: int = 3,
         share: float = 0.5,
     ) -> None:
         check_choice(adjacency, ADJACENCIES, "adjacency")
