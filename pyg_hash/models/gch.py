@@ -24,6 +24,8 @@ from pyg_hash.validation import check_choice, check_positive_int
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
 LAYERS = {IMAGE: 1, TEXT: 2}  # before the heads: the image encoder stands behind a deep network
+_SIZES = ("num_classes", "num_bits", "hidden_channels", "gcn_channels")
+_SIZES += ("label_passes", "gcn_passes", "batch_size")
 _BATCH = 4096
 
 
@@ -39,8 +41,8 @@ class GCH(EncoderHashModel):
     that every code is inductive.
 
     An epoch is one round of Algorithm 1: teacher; image, text encoder under its guidance; beacon
-    network; image, text encoder with the beacon. Each is a pass over the labelled instances in
-    random batches which changes that part alone (``parts()``: ``label``, ``image``, ``text``,
+    network; image, text encoder with the beacon. Each passes over the labelled instances in
+    random batches and changes that part alone (``parts()``: ``label``, ``image``, ``text``,
     ``gcn``); everything else is a constant in it, as the paper says. With weights and means in
     place of :math:`\alpha, \beta, \gamma` and sums, the four objectives are
 
@@ -48,7 +50,7 @@ class GCH(EncoderHashModel):
         L^l &= w_{pair} J(H^l, H^l) + w_{label} \overline{(\hat L^l - L)^2} \\
         L^* &= w_{pair} J(H^l, H^*) + w_{beacon} \overline{(H^b - H^*)^2}
                + w_{label} \overline{(\hat L^* - L)^2} \\
-        L^{GCN} &= w_{pair} J(H^b, H^b) + w_{label} \overline{(\hat L^G - L)^2}
+        L^{GCN} &= w_{pair} J(H^l, H^b) + w_{label} \overline{(\hat L^G - L)^2}
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair. With
@@ -77,8 +79,15 @@ class GCH(EncoderHashModel):
         add_self_loops: the ``+ I`` of Eq. 7; the released code leaves it out.
         gcn_activation: of the beacon codes: ``'tanh'``, or the paper's ``'sigmoid'``, which
             reaches no -1.
+        guided_beacon: pair the beacon codes with the teacher's, :math:`J(H^l, H^b)`: Algorithm 1
+            updates the beacon network "under guidance of semantic encoder". False is Eq. 8 as
+            printed, :math:`J(H^b, H^b)`; beacon and teacher then have codes of their own, which
+            pull the encoders apart.
         beacon_grad: let the gradient of the distance to the beacon reach an encoder through the
             beacon too, as the released code does; in the paper the beacon is a constant.
+        label_passes: passes of the teacher in an epoch; it is small, and the encoders should not
+            follow codes that still move (released code: 1000 steps).
+        gcn_passes: passes of the beacon network in an epoch (released code: 500 steps).
         batch_size: instances of a batch, at least 2; a last batch of one joins the one before.
         image_encoder: a module of your own in front of the image encoder, from a batch of raw
             images, whatever ``data['image'].x`` holds, to ``[n, num_features['image']]``. It is
@@ -94,7 +103,7 @@ class GCH(EncoderHashModel):
         *,
         hidden_channels: int = 512,
         gcn_channels: int = 1024,
-        dropout: float = 0.5,
+        dropout: float = 0.3,
         variant: str = "full",
         pair_loss: PairLoss = "nll",
         pair_factor: float | None = None,
@@ -106,7 +115,10 @@ class GCH(EncoderHashModel):
         fusion_norm: FusionNorm = "max",
         add_self_loops: bool = True,
         gcn_activation: Activation = "tanh",
+        guided_beacon: bool = True,
         beacon_grad: bool = False,
+        label_passes: int = 5,
+        gcn_passes: int = 1,
         batch_size: int = 128,
         image_encoder: nn.Module | None = None,
         text_encoder: nn.Module | None = None,
@@ -114,7 +126,7 @@ class GCH(EncoderHashModel):
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]
         widths = image_text_pair(num_features, "num_features")
-        for name in ("num_classes", "num_bits", "hidden_channels", "gcn_channels", "batch_size"):
+        for name in _SIZES:
             check_positive_int(config[name], name)
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
@@ -127,7 +139,8 @@ class GCH(EncoderHashModel):
         self.num_classes = num_classes
         self.variant = variant
         self.terms = terms
-        self.beacon_grad = beacon_grad
+        self.guided_beacon, self.beacon_grad = guided_beacon, beacon_grad
+        self.label_passes, self.gcn_passes = label_passes, gcn_passes
         self.batch_size = batch_size
         width = hidden_channels
         self.teacher = CodeEncoder(num_classes, [width, width], num_bits, num_classes)
@@ -215,7 +228,8 @@ class GCH(EncoderHashModel):
             objectives[str(m)] = self.terms.student(
                 known[m], teacher.codes.detach(), labels, beacon, fixed[other(m)]
             )
-        objectives["gcn"] = self.terms.teacher(codes, logits, labels)
+        guide = teacher.codes.detach() if self.guided_beacon else None
+        objectives["gcn"] = self.terms.teacher(codes, logits, labels, guide)
         total = torch.stack([self.terms.weighted(terms) for terms in objectives.values()]).sum()
         named = {f"{part}_{k}": v for part, terms in objectives.items() for k, v in terms.items()}
         return named | {"loss": total}
@@ -224,19 +238,20 @@ class GCH(EncoderHashModel):
         """One round of Algorithm 1 (lines 5 to 8), in mini-batches."""
         self._check(data)
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
-        for b in random_batches(rows, self.batch_size):
+        for b in self._batches(rows, self.label_passes):
             known = self.teacher(labels[b])
             yield self._objective(self.terms.teacher(known.codes, known.logits, labels[b]), "label")
         with torch.no_grad():
             guide = torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
         yield from self._train_encoders(data, rows, labels, guide, None)
-        for b in random_batches(rows, self.batch_size):
+        for b in self._batches(rows, self.gcn_passes):
             fixed = [self._fixed_features(data, rows[b], m) for m in MODALITIES]
             codes, logits = self.gcn(*fixed, labels[b])
-            yield self._objective(self.terms.teacher(codes, logits, labels[b]), "gcn")
+            guided = guide[b] if self.guided_beacon else None
+            yield self._objective(self.terms.teacher(codes, logits, labels[b], guided), "gcn")
         beacons = torch.empty_like(guide)
         with torch.no_grad():
-            for b in random_batches(rows, self.batch_size):
+            for b in self._batches(rows):
                 fixed = [self._fixed_features(data, rows[b], m) for m in MODALITIES]
                 beacons[b] = self.gcn(*fixed, labels[b])[0]
         yield from self._train_encoders(data, rows, labels, guide, beacons)
@@ -252,7 +267,7 @@ class GCH(EncoderHashModel):
         """A pass over the images, then one over the texts (Eq. 5)."""
         live = self.beacon_grad and beacons is not None
         for m in MODALITIES:
-            for b in random_batches(rows, self.batch_size):
+            for b in self._batches(rows):
                 own = self._encode(data[m].x[rows[b]], m)
                 aligned = None
                 if live or self.variant == "Try2":
@@ -296,9 +311,13 @@ class GCH(EncoderHashModel):
             if m not in raw and data[m].x.dim() != 2:
                 raise ValueError(
                     f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
-                    f"{m}_encoder a module that makes features of these items"
+                    f"{m}_encoder a module that makes features of them"
                 )
         check_widths(data, self.num_features | raw)
+
+    def _batches(self, rows: Tensor, passes: int = 1) -> Iterator[Tensor]:
+        for _ in range(passes):
+            yield from random_batches(rows, self.batch_size)
 
     def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
         return Objective(terms | {"loss": self.terms.weighted(terms)}, part)

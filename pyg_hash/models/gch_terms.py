@@ -51,16 +51,20 @@ class GCHTerms:
         for name in ("w_pair", "w_beacon", "w_label", "w_try"):
             check_weight(getattr(self, name), name)
 
-    def teacher(self, codes: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Eq. (3), or Eq. (8) with the beacon network's codes: they are paired with themselves.
+    def teacher(
+        self, codes: Tensor, logits: Tensor, labels: Tensor, guide: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Eq. (3), or Eq. (8) with the beacon network's codes.
 
         Args:
             codes: relaxed codes ``[n, num_bits]``.
             logits: predicted labels ``[n, C]``.
             labels: multi-hot labels, float ``[n, C]``.
+            guide: codes of the semantic encoder ``[n, num_bits]`` that ``codes`` are paired with;
+                None pairs them with themselves.
         """
         return {
-            "pairwise": self._likelihood(codes, codes, labels),
+            "pairwise": self._likelihood(codes if guide is None else guide, codes, labels),
             "prediction": label_regression_loss(logits, labels),
         }
 

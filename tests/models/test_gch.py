@@ -60,7 +60,9 @@ def dense_terms(model, data, squared=False):
     terms = {
         "label_pairwise": nll(teacher.codes, teacher.codes, share, squared),
         "label_prediction": mse(teacher.logits.sigmoid(), labels),
-        "gcn_pairwise": nll(beacon, beacon, share, squared),
+        "gcn_pairwise": nll(
+            teacher.codes if model.guided_beacon else beacon, beacon, share, squared
+        ),
         "gcn_prediction": mse(logits.sigmoid(), labels),
     }
     for m in MODALITIES:
@@ -80,10 +82,12 @@ def dense_terms(model, data, squared=False):
 @every_variant
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("add_self_loops", [False, True])
-def test_loss_is_eq_9(variant, multi_label, add_self_loops):
+@pytest.mark.parametrize("guided_beacon", [False, True])
+def test_loss_is_eq_9(variant, multi_label, add_self_loops, guided_beacon):
     data = gch_data(multi_label=multi_label)
     weights = {"w_pair": 2.0, "w_beacon": 0.7, "w_label": 3.0, "w_try": 0.2}
-    model = gch(data, variant=variant, add_self_loops=add_self_loops, **weights).double().eval()
+    options = {"add_self_loops": add_self_loops, "guided_beacon": guided_beacon}
+    model = gch(data, variant=variant, **options, **weights).double().eval()
     for m in MODALITIES:
         data[m].x = data[m].x.double()
     terms = model.loss(model(data), data)
@@ -127,10 +131,12 @@ def test_loss_of_an_output_without_gradients():
 
 @every_variant
 @pytest.mark.parametrize("beacon_grad", [False, True])
-def test_objectives_have_the_gradients_of_the_loss(variant, beacon_grad):
+@pytest.mark.parametrize("guided_beacon", [False, True])
+def test_objectives_have_the_gradients_of_the_loss(variant, beacon_grad, guided_beacon):
     """One batch of all rows: each part's last objective is its share of Eq. 9, constants alike."""
     data = gch_data()
-    model = gch(data, variant=variant, beacon_grad=beacon_grad, batch_size=1000).eval()
+    options = {"beacon_grad": beacon_grad, "guided_beacon": guided_beacon, "batch_size": 1000}
+    model = gch(data, variant=variant, **options).eval()
     last = {}
     for terms, part in model.objectives(data, 0):
         parameters = model.parts()[part]
@@ -168,13 +174,13 @@ def test_beacon_grad_decides_whether_the_beacon_is_a_constant():
 
 def test_order_of_algorithm_1():
     data = gch_data()
-    model = gch(data, batch_size=8)
+    model = gch(data, batch_size=8, label_passes=3, gcn_passes=2)
     num_batches = -(-int(data["image"].labeled_mask.sum()) // 8)
     steps = [(part, "beacon" in terms) for terms, part in model.objectives(data, 0)]
-    phases = [
-        ("label", False),
+    phases = [("label", False)] * 3 + [
         ("image", False),
         ("text", False),
+        ("gcn", False),
         ("gcn", False),
         ("image", True),
         ("text", True),
@@ -218,7 +224,7 @@ def test_no_batch_of_one():
     data = toy_data()
     for m in MODALITIES:
         data[m].labeled_mask = torch.arange(60) < 17
-    model = gch(data, batch_size=8)  # 8, 8 and 1
+    model = gch(data, batch_size=8, label_passes=1)  # 8, 8 and 1
     steps = list(model.objectives(data, 0))
     assert len(steps) == 6 * 2
     fit(model, data, adam(model), epochs=2, progress=False)
@@ -348,6 +354,8 @@ def test_parts_of_try_2_resume(tmp_path):
         ({"dropout": 1.5}, "dropout"),
         ({"hidden_channels": 0}, "hidden_channels"),
         ({"gcn_channels": 0}, "gcn_channels"),
+        ({"label_passes": 0}, "label_passes"),
+        ({"gcn_passes": 0}, "gcn_passes"),
     ],
 )
 def test_bad_settings(change, match):
