@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import (
@@ -24,19 +24,18 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.config import check_widths, image_text_pair
-from pyg_hash.nn import GraphCache, HashMLP, LocalAffinity, PriorDiscriminator
+from pyg_hash.models.sgeh_training import TrainingSet, training_set, watched
+from pyg_hash.nn import GraphCache, HashMLP, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.validation import (
     check_choice,
-    check_features,
     check_fraction,
     check_positive_int,
     check_weight,
 )
 
 VARIANTS = ("SGEH", "SGEH-1", "SGEH-2", "SGEH-3", "SGEH-4")
-AFFINITY = ("pair", "affinity", "pair")
 
 
 class SGEH(EncoderHashModel):
@@ -141,12 +140,12 @@ class SGEH(EncoderHashModel):
         self.register_buffer("beta", torch.ones(()))
         self._training_set = GraphCache(
             partial(
-                _training_set,
+                training_set,
                 adjacency="induced" if variant == "SGEH-2" else adjacency,  # it needs no A
                 walk_steps=walk_steps,
                 image_share=lambda4,
             ),
-            _watched,
+            watched,
         )
 
     def reset_parameters(self) -> None:
@@ -214,7 +213,18 @@ class SGEH(EncoderHashModel):
         batches = []
         for nodes, pairs in train.affinity.graph.batches(self.batch_size, shuffle=False):
             codes = {m: out[m][train.rows[nodes]] for m in MODALITIES}
-            batches.append(self._terms(codes, data, train, nodes, pairs))
+            # made again in the backward pass: thousands of blocks would not fit into memory
+            terms = checkpoint(
+                self._terms,
+                codes,
+                data,
+                train,
+                nodes,
+                pairs,
+                use_reentrant=False,
+                preserve_rng_state=False,
+            )
+            batches.append(terms)
         return {name: torch.stack([terms[name] for terms in batches]).mean() for name in batches[0]}
 
     def discriminator_loss(self, codes: Mapping[Modality, Tensor]) -> Tensor:
@@ -231,7 +241,7 @@ class SGEH(EncoderHashModel):
         self,
         codes: Mapping[Modality, Tensor],
         data: HeteroData,
-        train: _TrainingSet,
+        train: TrainingSet,
         nodes: Tensor,
         pairs: Tensor,
     ) -> dict[str, Tensor]:
@@ -249,9 +259,7 @@ class SGEH(EncoderHashModel):
         return terms | {"loss": total}
 
     @torch.no_grad()
-    def _target(
-        self, data: HeteroData, train: _TrainingSet, nodes: Tensor, pairs: Tensor
-    ) -> Tensor:
+    def _target(self, data: HeteroData, train: TrainingSet, nodes: Tensor, pairs: Tensor) -> Tensor:
         """U of one mini-batch (Eq. 9, 10), float ``[n, n]``."""
         rows = train.rows[nodes]
         image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
@@ -268,50 +276,3 @@ class SGEH(EncoderHashModel):
     def _anneal(self, epoch: int) -> None:
         """Eq. 24: a new tensor, as codes of before may still need the old one to differentiate."""
         self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
-
-
-class _TrainingSet(NamedTuple):
-    """Training rows, int64 ``[m]``, and their affinity, whose node i is ``rows[i]``."""
-
-    rows: Tensor
-    affinity: LocalAffinity
-
-
-def _training_set(
-    data: HeteroData, *, adjacency: str, walk_steps: int, image_share: float
-) -> _TrainingSet:
-    """Check the training rows of ``data`` and their graph."""
-    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
-    if "edge_index" not in edges or "edge_weight" not in edges:
-        raise ValueError("data: has no affinity edges; apply UnifiedAffinity first")
-    mask = data[IMAGE].train_mask
-    rows = mask.nonzero().flatten()
-    if not len(rows):
-        raise ValueError("train_mask: no training node")
-    edge_index = edges["edge_index"]
-    if not bool(mask[edge_index].all()):
-        raise ValueError(
-            "data: the affinity graph has rows outside train_mask; apply UnifiedAffinity "
-            "after whatever changes the masks"
-        )
-    x = {m: data[m].x[rows] for m in MODALITIES}
-    for m in MODALITIES:
-        check_features(x[m], f"data['{m}'].x under train_mask")
-    place = torch.cumsum(mask, dim=0) - 1
-    affinity = LocalAffinity(
-        place[edge_index],
-        edges["edge_weight"],
-        x[IMAGE],
-        x[TEXT],
-        adjacency=adjacency,
-        steps=walk_steps,
-        share=image_share,
-    )
-    return _TrainingSet(rows, affinity)
-
-
-def _watched(data: HeteroData) -> list[Tensor]:
-    """What the training set is made of."""
-    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
-    tensors = [edges[key] for key in ("edge_index", "edge_weight") if key in edges]
-    return [*tensors, data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

@@ -1,0 +1,61 @@
+"""What SGEH trains on: the training rows of a data set and their affinity graph."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.nn import LocalAffinity
+from pyg_hash.transforms.affinity import AFFINITY
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.validation import check_features
+
+
+class TrainingSet(NamedTuple):
+    """Training rows, int64 ``[m]``, and their affinity, whose node i is ``rows[i]``."""
+
+    rows: Tensor
+    affinity: LocalAffinity
+
+
+def training_set(
+    data: HeteroData, *, adjacency: str, walk_steps: int, image_share: float
+) -> TrainingSet:
+    """Check the training rows of ``data`` and their graph."""
+    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
+    if "edge_index" not in edges or "edge_weight" not in edges:
+        raise ValueError("data: has no affinity edges; apply UnifiedAffinity first")
+    mask = data[IMAGE].train_mask
+    rows = mask.nonzero().flatten()
+    if not len(rows):
+        raise ValueError("train_mask: no training node")
+    edge_index = edges["edge_index"]
+    if not bool(mask[edge_index].all()):
+        raise ValueError(
+            "data: the affinity graph has rows outside train_mask; apply UnifiedAffinity "
+            "after whatever changes the masks"
+        )
+    x = {m: data[m].x[rows] for m in MODALITIES}
+    for m in MODALITIES:
+        check_features(x[m], f"data['{m}'].x under train_mask")
+    place = torch.cumsum(mask, dim=0) - 1
+    affinity = LocalAffinity(
+        place[edge_index],
+        edges["edge_weight"],
+        x[IMAGE],
+        x[TEXT],
+        adjacency=adjacency,
+        steps=walk_steps,
+        share=image_share,
+    )
+    return TrainingSet(rows, affinity)
+
+
+def watched(data: HeteroData) -> list[Tensor]:
+    """What the training set is made of."""
+    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
+    tensors = [edges[key] for key in ("edge_index", "edge_weight") if key in edges]
+    return [*tensors, data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]
