@@ -94,7 +94,7 @@ class SGCH(GraphHashModel):
         num_classes: int,
         num_bits: int = 32,
         *,
-        hidden_channels: int | tuple[int, int] | list[int] = 256,
+        hidden_channels: int | tuple[int, int] | list[int] = 512,
         out_channels: int = 512,
         variant: str = "full",
         similarity: str = "nll",
