@@ -109,8 +109,8 @@ class ValidationSplit(BaseTransform):
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
         store = data[IMAGE]
         _require_labels(data, type(self).__name__)
-        if "graph" in data:
-            raise ValueError("ValidationSplit: the graph exists already; apply it before IntraKNN")
+        if "graph" in data or "affinity" in data:
+            raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
             raise ValueError("ValidationSplit: there is a val_mask already; apply it once")
         pool = store.labeled_mask

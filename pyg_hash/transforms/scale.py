@@ -106,8 +106,8 @@ class ScaleFeatures(BaseTransform):
         """Return ``data`` with scaled ``x`` and the statistics in ``data.scaling``."""
         if "scaling" in data:
             raise ValueError("ScaleFeatures: the features are scaled already; apply it once")
-        if "graph" in data:
-            raise ValueError("ScaleFeatures: the graph exists already; apply it before IntraKNN")
+        if "graph" in data or "affinity" in data:
+            raise ValueError("ScaleFeatures: the graph exists already; apply it before the graph")
         fitted: dict[str, dict[str, Any]] = {}
         for modality in MODALITIES:
             store = data[modality]

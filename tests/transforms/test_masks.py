@@ -169,7 +169,7 @@ def test_validation_split_twice():
 
 def test_validation_split_after_the_graph():
     graph = InterKNN()(IntraKNN(k=3)(toy_data()))
-    with pytest.raises(ValueError, match="apply it before IntraKNN"):
+    with pytest.raises(ValueError, match="apply it before the graph"):
         ValidationSplit(0.2)(graph)
 
 

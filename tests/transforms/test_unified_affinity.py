@@ -212,3 +212,10 @@ def test_clusters_out_of_reach():
         data = build(6, max_iter=1)
     assert data.affinity["converged"] is False
     assert data.affinity["num_components"] != 6
+
+
+@pytest.mark.parametrize("late", [ValidationSplit(0.2), ScaleFeatures()])
+def test_masks_and_features_are_settled_before(late):
+    data = UnifiedAffinity(4, progress=False)(toy_data())
+    with pytest.raises(ValueError, match="before the graph"):
+        late(data)
