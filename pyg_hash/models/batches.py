@@ -1,13 +1,32 @@
-"""Random mini-batches of labelled rows."""
+"""Checks and random mini-batches of what an encoder is trained on."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.config import known_labels
-from pyg_hash.typing import IMAGE
+from pyg_hash.models.config import check_widths, known_labels
+from pyg_hash.typing import IMAGE, MODALITIES
+
+
+def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless a model can read the items of ``data``.
+
+    Args:
+        data: both modalities.
+        num_features: widths of the features that the model takes.
+        raw: modalities whose items a module of the user's own reads; they may be anything.
+    """
+    for m in MODALITIES:
+        if m not in raw and data[m].x.dim() != 2:
+            raise ValueError(
+                f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
+                f"{m}_encoder a module that makes features of them"
+            )
+    check_widths(data, num_features | {m: data[m].x.size(1) for m in raw})
 
 
 def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,8 +13,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.losses.likelihood import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.batches import labelled_rows, random_batches
-from pyg_hash.models.config import check_widths, image_text_pair
+from pyg_hash.models.batches import check_items, labelled_rows, random_batches
+from pyg_hash.models.config import image_text_pair
 from pyg_hash.models.gch_terms import GCHTerms
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.nn.beacon import Activation
@@ -23,9 +23,9 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
 from pyg_hash.validation import check_choice, check_positive_int
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
+SIZES = ("num_classes", "num_bits", "hidden_channels", "gcn_channels", "batch_size")
+PASSES = ("label_passes", "gcn_passes")
 LAYERS = {IMAGE: 1, TEXT: 2}  # before the heads: the image encoder stands behind a deep network
-_SIZES = ("num_classes", "num_bits", "hidden_channels", "gcn_channels")
-_SIZES += ("label_passes", "gcn_passes", "batch_size")
 _BATCH = 4096
 
 
@@ -37,8 +37,7 @@ class GCH(EncoderHashModel):
     the labels (Eq. 5). Their features are fused by cross-attention (Eq. 6), and two graph
     convolutions on the graph of shared labels (Eq. 7) make beacon codes :math:`H^b` of them
     (Eq. 8), which the encoders then approach (Eq. 5). Each batch has its own graph, kept in
-    factors: :class:`pyg_hash.nn.LabelGraph`. An item is encoded by its encoder alone (Eq. 10), so
-    that every code is inductive.
+    factors. An item is encoded by its encoder alone (Eq. 10): every code is inductive.
 
     An epoch is one round of Algorithm 1: teacher; image, text encoder under its guidance; beacon
     network; image, text encoder with the beacon. Each passes over the labelled instances in
@@ -74,24 +73,21 @@ class GCH(EncoderHashModel):
         w_beacon: weight of the distance to the beacon (:math:`\beta` of Eq. 5).
         w_label: weight of the predicted labels (:math:`\gamma` of Eq. 5, :math:`\beta` of 3 and 8).
         w_try: weight of the term of ``'Try1'`` (:math:`\lambda`) or ``'Try2'``.
-        fusion_norm: of Eq. 6, ``'max'`` or ``'softmax'``, see
-            :func:`pyg_hash.nn.reweighted_fusion`.
+        fusion_norm: ``'max'`` or ``'softmax'``, see :func:`pyg_hash.nn.reweighted_fusion`.
         add_self_loops: the ``+ I`` of Eq. 7; the released code leaves it out.
-        gcn_activation: of the beacon codes: ``'tanh'``, or the paper's ``'sigmoid'``, which
-            reaches no -1.
-        guided_beacon: pair the beacon codes with the teacher's, :math:`J(H^l, H^b)`: Algorithm 1
-            updates the beacon network "under guidance of semantic encoder". False is Eq. 8 as
-            printed, :math:`J(H^b, H^b)`; beacon and teacher then have codes of their own, which
-            pull the encoders apart.
+        gcn_activation: of the beacon codes: ``'tanh'``, or the paper's ``'sigmoid'`` (no -1).
+        guided_beacon: pair the beacon codes with the teacher's, as Algorithm 1 says ("under
+            guidance of semantic encoder"). False is Eq. 8 as printed, :math:`J(H^b, H^b)`: then
+            teacher and beacon have codes of their own, which pull the encoders apart.
         beacon_grad: let the gradient of the distance to the beacon reach an encoder through the
             beacon too, as the released code does; in the paper the beacon is a constant.
         label_passes: passes of the teacher in an epoch; it is small, and the encoders should not
             follow codes that still move (released code: 1000 steps).
         gcn_passes: passes of the beacon network in an epoch (released code: 500 steps).
         batch_size: instances of a batch, at least 2; a last batch of one joins the one before.
-        image_encoder: a module of your own in front of the image encoder, from a batch of raw
-            images, whatever ``data['image'].x`` holds, to ``[n, num_features['image']]``. It is
-            trained along. :meth:`load` must be given it again.
+        image_encoder: a module of your own in front of the image encoder, trained along, from
+            a batch of ``data['image'].x``, whatever that holds, to ``[n, num_features['image']]``.
+            :meth:`load` must be given it again.
         text_encoder: the same for texts.
     """
 
@@ -126,7 +122,7 @@ class GCH(EncoderHashModel):
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]
         widths = image_text_pair(num_features, "num_features")
-        for name in _SIZES:
+        for name in SIZES + PASSES:
             check_positive_int(config[name], name)
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
@@ -135,16 +131,14 @@ class GCH(EncoderHashModel):
             pair_loss, pair_factor, pair_similar, w_pair, w_beacon, w_label, w_try, variant
         )
         super().__init__(num_bits, config | {"num_features": widths})
-        self.num_features = widths
-        self.num_classes = num_classes
-        self.variant = variant
+        self.num_features, self.num_classes, self.variant = widths, num_classes, variant
         self.terms = terms
         self.guided_beacon, self.beacon_grad = guided_beacon, beacon_grad
-        self.label_passes, self.gcn_passes = label_passes, gcn_passes
-        self.batch_size = batch_size
+        self.label_passes, self.gcn_passes, self.batch_size = label_passes, gcn_passes, batch_size
         width = hidden_channels
         self.teacher = CodeEncoder(num_classes, [width, width], num_bits, num_classes)
         own_modules = {IMAGE: image_encoder, TEXT: text_encoder}
+        self._raw = [m for m in MODALITIES if own_modules[m] is not None]
         self.encoders = nn.ModuleDict(
             {
                 m: CodeEncoder(
@@ -181,7 +175,7 @@ class GCH(EncoderHashModel):
         Raises:
             ValueError: features of another width.
         """
-        self._check(data)
+        check_items(data, self.num_features, self._raw)
         made = {m: self._encode_all(data[m].x, m) for m in MODALITIES}
         aux = {}
         if torch.is_grad_enabled():
@@ -206,8 +200,8 @@ class GCH(EncoderHashModel):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """Eq. 9 on all labelled nodes at once: the terms of each part, and their weighted sum.
 
-        What a part's objective holds constant is constant here too: no part has a gradient of
-        another's. If ``out`` was made without gradients, the features are made once more.
+        What a part's objective holds constant is constant here too. If ``out`` was made without
+        gradients, the features are made once more.
         """
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         teacher = self.teacher(labels)
@@ -236,7 +230,7 @@ class GCH(EncoderHashModel):
 
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
         """One round of Algorithm 1 (lines 5 to 8), in mini-batches."""
-        self._check(data)
+        check_items(data, self.num_features, self._raw)
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         for b in self._batches(rows, self.label_passes):
             known = self.teacher(labels[b])
@@ -294,26 +288,9 @@ class GCH(EncoderHashModel):
             parts.append(made if keep else Encoding(nothing, made.codes, nothing))
         return Encoding(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
-    @torch.no_grad()
     def _fixed_features(self, data: HeteroData, rows: Tensor, modality: Modality) -> Tensor:
-        """Features of some rows as constants: no gradient, dropout or change of statistics."""
-        encoder = self.encoders[modality]
-        was_training = encoder.training
-        encoder.eval()
-        features = self._encode(data[modality].x[rows], modality).features
-        encoder.train(was_training)
+        features: Tensor = self.encoders[modality].fixed_features(data[modality].x[rows])  # type: ignore[operator]
         return features
-
-    def _check(self, data: HeteroData) -> None:
-        """Raise unless what no module of the user's own reads are features of the right width."""
-        raw = {m: data[m].x.size(1) for m in MODALITIES if self.encoders[m].backbone is not None}
-        for m in MODALITIES:
-            if m not in raw and data[m].x.dim() != 2:
-                raise ValueError(
-                    f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
-                    f"{m}_encoder a module that makes features of them"
-                )
-        check_widths(data, self.num_features | raw)
 
     def _batches(self, rows: Tensor, passes: int = 1) -> Iterator[Tensor]:
         for _ in range(passes):

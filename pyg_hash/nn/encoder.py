@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -107,13 +108,26 @@ class CodeEncoder(nn.Module):
         to_codes = self.hash if hash_layer is None else hash_layer
         if to_codes is None or (self.hash is not None and hash_layer is not None):
             raise ValueError("hash_layer: give one if, and only if, num_bits is None")
+        features, h = self._features(x)
+        return Encoding(features, to_codes(h), self.classifier(h))
+
+    @torch.no_grad()
+    def fixed_features(self, x: Tensor) -> Tensor:
+        """Features as constants: without gradient, dropout or a change of running statistics."""
+        was_training = self.training
+        self.eval()
+        features = self._features(x)[0]
+        self.train(was_training)
+        return features
+
+    def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The features, and what the heads get of them."""
         h = x if self.backbone is None else self._raw(x)
-        h = F.dropout(h, self.input_dropout, self.training)
-        features = h
+        features = h = F.dropout(h, self.input_dropout, self.training)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             features = norm(F.leaky_relu(layer(h), 0.2))
             h = F.dropout(features, self.dropout, self.training)
-        return Encoding(features, to_codes(h), self.classifier(h))
+        return features, h
 
     def _raw(self, x: Tensor) -> Tensor:
         assert self.backbone is not None
