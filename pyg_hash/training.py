@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,8 @@ def _train_epoch(
 ) -> Row:
     model.train()
     parts = model.parts()
-    sums: dict[str, dict[str, Tensor]] = {}
-    steps: dict[str, int] = {}
+    sums: dict[tuple[str, str], Tensor] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for step, (terms, part) in enumerate(model.objectives(data, epoch), start=1):
         total = terms["loss"]
         if not bool(torch.isfinite(total)):
@@ -175,18 +176,20 @@ def _train_epoch(
         # gradients of this part alone: an optimiser leaves parameters without gradient alone
         total.backward(inputs=[p for p in parts[part] if p.requires_grad])  # type: ignore[no-untyped-call]
         optimizer.step()
-        known = sums.setdefault(part, {})
         for name, term in terms.items():
-            known[name] = known[name] + term.detach() if name in known else term.detach()
-        steps[part] = steps.get(part, 0) + 1
+            key = (part, name)
+            sums[key] = sums[key] + term.detach() if key in sums else term.detach()
+            counts[key] += 1
         if step % 100 == 0:
             bar.set_postfix(step=step)
     row: Row = {"epoch": epoch + 1, "loss": 0.0}
-    for part, known in sums.items():
-        means = {name: float(value) / steps[part] for name, value in known.items()}
-        row["loss"] += means["loss"]
-        prefix = f"{part}_" if len(sums) > 1 else ""
-        row |= {prefix + name: value for name, value in means.items() if prefix or name != "loss"}
+    several = len({part for part, _ in sums}) > 1
+    for (part, name), value in sums.items():
+        mean = float(value) / counts[part, name]
+        if name == "loss":
+            row["loss"] += mean
+        if several or name != "loss":
+            row[f"{part}_{name}" if several else name] = mean
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
         raise FloatingPointError(
             f"parameters: not finite after epoch {epoch + 1}; "

@@ -70,3 +70,12 @@ def test_custom_dataset(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     load("custom_dataset").main()
     assert "i2t" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["gch", "sgch", "sgeh"])
+def test_one_script_a_method(name, small_emoji, monkeypatch, capsys):
+    small = {"gch": ["--label-rate=0.5"], "sgch": ["--k=3"], "sgeh": ["--k=3", "--num-clusters=4"]}
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--root=data", "--epochs=2", *small[name]])
+    load(name).main()
+    out = capsys.readouterr().out
+    assert "i2t" in out and "inductive" in out

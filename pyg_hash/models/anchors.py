@@ -13,6 +13,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.models.intake import (
     Intake,
     fitted_scaling,
+    holds_features,
     item_shapes,
     map_scaling,
     stored_scaling,
@@ -58,6 +59,7 @@ class AnchorBank(Intake):
         joint = data["image"].joint_anchor_mask if "joint_anchor_mask" in data["image"] else mask
         return cls(
             shapes=item_shapes(data),
+            is_features=holds_features(data),
             scaling=fitted_scaling(data),
             x={m: data[m].x[mask].clone() for m in MODALITIES},
             joint=joint[mask].clone(),
@@ -113,6 +115,7 @@ class AnchorBank(Intake):
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
         return AnchorBank(
             shapes=self.shapes,
+            is_features=self.is_features,
             scaling=map_scaling(self.scaling, function),
             x={m: function(x) for m, x in self.x.items()},
             joint=function(self.joint),
@@ -135,6 +138,7 @@ class AnchorBank(Intake):
         """Inverse of :meth:`to_tensors`."""
         return cls(
             shapes=metadata["shapes"],
+            is_features=metadata["is_features"],
             scaling=stored_scaling(tensors, metadata),
             x={m: tensors[f"x.{m}"] for m in MODALITIES},
             joint=tensors["joint"],

@@ -22,29 +22,31 @@ class Intake:
 
     Attributes:
         shapes: shape of one item of a modality before scaling, ``[d]`` for features.
+        is_features: whether items of a modality are rows of real numbers.
         scaling: fitted feature scaling (``data.scaling``), empty if there was none.
     """
 
     shapes: dict[str, list[int]]
+    is_features: dict[str, bool]
     scaling: Scaling = field(default_factory=dict)
 
     @classmethod
     def from_data(cls, data: HeteroData) -> Intake:
         """Shapes and scaling of ``data``."""
-        return cls(item_shapes(data), fitted_scaling(data))
+        return cls(item_shapes(data), holds_features(data), fitted_scaling(data))
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """Check and scale new items, ``[n, *shape]``, in the type and place of ``like``.
 
-        Items of another shape than ``[d]`` (pictures for a network of the user's own) keep their
-        type.
+        Items that the data did not hold as features (pictures or word numbers for a network of the
+        user's own) keep their type.
 
         Raises:
             TypeError, ValueError: see :func:`pyg_hash.validation.check_features` and
                 :func:`pyg_hash.validation.check_item_shape`.
         """
         shape = self.shapes[modality]
-        if len(shape) != 1:
+        if not self.is_features[modality]:
             check_item_shape(x, "x", shape)
             return x.to(like) if x.is_floating_point() else x.to(like.device)
         check_features(x, "x", num_features=shape[0])
@@ -52,7 +54,7 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Intake:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return Intake(self.shapes, map_scaling(self.scaling, function))
+        return Intake(self.shapes, self.is_features, map_scaling(self.scaling, function))
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Flat tensors and JSON metadata, for :func:`pyg_hash.io.save_tensors`."""
@@ -66,12 +68,13 @@ class Intake:
             m: {k: v for k, v in scaling.items() if not isinstance(v, Tensor)}
             for m, scaling in self.scaling.items()
         }
-        return tensors, {"shapes": self.shapes, "scaling": plain}
+        about = {"shapes": self.shapes, "is_features": self.is_features, "scaling": plain}
+        return tensors, about
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Intake:
         """Inverse of :meth:`to_tensors`."""
-        return cls(metadata["shapes"], stored_scaling(tensors, metadata))
+        return cls(metadata["shapes"], metadata["is_features"], stored_scaling(tensors, metadata))
 
 
 def item_shapes(data: HeteroData) -> dict[str, list[int]]:
@@ -85,6 +88,11 @@ def item_shapes(data: HeteroData) -> dict[str, list[int]]:
                 shapes[modality] = [int(scaling[modality][key].size(0))]
                 break
     return shapes
+
+
+def holds_features(data: HeteroData) -> dict[str, bool]:
+    """Whether items of each modality are rows of real numbers, not raw."""
+    return {str(m): data[m].x.dim() == 2 and data[m].x.is_floating_point() for m in MODALITIES}
 
 
 def fitted_scaling(data: HeteroData) -> Scaling:

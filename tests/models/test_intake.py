@@ -1,0 +1,63 @@
+"""What new items must look like, for features and for raw items."""
+
+import pytest
+import torch
+from toy import toy_data
+
+from pyg_hash.models.intake import Intake
+from pyg_hash.transforms import ScaleFeatures
+
+LIKE = torch.zeros(1, dtype=torch.float64)
+
+
+def raw_items():
+    data = toy_data()
+    data["image"].x = torch.randint(0, 255, (60, 3, 4, 5), dtype=torch.uint8)
+    data["text"].x = torch.randint(0, 99, (60, 7))
+    return data
+
+
+def test_features_are_scaled_as_those_of_the_data():
+    data = ScaleFeatures()(toy_data())
+    intake = Intake.from_data(data)
+    assert intake.shapes == {"image": [12], "text": [9]}
+    again = intake.prepare(toy_data()["image"].x, "image", data["image"].x)
+    assert torch.equal(again, data["image"].x)
+    assert intake.prepare(toy_data()["image"].x, "image", LIKE).dtype == torch.float64
+
+
+def test_raw_items_keep_their_type():
+    data = raw_items()
+    intake = Intake.from_data(data)
+    assert intake.shapes == {"image": [3, 4, 5], "text": [7]}
+    for modality in ("image", "text"):
+        x = data[modality].x[:2]
+        assert torch.equal(intake.prepare(x, modality, LIKE), x)
+    floats = intake.prepare(data["image"].x[:2].float(), "image", LIKE)
+    assert floats.dtype == torch.float64  # as the parameters
+
+
+def test_bad_raw_items():
+    intake = Intake.from_data(raw_items())
+    with pytest.raises(ValueError, match=r"x: expected shape \[n, 3, 4, 5\], got \[2, 3, 4\]"):
+        intake.prepare(torch.zeros(2, 3, 4), "image", LIKE)
+    with pytest.raises(ValueError, match="no rows"):
+        intake.prepare(torch.zeros(0, 7, dtype=torch.long), "text", LIKE)
+    with pytest.raises(ValueError, match="NaN"):
+        intake.prepare(torch.full((1, 3, 4, 5), float("nan")), "image", LIKE)
+    with pytest.raises(TypeError, match="list"):
+        intake.prepare([[1]], "text", LIKE)
+
+
+@pytest.mark.parametrize("make", [raw_items, lambda: ScaleFeatures()(toy_data())])
+def test_stored_and_mapped(make):
+    intake = Intake.from_data(make())
+    again = Intake.from_tensors(*intake.to_tensors())
+    assert (again.shapes, again.is_features) == (intake.shapes, intake.is_features)
+    for modality, scaling in intake.scaling.items():
+        for name, value in scaling.items():
+            assert torch.equal(
+                torch.as_tensor(again.scaling[modality][name]), torch.as_tensor(value)
+            )
+    moved = intake.map(lambda tensor: tensor.to("meta")).to_tensors()[0]
+    assert {tensor.device.type for tensor in moved.values()} <= {"meta"}
