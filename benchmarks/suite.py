@@ -21,9 +21,9 @@ NUM_BITS = 32
 # of torch.optim (Adam if none is named; other keys are its keywords). The same for all data sets.
 SETTINGS: dict[str, dict[str, Any]] = {
     "MCGCN": {"epochs": 80, "lr": 2e-3},
-    "GCH": {"epochs": 30, "lr": 1e-3},
+    "GCH": {"epochs": 25, "lr": 1e-3},
     "SGCH": {"epochs": 80, "lr": 2e-3},
-    "SGEH": {"epochs": 20, "lr": 1e-3},
+    "SGEH": {"epochs": 3, "lr": 1e-3},
 }
 
 BASELINES = {
@@ -44,7 +44,7 @@ def _sgch(data: HeteroData, **options: Any) -> list[BaseTransform]:
 
 def _sgeh(data: HeteroData, **options: Any) -> list[BaseTransform]:
     # as many clusters as classes: the one thing about the labels that the method is told
-    return [UnifiedAffinity(progress=False, **options)]
+    return [UnifiedAffinity(k=30, progress=False, **options)]
 
 
 GRAPHS: dict[str, Callable[..., list[BaseTransform]]] = {

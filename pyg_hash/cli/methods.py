@@ -100,9 +100,9 @@ METHODS: dict[str, Method] = {
     "MCGCN": Method(
         {"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, "weight": None, "match": "shared"}, _mcgcn
     ),
-    "GCH": Method({"epochs": 30, "lr": 1e-3, "label_rate": 1.0}, lambda config: []),
+    "GCH": Method({"epochs": 25, "lr": 1e-3, "label_rate": 1.0}, lambda config: []),
     "SGCH": Method({"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, "graph_options": {}}, _sgch),
-    "SGEH": Method({"epochs": 20, "lr": 1e-3, "k": 5, "graph_options": {}}, _sgeh),
+    "SGEH": Method({"epochs": 3, "lr": 1e-3, "k": 30, "graph_options": {}}, _sgeh),
 }
 ALL_SETTINGS = frozenset(name for known in METHODS.values() for name in known.defaults)
 """Settings that some method has; all others belong to every run."""

@@ -51,7 +51,7 @@ class TrainConfig:
         None,
         "what a query's code may depend on (inductive; gch and sgeh are inductive by nature)",
     )
-    k: int | None = _option(None, "neighbours of a node in the graph (20; sgeh 5)")
+    k: int | None = _option(None, "neighbours of a node in the graph (20; sgeh 30)")
     metric: Literal["cosine", "ip", "l2"] | None = _option(
         None, "similarity of features in the graph of mcgcn and sgch (cosine)"
     )
