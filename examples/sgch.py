@@ -1,4 +1,10 @@
-"""SGCH on emoji: three labels in ten; the codes and the modality discriminator take turns."""
+"""Train SGCH on emoji with three labels in ten: codes and modality discriminator take turns.
+
+python examples/sgch.py
+python examples/sgch.py --epochs 2 --label-rate 1.0
+"""
+
+import argparse
 
 import torch
 import torch_geometric.transforms as T
@@ -9,16 +15,28 @@ from pyg_hash.models import SGCH
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ScaleFeatures, SGCHGraph
 
-torch.manual_seed(0)
-raw = Emoji("data/emoji")[0]
-new_texts = raw["text"].x[:3]  # as the data set delivers them: the model scales them itself
-data = T.Compose([LabelRate(0.3), ScaleFeatures(), SGCHGraph(k=20)])(raw)
 
-model = SGCH(data.num_features, num_classes=data.num_classes, num_bits=32)
-optimizers = {  # one for each part; torch.optim.Adam(model.parameters(), ...) would do as well
-    part: torch.optim.Adam(parameters, lr=5e-3) for part, parameters in model.parts().items()
-}
-history = fit(model, data, optimizers, epochs=80)
-print({name: round(value, 3) for name, value in history[-1].items() if name.endswith("loss")})
-print(evaluate(model, data))
-print(model.encode_text(new_texts)[:, :8])  # joined to their nearest anchors, one by one
+def main() -> None:
+    """Build the graph, train, print the mAP and the codes of new texts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="data/emoji", help="root of the Emoji data set")
+    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--label-rate", type=float, default=0.3)
+    parser.add_argument("--k", type=int, default=20, help="neighbours in each modality")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    raw = Emoji(args.root)[0]
+    data = T.Compose([LabelRate(args.label_rate), ScaleFeatures(), SGCHGraph(args.k)])(raw)
+    model = SGCH(data.num_features, num_classes=data.num_classes, num_bits=32)
+    optimizers = {  # one a part; a single one of all parameters would do as well
+        part: torch.optim.Adam(parameters, lr=5e-3) for part, parameters in model.parts().items()
+    }
+    history = fit(model, data, optimizers, epochs=args.epochs)
+    print({name: round(value, 3) for name, value in history[-1].items() if name.endswith("loss")})
+    print(evaluate(model, data))
+    new_texts = raw["text"].x[:3]  # as the data set delivers them: the model scales them itself
+    print(model.encode_text(new_texts)[:, :8])  # joined to their nearest anchors, one by one
+
+
+if __name__ == "__main__":
+    main()
