@@ -211,7 +211,7 @@ def _about(content: Mapping[str, Any], scores: Scores) -> str:
         "- splits: Wikipedia's official one; committed ones for Emoji (in the package) and COCO "
         "(`manifests/coco15k_split.json`, without `person`)"
     )
-    lines.append("- features: those widths, then `ScaleFeatures()`, fitted on train, for all methods")
+    lines.append("- features: those, then `ScaleFeatures()`, fitted on train, for all methods")
     lines.append(
         "- protocol: *inductive*: only training items are anybody's neighbours; *strict*: all "
         "items are, but no code of a query depends on its other modality; *transductive*: it may"

@@ -22,7 +22,7 @@ NUM_BITS = 32
 SETTINGS: dict[str, dict[str, Any]] = {
     "MCGCN": {"epochs": 80, "lr": 2e-3},
     "GCH": {"epochs": 25, "lr": 1e-3},
-    "SGCH": {"epochs": 80, "lr": 2e-3},
+    "SGCH": {"epochs": 80, "lr": 5e-3},
     "SGEH": {"epochs": 3, "lr": 1e-3},
 }
 

@@ -68,7 +68,7 @@ def test_settings_are_the_command_lines():
         defaults = COMMAND_LINE[name].defaults
         for key in ("epochs", "lr"):
             assert settings[key] == defaults[key]
-        assert defaults.get("k", 0) == {"MCGCN": 20, "SGCH": 20, "SGEH": 5, "GCH": 0}[name]
+        assert defaults.get("k", 0) == {"MCGCN": 20, "SGCH": 20, "SGEH": 30, "GCH": 0}[name]
 
 
 @pytest.mark.parametrize("family", [name for name in MODELS if there(name)])

@@ -101,7 +101,7 @@ METHODS: dict[str, Method] = {
         {"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, "weight": None, "match": "shared"}, _mcgcn
     ),
     "GCH": Method({"epochs": 25, "lr": 1e-3, "label_rate": 1.0}, lambda config: []),
-    "SGCH": Method({"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, "graph_options": {}}, _sgch),
+    "SGCH": Method({"epochs": 80, "lr": 5e-3, **_LABELS, **_GRAPH, "graph_options": {}}, _sgch),
     "SGEH": Method({"epochs": 3, "lr": 1e-3, "k": 30, "graph_options": {}}, _sgeh),
 }
 ALL_SETTINGS = frozenset(name for known in METHODS.values() for name in known.defaults)
