@@ -6,7 +6,7 @@ cross-modal graph convolutional networks", Pattern Recognition 136, 2023.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import torch
@@ -23,6 +23,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.base import GraphHashModel
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
+from pyg_hash.models.views import both, view_similarity
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
@@ -187,14 +188,14 @@ class MCGCN(GraphHashModel):
         known = {m: out[m][store.labeled_mask] for m in MODALITIES}
         terms = {
             "pairwise": self._pairwise(known[IMAGE], known[TEXT], y),
-            "quantization": _both(lambda m: quantization_loss(codes[m], self.reduction)),
-            "balance": _both(lambda m: balance_loss(codes[m], self.reduction)),
+            "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
+            "balance": both(lambda m: balance_loss(codes[m], self.reduction)),
             "prediction": self._prediction(known, y),
         }
         weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
         if self.has_shared:
             latent = {m: out.aux[f"{m}_latent"][seen] for m in MODALITIES}
-            terms["reconstruction"] = _both(
+            terms["reconstruction"] = both(
                 lambda m: self._reconstruction(data[m].x[seen], latent[m], m)
             )
             weights["reconstruction"] = self.eta
@@ -205,9 +206,8 @@ class MCGCN(GraphHashModel):
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             terms["view"] = (
-                0.5 * self._pairwise(view[IMAGE], known[TEXT], y)
-                + 0.5 * self._pairwise(known[IMAGE], view[TEXT], y)
-                + self.alpha * _both(lambda m: quantization_loss(view[m], self.reduction))
+                view_similarity(lambda i, t: self._pairwise(i, t, y), view, known)
+                + self.alpha * both(lambda m: quantization_loss(view[m], self.reduction))
                 + self.gamma * self._prediction(view, y)
             )
             weights["view"] = self.view_weight
@@ -284,13 +284,8 @@ class MCGCN(GraphHashModel):
         return pairwise_nll(image, text, y, y, match=self.match, reduction=self.reduction)
 
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
-        return _both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
+        return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
     def _reconstruction(self, x: Tensor, latent: Tensor, modality: Modality) -> Tensor:
         loss = reconstruction_loss(x, self._encoder(modality).decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss
-
-
-def _both(term: Callable[[Modality], Tensor]) -> Tensor:
-    """The sum of a term over the two modalities."""
-    return term(IMAGE) + term(TEXT)
