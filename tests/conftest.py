@@ -18,3 +18,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("real data sets are not on this machine")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Make the data set of coloured squares discoverable, as if it were in pyg_hash/datasets."""
+    from shapes import Shapes
+
+    import pyg_hash.datasets
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
+        patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
+        yield Shapes

@@ -10,7 +10,6 @@ import pytest
 import torch
 import yaml
 
-import pyg_hash.datasets
 from pyg_hash.cli import main
 from pyg_hash.cli.search import short_path
 from pyg_hash.cli.train import label_names
@@ -21,15 +20,7 @@ from pyg_hash.runs import PARTS, Run
 SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=15", "--label_rate=0.5")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shapes():
-    """Make the data set discoverable, as if it were a file of pyg_hash/datasets."""
-    from shapes import Shapes
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
-        patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
-        yield Shapes
+pytestmark = pytest.mark.usefixtures("shapes")
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import pytest
 import yaml
 from small import MODELS, WIDTHS
 
-import pyg_hash.datasets
 from pyg_hash.cli import main
 from pyg_hash.cli.methods import METHODS, resolve
 from pyg_hash.cli.options import TrainConfig, UsageError
@@ -19,15 +18,7 @@ NAMES = [kind.__name__ for kind in MODELS]
 GRAPHS = {"MCGCN": ["--k=3"], "SGCH": ["--k=3"], "SGEH": ["--k=3"], "GCH": []}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def shapes():
-    """Make the data set discoverable, as if it were a file of pyg_hash/datasets."""
-    from shapes import Shapes
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
-        patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
-        yield Shapes
+pytestmark = pytest.mark.usefixtures("shapes")
 
 
 @pytest.fixture(scope="module")
