@@ -136,4 +136,7 @@ class ValidationSplit(BaseTransform):
 
 def _require_labels(data: HeteroData, name: str) -> None:
     if "y" not in data[IMAGE]:
-        raise ValueError(f"{name}: the data set has no labels; leave this transform out")
+        raise ValueError(
+            f"{name}: the data set has no labels to learn from; add them, or choose a method that "
+            "needs none (SGEH) and leave this transform out"
+        )
