@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from pyg_hash.cli import main as pyg_hash
-from pyg_hash.cli.options import TrainConfig
+from pyg_hash.cli.methods import METHODS
 from pyg_hash.cli.search import short_path
 from pyg_hash.runs import Run
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="where runs are written"
     )
-    parser.add_argument("--epochs", type=int, default=TrainConfig.epochs)
+    parser.add_argument("--epochs", type=int, default=METHODS["MCGCN"].defaults["epochs"])
     args = parser.parse_args()
     out, start = unused(args.out), time.perf_counter()
 
