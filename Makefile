@@ -15,7 +15,7 @@ help:
 	@echo "make lint    ruff (lint and format) and mypy --strict"
 	@echo "make format  let ruff format and fix what it can"
 	@echo "make docs    build docs/_build/html"
-	@echo "make bench   all methods and baselines on emoji, written to benchmarks/results"
+	@echo "make bench   all methods and baselines on emoji, written to build/bench"
 	@echo "make clean   remove .venv and what was built"
 
 # One stamp for each set of extras, so that 'make demo' does not install the test tools.
@@ -43,7 +43,7 @@ docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W -b html docs docs/_build/html
 
 bench: $(VENV)/.installed-demo
-	$(BIN)/python benchmarks/methods.py --emoji data/emoji
+	$(BIN)/python benchmarks/methods.py --emoji data/emoji --out build/bench
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache

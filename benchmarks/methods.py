@@ -69,10 +69,12 @@ def sweep(
 ) -> list[str]:
     """Run the cells of one data set that are not there yet; returns those that diverged."""
     diverged = []
+    skipped = 0
     for job in todo:
         for seed in seeds:
             cell_name = key(name, job, seed)
             if not force and results.has(cell_name, job.method.described()):
+                skipped += 1
                 continue
             try:
                 cell = run(name, raw, job, seed)
@@ -84,6 +86,8 @@ def sweep(
             values = "  ".join(f"{task} {cell[task]:.3f}" for task in TASKS)
             print(f"{cell_name}  {values}  {sum(cell['seconds'].values()):.0f} s", flush=True)
             render(results)
+    if skipped:
+        print(f"{name}: {skipped} cells are in {results.path} already; --force runs them again")
     return diverged
 
 

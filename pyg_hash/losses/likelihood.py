@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
+from pyg_hash.losses.similarity import is_match
 from pyg_hash.typing import Reduction
 from pyg_hash.validation import check_choice, check_labels, check_number, check_positive_int
 
@@ -37,7 +38,7 @@ class _Tiled(torch.autograd.Function):
             rows = slice(p, p + chunk_size)
             for q in range(0, b.size(0), chunk_size):
                 columns = slice(q, q + chunk_size)
-                target = similar * share_label(a_y[rows], b_y[columns]).to(a.dtype)
+                target = similar * is_match(a_y[rows], b_y[columns]).to(a.dtype)
                 theta = factor * (a[rows] @ b[columns].t())
                 # log(1 + e^t) - S t without the cancellation of two large numbers
                 cost = theta.clamp(min=0) - target * theta + F.softplus(-theta.abs())
@@ -62,11 +63,6 @@ class _Tiled(torch.autograd.Function):
         needs_a, needs_b = ctx.needs_input_grad[:2]
         none = (None,) * 7
         return (grad * of_a if needs_a else None, grad * of_b if needs_b else None, *none)
-
-
-def share_label(a: Tensor, b: Tensor) -> Tensor:
-    """Which pairs share a label, bool ``[n, m]``."""
-    return a[:, None] == b[None, :] if a.dim() == 1 else (a @ b.t()) > 0
 
 
 def similarity_likelihood(

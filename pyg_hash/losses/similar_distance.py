@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from pyg_hash.losses._reduction import check_reduction, reduce_sum
-from pyg_hash.losses.likelihood import check_code_sets, share_label
+from pyg_hash.losses.likelihood import check_code_sets
+from pyg_hash.losses.similarity import is_match
 from pyg_hash.typing import Reduction
 from pyg_hash.validation import check_positive_int
 
@@ -54,7 +55,7 @@ def similar_distance_loss(
         count_a, count_b = a.new_zeros(a.size(0)), b.new_zeros(b.size(0))
         for start in range(0, a.size(0), chunk_size):
             rows = slice(start, start + chunk_size)
-            share = share_label(a_y[rows], b_y).to(a.dtype)
+            share = is_match(a_y[rows], b_y).to(a.dtype)
             to_a[rows] = share @ b
             to_b += share.t() @ a[rows]
             count_a[rows] = share.sum(dim=1)

@@ -175,10 +175,10 @@ def _sorted_csr(
     order = torch.argsort(row * num_columns + column)
     counts = torch.bincount(row, minlength=num_rows)
     start = torch.cat((counts.new_zeros(1), counts.cumsum(0)))
-    return _csr_matrix(start, column[order], value[order], num_columns)
+    return csr_matrix(start, column[order], value[order], num_columns)
 
 
-def _csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
+def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
     """A ``torch.sparse_csr`` matrix with int32 indices, which halve what the product reads.
 
     Args:
