@@ -31,6 +31,7 @@ from pyg_hash.transforms.view import anchor_view
 CLASSES = [getattr(transforms, name) for name in transforms.__all__ if name[0].isupper()]
 CHANGED = {
     "rate": 0.25,
+    "neighbor_weight": 0.7,
     "seed": 7,
     "center": ("text",),
     "text_components": 5,

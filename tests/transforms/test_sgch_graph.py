@@ -34,12 +34,13 @@ def hot_labels(data):
     return (F.one_hot(y, data.num_classes) if y.dim() == 1 else y).double()
 
 
-def dense_graph(data, modality, k, reading, anchors):
+def dense_graph(data, modality, k, reading, anchors, omega):
     """W of Eq. 1 with labelled nodes on the diagonal too; rows receive."""
     store = data[modality]
     x = F.normalize(store.x.double(), dim=1)
     is_anchor = store.train_mask | (anchors == "all")
     near = oracles.neighbours(store.x, k, is_anchor & (store.labeled_mask | (reading == "paper")))
+    near = omega * near
     between = is_anchor[:, None] & is_anchor[None, :]
     weight = torch.where(between, torch.maximum(near, near.T), near)
     shared = hot_labels(data) @ hot_labels(data).T
@@ -51,11 +52,11 @@ def dense_graph(data, modality, k, reading, anchors):
     return torch.where(labelled[:, None] & labelled[None, :], shared, weight)
 
 
-def dense_operator(data, modality, k, reading, anchors, loops):
-    weight = dense_graph(data, modality, k, reading, anchors)
+def dense_operator(data, modality, k, reading, anchors, loops, omega):
+    weight = dense_graph(data, modality, k, reading, anchors, omega)
     if reading == "code":
         is_anchor = data[modality].train_mask | (anchors == "all")
-        mean = (weight + dense_graph(data, other(modality), k, reading, anchors)) / 2
+        mean = (weight + dense_graph(data, other(modality), k, reading, anchors, omega)) / 2
         weight = torch.where(is_anchor[:, None], mean, weight)
     return oracles.normalise(oracles.add_loops(weight, loops))
 
@@ -64,14 +65,16 @@ def dense_operator(data, modality, k, reading, anchors, loops):
 @pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("anchors", ["train", "all"])
 @pytest.mark.parametrize("loops", ["clean", "literal"])
-@pytest.mark.parametrize("reading", ["paper", "code"])
-def test_operator_equals_dense_formula(multi_label, rate, anchors, loops, reading):
+@pytest.mark.parametrize("reading, omega", [("paper", 0.1), ("paper", 1.0), ("code", 0.3)])
+def test_operator_equals_dense_formula(multi_label, rate, anchors, loops, reading, omega):
     if reading == "code" and rate == 0.0:
         return  # no labelled node to be joined to, see test_too_few_nodes
     raw = toy_data(multi_label=multi_label, noise=2.0)
-    data = graph(raw, rate=rate, graph=reading, anchors=anchors, self_loops=loops)
+    data = graph(
+        raw, rate=rate, graph=reading, anchors=anchors, self_loops=loops, neighbor_weight=omega
+    )
     for m in MODALITIES:
-        expected = dense_operator(data, m, 5, reading, anchors, loops)
+        expected = dense_operator(data, m, 5, reading, anchors, loops, omega)
         operator = intra_operator(data, m)
         torch.testing.assert_close(operator.to_dense().double(), expected, rtol=0, atol=1e-6)
         x = torch.randn(60, 3, requires_grad=True)
@@ -101,7 +104,7 @@ def test_neighbours_weigh_their_cosine():
     for m in MODALITIES:
         data[m].x = torch.stack((angles.cos(), angles.sin()), dim=1)
         data[m].labeled_mask = torch.zeros(6, dtype=torch.bool)
-    edges = SGCHGraph(1)(data)["image", "intra", "image"]
+    edges = SGCHGraph(1, neighbor_weight=1.0)(data)["image", "intra", "image"]
     found = {
         (s, t): round(w, 4)
         for (s, t), w in zip(edges.edge_index.T.tolist(), edges.edge_weight.tolist(), strict=True)
@@ -189,13 +192,14 @@ def test_code_joins_nodes_without_label_to_labelled_ones_alone(anchors):
     both = [intra_operator(data, m).to_dense()[is_anchor][:, is_anchor] for m in MODALITIES]
     assert torch.equal(*both)
     weights = data["image", "intra", "image"].edge_weight
-    assert set(weights.tolist()) == {0.5, 1.0}
+    assert set((10 * weights).tolist()) == {0.5, 1.0}  # neighbor_weight=0.1
 
 
 def test_settings_are_kept():
     kept = graph(k=4, metric="l2").graph
     assert kept == {
         "k": 4,
+        "neighbor_weight": 0.1,
         "metric": "l2",
         "weight": "binary",
         "intra_anchors": "train",
@@ -207,7 +211,7 @@ def test_settings_are_kept():
     assert graph().graph["weight"] == "similarity"
     assert graph(graph="code").graph["weight"] == "binary"
     expected = "SGCHGraph(k=20, graph='paper', metric='cosine', anchors='train', "
-    assert repr(SGCHGraph()) == expected + "self_loops='clean')"
+    assert repr(SGCHGraph()) == expected + "self_loops='clean', neighbor_weight=0.1)"
 
 
 def test_hidden_labels_are_not_read():
@@ -259,6 +263,8 @@ def test_too_few_nodes():
         ({"metric": "dot"}, ValueError, "metric"),
         ({"anchors": "database"}, ValueError, "anchors"),
         ({"self_loops": "none"}, ValueError, "self_loops"),
+        ({"neighbor_weight": 0}, ValueError, "neighbor_weight: 0 leaves no kNN edge"),
+        ({"neighbor_weight": -1.0}, ValueError, "neighbor_weight"),
     ],
 )
 def test_argument_errors(arguments, error, message):
