@@ -52,22 +52,31 @@ class GraphOperator:
         edge_weight: float ``[E]``.
         self_loop: float ``[N]``, diagonal of ``S``.
         hub: label cliques, or None.
+        degree: float ``[N]``, used in place of the row sums: the degrees in the whole graph, of
+            which this one is a sample.
 
     Raises:
         ValueError: a node's degree is 0, negative, NaN or inf, so that no normalisation exists.
     """
 
     def __init__(
-        self, edge_index: Tensor, edge_weight: Tensor, self_loop: Tensor, hub: Hub | None = None
+        self,
+        edge_index: Tensor,
+        edge_weight: Tensor,
+        self_loop: Tensor,
+        hub: Hub | None = None,
+        *,
+        degree: Tensor | None = None,
     ) -> None:
         num_nodes = self_loop.numel()
         source, target = edge_index
-        degree = self_loop.clone().index_add_(0, target, edge_weight)
-        if hub is not None and hub.members.numel():
-            ones = torch.ones(hub.members.numel(), 1, device=degree.device, dtype=degree.dtype)
-            degree.index_add_(0, hub.members, hub.sum(ones).squeeze(1))
-        else:
+        if hub is not None and not hub.members.numel():
             hub = None
+        if degree is None:
+            degree = self_loop.clone().index_add_(0, target, edge_weight)
+            if hub is not None:
+                ones = torch.ones(hub.members.numel(), 1, device=degree.device, dtype=degree.dtype)
+                degree.index_add_(0, hub.members, hub.sum(ones).squeeze(1))
         bad = ~((degree > 0) & degree.isfinite())  # NaN included
         if bool(bad.any()):
             node = int(bad.nonzero()[0])

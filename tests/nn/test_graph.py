@@ -372,3 +372,16 @@ def test_devices(device, form):
     view, moved = (query_view(d, "image", joint=True) for d in (here, there))
     got = moved(x.to(device), own.to(device))
     torch.testing.assert_close(got.cpu(), view(x, own), rtol=1e-5, atol=1e-5)
+
+
+def test_given_degrees_replace_the_row_sums():
+    edges = torch.tensor([[1, 2, 0], [0, 0, 1]])
+    weight = torch.tensor([0.5, 1.5, 2.0], dtype=torch.float64)
+    ones = torch.ones(3, dtype=torch.float64)
+    degree = torch.tensor([4.0, 9.0, 16.0], dtype=torch.float64)
+    dense = GraphOperator(edges, weight, ones, degree=degree).to_dense()
+    raw = torch.tensor([[1, 0.5, 1.5], [2, 1, 0], [0, 0, 1]], dtype=torch.float64)
+    scale = degree.rsqrt()
+    torch.testing.assert_close(dense, scale[:, None] * raw * scale)
+    with pytest.raises(ValueError, match="node 1 has degree 0"):
+        GraphOperator(edges, weight, ones, degree=torch.tensor([1.0, 0.0, 1.0]))
