@@ -1,0 +1,225 @@
+"""How every benchmark measures: side by side in time, alone in memory.
+
+A benchmark is one file, and looks like this::
+
+    from measure import alone, options, side_by_side
+    from record import Record
+
+    def prepare_fast(n):                      # module level; arguments are JSON values
+        x = torch.randn(n, 64)
+        fast(x[:8])                           # load what the first call loads, outside the measure
+        return lambda: fast(x)
+
+    def main(arguments=None):
+        args = options(__doc__, arguments)    # --short and --out; one thread
+        record = Record("name", "Title", args, protocol="what is computed on which data")
+        n = 500 if args.short else 10_000
+        seconds = side_by_side({"slow": prepare_slow(n), "fast": prepare_fast(n)})
+        extra = alone(prepare_fast, n).extra_bytes
+        record.table("Title", [{"method": name, "s": s} for name, s in seconds.items()])
+        record.goal("fast against slow", seconds["slow"] / seconds["fast"], at_least=6)
+        record.plot("N = ...", {"fast": [(n, ...)]}, x="nodes", y="seconds")
+        record.save()                         # DIR/name.json, .md, .png
+
+Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
+machine only ratios within one run mean anything. Memory is measured in a fresh process for each
+case, so that nothing is left over from another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import importlib.util
+import inspect
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+HERE = Path(__file__).resolve().parent
+STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+Case = Callable[[], Any]
+
+
+def options(
+    doc: str | None, arguments: list[str] | None = None, *, device: bool = False
+) -> argparse.Namespace:
+    """The command line of a benchmark, and one thread for everything.
+
+    Args:
+        doc: the script's docstring.
+        arguments: of the command line; None takes the process's own.
+        device: whether the benchmark has a ``--device``.
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the files (benchmarks/results; build/bench if --short)"
+    )
+    if device:
+        parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    args = parser.parse_args(arguments)
+    if importlib.util.find_spec("matplotlib") is None:  # found out now, not after the work
+        parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
+    if args.out is None:
+        args.out = HERE.parent / "build" / "bench" if args.short else HERE / "results"
+    one_thread()
+    return args
+
+
+def one_thread() -> None:
+    """Compute with one thread, in torch and in faiss."""
+    torch.set_num_threads(1)
+    if importlib.util.find_spec("faiss") is not None:
+        import faiss
+
+        faiss.omp_set_num_threads(1)
+
+
+def cuda_seconds() -> float:
+    """Wall time, once the GPU has done all that it was asked for."""
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+CLOCKS: dict[str, Callable[[], float]] = {
+    "cpu": time.process_time,
+    "wall": time.perf_counter,
+    "cuda": cuda_seconds,
+}
+
+
+def side_by_side(
+    cases: Mapping[str, Case], *, repeats: int = 3, at_least: float = 0.2, clock: str = "cpu"
+) -> dict[str, float]:
+    """The smallest time of each case in seconds; the cases take turns.
+
+    Args:
+        cases: functions without arguments, data ready. The first turn doubles as the warm-up.
+        repeats: turns.
+        at_least: seconds; short cases get up to 50 turns, until a turn of each adds up to this.
+        clock: ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``.
+    """
+    now = CLOCKS[clock]
+    best = dict.fromkeys(cases, float("inf"))
+    turns, total = 0, 0.0
+    while turns < repeats or (total < at_least and turns < 50):
+        for name, case in cases.items():
+            start = now()
+            result = case()
+            seconds = now() - start
+            del result  # not in the time, and not in the way of the next case
+            best[name] = min(best[name], seconds)
+            total += seconds
+        turns += 1
+    return best
+
+
+def gemm_rate(
+    dtype: torch.dtype = torch.float32, size: int = 2048, device: torch.device | None = None
+) -> float:
+    """What the machine reaches in a square matrix product right now, in FLOP/s: the floor."""
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    clock = "cuda" if a.is_cuda else "cpu"
+    return 2 * size**3 / side_by_side({"mm": lambda: a @ b}, clock=clock)["mm"]
+
+
+class Alone(NamedTuple):
+    """What a case took in a process of its own.
+
+    Attributes:
+        extra_bytes: largest memory during the call minus memory at its start, data included there.
+        cpu_seconds: of the call; one run, for cases too large to repeat.
+        wall_seconds: of the call.
+        value: what the call returned, if JSON can hold it, else None.
+    """
+
+    extra_bytes: int
+    cpu_seconds: float
+    wall_seconds: float
+    value: Any
+
+
+def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:
+    """Run one case in a fresh process (Linux).
+
+    Args:
+        prepare: a function at the top level of a file; makes the data and returns the case. It
+            should call the method once on tiny data, so that libraries are loaded.
+        *args: of ``prepare``, JSON values.
+        limit_gb: the process may hold this much data, then its allocations fail.
+        **kwargs: of ``prepare``, JSON values.
+
+    Raises:
+        MemoryError: the case needs more than ``limit_gb``.
+        RuntimeError: it failed otherwise; the message holds what it printed.
+    """
+    call = json.dumps([inspect.getfile(prepare), prepare.__name__, args, kwargs, limit_gb])
+    threads = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
+    environment = os.environ | threads | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, str(Path(__file__).resolve()), call],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    if done.returncode:
+        error = MemoryError if "MemoryError" in done.stderr else RuntimeError
+        error = MemoryError if "can't allocate memory" in done.stderr else error
+        raise error(f"{prepare.__name__}{args}: {done.stderr[-2000:]}")
+    return Alone(**json.loads(done.stdout.splitlines()[-1]))
+
+
+def _child(call: str) -> None:
+    """The other side of :func:`alone`: prints what it measured as JSON, on the last line."""
+    path, name, args, kwargs, limit_gb = json.loads(call)
+    limit = int(limit_gb * 1e9)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    sys.path.insert(0, str(Path(path).parent))
+    one_thread()
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    case = getattr(module, name)(*args, **kwargs)
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    cuda = torch.cuda.is_initialized()
+    if cuda:
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        RESET.write_text("5")  # forget the largest resident set so far
+        before = _status("VmRSS")
+    start = time.process_time(), CLOCKS["cuda" if cuda else "wall"]()
+    value = case()
+    wall = CLOCKS["cuda" if cuda else "wall"]() - start[1]
+    cpu = time.process_time() - start[0]
+    after = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
+    try:
+        json.dumps(value)
+    except TypeError:
+        value = None
+    print("\n" + json.dumps(Alone(max(0, after - before), cpu, wall, value)._asdict()))
+
+
+def _status(key: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    _child(sys.argv[1])

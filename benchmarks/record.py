@@ -1,0 +1,180 @@
+"""What a benchmark leaves: tables and goals on the screen, in JSON, in Markdown, and a plot.
+
+See ``measure.py`` for how a benchmark uses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pyg_hash import __version__
+from pyg_hash.io import atomic_path, check_writable
+
+PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn")
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")
+Row = Mapping[str, Any]
+Points = Sequence[tuple[float, float]]
+
+
+def machine() -> dict[str, str]:
+    """Processor, memory, GPU, load and versions, for people."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = {key.strip(): value.strip() for key, _, value in (ln.partition(":") for ln in lines)}
+    flags = [flag for flag in FLAGS if flag in fields.get("flags", "").split()]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    model = fields.get("model name", platform.processor() or platform.machine())
+    versions = {"pyg_hash": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    about = {
+        "processor": f"{model}, {os.cpu_count()} cores ({', '.join(flags) or 'flags unknown'})",
+        "memory": f"{memory:.0f} GiB",
+        "threads": str(torch.get_num_threads()),
+        "load": f"{os.getloadavg()[0]:.1f}",
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+    }
+    if torch.cuda.is_available():
+        about["gpu"] = torch.cuda.get_device_name()
+    return about
+
+
+class Record:
+    """The results of one run, printed as they come.
+
+    Args:
+        name: of the script and of the files, without an ending.
+        title: headline.
+        args: from :func:`measure.options`.
+        protocol: what is computed on which data, one paragraph.
+
+    Raises:
+        OSError: the files cannot be written; said before anything is measured.
+    """
+
+    def __init__(self, name: str, title: str, args: argparse.Namespace, protocol: str) -> None:
+        self.path = Path(args.out) / name
+        check_writable(self._file("json"))
+        self.short = bool(args.short)
+        flags = " --short" if self.short else ""
+        if "device" in args and args.device.type != "cpu":
+            flags += f" --device {args.device}"
+        self.about = {"command": f"python benchmarks/{name}.py{flags}", **machine()}
+        self.title, self.protocol = title, protocol
+        self.tables: list[dict[str, Any]] = []
+        self.goals: list[dict[str, Any]] = []
+        self.plots: list[dict[str, Any]] = []
+        print(f"# {title}\n\n{protocol}", flush=True)
+
+    def table(self, title: str, rows: Sequence[Row], note: str = "") -> None:
+        """Add a table; its columns are the keys of the first row."""
+        table = {"title": title, "rows": [dict(row) for row in rows], "note": note}
+        self.tables.append(table)
+        print("\n" + _table(table), flush=True)
+
+    def goal(
+        self,
+        text: str,
+        reached: float | None,
+        *,
+        at_least: float | None = None,
+        at_most: float | None = None,
+    ) -> None:
+        """Add a goal; ``reached`` None means that it was not measured. Exactly one bound."""
+        if (at_least is None) == (at_most is None):
+            raise ValueError("goal: give at_least or at_most, one of them")
+        if at_least is not None:
+            bound, met = f">= {at_least:g}", reached is not None and reached >= at_least
+        else:
+            assert at_most is not None
+            bound, met = f"<= {at_most:g}", reached is not None and reached <= at_most
+        verdict = "yes" if met else "no"
+        if self.short or reached is None:
+            verdict = "not measured" if reached is None else "short form"
+        goal = {"goal": text, "bound": bound, "reached": reached, "met": verdict}
+        self.goals.append(goal)
+        print(f"\ngoal: {text} {bound}: {cell(reached)} ({verdict})", flush=True)
+
+    def plot(
+        self, title: str, series: Mapping[str, Points], *, x: str, y: str, log: str = "xy"
+    ) -> None:
+        """Add lines to the picture, one panel a call.
+
+        Args:
+            title: of the panel.
+            series: points of each line.
+            x: what the horizontal axis is.
+            y: what the vertical axis is.
+            log: axes that are logarithmic: ``'x'``, ``'y'``, ``'xy'`` or ``''``.
+        """
+        points = {name: [list(point) for point in line] for name, line in series.items()}
+        self.plots.append({"title": title, "series": points, "x": x, "y": y, "log": log})
+
+    def bars(self, title: str, values: Mapping[str, float], *, x: str) -> None:
+        """Add a panel of horizontal bars, for example times as fast as the reference."""
+        self.plots.append({"title": title, "bars": dict(values), "x": x})
+
+    def markdown(self) -> str:
+        """The results page."""
+        about = "\n".join(f"- {key}: {value}" for key, value in self.about.items())
+        parts = [f"# {self.title}", about, self.protocol]
+        if self.short:
+            parts.insert(1, "Short form: sizes too small for conclusions.")
+        parts += [_table(table) for table in self.tables]
+        if self.goals:
+            parts.append(_table({"title": "Goals", "rows": self.goals, "note": ""}))
+        return "\n\n".join(parts) + "\n"
+
+    def save(self) -> None:
+        """Write the JSON, the Markdown and, if there is something to see, the picture."""
+        content = {
+            "title": self.title,
+            "about": self.about,
+            "short": self.short,
+            "protocol": self.protocol,
+            "tables": self.tables,
+            "goals": self.goals,
+            "plots": self.plots,
+        }
+        with atomic_path(self._file("json")) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        with atomic_path(self._file("md")) as temporary:
+            temporary.write_text(self.markdown(), encoding="utf-8")
+        if self.plots:
+            from picture import draw
+
+            draw(self.plots, self._file("png"))
+        print(f"\nwritten: {self.path}.*", file=sys.stderr)
+
+    def _file(self, ending: str) -> Path:
+        return self.path.with_name(f"{self.path.name}.{ending}")
+
+
+def cell(value: Any) -> str:
+    """One value of a table: three digits of a float, thousands of an integer."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def _table(table: Mapping[str, Any]) -> str:
+    columns = list(table["rows"][0])
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[cell(row.get(column)) for column in columns] for row in table["rows"]]
+    text = f"## {table['title']}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return text + (f"\n\n{table['note']}" if table["note"] else "")
