@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
 from pyg_hash.io import atomic_path
 
@@ -36,13 +37,25 @@ def _lines(axis: Any, plot: Mapping[str, Any]) -> None:
         style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         if points:
             axis.plot(*zip(*points, strict=True), label=name, markersize=4, **style)
-    if "x" in plot["log"]:
+    drawn = [point for points in plot["series"].values() for point in points]
+    if "x" in plot["log"] and drawn:
         axis.set_xscale("log")
-    if "y" in plot["log"]:
+        _ticks(axis.xaxis, [x for x, _ in drawn], EngFormatter(sep=""))  # 2k, 1M
+    if "y" in plot["log"] and drawn:
         axis.set_yscale("log")
+        _ticks(axis.yaxis, [y for _, y in drawn], FuncFormatter(lambda value, _: f"{value:,g}"))
     axis.set(title=plot["title"], xlabel=plot["x"], ylabel=plot["y"])
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8, frameon=False)
+    if drawn:
+        axis.legend(fontsize=8, frameon=False)
+
+
+def _ticks(axis: Any, values: Sequence[float], formatter: Any) -> None:
+    """Readable numbers on a logarithmic axis; between the powers of ten too where it is short."""
+    short = max(values) < 50 * min(values)
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(formatter)
 
 
 def _bars(axis: Any, plot: Mapping[str, Any]) -> None:
@@ -50,6 +63,7 @@ def _bars(axis: Any, plot: Mapping[str, Any]) -> None:
     bars = axis.barh(names, values, color=COLOURS[0])
     axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
     axis.margins(x=0.15)
+    axis.locator_params(axis="x", nbins=5)
     axis.invert_yaxis()
     axis.set(title=plot["title"], xlabel=plot["x"])
     axis.grid(axis="x", alpha=0.3)

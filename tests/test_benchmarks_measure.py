@@ -1,0 +1,123 @@
+"""How the benchmarks measure: who takes turns, what counts as memory, what is said of failures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import pytest
+import torch
+from scripts import benchmark_scripts
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+MEGABYTE = 2**20
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    threads = torch.get_num_threads()
+    with benchmark_scripts():
+        yield
+    torch.set_num_threads(threads)
+
+
+# cases of alone(); it imports this file in a process of its own
+
+
+def fill(megabytes, before):
+    """The peak before the call is larger, what is held before it does not count."""
+    torch.ones((before + 64) * MEGABYTE, dtype=torch.uint8)
+    held = torch.ones(before * MEGABYTE, dtype=torch.uint8)
+
+    def case():
+        filled = torch.ones(megabytes * MEGABYTE, dtype=torch.uint8)
+        return {"sum": int(filled[-1] + held[-1]), "threads": torch.get_num_threads()}
+
+    return case
+
+
+def fail(message):
+    raise ValueError(message)
+
+
+@linux
+def test_extra_memory_is_that_of_the_call_alone():
+    from measure import alone
+
+    result = alone(fill, 16, before=48)
+    assert result.extra_bytes == pytest.approx(16 * MEGABYTE, abs=4 * MEGABYTE)
+    assert result.value == {"sum": 2, "threads": 1}
+    assert result.wall_seconds > 0 and result.cpu_seconds > 0
+
+
+@linux
+def test_failures_of_a_case_are_told_apart():
+    from measure import alone
+
+    with pytest.raises(RuntimeError, match="ValueError: no such thing"):
+        alone(fail, "no such thing")
+    with pytest.raises(MemoryError, match="fill"):
+        alone(fill, 3000, before=0, limit_gb=1.5)
+
+
+def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
+    import measure
+
+    clock, order = [0.0], []
+    monkeypatch.setitem(measure.CLOCKS, "cpu", lambda: clock[0])
+    durations = {"a": iter([5.0, 1.0, 3.0]), "b": iter([2.0, 4.0, 6.0])}
+
+    def case(name):
+        def run():
+            order.append(name)
+            clock[0] += next(durations[name])
+
+        return run
+
+    best = measure.side_by_side({"a": case("a"), "b": case("b")}, repeats=3)
+    assert order == ["a", "b"] * 3
+    assert best == {"a": 1.0, "b": 2.0}
+
+
+def test_short_cases_take_more_turns(monkeypatch):
+    import measure
+
+    clock, calls = [0.0], []
+    monkeypatch.setitem(measure.CLOCKS, "wall", lambda: clock[0])
+
+    def run():
+        calls.append(1)
+        clock[0] += 0.0625
+
+    measure.side_by_side({"a": run}, repeats=2, at_least=0.5, clock="wall")
+    assert len(calls) == 8
+    calls.clear()
+    measure.side_by_side({"a": run}, repeats=2, at_least=1000.0, clock="wall")
+    assert len(calls) == 50
+
+
+def test_gemm_rate_counts_two_operations_a_product(monkeypatch):
+    import measure
+
+    monkeypatch.setattr(measure, "side_by_side", lambda cases, clock: {"mm": 0.5})
+    assert measure.gemm_rate(size=10) == 4000
+
+
+def test_options(tmp_path, monkeypatch, capsys):
+    import measure
+
+    monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: name != "faiss" or None)
+    short = measure.options("doc", ["--short"])
+    assert short.short and short.out.parts[-2:] == ("build", "bench")
+    full = measure.options("doc", [])
+    assert not full.short and full.out.parts[-2:] == ("benchmarks", "results")
+    assert "device" not in full
+    args = measure.options("doc", ["--out", str(tmp_path), "--device", "cpu"], device=True)
+    assert args == argparse.Namespace(short=False, out=tmp_path, device=torch.device("cpu"))
+    assert torch.get_num_threads() == 1
+    with pytest.raises(SystemExit):
+        measure.options("doc", ["--device", "cpu"])
+    monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        measure.options("doc", [])
+    assert "pyg_hash[bench]" in capsys.readouterr().err

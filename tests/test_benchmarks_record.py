@@ -1,0 +1,104 @@
+"""What a benchmark writes: tables, goals met and missed, and a picture."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import pytest
+from scripts import benchmark_scripts
+
+PNG = b"\x89PNG\r\n"
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+def new(tmp_path, short=False, **extra):
+    from record import Record
+
+    return Record("toy", "A toy", argparse.Namespace(short=short, out=tmp_path, **extra), "Toys.")
+
+
+def test_goals_say_what_was_reached(tmp_path, capsys):
+    record = new(tmp_path)
+    record.goal("speed", 6.0, at_least=6)
+    record.goal("speed", 5.94, at_least=6)
+    record.goal("memory", 0.05, at_most=0.1)
+    record.goal("memory", 0.2, at_most=0.1)
+    record.goal("more", None, at_least=1)
+    record.goal("undefined", float("nan"), at_least=1)
+    assert [g["met"] for g in record.goals] == ["yes", "no", "yes", "no", "not measured", "no"]
+    assert "goal: speed >= 6: 5.94 (no)" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="one of them"):
+        record.goal("both", 1.0, at_least=1, at_most=2)
+    with pytest.raises(ValueError, match="one of them"):
+        record.goal("none", 1.0)
+
+
+def test_short_forms_decide_nothing(tmp_path):
+    record = new(tmp_path, short=True)
+    record.goal("speed", 100.0, at_least=6)
+    record.goal("other", None, at_most=6)
+    assert [goal["met"] for goal in record.goals] == ["short form", "not measured"]
+    assert "too small for conclusions" in record.markdown()
+    assert record.about["command"] == "python benchmarks/toy.py --short"
+
+
+def test_files_hold_everything(tmp_path):
+    record = new(tmp_path / "new")
+    record.table("Times", [{"case": "a", "s": 0.123456}, {"case": "b", "s": None}], note="A note.")
+    record.goal("speed", 7.0, at_least=6)
+    record.plot("Lines", {"a": [(1, 2.0), (1000, 3.0)], "dead": []}, x="nodes", y="seconds")
+    record.plot("None", {"dead": []}, x="nodes", y="seconds")
+    record.bars("Bars", {"a": 1.0, "b": 2.0}, x="times as fast")
+    record.save()
+    content = json.loads((tmp_path / "new" / "toy.json").read_text())
+    assert content["tables"][0]["rows"][0] == {"case": "a", "s": 0.123456}
+    assert content["goals"][0]["met"] == "yes" and content["protocol"] == "Toys."
+    assert {"processor", "memory", "threads", "load", "versions"} <= set(content["about"])
+    assert "torch " in content["about"]["versions"]
+    text = (tmp_path / "new" / "toy.md").read_text()
+    assert "| case | s |\n| --- | --- |\n| a | 0.123 |\n| b | - |\n\nA note." in text
+    assert "| speed | >= 6 | 7 | yes |" in text
+    assert (tmp_path / "new" / "toy.png").read_bytes().startswith(PNG)
+    assert len(list((tmp_path / "new").iterdir())) == 3
+
+
+def test_nothing_to_draw_leaves_no_picture(tmp_path):
+    new(tmp_path).save()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.json", "toy.md"]
+
+
+def test_a_device_is_part_of_the_command(tmp_path):
+    import torch
+
+    assert new(tmp_path, device=torch.device("cuda")).about["command"].endswith("--device cuda")
+    assert new(tmp_path, device=torch.device("cpu")).about["command"].endswith("toy.py")
+
+
+def test_a_folder_that_cannot_be_written_is_said_first(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError):
+        new(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0.0012345, "0.00123"),
+        (12.345, "12.3"),
+        (123456.7, "123,457"),
+        (1000000, "1,000,000"),
+        (True, "True"),
+        ("dead", "dead"),
+    ],
+)
+def test_cells(value, text):
+    from record import cell
+
+    assert cell(value) == text
