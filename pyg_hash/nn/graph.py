@@ -143,14 +143,23 @@ class Receiver:
         edge_weight: float ``[E]``.
         num_rows: number of receiving nodes.
         num_known: number of sending nodes.
+        degree: float ``[rows]``, used in place of :math:`d`, of which the edges are a sample.
     """
 
     def __init__(
-        self, edge_index: Tensor, edge_weight: Tensor, num_rows: int, num_known: int
+        self,
+        edge_index: Tensor,
+        edge_weight: Tensor,
+        num_rows: int,
+        num_known: int,
+        *,
+        degree: Tensor | None = None,
     ) -> None:
         source, target = edge_index
-        degree = torch.ones(num_rows, device=edge_weight.device, dtype=edge_weight.dtype)
-        self.scale = degree.index_add_(0, target, edge_weight).rsqrt().unsqueeze(1)
+        if degree is None:
+            degree = torch.ones(num_rows, device=edge_weight.device, dtype=edge_weight.dtype)
+            degree = degree.index_add_(0, target, edge_weight)
+        self.scale = degree.rsqrt().unsqueeze(1)
         self._shape = (num_rows, num_known)
         self._edges = (target, source, edge_weight)
         self._matrix = _sorted_csr(target, source, edge_weight, num_rows, num_known)

@@ -61,8 +61,9 @@ def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
     """The modality-specific graph of MCGCN Eq. 1 as an operator on ``[N, f]``."""
     _check_edges(data, joint=False)
     edges = data[INTRA[modality]]
-    hub = _hub(data, {modality: 0})
-    return GraphOperator(edges.edge_index, edges.edge_weight, _self_loop(data, modality), hub)
+    hub, degree = _hub(data, {modality: 0}), _true_degree(data, "degree", modality)
+    loops = _self_loop(data, modality)
+    return GraphOperator(edges.edge_index, edges.edge_weight, loops, hub, degree=degree)
 
 
 def joint_operator(data: HeteroData) -> GraphOperator:
@@ -86,7 +87,9 @@ def joint_operator(data: HeteroData) -> GraphOperator:
         index.append(inter.edge_index + torch.tensor(shift, device=inter.edge_index.device))
         weight.append(inter.edge_weight)
     self_loop = torch.cat([_self_loop(data, m) for m in MODALITIES])
-    return GraphOperator(torch.cat(index, dim=1), torch.cat(weight), self_loop, _hub(data, offset))
+    hub, degree = _hub(data, offset), _true_degree(data, "joint_degree", *MODALITIES)
+    edge_index = torch.cat(index, dim=1)
+    return GraphOperator(edge_index, torch.cat(weight), self_loop, hub, degree=degree)
 
 
 def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> Receiver:
@@ -111,7 +114,10 @@ def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> 
         source, target = torch.cat((source, source + num_nodes)), target.repeat(2)
         weight, num_nodes = weight.repeat(2), 2 * num_nodes
     edge_index = torch.stack((source, position[target]))
-    return Receiver(edge_index, weight, rows.numel(), num_nodes)
+    degree = _true_degree(data, "joint_view_degree" if joint else "view_degree", modality)
+    if degree is not None:
+        degree = degree[rows]
+    return Receiver(edge_index, weight, rows.numel(), num_nodes, degree=degree)
 
 
 def _check_edges(data: HeteroData, *, joint: bool) -> None:
@@ -128,6 +134,13 @@ def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
     else:  # in the type of the weights, whatever the features are
         loops = data[INTRA[modality]].edge_weight.new_ones(store.x.size(0))
     return loops
+
+
+def _true_degree(data: HeteroData, name: str, *modalities: Modality) -> Tensor | None:
+    """Degrees in the graph that ``data`` is a sample of (:class:`InstanceLoader`), or None."""
+    if name not in data[modalities[0]]:
+        return None
+    return torch.cat([data[m][name] for m in modalities])
 
 
 def _hub(data: HeteroData, offset: dict[Modality, int]) -> Hub | None:

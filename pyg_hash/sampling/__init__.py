@@ -1,0 +1,7 @@
+"""Mini-batches of graphs that are too large to train on at once."""
+
+from pyg_hash.sampling.hubs import HubSampler
+from pyg_hash.sampling.loader import InstanceLoader
+from pyg_hash.sampling.sampler import InstanceSampler
+
+__all__ = ["HubSampler", "InstanceLoader", "InstanceSampler"]

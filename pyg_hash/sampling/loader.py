@@ -1,0 +1,94 @@
+"""Mini-batches of a graph for the models' own losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.loader import NodeLoader
+from torch_geometric.sampler import HeteroSamplerOutput
+
+from pyg_hash.sampling.instance_graph import self_loops, true_degrees
+from pyg_hash.sampling.sampler import InstanceSampler
+from pyg_hash.typing import IMAGE, MODALITIES
+
+_LOSS_MASKS = ("labeled_mask", "anchor_mask", "train_mask")
+
+
+class InstanceLoader(NodeLoader):
+    r"""Mini-batches for :class:`MCGCN` and :class:`SGCH`, by neighbour sampling.
+
+    A batch is a :class:`~torch_geometric.data.HeteroData` like the whole graph, for
+    ``fit(..., loader=...)`` or any loop around ``model.objectives(batch, epoch)``. Its first
+    ``batch_size`` rows are the seeds; the others only send. The masks that losses read select
+    seeds alone. With all neighbours, all members and all nodes as one batch the loss is that of
+    the whole graph.
+
+    **What is unbiased.** Every propagation is (see :class:`InstanceSampler`): its expectation is
+    the product with the whole graph's operator. A loss is not, for two reasons that shrink with
+    more neighbours and larger batches: tanh of an unbiased estimate is none, and terms over pairs
+    of instances (similarity, balance) see each seed with itself more often than the whole graph
+    does. With all neighbours the gradients of all other terms are unbiased.
+
+    Args:
+        data: what training sees: ``model.training_view(data)``.
+        num_neighbors: see :class:`InstanceSampler`.
+        num_members: see :class:`InstanceSampler`.
+        seeds: nodes to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
+        kwargs: of :class:`~torch_geometric.loader.NodeLoader` and of
+            :class:`torch.utils.data.DataLoader`: ``batch_size``, ``shuffle``, ``num_workers``,
+            ``drop_last``, ``generator``, ...
+
+    Raises:
+        TypeError, ValueError: see :class:`InstanceSampler`; no seeds.
+    """
+
+    def __init__(
+        self,
+        data: HeteroData,
+        num_neighbors: Sequence[int] = (10, 5),
+        num_members: int = 256,
+        *,
+        seeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        sampler = InstanceSampler(data, num_neighbors, num_members)
+        if seeds is None:
+            seeds = torch.arange(data[IMAGE].x.size(0))
+        if seeds.numel() == 0 or (seeds.dtype == torch.bool and not bool(seeds.any())):
+            raise ValueError("seeds: none, so that there is nothing to train on")
+        super().__init__(_nodes_only(data, sampler), sampler, (IMAGE, seeds), **kwargs)
+
+    def filter_fn(self, out: HeteroSamplerOutput) -> HeteroData:
+        """The batch: features and labels of the sampled nodes, and the edges between them."""
+        batch = super().filter_fn(out)
+        num_seeds = batch[IMAGE].batch_size
+        for m in MODALITIES:
+            for name in _LOSS_MASKS:
+                if name in batch[m]:
+                    batch[m][name][num_seeds:] = False
+        for kind, weight in out.metadata[2].items():
+            batch[kind].edge_index = torch.stack((out.row[kind], out.col[kind]))
+            batch[kind].edge_weight = weight
+        return batch
+
+
+def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
+    """Nodes with what a batch needs of them; the sampler has the edges."""
+    nodes = HeteroData()
+    nodes.graph = dict(data.graph)
+    if "num_classes" in data:
+        nodes.num_classes = data.num_classes
+    hubs = sampler.hubs
+    degrees = true_degrees(data, sampler.graph, 0.0 if hubs is None else hubs.degree)
+    for m in MODALITIES:
+        for name, value in data[m].items():
+            nodes[m][name] = value
+        # a batch has the hubs' edges, except those of a node with itself
+        loops = self_loops(data, m)
+        nodes[m].self_loop = loops if hubs is None else loops + hubs.diagonal
+        nodes[m].update(degrees[m])
+    return nodes
