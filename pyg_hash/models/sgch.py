@@ -152,6 +152,17 @@ class SGCH(GraphHashModel):
         codes = [*self.channels.parameters(), *self.hash.parameters()]
         return {"codes": codes, "discriminator": list(self.discriminator.parameters())}
 
+    def training_view(self, data: HeteroData) -> HeteroData:
+        """The anchors alone; see :class:`GraphHashModel`.
+
+        Raises:
+            TypeError, ValueError: no labels, or a class without a labelled node. A mini-batch
+                (:class:`InstanceLoader`) may lack a class, what it is drawn from may not.
+        """
+        view = super().training_view(data)
+        known_labels(view, self.num_classes, require_all=True)
+        return view
+
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
         """The discriminator's step, then that of the codes; one step if they do not alternate."""
         out = self(data)
@@ -191,7 +202,7 @@ class SGCH(GraphHashModel):
         constant; :meth:`discriminator_loss` trains it.
         """
         store = data[IMAGE]
-        y = known_labels(data, self.num_classes, require_all=True)
+        y = known_labels(data, self.num_classes)
         known = {m: out[m][store.labeled_mask] for m in MODALITIES}
         codes = {m: out[m][store.anchor_mask] for m in MODALITIES}
         train = {m: out[m][store.train_mask] for m in MODALITIES}
