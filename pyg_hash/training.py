@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
+from pyg_hash.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
 from pyg_hash.history import History
 from pyg_hash.io import check_writable
 from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.resume import TrainingState
 from pyg_hash.typing import IMAGE
-from pyg_hash.validation import check_positive_int
+from pyg_hash.validation import check_choice, check_positive_int
 
-_ALL = "all"  # the one optimiser of all parts
-Row = dict[str, Any]
 Callback = Callable[[HashModel, Row], None]
 Optimizers = torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]
 
@@ -33,6 +29,9 @@ def fit(
     optimizer: Optimizers,
     *,
     epochs: int,
+    loader: Iterable[HeteroData] | None = None,
+    precision: Precision = "fp32",
+    accumulate: int = 1,
     callbacks: Sequence[Callback] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 10,
@@ -47,6 +46,7 @@ def fit(
     a full-batch method, many for mini-batches and alternating schedules. A step changes the
     parameters of its part (``model.parts()``) and no others. Training sees
     ``model.training_view(data)``: under ``anchors='train'`` no query takes part in any way.
+    With a ``loader`` it sees the loader's mini-batches instead.
 
     With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
     ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs;
@@ -59,6 +59,14 @@ def fit(
         optimizer: an optimiser of the model's parameters; or one for each part, by the names of
             ``model.parts()``.
         epochs: number of passes in all; with ``resume`` the finished ones count.
+        loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
+            data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
+            through, such as PyG's ``NodeLoader``. They are moved to the model's device.
+        precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
+            bfloat16; parameters and optimiser stay as they are.
+        accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader``, or a
+            method that makes its own (GCH, SGEH), whose last group is filled up with its first
+            batches. Batch normalisation updates its statistics once a step, to the mean.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
             add numbers to the row, or raise ``StopIteration`` to end the training.
         checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end.
@@ -75,15 +83,21 @@ def fit(
         ``val_map`` where measured.
 
     Raises:
-        TypeError: a callback added something other than numbers, strings or None to the row.
+        TypeError: a callback added something other than numbers, strings or None to the row; a
+            ``loader`` that can be gone through only once.
         ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
-            without ``checkpoint``, a checkpoint of another model, an optimiser of another model.
+            without ``checkpoint``, a checkpoint of another model, an optimiser of another model,
+            a ``loader`` for a method that makes its own batches, or one without batches,
+            ``accumulate`` without batches.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """
     check_positive_int(epochs, "epochs")
     check_positive_int(checkpoint_every, "checkpoint_every")
     check_positive_int(eval_every, "eval_every")
+    check_positive_int(accumulate, "accumulate")
+    check_choice(precision, PRECISIONS, "precision")
+    _check_loader(model, loader, accumulate)
     if patience is not None:
         check_positive_int(patience, "patience")
         if "val_mask" not in data[IMAGE]:
@@ -101,12 +115,15 @@ def fit(
     state = TrainingState(model, optimizers)
     if resume and checkpoint is not None and Path(checkpoint).exists():
         state.load(checkpoint)
-    view = model.training_view(data)
+    view = model.training_view(data) if loader is None else None
+    steps = Steps(loader, accumulate, precision)
     bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=not progress)
     try:
         while state.epoch < epochs and not state.stopped:
             state.is_whole = False
-            row = _train_epoch(model, view, optimizers, state.epoch, bar)
+            row = train_epoch(
+                model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
+            )
             if patience is not None and row["epoch"] % eval_every == 0:
                 row["val_map"] = _validation_map(model, data)
                 state.note_validation(row["val_map"], patience)
@@ -149,53 +166,21 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
         if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
             what = f"the part {name!r} of this model" if name else "this model"
             raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
-    return {name or _ALL: optimizer for name, (optimizer, _) in checks.items()}
+    return {name or ALL: optimizer for name, (optimizer, _) in checks.items()}
 
 
-def _train_epoch(
-    model: HashModel,
-    data: HeteroData,
-    optimizers: dict[str, torch.optim.Optimizer],
-    epoch: int,
-    bar: tqdm[Any],
-) -> Row:
-    model.train()
-    parts = model.parts()
-    sums: dict[tuple[str, str], Tensor] = {}
-    counts: Counter[tuple[str, str]] = Counter()
-    for step, (terms, part) in enumerate(model.objectives(data, epoch), start=1):
-        total = terms["loss"]
-        if not bool(torch.isfinite(total)):
-            values = {name: float(term.detach()) for name, term in terms.items()}
-            raise FloatingPointError(
-                f"loss: not finite in epoch {epoch + 1} ({values}); "
-                "lower the learning rate or check the features"
-            )
-        optimizer = optimizers[part] if part in optimizers else optimizers[_ALL]
-        optimizer.zero_grad(set_to_none=True)
-        # gradients of this part alone: an optimiser leaves parameters without gradient alone
-        total.backward(inputs=[p for p in parts[part] if p.requires_grad])  # type: ignore[no-untyped-call]
-        optimizer.step()
-        for name, term in terms.items():
-            key = (part, name)
-            sums[key] = sums[key] + term.detach() if key in sums else term.detach()
-            counts[key] += 1
-        if step % 100 == 0:
-            bar.set_postfix(step=step)
-    row: Row = {"epoch": epoch + 1, "loss": 0.0}
-    several = len({part for part, _ in sums}) > 1
-    for (part, name), value in sums.items():
-        mean = float(value) / counts[part, name]
-        if name == "loss":
-            row["loss"] += mean
-        if several or name != "loss":
-            row[f"{part}_{name}" if several else name] = mean
-    if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
-        raise FloatingPointError(
-            f"parameters: not finite after epoch {epoch + 1}; "
-            "lower the learning rate or check the features"
+def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, accumulate: int) -> None:
+    name = type(model).__name__
+    if loader is not None and model.makes_batches:
+        raise ValueError(
+            f"loader: {name} makes mini-batches by itself; leave it out (see batch_size of {name})"
         )
-    return row
+    if loader is not None and iter(loader) is loader:
+        raise TypeError(
+            "loader: a generator is used up after one epoch; give a list or a NodeLoader"
+        )
+    if accumulate > 1 and loader is None and not model.makes_batches:
+        raise ValueError(f"accumulate: {name} takes all data at once; give a loader of batches")
 
 
 def _check_row(row: Row) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +49,10 @@ class HashModel(nn.Module, ABC):
         num_bits: length of the codes.
         config: the constructor's keywords; ``type(model)(**model.config)`` builds the same model.
         intake: what new items need to be encoded; None until :meth:`attach`.
+        makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
     """
 
+    makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
 
     def __init__(self, num_bits: int, config: dict[str, Any]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.config import check_widths, known_labels
+from pyg_hash.models.share import Share
 from pyg_hash.typing import IMAGE, MODALITIES
 
 
@@ -46,21 +47,47 @@ def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Ten
     return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot.to(like)
 
 
-def random_batches(rows: Tensor, batch_size: int) -> list[Tensor]:
+def random_batches(
+    rows: Tensor, batch_size: int, generator: torch.Generator | None = None
+) -> list[Tensor]:
     """A random partition of the positions of ``rows``; no batch has less than two.
 
     A last batch of one joins the one before: a single row has no pairs, and no variance that
-    batch normalisation could divide by. The order is drawn from torch's global generator.
+    batch normalisation could divide by.
 
     Args:
         rows: ``[n]``, with ``n >= 2``; only its length and device matter.
         batch_size: positions of a batch, at least 2.
+        generator: draws the order, on the CPU; None is torch's global one.
 
     Returns:
         int64 positions ``0 .. n - 1``, on the device of ``rows``.
     """
-    order = torch.randperm(rows.numel()).to(rows.device)
+    order = torch.randperm(rows.numel(), generator=generator).to(rows.device)
     batches = list(torch.split(order, batch_size))
     if batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
+
+
+class BatchDraw:
+    """Draws the random mini-batches of an epoch, one partition after the other.
+
+    Args:
+        rows: see :func:`random_batches`, as ``batch_size``.
+        batch_size: positions of a batch.
+        share: whose batches are wanted.
+    """
+
+    def __init__(self, rows: Tensor, batch_size: int, share: Share) -> None:
+        self.rows, self.batch_size, self.share = rows, batch_size, share
+        self.generator = share.generator()
+
+    def all(self) -> list[Tensor]:
+        """The batches of the next partition, whoever's they are."""
+        return random_batches(self.rows, self.batch_size, self.generator)
+
+    def own(self, passes: int = 1) -> Iterator[Tensor]:
+        """The share of the next partitions."""
+        for _ in range(passes):
+            yield from self.share.of(self.all())

@@ -13,9 +13,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.losses.likelihood import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.batches import check_items, labelled_rows, random_batches
+from pyg_hash.models.batches import BatchDraw, check_items, labelled_rows
 from pyg_hash.models.config import image_text_pair
 from pyg_hash.models.gch_terms import GCHTerms
+from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.nn.beacon import Activation
 from pyg_hash.nn.reweighting import FusionNorm
@@ -91,6 +92,8 @@ class GCH(EncoderHashModel):
         text_encoder: the same for texts.
     """
 
+    makes_batches = True
+
     def __init__(
         self,
         num_features: Mapping[str, int] | tuple[int, int] | list[int],
@@ -132,8 +135,7 @@ class GCH(EncoderHashModel):
         )
         super().__init__(num_bits, config | {"num_features": widths})
         self.num_features, self.num_classes, self.variant = widths, num_classes, variant
-        self.terms = terms
-        self.guided_beacon, self.beacon_grad = guided_beacon, beacon_grad
+        self.terms, self.guided_beacon, self.beacon_grad = terms, guided_beacon, beacon_grad
         self.label_passes, self.gcn_passes, self.batch_size = label_passes, gcn_passes, batch_size
         width = hidden_channels
         self.teacher = CodeEncoder(num_classes, [width, width], num_bits, num_classes)
@@ -228,27 +230,28 @@ class GCH(EncoderHashModel):
         named = {f"{part}_{k}": v for part, terms in objectives.items() for k, v in terms.items()}
         return named | {"loss": total}
 
-    def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
-        """One round of Algorithm 1 (lines 5 to 8), in mini-batches."""
+    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
+        """One round of Algorithm 1 (lines 5 to 8), in mini-batches; ``share`` of them."""
         check_items(data, self.num_features, self._raw)
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
-        for b in self._batches(rows, self.label_passes):
+        batches = BatchDraw(rows, self.batch_size, share)
+        for b in batches.own(self.label_passes):
             known = self.teacher(labels[b])
             yield self._objective(self.terms.teacher(known.codes, known.logits, labels[b]), "label")
         with torch.no_grad():
             guide = torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
-        yield from self._train_encoders(data, rows, labels, guide, None)
-        for b in self._batches(rows, self.gcn_passes):
+        yield from self._train_encoders(data, rows, labels, guide, None, batches)
+        for b in batches.own(self.gcn_passes):
             fixed = [self._fixed_features(data, rows[b], m) for m in MODALITIES]
             codes, logits = self.gcn(*fixed, labels[b])
             guided = guide[b] if self.guided_beacon else None
             yield self._objective(self.terms.teacher(codes, logits, labels[b], guided), "gcn")
         beacons = torch.empty_like(guide)
         with torch.no_grad():
-            for b in self._batches(rows):
+            for b in batches.all():
                 fixed = [self._fixed_features(data, rows[b], m) for m in MODALITIES]
                 beacons[b] = self.gcn(*fixed, labels[b])[0]
-        yield from self._train_encoders(data, rows, labels, guide, beacons)
+        yield from self._train_encoders(data, rows, labels, guide, beacons, batches)
 
     def _train_encoders(
         self,
@@ -257,11 +260,12 @@ class GCH(EncoderHashModel):
         labels: Tensor,
         guide: Tensor,
         beacons: Tensor | None,
+        batches: BatchDraw,
     ) -> Iterator[Objective]:
         """A pass over the images, then one over the texts (Eq. 5)."""
         live = self.beacon_grad and beacons is not None
         for m in MODALITIES:
-            for b in self._batches(rows):
+            for b in batches.own():
                 own = self._encode(data[m].x[rows[b]], m)
                 aligned = None
                 if live or self.variant == "Try2":
@@ -284,17 +288,13 @@ class GCH(EncoderHashModel):
         parts = []
         for batch in (x,) if self.training else torch.split(x, _BATCH):
             made = self._encode(batch, modality)
-            nothing = made.codes.new_empty(0)
-            parts.append(made if keep else Encoding(nothing, made.codes, nothing))
+            none = made.codes.new_empty(0)
+            parts.append(made if keep else Encoding(none, made.codes, none))
         return Encoding(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
     def _fixed_features(self, data: HeteroData, rows: Tensor, modality: Modality) -> Tensor:
         features: Tensor = self.encoders[modality].fixed_features(data[modality].x[rows])  # type: ignore[operator]
         return features
-
-    def _batches(self, rows: Tensor, passes: int = 1) -> Iterator[Tensor]:
-        for _ in range(passes):
-            yield from random_batches(rows, self.batch_size)
 
     def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
         return Objective(terms | {"loss": self.terms.weighted(terms)}, part)

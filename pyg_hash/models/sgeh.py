@@ -25,6 +25,7 @@ from pyg_hash.losses import (
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.config import check_widths, image_text_pair
 from pyg_hash.models.sgeh_training import TrainingSet, training_set, watched
+from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import GraphCache, HashMLP, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
@@ -88,6 +89,7 @@ class SGEH(EncoderHashModel):
         dropout: share of the hidden layer that is dropped in training (code: 0.5).
     """
 
+    makes_batches = True
     beta: Tensor
 
     def __init__(
@@ -175,10 +177,11 @@ class SGEH(EncoderHashModel):
         check_widths(data, self.num_features)
         return super().forward(data)
 
-    def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
+    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """One step of the codes for each mini-batch of edges, every edge once an epoch.
 
         With a discriminator each is preceded by the discriminator's own step on the same codes.
+        Other ranks may have a share of the mini-batches.
 
         Raises:
             TypeError, ValueError: see :meth:`loss`.
@@ -186,7 +189,9 @@ class SGEH(EncoderHashModel):
         check_widths(data, self.num_features)
         train = self._training_set(data)
         self._anneal(epoch)
-        for nodes, pairs in train.affinity.graph.batches(self.batch_size):
+        graph = train.affinity.graph
+        for edges in share.of(graph.pair_batches(self.batch_size, generator=share.generator())):
+            nodes, pairs = graph.local(edges)
             rows = train.rows[nodes]
             codes = {m: self.relaxed(data[m].x[rows], m) for m in MODALITIES}
             part = "model"

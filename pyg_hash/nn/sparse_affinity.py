@@ -67,11 +67,33 @@ class SparseAffinity:
             nodes, int64 ``[n]``, ascending, and the batch's pairs as positions in it, int64
             ``[t, 2]``.
         """
+        for pairs in self.pair_batches(batch_size, shuffle=shuffle):
+            yield self.local(pairs)
+
+    def pair_batches(
+        self,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, ...]:
+        """The pairs of each batch as node numbers, int64 ``[t, 2]``; see :meth:`batches`.
+
+        Args:
+            batch_size: pairs a batch.
+            shuffle: in random order.
+            generator: draws that order; None is torch's global one.
+        """
         check_positive_int(batch_size, "batch_size")
-        order = torch.randperm(len(self.pairs)) if shuffle else torch.arange(len(self.pairs))
-        for part in torch.split(self.pairs[order.to(self.pairs.device)], batch_size):
-            nodes, position = torch.unique(part, return_inverse=True)
-            yield nodes, position
+        count = len(self.pairs)
+        order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
+        return torch.split(self.pairs[order.to(self.pairs.device)], batch_size)
+
+    @staticmethod
+    def local(pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The nodes of some pairs, ascending, and the pairs as positions among them."""
+        nodes, position = torch.unique(pairs, return_inverse=True)
+        return nodes, position
 
     def block(self, nodes: Tensor) -> Tensor:
         """The entries between some nodes: float ``[n, n]``, zero where there is none.
