@@ -74,7 +74,7 @@ class InstanceGraph:
             found = (target * num_nodes + source)[~pair]
             found = found[~_contains(key, found)]
             if found.numel():
-                key = torch.cat((key, found)).unique()
+                key = torch.unique(torch.cat((key, found)))
         self.dtype = data[INTRA[IMAGE]].edge_weight.dtype
         shape = (key.numel(), len(self.edge_types))
         self._weight = torch.zeros(shape, dtype=self.dtype, device=key.device)

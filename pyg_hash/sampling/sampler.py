@@ -119,7 +119,7 @@ class InstanceSampler(BaseSampler):
         for size in self.num_neighbors:
             edges = self.graph.sample(frontier, size)
             reached = torch.cat((edges.source, members))  # the members receive like neighbours
-            new = reached[position[reached] < 0].unique()
+            new = torch.unique(reached[position[reached] < 0])
             position[new] = torch.arange(new.numel(), device=new.device) + nodes.numel()
             nodes = torch.cat((nodes, new))
             for kind, weight in edges.weight.items():
