@@ -16,7 +16,7 @@ from pyg_hash.losses.quantization import quantization_loss
 from pyg_hash.losses.reconstruction import reconstruction_loss
 from pyg_hash.losses.regression import label_regression_loss, squared_distance_loss
 from pyg_hash.losses.similar_distance import similar_distance_loss
-from pyg_hash.losses.similarity import pairwise_nll
+from pyg_hash.losses.similarity import pairwise_nll, sampled_pairwise_nll
 
 __all__ = [
     "adversarial_loss",
@@ -33,6 +33,7 @@ __all__ = [
     "prior_generator_loss",
     "quantization_loss",
     "reconstruction_loss",
+    "sampled_pairwise_nll",
     "similar_distance_loss",
     "similarity_likelihood",
     "squared_distance_loss",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_hash.losses._labels import check_code_sets, comparable_labels, similar_pairs
 from pyg_hash.losses._reduction import check_reduction, reduce_sum
-from pyg_hash.losses.similarity import comparable_labels, is_match
 from pyg_hash.typing import Match, Reduction
-from pyg_hash.validation import check_positive_int
+from pyg_hash.validation import check_choice, check_positive_int
 
 
 def linear_similarity_loss(
@@ -54,12 +54,14 @@ def linear_similarity_loss(
     """
     check_reduction(reduction)
     check_positive_int(chunk_size, "chunk_size")
-    image_y, text_y = comparable_labels(image, text, image_y, text_y, match)
+    check_choice(match, ("shared", "equal"), "match")
+    check_code_sets(image, text, image_y, text_y, ("image", "text"))
+    image_y, text_y = comparable_labels(image_y, text_y, image.dtype, match)
     with torch.no_grad():
         to_image, to_text = torch.zeros_like(image), torch.zeros_like(text)  # S text, S^T image
         for start in range(0, image.size(0), chunk_size):
             rows = slice(start, start + chunk_size)
-            sign = is_match(image_y[rows], text_y).to(image.dtype).mul_(2).sub_(1)
+            sign = similar_pairs(image_y[rows], text_y, image.dtype).mul_(2).sub_(1)
             to_image[rows] = sign @ text
             to_text += sign.t() @ image[rows]
         product = (image * to_image).sum()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from pyg_hash.losses._labels import check_code_sets, comparable_labels, similar_pairs
 from pyg_hash.losses._reduction import check_reduction, reduce_sum
-from pyg_hash.losses.likelihood import check_code_sets
-from pyg_hash.losses.similarity import is_match
 from pyg_hash.typing import Reduction
 from pyg_hash.validation import check_positive_int
 
@@ -48,14 +47,13 @@ def similar_distance_loss(
     check_reduction(reduction)
     check_positive_int(chunk_size, "chunk_size")
     check_code_sets(a, b, a_y, b_y)
-    if a_y.dim() == 2:
-        a_y, b_y = a_y.to(a.dtype), b_y.to(a.dtype)
+    a_y, b_y = comparable_labels(a_y, b_y, a.dtype)
     with torch.no_grad():
         to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)  # S b and S^T a
         count_a, count_b = a.new_zeros(a.size(0)), b.new_zeros(b.size(0))
         for start in range(0, a.size(0), chunk_size):
             rows = slice(start, start + chunk_size)
-            share = is_match(a_y[rows], b_y).to(a.dtype)
+            share = similar_pairs(a_y[rows], b_y, a.dtype)
             to_a[rows] = share @ b
             to_b += share.t() @ a[rows]
             count_a[rows] = share.sum(dim=1)
