@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal, cast
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_hash.distributed import Ranks, shared_out
 from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.share import MakesBatches, Share
 
@@ -25,19 +26,33 @@ _CHECK_EVERY = 100
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
-@dataclass(frozen=True)
 class Steps:
-    """What an optimiser's step is made of.
+    """What an optimiser's step is made of: the batches of all ranks, ``accumulate`` on each.
 
-    Attributes:
+    Args:
         loader: mini-batches; None lets the model make its own, or take all data at once.
-        accumulate: batches of a step.
+        accumulate: batches of a step on a rank.
         precision: ``'bf16'`` computes the losses under ``torch.autocast``.
+        ranks: the processes that train together.
+
+    Raises:
+        TypeError: a loader whose batches cannot be shared out, see :func:`shared_out`.
     """
 
-    loader: Iterable[HeteroData] | None = None
-    accumulate: int = 1
-    precision: Precision = "fp32"
+    def __init__(
+        self,
+        loader: Iterable[HeteroData] | None = None,
+        accumulate: int = 1,
+        precision: Precision = "fp32",
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.ranks = ranks or Ranks()
+        self.precision = precision
+        self.count = self.ranks.size * accumulate
+        self.places = range(self.ranks.rank * accumulate, (self.ranks.rank + 1) * accumulate)
+        self.loaders = None
+        if loader is not None:
+            self.loaders = [shared_out(loader, Share(p, self.count)) for p in self.places]
 
 
 def train_epoch(
@@ -60,19 +75,20 @@ def train_epoch(
 
     Raises:
         FloatingPointError: a loss or a parameter is NaN or inf.
+        ValueError: a loader without batches.
     """
     model.train()
     parts = model.parts()
-    means = _Means(epoch)
-    noise = _Noise(steps.accumulate)
-    numbers = count(1)
+    means = _Means(epoch, steps.ranks)
+    noise = _Noise(steps)
+    running = _RunningStatistics(model, steps)
+    number = 0
     for streams in _streams(model, data, epoch, steps, noise):
-        running = _RunningStatistics(model if len(streams) > 1 else None)
         while True:
             model.zero_grad(set_to_none=True)
-            step, part = next(numbers), None
-            for place, stream in enumerate(streams):
-                noise.seed(step, place)
+            number, part = number + 1, None
+            for place, stream in zip(steps.places, streams, strict=True):
+                noise.seed(number, place)
                 with _precision(model, steps.precision), running.of_batch():
                     objective = next(stream, None)
                 if objective is None:
@@ -85,13 +101,15 @@ def train_epoch(
                 means.add(objective)
             if part is None:
                 break
+            steps.ranks.average_gradients(inputs)
             running.average()
             (optimizers[part] if part in optimizers else optimizers[ALL]).step()
-            if step % _CHECK_EVERY == 0:
-                note(step)
+            if number % _CHECK_EVERY == 0:
+                note(number)
                 means.check()
+        number -= 1  # there was no such step
     noise.restore()
-    if next(numbers) == 1:
+    if number == 0:
         raise ValueError("loader: gave no batch; give at least one an epoch")
     means.check()
     if not all(bool(torch.isfinite(p).all()) for p in model.parameters()):
@@ -106,28 +124,28 @@ def _streams(
     model: HashModel, data: HeteroData | None, epoch: int, steps: Steps, noise: _Noise
 ) -> Iterator[list[Iterator[Objective]]]:
     """Objectives of the batches that share their steps, side by side, for all such groups."""
-    if steps.loader is None:
+    if steps.loaders is None:
         assert data is not None
-        if steps.accumulate == 1:
+        if steps.count == 1:
             yield [model.objectives(data, epoch)]
         else:
-            places = range(steps.accumulate)
-            shares = [Share(place, steps.accumulate, noise.order) for place in places]
+            shares = [Share(place, steps.count, noise.order) for place in steps.places]
             shared = cast(MakesBatches, model)
             yield [shared.objectives(data, epoch, share) for share in shares]
         return
     device = next(model.parameters()).device
-    batches = iter(steps.loader)
-    for group in count():
+    iterators = []
+    for loader in steps.loaders:
+        noise.seed(0, 0)  # all of them draw the same order
+        iterators.append(iter(loader))
+    for group in count(1):
         streams = []
-        for place in range(steps.accumulate):
-            noise.seed(-1 - group, place)
+        for place, batches in zip(steps.places, iterators, strict=True):
+            noise.seed(-group, place)
             batch = next(batches, None)
             if batch is None:
-                break
+                return  # all of them are as long
             streams.append(model.objectives(batch.to(device), epoch))
-        if not streams:
-            return
         yield streams
 
 
@@ -144,17 +162,17 @@ class _Noise:
     generator as it stands.
     """
 
-    def __init__(self, batches: int) -> None:
-        self.is_fixed = batches > 1
-        self.batches = batches
+    def __init__(self, steps: Steps) -> None:
+        self.is_fixed = steps.count > 1
+        self.count = steps.count
         if self.is_fixed:
-            self.order = int(torch.randint(2**48, ()))
+            self.order = int(steps.ranks.agree(int(torch.randint(2**48, ()))))
             self._later = torch.get_rng_state()
 
     def seed(self, step: int, place: int) -> None:
         """Start the random numbers of one batch of a step."""
         if self.is_fixed:
-            torch.manual_seed(self.order + step * self.batches + place)
+            torch.manual_seed(self.order + step * self.count + place)
 
     def restore(self) -> None:
         """Leave the global generator as after the one draw above."""
@@ -169,15 +187,16 @@ class _RunningStatistics:
     update a step, in whatever order and wherever its batches are computed.
 
     Args:
-        model: the model; None leaves the statistics to its layers.
+        model: the model.
+        steps: a step of one batch leaves the statistics to the layers.
     """
 
-    def __init__(self, model: nn.Module | None) -> None:
-        layers = [] if model is None else model.modules()
+    def __init__(self, model: nn.Module, steps: Steps) -> None:
+        self._ranks = steps.ranks
         self._now = [
             buffer.data  # their change is none that a backward pass has to know of
-            for layer in layers
-            if isinstance(layer, _BATCH_NORMS)
+            for layer in model.modules()
+            if isinstance(layer, _BATCH_NORMS) and steps.count > 1
             for buffer in layer.buffers()
         ]
         self._start: list[Tensor] = []
@@ -195,17 +214,19 @@ class _RunningStatistics:
 
     def average(self) -> None:
         """At the end of a step."""
-        for now, *reached in zip(self._now, *self._reached, strict=True):
-            mean = torch.stack(reached).double().mean(dim=0)  # counts of batches are integers
+        means = [torch.stack(r).double().mean(dim=0) for r in zip(*self._reached, strict=True)]
+        self._ranks.average(means)
+        for now, mean in zip(self._now, means, strict=True):
             now.copy_(mean)
         self._reached = []
 
 
 class _Means:
-    """The mean of each loss term over the steps that have it."""
+    """The mean of each loss term over the batches that have it, those of all ranks."""
 
-    def __init__(self, epoch: int) -> None:
+    def __init__(self, epoch: int, ranks: Ranks) -> None:
         self._epoch = epoch
+        self._ranks = ranks
         self._sums: dict[tuple[str, str], Tensor] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
 
@@ -218,26 +239,28 @@ class _Means:
             self._counts[key] += 1
 
     def check(self) -> None:
-        """Raise ``FloatingPointError`` if a loss was not finite."""
-        losses = [value for (_, name), value in self._sums.items() if name == "loss"]
-        if losses and not bool(torch.isfinite(torch.stack(losses)).all()):
+        """Raise ``FloatingPointError`` if a loss was not finite, on all ranks."""
+        means = self._by_part()
+        if not all(math.isfinite(value) for (_, name), value in means.items() if name == "loss"):
             raise FloatingPointError(
-                f"loss: not finite in epoch {self._epoch + 1} ({self._values()}); "
+                f"loss: not finite in epoch {self._epoch + 1} ({_named(means)}); "
                 "lower the learning rate or check the features"
             )
 
-    def _values(self) -> dict[str, float]:
-        several = len({part for part, _ in self._sums}) > 1
-        return {
-            f"{part}_{name}" if several else name: float(value) / self._counts[part, name]
-            for (part, name), value in self._sums.items()
-        }
-
     def row(self) -> Row:
         """The history row: ``loss`` is the sum over the parts."""
-        losses = [
-            float(value) / self._counts[part, name]
-            for (part, name), value in self._sums.items()
-            if name == "loss"
-        ]
-        return {"epoch": self._epoch + 1, "loss": sum(losses, 0.0)} | self._values()
+        means = self._by_part()
+        loss = sum((value for (_, name), value in means.items() if name == "loss"), 0.0)
+        return {"epoch": self._epoch + 1, "loss": loss} | _named(means)
+
+    def _by_part(self) -> dict[tuple[str, str], float]:
+        keys = list(self._sums)
+        sums = self._ranks.sum([*self._sums.values()])
+        counts = self._ranks.sum([self._counts[key] for key in keys])
+        return {key: s / n for key, s, n in zip(keys, sums, counts, strict=True)}
+
+
+def _named(means: Mapping[tuple[str, str], float]) -> dict[str, float]:
+    """Terms with the part's name in front if there are several."""
+    several = len({part for part, _ in means}) > 1
+    return {f"{part}_{name}" if several else name: value for (part, name), value in means.items()}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 
 import torch
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
+from pyg_hash.distributed import Ranks
 from pyg_hash.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
 from pyg_hash.history import History
 from pyg_hash.io import check_writable
@@ -53,6 +53,10 @@ def fit(
     training stops after ``patience`` measurements without a new best and the best parameters are
     restored. Queries are never looked at.
 
+    Under ``torchrun`` the ranks share out the batches: a step goes down the mean gradient of
+    ``accumulate`` batches on each, as one process with ``accumulate`` times as many would. Rank 0
+    evaluates, calls the callbacks, and writes checkpoints (see the page on several machines).
+
     Args:
         model: the model; it is trained in place.
         data: the graph.
@@ -64,9 +68,10 @@ def fit(
             through, such as PyG's ``NodeLoader``. They are moved to the model's device.
         precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
             bfloat16; parameters and optimiser stay as they are.
-        accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader``, or a
-            method that makes its own (GCH, SGEH), whose last group is filled up with its first
-            batches. Batch normalisation updates its statistics once a step, to the mean.
+        accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader`` that is a
+            ``DataLoader`` or a list, or a method that makes its own (GCH, SGEH). The last group is
+            filled up with the first batches. Batch normalisation updates its statistics once a
+            step, to the mean.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
             add numbers to the row, or raise ``StopIteration`` to end the training.
         checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end.
@@ -84,11 +89,11 @@ def fit(
 
     Raises:
         TypeError: a callback added something other than numbers, strings or None to the row; a
-            ``loader`` that can be gone through only once.
+            ``loader`` that can be gone through only once, or not be shared out.
         ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
             without ``checkpoint``, a checkpoint of another model, an optimiser of another model,
             a ``loader`` for a method that makes its own batches, or one without batches,
-            ``accumulate`` without batches.
+            ``accumulate`` or several ranks without batches to share out.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """
@@ -97,7 +102,8 @@ def fit(
     check_positive_int(eval_every, "eval_every")
     check_positive_int(accumulate, "accumulate")
     check_choice(precision, PRECISIONS, "precision")
-    _check_loader(model, loader, accumulate)
+    ranks = Ranks.of(model)
+    _check_loader(model, loader, accumulate * ranks.size)
     if patience is not None:
         check_positive_int(patience, "patience")
         if "val_mask" not in data[IMAGE]:
@@ -108,16 +114,21 @@ def fit(
         raise ValueError("resume: needs checkpoint=FILE to go on from")
 
     optimizers = _optimizers(model, optimizer)
-    if checkpoint is not None:
-        check_writable(checkpoint)
+    steps = Steps(loader, accumulate, precision, ranks)
+    saves = checkpoint if ranks.is_main else None
+    if saves is not None:
+        check_writable(saves)
 
     model.intake = None  # what an earlier fit cached is of other parameters
     state = TrainingState(model, optimizers)
-    if resume and checkpoint is not None and Path(checkpoint).exists():
-        state.load(checkpoint)
+    if resume and checkpoint is not None:
+        with ranks.file_of_main(checkpoint) as file:
+            if file is not None:
+                state.load(file)
+    ranks.copy_state(model)
     view = model.training_view(data) if loader is None else None
-    steps = Steps(loader, accumulate, precision)
-    bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=not progress)
+    quiet = not (progress and ranks.is_main)
+    bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
     try:
         while state.epoch < epochs and not state.stopped:
             state.is_whole = False
@@ -125,24 +136,26 @@ def fit(
                 model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
             )
             if patience is not None and row["epoch"] % eval_every == 0:
-                row["val_map"] = _validation_map(model, data)
+                score = _validation_map(model, data) if ranks.is_main else 0.0
+                row["val_map"] = ranks.agree(score)
                 state.note_validation(row["val_map"], patience)
             state.finish_epoch(row)
-            for callback in callbacks:
+            for callback in callbacks if ranks.is_main else ():
                 try:
                     callback(model, row)
                 except StopIteration:
                     state.stopped = True
                 _check_row(row)
+            state.stopped = bool(ranks.agree(state.stopped))
             bar.update()
             bar.set_postfix(loss=f"{row['loss']:.4f}")
-            if checkpoint is not None and state.epoch % checkpoint_every == 0:
-                state.save(checkpoint)
+            if saves is not None and state.epoch % checkpoint_every == 0:
+                state.save(saves)
     finally:
         bar.close()
         # half an epoch is never saved: going on from it would repeat the other half
-        if checkpoint is not None and state.is_whole and not state.is_saved:
-            state.save(checkpoint)
+        if saves is not None and state.is_whole and not state.is_saved:
+            state.save(saves)
     if patience is not None:
         state.restore_best()
     model.attach(data)
@@ -169,7 +182,7 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
     return {name or ALL: optimizer for name, (optimizer, _) in checks.items()}
 
 
-def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, accumulate: int) -> None:
+def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
     name = type(model).__name__
     if loader is not None and model.makes_batches:
         raise ValueError(
@@ -179,8 +192,11 @@ def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, accumul
         raise TypeError(
             "loader: a generator is used up after one epoch; give a list or a NodeLoader"
         )
-    if accumulate > 1 and loader is None and not model.makes_batches:
-        raise ValueError(f"accumulate: {name} takes all data at once; give a loader of batches")
+    if batches > 1 and loader is None and not model.makes_batches:
+        raise ValueError(
+            f"loader: {name} takes all data at once, but a step is to have {batches} batches "
+            "(accumulate times ranks); give a loader, such as InstanceLoader"
+        )
 
 
 def _check_row(row: Row) -> None:
