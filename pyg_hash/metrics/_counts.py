@@ -12,7 +12,7 @@ from pyg_hash.validation import check_codes, check_labels
 
 _PART = 2048  # queries whose counts are held at once
 _TILE_QUERIES = 64
-_TILE_DATABASE = 4096
+_TILE_DATABASE = 4096  # float32 tiles of 1 MB stay in a core's cache
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,48 @@ class Ranking:
 
     def _count(self, start: int, stop: int) -> Tensor:
         """Counts of queries ``start..stop`` by distance and relevance: ``[q, num_bits + 1, 2]``."""
+        query, own = self.query[start:stop].float(), self.query_y[start:stop].float()
         keys = 2 * (self.num_bits + 1)
-        counts = self.query.new_zeros((stop - start, keys), dtype=torch.int64)
+        counts = query.new_zeros((stop - start, keys), dtype=torch.int64)
+        height = min(_TILE_QUERIES, stop - start)
+        width = min(_TILE_DATABASE, self.database.size(0))
+        buffer = query.new_empty(height * width)
+        numbers = torch.empty_like(buffer, dtype=torch.int32)
         # the key of a pair is 2 * distance + relevant, and 2 * distance = num_bits - q.d
-        offset = torch.arange(_TILE_QUERIES, device=self.query.device).unsqueeze(1) * keys
-        offset = (offset + self.num_bits).float()
-        for left in range(0, self.database.size(0), _TILE_DATABASE):
-            columns = slice(left, left + _TILE_DATABASE)
-            tile = self.database[columns].float().T
-            for top in range(start, stop, _TILE_QUERIES):
-                rows = slice(top, min(top + _TILE_QUERIES, stop))
-                height = rows.stop - top
-                key = (offset[:height] - self.query[rows].float() @ tile).int()
-                key += self.relevance(rows, columns)
-                found = torch.bincount(key.view(-1), minlength=height * keys)
-                counts[top - start : rows.stop - start] += found.view(height, keys)
+        offset = torch.arange(height, device=query.device).unsqueeze(1) * keys + self.num_bits
+        offset = offset.float()
+        for columns in _slices(self.database.size(0), width):
+            codes = self.database[columns].float().T.contiguous()
+            others = self.database_y[columns].float()
+            for rows in _slices(stop - start, height):
+                shape = (rows.stop - rows.start, columns.stop - columns.start)
+                tile, number = (x[: shape[0] * shape[1]] for x in (buffer, numbers))
+                key = _relevance(own[rows], others, tile.view(shape))
+                key.addmm_(query[rows], codes, alpha=-1).add_(offset[: shape[0]])
+                found = _histogram(number.copy_(tile), shape[0] * keys)
+                counts[rows] += found.view(-1, keys)
         return counts.view(stop - start, self.num_bits + 1, 2)
+
+
+def _slices(n: int, size: int) -> list[slice]:
+    return [slice(i, min(i + size, n)) for i in range(0, n, size)]
+
+
+def _relevance(own: Tensor, others: Tensor, out: Tensor) -> Tensor:
+    """Relevance as 0 and 1 in ``out``: on the CPU, arithmetic is faster than comparisons are."""
+    if own.dim() == 1:
+        return torch.sub(own.unsqueeze(1), others, out=out).abs_().clamp_(max=1).neg_().add_(1)
+    return torch.mm(own, others.T, out=out).clamp_(max=1)
+
+
+def _histogram(number: Tensor, size: int) -> Tensor:
+    """How often each of the numbers 0 .. size - 1 occurs, int64 ``[size]``."""
+    if number.device.type == "cpu":
+        return torch.bincount(number, minlength=size)
+    # on a GPU bincount would wait for the largest number, in every tile
+    count = number.new_zeros(size, dtype=torch.int64)
+    one = count.new_ones(()).expand(number.numel())
+    return count.scatter_add_(0, number.long(), one)
 
 
 def check_ranking(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> Ranking:
@@ -99,4 +125,7 @@ def check_ranking(query: Tensor, database: Tensor, query_y: Tensor, database_y: 
     devices = {str(x.device) for x in (query, database, query_y, database_y)}
     if len(devices) > 1:
         raise ValueError(f"query, database, query_y, database_y: on {sorted(devices)}; move them")
+    if query_y.dim() == 1:  # small numbers, which floats can compare
+        numbers = torch.unique(torch.cat([query_y, database_y]), return_inverse=True)[1]
+        query_y, database_y = numbers[: len(query_y)], numbers[len(query_y) :]
     return Ranking(query, database, query_y, database_y)

@@ -10,7 +10,14 @@ import torch
 from metric_oracles import codes_of_relevance, random_case
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyg_hash.metrics import _average_precision, mean_average_precision
+from pyg_hash.metrics import (
+    _average_precision,
+    hash_lookup,
+    mean_average_precision,
+    ndcg,
+    pr_curve,
+    precision_at_n,
+)
 
 
 def test_large_database_stays_exact() -> None:
@@ -44,10 +51,20 @@ class LargestTensor(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_no_array_of_queries_times_database(multi_label: bool) -> None:
+@pytest.mark.parametrize(
+    "metric",
+    [
+        lambda *case: mean_average_precision(*case, topk=500),
+        lambda *case: precision_at_n(*case, topn=[1, 500]),
+        pr_curve,
+        hash_lookup,
+        ndcg,
+    ],
+)
+def test_no_array_of_queries_times_database(metric: Any, multi_label: bool) -> None:
     case = random_case(11, 1000, 20_000, 16, 4, multi_label)  # 20 million pairs
     with LargestTensor() as mode:
-        mean_average_precision(*case, topk=500)
+        metric(*case)
     assert 1e6 < mode.largest < 4e6
 
 

@@ -1,0 +1,84 @@
+"""Per-distance counts against plain comparisons of all pairs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from metric_oracles import random_case
+from torch_geometric.testing import withCUDA
+
+from pyg_hash.metrics import _counts, mean_average_precision
+
+
+def plain_counts(query, database, query_y, database_y):
+    """Items and relevant items at each distance, from arrays of all pairs."""
+    distance = (query[:, None] != database[None]).sum(2)
+    if query_y.dim() == 1:
+        relevant = query_y[:, None] == database_y[None]
+    else:
+        relevant = (query_y[:, None].bool() & database_y[None].bool()).any(2)
+    at = torch.stack([distance == d for d in range(query.size(1) + 1)], dim=2)
+    return at.sum(1).double(), (at & relevant[:, :, None]).sum(1).double()
+
+
+def counts(*case):
+    parts = list(_counts.check_ranking(*case).counts())
+    return tuple(torch.cat(x) for x in zip(*parts, strict=True))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("bits", [1, 8, 65])
+@pytest.mark.parametrize("tiles", [(2048, 64, 4096), (7, 3, 50), (1, 1, 1)])
+def test_equal_plain_comparisons(monkeypatch, multi_label, bits, tiles):
+    for name, value in zip(("_PART", "_TILE_QUERIES", "_TILE_DATABASE"), tiles, strict=True):
+        monkeypatch.setattr(_counts, name, value)
+    case = random_case(0, 20, 130, bits, 4, multi_label)
+    case[1][0] = -case[0][0]  # a distance of all bits
+    got, want = counts(*case), plain_counts(*case)
+    assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float64])
+def test_multi_hot_of_any_type(dtype):
+    query, database, query_y, database_y = random_case(1, 5, 40, 8, 4, True)
+    want = plain_counts(query, database, query_y, database_y)
+    got = counts(query, database, query_y.to(dtype), database_y.to(dtype))
+    assert torch.equal(got[1], want[1])
+
+
+def test_class_numbers_that_floats_cannot_tell_apart():
+    query, database, _, _ = random_case(2, 2, 30, 8)
+    classes = torch.tensor([2**60, 2**60 + 1])
+    case = query, database, classes, classes.repeat(15)
+    got, want = counts(*case), plain_counts(*case)
+    assert torch.equal(got[1], want[1]) and got[1].sum() == 30
+
+
+def test_many_labels_in_common_count_once():
+    query, database, _, _ = random_case(3, 2, 30, 8)
+    case = query, database, torch.ones(2, 50), torch.ones(30, 50)
+    items, relevant = counts(*case)
+    assert torch.equal(items, relevant)
+
+
+def test_codes_of_thousands_of_bits():
+    """The largest key, 64 queries of 2 (num_bits + 1) numbers each, is exact in float32."""
+    case = random_case(4, 64, 70, 3000, 2)
+    got, want = counts(*case), plain_counts(*case)
+    assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
+
+
+@withCUDA
+def test_histogram(device):
+    number = torch.tensor([3, 0, 3, 1], dtype=torch.int32, device=device)
+    got = _counts._histogram(number, 5)
+    assert got.device.type == device.type and got.tolist() == [1, 1, 0, 2, 0]
+
+
+@withCUDA
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_device(device, multi_label):
+    case = random_case(5, 70, 300, 16, 4, multi_label)
+    want = mean_average_precision(*case)
+    got = mean_average_precision(*(x.to(device) for x in case))
+    assert got == pytest.approx(want, abs=1e-12)
