@@ -38,10 +38,12 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 
@@ -51,7 +53,7 @@ Case = Callable[[], Any]
 
 
 def options(
-    doc: str | None, arguments: list[str] | None = None, *, device: bool = False
+    doc: str | None, arguments: list[str] | None = None, *, device: bool = False, **more: Any
 ) -> argparse.Namespace:
     """The command line of a benchmark, and one thread for everything.
 
@@ -59,6 +61,7 @@ def options(
         doc: the script's docstring.
         arguments: of the command line; None takes the process's own.
         device: whether the benchmark has a ``--device``.
+        **more: other options and their default values, for example ``limit_gb=10.0``.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -69,6 +72,8 @@ def options(
     )
     if device:
         parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    for name, default in more.items():
+        parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(arguments)
     if importlib.util.find_spec("matplotlib") is None:  # found out now, not after the work
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
@@ -152,7 +157,9 @@ class Alone(NamedTuple):
 
 
 def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:
-    """Run one case in a fresh process (Linux).
+    """Run one case in a fresh process: a fork of one that has imported the file and done nothing.
+
+    Linux only.
 
     Args:
         prepare: a function at the top level of a file; makes the data and returns the case. It
@@ -165,55 +172,96 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
         MemoryError: the case needs more than ``limit_gb``.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
-    call = json.dumps([inspect.getfile(prepare), prepare.__name__, args, kwargs, limit_gb])
-    threads = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
-    environment = os.environ | threads | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run(
-        [sys.executable, str(Path(__file__).resolve()), call],
-        capture_output=True,
+    path = inspect.getfile(prepare)
+    server = _servers.get(path)
+    if server is None or server.poll() is not None:
+        server = _servers[path] = _start(path)
+    assert server.stdin is not None and server.stdout is not None
+    server.stdin.write(json.dumps([prepare.__name__, args, kwargs, limit_gb]) + "\n")
+    server.stdin.flush()
+    answer = server.stdout.readline()
+    if not answer:
+        raise RuntimeError(f"{path}: cannot be imported; see the error above")
+    result = json.loads(answer)
+    if "error" in result:
+        lacking = any(s in result["error"] for s in ("MemoryError", "can't allocate", "out of mem"))
+        raise (MemoryError if lacking else RuntimeError)(
+            f"{prepare.__name__}{args}: {result['error'][-2000:]}"
+        )
+    return Alone(**result)
+
+
+_servers: dict[str, subprocess.Popen[str]] = {}
+
+
+def _start(path: str) -> subprocess.Popen[str]:
+    """The process that :func:`alone` forks; it ends when this one does, or closes its input."""
+    settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
+    return subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve()), path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=os.environ | settings | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    if done.returncode:
-        error = MemoryError if "MemoryError" in done.stderr else RuntimeError
-        error = MemoryError if "can't allocate memory" in done.stderr else error
-        raise error(f"{prepare.__name__}{args}: {done.stderr[-2000:]}")
-    return Alone(**json.loads(done.stdout.splitlines()[-1]))
 
 
-def _child(call: str) -> None:
-    """The other side of :func:`alone`: prints what it measured as JSON, on the last line."""
-    path, name, args, kwargs, limit_gb = json.loads(call)
-    limit = int(limit_gb * 1e9)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+def _serve(path: str) -> None:
+    """The other side of :func:`alone`: a call a line comes, a result a line goes."""
     sys.path.insert(0, str(Path(path).parent))
     one_thread()
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    case = getattr(module, name)(*args, **kwargs)
+    for line in sys.stdin:
+        with tempfile.TemporaryFile("w+") as answer:
+            child = os.fork()
+            if child == 0:
+                _answer(module, line, answer)
+            status = os.waitpid(child, 0)[1]
+            answer.seek(0)
+            killed = {"error": f"MemoryError? it was killed, wait status {status}"}
+            print(answer.read() or json.dumps(killed), flush=True)
+
+
+def _answer(module: Any, line: str, file: Any) -> NoReturn:
+    os.dup2(2, 1)  # what a case prints is no answer
+    name, args, kwargs, limit_gb = json.loads(line)
+    try:
+        result = _measured(getattr(module, name), args, kwargs, int(limit_gb * 1e9))
+    except BaseException:
+        result = {"error": traceback.format_exc()}
+    file.write(json.dumps(result))
+    file.flush()
+    os._exit(0)
+
+
+def _measured(
+    prepare: Callable[..., Case], args: list[Any], kwargs: dict[str, Any], limit: int
+) -> dict[str, Any]:
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    case = prepare(*args, **kwargs)
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     cuda = torch.cuda.is_initialized()
+    wall_now = CLOCKS["cuda" if cuda else "wall"]
     if cuda:
-        torch.cuda.synchronize()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
         RESET.write_text("5")  # forget the largest resident set so far
         before = _status("VmRSS")
-    start = time.process_time(), CLOCKS["cuda" if cuda else "wall"]()
+    cpu, wall = time.process_time(), wall_now()
     value = case()
-    wall = CLOCKS["cuda" if cuda else "wall"]() - start[1]
-    cpu = time.process_time() - start[0]
+    wall, cpu = wall_now() - wall, time.process_time() - cpu
     after = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
     try:
         json.dumps(value)
     except TypeError:
         value = None
-    print("\n" + json.dumps(Alone(max(0, after - before), cpu, wall, value)._asdict()))
+    return Alone(max(0, after - before), cpu, wall, value)._asdict()
 
 
 def _status(key: str) -> int:
@@ -222,4 +270,4 @@ def _status(key: str) -> int:
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1])
+    _serve(sys.argv[1])

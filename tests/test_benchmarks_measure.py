@@ -30,6 +30,7 @@ def fill(megabytes, before):
     held = torch.ones(before * MEGABYTE, dtype=torch.uint8)
 
     def case():
+        print("no answer")
         filled = torch.ones(megabytes * MEGABYTE, dtype=torch.uint8)
         return {"sum": int(filled[-1] + held[-1]), "threads": torch.get_num_threads()}
 
