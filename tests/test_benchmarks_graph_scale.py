@@ -93,7 +93,7 @@ def test_short_form(tmp_path, capsys):
     tables = {table["title"]: table["rows"] for table in content["tables"]}
     row = tables["30 % labelled: time of a step"][-1]
     assert row["nodes"] == 1000 and row["hubs, s"] > 0
-    assert row["edge_index / hubs"] .startswith("needs 0.03")
+    assert row["edge_index / hubs"].startswith("needs 0.03")
     memory = tables["30 % labelled: extra memory from edges to the first gradients"][-1]
     assert memory["edge_index, MB"].startswith("needs") and memory["hubs, MB"] > 0
     assert content["goals"][0]["met"] == "not measured"
