@@ -53,7 +53,7 @@ class AnchorBank(Intake):
         mask = data["image"].anchor_mask
         both = torch.cat((mask, mask))
         kept = {
-            name: [m[mask if m.size(0) == mask.numel() else both].clone() for m in sent]
+            name: [m[mask if m.size(0) == mask.numel() else both] for m in sent]
             for name, sent in messages.items()
         }
         joint = data["image"].joint_anchor_mask if "joint_anchor_mask" in data["image"] else mask
@@ -61,8 +61,8 @@ class AnchorBank(Intake):
             shapes=item_shapes(data),
             is_features=holds_features(data),
             scaling=fitted_scaling(data),
-            x={m: data[m].x[mask].clone() for m in MODALITIES},
-            joint=joint[mask].clone(),
+            x={m: data[m].x[mask] for m in MODALITIES},
+            joint=joint[mask],
             messages=kept,
             graph=dict(data.graph),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -14,10 +14,8 @@ from torch_geometric.data import HeteroData
 from pyg_hash.checkpoint import load_model_files, save_model_files, stored_config
 from pyg_hash.codes import binarize
 from pyg_hash.io import CorruptFileError
-from pyg_hash.models.anchors import AnchorBank
 from pyg_hash.models.intake import Intake
 from pyg_hash.transforms.protocol import protocol
-from pyg_hash.transforms.view import anchor_view
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.validation import check_choice
 
@@ -113,7 +111,12 @@ class HashModel(nn.Module, ABC):
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
         check_choice(modality, MODALITIES, "modality")
         with _eval_mode(self):
-            return binarize(self(data)[modality])
+            return binarize(self.relaxed_nodes(data)[modality])
+
+    def relaxed_nodes(self, data: HeteroData) -> Mapping[Modality, Tensor]:
+        """Relaxed codes of all nodes in evaluation mode, without gradient: what encoding needs."""
+        out = self(data)
+        return {m: out[m] for m in MODALITIES}
 
     @torch.no_grad()
     def attach(self: Model, data: HeteroData) -> Model:
@@ -216,40 +219,6 @@ class HashModel(nn.Module, ABC):
         if self.intake is not None:
             self.intake = self.intake.map(fn)
         return self
-
-
-class GraphHashModel(HashModel):
-    """A model whose nodes exchange messages along the edges of a graph.
-
-    A new item joins its nearest anchors, as a node of the graph that no other node sees.
-    """
-
-    intake_class = AnchorBank
-
-    @abstractmethod
-    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
-        """What each node sends to neighbours, one tensor a layer, for each channel."""
-
-    @property
-    def anchor_bank(self) -> AnchorBank:
-        """What the anchors send; there once the model is attached."""
-        if not isinstance(self.intake, AnchorBank):
-            raise RuntimeError(f"{type(self).__name__}: call fit(...) or model.attach(data) first")
-        return self.intake
-
-    def training_view(self, data: HeteroData) -> HeteroData:
-        """The anchors alone: under ``anchors='train'`` no query takes part in any way."""
-        return anchor_view(data)
-
-    def make_intake(self, data: HeteroData) -> Intake:
-        """The anchors and what they send.
-
-        Raises:
-            ValueError: the data has no anchors.
-        """
-        if "anchor_mask" not in data[IMAGE]:
-            raise ValueError("data: has no anchors; apply IntraKNN first")
-        return AnchorBank.from_graph(data, self.messages(data))
 
 
 class EncoderHashModel(HashModel):

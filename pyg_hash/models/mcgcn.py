@@ -21,8 +21,8 @@ from pyg_hash.losses import (
     quantization_loss,
     reconstruction_loss,
 )
-from pyg_hash.models.base import GraphHashModel
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
+from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.views import both, view_similarity
 from pyg_hash.nn import (
     AttentionFusion,
@@ -33,10 +33,10 @@ from pyg_hash.nn import (
     GraphCache,
     LabelClassifier,
     ModalityDiscriminator,
-    Receiver,
     build_graphs,
 )
 from pyg_hash.nn.autoencoder import OutActivation
+from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.validation import check_choice, check_positive_int, check_weight
 
@@ -163,14 +163,32 @@ class MCGCN(GraphHashModel):
         Raises:
             ValueError: features of another width, or edges missing that this variant needs.
         """
-        codes, latent, messages = self._propagate(data)
-        aux = {f"{m}_latent": h for m, h in latent.items()}
-        if self.training and self.view_weight > 0:
-            views = self._graphs(data).views
+        check_widths(data, self.num_features)
+        graphs = self._graphs(data)
+        views = graphs.views if self.training and self.view_weight > 0 else {}
+        specific: dict[Modality, Tensor] = {}
+        shared: dict[Modality, Tensor] = {}
+        own_view: dict[Modality, Tensor | None] = {}
+        joint_view: dict[Modality, Tensor | None] = {}
+        aux: dict[str, Tensor] = {}
+        if self.has_specific:
             for m in MODALITIES:
-                rows = data[m].labeled_mask
-                h = latent[m][rows] if self.has_shared else None
-                aux[f"{m}_view"] = self._receive(m, data[m].x[rows], h, messages, *views[m])
+                specific[m], own_view[m] = self._channel(m)(
+                    data[m].x, graphs.operators[m], views.get(m), constant=graphs.constant
+                )
+        if self.has_shared:
+            latent = [self._encoder(m).encode(data[m].x) for m in MODALITIES]
+            aux = {f"{m}_latent": h for m, h in zip(MODALITIES, latent, strict=True)}
+            shared[IMAGE], shared[TEXT], viewed = self.cross(
+                *latent, graphs.operators["joint"], views.get("joint")
+            )
+            if viewed is not None:
+                joint_view = dict(zip(MODALITIES, viewed.chunk(2), strict=True))
+        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
+        if views:
+            aux |= {
+                f"{m}_view": self._fuse(m, own_view.get(m), joint_view.get(m)) for m in MODALITIES
+            }
         return HashOutput(codes[IMAGE], codes[TEXT], aux)
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
@@ -214,51 +232,36 @@ class MCGCN(GraphHashModel):
         weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
         return terms | {"loss": torch.stack(weighted).sum()}
 
-    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
-        """What each node sends in every channel; see :class:`GraphHashModel`."""
-        return self._propagate(data)[2]
+    @torch.no_grad()
+    def infer(
+        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
+    ) -> dict[Modality, Tensor]:
+        """Relaxed codes of all nodes, block by block; see :class:`GraphHashModel`."""
+        check_widths(data, self.num_features)
+        operators = self._graphs(data).operators
+        blocks = {m: data[m].x.split(BLOCK) for m in MODALITIES}
+        specific: dict[Modality, Tensor] = {}
+        shared: dict[Modality, Tensor] = {}
+        if self.has_specific:
+            for m in MODALITIES:
+                keep = None if messages is None else messages.setdefault(m, [])
+                specific[m] = self._channel(m).infer(blocks[m], operators[m], keep)
+        if self.has_shared:
+            keep = None if messages is None else messages.setdefault("joint", [])
+            image, text = (map(self._encoder(m).encode, blocks[m]) for m in MODALITIES)
+            both = self.cross.infer(image, text, operators["joint"], keep)
+            shared = dict(zip(MODALITIES, both, strict=True))
+        return {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of new items: Eq. 3-5 with edges that only lead to the new nodes."""
-        latent = self._encoder(modality).encode(x) if self.has_shared else None
         own, joint = self.anchor_bank.receivers(x, modality)
-        return self._receive(modality, x, latent, self.anchor_bank.messages, own, joint)
-
-    def _propagate(
-        self, data: HeteroData
-    ) -> tuple[dict[Modality, Tensor], dict[Modality, Tensor], dict[str, list[Tensor]]]:
-        """Relaxed codes, latent features and messages of all nodes."""
-        check_widths(data, self.num_features)
-        operators = self._graphs(data).operators
-        specific: dict[Modality, Tensor] = {}
-        latent: dict[Modality, Tensor] = {}
-        shared: dict[Modality, Tensor] = {}
-        messages: dict[str, list[Tensor]] = {}
-        if self.has_specific:
-            for m in MODALITIES:
-                specific[m], messages[m] = self._channel(m)(data[m].x, operators[m])
-        if self.has_shared:
-            latent = {m: self._encoder(m).encode(data[m].x) for m in MODALITIES}
-            shared[IMAGE], shared[TEXT], messages["joint"] = self.cross(
-                latent[IMAGE], latent[TEXT], operators["joint"]
-            )
-        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
-        return codes, latent, messages
-
-    def _receive(
-        self,
-        modality: Modality,
-        x: Tensor,
-        latent: Tensor | None,
-        messages: dict[str, list[Tensor]],
-        own: Receiver,
-        joint: Receiver,
-    ) -> Tensor:
-        """Relaxed codes of nodes that only receive."""
+        messages = self.anchor_bank.messages
         specific = shared = None
         if self.has_specific:
             specific = self._channel(modality).attach(x, messages[modality], own)
-        if latent is not None:
+        if self.has_shared:
+            latent = self._encoder(modality).encode(x)
             shared = self.cross.channel.attach(latent, messages["joint"], joint)
         return self._fuse(modality, specific, shared)
 

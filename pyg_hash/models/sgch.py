@@ -23,12 +23,14 @@ from pyg_hash.losses import (
     quantization_loss,
     squared_distance_loss,
 )
-from pyg_hash.models.base import GraphHashModel, Objective
+from pyg_hash.models.base import Objective
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
+from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.intake import Intake
 from pyg_hash.models.views import both, view_similarity
 from pyg_hash.nn import GCNChannel, GraphCache, HashLayer, ModalityDiscriminator, build_graphs
 from pyg_hash.nn.adversarial import Activation
+from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.validation import check_choice, check_positive_int, check_weight
 
@@ -182,15 +184,19 @@ class SGCH(GraphHashModel):
         Raises:
             ValueError: features of another width, or a graph without edges.
         """
-        states, messages = self._propagate(data)
+        check_widths(data, self.num_features)
+        graphs = self._graphs(data)
+        views = graphs.views if self.training and self.view_weight > 0 else {}
+        codes: dict[Modality, Tensor] = {}
         aux: dict[str, Tensor] = {}
-        if self.training and self.view_weight > 0:
-            views = self._graphs(data).views
-            for m in MODALITIES:
-                x = data[m].x[data[m].labeled_mask]
-                view = self._channel(m).attach(x, messages[m], views[m][0])
-                aux[f"{m}_view"] = self.hash(view)
-        return HashOutput(self.hash(states[IMAGE]), self.hash(states[TEXT]), aux)
+        for m in MODALITIES:
+            states, viewed = self._channel(m)(
+                data[m].x, graphs.operators[m], views.get(m), constant=graphs.constant
+            )
+            codes[m] = self.hash(states)
+            if viewed is not None:
+                aux[f"{m}_view"] = self.hash(viewed)
+        return HashOutput(codes[IMAGE], codes[TEXT], aux)
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
@@ -237,9 +243,19 @@ class SGCH(GraphHashModel):
         logits = {m: self.discriminator(out[m][seen].detach()) for m in MODALITIES}
         return adversarial_loss(logits[IMAGE], logits[TEXT])
 
-    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
-        """What each node sends in either channel; see :class:`GraphHashModel`."""
-        return {str(m): sent for m, sent in self._propagate(data)[1].items()}
+    @torch.no_grad()
+    def infer(
+        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
+    ) -> dict[Modality, Tensor]:
+        """Relaxed codes of all nodes, block by block; see :class:`GraphHashModel`."""
+        check_widths(data, self.num_features)
+        operators = self._graphs(data).operators
+        codes: dict[Modality, Tensor] = {}
+        for m in MODALITIES:
+            keep = None if messages is None else messages.setdefault(m, [])
+            blocks = data[m].x.split(BLOCK)
+            codes[m] = self.hash(self._channel(m).infer(blocks, operators[m], keep))
+        return codes
 
     def make_intake(self, data: HeteroData) -> Intake:
         """The anchors that new items are joined to, and what these send."""
@@ -255,15 +271,6 @@ class SGCH(GraphHashModel):
         states = self._channel(modality).attach(x, self.anchor_bank.messages[modality], own)
         relaxed: Tensor = self.hash(states)
         return relaxed
-
-    def _propagate(
-        self, data: HeteroData
-    ) -> tuple[dict[Modality, Tensor], dict[Modality, list[Tensor]]]:
-        """What the GCNs give for all nodes, and the messages that the nodes send."""
-        check_widths(data, self.num_features)
-        operators = self._graphs(data).operators
-        given = {m: self._channel(m)(data[m].x, operators[m]) for m in MODALITIES}
-        return {m: given[m][0] for m in MODALITIES}, {m: given[m][1] for m in MODALITIES}
 
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         if not self.alternates:

@@ -9,7 +9,7 @@ from pyg_hash.nn.channel import CrossModalChannel, GCNChannel, HubGCNConv
 from pyg_hash.nn.classifier import LabelClassifier
 from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
-from pyg_hash.nn.graph import GraphOperator, Hub, Receiver
+from pyg_hash.nn.graph import GraphOperator, Hub, SparseMap
 from pyg_hash.nn.hash import HashLayer
 from pyg_hash.nn.label_graph import LabelGraph
 from pyg_hash.nn.local_affinity import LocalAffinity
@@ -22,6 +22,7 @@ from pyg_hash.nn.operators import (
     query_view,
 )
 from pyg_hash.nn.prior import PriorDiscriminator
+from pyg_hash.nn.receiver import Receiver, View
 from pyg_hash.nn.reweighting import reweighted_fusion
 from pyg_hash.nn.sparse_affinity import SparseAffinity
 
@@ -49,6 +50,8 @@ __all__ = [
     "PriorDiscriminator",
     "Receiver",
     "SparseAffinity",
+    "SparseMap",
+    "View",
     "build_graphs",
     "intra_operator",
     "joint_operator",

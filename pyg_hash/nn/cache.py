@@ -16,7 +16,8 @@ class GraphCache(Generic[Built]):
     """Remember what was built from the last two graphs seen.
 
     Two ``HeteroData`` objects count as the same graph if they hold the very same tensors of
-    edges and label masks, unchanged in place since.
+    edges and label masks, unchanged in place since. Mini-batches, which bring the degrees of the
+    whole graph along, come once and are not remembered.
 
     Args:
         build: makes the operators of a graph.
@@ -34,6 +35,8 @@ class GraphCache(Generic[Built]):
 
     def __call__(self, data: HeteroData) -> Built:
         """The operators of ``data``."""
+        if any("degree" in store for store in data.node_stores):
+            return self._build(data)
         key = [(tensor, _version(tensor)) for tensor in self._watch(data)]
         for slot in self._slots:
             if _same(key, slot[0]):

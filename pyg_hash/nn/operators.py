@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.nn.graph import GraphOperator, Hub, Receiver
+from pyg_hash.nn.csr import sorted_csr
+from pyg_hash.nn.graph import GraphOperator, Hub
+from pyg_hash.nn.receiver import Receiver, View
 from pyg_hash.transforms.edges import joint_edges, joint_nearest_edges
 from pyg_hash.typing import (
     CLASS,
@@ -29,11 +31,13 @@ class Graphs(NamedTuple):
 
     Attributes:
         operators: ``'image'``, ``'text'`` and ``'joint'``, those that the model needs.
-        views: for each modality the receivers on its own and on the joint graph.
+        views: the labelled nodes on the same graphs; on the joint one images, then texts.
+        constant: the graph and its features stay: it is no mini-batch.
     """
 
     operators: dict[str, GraphOperator]
-    views: dict[Modality, tuple[Receiver, Receiver]]
+    views: dict[str, View]
+    constant: bool
 
 
 def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True) -> Graphs:
@@ -49,12 +53,18 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     """
     _check_edges(data, joint=joint)
     operators: dict[str, GraphOperator] = {}
+    views: dict[str, View] = {}
     if specific:
-        operators |= {m: intra_operator(data, m) for m in MODALITIES}
+        for m in MODALITIES:
+            operators[m] = intra_operator(data, m)
+            views[m] = query_view(data, m).inside(operators[m], _labeled(data, m))
     if joint:
         operators["joint"] = joint_operator(data)
-    views = {m: (query_view(data, m), query_view(data, m, joint=joint)) for m in MODALITIES}
-    return Graphs(operators, views)
+        num_nodes = data[IMAGE].x.size(0)
+        nodes = torch.cat((_labeled(data, IMAGE), _labeled(data, TEXT) + num_nodes))
+        receiver = query_view(data, *MODALITIES, joint=True)
+        views["joint"] = receiver.inside(operators["joint"], nodes)
+    return Graphs(operators, views, constant="degree" not in data[IMAGE])
 
 
 def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
@@ -92,32 +102,46 @@ def joint_operator(data: HeteroData) -> GraphOperator:
     return GraphOperator(edge_index, torch.cat(weight), self_loop, hub, degree=degree)
 
 
-def query_view(data: HeteroData, modality: Modality, *, joint: bool = False) -> Receiver:
-    """How the labelled nodes of one modality, in order, would receive as new items.
+def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> Receiver:
+    """How the labelled nodes, in order, would receive as new items.
 
     Args:
         data: a graph with ``nearest`` edges (:class:`IntraKNN`).
-        modality: of the nodes.
+        *modalities: of the nodes; several on the joint graph alone.
         joint: receive on the joint graph, from images and texts of the nearest anchors
             (``2N`` nodes), or on the modality's own graph (``N`` nodes).
     """
     _check_edges(data, joint=joint)
-    rows = data[modality].labeled_mask.nonzero().flatten()
-    num_nodes = data[modality].x.size(0)
-    position = torch.full((num_nodes,), -1, device=rows.device)
-    position[rows] = torch.arange(rows.numel(), device=rows.device)
-    nearest = joint_nearest_edges(data, modality) if joint else data[NEAREST[modality]]
-    keep = position[nearest.edge_index[1]] >= 0
-    source, target = nearest.edge_index[:, keep]
-    weight = nearest.edge_weight[keep]
-    if joint:
-        source, target = torch.cat((source, source + num_nodes)), target.repeat(2)
-        weight, num_nodes = weight.repeat(2), 2 * num_nodes
-    edge_index = torch.stack((source, position[target]))
-    degree = _true_degree(data, "joint_view_degree" if joint else "view_degree", modality)
-    if degree is not None:
-        degree = degree[rows]
-    return Receiver(edge_index, weight, rows.numel(), num_nodes, degree=degree)
+    num_nodes = data[modalities[0]].x.size(0)
+    count = 0
+    sources, targets, weights, degrees = [], [], [], []
+    for m in modalities:
+        rows = _labeled(data, m)
+        position = torch.full((num_nodes,), -1, device=rows.device)
+        position[rows] = torch.arange(rows.numel(), device=rows.device) + count
+        nearest = joint_nearest_edges(data, m) if joint else data[NEAREST[m]]
+        keep = position[nearest.edge_index[1]] >= 0
+        source, target = nearest.edge_index[:, keep]
+        sources += [source, source + num_nodes] if joint else [source]
+        copies = 2 if joint else 1
+        targets += [position[target]] * copies
+        weights += [nearest.edge_weight[keep]] * copies
+        degree = _true_degree(data, "joint_view_degree" if joint else "view_degree", m)
+        degrees += [] if degree is None else [degree[rows]]
+        count += rows.numel()
+    return Receiver(
+        torch.stack((torch.cat(sources), torch.cat(targets))),
+        torch.cat(weights),
+        count,
+        2 * num_nodes if joint else num_nodes,
+        degree=torch.cat(degrees) if degrees else None,
+    )
+
+
+def _labeled(data: HeteroData, modality: Modality) -> Tensor:
+    """The labelled nodes, ascending."""
+    nodes: Tensor = data[modality].labeled_mask.nonzero().flatten()
+    return nodes
 
 
 def _check_edges(data: HeteroData, *, joint: bool) -> None:
@@ -152,6 +176,7 @@ def _hub(data: HeteroData, offset: dict[Modality, int]) -> Hub | None:
     num_hubs = int(data[CLASS].num_nodes)
     overlap = None
     if OVERLAP in data.edge_types:
-        overlap = torch.zeros(num_hubs, num_hubs, device=members.device)
-        overlap[tuple(data[OVERLAP].edge_index)] = 1.0
+        row, column = data[OVERLAP].edge_index
+        ones = torch.ones(row.numel(), device=row.device)
+        overlap = sorted_csr(row, column, ones, num_hubs, num_hubs)
     return Hub(members, index, num_hubs, overlap)

@@ -139,3 +139,15 @@ def test_real_operators_follow_an_edit():
     after = cache(data).to_dense()
     assert not torch.equal(before, after)
     assert torch.equal(after, joint_operator(data).to_dense())
+
+
+def test_mini_batches_come_once(cached):
+    """They bring the degrees of the whole graph along; the graphs that stay are not pushed out."""
+    counter, cache, data = cached
+    first = cache(data)
+    for _ in range(3):
+        batch = graph()
+        batch["image"].degree = torch.ones(60)
+        assert cache(batch) is not cache(batch)
+    assert counter.calls == 7
+    assert cache(data) is first

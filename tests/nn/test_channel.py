@@ -5,9 +5,11 @@ import copy
 import pytest
 import torch
 import torch_geometric.transforms as T
+import torch_geometric.typing
 from oracles import normalise
 from torch import nn
 from torch_geometric.testing import withCUDA
+from torch_geometric.typing import SparseTensor
 from toy import toy_data
 
 from pyg_hash.nn import (
@@ -16,6 +18,7 @@ from pyg_hash.nn import (
     GraphOperator,
     HubGCNConv,
     Receiver,
+    SparseMap,
     intra_operator,
     joint_operator,
 )
@@ -58,7 +61,7 @@ def test_edges_are_used_as_they_are():
 
 def test_no_weights_are_ignored():
     op = intra_operator(graph(), "image")
-    with pytest.raises(ValueError, match="edge_weight: a GraphOperator holds its weights"):
+    with pytest.raises(ValueError, match="edge_weight: a sparse matrix holds its weights"):
         HubGCNConv(12, 5)(torch.randn(60, 12), op, torch.ones(3))
 
 
@@ -74,7 +77,9 @@ def test_channel_formula(form):
     dense = op.to_dense().double()
     h = torch.tanh(dense @ x.double() @ channel.conv1.lin.weight.double().T)
     second = h @ channel.conv2.lin.weight.double().T
-    states, messages = channel(x, op)
+    states, _ = channel(x, op)
+    messages = []
+    torch.testing.assert_close(channel.infer([x], op, messages), states, rtol=0, atol=1e-6)
     torch.testing.assert_close(states.double(), torch.tanh(dense @ second), rtol=0, atol=1e-5)
     sent = op.inv_sqrt_degree.double()[:, None] * second
     torch.testing.assert_close(messages[1].double(), sent, rtol=0, atol=1e-5)
@@ -100,7 +105,8 @@ def test_attached_nodes_equal_nodes_of_the_enlarged_graph():
     receiver = Receiver(torch.stack((start, to)), rows[to, start], 4, 10)
     channel = GCNChannel(6, 8, 3).double()
     x = torch.randn(14, 6, dtype=torch.float64)
-    known, messages = channel(x[:10], op)
+    messages = []
+    known = channel.infer([x[:10]], op, messages)
     attached = channel.attach(x[10:], messages, receiver)
 
     big = torch.zeros(14, 14, dtype=torch.float64)
@@ -117,7 +123,8 @@ def test_queries_of_the_graph_equal_attached_ones():
     """The inductive protocol's queries are new items: leaving them out gives the same states."""
     data = InterKNN()(IntraKNN(k=4)(toy_data()))
     channel = GCNChannel(12, 8, 3)
-    states, messages = channel(data["image"].x, intra_operator(data, "image"))
+    messages = []
+    states = channel.infer([data["image"].x], intra_operator(data, "image"), messages)
     near = data["image", "nearest", "image"]
     query = near.edge_index[1] >= 48
     source, target = near.edge_index[:, query]
@@ -129,7 +136,8 @@ def test_queries_of_the_graph_equal_attached_ones():
 def test_attach_needs_the_messages_of_every_layer():
     op = intra_operator(graph(), "image")
     channel = GCNChannel(12, 7, 5)
-    _, messages = channel(torch.randn(60, 12), op)
+    messages = []
+    channel.infer([torch.randn(60, 12)], op, messages)
     receiver = Receiver(torch.tensor([[0], [0]]), torch.ones(1), 1, 60)
     with pytest.raises(ValueError, match="zip"):
         channel.attach(torch.randn(1, 12), messages[:1], receiver)
@@ -140,12 +148,14 @@ def test_cross_modal_channel_stacks():
     op = joint_operator(data)
     cross = CrossModalChannel(6, 8, 4)
     image, text = torch.randn(60, 6), torch.randn(60, 6)
-    of_images, of_texts, messages = cross(image, text, op)
-    both, sent = cross.channel(torch.cat((image, text)), op)
-    assert torch.equal(of_images, both[:60])
-    assert torch.equal(of_texts, both[60:])
-    assert all(torch.equal(a, b) for a, b in zip(messages, sent, strict=True))
-    assert messages[0].shape == (120, 8)
+    of_images, of_texts, _ = cross(image, text, op)
+    both, _ = cross.channel(torch.cat((image, text)), op)
+    torch.testing.assert_close(of_images, both[:60], rtol=0, atol=1e-6)
+    torch.testing.assert_close(of_texts, both[60:], rtol=0, atol=1e-6)
+    messages = []
+    for alone, known in zip(cross.infer([image], [text], op, messages), both.chunk(2), strict=True):
+        torch.testing.assert_close(alone, known, rtol=0, atol=1e-6)
+    assert [m.shape for m in messages] == [(120, 8), (120, 4)]
 
 
 def test_modalities_swap_with_the_graph():
@@ -204,6 +214,91 @@ def test_devices(device):
     expected, _ = channel(data["image"].x, intra_operator(data, "image"))
     data = data.to(device)
     channel = channel.to(device)
-    states, messages = channel(data["image"].x, intra_operator(data, "image"))
-    assert states.device == messages[0].device == torch.device(device)
-    torch.testing.assert_close(states.cpu(), expected, rtol=1e-4, atol=1e-5)
+    op, messages = intra_operator(data, "image"), []
+    for states in (
+        channel(data["image"].x, op)[0],
+        channel(data["image"].x, op, constant=True)[0],
+        channel.infer(data["image"].x.split(25), op, messages),
+    ):
+        assert states.device.type == torch.device(device).type
+        torch.testing.assert_close(states.detach().cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 60])
+def test_blocks_of_rows_change_nothing(rows, monkeypatch):
+    data = graph()
+    channel = GCNChannel(12, 7, 5)
+    x, op = data["image"].x, intra_operator(data, "image")
+    expected = []
+    states = channel.infer([x], op, expected)
+    monkeypatch.setattr("pyg_hash.nn.channel.BLOCK", rows)
+    messages = []
+    torch.testing.assert_close(channel.infer(x.split(rows), op, messages), states)
+    torch.testing.assert_close(channel.infer(x.split(rows), op), states)
+    for found, known in zip(messages, expected, strict=True):
+        torch.testing.assert_close(found, known)
+    assert not states.requires_grad
+
+
+def adjacencies(op):
+    """The same matrix in the forms that PyG knows, row = target."""
+    dense = op.to_dense()
+    target, source = dense.nonzero().T
+    yield "csr", dense.to_sparse_csr()
+    yield "coo", dense.to_sparse_coo()
+    if torch_geometric.typing.WITH_TORCH_SPARSE:
+        value = dense[target, source]
+        yield "SparseTensor", SparseTensor(target, None, source, value, dense.shape)
+
+
+def test_sparse_matrices_in_place_of_an_operator():
+    data = graph(anchors="train")
+    op = intra_operator(data, "image")
+    x = data["image"].x
+    channel = GCNChannel(12, 7, 5)
+    expected, _ = channel(x, op)
+    expected.sin().sum().backward()
+    gradients = [p.grad.clone() for p in channel.parameters()]
+    for name, adjacency in adjacencies(op):
+        channel.zero_grad()
+        states, viewed = channel(x, adjacency)
+        assert viewed is None
+        states.sin().sum().backward()
+        torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-6, msg=name)
+        for found, parameter in zip(gradients, channel.parameters(), strict=True):
+            torch.testing.assert_close(found, parameter.grad, rtol=1e-5, atol=1e-5, msg=name)
+        with pytest.raises(ValueError, match="edge_weight: a sparse matrix holds its weights"):
+            channel.conv1(x, adjacency, torch.ones(3))
+
+
+@pytest.mark.skipif(
+    not torch_geometric.typing.WITH_TORCH_SPARSE, reason="torch-sparse is not installed"
+)
+def test_sparse_tensor_of_torch_sparse():
+    op = intra_operator(graph(), "image")
+    adjacency = dict(adjacencies(op))["SparseTensor"]
+    turned = SparseMap.from_adjacency(adjacency)
+    torch.testing.assert_close(turned.apply(torch.eye(60)), op.to_dense())
+    ones = SparseMap.from_adjacency(adjacency.set_value(None))
+    torch.testing.assert_close(ones.apply(torch.eye(60)), (op.to_dense() != 0).float())
+
+
+@withCUDA
+def test_bf16_keeps_the_sums_in_fp32(device):
+    """Products with weights are bf16, propagation and states are not."""
+    data = graph().to(device)
+    op = intra_operator(data, "image")
+    channel = GCNChannel(12, 32, 16).to(device)
+    exact, _ = channel(data["image"].x, op)
+    exact.sum().backward()
+    gradients = [p.grad.clone() for p in channel.parameters()]
+    for constant in (True, False):
+        channel.zero_grad()
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
+            states, _ = channel(data["image"].x, op, constant=constant)
+        assert states.dtype == torch.float32
+        torch.testing.assert_close(states, exact, rtol=0, atol=0.03)
+        states.sum().backward()
+        for found, parameter in zip(gradients, channel.parameters(), strict=True):
+            assert parameter.grad.dtype == torch.float32
+            assert (found - parameter.grad).norm() < 0.03 * found.norm()

@@ -15,6 +15,7 @@ from pyg_hash.nn import (
     GraphOperator,
     Hub,
     Receiver,
+    SparseMap,
     build_graphs,
     intra_operator,
     joint_operator,
@@ -321,7 +322,8 @@ def test_build_graphs(rate, specific, joint):
     built = build_graphs(graph(rate=rate), specific=specific, joint=joint)
     expected = ({"image", "text"} if specific else set()) | ({"joint"} if joint else set())
     assert set(built.operators) == expected
-    assert set(built.views) == {"image", "text"}
+    assert set(built.views) == expected
+    assert built.constant
 
 
 def test_missing_edges():
@@ -385,3 +387,86 @@ def test_given_degrees_replace_the_row_sums():
     torch.testing.assert_close(dense, scale[:, None] * raw * scale)
     with pytest.raises(ValueError, match="node 1 has degree 0"):
         GraphOperator(edges, weight, ones, degree=torch.tensor([1.0, 0.0, 1.0]))
+
+
+@pytest.mark.parametrize("hub", [True, False])
+@pytest.mark.parametrize("size", [1, 5, 12, 100])
+def test_blocks_of_the_product(hub, size):
+    op, dense = random_graph(hub=hub, symmetric=False)
+    x = torch.randn(12, 3, dtype=torch.float64)
+    blocks = list(op.blocks(x, size))
+    assert [rows.start for rows, _ in blocks] == list(range(0, 12, size))
+    torch.testing.assert_close(torch.cat([out for _, out in blocks]), dense @ x)
+
+
+def test_overlap_dense_or_sparse_and_in_one_direction():
+    overlap = torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 2, 1]], dtype=torch.float64)
+    members, index = torch.tensor([0, 1, 2, 2, 4]), torch.tensor([0, 1, 0, 2, 2])
+    spread = torch.zeros(5, 3, dtype=torch.float64)
+    spread[members, index] = 1.0
+    expected = normalise(spread @ overlap @ spread.T + torch.eye(5, dtype=torch.float64))
+    empty, none = torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
+    ones = torch.ones(5, dtype=torch.float64)
+    for form in (overlap, overlap.to_sparse_csr()):
+        op = GraphOperator(empty, none, ones, Hub(members, index, 3, form))
+        assert not op.is_symmetric
+        torch.testing.assert_close(op.to_dense(), expected)
+        back = op.apply(torch.eye(5, dtype=torch.float64), transposed=True)
+        torch.testing.assert_close(back, expected.T)
+        assert gradcheck(lambda v, op=op: op @ v, torch.randn(5, 2).double().requires_grad_())
+
+
+def test_constant_features_are_propagated_once(monkeypatch):
+    op, dense = random_graph()
+    x = torch.randn(12, 3, dtype=torch.float64)
+    kept = op.of_constant(x)
+    torch.testing.assert_close(kept, dense @ x)
+    assert op.of_constant(x) is kept
+    assert op.of_constant(x.clone()) is not kept
+    kept = op.of_constant(x)
+    x.mul_(2)
+    torch.testing.assert_close(op.of_constant(x), 2 * kept)
+    with torch.inference_mode():  # counts no changes, so that one could be missed
+        x = torch.randn(12, 3, dtype=torch.float64)
+        first = op.of_constant(x)
+        x.mul_(2)
+        torch.testing.assert_close(op.of_constant(x), 2 * first)
+
+
+def test_a_matrix_as_it_is():
+    dense = torch.tensor([[0.0, 2, 0], [1, 0, 3]])
+    turned = SparseMap.from_adjacency(dense.to_sparse_csr())
+    x = torch.randn(3, 4, requires_grad=True)
+    out = turned @ x
+    torch.testing.assert_close(out, dense @ x)
+    out.sum().backward()
+    torch.testing.assert_close(x.grad, dense.sum(0)[:, None].expand(3, 4))
+    assert turned.num_entries == 3
+    assert not turned.is_symmetric
+
+
+def test_hubs_take_no_room():
+    """8 bytes an entry and 4 a row, whatever the number of pairs in the cliques."""
+    members = torch.arange(400)
+    hub = Hub(members, members % 5, 5, None)
+    empty = torch.zeros(2, 0, dtype=torch.int64)
+    op = GraphOperator(empty, torch.zeros(0), torch.zeros(400), hub)
+    assert op.is_symmetric
+    assert op.num_entries == 0
+    assert op.num_bytes == 2 * 8 * 400 + 4 * (401 + 401 + 6)
+    cliques = (members[:, None] % 5 == members % 5).nonzero().T
+    plain = GraphOperator(cliques, torch.ones(cliques.size(1)), torch.zeros(400))
+    x = torch.randn(400, 3)
+    torch.testing.assert_close(op @ x, plain @ x, rtol=1e-5, atol=1e-6)
+    assert plain.num_bytes == 8 * 400 * 80 + 4 * 401
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_low_precision_is_summed_in_that_of_the_matrix(dtype):
+    op = joint_operator(graph())
+    x = torch.randn(120, 3).to(dtype).requires_grad_()
+    out = op @ x
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, op @ x.float())
+    out.sum().backward()
+    assert x.grad.dtype == dtype

@@ -1,0 +1,89 @@
+"""Sparse matrices in CSR form, and their products with dense ones."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import Tensor
+
+
+def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
+    """A ``torch.sparse_csr`` matrix with int32 indices, which halve what the product reads.
+
+    Args:
+        start: integer ``[rows + 1]``, where each row starts.
+        column: integer ``[nnz]``, ascending in each row.
+        value: float ``[nnz]``.
+        num_columns: number of columns.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            start.int(),
+            column.int(),
+            value,
+            size=(start.numel() - 1, num_columns),
+            check_invariants=False,
+        )
+
+
+def sorted_csr(
+    row: Tensor, column: Tensor, value: Tensor, num_rows: int, num_columns: int
+) -> Tensor:
+    """The CSR matrix of entries in any order; entries of the same place add up in products.
+
+    Args:
+        row: int64 ``[nnz]``.
+        column: int64 ``[nnz]``.
+        value: float ``[nnz]``.
+        num_rows: number of rows.
+        num_columns: number of columns.
+    """
+    order = torch.argsort(row * num_columns + column)
+    return csr_matrix(_starts(row, num_rows), column[order], value[order], num_columns)
+
+
+def transpose(matrix: Tensor) -> Tensor:
+    """The transposed CSR matrix, in CSR form too."""
+    num_rows, num_columns = matrix.shape
+    column = matrix.col_indices()
+    order = torch.argsort(column, stable=True)  # the rows stay ascending
+    row = rows_of(matrix)[order]
+    return csr_matrix(_starts(column, num_columns), row, matrix.values()[order], num_rows)
+
+
+def rows_of(matrix: Tensor) -> Tensor:
+    """The row of each entry: int32 ``[nnz]``."""
+    count = matrix.crow_indices().diff()
+    row = torch.arange(count.numel(), dtype=torch.int32, device=count.device)
+    return torch.repeat_interleave(row, count, output_size=matrix.values().numel())
+
+
+def row_block(matrix: Tensor, start: int, stop: int) -> Tensor:
+    """Rows ``start:stop`` of a CSR matrix; indices and values are shared, not copied."""
+    begin = matrix.crow_indices()[start : stop + 1]
+    first, last = int(begin[0]), int(begin[-1])
+    entries = slice(first, last)
+    column, value = matrix.col_indices()[entries], matrix.values()[entries]
+    return csr_matrix(begin - first, column, value, matrix.size(1))
+
+
+def product(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
+    """``matrix @ x`` without autograd, never in less than the type of ``x``.
+
+    Args:
+        matrix: CSR ``[rows, n]``.
+        x: ``[n, f]``, of the matrix's type.
+        onto: ``[rows, f]``; the product is added to it in place.
+    """
+    beta = 1
+    if onto is None:  # torch.sparse.mm would fill one array with zeros and then copy it
+        onto, beta = x.new_empty(matrix.size(0), x.size(1)), 0
+    with torch.autocast(x.device.type, enabled=False):  # CSR products have no bf16 form
+        return torch.addmm(onto, matrix, x, beta=beta, out=onto)
+
+
+def _starts(row: Tensor, num_rows: int) -> Tensor:
+    counts = torch.bincount(row, minlength=num_rows)
+    return torch.cat((counts.new_zeros(1), counts.cumsum(0)))
