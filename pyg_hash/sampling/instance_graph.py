@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.sampling._rows import row_starts, sample_rows
+from pyg_hash.sampling.cells import close_order
 from pyg_hash.typing import (
     IMAGE,
     INTER,
@@ -98,6 +99,10 @@ class InstanceGraph:
         weight = self._weight[place] * ratio.to(self.dtype).unsqueeze(1)
         by_kind = dict(zip(self.edge_types, weight.unbind(1), strict=True))
         return Edges(self._source[place].long(), position, by_kind)
+
+    def close_order(self) -> Tensor:
+        """All instances, neighbours close to each other: int64 ``[N]``."""
+        return close_order(self._start, self._source)
 
 
 def true_degrees(
