@@ -15,6 +15,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.losses.likelihood import PairLoss, check_likelihood
 from pyg_hash.nn import Encoding
+from pyg_hash.precision import exact
 from pyg_hash.validation import check_choice, check_weight
 
 
@@ -63,10 +64,11 @@ class GCHTerms:
             guide: codes of the semantic encoder ``[n, num_bits]`` that ``codes`` are paired with;
                 None pairs them with themselves.
         """
-        return {
-            "pairwise": self._likelihood(codes if guide is None else guide, codes, labels),
-            "prediction": label_regression_loss(logits, labels),
-        }
+        with exact(codes):
+            return {
+                "pairwise": self._likelihood(codes if guide is None else guide, codes, labels),
+                "prediction": label_regression_loss(logits, labels),
+            }
 
     def student(
         self,
@@ -86,17 +88,18 @@ class GCHTerms:
             aligned: features of the other modality ``[n, width]``, for ``'Try2'``.
         """
         paired = own.codes if self.variant == "Try1" else guide
-        terms = {
-            "pairwise": self._likelihood(paired, own.codes, labels),
-            "prediction": label_regression_loss(own.logits, labels),
-        }
-        if beacon is not None:
-            terms["beacon"] = squared_distance_loss(own.codes, beacon)
-        if self.variant == "Try1":
-            terms["guide"] = similar_distance_loss(guide, own.codes, labels, labels)
-        if self.variant == "Try2":
-            assert aligned is not None
-            terms["alignment"] = squared_distance_loss(own.features, aligned)
+        with exact(guide):
+            terms = {
+                "pairwise": self._likelihood(paired, own.codes, labels),
+                "prediction": label_regression_loss(own.logits, labels),
+            }
+            if beacon is not None:
+                terms["beacon"] = squared_distance_loss(own.codes, beacon)
+            if self.variant == "Try1":
+                terms["guide"] = similar_distance_loss(guide, own.codes, labels, labels)
+            if self.variant == "Try2":
+                assert aligned is not None
+                terms["alignment"] = squared_distance_loss(own.features, aligned)
         return terms
 
     def weighted(self, terms: dict[str, Tensor]) -> Tensor:

@@ -28,6 +28,7 @@ from pyg_hash.models.sgeh_training import TrainingSet, training_set, watched
 from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import GraphCache, HashMLP, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
+from pyg_hash.precision import exact
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.validation import (
     check_choice,
@@ -166,7 +167,7 @@ class SGEH(EncoderHashModel):
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         r"""Relaxed codes :math:`\tanh(\beta Y)` of Eq. 24, float ``[n, num_bits]``."""
-        return torch.tanh(self.beta * self.encoders[modality](x))
+        return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
 
     def forward(self, data: HeteroData) -> HashOutput:
         """Relaxed codes of all nodes; no graph is needed.
@@ -251,13 +252,14 @@ class SGEH(EncoderHashModel):
         pairs: Tensor,
     ) -> dict[str, Tensor]:
         """The terms of one mini-batch and their weighted sum."""
-        target = self._target(data, train, nodes, pairs)
         image, text = codes[IMAGE], codes[TEXT]
-        terms = {
-            "affinity_ii": affinity_loss(image, image, target, alpha=self.alpha),
-            "affinity_it": affinity_loss(image, text, target, alpha=self.alpha),
-            "affinity_tt": affinity_loss(text, text, target, alpha=self.alpha),
-        }
+        with exact(image):
+            target = self._target(data, train, nodes, pairs)
+            terms = {
+                "affinity_ii": affinity_loss(image, image, target, alpha=self.alpha),
+                "affinity_it": affinity_loss(image, text, target, alpha=self.alpha),
+                "affinity_tt": affinity_loss(text, text, target, alpha=self.alpha),
+            }
         if self.variant == "SGEH":
             terms["prior"] = prior_generator_loss(self.discriminator(torch.cat([image, text])))
         total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.nn import LocalAffinity
+from pyg_hash.precision import exact
 from pyg_hash.transforms.affinity import AFFINITY
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.validation import check_features
@@ -42,15 +43,16 @@ def training_set(
     for m in MODALITIES:
         check_features(x[m], f"data['{m}'].x under train_mask")
     place = torch.cumsum(mask, dim=0) - 1
-    affinity = LocalAffinity(
-        place[edge_index],
-        edges["edge_weight"],
-        x[IMAGE],
-        x[TEXT],
-        adjacency=adjacency,
-        steps=walk_steps,
-        share=image_share,
-    )
+    with exact(mask):
+        affinity = LocalAffinity(
+            place[edge_index],
+            edges["edge_weight"],
+            x[IMAGE],
+            x[TEXT],
+            adjacency=adjacency,
+            steps=walk_steps,
+            share=image_share,
+        )
     return TrainingSet(rows, affinity)
 
 

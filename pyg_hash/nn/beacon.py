@@ -11,6 +11,7 @@ from torch.func import functional_call
 
 from pyg_hash.nn.label_graph import LabelGraph
 from pyg_hash.nn.reweighting import FusionNorm, reweighted_fusion
+from pyg_hash.precision import exact
 from pyg_hash.validation import check_choice, check_positive_int
 
 Activation = Literal["tanh", "sigmoid"]
@@ -84,7 +85,8 @@ class BeaconNetwork(nn.Module):
         """
         x = reweighted_fusion(image, text, norm=self.norm)
         x = F.batch_norm(x, None, None, training=True)
-        graph = None if self.dense else LabelGraph(labels, add_self_loops=self.add_self_loops)
+        with exact(labels):
+            graph = None if self.dense else LabelGraph(labels, add_self_loops=self.add_self_loops)
         h = torch.relu(_propagate(self.lin(x), graph))
         codes, logits = _propagate(self.hash(h), graph), _propagate(self.classifier(h), graph)
         return torch.tanh(codes) if self.activation == "tanh" else codes.sigmoid(), logits
@@ -104,4 +106,7 @@ class BeaconNetwork(nn.Module):
 
 
 def _propagate(x: Tensor, graph: LabelGraph | None) -> Tensor:
-    return x if graph is None else graph @ x
+    """Sums over many instances, in fp32 under autocast too."""
+    with exact(x):
+        x = x.float() if x.dtype == torch.bfloat16 else x
+        return x if graph is None else graph @ x

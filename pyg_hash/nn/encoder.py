@@ -109,7 +109,9 @@ class CodeEncoder(nn.Module):
         if to_codes is None or (self.hash is not None and hash_layer is not None):
             raise ValueError("hash_layer: give one if, and only if, num_bits is None")
         features, h = self._features(x)
-        return Encoding(features, to_codes(h), self.classifier(h))
+        # under autocast too what losses compare is in the type of the parameters
+        logits = self.classifier(h).to(self.classifier.weight)
+        return Encoding(features.to(logits), to_codes(h), logits)
 
     @torch.no_grad()
     def fixed_features(self, x: Tensor) -> Tensor:

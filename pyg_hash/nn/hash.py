@@ -32,8 +32,11 @@ class HashLayer(nn.Module):
         self.lin.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Relaxed codes, float ``[N, num_bits]`` in (-1, 1), of ``x``, ``[N, in_channels]``."""
-        return torch.tanh(self.lin(x))
+        """Relaxed codes, float ``[N, num_bits]`` in (-1, 1), of ``x``, ``[N, in_channels]``.
+
+        They have the layer's own type under :func:`torch.autocast` too.
+        """
+        return torch.tanh(self.lin(x).to(self.lin.weight))
 
     def extra_repr(self) -> str:
         """The arguments, for ``repr``."""
