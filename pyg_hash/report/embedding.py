@@ -1,0 +1,192 @@
+"""t-SNE of features and codes, as in Fig. 4 of the MCGCN paper: squares and triangles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from pyg_hash.features._extras import require
+from pyg_hash.report.style import (
+    CLASSES,
+    GREY,
+    MARKERS,
+    MODALITY_COLORS,
+    new_figure,
+    on_color,
+    styled,
+)
+from pyg_hash.typing import Modality
+from pyg_hash.validation import check_labels
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_PERPLEXITY = 30.0  # the default of t-SNE
+_PRINCIPAL = 50  # components that t-SNE starts from, as its authors advise
+_MIN_POINTS = 4
+_NAME_WIDTH = 24
+
+
+def embed(x: Tensor, *, seed: int = 0) -> Tensor:
+    """Place items in the plane by t-SNE, so that neighbours stay neighbours.
+
+    Args:
+        x: real ``[n, d]``, features or codes; at least 4 rows.
+        seed: of the start.
+
+    Returns:
+        float32 ``[n, 2]``.
+
+    Raises:
+        TypeError: not a tensor.
+        ValueError: wrong shape, too few rows, NaN or inf.
+        ImportError: scikit-learn is not installed.
+    """
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a tensor [n, d], got {type(x).__name__}")
+    if x.dim() != 2 or x.size(0) < _MIN_POINTS or x.size(1) == 0:
+        raise ValueError(f"x: expected [n, d] with n >= {_MIN_POINTS}, got {list(x.shape)}")
+    x = x.detach().cpu().float()
+    if not bool(torch.isfinite(x).all()):
+        raise ValueError("x: contains NaN or inf; clean or drop these rows")
+    x = x - x.mean(0)
+    varying = int(torch.linalg.matrix_rank(x)) if min(x.shape) <= _PRINCIPAL else _PRINCIPAL
+    if min(x.shape) > _PRINCIPAL:
+        pca = require("sklearn.decomposition", "scikit-learn", extra="report").PCA
+        x = torch.from_numpy(pca(_PRINCIPAL, random_state=seed).fit_transform(x.numpy()))
+    manifold = require("sklearn.manifold", "scikit-learn", extra="report")
+    tsne = manifold.TSNE(
+        perplexity=min(_PERPLEXITY, (x.size(0) - 1) / 3),
+        init="pca" if varying >= 2 else "random",  # one direction does not span a plane
+        random_state=seed,
+    )
+    return torch.from_numpy(tsne.fit_transform(x.numpy()))
+
+
+@styled
+def tsne(
+    points: Mapping[Modality, Tensor],
+    labels: Mapping[Modality, Tensor] | None = None,
+    class_names: Sequence[str] = (),
+    *,
+    seed: int = 0,
+) -> Figure:
+    """t-SNE of items of one or both modalities in one space: squares are pictures, triangles texts.
+
+    Colours are classes. The ten most frequent classes have a colour and a number, the others are
+    grey; an item with several labels is drawn as the most frequent of them. Without labels, the
+    colours are the modalities.
+
+    Args:
+        points: real ``[n, d]`` by modality, with the same d, e.g. codes of pictures and of texts.
+        labels: class index ``[n]`` or multi-hot ``[n, C]`` by modality.
+        class_names: one name a class; by default their numbers.
+        seed: of the start.
+
+    Raises:
+        TypeError: points that are not tensors, labels of the wrong type.
+        ValueError: no points or too few, different widths, NaN, labels that do not fit.
+        ImportError: matplotlib or scikit-learn is not installed.
+    """
+    if not points:
+        raise ValueError("points: there is nothing to draw; give those of one modality at least")
+    widths = {values.size(-1) for values in points.values()}
+    if len(widths) > 1:
+        raise ValueError(f"points: have {sorted(widths)} columns; one space has one width")
+    classes = _main_class(points, labels)
+    plane = embed(torch.cat([values.float() for values in points.values()]), seed=seed)
+    parts = torch.split(plane, [values.size(0) for values in points.values()])
+    top = _frequent(torch.cat(list(classes.values())))
+    legend_rows = (len(top) + 2) // 2
+    figure, (axes,) = new_figure(height=3.9 + 0.2 * legend_rows)
+    for modality, part in zip(points, parts, strict=True):
+        _scatter(axes, part, classes[modality], top, modality, colored=labels is not None)
+    _number(axes, plane, torch.cat(list(classes.values())), top)
+    axes.set_axis_off()  # only nearness means anything
+    handles = _handles(points, classes, top, class_names)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, handletextpad=0.4)
+    return figure
+
+
+def _main_class(
+    points: Mapping[Modality, Tensor], labels: Mapping[Modality, Tensor] | None
+) -> dict[Modality, Tensor]:
+    """One class an item, -1 for none: int64 ``[n]`` by modality."""
+    if labels is None:
+        return {m: torch.full((len(values),), -1) for m, values in points.items()}
+    if set(labels) != set(points):
+        raise ValueError(f"labels: of {sorted(labels)}, but points are of {sorted(points)}")
+    for modality, y in labels.items():
+        check_labels(y, f"labels[{modality!r}]", num_rows=len(points[modality]))
+    if any(y.dim() == 1 for y in labels.values()):
+        return {m: y.cpu().long() for m, y in labels.items()}
+    frequency = torch.stack([y.cpu().double().sum(0) for y in labels.values()]).sum(0)
+    found = {}
+    for modality, y in labels.items():
+        weighted = y.cpu().double() * (frequency + 1)
+        found[modality] = torch.where(weighted.amax(1) > 0, weighted.argmax(1), -1)
+    return found
+
+
+def _frequent(classes: Tensor) -> list[int]:
+    """The most frequent classes that get a colour, in the order of their numbers."""
+    values, counts = torch.unique(classes[classes >= 0], return_counts=True)
+    first = counts.argsort(descending=True, stable=True)[: len(CLASSES)]
+    return sorted(values[first].tolist())
+
+
+def _scatter(
+    axes: Axes, xy: Tensor, classes: Tensor, top: list[int], modality: Modality, *, colored: bool
+) -> None:
+    place = {c: CLASSES[i] for i, c in enumerate(top)}
+    plain = GREY if colored else MODALITY_COLORS[modality]
+    axes.scatter(
+        xy[:, 0].numpy(),
+        xy[:, 1].numpy(),
+        s=9,
+        c=[place.get(c, plain) for c in classes.tolist()],
+        marker=MARKERS[modality],
+        linewidths=0,
+        alpha=0.75,
+        rasterized=True,  # thousands of marks would make a page heavy
+    )
+
+
+def _number(axes: Axes, plane: Tensor, classes: Tensor, top: list[int]) -> None:
+    """Write the number of each class in the middle of its items."""
+    for number, c in enumerate(top):
+        x, y = plane[classes == c].median(0).values.tolist()
+        box = {"boxstyle": "round,pad=0.25", "facecolor": CLASSES[number], "edgecolor": "none"}
+        color = on_color(CLASSES[number])
+        text = axes.text(x, y, str(number + 1), color=color, size=8, ha="center", va="center")
+        text.set_bbox(box)
+        text.set_in_layout(False)  # it lies among the points, whatever the layout
+
+
+def _handles(
+    points: Mapping[Modality, Tensor],
+    classes: Mapping[Modality, Tensor],
+    top: list[int],
+    names: Sequence[str],
+) -> list[Any]:
+    line = require("matplotlib.lines", "matplotlib", extra="report").Line2D
+
+    def mark(marker: str, color: str, label: str) -> Any:
+        return line([], [], linestyle="none", marker=marker, color=color, markersize=5, label=label)
+
+    handles = []
+    for modality in points:
+        color = GREY if top else MODALITY_COLORS[modality]
+        handles.append(mark(MARKERS[modality], color, modality))
+    for number, c in enumerate(top):
+        name = names[c] if c < len(names) else f"class {c}"
+        short = name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
+        handles.append(mark("o", CLASSES[number], f"{number + 1}  {short}"))
+    all_classes = torch.cat(list(classes.values()))
+    if top and bool((~torch.isin(all_classes, torch.tensor(top))).any()):
+        handles.append(mark("o", GREY, "other or none"))
+    return handles

@@ -1,0 +1,111 @@
+"""The look of all figures: colours for every eye, for light pages and for dark ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+from pyg_hash.features._extras import require
+from pyg_hash.typing import IMAGE, TEXT, Modality
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+
+INK = "#20252b"
+"""Texts and axes. A page replaces it by the colour of its own text."""
+
+LIGHT, DARK = "#ffffff", "#14171b"
+"""The backgrounds that figures are read on; every colour has a contrast of 3 to both."""
+
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#c2649a")
+"""Colours of lines: those of Okabe and Ito, the last one darker."""
+
+DASHES = ("-", "--", "-.", ":")
+"""Line styles: colour is never the only difference."""
+
+CLASSES = (
+    *("#0072b2", "#d55e00", "#009e73", "#c2649a", "#8c6d1f"),
+    *("#7a6ee0", "#d6455d", "#5b8c2a", "#1693a5", "#8a6a55"),
+)
+"""Colours of classes; a number at each class tells them apart without colour."""
+
+GREY = "#78818a"
+"""What has no class, or none of its own."""
+
+MARKERS: dict[Modality, str] = {IMAGE: "s", TEXT: "^"}
+"""Squares are pictures and triangles are texts, as in Fig. 4 of the MCGCN paper."""
+
+MODALITY_COLORS: dict[Modality, str] = {IMAGE: SERIES[0], TEXT: SERIES[1]}
+
+WIDTH = 4.4
+"""Inches: as wide as a phone shows without shrinking the letters."""
+
+_RC = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": INK,
+    "grid.alpha": 0.15,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "figure.labelsize": 9,
+    "lines.linewidth": 1.6,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw in the common look; the user's own settings stay as they are.
+
+    Raises:
+        ImportError: matplotlib is not installed (when the function is called).
+    """
+
+    @wraps(draw)
+    def drawn(*args: P.args, **keywords: P.kwargs) -> Figure:
+        with require("matplotlib", "matplotlib", extra="report").rc_context(_RC):
+            return draw(*args, **keywords)
+
+    return drawn
+
+
+def new_figure(
+    rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 3.0
+) -> tuple[Figure, list[Axes]]:
+    """An empty figure and its axes, row by row.
+
+    It is not registered with ``pyplot``: nothing global changes and nothing must be closed.
+    """
+    figures = require("matplotlib.figure", "matplotlib", extra="report")
+    figure: Figure = figures.Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def on_color(color: str) -> str:
+    """Black or white, whichever is easier to read on ``color``."""
+    return min(("#000000", "#ffffff"), key=lambda text: -contrast(text, color))
+
+
+def contrast(a: str, b: str) -> float:
+    """Contrast ratio of two colours ``#rrggbb``, 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((_luminance(a), _luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def _luminance(color: str) -> float:
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else math.pow((c + 0.055) / 1.055, 2.4) for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
