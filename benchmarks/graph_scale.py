@@ -82,7 +82,7 @@ def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict
     result["stored"] = {m: stored_bytes(b) for m, b in built.items()}
     steps = {m: partial(stepper(m, graph), b) for m, b in built.items()}
     clock = "cuda" if args.device.type == "cuda" else "cpu"
-    result["step"] = side_by_side(steps, repeats=3 if n <= 20_000 else 2, clock=clock)
+    result["step"] = side_by_side(steps, repeats=3 if n <= 5_000 else 2, clock=clock)
     return result
 
 

@@ -1,11 +1,15 @@
 """Sphinx settings."""
 
+import sys
+from pathlib import Path
+
 from pyg_hash import __version__
 
 project = "pyg_hash"
 author = "The pyg_hash developers"
 release = __version__
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
+sys.path.insert(0, str(Path(__file__).parent))
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "results"]
 html_theme = "furo"
 exclude_patterns = ["_build"]
 
