@@ -10,12 +10,12 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -27,6 +27,8 @@ from pyg_hash.models.base import EncoderHashModel, HashModel
 from pyg_hash.models.share import Share
 from pyg_hash.typing import IMAGE, MODALITIES, Modality
 from pyg_hash.validation import check_choice
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -45,19 +47,24 @@ class Ranks:
 
     @classmethod
     def of(cls, model: nn.Module) -> Ranks:
-        """The processes of the default process group.
+        """The processes that train ``model``; see :meth:`on`."""
+        return cls.on(next(model.parameters()).device)
+
+    @classmethod
+    def on(cls, device: torch.device | str) -> Ranks:
+        """The processes of the default process group, sending from ``device``.
 
         Raises:
-            ValueError: the group's backend cannot send from the model's device.
+            ValueError: the group's backend does not serve that device.
         """
+        device = torch.device(device)
         if not (dist.is_available() and dist.is_initialized()):
-            return cls()
-        device = next(model.parameters()).device
+            return cls(device=device)
         backend = dist.get_backend()
         if (device.type == "cuda") != (backend == "nccl"):
             raise ValueError(
-                f"model: is on {device}, which the process group's backend {backend} does not "
-                "serve; use gloo for CPUs and nccl for GPUs"
+                f"device: the process group's backend {backend} does not serve {device}; make it "
+                "with gloo for CPUs, nccl for GPUs"
             )
         return cls(dist.get_rank(), dist.get_world_size(), device)
 
@@ -117,6 +124,19 @@ class Ranks:
         dist.broadcast(tensor, src=0)
         return float(tensor)
 
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives, rank after rank: what one stores on a disk, the next finds there.
+
+        First rank 0, then the first one of every machine, then the others.
+        """
+        turn = 0 if self.is_main else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
+        for now in range(3):
+            if now == turn:
+                made = make()
+            if self.size > 1:
+                dist.barrier()
+        return made
+
     @contextmanager
     def file_of_main(self, path: str | os.PathLike[str]) -> Iterator[Path | None]:
         """A file that rank 0 can read, for all ranks, also on other machines; None if not there."""
@@ -174,13 +194,16 @@ class _OwnBatches:
 
 
 @contextmanager
-def process_group(device: str = "cpu", timeout: timedelta | None = None) -> Iterator[torch.device]:
+def process_group(
+    device: str = "cpu", timeout: timedelta = timedelta(days=1)
+) -> Iterator[torch.device]:
     """Join the process group that ``torchrun`` describes, for a block; else do nothing.
 
     Args:
         device: ``'cpu'`` (backend gloo) or ``'cuda'`` (nccl: each process takes the GPU of its
             local rank).
-        timeout: how long ranks wait for each other; None is torch's default.
+        timeout: how long ranks wait for each other: while the first one builds a graph or
+            evaluates, the others do. Where one fails, ``torchrun`` ends them all at once.
 
     Yields:
         the device of this process.
@@ -205,8 +228,7 @@ def process_group(device: str = "cpu", timeout: timedelta | None = None) -> Iter
     if not launched:
         yield place
         return
-    options: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
-    dist.init_process_group("nccl" if device == "cuda" else "gloo", **options)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timeout)
     try:
         yield place
     finally:

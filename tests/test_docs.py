@@ -72,6 +72,7 @@ def test_every_command_is_documented():
 
 def test_settings_in_the_documents_exist():
     known = {*TrainConfig.__dataclass_fields__, "out", "config", "resume", "debug", "json", "help"}
+    known |= {"device"}
     known |= {"text", "image", "modality", "images", "texts", "features"}
     known |= {"split", "topk", "ties", "denominator"}
     for path in (*ROOT.glob("docs/*.rst"), ROOT / "README.md"):

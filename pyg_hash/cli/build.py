@@ -14,6 +14,7 @@ from pyg_hash.cli.options import TrainConfig, UsageError, check_options
 if TYPE_CHECKING:
     import torch
     from torch_geometric.data import HeteroData
+    from torch_geometric.loader import NodeLoader
     from torch_geometric.transforms import BaseTransform, Compose
 
     from pyg_hash.datasets import CrossModalDataset
@@ -126,6 +127,27 @@ def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
         keywords["match"] = config.match  # the graph and the loss must agree on what is similar
     make: Callable[..., HashModel] = cls  # the base class does not fix the keywords of models
     return make(num_features, **keywords)
+
+
+def build_loader(config: TrainConfig, model: HashModel, data: HeteroData) -> NodeLoader | None:
+    """Mini-batches of ``batch_size`` instances; None if the method takes all or makes its own.
+
+    Raises:
+        UsageError: options without a size, or unknown ones.
+    """
+    from pyg_hash.sampling import InstanceLoader
+
+    options = config.loader_options
+    if config.batch_size is None:
+        if options:
+            raise UsageError("loader_options: there are no mini-batches; give --batch_size too")
+        return None
+    keywords = {"shuffle": True, **options, "batch_size": config.batch_size}
+    try:
+        loader: NodeLoader = InstanceLoader(model.training_view(data), **keywords)
+    except TypeError as error:
+        raise UsageError(f"loader_options: {error}") from error
+    return loader
 
 
 def build_optimizers(

@@ -96,12 +96,17 @@ def _sgeh(config: TrainConfig) -> list[BaseTransform]:
 
 _LABELS = {"label_rate": 0.3}
 _GRAPH = {"protocol": "inductive", "k": 20, "metric": "cosine"}
+_BATCHES: dict[str, Any] = {"batch_size": None, "loader_options": {}}
 METHODS: dict[str, Method] = {
     "MCGCN": Method(
-        {"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, "weight": None, "match": "shared"}, _mcgcn
+        {"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, **_BATCHES}
+        | {"weight": None, "match": "shared"},
+        _mcgcn,
     ),
     "GCH": Method({"epochs": 25, "lr": 1e-3, "label_rate": 1.0}, lambda config: []),
-    "SGCH": Method({"epochs": 80, "lr": 5e-3, **_LABELS, **_GRAPH, "graph_options": {}}, _sgch),
+    "SGCH": Method(
+        {"epochs": 80, "lr": 5e-3, **_LABELS, **_GRAPH, **_BATCHES, "graph_options": {}}, _sgch
+    ),
     "SGEH": Method({"epochs": 3, "lr": 1e-3, "k": 30, "graph_options": {}}, _sgeh),
 }
 ALL_SETTINGS = frozenset(name for known in METHODS.values() for name in known.defaults)

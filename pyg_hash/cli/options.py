@@ -71,6 +71,18 @@ class TrainConfig:
     patience: int | None = _option(
         None, "stop after so many evaluations without progress (needs val_rate)"
     )
+    batch_size: int | None = _option(
+        None, "mcgcn and sgch: train on mini-batches of so many instances (default: on all at once)"
+    )
+    loader_options: dict[str, Any] = _option(
+        {}, "further options of these mini-batches: num_neighbors, num_members, num_workers, ..."
+    )
+    accumulate: int = _option(
+        1, "mini-batches of an optimiser's step, of each process where there are several"
+    )
+    precision: Literal["fp32", "bf16"] = _option(
+        "fp32", "bf16: matrix products of the training in bfloat16"
+    )
     seed: int = _option(0, "seed of the labels, the weights and the noise")
 
     def to_dict(self) -> dict[str, Any]:

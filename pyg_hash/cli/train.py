@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -15,6 +15,7 @@ from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.validation import check_fraction, check_positive_int
 
 if TYPE_CHECKING:
+    import torch
     from torch_geometric.data import HeteroData
 
     from pyg_hash.datasets import CrossModalDataset
@@ -27,15 +28,24 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--config", action="config", help="settings in YAML; options override them")
     parser.add_argument("--out", type=str, required=True, help="the run folder to write")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to train: cpu or cuda"
+    )
     TrainConfig.add_arguments(parser)
 
 
 def run(args: Namespace) -> int:
     """Train and report; returns the exit status."""
+    from pyg_hash.distributed import Ranks, process_group
+
+    config = TrainConfig.from_namespace(args)
     try:
-        folder, evaluation = train(
-            TrainConfig.from_namespace(args), args.out, resume=args.resume, progress=True
-        )
+        with process_group(args.device) as device:
+            folder, evaluation = train(
+                config, args.out, resume=args.resume, progress=True, device=device
+            )
+            if not Ranks.on(device).is_main:
+                return 0
     except KeyboardInterrupt:
         print(f"stopped; go on with: pyg-hash train --out {args.out} --resume", file=sys.stderr)
         raise
@@ -45,42 +55,65 @@ def run(args: Namespace) -> int:
 
 
 def train(
-    config: TrainConfig, out: str, *, resume: bool = False, progress: bool = False
+    config: TrainConfig,
+    out: str,
+    *,
+    resume: bool = False,
+    progress: bool = False,
+    device: torch.device | str = "cpu",
 ) -> tuple[Run, Evaluation | None]:
     """Train a model and fill a run folder.
 
     The stages are: data set, training, items and encoders, index, metrics. What is finished
-    stays; with ``resume`` the first unfinished stage goes on.
+    stays; with ``resume`` the first unfinished stage goes on. Under ``torchrun`` all processes
+    train, and the first one does the rest.
 
     Args:
         config: the settings.
         out: the run folder.
         resume: go on with a run that is there.
         progress: show progress bars.
+        device: where to train and encode.
 
     Returns:
-        The run and its evaluation on the queries; None if the data have no labels.
+        The run and its evaluation on the queries; None if the data have no labels, and on all
+        processes but the first.
 
     Raises:
         UsageError: an unknown data set, model, protocol or option.
         OSError: the folder cannot be written, or holds a run and ``resume`` is False.
     """
+    from pyg_hash.distributed import Ranks
     from pyg_hash.metrics import evaluate
 
+    ranks = Ranks.on(device)
     config = build.with_defaults(config)
     _check_numbers(config)  # numbers, names and options are checked before any work
     build.dataset_class(config)
     build.graph(config)
     if config.patience is not None and not config.val_rate:
         raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
-    if resume and not Run(Path(out)).has("config"):
+    batches = ranks.size * config.accumulate
+    if batches > 1 and not (config.batch_size or build.model_class(config).makes_batches):
         raise UsageError(
-            f"resume: {out} holds no run; check --out, or leave out --resume to start one"
+            f"batch_size: {config.model} takes all data at once, but a step is to have {batches} "
+            "batches (accumulate times processes); give --batch_size too"
         )
-    folder = Run.create(out, config.to_dict(), resume=resume)
-    dataset = build.build_dataset(config)
-    data = dataset[0]
-    model = _fit(config, folder, data, resume=resume, progress=progress)
+    folder = Run(Path(out))
+    if ranks.is_main:
+        if resume and not folder.has("config"):
+            raise UsageError(
+                f"resume: {out} holds no run; check --out, or leave out --resume to start one"
+            )
+        Run.create(out, config.to_dict(), resume=resume)
+    dataset = ranks.in_turn(lambda: build.build_dataset(config))
+    data = dataset[0].to(device)
+    if ranks.agree(folder.has("model")):
+        model = build.model_class(config).load(folder.path / "model").to(device)
+    else:
+        model = _fit(config, folder, data, resume=resume, progress=progress)
+    if not ranks.is_main:
+        return folder, None
     if not folder.has("items"):
         _save_items(folder, dataset, data)
     _save_index(folder, model, data)
@@ -94,7 +127,7 @@ def train(
 def _check_numbers(config: TrainConfig) -> None:
     """Find a wrong number before the data set is built, which may take minutes."""
     try:
-        for name in ("num_bits", "k", "epochs", "patience"):
+        for name in ("num_bits", "k", "epochs", "patience", "batch_size", "accumulate"):
             if getattr(config, name) is not None:
                 check_positive_int(getattr(config, name), name)
         for name in ("label_rate", "val_rate"):
@@ -110,12 +143,11 @@ def _check_numbers(config: TrainConfig) -> None:
 def _fit(
     config: TrainConfig, folder: Run, data: HeteroData, *, resume: bool, progress: bool
 ) -> HashModel:
-    if folder.has("model"):
-        return build.model_class(config).load(folder.path / "model")
+    from pyg_hash.distributed import Ranks
     from pyg_hash.training import fit
 
     assert config.epochs is not None
-    model = build.build_model(config, data)
+    model = build.build_model(config, data).to(data[IMAGE].x.device)
     optimizer = build.build_optimizers(config, model)
     checkpoint = folder.path / CHECKPOINT
     history = fit(
@@ -123,11 +155,16 @@ def _fit(
         data,
         optimizer,
         epochs=config.epochs,
+        loader=build.build_loader(config, model, data),
+        precision=config.precision,
+        accumulate=config.accumulate,
         checkpoint=checkpoint,
         resume=resume,
         patience=config.patience,
         progress=progress,
     )
+    if not Ranks.of(model).is_main:
+        return model
     history.to_csv(folder.path / "history.csv")
     history.to_json(folder.path / "history.json")
     folder.save_folder("model", model.save)
@@ -169,5 +206,5 @@ def _save_index(folder: Run, model: HashModel, data: HeteroData) -> None:
     for modality in MODALITIES:
         rows = data[modality].database_mask.nonzero().flatten()
         index = HammingIndex(model.num_bits)
-        index.add(model.encode(data, modality)[rows], ids=rows)
+        index.add(model.encode(data, modality)[rows].cpu(), ids=rows.cpu())
         index.save(folder.index_file(modality))
