@@ -143,7 +143,7 @@ def test_resume_equals_uninterrupted(kind, accumulate, tmp_path):
 # precision
 
 
-@pytest.mark.parametrize("kind", [GCH, SGEH])
+@pytest.mark.parametrize("kind", [MCGCN, GCH, SGCH, SGEH])
 def test_bf16_trains_fp32_parameters(kind):
     data = graph_for(kind)
     model, other = model_for(kind, data), model_for(kind, data)
