@@ -1,0 +1,139 @@
+"""Cost against the number of nodes: MCGCN in mini-batches from 10,000 to 1,000,000 pairs.
+
+    python benchmarks/scaling.py [--short]
+
+MCGCN (its default widths, 32 bits) on pairs with 128-d images and texts, k = 10, 30 % of the pairs
+labelled in 10 classes. The graph is synthetic: neighbours are exact within random blocks of 500
+nodes alone, because exact kNN of a million nodes takes hours on two cores and says nothing about
+training; node numbers are shuffled. "Cells" and "random" are mini-batches of 512 seeds
+(InstanceLoader, 5 and 3 neighbours, 256 hub members), drawn in cells of 64 neighbours or each by
+itself; "whole graph" is the step of all nodes at once. An epoch is one pass over all seeds with
+Adam, sampling included; small graphs get several epochs. Each row runs in a process of its own.
+Encoding makes the exact codes of all nodes, layer by layer.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from typing import Any
+
+import torch
+from block_graph import CLASSES, block_graph
+from measure import STATUS, Case, alone, options
+from record import Record
+
+from pyg_hash.models import MCGCN
+from pyg_hash.sampling import InstanceLoader
+
+SIZES = (10_000, 100_000, 1_000_000)
+LARGEST = {"cells": 1_000_000, "random": 100_000, "whole graph": 100_000}
+CELL, BATCH, NEIGHBORS, MEMBERS = 64, 512, (5, 3), 256
+LIMIT_GB = 16.0
+TURNOVER = 100_000  # seeds that a measurement passes at least
+PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
+
+
+def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
+    """One kind of training on one graph; the case trains, then encodes all nodes."""
+    _train(kind, block_graph(1000), 1)  # load what the first step loads
+    start = time.process_time()
+    data = block_graph(num_nodes)
+    built = time.process_time() - start
+    return lambda: {"build_seconds": built} | _train(kind, data, max(1, turnover // num_nodes))
+
+
+def _train(kind: str, data: Any, epochs: int) -> dict[str, float]:
+    torch.manual_seed(0)
+    num_nodes = data["image"].x.size(0)
+    model = MCGCN(data.num_features, CLASSES, 32).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    start = time.process_time()
+    loader: Any = [data]
+    if kind != "whole graph":
+        cell = CELL if kind == "cells" else 1
+        loader = InstanceLoader(
+            data, NEIGHBORS, MEMBERS, batch_size=BATCH, shuffle=True, cell_size=cell
+        )
+    indexed = time.process_time()
+    sampled = 0
+    for epoch in range(epochs):
+        for batch in loader:
+            sampled += batch["image"].x.size(0)
+            for terms, _ in model.objectives(batch, epoch):
+                optimizer.zero_grad()
+                terms["loss"].backward()
+                optimizer.step()
+    trained, peak = time.process_time(), resident("VmHWM")
+    model.encode(data, "image")
+    return {
+        "index_seconds": indexed - start,
+        "seconds": (trained - indexed) / epochs,
+        "nodes_a_seed": sampled / epochs / num_nodes,
+        "training_peak": peak,
+        "encode_seconds": time.process_time() - trained,
+        "peak": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+    }
+
+
+def resident(key: str) -> int:
+    """Bytes of this process in memory: ``'VmRSS'`` now, ``'VmHWM'`` at most."""
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure each size, print and write the table."""
+    args = options(__doc__, arguments)
+    sizes = (1000, 2000) if args.short else SIZES
+    turnover = 2000 if args.short else TURNOVER
+    record = Record("scaling", "Cost against the number of nodes", args, PROTOCOL)
+    rows: list[dict[str, Any]] = []
+    for kind, largest in LARGEST.items():
+        for size in sizes:
+            if size > largest:
+                continue
+            value = alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB).value
+            rows.append(_row(kind, size, value))
+            print(rows[-1], flush=True)
+    record.table(
+        "One epoch",
+        rows,
+        "us a node: CPU time of an epoch by the number of nodes; of encoding all nodes exactly, "
+        "both modalities. Training: the process at most while it trains, data and graph included. "
+        "Peak: the process at most, making the synthetic graph and encoding included.",
+    )
+    cost = {(row["method"], row["nodes"]): row["us a node"] for row in rows}
+    last = rows[len(sizes) - 1]
+    record.goal(
+        f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)",
+        cost["cells", sizes[-1]] / cost["cells", sizes[0]],
+        at_most=1.3,
+    )
+    record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
+    for name, label in (("us a node", "CPU us a node and epoch"), ("training GB", "GB")):
+        lines = {
+            kind: [(row["nodes"], row[name]) for row in rows if row["method"] == kind]
+            for kind in LARGEST
+        }
+        record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)
+    record.save()
+
+
+def _row(kind: str, size: int, value: dict[str, float]) -> dict[str, Any]:
+    return {
+        "method": kind,
+        "nodes": size,
+        "epoch CPU s": value["seconds"],
+        "us a node": value["seconds"] / size * 1e6,
+        "nodes a seed": value["nodes_a_seed"],
+        "training GB": value["training_peak"] / 1e9,
+        "encode us a node": value["encode_seconds"] / size * 1e6,
+        "sampler CPU s": value["index_seconds"],
+        "graph CPU s": value["build_seconds"],
+        "peak GB": value["peak"] / 1e9,
+    }
+
+
+if __name__ == "__main__":
+    main()
