@@ -10,7 +10,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pyg_hash import __version__
-from pyg_hash.cli import data, encode, evaluate, search, train
+from pyg_hash.cli import data, encode, evaluate, report, search, train
 from pyg_hash.cli.options import UsageError
 from pyg_hash.runs import PARTS
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": (evaluate, "evaluate a run again: mAP in all four directions"),
     "encode": (encode, "codes of new pictures, texts or features"),
     "search": (search, "nearest items of a run to a text or a picture"),
+    "report": (report, "one HTML page about a run: accuracy, gallery, curves, codes"),
     "data": (data, "look into a feature file"),
 }
 
@@ -27,7 +28,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """The parser of ``pyg-hash`` and those of its subcommands."""
     parser = ArgumentParser(
         prog="pyg-hash",
-        description="Graph-based cross-modal hashing: train, evaluate, encode, search.",
+        description="Graph-based cross-modal hashing: train, evaluate, encode, search, report.",
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")
