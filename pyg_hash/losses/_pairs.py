@@ -112,22 +112,23 @@ class _SumOfPairs(torch.autograd.Function):
         needs_grad: bool,
     ) -> Tensor:
         largest = max(((r.stop - r.start) * (c.stop - c.start) for r, c in tiles), default=0)
-        buffers = a.new_empty(2, largest)  # fresh memory for each tile would cost more than the sum
+        # fresh memory for each tile would cost more than its sum
+        buffers = [a.new_empty(largest) for _ in range(2 if bounds else 3)]
         scaled = cost.factor * a
         grads = (torch.zeros_like(a), torch.zeros_like(b)) if needs_grad else ()
         total = a.new_zeros((), dtype=torch.float64)
         for rows, columns in tiles:
             shape = (rows.stop - rows.start, columns.stop - columns.start)
-            theta, scratch = (x[: shape[0] * shape[1]].view(shape) for x in buffers)
+            theta, scratch, *more = (x[: shape[0] * shape[1]].view(shape) for x in buffers)
             torch.mm(scaled[rows], b[columns].t(), out=theta)
             if bounds is not None:
                 total += _sorted_nll(theta, scratch, _rectangles(theta, bounds, rows, columns))
-            elif cost.squared or cost.similar != 1:
-                j = similar_pairs(a_y[rows], b_y[columns], a.dtype)
-                total += _any_cost(theta, scratch, j.mul_(cost.similar), cost.squared)
             else:
-                j = similar_pairs(a_y[rows], b_y[columns], a.dtype)
-                total += _nll(theta, scratch, j.mul_(-2).add_(1))
+                j = similar_pairs(a_y[rows], b_y[columns], more[0])
+                if cost.squared or cost.similar != 1:
+                    total += _any_cost(theta, scratch, j.mul_(cost.similar), cost.squared)
+                else:
+                    total += _nll(theta, scratch, j.mul_(-2).add_(1))
             if grads:
                 grads[0][rows].addmm_(theta, b[columns], alpha=cost.factor)
                 grads[1][columns].addmm_(theta.t(), scaled[rows])

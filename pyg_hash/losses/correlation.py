@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.losses._labels import check_code_sets, comparable_labels, similar_pairs
+from pyg_hash.losses._labels import check_code_sets, comparable_labels, similar_sums
 from pyg_hash.losses._reduction import check_reduction, reduce_sum
 from pyg_hash.typing import Match, Reduction
 from pyg_hash.validation import check_choice, check_positive_int
@@ -33,8 +33,8 @@ def linear_similarity_loss(
     other bits are. Keep a :func:`balance_loss` beside it: without one, the optimum for many classes
     is one code for all images and its opposite for all texts.
 
-    Exact, in :math:`O((n + m) K)` memory beside one chunk of :math:`S`. It has first derivatives
-    only.
+    Exact, in :math:`O((n + m) K)` memory beside one tile of :math:`S`; for one label a row also in
+    that time. It has first derivatives only.
 
     Args:
         image: relaxed codes of labelled images, float32 or float64 ``[n, num_bits]``.
@@ -44,7 +44,7 @@ def linear_similarity_loss(
         match: when multi-hot labels count as similar, see :func:`pairwise_nll`.
         reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m * num_bits``, which
             gives a value in [-1, 1].
-        chunk_size: rows of :math:`S` at a time.
+        chunk_size: rows and columns of one tile of :math:`S`.
 
     Returns:
         A scalar; an exact zero, with zero gradients, if there are no pairs.
@@ -57,13 +57,9 @@ def linear_similarity_loss(
     check_choice(match, ("shared", "equal"), "match")
     check_code_sets(image, text, image_y, text_y, ("image", "text"))
     image_y, text_y = comparable_labels(image_y, text_y, image.dtype, match)
-    with torch.no_grad():
-        to_image, to_text = torch.zeros_like(image), torch.zeros_like(text)  # S text, S^T image
-        for start in range(0, image.size(0), chunk_size):
-            rows = slice(start, start + chunk_size)
-            sign = similar_pairs(image_y[rows], text_y, image.dtype).mul_(2).sub_(1)
-            to_image[rows] = sign @ text
-            to_text += sign.t() @ image[rows]
+    with torch.no_grad():  # S = 2 J - 1 with J of the similar pairs
+        to_image, to_text = similar_sums(image, text, image_y, text_y, chunk_size)
+        to_image, to_text = 2 * to_image - text.sum(0), 2 * to_text - image.sum(0)
         product = (image * to_image).sum()
     # twice the product less itself: the value is one product, the gradient is of both factors
     total = (image * to_image).sum() + (text * to_text).sum() - product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
@@ -35,4 +36,6 @@ def reconstruction_loss(x: Tensor, reconstruction: Tensor, reduction: Reduction 
             f"x and reconstruction: shapes {list(x.shape)} and {list(reconstruction.shape)} "
             "must be the same"
         )
-    return reduce_sum((x - reconstruction).square().sum(), x.numel(), reduction)
+    # one pass each way: wide features are the largest arrays of all
+    total = F.mse_loss(reconstruction.to(x.dtype), x, reduction="sum")
+    return reduce_sum(total, x.numel(), reduction)

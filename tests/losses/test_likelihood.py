@@ -154,6 +154,14 @@ def test_similar_distance_equals_the_dense_formula(multi_label, reduction):
         assert torch.allclose(one, two, atol=1e-12)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_similar_distance_ignores_half_precision_regions(multi_label):
+    a, b, a_y, b_y, _ = random_sets(multi_label)
+    expected = similar_distance_loss(a.float(), b.float(), a_y, b_y)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(similar_distance_loss(a.float(), b.float(), a_y, b_y), expected)
+
+
 def test_similar_distance_by_hand():
     """The report's Eq. 11: equal codes and S = I cost nothing; one pair at distance 2 costs 4."""
     codes = torch.tensor([[1.0, -1.0], [-1.0, -1.0]])

@@ -136,9 +136,14 @@ def test_labels_in_their_cheapest_form():
     assert a.tolist() == [0, 1] and b.tolist() == [1]
     several = torch.tensor([[1, 1], [0, 0]]), torch.tensor([[0, 1]])
     a, b = comparable_labels(*several, torch.float64)
-    assert a.dtype == torch.float64 and similar_pairs(a, b, a.dtype).tolist() == [[1.0], [0.0]]
+    assert a.dtype == torch.float64 and similar_pairs(
+        a, b, torch.empty(2, 1).double()
+    ).tolist() == [
+        [1.0],
+        [0.0],
+    ]
     a, b = comparable_labels(several[0], several[0], torch.float64, "equal")
-    assert similar_pairs(a, b, torch.float32).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert similar_pairs(a, b, torch.empty(2, 2)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
 
 
 def test_neighbouring_class_numbers_are_different():

@@ -1,0 +1,179 @@
+"""The pairwise likelihood: one fused pass against autograd on the whole matrix.
+
+    python benchmarks/losses.py [--short]
+
+Value and gradients of MCGCN Eq. 7 for n images and n texts of 64 bits, classes drawn from 10;
+relaxed codes are tanh of normal numbers. "autograd" is the formula as one writes it in PyTorch:
+the matrices of inner products and of similar pairs, softplus, backward. "autograd, class sums"
+forms no matrix of similar pairs, because its part of the sum is one of class sums. "fused" is
+pairwise_nll, which gives the same numbers. "GEMM floor" is its three matrix products in the same
+tiles and nothing else. "sampled" lets each image meet 1,024 texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from measure import alone, options, side_by_side
+from record import Record
+from torch import Tensor
+
+from pyg_hash.losses import pairwise_nll, sampled_pairwise_nll
+
+BITS, CLASSES, LABELS, TILE, SAMPLES = 64, 10, 24, 512, 1024
+PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def autograd(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+    """Eq. 7 with whole matrices."""
+    w = 0.5 * image @ text.T
+    j = y[:, None] == y[None] if y.dim() == 1 else y @ y.T > 0
+    return (F.softplus(w) - j.to(w.dtype) * w).sum()
+
+
+def autograd_class_sums(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+    """The same; the sum of w over similar pairs is one over classes, for one label a row."""
+    w = 0.5 * image @ text.T
+    hot = F.one_hot(y, CLASSES).to(w.dtype)
+    return F.softplus(w).sum() - 0.5 * ((hot.T @ image) * (hot.T @ text)).sum()
+
+
+def fused(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+    """The library's."""
+    return pairwise_nll(image, text, y, y, reduction="sum")
+
+
+def sampled(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+    """The library's estimate."""
+    return sampled_pairwise_nll(image, text, y, y, num_samples=SAMPLES, reduction="sum")
+
+
+LOSSES: dict[str, Loss] = {
+    "autograd": autograd,
+    "autograd, class sums": autograd_class_sums,
+    "fused": fused,
+    "sampled": sampled,
+}
+
+
+def inputs(n: int, multi_label: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Relaxed codes of both modalities and their labels."""
+    g = torch.Generator().manual_seed(0)
+    image, text = (torch.randn(n, BITS, generator=g).tanh_().requires_grad_() for _ in range(2))
+    if multi_label:
+        return image, text, (torch.rand(n, LABELS, generator=g) < 0.1).float()
+    return image, text, torch.randint(CLASSES, (n,), generator=g)
+
+
+def step(name: str, n: int, multi_label: bool = False) -> Callable[[], Any]:
+    """A case: value and gradients."""
+    loss = LOSSES[name]
+
+    def run(image: Tensor, text: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+        value = loss(image, text, y)
+        return (value.detach(), *torch.autograd.grad(value, (image, text)))
+
+    run(*inputs(8, multi_label))
+    given = inputs(n, multi_label)
+    return lambda: run(*given)
+
+
+def gemm_floor(n: int) -> Callable[[], None]:
+    """The products of a fused pass, tile by tile."""
+    image, text, _ = (x.detach() for x in inputs(n))
+
+    def run() -> None:
+        buffer = torch.empty(TILE, TILE)
+        of_image, of_text = torch.zeros_like(image), torch.zeros_like(text)
+        for p in range(0, n, TILE):
+            for q in range(0, n, TILE):
+                a, b = image[p : p + TILE], text[q : q + TILE]
+                tile = torch.mm(a, b.T, out=buffer[: len(a), : len(b)])
+                of_image[p : p + TILE].addmm_(tile, b)
+                of_text[q : q + TILE].addmm_(tile.T, a)
+
+    return run
+
+
+def times(record: Record, n: int, multi_label: bool) -> dict[str, float]:
+    """Seconds of all ways at one size, with how far they are from autograd."""
+    names = [name for name in LOSSES if not (multi_label and name == "autograd, class sums")]
+    cases: dict[str, Callable[[], Any]] = {name: step(name, n, multi_label) for name in names}
+    exact = cases["autograd"]()
+    error = {name: difference(case(), exact) for name, case in cases.items()}
+    if not multi_label:
+        cases["GEMM floor"] = gemm_floor(n)
+    seconds = side_by_side(cases)
+    rows = [
+        {
+            "method": name,
+            "seconds": s,
+            "times as fast as autograd": seconds["autograd"] / s,
+            "loss, relative difference": error.get(name, (None, None))[0],
+            "gradients": error.get(name, (None, None))[1],
+        }
+        for name, s in seconds.items()
+    ]
+    kind = f"{LABELS} labels, several a row" if multi_label else f"{CLASSES} classes"
+    record.table(f"Time, n = {n:,}, {kind}", rows)
+    return seconds
+
+
+def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float, float]:
+    """Relative difference of values, and of gradients in norm."""
+    value = abs(float(got[0]) / float(want[0]) - 1)
+    a, b = torch.cat(got[1:]), torch.cat(want[1:])
+    return value, float((a - b).norm() / b.norm())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    args = options(__doc__, arguments)
+    record = Record("losses", "Pairwise likelihood", args, PROTOCOL)
+    small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
+    series: dict[str, list[tuple[float, float]]] = {}
+    for n in (small, middle):
+        seconds = times(record, n, multi_label=False)
+        for name, s in seconds.items():
+            series.setdefault(name, []).append((n, s))
+    times(record, middle, multi_label=True)
+
+    rows = []
+    for n, names in ((large, ("autograd", "autograd, class sums", "fused")), (huge, ("fused",))):
+        for name in names:
+            spent = alone(step, name, n)
+            row = {"n": n, "method": name, "extra MB": spent.extra_bytes / 1e6}
+            rows.append(row | {"CPU seconds": spent.cpu_seconds})
+    note = f"autograd at n = {huge:,} would hold {5 * 4 * huge**2 / 1e9:,.0f} GB: not run."
+    record.table("Extra memory of one step, in a process of its own", rows, note)
+    extra = {(row["n"], row["method"]): row["extra MB"] for row in rows}
+    series["fused"].append((huge, rows[-1]["CPU seconds"]))
+
+    record.goal(
+        f"fused against autograd, n = {middle:,}",
+        seconds["autograd"] / seconds["fused"],
+        at_least=3,
+    )
+    record.goal(
+        f"fused against autograd with class sums, n = {middle:,}",
+        seconds["autograd, class sums"] / seconds["fused"],
+        at_least=3,
+    )
+    record.goal(
+        f"memory of fused against autograd, n = {large:,}",
+        extra[large, "fused"] / extra[large, "autograd"],
+        at_most=0.05,
+    )
+    record.goal(f"MB at n = {huge:,}", extra[huge, "fused"], at_most=100)
+    record.plot("Value and gradients, 10 classes", series, x="images and texts", y="CPU seconds")
+    bars = {f"{row['method']}, n = {row['n']:,}": row["extra MB"] for row in rows}
+    record.bars("Extra memory", bars, x="MB")
+    record.save()
+
+
+if __name__ == "__main__":
+    main()
