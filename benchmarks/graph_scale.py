@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from graph_cases import CLASSES, METHODS, WIDTHS, build_and_step, make, stepper, stored_bytes
 from measure import alone, options, side_by_side
+from picture import PREDICTED
 from record import Record, cell
 
 SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
@@ -107,11 +108,15 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
         memory.append(row)
     record.table(f"{name}: time of a step", times)
     record.table(f"{name}: extra memory from edges to the first gradients", memory)
-    for key, unit, title in ("step", 1, "seconds of a step"), ("extra", 1e6, "extra MB"):
-        lines = {
-            m: [(r["nodes"], r[key][m] / unit) for r in results if m in r[key]] for m in methods
-        }
-        record.plot(f"{name}: {title}", lines, x="nodes", y=title)
+    steps = {m: [(r["nodes"], r["step"][m]) for r in results if m in r["step"]] for m in methods}
+    record.plot(f"{name}: time of a step", steps, x="nodes", y="seconds")
+    lines = {}
+    for m in methods:
+        lines[m] = [(r["nodes"], r["extra"][m] / 1e6) for r in results if m in r["extra"]]
+        beyond = [(r["nodes"], r["predicted"][m] / 1e6) for r in results if m not in r["extra"]]
+        if beyond:
+            lines[m + PREDICTED] = lines[m][-1:] + beyond
+    record.plot(f"{name}: extra memory (dashed: predicted)", lines, x="nodes", y="MB")
 
 
 def main(arguments: list[str] | None = None) -> None:

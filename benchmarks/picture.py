@@ -12,31 +12,42 @@ from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocat
 
 from pyg_hash.io import atomic_path
 
+PREDICTED = " (predicted)"  # a line of this ending is dashed, in the colour of its namesake
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")
 MARKERS = "osD^vPX"
 
 
 def draw(plots: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write panels side by side to a PNG, three in a row."""
-    columns = min(3, len(plots))
+    """Write panels to a PNG, two or three in a row; a name has one colour in all of them."""
+    columns = {1: 1, 2: 2, 4: 2}.get(len(plots), 3)
+    names = [name.removesuffix(PREDICTED) for plot in plots for name in plot.get("series", ())]
+    order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     rows = -(-len(plots) // columns)
     style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
     with matplotlib.rc_context(style):
         figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for axis, plot in zip(axes, plots, strict=False):
-            (_bars if "bars" in plot else _lines)(axis, plot)
+            if "bars" in plot:
+                _bars(axis, plot)
+            else:
+                _lines(axis, plot, order)
         for axis in axes[len(plots) :]:
             axis.set_axis_off()
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=110)
 
 
-def _lines(axis: Any, plot: Mapping[str, Any]) -> None:
-    for i, (name, points) in enumerate(plot["series"].items()):
-        style = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
+def _lines(axis: Any, plot: Mapping[str, Any], order: Mapping[str, int]) -> None:
+    for name, points in plot["series"].items():
+        base = name.removesuffix(PREDICTED)
+        style = {"color": COLOURS[order[base] % len(COLOURS)]}
+        if base != name:
+            style |= {"linestyle": "--", "linewidth": 1, "label": "_predicted"}
+        else:
+            style |= {"marker": MARKERS[order[base] % len(MARKERS)], "label": name}
         if points:
-            axis.plot(*zip(*points, strict=True), label=name, markersize=4, **style)
+            axis.plot(*zip(*points, strict=True), markersize=4, **style)
     drawn = [point for points in plot["series"].values() for point in points]
     if "x" in plot["log"] and drawn:
         axis.set_xscale("log")

@@ -52,7 +52,12 @@ def test_files_hold_everything(tmp_path):
     record = new(tmp_path / "new")
     record.table("Times", [{"case": "a", "s": 0.123456}, {"case": "b", "s": None}], note="A note.")
     record.goal("speed", 7.0, at_least=6)
-    record.plot("Lines", {"a": [(1, 2.0), (1000, 3.0)], "dead": []}, x="nodes", y="seconds")
+    record.plot(
+        "Lines",
+        {"a": [(1, 2.0), (1000, 3.0)], "dead": [], "a (predicted)": [(1000, 3.0), (2000, 9.0)]},
+        x="nodes",
+        y="seconds",
+    )
     record.plot("None", {"dead": []}, x="nodes", y="seconds")
     record.bars("Bars", {"a": 1.0, "b": 2.0}, x="times as fast")
     record.save()
@@ -102,3 +107,25 @@ def test_cells(value, text):
     from record import cell
 
     assert cell(value) == text
+
+
+def test_a_name_has_one_colour_in_all_panels(tmp_path, monkeypatch):
+    import picture
+
+    seen = []
+    real = picture.Figure.savefig
+    monkeypatch.setattr(
+        picture.Figure,
+        "savefig",
+        lambda figure, *args, **kwargs: (seen.append(figure), real(figure, *args, **kwargs)),
+    )
+    panel = {"title": "T", "x": "n", "y": "s", "log": "xy"}
+    first = panel | {"series": {"a": [(1, 1), (9, 2)], "b": [(1, 2)]}}
+    second = panel | {"series": {"b": [(1, 2)], "b (predicted)": [(1, 2), (9, 9)]}}
+    picture.draw([first, second], tmp_path / "panels.png")
+    assert (tmp_path / "panels.png").read_bytes().startswith(PNG)
+    (_, b), (b_again, dashed) = (axis.get_lines() for axis in seen[0].axes)
+    assert b.get_color() == b_again.get_color() == dashed.get_color()
+    assert dashed.get_linestyle() == "--"
+    legend = seen[0].axes[1].get_legend().get_texts()
+    assert [text.get_text() for text in legend] == ["b"]
