@@ -14,6 +14,7 @@ predicted first; what does not fit into the limit is not run.
 from __future__ import annotations
 
 import os
+import sys
 from argparse import Namespace
 from functools import partial
 from typing import Any
@@ -83,6 +84,7 @@ def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict
     result["stored"] = {m: stored_bytes(b) for m, b in built.items()}
     steps = {m: partial(stepper(m, graph), b) for m, b in built.items()}
     clock = "cuda" if args.device.type == "cuda" else "cpu"
+    print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
     result["step"] = side_by_side(steps, repeats=3 if n <= 5_000 else 2, clock=clock)
     return result
 
