@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
-
-from pyg_hash.search import _torch
-
-_GPU_MAX_K = 2048  # limit of FAISS's GPU indexes
 
 
 def is_installed() -> bool:
@@ -33,38 +28,6 @@ def load() -> Any:
             "machine with CUDA (never both: they share one import name)"
         ) from error
     return faiss
-
-
-def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> Tensor:
-    """The ``k`` best database rows of each query and a few more, by FAISS's ``IndexFlat``.
-
-    FAISS leaves open which of several equally good rows it returns. Queries whose ``k``-th
-    place is not clearly better than the last place fetched are answered by the torch backend.
-
-    Args, Returns: as :func:`pyg_hash.search._torch.candidates`; tensors on a GPU are copied to
-    the host, and FAISS puts them on its own GPU when it was built for one.
-    """
-    faiss = load()
-    n, d = database.shape
-    fetch = min(n, k + _torch.MARGIN)
-    index = faiss.IndexFlatL2(d) if l2 else faiss.IndexFlatIP(d)
-    if fetch <= _GPU_MAX_K and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
-    index.add(database.cpu().numpy())
-    values, ids = index.search(query.cpu().numpy(), fetch)
-    scores = torch.from_numpy(values).to(query.device)
-    found = torch.from_numpy(ids).to(query.device)
-    if fetch == n:
-        return found
-
-    gap = (scores[:, k - 1] - scores[:, fetch - 1]).abs()
-    size_q, size_d = query.norm(dim=1), database.norm(dim=1).max()
-    scale = (size_q + size_d).square() if l2 else size_q * size_d
-    rounding = torch.finfo(torch.float32).eps * math.sqrt(d)
-    unclear = (gap <= rounding * scale).nonzero().squeeze(1)
-    if unclear.numel():
-        found[unclear] = _torch.candidates(query[unclear], database, k, l2)
-    return found
 
 
 class FaissEngine:

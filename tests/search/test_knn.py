@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_hash.search import _faiss, _torch, knn
+from pyg_hash.search import _blocks, _faiss, _rows, knn
 
-BACKENDS = ["torch", "faiss"]
+BACKENDS = ["torch", "bf16", "sparse", "faiss"]
 METRICS = ["cosine", "ip", "l2"]
 
 
@@ -144,8 +144,9 @@ def test_backends_agree_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(6)
     x = torch.cat([torch.randn(500, 40), torch.randn(30, 40).repeat(5, 1)])
     want = knn(x, x, 20, exclude_self=True, backend="faiss")
-    for elements in (1, 7 * 650, 1 << 24):
-        monkeypatch.setattr(_torch, "_BLOCK_ELEMENTS", elements)
+    for elements, rows in ((1, 1000), (7 * 650, 100), (1 << 24, 512)):
+        monkeypatch.setattr(_blocks, "_BLOCK_ELEMENTS", elements)
+        monkeypatch.setattr(_blocks, "_ROWS", rows)
         got = knn(x, x, 20, exclude_self=True, backend="torch")
         assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
 
@@ -154,7 +155,7 @@ def test_stable_topk() -> None:
     torch.manual_seed(7)
     scores = torch.randint(0, 4, (50, 30)).float()
     for k in (1, 2, 29, 30):
-        got = _torch.stable_topk(scores, k).sort(1).values
+        got = _blocks.stable_topk(scores, k).sort(1).values
         want = scores.sort(dim=1, descending=True, stable=True).indices[:, :k].sort(1).values
         assert torch.equal(got, want)
 
@@ -162,9 +163,9 @@ def test_stable_topk() -> None:
 def test_rows_with_equal_hash_but_other_content_stay_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(torch, "randint", lambda *a, **k: torch.zeros(2, dtype=torch.int64))
+    monkeypatch.setattr(torch, "randint", lambda *a, **k: torch.zeros(2, dtype=torch.int32))
     x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 0.0]])  # every hash is 0
-    first = _torch._first_equal_row(x)
+    first = _rows.first_equal_row(x)
     assert first is not None and first.tolist() == [0, 1, 0]
 
 
