@@ -1,0 +1,204 @@
+"""Packed codes with their ids as one plain file, for other programs."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import h5py
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyg_hash.io import CorruptFileError, atomic_path
+from pyg_hash.stores.base import Bytes
+
+Batches = Iterable[tuple[Bytes, NDArray[Any]]]
+
+
+class ExportedCodes(NamedTuple):
+    """What a file of :func:`export_codes` holds.
+
+    Attributes:
+        codes: packed, uint8 ``[n, ceil(num_bits / 8)]``.
+        ids: int64 ``[n]``, or an array of ``str``.
+        num_bits: bits of a code.
+    """
+
+    codes: Tensor
+    ids: Tensor | NDArray[np.object_]
+    num_bits: int
+
+
+def _numpy(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
+    parts = list(batches)
+    width = (num_bits + 7) // 8
+    codes = np.concatenate([np.empty((0, width), np.uint8), *(codes for codes, _ in parts)])
+    dtype = np.dtype(np.int64) if id_type is int else np.dtype(np.str_)
+    ids = np.concatenate([np.empty(0, dtype), *(ids.astype(dtype) for _, ids in parts)])
+    with open(path, "wb") as file:
+        np.savez(file, codes=codes, ids=ids, num_bits=np.array(num_bits))
+
+
+def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
+    width = (num_bits + 7) // 8
+    dtype = np.dtype(np.int64) if id_type is int else h5py.string_dtype()
+    with h5py.File(path, "w") as file:
+        file.attrs["num_bits"] = num_bits
+        codes = file.create_dataset("codes", (0, width), np.uint8, maxshape=(None, width))
+        ids = file.create_dataset("ids", (0,), dtype, maxshape=(None,))
+        for packed, names in batches:
+            start, end = len(ids), len(ids) + len(names)
+            codes.resize(end, axis=0)
+            ids.resize(end, axis=0)
+            codes[start:] = packed
+            ids[start:] = names
+
+
+def load_pyarrow() -> Any:
+    """Import pyarrow with Parquet.
+
+    Raises:
+        ImportError: it is not installed; the message says what to do.
+    """
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise ImportError(
+            "pyarrow is not installed: pip install 'pyg_hash[parquet]', or use .npz or .h5"
+        ) from error
+    return pyarrow
+
+
+def _parquet(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
+    arrow = load_pyarrow()
+    width = (num_bits + 7) // 8
+    names = arrow.int64() if id_type is int else arrow.string()
+    schema = arrow.schema(
+        [arrow.field("id", names), arrow.field("code", arrow.binary(width))],
+        metadata={"num_bits": str(num_bits)},
+    )
+    with arrow.parquet.ParquetWriter(path, schema) as writer:
+        for packed, ids in batches:
+            data = arrow.py_buffer(np.ascontiguousarray(packed))
+            codes = arrow.FixedSizeBinaryArray.from_buffers(
+                arrow.binary(width), len(packed), [None, data]
+            )
+            columns = [arrow.array(ids.tolist(), names), codes]
+            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+
+
+def _csv(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "code"])
+        for packed, ids in batches:
+            digits = (np.unpackbits(packed, axis=1)[:, :num_bits] + ord("0")).tobytes().decode()
+            for row, name in enumerate(ids.tolist()):
+                writer.writerow([name, digits[row * num_bits : (row + 1) * num_bits]])
+
+
+Writer = Callable[[Path, Batches, int, type], None]
+_WRITERS: dict[str, Writer] = {".npz": _numpy, ".h5": _hdf5, ".parquet": _parquet, ".csv": _csv}
+
+
+def export_codes(
+    path: str | os.PathLike[str], batches: Batches, num_bits: int, id_type: type[Any]
+) -> None:
+    """Write packed codes with ids, atomically; ``store.export(path)`` calls this.
+
+    ============  ==========================================================================
+    ``.npz``      arrays ``codes`` (uint8 ``[n, bytes]``), ``ids`` and ``num_bits``
+    ``.h5``       data sets ``codes`` and ``ids``, attribute ``num_bits``
+    ``.parquet``  columns ``id`` and ``code`` (fixed-size binary), metadata ``num_bits``
+    ``.csv``      columns ``id`` and ``code`` as ``num_bits`` digits 0 and 1, for databases
+    ============  ==========================================================================
+
+    In a byte the first bit is the most significant one, as in ``numpy.packbits``.
+
+    Args:
+        path: the file; its ending decides the format.
+        batches: ``(packed codes, ids)``, for example ``store.items()``.
+        num_bits: bits of a code.
+        id_type: ``int`` or ``str``.
+
+    Raises:
+        ValueError: an unknown ending.
+        ImportError: Parquet without pyarrow.
+        OSError: the file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        _format(path, _WRITERS)(temporary, batches, num_bits, id_type)
+
+
+def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
+    """Read what :func:`export_codes` wrote as ``.npz``, ``.h5`` or ``.parquet``.
+
+    The result fits ``store.add(result.codes, result.ids)``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: it is damaged or holds something else.
+        ImportError: Parquet without pyarrow.
+        ValueError: an unknown ending.
+    """
+    reader = _format(path, _READERS)
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    if reader is _read_parquet:
+        load_pyarrow()
+    try:
+        codes, ids, num_bits = reader(Path(path))
+        if codes.dtype != np.uint8 or codes.shape != (len(ids), (num_bits + 7) // 8):
+            raise ValueError("codes and ids do not fit")
+    except (KeyError, OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
+        raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
+    named: Tensor | NDArray[np.object_] = (
+        torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
+    )
+    return ExportedCodes(torch.from_numpy(codes), named, num_bits)
+
+
+def _read_numpy(path: Path) -> tuple[Bytes, NDArray[Any], int]:
+    import zipfile
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return file["codes"], file["ids"], int(file["num_bits"])
+    except (zipfile.BadZipFile, AttributeError) as error:  # a lone .npy has no keys
+        raise ValueError(str(error)) from error
+
+
+def _read_hdf5(path: Path) -> tuple[Bytes, NDArray[Any], int]:
+    with h5py.File(path, "r") as file:
+        ids = file["ids"]
+        text = h5py.check_string_dtype(ids.dtype) is not None
+        names = ids.asstr()[:] if text else ids[:]
+        return file["codes"][:], names, int(file.attrs["num_bits"])
+
+
+def _read_parquet(path: Path) -> tuple[Bytes, NDArray[Any], int]:
+    arrow = load_pyarrow()
+    table = arrow.parquet.read_table(path)
+    num_bits = int(table.schema.metadata[b"num_bits"])
+    text = table.schema.field("id").type == arrow.string()
+    ids = np.array(table["id"].to_pylist(), object if text else np.int64)
+    data = b"".join(table["code"].to_pylist())
+    codes = np.frombuffer(bytearray(data), np.uint8).reshape(len(ids), (num_bits + 7) // 8)
+    return codes, ids, num_bits
+
+
+Reader = Callable[[Path], tuple[Bytes, NDArray[Any], int]]
+_READERS: dict[str, Reader] = {".npz": _read_numpy, ".h5": _read_hdf5, ".parquet": _read_parquet}
+
+
+def _format(path: str | os.PathLike[str], known: dict[str, Any]) -> Any:
+    ending = Path(path).suffix.lower()
+    if ending not in known:
+        raise ValueError(f"path: {path} ends with {ending!r}; use one of {', '.join(known)}")
+    return known[ending]

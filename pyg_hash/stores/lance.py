@@ -1,0 +1,211 @@
+"""LanceDB: an embedded store with metadata and filters."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from pyg_hash.io import CorruptFileError
+from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
+
+_SETTINGS = b"pyg_hash"
+_FEW = 1000  # ids that are looked for by a filter; for more, all ids are read
+
+
+def load() -> tuple[Any, Any]:
+    """Import ``lancedb`` and ``pyarrow``.
+
+    Raises:
+        ImportError: it is not installed; the message names the extra that brings it.
+    """
+    try:
+        import lancedb
+        import pyarrow
+    except ImportError as error:
+        raise ImportError("LanceDB is not installed: pip install 'pyg_hash[lancedb]'") from error
+    return lancedb, pyarrow
+
+
+class LanceStore(CodeStore):
+    """Codes and their metadata in a table of LanceDB, a folder on disk or in object storage.
+
+    Every ``add`` and ``remove`` is on disk when it returns, whole or not at all. Searches compare
+    with all codes that pass the filter, exactly. Any number of processes may read; each sees the
+    table as it was when it opened it or last changed it. :attr:`table` is LanceDB's own object,
+    for everything that is not part of the interface.
+
+    Use :meth:`create` and :meth:`open`.
+    """
+
+    def __init__(
+        self, table: Any, num_bits: int, id_type: type[Any], fields: Mapping[str, type]
+    ) -> None:
+        super().__init__(num_bits, id_type, fields)
+        self.table = table
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        num_bits: int,
+        *,
+        name: str = "codes",
+        ids: type[int] | type[str] = int,
+        fields: Mapping[str, type] | None = None,
+    ) -> Self:
+        """Make an empty table.
+
+        Args:
+            uri: folder of the database, made if need be, or an address that LanceDB knows.
+            num_bits: bits of a code.
+            name: of the table.
+            ids: ``int`` or ``str``.
+            fields: what is kept beside a code, for example ``{"label": str, "year": int}``.
+
+        Raises:
+            FileExistsError: there is such a table already.
+            ImportError: LanceDB is not installed.
+            TypeError, ValueError: wrong arguments.
+        """
+        lancedb, arrow = load()
+        store = cls(None, num_bits, ids, {} if fields is None else fields)
+        kinds = {
+            int: arrow.int64(),
+            str: arrow.string(),
+            float: arrow.float64(),
+            bool: arrow.bool_(),
+        }
+        code = arrow.list_(arrow.uint8(), (num_bits + 7) // 8)
+        columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
+        columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
+        types = {key: kind.__name__ for key, kind in store.fields.items()}
+        settings = {"num_bits": num_bits, "ids": ids.__name__, "fields": types}
+        schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(settings)})
+        try:
+            store.table = lancedb.connect(os.fspath(uri)).create_table(name, schema=schema)
+        except ValueError as error:
+            if "already exists" not in str(error):
+                raise
+            raise FileExistsError(
+                f"{uri}: there is a table {name!r} already; open() it or choose another name"
+            ) from error
+        return store
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
+        """Open a table that :meth:`create` made.
+
+        Raises:
+            FileNotFoundError: there is no such table.
+            CorruptFileError: the table was not made by this class.
+            ImportError: LanceDB is not installed.
+        """
+        lancedb, _ = load()
+        uri = os.fspath(uri)
+        if "://" not in uri and not os.path.isdir(uri):
+            raise FileNotFoundError(f"{uri}: no such folder")
+        try:
+            table = lancedb.connect(uri).open_table(name)
+        except ValueError as error:
+            if "not found" not in str(error):
+                raise
+            raise FileNotFoundError(f"{uri}: there is no table {name!r}") from error
+        kinds = {"int": int, "str": str, "float": float, "bool": bool}
+        try:
+            settings = json.loads((table.schema.metadata or {})[_SETTINGS])
+            fields = {key: kinds[kind] for key, kind in settings["fields"].items()}
+            return cls(table, settings["num_bits"], kinds[settings["ids"]], fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(
+                f"{uri}: table {name!r} was not made by LanceStore.create()"
+            ) from error
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return int(self.table.count_rows())
+
+    def save(self) -> None:
+        """Nothing to do: every change is on disk already."""
+
+    def close(self) -> None:
+        """Let go of the table."""
+        self.table = None
+
+    def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
+        """All items."""
+        width = (self.num_bits + 7) // 8
+        for batch in self.table.search().select(["id", "code"]).to_batches(batch_size):
+            codes = batch["code"].flatten().to_numpy().reshape(-1, width)
+            yield codes, self._names(batch["id"])
+
+    def _names(self, column: Any) -> NDArray[Any]:
+        return np.array(column.to_pylist(), self._id_dtype)
+
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
+        _, arrow = load()
+        schema = self.table.schema
+        codes = arrow.FixedSizeListArray.from_arrays(
+            arrow.array(packed.reshape(-1)), packed.shape[1]
+        )
+        rest = [arrow.array(metadata[key], schema.field(key).type) for key in self.fields]
+        columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
+        self.table.add(arrow.Table.from_arrays(columns, names=schema.names))
+
+    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        query = self.table.search().select(["id"])
+        if len(ids) <= _FEW:
+            query = query.where(_condition("id", ids.tolist())).limit(len(ids))
+        known: set[Any] = set()
+        for batch in query.to_batches():
+            known.update(batch["id"].to_pylist())
+        return np.array([name in known for name in ids.tolist()], bool)
+
+    def _remove(self, ids: NDArray[Any]) -> None:
+        self.table.delete(_condition("id", ids.tolist()))
+
+    def _search(
+        self, packed: Bytes, k: int, where: dict[str, list[Any]]
+    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        hits = [self._hits(code, k, where) for code in packed]
+        return as_table(hits, k, self)
+
+    def _range_search(
+        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+        items = len(self)
+        return as_ranges([self._hits(code, items, where, radius) for code in packed], self)
+
+    def _hits(
+        self, code: Bytes, limit: int, where: dict[str, list[Any]], radius: int | None = None
+    ) -> Hits:
+        query = self.table.search(code, vector_column_name="code").distance_type("hamming")
+        query = query.select(["id", "_distance"]).limit(limit)
+        if radius is not None:
+            query = query.distance_range(0, radius + 0.5)  # the end does not count
+        if where:
+            query = query.where(
+                " AND ".join(_condition(*item) for item in where.items()), prefilter=True
+            )
+        found = query.to_arrow()
+        return list(
+            zip(map(int, found["_distance"].to_pylist()), found["id"].to_pylist(), strict=True)
+        )
+
+
+def _condition(column: str, values: list[Any]) -> str:
+    """SQL for "the column has one of the values"."""
+    return one_of(f"`{column}`", values, _literal, "{} IN ({})", " OR ")
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)

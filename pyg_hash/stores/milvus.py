@@ -1,0 +1,280 @@
+"""Milvus: the store for when one machine is outgrown."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from pyg_hash.io import CorruptFileError
+from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
+from pyg_hash.validation import check_choice, check_positive_int
+
+_MOST = 16_384  # answers that Milvus gives to one query
+_ROWS = 10_000  # in one request, which must stay under 64 MB
+_NAMES = 1_000  # ids in one condition
+_TEXT = 65_535  # bytes of a string
+
+
+def load() -> Any:
+    """Import ``pymilvus``.
+
+    Raises:
+        ImportError: it is not installed; the message says what to do.
+    """
+    try:
+        import pymilvus
+    except ImportError as error:
+        raise ImportError("pymilvus is not installed: pip install 'pyg_hash[milvus]'") from error
+    return pymilvus
+
+
+class MilvusStore(CodeStore):
+    """Codes and their metadata in a collection of Milvus.
+
+    The same class talks to a cluster (``"http://host:19530"``) and to a file of Milvus Lite
+    (``"codes.db"``, which needs ``milvus-lite`` 2.5; version 3 has no binary vectors). Changes
+    are seen by everybody at once (consistency level Strong) but large ones are sent in parts, so
+    one that fails may be half done. :attr:`client` is Milvus's own object.
+
+    Use :meth:`create` and :meth:`open`.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        name: str,
+        num_bits: int,
+        id_type: type[Any],
+        fields: Mapping[str, type],
+    ) -> None:
+        super().__init__(num_bits, id_type, fields)
+        self.client, self.name = client, name
+        self.nprobe = 16
+
+    @classmethod
+    def create(
+        cls,
+        uri: str | os.PathLike[str],
+        num_bits: int,
+        *,
+        name: str = "codes",
+        ids: type[int] | type[str] = int,
+        fields: Mapping[str, type] | None = None,
+        index: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = "BIN_FLAT",
+        nlist: int = 1024,
+        **connection: Any,
+    ) -> Self:
+        """Make an empty collection.
+
+        Args:
+            uri: address of a cluster, or a file of Milvus Lite.
+            num_bits: bits of a code.
+            name: of the collection.
+            ids: ``int`` or ``str``.
+            fields: what is kept beside a code, for example ``{"label": str, "year": int}``.
+            index: ``'BIN_FLAT'`` is exact; ``'BIN_IVF_FLAT'`` (clusters only) looks into
+                :attr:`nprobe` of ``nlist`` groups, in radius searches too.
+            nlist: groups of ``'BIN_IVF_FLAT'``.
+            **connection: more for ``pymilvus.MilvusClient``, for example ``token``.
+
+        Raises:
+            FileExistsError: there is such a collection already.
+            ImportError: pymilvus is not installed.
+            TypeError, ValueError: wrong arguments.
+            pymilvus.MilvusException: the server cannot be reached or refuses.
+        """
+        check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
+        check_positive_int(nlist, "nlist")
+        milvus = load()
+        store = cls(None, name, num_bits, ids, {} if fields is None else fields)
+        types = {key: kind.__name__ for key, kind in store.fields.items()}
+        about = {"pyg_hash": {"num_bits": num_bits, "ids": ids.__name__, "fields": types}}
+        kind = milvus.DataType
+        kinds = {
+            int: (kind.INT64, {}),
+            str: (kind.VARCHAR, {"max_length": _TEXT}),
+            float: (kind.DOUBLE, {}),
+            bool: (kind.BOOL, {}),
+        }
+        schema = milvus.MilvusClient.create_schema(
+            auto_id=False, enable_dynamic_field=False, description=json.dumps(about)
+        )
+        schema.add_field("id", kinds[ids][0], is_primary=True, **kinds[ids][1])
+        schema.add_field("code", kind.BINARY_VECTOR, dim=(num_bits + 7) // 8 * 8)
+        for key, value in store.fields.items():
+            schema.add_field(key, kinds[value][0], **kinds[value][1])
+        params = milvus.MilvusClient.prepare_index_params()
+        more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
+        params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
+        store.client = client = milvus.MilvusClient(os.fspath(uri), **connection)
+        if client.has_collection(name):
+            client.close()
+            raise FileExistsError(
+                f"{uri}: there is a collection {name!r} already; open() it or choose another name"
+            )
+        try:
+            client.create_collection(
+                name, schema=schema, index_params=params, consistency_level="Strong"
+            )
+        except BaseException:
+            client.drop_collection(name)  # it may be there, without its index
+            client.close()
+            raise
+        return store
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str], *, name: str = "codes", **connection: Any) -> Self:
+        """Open a collection that :meth:`create` made.
+
+        Raises:
+            FileNotFoundError: there is no such collection.
+            CorruptFileError: the collection was not made by this class.
+            ImportError: pymilvus is not installed.
+            pymilvus.MilvusException: the server cannot be reached or refuses.
+        """
+        milvus = load()
+        uri = os.fspath(uri)
+        if "://" not in uri and not os.path.exists(uri):
+            raise FileNotFoundError(f"{uri}: no such file")
+        client = milvus.MilvusClient(uri, **connection)
+        if not client.has_collection(name):
+            client.close()
+            raise FileNotFoundError(f"{uri}: there is no collection {name!r}")
+        kinds = {"int": int, "str": str, "float": float, "bool": bool}
+        try:
+            about = json.loads(client.describe_collection(name)["description"])["pyg_hash"]
+            fields = {key: kinds[kind] for key, kind in about["fields"].items()}
+            store = cls(client, name, about["num_bits"], kinds[about["ids"]], fields)
+        except (KeyError, TypeError, ValueError) as error:
+            client.close()
+            raise CorruptFileError(
+                f"{uri}: collection {name!r} was not made by MilvusStore.create()"
+            ) from error
+        client.load_collection(name)
+        return store
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return int(self.client.query(self.name, output_fields=["count(*)"])[0]["count(*)"])
+
+    def save(self) -> None:
+        """Have the server write out what it still holds in its log; nothing is lost without."""
+        self.client.flush(self.name)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.client.close()
+
+    def items(self, batch_size: int = _ROWS) -> Iterator[tuple[Bytes, NDArray[Any]]]:
+        """All items."""
+        rows = self.client.query_iterator(
+            self.name, batch_size=min(batch_size, _MOST), output_fields=["id", "code"]
+        )
+        try:
+            while batch := rows.next():
+                codes = b"".join(row["code"][0] for row in batch)
+                packed = np.frombuffer(bytearray(codes), np.uint8).reshape(len(batch), -1)
+                yield packed, np.array([row["id"] for row in batch], self._id_dtype)
+        finally:
+            rows.close()
+
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
+        for values in [ids.tolist(), *metadata.values()]:
+            for value in values:
+                if isinstance(value, str):
+                    _check_text(value)
+        names = ids.tolist()
+        for start in range(0, len(ids), _ROWS):
+            rows = [
+                {
+                    "id": names[i],
+                    "code": packed[i].tobytes(),
+                    **{key: values[i] for key, values in metadata.items()},
+                }
+                for i in range(start, min(start + _ROWS, len(ids)))
+            ]
+            self.client.insert(self.name, rows)
+
+    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        known: set[Any] = set()
+        for part in self._parts(ids):
+            found = self.client.query(self.name, filter=part, output_fields=["id"])
+            known.update(row["id"] for row in found)
+        return np.array([name in known for name in ids.tolist()], bool)
+
+    def _remove(self, ids: NDArray[Any]) -> None:
+        for part in self._parts(ids):
+            self.client.delete(self.name, filter=part)
+
+    def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
+        names = ids.tolist()
+        return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
+
+    def _search(
+        self, packed: Bytes, k: int, where: dict[str, list[Any]]
+    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        if k > _MOST:
+            raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
+        return as_table(self._hits(packed, k, where, {}), k, self)
+
+    def _range_search(
+        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+        # Milvus means distance < radius
+        hits = self._hits(packed, _MOST, where, {"radius": radius + 1, "range_filter": 0})
+        if max(map(len, hits)) == _MOST:
+            raise ValueError(
+                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
+                "use a smaller radius"
+            )
+        return as_ranges(hits, self)
+
+    def _hits(
+        self, packed: Bytes, limit: int, where: dict[str, list[Any]], params: dict[str, int]
+    ) -> list[Hits]:
+        condition = " and ".join(_condition(*item) for item in where.items())
+        hits: list[Hits] = []
+        for start in range(0, len(packed), _NAMES):
+            answers = self.client.search(
+                self.name,
+                [code.tobytes() for code in packed[start : start + _NAMES]],
+                filter=condition,
+                limit=limit,
+                anns_field="code",
+                search_params={
+                    "metric_type": "HAMMING",
+                    "params": {"nprobe": self.nprobe, **params},
+                },
+            )
+            hits += [[(int(hit["distance"]), hit["id"]) for hit in found] for found in answers]
+        return hits
+
+
+def _condition(column: str, values: list[Any]) -> str:
+    """Milvus's expression for "the column has one of the values"."""
+    return one_of(column, values, _literal, "{} in [{}]", " or ")
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, str):
+        _check_text(value)
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value)
+
+
+def _check_text(value: str) -> None:
+    """Raise ``ValueError`` for what Milvus cannot keep or, in an expression, cannot read."""
+    if "\n" in value or "\r" in value:
+        raise ValueError(
+            f"{value!r} holds a line break, which Milvus cannot look for; leave it out"
+        )
+    if len(value.encode()) > _TEXT:
+        raise ValueError(f"{value[:20]!r}... is longer than {_TEXT} bytes; use a shorter one")

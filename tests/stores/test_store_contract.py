@@ -1,0 +1,373 @@
+"""What every store must do, on every store: the one conformance test.
+
+LanceDB runs where it is installed; for Milvus see ``test_milvus_environment.py``.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from store_cases import CASES, Case, case_or_skip, check_range, check_search, random_codes
+
+from pyg_hash.codes import pack_bits
+
+
+@pytest.fixture(params=list(CASES))
+def case(request: pytest.FixtureRequest) -> Case:
+    return case_or_skip(request.param)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a short name, as Milvus Lite needs."""
+    path = Path(tempfile.mkdtemp(prefix="st"))
+    yield path
+    shutil.rmtree(path)
+
+
+def ids_of(n: int, seed: int = 2) -> list[int]:
+    order = torch.randperm(3 * n, generator=torch.Generator().manual_seed(seed))[:n]
+    return [int(value) - n for value in order]
+
+
+@pytest.mark.parametrize("num_bits", [8, 13, 24, 64, 100])
+def test_answers_equal_brute_force(case: Case, folder: Path, num_bits: int) -> None:
+    codes, query, ids = random_codes(200, num_bits), random_codes(12, num_bits, 1), ids_of(200)
+    query[0] = codes[17]
+    with case.create(folder, num_bits) as store:
+        for part in (slice(0, 100), slice(100, 101), slice(101, 200)):
+            store.add(codes[part], ids[part])
+        assert len(store) == 200
+        for k in (1, 10, 200):
+            check_search(store, query, codes, ids, k)
+        for radius in (0, 1, 2, num_bits // 2 - 1, num_bits, num_bits + 5):
+            check_range(store, query, codes, ids, radius)
+
+
+def test_a_radius_includes_its_border(case: Case, folder: Path) -> None:
+    code = torch.ones(1, 64, dtype=torch.int8)
+    near = code.repeat(65, 1)
+    for distance in range(65):
+        near[distance, :distance] = -1
+    with case.create(folder, 64) as store:
+        store.add(near, range(65))
+        for radius in (0, 1, 2, 3, 4, 7, 20, 63, 64):
+            limits, distances, ids = store.range_search(code, radius)
+            assert limits.tolist() == [0, radius + 1]
+            assert distances.tolist() == ids.tolist() == list(range(radius + 1))
+
+
+def test_packed_codes_are_codes(case: Case, folder: Path) -> None:
+    codes, query = random_codes(50, 13), random_codes(5, 13, 1)
+    with case.create(folder, 13) as store:
+        store.add(pack_bits(codes), range(50))
+        check_search(store, query, codes, list(range(50)), 10)
+        assert torch.equal(store.search(query, 7)[0], store.search(pack_bits(query), 7)[0])
+        wrong = pack_bits(query)
+        wrong[0, -1] |= 1
+        with pytest.raises(ValueError, match="bits after bit 13 are not zero"):
+            store.search(wrong, 1)
+
+
+def test_all_int64_are_ids(case: Case, folder: Path) -> None:
+    ids = [-(2**63), 2**63 - 1, -1, 0, 1, -(2**63) + 1, 2**53 + 1, 2**53]
+    codes = random_codes(len(ids), 32)
+    with case.create(folder, 32) as store:
+        store.add(codes, torch.tensor(ids))
+        distances, found = store.search(codes, 1)
+        assert distances.eq(0).all() and found.dtype == torch.int64
+        assert found[:, 0].tolist() == ids
+        for name in ids:
+            with pytest.raises(ValueError, match="are in the store already"):
+                store.add(codes[:1], [name])
+        store.remove(ids[::2])
+        assert sorted(store.search(codes[:1], 4)[1][0].tolist()) == sorted(ids[1::2])
+
+
+STRINGS = [
+    "a",
+    "A",
+    "it's",
+    'say "hi"',
+    "back\\slash",
+    "ä ☺ 漢字 🙂",
+    "two\nlines\tand a tab",
+    "'; DROP TABLE codes; --",
+    "%_*?[]{}",
+    "",
+    " a ",
+    "x" * 3000,
+    "e\u0301",
+    "\u00e9",
+]
+
+
+def test_strings_are_ids(case: Case, folder: Path) -> None:
+    strings = [name for name in STRINGS if case.line_breaks or "\n" not in name]
+    codes = random_codes(len(strings), 64)
+    with case.create(folder, 64, ids=str) as store:
+        store.add(codes[:5], strings[:5])
+        store.add(codes[5:], strings[5:])
+        check_search(store, codes, codes, strings, len(strings))
+        check_range(store, codes, codes, strings, 20)
+        if not case.line_breaks:
+            with pytest.raises(ValueError, match="line break"):
+                store.add(codes[:1], ["a\nb"])
+        for name in strings:
+            with pytest.raises(ValueError, match="are in the store already"):
+                store.add(codes[:1], [name])
+        for i, name in enumerate(strings):
+            store.remove([name])
+            assert len(store) == len(strings) - 1 - i
+            with pytest.raises(ValueError, match="are not in the store"):
+                store.remove([name])
+
+
+def test_remove(case: Case, folder: Path) -> None:
+    codes, query, ids = random_codes(120, 20), random_codes(9, 20, 1), ids_of(120)
+    with case.create(folder, 20) as store:
+        store.add(codes, ids)
+        store.remove(torch.tensor([*ids[5:40], ids[5], ids[119]]))
+        left = [*range(5), *range(40, 119)]
+        assert len(store) == len(left)
+        check_search(store, query, codes[left], [ids[i] for i in left], 30)
+        check_range(store, query, codes[left], [ids[i] for i in left], 6)
+        store.add(codes[5:6], [ids[5]])  # an id is free again
+        assert store.search(codes[5:6], 1)[1].tolist() == [[ids[5]]]
+        store.remove([ids[i] for i in [*left, 5]])
+        assert len(store) == 0
+        store.remove([])
+        store.add(codes, ids)
+        check_search(store, query, codes, ids, 120)
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_fewer_items_than_asked_for(case: Case, folder: Path, kind: Any) -> None:
+    codes, none = random_codes(3, 16), -1 if kind is int else None
+    with case.create(folder, 16, ids=kind) as store:
+        store.add(codes[:0], [])
+        distances, ids = store.search(codes, 2)
+        assert distances.tolist() == [[-1, -1]] * 3 and ids.tolist() == [[none, none]] * 3
+        limits, distances, ids = store.range_search(codes, 3)
+        assert limits.tolist() == [0, 0, 0, 0] and len(distances) == len(ids) == 0
+        store.add(codes, [kind(i) for i in range(3)])
+        distances, ids = store.search(codes, 5)
+        assert distances[:, 3:].eq(-1).all() and distances[:, :3].ge(0).all()
+        assert [row[3:] for row in ids.tolist()] == [[none, none]] * 3
+        distances, ids = store.search(codes[:0], 4)
+        assert distances.shape == ids.shape == (0, 4)
+        assert store.range_search(codes[:0], 4)[0].tolist() == [0]
+
+
+def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> None:
+    codes = random_codes(3, 8)
+    with case.create(folder, 8) as store:
+        store.add(codes, [0, 1, 2])
+        calls = [
+            (lambda: store.add(codes.float(), [4, 5, 6]), TypeError, "codes: expected int8"),
+            (lambda: store.add(codes * 0, [4, 5, 6]), ValueError, "codes: entries must be"),
+            (lambda: store.add(random_codes(3, 9), [4, 5, 6]), ValueError, "has 9 bits, exp"),
+            (lambda: store.add(codes, [7, 8]), ValueError, "ids: 2 ids for 3 codes"),
+            (lambda: store.add(codes, [8, 7, 8]), ValueError, "ids: 8 is given more than once"),
+            (lambda: store.add(codes, [7, 8, 2]), ValueError, r"1 are in the store.*first: 2"),
+            (lambda: store.add(codes, [7, 8, 2**63]), TypeError, "integer.* that fit int64"),
+            (lambda: store.add(codes, ["a", "b", "c"]), TypeError, "has integer ids"),
+            (lambda: store.add(codes, [0.5, 1.0, 2.0]), TypeError, "has integer ids"),
+            (lambda: store.add(codes, [True, False, True]), TypeError, "has integer ids"),
+            (lambda: store.add(codes, torch.ones(3, 1).long()), ValueError, r"shape \[n\]"),
+            (lambda: store.add(codes, [4, 5, 6], {"x": [1, 2, 3]}), ValueError, "metadata: got"),
+            (lambda: store.remove([1, 5]), ValueError, r"1 are not in the store \(first: 5"),
+            (lambda: store.remove(["a"]), TypeError, "has integer ids"),
+            (lambda: store.search(codes, 0), ValueError, "k: expected a positive integer"),
+            (lambda: store.search(codes, 1.0), TypeError, "k: expected a positive integer"),
+            (lambda: store.search(random_codes(1, 9), 1), ValueError, "codes: has 9 bits"),
+            (lambda: store.search(codes, 1, where={"x": 1}), ValueError, "where: 'x' is not"),
+            (lambda: store.range_search(codes, -1), ValueError, "radius: expected 0 or more"),
+            (lambda: store.range_search(codes, 1.5), TypeError, "radius: expected an integer"),
+        ]
+        for call, error, message in calls:
+            with pytest.raises(error, match=message):
+                call()  # type: ignore[no-untyped-call]
+            assert len(store) == 3
+        check_search(store, codes, codes, [0, 1, 2], 3)
+        assert "num_bits=8, ids=int, items=3" in repr(store)
+    with case.create(Path(tempfile.mkdtemp(dir=folder)), 8, ids=str) as store:
+        for wrong, error, message in [
+            ([1, 2, 3], TypeError, "has string ids, got int"),
+            ("abc", TypeError, "got one string"),
+            (["a", "b", "a"], ValueError, "'a' is given more than once"),
+            (["a", "b", "c\0"], ValueError, "NUL"),
+            (["a", "b", "\ud800"], ValueError, "not valid Unicode"),
+        ]:
+            with pytest.raises(error, match=message):
+                store.add(codes, wrong)
+            assert len(store) == 0
+
+
+def test_what_was_saved_is_there_again(case: Case, folder: Path) -> None:
+    codes, query, ids = random_codes(90, 32), random_codes(9, 32, 1), ids_of(90)
+    with case.create(folder, 32) as store:
+        store.add(codes[:60], ids[:60])
+        store.save()
+    with pytest.raises(FileExistsError, match=r"already|exists"):
+        case.create(folder, 32)
+    with case.open(folder) as store:
+        assert (len(store), store.num_bits, store.id_type) == (60, 32, int)
+        check_search(store, query, codes[:60], ids[:60], 20)
+        check_range(store, query, codes[:60], ids[:60], 12)
+        store.remove(ids[:10])
+        store.add(codes[60:], ids[60:])
+        check_search(store, query, codes[10:], ids[10:], 80)
+        store.save()
+    with case.open(folder) as store:
+        check_search(store, query, codes[10:], ids[10:], 80)
+        check_range(store, query, codes[10:], ids[10:], 12)
+
+
+def test_an_empty_store_is_saved_too(case: Case, folder: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        case.open(folder)
+    with case.create(folder, 9, ids=str) as store:
+        store.save()
+    with case.open(folder) as store:
+        assert (len(store), store.num_bits, store.id_type) == (0, 9, str)
+        store.add(random_codes(2, 9), ["b", "a"])
+        assert store.search(random_codes(2, 9), 1)[1].tolist() == [["b"], ["a"]]
+
+
+@pytest.mark.parametrize("kind", [int, str])
+def test_items_and_export(case: Case, folder: Path, kind: Any) -> None:
+    from pyg_hash.stores import read_codes
+
+    codes = random_codes(70, 13)
+    ids = [kind(i) for i in ids_of(70)]
+    with case.create(folder, 13, ids=kind) as store:
+        store.add(codes, ids)
+        got = {}
+        for packed, names in store.items(32):
+            assert len(packed) == len(names) <= 32
+            got.update(zip(names.tolist(), map(bytes, packed), strict=True))
+        assert got == dict(zip(ids, map(bytes, pack_bits(codes).numpy()), strict=True))
+        store.export(folder / "codes.npz")
+    exported = read_codes(folder / "codes.npz")
+    again = dict(zip(exported.ids.tolist(), map(bytes, exported.codes.numpy()), strict=True))
+    assert again == got and exported.num_bits == 13
+
+
+def test_filters_where_they_are_known(case: Case, folder: Path) -> None:
+    if not case.filters:
+        with pytest.raises(TypeError):
+            case.create(folder, 8, fields={"label": str})
+        return
+    fields = {"label": str, "Year": int, "weight": float, "ok": bool}
+    labels = ["cat", "it's", 'a "dog"', "back\\slash"]
+    codes, query = random_codes(100, 24), random_codes(6, 24, 1)
+    metadata = {
+        "label": [labels[i % 4] for i in range(100)],
+        "Year": [2000 + i % 7 for i in range(100)],
+        "weight": [0.1 * (i % 3) for i in range(100)],
+        "ok": [i % 2 == 0 for i in range(100)],
+    }
+    ids = [f"item {i}" for i in range(100)]
+    with case.create(folder, 24, ids=str, fields=fields) as store:
+        store.add(codes, ids, metadata)
+        store.save()
+    with case.open(folder) as store:
+        assert store.fields == fields
+        for where in [
+            *({"label": label} for label in labels),
+            {"label": labels[:2], "Year": 2003},
+            {"Year": [2001, 2002, 2003]},
+            {"weight": 0.1},
+            {"ok": True},
+            {"ok": [True, False], "weight": [0.1, 0.2]},
+        ]:
+            allowed = {
+                key: value if isinstance(value, list) else [value] for key, value in where.items()
+            }
+            keep = [i for i in range(100) if all(metadata[k][i] in v for k, v in allowed.items())]
+            assert 0 < len(keep) < 100
+            only = _Filtered(store, where)
+            names = [ids[i] for i in keep]
+            check_search(only, query, codes[keep], names, len(keep))  # type: ignore[arg-type]
+            check_range(only, query, codes[keep], names, 9)  # type: ignore[arg-type]
+            assert store.search(query, len(keep) + 1, where=where)[0][:, -1].eq(-1).all()
+        assert store.search(query, 1, where={"label": "cow"})[0].eq(-1).all()
+        for wrong, error, message in [
+            ({"label": 3}, TypeError, "where: label: expected str, got 3"),
+            ({"label": []}, ValueError, "where: label has no value"),
+            ({"Label": "cat"}, ValueError, "where: 'Label' is not known"),
+            ({"Year": True}, TypeError, "where: Year: expected int"),
+        ]:
+            with pytest.raises(error, match=message):
+                store.search(query, 1, where=wrong)
+        good = {key: values[:2] for key, values in metadata.items()}
+        for change, error, message in [
+            ({"Year": [1, "x"]}, TypeError, "metadata: Year: expected int, got 'x'"),
+            ({"weight": [1.0]}, ValueError, "metadata: weight has 1 values for 2 codes"),
+            ({"weight": [1.0, float("nan")]}, ValueError, "NaN"),
+            ({"more": [1, 2]}, ValueError, "metadata: got .*'more'"),
+        ]:
+            with pytest.raises(error, match=message):
+                store.add(codes[:2], ["x", "y"], {**good, **change})
+        assert len(store) == 100
+    for name, kind in [("id", str), ("a b", str), ("x", list), ("", str), ("a`; --", int)]:
+        with pytest.raises(ValueError, match="fields: "):
+            case.create(folder / "new", 8, fields={name: kind})
+
+
+class _Filtered:
+    """A store through a filter."""
+
+    def __init__(self, store: Any, where: Any) -> None:
+        self.store, self.where = store, where
+
+    def search(self, query: Any, k: int) -> Any:
+        return self.store.search(query, k, where=self.where)
+
+    def range_search(self, query: Any, radius: int) -> Any:
+        return self.store.range_search(query, radius, where=self.where)
+
+
+def test_concurrent_readers(case: Case, folder: Path) -> None:
+    """Readers of their own and threads that share one, while the store is written and saved."""
+    codes, query = random_codes(300, 32), random_codes(8, 32, 1)
+    errors: list[BaseException] = []
+    with case.create(folder, 32) as store:
+        store.add(codes[:200], range(200))
+        store.save()
+        shared = case.open(folder)
+
+        def read(own: bool) -> None:
+            try:
+                for _ in range(4):
+                    reader = case.open(folder) if own else shared
+                    distances, ids = reader.search(query, 150)
+                    true = (query[:, None] != codes[ids]).sum(2)  # any snapshot is a true one
+                    assert torch.equal(distances.long(), true)
+                    assert bool((distances.diff(dim=1) >= 0).all())
+                    limits, distances, ids = reader.range_search(query, 11)
+                    rows = torch.arange(8).repeat_interleave(limits.diff())
+                    assert torch.equal(distances.long(), (query[rows] != codes[ids]).sum(1))
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=read, args=(i % 2 == 0,)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for start in range(200, 300, 20):
+            store.add(codes[start : start + 20], range(start, start + 20))
+            store.save()
+        for thread in threads:
+            thread.join()
+        shared.close()
+    assert not errors, errors[0]
+    with case.open(folder) as store:
+        check_search(store, query, codes, list(range(300)), 50)
