@@ -28,14 +28,14 @@ class Case(NamedTuple):
     """One kind of store.
 
     ``create(folder, num_bits, **arguments)`` and ``open(folder)``; ``filters``: it keeps fields;
-    ``needs``: a package it cannot do without; ``line_breaks``: strings may hold some.
+    ``needs``: a package it cannot do without; ``refuses``: strings that cannot be ids.
     """
 
     create: Callable[..., CodeStore]
     open: Callable[[Path], CodeStore]
     filters: bool
     needs: str
-    line_breaks: bool = True
+    refuses: Callable[[str], bool] = lambda name: False
 
 
 def faiss_case(index: Any) -> Case:
@@ -70,7 +70,7 @@ CASES = {
         lambda folder: MilvusStore.open(milvus_uri(folder)),
         filters=True,
         needs="milvus_lite",
-        line_breaks=False,
+        refuses=lambda name: name == "" or "'" in name or "\n" in name,
     ),
 }
 

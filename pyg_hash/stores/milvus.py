@@ -52,9 +52,10 @@ class MilvusStore(CodeStore):
         num_bits: int,
         id_type: type[Any],
         fields: Mapping[str, type],
+        lite: bool,
     ) -> None:
         super().__init__(num_bits, id_type, fields)
-        self.client, self.name = client, name
+        self.client, self.name, self._lite = client, name, lite
         self.nprobe = 16
 
     @classmethod
@@ -92,7 +93,8 @@ class MilvusStore(CodeStore):
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
         milvus = load()
-        store = cls(None, name, num_bits, ids, {} if fields is None else fields)
+        uri = os.fspath(uri)
+        store = cls(None, name, num_bits, ids, {} if fields is None else fields, "://" not in uri)
         types = {key: kind.__name__ for key, kind in store.fields.items()}
         about = {"pyg_hash": {"num_bits": num_bits, "ids": ids.__name__, "fields": types}}
         kind = milvus.DataType
@@ -112,7 +114,7 @@ class MilvusStore(CodeStore):
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
-        store.client = client = milvus.MilvusClient(os.fspath(uri), **connection)
+        store.client = client = milvus.MilvusClient(uri, **connection)
         if client.has_collection(name):
             client.close()
             raise FileExistsError(
@@ -150,7 +152,9 @@ class MilvusStore(CodeStore):
         try:
             about = json.loads(client.describe_collection(name)["description"])["pyg_hash"]
             fields = {key: kinds[kind] for key, kind in about["fields"].items()}
-            store = cls(client, name, about["num_bits"], kinds[about["ids"]], fields)
+            store = cls(
+                client, name, about["num_bits"], kinds[about["ids"]], fields, "://" not in uri
+            )
         except (KeyError, TypeError, ValueError) as error:
             client.close()
             raise CorruptFileError(
@@ -189,6 +193,8 @@ class MilvusStore(CodeStore):
             for value in values:
                 if isinstance(value, str):
                     _check_text(value)
+        if self._lite:
+            _check_for_lite(ids.tolist())
         names = ids.tolist()
         for start in range(0, len(ids), _ROWS):
             rows = [
@@ -278,3 +284,12 @@ def _check_text(value: str) -> None:
         )
     if len(value.encode()) > _TEXT:
         raise ValueError(f"{value[:20]!r}... is longer than {_TEXT} bytes; use a shorter one")
+
+
+def _check_for_lite(ids: list[Any]) -> None:
+    """Raise ``ValueError`` for ids that Milvus Lite 2.5 would never delete; a cluster does."""
+    for value in ids:
+        if value == "" or (isinstance(value, str) and "'" in value):
+            raise ValueError(
+                f"ids: {value!r} is empty or holds a ', which Milvus Lite cannot delete"
+            )
