@@ -29,6 +29,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, Modality
 from pyg_hash.validation import check_choice
 
 T = TypeVar("T")
+__all__ = ["Ranks", "encode_sharded", "process_group", "shared_out"]
 
 
 @dataclass(frozen=True)

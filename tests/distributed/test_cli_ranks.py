@@ -1,6 +1,8 @@
 """``pyg-hash train`` on mini-batches, in bf16, and by two processes."""
 
 import os
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from toy import toy_data
 from pyg_hash.cli import main
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.io import load_json
-from pyg_hash.models import MCGCN, SGCH
+from pyg_hash.models import GCH, MCGCN, SGCH
 from pyg_hash.runs import PARTS, Run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,18 +37,24 @@ def words(file, out, *more, model="sgch"):
     return ["train", f"--dataset={file}", f"--out={out}", f"--model={model}", *SMALL, *more]
 
 
-def torchrun(*command):
+def start(*place, words):
+    """A machine's ``torchrun -m pyg_hash``, under way."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path)
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.run(
-        [*program, "-m", "pyg_hash", *map(str, command)],
-        env=environment,
-        capture_output=True,
+    program = [sys.executable, "-m", "torch.distributed.run", *place, "-m", "pyg_hash", *words]
+    return subprocess.Popen(
+        program,
+        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=300,
-        check=False,
     )
+
+
+def torchrun(*words):
+    """Two processes on this machine: status, output, errors."""
+    process = start("--standalone", "--nproc-per-node=2", words=words)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
 
 
 BATCHES = ("--batch_size=10", "--loader_options.num_neighbors=[3,2]")
@@ -56,17 +64,17 @@ def test_two_processes_write_one_run(file, tmp_path):
     """The same codes as one process that averages two batches, from one command."""
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(words(file, one, *BATCHES, "--accumulate=2")) == 0
-    result = torchrun(*words(file, two, *BATCHES))
-    assert result.returncode == 0, result.stderr[:5000]
-    assert result.stdout.count("i2t") == 1  # one of them reports
+    status, output, errors = torchrun(*words(file, two, *BATCHES))
+    assert status == 0, errors[:5000]
+    assert output.count("i2t") == 1  # one of them reports
     Run.open(two, need=PARTS)
     a, b = (SGCH.load(out / "model").state_dict() for out in (one, two))
     for name, tensor in a.items():
         torch.testing.assert_close(b[name], tensor, rtol=1e-4, atol=1e-6)
     assert load_json(two / "metrics.json")["query"] == load_json(one / "metrics.json")["query"]
     # every stage is there: nothing is left to do, by however many
-    again = torchrun("train", f"--out={two}", "--resume")
-    assert again.returncode == 0, again.stderr[:5000]
+    status, _, errors = torchrun("train", f"--out={two}", "--resume")
+    assert status == 0, errors[:5000]
 
 
 def test_settings_are_kept_and_used(file, tmp_path):
@@ -95,8 +103,6 @@ def test_settings_are_kept_and_used(file, tmp_path):
     ],
 )
 def test_errors_of_the_command_line(file, tmp_path, capsys, options, message):
-    import re
-
     assert main(words(file, tmp_path / "run", *options)) == 2
     error = capsys.readouterr().err
     assert re.search(message, error), error
@@ -108,3 +114,28 @@ def test_methods_with_batches_of_their_own(file, tmp_path, capsys):
     assert main([*command, f"--out={tmp_path / 'a'}", "--accumulate=2"]) == 0
     assert main([*command, f"--out={tmp_path / 'b'}", "--batch_size=8"]) == 2
     assert "batch_size: GCH has no such setting" in capsys.readouterr().err
+
+
+def test_two_machines(file, tmp_path):
+    """The commands of docs/distributed.rst; both machines are this one, each with its own disk."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    small = [word for word in SMALL if "--k" not in word]
+    folders = [tmp_path / "first", tmp_path / "second"]
+    commands = [
+        ["train", f"--dataset={file}", "--model=gch", f"--out={out}", f"--root={out}", *small]
+        for out in folders
+    ]
+    machines = [start(*place, f"--node-rank={i}", words=words) for i, words in enumerate(commands)]
+    for machine in machines:
+        _, errors = machine.communicate(timeout=300)
+        assert machine.returncode == 0, errors[:5000]
+    Run.open(folders[0], need=PARTS)
+    assert not any((folders[1] / part).exists() for part in PARTS.values())
+    one = tmp_path / "one"
+    assert main([*commands[0][:3], f"--out={one}", *small, "--accumulate=2"]) == 0
+    a, b = (GCH.load(out / "model").state_dict() for out in (one, folders[0]))
+    for name, tensor in a.items():
+        torch.testing.assert_close(b[name], tensor, rtol=1e-4, atol=1e-6)
