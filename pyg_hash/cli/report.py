@@ -19,7 +19,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=str | None, default=None, help="the page to write (default: RUN/report.html)"
     )
-    parser.add_argument("--queries", type=int, default=6, help="queries in the gallery")
+    parser.add_argument("--queries", type=int, default=4, help="queries in the gallery")
     parser.add_argument("--points", type=int, default=500, help="items in the t-SNE maps")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn at random")
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from pyg_hash.report.gallery import Answer, GalleryRow, gallery, thumbnail
 from pyg_hash.report.markup import Html, Section, element, joined
-from pyg_hash.report.results import DIRECTIONS, Results, direction_name
+from pyg_hash.report.results import Results, direction_name
 from pyg_hash.runs import RunItems
-from pyg_hash.typing import IMAGE, Modality
+from pyg_hash.typing import IMAGE, TEXT, Modality
 
 _LETTERS = 160  # of a text on a card
 _MARKS: Mapping[bool | None, tuple[str, str, str]] = {
@@ -73,7 +73,7 @@ def gallery_section(
     """The gallery of both directions across modalities, and notes on what it lacks."""
     cards = Cards(items)
     parts = []
-    for source, target in DIRECTIONS[:2]:
+    for source, target in ((TEXT, IMAGE), (IMAGE, TEXT)):
         rows = gallery(results, source, target, num_queries=num_queries, seed=seed)
         parts.append(element("h3", direction_name(source, target).capitalize()))
         parts += [_asked(cards, row, source, target) for row in rows]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _PERPLEXITY = 30.0  # the default of t-SNE
 _PRINCIPAL = 50  # components that t-SNE starts from, as its authors advise
 _MIN_POINTS = 4
-_NAME_WIDTH = 24
+_NAME_WIDTH = 20
 
 
 def embed(x: Tensor, *, seed: int = 0) -> Tensor:
@@ -102,7 +102,7 @@ def tsne(
     parts = torch.split(plane, [values.size(0) for values in points.values()])
     top = _frequent(torch.cat(list(classes.values())))
     legend_rows = (len(top) + 2) // 2
-    figure, (axes,) = new_figure(height=3.9 + 0.2 * legend_rows)
+    figure, (axes,) = new_figure(height=3.6 + 0.2 * legend_rows)
     for modality, part in zip(points, parts, strict=True):
         _scatter(axes, part, classes[modality], top, modality, colored=labels is not None)
     _number(axes, plane, torch.cat(list(classes.values())), top)

@@ -49,7 +49,7 @@ def report_page(
     data: HeteroData,
     about: About | None = None,
     *,
-    num_queries: int = 6,
+    num_queries: int = 4,
     points: int = 500,
     seed: int = 0,
 ) -> str:

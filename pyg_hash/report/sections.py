@@ -56,7 +56,8 @@ def accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
         radius = min(RADIUS, curve.precision.numel() - 1)
         lookup = (float(x[radius]) for x in (curve.precision, curve.recall, curve.answered))
         rows.append([direction_name(*pair), *(f"{value:.3f}" for value in (score, *lookup))])
-    header = ["", "mAP", f"precision, radius {RADIUS}", f"recall, radius {RADIUS}", "answered"]
+    header = ["", "mAP", "precision", "recall", "answered"]
+    caption = f"mAP, and lookups within radius {RADIUS}"
     words = (
         f"{evaluation.definition}. Protocol {evaluation.protocol}: "
         f"{_PROTOCOLS[evaluation.protocol]}. {evaluation.num_queries:,} queries, "
@@ -64,7 +65,7 @@ def accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
         "nothing has precision 0; answered is the share of queries that find anything."
     )
     return Section(
-        "accuracy", "Accuracy", joined(table("By direction", header, rows), element("p", words))
+        "accuracy", "Accuracy", joined(table(caption, header, rows), element("p", words))
     )
 
 
@@ -151,7 +152,7 @@ def code_section(results: Results) -> Section:
                 "Off the diagonal, 0 (dark) is best. Constant bits stay empty.",
             )
         )
-    return Section("codes", "Codes", joined(_diagnostics(judged), figures(*boxes)))
+    return Section("codes", "Codes", figures(_diagnostics(judged), *boxes))
 
 
 def _diagnostics(judged: Mapping[Any, CodeDiagnostics]) -> Html:

@@ -42,12 +42,12 @@ MARKERS: dict[Modality, str] = {IMAGE: "s", TEXT: "^"}
 
 MODALITY_COLORS: dict[Modality, str] = {IMAGE: SERIES[0], TEXT: SERIES[1]}
 
-WIDTH = 4.4
+WIDTH = 4.0
 """Inches: as wide as a phone shows without shrinking the letters."""
 
 _RC = {
-    "font.size": 9,
-    "axes.titlesize": 9,
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,
@@ -58,8 +58,8 @@ _RC = {
     "grid.color": INK,
     "grid.alpha": 0.15,
     "legend.frameon": False,
-    "legend.fontsize": 8,
-    "figure.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "figure.labelsize": 9.5,
     "lines.linewidth": 1.6,
     "text.color": INK,
     "xtick.color": INK,

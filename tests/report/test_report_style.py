@@ -1,0 +1,56 @@
+"""Colours can be read on light and on dark pages, the stylesheet's own as well."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+from pyg_hash.report.style import CLASSES, DARK, DASHES, GREY, LIGHT, SERIES, contrast, on_color
+
+CSS = files("pyg_hash.report").joinpath("page.css").read_text()
+
+
+def palette(block):
+    return dict(re.findall(r"--(\w+): (#\w{6})", block))
+
+
+LIGHT_PAGE, DARK_PAGE = (palette(b) for b in re.findall(r":root \{(.*?)\}", CSS, re.DOTALL))
+
+
+def test_contrast():
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)  # the known example
+    assert contrast("#123456", "#123456") == 1
+
+
+@pytest.mark.parametrize("color", sorted({*SERIES, *CLASSES, GREY}))
+def test_marks_stand_out(color):
+    assert min(contrast(color, LIGHT), contrast(color, DARK)) >= 3  # WCAG 2.2, 1.4.11
+
+
+@pytest.mark.parametrize("color", CLASSES)
+def test_numbers_on_classes_can_be_read(color):
+    assert contrast(on_color(color), color) >= 4.5
+
+
+def test_colours_and_dashes_are_different():
+    assert len(set(CLASSES)) == len(CLASSES)
+    assert len(set(DASHES)) == len(set(SERIES)) == 4
+
+
+@pytest.mark.parametrize("page", [LIGHT_PAGE, DARK_PAGE], ids=["light", "dark"])
+@pytest.mark.parametrize("name", ["ink", "soft", "link", "right", "wrong"])
+def test_texts_of_the_page_can_be_read(page, name):
+    for background in ("page", "card"):
+        assert contrast(page[name], page[background]) >= 4.5  # WCAG 2.2, 1.4.3
+
+
+def test_figures_are_made_for_the_page():
+    assert (LIGHT_PAGE["page"], DARK_PAGE["page"]) == (LIGHT, DARK)
+
+
+def test_style_fetches_nothing():
+    assert "url(" not in CSS
+    assert "@import" not in CSS
