@@ -86,6 +86,7 @@ def train_epoch(
     for streams in _streams(model, data, epoch, steps, noise):
         while True:
             model.zero_grad(set_to_none=True)
+            running.begin()
             number, part = number + 1, None
             for place, stream in zip(steps.places, streams, strict=True):
                 noise.seed(number, place)
@@ -202,11 +203,14 @@ class _RunningStatistics:
         self._start: list[Tensor] = []
         self._reached: list[list[Tensor]] = []
 
+    def begin(self) -> None:
+        """Before the batches of a step."""
+        self._start = [now.clone() for now in self._now]
+        self._reached = []
+
     @contextmanager
     def of_batch(self) -> Iterator[None]:
         """Around the forward pass of one batch."""
-        if not self._reached:
-            self._start = [now.clone() for now in self._now]
         for now, start in zip(self._now, self._start, strict=True):
             now.copy_(start)
         yield
@@ -218,7 +222,6 @@ class _RunningStatistics:
         self._ranks.average(means)
         for now, mean in zip(self._now, means, strict=True):
             now.copy_(mean)
-        self._reached = []
 
 
 class _Means:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from small import adam, assert_same_state, graph_for, model_for, small_graph, small_model
 
-from pyg_hash.models import GCH, MCGCN, SGCH, SGEH
+from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, HashModel
 from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.training import fit
+from pyg_hash.typing import HashOutput
 
 
 def batches(kind=MCGCN, count=4):
@@ -111,7 +112,40 @@ def test_batch_normalisation_takes_one_update_a_step():
     assert any("running_mean" in name for name in model.state_dict())
 
 
-def test_noise_of_a_batch_does_not_depend_on_the_others(monkeypatch):
+class Normed(HashModel):
+    """One layer behind batch normalisation."""
+
+    def __init__(self, num_bits: int = 2) -> None:
+        super().__init__(num_bits, {"num_bits": num_bits})
+        self.norm = torch.nn.BatchNorm1d(12)
+        self.lin = torch.nn.Linear(12, num_bits)
+
+    def forward(self, data):
+        codes = torch.tanh(self.lin(self.norm(data["image"].x)))
+        return HashOutput(codes, codes)
+
+    def loss(self, out, data):
+        return {"loss": out.image.square().mean()}
+
+    def relaxed_new(self, x, modality):
+        return self.lin(self.norm(x))
+
+
+def test_batch_normalisation_goes_on_from_step_to_step():
+    """Each step starts from the statistics that the one before left."""
+    data, parts = graph_for(MCGCN), batches(count=4)
+    torch.manual_seed(0)
+    model = Normed()
+    train(model, data, torch.optim.SGD(model.parameters(), lr=0.0), loader=parts, accumulate=2)
+    expected = torch.zeros(12)
+    means = [batch["image"].x.mean(dim=0) for batch in parts]
+    for i in (0, 2, 0, 2):  # two epochs
+        expected = 0.9 * expected + 0.1 * (means[i] + means[i + 1]) / 2
+    torch.testing.assert_close(model.norm.running_mean, expected)
+    assert model.norm.num_batches_tracked.item() == 4
+
+
+def test_noise_of_a_batch_does_not_depend_on_the_others():
     """Dropout of a batch is drawn from its own seed; the generator goes on after the epoch."""
     data = graph_for(GCH)
     model = model_for(GCH, data, batch_size=8)
