@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.search import _torch
-from pyg_hash.search._blocks import DenseScores, stable_candidates, top_scores
+from pyg_hash.search._blocks import DenseScores, stable_top_scores, top_scores
 from pyg_hash.search._rows import pair_scores
 
 _FURTHER = (8, 16, 32)  # candidates beyond the k best: the first number that suffices is taken
@@ -60,7 +60,7 @@ def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tenso
     again = _unclear(query, values, exact, k, l2).nonzero().squeeze(1)
     if again.numel():
         part = query[again]
-        index[again] = stable_candidates(DenseScores(part, database, bias), width)
+        _, index[again] = stable_top_scores(DenseScores(part, database, bias), width)
         exact[again] = pair_scores(part, database, index[again], l2)
     return index, exact
 

@@ -22,6 +22,7 @@ class Scores(Protocol):
     shape: tuple[int, int]
     device: torch.device
     dtype: torch.dtype  # in which scores compete
+    rows: int  # of a block
 
     def block(self, rows: slice | Tensor, columns: slice) -> Tensor:
         """The scores of some rows, given by a slice or by int64 numbers, and columns."""
@@ -45,6 +46,7 @@ class DenseScores:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         self.dtype = torch.float32
+        self.rows = _ROWS * (_GPU_SCALE if self.device.type == "cuda" else 1)
 
     def block(self, rows: slice | Tensor, columns: slice) -> Tensor:
         """See :class:`Scores`."""
@@ -67,9 +69,9 @@ def top_scores(scores: Scores, k: int, *, symmetric: bool = False) -> tuple[Tens
         ``(values, index)``: float and int64 ``[q, k]``, largest first.
     """
     q, n = scores.shape
-    scale = _GPU_SCALE if scores.device.type == "cuda" else 1
-    step = min(q, _ROWS * scale)
-    width = max(1, _BLOCK_ELEMENTS * scale**2 // step)
+    step = min(q, scores.rows)
+    limit = _BLOCK_ELEMENTS * (_GPU_SCALE**2 if scores.device.type == "cuda" else 1)
+    width = max(1, limit // step)
     best = _Best(q, k, scores.device, scores.dtype)
     total = q * (n + step) // 2 if symmetric else q * n
     with tqdm(
@@ -112,23 +114,25 @@ class _Best:
         self._seen = max(self._seen, rows.stop)
 
 
-def stable_candidates(scores: Scores, k: int, *, symmetric: bool = False) -> Tensor:
-    """The columns of the ``k`` largest scores of each row; among equal ones the lowest columns.
+def stable_top_scores(scores: Scores, k: int, *, symmetric: bool = False) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest scores of each row; among equal ones those of the lowest columns.
 
     Args: as :func:`top_scores`.
 
     Returns:
-        int64 ``[q, k]``, in no particular order within a row.
+        ``(values, index)``: float and int64 ``[q, k]``, in no particular order within a row.
     """
     n = scores.shape[1]
     values, index = top_scores(scores, min(n, k + 1), symmetric=symmetric)
     if k == n:
-        return index
-    index = index[:, :k].contiguous()
+        return values, index
     tied = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
+    values, index = values[:, :k].contiguous(), index[:, :k].contiguous()
     for part in torch.split(tied, max(1, _BLOCK_ELEMENTS // n)):
-        index[part] = stable_topk(scores.block(part, slice(0, n)), k)
-    return index
+        block = scores.block(part, slice(0, n))
+        index[part] = stable_topk(block, k)
+        values[part] = block.gather(1, index[part]).to(values.dtype)
+    return values, index
 
 
 def stable_topk(scores: Tensor, k: int) -> Tensor:

@@ -177,9 +177,9 @@ def _csr_pairs(query: Tensor, database: Tensor, index: Tensor, l2: bool) -> Tens
         rows = slice(low, min(low + step, query.size(0)))
         part, wanted = take(query, rows), index[rows]
         new, entry = _entries(start, wanted.flatten())
-        owner = torch.arange(wanted.size(0), device=new.device)
-        owner = owner.repeat_interleave(new[:: wanted.size(1)].diff())
-        products = part.to_dense()[owner, column[entry].long()] * value[entry]
+        first = torch.arange(0, wanted.size(0) * query.size(1), query.size(1), device=new.device)
+        first = first.repeat_interleave(new[:: wanted.size(1)].diff())
+        products = part.to_dense().view(-1)[first.add_(column[entry])].mul_(value[entry])
         found = _row_sums(products, new.diff()).view(wanted.shape)
         if l2:
             own = squared_norms(part).unsqueeze(1)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_hash.search._blocks import MARGIN, stable_candidates
-from pyg_hash.search._csr import csr_matrix
+from pyg_hash.search._blocks import MARGIN, stable_top_scores
+from pyg_hash.search._csr import csr_matrix, rows_of
 from pyg_hash.search._rows import squared_norms, take, to_double
 
 _DENSE_ELEMENTS = 1 << 19  # a dense block of the database stays in the cache
+_ROWS = 2048  # queries that share the work of making a block dense
 _SAMPLE = 256
 
 
@@ -35,6 +36,7 @@ class CSRScores:
     def __post_init__(self) -> None:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device, self.dtype = self.query.device, self.query.dtype
+        self.rows = _ROWS
 
     def block(self, rows: slice | Tensor, columns: slice) -> Tensor:
         """See :class:`pyg_hash.search._blocks.Scores`."""
@@ -45,31 +47,49 @@ class CSRScores:
         step = max(64, _DENSE_ELEMENTS // self.query.size(1))
         for left in range(columns.start, columns.stop, step):
             some = slice(left, min(left + step, columns.stop))
-            dense = take(self.database, some).to_dense().T.contiguous()
             place = slice(left - columns.start, some.stop - columns.start)
-            scores[:, place] = part @ dense
+            scores[:, place] = part @ _dense_columns(take(self.database, some))
         return scores if self.bias is None else scores.sub_(self.bias[columns])
 
 
-def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tensor, None]:
-    """As :func:`pyg_hash.search._torch.candidates`, for float32 CSR matrices.
+def _dense_columns(x: Tensor) -> Tensor:
+    """CSR ``[n, d]`` as dense ``[d, n]``."""
+    dense = x.values().new_zeros(x.size(1), x.size(0))
+    dense.view(-1)[x.col_indices().long() * x.size(0) + rows_of(x)] = x.values()
+    return dense
 
-    The origin cannot move near the data, which would fill the zeros; L2 is ranked in float64.
+
+def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tensor, Tensor | None]:
+    """The ``k`` best database rows of each query, or a few more.
+
+    A score adds up the entries of the query one by one, so it is that of the pair alone already.
+    Under L2 the origin cannot move near the data, which would fill the zeros: ranked in float64.
+
+    Args:
+        query: float32 CSR ``[q, d]``.
+        database: float32 CSR ``[n, d]`` on the same device.
+        k: 1 to n.
+        l2: rank by squared L2 distance instead of inner product.
+
+    Returns:
+        as :func:`pyg_hash.search._torch.candidates`; the scores of inner products.
     """
-    bias = None
-    if l2:
-        same = query is database
-        database = to_double(database)
-        query = database if same else to_double(query)
-        bias = squared_norms(database).div_(2)
-    fetch = min(database.size(0), k + MARGIN)
-    return stable_candidates(CSRScores(query, database, bias), fetch), None
+    if not l2:
+        values, index = stable_top_scores(CSRScores(query, database), k)
+        return index, values
+    same = query is database
+    database = to_double(database)
+    query = database if same else to_double(query)
+    scores = CSRScores(query, database, squared_norms(database).div_(2))
+    return stable_top_scores(scores, min(database.size(0), k + MARGIN))[1], None
 
 
 def to_csr(x: Tensor) -> Tensor:
-    """A dense matrix as CSR with int32 indices."""
-    x = x.to_sparse_csr()
-    return csr_matrix(x.crow_indices(), x.col_indices(), x.values(), x.size(1))
+    """A dense matrix as CSR; twice as fast as ``x.to_sparse_csr()`` where little is stored."""
+    flat = x.contiguous().view(-1)
+    place = flat.nonzero().squeeze(1)
+    start = torch.arange(0, flat.numel() + 1, x.size(1), device=x.device)
+    return csr_matrix(torch.searchsorted(place, start), place % x.size(1), flat[place], x.size(1))
 
 
 def density(x: Tensor) -> float:

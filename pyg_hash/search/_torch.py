@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyg_hash.search._blocks import MARGIN, DenseScores, stable_candidates
+from pyg_hash.search._blocks import MARGIN, DenseScores, stable_top_scores
 from pyg_hash.search._rows import squared_norms
 
 SYMMETRIC_FROM = 2048  # features: below, the second look at each block costs more than it saves
@@ -27,7 +27,8 @@ def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tenso
     """
     scores = DenseScores(query, database, bias(database, l2))
     fetch = min(database.size(0), k + MARGIN)
-    return stable_candidates(scores, fetch, symmetric=symmetric(query, database)), None
+    _, index = stable_top_scores(scores, fetch, symmetric=symmetric(query, database))
+    return index, None
 
 
 def bias(database: Tensor, l2: bool) -> Tensor | None:
