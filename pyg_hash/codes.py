@@ -37,19 +37,20 @@ def binarize(x: Tensor) -> Tensor:
     return (x >= 0).to(torch.int8).mul_(2).sub_(1)
 
 
-def pack_bits(codes: Tensor) -> Tensor:
+def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
     """Pack codes, eight bits a byte.
 
     Args:
         codes: int8 ±1 ``[n, num_bits]``.
+        num_bits: bits that the codes must have; None takes any number.
 
     Returns:
         uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
 
     Raises:
-        TypeError, ValueError: not codes.
+        TypeError, ValueError: not codes, or not of ``num_bits`` bits.
     """
-    check_codes(codes, "codes")
+    check_codes(codes, "codes", num_bits=num_bits)
     packed = np.packbits((codes > 0).cpu().numpy(), axis=1)
     return torch.from_numpy(packed).to(codes.device)
 

@@ -13,7 +13,7 @@ from pyg_hash.codes import pack_bits, unpack_bits
 from pyg_hash.io import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.search import _faiss
 from pyg_hash.search._binary import BinaryEngine, TorchEngine
-from pyg_hash.validation import check_choice, check_codes, check_positive_int
+from pyg_hash.validation import check_choice, check_positive_int
 
 _FORMAT = "pyg_hash.HammingIndex"
 _VERSION = 1
@@ -80,7 +80,7 @@ class HammingIndex:
             ValueError: wrong shapes or values, ids given twice or present already. The index is
                 then unchanged.
         """
-        check_codes(codes, "codes", num_bits=self.num_bits)
+        packed = self._pack(codes)
         if ids is None:
             new = torch.arange(self._next_id, self._next_id + codes.size(0))
         else:
@@ -90,7 +90,7 @@ class HammingIndex:
         if new.numel() == 0:
             return
         new, order = new.sort()
-        packed = pack_bits(codes.cpu())[order]
+        packed = packed[order]
         twice = new[1:][new.diff() == 0]
         if twice.numel():
             raise ValueError(f"ids: {int(twice[0])} is given more than once; ids must be unique")
@@ -123,7 +123,7 @@ class HammingIndex:
             TypeError: codes that are not int8, or ``k`` not an integer.
             ValueError: wrong shapes or values, or ``k`` out of range.
         """
-        check_codes(codes, "codes", num_bits=self.num_bits)
+        packed = self._pack(codes)
         check_positive_int(k, "k")
         if k > len(self):
             raise ValueError(
@@ -131,7 +131,7 @@ class HammingIndex:
             )
         if codes.size(0) == 0:
             return torch.empty(0, k, dtype=torch.int32), torch.empty(0, k, dtype=torch.int64)
-        distances, positions = self._engine.search(pack_bits(codes.cpu()), k)
+        distances, positions = self._engine.search(packed, k)
         return distances.int(), self._ids[positions]
 
     def range_search(self, codes: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,7 +150,7 @@ class HammingIndex:
             TypeError: codes that are not int8, or ``radius`` not an integer.
             ValueError: wrong shapes or values, or a negative radius.
         """
-        check_codes(codes, "codes", num_bits=self.num_bits)
+        packed = self._pack(codes)
         if isinstance(radius, bool) or not isinstance(radius, int):
             raise TypeError(f"radius: expected an integer, got {radius!r}")
         if radius < 0:
@@ -158,7 +158,6 @@ class HammingIndex:
         limits = torch.zeros(codes.size(0) + 1, dtype=torch.int64)
         if codes.size(0) == 0 or len(self) == 0:
             return limits, torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int64)
-        packed = pack_bits(codes.cpu())
         query, distances, positions = self._engine.range_search(packed, min(radius, self.num_bits))
         order = ((query * (self.num_bits + 1) + distances) * len(self) + positions).argsort()
         limits[1:] = query.bincount(minlength=codes.size(0)).cumsum(0)
@@ -234,6 +233,9 @@ class HammingIndex:
         index._rebuild(codes, ids)
         index._next_id = next_id
         return index
+
+    def _pack(self, codes: Tensor) -> Tensor:
+        return pack_bits(codes, num_bits=self.num_bits).cpu()
 
     def _new_engine(self) -> BinaryEngine:
         num_bytes = (self.num_bits + 7) // 8
