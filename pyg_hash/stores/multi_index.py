@@ -148,10 +148,9 @@ def _by_cost(rows: NDArray[np.int64], cost: NDArray[np.int64]) -> Iterator[NDArr
 
 def _words(packed: Bytes) -> NDArray[np.uint16]:
     """Codes as 16-bit words ``[n, ceil(bytes / 2)]``; an odd byte is a word of its own."""
-    if packed.shape[1] % 2:
-        packed = np.pad(packed, ((0, 0), (0, 1)))
-    words: NDArray[np.uint16] = np.ascontiguousarray(packed).view("<u2")
-    return words
+    even = np.zeros((len(packed), (packed.shape[1] + 1) // 2 * 2), np.uint8)
+    even[:, : packed.shape[1]] = packed
+    return even.view("<u2").astype(np.uint16, copy=False)
 
 
 def _wide(packed: Bytes) -> NDArray[np.unsignedinteger]:
@@ -165,7 +164,8 @@ def _wide(packed: Bytes) -> NDArray[np.unsignedinteger]:
 def _bits_of_words() -> NDArray[np.uint8]:
     """Number of ones of every 16-bit word."""
     words = np.arange(_KEYS, dtype=">u2").view(np.uint8).reshape(-1, 2)
-    return np.unpackbits(words, axis=1).sum(axis=1, dtype=np.uint8)
+    ones: NDArray[np.uint8] = np.unpackbits(words, axis=1).sum(axis=1, dtype=np.uint8)
+    return ones
 
 
 @lru_cache(maxsize=17)

@@ -1,0 +1,155 @@
+"""Radius lookup through hash tables against comparing everything, and the rule behind it."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from store_cases import random_codes
+
+from pyg_hash.codes import pack_bits
+from pyg_hash.stores import FaissStore, MultiIndex, multi_index
+from pyg_hash.stores.multi_index import MultiIndexHash
+
+
+def packed(n, num_bits, seed=0):
+    return pack_bits(random_codes(n, num_bits, seed)).numpy()
+
+
+def near(database, query, radius):
+    """Set of (query, distance, position), by comparing all bits."""
+    a, b = np.unpackbits(query, axis=1), np.unpackbits(database, axis=1)
+    distance = (a[:, None] != b[None]).sum(2)
+    q, p = (distance <= radius).nonzero()
+    return set(zip(q.tolist(), distance[q, p].tolist(), p.tolist(), strict=True))
+
+
+def found(matches):
+    rows = list(zip(*(column.tolist() for column in matches), strict=True))
+    assert len(rows) == len(set(rows))  # nothing twice
+    return set(rows)
+
+
+def neighbours(query, distances, num_bits, seed):
+    """Codes at given distances from the queries, so that small radii find something."""
+    generator = np.random.default_rng(seed)
+    bits = np.unpackbits(query, axis=1)[:, :num_bits]
+    rows = []
+    for row in bits:
+        for distance in distances:
+            flipped = row.copy()
+            flipped[generator.permutation(num_bits)[:distance]] ^= 1
+            rows.append(flipped)
+    return np.packbits(np.array(rows), axis=1)
+
+
+@pytest.mark.parametrize("num_bits", [8, 16, 17, 24, 32, 40, 48, 64, 72, 100, 128])
+@pytest.mark.parametrize("scans", [0, 32])
+def test_equals_brute_force(num_bits, scans, monkeypatch):
+    """With the choice of a scan and without it (every query through the tables)."""
+    monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", scans)
+    query = packed(12, num_bits, 1)
+    some = neighbours(query, range(min(num_bits, 12)), num_bits, 3)
+    database = np.concatenate([packed(300, num_bits), some, some[:20]])  # copies too
+    tables = MultiIndexHash.build(database)
+    radii = (0, 1, 2, 3, 4, 5, 7, 8, 11) if scans else (0, 1, 2, 3, 4, 5)
+    for radius in radii:
+        matches, left = tables.search(database, query, radius)
+        want = near(database, query, radius)
+        assert found(matches) == {match for match in want if not left[match[0]]}
+        assert scans or not left.any()
+
+
+def test_every_pair_of_flipped_bits_is_found(monkeypatch):
+    """All 2,016 codes at distance 2 of 64 bits, 64 at distance 1, and the query itself."""
+    query = packed(1, 64)
+    bits = np.unpackbits(query, axis=1)
+    flips = [(), *combinations(range(64), 1), *combinations(range(64), 2)]
+    database = np.repeat(bits, len(flips) + 500, axis=0)
+    for row, flip in enumerate(flips):
+        database[row, list(flip)] ^= 1
+    generator = np.random.default_rng(0)
+    for row in range(len(flips), len(database)):
+        database[row, generator.permutation(64)[: 3 + row % 20]] ^= 1
+    database = np.packbits(database, axis=1)
+    monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", 0)
+    (q, d, p), left = MultiIndexHash.build(database).search(database, query, 2)
+    assert not left.any() and q.tolist() == [0] * len(flips)
+    assert sorted(p.tolist()) == list(range(len(flips)))
+    assert np.bincount(d).tolist() == [1, 64, 2016]
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("radius", range(12))
+def test_pigeonhole(m, radius):
+    """However r different bits fall into m words, one of them is within its table's radius."""
+    tables = MultiIndexHash.build(np.zeros((1, 2 * m), np.uint8))
+    radii, _ = tables.plan(np.zeros((1, 2 * m), np.uint8), radius)
+
+    def missed(left, reaches):
+        """Whether all words can exceed their reach with ``left`` differing bits."""
+        return sum(reach + 1 for reach in reaches) <= left
+
+    assert not missed(radius, radii)
+    assert missed(radius + 1, radii)  # and nobody looks further than is needed
+
+
+def test_words_are_two_bytes_whatever_the_width():
+    codes = np.array([[1, 2, 3]], np.uint8)
+    assert multi_index._words(codes).tolist() == [[0x0201, 0x0003]]
+    assert multi_index._words(codes[:, :2]).tolist() == [[0x0201]]
+
+
+@pytest.mark.parametrize("modern", [True, False])
+def test_popcount(modern, monkeypatch):
+    if not modern:
+        monkeypatch.delattr(np, "bitwise_count", raising=False)
+    elif not hasattr(np, "bitwise_count"):
+        pytest.skip("numpy 1")
+    words = np.array([[0, 2**64 - 1], [1, 2**63], [0xF0F0, 7]], np.uint64)
+    assert multi_index._popcount(words).tolist() == [64, 2, 11]
+    small = np.array([[0], [255], [16]], np.uint8)
+    assert multi_index._popcount(small).tolist() == [0, 8, 1]
+
+
+def test_masks():
+    assert multi_index._masks(0).tolist() == [0]
+    assert sorted(multi_index._masks(1).tolist()) == [0, *(1 << i for i in range(16))]
+    assert [len(multi_index._masks(r)) for r in (2, 3, 16)] == [137, 697, 65536]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_memory_bound_does_not_change_the_answer(chunk, monkeypatch):
+    query = packed(30, 32, 1)
+    database = np.concatenate([packed(500, 32), neighbours(query, range(6), 32, 3)])
+    tables = MultiIndexHash.build(database)
+    want = [found(tables.search(database, query, radius)[0]) for radius in (2, 5)]
+    monkeypatch.setattr(multi_index, "_CHUNK", chunk)
+    assert [found(tables.search(database, query, radius)[0]) for radius in (2, 5)] == want
+
+
+def test_crowded_buckets_are_scanned(tmp_path):
+    """100,000 copies of one code: the tables would hold all of them in one bucket."""
+    pytest.importorskip("faiss")
+    codes = random_codes(1, 64).repeat(100_000, 1)
+    codes[:50_000, :3] *= -1
+    store = FaissStore.create(tmp_path / "store", 64, index=MultiIndex())
+    store.add(codes, range(100_000))
+    query = random_codes(3, 64, 5)
+    query[1] = codes[-1]
+    tables = MultiIndexHash.build(pack_bits(codes).numpy())
+    _, left = tables.search(pack_bits(codes).numpy(), pack_bits(query).numpy(), 2)
+    assert left.tolist() == [False, True, False]
+    limits, distances, ids = store.range_search(query, 2)
+    assert limits.tolist() == [0, 0, 50_000, 50_000] and not distances.any()
+    assert ids.tolist() == list(range(50_000, 100_000))
+
+
+def test_no_queries_and_one_code():
+    database = packed(1, 64)
+    tables = MultiIndexHash.build(database)
+    (q, _, _), left = tables.search(database, database[:0], 2)
+    assert len(q) == len(left) == 0
+    matches, _ = tables.search(database, database, 64)
+    assert found(matches) <= {(0, 0, 0)}
