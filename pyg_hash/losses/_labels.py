@@ -57,8 +57,11 @@ def comparable_labels(
         if not bool((a_y.sum(1) == 1).all() and (b_y.sum(1) == 1).all()):
             return a_y.to(dtype), b_y.to(dtype)
         a_y, b_y = a_y.int().argmax(1), b_y.int().argmax(1)
-    both = torch.cat([a_y, b_y]) if a_y.dim() == 1 else torch.cat([a_y.bool(), b_y.bool()])
-    numbers = torch.unique(both, dim=0, return_inverse=True)[1]
+    if a_y.dim() == 1:  # dim=0 would compare whole rows
+        numbers = torch.unique(torch.cat([a_y, b_y]), return_inverse=True)[1]
+    else:
+        both = torch.cat([a_y.bool(), b_y.bool()])
+        numbers = torch.unique(both, dim=0, return_inverse=True)[1]
     return numbers[: len(a_y)], numbers[len(a_y) :]
 
 
