@@ -23,7 +23,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
 from pyg_hash.models.graph import GraphHashModel
-from pyg_hash.models.views import both, view_similarity
+from pyg_hash.models.views import both, selected, view_similarity
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
@@ -202,8 +202,8 @@ class MCGCN(GraphHashModel):
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
         seen = store.anchor_mask
-        codes = {m: out[m][seen] for m in MODALITIES}
-        known = {m: out[m][store.labeled_mask] for m in MODALITIES}
+        codes = {m: selected(out[m], seen) for m in MODALITIES}
+        known = {m: selected(out[m], store.labeled_mask) for m in MODALITIES}
         terms = {
             "pairwise": self._pairwise(known[IMAGE], known[TEXT], y),
             "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
@@ -212,9 +212,9 @@ class MCGCN(GraphHashModel):
         }
         weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
         if self.has_shared:
-            latent = {m: out.aux[f"{m}_latent"][seen] for m in MODALITIES}
+            latent = {m: selected(out.aux[f"{m}_latent"], seen) for m in MODALITIES}
             terms["reconstruction"] = both(
-                lambda m: self._reconstruction(data[m].x[seen], latent[m], m)
+                lambda m: self._reconstruction(selected(data[m].x, seen), latent[m], m)
             )
             weights["reconstruction"] = self.eta
         if self.variant != "C":

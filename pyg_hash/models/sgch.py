@@ -27,7 +27,7 @@ from pyg_hash.models.base import Objective
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.intake import Intake
-from pyg_hash.models.views import both, view_similarity
+from pyg_hash.models.views import both, selected, view_similarity
 from pyg_hash.nn import GCNChannel, GraphCache, HashLayer, ModalityDiscriminator, build_graphs
 from pyg_hash.nn.adversarial import Activation
 from pyg_hash.nn.channel import BLOCK
@@ -209,9 +209,9 @@ class SGCH(GraphHashModel):
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
-        known = {m: out[m][store.labeled_mask] for m in MODALITIES}
-        codes = {m: out[m][store.anchor_mask] for m in MODALITIES}
-        train = {m: out[m][store.train_mask] for m in MODALITIES}
+        known = {m: selected(out[m], store.labeled_mask) for m in MODALITIES}
+        codes = {m: selected(out[m], store.anchor_mask) for m in MODALITIES}
+        train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
 
         def similarity(image: Tensor, text: Tensor) -> Tensor:
             return self._pair_loss(image, text, y, y)
@@ -240,7 +240,7 @@ class SGCH(GraphHashModel):
     def discriminator_loss(self, out: HashOutput, data: HeteroData) -> Tensor:
         """What the discriminator descends; the codes are constants."""
         seen = data[IMAGE].anchor_mask
-        logits = {m: self.discriminator(out[m][seen].detach()) for m in MODALITIES}
+        logits = {m: self.discriminator(selected(out[m], seen).detach()) for m in MODALITIES}
         return adversarial_loss(logits[IMAGE], logits[TEXT])
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Training labelled nodes as new items, which several models do."""
+"""What the losses of several models share: sums over modalities, nodes of a mask, views."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from pyg_hash.typing import IMAGE, TEXT, Modality
 def both(term: Callable[[Modality], Tensor]) -> Tensor:
     """The sum of a term over the two modalities."""
     return term(IMAGE) + term(TEXT)
+
+
+def selected(x: Tensor, mask: Tensor) -> Tensor:
+    """The rows of ``x`` under a mask, and ``x`` itself, not a copy, if that is all of them."""
+    return x if bool(mask.all()) else x[mask]
 
 
 def view_similarity(

@@ -45,12 +45,12 @@ class Autoencoder(nn.Module):
     def encode(self, x: Tensor) -> Tensor:
         """Latent representation, float ``[N, hidden]``, of ``x``, float ``[N, in_channels]``."""
         h: Tensor = self.encoder(x)
-        return h.relu()
+        return h.relu_()
 
     def decode(self, h: Tensor) -> Tensor:
         """Reconstruction, float ``[N, in_channels]``, from ``h``, float ``[N, hidden]``."""
         x: Tensor = self.decoder(h)
-        return x.relu() if self.out_activation == "relu" else x
+        return x.relu_() if self.out_activation == "relu" else x
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latent representation, float ``[N, hidden]``, and reconstruction, shaped like ``x``."""
