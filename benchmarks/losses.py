@@ -159,11 +159,6 @@ def main(arguments: list[str] | None = None) -> None:
         at_least=3,
     )
     record.goal(
-        f"fused against autograd with class sums, n = {middle:,}",
-        seconds["autograd, class sums"] / seconds["fused"],
-        at_least=3,
-    )
-    record.goal(
         f"memory of fused against autograd, n = {large:,}",
         extra[large, "fused"] / extra[large, "autograd"],
         at_most=0.05,
