@@ -56,8 +56,10 @@ def test_demo(small_emoji, monkeypatch, tmp_path, capsys):
         "transductive",
         "--text 'red box'",
         "blue-tile",
+        f"Open in a browser: {Path('runs/demo/inductive/report.html')}",
     ):
         assert expected in out
+    assert (tmp_path / "runs/demo-2/inductive/report.html").is_file()
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo", "demo-2"}
 
 
@@ -73,9 +75,14 @@ def test_custom_dataset(monkeypatch, tmp_path, capsys):
     assert "i2t" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["gch", "sgch", "sgeh"])
+@pytest.mark.parametrize("name", ["gch", "sgch", "sgeh", "large_graph"])
 def test_one_script_a_method(name, small_emoji, monkeypatch, capsys):
-    small = {"gch": ["--label-rate=0.5"], "sgch": ["--k=3"], "sgeh": ["--k=3", "--num-clusters=4"]}
+    small = {
+        "gch": ["--label-rate=0.5"],
+        "sgch": ["--k=3"],
+        "sgeh": ["--k=3", "--num-clusters=4"],
+        "large_graph": ["--k=3", "--batch-size=8", "--cell-size=4"],
+    }
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "--root=data", "--epochs=2", *small[name]])
     load(name).main()
     out = capsys.readouterr().out

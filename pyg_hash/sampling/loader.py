@@ -56,7 +56,7 @@ class InstanceLoader(NodeLoader):
     def __init__(
         self,
         data: HeteroData,
-        num_neighbors: Sequence[int] = (10, 5),
+        num_neighbors: Sequence[int] = (30, 10),
         num_members: int = 256,
         *,
         seeds: Tensor | None = None,

@@ -54,7 +54,7 @@ class InstanceSampler(BaseSampler):
     """
 
     def __init__(
-        self, data: HeteroData, num_neighbors: Sequence[int] = (10, 5), num_members: int = 256
+        self, data: HeteroData, num_neighbors: Sequence[int] = (30, 10), num_members: int = 256
     ) -> None:
         if len(num_neighbors) != _LAYERS:
             raise ValueError(
