@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
+from typing import Any
+
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
 from pyg_hash.typing import Reduction
@@ -36,6 +39,24 @@ def reconstruction_loss(x: Tensor, reconstruction: Tensor, reduction: Reduction 
             f"x and reconstruction: shapes {list(x.shape)} and {list(reconstruction.shape)} "
             "must be the same"
         )
-    # one pass each way: wide features are the largest arrays of all
-    total = F.mse_loss(reconstruction.to(x.dtype), x, reduction="sum")
+    total: Tensor = _SquaredError.apply(reconstruction, x)  # type: ignore[no-untyped-call]
     return reduce_sum(total, x.numel(), reduction)
+
+
+class _SquaredError(torch.autograd.Function):
+    """``(x - y).square().sum()`` that keeps one array and goes over it once on the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor) -> Tensor:
+        difference = x - y  # float32 if one is bfloat16
+        ctx.save_for_backward(difference)
+        ctx.types = (x.dtype, y.dtype)
+        return torch.linalg.vector_norm(difference, dim=1).square().sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Any) -> tuple[Tensor | None, Tensor | None]:
+        (difference,) = ctx.saved_tensors
+        slope = difference * (2 * grads[0])
+        of_x, of_y = ctx.needs_input_grad
+        return slope.to(ctx.types[0]) if of_x else None, -slope.to(ctx.types[1]) if of_y else None

@@ -126,3 +126,22 @@ def test_reconstruction_errors() -> None:
         reconstruction_loss(CORNERS.long(), CORNERS)
     with pytest.raises(ValueError, match="reduction"):
         reconstruction_loss(CORNERS, CORNERS, "batchmean")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)],
+)
+def test_reconstruction_in_one_pass_equals_autograd(dtype, tolerance) -> None:
+    x, made = random(6, 5, 0).to(dtype), random(6, 5, 1).to(dtype)
+    results = []
+    for kind in (torch.float64, dtype):
+        a, b = (t.to(kind, copy=True).requires_grad_() for t in (x, made))
+        if kind == torch.float64 and not results:
+            value = (a - b).square().sum()
+        else:
+            value = reconstruction_loss(a, b, "sum")
+        (3 * value).backward()
+        results.append([value.detach().double(), a.grad.double(), b.grad.double()])
+    for found, known in zip(*results, strict=True):
+        torch.testing.assert_close(found, known, rtol=tolerance, atol=tolerance)
