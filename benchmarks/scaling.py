@@ -27,6 +27,7 @@ from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 
 SIZES = (10_000, 100_000, 1_000_000)
+SHORT = (1000, 2000)
 LARGEST = {"cells": 1_000_000, "random": 10_000, "whole graph": 100_000}
 CELL, BATCH, NEIGHBORS, MEMBERS = 128, 512, (30, 10), 128
 LIMIT_GB = 16.0
@@ -36,7 +37,7 @@ PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 
 def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
     """One kind of training on one graph; the case trains, then encodes all nodes."""
-    _train(kind, block_graph(1000), 1)  # load what the first step loads
+    _train(kind, block_graph(500), 1)  # load what the first step loads
     start = time.process_time()
     data = block_graph(num_nodes)
     built = time.process_time() - start
@@ -85,7 +86,7 @@ def resident(key: str) -> int:
 def main(arguments: list[str] | None = None) -> None:
     """Measure each size, print and write the table."""
     args = options(__doc__, arguments)
-    sizes = (1000, 2000) if args.short else SIZES
+    sizes = SHORT if args.short else SIZES
     turnover = 2000 if args.short else TURNOVER
     record = Record("scaling", "Cost against the number of nodes", args, PROTOCOL)
     rows: list[dict[str, Any]] = []
