@@ -1,0 +1,152 @@
+"""Cost against processes: mini-batch training and encoding shared out by torchrun.
+
+    python benchmarks/scaling_processes.py [--short]
+
+MCGCN (its default widths, 32 bits) on 50,000 pairs with 128-d images and texts, k = 10, 30 % of the
+pairs labelled (the synthetic graph of scaling.py), in mini-batches of 512 seeds in cells of 64.
+Whatever the number of processes, an epoch has the same batches and the same steps: a step averages
+as many batches as there are processes at most, several of them in one process where there are
+fewer. Encoding makes codes of 20,000 new pairs' images, each process a part, gathered on all.
+Processes run on this machine, one thread each, started by torchrun with gloo; runs take turns and
+the smallest time counts. CPU seconds are those of the busiest process, communication included:
+what a machine of its own would spend. Wall time says the same only where each process has a core.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from block_graph import CLASSES, block_graph
+from measure import one_thread, options
+from record import Record
+from safetensors.torch import load_file, save_file
+
+from pyg_hash.distributed import Ranks, encode_sharded, process_group
+from pyg_hash.epoch import ALL, Steps, train_epoch
+from pyg_hash.models import MCGCN
+from pyg_hash.sampling import InstanceLoader
+
+SIZES = {False: (50_000, 20_000, 512), True: (2000, 1000, 128)}  # nodes, new items, batch
+TURNS = 2
+PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
+
+
+def work(short: bool, accumulate: int, out: Path) -> None:
+    """What each process does: train an epoch, encode, write how long it took."""
+    one_thread()
+    nodes, new, batch = SIZES[short]
+    with process_group():
+        _epoch(block_graph(1000), 128, accumulate)  # load what the first step loads
+        data = block_graph(nodes)
+        model, times = _epoch(data, batch, accumulate)
+        model.attach(data)
+        x = data["image"].x[:new] + 0.1
+        encode_sharded(model, x[:100], "image")
+        times |= _timed("encode", lambda: encode_sharded(model, x, "image"))
+        rank = Ranks.of(model).rank
+        if rank == 0:
+            save_file(model.state_dict(), out / "model.safetensors")
+    (out / f"{rank}.json").write_text(json.dumps(times))
+
+
+def _epoch(data: Any, batch: int, accumulate: int) -> tuple[MCGCN, dict[str, float]]:
+    torch.manual_seed(0)
+    model = MCGCN(data.num_features, CLASSES, 32)
+    adam = {ALL: torch.optim.Adam(model.parameters(), lr=1e-3)}
+    loader = InstanceLoader(data, (5, 3), 256, batch_size=batch, cell_size=64, shuffle=True)
+    steps = Steps(loader, accumulate, ranks=Ranks.of(model))
+    return model, _timed("epoch", lambda: train_epoch(model, None, adam, 0, steps, lambda _: None))
+
+
+def _timed(name: str, case: Any) -> dict[str, float]:
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+    cpu, wall = time.process_time(), time.perf_counter()
+    case()
+    return {
+        f"{name} CPU s": time.process_time() - cpu,
+        f"{name} wall s": time.perf_counter() - wall,
+    }
+
+
+def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str, float]:
+    """Run :func:`work` under torchrun; the times of the slowest process."""
+    out.mkdir(exist_ok=True)
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command = [__file__, str(int(short)), str(accumulate), str(out)]
+    result = subprocess.run(
+        [*program, f"--nproc-per-node={processes}", *command],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if result.returncode:
+        raise RuntimeError(f"{processes} processes failed:\n{result.stderr[:5000]}")
+    times = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
+    return {name: max(each[name] for each in times) for name in times[0]}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure each number of processes, print and write the table."""
+    args = options(__doc__, arguments)
+    most = 2 if args.short else max(2, min(16, os.cpu_count() or 2))
+    counts = [count for count in (1, 2, 4, 8, 16) if count <= most]
+    record = Record("scaling_processes", "Cost against processes", args, PROTOCOL)
+    best: dict[int, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {count: Path(folder) / str(count) for count in counts}
+        for _ in range(1 if args.short else TURNS):
+            for count in counts:
+                times = launch(count, counts[-1] // count, args.short, files[count])
+                known = best.get(count, times)
+                best[count] = {name: min(known[name], value) for name, value in times.items()}
+        states = {count: load_file(file / "model.safetensors") for count, file in files.items()}
+    rows = []
+    for count, times in best.items():
+        row: dict[str, Any] = {"processes": count, **times}
+        for name in ("epoch CPU s", "encode CPU s"):
+            row[f"{name.split()[0]}: share of one"] = times[name] / best[1][name]
+        row["difference"] = _difference(states[1], states[count])
+        rows.append(row)
+    record.table(
+        "An epoch and an encoding",
+        rows,
+        "Share of one: CPU time of the busiest process by that of one process alone; ideal is 1 "
+        "by the number of processes. Difference: of the parameters after the epoch from those of "
+        "one process, largest over largest.",
+    )
+    last = rows[-1]
+    for name in ("epoch", "encode"):
+        share = last[f"{name}: share of one"] * last["processes"]
+        record.goal(f"{name}: CPU of {last['processes']} processes against one", share, at_most=1.2)
+    worst = max(row["difference"] for row in rows)
+    record.goal("difference of the parameters from one process", worst, at_most=1e-3)
+    lines = {
+        name: [(row["processes"], row[f"{name}: share of one"]) for row in rows]
+        for name in ("epoch", "encode")
+    }
+    ideal = {"ideal": [(count, 1 / count) for count in counts]}
+    record.plot("CPU time of a process", lines | ideal, x="processes", y="share of one alone")
+    record.save()
+
+
+def _difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    largest = max(float((a[name] - b[name]).abs().max()) for name in a)
+    return largest / max(float(tensor.abs().max()) for tensor in a.values())
+
+
+if __name__ == "__main__":
+    if "LOCAL_RANK" in os.environ:  # torchrun's: this is one of the processes
+        short, accumulate, out = sys.argv[1:]
+        work(bool(int(short)), int(accumulate), Path(out))
+    else:
+        main()
