@@ -1,4 +1,4 @@
-"""``make demo``: train on emoji, evaluate, search. Prints each command before it runs it.
+"""``make demo``: train on emoji, evaluate, search, report. Prints each command as it runs it.
 
 Everything here can be typed in a shell as well; afterwards, try words of your own:
 ``pyg-hash search runs/demo/inductive --text "..."``.
@@ -62,10 +62,12 @@ def main() -> None:
     for name in PICTURES:
         picture = items.image_paths[items.ids.index(name)]
         run("search", str(folder), "--image", short_path(str(picture)), "-k", "5")
+    run("report", str(folder))
 
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"\n{time.perf_counter() - start:.0f} s, at most {memory:.1f} GB of memory. Run folders:")
     print(f"  {folder}\n  {out / 'transductive'}")
+    print(f"Open in a browser: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

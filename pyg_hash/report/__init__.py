@@ -3,6 +3,7 @@
 Needs the extra ``report`` (matplotlib, scikit-learn) when used.
 """
 
+from pyg_hash.report.answers import Answer, GalleryRow, gallery
 from pyg_hash.report.bits import (
     bit_balance,
     bit_correlation,
@@ -12,7 +13,6 @@ from pyg_hash.report.bits import (
 )
 from pyg_hash.report.curves import loss_curves, pr_curve, precision_at_n, radius_precision
 from pyg_hash.report.embedding import embed, tsne
-from pyg_hash.report.gallery import Answer, GalleryRow, gallery
 from pyg_hash.report.page import About, report_page, write_report
 from pyg_hash.report.results import Results
 

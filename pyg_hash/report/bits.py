@@ -84,7 +84,7 @@ def bit_correlation(codes: Tensor) -> Figure:
         ImportError: matplotlib is not installed.
     """
     matrix = correlation_matrix(codes)
-    figure, (axes,) = new_figure(height=3.6)
+    figure, (axes,) = new_figure(height=3.1)
     edges = (0.5, codes.size(1) + 0.5)
     image = axes.imshow(
         matrix.numpy(), cmap="cividis", vmin=0, vmax=1, extent=(*edges, *edges[::-1])

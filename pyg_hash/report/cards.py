@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pyg_hash.report.gallery import Answer, GalleryRow, gallery, thumbnail
+from pyg_hash.report.answers import Answer, GalleryRow, gallery, thumbnail
 from pyg_hash.report.markup import Html, Section, element, joined
 from pyg_hash.report.results import Results, direction_name
 from pyg_hash.runs import RunItems

@@ -94,12 +94,10 @@ def report_page(
     features = {m: data[m].x for m in MODALITIES}
     names = about.class_names
     parts.append(sections.embeddings(results, features, names, points=points, seed=seed))
-    if about.history:
-        parts.append(sections.losses(about.history))
-    else:
+    if not about.history:
         notes.append("The run kept no history of its losses.")
-    if about.settings:
-        parts.append(sections.settings_table(about.settings))
+    if about.history or about.settings:
+        parts.append(sections.training(about.history, about.settings))
     kind = "no labels" if results.evaluation is None else results.evaluation.protocol
     words = (
         f"{results.num_bits} bits, {kind}, {results.query.numel():,} queries, "

@@ -107,13 +107,21 @@ def curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Sectio
     return Section("curves", "Curves", joined(figures(*boxes)))
 
 
-def losses(history: Sequence[Mapping[str, Any]]) -> Section:
-    """The losses of every epoch."""
-    names = [name for name in dict.fromkeys(k for row in history for k in row) if name != "epoch"]
-    ends = (f"{name} {history[0].get(name)} to {history[-1].get(name)}" for name in names[:1])
-    label = f"Terms over {len(history)} epochs: {', '.join(names)}. {'; '.join(ends)}."
-    box = boxed(loss_curves(history), "loss", f"{len(history)} epochs", label)
-    return Section("training", "Training", joined(figures(box)))
+def training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Section:
+    """The losses of every epoch, and the settings that repeat the run."""
+    boxes = []
+    if history:
+        names = [k for k in dict.fromkeys(k for row in history for k in row) if k != "epoch"]
+        label = f"Terms of the loss over {len(history)} epochs: {', '.join(names)}."
+        boxes.append(boxed(loss_curves(history), "loss", f"{len(history)} epochs", label))
+    if settings:
+        rows = [
+            [name, value if isinstance(value, str) else json.dumps(value, default=str)]
+            for name, value in settings.items()
+        ]
+        inner = table("Settings, as in config.yaml", ["setting", "value"], rows)
+        boxes.append(element("div", inner, class_="settings"))
+    return Section("training", "Training", figures(*boxes))
 
 
 def code_section(results: Results) -> Section:
@@ -204,16 +212,6 @@ def embeddings(
         "triangles are texts; only nearness means anything."
     )
     return Section("map", "Maps", joined(element("p", words), figures(*boxes)))
-
-
-def settings_table(settings: Mapping[str, Any]) -> Section:
-    """The settings that repeat the run."""
-    rows = [
-        [name, value if isinstance(value, str) else json.dumps(value, default=str)]
-        for name, value in settings.items()
-    ]
-    inner = table("As in config.yaml", ["setting", "value"], rows)
-    return Section("settings", "Settings", joined(element("div", inner, class_="settings")))
 
 
 def _each(values: Mapping[Any, Any], say: Any) -> str:

@@ -1,0 +1,85 @@
+"""``pyg-hash report`` on runs with pictures and on runs without."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pyg_hash.cli import main
+from pyg_hash.datasets import write_feature_file
+
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+pytestmark = pytest.mark.usefixtures("shapes")
+
+SHORT = ("--points=20", "--queries=2")
+SETTINGS = ("--k=3", "--num_bits=16", "--epochs=2")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    words = ["--dataset=shapes", f"--root={folder / 'data'}", f"--out={folder / 'run'}"]
+    assert main(["train", *words, *SETTINGS, "--label_rate=0.5"]) == 0
+    return folder / "run"
+
+
+def test_report_with_pictures(trained, capsys):
+    assert main(["report", str(trained), *SHORT]) == 0
+    path = trained / "report.html"
+    assert capsys.readouterr().out == f"report: {path}\n"
+    page = path.read_text(encoding="utf-8")
+    assert "<h1>MCGCN on shapes</h1>" in page
+    assert page.count("data:image/jpeg") == 2 * 8 + 2 * 8 + 2
+    assert "2 epochs" in page
+    assert "num_bits" in page
+    assert "cannot be read" not in page
+
+
+def test_what_is_gone_is_said(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyg_hash.report.answers.load_image", gone)
+    copy, out = tmp_path / "copy", tmp_path / "new" / "page.html"
+    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("history.json", "report.html"))
+    assert main(["report", str(copy), f"--out={out}", *SHORT]) == 0
+    page = out.read_text(encoding="utf-8")
+    assert "pictures cannot be read" in page
+    assert "kept no history" in page
+    assert not (copy / "report.html").exists()
+
+
+def gone(path, size):
+    from pyg_hash.features import UnreadableImageError
+
+    raise UnreadableImageError(f"{path}: no such picture file")
+
+
+@pytest.mark.parametrize("labeled", [True, False])
+def test_report_of_features_alone(labeled, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    file = write_feature_file(
+        tmp_path / "mine.h5",
+        image=rng.normal(size=(40, 6)),
+        text=rng.normal(size=(40, 5)),
+        labels=np.arange(40) % 3 if labeled else None,
+        train=np.arange(40) >= 8,
+        query=np.arange(40) < 8,
+    )
+    model = ["--model=mcgcn"] if labeled else ["--model=sgeh", "--graph_options.num_clusters=3"]
+    run = tmp_path / "run"
+    assert main(["train", f"--dataset={file}", f"--out={run}", *model, *SETTINGS]) == 0
+    assert main(["report", str(run), *SHORT]) == 0
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "on mine.h5</h1>" in page
+    assert "without picture files" in page
+    assert ("The data have no labels" in page) is not labeled
+
+
+def test_errors(trained, tmp_path, capsys):
+    assert main(["report", str(trained), "--points=0"]) == 2
+    assert "points: expected a positive integer" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "none")]) == 1
+    assert "is no folder" in capsys.readouterr().err
+    assert main(["report", str(trained), f"--out={tmp_path}"]) == 1
+    assert "out: cannot write" in capsys.readouterr().err
