@@ -62,6 +62,9 @@ def options(
         arguments: of the command line; None takes the process's own.
         device: whether the benchmark has a ``--device``.
         **more: other options and their default values, for example ``limit_gb=10.0``.
+
+    Returns:
+        the options, and ``flags``: what was given on the command line except for ``--out``.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -75,6 +78,9 @@ def options(
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(arguments)
+    elsewhere = argparse.ArgumentParser()
+    elsewhere.add_argument("--out")
+    args.flags = elsewhere.parse_known_args(arguments)[1]
     if importlib.util.find_spec("matplotlib") is None:  # found out now, not after the work
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
     if args.out is None:

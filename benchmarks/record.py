@@ -69,10 +69,8 @@ class Record:
         self.path = Path(args.out) / name
         check_writable(self._file("json"))
         self.short = bool(args.short)
-        flags = " --short" if self.short else ""
-        if "device" in args and args.device.type != "cpu":
-            flags += f" --device {args.device}"
-        self.about = {"command": f"python benchmarks/{name}.py{flags}", **machine()}
+        command = " ".join(["python", f"benchmarks/{name}.py", *args.flags])
+        self.about = {"command": command, **machine()}
         self.title, self.protocol = title, protocol
         self.tables: list[dict[str, Any]] = []
         self.goals: list[dict[str, Any]] = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 
 import pytest
@@ -114,8 +113,11 @@ def test_options(tmp_path, monkeypatch, capsys):
     assert not full.short and full.out.parts[-2:] == ("benchmarks", "results")
     assert "device" not in full
     args = measure.options("doc", ["--out", str(tmp_path), "--device", "cpu"], device=True)
-    assert args == argparse.Namespace(short=False, out=tmp_path, device=torch.device("cpu"))
+    expected = {"short": False, "out": tmp_path, "device": torch.device("cpu")}
+    assert vars(args) == expected | {"flags": ["--device", "cpu"]}
     assert torch.get_num_threads() == 1
+    more = measure.options("doc", ["--short", "--limit_gb", "7", f"--out={tmp_path}"], limit_gb=1.5)
+    assert more.limit_gb == 7.0 and more.flags == ["--short", "--limit_gb", "7"]
     with pytest.raises(SystemExit):
         measure.options("doc", ["--device", "cpu"])
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)

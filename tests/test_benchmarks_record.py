@@ -17,10 +17,11 @@ def scripts():
         yield
 
 
-def new(tmp_path, short=False, **extra):
+def new(tmp_path, *flags):
     from record import Record
 
-    return Record("toy", "A toy", argparse.Namespace(short=short, out=tmp_path, **extra), "Toys.")
+    args = argparse.Namespace(short="--short" in flags, out=tmp_path, flags=flags)
+    return Record("toy", "A toy", args, "Toys.")
 
 
 def test_goals_say_what_was_reached(tmp_path, capsys):
@@ -40,12 +41,12 @@ def test_goals_say_what_was_reached(tmp_path, capsys):
 
 
 def test_short_forms_decide_nothing(tmp_path):
-    record = new(tmp_path, short=True)
+    record = new(tmp_path, "--short", "--limit_gb", "7")
     record.goal("speed", 100.0, at_least=6)
     record.goal("other", None, at_most=6)
     assert [goal["met"] for goal in record.goals] == ["short form", "not measured"]
     assert "too small for conclusions" in record.markdown()
-    assert record.about["command"] == "python benchmarks/toy.py --short"
+    assert record.about["command"] == "python benchmarks/toy.py --short --limit_gb 7"
 
 
 def test_files_hold_everything(tmp_path):
@@ -76,13 +77,6 @@ def test_files_hold_everything(tmp_path):
 def test_nothing_to_draw_leaves_no_picture(tmp_path):
     new(tmp_path).save()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["toy.json", "toy.md"]
-
-
-def test_a_device_is_part_of_the_command(tmp_path):
-    import torch
-
-    assert new(tmp_path, device=torch.device("cuda")).about["command"].endswith("--device cuda")
-    assert new(tmp_path, device=torch.device("cpu")).about["command"].endswith("toy.py")
 
 
 def test_a_folder_that_cannot_be_written_is_said_first(tmp_path):
