@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -60,30 +61,46 @@ def expected_sum(
     return torch.where(relevant > 0, total, 0.0)
 
 
-def expected_hits_ap(bucket: Bucket, places: float, nearer: float) -> float:
-    """Expected AP with denominator 'hits' where the rank cut falls into a bucket.
+def expected_hits_ap(
+    nearer: Tensor,
+    before: Tensor,
+    hits_before: Tensor,
+    items: Tensor,
+    relevant: Tensor,
+    places: Tensor,
+) -> Tensor:
+    """Expected AP with denominator 'hits' where the rank cut falls into a bucket, for each query.
 
     The number x of hits in the ``places`` places that remain is hypergeometric. Given x, they
     are spread evenly over these places, hence each x has the closed form of a whole bucket.
 
     Args:
-        bucket: the bucket that the cut divides.
+        nearer: sum over the nearer buckets, ``[q]`` as all others.
+        before: N0 of the bucket that the cut divides.
+        hits_before: its R0.
+        items: its n.
+        relevant: its r.
         places: places of the bucket above the cut, 0 < places < items.
-        nearer: sum over the nearer buckets.
+
+    Returns:
+        ``[q]``.
     """
-    _, _, items, relevant = bucket
-    low, high = max(0.0, places - (items - relevant)), min(places, relevant)
-    x = np.arange(low, high + 1)
-    probability = _normalised(
-        (relevant - x[:-1]) * (places - x[:-1]),
-        (x[:-1] + 1) * (items - relevant - places + x[:-1] + 1),
+    low = (places - (items - relevant)).clamp_min(0)
+    high = torch.minimum(places, relevant)
+    steps = torch.arange(int((high - low).max()) + 1, dtype=low.dtype, device=low.device)
+    x = low[:, None] + steps
+    n0, r0, n, r, m, nearer = (
+        v[:, None] for v in (before, hits_before, items, relevant, places, nearer)
     )
-    hits = torch.from_numpy(x)
-    n0, r0 = hits.new_tensor(bucket.before), hits.new_tensor(bucket.hits_before)
-    m = hits.new_tensor(places)
-    sums = nearer + expected_sum(n0, r0, m, hits, m)
-    score = torch.where(hits + r0 > 0, sums / (hits + r0).clamp_min(1), 0.0)
-    return float(probability @ score.numpy())
+    # log p(x + 1) - log p(x)
+    up, down = (r - x) * (m - x), (x + 1) * (n - r - m + x + 1)
+    ratio = torch.where(x < high[:, None], up, 1.0).log() - down.log()
+    logs = F.pad(ratio[:, :-1].cumsum(1), (1, 0))
+    probability = logs.masked_fill(x > high[:, None], -torch.inf).softmax(1)
+    x = torch.minimum(x, high[:, None])
+    sums = nearer + expected_sum(n0, r0, m, x, m)
+    score = torch.where(x + r0 > 0, sums / (x + r0).clamp_min(1), 0.0)
+    return (probability * score).sum(1)
 
 
 def expected_first_sum(bucket: Bucket, first: float) -> float:

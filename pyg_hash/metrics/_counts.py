@@ -29,13 +29,6 @@ class Ranking:
         """Bits of a code."""
         return self.query.size(1)
 
-    def relevance(self, rows: slice, columns: slice) -> Tensor:
-        """Whether query and database item share a label, bool ``[rows, columns]``."""
-        own, others = self.query_y[rows], self.database_y[columns]
-        if own.dim() == 1:
-            return own.unsqueeze(1) == others
-        return own.float() @ others.float().T > 0
-
     def counts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Items at each distance, for some queries at a time, in their order.
 
@@ -61,25 +54,29 @@ class Ranking:
         # the key of a pair is 2 * distance + relevant, and 2 * distance = num_bits - q.d
         offset = torch.arange(height, device=query.device).unsqueeze(1) * keys + self.num_bits
         offset = offset.float()
-        for columns in _slices(self.database.size(0), width):
+        for columns in slices(self.database.size(0), width):
             codes = self.database[columns].float().T.contiguous()
             others = self.database_y[columns].float()
-            for rows in _slices(stop - start, height):
+            for rows in slices(stop - start, height):
                 shape = (rows.stop - rows.start, columns.stop - columns.start)
                 tile, number = (x[: shape[0] * shape[1]] for x in (buffer, numbers))
-                key = _relevance(own[rows], others, tile.view(shape))
+                key = fill_relevance(own[rows], others, tile.view(shape))
                 key.addmm_(query[rows], codes, alpha=-1).add_(offset[: shape[0]])
                 found = _histogram(number.copy_(tile), shape[0] * keys)
                 counts[rows] += found.view(-1, keys)
         return counts.view(stop - start, self.num_bits + 1, 2)
 
 
-def _slices(n: int, size: int) -> list[slice]:
+def slices(n: int, size: int) -> list[slice]:
+    """Cut n rows into parts of ``size``."""
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
-def _relevance(own: Tensor, others: Tensor, out: Tensor) -> Tensor:
-    """Relevance as 0 and 1 in ``out``: on the CPU, arithmetic is faster than comparisons are."""
+def fill_relevance(own: Tensor, others: Tensor, out: Tensor) -> Tensor:
+    """Whether query and item share a label, written as 0 or 1 into ``out`` ``[q, n]``.
+
+    Labels are floats. On the CPU, arithmetic is faster than comparisons are.
+    """
     if own.dim() == 1:
         return torch.sub(own.unsqueeze(1), others, out=out).abs_().clamp_(max=1).neg_().add_(1)
     return torch.mm(own, others.T, out=out).clamp_(max=1)

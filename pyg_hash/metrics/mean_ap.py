@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.metrics import _average_precision as ap
-from pyg_hash.metrics._counts import Ranking, check_ranking
+from pyg_hash.metrics._counts import Ranking, check_ranking, fill_relevance, slices
 from pyg_hash.validation import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
@@ -17,7 +17,8 @@ Denominator = Literal["hits", "min_k_R", "R", "dcmh"]
 TIES = ("expected", "index", "optimistic", "pessimistic")
 DENOMINATORS = ("hits", "min_k_R", "R", "dcmh")
 
-_SORTED_ELEMENTS = 1 << 20  # distances that are sorted at once with ties='index'
+_ELEMENTS = 1 << 19  # numbers in an array, where queries are taken some at a time
+_TILE_DATABASE = 1 << 14
 
 
 def mean_average_precision(
@@ -115,10 +116,12 @@ def _expected(
     if denominator != "hits":
         return score
     # a bucket that the cut divides makes the denominator random as well
-    for row, column in ((places > 0) & ~whole & (relevant > 0)).nonzero().tolist():
-        bucket = ap.Bucket(*(float(x[row, column]) for x in (before, hits_before, items, relevant)))
-        nearer = float(sums[row, :column].sum())
-        score[row] = ap.expected_hits_ap(bucket, float(places[row, column]), nearer)
+    divided = ((places > 0) & ~whole & (relevant > 0)).nonzero()
+    nearer = torch.where(whole, sums, 0.0).sum(1)  # all buckets above it are whole
+    for some in slices(len(divided), max(1, _ELEMENTS // (cut + 1))):
+        row, column = divided[some].unbind(1)
+        bucket = (x[row, column] for x in (before, hits_before, items, relevant, places))
+        score[row] = ap.expected_hits_ap(nearer[row], *bucket)
     return score
 
 
@@ -142,36 +145,36 @@ def _divide(sums: Tensor, hits: Tensor, total: Tensor, cut: int, denominator: st
 
 def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor]:
     """AP of each query where equal distances keep the order of the database."""
-    n, bits = ranking.database.size(0), ranking.num_bits
-    kind = np.uint8 if bits < 256 else np.uint16 if bits < 65536 else np.int32
-    step = max(1, _SORTED_ELEMENTS // n)
+    n = ranking.database.size(0)
     parts = []
-    for start in range(0, ranking.query.size(0), step):
-        rows = slice(start, start + step)
-        products = torch.cat(
-            [
-                ranking.query[rows].float() @ tile.float().T
-                for tile in torch.split(ranking.database, 1 << 14)
-            ],
-            dim=1,
-        )
-        distance = products.sub_(bits).div_(-2).cpu().numpy().astype(kind)
-        order = np.argsort(distance, axis=1, kind="stable")  # a radix sort for 8 and 16 bits
-        relevance = ranking.relevance(rows, slice(None)).cpu().numpy()
-        sorted_relevance = torch.from_numpy(np.take_along_axis(relevance, order, axis=1))
-        parts.append(_of_lists(sorted_relevance, cut, denominator))
+    for rows in slices(ranking.query.size(0), max(1, _ELEMENTS // n)):
+        query, own = ranking.query[rows].float(), ranking.query_y[rows].float()
+        products, relevance = query.new_empty(2, len(query), n)
+        for columns in slices(n, _TILE_DATABASE):
+            tile = ranking.database[columns].float()
+            products[:, columns] = query @ tile.T
+            fill_relevance(own, ranking.database_y[columns].float(), relevance[:, columns])
+        distance = products.sub_(ranking.num_bits).div_(-2)
+        relevance = relevance.gather(1, _stable_order(distance, ranking.num_bits))
+        parts.append(_of_lists(relevance, cut, denominator))
     return parts
 
 
+def _stable_order(distance: Tensor, largest: int) -> Tensor:
+    """Indices that sort the rows of whole numbers, equal ones by index, int64 ``[q, n]``."""
+    if distance.device.type != "cpu":
+        return distance.sort(dim=1, stable=True)[1]
+    kind = np.uint8 if largest < 256 else np.uint16 if largest < 65536 else np.int32
+    # a radix sort for 8 and 16 bits
+    return torch.from_numpy(np.argsort(distance.numpy().astype(kind), axis=1, kind="stable"))
+
+
 def _of_lists(relevance: Tensor, cut: int, denominator: str) -> Tensor:
-    """AP of rankings given as relevance by rank, bool ``[q, n]``."""
-    total = relevance.sum(1).double()
-    row, rank = relevance.nonzero(as_tuple=True)
-    number = torch.arange(1, row.numel() + 1).double()
-    number -= (total.cumsum(0) - total)[row]  # of the hit within its query
-    keep = number <= cut if denominator == "dcmh" else rank < cut
-    row, precision = row[keep], (number / (rank + 1))[keep]
-    zeros = torch.zeros_like(total)
-    sums = zeros.index_add(0, row, precision)
-    hits = zeros.index_add(0, row, torch.ones_like(precision))
-    return _divide(sums, hits, total, cut, denominator)
+    """AP of rankings given as relevance by rank, 0 or 1 ``[q, n]``."""
+    number = relevance.cumsum(1, dtype=torch.float64)  # of a hit within its query
+    total = number[:, -1]
+    counted = relevance * (number <= cut) if denominator == "dcmh" else relevance[:, :cut]
+    end = counted.size(1)
+    rank = torch.arange(1, end + 1, dtype=torch.float64, device=relevance.device)
+    sums = (number[:, :end] / rank).mul_(counted).sum(1)
+    return _divide(sums, counted.sum(1).double(), total, cut, denominator)
