@@ -146,7 +146,7 @@ def _streams(
             batch = next(batches, None)
             if batch is None:
                 return  # all of them are as long
-            streams.append(model.objectives(batch.to(device), epoch))
+            streams.append(model.objectives(batch.to(device, non_blocking=True), epoch))
         yield streams
 
 

@@ -60,18 +60,22 @@ def reweighted_fusion(
 
 
 def _divisor(image: Tensor, text: Tensor, chunk_size: int) -> Tensor:
-    """The largest entry of ``image text^T``, differentiable; 1 if there is no positive one."""
-    best, row, column = -torch.inf, 0, 0
+    """The largest entry of ``image text^T``, differentiable; 1 if there is no positive one.
+
+    Nothing here waits for a GPU.
+    """
+    n = text.size(0)
     with torch.no_grad():
+        tops = []
         for start in range(0, image.size(0), chunk_size):
-            product = image[start : start + chunk_size] @ text.t()
-            top = int(product.argmax())
-            i, j = divmod(top, product.size(1))
-            if float(product[i, j]) > best:
-                best, row, column = float(product[i, j]), start + i, j
-    if best <= 0:
-        return image.new_ones(())
-    return image[row] @ text[column]
+            product = (image[start : start + chunk_size] @ text.t()).flatten()
+            value, place = product.max(dim=0)
+            tops.append(torch.stack((value.double(), (place + start * n).double())))
+        value, place = torch.stack(tops).unbind(1)
+        best = value.argmax()
+        top = place[best].long()  # float64 is exact up to 2^53 entries
+    entry = (image.index_select(0, top[None] // n) * text.index_select(0, top[None] % n)).sum()
+    return torch.where(value[best] > 0, entry, torch.ones_like(entry))
 
 
 def _attend(query: Tensor, key: Tensor, chunk_size: int) -> Tensor:

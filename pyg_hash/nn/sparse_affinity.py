@@ -27,7 +27,8 @@ class SparseAffinity:
         indptr: int64 ``[N + 1]``.
         column: int64 ``[E]``.
         value: float ``[E]``.
-        pairs: int64 ``[M, 2]``, i < j, each pair that has an entry in either direction, once.
+        pairs: int64 ``[M, 2]``, i < j, each pair that has an entry in either direction, once; on
+            the CPU, where batches are made of them: a GPU then never has to be waited for.
 
     Raises:
         ValueError: shapes that do not match, nodes that do not exist, or no pair of two nodes.
@@ -51,7 +52,7 @@ class SparseAffinity:
         self.indptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
         low, high = edge_index.amin(dim=0), edge_index.amax(dim=0)
         key = torch.unique((low * num_nodes + high)[low < high])
-        self.pairs = torch.stack([key // num_nodes, key % num_nodes], dim=1)
+        self.pairs = torch.stack([key // num_nodes, key % num_nodes], dim=1).cpu()
         if not len(self.pairs):
             raise ValueError("edge_index: no edge between two nodes; there is nothing to train on")
         self.num_nodes = num_nodes
@@ -87,13 +88,13 @@ class SparseAffinity:
         check_positive_int(batch_size, "batch_size")
         count = len(self.pairs)
         order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
-        return torch.split(self.pairs[order.to(self.pairs.device)], batch_size)
+        return torch.split(self.pairs[order], batch_size)
 
-    @staticmethod
-    def local(pairs: Tensor) -> tuple[Tensor, Tensor]:
+    def local(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The nodes of some pairs, ascending, and the pairs as positions among them."""
         nodes, position = torch.unique(pairs, return_inverse=True)
-        return nodes, position
+        device = self.value.device
+        return nodes.to(device, non_blocking=True), position.to(device, non_blocking=True)
 
     def block(self, nodes: Tensor) -> Tensor:
         """The entries between some nodes: float ``[n, n]``, zero where there is none.
