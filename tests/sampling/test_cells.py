@@ -5,6 +5,8 @@ import torch
 from small import small_graph, small_model
 from toy import toy_data
 
+from pyg_hash.distributed import shared_out
+from pyg_hash.models.share import Share
 from pyg_hash.sampling import CellShuffle, InstanceLoader
 from pyg_hash.sampling._rows import row_starts
 from pyg_hash.sampling.cells import close_order
@@ -71,6 +73,18 @@ def test_seeds_of_ones_own_in_cells():
     loader = InstanceLoader(view, seeds=chosen, batch_size=8, shuffle=True, cell_size=4)
     seen = torch.cat([batch[IMAGE].n_id[: batch[IMAGE].batch_size] for batch in loader])
     assert sorted(seen.tolist()) == chosen.nonzero().flatten().tolist()
+
+
+def test_ranks_agree_on_the_cells():
+    view = IntraKNN(4, anchors="all")(toy_data())
+    loader = InstanceLoader(view, batch_size=8, shuffle=True, cell_size=4)
+    seeds = []
+    for place in range(2):
+        torch.manual_seed(0)
+        for batch in shared_out(loader, Share(place, 2)):
+            seeds += batch[IMAGE].n_id[: batch[IMAGE].batch_size].tolist()
+            torch.manual_seed(place)  # each rank samples its own neighbours
+    assert sorted(seeds) == list(range(60))
 
 
 @pytest.mark.parametrize(

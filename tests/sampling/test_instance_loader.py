@@ -5,6 +5,7 @@ import torch
 from sgch_cases import READINGS, sgch, sgch_graph
 from small import PROTOCOLS, adam, graph_for, small_graph, small_model
 from torch_geometric.loader import NodeLoader
+from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 from pyg_hash.models import MCGCN, SGCH
@@ -64,6 +65,19 @@ def test_all_nodes_in_one_batch_give_the_whole_loss_of_sgch(reading):
     view = model.training_view(data)
     (batch,) = InstanceLoader(view, **ALL, batch_size=1000, shuffle=True)
     assert_same_losses(model, view, batch)
+
+
+@withCUDA
+def test_devices(device):
+    """Data on a device are sampled there; the batches stay there."""
+    data = small_graph(multi_label=True).to(device)
+    model = small_model(data).to(device).train()
+    view = model.training_view(data)
+    (batch,) = InstanceLoader(view, **ALL, batch_size=1000, shuffle=True)
+    assert_same_losses(model, view, batch)
+    for batch in InstanceLoader(view, **FEW, batch_size=20, shuffle=True, cell_size=5):
+        assert batch[IMAGE].x.device == batch["text", "inter", "image"].edge_index.device == device
+        assert bool(torch.isfinite(model.loss(model(batch), batch)["loss"]))
 
 
 def test_sgch_without_hubs_or_joint_edges():
