@@ -142,25 +142,6 @@ def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
     return step
 
 
-def stored_bytes(thing: Any) -> int:
-    """Bytes of all tensors that an operator holds, each counted once."""
-    found: dict[int, int] = {}
-
-    def visit(value: Any) -> None:
-        if isinstance(value, Tensor) and value.layout == torch.sparse_csr:
-            visit((value.crow_indices(), value.col_indices(), value.values()))
-        elif isinstance(value, Tensor):
-            found[value.data_ptr()] = value.nbytes
-        elif isinstance(value, (tuple, list)):
-            for item in value:
-                visit(item)
-        elif hasattr(value, "__dict__"):
-            visit(tuple(vars(value).values()))
-
-    visit(thing)
-    return sum(found.values())
-
-
 def build_and_step(method: str, n: int, labeled: float, device: str) -> Callable[[], float]:
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]

@@ -76,15 +76,6 @@ def test_the_largest_graph_is_where_memory_ends():
     assert largest("dense", 0.0, 24e9) == pytest.approx((24e9 / 4) ** 0.5, rel=0.05)
 
 
-def test_stored_bytes_count_every_tensor_once():
-    from graph_cases import stored_bytes
-
-    a = torch.zeros(10)
-    matrix = torch.eye(3).to_sparse_csr()
-    assert stored_bytes((a, [a, "text", None])) == 40
-    assert stored_bytes(matrix) == 4 * 8 + 3 * 8 + 3 * 4
-
-
 def test_short_form(tmp_path, capsys):
     from graph_scale import main
 
