@@ -53,30 +53,10 @@ class MultiIndexHash:
             np.cumsum(np.bincount(word, minlength=_KEYS), out=bounds[table, 1:])
         return cls(order, bounds)
 
-    def plan(self, query: Bytes, radius: int) -> tuple[list[int], NDArray[np.int64]]:
-        """How far to look in each table, and what that costs for each query.
-
-        Returns:
-            Radius of each table (-1: not needed), and candidates plus keys ``[q]``.
-        """
-        m = len(self.order)
-        whole, rest = divmod(radius, m)
-        radii = [min(whole - (table > rest), 16) for table in range(m)]
-        words = _words(query)
-        cost = np.zeros(len(query), np.int64)
-        for table, reach in enumerate(radii):
-            if reach >= 0:
-                start, end = self._ranges(words[:, table], table, reach)
-                cost += (end - start).sum(axis=1) + start.shape[1]
-        return radii, cost
-
-    def _ranges(
-        self, words: NDArray[np.uint16], table: int, reach: int
-    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """First and last place in ``order`` of each word within ``reach``, ``[q, words]``."""
-        keys = (words[:, None] ^ _masks(reach)).astype(np.int32)
-        bounds = self.bounds[table]
-        return bounds[keys], bounds[keys + 1]
+    def reaches(self, radius: int) -> list[int]:
+        """How many bits of each word may differ; -1: its table is not needed."""
+        whole, rest = divmod(radius, len(self.order))
+        return [min(whole - (table > rest), 16) for table in range(len(self.order))]
 
     def search(self, packed: Bytes, query: Bytes, radius: int) -> tuple[Matches, NDArray[np.bool_]]:
         """Items within a radius, of all queries for which a scan would not be faster.
@@ -89,61 +69,51 @@ class MultiIndexHash:
         Returns:
             The matches, in no order, and which queries are left for a scan, bool ``[q]``.
         """
+        masks = [_masks(reach) for reach in self.reaches(radius)]
+        table = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
+        mask = np.concatenate(masks)
+        database, asked, words = _wide(packed), _wide(query), _words(query)
         left = np.zeros(len(query), bool)
-        found: list[Matches] = [(np.empty(0, np.int64),) * 3]
-        database, wanted = _wide(packed), _wide(query)
-        for chunk in _chunks(len(query), self._keys(radius)):
-            radii, cost = self.plan(query[chunk], radius)
-            left[chunk] = cost * _SCAN_ADVANTAGE > len(packed) + _KEYS
-            rows = np.arange(len(query))[chunk][~left[chunk]]
-            for part in _by_cost(rows, cost[~left[chunk]]):
-                found.append(self._matches(database, wanted, query, part, radii, radius))
+        found: list[Matches] = []
+        step = max(1, _CHUNK // len(mask))
+        for first in range(0, len(query), step):
+            rows = np.arange(first, min(first + step, len(query)))
+            key = (words[rows][:, table] ^ mask) + table * (_KEYS + 1)
+            start = self.bounds.reshape(-1)[key]
+            counts = self.bounds.reshape(-1)[key + 1] - start
+            start = start + table * len(packed)  # places in all tables, one after the other
+            cost = counts.sum(axis=1, dtype=np.int64) + len(mask)
+            few = cost * _SCAN_ADVANTAGE <= len(packed) + _KEYS
+            left[rows] = ~few
+            for part in _groups(few.nonzero()[0], cost):
+                position = self.order.reshape(-1)[_places(start[part], counts[part])]
+                row = np.repeat(rows[part], counts[part].sum(axis=1))
+                distance = _popcount(database[position] ^ asked[row])
+                near = distance <= radius
+                found.append((row[near], distance[near], position[near].astype(np.int64)))
+        if not found:
+            return (np.empty(0, np.int64),) * 3, left
         q, d, p = (np.concatenate(column) for column in zip(*found, strict=True))
-        return (q, d, p), left
-
-    def _keys(self, radius: int) -> int:
-        """Words looked up for one query."""
-        whole = radius // len(self.order)
-        return len(self.order) * len(_masks(min(whole, 16)))
-
-    def _matches(
-        self,
-        database: NDArray[np.unsignedinteger],
-        wanted: NDArray[np.unsignedinteger],
-        query: Bytes,
-        rows: NDArray[np.int64],
-        radii: list[int],
-        radius: int,
-    ) -> Matches:
-        words = _words(query[rows])
-        parts = []
-        for table, reach in enumerate(radii):
-            if reach < 0:
-                continue
-            start, end = self._ranges(words[:, table], table, reach)
-            counts = (end - start).astype(np.int64).ravel()
-            first = np.cumsum(counts) - counts
-            place = np.arange(counts.sum()) + np.repeat(start.ravel() - first, counts)
-            position = self.order[table][place].astype(np.int64)
-            row = np.repeat(rows, counts.reshape(start.shape).sum(axis=1))
-            distance = _popcount(database[position] ^ wanted[row])
-            near = distance <= radius
-            parts.append((row[near], distance[near], position[near]))
-        row, distance, position = (np.concatenate(column) for column in zip(*parts, strict=True))
-        once = np.unique(row * len(database) + position, return_index=True)[1]
-        return row[once], distance[once], position[once]
+        once = np.unique(q * len(packed) + p, return_index=True)[1]  # found in several tables
+        return (q[once], d[once], p[once]), left
 
 
-def _chunks(n: int, keys: int) -> Iterator[slice]:
-    step = max(1, _CHUNK // keys)
-    return (slice(start, start + step) for start in range(0, n, step))
-
-
-def _by_cost(rows: NDArray[np.int64], cost: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+def _groups(rows: NDArray[np.int64], cost: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Rows in groups of about ``_CHUNK`` candidates."""
-    if len(rows):
-        groups = np.cumsum(cost) // _CHUNK
-        yield from np.split(rows, groups.searchsorted(np.unique(groups)[1:]))
+    ends = np.cumsum(cost[rows]) // _CHUNK
+    start = 0
+    while start < len(rows):
+        end = int(np.searchsorted(ends, ends[start], "right"))
+        yield rows[start:end]
+        start = end
+
+
+def _places(start: NDArray[np.int64], counts: NDArray[np.int32]) -> NDArray[np.int64]:
+    """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
+    counts = counts.reshape(-1)
+    shift = start.reshape(-1) - (np.cumsum(counts, dtype=np.int64) - counts)
+    places: NDArray[np.int64] = np.arange(counts.sum(dtype=np.int64)) + np.repeat(shift, counts)
+    return places
 
 
 def _words(packed: Bytes) -> NDArray[np.uint16]:
@@ -168,10 +138,10 @@ def _bits_of_words() -> NDArray[np.uint8]:
     return ones
 
 
-@lru_cache(maxsize=17)
+@lru_cache(maxsize=18)
 def _masks(reach: int) -> NDArray[np.uint16]:
-    """All words with at most ``reach`` ones."""
-    return np.flatnonzero(_bits_of_words() <= reach).astype(np.uint16)
+    """All words with at most ``reach`` ones; none if it is -1."""
+    return np.flatnonzero(_bits_of_words().astype(int) <= reach).astype(np.uint16)
 
 
 def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:

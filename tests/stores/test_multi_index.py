@@ -85,7 +85,7 @@ def test_every_pair_of_flipped_bits_is_found(monkeypatch):
 def test_pigeonhole(m, radius):
     """However r different bits fall into m words, one of them is within its table's radius."""
     tables = MultiIndexHash.build(np.zeros((1, 2 * m), np.uint8))
-    radii, _ = tables.plan(np.zeros((1, 2 * m), np.uint8), radius)
+    radii = tables.reaches(radius)
 
     def missed(left, reaches):
         """Whether all words can exceed their reach with ``left`` differing bits."""
