@@ -1,0 +1,223 @@
+"""One full-batch training step of MCGCN and SGCH against its matrix products alone.
+
+    python benchmarks/training_step.py [--short] [--device cuda]
+
+Data of Wikipedia's size: 2,866 pairs, features of 4096 and 3000 numbers (random, 10 clusters),
+kNN graphs with k = 20, label cliques, 64 bits; MCGCN with autoencoders of 2048, GCN layers of 512
+and 1024, SGCH with layers of 512. A step is forward, all losses (the view of labelled nodes as new
+items included), backward and Adam. "products" does the matrix products with weights and between
+codes that the equations ask for, forward and backward, into memory that is there already, and
+nothing else. bf16 is fit(..., precision='bf16'): these products in bfloat16. "cliques as edges" is
+the same step with every pair of equal label as an edge (LabelCliques), which gives the same codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch_geometric.transforms as T
+from measure import gemm_rate, options, side_by_side
+from record import Record
+from torch_geometric.data import HeteroData
+
+from pyg_hash.models import MCGCN, SGCH, HashModel
+from pyg_hash.training import fit
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.typing import IMAGE, TEXT
+
+CLASSES, EPOCHS = 10, 100
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
+Case = Callable[[], Any]
+
+
+class Sizes(NamedTuple):
+    """Of the data and the models."""
+
+    pairs: int = 2_866
+    image: int = 4096
+    text: int = 3000
+    latent: int = 2048
+    hidden: int = 512
+    shared: int = 1024
+    bits: int = 64
+    k: int = 20
+
+
+SHORT = Sizes(120, 40, 30, 20, 16, 12, 8, 5)
+
+
+def pairs(sizes: Sizes, rate: float, form: type = LabelHub) -> HeteroData:
+    """The data with its graph, of which a share is labelled."""
+    g = torch.Generator().manual_seed(0)
+    data = HeteroData()
+    data.num_classes = CLASSES
+    y = torch.randint(CLASSES, (sizes.pairs,), generator=g)
+    centre = torch.randn(CLASSES, 48, generator=g)[y] + torch.randn(sizes.pairs, 48, generator=g)
+    for m, width in ((IMAGE, sizes.image), (TEXT, sizes.text)):
+        noise = torch.randn(sizes.pairs, width, generator=g)
+        data[m].x = (centre @ torch.randn(48, width, generator=g) + noise).relu()
+        data[m].y = y
+        data[m].train_mask = torch.ones(sizes.pairs, dtype=torch.bool)
+        data[m].query_mask = torch.zeros(sizes.pairs, dtype=torch.bool)
+        data[m].database_mask = data[m].train_mask
+    return T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), form()])(data)
+
+
+def mcgcn(sizes: Sizes) -> HashModel:
+    """The model at the paper's widths."""
+    return MCGCN(
+        (sizes.image, sizes.text),
+        CLASSES,
+        sizes.bits,
+        hidden_channels=sizes.hidden,
+        latent_channels=sizes.latent,
+        shared_channels=sizes.shared,
+    )
+
+
+def sgch(sizes: Sizes) -> HashModel:
+    """SGCH with one step an epoch."""
+    return SGCH(
+        (sizes.image, sizes.text),
+        CLASSES,
+        sizes.bits,
+        hidden_channels=sizes.hidden,
+        out_channels=sizes.hidden,
+        adversary="reversal",
+    )
+
+
+MODELS: dict[str, Callable[[Sizes], HashModel]] = {"MCGCN": mcgcn, "SGCH": sgch}
+
+
+def step(name: str, sizes: Sizes, data: HeteroData, precision: str = "fp32") -> Case:
+    """One epoch of a full-batch model, as ``fit`` does it."""
+    torch.manual_seed(0)
+    device = data[IMAGE].x.device
+    model = MODELS[name](sizes).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+
+    def run() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            (objective,) = model.objectives(data, 0)
+        optimizer.zero_grad(set_to_none=True)
+        objective.terms["loss"].backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    run()
+    return run
+
+
+def product_shapes(name: str, sizes: Sizes, labeled: int) -> list[tuple[int, int, int, bool]]:
+    """Rows, width in, width out of each layer, and whether its input needs a gradient."""
+    n, s = sizes.pairs, sizes
+    shapes = [(labeled, s.bits, labeled, True)] * 3  # codes with codes; twice for the view
+    for width in (s.image, s.text):
+        shapes += [(n, width, s.hidden, False)]
+        if name == "MCGCN":
+            shapes += [(n, width, s.latent, False), (n, s.latent, width, True)]
+            shapes += [(n + labeled, s.hidden, s.bits, True)]
+        else:
+            shapes += [(n + labeled, s.hidden, s.hidden, True)]
+            shapes += [(n + labeled, s.hidden, s.bits, True)]
+    if name == "MCGCN":
+        shapes += [(2 * n, s.latent, s.shared, True), (2 * (n + labeled), s.shared, s.bits, True)]
+    return shapes
+
+
+def products(
+    shapes: list[tuple[int, int, int, bool]], dtype: torch.dtype, device: torch.device
+) -> tuple[Case, float]:
+    """The products of a step into memory that is there, and how many FLOP they are."""
+    work = []
+    for rows, inner, outer, needs_input in shapes:
+        sides = ((rows, inner), (outer, inner), (rows, outer))
+        x, w, g = (torch.randn(side, device=device).to(dtype) for side in sides)
+        work += [(x, w.t(), torch.empty_like(g)), (g.t(), x, torch.empty_like(w))]
+        work += [(g, w, torch.empty_like(x))] if needs_input else []
+
+    def run() -> None:
+        for a, b, out in work:
+            torch.mm(a, b, out=out)
+
+    run()
+    return run, float(sum(2 * a.size(0) * a.size(1) * b.size(1) for a, b, _ in work))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print, write."""
+    args = options(__doc__, arguments, device=True)
+    record = Record("training_step", "A training step against its products", args, PROTOCOL)
+    sizes, clock = SHORT if args.short else Sizes(), args.device.type
+    clock = "cuda" if clock == "cuda" else "cpu"
+    rates = {p: gemm_rate(d, device=args.device) for p, d in DTYPES.items()}
+    goals: dict[str, float] = {}
+    bars: dict[str, float] = {}
+    for rate in (1.0, 0.3):
+        data = pairs(sizes, rate).to(args.device)
+        labeled = int(data[IMAGE].labeled_mask.sum())
+        rows = []
+        for name in MODELS if rate == 1.0 else ("MCGCN",):
+            shapes = product_shapes(name, sizes, labeled)
+            cases, flops = {}, 0.0
+            for precision in DTYPES if rate == 1.0 else ("fp32",):
+                case, flops = products(shapes, DTYPES[precision], args.device)
+                cases[f"products, {precision}"] = case
+                cases[f"step, {precision}"] = step(name, sizes, data, precision)
+            if name == "MCGCN":
+                edges = pairs(sizes, rate, LabelCliques).to(args.device)
+                cases["step, cliques as edges"] = step(name, sizes, edges)
+            seconds = side_by_side(cases, clock=clock)
+            for case, s in seconds.items():
+                floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]
+                rows.append(
+                    {
+                        "model": name,
+                        "case": case,
+                        "seconds": s,
+                        "of its products": s / floor,
+                        "of the fp32 step": s / seconds["step, fp32"],
+                        "GFLOP/s": flops / s / 1e9,
+                    }
+                )
+                bars[f"{name}, {rate:.0%} labelled: {case}"] = s
+            if name == "MCGCN" and rate == 1.0:
+                goals["step"] = seconds["step, fp32"] / seconds["products, fp32"]
+                goals["bf16"] = seconds["step, bf16"] / seconds["step, fp32"]
+                goals["products"] = seconds["products, bf16"] / seconds["products, fp32"]
+        title = f"{sizes.pairs:,} pairs, {rate:.0%} labelled"
+        square = ", ".join(f"{p} {r / 1e9:,.0f} GFLOP/s" for p, r in rates.items())
+        record.table(title, rows, f"A square product of 2048 reaches {square}.")
+    record.goal("MCGCN step in fp32 / its products", goals["step"], at_most=1.15)
+    record.goal("MCGCN step in bf16 / in fp32", goals["bf16"], at_most=0.45)
+    record.table(
+        "What bf16 can give here",
+        [{"products in bf16 / in fp32": goals["products"], "step": goals["bf16"]}],
+        "The step cannot gain more than its products do; some processors multiply bfloat16 "
+        "slower than float32.",
+    )
+    if args.device.type == "cuda":
+        record.table(f"{EPOCHS} epochs of MCGCN by fit(...)", epochs(sizes, args.device))
+    record.bars("Seconds a step", bars, x="seconds")
+    record.save()
+
+
+def epochs(sizes: Sizes, device: torch.device) -> list[dict[str, Any]]:
+    """Wall seconds of a whole training, evaluation apart."""
+    data = pairs(sizes, 1.0).to(device)
+    rows = []
+    for precision in DTYPES:
+        model = mcgcn(sizes).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+        train = {"precision": precision, "progress": False}
+        fit(model, data, optimizer, epochs=3, **train)
+        run = {"fit": lambda m=model, o=optimizer, t=train: fit(m, data, o, epochs=EPOCHS, **t)}
+        rows.append({"precision": precision} | side_by_side(run, repeats=1, clock="cuda"))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
