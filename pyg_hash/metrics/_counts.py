@@ -13,6 +13,7 @@ from pyg_hash.validation import check_codes, check_labels
 _PART = 2048  # queries whose counts are held at once
 _TILE_QUERIES = 64
 _TILE_DATABASE = 4096  # float32 tiles of 1 MB stay in a core's cache
+_GPU_TILE = (256, 1 << 15)
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,9 @@ class Ranking:
         query, own = self.query[start:stop].float(), self.query_y[start:stop].float()
         keys = 2 * (self.num_bits + 1)
         counts = query.new_zeros((stop - start, keys), dtype=torch.int64)
-        height = min(_TILE_QUERIES, stop - start)
-        width = min(_TILE_DATABASE, self.database.size(0))
+        cpu = query.device.type == "cpu"
+        height, width = (_TILE_QUERIES, _TILE_DATABASE) if cpu else _GPU_TILE
+        height, width = min(height, stop - start), min(width, self.database.size(0))
         buffer = query.new_empty(height * width)
         numbers = torch.empty_like(buffer, dtype=torch.int32)
         # the key of a pair is 2 * distance + relevant, and 2 * distance = num_bits - q.d

@@ -152,7 +152,7 @@ def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor
         products, relevance = query.new_empty(2, len(query), n)
         for columns in slices(n, _TILE_DATABASE):
             tile = ranking.database[columns].float()
-            products[:, columns] = query @ tile.T
+            torch.mm(query, tile.T, out=products[:, columns])
             fill_relevance(own, ranking.database_y[columns].float(), relevance[:, columns])
         distance = products.sub_(ranking.num_bits).div_(-2)
         relevance = relevance.gather(1, _stable_order(distance, ranking.num_bits))

@@ -179,6 +179,14 @@ def test_tiles_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
         assert mean_average_precision(*case, ties=ties) == pytest.approx(want[ties], abs=1e-14)
 
 
+@pytest.mark.parametrize("ties", TIES)
+def test_half_precision_regions_leave_it_exact(ties: Any) -> None:
+    case = random_case(12, 30, 400, 300, 4, True)
+    want = mean_average_precision(*case, ties=ties)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert mean_average_precision(*case, ties=ties) == want
+
+
 @pytest.mark.parametrize("bits", [255, 256, 300])
 def test_long_codes(bits: int) -> None:
     """Distances that do not fit one byte."""
