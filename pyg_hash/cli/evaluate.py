@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -20,24 +21,28 @@ def add_arguments(parser: ArgumentParser) -> None:
         "--ties", type=str, default="expected", help="expected, index, optimistic or pessimistic"
     )
     parser.add_argument("--denominator", type=str, default="hits", help="hits, min_k_R, R or dcmh")
+    parser.add_argument(
+        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to encode: cpu or cuda"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: Namespace) -> int:
     """Evaluate and print; the result is kept in ``metrics.json`` under its definition."""
+    from pyg_hash.distributed import process_group
     from pyg_hash.metrics import evaluate
 
     folder = Run.open(args.run, need=("config", "model"))
     config = TrainConfig.from_dict(folder.config())
-    model = build.model_class(config).load(folder.path / "model")
-    result = evaluate(
-        model,
-        build.build_dataset(config)[0],
-        split=args.split,
-        topk=args.topk,
-        ties=args.ties,
-        denominator=args.denominator,
-    )
+    with process_group(args.device) as device:
+        result = evaluate(
+            build.model_class(config).load(folder.path / "model").to(device),
+            build.build_dataset(config)[0].to(device),
+            split=args.split,
+            topk=args.topk,
+            ties=args.ties,
+            denominator=args.denominator,
+        )
     name = args.split
     if (args.topk, args.ties, args.denominator) != (None, "expected", "hits"):
         name += f" topk={args.topk} ties={args.ties} denominator={args.denominator}"

@@ -84,10 +84,18 @@ def test_settings_are_kept_and_used(file, tmp_path):
     settings = yaml.safe_load((out / "config.yaml").read_text())
     assert settings["batch_size"] == 10 and settings["precision"] == "bf16"
     assert "device" not in settings  # where a run was made says nothing about what it is
+    assert main(["evaluate", str(out), "--device=cpu"]) == 0
     plain = tmp_path / "plain"
     assert main(words(file, plain, "--model_options.latent_channels=8", model="mcgcn")) == 0
     a, b = (MCGCN.load(path / "model").state_dict() for path in (out, plain))
     assert any(not torch.allclose(a[name], b[name], atol=1e-3) for name in a)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_said(file, tmp_path, capsys):
+    assert main(words(file, tmp_path / "run", "--device=cuda")) == 1
+    assert "no CUDA GPU is at hand" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
