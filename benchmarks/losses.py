@@ -1,6 +1,6 @@
 """The pairwise likelihood: one fused pass against autograd on the whole matrix.
 
-    python benchmarks/losses.py [--short]
+    python benchmarks/losses.py [--short] [--device cuda]
 
 Value and gradients of MCGCN Eq. 7 for n images and n texts of 64 bits, classes drawn from 10;
 relaxed codes are tanh of normal numbers. "autograd" is the formula as one writes it in PyTorch:
@@ -60,16 +60,17 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def inputs(n: int, multi_label: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+def inputs(n: int, multi_label: bool = False, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
     """Relaxed codes of both modalities and their labels."""
     g = torch.Generator().manual_seed(0)
-    image, text = (torch.randn(n, BITS, generator=g).tanh_().requires_grad_() for _ in range(2))
+    image, text = (torch.randn(n, BITS, generator=g).tanh_().to(device) for _ in range(2))
+    y = torch.randint(CLASSES, (n,), generator=g)
     if multi_label:
-        return image, text, (torch.rand(n, LABELS, generator=g) < 0.1).float()
-    return image, text, torch.randint(CLASSES, (n,), generator=g)
+        y = (torch.rand(n, LABELS, generator=g) < 0.1).float()
+    return image.requires_grad_(), text.requires_grad_(), y.to(device)
 
 
-def step(name: str, n: int, multi_label: bool = False) -> Callable[[], Any]:
+def step(name: str, n: int, multi_label: bool = False, device: str = "cpu") -> Callable[[], Any]:
     """A case: value and gradients."""
     loss = LOSSES[name]
 
@@ -77,37 +78,40 @@ def step(name: str, n: int, multi_label: bool = False) -> Callable[[], Any]:
         value = loss(image, text, y)
         return (value.detach(), *torch.autograd.grad(value, (image, text)))
 
-    run(*inputs(8, multi_label))
-    given = inputs(n, multi_label)
+    run(*inputs(8, multi_label, device))
+    given = inputs(n, multi_label, device)
     return lambda: run(*given)
 
 
-def gemm_floor(n: int) -> Callable[[], None]:
+def gemm_floor(n: int, device: str = "cpu") -> Callable[[], None]:
     """The products of a fused pass, tile by tile."""
-    image, text, _ = (x.detach() for x in inputs(n))
+    image, text, _ = (x.detach() for x in inputs(n, device=device))
+    size = TILE if device == "cpu" else 8 * TILE
 
     def run() -> None:
-        buffer = torch.empty(TILE, TILE)
+        buffer = image.new_empty(size, size)
         of_image, of_text = torch.zeros_like(image), torch.zeros_like(text)
-        for p in range(0, n, TILE):
-            for q in range(0, n, TILE):
-                a, b = image[p : p + TILE], text[q : q + TILE]
+        for p in range(0, n, size):
+            for q in range(0, n, size):
+                a, b = image[p : p + size], text[q : q + size]
                 tile = torch.mm(a, b.T, out=buffer[: len(a), : len(b)])
-                of_image[p : p + TILE].addmm_(tile, b)
-                of_text[q : q + TILE].addmm_(tile.T, a)
+                of_image[p : p + size].addmm_(tile, b)
+                of_text[q : q + size].addmm_(tile.T, a)
 
     return run
 
 
-def times(record: Record, n: int, multi_label: bool) -> dict[str, float]:
+def times(record: Record, n: int, multi_label: bool, device: str) -> dict[str, float]:
     """Seconds of all ways at one size, with how far they are from autograd."""
     names = [name for name in LOSSES if not (multi_label and name == "autograd, class sums")]
-    cases: dict[str, Callable[[], Any]] = {name: step(name, n, multi_label) for name in names}
+    cases: dict[str, Callable[[], Any]] = {
+        name: step(name, n, multi_label, device) for name in names
+    }
     exact = cases["autograd"]()
     error = {name: difference(case(), exact) for name, case in cases.items()}
     if not multi_label:
-        cases["GEMM floor"] = gemm_floor(n)
-    seconds = side_by_side(cases)
+        cases["GEMM floor"] = gemm_floor(n, device)
+    seconds = side_by_side(cases, clock="cuda" if device != "cpu" else "cpu")
     rows = [
         {
             "method": name,
@@ -132,20 +136,21 @@ def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
-    args = options(__doc__, arguments)
+    args = options(__doc__, arguments, device=True)
     record = Record("losses", "Pairwise likelihood", args, PROTOCOL)
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
+    device = str(args.device)
     series: dict[str, list[tuple[float, float]]] = {}
     for n in (small, middle):
-        seconds = times(record, n, multi_label=False)
+        seconds = times(record, n, False, device)
         for name, s in seconds.items():
             series.setdefault(name, []).append((n, s))
-    times(record, middle, multi_label=True)
+    times(record, middle, True, device)
 
     rows = []
     for n, names in ((large, ("autograd", "autograd, class sums", "fused")), (huge, ("fused",))):
         for name in names:
-            spent = alone(step, name, n)
+            spent = alone(step, name, n, False, device)
             row = {"n": n, "method": name, "extra MB": spent.extra_bytes / 1e6}
             rows.append(row | {"CPU seconds": spent.cpu_seconds})
     note = f"autograd at n = {huge:,} would hold {5 * 4 * huge**2 / 1e9:,.0f} GB: not run."

@@ -1,6 +1,6 @@
 """Mean average precision: counts per distance against sorting every row.
 
-    python benchmarks/map.py [--short]
+    python benchmarks/map.py [--short] [--device cuda]
 
 mAP@all of 64-bit and 16-bit codes that carry their labels with noise, 24 labels of which an item
 has several; database sizes of MIRFlickr-25K (18,015) and NUS-WIDE (186,221). "sorted rows" is the
@@ -28,7 +28,7 @@ PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
-def make(queries: int, n: int, bits: int) -> Case:
+def make(queries: int, n: int, bits: int, device: str = "cpu") -> Case:
     """Codes around a sum of label centres."""
     g = torch.Generator().manual_seed(0)
     centres = torch.randn(LABELS, bits, generator=g)
@@ -36,7 +36,7 @@ def make(queries: int, n: int, bits: int) -> Case:
     def part(rows: int) -> tuple[Tensor, Tensor]:
         y = (torch.rand(rows, LABELS, generator=g) < 0.1).float()
         noisy = y @ centres + 1.5 * torch.randn(rows, bits, generator=g)
-        return torch.where(noisy >= 0, 1, -1).to(torch.int8), y
+        return torch.where(noisy >= 0, 1, -1).to(torch.int8).to(device), y.to(device)
 
     query, query_y = part(queries)
     database, database_y = part(n)
@@ -55,7 +55,7 @@ def sorted_rows(query: Tensor, database: Tensor, query_y: Tensor, database_y: Te
         distance = 0.5 * (bits - code @ others.T)
         order = torch.sort(distance)[1]
         rank = relevant[order].nonzero().squeeze(1) + 1
-        total += float((torch.arange(1, hits + 1) / rank).mean())
+        total += float((torch.arange(1, hits + 1, device=rank.device) / rank).mean())
     return total / len(query)
 
 
@@ -75,26 +75,28 @@ METRICS: dict[str, Callable[..., Any]] = {
 }
 
 
-def prepare(name: str, queries: int, n: int, bits: int) -> Callable[[], Any]:
+def prepare(name: str, queries: int, n: int, bits: int, device: str) -> Callable[[], Any]:
     """A case of :func:`measure.alone`."""
-    METRICS[name](*make(2, 200, bits))
-    case = make(queries, n, bits)
+    METRICS[name](*make(2, 200, bits, device))
+    case = make(queries, n, bits, device)
     return lambda: METRICS[name](*case)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
-    args = options(__doc__, arguments)
+    args = options(__doc__, arguments, device=True)
     record = Record("map", "Mean average precision", args, PROTOCOL)
     mir, nus = (500, 1500) if args.short else (18_015, 186_221)
     cases = {(mir, 64): 1000, (nus, 64): 200, (nus, 16): 200}
     if args.short:
         cases = dict.fromkeys(cases, 50)
+    device = str(args.device)
+    clock = "cpu" if device == "cpu" else "cuda"
     ratios, bars = {}, {}
     for (n, bits), queries in cases.items():
-        case = make(queries, n, bits)
+        case = make(queries, n, bits, device)
         calls = {name: partial(f, *case) for name, f in METRICS.items()}
-        seconds = side_by_side(calls, repeats=2)
+        seconds = side_by_side(calls, repeats=2, clock=clock)
         values = {name: METRICS[name](*case) for name in list(METRICS)[:3]}
         rows = [
             {
@@ -114,7 +116,8 @@ def main(arguments: list[str] | None = None) -> None:
     queries = 50 if args.short else 2000
     rows = []
     for name in ("counts", "PR curve", "counts, index order")[: 1 if args.short else 3]:
-        spent = alone(prepare, name, 50 if name == "counts, index order" else queries, nus, 64)
+        asked = min(queries, 50) if name == "counts, index order" else queries
+        spent = alone(prepare, name, asked, nus, 64, device)
         rows.append({"metric": name, "extra MB": spent.extra_bytes / 1e6})
         if name == "counts":
             extra = spent.extra_bytes / 1e6

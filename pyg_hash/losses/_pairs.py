@@ -14,7 +14,7 @@ from pyg_hash.losses._labels import similar_pairs
 Tile = tuple[slice, slice]
 Bounds = tuple[list[int], list[int]]
 _CPU_TILE = 512  # two float32 buffers of this many rows and columns stay in a core's cache
-_GPU_TILE = 8192
+_GPU_TILE = 4096
 _FOLDS = 4
 
 

@@ -47,7 +47,7 @@ def pairwise_nll(
             For class indices both mean the same class.
         reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
         chunk_size: rows and columns of one tile of the similarity matrix; None fits a tile into
-            a core's cache (512), and takes 8,192 on a GPU.
+            a core's cache (512), and is 4,096 on a GPU.
 
     Returns:
         A scalar; an exact zero, with zero gradients, if there are no pairs.
