@@ -5,6 +5,7 @@ from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.emoji import Emoji
 from pyg_hash.datasets.feature_check import FeatureReport, MatrixReport, check_feature_file
 from pyg_hash.datasets.feature_file import FeatureFile
+from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.datasets.synthetic import SyntheticCrossModal
 from pyg_hash.datasets.wikipedia import Wikipedia
@@ -16,9 +17,11 @@ __all__ = [
     "FeatureReport",
     "Items",
     "MatrixReport",
+    "StoredMatrix",
     "SyntheticCrossModal",
     "Wikipedia",
     "build_hetero",
     "check_feature_file",
+    "open_feature_file",
     "write_feature_file",
 ]

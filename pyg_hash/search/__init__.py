@@ -1,6 +1,7 @@
-"""Nearest-neighbour search: features (exact kNN) and codes (Hamming index)."""
+"""Nearest-neighbour search: features (kNN) and codes (Hamming index)."""
 
 from pyg_hash.search.hamming import HammingIndex
 from pyg_hash.search.knn import knn
+from pyg_hash.search.recall import recall
 
-__all__ = ["HammingIndex", "knn"]
+__all__ = ["HammingIndex", "knn", "recall"]

@@ -79,7 +79,10 @@ class InterKNN(BaseTransform):
             bare[modality].x = data[modality].x
             bare[modality].train_mask = data[modality].train_mask
         k, metric, weight = (data.graph[key] for key in ("k", "metric", "weight"))
-        bare = IntraKNN(k, metric, anchors=anchors, weight=weight)(bare)
+        approximate = data.graph.get("approximate")
+        bare = IntraKNN(k, metric, anchors=anchors, weight=weight, approximate=approximate)(bare)
+        if approximate is not None:
+            data.graph = data.graph | {"joint_recall": bare.graph["recall"]}
         for modality in MODALITIES:
             for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
                 data[ours[modality]].edge_index = bare[theirs[modality]].edge_index

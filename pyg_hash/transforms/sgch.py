@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
+from pyg_hash.search.knn import check_backend
 from pyg_hash.transforms.edges import averaged_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.transforms.labels import SELF_LOOPS, LabelHub
@@ -58,6 +61,9 @@ class SGCHGraph(BaseTransform):
         anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
         self_loops: ``'clean'``: every node has itself once. ``'literal'``: a labelled node also
             has its :math:`W_{ii} = l_i^\top l_i`, see :class:`LabelHub`.
+        neighbor_weight: :math:`\omega`, above 0.
+        backend: see :class:`IntraKNN`.
+        approximate: see :class:`IntraKNN`.
 
     Raises:
         ValueError: a graph exists already, no labels, not more than ``k`` anchors (with ``'code'``:
@@ -72,6 +78,8 @@ class SGCHGraph(BaseTransform):
         anchors: str = "train",
         self_loops: str = "clean",
         neighbor_weight: float = NEIGHBOR_WEIGHT,
+        backend: str = "auto",
+        approximate: str | None = None,
     ) -> None:
         check_positive_int(k, "k")
         check_choice(graph, GRAPHS, "graph")
@@ -81,12 +89,15 @@ class SGCHGraph(BaseTransform):
         check_weight(neighbor_weight, "neighbor_weight")
         if neighbor_weight == 0:
             raise ValueError("neighbor_weight: 0 leaves no kNN edge; use a number above 0")
+        check_backend(backend, approximate)
         self.k = k
         self.graph = graph
         self.metric: Metric = metric
         self.anchors = anchors
         self.self_loops = self_loops
         self.neighbor_weight = neighbor_weight
+        self.backend = backend
+        self.approximate = approximate
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with intra edges, class hubs and ``anchor_mask`` in both modalities.
@@ -97,13 +108,15 @@ class SGCHGraph(BaseTransform):
             raise ValueError("SGCHGraph: the graph exists already; start from data without one")
         if "y" not in data[IMAGE]:
             raise ValueError("SGCHGraph: the data set has no labels, which SGCH learns from")
+        how: dict[str, Any] = {"backend": self.backend, "approximate": self.approximate}
         if self.graph == "paper":
-            data = IntraKNN(self.k, self.metric, self.anchors)(data)
+            data = IntraKNN(self.k, self.metric, self.anchors, **how)(data)
             self._weigh(data)
             data = LabelHub(self.self_loops, match="count")(data)
             reach = "train"  # no edge leads across the modalities, whatever the anchors
         else:
-            data = _LabeledKNN(self.k, self.metric, self.anchors, weight="binary")(data)
+            nearest = _LabeledKNN(self.k, self.metric, self.anchors, "binary", **how)
+            data = nearest(data)
             self._weigh(data)
             data = LabelHub(self.self_loops, match="shared")(data)
             _average(data)
@@ -120,7 +133,8 @@ class SGCHGraph(BaseTransform):
         return (
             f"{type(self).__name__}(k={self.k}, graph={self.graph!r}, metric={self.metric!r}, "
             f"anchors={self.anchors!r}, self_loops={self.self_loops!r}, "
-            f"neighbor_weight={self.neighbor_weight})"
+            f"neighbor_weight={self.neighbor_weight}, backend={self.backend!r}, "
+            f"approximate={self.approximate!r})"
         )
 
 

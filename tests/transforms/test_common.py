@@ -30,6 +30,8 @@ from pyg_hash.transforms.view import anchor_view
 
 CLASSES = [getattr(transforms, name) for name in transforms.__all__ if name[0].isupper()]
 CHANGED = {
+    "backend": "torch",
+    "approximate": "pca",
     "rate": 0.25,
     "neighbor_weight": 0.7,
     "seed": 7,

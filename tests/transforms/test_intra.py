@@ -1,5 +1,7 @@
 """IntraKNN against brute force, with its anchors, weights, nearest edges and errors."""
 
+import json
+
 import pytest
 import torch
 from oracles import neighbours
@@ -7,6 +9,8 @@ from torch import Tensor
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
+from pyg_hash.models.anchors import AnchorBank
+from pyg_hash.search import _approximate, knn
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, protocol
 
 
@@ -222,6 +226,9 @@ def test_rows_that_do_not_match():
         ({"k": True}, TypeError, "k: expected a positive integer"),
         ({"metric": "hamming"}, ValueError, "metric: 'hamming' is not known; use one of 'cosine'"),
         ({"anchors": "test"}, ValueError, "anchors: 'test' is not known"),
+        ({"backend": "gpu"}, ValueError, "backend: 'gpu' is not known"),
+        ({"approximate": "lsh"}, ValueError, "approximate: 'lsh' is not known"),
+        ({"approximate": "pca", "backend": "torch"}, ValueError, "two ways to search"),
         ({"weight": "gauss"}, ValueError, "weight: 'gauss' is not known"),
         ({"weight": "similarity", "metric": "l2"}, ValueError, "'similarity' needs metric='cos"),
     ],
@@ -238,6 +245,53 @@ def test_never_over_an_existing_graph(steps):
         data = step(data)
     with pytest.raises(ValueError, match="IntraKNN: the graph exists already"):
         IntraKNN(k=4)(data)
+
+
+@pytest.mark.parametrize("backend", ["torch", "sparse", "bf16"])
+def test_backends_build_one_graph(backend):
+    want, got = IntraKNN(k=4)(toy_data()), IntraKNN(k=4, backend=backend)(toy_data())
+    assert got.graph == want.graph
+    for m in ("image", "text"):
+        for kind in ("intra", "nearest"):
+            assert torch.equal(got[m, kind, m].edge_index, want[m, kind, m].edge_index)
+            weights = got[m, kind, m].edge_weight, want[m, kind, m].edge_weight
+            torch.testing.assert_close(*weights, rtol=1e-5, atol=1e-6)
+
+
+def test_approximate_graphs_say_their_recall(monkeypatch):
+    exact, near = IntraKNN(k=4)(toy_data()), IntraKNN(k=4, approximate="pca")(toy_data())
+    assert near.graph == exact.graph | {
+        "approximate": "pca",
+        "recall": {"image": 1.0, "text": 1.0},  # narrow features are searched exactly
+    }
+    json.dumps(near.graph)
+
+    def poor(query, database, k, l2):  # finds every row's last neighbours
+        worst = -(query @ database.T)
+        return worst.topk(k, dim=1).indices, None
+
+    monkeypatch.setitem(_approximate.APPROXIMATE, "pca", poor)
+    graph = IntraKNN(k=4, approximate="pca")(toy_data()).graph
+    assert 0 <= graph["recall"]["image"] < 0.5
+
+
+def test_joint_edges_are_approximate_too():
+    data = InterKNN("train")(IntraKNN(k=4, anchors="all", approximate="pca")(toy_data()))
+    assert data.graph["joint_recall"] == {"image": 1.0, "text": 1.0}
+    assert "joint_recall" not in InterKNN("train")(IntraKNN(k=4, anchors="all")(toy_data())).graph
+
+
+def test_new_items_meet_their_true_neighbours(monkeypatch):
+    data = LabelHub()(InterKNN()(IntraKNN(k=4, approximate="pca")(LabelRate(0.5)(toy_data()))))
+    bank = AnchorBank.from_graph(data, {})
+    monkeypatch.setitem(
+        _approximate.APPROXIMATE, "pca", lambda *a: pytest.fail("an approximate search")
+    )
+    x = data["text"].x[50:]
+    source, target, _ = bank._nearest(x, "text", torch.ones_like(bank.joint))
+    want = knn(x, bank.x["text"], 4)[1]
+    assert torch.equal(source.view(-1, 4), want)
+    assert torch.equal(target, torch.arange(10).repeat_interleave(4))
 
 
 @withCUDA

@@ -211,7 +211,8 @@ def test_settings_are_kept():
     assert graph().graph["weight"] == "similarity"
     assert graph(graph="code").graph["weight"] == "binary"
     expected = "SGCHGraph(k=20, graph='paper', metric='cosine', anchors='train', "
-    assert repr(SGCHGraph()) == expected + "self_loops='clean', neighbor_weight=0.1)"
+    expected += "self_loops='clean', neighbor_weight=0.1, backend='auto', approximate=None)"
+    assert repr(SGCHGraph()) == expected
 
 
 def test_hidden_labels_are_not_read():
