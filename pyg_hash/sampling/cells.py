@@ -25,17 +25,21 @@ class CellShuffle(Sampler[int]):
     Args:
         order: seeds in an order with neighbours next to each other, int64 ``[n]``.
         cell_size: seeds of a cell.
+        generator: decides the order; None is torch's global one.
     """
 
-    def __init__(self, order: Tensor, cell_size: int) -> None:
+    def __init__(
+        self, order: Tensor, cell_size: int, generator: torch.Generator | None = None
+    ) -> None:
         self.order = order
         self.cell_size = cell_size
+        self.generator = generator
 
     def __iter__(self) -> Iterator[int]:
-        """The seeds of an epoch; torch's global generator decides."""
-        shift = int(torch.randint(self.order.numel(), ()))
+        """The seeds of an epoch."""
+        shift = int(torch.randint(self.order.numel(), (), generator=self.generator))
         cells = torch.split(self.order.roll(shift), self.cell_size)
-        for cell in torch.randperm(len(cells)).tolist():
+        for cell in torch.randperm(len(cells), generator=self.generator).tolist():
             yield from cells[cell].tolist()
 
     def __len__(self) -> int:

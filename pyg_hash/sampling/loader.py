@@ -33,21 +33,20 @@ class InstanceLoader(NodeLoader):
     the product with the whole graph's operator. A loss is not, for two reasons that shrink with
     more neighbours and larger batches: tanh of an unbiased estimate is none, and terms over pairs
     of instances (similarity, balance) see each seed with itself more often than the whole graph
-    does. With all neighbours the gradients of all other terms are unbiased.
+    does. With all neighbours and members the gradients of all other terms are unbiased.
 
     Args:
         data: what training sees: ``model.training_view(data)``.
         num_neighbors: see :class:`InstanceSampler`.
         num_members: see :class:`InstanceSampler`.
         seeds: nodes to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
-        cell_size: seeds of a batch come in groups of so many neighbours (:class:`CellShuffle`),
-            each in random order with ``shuffle=True``. 1 draws each by itself. Groups of 100 need
-            several times fewer nodes a seed, so that an epoch is as much cheaper; but groups are
-            less of a sample of all nodes: keep several in a batch.
-        shuffle: draw seeds in random order.
-        kwargs: of :class:`~torch_geometric.loader.NodeLoader` and of
-            :class:`torch.utils.data.DataLoader`: ``batch_size``, ``shuffle``, ``num_workers``,
-            ``drop_last``, ``generator``, ...
+        cell_size: seeds of a batch come in cells of so many neighbours (:class:`CellShuffle`);
+            1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
+            epoch is as much cheaper; but a cell is no sample of all nodes: keep several in a batch.
+        shuffle: draw seeds, or cells, in random order.
+        **kwargs: of :class:`~torch_geometric.loader.NodeLoader` and of
+            :class:`torch.utils.data.DataLoader`: ``batch_size``, ``num_workers``, ``drop_last``,
+            ``generator`` (of the order alone; neighbours are drawn by torch's global one), ...
 
     Raises:
         TypeError, ValueError: see :class:`InstanceSampler`; no seeds; cells without ``shuffle``.
@@ -76,7 +75,8 @@ class InstanceLoader(NodeLoader):
             raise ValueError("seeds: none, so that there is nothing to train on")
         if cell_size > 1:
             rank = sampler.graph.close_order().argsort()
-            kwargs["sampler"] = CellShuffle(rank[seeds.cpu()].argsort(), cell_size)
+            order = rank[seeds.cpu()].argsort()
+            kwargs["sampler"] = CellShuffle(order, cell_size, kwargs.get("generator"))
         else:
             kwargs["shuffle"] = shuffle
         super().__init__(_nodes_only(data, sampler), sampler, (IMAGE, seeds), **kwargs)
@@ -104,8 +104,10 @@ def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
     hubs = sampler.hubs
     degrees = true_degrees(data, sampler.graph, 0.0 if hubs is None else hubs.degree)
     for m in MODALITIES:
-        for name, value in data[m].items():
-            nodes[m][name] = value
+        num_nodes = data[m].x.size(0)
+        for name, value in data[m].items():  # names and raw texts are of no use to a loss
+            if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_nodes:
+                nodes[m][name] = value
         # a batch has the hubs' edges, except those of a node with itself
         loops = self_loops(data, m)
         nodes[m].self_loop = loops if hubs is None else loops + hubs.diagonal

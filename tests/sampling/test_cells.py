@@ -29,6 +29,23 @@ def test_an_epoch_is_every_seed_once_in_runs():
     assert epochs[0] != epochs[1] != epochs[2]
 
 
+def test_a_generator_of_ones_own_decides_the_order():
+    loader = InstanceLoader(
+        small_graph(),
+        batch_size=8,
+        shuffle=True,
+        cell_size=4,
+        generator=torch.Generator().manual_seed(3),
+    )
+    runs = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        loader.generator.manual_seed(3)
+        runs.append(torch.cat([batch[IMAGE].input_id for batch in loader]))
+    assert torch.equal(*runs)
+    assert not torch.equal(runs[0], torch.cat([batch[IMAGE].input_id for batch in loader]))
+
+
 def test_neighbours_are_close_in_the_order():
     """Rings, shuffled: in a good order no neighbour is far."""
     n, ring = 600, 60

@@ -236,6 +236,15 @@ def test_a_batch_is_a_small_graph_whose_losses_see_seeds_alone():
     assert not view[IMAGE].labeled_mask.logical_not().all()  # the masks of the data are its own
 
 
+def test_names_and_texts_stay_out_of_batches():
+    data = small_graph()
+    data["text"].text = [f"text {i}" for i in range(60)]
+    data["image"].name = "emoji"
+    batch = next(iter(InstanceLoader(data, batch_size=8)))
+    assert "text" not in batch["text"] and "name" not in batch["image"]
+    assert len(data["text"].text) == 60
+
+
 def test_rare_classes_are_complete_among_the_members():
     raw = toy_data(num_nodes=120, num_queries=0)
     rare = raw[IMAGE].y == 0
