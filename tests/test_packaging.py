@@ -68,3 +68,5 @@ def test_data_files_are_shipped():
     for path in (ROOT / "pyg_hash").rglob("*.json"):
         assert path.parent.name == "manifests"
         assert "manifests/*.json" in listed
+    for path in (ROOT / "pyg_hash").rglob("*.css"):
+        assert f"pyg_hash.{path.parent.name} = {path.name}" in listed

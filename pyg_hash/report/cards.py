@@ -78,7 +78,7 @@ def gallery_section(
         parts.append(element("h3", direction_name(source, target).capitalize()))
         parts += [_asked(cards, row, source, target) for row in rows]
     words = (
-        f"{num_queries} queries of each modality, drawn at random (seed {seed}), with the nearest "
+        f"{len(rows)} queries of each modality, drawn at random (seed {seed}), with the nearest "
         "items of the database in the other modality. A card shows the Hamming distance; items at "
         "equal distance come in the order of their rows."
     )
@@ -91,7 +91,7 @@ def gallery_section(
         notes.append("This run came without raw texts: cards show names instead.")
     if cards.unreadable:
         first = cards.unreadable[0]
-        notes.append(f"{len(cards.unreadable)} pictures cannot be read (first: {first}).")
+        notes.append(f"Pictures that cannot be read: {len(cards.unreadable)} (first: {first}).")
     return Section("gallery", "What queries find", joined(element("p", words), parts)), notes
 
 

@@ -54,10 +54,10 @@ def embed(x: Tensor, *, seed: int = 0) -> Tensor:
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x: contains NaN or inf; clean or drop these rows")
     x = x - x.mean(0)
-    varying = int(torch.linalg.matrix_rank(x)) if min(x.shape) <= _PRINCIPAL else _PRINCIPAL
     if min(x.shape) > _PRINCIPAL:
         pca = require("sklearn.decomposition", "scikit-learn", extra="report").PCA
         x = torch.from_numpy(pca(_PRINCIPAL, random_state=seed).fit_transform(x.numpy()))
+    varying = int(torch.linalg.matrix_rank(x))
     manifold = require("sklearn.manifold", "scikit-learn", extra="report")
     tsne = manifold.TSNE(
         perplexity=min(_PERPLEXITY, (x.size(0) - 1) / 3),

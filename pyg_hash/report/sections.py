@@ -58,9 +58,10 @@ def accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
         rows.append([direction_name(*pair), *(f"{value:.3f}" for value in (score, *lookup))])
     header = ["", "mAP", "precision", "recall", "answered"]
     caption = f"mAP, and lookups within radius {RADIUS}"
+    meaning = _PROTOCOLS.get(evaluation.protocol, "as the model names it")
     words = (
-        f"{evaluation.definition}. Protocol {evaluation.protocol}: "
-        f"{_PROTOCOLS[evaluation.protocol]}. {evaluation.num_queries:,} queries, "
+        f"{evaluation.definition}. Protocol {evaluation.protocol}: {meaning}. "
+        f"{evaluation.num_queries:,} queries, "
         f"{evaluation.num_database:,} database items. Within radius {RADIUS}, a query that finds "
         "nothing has precision 0; answered is the share of queries that find anything."
     )

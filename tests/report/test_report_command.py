@@ -35,7 +35,7 @@ def test_report_with_pictures(trained, capsys):
     assert page.count("data:image/jpeg") == 2 * 8 + 2 * 8 + 2
     assert "2 epochs" in page
     assert "num_bits" in page
-    assert "cannot be read" not in page
+    assert "cannot be read:" not in page
 
 
 def test_what_is_gone_is_said(trained, tmp_path, monkeypatch):
@@ -44,7 +44,7 @@ def test_what_is_gone_is_said(trained, tmp_path, monkeypatch):
     shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("history.json", "report.html"))
     assert main(["report", str(copy), f"--out={out}", *SHORT]) == 0
     page = out.read_text(encoding="utf-8")
-    assert "pictures cannot be read" in page
+    assert "Pictures that cannot be read: " in page
     assert "kept no history" in page
     assert not (copy / "report.html").exists()
 

@@ -36,7 +36,9 @@ def test_seeded():
 
 
 @pytest.mark.parametrize(
-    "x", [torch.ones(9, 4), torch.arange(9.0)[:, None], torch.eye(4)], ids=["same", "line", "four"]
+    "x",
+    [torch.ones(9, 4), torch.ones(60, 60), torch.arange(9.0)[:, None], torch.eye(4)],
+    ids=["same", "same and wide", "line", "four"],
 )
 def test_degenerate_points(x):
     assert bool(report.embed(x).isfinite().all())

@@ -209,7 +209,7 @@ def test_pictures(pair, tmp_path):
     assert pictures
     assert all(p["src"].startswith("data:image/jpeg;base64,") for p in pictures)
     assert all(p["alt"].startswith("picture id") for p in pictures)
-    assert "1 pictures cannot be read (first: " in page.text
+    assert "Pictures that cannot be read: 1 (first: " in page.text
     assert "not readable" in page.text
 
 
