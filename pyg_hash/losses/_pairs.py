@@ -57,11 +57,11 @@ def sum_of_pairs(
     Returns:
         A scalar of the codes' dtype.
     """
-    size = chunk_size or (_CPU_TILE if a.device.type == "cpu" else _GPU_TILE)
     bounds = None
-    if samples is not None:
-        tiles = _some_tiles(a.size(0), b.size(0), size, samples)
+    if samples is not None:  # which pairs meet must not depend on the device
+        tiles = _some_tiles(a.size(0), b.size(0), chunk_size or _CPU_TILE, samples)
     else:
+        size = chunk_size or (_CPU_TILE if a.device.type == "cpu" else _GPU_TILE)
         tiles = _tiles(slice(0, a.size(0)), slice(0, b.size(0)), size)
         if a_y.dim() == 1 and likelihood.similar == 1 and not likelihood.squared:
             # in order of classes the similar pairs of a tile form few rectangles

@@ -57,10 +57,7 @@ def pairwise_nll(
             integers.
         ValueError: shapes that do not match, labels of different kinds, or an unknown option.
     """
-    check_reduction(reduction)
-    if chunk_size is not None:
-        check_positive_int(chunk_size, "chunk_size")
-    check_choice(match, ("shared", "equal"), "match")
+    _check_options(match, reduction, chunk_size)
     check_code_sets(image, text, image_y, text_y, ("image", "text"))
     image_y, text_y = comparable_labels(image_y, text_y, image.dtype, match)
     total = sum_of_pairs(image, text, image_y, text_y, Likelihood(), chunk_size)
@@ -80,8 +77,8 @@ def sampled_pairwise_nll(
 ) -> Tensor:
     r"""Unbiased estimate of :func:`pairwise_nll` from some pairs of each image and each text.
 
-    Both sets are shuffled and cut into blocks of images, and each block meets the next
-    ``num_samples`` texts, round and round. So every image meets ``num_samples`` different texts,
+    Both sets are shuffled, images are cut into blocks of ``chunk_size``, and each block meets the
+    next ``num_samples`` texts, round and round. So every image meets ``num_samples`` different texts,
     and every text about ``num_samples * n / m`` images. Value and gradients have the expectation
     of the exact ones, in :math:`O(n K)` time for each sample.
 
@@ -95,7 +92,7 @@ def sampled_pairwise_nll(
         num_samples: texts that each image meets; m or more means all of them, which is exact.
         match: as above.
         reduction: as above; ``'sum'`` estimates the sum over all pairs.
-        chunk_size: rows and columns of one tile of the similarity matrix.
+        chunk_size: images of a block, and texts of one tile; None means 512.
 
     Returns:
         A scalar; an exact zero, with zero gradients, if there are no pairs.
@@ -104,10 +101,7 @@ def sampled_pairwise_nll(
         TypeError, ValueError: as :func:`pairwise_nll`; ``num_samples`` not a positive integer.
     """
     check_positive_int(num_samples, "num_samples")
-    check_reduction(reduction)
-    if chunk_size is not None:
-        check_positive_int(chunk_size, "chunk_size")
-    check_choice(match, ("shared", "equal"), "match")
+    _check_options(match, reduction, chunk_size)
     check_code_sets(image, text, image_y, text_y, ("image", "text"))
     image_y, text_y = comparable_labels(image_y, text_y, image.dtype, match)
     n, m = image.size(0), text.size(0)
@@ -123,3 +117,10 @@ def sampled_pairwise_nll(
         samples=some,
     )
     return reduce_sum(total * (m / max(some, 1)), n * m, reduction)
+
+
+def _check_options(match: str, reduction: str, chunk_size: int | None) -> None:
+    check_reduction(reduction)
+    check_choice(match, ("shared", "equal"), "match")
+    if chunk_size is not None:
+        check_positive_int(chunk_size, "chunk_size")
