@@ -78,9 +78,9 @@ def sampled_pairwise_nll(
     r"""Unbiased estimate of :func:`pairwise_nll` from some pairs of each image and each text.
 
     Both sets are shuffled, images are cut into blocks of ``chunk_size``, and each block meets the
-    next ``num_samples`` texts, round and round. So every image meets ``num_samples`` different texts,
-    and every text about ``num_samples * n / m`` images. Value and gradients have the expectation
-    of the exact ones, in :math:`O(n K)` time for each sample.
+    next ``num_samples`` texts, round and round. So every image meets ``num_samples`` different
+    texts, and every text about ``num_samples * n / m`` images. Value and gradients have the
+    expectation of the exact ones, in :math:`O(n K)` time for each sample.
 
     Draws from torch's CPU random generator: ``torch.manual_seed`` makes it repeatable.
 
