@@ -30,7 +30,6 @@ from pyg_hash.nn import GCNChannel, GraphOperator, Hub
 CLASSES, WIDTHS, LABEL_WIDTH, NEIGHBOURS = 10, (1024, 512, 64), 512, 20
 SHORT_WIDTHS = (32, 16, 8)
 REFERENCE, OURS, CACHED = "GCNConv, edge_index", "operator", "operator, cached"
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 Step = Callable[[], list[Tensor]]
 
 
@@ -126,6 +125,19 @@ def _convolutions(name: str, n: int, widths: tuple[int, ...], device: str) -> St
     return run
 
 
+def graph_bytes(name: str, n: int, widths: tuple[int, ...]) -> int:
+    """Memory of the graph as a method takes it."""
+    graph = network(name, neighbour_edges(n), n, widths)
+    if isinstance(graph, Ours):
+        return graph.operator.num_bytes
+    assert isinstance(graph, Convolutions)
+    adjacency = graph.adjacency
+    parts = [adjacency]
+    if adjacency.layout == torch.sparse_csr:
+        parts = [adjacency.crow_indices(), adjacency.col_indices(), adjacency.values()]
+    return sum(part.numel() * part.element_size() for part in parts)
+
+
 def label_graph(form: str, n: int, labeled: float, edges: Tensor, device: str) -> GraphOperator:
     """Neighbour edges where an end has no label, and all pairs of equal label (MCGCN Eq. 1)."""
     g = torch.Generator().manual_seed(2)
@@ -147,12 +159,13 @@ def label_graph(form: str, n: int, labeled: float, edges: Tensor, device: str) -
 def cliques(operator: GraphOperator, width: int) -> Step:
     """A case: a propagation, and the gradient of its input."""
     like = operator.inv_sqrt_degree
-    x = torch.randn(like.numel(), width, generator=torch.Generator().manual_seed(1))
-    x = x.to(like.device).requires_grad_()
+    g = torch.Generator().manual_seed(1)
+    x, slope = (torch.randn(like.numel(), width, generator=g).to(like.device) for _ in range(2))
+    x.requires_grad_()
 
     def run() -> list[Tensor]:
         out = operator @ x
-        (gradient,) = torch.autograd.grad(out, x, torch.ones_like(out))
+        (gradient,) = torch.autograd.grad(out, x, slope)
         return [out.detach(), gradient]
 
     return run
@@ -161,7 +174,7 @@ def cliques(operator: GraphOperator, width: int) -> Step:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
     args = options(__doc__, arguments, device=True)
-    record = Record("propagation", "Propagation on sparse graphs", args, PROTOCOL)
+    record = Record("propagation", "Propagation on sparse graphs", args)
     part_one(record, args.short, str(args.device))
     part_two(record, args.short, str(args.device))
     record.save()
@@ -175,6 +188,7 @@ def part_one(record: Record, short: bool, device: str) -> None:
     errors = {name: difference(step(), expected) for name, step in steps.items()}
     seconds = side_by_side(steps, clock="cuda" if device.startswith("cuda") else "cpu")
     extra = {name: alone(convolutions, name, n, widths, device).extra_bytes for name in NAMES}
+    graph = {name: graph_bytes(name, n, widths) for name in NAMES}
     rows = [
         {
             "method": name,
@@ -182,13 +196,14 @@ def part_one(record: Record, short: bool, device: str) -> None:
             "times as fast": seconds[REFERENCE] / seconds[name],
             "extra MB": extra[name] / 1e6,
             "of the memory": extra[name] / max(extra[REFERENCE], 1),
+            "graph MB": graph[name] / 1e6,
             "largest difference": errors[name],
         }
         for name in NAMES
     ]
     note = (
-        "Memory is that of a first call, so what a method keeps is in it. Differences are relative "
-        "to the largest value, outputs and gradients."
+        "Extra memory is that of a first call, so what a method keeps is in it, but not the graph "
+        "as it is given. Differences are relative to the largest value, outputs and gradients."
     )
     record.table(f"{n:,} nodes, {' -> '.join(map(str, widths))}", rows, note)
     fast = seconds[REFERENCE] / seconds[OURS]

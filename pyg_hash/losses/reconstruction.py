@@ -51,7 +51,8 @@ class _SquaredError(torch.autograd.Function):
         difference = x - y  # float32 if one is bfloat16
         ctx.save_for_backward(difference)
         ctx.types = (x.dtype, y.dtype)
-        return torch.linalg.vector_norm(difference, dim=1).square().sum()
+        lengths: Tensor = torch.linalg.vector_norm(difference, dim=1)
+        return lengths.square().sum()
 
     @staticmethod
     @once_differentiable

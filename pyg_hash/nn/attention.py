@@ -65,8 +65,8 @@ class AttentionFusion(nn.Module):
             ValueError: different shapes.
         """
         check_same_shape(specific, shared)
-        scores = torch.cat([self.lin(specific), self.lin(shared)], dim=-1).sigmoid()
-        weights = scores.softmax(dim=-1)
+        scores = torch.cat([self.lin(specific), self.lin(shared)], dim=-1)
+        weights = scores.to(specific.dtype).sigmoid().softmax(dim=-1)  # under autocast too
         fused = weights[:, :1] * specific + weights[:, 1:] * shared
         return (fused, weights) if return_weights else fused
 

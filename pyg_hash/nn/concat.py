@@ -44,7 +44,7 @@ class ConcatFusion(nn.Module):
             ValueError: different shapes.
         """
         check_same_shape(specific, shared)
-        return torch.tanh(self.lin(torch.cat([specific, shared], dim=-1)))
+        return torch.tanh(self.lin(torch.cat([specific, shared], dim=-1)).to(specific.dtype))
 
     def extra_repr(self) -> str:
         """The arguments, for ``repr``."""

@@ -96,10 +96,11 @@ class SparseMap:
     def apply(self, x: Tensor, *, transposed: bool = False) -> Tensor:
         """The product itself, without autograd."""
         matrix, middle = self._transposes() if transposed else (self.matrix, self._middle)
-        out = product(matrix, x)
-        if self._scatter is not None:
-            product(self._scatter, self._totals(x, middle), onto=out)
-        return out
+        if self._scatter is None:
+            return product(matrix, x)
+        # where all is cliques one pass over the result is half of the time
+        out = product(matrix, x) if self.num_entries else None
+        return product(self._scatter, self._totals(x, middle), onto=out)
 
     def blocks(self, x: Tensor, size: int) -> Iterator[tuple[slice, Tensor]]:
         """:meth:`apply`, ``size`` rows at a time, so that only a block of the result is alive.

@@ -34,6 +34,9 @@ class PriorDiscriminator(nn.Module):
         self.lin2.reset_parameters()
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Logits of "random", float ``[n]``, of codes, float ``[n, num_bits]``."""
+        """Logits of "random", float ``[n]``, of codes, float ``[n, num_bits]``.
+
+        They have the layer's own type under :func:`torch.autocast` too.
+        """
         logits: Tensor = self.lin2(F.relu(self.lin1(codes))).squeeze(1)
-        return logits
+        return logits.to(self.lin2.weight)

@@ -31,29 +31,41 @@ MATCH = ("shared", "equal", "count")
 
 
 class LabelSets(NamedTuple):
-    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N array.
+    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N or U x U array.
 
     Attributes:
         row: int64 ``[m]``, a node of each entry of ``P``, whose entries are 1.
         hub: int64 ``[m]``, its set: the column of ``P``.
-        overlap: float ``[U, U]``, the weight between two sets (``M``).
+        num_sets: number of sets ``U``.
+        overlap: int64 ``[2, p]``, pairs of sets whose nodes match: the ones of ``M``, by rows.
     """
 
     row: Tensor
     hub: Tensor
+    num_sets: int
     overlap: Tensor
 
-    def membership(self, num_rows: int) -> Tensor:
-        """``P`` as a dense array ``[num_rows, U]``."""
-        members = self.overlap.new_zeros(num_rows, self.overlap.size(0))
+    def matrix(self, num_rows: int) -> Tensor:
+        """:math:`P M P^T` as a dense array ``[num_rows, num_rows]``: for small graphs."""
+        members = torch.zeros(num_rows, self.num_sets, device=self.row.device)
         members[self.row, self.hub] = 1.0
-        return members
+        overlap = members.new_zeros(self.num_sets, self.num_sets)
+        overlap[tuple(self.overlap)] = 1.0
+        return members @ overlap @ members.T
 
     def diagonal(self, num_rows: int) -> Tensor:
         """The weight of each node with itself: float ``[num_rows]``."""
+        source, target = self.overlap
+        meets_itself = torch.zeros(self.num_sets, device=self.row.device)
+        meets_itself[source[source == target]] = 1.0
         # a node in several sets ('count') meets itself in each; these do not overlap
-        same = self.overlap.new_zeros(num_rows)
-        return same.index_add_(0, self.row, self.overlap.diagonal()[self.hub])
+        same = meets_itself.new_zeros(num_rows)
+        return same.index_add_(0, self.row, meets_itself[self.hub])
+
+    def is_apart(self) -> bool:
+        """Whether each set matches itself and no other."""
+        each = torch.arange(self.num_sets, device=self.overlap.device)
+        return torch.equal(self.overlap, each.expand(2, -1))
 
 
 def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
@@ -68,17 +80,29 @@ def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
     Returns:
         One set a label vector; with ``'count'`` one a class, of which a node has several.
     """
+    rows = torch.arange(y.size(0), device=y.device)
+    each = torch.arange(num_classes, device=y.device).repeat(2, 1)
     if y.dim() == 1:
-        rows = torch.arange(y.numel(), device=y.device)
-        return LabelSets(rows, y.long(), torch.eye(num_classes, device=y.device))
+        return LabelSets(rows, y.long(), num_classes, each)
     if match == "count":
         row, hub = y.nonzero(as_tuple=True)
-        return LabelSets(row, hub, torch.eye(num_classes, device=y.device))
+        return LabelSets(row, hub, num_classes, each)
     sets, hub = torch.unique(y.float(), dim=0, return_inverse=True)
-    overlap = torch.eye(sets.size(0), device=y.device)
     if match == "shared":
-        overlap = ((sets @ sets.T) > 0).float()
-    return LabelSets(torch.arange(y.size(0), device=y.device), hub, overlap)
+        overlap = _sharing(sets)
+    else:
+        overlap = torch.arange(sets.size(0), device=y.device).repeat(2, 1)
+    return LabelSets(rows, hub, sets.size(0), overlap)
+
+
+def _sharing(sets: Tensor, chunk_size: int = 1024) -> Tensor:
+    """Pairs of label vectors that share a label: int64 ``[2, p]``."""
+    found = []
+    for start in range(0, sets.size(0), chunk_size):
+        pairs = ((sets[start : start + chunk_size] @ sets.T) > 0).nonzero()
+        pairs[:, 0] += start
+        found.append(pairs)
+    return torch.cat(found).T.contiguous() if found else sets.new_zeros(2, 0).long()
 
 
 class _LabelEdges(BaseTransform):
@@ -161,10 +185,9 @@ class LabelHub(_LabelEdges):
     def _connect(
         self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
     ) -> None:
-        overlap = sets.overlap
-        data[CLASS].num_nodes = overlap.size(0)
-        if not torch.equal(overlap, torch.eye(overlap.size(0), device=overlap.device)):
-            data[OVERLAP].edge_index = overlap.nonzero().T.contiguous()
+        data[CLASS].num_nodes = sets.num_sets
+        if not sets.is_apart():
+            data[OVERLAP].edge_index = sets.overlap
         clean = self.self_loops == "clean"
         for modality in MODALITIES:
             data[IN_CLASS[modality]].edge_index = torch.stack((nodes[sets.row], sets.hub))
@@ -190,8 +213,7 @@ class LabelCliques(_LabelEdges):
     def _connect(
         self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
     ) -> None:
-        members = sets.membership(nodes.numel())
-        same = members @ sets.overlap @ members.T
+        same = sets.matrix(nodes.numel())
         same = same - torch.diag(same.diagonal())
         source, target = same.nonzero().T
         pair = {"all": torch.ones_like(nodes), "labeled": same_as_self[nodes], "none": nodes * 0}

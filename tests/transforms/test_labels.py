@@ -9,7 +9,7 @@ from toy import toy_data
 
 from pyg_hash.nn import intra_operator, joint_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
-from pyg_hash.transforms.labels import label_sets
+from pyg_hash.transforms.labels import _sharing, label_sets
 
 FORMS = [LabelHub, LabelCliques]
 
@@ -148,17 +148,27 @@ def test_label_sets():
     for match in ("shared", "equal", "count"):
         for labels in (y, y.bool(), y.float(), y.to(torch.uint8), y.half()):
             sets = label_sets(labels, 3, match)
-            members = sets.membership(5)
-            same = members @ sets.overlap @ members.T
+            same = sets.matrix(5)
             expected = y @ y.T if match == "count" else oracles.same_label(y.double(), match)
             assert torch.equal(same.double(), expected.double())
             assert torch.equal(sets.diagonal(5), same.diagonal())
-            assert sets.overlap.dtype == torch.float32
-            assert len(sets.overlap) == (3 if match == "count" else 4)
+            assert sets.num_sets == (3 if match == "count" else 4)
+            assert sets.overlap.dtype == torch.int64
+            assert sets.is_apart() == (match != "shared")
     for match in ("shared", "equal", "count"):
         sets = label_sets(torch.tensor([2, 0], dtype=torch.int32), 3, match)
         assert sets.hub.dtype == torch.int64
-        assert torch.equal(sets.overlap, torch.eye(3))
+        assert sets.is_apart()
+        assert sets.num_sets == 3
+
+
+def test_overlap_in_chunks():
+    """Thousands of label sets are compared a few at a time."""
+    sets = (torch.rand(50, 12, generator=torch.Generator().manual_seed(0)) < 0.2).float()
+    expected = (sets @ sets.T > 0).nonzero().T
+    for size in (1, 7, 50, 64):
+        assert torch.equal(_sharing(sets, chunk_size=size), expected)
+    assert _sharing(sets[:0]).shape == (2, 0)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -1,0 +1,64 @@
+"""precision='bf16': products in bfloat16, everything that sums or compares in float32."""
+
+import pytest
+import torch
+from small import MODELS, adam, graph_for, model_for, small_graph, small_model
+from torch_geometric.testing import withCUDA
+
+from pyg_hash.metrics import evaluate
+from pyg_hash.training import fit
+
+VARIANTS = ("full", "S", "IT", "A", "C")
+
+
+def first_terms(model, data, precision):
+    """The first objective of an epoch, and the gradients of what it descends."""
+    device = next(model.parameters()).device.type
+    torch.manual_seed(1)
+    with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+        terms, _ = next(iter(model.train().objectives(model.training_view(data), 0)))
+    terms["loss"].backward()
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    return terms, torch.cat([g.flatten() for g in gradients])
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@withCUDA
+def test_losses_and_gradients_are_close(kind, device):
+    data = graph_for(kind).to(device)
+    results = []
+    for precision in ("fp32", "bf16"):
+        model = model_for(kind, data).to(device)
+        results.append(first_terms(model, data, precision))
+    (exact, slope), (rounded, rough) = results
+    assert exact.keys() == rounded.keys()
+    for name, value in rounded.items():
+        assert value.dtype == torch.float32, name
+        torch.testing.assert_close(value, exact[name], rtol=0.03, atol=0.01, msg=name)
+    assert rough.dtype == torch.float32
+    assert torch.nn.functional.cosine_similarity(rough, slope, dim=0) > 0.98
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_codes_of_mcgcn_are_float32(variant):
+    data = small_graph()
+    model = small_model(data, variant=variant)
+    exact = model.train()(data)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model(data)
+    for name in ("image", "text"):
+        assert out[name].dtype == out.aux[f"{name}_view"].dtype == torch.float32
+        torch.testing.assert_close(out[name], exact[name], rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_training_ends_as_well(kind):
+    scores = []
+    for precision in ("fp32", "bf16"):
+        data = graph_for(kind)
+        model = model_for(kind, data)
+        fit(model, data, adam(model, 5e-3), epochs=15, precision=precision, progress=False)
+        result = evaluate(model, data)
+        scores.append(0.5 * (result.i2t + result.t2i))
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert abs(scores[0] - scores[1]) < 0.1
