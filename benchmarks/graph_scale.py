@@ -27,7 +27,6 @@ from record import Record, cell
 
 SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 KINDS = {"no labels": 0.0, "30 % labelled": 0.3}
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 
 
 def predicted(method: str, n: float, labeled: float) -> float:
@@ -124,7 +123,7 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write."""
     args = options(__doc__, arguments, device=True, limit_gb=10.0, up_to=1_000_000)
-    record = Record("graph_scale", "Graph size", args, PROTOCOL)
+    record = Record("graph_scale", "Graph size", args)
     sizes = [500, 1000] if args.short else [n for n in SIZES if n <= args.up_to]
     if args.device.type == "cuda":
         total = torch.cuda.get_device_properties(args.device).total_memory

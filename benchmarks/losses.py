@@ -24,7 +24,6 @@ from torch import Tensor
 from pyg_hash.losses import pairwise_nll, sampled_pairwise_nll
 
 BITS, CLASSES, LABELS, TILE, SAMPLES = 64, 10, 24, 512, 1024
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
@@ -137,7 +136,7 @@ def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     args = options(__doc__, arguments, device=True)
-    record = Record("losses", "Pairwise likelihood", args, PROTOCOL)
+    record = Record("losses", "Pairwise likelihood", args)
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
     device = str(args.device)
     series: dict[str, list[tuple[float, float]]] = {}

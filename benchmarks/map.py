@@ -24,7 +24,6 @@ from torch import Tensor
 from pyg_hash.metrics import hash_lookup, mean_average_precision, ndcg, pr_curve, precision_at_n
 
 LABELS = 24
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 Case = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -85,7 +84,7 @@ def prepare(name: str, queries: int, n: int, bits: int, device: str) -> Callable
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     args = options(__doc__, arguments, device=True)
-    record = Record("map", "Mean average precision", args, PROTOCOL)
+    record = Record("map", "Mean average precision", args)
     mir, nus = (500, 1500) if args.short else (18_015, 186_221)
     cases = {(mir, 64): 1000, (nus, 64): 200, (nus, 16): 200}
     if args.short:

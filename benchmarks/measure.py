@@ -2,6 +2,13 @@
 
 A benchmark is one file, and looks like this::
 
+    '''Headline: what is compared.
+
+        python benchmarks/name.py [--short]
+
+    What is computed on which data, and what each method is: shown with the results.
+    '''
+
     from measure import alone, options, side_by_side
     from record import Record
 
@@ -12,7 +19,7 @@ A benchmark is one file, and looks like this::
 
     def main(arguments=None):
         args = options(__doc__, arguments)    # --short and --out; one thread
-        record = Record("name", "Title", args, protocol="what is computed on which data")
+        record = Record("name", "Title", args)
         n = 500 if args.short else 10_000
         seconds = side_by_side({"slow": prepare_slow(n), "fast": prepare_fast(n)})
         extra = alone(prepare_fast, n).extra_bytes
@@ -58,13 +65,14 @@ def options(
     """The command line of a benchmark, and one thread for everything.
 
     Args:
-        doc: the script's docstring.
+        doc: the script's docstring: a headline, the command, what is computed on which data.
         arguments: of the command line; None takes the process's own.
         device: whether the benchmark has a ``--device``.
         **more: other options and their default values, for example ``limit_gb=10.0``.
 
     Returns:
-        the options, and ``flags``: what was given on the command line except for ``--out``.
+        the options; ``flags``, what was given on the command line except for ``--out``; and
+        ``protocol``, the third paragraph of ``doc``.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -81,6 +89,7 @@ def options(
     elsewhere = argparse.ArgumentParser()
     elsewhere.add_argument("--out")
     args.flags = elsewhere.parse_known_args(arguments)[1]
+    args.protocol = " ".join((doc or "").split("\n\n")[2].split())
     if importlib.util.find_spec("matplotlib") is None:  # found out now, not after the work
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
     if args.out is None:

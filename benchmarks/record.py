@@ -59,23 +59,22 @@ class Record:
         name: of the script and of the files, without an ending.
         title: headline.
         args: from :func:`measure.options`.
-        protocol: what is computed on which data, one paragraph.
 
     Raises:
         OSError: the files cannot be written; said before anything is measured.
     """
 
-    def __init__(self, name: str, title: str, args: argparse.Namespace, protocol: str) -> None:
+    def __init__(self, name: str, title: str, args: argparse.Namespace) -> None:
         self.path = Path(args.out) / name
         check_writable(self._file("json"))
         self.short = bool(args.short)
         command = " ".join(["python", f"benchmarks/{name}.py", *args.flags])
         self.about = {"command": command, **machine()}
-        self.title, self.protocol = title, protocol
+        self.title, self.protocol = title, args.protocol
         self.tables: list[dict[str, Any]] = []
         self.goals: list[dict[str, Any]] = []
         self.plots: list[dict[str, Any]] = []
-        print(f"# {title}\n\n{protocol}", flush=True)
+        print(f"# {title}\n\n{self.protocol}", flush=True)
 
     def table(self, title: str, rows: Sequence[Row], note: str = "") -> None:
         """Add a table; its columns are the keys of the first row."""

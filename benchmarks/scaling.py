@@ -32,7 +32,6 @@ LARGEST = {"cells": 1_000_000, "random": 10_000, "whole graph": 100_000}
 CELL, BATCH, NEIGHBORS, MEMBERS = 128, 512, (30, 10), 128
 LIMIT_GB = 16.0
 TURNOVER = 50_000  # seeds that a measurement passes at least
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 
 
 def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
@@ -88,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = options(__doc__, arguments)
     sizes = SHORT if args.short else SIZES
     turnover = 2000 if args.short else TURNOVER
-    record = Record("scaling", "Cost against the number of nodes", args, PROTOCOL)
+    record = Record("scaling", "Cost against the number of nodes", args)
     rows: list[dict[str, Any]] = []
     for size in sizes:  # the longest last
         for kind in (kind for kind, largest in LARGEST.items() if size <= largest):

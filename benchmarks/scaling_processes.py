@@ -36,7 +36,6 @@ from pyg_hash.sampling import InstanceLoader
 
 SIZES = {False: (50_000, 20_000, 512), True: (2000, 1000, 128)}  # nodes, new items, batch
 TURNS = 2
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 
 
 def work(short: bool, accumulate: int, out: Path) -> None:
@@ -100,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = options(__doc__, arguments)
     most = 2 if args.short else max(2, min(16, os.cpu_count() or 2))
     counts = [count for count in (1, 2, 4, 8, 16) if count <= most]
-    record = Record("scaling_processes", "Cost against processes", args, PROTOCOL)
+    record = Record("scaling_processes", "Cost against processes", args)
     best: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {count: Path(folder) / str(count) for count in counts}

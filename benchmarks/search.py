@@ -25,7 +25,6 @@ from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.search import HammingIndex
 
 LISTS, VISITED = 1024, 16
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 
 
 def codes(n: int, bits: int, seed: int) -> Tensor:
@@ -78,7 +77,7 @@ def prepare_index(n: int, bits: int) -> Callable[[], None]:
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
     args = options(__doc__, arguments)
-    record = Record("search", "Hamming search", args, PROTOCOL)
+    record = Record("search", "Hamming search", args)
     n, queries, k = (4000, 20, 10) if args.short else (1_000_000, 100, 100)
     ratios, bars = {}, {}
     for bits in (64, 128):

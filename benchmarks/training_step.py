@@ -29,7 +29,6 @@ from pyg_hash.typing import IMAGE, TEXT
 
 CLASSES, EPOCHS = 10, 100
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PROTOCOL = (__doc__ or "").split("\n\n")[2].replace("\n", " ").strip()
 Case = Callable[[], Any]
 
 
@@ -150,7 +149,7 @@ def products(
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
     args = options(__doc__, arguments, device=True)
-    record = Record("training_step", "A training step against its products", args, PROTOCOL)
+    record = Record("training_step", "A training step against its products", args)
     sizes, clock = SHORT if args.short else Sizes(), args.device.type
     clock = "cuda" if clock == "cuda" else "cpu"
     rates = {p: gemm_rate(d, device=args.device) for p, d in DTYPES.items()}

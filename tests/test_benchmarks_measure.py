@@ -10,6 +10,13 @@ from scripts import benchmark_scripts
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 MEGABYTE = 2**20
+DOC = """Headline.
+
+    python benchmarks/toy.py
+
+Two lines
+of protocol.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -107,20 +114,23 @@ def test_options(tmp_path, monkeypatch, capsys):
     import measure
 
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: name != "faiss" or None)
-    short = measure.options("doc", ["--short"])
+    short = measure.options(DOC, ["--short"])
     assert short.short and short.out.parts[-2:] == ("build", "bench")
-    full = measure.options("doc", [])
+    full = measure.options(DOC, [])
     assert not full.short and full.out.parts[-2:] == ("benchmarks", "results")
     assert "device" not in full
-    args = measure.options("doc", ["--out", str(tmp_path), "--device", "cpu"], device=True)
+    args = measure.options(DOC, ["--out", str(tmp_path), "--device", "cpu"], device=True)
     expected = {"short": False, "out": tmp_path, "device": torch.device("cpu")}
-    assert vars(args) == expected | {"flags": ["--device", "cpu"]}
+    assert vars(args) == expected | {
+        "flags": ["--device", "cpu"],
+        "protocol": "Two lines of protocol.",
+    }
     assert torch.get_num_threads() == 1
-    more = measure.options("doc", ["--short", "--limit_gb", "7", f"--out={tmp_path}"], limit_gb=1.5)
+    more = measure.options(DOC, ["--short", "--limit_gb", "7", f"--out={tmp_path}"], limit_gb=1.5)
     assert more.limit_gb == 7.0 and more.flags == ["--short", "--limit_gb", "7"]
     with pytest.raises(SystemExit):
-        measure.options("doc", ["--device", "cpu"])
+        measure.options(DOC, ["--device", "cpu"])
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit):
-        measure.options("doc", [])
+        measure.options(DOC, [])
     assert "pyg_hash[bench]" in capsys.readouterr().err

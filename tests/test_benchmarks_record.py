@@ -20,8 +20,8 @@ def scripts():
 def new(tmp_path, *flags):
     from record import Record
 
-    args = argparse.Namespace(short="--short" in flags, out=tmp_path, flags=flags)
-    return Record("toy", "A toy", args, "Toys.")
+    given = {"short": "--short" in flags, "flags": flags, "protocol": "Toys."}
+    return Record("toy", "A toy", argparse.Namespace(out=tmp_path, **given))
 
 
 def test_goals_say_what_was_reached(tmp_path, capsys):
