@@ -262,3 +262,30 @@ def test_script_says_what_is_wrong(toys, tmp_path, capsys):
     with pytest.raises(SystemExit):
         toys.main([f"--out={tmp_path}", "--emoji=x", "--methods", "HASH"])
     assert "'HASH' is not known" in capsys.readouterr().err
+
+
+def test_a_choice_is_made_on_labelled_nodes_held_out(tiny, monkeypatch):
+    import cells
+
+    raw = toy_data(120, num_queries=30)
+    job = tiny.Job(tiny.METHODS["SGCH, weight chosen"], 0.5)
+    seen = []
+
+    def score(model, data, split="query"):
+        seen.append((split, data.graph["neighbor_weight"]))
+        if split == "val":
+            held_out = data["image"].val_mask
+            assert held_out.any() and not (held_out & raw["image"].query_mask).any()
+        value = {("val", 0.1): 0.4, ("val", 1.0): 0.6}.get(seen[-1], 0.5)
+        return Scores(value)
+
+    class Scores:
+        protocol, definition = "inductive", "none"
+
+        def __init__(self, value):
+            self.i2t = self.t2i = self.i2i = self.t2t = value
+
+    monkeypatch.setattr(cells, "evaluate", score)
+    cell = cells.run("toy", raw, job, 0)
+    assert seen == [("val", 0.1), ("val", 1.0), ("query", 1.0)]
+    assert cell["validation"] == {"neighbor_weight=0.1": 0.4, "neighbor_weight=1.0": 0.6}
