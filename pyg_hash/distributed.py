@@ -20,7 +20,7 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.base import EncoderHashModel, HashModel
@@ -165,7 +165,13 @@ def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroDat
 
     Raises:
         TypeError: a loader of another kind, of which batches cannot be left out.
+        ValueError: a loader with a ``DistributedSampler``, which gives each rank a part already.
     """
+    if isinstance(getattr(loader, "sampler", None), DistributedSampler):
+        raise ValueError(
+            "loader: has a DistributedSampler, but its batches are shared out here; give every "
+            "rank the same loader without one"
+        )
     if share.count == 1:
         return loader
     if isinstance(loader, Sequence):

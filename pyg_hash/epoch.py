@@ -137,7 +137,7 @@ def _streams(
     device = next(model.parameters()).device
     iterators = []
     for loader in steps.loaders:
-        noise.seed(0, 0)  # all of them draw the same order
+        noise.seed_order(loader)
         iterators.append(iter(loader))
     for group in count(1):
         streams = []
@@ -169,6 +169,13 @@ class _Noise:
         if self.is_fixed:
             self.order = int(steps.ranks.agree(int(torch.randint(2**48, ()))))
             self._later = torch.get_rng_state()
+
+    def seed_order(self, loader: Iterable[HeteroData]) -> None:
+        """Before a loader draws the order of its batches, which all shares must agree on."""
+        self.seed(0, 0)
+        generator = getattr(loader, "generator", None)
+        if self.is_fixed and generator is not None:
+            generator.manual_seed(self.order)
 
     def seed(self, step: int, place: int) -> None:
         """Start the random numbers of one batch of a step."""

@@ -149,6 +149,23 @@ def instances(**kwargs):
     return InstanceLoader(graph_for(MCGCN, protocol="transductive"), batch_size=8, **kwargs)
 
 
+def test_a_generator_of_the_loader_is_agreed_on():
+    """Both shares of an epoch draw the same order, though they share the generator."""
+    data = graph_for(MCGCN)
+    models = [model_for(MCGCN, data) for _ in range(2)]
+    for model, seed in zip(models, (1, 2), strict=True):
+        torch.manual_seed(0)
+        loader = rank_cases.sampled(model, data, generator=torch.Generator().manual_seed(seed))
+        fit(model, data, adam(model), epochs=1, loader=loader, accumulate=2, progress=False)
+    assert_close(models[0].state_dict(), models[1].state_dict())
+
+
+def test_a_distributed_sampler_would_share_out_twice():
+    sampler = torch.utils.data.DistributedSampler(range(60), num_replicas=2, rank=0)
+    with pytest.raises(ValueError, match="loader: has a DistributedSampler"):
+        shared_out(torch.utils.data.DataLoader(range(60), sampler=sampler), Share())
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_shares_of_a_loader_are_its_batches(shuffle, workers):
