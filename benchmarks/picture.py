@@ -23,9 +23,11 @@ def draw(plots: Sequence[Mapping[str, Any]], path: Path) -> None:
     names = [name.removesuffix(PREDICTED) for plot in plots for name in plot.get("series", ())]
     order = {name: i for i, name in enumerate(dict.fromkeys(names))}
     rows = -(-len(plots) // columns)
+    most = max(len(plot.get("bars", ())) for plot in plots)
+    height = max(3.8, 0.9 + 0.3 * most)  # so that the names of bars do not meet
     style = {"axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10}
     with matplotlib.rc_context(style):
-        figure = Figure(figsize=(5.2 * columns, 3.8 * rows), layout="constrained")
+        figure = Figure(figsize=(5.2 * columns, height * rows), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for axis, plot in zip(axes, plots, strict=False):
             if "bars" in plot:
