@@ -8,6 +8,8 @@ import torch_geometric.transforms as T
 import torch_geometric.typing
 from oracles import normalise
 from torch import nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.testing import withCUDA
 from torch_geometric.typing import SparseTensor
 from toy import toy_data
@@ -302,3 +304,36 @@ def test_bf16_keeps_the_sums_in_fp32(device):
         for found, parameter in zip(gradients, channel.parameters(), strict=True):
             assert parameter.grad.dtype == torch.float32
             assert (found - parameter.grad).norm() < 0.03 * found.norm()
+
+
+class LiveBytes(TorchDispatchMode):
+    """The most memory that tensors made inside held at any time."""
+
+    def __init__(self):
+        super().__init__()
+        self.peak, self.known = 0, {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else [out]:
+            if isinstance(tensor, torch.Tensor) and tensor.layout == torch.strided:
+                storage = tensor.untyped_storage()
+                self.known[storage._cdata] = (StorageWeakRef(storage), storage.nbytes())
+        self.known = {k: v for k, v in self.known.items() if not v[0].expired()}
+        self.peak = max(self.peak, sum(size for _, size in self.known.values()))
+        return out
+
+
+def test_inference_holds_what_one_layer_sends(monkeypatch):
+    monkeypatch.setattr("pyg_hash.nn.channel.BLOCK", 100)
+    n, hidden = 4000, 256
+    edges = torch.randint(n, (2, 4 * n))
+    op = GraphOperator(edges, torch.ones(4 * n), torch.ones(n))
+    channel, x = GCNChannel(8, hidden, 4), torch.randn(n, 8)
+    layer = 4 * n * hidden
+    with torch.no_grad(), LiveBytes() as whole:
+        channel(x, op)
+    assert whole.peak >= 2 * layer
+    with LiveBytes() as blocks:
+        channel.infer(x.split(100), op)
+    assert blocks.peak < 1.25 * layer
