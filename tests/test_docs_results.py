@@ -30,11 +30,34 @@ A note.
 
 
 @pytest.fixture
-def restructured():
+def results():
     spec = importlib.util.spec_from_file_location("docs_results", DOCS / "results.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.restructured
+    return module
+
+
+@pytest.fixture
+def restructured(results):
+    return results.restructured
+
+
+def test_the_page_shows_what_is_committed_and_says_what_is_not(results, tmp_path, monkeypatch):
+    from sphinx.application import Sphinx
+
+    monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    results.RESULTS.mkdir()
+    (results.RESULTS / "here.md").write_text(MARKDOWN)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "index.rst").write_text("Page\n====\n\n.. results:: here\n\n.. results:: gone\n")
+    (source / "conf.py").write_text("")
+    app = Sphinx(source, source, tmp_path / "out", tmp_path / "trees", "text", status=None)
+    results.setup(app)
+    app.build()
+    page = (tmp_path / "out" / "index.txt").read_text()
+    assert "python benchmarks/a_b.py" in page and "3.5" in page
+    assert 'Not measured yet: "python benchmarks/gone.py".' in page
 
 
 def test_restructured(restructured):
