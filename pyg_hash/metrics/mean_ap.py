@@ -18,7 +18,7 @@ TIES = ("expected", "index", "optimistic", "pessimistic")
 DENOMINATORS = ("hits", "min_k_R", "R", "dcmh")
 
 _ELEMENTS = 1 << 19  # numbers in an array, where queries are taken some at a time
-_TILE_DATABASE = 1 << 14
+_SORTED_QUERIES, _TILE_DATABASE = 32, 1 << 14
 
 
 def mean_average_precision(
@@ -145,28 +145,30 @@ def _divide(sums: Tensor, hits: Tensor, total: Tensor, cut: int, denominator: st
 
 def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor]:
     """AP of each query where equal distances keep the order of the database."""
-    n = ranking.database.size(0)
+    n, bits = ranking.database.size(0), ranking.num_bits
+    # numpy sorts small integers by radix
+    kind = torch.uint8 if bits < 256 else torch.int16 if bits < 2**15 else torch.int32
     parts = []
-    for rows in slices(ranking.query.size(0), max(1, _ELEMENTS // n)):
-        query, own = ranking.query[rows].float(), ranking.query_y[rows].float()
-        products, relevance = query.new_empty(2, len(query), n)
+    for block in slices(ranking.query.size(0), _SORTED_QUERIES):
+        query, own = ranking.query[block].float(), ranking.query_y[block].float()
+        distance = query.new_empty(len(query), n, dtype=kind)
+        relevance = torch.empty_like(distance, dtype=torch.bool)
         for columns in slices(n, _TILE_DATABASE):
-            tile = ranking.database[columns].float()
-            torch.mm(query, tile.T, out=products[:, columns])
-            fill_relevance(own, ranking.database_y[columns].float(), relevance[:, columns])
-        distance = products.sub_(ranking.num_bits).div_(-2)
-        relevance = relevance.gather(1, _stable_order(distance, ranking.num_bits))
-        parts.append(_of_lists(relevance, cut, denominator))
+            tile, others = ranking.database[columns].float(), ranking.database_y[columns].float()
+            product = query.new_empty(len(query), len(tile))
+            distance[:, columns] = torch.mm(query, tile.T, out=product).sub_(bits).div_(-2)
+            relevance[:, columns] = fill_relevance(own, others, product)
+        for rows in slices(len(query), max(1, _ELEMENTS // n)):
+            order = _stable_order(distance[rows])
+            parts.append(_of_lists(relevance[rows].float().gather(1, order), cut, denominator))
     return parts
 
 
-def _stable_order(distance: Tensor, largest: int) -> Tensor:
+def _stable_order(distance: Tensor) -> Tensor:
     """Indices that sort the rows of whole numbers, equal ones by index, int64 ``[q, n]``."""
     if distance.device.type != "cpu":
         return distance.sort(dim=1, stable=True)[1]
-    kind = np.uint8 if largest < 256 else np.uint16 if largest < 65536 else np.int32
-    # a radix sort for 8 and 16 bits
-    return torch.from_numpy(np.argsort(distance.numpy().astype(kind), axis=1, kind="stable"))
+    return torch.from_numpy(np.argsort(distance.numpy(), axis=1, kind="stable"))
 
 
 def _of_lists(relevance: Tensor, cut: int, denominator: str) -> Tensor:
