@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from pyg_hash.metrics._counts import check_ranking
-from pyg_hash.report.style import INK, MARKERS, MODALITY_COLORS, SERIES, new_figure, styled
+from pyg_hash.report.style import (
+    INK,
+    MARKERS,
+    MODALITY_COLORS,
+    SERIES,
+    new_figure,
+    styled,
+    whole_numbers,
+)
 from pyg_hash.typing import Modality
 from pyg_hash.validation import check_codes
 
@@ -46,6 +54,7 @@ def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
             label=modality,
         )
     axes.set(xlabel="bit", ylabel="share of +1", ylim=(-0.03, 1.03))
+    whole_numbers(axes)
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
@@ -160,6 +169,7 @@ def distance_histogram(
         )
         axes.stairs(share.tolist(), edges.tolist(), color=color, linewidth=1.4, label=name)
     axes.set(xlabel="Hamming distance", ylabel="share of the pairs")
+    whole_numbers(axes)
     axes.legend()
     return figure
 

@@ -39,10 +39,9 @@ class Cards:
         kind, sign, word = _MARKS[answer.right]
         mark = [element("span", f"{sign} {word}", class_="mark"), " "] if sign else []
         distance = element("p", mark, f"distance {answer.distance}")
-        picture, words = self._picture(answer.row), self._words(answer.row)
-        shown = [picture, words] if modality == IMAGE else [words, picture]
-        if modality != IMAGE and not self.items.image_paths[answer.row]:
-            shown = [words]  # no need to say under each text that there is no picture
+        shown = [self._words(answer.row)]
+        if self.items.image_paths[answer.row]:  # else the name, once, is enough
+            shown.insert(0 if modality == IMAGE else 1, self._picture(answer.row))
         labels = element("p", self._labels(answer.row), class_="soft")
         return element("li", distance, shown, labels, class_=f"card {modality}s {kind}".strip())
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from pyg_hash.metrics import LookupCurve
-from pyg_hash.report.style import DASHES, SERIES, new_figure, styled
+from pyg_hash.report.style import DASHES, SERIES, new_figure, styled, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,6 +64,7 @@ def radius_precision(curves: Mapping[str, LookupCurve]) -> Figure:
         _line(axes, range(curve.precision.numel()), curve.precision, name, number)
     axes.axvline(RADIUS, color=axes.xaxis.label.get_color(), linewidth=0.8, alpha=0.6)
     axes.set(xlabel="Hamming radius", ylabel="precision within the radius", ylim=(0, 1.02))
+    whole_numbers(axes)
     axes.legend()
     return figure
 
@@ -122,6 +123,7 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         one.plot(*zip(*points, strict=True), color=SERIES[0], marker=single)
         one.set_title(name)
         one.tick_params(labelsize=8)
+        whole_numbers(one)
     for one in axes[len(names) :]:
         one.set_visible(False)
     figure.supxlabel("epoch")

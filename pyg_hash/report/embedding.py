@@ -54,7 +54,7 @@ def embed(x: Tensor, *, seed: int = 0) -> Tensor:
     if not bool(torch.isfinite(x).all()):
         raise ValueError("x: contains NaN or inf; clean or drop these rows")
     x = x - x.mean(0)
-    if min(x.shape) > _PRINCIPAL:
+    if min(x.shape) > _PRINCIPAL and bool(x.any()):  # something varies
         pca = require("sklearn.decomposition", "scikit-learn", extra="report").PCA
         x = torch.from_numpy(pca(_PRINCIPAL, random_state=seed).fit_transform(x.numpy()))
     varying = int(torch.linalg.matrix_rank(x))

@@ -94,6 +94,11 @@ def new_figure(
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
+def whole_numbers(axes: Axes) -> None:
+    """Label the x axis with integers only, for it counts something."""
+    axes.locator_params(axis="x", integer=True)
+
+
 def on_color(color: str) -> str:
     """Black or white, whichever is easier to read on ``color``."""
     return min(("#000000", "#ffffff"), key=lambda text: -contrast(text, color))

@@ -26,6 +26,11 @@ def test_bit_balance():
     assert (image.get_marker(), text.get_marker()) == ("s", "^")
 
 
+def test_bits_are_counted_in_whole_numbers():
+    axes = report.bit_balance({"image": codes(9, bits=5)}).axes[0]
+    assert all(float(tick).is_integer() for tick in axes.get_xticks())
+
+
 def test_correlation_matrix_is_numpys():
     values = codes(50)
     expected = np.abs(np.corrcoef(values.numpy().T))
