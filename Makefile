@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs bench accuracy clean
+.PHONY: help demo test test-stores lint format docs bench accuracy clean
 
 # Each is one command, python benchmarks/NAME.py; with --short it only shows that it works.
 BENCHMARKS := graph_scale knn propagation losses map search training_step scaling scaling_processes store
@@ -15,6 +15,7 @@ BENCHMARKS := graph_scale knn propagation losses map search training_step scalin
 help:
 	@echo "make demo      train on emoji, evaluate, search: the two-minute tour"
 	@echo "make test      run the tests"
+	@echo "make test-stores  the stores on LanceDB and Milvus Lite, which it installs (400 MB)"
 	@echo "make lint      ruff (lint and format) and mypy --strict"
 	@echo "make format    let ruff format and fix what it can"
 	@echo "make docs      build docs/_build/html"
@@ -33,6 +34,9 @@ demo: $(VENV)/.installed-demo
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest
+
+test-stores: $(VENV)/.installed-test $(VENV)/.installed-lancedb
+	PYG_HASH_MILVUS=1 $(BIN)/python -m pytest tests/stores
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -102,7 +102,7 @@ class CodeStore(ABC):
 
     def search(
         self, codes: Tensor, k: int, *, where: Where | None = None
-    ) -> tuple[Tensor, Tensor | NDArray[np.object_]]:
+    ) -> tuple[Tensor, Tensor | NDArray[Any]]:
         """The ``k`` nearest items of each query.
 
         Args:
@@ -130,7 +130,7 @@ class CodeStore(ABC):
 
     def range_search(
         self, codes: Tensor, radius: int, *, where: Where | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | NDArray[np.object_]]:
+    ) -> tuple[Tensor, Tensor, Tensor | NDArray[Any]]:
         """All items within a Hamming radius, **distance <= radius**.
 
         Args:
@@ -220,7 +220,7 @@ class CodeStore(ABC):
     def _no_id(self) -> int | None:
         return -1 if self.id_type is int else None
 
-    def _public(self, ids: NDArray[Any]) -> Tensor | NDArray[np.object_]:
+    def _public(self, ids: NDArray[Any]) -> Tensor | NDArray[Any]:
         return torch.from_numpy(ids) if self.id_type is int else ids
 
 

@@ -30,7 +30,7 @@ class ExportedCodes(NamedTuple):
     """
 
     codes: Tensor
-    ids: Tensor | NDArray[np.object_]
+    ids: Tensor | NDArray[Any]
     num_bits: int
 
 
@@ -158,7 +158,7 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
             raise ValueError("codes and ids do not fit")
     except (KeyError, OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
-    named: Tensor | NDArray[np.object_] = (
+    named: Tensor | NDArray[Any] = (
         torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
     )
     return ExportedCodes(torch.from_numpy(codes), named, num_bits)

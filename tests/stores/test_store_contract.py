@@ -5,7 +5,10 @@ LanceDB runs where it is installed; for Milvus see ``test_milvus_environment.py`
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -229,6 +232,36 @@ def test_what_was_saved_is_there_again(case: Case, folder: Path) -> None:
     with case.open(folder) as store:
         check_search(store, query, codes[10:], ids[10:], 80)
         check_range(store, query, codes[10:], ids[10:], 12)
+
+
+RESTARTED = """
+import sys
+from pathlib import Path
+from store_cases import CASES, random_codes
+store = CASES[sys.argv[1]].create(Path(sys.argv[2]), 32, ids=str)
+store.add(random_codes(40, 32), [f"item {i}" for i in range(40)])
+store.remove(["item 7"])
+store.save()
+"""
+
+
+@pytest.mark.parametrize("name", ["flat", "lance", "milvus"])
+def test_another_process_finds_it(name: str, folder: Path) -> None:
+    """The process that wrote it has ended, without closing anything."""
+    case = case_or_skip(name)
+    tests = Path(__file__).resolve().parents[1]
+    path = os.pathsep.join([str(tests), str(tests.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", RESTARTED, name, str(folder)],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    left = [i for i in range(40) if i != 7]
+    with case.open(folder) as store:
+        codes = random_codes(40, 32)[left]
+        check_search(store, codes[:5], codes, [f"item {i}" for i in left], 39)
 
 
 def test_an_empty_store_is_saved_too(case: Case, folder: Path) -> None:

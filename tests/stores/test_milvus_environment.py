@@ -1,0 +1,94 @@
+"""The conformance test on a real Milvus, in an environment of its own.
+
+Milvus Lite 2.5.1 is the last one with binary vectors; it and its old setuptools do not go together
+with the rest. So this is done only when asked for::
+
+    PYG_HASH_MILVUS=1 python -m pytest tests/stores/test_milvus_environment.py
+
+The environment is made in ``build/milvus``, or in the folder that the variable names, and kept;
+PyTorch and the like come from the environment that runs this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WANTED = os.environ.get("PYG_HASH_MILVUS", "")
+PACKAGES = ["milvus-lite==2.5.1", "pymilvus==2.6.17", "setuptools<81"]
+
+pytestmark = pytest.mark.skipif(
+    WANTED in ("", "0"), reason="installs Milvus Lite; set PYG_HASH_MILVUS=1 for it"
+)
+
+
+@pytest.fixture(scope="module")
+def interpreter() -> Path:
+    """The Python of the environment, which is made if need be."""
+    folder = ROOT / "build" / "milvus" if WANTED == "1" else Path(WANTED)
+    python = folder / "bin" / "python"
+    done = folder / "installed"
+    if not done.exists():
+        venv.create(folder, with_pip=True, clear=True)
+        site = next(folder.glob("lib/python*/site-packages"))
+        shared = [path for path in sys.path if path.endswith("-packages")]
+        (site / "shared.pth").write_text("\n".join(shared))
+        subprocess.run([python, "-m", "pip", "install", "-q", *PACKAGES], check=True)
+        done.touch()
+    return python
+
+
+def test_conformance(interpreter: Path) -> None:
+    result = subprocess.run(
+        [
+            *(interpreter, "-m", "pytest", "-p", "no:cacheprovider", "-k", "milvus"),
+            *("-o", "addopts=--import-mode=importlib", "tests/stores/test_store_contract.py"),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
+    counts = re.search(r"=+ (\d+) passed, \d+ deselected", result.stdout)
+    assert counts is not None and int(counts[1]) >= 19, result.stdout[-500:]
+
+
+REFUSED = """
+import pytest
+from pymilvus import MilvusClient, MilvusException
+from pyg_hash.io import CorruptFileError
+from pyg_hash.stores import MilvusStore
+uri = "m.db"
+with pytest.raises(MilvusException, match="only support BIN_FLAT"):
+    MilvusStore.create(uri, 64, index="BIN_IVF_FLAT", nlist=8)
+with MilvusStore.create(uri, 64) as store:  # nothing was left of it
+    with pytest.raises(ValueError, match="at most 16384 items"):
+        store.search(__import__("torch").ones(1, 64, dtype=__import__("torch").int8), 16385)
+client = MilvusClient(uri)
+client.create_collection("other", dimension=8)
+with pytest.raises(CorruptFileError, match="was not made by MilvusStore"):
+    MilvusStore.open(uri, name="other")
+with pytest.raises(FileNotFoundError, match="no collection 'none'"):
+    MilvusStore.open(uri, name="none")
+with pytest.raises(FileNotFoundError, match="no such file"):
+    MilvusStore.open("none.db")
+"""
+
+
+def test_what_it_cannot_do_is_said(interpreter: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [interpreter, "-c", REFUSED],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
