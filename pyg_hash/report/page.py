@@ -11,6 +11,7 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from pyg_hash import __version__
+from pyg_hash.features._extras import require
 from pyg_hash.io import atomic_path
 from pyg_hash.models import HashModel
 from pyg_hash.report import sections
@@ -23,6 +24,8 @@ from pyg_hash.validation import check_positive_int
 
 # nothing is fetched and nothing runs, even if a text of the data tried to
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+_NEEDED = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "PIL": "pillow"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ def report_page(
     """
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")
+    for module, package in _NEEDED.items():  # found out now, not after the work
+        require(module, package, extra="report")
     about = about or About()
     results = Results.of(model, data)
     items = about.items or _nameless(len(results))

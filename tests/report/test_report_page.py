@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from html.parser import HTMLParser
 
 import pytest
@@ -222,6 +223,13 @@ def test_items_must_fit(pair):
 def test_numbers_are_positive(pair, option):
     with pytest.raises(ValueError, match=option):
         report_page(*pair, **{option: 0})
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "sklearn", "PIL"])
+def test_missing_packages_are_found_at_once(module, monkeypatch):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=r"pyg_hash\[report\]"):
+        report_page(None, None)
 
 
 def test_write_is_atomic(pair, tmp_path, monkeypatch):
