@@ -109,8 +109,8 @@ class GCNChannel(nn.Module):
             return self.conv2(hidden, operator).tanh(), None
         if not (constant and _is_worth_keeping(x, operator, view)):
             return self.convolve(self.conv1.lin(x), operator, view)
-        hidden = self.conv1.lin(operator.of_constant(x)).tanh()
-        viewed = None if view is None else self.conv1.lin(view.first.of_constant(x)).tanh()
+        hidden = self.conv1.lin(operator.of_constant(x)).tanh_()
+        viewed = None if view is None else self.conv1.lin(view.first.of_constant(x)).tanh_()
         return self._second(hidden, viewed, operator, view)
 
     def convolve(
