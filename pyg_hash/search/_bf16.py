@@ -11,6 +11,7 @@ from pyg_hash.search._rows import pair_scores
 
 _FURTHER = (8, 16, 32)  # candidates beyond the k best: the first number that suffices is taken
 _SAMPLE = 64
+_SYMMETRIC_FROM = 4096  # features: a product is faster, so it has to be larger to matter
 _FEW, _MANY = 0.05, 0.25  # parts of the sampled rows
 
 
@@ -53,14 +54,15 @@ def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tenso
         return _torch.candidates(query, database, k, l2)
     width = next((w for w, rate in zip(widths, rates, strict=True) if rate <= _FEW), widths[-1])
 
-    values, index = top_scores(scores, width)
+    once = _torch.symmetric(query, database, _SYMMETRIC_FROM)
+    values, index = top_scores(scores, width, symmetric=once)
     exact = pair_scores(query, database, index, l2)
     if width == n:
         return index, exact
     again = _unclear(query, values, exact, k, l2).nonzero().squeeze(1)
     if again.numel():
         part = query[again]
-        _, index[again] = stable_top_scores(DenseScores(part, database, bias), width)
+        _, index[again] = stable_top_scores(DenseScores(part, database, bias), k, further=width - k)
         exact[again] = pair_scores(part, database, index[again], l2)
     return index, exact
 

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 MARGIN = 8  # further candidates, so that exact scores decide between near-equal neighbours
 _ROWS = 512
 _BLOCK_ELEMENTS = 1 << 24  # a block of scores holds at most 64 MB
-_GPU_SCALE = 8  # blocks of a GPU have so many times more rows and columns
+_GPU_SCALE = 4  # blocks of a GPU have so many times more rows and columns: 1 GB
 _BAR_SECONDS = 5.0
 
 
@@ -114,23 +114,30 @@ class _Best:
         self._seen = max(self._seen, rows.stop)
 
 
-def stable_top_scores(scores: Scores, k: int, *, symmetric: bool = False) -> tuple[Tensor, Tensor]:
-    """The ``k`` largest scores of each row; among equal ones those of the lowest columns.
+def stable_top_scores(
+    scores: Scores, k: int, *, further: int = MARGIN, symmetric: bool = False
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest scores of each row, among equal ones those of the lowest columns, and more.
 
-    Args: as :func:`top_scores`.
+    Args:
+        scores: of ``q`` rows and ``n`` columns.
+        k: 1 to n.
+        further: number of candidates beyond these.
+        symmetric: as :func:`top_scores`.
 
     Returns:
-        ``(values, index)``: float and int64 ``[q, k]``, in no particular order within a row.
+        ``(values, index)``: float and int64 ``[q, min(n, k + further)]``, in no particular order
+        within a row.
     """
     n = scores.shape[1]
-    values, index = top_scores(scores, min(n, k + 1), symmetric=symmetric)
-    if k == n:
+    fetch = min(n, k + further)
+    values, index = top_scores(scores, fetch, symmetric=symmetric)
+    if fetch == n:
         return values, index
-    tied = (values[:, k - 1] == values[:, k]).nonzero().squeeze(1)
-    values, index = values[:, :k].contiguous(), index[:, :k].contiguous()
+    tied = (values[:, k - 1] == values[:, -1]).nonzero().squeeze(1)  # and maybe more outside
     for part in torch.split(tied, max(1, _BLOCK_ELEMENTS // n)):
         block = scores.block(part, slice(0, n))
-        index[part] = stable_topk(block, k)
+        index[part] = stable_topk(block, fetch)
         values[part] = block.gather(1, index[part]).to(values.dtype)
     return values, index
 

@@ -22,6 +22,9 @@ _FAISS_GAIN = 1.1
 def choose(query: Tensor, database: Tensor) -> str:
     """The backend that ``'auto'`` stands for.
 
+    What is timed chooses between backends that score the same pairs in the same way, so the
+    answer does not depend on it.
+
     Args:
         query: float ``[q, d]``, dense or CSR.
         database: float ``[n, d]`` on the same device.

@@ -30,6 +30,8 @@ def check_rows(x: Tensor, name: str, metric: str) -> None:
         raise TypeError(
             f"{name}: {x.layout} is not supported; call .to_dense() or .to_sparse_csr() first"
         )
+    if x.dim() != 2:
+        raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     try:
         torch.sparse_csr_tensor(
             x.crow_indices(), x.col_indices(), x.values(), x.shape, check_invariants=True

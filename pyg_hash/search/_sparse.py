@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_hash.search._blocks import MARGIN, stable_top_scores
+from pyg_hash.search._blocks import stable_top_scores
 from pyg_hash.search._csr import csr_matrix, rows_of
 from pyg_hash.search._rows import squared_norms, take, to_double
 
 _DENSE_ELEMENTS = 1 << 19  # a dense block of the database stays in the cache
-_ROWS = 2048  # queries that share the work of making a block dense
+_ROWS = 4096  # queries that share the work of making a block dense
 _SAMPLE = 256
 
 
@@ -48,7 +48,8 @@ class CSRScores:
         for left in range(columns.start, columns.stop, step):
             some = slice(left, min(left + step, columns.stop))
             place = slice(left - columns.start, some.stop - columns.start)
-            scores[:, place] = part @ _dense_columns(take(self.database, some))
+            out = scores[:, place]
+            torch.addmm(out, part, _dense_columns(take(self.database, some)), beta=0, out=out)
         return scores if self.bias is None else scores.sub_(self.bias[columns])
 
 
@@ -60,7 +61,7 @@ def _dense_columns(x: Tensor) -> Tensor:
 
 
 def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tensor, Tensor | None]:
-    """The ``k`` best database rows of each query, or a few more.
+    """The ``k`` best database rows of each query and a few more.
 
     A score adds up the entries of the query one by one, so it is that of the pair alone already.
     Under L2 the origin cannot move near the data, which would fill the zeros: ranked in float64.
@@ -81,7 +82,7 @@ def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tenso
     database = to_double(database)
     query = database if same else to_double(query)
     scores = CSRScores(query, database, squared_norms(database).div_(2))
-    return stable_top_scores(scores, min(database.size(0), k + MARGIN))[1], None
+    return stable_top_scores(scores, k)[1], None
 
 
 def to_csr(x: Tensor) -> Tensor:

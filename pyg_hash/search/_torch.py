@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from pyg_hash.search._blocks import MARGIN, DenseScores, stable_top_scores
+from pyg_hash.search._blocks import DenseScores, stable_top_scores
 from pyg_hash.search._rows import squared_norms
 
 SYMMETRIC_FROM = 2048  # features: below, the second look at each block costs more than it saves
@@ -26,8 +26,7 @@ def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tenso
         exact scores, if a backend has them.
     """
     scores = DenseScores(query, database, bias(database, l2))
-    fetch = min(database.size(0), k + MARGIN)
-    _, index = stable_top_scores(scores, fetch, symmetric=symmetric(query, database))
+    _, index = stable_top_scores(scores, k, symmetric=symmetric(query, database))
     return index, None
 
 
@@ -36,7 +35,7 @@ def bias(database: Tensor, l2: bool) -> Tensor | None:
     return squared_norms(database).div_(2) if l2 else None
 
 
-def symmetric(query: Tensor, database: Tensor) -> bool:
-    """Whether it pays to compute each block of a self-join once."""
-    wide = query.size(1) >= SYMMETRIC_FROM and query.device.type == "cpu"
+def symmetric(query: Tensor, database: Tensor, features: int = SYMMETRIC_FROM) -> bool:
+    """Whether it pays to compute each block of a self-join once: from so many features."""
+    wide = query.size(1) >= features and query.device.type == "cpu"
     return query is database and wide

@@ -44,6 +44,9 @@ def knn(
     is the same for every backend and block size up to rounding. Scores are recomputed pair by
     pair for the neighbours found, hence identical rows have identical scores.
 
+    Beyond the features (a float32 copy of them, normalised or moved) and the answer it takes two
+    blocks of scores: 64 MB each, 1 GB each on a GPU. A progress bar shows after five seconds.
+
     Args:
         query: float ``[q, d]``, dense or ``torch.sparse_csr``; or a
             :class:`~pyg_hash.datasets.StoredMatrix` in an open HDF5 file, dense or CSR, which is

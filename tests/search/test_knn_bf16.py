@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyg_hash.search import _bf16, _choose, _flat, _torch, knn
+from pyg_hash.search import _bf16, _blocks, _choose, _flat, _torch, knn
 
 METRICS = ["cosine", "ip", "l2"]
 
@@ -32,6 +32,16 @@ def test_equals_float32(metric: str, spread: float, exclude_self: bool) -> None:
     assert float(differs.float().mean()) < 1e-3
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_each_block_once(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = clusters(800, 0.5)
+    want = knn(x, x, 15, metric=metric, exclude_self=True, backend="bf16")
+    monkeypatch.setattr(_bf16, "_SYMMETRIC_FROM", 1)
+    monkeypatch.setattr(_blocks, "_ROWS", 130)
+    got = knn(x, x, 15, metric=metric, exclude_self=True, backend="bf16")
+    assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
+
+
 def test_rounding_alone_would_lose_neighbours() -> None:
     x = torch.nn.functional.normalize(clusters(800, 0.1))
     low = x.bfloat16()
@@ -47,7 +57,9 @@ def test_unclear_rows_are_searched_again(monkeypatch: pytest.MonkeyPatch) -> Non
     calls = []
     search_again = _bf16.stable_top_scores
     monkeypatch.setattr(
-        _bf16, "stable_top_scores", lambda s, k: (calls.append(s.shape[0]), search_again(s, k))[1]
+        _bf16,
+        "stable_top_scores",
+        lambda s, k, further: (calls.append(s.shape[0]), search_again(s, k, further=further))[1],
     )
     index, scores = _bf16.candidates(x, x, 15, False)
     assert scores is not None and len(calls) == 1 and 0 < calls[0] < 800

@@ -105,6 +105,10 @@ def test_bad_csr() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="query: no valid CSR matrix"):
         knn(wild, good, 2)
+    with pytest.raises(ValueError, match=r"query: expected shape \[n, d\], got \[2, 10, 200\]"):
+        knn(torch.stack([good.to_dense()] * 2).to_sparse_csr(), good, 2)
+    with pytest.raises(TypeError, match="query: expected a floating-point tensor"):
+        knn(good.to_dense().long().to_sparse_csr(), good, 2)
     for backend in ("torch", "bf16", "faiss"):
         with pytest.raises(ValueError, match=f"database: '{backend}' needs dense rows"):
             knn(good, good, 2, backend=backend)
@@ -135,3 +139,13 @@ def test_auto_sees_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = {"torch": 1.0, "bf16": 2.0, "faiss": 2.0}
     monkeypatch.setattr(_choose, "measured", lambda threads: rates)
     assert _choose.choose(x + 0.5, x) == "torch"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("metric", METRICS)
+def test_cuda(metric: str) -> None:
+    x = bag_of_words(300)
+    want = knn(x, x, 10, metric=metric, exclude_self=True, backend="torch")
+    c = x.cuda().to_sparse_csr()
+    got = knn(c, c, 10, metric=metric, exclude_self=True)
+    assert got[0].is_cuda and torch.equal(got[1].cpu(), want[1])

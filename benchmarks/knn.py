@@ -1,0 +1,258 @@
+"""kNN graphs: the backends of knn beside faiss.knn and plain matrix products.
+
+    python benchmarks/knn.py [--short] [--device cuda]
+
+The k = 20 nearest of each row among the others by cosine, or the 20 nearest of new rows. Features
+like those of an image network (ReLU of 30 clusters in 48 dimensions, with noise) and like bags of
+words (Zipf's law). faiss.knn and the plain product get normalised rows and return no exact ties;
+knn checks, normalises, finds equal rows, orders ties by index and scores every neighbour exactly.
+Recall is against float32 (backend='torch'); approximate searches are measured on all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import h5py
+import torch
+from measure import alone, gemm_rate, options, side_by_side
+from record import Record
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from pyg_hash.datasets import StoredMatrix, open_feature_file
+from pyg_hash.search import knn
+
+K = 20
+
+
+def image_features(n: int, width: int, seed: int = 0) -> Tensor:
+    """Rows as of an image network: not negative, in clusters."""
+    g = torch.Generator().manual_seed(seed)
+    same = torch.Generator().manual_seed(99)  # the clusters of all seeds
+    centres = torch.randn(30, 48, generator=same)
+    latent = centres[torch.randint(30, (n,), generator=g)] + 0.7 * torch.randn(n, 48, generator=g)
+    x = latent @ torch.randn(48, width, generator=same) / 7
+    return torch.relu_(x + 0.3 * torch.randn(n, width, generator=g) - 0.3)
+
+
+def bags_of_words(n: int, words: int, seed: int = 0) -> Tensor:
+    """Logarithms of word counts; about 1.4 % of the entries are not zero."""
+    g = torch.Generator().manual_seed(seed)
+    frequency = torch.arange(1, words + 1).float() ** -0.8
+    drawn = torch.multinomial(frequency, n * words // 62, replacement=True, generator=g)
+    x = torch.zeros(n, words)
+    row = torch.arange(n).repeat_interleave(words // 62)
+    x.view(-1).scatter_add_(0, row * words + drawn[: row.numel()], torch.ones(row.numel()))
+    return x.log1p_()
+
+
+def product_and_topk(query: Tensor, database: Tensor, k: int) -> Tensor:
+    """The plain way in torch: products of 512 rows with all others, then topk."""
+    parts = torch.split(query, 512)
+    return torch.cat([(part @ database.T).topk(k).indices for part in parts])
+
+
+def searches(query: Tensor, database: Tensor) -> dict[str, Callable[[], Any]]:
+    """Each exact way to search, ready to run."""
+    own = query is database
+    find = partial(knn, query, database, K, exclude_self=own)
+    unit = normalize(database)
+    unit_query = unit if own else normalize(query)
+    calls: dict[str, Callable[[], Any]] = {
+        "product and topk": partial(product_and_topk, unit_query, unit, K + own),
+    }
+    if query.is_cuda:
+        return calls | {"knn, torch": partial(find, backend="torch"), "knn, auto": find}
+    import faiss
+
+    rows, columns = unit_query.numpy(), unit.numpy()
+    metric = faiss.METRIC_INNER_PRODUCT
+    calls["faiss.knn"] = partial(faiss.knn, rows, columns, K + own, metric=metric)
+    for backend in ("torch", "bf16", "faiss", "auto"):
+        calls[f"knn, {backend}"] = partial(find, backend=backend)
+    return calls
+
+
+def recall(found: Tensor, true: Tensor) -> float:
+    """The part of the true neighbours that was found."""
+    return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).float().mean())
+
+
+def rows_of_table(
+    seconds: Mapping[str, float], reference: str, found: Mapping[str, Tensor], true: Tensor
+) -> list[dict[str, Any]]:
+    """Speed against the reference, and recall where the neighbours are known."""
+    return [
+        {
+            "method": name,
+            "seconds": s,
+            f"speed, {reference} = 1": seconds[reference] / s,
+            "recall": recall(found[name], true) if name in found else None,
+        }
+        for name, s in seconds.items()
+    ]
+
+
+def prepare_memory(n: int, width: int) -> Callable[[], None]:
+    """A self-join in memory."""
+    x = image_features(n, width)
+    knn(x[:100], x[:100], 3)
+    return lambda: (knn(x, x, K, exclude_self=True, backend="torch"), None)[1]
+
+
+def prepare_stored(path: str) -> Callable[[], None]:
+    """A search of 100 new rows in a file."""
+    with open_feature_file(path) as file:
+        width = StoredMatrix(file, "image").shape[1]
+    query = image_features(100, width, seed=1)
+    knn(query, query, 3)
+
+    def run() -> None:
+        with open_feature_file(path) as file:
+            knn(query, StoredMatrix(file, "image"), K, backend="torch")
+
+    return run
+
+
+def write_features(path: Path, n: int, width: int) -> None:
+    """Image features in HDF5, never all of them in memory."""
+    with h5py.File(path, "w") as file:
+        node = file.create_dataset("image", (n, width), "f4")
+        for start in range(0, n, 1000):
+            part = image_features(min(1000, n - start), width, seed=start)
+            node[start : start + len(part)] = part.numpy()
+
+
+def exact(record: Record, device: torch.device, short: bool) -> None:
+    """Tables of dense features, and their goals."""
+    clock = "cuda" if device.type == "cuda" else "cpu"
+    shapes = [(0, 500, 64), (50, 500, 64)] if short else [
+        (0, 5000, 4096), (0, 2000, 1024), (0, 10_000, 128), (100, 20_000, 512)
+    ]  # fmt: skip
+    gain = gemm_rate(torch.bfloat16, device=device) / gemm_rate(device=device)
+    bars, speed, parts = {}, {}, []
+    for queries, n, width in shapes:
+        x = image_features(n, width).to(device)
+        query = image_features(queries, width, seed=1).to(device) if queries else x
+        calls = searches(query, x)
+        found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
+        seconds = side_by_side(calls, repeats=2 if n * n * width > 1e10 else 3, clock=clock)
+        reference = "product and topk" if device.type == "cuda" else "faiss.knn"
+        rows = rows_of_table(seconds, reference, found, found["knn, torch"])
+        asked = f"{queries} new rows among {n:,}" if queries else f"all of {n:,} rows"
+        record.table(f"{asked}, {width} features", rows)
+        speed[n, width] = seconds[reference] / seconds["knn, auto"]
+        parts.append(recall(found["knn, auto"], found["knn, torch"]))
+        bars[f"{asked} x {width}"] = speed[n, width]
+    record.bars(f"knn, auto ({reference} = 1)", bars, x="times as fast")
+    where = f"(bf16 product here: {gain:.2g} x float32)"
+    first = next(iter(speed.values()))
+    record.goal(
+        f"faiss.knn, N = 5,000, d = 4,096, where bf16 >= 3 x float32 {where}",
+        first if gain >= 3 and device.type == "cpu" else None,
+        at_least=2.5,
+    )
+    record.goal(f"{reference}, the slowest of all shapes", min(speed.values()), at_least=0.9)
+    record.goal("recall of knn, auto, the lowest", min(parts), at_least=0.999)
+
+
+def words(record: Record, short: bool) -> None:
+    """The table of bags of words, and its goal."""
+    n, width = (400, 620) if short else (6000, 3000)
+    x = bags_of_words(n, width)
+    x = x[(x != 0).any(1)]
+    unit, csr = normalize(x), x.to_sparse_csr()
+    find = partial(knn, k=K, exclude_self=True)
+    calls = {
+        "product and topk": partial(product_and_topk, unit, unit, K + 1),
+        "knn, torch": partial(find, x, x, backend="torch"),
+        "knn, auto, dense tensor": partial(find, x, x),
+        "knn, auto, CSR tensor": partial(find, csr, csr),
+    }
+    found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
+    seconds = side_by_side(calls, repeats=4)
+    part = int(x.count_nonzero()) / x.numel()
+    record.table(
+        f"Bags of words, {n:,} x {width:,}, {100 * part:.1f} % not zero",
+        rows_of_table(seconds, "product and topk", found, found["knn, torch"]),
+        "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
+        "place.",
+    )
+    dense, sparse = seconds["product and topk"], seconds["knn, auto, CSR tensor"]
+    record.goal("sparse text kNN against the dense product and topk", dense / sparse, at_least=5)
+    rate = seconds["knn, torch"] / sparse
+    record.goal("sparse text kNN against knn, torch", rate, at_least=5)
+
+
+def approximate(record: Record, device: torch.device, short: bool) -> None:
+    """The table of approximate searches."""
+    n, width = (1000, 256) if short else (10_000, 1024)
+    x = image_features(n, width).to(device)
+    ways = [None, "pca"] if device.type == "cuda" else [None, "pca", "ivf", "hnsw"]
+    calls = {
+        way or "knn, torch": partial(
+            knn, x, x, K, exclude_self=True, approximate=way,
+            backend="auto" if way else "torch",
+        )
+        for way in ways
+    }  # fmt: skip
+    found = {}
+
+    def run(name: str) -> None:
+        found[name] = calls[name]()[1]
+
+    clock = "cuda" if device.type == "cuda" else "cpu"
+    cases = {name: partial(run, name) for name in calls}
+    seconds = side_by_side(cases, repeats=1, at_least=0, clock=clock)
+    rows = rows_of_table(seconds, "knn, torch", found, found["knn, torch"])
+    record.table(f"Approximate, {n:,} x {width:,}, indexes built in the time", rows)
+
+
+def memory(record: Record, short: bool) -> None:
+    """The table of peak memory."""
+    rows = []
+    for n in (2000, 4000) if short else (10_000, 20_000):
+        spent = alone(prepare_memory, n, 128)
+        rows.append(
+            {
+                "case": f"all of {n:,} rows in memory, 128 features",
+                "features, MB": n * 128 * 4 / 1e6,
+                "all scores, MB": n * n * 4 / 1e6,
+                "extra MB": spent.extra_bytes / 1e6,
+            }
+        )
+    n, width = (2000, 256) if short else (40_000, 2048)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "features.h5"
+        write_features(path, n, width)
+        spent = alone(prepare_stored, str(path))
+    rows.append(
+        {
+            "case": f"100 new rows among {n:,} in HDF5, {width:,} features",
+            "features, MB": n * width * 4 / 1e6,
+            "all scores, MB": n * 100 * 4 / 1e6,
+            "extra MB": spent.extra_bytes / 1e6,
+        }
+    )
+    record.table("Peak memory beyond the data", rows)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    args = options(__doc__, arguments, device=True)
+    record = Record("knn", "kNN graphs", args)
+    exact(record, args.device, args.short)
+    if args.device.type == "cpu":
+        words(record, args.short)
+        memory(record, args.short)
+    approximate(record, args.device, args.short)
+    record.save()
+
+
+if __name__ == "__main__":
+    main()
