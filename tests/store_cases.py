@@ -129,3 +129,8 @@ def check_range(
             (int(d), name) for d, name in zip(true[row].tolist(), ids, strict=True) if d <= radius
         ]
         assert sorted(got) == sorted(want)
+
+
+def ids_of(n: int, seed: int = 2) -> list[int]:
+    order = torch.randperm(3 * n, generator=torch.Generator().manual_seed(seed))[:n]
+    return [int(value) - n for value in order]

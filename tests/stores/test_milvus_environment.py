@@ -36,7 +36,7 @@ def interpreter() -> Path:
     python = folder / "bin" / "python"
     done = folder / "installed"
     if not done.exists():
-        venv.create(folder, with_pip=True, clear=True)
+        venv.create(folder, with_pip=True)
         site = next(folder.glob("lib/python*/site-packages"))
         shared = [path for path in sys.path if path.endswith("-packages")]
         (site / "shared.pth").write_text("\n".join(shared))
@@ -48,8 +48,8 @@ def interpreter() -> Path:
 def test_conformance(interpreter: Path) -> None:
     result = subprocess.run(
         [
-            *(interpreter, "-m", "pytest", "-p", "no:cacheprovider", "-k", "milvus"),
-            *("-o", "addopts=--import-mode=importlib", "tests/stores/test_store_contract.py"),
+            *(interpreter, "-m", "pytest", "-p", "no:cacheprovider", "-k", "contract and milvus"),
+            *("-o", "addopts=--import-mode=importlib", "tests/stores"),
         ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -81,6 +81,40 @@ with pytest.raises(FileNotFoundError, match="no collection 'none'"):
 with pytest.raises(FileNotFoundError, match="no such file"):
     MilvusStore.open("none.db")
 """
+
+
+IN_PARTS = """
+from store_cases import check_range, check_search, random_codes
+from pyg_hash.stores import MilvusStore, milvus
+milvus._ROWS, milvus._NAMES, milvus._MOST = 7, 5, 40
+codes, query = random_codes(60, 24), random_codes(12, 24, 1)
+ids = [f"n{i}" for i in range(60)]
+with MilvusStore.create("m.db", 24, ids=str, fields={"even": bool}) as store:
+    store.add(codes, ids, {"even": [i % 2 == 0 for i in range(60)]})
+    check_search(store, query, codes, ids, 40)
+    check_range(store, query, codes, ids, 8)
+    assert [len(names) for _, names in store.items(7)] == [7] * 8 + [4]
+    try:
+        store.range_search(query, 24)
+        raise SystemExit("more than Milvus gives were expected")
+    except ValueError as error:
+        assert "use a smaller radius" in str(error)
+    store.remove(ids[3:40])
+    left = [*range(3), *range(40, 60)]
+    check_search(store, query, codes[left], [ids[i] for i in left], 23)
+    assert len(store) == 23
+"""
+
+
+def test_large_requests_are_sent_in_parts(interpreter: Path, tmp_path: Path) -> None:
+    result = subprocess.run(
+        [interpreter, "-c", IN_PARTS],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
 
 
 def test_what_it_cannot_do_is_said(interpreter: Path, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""The parts of the Milvus store that need no Milvus; a real one runs the conformance test."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyg_hash.stores import MilvusStore, milvus
+
+
+def test_without_pymilvus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pymilvus", None)
+    for call in (
+        lambda: MilvusStore.create(tmp_path / "m.db", 8),
+        lambda: MilvusStore.open(tmp_path / "m.db"),
+    ):
+        with pytest.raises(ImportError, match=r"pip install 'pyg_hash\[milvus\]'"):
+            call()
+
+
+def test_wrong_settings_are_found_before_anything_is_reached() -> None:
+    for arguments, message in [
+        ({"index": "HNSW"}, "index: 'HNSW' is not known; use one of 'BIN_FLAT'"),
+        ({"nlist": 0}, "nlist: expected a positive"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            MilvusStore.create("http://127.0.0.1:1", 8, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ([1, -2], "(x in [1, -2])"),
+        ([-(2**63), 5], "(x in [5] or x < -9223372036854775807)"),
+        ([-(2**63)], "(x < -9223372036854775807)"),
+        (["it's", 'a"b\\'], '(x in ["it\'s", "a\\"b\\\\"])'),
+        ([True, False], "(x in [true, false])"),
+        ([0.1], "(x in [0.1])"),
+    ],
+)
+def test_conditions(values: list[object], text: str) -> None:
+    assert milvus._condition("x", values) == text
+
+
+def test_strings_that_are_refused() -> None:
+    for text, message in [("a\nb", "line break"), ("\r", "line break"), ("é" * 40_000, "longer")]:
+        with pytest.raises(ValueError, match=message):
+            milvus._condition("x", [text])
+    for name in ("", "it's"):
+        with pytest.raises(ValueError, match="Milvus Lite cannot delete"):
+            milvus._check_for_lite(["fine", name])
+    milvus._check_for_lite(["fine", 'a"b', "ä"])
+    milvus._check_for_lite([0, 1])
