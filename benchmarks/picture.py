@@ -74,7 +74,8 @@ def _ticks(axis: Any, values: Sequence[float], formatter: Any) -> None:
 def _bars(axis: Any, plot: Mapping[str, Any]) -> None:
     names, values = list(plot["bars"]), list(plot["bars"].values())
     bars = axis.barh(names, values, color=COLOURS[0])
-    axis.bar_label(bars, fmt="%.3g", padding=3, fontsize=8)
+    labels = [f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values]
+    axis.bar_label(bars, labels, padding=3, fontsize=8)
     axis.margins(x=0.15)
     axis.locator_params(axis="x", nbins=5)
     axis.invert_yaxis()
