@@ -56,7 +56,7 @@ def _lines(axis: Any, plot: Mapping[str, Any], order: Mapping[str, int]) -> None
         _ticks(axis.xaxis, [x for x, _ in drawn], EngFormatter(sep=""))  # 2k, 1M
     if "y" in plot["log"] and drawn:
         axis.set_yscale("log")
-        _ticks(axis.yaxis, [y for _, y in drawn], FuncFormatter(lambda value, _: f"{value:,g}"))
+        _ticks(axis.yaxis, [y for _, y in drawn], FuncFormatter(lambda y, _: f"{y:,.9g}"))
     axis.set(title=plot["title"], xlabel=plot["x"], ylabel=plot["y"])
     axis.grid(alpha=0.3)
     if drawn:

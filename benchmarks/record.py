@@ -77,7 +77,7 @@ class Record:
         print(f"# {title}\n\n{self.protocol}", flush=True)
 
     def table(self, title: str, rows: Sequence[Row], note: str = "") -> None:
-        """Add a table; its columns are the keys of the first row."""
+        """Add a table; its columns are the keys of the rows."""
         table = {"title": title, "rows": [dict(row) for row in rows], "note": note}
         self.tables.append(table)
         print("\n" + _table(table), flush=True)
@@ -170,7 +170,7 @@ def cell(value: Any) -> str:
 
 
 def _table(table: Mapping[str, Any]) -> str:
-    columns = list(table["rows"][0])
+    columns = list(dict.fromkeys(column for row in table["rows"] for column in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[cell(row.get(column)) for column in columns] for row in table["rows"]]
     text = f"## {table['title']}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)

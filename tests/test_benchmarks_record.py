@@ -51,7 +51,7 @@ def test_short_forms_decide_nothing(tmp_path):
 
 def test_files_hold_everything(tmp_path):
     record = new(tmp_path / "new")
-    record.table("Times", [{"case": "a", "s": 0.123456}, {"case": "b", "s": None}], note="A note.")
+    record.table("Times", [{"case": "a", "s": 0.123456}, {"case": "b", "MB": 2}], note="A note.")
     record.goal("speed", 7.0, at_least=6)
     record.plot(
         "Lines",
@@ -68,7 +68,10 @@ def test_files_hold_everything(tmp_path):
     assert {"processor", "memory", "threads", "load", "versions"} <= set(content["about"])
     assert "torch " in content["about"]["versions"]
     text = (tmp_path / "new" / "toy.md").read_text()
-    assert "| case | s |\n| --- | --- |\n| a | 0.123 |\n| b | - |\n\nA note." in text
+    assert (
+        "| case | s | MB |\n| --- | --- | --- |\n| a | 0.123 | - |\n| b | - | 2 |\n\nA note."
+        in text
+    )
     assert "| speed | >= 6 | 7 | yes |" in text
     assert (tmp_path / "new" / "toy.png").read_bytes().startswith(PNG)
     assert len(list((tmp_path / "new").iterdir())) == 3
