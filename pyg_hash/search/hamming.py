@@ -108,6 +108,16 @@ class HammingIndex:
             self._ids = torch.cat([self._ids, new])
         self._next_id = max(self._next_id, int(new[-1]) + 1)
 
+    def codes(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """The codes of items: int8 ±1 ``[n, num_bits]``, in the order of ``ids``.
+
+        Raises:
+            TypeError: ids that are not integers.
+            ValueError: ids that are not in the index.
+        """
+        positions = self._present(_as_ids(ids))
+        return unpack_bits(self._engine.packed()[positions], self.num_bits)
+
     def search(self, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The ``k`` nearest items of each query.
 
@@ -173,15 +183,8 @@ class HammingIndex:
             TypeError: ids that are not integers.
             ValueError: ids that are not in the index, which is then unchanged.
         """
-        gone = _as_ids(ids)
-        positions = self._position(gone)
-        missing = gone[positions < 0]
-        if missing.numel():
-            raise ValueError(
-                f"ids: {missing.numel()} are not in the index (first: {int(missing[0])})"
-            )
         keep = torch.ones(len(self), dtype=torch.bool)
-        keep[positions] = False
+        keep[self._present(_as_ids(ids))] = False
         self._rebuild(self._engine.packed()[keep], self._ids[keep])
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -248,6 +251,16 @@ class HammingIndex:
         if ids.numel():
             engine.add(packed)
         self._engine, self._ids = engine, ids
+
+    def _present(self, ids: Tensor) -> Tensor:
+        """Positions of ids that must be there."""
+        positions = self._position(ids)
+        missing = ids[positions < 0]
+        if missing.numel():
+            raise ValueError(
+                f"ids: {missing.numel()} are not in the index (first: {int(missing[0])})"
+            )
+        return positions
 
     def _position(self, ids: Tensor) -> Tensor:
         """Positions of ids, -1 where an id is not in the index."""

@@ -112,6 +112,16 @@ def test_remove_and_default_ids(backend: Any) -> None:
     assert index.ids.tolist() == [-5, 2**62]
 
 
+def test_codes_of_items(backend: Any) -> None:
+    codes = random_codes(10, 13)
+    index = HammingIndex(13, backend=backend)
+    index.add(codes, range(0, 30, 3))
+    assert torch.equal(index.codes([27, 0, 6, 0]), codes[[9, 0, 2, 0]])
+    assert index.codes([]).shape == (0, 13)
+    with pytest.raises(ValueError, match=r"ids: 1 are not in the index \(first: 4\)"):
+        index.codes([3, 4])
+
+
 def test_save_and_load(backend: Any, tmp_path: Path) -> None:
     codes, query = random_codes(120, 20), random_codes(9, 20, 1)
     index = HammingIndex(20, backend=backend)
