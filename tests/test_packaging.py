@@ -21,6 +21,8 @@ EXTRAS = (
     "lancedb",
     "pyarrow",
     "pymilvus",
+    "starlette",
+    "uvicorn",
 )
 
 IMPORT_ALL = f"""
