@@ -16,6 +16,7 @@ from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, SGCHGraph, Unified
 from pyg_hash.transforms.protocol import PROTOCOLS
 
 NUM_BITS = 32
+CHOICE_SEEDS = (0, 1, 2)
 
 # One row a method: epochs, learning rate (a number, or one for each part of the model), optimiser
 # of torch.optim (Adam if none is named; other keys are its keywords). The same for all data sets.
@@ -64,8 +65,8 @@ class Method:
         options: keywords of the model.
         graph: keywords of its graph, see ``GRAPHS``.
         settings: what differs from ``SETTINGS``.
-        choices: a keyword of the graph and the values among which each cell chooses, see
-            :func:`cells.choose`.
+        choices: a keyword of the graph and its values, of which one is chosen for each data set
+            and label rate, see :func:`cells.choose`.
     """
 
     name: str
@@ -89,7 +90,7 @@ class Method:
         about = {"options": self.options, "graph": self.graph, "training": self.training()}
         described: dict[str, Any] = {"family": self.family, "num_bits": NUM_BITS, **about}
         if self.choices is not None:
-            described["choices"] = self.choices
+            described["choices"] = [*self.choices, CHOICE_SEEDS]
         return json.loads(json.dumps(described))
 
     def build(self, data: HeteroData, seed: int) -> Any:

@@ -287,5 +287,10 @@ def test_a_choice_is_made_on_labelled_nodes_held_out(tiny, monkeypatch):
 
     monkeypatch.setattr(cells, "evaluate", score)
     cell = cells.run("toy", raw, job, 0)
-    assert seen == [("val", 0.1), ("val", 1.0), ("query", 1.0)]
-    assert cell["validation"] == {"neighbor_weight=0.1": 0.4, "neighbor_weight=1.0": 0.6}
+    expected = [("val", 0.1)] * 3 + [("val", 1.0)] * 3 + [("query", 1.0)]
+    assert seen == expected
+    cells.run("toy", raw, job, 1)
+    assert seen == [*expected, ("query", 1.0)]  # chosen once for all seeds
+    assert cell["validation"] == pytest.approx(
+        {"neighbor_weight=0.1": 0.4, "neighbor_weight=1.0": 0.6}
+    )
