@@ -149,7 +149,6 @@ def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
     if hasattr(np, "bitwise_count"):  # numpy 2
         ones = np.bitwise_count(words)
     else:
-        halves = words.view(np.uint8).reshape(len(words), -1)
-        ones = _bits_of_words()[halves]
+        ones = _bits_of_words()[words.view(np.uint8)]
     total: NDArray[np.int64] = ones.sum(axis=1, dtype=np.int64)
     return total

@@ -111,6 +111,7 @@ def test_popcount(modern, monkeypatch):
     assert multi_index._popcount(words).tolist() == [64, 2, 11]
     small = np.array([[0], [255], [16]], np.uint8)
     assert multi_index._popcount(small).tolist() == [0, 8, 1]
+    assert multi_index._popcount(words[:0]).tolist() == []
 
 
 def test_masks():
