@@ -10,7 +10,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pyg_hash import __version__
-from pyg_hash.cli import data, encode, evaluate, report, search, train
+from pyg_hash.cli import data, encode, evaluate, report, search, serve, train
 from pyg_hash.cli.options import UsageError
 from pyg_hash.runs import PARTS
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "encode": (encode, "codes of new pictures, texts or features"),
     "search": (search, "nearest items of a run to a text or a picture"),
     "report": (report, "one HTML page about a run: accuracy, gallery, curves, codes"),
+    "serve": (serve, "a search page for a run in the browser, with a JSON API"),
     "data": (data, "look into a feature file"),
 }
 
@@ -28,7 +29,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """The parser of ``pyg-hash`` and those of its subcommands."""
     parser = ArgumentParser(
         prog="pyg-hash",
-        description="Graph-based cross-modal hashing: train, evaluate, encode, search, report.",
+        description="Graph-based cross-modal hashing: train, evaluate, encode, search, report, serve.",
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")

@@ -1,0 +1,220 @@
+"""Answers to queries about one trained run; knows nothing of the web."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pyg_hash.io import CorruptFileError
+from pyg_hash.models import HashModel
+from pyg_hash.runs import IncompleteRunError, Run, RunItems
+from pyg_hash.search import HammingIndex
+from pyg_hash.serve.pictures import decode
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+
+_EXAMPLES, _EXAMPLE_LETTERS = 6, 24
+
+
+class QueryError(ValueError):
+    """A query that was understood and has no answer; the message is for the one who asked."""
+
+
+class NotFoundError(QueryError):
+    """An item that is not there."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a query found.
+
+    Attributes:
+        modality: whose codes were searched.
+        rows: row numbers of the items, nearest first; equal distances by row number.
+        distances: their Hamming distances.
+        notes: what the one who asked should know, for example words without meaning to the model.
+    """
+
+    modality: Modality
+    rows: list[int]
+    distances: list[int]
+    notes: list[str] = field(default_factory=list)
+
+
+class SearchEngine:
+    """Searches the database of a run by words, by a picture, or by one of its own items.
+
+    All methods may be called from several threads.
+
+    Args:
+        model: the trained model.
+        items: ids, texts, picture paths and labels of all instances.
+        indexes: codes of the database items by modality, under their row numbers.
+        encoders: of raw items, for the modalities that have one.
+        title: what the run is called.
+        notes: what the run cannot do, for people.
+    """
+
+    def __init__(
+        self,
+        model: HashModel,
+        items: RunItems,
+        indexes: Mapping[Modality, HammingIndex],
+        encoders: Mapping[Modality, Any],
+        *,
+        title: str = "",
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.model = model.eval()
+        self.items = items
+        self.indexes = indexes
+        self.encoders = encoders
+        self.title = title or type(model).__name__
+        self.notes = list(notes)
+
+    @classmethod
+    def of(cls, run: Run, model: HashModel, *, title: str = "") -> SearchEngine:
+        """Read what a search needs from a run folder; what the run lacks is noted, not an error.
+
+        Raises:
+            CorruptFileError: a file of the run is damaged.
+        """
+        encoders, notes = {}, []
+        names = {IMAGE: "pictures", TEXT: "words"}
+        for modality in MODALITIES:
+            try:
+                encoders[modality] = run.encoder(modality)
+            except IncompleteRunError:
+                notes.append(
+                    f"This run has no {modality} encoder, for its data came as features: "
+                    f"it cannot be searched with {names[modality]} of your own."
+                )
+            except ImportError as error:
+                notes.append(f"No search with {names[modality]} of your own: {error}.")
+        if IMAGE in encoders:
+            encoders[IMAGE].progress = False
+        items = run.items()
+        if not any(items.image_paths):
+            notes.append("This run came without picture files: cards show names instead.")
+        if not any(items.texts):
+            notes.append("This run came without raw texts: cards show names instead.")
+        indexes = {modality: run.index(modality) for modality in MODALITIES}
+        for modality, index in indexes.items():
+            ids = index.ids
+            if len(index) == 0 or int(ids[0]) < 0 or int(ids[-1]) >= len(items):
+                raise CorruptFileError(
+                    f"{run.index_file(modality)}: does not fit the {len(items)} items of the run; "
+                    "train it again"
+                )
+        return cls(model, items, indexes, encoders, title=title, notes=notes)
+
+    def by_text(self, text: str, target: Modality, k: int) -> Answers:
+        """The items whose ``target`` codes are nearest to the code of some words.
+
+        Raises:
+            QueryError: the run has no text encoder, or none of the words means anything to it.
+        """
+        encoder = self._encoder(TEXT)
+        try:
+            codes = self.model.encode_text(encoder([text]))
+        except ValueError as error:
+            raise QueryError(str(error).replace("texts: text 0", "text:", 1)) from error
+        notes = []
+        unknown = encoder.unknown_words(text) if hasattr(encoder, "unknown_words") else []
+        if unknown:
+            more = ", ..." if len(unknown) > 10 else ""
+            notes.append(f"Not in the vocabulary: {', '.join(unknown[:10])}{more}")
+        return self._search(codes, target, k, notes)
+
+    def by_image(self, content: bytes, target: Modality, k: int) -> Answers:
+        """The items whose ``target`` codes are nearest to the code of a picture file's content.
+
+        Raises:
+            QueryError: the run has no image encoder, or the content is no picture that can be read.
+        """
+        encoder = self._encoder(IMAGE)
+        try:
+            picture = decode(content)
+            with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
+                path = Path(folder) / "query.ppm"  # pixels as they are
+                picture.save(path)
+                codes = self.model.encode_image(encoder([path]))
+        except ValueError as error:
+            raise QueryError(str(error)) from error
+        return self._search(codes, target, k)
+
+    def by_item(self, row: int, source: Modality, target: Modality, k: int) -> Answers:
+        """The items whose ``target`` codes are nearest to the ``source`` code of an item.
+
+        Raises:
+            NotFoundError: there is no such item in the database.
+        """
+        try:
+            codes = self.indexes[source].codes([row])
+        except ValueError as error:
+            raise NotFoundError(f"item: {row} is not in the database of this run") from error
+        return self._search(codes, target, k)
+
+    def describe(self, row: int) -> dict[str, Any]:
+        """What is known of an item, as JSON values; its picture is told by its presence only.
+
+        Raises:
+            NotFoundError: there is no such row.
+        """
+        if not 0 <= row < len(self.items):
+            raise NotFoundError(f"item: {row} is not there; rows are 0 to {len(self.items) - 1}")
+        return {
+            "row": row,
+            "id": self.items.ids[row],
+            "text": self.items.texts[row],
+            "labels": self.items.labels[row],
+            "has_picture": self.items.image_paths[row] is not None,
+        }
+
+    def picture_path(self, row: int) -> str:
+        """The picture file of an item, from the run's own list.
+
+        Raises:
+            NotFoundError: there is no such row, or it has no picture.
+        """
+        if not self.describe(row)["has_picture"]:
+            raise NotFoundError(f"item: {row} has no picture")
+        return str(self.items.image_paths[row])
+
+    def about(self) -> dict[str, Any]:
+        """The run as JSON values."""
+        return {
+            "title": self.title,
+            "num_bits": self.model.num_bits,
+            "items": len(self.items),
+            "database": {str(m): len(index) for m, index in self.indexes.items()},
+            "queries": [str(m) for m in MODALITIES if m in self.encoders],
+            "first_item": int(self.indexes[IMAGE].ids[0]),
+            "examples": self._examples() if TEXT in self.encoders else [],
+            "notes": self.notes,
+        }
+
+    def _examples(self) -> list[str]:
+        """Short texts of items from all over the run."""
+        texts = dict.fromkeys(" ".join((text or "").split()) for text in self.items.texts)
+        short = [text for text in texts if 0 < len(text) <= _EXAMPLE_LETTERS]
+        step = max(1, len(short) // _EXAMPLES)
+        return short[step // 2 :: step][:_EXAMPLES]
+
+    def _encoder(self, modality: Modality) -> Any:
+        if modality not in self.encoders:
+            known = " or ".join(m for m in MODALITIES if m in self.encoders)
+            instead = f"; search with {known} instead" if known else "; search by its items instead"
+            raise QueryError(f"{modality}: this run has no {modality} encoder{instead}")
+        return self.encoders[modality]
+
+    def _search(
+        self, codes: Tensor, target: Modality, k: int, notes: Sequence[str] = ()
+    ) -> Answers:
+        index = self.indexes[target]
+        distances, rows = index.search(codes, min(k, len(index)))
+        return Answers(target, rows[0].tolist(), distances[0].tolist(), list(notes))
