@@ -212,4 +212,4 @@ def test_jpegs_of_coco(shared_data):
     with torch.no_grad():
         relaxed = model.eval()(data).image
     # photographs are told apart; how many codes that makes is chance after five epochs
-    assert float(relaxed.std(0).mean()) > 0.05
+    assert float(relaxed.std(0).mean()) > 0.01
