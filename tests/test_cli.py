@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import h5py
 import numpy as np
@@ -206,7 +207,11 @@ def test_search_unknown_words_are_named(trained, capsys):
 def test_search_notes_unknown_words_among_known_ones(trained, capsys):
     assert main(["search", str(trained), "--text=red zebra"]) == 0
     printed = capsys.readouterr()
-    assert printed.err == "pyg-hash: note: not in the vocabulary: zebra\n"
+    note, latency = printed.err.splitlines()
+    assert note == "pyg-hash: note: not in the vocabulary: zebra"
+    assert re.fullmatch(
+        r"pyg-hash: one query: [\d.]+ ms \(features .*, code .*, search .*\)", latency
+    )
     assert "distance" in printed.out
 
 
@@ -226,7 +231,7 @@ def test_encode_raw_items(trained, root, tmp_path, capsys):
 
 
 def test_encode_folder_equals_search_codes(trained, root, tmp_path):
-    from pyg_hash.cli.search import query_codes
+    from pyg_hash.cli.queries import query_codes
 
     out = tmp_path / "codes.h5"
     assert main(["encode", str(trained), "--images", str(root / "raw"), "--out", str(out)]) == 0

@@ -2,130 +2,126 @@
 
 from __future__ import annotations
 
-import glob
-import os
-from pathlib import Path
+import re
+import sys
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.options import UsageError
-from pyg_hash.cli.search import load_model, query_codes
+from pyg_hash.cli.queries import Coder, NewItems, feature_rows, pictures, text_lines
 from pyg_hash.io import atomic_path, check_writable
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+    from pyg_hash.features.each import Encoded
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash encode``."""
     parser.add_argument("run", type=str, help="a run folder")
-    parser.add_argument(
-        "--images",
-        type=str | None,
-        default=None,
-        help="a folder of pictures, or a pattern: 'a/*.png'",
-    )
-    parser.add_argument(
-        "--texts", type=str | None, default=None, help="a text file, one text a line"
-    )
-    parser.add_argument(
-        "--features",
-        type=str | None,
-        default=None,
-        help="a feature file in HDF5: image, text or both",
-    )
+    for name, text in (
+        ("images", "a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'"),
+        ("texts", "a text file in UTF-8, one text a line"),
+        ("features", "feature vectors: HDF5 (image, text or both) or NPY (with --source)"),
+        ("source", "what the rows of --features are: image or text"),
+        ("image_encoder", "your own encoder of pictures, MODULE:FUNCTION"),
+        ("text_encoder", "your own encoder of texts, MODULE:FUNCTION"),
+    ):
+        parser.add_argument(f"--{name}", type=str | None, default=None, help=text)
     parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
+    parser.add_argument(
+        "--strict", action="store_true", help="write nothing if an item cannot be encoded"
+    )
 
 
-def picture_files(where: str) -> list[str]:
-    """The pictures in a folder, or the files that match a pattern, sorted.
+def write_codes(path: str, results: list[tuple[NewItems, Encoded]]) -> None:
+    """Write codes and names as HDF5.
 
-    Raises:
-        FileNotFoundError: there are none.
+    For each modality: ``codes`` int8 ``[n, num_bits]`` and ``ids`` of the items that were encoded,
+    ``lines`` (of texts: their line numbers), and ``skipped``, one message for each other item.
     """
-    if os.path.isdir(where):
-        names = sorted(os.listdir(where))
-        found = [os.path.join(where, n) for n in names if n.lower().endswith(_PICTURES)]
-    else:
-        found = sorted(glob.glob(where))
-    if not found:
-        raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
-    return found
-
-
-def text_lines(path: str) -> list[str]:
-    """The non-empty lines of a UTF-8 file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: there is no text in it.
-    """
-    lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
-    if not lines:
-        raise ValueError(f"texts: {path} holds no text; write one text a line")
-    return lines
-
-
-def feature_codes(folder: Run, path: str) -> dict[str, tuple[Tensor, list[str]]]:
-    """Codes of the features in a file of the :class:`~pyg_hash.datasets.FeatureFile` layout.
-
-    Raises:
-        CorruptFileError: the file is damaged or no HDF5 file.
-        ValueError: no features in it, or features of another width than the model's.
-    """
-    from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file, read_strings
-
-    model = load_model(folder)
-    codes = {}
-    with open_feature_file(path) as file:
-        for modality, encode in ((IMAGE, model.encode_image), (TEXT, model.encode_text)):
-            if modality in file:
-                x = StoredMatrix(file, modality).read()
-                ids = read_strings(file, "ids", len(x)) or [str(row) for row in range(len(x))]
-                codes[str(modality)] = encode(x), ids
-    if not codes:
-        raise ValueError(f"features: {path} has neither 'image' nor 'text'")
-    return codes
-
-
-def write_codes(path: str, codes: dict[str, tuple[Tensor, list[str]]]) -> None:
-    """Write codes and names as HDF5: ``/image/codes`` int8 ``[n, num_bits]``, ``/image/ids``."""
     import h5py
 
+    strings = h5py.string_dtype()
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-        for modality, (values, ids) in codes.items():
-            group = file.create_group(modality)
-            group.create_dataset("codes", data=values.cpu().numpy(), compression="gzip")
-            group.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+        for items, found in results:
+            if found.values is None:
+                continue
+            group = file.create_group(items.modality)
+            group.create_dataset("codes", data=found.values.cpu().numpy(), compression="gzip")
+            group.create_dataset("ids", data=[items.ids[row] for row in found.kept], dtype=strings)
+            if items.lines is not None:
+                group.create_dataset("lines", data=[items.lines[row] for row in found.kept])
+            if found.problems:
+                group.create_dataset("skipped", data=messages(items, found), dtype=strings)
+
+
+def messages(items: NewItems, found: Encoded) -> list[str]:
+    """One line for each item that could not be encoded; it begins with where the item stands."""
+    lines = []
+    for row, problem in found.problems.items():
+        place = items.where[row]
+        problem = problem.removeprefix(f"{place}: ").removeprefix("texts: ")
+        problem = re.sub(r"^x: 1 of 1 rows (.*?) \(first: row 0\)", r"its features \1", problem)
+        lines.append(f"{place}: {problem}")
+    return lines
 
 
 def run(args: Namespace) -> int:
     """Encode and write."""
-    if args.images is None and args.texts is None and args.features is None:
+    raw = args.images is not None or args.texts is not None
+    if not raw and args.features is None:
         raise UsageError("input: give --images DIR, --texts FILE or --features FILE.h5")
-    if args.features is not None and (args.images is not None or args.texts is not None):
+    if args.features is not None and raw:
         raise UsageError("features: give either --features or raw --images and --texts")
+    if args.source is not None and args.features is None:
+        raise UsageError("source: says what --features holds; give that too")
     folder = Run.open(args.run, need=("config", "model"))
     try:
         check_writable(args.out)  # before the work, not after it
     except OSError as error:
         raise OSError(f"out: cannot write to {args.out} ({error.strerror or error})") from error
-    codes: dict[str, tuple[Tensor, list[str]]] = {}
-    lines = text_lines(args.texts) if args.texts is not None else []
-    if args.images is not None:
-        names = picture_files(args.images)
-        codes[IMAGE] = query_codes(folder, names, IMAGE), names
-    if args.texts is not None:
-        codes[TEXT] = query_codes(folder, lines, TEXT), lines
     if args.features is not None:
-        codes = feature_codes(folder, args.features)
-    write_codes(args.out, codes)
-    for modality, (values, _) in codes.items():
-        print(f"{modality}: {values.size(0)} codes of {values.size(1)} bits -> {args.out}")
+        inputs = feature_rows(args.features, args.source)
+    else:
+        inputs = [text_lines(args.texts)] if args.texts is not None else []
+        if args.images is not None:
+            inputs.insert(0, pictures(args.images))
+    own = {IMAGE: args.image_encoder, TEXT: args.text_encoder}
+    # every encoder is found before the first one starts to work
+    coders = [Coder(folder, i.modality, raw=raw, own=own[i.modality]) for i in inputs]
+    results = []
+    for items, coder in zip(inputs, coders, strict=True):
+        found = coder.each(items)
+        for line in messages(items, found):
+            print(f"pyg-hash: skipped: {line}", file=sys.stderr)
+        if raw and items.modality == TEXT:
+            kept = found.kept
+            coder.note_unknown_words(
+                [items.values[row] for row in kept], [items.where[row] for row in kept]
+            )
+        results.append((items, found))
+    return finish(args.out, results, strict=args.strict)
+
+
+def finish(out: str, results: list[tuple[NewItems, Encoded]], *, strict: bool) -> int:
+    """Write what there is and sum it up.
+
+    Raises:
+        ValueError: no item could be encoded, or ``strict`` and some could not.
+    """
+    lost = sum(len(found.problems) for _, found in results)
+    total = sum(len(items.ids) for items, _ in results)
+    if lost == total:
+        first = messages(*results[0])[0] if total else "no items"
+        raise ValueError(f"none of {total} items could be encoded; the first: {first}")
+    if strict and lost:
+        raise ValueError(f"{lost} of {total} items could not be encoded; {out} was not written")
+    write_codes(out, results)
+    for items, found in results:
+        bits = "" if found.values is None else f" of {found.values.size(1)} bits"
+        skipped = f", {len(found.problems)} skipped" if found.problems else ""
+        print(f"{items.modality}: {len(found.kept)} codes{bits}{skipped} -> {out}")
     return 0

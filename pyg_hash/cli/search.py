@@ -1,113 +1,148 @@
-"""``pyg-hash search``: the nearest items of a run to a new text or picture."""
+"""``pyg-hash search``: the nearest items of a run to new texts, pictures or feature vectors."""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.cli import build
-from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.encode import messages
+from pyg_hash.cli.options import UsageError
+from pyg_hash.cli.queries import Coder, NewItems, feature_rows
+from pyg_hash.cli.queries import load_model as load_model
 from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from pyg_hash.models import HashModel
-
 _NAME_WIDTH = 48
-_BAR_FROM = 32  # fewer pictures are done before a progress bar could be read
+_AGAIN = 1.0  # seconds; a query that took longer is not timed a second time
+
+
+class Latency(NamedTuple):
+    """Where the time of one query went, in seconds; model and index are loaded already."""
+
+    features: float
+    code: float
+    search: float
+
+    def __str__(self) -> str:
+        parts = ", ".join(f"{name} {1e3 * s:.1f}" for name, s in self._asdict().items())
+        return f"one query: {1e3 * sum(self):.1f} ms ({parts})"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash search``."""
     parser.add_argument("run", type=str, help="a run folder")
-    parser.add_argument("--text", type=str | None, default=None, help="search with these words")
-    parser.add_argument("--image", type=str | None, default=None, help="search with this picture")
-    parser.add_argument(
-        "--modality",
-        type=str | None,
-        default=None,
-        help="which codes to search, image or text (default: the other one than the query's)",
-    )
+    for name, text in (
+        ("text", "search with these words"),
+        ("image", "search with this picture"),
+        ("features", "search with feature vectors: HDF5 (image or text) or NPY, one query a row"),
+        ("source", "what the rows of --features are: image or text"),
+        ("modality", "which codes to search, image or text (default: not those of the query)"),
+        ("image_encoder", "your own encoder of pictures, MODULE:FUNCTION"),
+        ("text_encoder", "your own encoder of texts, MODULE:FUNCTION"),
+    ):
+        parser.add_argument(f"--{name}", type=str | None, default=None, help=text)
     parser.add_argument("-k", "--k", type=int, default=10, help="number of answers")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
 
 
 def run(args: Namespace) -> int:
     """Search and print the answers."""
-    if (args.text is None) == (args.image is None):
-        raise UsageError("query: give either --text WORDS or --image FILE")
+    given = [name for name in ("text", "image", "features") if args[name] is not None]
+    if len(given) != 1:
+        raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
     if args.modality not in (None, *MODALITIES):
         raise UsageError(f"modality: {args.modality!r} is not known; use image or text")
     if args.k < 1:
         raise UsageError(f"k: expected a positive integer, got {args.k}")
-    source: Modality = TEXT if args.image is None else IMAGE
-    value = args.text if source == TEXT else args.image
+    if args.source is not None and args.features is None:
+        raise UsageError("source: says what --features holds; give that too")
+    queries = _queries(args)
+    source = queries.modality
     target: Modality = args.modality or other(source)
     folder = Run.open(args.run, need=("config", "model", "items", f"index_{target}"))
-    answers = search(folder, value, source, target, args.k)
-    print(json.dumps(answers, indent=2, ensure_ascii=False) if args.json else table(answers))
+    own = args.image_encoder if source == IMAGE else args.text_encoder
+    if args.image is not None and not Path(args.image).is_file():
+        raise FileNotFoundError(f"image: {args.image}: no such file")
+    coder = Coder(folder, source, raw=args.features is None, own=own)
+    if args.features is None:
+        answers, latency = search(folder, coder, queries.values, target, args.k)
+        coder.note_unknown_words(queries.values if source == TEXT else [])
+        shown: Any = answers[0]
+        text = table(answers[0])
+    else:
+        found = coder.each(queries)  # a bad row does not end the others
+        for line in messages(queries, found):
+            print(f"pyg-hash: skipped: {line}", file=sys.stderr)
+        if not found.kept:
+            raise ValueError(f"features: no row of {args.features} can be encoded")
+        answers, latency = search(folder, coder, queries.values[found.kept], target, args.k)
+        ids = [queries.ids[row] for row in found.kept]
+        pairs = list(zip(ids, answers, strict=True))
+        shown = [{"query": name, "answers": best} for name, best in pairs]
+        text = "\n\n".join(f"query {name}\n{table(best)}" for name, best in pairs)
+    print(json.dumps(shown, indent=2, ensure_ascii=False) if args.json else text)
+    print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
     return 0
 
 
-def load_model(folder: Run) -> HashModel:
-    """The trained model of a run."""
-    config = TrainConfig.from_dict(folder.config())
-    return build.model_class(config).load(folder.path / "model")
-
-
-def query_codes(folder: Run, values: list[str], modality: Modality) -> Tensor:
-    """Codes of raw items: pictures by file name, texts as they are; int8 ``[n, num_bits]``.
-
-    Raises:
-        FileNotFoundError: a picture is not there, or the run has no encoder.
-        ValueError: a text without a known word.
-    """
-    if modality == IMAGE:
-        lost = [value for value in values if not Path(value).is_file()]
-        if lost:
-            raise FileNotFoundError(f"image: {lost[0]}: no such file ({len(lost)} in all)")
-    encoder = folder.encoder(modality)
-    model = load_model(folder)
-    if modality == IMAGE:
-        encoder.progress = len(values) > _BAR_FROM
-        return model.encode_image(encoder([Path(value) for value in values]))
-    features = encoder(values)  # raises if nothing of a text is known, not even letter groups
-    _note_unknown_words(encoder, values)
-    return model.encode_text(features)
-
-
-def _note_unknown_words(encoder: Any, texts: list[str]) -> None:
-    """Say which words carry no meaning for the model; the others decide."""
-    unknown = list(dict.fromkeys(word for text in texts for word in encoder.unknown_words(text)))
-    if unknown:
-        shown = ", ".join(unknown[:10]) + (", ..." if len(unknown) > 10 else "")
-        print(f"pyg-hash: note: not in the vocabulary: {shown}", file=sys.stderr)
-    blind = [
-        text for text in texts if not set(text.lower().split()) - set(encoder.unknown_words(text))
-    ]
-    if blind:
-        print(
-            f"pyg-hash: note: no word of {blind[0]!r} is known; the answer rests on letter groups",
-            file=sys.stderr,
-        )
+def _queries(args: Namespace) -> NewItems:
+    """What the command line asks for."""
+    if args.features is not None:
+        both = feature_rows(args.features, args.source)
+        if len(both) > 1:
+            raise UsageError(
+                f"source: {args.features} holds pictures and texts; give --source image|text"
+            )
+        return both[0]
+    if args.text is not None:
+        if not args.text.strip():
+            raise UsageError("text: is empty; give words to search with")
+        return NewItems(TEXT, [args.text], [args.text], ["text"])
+    return NewItems(IMAGE, [args.image], [args.image], ["image"])
 
 
 def search(
-    folder: Run, value: str, source: Modality, target: Modality, k: int
-) -> list[dict[str, Any]]:
-    """The ``k`` items of a run whose ``target`` codes are nearest to one raw item."""
+    folder: Run, coder: Coder, values: Any, target: Modality, k: int
+) -> tuple[list[list[dict[str, Any]]], Latency]:
+    """The ``k`` items of a run whose ``target`` codes are nearest to each new item.
+
+    Args:
+        folder: the run.
+        coder: of the new items.
+        values: raw items or feature rows.
+        target: which codes are searched.
+        k: answers to each.
+
+    Returns:
+        the answers, and the time of the first item alone, the smaller of two turns unless the
+        first one is slow: what is loaded on the first use does not count.
+    """
     items = folder.items()
     index = folder.index(target)
-    codes = query_codes(folder, [value], source)
-    distances, ids = index.search(codes, min(k, len(index)))
-    pairs = zip(distances[0].tolist(), ids[0].tolist(), strict=True)
-    return [describe(items, row, distance) for distance, row in pairs]
+    k = min(k, len(index))
+    distances, ids = index.search(coder(values), k)
+    answers = [
+        [describe(items, row, distance) for distance, row in zip(*pair, strict=True)]
+        for pair in zip(distances.tolist(), ids.tolist(), strict=True)
+    ]
+
+    def once() -> Latency:
+        times = [time.perf_counter()]
+        x = coder.features(values[:1])
+        times.append(time.perf_counter())
+        codes = coder.code(x)
+        times.append(time.perf_counter())
+        index.search(codes, k)
+        times.append(time.perf_counter())
+        return Latency(*(b - a for a, b in zip(times[:-1], times[1:], strict=True)))
+
+    latency = once()
+    return answers, min(latency, once(), key=sum) if sum(latency) < _AGAIN else latency
 
 
 def describe(items: RunItems, row: int, distance: int) -> dict[str, Any]:

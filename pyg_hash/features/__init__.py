@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pyg_hash.features.bag_of_words import BagOfWords
 from pyg_hash.features.base import ENCODER_FILE, ImageEncoder, TextEncoder
+from pyg_hash.features.each import Encoded, encode_each
 from pyg_hash.features.efficientnet import EfficientNetLite0
 from pyg_hash.features.images import ImageCheck, UnreadableImageError, check_images, load_image
 from pyg_hash.io import CorruptFileError, load_json
@@ -14,11 +15,13 @@ from pyg_hash.io import CorruptFileError, load_json
 __all__ = [
     "BagOfWords",
     "EfficientNetLite0",
+    "Encoded",
     "ImageCheck",
     "ImageEncoder",
     "TextEncoder",
     "UnreadableImageError",
     "check_images",
+    "encode_each",
     "load_encoder",
     "load_image",
 ]

@@ -201,8 +201,9 @@ class BagOfWords:
             return
         text = texts[empty[0]]
         words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
+        which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
         raise ValueError(
-            f"texts: text {empty[0]} ({text[:60]!r}) has no known word; unknown: {words}. "
+            f"texts: {which} has no known word; unknown: {words}. "
             f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
         )
 

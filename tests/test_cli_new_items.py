@@ -1,0 +1,245 @@
+"""Encoding and searching with new raw items: what is bad is named, the rest goes on."""
+
+from __future__ import annotations
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from pyg_hash.cli import main
+from pyg_hash.cli.queries import pictures, text_lines
+from pyg_hash.runs import Run
+
+pytestmark = pytest.mark.usefixtures("shapes")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "one"
+    words = ["--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=5", "--label_rate=0.5"]
+    assert main(["train", f"--root={root}", f"--out={out}", *words]) == 0
+    return out
+
+
+def test_bad_texts_are_named_by_line_and_the_rest_goes_on(trained, tmp_path, capsys):
+    texts, out = tmp_path / "texts.txt", tmp_path / "codes.h5"
+    content = "red box\n\nzebra\nblue zebra\nblue fl\xe4g".encode("latin-1")
+    texts.write_bytes(b"\xef\xbb\xbf" + content + b"\n   \nred\x0bbox\n")
+    capsys.readouterr()
+    assert main(["encode", str(trained), f"--texts={texts}", f"--out={out}"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"text: 3 codes of 16 bits, 4 skipped -> {out}\n"
+    lines = printed.err.splitlines()
+    assert lines[0] == f"pyg-hash: skipped: {texts}:2: empty text"
+    assert lines[1].startswith(f"pyg-hash: skipped: {texts}:3: 'zebra' has no known word; unknown")
+    assert lines[2].startswith(f"pyg-hash: skipped: {texts}:5: not UTF-8")
+    assert lines[3] == f"pyg-hash: skipped: {texts}:6: empty text"
+    assert lines[4] == f"pyg-hash: {texts}:4: note: not in the vocabulary: zebra"
+    assert len(lines) == 5
+    with h5py.File(out) as file:
+        assert file["text/ids"].asstr()[:].tolist() == ["red box", "blue zebra", "red\x0bbox"]
+        assert file["text/lines"][:].tolist() == [1, 4, 7]
+        assert file["text/codes"].shape == (3, 16)
+        assert np.array_equal(file["text/codes"][0], file["text/codes"][2])
+        assert [line.split(": ")[0] for line in file["text/skipped"].asstr()] == [
+            f"{texts}:{number}" for number in (2, 3, 5, 6)
+        ]
+
+
+def test_bad_pictures_are_named_and_the_rest_goes_on(trained, root, tmp_path, capsys):
+    good = (root / "raw" / "red-cube.png").read_bytes()
+    for name, content in (("a", good), ("b", good[:90]), ("c", b""), ("d", b"text"), ("e", good)):
+        (tmp_path / f"{name}.png").write_bytes(content)
+    (tmp_path / "notes.txt").write_text("no picture")
+    out = tmp_path / "codes.h5"
+    assert main(["encode", str(trained), f"--images={tmp_path}", f"--out={out}"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"image: 2 codes of 16 bits, 3 skipped -> {out}\n"
+    lines = printed.err.splitlines()
+    assert [line.split(": ")[2] for line in lines] == [str(tmp_path / f"{n}.png") for n in "bcd"]
+    assert all("cannot be read as a picture" in line for line in lines)
+    assert all(line.count(".png") == 1 or "identify" in line for line in lines)
+    with h5py.File(out) as file:
+        assert file["image/ids"].asstr()[:].tolist() == [str(tmp_path / f"{n}.png") for n in "ae"]
+        assert "lines" not in file["image"]
+        assert np.array_equal(file["image/codes"][0], file["image/codes"][1])
+
+
+def test_strict_writes_nothing(trained, tmp_path, capsys):
+    (tmp_path / "texts.txt").write_text("red box\nzebra\n")
+    out = tmp_path / "codes.h5"
+    words = ["encode", str(trained), f"--texts={tmp_path}/texts.txt", f"--out={out}"]
+    assert main([*words, "--strict"]) == 1
+    assert "1 of 2 items could not be encoded" in capsys.readouterr().err
+    assert not out.exists()
+    (tmp_path / "texts.txt").write_text("red box\nblue\n")
+    assert main([*words, "--strict"]) == 0
+
+
+def test_nothing_to_encode(trained, tmp_path, capsys):
+    out, texts = tmp_path / "codes.h5", tmp_path / "texts.txt"
+    texts.write_text("zebra\n\n")
+    assert main(["encode", str(trained), f"--texts={texts}", f"--out={out}"]) == 1
+    error = capsys.readouterr().err
+    assert "none of 2 items could be encoded; the first" in error and "zebra" in error
+    texts.write_text("\n \n")
+    assert main(["encode", str(trained), f"--texts={texts}", f"--out={out}"]) == 1
+    assert "holds no text" in capsys.readouterr().err
+    assert main(["encode", str(trained), f"--images={tmp_path}/*.jpg", f"--out={out}"]) == 1
+    assert "no picture in" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_picture_patterns(tmp_path):
+    for name in ("a.png", "b[1].png", "deep/c.JPG", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    names = [str(tmp_path / name) for name in ("a.png", "b[1].png", "deep/c.JPG")]
+    assert pictures(str(tmp_path)).values == names[:2]
+    assert pictures(f"{tmp_path}/**/*.[pJ]*").values == names
+    assert pictures(names[1]).values == names[1:2]
+    assert str(tmp_path / "deep") not in pictures(f"{tmp_path}/*").values
+
+
+def test_lines_keep_their_numbers(tmp_path):
+    (tmp_path / "t").write_bytes("one\r\n\ntwo\u2028three\nlast".encode())
+    items = text_lines(str(tmp_path / "t"))
+    assert items.values == ["one", "", "two\u2028three", "last"]
+    assert items.where[3].endswith("t:4") and list(items.problems) == [1]
+
+
+OWN = """
+import torch
+def colors(paths):
+    from pyg_hash.features import load_image
+    return torch.stack([load_image(p, 32).float().flatten()[:1280] for p in paths])
+def words(texts):
+    return torch.ones(len(texts), 3)
+nothing = 3
+"""
+
+
+def test_own_encoder(trained, root, tmp_path, capsys, monkeypatch):
+    (tmp_path / "my_own_encoders.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    image = [f"--images={root}/raw/red-cube.png", "--out=codes.h5"]
+    own = "--image_encoder=my_own_encoders:colors"
+    assert main(["encode", str(trained), *image, own]) == 0
+    assert main(["search", str(trained), f"--image={root}/raw/red-cube.png", own]) == 0
+    capsys.readouterr()
+    own = "--text_encoder=my_own_encoders"
+    for name, status, message in (
+        (":words", 1, "text: got 3 features, the model takes"),
+        (":nothing", 2, "which cannot be called"),
+        (":lost", 2, "cannot be imported"),
+        ("", 2, "expected MODULE:FUNCTION"),
+    ):
+        assert main(["search", str(trained), "--text=red", own + name]) == status
+        assert message in capsys.readouterr().err
+
+
+@pytest.fixture
+def vectors(trained, tmp_path):
+    """Feature vectors of three texts as files, and what each text itself finds."""
+    x = Run(trained).encoder("text")(["red box", "blue flag", "green"])
+    np.save(tmp_path / "x.npy", x.numpy())
+    np.save(tmp_path / "one.npy", x[0].double().numpy())
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["text"] = x.numpy()
+        file["ids"] = ["first", "second", "third"]
+    return x
+
+
+def answers(capsys, *words):
+    capsys.readouterr()
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_search_with_feature_vectors(trained, vectors, tmp_path, capsys):
+    start = ["search", str(trained), "-k4"]
+    expected = [answers(capsys, *start, f"--text={t}") for t in ("red box", "blue flag", "green")]
+    found = answers(capsys, *start, f"--features={tmp_path}/x.npy", "--source=text")
+    assert [entry["query"] for entry in found] == ["0", "1", "2"]
+    assert [entry["answers"] for entry in found] == expected
+    named = answers(capsys, *start, f"--features={tmp_path}/x.h5")
+    assert [entry["query"] for entry in named] == ["first", "second", "third"]
+    assert [entry["answers"] for entry in named] == expected
+    one = answers(capsys, *start, f"--features={tmp_path}/one.npy", "--source=text")
+    assert [entry["answers"] for entry in one] == expected[:1]
+    assert main([*start, f"--features={tmp_path}/x.h5", "--modality=text"]) == 0
+    printed = capsys.readouterr()
+    assert "query second\ndistance" in printed.out and "one query: " in printed.err
+
+
+def test_bad_rows_of_features(trained, vectors, tmp_path, capsys):
+    vectors[1, 0] = float("nan")
+    vectors[2] = 0
+    np.save(tmp_path / "bad.npy", vectors.numpy())
+    words = [str(trained), f"--features={tmp_path}/bad.npy", "--source=text"]
+    assert main(["search", *words]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].endswith("text row 1: its features contain NaN or inf; clean or drop them")
+    assert "text row 2: its features" in lines[1]
+    out = tmp_path / "codes.h5"
+    assert main(["encode", *words, f"--out={out}"]) == 0
+    assert "1 codes of 16 bits, 2 skipped" in capsys.readouterr().out
+    np.save(tmp_path / "bad.npy", vectors[1:].numpy())
+    assert main(["search", *words]) == 1
+    assert "no row of" in capsys.readouterr().err
+
+
+def test_encode_npy_equals_encode_texts(trained, vectors, tmp_path):
+    (tmp_path / "t.txt").write_text("red box\nblue flag\ngreen\n")
+    a, b = tmp_path / "a.h5", tmp_path / "b.h5"
+    words = [f"--features={tmp_path}/x.npy", "--source=text", f"--out={a}"]
+    assert main(["encode", str(trained), *words]) == 0
+    assert main(["encode", str(trained), f"--texts={tmp_path}/t.txt", f"--out={b}"]) == 0
+    with h5py.File(a) as first, h5py.File(b) as second:
+        assert np.array_equal(first["text/codes"], second["text/codes"])
+
+
+def test_wrong_feature_files(trained, vectors, tmp_path, capsys):
+    np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))
+    np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
+    np.save(tmp_path / "wide.npy", np.ones((2, 7)))
+    (tmp_path / "broken.npy").write_bytes(b"\x93NUMPY")
+    with h5py.File(tmp_path / "both.h5", "w") as file:
+        file["text"], file["image"] = vectors.numpy(), torch.ones(3, 1280).numpy()
+    for name, source, status, message in (
+        ("x.npy", None, 2, "give --source image|text"),
+        ("x.npy", "sound", 2, "'sound' is not known"),
+        ("both.h5", None, 2, "holds pictures and texts"),
+        ("both.h5", "text", 0, "one query"),
+        ("x.h5", "image", 1, "has no 'image'"),
+        ("cube.npy", "text", 1, "[2, 2, 2]"),
+        ("object.npy", "text", 1, "not a plain NPY file"),
+        ("broken.npy", "text", 1, "not a plain NPY file"),
+        ("wide.npy", "text", 1, "got 7 features, the model takes"),
+        ("lost.npy", "text", 1, "lost.npy"),
+        ("lost.h5", "text", 1, "lost.h5"),
+    ):
+        more = [] if source is None else [f"--source={source}"]
+        found = main(["search", str(trained), f"--features={tmp_path / name}", *more])
+        printed = capsys.readouterr()
+        assert (found, message in printed.err) == (status, True), (name, printed.err)
+
+
+def test_usage(trained, tmp_path, capsys):
+    for words, message in (
+        (["search", str(trained), "--text= "], "text: is empty"),
+        (["search", str(trained), "--text=red", "--source=text"], "source: says what"),
+        (["encode", str(trained), "--texts=a", "--source=text", "--out=b"], "source: says what"),
+    ):
+        assert main(words) == 2
+        assert message in capsys.readouterr().err
+    assert main(["search", str(trained), "--image=lost.png"]) == 1
+    assert "lost.png: no such file" in capsys.readouterr().err
