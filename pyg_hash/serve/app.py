@@ -162,7 +162,7 @@ class Handlers:
         """Nearest items to an item of the database."""
         values = parameters(request.query_params.multi_items(), ("by", "k", "modality"))
         source = modality(values.get("by", IMAGE), "by")
-        target, k = self._target(values, other(source))
+        target, k = self._target(values, source)
         return await self._answer(
             partial(self.engine.by_item, self._row(request), source, target, k)
         )

@@ -1,0 +1,377 @@
+"""The API of the search page: answers, errors as JSON, limits, headers, many at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import threading
+
+import pytest
+import torch
+
+from pyg_hash.codes import hamming_distance
+
+pytest.importorskip("starlette")
+image_module = pytest.importorskip("PIL.Image")
+
+from serve_cases import Client, make_engine, png, request  # noqa: E402
+
+from pyg_hash.serve import Limits, NotFoundError, QueryError  # noqa: E402
+from pyg_hash.serve.guard import HEADERS  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return make_engine(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def client(engine):
+    return Client(engine)
+
+
+def test_words_find_pictures(client, engine):
+    answer = client.get("/api/search?text=red+thing&k=5")
+    assert answer.status == 200
+    found = answer.json
+    assert found["modality"] == "image" and found["num_bits"] == 12
+    assert found["notes"] == ["Not in the vocabulary: thing"]
+    code = engine.model.encode_text(engine.encoders["text"](["red"]))
+    rows = [a["row"] for a in found["answers"]]
+    distances = hamming_distance(code, engine.indexes["image"].codes(rows))[0]
+    assert [a["distance"] for a in found["answers"]] == distances.tolist() and len(rows) == 5
+    first = found["answers"][0]
+    assert first["id"] == f"id {rows[0]}"
+    assert first["text"].endswith(f"thing {rows[0]}")
+    assert first["labels"] == [first["text"].split()[0]]
+    assert first["picture"] == f"/api/item/{rows[0]}/picture"
+    assert str(engine.items.image_paths[0]) not in answer.body.decode()
+
+
+def test_the_nearest_are_found(client, engine):
+    code = engine.model.encode_text(engine.encoders["text"](["blue"]))
+    index = engine.indexes["text"]
+    far = hamming_distance(code, index.codes(index.ids))[0].sort().values
+    found = client.get("/api/search?text=blue&modality=text&k=7").json
+    assert found["modality"] == "text"
+    assert [a["distance"] for a in found["answers"]] == far[:7].tolist()
+
+
+def test_fewer_items_than_answers(client):
+    found = client.get("/api/search?text=red&k=200").json["answers"]
+    assert len(found) == 48
+    assert len(client.get("/api/search?text=red").json["answers"]) == 24
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "BMP", "WEBP"])
+def test_a_picture_finds_texts(client, engine, form):
+    answer = client.post("/api/search?k=3", png("blue", form=form))
+    assert answer.status == 200
+    assert answer.json["modality"] == "text"
+    same = client.get("/api/item/2/similar?by=image")  # code of an item, not of a new picture
+    assert same.status == 200
+    code = engine.model.encode_image(engine.encoders["image"].rows[2][None])
+    rows = [a["row"] for a in answer.json["answers"]]
+    distances = hamming_distance(code, engine.indexes["text"].codes(rows))[0]
+    assert [a["distance"] for a in answer.json["answers"]] == distances.tolist()
+
+
+def test_a_picture_is_the_same_in_a_file(client, engine, tmp_path):
+    """Transparent, turned by EXIF, not square: what the command line sees, the page sees."""
+    from pyg_hash.features import load_image
+    from pyg_hash.serve.pictures import decode
+
+    picture = image_module.new("RGBA", (31, 17), (10, 200, 30, 90))
+    picture.paste((250, 0, 0, 255), (0, 0, 9, 9))
+    exif = image_module.Exif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "a.png", exif=exif)
+    decode((tmp_path / "a.png").read_bytes()).save(tmp_path / "b.ppm")
+    a, b = (load_image(tmp_path / name, 24) for name in ("a.png", "b.ppm"))
+    assert torch.equal(a, b)
+
+
+def test_similar_items(client):
+    found = client.get("/api/item/5/similar?by=text&modality=text&k=4").json
+    assert found["answers"][0]["distance"] == 0
+    assert found["modality"] == "text"
+    assert client.get("/api/item/5/similar").json["modality"] == "text"  # by its picture
+    missing = client.get("/api/item/59/similar")  # a query of the data set
+    assert missing.status == 404
+    assert missing.json["error"] == "item: 59 is not in the database of this run"
+
+
+def test_item_and_picture(client, engine):
+    item = client.get("/api/item/7").json
+    assert item == {
+        "row": 7,
+        "id": "id 7",
+        "text": "gray thing 7",
+        "labels": ["gray"],
+        "picture": "/api/item/7/picture",
+    }
+    answer = client.get(item["picture"])
+    assert answer.headers["content-type"] == "image/jpeg"
+    picture = image_module.open(io.BytesIO(answer.body))
+    assert picture.size == (192, 192)
+    assert all(abs(value - 99) < 4 for value in picture.getpixel((90, 90)))
+    again = client.get(item["picture"], **{"if-none-match": answer.headers["etag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+def test_what_the_run_is(client):
+    about = client.get("/api/run").json
+    assert about["title"] == "toy <b>"
+    assert about["database"] == {"image": 48, "text": 48}
+    assert about["queries"] == ["image", "text"]
+    assert len(about["examples"]) == 6
+    assert about["limits"] == {"upload_bytes": 10_000_000, "letters": 1000, "k": 24, "max_k": 200}
+    assert client.get("/healthz").json == {"status": "ok"}
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "message"),
+    [
+        ("/api/search", 400, "text: is missing or empty"),
+        ("/api/search?text=%20%0a", 400, "text: is missing or empty"),
+        ("/api/search?text=" + "a" * 1001, 400, "at most 1000"),
+        ("/api/search?text=nothing", 422, "text: ('nothing') has no known word"),
+        ("/api/search?text=red&k=0", 400, "k: expected a number from 1 to 200, got '0'"),
+        ("/api/search?text=red&k=201", 400, "k: expected a number from 1 to 200"),
+        ("/api/search?text=red&k=" + "9" * 5000, 400, "k: expected a number from 1 to 200"),
+        ("/api/search?text=red&k=-1", 400, "k: expected"),
+        ("/api/search?text=red&k=", 400, "k: expected"),
+        ("/api/search?text=red&k=%D9%A3", 400, "k: expected"),
+        (
+            "/api/search?text=red&modality=sound",
+            400,
+            "modality: 'sound' is not known; use image or",
+        ),
+        ("/api/search?text=red&kk=1", 400, "kk: this parameter is not known; use text, k, mod"),
+        ("/api/search?text=red&text=blue", 400, "text: is given twice"),
+        ("/api/item/60", 400, "item: expected a number from 0 to 59"),
+        ("/api/item/-1", 400, "item: expected a number"),
+        ("/api/item/x/picture", 400, "item: expected a number"),
+        ("/api/item/1?size=3", 400, "size: this parameter is not known; use none"),
+        ("/api/item/..%2f..%2fetc%2fpasswd", 404, "nothing at this address"),
+        ("/api/item/1/similar?by=sound", 400, "by: 'sound'"),
+        ("/page.py", 404, "nothing at this address"),
+        ("/../pyproject.toml", 404, "nothing at this address"),
+        ("//etc/passwd", 404, "nothing at this address"),
+        ("/api/search/?text=red", 404, "nothing at this address"),
+    ],
+)
+def test_errors(client, target, status, message):
+    answer = client.get(target)
+    assert answer.status == status
+    assert message in answer.json["error"]
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        (b"", 400, "the body is empty"),
+        (b"text", 422, "image: cannot be read as a picture; send one of PNG, JPEG"),
+        (png()[:40], 422, "cannot be read"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", 422, "cannot be read"),
+        (b"x" * 2_001, 413, "larger than the limit of 2,000 bytes"),
+        (b"x" * 9_000, 413, "larger than the limit of 2,000 bytes"),
+    ],
+)
+def test_bad_pictures(engine, body, status, message):
+    answer = Client(engine, limits=Limits(upload_bytes=2000)).post("/api/search", body)
+    assert answer.status == status
+    assert message in answer.json["error"]
+
+
+def test_too_many_pixels(client):
+    bomb = io.BytesIO()
+    image_module.new("1", (30_000, 20_000)).save(bomb, "PNG")
+    assert len(bomb.getvalue()) < 100_000
+    answer = client.post("/api/search", bomb.getvalue())
+    assert answer.status == 422
+    assert "too many pixels; make it smaller, at most 25,000,000" in answer.json["error"]
+
+
+def test_a_form_is_no_picture(client):
+    answer = client.post("/api/search", b"x", [("content-type", "multipart/form-data; boundary=x")])
+    assert answer.status == 415
+    assert "not a form" in answer.json["error"]
+
+
+def test_methods(client):
+    assert client.send("DELETE", "/api/search").status == 405
+    assert client.send("HEAD", "/healthz").status == 200
+    assert "other methods" in client.send("PUT", "/api/item/1").json["error"]
+
+
+def test_headers_everywhere(client):
+    for target in ("/", "/page.css", "/page.js", "/healthz", "/api/search", "/none", "/api/item/1"):
+        headers = client.get(target).headers
+        for name, value in HEADERS.items():
+            assert headers[name.lower()] == value
+    policy = HEADERS["Content-Security-Policy"]
+    assert "unsafe" not in policy and "default-src 'none'" in policy
+    assert client.get("/").headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "", "[::2]:1"])
+def test_other_names_are_not_answered_to(client, host):
+    answer = client.get("/api/run", host=host)
+    assert answer.status == 421
+    assert "host" in answer.json["error"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8765", "LOCALHOST", "[::1]:8765"])
+def test_own_names_are(client, host):
+    assert client.get("/api/run", host=host).status == 200
+
+
+def test_every_name_where_wanted(engine):
+    assert Client(engine, hosts=None).get("/healthz", host="far.example").status == 200
+
+
+def test_runs_without_encoders_say_so():
+    client = Client(make_engine(encoders=["text"], texts=False, notes=["No pictures."]))
+    answer = client.post("/api/search", png())
+    assert answer.status == 422
+    assert "no image encoder; search with text instead" in answer.json["error"]
+    assert client.get("/api/search?text=red").json["answers"][0]["picture"] is None
+    assert client.get("/api/item/3/picture").json == {"error": "item: 3 has no picture"}
+    assert client.get("/api/run").json["notes"] == ["No pictures."]
+    nothing = Client(make_engine(encoders=[]))
+    answer = nothing.get("/api/search?text=red")
+    assert answer.json["error"].endswith("no text encoder; search by its items instead")
+    assert nothing.get("/api/item/3/similar").status == 200
+    assert nothing.get("/api/run").json["queries"] == []
+
+
+def test_a_lost_picture_names_no_path(tmp_path):
+    engine = make_engine(tmp_path)
+    (tmp_path / "4.png").write_bytes(b"broken")
+    (tmp_path / "5.png").unlink()
+    client = Client(engine)
+    for row in (4, 5):
+        answer = client.get(f"/api/item/{row}/picture")
+        assert answer.status == 404
+        assert answer.json["error"] == "picture: its file is missing or cannot be read"
+
+
+def test_odd_strings_of_the_data_can_be_sent(tmp_path):
+    engine = make_engine()
+    engine.items.texts[0] = "\ud800 \x00 </script>"
+    assert Client(engine).get("/api/item/0").json["text"] == "\ud800 \x00 </script>"
+
+
+def test_200_at_a_time(engine):
+    client = Client(engine)
+    targets = [f"/api/search?text={word}&k=5" for word in ("red", "green", "blue", "gray")]
+    alone = [client.get(target).json["answers"] for target in targets]
+
+    async def many():
+        return await asyncio.gather(
+            *(request(client.app, "GET", targets[i % 4]) for i in range(150)),
+            *(request(client.app, "POST", "/api/search", png("red")) for _ in range(50)),
+        )
+
+    answers = asyncio.run(many())
+    assert {answer.status for answer in answers} == {200}
+    for number, answer in enumerate(answers[:150]):
+        assert answer.json["answers"] == alone[number % 4]
+    assert len({str(answer.json["answers"]) for answer in answers[150:]}) == 1
+
+
+def test_who_comes_too_many_is_told(monkeypatch):
+    engine, hold = make_engine(), threading.Event()
+    search = engine.by_text
+    monkeypatch.setattr(engine, "by_text", lambda *args: hold.wait(20) and search(*args))
+    client = Client(engine, limits=Limits(threads=1, waiting=2))
+
+    async def three():
+        tasks = [
+            asyncio.create_task(request(client.app, "GET", "/api/search?text=red"))
+            for _ in range(3)
+        ]
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        alive = await request(client.app, "GET", "/healthz")  # the loop is not blocked
+        hold.set()
+        return [task.result() for task in done], alive, await asyncio.gather(*tasks)
+
+    refused, alive, answers = asyncio.run(three())
+    assert [answer.status for answer in refused] == [503]
+    assert refused[0].headers["retry-after"] == "1"
+    assert "2 requests are waiting" in refused[0].json["error"]
+    assert alive.status == 200
+    assert sorted(answer.status for answer in answers) == [200, 200, 503]
+
+
+def test_who_waits_too_long_is_told(monkeypatch):
+    engine, hold = make_engine(), threading.Event()
+    monkeypatch.setattr(engine, "by_text", lambda *args: hold.wait(20))
+    client = Client(engine, limits=Limits(timeout=0.05))
+    answer = client.get("/api/search?text=red")
+    hold.set()
+    assert answer.status == 503
+    assert "no answer within 0.05" in answer.json["error"]
+
+
+def test_slow_uploads_end():
+    client = Client(limits=Limits(upload_timeout=0.05))
+
+    async def slow():
+        messages = []
+
+        async def receive():
+            if messages == []:
+                messages.append("begun")
+                return {"type": "http.request", "body": b"x", "more_body": True}
+            await asyncio.sleep(60)
+
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/api/search", "query_string": b""}
+        scope |= {"headers": [(b"host", b"localhost")], "http_version": "1.1", "root_path": ""}
+        await client.app(scope, receive, send)
+        return sent
+
+    sent = asyncio.run(slow())
+    assert sent[0]["status"] == 408
+    assert b"not received within 0.05 seconds" in sent[1]["body"]
+
+
+def test_own_faults_are_logged_and_not_told(monkeypatch, caplog):
+    engine = make_engine()
+    monkeypatch.setattr(engine, "by_text", lambda *args: 1 / 0)
+    with caplog.at_level(logging.ERROR):
+        answer = Client(engine).get("/api/search?text=red")
+    assert answer.status == 500
+    assert answer.json == {"error": "the server failed; its log says why"}
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_engine_errors(engine):
+    with pytest.raises(NotFoundError, match="rows are 0 to 59"):
+        engine.describe(60)
+    with pytest.raises(NotFoundError):
+        engine.describe(-1)
+    with pytest.raises(QueryError, match="cannot be read"):
+        engine.by_image(b"no", "text", 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"upload_bytes": 0}, "upload_bytes"),
+        ({"timeout": 0}, "timeout: expected more than 0"),
+        ({"k": 300}, "k: 300 is more than max_k = 200"),
+    ],
+)
+def test_limits_are_checked(values, message):
+    with pytest.raises(ValueError, match=message):
+        Limits(**values)

@@ -1,0 +1,248 @@
+"""The page in a real browser: words, pictures, errors, keyboard, phone."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+pytest.importorskip("starlette")
+uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("PIL.Image")
+
+from browser import Browser, find_browser  # noqa: E402
+from serve_cases import make_engine, png  # noqa: E402
+
+from pyg_hash.serve import create_app  # noqa: E402
+from pyg_hash.serve.server import address_of, listen  # noqa: E402
+
+CARDS = "document.querySelectorAll('#answers .card').length"
+STATUS = "document.querySelector('#status').textContent"
+
+pytestmark = pytest.mark.skipif(
+    find_browser() is None, reason="no Chromium or Chrome on this machine"
+)
+
+
+@pytest.fixture(scope="module")
+def at():
+    """Start servers; each is given an engine and returns its address."""
+    servers = []
+
+    def start(engine):
+        listening = listen("127.0.0.1", 0)
+        listening.listen()
+        app = create_app(engine)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        servers.append((server, thread, listening))
+        return address_of(listening)
+
+    yield start
+    for server, thread, listening in servers:
+        server.should_exit = True
+        thread.join(20)
+        listening.close()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    with Browser(find_browser(), tmp_path_factory.mktemp("profile")) as browser:
+        browser.size(1280, 900)
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(at, tmp_path_factory):
+    return at(make_engine(tmp_path_factory.mktemp("pictures"), notes=["A <b>note</b>."]))
+
+
+@pytest.fixture
+def home(page, address):
+    page.open(address)
+    page.wait_for("run !== null && document.readyState === 'complete'")
+    page.events.clear()
+    return page
+
+
+def test_words(home):
+    assert home.js("document.querySelector('h1').textContent") == "Search: toy <b>"
+    assert home.js("document.querySelector('#notes').textContent") == "A <b>note</b>."
+    home.js("document.querySelector('#text').focus()")
+    home.type("red ball")
+    home.key("Enter", "\r")
+    home.wait_for(f"{CARDS} === 24")
+    assert home.js(STATUS).startswith("24 answers for “red ball” from codes of pictures, ")
+    assert "Not in the vocabulary: ball" in home.js("document.querySelector('#notes').textContent")
+    home.wait_for("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth === 192)")
+    assert "distance " in home.js("document.querySelector('.card').textContent")
+    assert "text=red+ball" in home.js("location.search")
+    home.js("document.querySelector('#k').value = '12'")
+    home.js("document.querySelector('#k').dispatchEvent(new Event('change'))")
+    home.wait_for(f"{CARDS} === 12")
+    home.js("history.back()")
+    home.wait_for(f"{CARDS} === 24")
+    assert home.complaints() == []
+
+
+def test_an_address_is_a_query(page, address):
+    page.open(address + "?text=blue&modality=text&k=12")
+    page.wait_for(f"{CARDS} === 12")
+    assert "codes of texts" in page.js(STATUS)
+    assert page.js("document.querySelector('#text').value") == "blue"
+
+
+def test_unknown_words_are_an_alert(home):
+    home.js("searchText('nothing')")
+    home.wait_for("!document.querySelector('#problem').hidden")
+    assert "no known word" in home.js("document.querySelector('#problem').textContent")
+    assert home.js("document.querySelector('#problem').getAttribute('role')") == "alert"
+    assert home.js(CARDS) == 0
+    home.js("searchText('red')")
+    home.wait_for(f"{CARDS} === 24 && document.querySelector('#problem').hidden")
+
+
+def test_a_picture_is_chosen(home, tmp_path):
+    (tmp_path / "mine <i>.png").write_bytes(png("green"))
+    home.choose_file("#file", tmp_path / "mine <i>.png")
+    home.wait_for(f"{CARDS} === 24")
+    assert "codes of texts" in home.js(STATUS)
+    assert home.js("document.querySelector('#query').textContent") == "Your picture mine <i>.png"
+    home.wait_for("document.querySelector('#query img').naturalWidth === 20")
+    assert home.complaints() == []
+
+
+DROP = """(() => {
+  const bytes = Uint8Array.from(atob('%s'), (c) => c.charCodeAt(0));
+  const transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], 'dropped.png', { type: 'image/png' }));
+  for (const type of ['dragover', 'drop'])
+    document.body.dispatchEvent(new DragEvent(type,
+      { dataTransfer: transfer, bubbles: true, cancelable: true }));
+  return document.querySelector('#cover').hidden;
+})()"""
+
+
+def test_a_picture_is_dropped(home):
+    from base64 import b64encode
+
+    assert home.js(DROP % b64encode(png("blue")).decode()) is True
+    home.wait_for(f"{CARDS} === 24")
+    assert "dropped.png" in home.js("document.querySelector('#query').textContent")
+    home.js(DROP % b64encode(b"no picture").decode())
+    home.wait_for("document.querySelector('#problem').textContent.includes('cannot be read')")
+
+
+def test_a_large_picture_is_made_smaller(home):
+    home.js("run.limits.upload_bytes = 10")  # the server still takes more
+    home.js(
+        "new Promise((done) => { const c = document.createElement('canvas'); c.width = 4000;"
+        " c.height = 100; c.toBlob((b) => fitting(b).then((f) => createImageBitmap(f)).then("
+        " (m) => { window.made = [m.width, m.height]; done(); })); })"
+    )
+    assert home.js("window.made") == [2000, 50]
+
+
+def test_similar(home):
+    home.js("searchText('red')")
+    home.wait_for(f"{CARDS} === 24")
+    home.js("document.querySelector('.card button').click()")
+    home.wait_for("document.querySelector('#query p') && document.querySelector('#query img')")
+    home.wait_for(f"{CARDS} === 24 && {STATUS}.includes(' 0 to ') || {STATUS}.includes('codes of')")
+    assert "Items similar to the picture of “" in home.js(
+        "document.querySelector('#query').textContent"
+    )
+    assert "item=" in home.js("location.search")
+
+
+def test_keyboard_and_names(home):
+    names = []
+    for _ in range(4):
+        home.key("Tab")
+        names.append(home.js("document.activeElement.id || document.activeElement.textContent"))
+    assert names[0] == "text"
+    assert names[1] == "Search"
+    unnamed = home.js(
+        "[...document.querySelectorAll('input, select, button, img')].filter((e) =>"
+        " e.tagName === 'IMG' ? !e.hasAttribute('alt') :"
+        " !(e.textContent.trim() || (e.labels && e.labels.length))).map((e) => e.outerHTML)"
+    )
+    assert unnamed == []
+    assert home.js("document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [320, 390])
+def test_on_a_phone_nothing_sticks_out(home, width, dark):
+    home.size(width, 800, dark=dark)
+    try:
+        home.js("searchText('red')")
+        home.wait_for(f"{CARDS} === 24")
+        assert home.js("document.documentElement.scrollWidth") <= width
+        columns = "getComputedStyle(document.querySelector('#answers')).gridTemplateColumns"
+        assert len(home.js(columns).split()) == 2
+    finally:
+        home.size(1280, 900)
+
+
+CONTRAST = """(() => {
+  const light = (color) => {
+    const [r, g, b] = color.match(/[\\d.]+/g).map((v) => v / 255)
+      .map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const back = (e) => {
+    for (; e; e = e.parentElement) {
+      const color = getComputedStyle(e).backgroundColor;
+      if (!color.endsWith(', 0)')) return color;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const low = [];
+  for (const e of document.querySelectorAll('h1, p, label, button, .button, select, li, span, a')) {
+    if (!e.getClientRects().length || !e.textContent.trim()) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(back(e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) low.push(e.outerHTML.slice(0, 80));
+  }
+  return low;
+})()"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_contrast(home, dark):
+    home.size(1280, 900, dark=dark)
+    home.js("searchText('red')")
+    home.wait_for(f"{CARDS} === 24 && !document.body.classList.contains('busy')")
+    assert home.js(CONTRAST) == []
+    home.size(1280, 900)
+
+
+def test_without_encoders_the_page_shows_items(page, at):
+    page.open(at(make_engine(encoders=[], texts=False, notes=["This run has no encoder."])))
+    page.wait_for(f"{CARDS} === 24")
+    assert page.js("document.querySelector('#words').hidden") is True
+    assert page.js("document.querySelector('#drop').hidden") is True
+    assert page.js("document.querySelector('#notes').textContent") == "This run has no encoder."
+    assert page.js("document.querySelector('.card .none').textContent").startswith("id ")
+
+
+def test_the_page_says_that_the_server_is_gone(page, tmp_path):
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(make_engine()), log_level="error", timeout_graceful_shutdown=1)
+    )
+    listening.listen()
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    page.open(address_of(listening))
+    page.wait_for("run !== null")
+    server.should_exit = True
+    thread.join(20)
+    listening.close()
+    time.sleep(0.1)
+    page.js("searchText('red')")
+    page.wait_for("document.querySelector('#problem').textContent.includes('does not answer')")
