@@ -1,0 +1,200 @@
+"""``pyg-hash serve`` on runs with encoders and without, as a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_hash.cli import main
+from pyg_hash.cli.search import load_model
+from pyg_hash.datasets import write_feature_file
+from pyg_hash.io import CorruptFileError
+from pyg_hash.runs import Run
+from pyg_hash.search import HammingIndex
+from pyg_hash.serve import SearchEngine, listen
+from pyg_hash.serve.server import address_of, is_loopback
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("PIL.Image")
+pytest.importorskip("sklearn")
+pytestmark = pytest.mark.usefixtures("shapes")
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = ("--k=3", "--num_bits=16", "--epochs=2")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, shapes):
+    folder = tmp_path_factory.mktemp("serve")
+    words = ["--dataset=shapes", f"--root={folder / 'data'}", f"--out={folder / 'run'}"]
+    assert main(["train", *words, *SETTINGS, "--label_rate=0.5"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def features(tmp_path_factory):
+    folder, rng = tmp_path_factory.mktemp("features"), np.random.default_rng(0)
+    file = write_feature_file(
+        folder / "mine.h5",
+        image=rng.normal(size=(40, 6)),
+        text=rng.normal(size=(40, 5)),
+        labels=np.arange(40) % 3,
+        train=np.arange(40) >= 8,
+        query=np.arange(40) < 8,
+    )
+    assert main(["train", f"--dataset={file}", f"--out={folder / 'run'}", *SETTINGS]) == 0
+    return folder / "run"
+
+
+class Process:
+    """``pyg-hash serve`` until the block ends."""
+
+    def __init__(self, *words):
+        command = [sys.executable, "-u", "-m", "pyg_hash", "serve", *map(str, words)]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        self.lines = []
+
+    def __enter__(self):
+        timer = threading.Timer(120, self.process.kill)
+        timer.start()
+        for line in self.process.stdout:
+            self.lines.append(line)
+            found = re.fullmatch(r"search page: (http://\S+) \(stop with Ctrl-C\)\n", line)
+            if found:
+                timer.cancel()
+                self.address = found[1]
+                return self
+        timer.cancel()
+        raise AssertionError("".join(self.lines))
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def get(self, path, body=None, **headers):
+        request = urllib.request.Request(self.address + path, data=body, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+
+
+def test_a_process(trained, capsys):
+    data = trained.parent / "data" / "raw" / "red-tile.png"
+    with Process(trained, "--port=0") as server:
+        assert server.address.startswith("http://127.0.0.1:")
+        assert server.get("api/run")[1]["title"] == "MCGCN on shapes"
+        status, found = server.get("api/search?text=red+tile&k=3")
+        assert status == 200 and len(found["answers"]) == 3
+        capsys.readouterr()
+        assert main(["search", str(trained), "--text=red tile", "--json", "-k3"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert [a["id"] for a in found["answers"]] == [a["id"] for a in shown]
+        status, found = server.get("api/search", data.read_bytes())
+        assert status == 200 and found["modality"] == "text"
+        assert server.get("api/search", b"x" * 12_000_000)[0] == 413
+        assert server.get("api/run", Host="evil.example")[0] == 421
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(30) in (0, 130)
+
+
+def test_a_picture_as_on_the_command_line(trained, tmp_path, capsys):
+    engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
+    path = trained.parent / "data" / "raw" / "blue-card.png"
+    capsys.readouterr()
+    assert main(["search", str(trained), f"--image={path}", "--json", "-k5"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    found = engine.by_image(path.read_bytes(), "text", 5)
+    assert [engine.items.ids[row] for row in found.rows] == [a["id"] for a in shown]
+    assert found.distances == [a["distance"] for a in shown]
+    assert engine.notes == []
+
+
+def test_features_alone(features):
+    run = Run.open(features)
+    engine = SearchEngine.of(run, load_model(run))
+    assert engine.encoders == {}
+    text = " ".join(engine.notes)
+    assert "no image encoder" in text and "no text encoder" in text
+    assert "without picture files" in text and "without raw texts" in text
+    assert engine.about()["examples"] == []
+    assert engine.about()["first_item"] == 8
+    assert engine.by_item(8, "image", "image", 3).distances[0] == 0
+
+
+def test_a_missing_package_is_a_note(trained, monkeypatch):
+    def missing(self, modality):
+        raise ImportError(f"no package for {modality}")
+
+    monkeypatch.setattr(Run, "encoder", missing)
+    engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
+    assert engine.encoders == {}
+    assert engine.notes[0] == "No search with pictures of your own: no package for image."
+
+
+def test_an_index_that_does_not_fit(features, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(features, copy)
+    index = HammingIndex(16)
+    index.add(torch.ones(1, 16, dtype=torch.int8), ids=[40])
+    index.save(copy / "index_text.safetensors")
+    with pytest.raises(CorruptFileError, match="does not fit the 40 items"):
+        SearchEngine.of(Run.open(copy), load_model(Run.open(copy)))
+
+
+def test_errors(trained, tmp_path, capsys):
+    assert main(["serve", str(trained), "--port=70000"]) == 2
+    assert "port: expected 0 to 65535" in capsys.readouterr().err
+    assert main(["serve", str(trained), "--threads=0"]) == 2
+    assert "threads: expected a positive integer" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path / "none")]) == 1
+    assert "is no folder" in capsys.readouterr().err
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        assert main(["serve", str(trained), f"--port={taken.getsockname()[1]}"]) == 1
+    assert "choose another port" in capsys.readouterr().err
+    assert main(["serve", str(trained), "--host=256.1.1.1.invalid"]) == 1
+    assert "host: '256.1.1.1.invalid' cannot be used" in capsys.readouterr().err
+
+
+def test_missing_packages_are_found_at_once(trained, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert main(["serve", str(trained), "--port=0"]) == 1
+    assert "pip install 'pyg_hash[serve]'" in capsys.readouterr().err
+
+
+def test_addresses():
+    with listen("localhost", 0) as one:
+        assert is_loopback(one)
+    with listen("0.0.0.0", 0) as every:
+        assert not is_loopback(every)
+        assert address_of(every).startswith("http://127.0.0.1:")
+    with pytest.raises(ValueError, match="port"):
+        listen("127.0.0.1", -1)
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return  # this machine has no IPv6
+    with listen("::1", 0) as six:
+        assert is_loopback(six)
+        assert address_of(six).startswith("http://[::1]:")
