@@ -79,9 +79,10 @@ def make_engine(folder: Path | None = None, *, encoders=MODALITIES, texts=True, 
         paths = [str(folder / f"{row}.png") for row in range(SIZE)]
         for path, name in zip(paths, names, strict=True):
             Path(path).write_bytes(png(name))
+    words = [name if row < 24 else f"{name} thing {row}" for row, name in enumerate(names)]
     items = RunItems(
         ids=[f"id {row}" for row in range(SIZE)],
-        texts=[f"{name} thing {row}" if texts else None for row, name in enumerate(names)],
+        texts=words if texts else [None] * SIZE,
         image_paths=paths,
         labels=[[name] for name in names],
     )

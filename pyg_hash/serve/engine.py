@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,9 +123,9 @@ class SearchEngine:
         try:
             codes = self.model.encode_text(encoder([text]))
         except ValueError as error:
-            raise QueryError(str(error).replace("texts: text 0", "text:", 1)) from error
+            raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", str(error))) from error
         notes = []
-        unknown = encoder.unknown_words(text) if hasattr(encoder, "unknown_words") else []
+        unknown = self._unknown_words(text)
         if unknown:
             more = ", ..." if len(unknown) > 10 else ""
             notes.append(f"Not in the vocabulary: {', '.join(unknown[:10])}{more}")
@@ -199,11 +200,18 @@ class SearchEngine:
         }
 
     def _examples(self) -> list[str]:
-        """Short texts of items from all over the run."""
-        texts = dict.fromkeys(" ".join((text or "").split()) for text in self.items.texts)
+        """Short texts of items from all over the database, of known words only."""
+        rows = self.indexes[TEXT].ids.tolist()
+        texts = dict.fromkeys(" ".join((self.items.texts[row] or "").split()) for row in rows)
         short = [text for text in texts if 0 < len(text) <= _EXAMPLE_LETTERS]
-        step = max(1, len(short) // _EXAMPLES)
-        return short[step // 2 :: step][:_EXAMPLES]
+        few = short[:: max(1, len(short) // (8 * _EXAMPLES))]
+        known = [text for text in few if not self._unknown_words(text)]
+        return known[:: max(1, len(known) // _EXAMPLES)][:_EXAMPLES]
+
+    def _unknown_words(self, text: str) -> list[str]:
+        """Words that mean nothing to the text encoder, if it can tell."""
+        encoder = self.encoders[TEXT]
+        return list(encoder.unknown_words(text)) if hasattr(encoder, "unknown_words") else []
 
     def _encoder(self, modality: Modality) -> Any:
         if modality not in self.encoders:

@@ -1,0 +1,176 @@
+"""Search page: 200 requests at a time on loopback.
+
+    python benchmarks/serve_load.py [--short] [--run RUN]
+
+`pyg-hash serve RUN` runs in a process of its own with two threads for its models; this process is
+200 visitors who each open a connection, ask, read the whole answer (24 items), and ask again.
+"at a time 1" is one visitor alone. Latency is wall time from connecting to the last byte, so that
+with 200 visitors it holds the wait for the 199 others; an error is any status but 200 or a
+connection that breaks. Kinds that the run cannot answer (no encoder) are left out; without RUN, an
+MCGCN on synthetic features is trained first, which answers "similar item" alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from measure import options
+from record import Record
+
+from pyg_hash.cli import main as pyg_hash
+from pyg_hash.runs import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+Ask = Callable[[int], bytes]
+
+
+class Load(NamedTuple):
+    """What the visitors saw."""
+
+    latencies: list[float]
+    errors: int
+    seconds: float
+
+    def row(self, kind: str, visitors: int) -> dict[str, Any]:
+        """A line of the table."""
+        ms = sorted(1e3 * latency for latency in self.latencies) or [float("nan")]
+        return {
+            "request": kind,
+            "at a time": visitors,
+            "requests": len(self.latencies) + self.errors,
+            "errors": self.errors,
+            "p50, ms": ms[len(ms) // 2],
+            "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))],
+            "slowest, ms": ms[-1],
+            "requests/s": len(self.latencies) / self.seconds,
+        }
+
+
+@contextmanager
+def server(run: str | os.PathLike[str]) -> Iterator[int]:
+    """A server of a run in its own process; its port."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    words = [sys.executable, "-u", "-m", "pyg_hash", "serve", str(run), "--port=0"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
+            if found:
+                yield int(found[1])
+                return
+        raise RuntimeError(f"{run}: the server ended; see above")
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
+
+
+def get(port: int, path: str) -> Any:
+    """JSON from the server."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
+        return json.load(answer)
+
+
+def message(method: str, path: str, body: bytes = b"") -> bytes:
+    """A request as it goes over the wire."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def kinds(port: int, run: Run) -> dict[str, Ask]:
+    """Requests that the run can answer: number -> bytes."""
+    items, about = run.items(), get(port, "/api/run")
+    rows = run.index("image").ids.tolist()
+    asks: dict[str, Ask] = {}
+    if "text" in about["queries"]:
+        texts = [urllib.request.quote((items.texts[row] or "")[:200]) for row in rows]
+        asks["words"] = lambda i: message("GET", f"/api/search?text={texts[i % len(texts)]}")
+    if "image" in about["queries"] and any(items.image_paths):
+        paths = [items.image_paths[row] for row in rows[:64]]
+        pictures = [Path(path).read_bytes() for path in paths if path]
+        asks["picture"] = lambda i: message("POST", "/api/search", pictures[i % len(pictures)])
+    asks["similar item"] = lambda i: message("GET", f"/api/item/{rows[i % len(rows)]}/similar")
+    return asks
+
+
+async def load(port: int, ask: Ask, visitors: int, times: int) -> Load:
+    """Let visitors ask, each ``times`` times."""
+    latencies: list[float] = []
+    errors = 0
+
+    async def visit(visitor: int) -> None:
+        nonlocal errors
+        for number in range(times):
+            content = ask(visitor * times + number)
+            start = time.perf_counter()
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(content)
+                await writer.drain()
+                head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                writer.close()
+                good = head.startswith(b"HTTP/1.1 200 ") and len(json.loads(body)["answers"]) > 0
+            except (OSError, ValueError, KeyError):
+                good = False
+            if good:
+                latencies.append(time.perf_counter() - start)
+            else:
+                errors += 1
+
+    start = time.perf_counter()
+    await asyncio.gather(*(visit(visitor) for visitor in range(visitors)))
+    return Load(latencies, errors, time.perf_counter() - start)
+
+
+def synthetic_run(folder: Path) -> Path:
+    """A small trained run without raw items."""
+    words = ["--dataset=synthetic", "--dataset_options.n=600", f"--root={folder / 'data'}"]
+    words += [f"--out={folder / 'run'}"]
+    if pyg_hash(["train", *words, "--epochs=1", "--label_rate=0.5"]) != 0:
+        raise RuntimeError("no run could be trained; see above")
+    return folder / "run"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    args = options(__doc__, arguments, run="")
+    record = Record("serve_load", "Search page", args)
+    visitors, times, alone = (20, 2, 5) if args.short else (200, 3, 50)
+    rows, errors, total = [], 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run.open(args.run or synthetic_run(Path(folder)))
+        with server(run.path) as port:
+            for kind, ask in kinds(port, run).items():
+                asyncio.run(load(port, ask, 1, 3))  # what the first call loads
+                for count, each in ((1, alone), (visitors, times)):
+                    seen = asyncio.run(load(port, ask, count, each))
+                    rows.append(seen.row(kind, count))
+                    if count == visitors:
+                        errors, total = errors + seen.errors, total + count * each
+            get(port, "/healthz")  # it is still there
+            items = get(port, "/api/run")["database"]["image"]
+    record.table(f"{items:,} items in the database", rows)
+    record.goal(f"errors in {total:,} requests, {visitors} at a time", errors, at_most=0)
+    record.bars(
+        f"{visitors} at a time",
+        {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")},
+        x="milliseconds",
+    )
+    record.save()
+
+
+if __name__ == "__main__":
+    main()
