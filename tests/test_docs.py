@@ -74,6 +74,7 @@ def test_settings_in_the_documents_exist():
     known = {*TrainConfig.__dataclass_fields__, "out", "config", "resume", "debug", "json", "help"}
     known |= {"device"}
     known |= {"text", "image", "modality", "images", "texts", "features"}
+    known |= {"source", "strict", "image_encoder", "text_encoder"}
     known |= {"split", "topk", "ties", "denominator"}
     for path in (*ROOT.glob("docs/*.rst"), ROOT / "README.md"):
         for line in path.read_text().splitlines():

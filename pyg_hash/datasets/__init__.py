@@ -6,6 +6,7 @@ from pyg_hash.datasets.emoji import Emoji
 from pyg_hash.datasets.feature_check import FeatureReport, MatrixReport, check_feature_file
 from pyg_hash.datasets.feature_file import FeatureFile
 from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file
+from pyg_hash.datasets.feature_raw import encode_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.datasets.synthetic import SyntheticCrossModal
 from pyg_hash.datasets.wikipedia import Wikipedia
@@ -22,6 +23,7 @@ __all__ = [
     "Wikipedia",
     "build_hetero",
     "check_feature_file",
+    "encode_feature_file",
     "open_feature_file",
     "write_feature_file",
 ]

@@ -18,6 +18,9 @@ from pyg_hash.datasets.feature_layout import (
     read_splits,
     read_strings,
 )
+from pyg_hash.datasets.feature_raw import stored_encoder
+from pyg_hash.features import ImageEncoder, TextEncoder
+from pyg_hash.typing import IMAGE, TEXT
 
 
 class FeatureFile(CrossModalDataset):
@@ -112,6 +115,20 @@ class FeatureFile(CrossModalDataset):
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{self.path}: {error}") from error
+
+    def image_encoder(self) -> ImageEncoder:
+        """The encoder that :func:`~pyg_hash.datasets.encode_feature_file` wrote beside the file.
+
+        Raises:
+            ValueError: the features were made elsewhere.
+        """
+        encoder: ImageEncoder | None = stored_encoder(self.path, IMAGE)
+        return super().image_encoder() if encoder is None else encoder
+
+    def text_encoder(self) -> TextEncoder:
+        """The same for texts."""
+        encoder: TextEncoder | None = stored_encoder(self.path, TEXT)
+        return super().text_encoder() if encoder is None else encoder
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""

@@ -1,15 +1,21 @@
-"""Raw pictures and texts -> feature vectors. Needs the ``demo`` extra when used."""
+"""Raw pictures and texts -> feature vectors. Each encoder's packages are loaded when it is made."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from pyg_hash.features.bag_of_words import BagOfWords
 from pyg_hash.features.base import ENCODER_FILE, ImageEncoder, TextEncoder
 from pyg_hash.features.each import Encoded, encode_each
 from pyg_hash.features.efficientnet import EfficientNetLite0
 from pyg_hash.features.images import ImageCheck, UnreadableImageError, check_images, load_image
+from pyg_hash.features.open_clip import OpenClipImageEncoder, OpenClipTextEncoder
+from pyg_hash.features.own import OwnEncoder
+from pyg_hash.features.sentences import SentenceEncoder
+from pyg_hash.features.timm import TimmEncoder
+from pyg_hash.features.transformers import TransformersImageEncoder, TransformersTextEncoder
 from pyg_hash.io import CorruptFileError, load_json
 
 __all__ = [
@@ -18,7 +24,14 @@ __all__ = [
     "Encoded",
     "ImageCheck",
     "ImageEncoder",
+    "OpenClipImageEncoder",
+    "OpenClipTextEncoder",
+    "OwnEncoder",
+    "SentenceEncoder",
     "TextEncoder",
+    "TimmEncoder",
+    "TransformersImageEncoder",
+    "TransformersTextEncoder",
     "UnreadableImageError",
     "check_images",
     "encode_each",
@@ -26,20 +39,36 @@ __all__ = [
     "load_image",
 ]
 
+_ENCODERS: tuple[Any, ...] = (
+    BagOfWords,
+    EfficientNetLite0,
+    OpenClipImageEncoder,
+    OpenClipTextEncoder,
+    OwnEncoder,
+    SentenceEncoder,
+    TimmEncoder,
+    TransformersImageEncoder,
+    TransformersTextEncoder,
+)
+_KINDS = {cls.kind: cls for cls in _ENCODERS}
 
-def load_encoder(folder: str | os.PathLike[str]) -> EfficientNetLite0 | BagOfWords:
+
+def load_encoder(folder: str | os.PathLike[str]) -> Any:
     """Read the encoder that an encoder's ``save(folder)`` wrote.
 
+    Returns:
+        an :class:`ImageEncoder` or a :class:`TextEncoder`.
+
     Raises:
-        FileNotFoundError: the folder holds no encoder.
+        FileNotFoundError: the folder holds no encoder, or its weights are gone.
+        ImportError: its package is not installed.
         CorruptFileError: a file is damaged or the kind is not known to this version.
     """
     path = Path(folder) / ENCODER_FILE
     config = load_json(path)
     kind = config.get("kind") if isinstance(config, dict) else None
-    if kind == EfficientNetLite0.kind:
-        return EfficientNetLite0.load(folder)
-    if kind == BagOfWords.kind:
-        return BagOfWords.load(folder)
-    known = f"{EfficientNetLite0.kind}, {BagOfWords.kind}"
-    raise CorruptFileError(f"{path}: encoder kind {kind!r} is not known; known kinds: {known}")
+    if kind not in _KINDS:
+        raise CorruptFileError(
+            f"{path}: encoder kind {kind!r} is not known; known kinds: {', '.join(_KINDS)}"
+        )
+    return _KINDS[kind].load(folder)

@@ -106,7 +106,10 @@ class AnchorBank(Intake):
         """Source, target and weight of edges from the nearest of the allowed anchors."""
         rows = allowed.nonzero().flatten()
         k, metric = self.graph["k"], self.graph["metric"]
-        scores, index = knn(x, self.x[modality][rows], k, metric=metric)
+        anchors = self.x[modality]
+        if rows.numel() < anchors.size(0):  # for one query, a copy takes as long as the search
+            anchors = anchors[rows]
+        scores, index = knn(x, anchors, k, metric=metric)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
         weight = self.graph.get("neighbor_weight", 1.0) * weight  # SGCHGraph

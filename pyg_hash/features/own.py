@@ -1,0 +1,100 @@
+"""The user's own function as an encoder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_hash.features.base import ENCODER_FILE
+from pyg_hash.io import CorruptFileError, load_json, save_json
+from pyg_hash.validation import check_positive_int
+
+
+class OwnEncoder:
+    """A function of yours behind the interface of an encoder.
+
+    Its name and width are stored, its code is not: a loaded encoder waits for :meth:`use`, and
+    ``pyg-hash`` takes ``--image_encoder MODULE:FUNCTION``.
+
+    Args:
+        function: a list of picture files or of texts -> anything that makes a float tensor
+            ``[n, num_features]``. ``ValueError`` or ``OSError`` means that an item is bad.
+        num_features: width of a row.
+        name: tells one function from another; the function's own name if None.
+
+    Raises:
+        TypeError: the function cannot be called.
+        ValueError: ``num_features`` is not positive.
+    """
+
+    kind = "own"
+
+    def __init__(
+        self, function: Callable[[list[Any]], Any], num_features: int, name: str | None = None
+    ) -> None:
+        check_positive_int(num_features, "num_features")
+        self.num_features = num_features
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self._function: Callable[[list[Any]], Any] | None = None
+        self.use(function)
+
+    def use(self, function: Callable[[list[Any]], Any]) -> OwnEncoder:
+        """Set the function, for example after loading; returns itself."""
+        if not callable(function):
+            raise TypeError(f"function: {type(function).__name__} cannot be called")
+        self._function = function
+        return self
+
+    @torch.no_grad()
+    def __call__(self, items: Sequence[Any]) -> Tensor:
+        """Features float32 ``[n, num_features]`` of picture files or texts, on the CPU.
+
+        Raises:
+            RuntimeError: loaded, and no function was given since.
+            TypeError: the function gave something of another shape.
+        """
+        if self._function is None:
+            raise RuntimeError(
+                f"encoder {self.name!r} is a function of yours, which is not stored; give it "
+                "again: encoder.use(function), or --image_encoder / --text_encoder MODULE:FUNCTION"
+            )
+        x = torch.as_tensor(self._function(list(items))).detach().float().cpu()
+        if x.shape != (len(items), self.num_features):
+            raise TypeError(
+                f"encoder {self.name!r}: expected {[len(items), self.num_features]} numbers, "
+                f"got {list(x.shape)}"
+            )
+        return x
+
+    def __repr__(self) -> str:
+        return f"OwnEncoder({self.name!r}, num_features={self.num_features})"
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write name and width to ``folder``."""
+        path = Path(folder) / ENCODER_FILE
+        save_json(path, {"kind": self.kind, "name": self.name, "num_features": self.num_features})
+        return path
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> OwnEncoder:
+        """Read what :meth:`save` wrote; the function has to be given by :meth:`use`.
+
+        Raises:
+            FileNotFoundError: the folder holds no encoder.
+            CorruptFileError: its settings are damaged.
+        """
+        path = Path(folder) / ENCODER_FILE
+        config = load_json(path)
+        try:
+            if config.pop("kind") != cls.kind:
+                raise ValueError("another kind")
+            encoder = cls(lambda items: items, config["num_features"], config["name"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
+        encoder._function = None
+        return encoder

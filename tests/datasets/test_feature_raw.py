@@ -1,0 +1,112 @@
+"""From raw pictures and texts to a feature file, a run and a search with raw items."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_hash.cli import main
+from pyg_hash.datasets import FeatureFile, encode_feature_file, write_feature_file
+from pyg_hash.features import BagOfWords, OwnEncoder, load_image
+
+Image = pytest.importorskip("PIL.Image")
+pytest.importorskip("sklearn")
+COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
+
+
+def mean_colors(paths):
+    """Mean, scaled and centred, with some pixels behind."""
+    rows = [load_image(path, 4).float().flatten(1) / 255 for path in paths]
+    return torch.stack([torch.cat((row.mean(1), row[:, 0], row[:, 5])) for row in rows])
+
+
+def raw(folder, n=36):
+    rng = np.random.default_rng(0)
+    names, paths, texts = list(COLORS), [], []
+    for i in range(n):
+        color = names[i % 3]
+        pixels = np.clip(np.array(COLORS[color]) + rng.integers(-20, 20, (6, 6, 3)), 0, 255)
+        paths.append(folder / f"{i}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
+        texts.append(f"{color} thing {'small' if i % 2 else 'large'}")
+    return paths, texts, np.arange(n) % 3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("raw")
+    paths, texts, labels = raw(folder)
+    query = np.arange(36) % 6 == 0
+    more = {"labels": labels, "class_names": list(COLORS), "train": ~query, "query": query}
+    image, text = OwnEncoder(mean_colors, 9), BagOfWords("count").fit(texts)
+    path = encode_feature_file(
+        folder / "mine.h5",
+        images=paths,
+        texts=texts,
+        image_encoder=image,
+        text_encoder=text,
+        batch_size=5,
+        **more,
+    )
+    return path, paths, texts, more
+
+
+def test_features_are_those_of_the_encoders(made):
+    path, paths, texts, _ = made
+    dataset = FeatureFile(path)
+    torch.testing.assert_close(dataset[0]["image"].x, mean_colors(paths))
+    assert torch.equal(dataset[0]["text"].x, dataset.text_encoder()(texts))
+    assert dataset.texts[3] == texts[3]
+    assert [str(p) for p in paths] == [str(p) for p in dataset.image_paths]
+    assert dataset.image_encoder().name == "mean_colors"
+
+
+def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
+    path, paths, _, _ = made
+    run = f"{tmp_path}/run"
+    words = ["--num_bits=16", "--k=4", "--epochs=20", "--label_rate=0.5"]
+    assert main(["train", f"--dataset={path}", f"--out={run}", *words]) == 0
+    capsys.readouterr()
+    assert main(["search", run, "--text=blue", "-k3", "--json"]) == 0
+    assert {answer["labels"][0] for answer in json.loads(capsys.readouterr().out)} == {"blue"}
+    assert main(["search", run, f"--image={paths[0]}"]) == 1
+    assert "'mean_colors' is a function of yours" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "my_colors", sys.modules[__name__])
+    own = "--image_encoder=my_colors:mean_colors"
+    assert main(["search", run, f"--image={paths[1]}", "-k3", "--json", own]) == 0
+    assert {answer["labels"][0] for answer in json.loads(capsys.readouterr().out)} == {"green"}
+
+
+def test_bad_items_are_all_named_and_nothing_is_written(made, tmp_path):
+    _, paths, texts, more = made
+    (tmp_path / "bad.png").write_bytes(b"x")
+    paths = [*paths[:3], tmp_path / "bad.png", *paths[4:]]
+    words = [*texts[:7], "nothing known", *texts[8:]]
+    encoders = {"image_encoder": OwnEncoder(mean_colors, 9)}
+    encoders["text_encoder"] = BagOfWords().fit(texts)
+    with pytest.raises(ValueError, match="2 items cannot be encoded") as error:
+        encode_feature_file(tmp_path / "x.h5", images=paths, texts=words, **encoders, **more)
+    assert "image 3: " in str(error.value) and "text 7: " in str(error.value)
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.png"]
+    with pytest.raises(ValueError, match="35 texts and 36 pictures"):
+        encode_feature_file(tmp_path / "x.h5", images=paths, texts=texts[1:], **encoders, **more)
+
+
+def test_encoders_of_another_file_are_not_taken(made, tmp_path):
+    import shutil
+
+    path, _, _, more = made
+    shutil.copytree(f"{path}.encoders", tmp_path / "new.h5.encoders")
+    x = torch.ones(36, 9)
+    write_feature_file(tmp_path / "new.h5", image=x, text=x, **more)
+    with pytest.raises(ValueError, match="ready-made"):
+        FeatureFile(tmp_path / "new.h5").image_encoder()
+    shutil.copy(path, tmp_path / "new.h5")
+    assert FeatureFile(tmp_path / "new.h5").image_encoder().num_features == 9
+    (tmp_path / "new.h5.encoders" / "text" / "encoder.json").write_text("{}")
+    with pytest.raises(ValueError, match="ready-made"):
+        FeatureFile(tmp_path / "new.h5").text_encoder()
