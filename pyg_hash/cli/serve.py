@@ -7,9 +7,10 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.options import UsageError
-from pyg_hash.cli.search import load_model
+from pyg_hash.cli.queries import load_model, own_function
 from pyg_hash.features._extras import require
 from pyg_hash.runs import Run
+from pyg_hash.typing import IMAGE, TEXT
 from pyg_hash.validation import check_positive_int
 
 
@@ -24,6 +25,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--port", type=int, default=8765, help="0 takes a free one and prints it")
     parser.add_argument("--threads", type=int, default=2, help="searches that run at a time")
+    for modality, things in ((IMAGE, "pictures"), (TEXT, "texts")):
+        words = f"your own encoder of {things}, MODULE:FUNCTION"
+        parser.add_argument(f"--{modality}_encoder", type=str | None, default=None, help=words)
 
 
 def run(args: Namespace) -> int:
@@ -40,10 +44,12 @@ def run(args: Namespace) -> int:
     for module, package in (("starlette", "starlette"), ("uvicorn", "uvicorn")):
         require(module, package, extra="serve")  # before the work, not after it
     folder = Run.open(args.run, need=("config", "model", "items", "index_image", "index_text"))
+    names = {IMAGE: args.image_encoder, TEXT: args.text_encoder}
+    own = {modality: own_function(name) for modality, name in names.items() if name is not None}
     with listen(args.host, args.port) as listening:
         model = load_model(folder)
         title = f"{type(model).__name__} on {Path(folder.config()['dataset']).name}"
-        engine = SearchEngine.of(folder, model, title=title)
+        engine = SearchEngine.of(folder, model, title=title, own=own)
         for note in engine.notes:
             print(f"note: {note}")
         if not is_loopback(listening):

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from pyg_hash.io import CorruptFileError
 from pyg_hash.models import HashModel
-from pyg_hash.runs import IncompleteRunError, Run, RunItems
+from pyg_hash.runs import Run, RunItems
 from pyg_hash.search import HammingIndex
+from pyg_hash.serve.encoders import encode_picture, find_encoders
 from pyg_hash.serve.pictures import decode
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 
@@ -78,27 +77,28 @@ class SearchEngine:
         self.notes = list(notes)
 
     @classmethod
-    def of(cls, run: Run, model: HashModel, *, title: str = "") -> SearchEngine:
+    def of(
+        cls,
+        run: Run,
+        model: HashModel,
+        *,
+        title: str = "",
+        own: Mapping[Modality, Any] | None = None,
+    ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
+
+        Args:
+            run: the folder.
+            model: of the run.
+            title: what the run is called.
+            own: encoders of your own by modality, in place of those of the run.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
         """
-        encoders, notes = {}, []
-        names = {IMAGE: "pictures", TEXT: "words"}
-        for modality in MODALITIES:
-            try:
-                encoders[modality] = run.encoder(modality)
-            except IncompleteRunError:
-                notes.append(
-                    f"This run has no {modality} encoder, for its data came as features: "
-                    f"it cannot be searched with {names[modality]} of your own."
-                )
-            except ImportError as error:
-                notes.append(f"No search with {names[modality]} of your own: {error}.")
-        if IMAGE in encoders:
-            encoders[IMAGE].progress = False
         items = run.items()
+        text = next((text for text in items.texts if text), "text")
+        encoders, notes = find_encoders(run, model, own or {}, text)
         if not any(items.image_paths):
             notes.append("This run came without picture files: cards show names instead.")
         if not any(items.texts):
@@ -122,7 +122,7 @@ class SearchEngine:
         encoder = self._encoder(TEXT)
         try:
             codes = self.model.encode_text(encoder([text]))
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", str(error))) from error
         notes = []
         unknown = self._unknown_words(text)
@@ -139,11 +139,8 @@ class SearchEngine:
         """
         encoder = self._encoder(IMAGE)
         try:
-            picture = decode(content)
-            with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
-                path = Path(folder) / "query.ppm"  # pixels as they are
-                picture.save(path)
-                codes = self.model.encode_image(encoder([path]))
+            features = encode_picture(encoder, decode(content))
+            codes = self.model.encode_image(features)
         except ValueError as error:
             raise QueryError(str(error)) from error
         return self._search(codes, target, k)

@@ -18,14 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from serve_cases import png
 
 from pyg_hash.cli import main
-from pyg_hash.cli.search import load_model
+from pyg_hash.cli.queries import load_model
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.io import CorruptFileError
 from pyg_hash.runs import Run
 from pyg_hash.search import HammingIndex
-from pyg_hash.serve import SearchEngine, listen
+from pyg_hash.serve import QueryError, SearchEngine, listen
 from pyg_hash.serve.server import address_of, is_loopback
 
 pytest.importorskip("starlette")
@@ -149,7 +150,48 @@ def test_a_missing_package_is_a_note(trained, monkeypatch):
     monkeypatch.setattr(Run, "encoder", missing)
     engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
     assert engine.encoders == {}
-    assert engine.notes[0] == "No search with pictures of your own: no package for image."
+    assert engine.notes[0] == "No search with pictures of your own: no package for image"
+
+
+def test_own_encoders(features):
+    run = Run.open(features)
+    model = load_model(run)
+    own = {"image": lambda paths: torch.ones(len(paths), 6), "text": lambda texts: 1 / 0}
+    engine = SearchEngine.of(run, model, own=own)
+    assert list(engine.encoders) == ["image"]
+    assert engine.notes[0] == "No search with words of your own: division by zero"
+    code = model.encode_image(torch.ones(1, 6))
+    found = engine.by_image(png(), "text", 4)
+    distances, rows = engine.indexes["text"].search(code, 4)
+    assert (found.rows, found.distances) == (rows[0].tolist(), distances[0].tolist())
+    engine = SearchEngine.of(run, model, own={"text": lambda texts: torch.ones(len(texts), 7)})
+    assert "7" in engine.notes[1] and "5" in engine.notes[1]  # of another width than the model's
+
+
+def test_what_an_own_encoder_refuses_is_told_without_paths(features):
+    run = Run.open(features)
+
+    def refuse(paths):
+        raise OSError(f"{paths[0]}: too grey")
+
+    engine = SearchEngine.of(run, load_model(run), own={"image": refuse})
+    with pytest.raises(QueryError, match="^image: too grey$"):
+        engine.by_image(png(), "text", 4)
+
+
+def test_own_encoder_on_the_command_line(features, monkeypatch, capsys, tmp_path):
+    (tmp_path / "my_serve_encoders.py").write_text(
+        "import torch\ndef ones(paths): return torch.ones(len(paths), 6)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    served = []
+    monkeypatch.setattr("pyg_hash.serve.serve", lambda engine, *a, **k: served.append(engine))
+    words = ["serve", str(features), "--port=0"]
+    assert main([*words, "--image_encoder=my_serve_encoders:ones"]) == 0
+    assert list(served[0].encoders) == ["image"]
+    assert "note: This run has no text encoder" in capsys.readouterr().out
+    assert main([*words, "--text_encoder=my_serve_encoders:twos"]) == 2
+    assert "cannot be imported" in capsys.readouterr().err
 
 
 def test_an_index_that_does_not_fit(features, tmp_path):

@@ -1,0 +1,77 @@
+"""The encoders of a run, tried before anybody asks."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pyg_hash.features._extras import require
+from pyg_hash.models import HashModel
+from pyg_hash.runs import IncompleteRunError, Run
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+
+_NAMES: Mapping[Modality, str] = {IMAGE: "pictures", TEXT: "words"}
+
+
+def find_encoders(
+    run: Run, model: HashModel, own: Mapping[Modality, Any], text: str
+) -> tuple[dict[Modality, Any], list[str]]:
+    """Encoders that work, and a note on each that is missing or does not.
+
+    Each encodes one item, so that nobody waits for what the first call loads.
+
+    Args:
+        run: whose encoders.
+        model: takes what they give.
+        own: encoders of the user's in place of the run's.
+        text: to try the encoder of texts with.
+    """
+    encoders, notes = {}, []
+    for modality in MODALITIES:
+        try:
+            encoder = own[modality] if modality in own else run.encoder(modality)
+            if hasattr(encoder, "progress"):
+                encoder.progress = False
+            _try(encoder, model, modality, text)
+        except IncompleteRunError:
+            notes.append(
+                f"This run has no {modality} encoder, for its data came as features: "
+                f"it cannot be searched with {_NAMES[modality]} of your own."
+            )
+        except Exception as error:  # a package or weights are missing, another width, a fault in it
+            notes.append(f"No search with {_NAMES[modality]} of your own: {error}")
+        else:
+            encoders[modality] = encoder
+    return encoders, notes
+
+
+def encode_picture(encoder: Any, picture: Any) -> Tensor:
+    """Features ``[1, d]`` of a Pillow picture, for encoders take files.
+
+    Raises:
+        ValueError: the encoder cannot make anything of it.
+    """
+    with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
+        path = Path(folder) / "query.ppm"  # pixels as they are
+        picture.save(path)
+        try:
+            features: Tensor = encoder([path])
+        except (ValueError, OSError) as error:
+            raise ValueError(str(error).replace(str(path), "image")) from error
+    return features
+
+
+def _try(encoder: Any, model: HashModel, modality: Modality, text: str) -> None:
+    try:
+        if modality == IMAGE:
+            picture = require("PIL.Image", "pillow", extra="serve").new("RGB", (64, 64), "gray")
+            features = encode_picture(encoder, picture)
+        else:
+            features = encoder([text])
+    except ValueError:
+        return  # it works, and does not like what it was given
+    _ = model.encode_image(features) if modality == IMAGE else model.encode_text(features)
