@@ -18,7 +18,7 @@ OUT = "--out={tmp}/run"
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["a command is missing", "train, evaluate, encode, search, data"]),
+        ([], ["a command is missing", "train, evaluate, encode, search, report, serve, data"]),
         (["trian"], ["'trian'", "'train', 'evaluate'"]),
         (["train"], ["required: out"]),
         (["train", OUT, "--bits=8"], ["--bits=8", "--num_bits"]),

@@ -30,7 +30,7 @@ class Limits:
     max_k: int = 200
     threads: int = 2
     waiting: int = 512
-    timeout: float = 30.0
+    timeout: float = 60.0
     pictures: int = 2000
 
     def __post_init__(self) -> None:
