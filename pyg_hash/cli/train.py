@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.io import CorruptFileError
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.validation import check_fraction, check_positive_int
@@ -183,6 +184,8 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
         make = dataset.image_encoder if modality == "image" else dataset.text_encoder
         try:
             encoder = make()
+        except CorruptFileError:
+            raise
         except ValueError:  # the set came as features: there is nothing to encode raw items with
             continue
         folder.save_folder(f"encoders/{modality}", encoder.save)

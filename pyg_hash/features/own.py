@@ -43,6 +43,11 @@ class OwnEncoder:
         self._function: Callable[[list[Any]], Any] | None = None
         self.use(function)
 
+    @property
+    def ready(self) -> bool:
+        """Whether it has its function."""
+        return self._function is not None
+
     def use(self, function: Callable[[list[Any]], Any]) -> OwnEncoder:
         """Set the function, for example after loading; returns itself."""
         if not callable(function):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from pyg_hash.cli import main
+from pyg_hash.cli.queries import load_model
 from pyg_hash.datasets import FeatureFile, encode_feature_file, write_feature_file
 from pyg_hash.features import BagOfWords, OwnEncoder, load_image
+from pyg_hash.runs import Run
+from pyg_hash.serve import SearchEngine
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("sklearn")
@@ -75,6 +79,9 @@ def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
     assert {answer["labels"][0] for answer in json.loads(capsys.readouterr().out)} == {"blue"}
     assert main(["search", run, f"--image={paths[0]}"]) == 1
     assert "'mean_colors' is a function of yours" in capsys.readouterr().err
+    engine = SearchEngine.of(Run.open(run), load_model(Run(Path(run))))
+    assert engine.about()["queries"] == ["text"]
+    assert any("'mean_colors'" in note for note in engine.notes)
     monkeypatch.setitem(sys.modules, "my_colors", sys.modules[__name__])
     own = "--image_encoder=my_colors:mean_colors"
     assert main(["search", run, f"--image={paths[1]}", "-k3", "--json", own]) == 0
@@ -110,3 +117,15 @@ def test_encoders_of_another_file_are_not_taken(made, tmp_path):
     (tmp_path / "new.h5.encoders" / "text" / "encoder.json").write_text("{}")
     with pytest.raises(ValueError, match="ready-made"):
         FeatureFile(tmp_path / "new.h5").text_encoder()
+
+
+def test_damaged_encoders_are_an_error_of_the_training(made, tmp_path, capsys):
+    import shutil
+
+    path = made[0]
+    shutil.copy(path, tmp_path / "new.h5")
+    shutil.copytree(f"{path}.encoders", tmp_path / "new.h5.encoders")
+    (tmp_path / "new.h5.encoders" / "text" / "encoder.safetensors").write_bytes(b"x")
+    words = ["--num_bits=16", "--k=4", "--epochs=1"]
+    assert main(["train", f"--dataset={tmp_path}/new.h5", f"--out={tmp_path}/run", *words]) == 1
+    assert "encoder.safetensors" in capsys.readouterr().err
