@@ -12,6 +12,8 @@ from tqdm.auto import tqdm
 MARGIN = 8  # further candidates, so that exact scores decide between near-equal neighbours
 _ROWS = 512
 _BLOCK_ELEMENTS = 1 << 24  # a block of scores holds at most 64 MB
+_GROUP = 4  # neighbouring scores that their maximum stands for
+_TOP_ELEMENTS = 1 << 20  # scores whose largest are looked for at once: what a cache holds
 _GPU_SCALE = 4  # blocks of a GPU have so many times more rows and columns: 1 GB
 _BAR_SECONDS = 5.0
 
@@ -105,13 +107,46 @@ class _Best:
 
     def add(self, rows: slice, block: Tensor, left: int) -> None:
         """Let the scores of some rows compete; column 0 of the block is database row ``left``."""
-        values, index = block.topk(min(self._k, block.size(1)), dim=1)
+        values, index = top_of_rows(block, min(self._k, block.size(1)))
         values, index = values.to(self.values.dtype), index.add_(left)
         if rows.start < self._seen or values.size(1) < self._k:
             values, place = torch.cat((self.values[rows], values), 1).topk(self._k, dim=1)
             index = torch.cat((self.index[rows], index), 1).gather(1, place)
         self.values[rows], self.index[rows] = values, index
         self._seen = max(self._seen, rows.stop)
+
+
+def top_of_rows(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """``x.topk(k)``, twice as fast on the CPU where rows are wide.
+
+    The columns of a row are put in groups. The ``k`` groups with the largest maxima hold ``k``
+    largest entries, so only these are compared one by one.
+
+    Args:
+        x: float ``[n, w]`` without NaN.
+        k: 1 to w.
+
+    Returns:
+        ``(values, index)``: float and int64 ``[n, k]``, largest first; which of equal entries is
+        left open.
+    """
+    if x.is_cuda or x.size(1) < 2 * _GROUP * k:
+        return x.topk(k, dim=1)
+    parts = torch.split(x, max(1, _TOP_ELEMENTS // x.size(1)))
+    found = [_top_by_groups(part, k) for part in parts]
+    return torch.cat([part[0] for part in found]), torch.cat([part[1] for part in found])
+
+
+def _top_by_groups(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    groups = x.size(1) // _GROUP
+    end = groups * _GROUP
+    largest = x[:, :end].view(x.size(0), _GROUP, groups).amax(1)
+    _, best = top_of_rows(largest, k)
+    columns = (best.unsqueeze(2) + torch.arange(0, end, groups)).flatten(1)
+    rest = torch.arange(end, x.size(1)).expand(x.size(0), -1)
+    columns = torch.cat((columns, rest), 1)
+    values, place = x.gather(1, columns).topk(k, dim=1)
+    return values, columns.gather(1, place)
 
 
 def stable_top_scores(

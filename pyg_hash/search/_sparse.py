@@ -11,8 +11,8 @@ from pyg_hash.search._blocks import stable_top_scores
 from pyg_hash.search._csr import csr_matrix, rows_of
 from pyg_hash.search._rows import squared_norms, take, to_double
 
-_DENSE_ELEMENTS = 1 << 19  # a dense block of the database stays in the cache
-_ROWS = 4096  # queries that share the work of making a block dense
+_ROWS = 64  # queries made dense at once: what a cache holds
+_GPU_ROWS = 2048
 _SAMPLE = 256
 
 
@@ -20,8 +20,8 @@ _SAMPLE = 256
 class CSRScores:
     """Inner products of CSR rows, minus a number for each database row.
 
-    The queries stay sparse and meet the database in dense blocks of a few hundred rows, which
-    the cache holds: 2-3 times faster than one large product.
+    A few queries at a time are made dense, as columns. The whole database meets them as it is
+    stored: one pass over its entries, while the queries and their scores stay in the cache.
 
     Attributes:
         query: CSR ``[q, d]``.
@@ -36,20 +36,19 @@ class CSRScores:
     def __post_init__(self) -> None:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device, self.dtype = self.query.device, self.query.dtype
-        self.rows = _ROWS
+        self.rows = _GPU_ROWS if self.device.type == "cuda" else _ROWS
+        self._block = torch.empty(0, device=self.device, dtype=self.dtype)
 
     def block(self, rows: slice | Tensor, columns: slice) -> Tensor:
         """See :class:`pyg_hash.search._blocks.Scores`."""
-        part = take(self.query, rows)
-        scores = torch.empty(
-            part.size(0), columns.stop - columns.start, device=self.device, dtype=self.dtype
-        )
-        step = max(64, _DENSE_ELEMENTS // self.query.size(1))
-        for left in range(columns.start, columns.stop, step):
-            some = slice(left, min(left + step, columns.stop))
-            place = slice(left - columns.start, some.stop - columns.start)
-            out = scores[:, place]
-            torch.addmm(out, part, _dense_columns(take(self.database, some)), beta=0, out=out)
+        whole = columns.stop - columns.start == self.shape[1]
+        database = self.database if whole else take(self.database, columns)
+        dense = _dense_columns(take(self.query, rows))
+        size = database.size(0) * dense.size(1)
+        if self._block.numel() < size:  # kept: new memory costs more than the scores in it
+            self._block = dense.new_empty(size)
+        out = self._block[:size].view(database.size(0), dense.size(1))
+        scores = torch.addmm(out, database, dense, beta=0, out=out).T
         return scores if self.bias is None else scores.sub_(self.bias[columns])
 
 
@@ -63,7 +62,8 @@ def _dense_columns(x: Tensor) -> Tensor:
 def candidates(query: Tensor, database: Tensor, k: int, l2: bool) -> tuple[Tensor, Tensor | None]:
     """The ``k`` best database rows of each query and a few more.
 
-    A score adds up the entries of the query one by one, so it is that of the pair alone already.
+    A score adds up the entries of the database row one by one, so it is that of the pair alone but
+    for rounding in the last bit.
     Under L2 the origin cannot move near the data, which would fill the zeros: ranked in float64.
 
     Args:

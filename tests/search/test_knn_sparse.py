@@ -47,10 +47,11 @@ def test_block_sizes_do_not_matter(
     want = knn(x, x, 7, metric=metric, exclude_self=True)
     monkeypatch.setattr(_blocks, "_BLOCK_ELEMENTS", sizes[0])
     monkeypatch.setattr(_sparse, "_ROWS", sizes[1])
-    monkeypatch.setattr(_sparse, "_DENSE_ELEMENTS", sizes[2])
     monkeypatch.setattr(_rows, "_CHUNK_ELEMENTS", sizes[2])
     got = knn(x, x, 7, metric=metric, exclude_self=True)
-    assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
+    # the product rounds by the width of its block: equal up to the last bit, as knn says
+    torch.testing.assert_close(got[0], want[0], rtol=1e-6, atol=1e-7)
+    assert torch.equal(got[1], want[1])
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -149,3 +150,15 @@ def test_cuda(metric: str) -> None:
     c = x.cuda().to_sparse_csr()
     got = knn(c, c, 10, metric=metric, exclude_self=True)
     assert got[0].is_cuda and torch.equal(got[1].cpu(), want[1])
+
+
+@pytest.mark.parametrize("width", [40, 200, 203])
+@pytest.mark.parametrize("k", [1, 5, 25])
+def test_the_largest_of_wide_rows(width: int, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By groups of columns or at once: the same values, and indices that hold them."""
+    monkeypatch.setattr(_blocks, "_TOP_ELEMENTS", 1000)
+    x = torch.randint(0, 50, (30, width), generator=torch.Generator().manual_seed(k)).float()
+    values, index = _blocks.top_of_rows(x, k)
+    assert torch.equal(values, x.topk(k, dim=1).values)
+    assert torch.equal(x.gather(1, index), values)
+    assert all(len(set(row)) == k for row in index.tolist())
