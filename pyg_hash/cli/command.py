@@ -29,7 +29,7 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """The parser of ``pyg-hash`` and those of its subcommands."""
     parser = ArgumentParser(
         prog="pyg-hash",
-        description="Graph-based cross-modal hashing: train, evaluate, encode, search, report, serve.",
+        description="Graph-based cross-modal hashing: train, evaluate, search, report, serve.",
         exit_on_error=False,
     )
     parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")
