@@ -123,6 +123,17 @@ def test_bad_csr() -> None:
     )
 
 
+def test_integer_ties_have_the_lowest_indices() -> None:
+    counts = torch.randint(0, 2, (700, 6), generator=torch.Generator().manual_seed(0)).float()
+    x = torch.cat((counts, torch.eye(700) * 2), 1)  # rows differ, most scores are equal
+    exact = x.double() @ x.double().T
+    want = exact.sort(dim=1, descending=True, stable=True)
+    c = x.to_sparse_csr()
+    scores, index = knn(c, c, 6, metric="ip")
+    assert torch.equal(index, want.indices[:, :6])
+    assert torch.equal(scores.double(), want.values[:, :6])
+
+
 def test_rows_taken_from_csr() -> None:
     x = bag_of_words(40)
     c = x.to_sparse_csr()
@@ -158,7 +169,9 @@ def test_the_largest_of_wide_rows(width: int, k: int, monkeypatch: pytest.Monkey
     """By groups of columns or at once: the same values, and indices that hold them."""
     monkeypatch.setattr(_blocks, "_TOP_ELEMENTS", 1000)
     x = torch.randint(0, 50, (30, width), generator=torch.Generator().manual_seed(k)).float()
-    values, index = _blocks.top_of_rows(x, k)
-    assert torch.equal(values, x.topk(k, dim=1).values)
-    assert torch.equal(x.gather(1, index), values)
-    assert all(len(set(row)) == k for row in index.tolist())
+    x[0], x[1] = 1.0, -torch.inf
+    for block in (x, x.T.contiguous().T):  # as dense and as sparse products leave it
+        values, index = _blocks.top_of_rows(block, k)
+        assert torch.equal(values, x.topk(k, dim=1).values)
+        assert torch.equal(x.gather(1, index), values)
+        assert all(len(set(row)) == k for row in index.tolist())
