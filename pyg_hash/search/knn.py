@@ -62,8 +62,8 @@ def knn(
               self-join of wide rows.
             * ``'bf16'``: bfloat16 products, then exact scores of the best; rows that rounding
               may have changed are searched again in float32.
-            * ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that are
-              mostly zeros.
+            * ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that
+              are mostly zeros.
             * ``'faiss'``: ``IndexFlat``; on a GPU when faiss-gpu is installed.
             * ``'auto'``: ``'sparse'`` for CSR; ``'torch'`` for tensors on a GPU and for small
               work; faiss-gpu where there is one; ``'sparse'`` for dense rows with at most 5 %
