@@ -252,7 +252,8 @@ def test_nothing_is_pickled_anywhere():
     for source in sources:
         text = source.read_text(encoding="utf-8")
         code = re.sub(r'""".*?"""|#[^\n]*', "", text, flags=re.S)
-        forbidden = r"\bpickle\b|\bdill\b|joblib|torch\.save\(|allow_pickle\s*=\s*True"
+        # the suffix ".pickle" may be named, where such files are refused
+        forbidden = r"(?<!\"\.)\bpickle\b|\bdill\b|joblib|torch\.save\(|allow_pickle\s*=\s*True"
         assert not re.findall(forbidden, code), source.name
         assert not re.search(r"(?<![.\w])(eval|exec)\(", code), source.name
         for call in re.findall(r"torch\.load\((.*?)\)\n", code, flags=re.S):

@@ -73,7 +73,8 @@ def peaks(tmp_path_factory):
 
 @pytest.mark.parametrize("what", ["dense", "csr", "synthetic"])
 def test_reading_and_drawing_hold_one_copy(peaks, what):
-    assert SIZE < peaks[what] < 1.8 * SIZE  # the tensor, and blocks of 16 MB
+    # the tensor, of which a little may fit into memory freed before, and blocks of 16 MB
+    assert 0.95 * SIZE < peaks[what] < 1.8 * SIZE
 
 
 @pytest.mark.parametrize("what", ["check dense", "check csr"])
