@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.typing import SparseTensor
 
-from pyg_hash.nn.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
+from pyg_hash.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.nn.csr import sorted_csr
+from pyg_hash.csr import sorted_csr
 from pyg_hash.nn.graph import GraphOperator, Hub
 from pyg_hash.nn.receiver import Receiver, View
 from pyg_hash.transforms.edges import joint_edges, joint_nearest_edges

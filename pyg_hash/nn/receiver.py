@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.nn.csr import csr_matrix, rows_of, sorted_csr
+from pyg_hash.csr import csr_matrix, rows_of, sorted_csr
 from pyg_hash.nn.graph import GraphOperator, SparseMap
 
 

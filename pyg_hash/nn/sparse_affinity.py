@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyg_hash.nn.csr import csr_matrix
+from pyg_hash.csr import csr_matrix
 from pyg_hash.validation import check_positive_int
 
 

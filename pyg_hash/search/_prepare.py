@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.search._csr import csr_matrix, rows_of
+from pyg_hash.csr import csr_matrix, rows_of
 from pyg_hash.search._rows import is_csr, squared_norms
 from pyg_hash.validation import check_features, check_nonzero_rows
 
@@ -41,7 +41,7 @@ def check_rows(x: Tensor, name: str, metric: str) -> None:
     # the worst entry of each row stands for the row in the checks of dense features
     largest = x.values().new_zeros(x.size(0))
     if x.is_floating_point() and x.values().numel():
-        largest.scatter_reduce_(0, rows_of(x), x.values().abs(), "amax")
+        largest.scatter_reduce_(0, rows_of(x).long(), x.values().abs(), "amax")
     check_features(largest.unsqueeze(1), name)
     if metric == "cosine":
         check_nonzero_rows(largest.unsqueeze(1), name)
@@ -97,7 +97,7 @@ def _unit_rows(x: Tensor) -> Tensor:
 
 def _prepare_csr(x: Tensor, metric: str) -> Tensor:
     value = x.values() if x.dtype == torch.float64 else x.values().float()
-    start, column, row = x.crow_indices(), x.col_indices(), rows_of(x)
+    start, column, row = x.crow_indices(), x.col_indices(), rows_of(x).long()
     if metric == "cosine":
         largest = value.new_zeros(x.size(0)).scatter_reduce_(0, row, value.abs(), "amax")
         value = value / largest[row]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.search._csr import csr_matrix
+from pyg_hash.csr import csr_matrix
 
 _CHUNK_ELEMENTS = 1 << 20  # a few MB of temporary values: what a cache holds
 _SAMPLE = 64

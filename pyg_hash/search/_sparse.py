@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from pyg_hash.csr import csr_matrix, rows_of
 from pyg_hash.search._blocks import stable_top_scores
-from pyg_hash.search._csr import csr_matrix, rows_of
 from pyg_hash.search._rows import squared_norms, take, to_double
 
-_ROWS = 64  # queries made dense at once: what a cache holds
+_ROWS = 96  # queries made dense at once: what a cache holds
 _GPU_ROWS = 2048
 _SAMPLE = 256
 

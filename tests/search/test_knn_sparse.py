@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from pyg_hash.csr import csr_matrix
 from pyg_hash.search import _blocks, _choose, _rows, _sparse, knn
-from pyg_hash.search._csr import csr_matrix
 
 METRICS = ["cosine", "ip", "l2"]
 

@@ -11,17 +11,20 @@ from torch import Tensor
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
     """A ``torch.sparse_csr`` matrix with int32 indices, which halve what the product reads.
 
+    Indices are int64 where int32 cannot count the entries.
+
     Args:
         start: integer ``[rows + 1]``, where each row starts.
         column: integer ``[nnz]``, ascending in each row.
         value: float ``[nnz]``.
         num_columns: number of columns.
     """
+    kind = torch.int32 if value.numel() < 2**31 else torch.int64
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         return torch.sparse_csr_tensor(
-            start.int(),
-            column.int(),
+            start.to(kind),
+            column.to(kind),
             value,
             size=(start.numel() - 1, num_columns),
             check_invariants=False,

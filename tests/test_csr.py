@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch_geometric.testing import withCUDA
 
-from pyg_hash.nn.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
+from pyg_hash.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
 
 
 def random_matrix(num_entries: int = 30, device: str = "cpu") -> tuple[Tensor, Tensor]:
