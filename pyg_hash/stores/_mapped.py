@@ -91,7 +91,8 @@ def _array(file: Any, entry: Mapping[str, Any], base: int, size: int, mapped: bo
     if count == 0:
         return np.empty(shape, dtype)
     if mapped:
-        return np.memmap(file, dtype, "r", base + start, shape)
+        # a plain array on the map: slices of np.memmap are slow
+        return np.asarray(np.memmap(file, dtype, "r", base + start, shape))
     file.seek(base + start)
     array = np.fromfile(file, dtype, count).reshape(shape)
     array.flags.writeable = False

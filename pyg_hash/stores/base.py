@@ -148,10 +148,11 @@ class CodeStore(ABC):
         packed = _checks.packed_codes(codes, self.num_bits)
         _checks.check_radius(radius)
         wanted = _checks.conditions(where, self.fields)
-        limits = np.zeros(len(packed) + 1, np.int64)
-        distances, ids = np.empty(0, np.int32), np.empty(0, self._id_dtype)
         if len(packed) and len(self):
             limits, distances, ids = self._range_search(packed, min(radius, self.num_bits), wanted)
+        else:
+            limits = np.zeros(len(packed) + 1, np.int64)
+            distances, ids = np.empty(0, np.int32), np.empty(0, self._id_dtype)
         return torch.from_numpy(limits), torch.from_numpy(distances), self._public(ids)
 
     def remove(self, ids: Ids) -> None:

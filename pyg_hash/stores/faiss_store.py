@@ -247,7 +247,8 @@ class FaissStore(CodeStore):
     ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
         database, searcher = self._ready()
         query, distances, positions = searcher.range_search(database, packed, radius)
-        order = np.lexsort((positions, distances, query))
-        limits = np.zeros(len(packed) + 1, np.int64)
-        np.cumsum(np.bincount(query, minlength=len(packed)), out=limits[1:])
-        return limits, distances[order].astype(np.int32), self._ids.at(positions[order])
+        if len(query) > 1:
+            order = np.lexsort((positions, distances, query))
+            query, distances, positions = query[order], distances[order], positions[order]
+        limits = np.bincount(query + 1, minlength=len(packed) + 1).cumsum()
+        return limits, distances.astype(np.int32), self._ids.at(positions)

@@ -72,7 +72,7 @@ class MultiIndexSearch(Scan):
 
     def update(self, packed: Bytes) -> None:
         """Build the tables, unless they are of so many codes."""
-        if self._tables is None or self._tables.order.shape[1] != len(packed):
+        if self._tables is None or len(self._tables) != len(packed):
             self._tables = MultiIndexHash.build(packed)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -86,13 +86,13 @@ class MultiIndexSearch(Scan):
         tables = (packed.shape[1] + 1) // 2
         if order.shape != (tables, len(packed)) or bounds.shape != (tables, (1 << 16) + 1):
             raise ValueError("the hash tables do not fit the codes")
-        self._tables = MultiIndexHash(order, bounds)
+        self._tables = MultiIndexHash(packed, order, bounds)
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
         """Exact; queries whose buckets hold too much are answered by a scan."""
         assert self._tables is not None
-        found, left = self._tables.search(packed, query, radius)
-        if not left.any():
+        found, left = self._tables.search(query, radius)
+        if not np.count_nonzero(left):
             return found
         rest = super().range_search(packed, np.ascontiguousarray(query[left]), radius)
         rest = (left.nonzero()[0][rest[0]], rest[1], rest[2])

@@ -28,7 +28,7 @@ def test_round_trip(tmp_path, mapped):
     assert metadata == {"ä": [1, None]} and arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype and np.array_equal(arrays[name], array)
-        assert isinstance(arrays[name], np.memmap) == (mapped and array.size > 0)
+        assert isinstance(arrays[name].base, np.memmap) == (mapped and array.size > 0)
         assert not arrays[name].size or not arrays[name].flags.writeable
         assert arrays[name].ctypes.data % 8 == 0 or name in ("codes", "turned", "none", "order")
 

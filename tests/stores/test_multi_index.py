@@ -46,16 +46,18 @@ def neighbours(query, distances, num_bits, seed):
 
 @pytest.mark.parametrize("num_bits", [8, 16, 17, 24, 32, 40, 48, 64, 72, 100, 128])
 @pytest.mark.parametrize("scans", [0, 32])
-def test_equals_brute_force(num_bits, scans, monkeypatch):
-    """With the choice of a scan and without it (every query through the tables)."""
+@pytest.mark.parametrize("few", [0, 1 << 30])
+def test_equals_brute_force(num_bits, scans, few, monkeypatch):
+    """Word by word or in arrays; with the choice of a scan, and every query in the tables."""
     monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", scans)
+    monkeypatch.setattr(multi_index, "_FEW", few)
     query = packed(12, num_bits, 1)
     some = neighbours(query, range(min(num_bits, 12)), num_bits, 3)
     database = np.concatenate([packed(300, num_bits), some, some[:20]])  # copies too
     tables = MultiIndexHash.build(database)
     radii = (0, 1, 2, 3, 4, 5, 7, 8, 11) if scans else (0, 1, 2, 3, 4, 5)
     for radius in radii:
-        matches, left = tables.search(database, query, radius)
+        matches, left = tables.search(query, radius)
         want = near(database, query, radius)
         assert found(matches) == {match for match in want if not left[match[0]]}
         assert scans or not left.any()
@@ -74,7 +76,7 @@ def test_every_pair_of_flipped_bits_is_found(monkeypatch):
         database[row, generator.permutation(64)[: 3 + row % 20]] ^= 1
     database = np.packbits(database, axis=1)
     monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", 0)
-    (q, d, p), left = MultiIndexHash.build(database).search(database, query, 2)
+    (q, d, p), left = MultiIndexHash.build(database).search(query, 2)
     assert not left.any() and q.tolist() == [0] * len(flips)
     assert sorted(p.tolist()) == list(range(len(flips)))
     assert np.bincount(d).tolist() == [1, 64, 2016]
@@ -84,8 +86,7 @@ def test_every_pair_of_flipped_bits_is_found(monkeypatch):
 @pytest.mark.parametrize("radius", range(12))
 def test_pigeonhole(m, radius):
     """However r different bits fall into m words, one of them is within its table's radius."""
-    tables = MultiIndexHash.build(np.zeros((1, 2 * m), np.uint8))
-    radii = tables.reaches(radius)
+    radii = multi_index.reaches(radius, m)
 
     def missed(left, reaches):
         """Whether all words can exceed their reach with ``left`` differing bits."""
@@ -125,14 +126,16 @@ def test_memory_bound_does_not_change_the_answer(chunk, monkeypatch):
     query = packed(30, 32, 1)
     database = np.concatenate([packed(500, 32), neighbours(query, range(6), 32, 3)])
     tables = MultiIndexHash.build(database)
-    want = [found(tables.search(database, query, radius)[0]) for radius in (2, 5)]
+    want = [found(tables.search(query, radius)[0]) for radius in (2, 5)]
     monkeypatch.setattr(multi_index, "_CHUNK", chunk)
-    assert [found(tables.search(database, query, radius)[0]) for radius in (2, 5)] == want
+    assert [found(tables.search(query, radius)[0]) for radius in (2, 5)] == want
 
 
-def test_crowded_buckets_are_scanned(tmp_path):
+@pytest.mark.parametrize("few", [0, 1 << 30])
+def test_crowded_buckets_are_scanned(few, tmp_path, monkeypatch):
     """100,000 copies of one code: the tables would hold all of them in one bucket."""
     pytest.importorskip("faiss")
+    monkeypatch.setattr(multi_index, "_FEW", few)
     codes = random_codes(1, 64).repeat(100_000, 1)
     codes[:50_000, :3] *= -1
     store = FaissStore.create(tmp_path / "store", 64, index=MultiIndex())
@@ -140,7 +143,7 @@ def test_crowded_buckets_are_scanned(tmp_path):
     query = random_codes(3, 64, 5)
     query[1] = codes[-1]
     tables = MultiIndexHash.build(pack_bits(codes).numpy())
-    _, left = tables.search(pack_bits(codes).numpy(), pack_bits(query).numpy(), 2)
+    _, left = tables.search(pack_bits(query).numpy(), 2)
     assert left.tolist() == [False, True, False]
     limits, distances, ids = store.range_search(query, 2)
     assert limits.tolist() == [0, 0, 50_000, 50_000] and not distances.any()
@@ -150,7 +153,7 @@ def test_crowded_buckets_are_scanned(tmp_path):
 def test_no_queries_and_one_code():
     database = packed(1, 64)
     tables = MultiIndexHash.build(database)
-    (q, _, _), left = tables.search(database, database[:0], 2)
+    (q, _, _), left = tables.search(database[:0], 2)
     assert len(q) == len(left) == 0
-    matches, _ = tables.search(database, database, 64)
+    matches, _ = tables.search(database, 64)
     assert found(matches) <= {(0, 0, 0)}
