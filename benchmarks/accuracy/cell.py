@@ -1,0 +1,140 @@
+"""One cell: a method trained under a seed and a protocol, and all that is measured of it."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch_geometric.transforms as T
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+
+from pyg_hash.cli import build
+from pyg_hash.cli.options import TrainConfig
+from pyg_hash.training import fit
+from pyg_hash.transforms import LabelRate, ScaleFeatures
+from pyg_hash.typing import MODALITIES
+
+from . import measures
+from .data import SOURCES, content, labelled_rows
+from .methods import METHODS, Method
+from .table import Cell
+
+
+class Bench:
+    """Runs cells one after the other; keeps the data and the last graph between them.
+
+    Args:
+        places: name of a data set -> where it lies.
+        changes: settings in place of every trained method's own, to see that things run.
+    """
+
+    def __init__(self, places: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
+        self.places = places
+        self.changes = dict(changes or {})
+        self._raw: dict[str, HeteroData] = {}
+        self._graphs: dict[tuple[str, str], tuple[HeteroData, float]] = {}
+
+    def run(self, cell: Cell, extras: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Train and measure.
+
+        Args:
+            cell: what.
+            extras: ``'ties'``, ``'curves'``, ``'tsne'``: what to measure besides the scores.
+
+        Returns:
+            JSON values: the cell's place, its settings, scores, digests of data, split and
+            labelled rows, and seconds.
+
+        Raises:
+            ValueError: the method's graph makes another protocol than the cell names.
+            FloatingPointError: the training diverged.
+        """
+        row = METHODS[cell.method]
+        data, graph_seconds, model, train_seconds = self._trained(cell, row)
+        named = model.protocol(data)
+        if named != cell.protocol:
+            raise ValueError(f"{cell}: the graph is {named}")
+        start = time.perf_counter()
+        codes = {m: model.encode(data, m) for m in MODALITIES}
+        encoded = time.perf_counter()
+        raw = content(self.raw(cell.data))
+        line = {
+            **cell._asdict(),
+            "settings": row.settings(cell.protocol, **self.changes),
+            "scores": measures.scores(codes, data, ties="ties" in extras),
+            "data_about": raw.about,
+            "data_sha256": raw.data,
+            "split_sha256": raw.split,
+            "labelled_sha256": labelled_rows(data) if row.labels else None,
+            "definition": measures.DEFINITION,
+            "extras": list(extras),
+        }
+        if "curves" in extras:
+            line["curves"] = measures.curves(codes, data)
+        if "tsne" in extras:
+            line["tsne"] = measures.embeddings(codes, data, cell.seed)
+        seconds = {"graph": graph_seconds, "train": train_seconds, "encode": encoded - start}
+        seconds["measure"] = time.perf_counter() - encoded
+        line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
+        return line
+
+    def raw(self, name: str) -> HeteroData:
+        """The data before anything is done to them."""
+        if name not in self._raw:
+            self._raw.clear()  # one at a time: they may be large
+            self._raw[name] = SOURCES[name].load(self.places[name])
+        return self._raw[name]
+
+    def _trained(self, cell: Cell, row: Method) -> tuple[HeteroData, float, Any, float]:
+        """Data with graph, its seconds, model, its seconds."""
+        if row.is_solved:
+            steps = [] if cell.labels is None else [LabelRate(cell.labels, cell.seed)]
+            data, seconds = self._prepared(cell.data, T.Compose([*steps, ScaleFeatures()]))
+            start = time.perf_counter()
+            seed_everything(cell.seed)
+            model = row.build(data.num_features, data.num_classes, cell.bits, cell.seed)
+            model.solve(data)
+            return data, seconds, model, time.perf_counter() - start
+        config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **self.changes)
+        data, seconds = self._prepared(cell.data, build.graph(config))
+        start = time.perf_counter()
+        model = train(config, data)
+        return data, seconds, model, time.perf_counter() - start
+
+    def _prepared(self, name: str, transform: T.Compose) -> tuple[HeteroData, float]:
+        """Scaled data with masks and graph, and the seconds that they took; built once if asked
+        for again.
+        """
+        which = (name, repr(transform))
+        if which not in self._graphs:
+            raw = copy.copy(self.raw(name))
+            self._graphs.clear()
+            start = time.perf_counter()
+            data = transform(raw)
+            self._graphs[which] = (data, time.perf_counter() - start)
+        return self._graphs[which]
+
+
+def train(config: TrainConfig, data: HeteroData) -> Any:
+    """The model of some settings, trained as ``pyg-hash train`` does it."""
+    assert config.epochs is not None
+    model = build.build_model(config, data)
+    fit(
+        model,
+        data,
+        build.build_optimizers(config, model),
+        epochs=config.epochs,
+        loader=build.build_loader(config, model, data),
+        patience=config.patience,
+        progress=False,
+    )
+    return model
+
+
+def one_thread() -> None:
+    """As many processes as cores work beside each other; threads would get in the way."""
+    torch.set_num_threads(1)

@@ -1,0 +1,197 @@
+"""The data of the tables: where they come from, and what they are known by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from coco import ALL_TRAIN, load_coco
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+import pyg_hash.datasets as datasets
+from pyg_hash.typing import MODALITIES
+
+SPLITS = ("train", "query", "database")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Features and a split.
+
+    Attributes:
+        title: in the tables.
+        option: command-line option that says where it lies; None needs no place.
+        load: place -> data before scaling.
+        needs: what has to lie there, in words.
+    """
+
+    title: str
+    option: str | None
+    load: Callable[[str], HeteroData]
+    needs: str = ""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a result says of its data.
+
+    Attributes:
+        about: sizes, for people.
+        data: hex digest of features and labels.
+        split: hex digest of the masks.
+    """
+
+    about: str
+    data: str
+    split: str
+
+
+def content(data: HeteroData) -> Content:
+    """The digests and sizes of a data set."""
+    store = data["image"]
+    features = hashlib.sha256()
+    for modality in MODALITIES:
+        for part in (data[modality].x, data[modality].y):
+            _feed(features, part)
+    masks = hashlib.sha256()
+    for part in SPLITS:
+        _feed(masks, store[f"{part}_mask"])
+    counts = ", ".join(f"{int(store[f'{part}_mask'].sum()):,} {part}" for part in SPLITS)
+    widths = ", ".join(f"{data[m].x.size(1):,}-d {m}s" for m in MODALITIES)
+    return Content(
+        about=f"{counts}; {widths}; {data.num_classes} classes",
+        data=features.hexdigest()[:16],
+        split=masks.hexdigest()[:16],
+    )
+
+
+def labelled_rows(data: HeteroData) -> str:
+    """Hex digest of the nodes whose labels are used."""
+    digest = hashlib.sha256()
+    _feed(digest, data["image"].labeled_mask)
+    return digest.hexdigest()[:16]
+
+
+def _feed(digest: Any, values: Tensor) -> None:
+    digest.update(f"{values.dtype} {list(values.shape)}".encode())
+    parts = [values]
+    if values.layout != torch.strided:
+        sparse = values.to_sparse_coo().coalesce()
+        parts = [sparse.indices(), sparse.values()]
+    for part in parts:
+        digest.update(memoryview(part.contiguous().numpy()).cast("B"))
+
+
+def _papers(title: str, option: str, **wanted: int) -> Source:
+    """Features like a paper's. Others are refused, so that its numbers may stand beside ours."""
+
+    def load(path: str) -> HeteroData:
+        data: HeteroData = datasets.FeatureFile(path)[0]
+        store = data["image"]
+        found = {"pairs": store.x.size(0), "queries": int(store.query_mask.sum())}
+        found |= {f"{m}_features": data[m].x.size(1) for m in MODALITIES}
+        wrong = [
+            f"{name}: {found[name]}, not {n}" for name, n in wanted.items() if found[name] != n
+        ]
+        if wrong:
+            raise ValueError(f"{path}: these are not the paper's features ({'; '.join(wrong)})")
+        return data
+
+    sizes = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in wanted.items())
+    return Source(title, option, load, f"a FeatureFile of the paper's features: {sizes}")
+
+
+def _wikipedia(image: str, text: str) -> Source:
+    return Source(
+        f"Wikipedia, {image} + {text}",
+        "wikipedia",
+        lambda root: datasets.Wikipedia(root, image=image, text=text)[0],
+        "the root of pyg_hash.datasets.Wikipedia",
+    )
+
+
+def _published(name: str, **options: Any) -> Source:
+    """A data set of the library that is read from the files its authors publish."""
+    shown = "".join(f", {value}" for value in options.values())
+    return Source(
+        name + shown,
+        name.lower(),
+        lambda root: getattr(datasets, name)(root, **options)[0],
+        f"the root of pyg_hash.datasets.{name}; its message lists the files",
+    )
+
+
+_VGG = {"image_features": 4096}
+_USE = _VGG | {"text_features": 512}
+SOURCES: dict[str, Source] = {
+    "wikipedia": _wikipedia("image128", "lsa200"),
+    "wikipedia-bow": _wikipedia("image128", "bow3000"),
+    "wikipedia-sift": _wikipedia("sift", "lda"),
+    "emoji": Source(
+        "Emoji",
+        "emoji",
+        lambda root: datasets.Emoji(root)[0],
+        "the root of pyg_hash.datasets.Emoji (nothing to get: the extra demo brings it)",
+    ),
+    "coco": Source(
+        "COCO without person",
+        "coco",
+        lambda folder: load_coco(folder, ALL_TRAIN),
+        "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py",
+    ),
+    "nuswide10k": _published("NUSWIDE10K"),
+    "mirflickr25k": _published("MIRFlickr25K"),
+    "nuswide21": _published("NUSWIDE"),
+    "mscoco": _published("MSCOCO"),
+    "wikipedia-vgg": _papers(
+        "Wikipedia, VGG", "wikipedia-vgg", pairs=2866, queries=693, **_VGG, text_features=3000
+    ),
+    "nuswide10k-vgg": _papers(
+        "NUS-WIDE-10K, VGG",
+        "nuswide10k-vgg",
+        pairs=10_000,
+        queries=2000,
+        **_VGG,
+        text_features=1000,
+    ),
+    "mirflickr25k-cnnf": _papers(
+        "MIRFlickr, CNN-F",
+        "mirflickr25k-cnnf",
+        pairs=20_015,
+        queries=2000,
+        **_VGG,
+        text_features=1386,
+    ),
+    "nuswide21-cnnf": _papers(
+        "NUS-WIDE, CNN-F", "nuswide21-cnnf", pairs=188_321, queries=2100, **_VGG
+    ),
+    "mscoco-cnnf": _papers(
+        "MS-COCO, CNN-F", "mscoco-cnnf", pairs=117_218, queries=5000, **_VGG, text_features=2000
+    ),
+    # SGEH's splits are in a supplement that is not to be had
+    "wikipedia-use": _papers("Wikipedia, VGG and USE", "wikipedia-use", pairs=2866, **_USE),
+    "mirflickr25k-use": _papers("MIRFlickr, VGG and USE", "mirflickr25k-use", **_USE),
+    "mscoco-use": _papers("MS-COCO, VGG and USE", "mscoco-use", pairs=20_000, **_USE),
+    "nuswide-use": _papers("NUS-WIDE, VGG and USE", "nuswide-use", pairs=20_000, **_USE),
+    "synthetic": Source(
+        "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
+    ),
+}
+"""All data by their names on the command line."""
+
+
+def where(names: tuple[str, ...], roots: Mapping[str, str | None]) -> dict[str, str]:
+    """The place of each data set that has one."""
+    options = {name: SOURCES[name].option for name in names}
+    places = {name: "" if option is None else roots.get(option) for name, option in options.items()}
+    return {name: place for name, place in places.items() if place is not None}
+
+
+def missing(names: tuple[str, ...]) -> str:
+    """What has to be given for some data, a line each."""
+    listed = [(SOURCES[name].option, name, SOURCES[name].needs) for name in names]
+    return "\n".join(f"  --{option} PLACE   for {name}: {needs}" for option, name, needs in listed)

@@ -1,0 +1,118 @@
+"""The picture of a table: lines over code lengths, curves, or a t-SNE."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from picture import draw
+
+from pyg_hash.io import atomic_path
+
+from .data import SOURCES
+from .methods import FACTORS, METHODS, WEIGHTS, varied
+from .store import Line
+from .summary import Groups, Place
+from .table import CROSS, Table
+
+_WIDEST = 7  # lines in one panel that can be told apart
+
+
+def draw_table(table: Table, lines: Sequence[Line], path: Path) -> None:
+    """Write the picture of some cells; none, if there is nothing to see."""
+    if not lines:
+        return
+    if "tsne" in table.extras:
+        _tsne(lines[0], path)
+        return
+    panels = _curves(lines) if "curves" in table.extras else _means(table, Groups(lines))
+    if panels:
+        draw(panels, path)
+
+
+def _means(table: Table, groups: Groups) -> list[dict[str, Any]]:
+    """Bars of every method at one code length and the lowest label rate; or Fig. 5's lines."""
+    if varied("alpha", FACTORS[0]) in table.methods:
+        return _weights(table, groups)
+    all_bits = groups.values_of("bits")
+    bits = 32 if 32 in all_bits else all_bits[0]
+    panels = []
+    for data in groups.values_of("data"):
+        for task in CROSS:
+            for rate in (groups.values_of("labels") or [None])[:1]:
+                bars = {}
+                for where in groups.by_place:
+                    if where.data != data or where.bits != bits or where.labels not in (rate, None):
+                        continue
+                    name = f"{where.method} ({where.protocol})"
+                    if METHODS[where.method].protocols == ("inductive",):
+                        name = where.method
+                    bars[name] = groups.by_place[where].mean(table.metric, task)
+                share = "" if rate is None else f", {rate:.0%}"
+                title = f"{SOURCES[data].title}, {task}, {bits} bits{share}"
+                ordered = dict(sorted(bars.items(), key=lambda bar: -bar[1]))
+                panels.append({"title": title, "bars": ordered, "x": "mAP"})
+    return panels
+
+
+def _weights(table: Table, groups: Groups) -> list[dict[str, Any]]:
+    """mAP over the factor of each weight, a line a direction and protocol."""
+    panels = []
+    for data in groups.values_of("data"):
+        bits, rate = groups.values_of("bits")[0], groups.values_of("labels")[0]
+        for weight, default in WEIGHTS.items():
+            series: dict[str, list[tuple[float, float]]] = {}
+            for protocol in groups.values_of("protocol"):
+                for factor in sorted((1.0, *FACTORS)):
+                    name = "MCGCN" if factor == 1.0 else varied(weight, factor)
+                    group = groups.get(Place(data, name, bits, rate, protocol))
+                    for task in CROSS if group is not None else ():
+                        assert group is not None
+                        point = (default * factor, group.mean(table.metric, task))
+                        series.setdefault(f"{task}, {protocol}", []).append(point)
+            title = f"{SOURCES[data].title}: {weight} (default {default:g})"
+            panels.append({"title": title, "series": series, "x": weight, "y": "mAP", "log": "x"})
+    return panels
+
+
+def _curves(lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """Precision over recall, and precision over rank, of the first seed of every method."""
+    panels: list[dict[str, Any]] = []
+    first = min(line["seed"] for line in lines)
+    for data in sorted({line["data"] for line in lines}):
+        shown = [line for line in lines if line["data"] == data and line["seed"] == first]
+        for task in CROSS:
+            recall: dict[str, list[tuple[float, float]]] = {}
+            ranks: dict[str, list[tuple[float, float]]] = {}
+            for line in shown[:_WIDEST]:
+                curve = line["curves"][task]
+                pairs = zip(curve["recall"], curve["precision"], strict=True)
+                recall[line["method"]] = [(r, p) for r, p in pairs if p > 0]
+                ranks[line["method"]] = list(zip(curve["ranks"], curve["at"], strict=True))
+            title = f"{SOURCES[data].title}, {task}"
+            about = {"title": title, "y": "precision", "log": ""}
+            panels.append({**about, "series": recall, "x": "recall"})
+            panels.append({**about, "series": ranks, "x": "rank", "log": "x"})
+    return panels
+
+
+def _tsne(line: Line, path: Path) -> None:
+    """Circles are images, triangles texts; a colour a class."""
+    points = line["tsne"]
+    classes = points["classes"]
+    with matplotlib.rc_context({"axes.titlesize": 10}):
+        figure = Figure(figsize=(15, 5), layout="constrained")
+        axes = figure.subplots(1, 3)
+        for axis, name in zip(axes, ("image features", "text features", "codes"), strict=True):
+            half = len(classes)
+            for marker, part in (("o", points[name][:half]), ("^", points[name][half:])):
+                if part:
+                    marker = "^" if name == "text features" else marker
+                    x, y = zip(*part, strict=True)
+                    axis.scatter(x, y, s=9, c=classes, cmap="tab10", marker=marker, alpha=0.7)
+            axis.set(title=name, xticks=[], yticks=[])
+        with atomic_path(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=110)

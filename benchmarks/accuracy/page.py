@@ -1,0 +1,179 @@
+"""A table's cells as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from recipes import RECIPES
+
+from pyg_hash.io import atomic_path
+from pyg_hash.metrics.mean_ap import DENOMINATORS
+
+from .about import about
+from .choices import choices
+from .data import SOURCES
+from .markdown import digits, grid, signed
+from .measures import CUTS
+from .methods import METHODS, ORDER
+from .store import Line
+from .summary import Groups, Place, compare
+from .table import CROSS, Printed, Table
+
+Column = tuple[int, float | None]
+
+
+def write(
+    table: Table, lines: Sequence[Line], path: Path, *, stale: int = 0, short: bool = False
+) -> None:
+    """Write the page of some cells."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(page(table, lines, stale=stale, short=short), encoding="utf-8")
+
+
+def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = False) -> str:
+    """The page.
+
+    Args:
+        table: its declaration.
+        lines: the cells.
+        stale: how many more there are, under other settings than today's.
+        short: whether they come from ``--short``.
+    """
+    groups = Groups(lines)
+    parts = [f"# {table.title}", table.about]
+    if short:
+        parts.append("Short form: planted clusters, hardly any training; it shows that all runs.")
+    parts.append(about(table, lines, stale))
+    for data in groups.values_of("data"):
+        parts.append(f"## {SOURCES[data].title}")
+        parts += choices(groups, data) if "ties" in table.extras else _section(table, groups, data)
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
+    columns = [(bits, rate) for bits in groups.values_of("bits") for rate in rates(groups)]
+    printed = (table.printed or {}).get(data)
+    for task in table.tasks:
+        yield f"{task}:\n\n" + _scores(table, groups, data, task, columns, printed)
+    if printed is not None:
+        source = RECIPES[printed.recipe].tables[printed.table]
+        remark = f" ({source.remark})" if source.remark else ""
+        yield f"*Paper*: {source.source}, {source.metric}{remark}."
+    if table.champion is not None:
+        yield _verdicts(table, groups, data, columns)
+    yield from _denominators(table, groups, data, columns)
+
+
+def rates(groups: Groups) -> list[float | None]:
+    """The label rates of some cells; None if there is none that reads labels."""
+    return groups.values_of("labels") or [None]
+
+
+def heading(column: Column) -> str:
+    """A code length and label rate."""
+    bits, rate = column
+    return f"{bits} bits" if rate is None else f"{bits} bits, {rate:.0%}"
+
+
+def places(table: Table, groups: Groups, data: str) -> Iterator[tuple[str, str]]:
+    """Method and protocol of every line that has a cell, in the order of the declaration."""
+    there = {(w.method, w.protocol) for w in groups.by_place if w.data == data}
+    listed = [*table.methods, *(name for name in METHODS if name not in table.methods)]
+    for name in listed:
+        for protocol in ORDER:
+            if (name, protocol) in there:
+                yield name, protocol
+
+
+def _scores(
+    table: Table,
+    groups: Groups,
+    data: str,
+    task: str,
+    columns: Sequence[Column],
+    printed: Printed | None,
+) -> str:
+    """One direction: a line a method and protocol, a column a code length and label rate."""
+    lines = []
+    for name, protocol in places(table, groups, data):
+        found = [groups.get(Place(data, name, *column, protocol)) for column in columns]
+        shown = ["" if group is None else group.shown(table.metric, task) for group in found]
+        seconds = [group.seconds for group in found if group is not None]
+        lines.append([name, protocol, *shown, f"{sum(seconds) / len(seconds):.0f}"])
+    if printed is not None:
+        lines += _paper(printed, task, columns)
+    return grid(["method", "protocol", *map(heading, columns), "seconds"], lines)
+
+
+def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[list[str]]:
+    """The paper's lines."""
+    source = RECIPES[printed.recipe].tables[printed.table]
+    rate_of = [_share(text) for text in source.columns]
+    for name, tasks in source.values.items():
+        deviations = source.deviations.get(name, {}).get(task, {})
+        shown = []
+        for bits, rate in columns:
+            number = rate_of.index(rate) if rate in rate_of else 0 if rate_of == [None] else None
+            values = tasks.get(task, {}).get(bits)
+            text = "" if values is None or number is None else digits(values[number])
+            if text and bits in deviations:
+                text += f" ± {digits(deviations[bits][number])}"
+            shown.append(text)
+        yield [f"*{name}*", "*paper*", *shown, ""]
+
+
+def _share(text: str) -> float | None:
+    """``'30%'`` as a number; None for a table without label rates."""
+    return round(float(text[:-1]) / 100, 4) if text.endswith("%") else None
+
+
+def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]) -> str:
+    """The champion against the best other row."""
+    champion = table.champion
+    assert champion is not None
+    others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
+    others = others or [name for name in table.methods if name != champion]  # ablations
+    lines = []
+    for protocol in ORDER:
+        for column in columns:
+            where = Place(data, champion, *column, protocol)
+            found = [compare(groups, where, others, table.metric, task) for task in CROSS]
+            if any(verdict is not None for verdict in found):
+                shown = [
+                    ""
+                    if v is None
+                    else f"{signed(v.difference)}{_error(v.error)} on {v.best}: {v.words}"
+                    for v in found
+                ]
+                lines.append([protocol, heading(column), *shown])
+    return (
+        f"{champion} against the best other row (mean difference ± its standard error; *ahead* and "
+        "*behind* are beyond two of them; a row that has no such protocol stands there under its "
+        "next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
+    )
+
+
+def _error(value: float | None) -> str:
+    return "" if value is None else f" ± {digits(value)}"
+
+
+def _denominators(
+    table: Table, groups: Groups, data: str, columns: Sequence[Column]
+) -> Iterator[str]:
+    """MAP@R under all four denominators, for one code length and label rate."""
+    bits = 32 if 32 in groups.values_of("bits") else columns[0][0]
+    column = (bits, columns[0][1])
+    metrics = [f"{cut} {denominator}" for cut in CUTS for denominator in DENOMINATORS]
+    lines = []
+    for name, protocol in places(table, groups, data):
+        group = groups.get(Place(data, name, *column, protocol))
+        if group is not None:
+            pairs = (" / ".join(digits(group.mean(m, task)) for task in CROSS) for m in metrics)
+            lines.append([name, protocol, *pairs])
+    if lines:
+        heads = [f"@{metric}" for metric in metrics]
+        yield (
+            f"The same codes as MAP@R under each denominator, {heading(column)}, i2t / t2i:\n\n"
+            + grid(["method", "protocol", *heads], lines)
+        )

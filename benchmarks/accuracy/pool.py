@@ -1,0 +1,123 @@
+"""Cells in worker processes: each is a process of one thread, and losing one loses one cell."""
+
+from __future__ import annotations
+
+import multiprocessing
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from multiprocessing.connection import Connection, wait
+from typing import Any, NamedTuple
+
+from .table import Cell
+
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class Done(NamedTuple):
+    """What became of a cell.
+
+    Attributes:
+        cell: which.
+        line: its result; None if there is none.
+        problem: why there is none.
+    """
+
+    cell: Cell
+    line: dict[str, Any] | None
+    problem: str = ""
+
+
+class _Worker:
+    def __init__(self, places: Mapping[str, str], changes: Mapping[str, Any]) -> None:
+        self.pipe, theirs = _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=serve, args=(theirs, places, changes), daemon=True)
+        self.process.start()
+        theirs.close()  # so that a worker's end is noticed
+        self.cell: Cell | None = None
+
+    def start(self, cell: Cell, extras: tuple[str, ...]) -> None:
+        self.cell = cell
+        self.pipe.send((cell, extras))
+
+    def stop(self) -> None:
+        self.pipe.close()
+        self.process.join(timeout=5)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+def serve(pipe: Connection, places: Mapping[str, str], changes: Mapping[str, Any]) -> None:
+    """Run cells that come through ``pipe`` until it is closed; answer with their lines."""
+    from .cell import Bench, one_thread
+
+    one_thread()
+    bench = Bench(places, changes)
+    while True:
+        try:
+            cell, extras = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer = (bench.run(cell, extras), "")
+        except Exception as error:  # a cell that fails must not end the others
+            answer = (None, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+        try:
+            pipe.send(answer)
+        except BrokenPipeError:
+            return
+
+
+def run_all(
+    cells: Iterable[Cell],
+    extras: tuple[str, ...],
+    places: Mapping[str, str],
+    *,
+    jobs: int = 1,
+    changes: Mapping[str, Any] | None = None,
+    wanted: Callable[[Cell], bool] = lambda cell: True,
+) -> Iterator[Done]:
+    """Run cells in ``jobs`` processes, and yield each as it is finished.
+
+    Args:
+        cells: in the order in which they start.
+        extras: what to measure besides the scores.
+        places: name of a data set -> where it lies.
+        jobs: number of processes.
+        changes: see :class:`~.cell.Bench`.
+        wanted: asked right before a cell starts; one that is not wanted any more is left out.
+    """
+    waiting = iter(cells)
+    workers: list[_Worker] = []
+
+    def give(worker: _Worker) -> None:
+        for cell in waiting:
+            if wanted(cell):
+                worker.start(cell, extras)
+                return
+        worker.cell = None
+
+    try:
+        for _ in range(jobs):
+            worker = _Worker(places, changes or {})
+            workers.append(worker)
+            give(worker)
+        while busy := {worker.pipe: worker for worker in workers if worker.cell is not None}:
+            for pipe in wait(list(busy)):
+                assert isinstance(pipe, Connection)
+                worker = busy[pipe]
+                assert worker.cell is not None
+                cell = worker.cell
+                try:
+                    line, problem = worker.pipe.recv()
+                except EOFError:
+                    worker.process.join()
+                    line, problem = None, f"its process ended ({worker.process.exitcode})"
+                    worker.stop()
+                    workers.remove(worker)
+                    worker = _Worker(places, changes or {})
+                    workers.append(worker)
+                give(worker)
+                yield Done(cell, line, problem)
+    finally:
+        for worker in workers:
+            worker.stop()

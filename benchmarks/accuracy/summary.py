@@ -1,0 +1,150 @@
+"""Means over the seeds, and which differences are more than chance."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from .markdown import digits
+from .methods import METHODS, ORDER
+from .store import Line
+
+
+class Place(NamedTuple):
+    """Cells that differ in their seed alone."""
+
+    data: str
+    method: str
+    bits: int
+    labels: float | None
+    protocol: str
+
+
+class Group:
+    """The cells of one place.
+
+    Args:
+        lines: one a seed.
+    """
+
+    def __init__(self, lines: list[Line]) -> None:
+        self.lines = sorted(lines, key=lambda line: int(line["seed"]))
+
+    def values(self, metric: str, task: str) -> list[float]:
+        """Scores by seed."""
+        return [line["scores"][metric][task] for line in self.lines]
+
+    def mean(self, metric: str, task: str) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values(metric, task))
+
+    def deviation(self, metric: str, task: str) -> float:
+        """Standard deviation over the seeds; 0 for one."""
+        values = self.values(metric, task)
+        return statistics.stdev(values) if len(values) > 1 else 0.0
+
+    def error(self, metric: str, task: str) -> float | None:
+        """Standard error of the mean; None for one seed."""
+        count = len(self.lines)
+        return self.deviation(metric, task) / count**0.5 if count > 1 else None
+
+    def shown(self, metric: str, task: str) -> str:
+        """Mean ± standard deviation, as in the tables."""
+        mean = digits(self.mean(metric, task))
+        if len(self.lines) == 1:
+            return mean
+        return f"{mean} ± {digits(self.deviation(metric, task))}"
+
+    @property
+    def seconds(self) -> float:
+        """Mean seconds of a cell."""
+        return statistics.fmean(sum(line["seconds"].values()) for line in self.lines)
+
+
+class Groups:
+    """All cells of a table, by their places.
+
+    Args:
+        lines: the cells.
+    """
+
+    def __init__(self, lines: Iterable[Line]) -> None:
+        collected: dict[Place, list[Line]] = {}
+        for line in lines:
+            where = Place(*(line[name] for name in Place._fields))
+            collected.setdefault(where, []).append(line)
+        self.by_place = {where: Group(members) for where, members in collected.items()}
+
+    def values_of(self, name: str) -> list[Any]:
+        """What the places have, e.g. all code lengths; None is left out."""
+        found = {getattr(where, name) for where in self.by_place}
+        return sorted(value for value in found if value is not None)
+
+    def get(self, where: Place) -> Group | None:
+        """The cells of a place.
+
+        A method that reads no labels has one result for all label rates.
+        """
+        if where.method in METHODS and not METHODS[where.method].labels:
+            where = where._replace(labels=None)
+        return self.by_place.get(where)
+
+    def nearest(self, where: Place) -> tuple[Group | None, bool]:
+        """The cells of a place, or of the next protocol that is stricter; whether it is that one.
+
+        A method whose codes never see more is the same thing under a wider protocol.
+        """
+        for protocol in reversed(ORDER[: ORDER.index(where.protocol) + 1]):
+            group = self.get(where._replace(protocol=protocol))
+            if group is not None:
+                return group, protocol == where.protocol
+        return None, False
+
+
+class Verdict(NamedTuple):
+    """How one row stands to the best of the others.
+
+    Attributes:
+        best: name of the best other row.
+        difference: of the means.
+        error: its standard error; None for a single seed.
+    """
+
+    best: str
+    difference: float
+    error: float | None
+
+    @property
+    def words(self) -> str:
+        """``ahead`` or ``behind`` where the difference is beyond two standard errors."""
+        if self.error is None:
+            return "one seed"
+        if abs(self.difference) <= 2 * self.error:
+            return "no difference"
+        return "ahead" if self.difference > 0 else "behind"
+
+
+def compare(
+    groups: Groups, where: Place, others: Iterable[str], metric: str, task: str
+) -> Verdict | None:
+    """The row at ``where`` against the best mean of other rows; None if one is missing.
+
+    The standard error is that of a difference of independent means: seeds are not paired, which
+    errs on the side of saying nothing.
+    """
+    champion = groups.get(where)
+    rivals: Mapping[str, Group] = {
+        name: group
+        for name in others
+        if name != where.method
+        and (group := groups.nearest(where._replace(method=name))[0]) is not None
+    }
+    if champion is None or not rivals:
+        return None
+    best = max(rivals, key=lambda name: rivals[name].mean(metric, task))
+    difference = champion.mean(metric, task) - rivals[best].mean(metric, task)
+    errors = [champion.error(metric, task), rivals[best].error(metric, task)]
+    known = [error for error in errors if error is not None]
+    error = sum(e**2 for e in known) ** 0.5 if len(known) == len(errors) else None
+    return Verdict(best, difference, error)

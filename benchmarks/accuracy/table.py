@@ -1,0 +1,105 @@
+"""What a table is, and the cells that it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from .methods import METHODS, ORDER
+
+CROSS = ("i2t", "t2i")
+TASKS = (*CROSS, "i2i", "t2t")
+
+
+class Cell(NamedTuple):
+    """One run: its place in the results. What else decides it are ``Method.settings``."""
+
+    data: str
+    method: str
+    bits: int
+    labels: float | None
+    seed: int
+    protocol: str
+
+    def __str__(self) -> str:
+        share = "no labels" if self.labels is None else f"{self.labels:.0%}"
+        where = f"{self.data}, {self.method}, {self.bits} bits, {share}"
+        return f"{where}, seed {self.seed}, {self.protocol}"
+
+
+class Printed(NamedTuple):
+    """Where a paper prints what a table measures.
+
+    Attributes:
+        recipe: a key of ``recipes.RECIPES``.
+        table: number among its tables.
+        names: row of ours -> row of the paper, where they are called differently.
+        metric: the metric of ours (a key of a cell's scores) that the paper's is closest to.
+    """
+
+    recipe: str
+    table: int = 0
+    names: Mapping[str, str] = {}
+    metric: str = "all"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Methods x bits x label rates x seeds x data x protocols.
+
+    Attributes:
+        name: on the command line.
+        title: headline.
+        about: what the paper shows there and what this is.
+        methods: rows, names of ``METHODS``.
+        data: keys of ``data.SOURCES``; those that are there are run unless others are asked for.
+        bits: code lengths.
+        rates: shares of the training items that show their labels.
+        seeds: of labels, parameters and training.
+        protocols: of the methods that have a choice.
+        metric: what the tables show, a key of a cell's scores; all others are stored too.
+        tasks: directions that are shown.
+        extras: what else a cell measures: ``'ties'``, ``'curves'``, ``'tsne'``.
+        champion: a row that is compared with the best other one.
+        printed: data -> where a paper prints such numbers, for its own data and features.
+    """
+
+    name: str
+    title: str
+    about: str
+    methods: tuple[str, ...]
+    data: tuple[str, ...]
+    bits: tuple[int, ...] = (16, 32, 64)
+    rates: tuple[float, ...] = (0.3, 0.7, 1.0)
+    seeds: tuple[int, ...] = tuple(range(10))
+    protocols: tuple[str, ...] = ORDER
+    metric: str = "all"
+    tasks: tuple[str, ...] = CROSS
+    extras: tuple[str, ...] = ()
+    champion: str | None = None
+    printed: Mapping[str, Printed] | None = None
+
+    def cells(self) -> Iterator[Cell]:
+        """The cells, such that those with the same graph follow each other."""
+        for data in self.data:
+            for seed in self.seeds:
+                for labels in (*self.rates, None):
+                    for protocol in ORDER:
+                        for method in self._rows(protocol, labels):
+                            for bits in self.bits:
+                                yield Cell(data, method, bits, labels, seed, protocol)
+
+    def _rows(self, protocol: str, labels: float | None) -> Iterable[str]:
+        for name in self.methods:
+            row = METHODS[name]
+            if row.labels == (labels is None) or not row.is_there:
+                continue
+            asked = set(row.protocols) & set(self.protocols)
+            # a method that has none of the protocols asked for is shown under what it has
+            if protocol in (asked or {row.protocols[0]}):
+                yield name
+
+    def to_dict(self) -> dict[str, Any]:
+        """The declaration, as JSON values."""
+        return asdict(self)
