@@ -8,6 +8,10 @@ from pyg_hash.datasets.feature_file import FeatureFile
 from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file
 from pyg_hash.datasets.feature_raw import encode_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
+from pyg_hash.datasets.mirflickr import MIRFlickr25K
+from pyg_hash.datasets.mscoco import MSCOCO
+from pyg_hash.datasets.nuswide import NUSWIDE, NUSWIDE10K
+from pyg_hash.datasets.protocols import Protocol, published_protocols
 from pyg_hash.datasets.synthetic import SyntheticCrossModal
 from pyg_hash.datasets.wikipedia import Wikipedia
 
@@ -17,7 +21,12 @@ __all__ = [
     "FeatureFile",
     "FeatureReport",
     "Items",
+    "MIRFlickr25K",
+    "MSCOCO",
     "MatrixReport",
+    "NUSWIDE",
+    "NUSWIDE10K",
+    "Protocol",
     "StoredMatrix",
     "SyntheticCrossModal",
     "Wikipedia",
@@ -25,5 +34,6 @@ __all__ = [
     "check_feature_file",
     "encode_feature_file",
     "open_feature_file",
+    "published_protocols",
     "write_feature_file",
 ]

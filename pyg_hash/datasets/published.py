@@ -1,0 +1,268 @@
+"""Base of the data sets that come as published raw files, in several layouts and splits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
+from pyg_hash.datasets.build import build_hetero
+from pyg_hash.datasets.encoding import WORD_FEATURES, encode_all, encoder_digest, word_encoder
+from pyg_hash.datasets.protocols import Protocol, draw_split, read_protocols
+from pyg_hash.datasets.raw_files import listed, unpack
+from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_own
+from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
+from pyg_hash.io import load_tensors, save_tensors
+from pyg_hash.validation import check_choice
+
+
+class PublishedDataset(CrossModalDataset):
+    """A data set in the layout of its publishers, split as a paper says.
+
+    A subclass hands over its :class:`~pyg_hash.datasets.sources.Source` and manifest.
+
+    Args:
+        root: folder of ``raw/`` and of what is computed.
+        source: the chosen layout.
+        layout: its name.
+        image: name of features of the layout, ``FILE[:NAME]`` of features of one's own, an image
+            encoder, or ``'efficientnet_lite0'``; None: the layout's features or else that encoder.
+        text: the same; ``'bow2000'`` and ``'lsa200'`` are fitted on the training texts.
+        protocol: the name of a published split; None: the manifest's default.
+        transform: applied at every access.
+        pre_transform: applied once and stored.
+        seed: of the drawing of the split.
+        force_reload: build the stored data again.
+    """
+
+    #: whether labels are one class index a row
+    single_label: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        source: Source,
+        *,
+        layout: str,
+        image: str | ImageEncoder | None,
+        text: str | TextEncoder | None,
+        protocol: str | None,
+        transform: Transform | None,
+        pre_transform: Transform | None,
+        seed: int,
+        force_reload: bool,
+    ) -> None:
+        self._source, self.layout, self.seed = source, layout, seed
+        known = read_protocols(source.manifest)
+        known = {name: p for name, p in known.items() if p.layout in (None, layout)}
+        self.protocol: str = source.manifest["default"] if protocol is None else protocol
+        check_choice(self.protocol, tuple(known), "protocol")
+        self._protocol: Protocol = known[self.protocol]
+        self.image = self._choice(image, "image")
+        self.text = self._choice(text, "text")
+        super().__init__(root, transform, pre_transform, force_reload=force_reload)
+
+    def _choice(self, choice: Any, argument: str) -> Any:
+        """A name of features, a file's name or an encoder; anything else is refused."""
+        source, is_image = self._source, argument == "image"
+        own = tuple(source.images if is_image else source.texts)
+        encoded: tuple[str, ...] = ()
+        if source.raw_items:
+            encoded = (EfficientNetLite0.kind,) if is_image else WORD_FEATURES
+        if choice is None:
+            choice = (own + encoded)[0]
+        if isinstance(choice, str):
+            if not is_file_name(choice):
+                check_choice(choice, own + encoded, argument)
+            return EfficientNetLite0() if choice == EfficientNetLite0.kind else choice
+        if not callable(choice) or not hasattr(choice, "save"):
+            raise TypeError(
+                f"{argument}: expected a name, a file's name or an encoder of pyg_hash.features, "
+                f"got {type(choice).__name__}"
+            )
+        if not source.raw_items:
+            raise ValueError(
+                f"{argument}: the layout {self.layout!r} has no raw items to encode; "
+                f"use one of {', '.join(own)} or a file of your own"
+            )
+        return choice
+
+    # files -----------------------------------------------------------------------------------
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        """The files that this choice needs, pictures apart."""
+        source, names = self._source, list(self._source.files)
+        for choice, known in ((self.image, source.images), (self.text, source.texts)):
+            if isinstance(choice, str):
+                names += known.get(choice, [])
+                names += [choice.split(":")[0]] if is_file_name(choice) else []
+        if self._needs_words:
+            names += source.word_files
+        return names
+
+    @property
+    def _needs_words(self) -> bool:
+        return not isinstance(self.text, str) or self.text in WORD_FEATURES
+
+    def download(self) -> None:
+        """Unpack what lies in ``raw/`` as an archive of known SHA-256; say what is missing.
+
+        Raises:
+            FileNotFoundError: lists the missing files, their places and where to get them.
+            CorruptFileError: an archive is not the published one.
+        """
+        raw, manifest = Path(self.raw_dir), self._source.manifest
+        missing = self._missing()
+        for name, known in manifest["archives"].items():
+            if (raw / name).is_file():
+                unpack(raw / name, known["sha256"], missing)
+        missing = self._missing()
+        if missing:
+            archives = [
+                f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
+                for name, known in manifest["archives"].items()
+            ]
+            raise FileNotFoundError(
+                f"{type(self).__name__} cannot be downloaded automatically. "
+                f"Put these files into {raw}:\n"
+                + "\n".join([*listed(missing), manifest["where"], *archives])
+            )
+
+    def _missing(self) -> list[str]:
+        return [name for name in self.raw_file_names if not (Path(self.raw_dir) / name).is_file()]
+
+    def settings(self) -> dict[str, Any]:
+        """Layout, features, split, and one digest of names, sizes and times of the raw files."""
+        stamps = hashlib.sha256()
+        for name in self.raw_file_names:
+            stat = (Path(self.raw_dir) / name).stat()
+            stamps.update(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}\n".encode())
+        return {
+            "layout": self.layout,
+            "image": self.image if isinstance(self.image, str) else encoder_digest(self.image),
+            "text": self.text if isinstance(self.text, str) else encoder_digest(self.text),
+            "protocol": self.protocol,
+            "seed": self.seed,
+            "raw": stamps.hexdigest(),
+        }
+
+    # rows ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _split(self) -> tuple[Table, Array, dict[str, Array]]:
+        """The usable rows, the positions of those of the protocol, and their parts."""
+        protocol = self._protocol
+        table = self._source.table(unlabeled=protocol.unlabeled, pictures=protocol.pictures)
+        if protocol.own_parts and table.parts is not None:
+            rows = np.flatnonzero(np.isin(table.parts, ("train", "test")))
+            query = table.parts[rows] == "test"
+            return table, rows, {"train": ~query, "query": query, "database": ~query}
+        return table, *draw_split(protocol, table.y, self.seed)
+
+    def build(self) -> HeteroData:
+        """Read labels, split them, and read or compute the features of the rows of the split."""
+        table, rows, masks = self._split
+        y = torch.from_numpy(table.y[rows])
+        encoder, text = self._text_features(table, rows, masks["train"])
+        data = build_hetero(
+            self._image_features(table, rows),
+            text,
+            y=y.argmax(dim=1) if self.single_label else y.float(),
+            num_classes=table.y.shape[1],
+            **{name: torch.from_numpy(mask) for name, mask in masks.items()},
+        )
+        if encoder is not None:
+            encoder.save(self._text_encoder_dir)
+        return data
+
+    def read_items(self) -> Items:
+        """Ids, classes, pictures (those that exist) and texts of the rows of the split."""
+        table, rows, _ = self._split
+        index = table.rows[rows]
+        raw, source = Path(self.raw_dir), self._source
+        paths = source.picture_paths(index)
+        has_words = all((raw / name).is_file() for name in source.word_files)
+        words = source.words(index) if has_words else None
+        return Items(
+            ids=source.ids(index),
+            class_names=source.class_names,
+            image_paths=[None] * len(rows) if paths is None else _existing(raw, paths),
+            texts=[None] * len(rows) if words is None else [text or None for text in words],
+        )
+
+    # features --------------------------------------------------------------------------------
+
+    def _image_features(self, table: Table, rows: Array) -> Tensor:
+        if not isinstance(self.image, str):
+            return self._encoded_pictures(table.rows[rows])
+        if is_file_name(self.image):
+            return read_own(Path(self.raw_dir), self.image, table, rows)
+        return self._source.image(self.image, table.rows[rows])
+
+    def _encoded_pictures(self, index: Array) -> Tensor:
+        """Features of the pictures from their file, else computed and stored there at once."""
+        raw, paths = Path(self.raw_dir), self._source.picture_paths(index) or []
+        missing = [path for path in paths if not (raw / path).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"image: these pictures are missing in {raw}:\n"
+                + "\n".join([*listed(missing), self._source.manifest["where"]])
+            )
+        digest = hashlib.sha256(encoder_digest(self.image).encode())
+        for path in paths:
+            stat = (raw / path).stat()
+            digest.update(f"{path}\t{stat.st_size}\t{stat.st_mtime_ns}\n".encode())
+        name = f"image-{digest.hexdigest()[:12]}.safetensors"
+        cache = Path(self.root) / "features" / name
+        if cache.is_file():
+            return load_tensors(cache)[0]["image"]
+        features = encode_all(self.image, [str(raw / path) for path in paths], "image")
+        save_tensors(cache, {"image": features})
+        return features
+
+    def _text_features(
+        self, table: Table, rows: Array, train: Array
+    ) -> tuple[BagOfWords | None, Tensor]:
+        """The encoder that was fitted here, if any, and the features."""
+        if not self._needs_words:
+            if is_file_name(self.text):
+                return None, read_own(Path(self.raw_dir), self.text, table, rows)
+            return None, self._source.text(self.text, table.rows[rows])
+        texts = self._source.words(table.rows[rows]) or []
+        if not isinstance(self.text, str):
+            return None, encode_all(self.text, texts, "text")
+        known = [text for text, used in zip(texts, train, strict=True) if used]
+        encoder = word_encoder(self.text).fit(known)
+        return encoder, encoder.transform(texts, allow_unknown=True)
+
+    @property
+    def _text_encoder_dir(self) -> Path:
+        return self.base_dir / "text_encoder"
+
+    def image_encoder(self) -> ImageEncoder:
+        """The encoder of the pictures, where they were encoded here."""
+        if isinstance(self.image, str):
+            return super().image_encoder()
+        encoder: ImageEncoder = self.image
+        return encoder
+
+    def text_encoder(self) -> TextEncoder:
+        """The encoder of the texts, where they were encoded here."""
+        if not self._needs_words:
+            return super().text_encoder()
+        encoder: TextEncoder = self.text
+        return BagOfWords.load(self._text_encoder_dir) if isinstance(self.text, str) else encoder
+
+
+def _existing(raw: Path, paths: Sequence[str]) -> list[str | None]:
+    return [str(raw / path) if (raw / path).is_file() else None for path in paths]

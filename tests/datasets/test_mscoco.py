@@ -1,0 +1,195 @@
+import hashlib
+import json
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from published_sets import (
+    COCO_CLASSES,
+    COCO_SIZES,
+    LENGTHS,
+    SIZES,
+    shrink,
+    shrink_coco,
+    write_coco,
+    write_pictures,
+)
+
+from pyg_hash.datasets import MSCOCO, mscoco
+from pyg_hash.datasets.coco_source import CAPTIONS, FOLDERS, INSTANCES, json_list
+from pyg_hash.io import CorruptFileError
+
+FILES = [name.format(folder) for name in (INSTANCES, CAPTIONS) for folder in FOLDERS]
+
+
+@pytest.fixture
+def content(tmp_path, monkeypatch):
+    content = write_coco(tmp_path / "raw")
+    write_pictures(tmp_path / "raw", content["names"])
+    shrink_coco(monkeypatch, int(content["labels"].any(axis=1).sum()))
+    return content
+
+
+def test_rows_are_those_with_a_category(tmp_path, content):
+    rows = np.flatnonzero(content["labels"].any(axis=1))
+    assert 0 < len(rows) < 60
+    dataset = MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+    data = dataset[0]
+    assert dataset.ids == [content["names"][row] for row in rows]
+    assert dataset.class_names == list(COCO_CLASSES.values())
+    assert np.array_equal(data["image"].y.numpy(), content["labels"][rows])
+    assert torch.equal(data["image"].x[:, 0], torch.from_numpy(rows + 1).float())
+    assert dataset.texts == [" ".join(content["captions"][row]) for row in rows]
+    assert data["text"].x[:, 0].tolist() == [len(text) for text in dataset.texts]
+    assert dataset.image_paths[0] == str(tmp_path / "raw" / dataset.ids[0])
+    assert data["image"].query_mask.sum() == 6 and data["image"].train_mask.sum() == 12
+    assert torch.equal(data["image"].database_mask, ~data["image"].query_mask)
+
+
+def test_words_of_the_training_captions(tmp_path, content):
+    pytest.importorskip("sklearn")
+    dataset = MSCOCO(tmp_path, image=SIZES)
+    encoder = dataset.text_encoder()
+    assert encoder.config["max_features"] == 2000 and encoder.config["mode"] == "count"
+    assert "near" in encoder.vocabulary and "the" not in encoder.vocabulary
+    expected = encoder.transform(dataset.texts, allow_unknown=True)
+    assert torch.equal(dataset[0]["text"].x, expected)
+
+
+def test_acmr_takes_all_of_train2014(tmp_path, content):
+    dataset = MSCOCO(tmp_path, image=SIZES, text=LENGTHS, protocol="acmr")
+    store = dataset[0]["image"]
+    assert dataset.ids == content["names"][: COCO_SIZES["train2014"]]
+    assert store.query_mask.sum() == 10 and store.train_mask.sum() == 30
+    assert not store.y.any(dim=1).all()  # those without a category stay
+
+
+def test_sgeh_takes_some(tmp_path, content):
+    store = MSCOCO(tmp_path, image=SIZES, text=LENGTHS, protocol="sgeh")[0]["image"]
+    assert len(store.x) == 20 and store.query_mask.sum() == 5 and store.train_mask.sum() == 15
+    other = MSCOCO(tmp_path, image=SIZES, text=LENGTHS, protocol="sgeh", seed=1)[0]["image"]
+    assert not torch.equal(store.x, other.x)
+
+
+def test_own_features(tmp_path, content):
+    rows = np.flatnonzero(content["labels"].any(axis=1))
+    x = np.random.default_rng(0).random((60, 4)).astype(np.float32)
+    np.save(tmp_path / "raw" / "x.npy", x)
+    data = MSCOCO(tmp_path, image="x.npy", text="x.npy")[0]
+    assert np.array_equal(data["image"].x.numpy(), x[rows])
+    acmr = MSCOCO(tmp_path, image="x.npy", text="x.npy", protocol="acmr")[0]
+    assert np.array_equal(acmr["text"].x.numpy(), x[:40])
+
+
+def test_every_missing_file_is_listed(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        MSCOCO(tmp_path, image=SIZES)
+    message = str(error.value)
+    for name in FILES:
+        assert f"  {name}\n" in message
+    for name, known in mscoco.load_manifest("mscoco")["archives"].items():
+        assert f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}" in message
+    assert "cocodataset.org" in message
+
+
+def pack(raw):
+    """The annotation files as the archive that they come in."""
+    path = raw / "annotations_trainval2014.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in FILES:
+            archive.write(raw / name, name)
+            (raw / name).unlink()
+        archive.writestr("annotations/person_keypoints_val2014.json", "{}")
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_archive_is_checked_and_unpacked(tmp_path, monkeypatch, content):
+    path, digest = pack(tmp_path / "raw")
+    with pytest.raises(CorruptFileError, match=f"SHA-256 is {digest}, expected 031296bb"):
+        MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+    assert not (tmp_path / "raw" / FILES[0]).exists()
+    known = {path.name: {"bytes": path.stat().st_size, "sha256": digest}}
+    whole = mscoco.load_manifest
+    monkeypatch.setattr(mscoco, "load_manifest", lambda name: whole(name) | {"archives": known})
+    dataset = MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+    assert len(dataset.ids) == content["labels"].any(axis=1).sum()
+    assert all((tmp_path / "raw" / name).is_file() for name in FILES)
+    assert not (tmp_path / "raw/annotations/person_keypoints_val2014.json").exists()
+    path.write_bytes(b"no archive")
+    (tmp_path / "raw" / FILES[0]).unlink()
+    with pytest.raises(CorruptFileError, match="not a zip archive"):
+        MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+
+
+def change(raw, name, edit):
+    path = raw / name
+    whole = json.loads(path.read_text())
+    edit(whole)
+    path.write_text(json.dumps(whole))
+
+
+def other_picture(whole):
+    whole["annotations"][0]["image_id"] = -1
+
+
+def other_category(whole):
+    whole["annotations"][0]["category_id"] = 90
+
+
+@pytest.mark.parametrize(
+    ("name", "edit", "message"),
+    [
+        (FILES[0], lambda w: w["images"].pop(), "39 pictures of train2014"),
+        (FILES[1], lambda w: w["images"].pop(), "19 pictures of val2014"),
+        (FILES[0], lambda w: w["categories"].pop(), "2 categories, the published files have 3"),
+        (FILES[0], lambda w: w["annotations"].clear(), "pictures with a category"),
+        (FILES[0], lambda w: w.pop("annotations"), "has no complete list 'annotations'"),
+        (FILES[0], other_picture, "unknown picture or category -1"),
+        (FILES[1], other_category, "unknown picture or category 90"),
+        (FILES[2], lambda w: w["annotations"].clear(), "20 pictures with captions"),
+        (FILES[3], other_picture, "a caption of the unknown picture -1"),
+    ],
+)
+def test_damaged_or_other_files(tmp_path, content, name, edit, message):
+    change(tmp_path / "raw", name, edit)
+    with pytest.raises(CorruptFileError, match=message):
+        MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+
+
+def test_json_lists(tmp_path):
+    path = tmp_path / "a.json"
+    whole = {"x": 1, "empty": [], "list": [{"a": [1, "]"]}, 2, "b"], "end": 3}
+    for indent in (None, 2):
+        path.write_text(json.dumps(whole, indent=indent))
+        assert list(json_list(path, "list")) == whole["list"]
+        assert list(json_list(path, "empty")) == []
+        with pytest.raises(CorruptFileError, match="has no complete list 'x'"):
+            list(json_list(path, "x"))
+    text = path.read_text()
+    path.write_text(text[: text.index('"b"') + 2])
+    with pytest.raises(CorruptFileError, match="has no complete list 'list'"):
+        list(json_list(path, "list"))
+
+
+def test_feature_file(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "raw").mkdir()
+    x = {"XAll": rng.random((50, 16)), "YAll": rng.random((50, 5))}
+    x["LAll"] = (rng.random((50, 3)) < 0.5).astype(np.uint8)
+    with h5py.File(tmp_path / "raw" / mscoco.FEATURES, "w") as file:
+        for name, value in x.items():
+            file[name] = value
+    shrink_coco(monkeypatch, 1)
+    data = MSCOCO(tmp_path, "features")[0]
+    assert np.array_equal(data["image"].x.numpy(), x["XAll"].astype(np.float32))
+    assert np.array_equal(data["text"].x.numpy(), x["YAll"].astype(np.float32))
+    assert np.array_equal(data["text"].y.numpy(), x["LAll"])
+    last = MSCOCO(tmp_path, "features", protocol="ucch")[0]["image"]
+    assert last.query_mask.nonzero().flatten().tolist() == list(range(43, 50))
+    with pytest.raises(ValueError, match="protocol: 'acmr' is not known"):
+        MSCOCO(tmp_path, "features", protocol="acmr")
+    shrink(monkeypatch, mscoco, counts={"classes": 80})
+    with pytest.raises(CorruptFileError, match="3 classes, the published files have 80"):
+        MSCOCO(tmp_path, "features", force_reload=True)

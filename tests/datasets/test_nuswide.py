@@ -1,0 +1,359 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from published_sets import (
+    EACH,
+    LENGTHS,
+    NUS_CONCEPTS,
+    NUS_ROWS,
+    NUS_TAGS,
+    SIZES,
+    TEN,
+    WORDS,
+    nus_kept,
+    shrink,
+    shrink_nus,
+    shrink_nus10k,
+    write_corr_ae,
+    write_matrices,
+    write_nus,
+    write_nus10k,
+    write_pictures,
+)
+from scipy.io import savemat
+
+from pyg_hash.datasets import NUSWIDE, NUSWIDE10K, nuswide
+from pyg_hash.datasets.nuswide_source import BOW, LABELS, LOW_LEVEL, PICTURES, TAG_NAMES, TAGS
+from pyg_hash.io import CorruptFileError
+
+
+@pytest.fixture
+def arrays(tmp_path, monkeypatch):
+    arrays = write_nus(tmp_path / "raw")
+    shrink_nus(monkeypatch, arrays)
+    return arrays
+
+
+def test_labels_are_the_most_frequent_concepts(tmp_path, arrays):
+    columns, rows = nus_kept(arrays["labels"])
+    dataset = NUSWIDE(tmp_path)
+    data = dataset[0]
+    assert dataset.class_names == [NUS_CONCEPTS[c] for c in columns] == ["animal", "person", "sky"]
+    assert np.array_equal(data["image"].y.numpy(), arrays["labels"][rows][:, columns])
+    assert data["image"].y.dtype == torch.float32 and data.num_classes == 3
+    assert len(rows) < NUS_ROWS  # some have none of them
+
+
+def test_features_are_those_of_the_files(tmp_path, arrays):
+    _, rows = nus_kept(arrays["labels"])
+    data = NUSWIDE(tmp_path)[0]
+    expected = np.concatenate([arrays[name][rows] for name in LOW_LEVEL], axis=1)
+    assert data["image"].x.shape == (len(rows), 634)
+    assert np.array_equal(data["image"].x.numpy(), expected.astype(np.float32))
+    assert np.array_equal(data["text"].x.numpy(), arrays["tags"][rows])
+    bow = NUSWIDE(tmp_path, image="bow")[0]["image"].x
+    assert np.array_equal(bow.numpy(), arrays["bow"][rows])
+
+
+@pytest.mark.parametrize(("protocol", "query", "train"), [("dcmh", 10, 40), ("per_label", 12, 30)])
+def test_split(tmp_path, arrays, protocol, query, train):
+    store = NUSWIDE(tmp_path, protocol=protocol)[0]["text"]
+    assert store.query_mask.sum() == query and store.train_mask.sum() == train
+    assert torch.equal(store.database_mask, ~store.query_mask)
+    other = NUSWIDE(tmp_path, protocol=protocol, seed=1)[0]["text"]
+    assert not torch.equal(store.query_mask, other.query_mask)
+    assert torch.equal(store.x, other.x)
+
+
+def test_textless_rows_stay_unless_asked(tmp_path, arrays):
+    columns, rows = nus_kept(arrays["labels"])
+    tagged = rows[arrays["tags"][rows].any(axis=1)]
+    assert 3 in rows and 3 not in tagged
+    data = NUSWIDE(tmp_path, drop_textless=True)[0]
+    assert data["text"].num_nodes == len(tagged)
+    assert np.array_equal(data["text"].x.numpy(), arrays["tags"][tagged])
+    with pytest.raises(ValueError, match="drop_textless: layout 'official' only"):
+        NUSWIDE(tmp_path, layout="features", drop_textless=True)
+
+
+def test_items(tmp_path, arrays):
+    _, rows = nus_kept(arrays["labels"])
+    write_pictures(tmp_path / "raw", [f"Flickr/folder{i % 3}/{i:04d}_{i}.jpg" for i in rows[:4]])
+    dataset = NUSWIDE(tmp_path)
+    first = rows[0]
+    assert dataset.ids[0] == f"folder{first % 3}/{first:04d}_{first}.jpg"
+    assert dataset.image_paths[0] == str(tmp_path / "raw/Flickr" / dataset.ids[0])
+    assert dataset.image_paths[5] is None
+    own = [word for word, has in zip(WORDS, arrays["tags"][first], strict=True) if has]
+    assert dataset.texts[0] == " ".join(own)
+    assert dataset.texts[rows.tolist().index(3)] is None
+    (tmp_path / "raw" / TAG_NAMES).unlink()
+    assert NUSWIDE(tmp_path).texts == [None] * len(rows)
+
+
+def test_tags_as_words_and_pictures_encoded(tmp_path, arrays):
+    pytest.importorskip("sklearn")
+    _, rows = nus_kept(arrays["labels"])
+    raw = tmp_path / "raw"
+    write_pictures(raw, [f"Flickr/folder{i % 3}/{i:04d}_{i}.jpg" for i in range(NUS_ROWS)])
+    dataset = NUSWIDE(tmp_path, image=SIZES, text="bow2000")
+    data = dataset[0]
+    assert torch.equal(data["image"].x[:, 0], torch.from_numpy(rows + 1).float())
+    known = [WORDS.index(word) for word in dataset.text_encoder().vocabulary]
+    assert np.array_equal(data["text"].x.numpy(), arrays["tags"][rows][:, known])
+    assert dataset.image_encoder() is SIZES
+    assert NUSWIDE(tmp_path, image="bow", text=LENGTHS)[0]["text"].x.shape == (len(rows), 2)
+
+
+def test_ready_made_features_have_no_encoder(tmp_path, arrays):
+    dataset = NUSWIDE(tmp_path)
+    for encoder in (dataset.text_encoder, dataset.image_encoder):
+        with pytest.raises(ValueError, match="NUSWIDE: its .* features came ready-made"):
+            encoder()
+
+
+def test_own_features(tmp_path, arrays):
+    _, rows = nus_kept(arrays["labels"])
+    x = np.random.default_rng(5).random((NUS_ROWS, 7)).astype(np.float32)
+    np.save(tmp_path / "raw" / "all.npy", x)
+    np.save(tmp_path / "raw" / "kept.npy", x[rows])
+    savemat(tmp_path / "raw" / "x.mat", {"VGG": x})
+    np.save(tmp_path / "raw" / "other.npy", x[:50])
+    for name in ("all.npy", "kept.npy", "x.mat:VGG", str(tmp_path / "raw" / "all.npy")):
+        data = NUSWIDE(tmp_path, image=name, text=name)[0]
+        assert np.array_equal(data["image"].x.numpy(), x[rows]), name
+        assert np.array_equal(data["text"].x.numpy(), x[rows]), name
+    with pytest.raises(ValueError, match="50 rows; give one for each of the 120 rows"):
+        NUSWIDE(tmp_path, image="other.npy")
+    with pytest.raises(FileNotFoundError, match=r"gone\.npy"):
+        NUSWIDE(tmp_path, image="gone.npy")
+
+
+def test_every_missing_file_is_listed(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        NUSWIDE(tmp_path, text="bow2000")
+    message = str(error.value)
+    concepts = nuswide.load_manifest("nuswide-21")["classes"]
+    for name in (*map(LABELS.format, concepts), PICTURES, TAGS, TAG_NAMES, *LOW_LEVEL):
+        assert f"  {name}\n" in message
+    assert next(iter(BOW)) not in message and "NUS-WIDE.html" in message
+    assert str(tmp_path / "raw") in message
+
+
+def test_only_what_is_needed_is_asked_for(tmp_path, arrays):
+    for name in LOW_LEVEL:
+        (tmp_path / "raw" / name).unlink()
+    (tmp_path / "raw" / LABELS.format("grass")).unlink()
+    with pytest.raises(FileNotFoundError) as error:
+        NUSWIDE(tmp_path, image="bow")
+    assert "Labels_grass" in str(error.value) and "Labels_sky" not in str(error.value)
+    assert "Normalized" not in str(error.value)
+
+
+def cut(name):
+    def change(raw):
+        content = (raw / name).read_text().splitlines(keepends=True)
+        (raw / name).write_text("".join(content[:-1]))
+
+    return change
+
+
+def spoil(name, line):
+    def change(raw):
+        content = (raw / name).read_text().splitlines(keepends=True)
+        (raw / name).write_text("".join([line + "\n", *content[1:]]))
+
+    return change
+
+
+def one_label_more(raw):
+    rows = (raw / LABELS.format("sky")).read_text().splitlines()
+    (raw / LABELS.format("sky")).write_text("1\n" * len(rows))
+
+
+FIRST = next(iter(LOW_LEVEL))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (cut(LABELS.format("sky")), "119 rows in .*Labels_sky.txt, the published files have 120"),
+        (cut(TAGS), "119 rows in .*AllTags1k.txt"),
+        (cut(PICTURES), "119 rows in .*Imagelist.txt"),
+        (cut(FIRST), "119 rows in .*Normalized_CH.dat"),
+        (spoil(FIRST, "1 2 3"), "3 columns in .*Normalized_CH.dat, the published files have 64"),
+        (spoil(TAGS, "0 1 1"), r"AllTags1k.txt: line 1 is not 8 times 0 or 1"),
+        (spoil(LABELS.format("sky"), "-1130179"), "Labels_sky.txt: line 1 is not 1 times 0 or 1"),
+        (one_label_more, "rows with such a concept, the published files have"),
+    ],
+)
+def test_damaged_or_other_files(tmp_path, arrays, change, message):
+    change(tmp_path / "raw")
+    with pytest.raises(CorruptFileError, match=message):
+        assert NUSWIDE(tmp_path, drop_textless=True).ids
+
+
+def test_changed_files_are_noticed(tmp_path, arrays):
+    before = NUSWIDE(tmp_path)[0]["image"].x
+    path = tmp_path / "raw" / FIRST
+    np.savetxt(path, np.full((NUS_ROWS, 64), 0.25), fmt="%.2f")
+    after = NUSWIDE(tmp_path)[0]["image"].x
+    assert (after[:, :64] == 0.25).all() and torch.equal(after[:, 64:], before[:, 64:])
+
+
+def test_stored_once(tmp_path, arrays, monkeypatch):
+    before = NUSWIDE(tmp_path)[0]
+
+    def never(*args, **keywords):
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("pyg_hash.datasets.nuswide_source.read_digits", never)
+    after = NUSWIDE(tmp_path)[0]
+    assert torch.equal(before["image"].x, after["image"].x) and after.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"concepts": 81},
+        {"layout": "mat"},
+        {"image": "vgg"},
+        {"text": "doc2vec"},
+        {"protocol": "djsrh"},  # of the ten concepts
+        {"protocol": "ucch", "concepts": 10},  # of the other layout
+    ],
+)
+def test_unknown_choice(tmp_path, arguments):
+    with pytest.raises(ValueError, match="is not known; use one of"):
+        NUSWIDE(tmp_path, **arguments)
+
+
+def test_not_an_encoder(tmp_path):
+    with pytest.raises(TypeError, match="image: expected a name, a file's name or an encoder"):
+        NUSWIDE(tmp_path, image=3)
+    with pytest.raises(ValueError, match="image: the layout 'features' has no raw items"):
+        NUSWIDE(tmp_path, layout="features", image=SIZES)
+
+
+@pytest.mark.parametrize("concepts", [21, 10])
+def test_feature_files(tmp_path, monkeypatch, concepts):
+    stem = f"nus-wide-tc{concepts}"
+    names = {
+        f"{c}All": f"{stem}-{n}.mat" for c, n in [("X", "xall-vgg"), ("Y", "yall"), ("L", "lall")]
+    }
+    image, text, labels = write_matrices(tmp_path / "raw", names, 50, (16, 6, concepts))
+    small = {"dcmh": {"query": 5, "train": 9}, "djsrh": {"query": 5, "train": 9}}
+    shrink(monkeypatch, nuswide, kept=[50], protocols=small | {"ucch": {"query": 4}})
+    dataset = NUSWIDE(tmp_path, concepts, "features")
+    data = dataset[0]
+    assert np.array_equal(data["image"].x.numpy(), image)
+    assert np.array_equal(data["text"].x.numpy(), text)
+    assert np.array_equal(data["text"].y.numpy(), labels)
+    assert data["text"].query_mask.sum() == 5 and data["text"].train_mask.sum() == 9
+    assert dataset.class_names[0] == "class 0" and dataset.ids[-1] == "49"
+    assert dataset.texts == dataset.image_paths == [None] * 50
+    if concepts == 10:
+        mask = NUSWIDE(tmp_path, 10, "features", protocol="ucch")[0]["text"].query_mask
+        assert mask.nonzero().flatten().tolist() == [46, 47, 48, 49]
+    shrink(monkeypatch, nuswide, kept=[51])
+    with pytest.raises(CorruptFileError, match="50 rows, the published files have 51"):
+        NUSWIDE(tmp_path, concepts, "features", force_reload=True)
+
+
+def test_feature_files_that_do_not_belong_together(tmp_path, monkeypatch):
+    names = {"XAll": "nus-wide-tc21-xall-vgg.mat", "YAll": "nus-wide-tc21-yall.mat"}
+    names["LAll"] = "nus-wide-tc21-lall.mat"
+    image, _, labels = write_matrices(tmp_path / "raw", names, 50, (16, 6, 21))
+    shrink(monkeypatch, nuswide, kept=[50], protocols={"dcmh": {"query": 5, "train": 9}})
+    savemat(tmp_path / "raw" / names["XAll"], {"XAll": image[:49]})
+    with pytest.raises(CorruptFileError, match="49 rows in nus-wide-tc21-xall-vgg.mat"):
+        NUSWIDE(tmp_path, layout="features")
+    savemat(tmp_path / "raw" / names["LAll"], {"LAll": labels * 2.0})
+    with pytest.raises(CorruptFileError, match="labels are not 0 and 1"):
+        NUSWIDE(tmp_path, layout="features")
+
+
+# NUS-WIDE-10K --------------------------------------------------------------------------------
+
+
+def test_ten_thousand_rows_of_one_concept_each(tmp_path, monkeypatch):
+    arrays = write_nus10k(tmp_path / "raw")
+    shrink_nus10k(monkeypatch)
+    dataset = NUSWIDE10K(tmp_path)
+    data = dataset[0]
+    y = data["image"].y
+    assert y.dtype == torch.long and y.bincount().tolist() == [EACH, EACH]
+    assert dataset.class_names == TEN and data.num_classes == 2
+    rows = np.array([int(name[8:12]) for name in dataset.ids])
+    assert (np.diff(rows) > 0).all()
+    assert (arrays["labels"][rows].sum(axis=1) == 1).all()
+    assert np.array_equal(arrays["labels"][rows].argmax(axis=1), y.numpy())
+    assert np.array_equal(data["text"].x.numpy(), arrays["tags"][rows])
+    assert data["text"].x.any(dim=1).all() and data["text"].x.size(1) == NUS_TAGS
+    assert NUSWIDE10K(tmp_path, seed=3).ids == dataset.ids  # the rows are no matter of the split
+
+
+def test_split_of_ten_thousand(tmp_path, monkeypatch):
+    write_nus10k(tmp_path / "raw")
+    shrink_nus10k(monkeypatch)
+    for protocol in ("mcgcn", "acmr"):
+        store = NUSWIDE10K(tmp_path, protocol=protocol)[0]["image"]
+        assert store.y[store.query_mask].bincount().tolist() == [2, 2]
+        assert torch.equal(store.train_mask, ~store.query_mask)
+        assert torch.equal(store.database_mask, store.train_mask)
+    store = NUSWIDE10K(tmp_path, protocol="dscmr")[0]["image"]
+    assert len(store.y) == 17 and store.query_mask.sum() == 3 and store.train_mask.sum() == 14
+
+
+def test_too_few_rows_of_a_concept(tmp_path, monkeypatch):
+    write_nus10k(tmp_path / "raw")
+    shrink_nus10k(monkeypatch)
+    path = tmp_path / "raw" / LABELS.format("sky")
+    path.write_text("1\n" + "0\n" * (NUS_ROWS - 1))
+    with pytest.raises(CorruptFileError, match="rows of sky alone, the published files have 10"):
+        NUSWIDE10K(tmp_path)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_corr_ae_file(tmp_path, monkeypatch, first):
+    arrays = write_corr_ae(tmp_path / "raw", first)
+    shrink_nus10k(monkeypatch)
+    dataset = NUSWIDE10K(tmp_path, "features")
+    data = dataset[0]
+    parts = ("train", "valid", "test")
+    for modality, name in (("image", "imgs_deep"), ("text", "texts")):
+        expected = np.concatenate([arrays[f"{part}_{name}"] for part in parts])
+        assert np.array_equal(data[modality].x.numpy(), expected.astype(np.float32))
+    expected = np.concatenate([arrays[f"{part}_imgs_labels"] for part in parts]) - first
+    assert data["image"].y.tolist() == expected.tolist()
+    assert data["image"].query_mask.sum() == 4
+
+    own = NUSWIDE10K(tmp_path, "features", protocol="dscmr")
+    store = own[0]["text"]
+    assert store.train_mask.tolist() == [True] * 14 + [False] * 3
+    expected = np.concatenate([arrays["train_texts"], arrays["test_texts"]])
+    assert np.array_equal(store.x.numpy(), expected.astype(np.float32))
+    assert own.ids == [str(i) for i in [*range(14), 17, 18, 19]]
+
+
+def test_other_corr_ae_file(tmp_path, monkeypatch):
+    write_corr_ae(tmp_path / "raw")
+    with pytest.raises(CorruptFileError, match="14 rows in train_imgs_labels"):
+        NUSWIDE10K(tmp_path, "features")
+    shrink_nus10k(monkeypatch)
+    shrink(monkeypatch, nuswide, counts={"train": 14, "valid": 3, "test": 3, "classes": 1})
+    with pytest.raises(CorruptFileError, match="labels are not 1 numbers in one column"):
+        NUSWIDE10K(tmp_path, "features")
+
+
+def test_corr_ae_file_is_asked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=nuswide.CORR_AE):
+        NUSWIDE10K(tmp_path, "features")
+
+
+def test_settings_are_json(tmp_path, arrays):
+    dataset = NUSWIDE(tmp_path, image="bow")
+    assert json.loads(json.dumps(dataset.settings())) == dataset.settings()
+    assert dataset.settings()["concepts"] == 21 and dataset.settings()["protocol"] == "dcmh"
