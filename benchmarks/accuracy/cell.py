@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch_geometric.transforms as T
@@ -15,13 +15,21 @@ from torch_geometric.data import HeteroData
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig
 from pyg_hash.training import fit
-from pyg_hash.transforms import LabelRate, ScaleFeatures
+from pyg_hash.transforms import LabelRate, ScaleFeatures, ValidationSplit
 from pyg_hash.typing import MODALITIES
 
 from . import measures
 from .data import SOURCES, content, labelled_rows
 from .methods import METHODS, Method
 from .table import Cell
+
+
+class Trained(NamedTuple):
+    """A trained model, the data with its graph, and the seconds that both took."""
+
+    model: Any
+    data: HeteroData
+    seconds: dict[str, float]
 
 
 class Bench:
@@ -54,7 +62,8 @@ class Bench:
             FloatingPointError: the training diverged.
         """
         row = METHODS[cell.method]
-        data, graph_seconds, model, train_seconds = self._trained(cell, row)
+        trained = self.trained(cell, row)
+        data, model = trained.data, trained.model
         named = model.protocol(data)
         if named != cell.protocol:
             raise ValueError(f"{cell}: the graph is {named}")
@@ -77,7 +86,7 @@ class Bench:
             line["curves"] = measures.curves(codes, data)
         if "tsne" in extras:
             line["tsne"] = measures.embeddings(codes, data, cell.seed)
-        seconds = {"graph": graph_seconds, "train": train_seconds, "encode": encoded - start}
+        seconds = trained.seconds | {"encode": encoded - start}
         seconds["measure"] = time.perf_counter() - encoded
         line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
         return line
@@ -89,21 +98,33 @@ class Bench:
             self._raw[name] = SOURCES[name].load(self.places[name])
         return self._raw[name]
 
-    def _trained(self, cell: Cell, row: Method) -> tuple[HeteroData, float, Any, float]:
-        """Data with graph, its seconds, model, its seconds."""
+    def trained(self, cell: Cell, row: Method, *, held_out: float = 0.0) -> Trained:
+        """A model of a row, trained on a cell's data.
+
+        Args:
+            cell: data, bits, labels, seed and protocol.
+            row: the method; it need not be the one that the cell names.
+            held_out: share of the labelled items that become ``val_mask``.
+        """
         if row.is_solved:
-            steps = [] if cell.labels is None else [LabelRate(cell.labels, cell.seed)]
-            data, seconds = self._prepared(cell.data, T.Compose([*steps, ScaleFeatures()]))
+            steps: list[Any] = []
+            if cell.labels is not None:
+                steps.append(LabelRate(cell.labels, cell.seed))
+            if held_out:
+                steps.append(ValidationSplit(held_out, cell.seed))
+            data, prepared = self._prepared(cell.data, T.Compose([*steps, ScaleFeatures()]))
             start = time.perf_counter()
             seed_everything(cell.seed)
             model = row.build(data.num_features, data.num_classes, cell.bits, cell.seed)
             model.solve(data)
-            return data, seconds, model, time.perf_counter() - start
-        config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **self.changes)
-        data, seconds = self._prepared(cell.data, build.graph(config))
-        start = time.perf_counter()
-        model = train(config, data)
-        return data, seconds, model, time.perf_counter() - start
+        else:
+            changes = {"val_rate": held_out} | self.changes
+            config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **changes)
+            data, prepared = self._prepared(cell.data, build.graph(config))
+            start = time.perf_counter()
+            model = train(config, data)
+        seconds = {"graph": prepared, "train": time.perf_counter() - start}
+        return Trained(model, data, seconds)
 
     def _prepared(self, name: str, transform: T.Compose) -> tuple[HeteroData, float]:
         """Scaled data with masks and graph, and the seconds that they took; built once if asked

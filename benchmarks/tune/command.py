@@ -1,0 +1,190 @@
+"""Search for the settings of a method on held-out labelled training items, never on queries.
+
+    pip install -e '.[tune]'
+    python -m benchmarks.tune SGCH --wikipedia ROOT --emoji ROOT --coco DIR --trials 60
+
+A setting is worth the mean, over data sets, label rates and seeds, of its mAP (32 bits, inductive,
+mean of i2t and t2i) where a fifth of the labelled items are the queries. Optuna's TPE proposes
+settings, a median rule ends bad ones early, and today's defaults are the first trial. The best few
+and the defaults are then measured under seeds that the search has not seen; the best of these is
+chosen. Every trial is in ``results/tuning/METHOD.journal`` at once: the same command goes on where
+it stopped, and several commands may work on one journal. ``METHOD.json`` and ``METHOD.md`` say what
+was found; nothing changes the library's defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accuracy import provenance
+from accuracy.cell import Bench, one_thread
+from accuracy.data import SOURCES, content, missing, where
+from accuracy.methods import METHODS
+
+from pyg_hash.io import save_json
+
+from .objective import HELD_OUT, Case, ask, cases, defaults, worth
+from .page import write
+from .spaces import SPACES, Space
+
+RESULTS = Path(__file__).resolve().parents[1] / "results" / "tuning"
+DATA = ("wikipedia", "emoji", "coco")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what the command line asks for."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    places = where(tuple(args.data), {option: getattr(args, option) for option in DATA})
+    if not places:
+        parser.error(f"there are no data; give the place of some:\n{missing(tuple(args.data))}")
+    one_thread()
+    bench = Bench(places)
+    space = SPACES[args.method]
+    seen = cases(args.method, list(places), args.rates, args.seeds)
+    fresh = cases(args.method, list(places), args.rates, args.fresh)
+    about = {
+        "method": args.method,
+        "data": {name: content(bench.raw(name)).about for name in places},
+        "rates": args.rates if METHODS[args.method].labels else None,
+        "held_out": HELD_OUT,
+        "seeds": args.seeds,
+        "fresh_seeds": args.fresh,
+        "defaults": defaults(args.method, space),
+        "space": {name: [type(of).__name__, *of] for name, of in space.items()},
+    }
+    study = open_study(args.out / f"{args.method}.journal", args.method, space, about)
+    search(study, bench, args.method, space, seen, args.trials)
+    found = confirmed(study, bench, args.method, fresh, args.best)
+    result = {**about, **summary(study, found), **provenance.stamp()}
+    save_json(args.out / f"{args.method}.json", result)
+    write(result, args.out / f"{args.method}.md")
+    print(args.out / f"{args.method}.md")
+
+
+def open_study(journal: Path, name: str, space: Space, about: dict[str, Any]) -> Any:
+    """The study in a journal, new or not; its first trial is today's defaults.
+
+    Raises:
+        SystemExit: Optuna is not installed, or the journal is of another question.
+    """
+    try:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError:
+        sys.exit("benchmarks.tune needs Optuna: pip install -e '.[tune]'")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name=name,
+        storage=JournalStorage(JournalFileBackend(str(journal))),
+        sampler=optuna.samplers.TPESampler(seed=0, multivariate=True),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=8),
+        direction="maximize",
+        load_if_exists=True,
+    )
+    asked = {key: about[key] for key in ("data", "rates", "seeds", "space")}
+    earlier = study.user_attrs.get("asked")
+    if earlier is None:
+        study.set_user_attr("asked", asked)
+        study.enqueue_trial(about["defaults"], user_attrs={"is_default": True})
+    elif earlier != _plain(asked):
+        sys.exit(f"{journal}: holds trials on other data, rates, seeds or bounds; move it away")
+    return study
+
+
+def search(
+    study: Any, bench: Bench, name: str, space: Space, on: Sequence[Case], trials: int
+) -> None:
+    """Run trials until there are so many that were finished or ended early."""
+    import optuna
+
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+
+    def objective(trial: Any) -> float:
+        values = ask(trial, space)
+        scores: list[float] = []
+        for step, case in enumerate(on):
+            try:
+                scores.append(worth(bench, name, values, case))
+            except FloatingPointError as error:
+                raise optuna.TrialPruned(str(error)) from error
+            trial.report(statistics.fmean(scores), step)
+            if not trial.user_attrs.get("is_default") and trial.should_prune():
+                raise optuna.TrialPruned
+        return statistics.fmean(scores)
+
+    def stop(study: Any, trial: Any) -> None:
+        shown = "ended early" if trial.value is None else f"{trial.value:.4f}"
+        print(f"trial {trial.number}: {shown}", flush=True)
+        if len(study.get_trials(deepcopy=False, states=states)) >= trials:
+            study.stop()
+
+    if len(study.get_trials(deepcopy=False, states=states)) < trials:
+        study.optimize(objective, callbacks=[stop])
+
+
+def confirmed(
+    study: Any, bench: Bench, name: str, on: Sequence[Case], best: int
+) -> dict[int, list[float]]:
+    """Scores, under fresh seeds, of the best trials and of the defaults, by trial number."""
+    done = sorted(
+        (trial for trial in study.get_trials(deepcopy=False) if trial.value is not None),
+        key=lambda trial: -trial.value,
+    )
+    kept = done[:best] + [t for t in done[best:] if t.user_attrs.get("is_default")]
+    found = {}
+    for trial in kept:
+        found[trial.number] = [worth(bench, name, trial.params, case) for case in on]
+        print(
+            f"trial {trial.number} again: {statistics.fmean(found[trial.number]):.4f}", flush=True
+        )
+    return found
+
+
+def summary(study: Any, found: dict[int, list[float]]) -> dict[str, Any]:
+    """What goes to the results: the chosen setting and every trial."""
+    trials = study.get_trials(deepcopy=False)
+    chosen = max(found, key=lambda number: statistics.fmean(found[number]))
+    rows = [
+        {
+            "number": trial.number,
+            "is_default": bool(trial.user_attrs.get("is_default")),
+            "values": trial.params,
+            "score": trial.value,
+            "fresh": found.get(trial.number),
+        }
+        for trial in trials
+    ]
+    return {"chosen": trials[chosen].params, "chosen_trial": chosen, "trials": rows}
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+def _parser() -> argparse.ArgumentParser:
+    assert __doc__ is not None
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tune",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("method", choices=list(SPACES), metavar="METHOD", help=", ".join(SPACES))
+    for option in DATA:
+        parser.add_argument(f"--{option}", metavar="PLACE", help=SOURCES[option].needs)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 1.0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the search")
+    parser.add_argument("--fresh", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--best", type=int, default=3, help="trials that are measured again")
+    parser.add_argument("--trials", type=int, default=40, help="in all, earlier ones included")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    return parser

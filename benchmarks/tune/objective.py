@@ -1,0 +1,88 @@
+"""What a setting is worth: mAP of labelled training items that were held out, never of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from accuracy.cell import Bench
+from accuracy.methods import METHODS, Method
+from accuracy.table import Cell
+
+from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+from pyg_hash.metrics import evaluate
+
+from .spaces import Between, Space, Whole
+
+HELD_OUT = 0.2
+NUM_BITS = 32
+PROTOCOL = "inductive"
+_PARTS = {"model": "model_options", "graph": "graph_options"}
+
+
+class Case(NamedTuple):
+    """One training of a setting."""
+
+    data: str
+    labels: float | None
+    seed: int
+
+
+def cases(
+    name: str, data: Sequence[str], rates: Sequence[float], seeds: Sequence[int]
+) -> list[Case]:
+    """What a setting is measured on; seed by seed, so that a bad one is known early."""
+    shown: Sequence[float | None] = rates if METHODS[name].labels else [None]
+    return [Case(where, rate, seed) for seed in seeds for where in data for rate in shown]
+
+
+def ask(trial: Any, space: Space) -> dict[str, Any]:
+    """A setting from an Optuna trial."""
+    found: dict[str, Any] = {}
+    for name, of in space.items():
+        if isinstance(of, Between):
+            found[name] = trial.suggest_float(name, of.low, of.high, log=of.log)
+        elif isinstance(of, Whole):
+            found[name] = trial.suggest_int(name, of.low, of.high, step=of.step)
+        else:
+            found[name] = trial.suggest_categorical(name, of.of)
+    return found
+
+
+def defaults(name: str, space: Space) -> dict[str, Any]:
+    """Today's values of what is varied."""
+    method = METHODS[name]
+    now = method.settings(PROTOCOL)
+    known = {f"model.{option}": value for option, value in now["options"].items()}
+    if not method.is_solved:
+        config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
+        known |= {"lr": config.lr, "epochs": config.epochs, "k": config.k}
+        for step in COMMAND_LINE[method.model].graph(config):
+            known |= {f"graph.{option}": value for option, value in vars(step).items()}
+    return {name: known[name] for name in space}
+
+
+def with_values(method: Method, values: Mapping[str, Any]) -> Method:
+    """The method under a setting."""
+    config = dict(method.config)
+    for name, value in values.items():
+        part, _, option = name.rpartition(".")
+        if part:
+            config[_PARTS[part]] = {**config.get(_PARTS[part], {}), option: value}
+        else:
+            config[name] = value
+    return replace(method, config=config)
+
+
+def worth(bench: Bench, name: str, values: Mapping[str, Any], case: Case) -> float:
+    """Mean of i2t and t2i of the held-out items against the rest of the database.
+
+    Raises:
+        FloatingPointError: the training diverged.
+    """
+    method = with_values(METHODS[name], values)
+    cell = Cell(case.data, name, NUM_BITS, case.labels, case.seed, PROTOCOL)
+    trained = bench.trained(cell, method, held_out=HELD_OUT)
+    result = evaluate(trained.model, trained.data, split="val")
+    return 0.5 * (result.i2t + result.t2i)

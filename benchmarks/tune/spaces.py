@@ -1,0 +1,110 @@
+"""What is varied for each method, and between which bounds.
+
+A name is that of a setting of ``pyg-hash train`` (``lr``, ``epochs``, ``k``), or of a keyword:
+``model.NAME`` of the model, ``graph.NAME`` of the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class Between(NamedTuple):
+    """A number between two bounds, by equal steps of itself or (``log``) of its logarithm."""
+
+    low: float
+    high: float
+    log: bool = True
+
+
+class Whole(NamedTuple):
+    """A whole number: ``low``, ``low + step``, ... up to ``high``."""
+
+    low: int
+    high: int
+    step: int
+
+
+class One(NamedTuple):
+    """One of some values."""
+
+    of: tuple[Any, ...]
+
+
+Space = Mapping[str, Between | Whole | One]
+
+_WIDTH = One((128, 256, 512))
+_DROPOUT = Between(0.0, 0.6, log=False)
+_BATCH = One((32, 64, 128, 256))
+_RIDGE: Space = {"model.ridge": Between(1e-2, 1e3)}
+SPACES: dict[str, Space] = {
+    "MCGCN": {
+        "lr": Between(5e-4, 1e-2),
+        "epochs": Whole(40, 200, 20),
+        "k": One((10, 20, 40)),
+        "model.hidden_channels": _WIDTH,
+        "model.latent_channels": _WIDTH,
+        "model.shared_channels": _WIDTH,
+        "model.alpha": Between(1e-3, 1.0),
+        "model.beta": Between(1e-3, 10.0),
+        "model.gamma": Between(0.1, 10.0),
+        "model.eta": Between(1e-4, 0.1),
+        "model.adv_weight": Between(1e-3, 1.0),
+        "model.view_weight": Between(0.03, 3.0),
+    },
+    "GCH": {
+        "lr": Between(3e-4, 5e-3),
+        "epochs": Whole(10, 50, 5),
+        "model.hidden_channels": _WIDTH,
+        "model.gcn_channels": One((256, 512, 1024)),
+        "model.dropout": _DROPOUT,
+        "model.w_pair": Between(0.1, 10.0),
+        "model.w_beacon": Between(0.1, 10.0),
+        "model.w_label": Between(0.1, 10.0),
+        "model.batch_size": _BATCH,
+    },
+    "SGCH": {
+        "lr": Between(5e-4, 1e-2),
+        "epochs": Whole(40, 200, 20),
+        "k": One((10, 20, 40)),
+        "graph.neighbor_weight": Between(0.03, 1.0),
+        "model.hidden_channels": _WIDTH,
+        "model.out_channels": _WIDTH,
+        "model.alpha": Between(0.1, 100.0),
+        "model.beta": Between(1e-3, 1.0),
+        "model.pair_weight": Between(0.03, 10.0),
+        "model.adv_weight": Between(1e-3, 1.0),
+        "model.view_weight": Between(0.03, 3.0),
+    },
+    "SGEH": {
+        "lr": Between(3e-4, 5e-3),
+        "epochs": Whole(1, 10, 1),
+        "k": One((10, 20, 30, 50)),
+        "model.hidden_channels": _WIDTH,
+        "model.dropout": _DROPOUT,
+        "model.batch_size": _BATCH,
+        "model.alpha": Between(1.0, 3.0, log=False),
+        "model.lambda3": Between(0.1, 1.0, log=False),
+        "model.lambda4": Between(0.1, 0.9, log=False),
+        "model.lambda_ii": Between(0.03, 3.0),
+        "model.lambda_tt": Between(0.03, 3.0),
+        "model.eta4": Between(1e-4, 0.1),
+    },
+    "CCA": _RIDGE,
+    "ITQ": {**_RIDGE, "model.weighted": One((False, True))},
+    "LSH": _RIDGE,
+    "SCM": {"model.ridge": Between(1e-3, 1e2), "model.variant": One(("sequential", "orthogonal"))},
+    "ClassCodes": {"model.penalty": Between(1e-3, 1e2), "model.center": One((False, True))},
+    "IMH": {
+        "model.k": One((5, 10, 20, 40)),
+        "model.weight": Between(1e-4, 1.0),
+        "model.ridge": Between(1e-3, 1e2),
+    },
+    "CMFH": {
+        "model.share": Between(0.1, 0.9, log=False),
+        "model.mu": Between(1.0, 1e3),
+        "model.gamma": Between(1e-4, 1.0),
+    },
+}
+"""Method -> what is varied."""
