@@ -45,8 +45,8 @@ def restructured(markdown: str) -> list[str]:
     lines, in_table = [], False
     for line in markdown.splitlines()[1:]:
         text = re.sub(r"`.*?`|[*_\\]", _escaped, line)
-        if line.startswith("## "):
-            lines.append(f".. rubric:: {text[3:]}")
+        if line.startswith("#"):
+            lines.append(f".. rubric:: {text.lstrip('# ')}")
         elif not line.startswith("|"):
             lines.append(text)
         elif not line.startswith("| ---"):

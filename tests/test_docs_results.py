@@ -26,6 +26,8 @@ Uses `edge_index` * twice.
 | 2,000 | 3.5 |
 
 A note.
+
+### Deeper
 """
 
 
@@ -67,6 +69,7 @@ def test_restructured(restructured):
     assert "Uses ``edge_index`` \\* twice." in lines
     assert ".. rubric:: Times\n\n.. list-table::\n   :header-rows: 1\n\n   * - nodes\n" in lines
     assert "   * - 1,000\n     - \\-\n   * - 2,000\n     - 3.5\n\nA note." in lines
+    assert lines.endswith(".. rubric:: Deeper")
     assert lines.count("list-table") == 1 and "---" not in lines
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 
+from .data import SOURCES
 from .markdown import digits, grid, signed
 from .measures import CUTS
 from .methods import ORDER
@@ -25,6 +26,36 @@ _DATABASES = {
     "all": "the database",
     "all, among queries": "the queries' other side, own pair included",
 }
+
+
+def shifts(groups: Groups) -> str:
+    """How far each choice moves MCGCN's number, i2t / t2i; all else as in the library."""
+    lines = []
+    bits = groups.values_of("bits")[0]
+    for data in groups.values_of("data"):
+        for rate in groups.values_of("labels"):
+            of = {p: groups.get(Place(data, "MCGCN", bits, rate, p)) for p in ORDER}
+            own, wide = of["inductive"], of["transductive"]
+            if own is None or wide is None:
+                continue
+            pairs = [
+                [own.deviation("all", task) for task in CROSS],
+                [wide.mean("all", task) - own.mean("all", task) for task in CROSS],
+                [_range(own, _ORDERS, task) for task in CROSS],
+                [_range(own, [f"50 {name}" for name in DENOMINATORS], task) for task in CROSS],
+                [own.mean("all, among queries", t) - own.mean("all", t) for t in CROSS],
+            ]
+            shown = [" / ".join(digits(v) for v in pairs[0])]
+            shown += [" / ".join(signed(v) for v in pair) for pair in pairs[1:]]
+            lines.append([SOURCES[data].title, f"{rate:.0%}", *shown])
+    heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
+    heads += ["ties: highest - lowest", "MAP@50: highest - lowest denominator"]
+    return grid([*heads, "searching the queries' other side"], lines)
+
+
+def _range(group: Group, metrics: Iterable[str], task: str) -> float:
+    values = [group.mean(metric, task) for metric in metrics]
+    return max(values) - min(values)
 
 
 def choices(groups: Groups, data: str) -> Iterator[str]:

@@ -166,11 +166,9 @@ SOURCES: dict[str, Source] = {
         **_VGG,
         text_features=1386,
     ),
-    "nuswide21-cnnf": _papers(
-        "NUS-WIDE, CNN-F", "nuswide21-cnnf", pairs=188_321, queries=2100, **_VGG
-    ),
+    "nuswide21-cnnf": _papers("NUS-WIDE, CNN-F", "nuswide21-cnnf", queries=2100, **_VGG),
     "mscoco-cnnf": _papers(
-        "MS-COCO, CNN-F", "mscoco-cnnf", pairs=117_218, queries=5000, **_VGG, text_features=2000
+        "MS-COCO, CNN-F", "mscoco-cnnf", queries=5000, **_VGG, text_features=2000
     ),
     # SGEH's splits are in a supplement that is not to be had
     "wikipedia-use": _papers("Wikipedia, VGG and USE", "wikipedia-use", pairs=2866, **_USE),

@@ -11,7 +11,7 @@ from pyg_hash.io import atomic_path
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 
 from .about import about
-from .choices import choices
+from .choices import choices, shifts
 from .data import SOURCES
 from .markdown import digits, grid, signed
 from .measures import CUTS
@@ -45,6 +45,8 @@ def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = F
     if short:
         parts.append("Short form: planted clusters, hardly any training; it shows that all runs.")
     parts.append(about(table, lines, stale))
+    if lines and "ties" in table.extras:
+        parts += ["## How far each choice moves MCGCN", shifts(groups)]
     for data in groups.values_of("data"):
         parts.append(f"## {SOURCES[data].title}")
         parts += choices(groups, data) if "ties" in table.extras else _section(table, groups, data)

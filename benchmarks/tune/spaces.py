@@ -43,6 +43,7 @@ SPACES: dict[str, Space] = {
         "lr": Between(5e-4, 1e-2),
         "epochs": Whole(40, 200, 20),
         "k": One((10, 20, 40)),
+        "graph.neighbor_weight": Between(0.03, 1.0),
         "model.hidden_channels": _WIDTH,
         "model.latent_channels": _WIDTH,
         "model.shared_channels": _WIDTH,
