@@ -116,11 +116,8 @@ class RawMatrix:
         shape = tuple(int(size) for size in node.shape)
         return shape[::-1] if self._transposed else shape
 
-    def blocks(self) -> Iterator[tuple[int, Array]]:
-        """``(first row, float32 block)`` over all rows."""
-        if self._kind == "text":
-            yield from self._text_blocks()
-            return
+    def _blocks(self) -> Iterator[tuple[int, Array]]:
+        """``(first row, float32 block)`` over all rows of another file than text."""
         chunks = row_chunks(*self.shape)
         if self._kind == "hdf5":
             with h5py.File(self.path, "r") as file:
@@ -134,16 +131,6 @@ class RawMatrix:
             dense = part.toarray() if isinstance(part, sp.csr_matrix) else part
             yield start, np.asarray(dense, np.float32).reshape(stop - start, -1)
 
-    def _text_blocks(self) -> Iterator[tuple[int, Array]]:
-        start, step = 0, row_chunks(*self.shape)[0][1]
-        with open(self.path, encoding="latin-1") as file:
-            while lines := list(islice(file, step)):
-                block = np.loadtxt(lines, dtype=np.float32, ndmin=2)
-                if block.shape[1] != self.shape[1]:
-                    raise ValueError(f"{block.shape[1]} numbers a line, expected {self.shape[1]}")
-                yield start, block
-                start += len(block)
-
     def read(self, rows: Array) -> Tensor:
         """The given rows as float32 ``[len(rows), d]``.
 
@@ -155,7 +142,10 @@ class RawMatrix:
         """
         out = torch.empty(len(rows), self.shape[1])
         try:
-            for start, block in self.blocks():
+            if self._kind == "text":
+                self._read_text(rows, out)
+                return out
+            for start, block in self._blocks():
                 low, high = np.searchsorted(rows, (start, start + len(block)))
                 out[low:high] = torch.from_numpy(block[rows[low:high] - start])
         except _READ_ERRORS as error:
@@ -163,6 +153,19 @@ class RawMatrix:
                 f"{self.path}: cannot be read ({error}); get it again"
             ) from error
         return out
+
+    def _read_text(self, rows: Array, out: Tensor) -> None:
+        """Only the lines that are asked for become numbers."""
+        with open(self.path, encoding="latin-1") as file:
+            for start, stop in row_chunks(*self.shape):
+                lines = list(islice(file, stop - start))
+                low, high = np.searchsorted(rows, (start, stop))
+                wanted = [lines[row] for row in (rows[low:high] - start).tolist()]
+                if wanted:
+                    block = np.loadtxt(wanted, dtype=np.float32, ndmin=2)
+                    if block.shape[1] != out.shape[1]:
+                        raise ValueError(f"{block.shape[1]} numbers a line, not {out.shape[1]}")
+                    out[low:high] = torch.from_numpy(block)
 
 
 def _count_lines(path: Path) -> int:

@@ -122,3 +122,24 @@ def test_held_out_rows_are_gone():
 def test_too_few_rows(values):
     with pytest.raises(ValueError, match=r"the data have 200; are the files complete"):
         draw_split(protocol("random", **values), Y, 0)
+
+
+def test_documented_numbers():
+    """The table of docs/datasets.rst is that of the manifests."""
+    text = (Path(__file__).parents[2] / "docs" / "datasets.rst").read_text()
+    table = text[text.index("Splits\n------") : text.index("The classes of ``NUSWIDE``")]
+    rows = [row.split("\n     - ") for row in table.split("\n   * -")[2:]]
+    documented = [[cell.strip() for cell in row[1:4]] for row in rows]
+    expected = []
+    for name in ("nuswide-21", "nuswide-10", "nuswide10k", "mirflickr25k", "mscoco"):
+        manifest = load_manifest(name)
+        for key, own in published_protocols(name).items():
+            total = (
+                manifest["counts"]["train2014"]
+                if own.pictures
+                else manifest.get("kept", [10000])[0]
+            )
+            rest = (own.items or total) - own.query - own.held_out
+            train = "the rest" if (name, key) == ("mscoco", "ucch") else f"{own.train or rest:,}"
+            expected.append([f"``{key}``", f"{own.query:,}", train])
+    assert sorted(documented) == sorted(expected)

@@ -113,13 +113,16 @@ def test_pickles_stay_closed(tmp_path):
         RawMatrix(tmp_path / "a.npy")
 
 
-@pytest.mark.parametrize("line", ["1 2 3 4", "1 2 3 4 x", "1 2 3 4 5 6"])
+@pytest.mark.parametrize("line", ["1", "1 2 3 4", "1 2 3 4 x", "1 2 3 4 5 6"])
 def test_bad_line_of_text(tmp_path, line):
     lines = ["1 2 3 4 5"] * 9
     lines[5] = line
     (tmp_path / "a.dat").write_text("\n".join(lines))
     with pytest.raises(CorruptFileError, match=r"a\.dat: cannot be read"):
         RawMatrix(tmp_path / "a.dat").read(np.arange(9))
+    with pytest.raises(CorruptFileError, match=r"a\.dat: cannot be read"):
+        RawMatrix(tmp_path / "a.dat").read(np.array([5]))
+    assert RawMatrix(tmp_path / "a.dat").read(np.array([4, 6])).tolist() == [[1, 2, 3, 4, 5]] * 2
 
 
 def test_no_file_and_no_matrix(tmp_path):
