@@ -140,7 +140,7 @@ _ROWS = [
     Method("MCGCN", "MCGCN"),
     Method("GCH", "GCH"),
     Method("SGCH", "SGCH"),
-    Method("SGCH, weight chosen", "SGCH", choices=("neighbor_weight", (0.1, 1.0))),
+    Method("SGCH, weight chosen", "SGCH", choices=("neighbor_weight", (0.1, 0.2))),
     Method("sign of CCA", "sign of CCA"),
     Method("ITQ on CCA", "ITQ on CCA"),
     Method("ITQ on CCA, weighted", "ITQ on CCA", {"weighted": True}),

@@ -46,6 +46,7 @@ def small_graph(
     k: int = 5,
     metric: str = "cosine",
     weight: str = "binary",
+    neighbor_weight: float = 1.0,
     **kwargs: object,
 ) -> HeteroData:
     """The whole pipeline of transforms on :func:`toy_data`; ``rate=None`` keeps the masks."""
@@ -54,7 +55,7 @@ def small_graph(
     steps += [ValidationSplit(0.3)] if validation else []
     steps += [ScaleFeatures()] if scale else []
     steps += [
-        IntraKNN(k=k, metric=metric, anchors=intra, weight=weight),
+        IntraKNN(k, metric, anchors=intra, weight=weight, neighbor_weight=neighbor_weight),
         InterKNN(anchors=inter),
         LabelHub(match=match),
     ]

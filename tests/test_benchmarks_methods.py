@@ -276,7 +276,7 @@ def test_a_choice_is_made_on_labelled_nodes_held_out(tiny, monkeypatch):
         if split == "val":
             held_out = data["image"].val_mask
             assert held_out.any() and not (held_out & raw["image"].query_mask).any()
-        value = {("val", 0.1): 0.4, ("val", 1.0): 0.6}.get(seen[-1], 0.5)
+        value = {("val", 0.1): 0.4, ("val", 0.2): 0.6}.get(seen[-1], 0.5)
         return Scores(value)
 
     class Scores:
@@ -287,10 +287,10 @@ def test_a_choice_is_made_on_labelled_nodes_held_out(tiny, monkeypatch):
 
     monkeypatch.setattr(cells, "evaluate", score)
     cell = cells.run("toy", raw, job, 0)
-    expected = [("val", 0.1)] * 3 + [("val", 1.0)] * 3 + [("query", 1.0)]
+    expected = [("val", 0.1)] * 3 + [("val", 0.2)] * 3 + [("query", 0.2)]
     assert seen == expected
     cells.run("toy", raw, job, 1)
-    assert seen == [*expected, ("query", 1.0)]  # chosen once for all seeds
+    assert seen == [*expected, ("query", 0.2)]  # chosen once for all seeds
     assert cell["validation"] == pytest.approx(
-        {"neighbor_weight=0.1": 0.4, "neighbor_weight=1.0": 0.6}
+        {"neighbor_weight=0.1": 0.4, "neighbor_weight=0.2": 0.6}
     )

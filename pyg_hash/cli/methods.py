@@ -60,9 +60,11 @@ def _mcgcn(config: TrainConfig) -> list[BaseTransform]:
     from pyg_hash.transforms.protocol import PROTOCOLS
 
     assert config.k and config.metric and config.protocol and config.match
+    options = config.graph_options
+    check_options(IntraKNN, options, "graph_options", {"k", "metric", "anchors", "weight"})
     intra, inter = PROTOCOLS[config.protocol]
     return [
-        IntraKNN(config.k, config.metric, anchors=intra, weight=config.weight),
+        IntraKNN(config.k, config.metric, anchors=intra, weight=config.weight, **options),
         InterKNN(anchors=inter),
         LabelHub(match=config.match),
     ]
@@ -100,7 +102,7 @@ _BATCHES: dict[str, Any] = {"batch_size": None, "loader_options": {}}
 METHODS: dict[str, Method] = {
     "MCGCN": Method(
         {"epochs": 80, "lr": 2e-3, **_LABELS, **_GRAPH, **_BATCHES}
-        | {"weight": None, "match": "shared"},
+        | {"weight": None, "match": "shared", "graph_options": {}},
         _mcgcn,
     ),
     "GCH": Method({"epochs": 25, "lr": 1e-3, "label_rate": 1.0}, lambda config: []),

@@ -62,7 +62,7 @@ class TrainConfig:
         None, "mcgcn: which multi-label items are similar: with a shared label, or equal ones"
     )
     graph_options: dict[str, Any] = _option(
-        {}, "further options of the graph: sgch SGCHGraph, sgeh UnifiedAffinity"
+        {}, "further options of the graph: mcgcn IntraKNN, sgch SGCHGraph, sgeh UnifiedAffinity"
     )
     epochs: int | None = _option(None, "passes over the data (default: the method's)")
     lr: float | dict[str, float] | None = _option(

@@ -112,7 +112,7 @@ class AnchorBank(Intake):
         scores, index = knn(x, anchors, k, metric=metric)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
-        weight = self.graph.get("neighbor_weight", 1.0) * weight  # SGCHGraph
+        weight = self.graph.get("neighbor_weight", 1.0) * weight
         return rows[index.flatten()], target, weight
 
     def map(self, function: Callable[[Tensor], Tensor]) -> AnchorBank:

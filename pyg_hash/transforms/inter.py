@@ -78,9 +78,9 @@ class InterKNN(BaseTransform):
         for modality in MODALITIES:
             bare[modality].x = data[modality].x
             bare[modality].train_mask = data[modality].train_mask
-        k, metric, weight = (data.graph[key] for key in ("k", "metric", "weight"))
         approximate = data.graph.get("approximate")
-        bare = IntraKNN(k, metric, anchors=anchors, weight=weight, approximate=approximate)(bare)
+        same = {key: data.graph[key] for key in ("k", "metric", "weight", "neighbor_weight")}
+        bare = IntraKNN(anchors=anchors, approximate=approximate, **same)(bare)
         if approximate is not None:
             data.graph = data.graph | {"joint_recall": bare.graph["recall"]}
         for modality in MODALITIES:

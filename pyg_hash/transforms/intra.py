@@ -19,6 +19,7 @@ from pyg_hash.validation import (
     check_nonzero_rows,
     check_positive_int,
     check_same_rows,
+    check_weight,
 )
 
 
@@ -41,6 +42,9 @@ class IntraKNN(BaseTransform):
             SGCH Eq. 1; a neighbour whose cosine is not positive is none). None, the default, is
             ``'similarity'`` under cosine, which serves MCGCN better too, and ``'binary'`` under
             the other metrics, which know no other.
+        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
+            Against a node's self-loop and labels, that is: the smaller it is, the more a node's
+            own features count.
         backend: of :func:`~pyg_hash.search.knn`: how the exact search works.
         approximate: of :func:`~pyg_hash.search.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
             rows, when a few missing neighbours do not matter. ``data.graph['recall']`` then says
@@ -60,6 +64,7 @@ class IntraKNN(BaseTransform):
         metric: Metric = "cosine",
         anchors: str = "train",
         weight: str | None = None,
+        neighbor_weight: float = 1.0,
         backend: str = "auto",
         approximate: str | None = None,
     ) -> None:
@@ -73,11 +78,13 @@ class IntraKNN(BaseTransform):
             raise ValueError(
                 f"weight: 'similarity' needs metric='cosine', got {metric!r}; use 'binary'"
             )
+        check_neighbor_weight(neighbor_weight)
         check_backend(backend, approximate)
         self.k = k
         self.metric = metric
         self.anchors = anchors
         self.weight = weight
+        self.neighbor_weight = neighbor_weight
         self.backend = backend
         self.approximate = approximate
 
@@ -116,6 +123,7 @@ class IntraKNN(BaseTransform):
             "k": self.k,
             "metric": self.metric,
             "weight": self.weight,
+            "neighbor_weight": self.neighbor_weight,
             "intra_anchors": self.anchors,
         }
         if self.approximate is not None:
@@ -146,6 +154,7 @@ class IntraKNN(BaseTransform):
             found = (sources.numel() * found + rest.numel() * more[2]) / x.size(0)
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
         source, weight = sources[index.flatten()], edge_weights(scores, self.weight).flatten()
+        weight = self.neighbor_weight * weight
         keep = weight > 0
         return source[keep], target[keep], weight[keep], found
 
@@ -171,6 +180,14 @@ class IntraKNN(BaseTransform):
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}(k={self.k}, metric={self.metric!r}, "
-            f"anchors={self.anchors!r}, weight={self.weight!r}, backend={self.backend!r}, "
+            f"anchors={self.anchors!r}, weight={self.weight!r}, "
+            f"neighbor_weight={self.neighbor_weight}, backend={self.backend!r}, "
             f"approximate={self.approximate!r})"
         )
+
+
+def check_neighbor_weight(neighbor_weight: float) -> None:
+    """Raise unless kNN edges stay edges."""
+    check_weight(neighbor_weight, "neighbor_weight")
+    if neighbor_weight == 0:
+        raise ValueError("neighbor_weight: 0 leaves no kNN edge; use a number above 0")

@@ -11,11 +11,11 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.search.knn import check_backend
 from pyg_hash.transforms.edges import averaged_edges, merge_edges
-from pyg_hash.transforms.intra import IntraKNN
+from pyg_hash.transforms.intra import IntraKNN, check_neighbor_weight
 from pyg_hash.transforms.labels import SELF_LOOPS, LabelHub
 from pyg_hash.transforms.protocol import ANCHORS
-from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, Metric
-from pyg_hash.validation import check_choice, check_positive_int, check_weight
+from pyg_hash.typing import IMAGE, INTRA, MODALITIES, Metric
+from pyg_hash.validation import check_choice, check_positive_int
 
 GRAPHS = ("paper", "code")
 NEIGHBOR_WEIGHT = 0.1
@@ -88,9 +88,7 @@ class SGCHGraph(BaseTransform):
         check_choice(metric, ("cosine", "ip", "l2"), "metric")
         check_choice(anchors, ANCHORS, "anchors")
         check_choice(self_loops, SELF_LOOPS, "self_loops")
-        check_weight(neighbor_weight, "neighbor_weight")
-        if neighbor_weight == 0:
-            raise ValueError("neighbor_weight: 0 leaves no kNN edge; use a number above 0")
+        check_neighbor_weight(neighbor_weight)
         check_backend(backend, approximate)
         self.k = k
         self.graph = graph
@@ -110,26 +108,22 @@ class SGCHGraph(BaseTransform):
             raise ValueError("SGCHGraph: the graph exists already; start from data without one")
         if "y" not in data[IMAGE]:
             raise ValueError("SGCHGraph: the data set has no labels, which SGCH learns from")
-        how: dict[str, Any] = {"backend": self.backend, "approximate": self.approximate}
+        how: dict[str, Any] = {
+            "neighbor_weight": self.neighbor_weight,
+            "backend": self.backend,
+            "approximate": self.approximate,
+        }
         if self.graph == "paper":
             data = IntraKNN(self.k, self.metric, self.anchors, **how)(data)
-            self._weigh(data)
             data = LabelHub(self.self_loops, match="count")(data)
             reach = "train"  # no edge leads across the modalities, whatever the anchors
         else:
-            nearest = _LabeledKNN(self.k, self.metric, self.anchors, "binary", **how)
-            data = nearest(data)
-            self._weigh(data)
+            data = _LabeledKNN(self.k, self.metric, self.anchors, "binary", **how)(data)
             data = LabelHub(self.self_loops, match="shared")(data)
             _average(data)
             reach = self.anchors
         data.graph = data.graph | {"inter_anchors": reach, "reading": self.graph}
         return data
-
-    def _weigh(self, data: HeteroData) -> None:
-        for edge_type in (*INTRA.values(), *NEAREST.values()):
-            data[edge_type].edge_weight = self.neighbor_weight * data[edge_type].edge_weight
-        data.graph = data.graph | {"neighbor_weight": self.neighbor_weight}
 
     def __repr__(self) -> str:
         return (

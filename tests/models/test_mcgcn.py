@@ -97,7 +97,10 @@ def test_no_label_at_all_trains(variant, multi_label):
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("options", [{}, {"metric": "l2"}, {"weight": "similarity"}, {"k": 40}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"metric": "l2"}, {"weight": "similarity"}, {"neighbor_weight": 0.2}, {"k": 40}],
+)
 @pytest.mark.parametrize("modality", MODALITIES)
 def test_a_query_alone_gets_the_code_it_has_in_the_graph(variant, options, modality):
     """Inductive: a query only receives, so joining later makes no difference."""

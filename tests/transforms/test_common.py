@@ -127,7 +127,7 @@ def test_same_result_twice(steps):
 @pytest.mark.parametrize("steps", PIPELINES[1:3])
 def test_graph_settings_are_plain_values(steps):
     graph = T.Compose(steps)(toy_data()).graph
-    assert all(isinstance(value, str | int) for value in graph.values())
+    assert all(isinstance(value, str | int | float) for value in graph.values())
     assert set(graph) >= {"k", "metric", "weight", "intra_anchors", "inter_anchors", "pair_edges"}
 
 

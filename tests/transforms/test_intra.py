@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+import torch_geometric.transforms as T
 from oracles import neighbours
 from torch import Tensor
 from torch_geometric.testing import withCUDA
@@ -74,8 +75,29 @@ def test_edges_are_sorted_and_typed():
     assert bool((key[1:] > key[:-1]).all())
     assert source.dtype == torch.int64
     assert data["image", "intra", "image"].edge_weight.dtype == torch.float32
-    assert data.graph == {"k": 4, "metric": "cosine", "weight": "binary", "intra_anchors": "train"}
+    assert data.graph == {
+        "k": 4,
+        "metric": "cosine",
+        "weight": "binary",
+        "neighbor_weight": 1.0,
+        "intra_anchors": "train",
+    }
     assert protocol(data) == "inductive"
+
+
+def test_neighbor_weight_scales_every_edge_of_the_graph():
+    graphs = [
+        T.Compose([IntraKNN(4, anchors="all", neighbor_weight=w), InterKNN("train", "none")])(
+            toy_data()
+        )
+        for w in (1.0, 0.25)
+    ]
+    types = [kind for kind in graphs[0].edge_types if "edge_weight" in graphs[0][kind]]
+    assert {kind[1] for kind in types} >= {"intra", "nearest", "joint", "inter"}
+    for kind in types:
+        full, less = (graph[kind] for graph in graphs)
+        assert torch.equal(full.edge_index, less.edge_index)
+        assert torch.equal(0.25 * full.edge_weight, less.edge_weight)
 
 
 def test_other_nodes_send_nothing():
@@ -229,6 +251,8 @@ def test_rows_that_do_not_match():
         ({"backend": "gpu"}, ValueError, "backend: 'gpu' is not known"),
         ({"approximate": "lsh"}, ValueError, "approximate: 'lsh' is not known"),
         ({"approximate": "pca", "backend": "torch"}, ValueError, "two ways to search"),
+        ({"neighbor_weight": 0}, ValueError, "neighbor_weight: 0 leaves no kNN edge"),
+        ({"neighbor_weight": -1.0}, ValueError, "neighbor_weight"),
         ({"weight": "gauss"}, ValueError, "weight: 'gauss' is not known"),
         ({"weight": "similarity", "metric": "l2"}, ValueError, "'similarity' needs metric='cos"),
     ],
