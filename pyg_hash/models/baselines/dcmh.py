@@ -60,7 +60,7 @@ class DCMH(TwoEncoders):
         gamma: float = 1.0,
         eta: float = 0.01,
         dropout: float = 0.2,
-        batch_size: int = 128,
+        batch_size: int = 64,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]

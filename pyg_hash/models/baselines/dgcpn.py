@@ -72,7 +72,7 @@ class DGCPN(AffinityModel):
         *,
         hidden_channels: int = 256,
         k: int = 100,
-        a1: float = 0.5,
+        a1: float = 0.7,
         a2: float = 0.3,
         kappa: float = 1.5,
         consistency: float = 1.0,
