@@ -68,7 +68,7 @@ def test_short_form(tmp_path):
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "store.json").read_text())
-    assert stored["short"] and len(stored["tables"]) == 3 and len(stored["goals"]) == 8
+    assert stored["short"] and len(stored["tables"]) == 3 and len(stored["goals"]) == 10
     found = stored["tables"][1]["rows"]
     assert {row["codes"] for row in found} == {"grouped", "random"}
     assert all(row["matches a query"] >= 0.5 for row in found)  # half were made to match

@@ -1,4 +1,4 @@
-"""``pyg-hash encode``: codes of new pictures, texts or features, written as HDF5."""
+"""``pyg-hash encode``: codes of new pictures, texts or features, as HDF5 or into a store."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.options import UsageError
 from pyg_hash.cli.queries import Coder, NewItems, feature_rows, pictures, text_lines
+from pyg_hash.cli.stores import is_store, put, store_for
 from pyg_hash.io import atomic_path, check_writable
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
 
 if TYPE_CHECKING:
     from pyg_hash.features.each import Encoded
+    from pyg_hash.stores import CodeStore
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +32,19 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("text_encoder", "your own encoder of texts, MODULE:FUNCTION"),
     ):
         parser.add_argument(f"--{name}", type=str | None, default=None, help=text)
-    parser.add_argument("--out", type=str, required=True, help="the HDF5 file to write")
+    parser.add_argument(
+        "--out",
+        type=str,
+        required=True,
+        help="the HDF5 file to write; or a store, new or not, to put the codes into: NAME.store, "
+        "NAME.lance, NAME.db or http://HOST:PORT",
+    )
+    parser.add_argument(
+        "--index",
+        type=str | None,
+        default=None,
+        help="how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)",
+    )
     parser.add_argument(
         "--strict", action="store_true", help="write nothing if an item cannot be encoded"
     )
@@ -78,20 +92,28 @@ def run(args: Namespace) -> int:
         raise UsageError("features: give either --features or raw --images and --texts")
     if args.source is not None and args.features is None:
         raise UsageError("source: says what --features holds; give that too")
+    if args.index is not None and not is_store(args.out):
+        raise UsageError("index: is for --out NAME.store")
     folder = Run.open(args.run, need=("config", "model"))
-    try:
-        check_writable(args.out)  # before the work, not after it
-    except OSError as error:
-        raise OSError(f"out: cannot write to {args.out} ({error.strerror or error})") from error
+    if not is_store(args.out):
+        try:
+            check_writable(args.out)  # before the work, not after it
+        except OSError as error:
+            raise OSError(f"out: cannot write to {args.out} ({error.strerror or error})") from error
     if args.features is not None:
         inputs = feature_rows(args.features, args.source)
     else:
         inputs = [text_lines(args.texts)] if args.texts is not None else []
         if args.images is not None:
             inputs.insert(0, pictures(args.images))
+    if is_store(args.out) and len(inputs) > 1:
+        raise UsageError("out: a store is for codes of pictures or of texts; call encode for each")
     own = {IMAGE: args.image_encoder, TEXT: args.text_encoder}
     # every encoder is found before the first one starts to work
     coders = [Coder(folder, i.modality, raw=raw, own=own[i.modality]) for i in inputs]
+    store = None
+    if is_store(args.out):
+        store = store_for(args.out, coders[0].model.num_bits, args.index)
     results = []
     for items, coder in zip(inputs, coders, strict=True):
         found = coder.each(items)
@@ -103,11 +125,13 @@ def run(args: Namespace) -> int:
                 [items.values[row] for row in kept], [items.where[row] for row in kept]
             )
         results.append((items, found))
-    return finish(args.out, results, strict=args.strict)
+    return finish(args.out, store, results, strict=args.strict)
 
 
-def finish(out: str, results: list[tuple[NewItems, Encoded]], *, strict: bool) -> int:
-    """Write what there is and sum it up.
+def finish(
+    out: str, store: CodeStore | None, results: list[tuple[NewItems, Encoded]], *, strict: bool
+) -> int:
+    """Write what there is, to a file or into a store, and sum it up.
 
     Raises:
         ValueError: no item could be encoded, or ``strict`` and some could not.
@@ -119,9 +143,15 @@ def finish(out: str, results: list[tuple[NewItems, Encoded]], *, strict: bool) -
         raise ValueError(f"none of {total} items could be encoded; the first: {first}")
     if strict and lost:
         raise ValueError(f"{lost} of {total} items could not be encoded; {out} was not written")
-    write_codes(out, results)
+    if store is None:
+        write_codes(out, results)
     for items, found in results:
         bits = "" if found.values is None else f" of {found.values.size(1)} bits"
         skipped = f", {len(found.problems)} skipped" if found.problems else ""
-        print(f"{items.modality}: {len(found.kept)} codes{bits}{skipped} -> {out}")
+        where = out
+        if store is not None:
+            known = put(store, items, found)
+            skipped += f", {known} replaced" if known else ""
+            where += f" ({len(store)} items)"
+        print(f"{items.modality}: {len(found.kept)} codes{bits}{skipped} -> {where}")
     return 0

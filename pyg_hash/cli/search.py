@@ -1,12 +1,13 @@
-"""``pyg-hash search``: the nearest items of a run to new texts, pictures or feature vectors."""
+"""``pyg-hash search``: the items of a run or a store nearest to a text, a picture or features."""
 
 from __future__ import annotations
 
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -16,6 +17,10 @@ from pyg_hash.cli.queries import Coder, NewItems, feature_rows
 from pyg_hash.cli.queries import load_model as load_model
 from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+
+if TYPE_CHECKING:
+    from pyg_hash.search import HammingIndex
+    from pyg_hash.stores import CodeStore
 
 _NAME_WIDTH = 48
 _AGAIN = 1.0  # seconds; a query that took longer is not timed a second time
@@ -42,6 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         ("features", "search with feature vectors: HDF5 (image or text) or NPY, one query a row"),
         ("source", "what the rows of --features are: image or text"),
         ("modality", "which codes to search, image or text (default: not those of the query)"),
+        ("store", "search there instead of in the run: what encode --out wrote, or one of yours"),
         ("image_encoder", "your own encoder of pictures, MODULE:FUNCTION"),
         ("text_encoder", "your own encoder of texts, MODULE:FUNCTION"),
     ):
@@ -61,16 +67,24 @@ def run(args: Namespace) -> int:
         raise UsageError(f"k: expected a positive integer, got {args.k}")
     if args.source is not None and args.features is None:
         raise UsageError("source: says what --features holds; give that too")
+    if args.modality is not None and args.store is not None:
+        raise UsageError("modality: says which codes of the run; a store has only its own")
     queries = _queries(args)
     source = queries.modality
     target: Modality = args.modality or other(source)
-    folder = Run.open(args.run, need=("config", "model", "items", f"index_{target}"))
+    database = () if args.store is not None else ("items", f"index_{target}")
+    folder = Run.open(args.run, need=("config", "model", *database))
     own = args.image_encoder if source == IMAGE else args.text_encoder
     if args.image is not None and not Path(args.image).is_file():
         raise FileNotFoundError(f"image: {args.image}: no such file")
     coder = Coder(folder, source, raw=args.features is None, own=own)
+    there: Database
+    if args.store is None:
+        there = of_run(folder, target)
+    else:
+        there = of_store(args.store, coder.model.num_bits)
     if args.features is None:
-        answers, latency = search(folder, coder, queries.values, target, args.k)
+        answers, latency = search(coder, queries.values, there, args.k)
         coder.note_unknown_words(queries.values if source == TEXT else [])
         shown: Any = answers[0]
         text = table(answers[0])
@@ -80,7 +94,7 @@ def run(args: Namespace) -> int:
             print(f"pyg-hash: skipped: {line}", file=sys.stderr)
         if not found.kept:
             raise ValueError(f"features: no row of {args.features} can be encoded")
-        answers, latency = search(folder, coder, queries.values[found.kept], target, args.k)
+        answers, latency = search(coder, queries.values[found.kept], there, args.k)
         ids = [queries.ids[row] for row in found.kept]
         pairs = list(zip(ids, answers, strict=True))
         shown = [{"query": name, "answers": best} for name, best in pairs]
@@ -106,28 +120,53 @@ def _queries(args: Namespace) -> NewItems:
     return NewItems(IMAGE, [args.image], [args.image], ["image"])
 
 
+class Database(NamedTuple):
+    """Codes that are searched, and what is told about an item: ``describe(id, distance)``."""
+
+    codes: HammingIndex | CodeStore
+    describe: Callable[[Any, int], dict[str, Any]]
+
+
+def of_run(folder: Run, target: Modality) -> Database:
+    """The database items of a run by their ``target`` codes."""
+    items = folder.items()
+    return Database(folder.index(target), lambda row, distance: describe(items, row, distance))
+
+
+def of_store(address: str, num_bits: int) -> Database:
+    """A store, which knows no more than ids.
+
+    Raises:
+        ValueError: it is empty, or its codes have another length.
+    """
+    from pyg_hash.cli.stores import open_store
+
+    store = open_store(address, num_bits)
+    if len(store) == 0:
+        raise ValueError(f"store: {address} is empty; put codes into it with encode --out")
+    return Database(store, lambda name, distance: {"distance": distance, "id": str(name)})
+
+
 def search(
-    folder: Run, coder: Coder, values: Any, target: Modality, k: int
+    coder: Coder, values: Any, database: Database, k: int
 ) -> tuple[list[list[dict[str, Any]]], Latency]:
-    """The ``k`` items of a run whose ``target`` codes are nearest to each new item.
+    """The ``k`` items nearest to each new item.
 
     Args:
-        folder: the run.
         coder: of the new items.
         values: raw items or feature rows.
-        target: which codes are searched.
+        database: where to search.
         k: answers to each.
 
     Returns:
         the answers, and the time of the first item alone, the smaller of two turns unless the
         first one is slow: what is loaded on the first use does not count.
     """
-    items = folder.items()
-    index = folder.index(target)
+    index = database.codes
     k = min(k, len(index))
     distances, ids = index.search(coder(values), k)
-    answers = [
-        [describe(items, row, distance) for distance, row in zip(*pair, strict=True)]
+    answers = [  # a store with an approximate index may find less than k: distance -1
+        [database.describe(row, far) for far, row in zip(*pair, strict=True) if far >= 0]
         for pair in zip(distances.tolist(), ids.tolist(), strict=True)
     ]
 
@@ -164,19 +203,26 @@ def short_path(path: str) -> str:
 
 def table(answers: list[dict[str, Any]]) -> str:
     """Answers as aligned text."""
-    rows = [("distance", "name", "label", "id", "path")]
-    for answer in answers:
-        name = " ".join(answer["name"].split())
-        if len(name) > _NAME_WIDTH:
-            name = name[: _NAME_WIDTH - 1] + "…"
-        label = ", ".join(answer["labels"])
-        path = short_path(answer["path"]) if answer["path"] else "-"
-        rows.append((str(answer["distance"]), name, label, answer["id"], path))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    rows = [_cells(answer) for answer in answers]
+    columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
+    widths = {name: max(map(len, column)) for name, column in columns.items()}
     return "\n".join(
         "  ".join(
-            cell.rjust(w) if i == 0 else cell.ljust(w)
-            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.rjust(widths[name]) if name == "distance" else cell.ljust(widths[name])
+            for name, cell in zip(columns, line, strict=True)
         ).rstrip()
-        for row in rows
+        for line in zip(*columns.values(), strict=True)
     )
+
+
+def _cells(answer: dict[str, Any]) -> dict[str, str]:
+    """One answer by column; of a store there is no more than the id."""
+    cells = {"distance": str(answer["distance"])}
+    if "name" not in answer:
+        return cells | {"id": short_path(" ".join(answer["id"].split()))}
+    name = " ".join(answer["name"].split())
+    if len(name) > _NAME_WIDTH:
+        name = name[: _NAME_WIDTH - 1] + "…"
+    path = short_path(answer["path"]) if answer["path"] else "-"
+    label = ", ".join(answer["labels"])
+    return cells | {"name": name, "label": label, "id": answer["id"], "path": path}

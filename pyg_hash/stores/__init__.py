@@ -1,5 +1,6 @@
 """Stores of codes with ids: one file (FAISS), LanceDB or Milvus behind one interface."""
 
+from pyg_hash.stores.address import store_class
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
 from pyg_hash.stores.faiss_store import FaissStore
@@ -19,4 +20,5 @@ __all__ = [
     "MultiIndex",
     "export_codes",
     "read_codes",
+    "store_class",
 ]

@@ -39,6 +39,19 @@ def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
     return dict(fields)
 
 
+def settings_of(num_bits: int, id_type: type, fields: Mapping[str, type]) -> dict[str, Any]:
+    """What a database is to know about a store, as JSON values."""
+    types = {name: kind.__name__ for name, kind in fields.items()}
+    return {"num_bits": num_bits, "ids": id_type.__name__, "fields": types}
+
+
+def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type]]:
+    """Undo :func:`settings_of`; ``KeyError`` or ``TypeError`` if it is something else."""
+    kinds = {kind.__name__: kind for kind in FIELD_TYPES}
+    fields = {name: kinds[kind] for name, kind in settings["fields"].items()}
+    return settings["num_bits"], kinds[settings["ids"]], fields
+
+
 def packed_codes(codes: Tensor, num_bits: int) -> NDArray[np.uint8]:
     """Codes, int8 ±1 or packed uint8, as packed uint8 ``[n, ceil(num_bits / 8)]`` in a row.
 

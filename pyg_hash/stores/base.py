@@ -100,6 +100,15 @@ class CodeStore(ABC):
             )
         self._add(packed, new, columns)
 
+    def contains(self, ids: Ids) -> list[bool]:
+        """Whether each id is in the store.
+
+        Raises:
+            TypeError: ids of another type.
+        """
+        names = _checks.id_array(ids, self.id_type)
+        return self._present(names).tolist() if len(names) else []
+
     def search(
         self, codes: Tensor, k: int, *, where: Where | None = None
     ) -> tuple[Tensor, Tensor | NDArray[Any]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.io import CorruptFileError
+from pyg_hash.stores._checks import read_settings, settings_of
 from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
 
 _SETTINGS = b"pyg_hash"
@@ -84,8 +85,7 @@ class LanceStore(CodeStore):
         code = arrow.list_(arrow.uint8(), (num_bits + 7) // 8)
         columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
         columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
-        types = {key: kind.__name__ for key, kind in store.fields.items()}
-        settings = {"num_bits": num_bits, "ids": ids.__name__, "fields": types}
+        settings = settings_of(num_bits, ids, store.fields)
         schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(settings)})
         try:
             store.table = lancedb.connect(os.fspath(uri)).create_table(name, schema=schema)
@@ -116,11 +116,9 @@ class LanceStore(CodeStore):
             if "not found" not in str(error):
                 raise
             raise FileNotFoundError(f"{uri}: there is no table {name!r}") from error
-        kinds = {"int": int, "str": str, "float": float, "bool": bool}
         try:
             settings = json.loads((table.schema.metadata or {})[_SETTINGS])
-            fields = {key: kinds[kind] for key, kind in settings["fields"].items()}
-            return cls(table, settings["num_bits"], kinds[settings["ids"]], fields)
+            return cls(table, *read_settings(settings))
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(
                 f"{uri}: table {name!r} was not made by LanceStore.create()"

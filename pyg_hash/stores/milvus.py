@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.io import CorruptFileError
+from pyg_hash.stores._checks import read_settings, settings_of
 from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
 from pyg_hash.validation import check_choice, check_positive_int
 
@@ -95,8 +96,7 @@ class MilvusStore(CodeStore):
         milvus = load()
         uri = os.fspath(uri)
         store = cls(None, name, num_bits, ids, {} if fields is None else fields, "://" not in uri)
-        types = {key: kind.__name__ for key, kind in store.fields.items()}
-        about = {"pyg_hash": {"num_bits": num_bits, "ids": ids.__name__, "fields": types}}
+        about = {"pyg_hash": settings_of(num_bits, ids, store.fields)}
         kind = milvus.DataType
         kinds = {
             int: (kind.INT64, {}),
@@ -148,13 +148,9 @@ class MilvusStore(CodeStore):
         if not client.has_collection(name):
             client.close()
             raise FileNotFoundError(f"{uri}: there is no collection {name!r}")
-        kinds = {"int": int, "str": str, "float": float, "bool": bool}
         try:
             about = json.loads(client.describe_collection(name)["description"])["pyg_hash"]
-            fields = {key: kinds[kind] for key, kind in about["fields"].items()}
-            store = cls(
-                client, name, about["num_bits"], kinds[about["ids"]], fields, "://" not in uri
-            )
+            store = cls(client, name, *read_settings(about), "://" not in uri)
         except (KeyError, TypeError, ValueError) as error:
             client.close()
             raise CorruptFileError(

@@ -116,7 +116,8 @@ def test_remove(case: Case, folder: Path) -> None:
         store.add(codes, ids)
         store.remove(torch.tensor([*ids[5:40], ids[5], ids[119]]))
         left = [*range(5), *range(40, 119)]
-        assert len(store) == len(left)
+        assert len(store) == len(left) and store.contains([]) == []
+        assert store.contains(ids) == [i in left for i in range(120)]
         check_search(store, query, codes[left], [ids[i] for i in left], 30)
         check_range(store, query, codes[left], [ids[i] for i in left], 6)
         store.add(codes[5:6], [ids[5]])  # an id is free again

@@ -1,0 +1,29 @@
+"""Which store an address means."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pyg_hash.stores.base import CodeStore
+from pyg_hash.stores.faiss_store import FaissStore
+from pyg_hash.stores.lance import LanceStore
+from pyg_hash.stores.milvus import MilvusStore
+
+_ENDINGS: dict[str, type[CodeStore]] = {
+    ".store": FaissStore,
+    ".lance": LanceStore,
+    ".db": MilvusStore,
+}
+
+
+def store_class(address: str | os.PathLike[str]) -> Any:
+    """The class whose ``create`` and ``open`` take an address.
+
+    ``NAME.store`` is a file (FAISS), ``NAME.lance`` a folder of LanceDB, ``NAME.db`` a file of
+    Milvus Lite, ``http://HOST:PORT`` a Milvus cluster. None for anything else.
+    """
+    address = os.fspath(address)
+    if address.startswith(("http://", "https://")):
+        return MilvusStore
+    return _ENDINGS.get(os.path.splitext(address)[1].lower())

@@ -1,0 +1,99 @@
+"""Stores on the command line: encode fills them, search looks there."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pyg_hash.cli import main
+from pyg_hash.cli.queries import query_codes
+from pyg_hash.runs import Run
+from pyg_hash.stores import FaissStore, MultiIndex
+
+pytest.importorskip("faiss")
+pytestmark = pytest.mark.usefixtures("shapes")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def trained(root, tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "one"
+    words = ["--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=5", "--label_rate=0.5"]
+    assert main(["train", f"--root={root}", f"--out={out}", *words]) == 0
+    return out
+
+
+@pytest.fixture
+def store(trained, root, tmp_path, capsys):
+    path = str(tmp_path / "new.store")
+    pattern = f"--images={root}/raw/*.png"
+    assert main(["encode", str(trained), pattern, f"--out={path}", "--index=multiindex"]) == 0
+    return path
+
+
+def test_a_store_is_filled_and_searched(trained, root, store, capsys):
+    count = len(list((root / "raw").glob("*.png")))
+    printed = f"image: {count} codes of 16 bits -> {store} ({count} items)\n"
+    assert capsys.readouterr().out == printed
+    assert FaissStore.open(store).index == MultiIndex()
+    words = ["search", str(trained), "--text=red box", f"--store={store}", "-k", "3"]
+    assert main([*words, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == 3 and all(set(a) == {"distance", "id"} for a in answers)
+    coder = Run.open(trained)
+    text = query_codes(coder, ["red box"], "text")
+    for answer in answers:  # the true distance of each
+        code = query_codes(coder, [answer["id"]], "image")
+        assert int((code != text).sum()) == answer["distance"]
+    assert main(words) == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["distance", "id"]
+
+
+def test_a_store_keeps_growing_and_replaces_what_it_knows(trained, root, store, capsys):
+    capsys.readouterr()
+    pictures = [f"--images={root}/raw/red-*.png", f"--out={store}"]
+    assert main(["encode", str(trained), *pictures]) == 0
+    count = len(list((root / "raw").glob("red-*.png")))
+    total = len(list((root / "raw").glob("*.png")))
+    printed = capsys.readouterr().out
+    assert f"{count} replaced -> {store} ({total} items)" in printed
+    texts = root / "more.txt"
+    texts.write_text("red box\nblue box\nred box\n")
+    assert main(["encode", str(trained), f"--texts={texts}", f"--out={store}"]) == 0
+    assert f"text: 3 codes of 16 bits -> {store} ({total + 2} items)" in capsys.readouterr().out
+
+
+def test_what_a_store_cannot_take_is_said_first(trained, root, store, tmp_path, capsys):
+    images, texts = f"--images={root}/raw", f"--texts={tmp_path}/t.txt"
+    (tmp_path / "t.txt").write_text("red box\n")
+    FaissStore.create(tmp_path / "wide.store", 32, ids=str).save()
+    FaissStore.create(tmp_path / "ints.store", 16).save()
+    (tmp_path / "bad.store").write_text("no store")
+    cases = [
+        (["encode", images, texts, f"--out={store}"], 2, "call encode for each"),
+        (["encode", images, f"--out={store}", "--index=flat"], 2, "keeps its own"),
+        (["encode", images, f"--out={tmp_path}/a.store", "--index=tree"], 2, "'tree' is not known"),
+        (["encode", images, f"--out={tmp_path}/a.lance", "--index=flat"], 2, "for NAME.store only"),
+        (["encode", images, f"--out={tmp_path}/a.h5", "--index=flat"], 2, "is for --out"),
+        (
+            ["encode", images, f"--out={tmp_path}/wide.store"],
+            1,
+            "32 bits, those of the run 16",
+        ),
+        (["encode", images, f"--out={tmp_path}/ints.store"], 1, "has int ids"),
+        (["encode", images, f"--out={tmp_path}/bad.store"], 1, "not a file of a store"),
+        (["search", "--text=red", f"--store={tmp_path}/none.store"], 1, "no such file"),
+        (["search", "--text=red", f"--store={tmp_path}/ints.store"], 1, "is empty"),
+        (["search", "--text=red", "--store=codes.h5"], 2, "'codes.h5' is none"),
+        (["search", "--text=red", f"--store={store}", "--modality=text"], 2, "only its own"),
+    ]
+    for words, status, message in cases:
+        capsys.readouterr()
+        assert main([words[0], str(trained), *words[1:]]) == status, words
+        assert message in capsys.readouterr().err, words
+    assert not (tmp_path / "a.store").exists()
