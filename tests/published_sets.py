@@ -106,6 +106,7 @@ def shrink_nus(monkeypatch: pytest.MonkeyPatch, arrays: dict[str, Array]) -> Non
         kept=[len(rows), with_tags],
         num_classes=NUS_CLASSES,
         protocols={
+            "gch": {"query": 10, "train": 40},
             "dcmh": {"query": 10, "train": 40},
             "per_label": {"query": 12, "train": 30},
         },
@@ -212,6 +213,7 @@ def write_matrices(
     rng = np.random.default_rng(0)
     image = rng.random((num_rows, widths[0])).astype(np.float32)
     text = (rng.random((num_rows, widths[1])) < 0.5).astype(np.uint8)
+    text[:, 0] = 1  # no row is all zeros
     labels = (rng.random((num_rows, widths[2])) < 0.5).astype(np.uint8)
     raw.mkdir(parents=True, exist_ok=True)
     for key, value in zip(("XAll", "YAll", "LAll"), (image, text, labels), strict=True):

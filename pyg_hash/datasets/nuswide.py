@@ -30,8 +30,8 @@ class NUSWIDE(PublishedDataset):
     """NUS-WIDE: Flickr pictures with tags, multi-label, the 21 or 10 most frequent concepts.
 
     195,834 of the 269,648 pictures have one of the 21 concepts (TC-21), 186,577 one of the 10
-    (TC-10). Source: Chua et al., "NUS-WIDE: a real-world web image database from National
-    University of Singapore", CIVR 2009.
+    (TC-10); 190,421 and 181,365 of them have one of the 1,000 tags too. Source: Chua et al.,
+    "NUS-WIDE: a real-world web image database from National University of Singapore", CIVR 2009.
 
     Layout ``'official'``, files under ``<root>/raw``: ``Groundtruth/AllLabels/Labels_*.txt`` (81
     concepts), ``ImageList/Imagelist.txt``, ``NUS_WID_Tags/AllTags1k.txt``; for the features
@@ -52,13 +52,14 @@ class NUSWIDE(PublishedDataset):
             with a row for each row of the layout.
         text: ``'tags'`` (which of the 1,000 tags); official also ``'bow2000'`` and ``'lsa200'`` of
             the tags as words, or a text encoder; or ``FILE[:NAME]``.
-        protocol: TC-21 ``'dcmh'`` (2,100 queries, 10,500 train; default), ``'per_label'``,
-            ``'gch'``; TC-10 ``'djsrh'`` (2,000, 5,000; default), ``'sgeh'``, ``'ucch'`` (layout
-            ``'features'``); ``manifests/nuswide.json`` says what each is.
+        protocol: TC-21 ``'gch'`` (2,100 queries, 10,500 train; default), ``'dcmh'`` (the same),
+            ``'per_label'`` (balanced); TC-10 ``'djsrh'`` (2,000, 5,000, balanced; default),
+            ``'sgeh'``, ``'ucch'`` (layout ``'features'``); ``manifests/nuswide.json`` says what
+            each is.
         transform: applied at every access.
         pre_transform: applied once and stored.
-        drop_textless: leave out the rows (5,413 or 5,212) without any of the 1,000 tags, which
-            the published counts include. Layout ``'official'`` only.
+        drop_textless: leave out the rows without any of the 1,000 tags. Most papers count them
+            (GCH does not), but a text without words is like no other: cosine graphs refuse it.
         seed: of the drawing of the split.
         force_reload: build the stored data again.
 
@@ -78,14 +79,12 @@ class NUSWIDE(PublishedDataset):
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,
-        drop_textless: bool = False,
+        drop_textless: bool = True,
         seed: int = 0,
         force_reload: bool = False,
     ) -> None:
         check_choice(concepts, (21, 10), "concepts")
         check_choice(layout, LAYOUTS, "layout")
-        if drop_textless and layout != "official":
-            raise ValueError("drop_textless: layout 'official' only; the feature files are fixed")
         self.concepts, self.drop_textless = concepts, drop_textless
         raw, manifest = Path(root).expanduser() / "raw", load_manifest(f"nuswide-{concepts}")
         source: Source
@@ -101,6 +100,7 @@ class NUSWIDE(PublishedDataset):
                 labels=(f"{stem}-lall.mat", "LAll"),
                 num_rows=manifest["kept"],
                 num_classes=manifest["num_classes"],
+                drop_textless=drop_textless,
             )
         super().__init__(
             root,

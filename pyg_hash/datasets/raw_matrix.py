@@ -154,6 +154,20 @@ class RawMatrix:
             ) from error
         return out
 
+    def occupied(self) -> Array:
+        """The numbers of the rows that are not all zeros, ascending; not for text files.
+
+        Raises:
+            CorruptFileError: the file turns out to be damaged.
+        """
+        try:
+            found = [start + np.flatnonzero(block.any(axis=1)) for start, block in self._blocks()]
+        except _READ_ERRORS as error:
+            raise CorruptFileError(
+                f"{self.path}: cannot be read ({error}); get it again"
+            ) from error
+        return np.concatenate(found)
+
     def _read_text(self, rows: Array, out: Tensor) -> None:
         """Only the lines that are asked for become numbers."""
         with open(self.path, encoding="latin-1") as file:

@@ -106,6 +106,8 @@ class MatrixFiles(Source):
         labels: the same of the labels, multi-hot ``[N, C]``.
         num_rows: the published numbers of rows; empty if none is known.
         num_classes: C.
+        text_name: what the texts are.
+        drop_textless: whether rows whose text is all zeros are left out.
     """
 
     def __init__(
@@ -119,12 +121,14 @@ class MatrixFiles(Source):
         num_rows: list[int],
         num_classes: int,
         text_name: str = "tags",
+        drop_textless: bool = False,
     ) -> None:
         super().__init__(raw, manifest)
+        self._drop_textless = drop_textless
         self._image, self._text, self._labels = image, text, labels
         self._num_rows, self._num_classes = num_rows, num_classes
         self.images, self.texts = {"vgg": [image[0]]}, {text_name: [text[0]]}
-        self.files = [labels[0]]
+        self.files = [labels[0], text[0]] if drop_textless else [labels[0]]
 
     @cached_property
     def _y(self) -> Array:
@@ -135,29 +139,32 @@ class MatrixFiles(Source):
         return y.astype(np.uint8)
 
     def table(self, *, unlabeled: bool = False, pictures: str | None = None) -> Table:
-        """All rows, in the order of the files."""
-        y = self._y
+        """The rows in the order of the files."""
+        y, num_rows = self._y, len(self._y)
         self.count(len(y), self._num_rows or len(y), "rows")
         self.count(y.shape[1], self._num_classes, "classes")
-        return Table(np.arange(len(y)), len(y), y)
+        rows = np.arange(num_rows)
+        if self._drop_textless:
+            rows = self._open(self._text).occupied()
+        return Table(rows, num_rows, y[rows])
 
     @property
     def class_names(self) -> list[str]:
         """Numbers: the files do not name their columns."""
         return [f"class {column}" for column in range(self._num_classes)]
 
-    def _read(self, place: tuple[str, str], rows: Array) -> Tensor:
+    def _open(self, place: tuple[str, str]) -> RawMatrix:
         matrix = RawMatrix(self.raw / place[0], place[1])
         self.count(matrix.shape[0], len(self._y), f"rows in {place[0]}")
-        return matrix.read(rows)
+        return matrix
 
     def image(self, kind: str, rows: Array) -> Tensor:
         """The features of the image file."""
-        return self._read(self._image, rows)
+        return self._open(self._image).read(rows)
 
     def text(self, kind: str, rows: Array) -> Tensor:
         """The features of the text file."""
-        return self._read(self._text, rows)
+        return self._open(self._text).read(rows)
 
 
 def is_file_name(choice: str) -> bool:

@@ -36,9 +36,15 @@ def arrays(tmp_path, monkeypatch):
     return arrays
 
 
+def tagged(arrays):
+    """The rows with one of the classes and one of the tags."""
+    _, rows = nus_kept(arrays["labels"])
+    return rows[arrays["tags"][rows].any(axis=1)]
+
+
 def test_labels_are_the_most_frequent_concepts(tmp_path, arrays):
     columns, rows = nus_kept(arrays["labels"])
-    dataset = NUSWIDE(tmp_path)
+    dataset = NUSWIDE(tmp_path, drop_textless=False)
     data = dataset[0]
     assert dataset.class_names == [NUS_CONCEPTS[c] for c in columns] == ["animal", "person", "sky"]
     assert np.array_equal(data["image"].y.numpy(), arrays["labels"][rows][:, columns])
@@ -47,7 +53,7 @@ def test_labels_are_the_most_frequent_concepts(tmp_path, arrays):
 
 
 def test_features_are_those_of_the_files(tmp_path, arrays):
-    _, rows = nus_kept(arrays["labels"])
+    rows = tagged(arrays)
     data = NUSWIDE(tmp_path)[0]
     expected = np.concatenate([arrays[name][rows] for name in LOW_LEVEL], axis=1)
     assert data["image"].x.shape == (len(rows), 634)
@@ -67,21 +73,19 @@ def test_split(tmp_path, arrays, protocol, query, train):
     assert torch.equal(store.x, other.x)
 
 
-def test_textless_rows_stay_unless_asked(tmp_path, arrays):
-    columns, rows = nus_kept(arrays["labels"])
-    tagged = rows[arrays["tags"][rows].any(axis=1)]
-    assert 3 in rows and 3 not in tagged
-    data = NUSWIDE(tmp_path, drop_textless=True)[0]
-    assert data["text"].num_nodes == len(tagged)
-    assert np.array_equal(data["text"].x.numpy(), arrays["tags"][tagged])
-    with pytest.raises(ValueError, match="drop_textless: layout 'official' only"):
-        NUSWIDE(tmp_path, layout="features", drop_textless=True)
+def test_textless_rows(tmp_path, arrays):
+    rows, all_rows = tagged(arrays), nus_kept(arrays["labels"])[1]
+    assert 3 in all_rows and 3 not in rows
+    text = NUSWIDE(tmp_path)[0]["text"].x
+    assert text.any(dim=1).all() and np.array_equal(text.numpy(), arrays["tags"][rows])
+    text = NUSWIDE(tmp_path, drop_textless=False)[0]["text"].x
+    assert not text.any(dim=1).all() and np.array_equal(text.numpy(), arrays["tags"][all_rows])
 
 
 def test_items(tmp_path, arrays):
     _, rows = nus_kept(arrays["labels"])
     write_pictures(tmp_path / "raw", [f"Flickr/folder{i % 3}/{i:04d}_{i}.jpg" for i in rows[:4]])
-    dataset = NUSWIDE(tmp_path)
+    dataset = NUSWIDE(tmp_path, drop_textless=False)
     first = rows[0]
     assert dataset.ids[0] == f"folder{first % 3}/{first:04d}_{first}.jpg"
     assert dataset.image_paths[0] == str(tmp_path / "raw/Flickr" / dataset.ids[0])
@@ -90,12 +94,12 @@ def test_items(tmp_path, arrays):
     assert dataset.texts[0] == " ".join(own)
     assert dataset.texts[rows.tolist().index(3)] is None
     (tmp_path / "raw" / TAG_NAMES).unlink()
-    assert NUSWIDE(tmp_path).texts == [None] * len(rows)
+    assert NUSWIDE(tmp_path, drop_textless=False).texts == [None] * len(rows)
 
 
 def test_tags_as_words_and_pictures_encoded(tmp_path, arrays):
     pytest.importorskip("sklearn")
-    _, rows = nus_kept(arrays["labels"])
+    rows = tagged(arrays)
     raw = tmp_path / "raw"
     write_pictures(raw, [f"Flickr/folder{i % 3}/{i:04d}_{i}.jpg" for i in range(NUS_ROWS)])
     dataset = NUSWIDE(tmp_path, image=SIZES, text="bow2000")
@@ -115,7 +119,7 @@ def test_ready_made_features_have_no_encoder(tmp_path, arrays):
 
 
 def test_own_features(tmp_path, arrays):
-    _, rows = nus_kept(arrays["labels"])
+    rows = tagged(arrays)
     x = np.random.default_rng(5).random((NUS_ROWS, 7)).astype(np.float32)
     np.save(tmp_path / "raw" / "all.npy", x)
     np.save(tmp_path / "raw" / "kept.npy", x[rows])
@@ -192,7 +196,7 @@ FIRST = next(iter(LOW_LEVEL))
 def test_damaged_or_other_files(tmp_path, arrays, change, message):
     change(tmp_path / "raw")
     with pytest.raises(CorruptFileError, match=message):
-        assert NUSWIDE(tmp_path, drop_textless=True).ids
+        assert NUSWIDE(tmp_path).ids
 
 
 def test_changed_files_are_noticed(tmp_path, arrays):
@@ -244,7 +248,8 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
         f"{c}All": f"{stem}-{n}.mat" for c, n in [("X", "xall-vgg"), ("Y", "yall"), ("L", "lall")]
     }
     image, text, labels = write_matrices(tmp_path / "raw", names, 50, (16, 6, concepts))
-    small = {"dcmh": {"query": 5, "train": 9}, "djsrh": {"query": 5, "train": 9}}
+    names = ("gch", "dcmh", "djsrh")
+    small = dict.fromkeys(names, {"query": 5, "train": 9})
     shrink(monkeypatch, nuswide, kept=[50], protocols=small | {"ucch": {"query": 4}})
     dataset = NUSWIDE(tmp_path, concepts, "features")
     data = dataset[0]
@@ -257,6 +262,15 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
     if concepts == 10:
         mask = NUSWIDE(tmp_path, 10, "features", protocol="ucch")[0]["text"].query_mask
         assert mask.nonzero().flatten().tolist() == [46, 47, 48, 49]
+    text[[2, 7]] = 0
+    savemat(tmp_path / "raw" / f"{stem}-yall.mat", {"YAll": text})
+    data = NUSWIDE(tmp_path, concepts, "features")[0]
+    some = text.any(axis=1)
+    assert np.array_equal(data["image"].x.numpy(), image[some]) and some.sum() == 48
+    assert np.array_equal(data["text"].x.numpy(), text[some])
+    assert np.array_equal(data["text"].y.numpy(), labels[some])
+    whole = NUSWIDE(tmp_path, concepts, "features", drop_textless=False)[0]
+    assert np.array_equal(whole["text"].x.numpy(), text)
     shrink(monkeypatch, nuswide, kept=[51])
     with pytest.raises(CorruptFileError, match="50 rows, the published files have 51"):
         NUSWIDE(tmp_path, concepts, "features", force_reload=True)
@@ -266,7 +280,7 @@ def test_feature_files_that_do_not_belong_together(tmp_path, monkeypatch):
     names = {"XAll": "nus-wide-tc21-xall-vgg.mat", "YAll": "nus-wide-tc21-yall.mat"}
     names["LAll"] = "nus-wide-tc21-lall.mat"
     image, _, labels = write_matrices(tmp_path / "raw", names, 50, (16, 6, 21))
-    shrink(monkeypatch, nuswide, kept=[50], protocols={"dcmh": {"query": 5, "train": 9}})
+    shrink(monkeypatch, nuswide, kept=[50], protocols={"gch": {"query": 5, "train": 9}})
     savemat(tmp_path / "raw" / names["XAll"], {"XAll": image[:49]})
     with pytest.raises(CorruptFileError, match="49 rows in nus-wide-tc21-xall-vgg.mat"):
         NUSWIDE(tmp_path, layout="features")
@@ -356,4 +370,4 @@ def test_corr_ae_file_is_asked_for(tmp_path):
 def test_settings_are_json(tmp_path, arrays):
     dataset = NUSWIDE(tmp_path, image="bow")
     assert json.loads(json.dumps(dataset.settings())) == dataset.settings()
-    assert dataset.settings()["concepts"] == 21 and dataset.settings()["protocol"] == "dcmh"
+    assert dataset.settings()["concepts"] == 21 and dataset.settings()["protocol"] == "gch"
