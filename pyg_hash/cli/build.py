@@ -68,8 +68,10 @@ def model_class(config: TrainConfig) -> type[HashModel]:
     """The model class that the settings name, its options checked."""
     from pyg_hash.models import HashModel
 
-    cls = find(config.model, choices("pyg_hash.models", HashModel), "model")
-    taken = {"num_features", "num_classes", "num_bits", "match"}
+    known = choices("pyg_hash.models", HashModel)
+    known |= choices("pyg_hash.models.baselines", HashModel)
+    cls = find(config.model, known, "model")
+    taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
     check_options(cls, config.model_options, "model_options", taken)
     return cls
 
@@ -123,6 +125,8 @@ def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
     known = inspect.signature(cls).parameters
     if "num_classes" in known:
         keywords["num_classes"] = data.num_classes
+    if "seed" in known:
+        keywords["seed"] = config.seed
     if config.match is not None and "match" in known:
         keywords["match"] = config.match  # the graph and the loss must agree on what is similar
     make: Callable[..., HashModel] = cls  # the base class does not fix the keywords of models

@@ -16,7 +16,7 @@ Steps = Callable[[TrainConfig], "list[BaseTransform]"]
 
 @dataclass(frozen=True)
 class Method:
-    """How the command line trains one class of ``pyg_hash.models``.
+    """How the command line trains one class of ``pyg_hash.models`` or its ``baselines``.
 
     Attributes:
         defaults: values of the settings that this method has and others may not have. A setting
@@ -50,7 +50,8 @@ def resolve(config: TrainConfig, name: str) -> TrainConfig:
     foreign = sorted(given - set(defaults))
     if foreign:
         raise UsageError(
-            f"{foreign[0]}: {name} has no such setting; leave it out (it has {', '.join(defaults)})"
+            f"{foreign[0]}: {name} has no such setting; leave it out (it has "
+            f"{', '.join(defaults) or 'none of its own'})"
         )
     return replace(config, **{k: v for k, v in defaults.items() if k not in given})
 
@@ -110,6 +111,17 @@ METHODS: dict[str, Method] = {
         {"epochs": 80, "lr": 5e-3, **_LABELS, **_GRAPH, **_BATCHES, "graph_options": {}}, _sgch
     ),
     "SGEH": Method({"epochs": 3, "lr": 1e-3, "k": 30, "graph_options": {}}, _sgeh),
+}
+METHODS |= {
+    name: Method(defaults, lambda config: [])
+    for name, defaults in {
+        **dict.fromkeys(("LSH", "CCA", "ITQ", "CMFH", "IMH"), {}),
+        **dict.fromkeys(("ClassCodes", "SCM"), _LABELS),
+        "DCMH": {"epochs": 60, "lr": 1e-3, **_LABELS},
+        "DJSRH": {"epochs": 60, "lr": 1e-3},
+        "JDSH": {"epochs": 60, "lr": 1e-3},
+        "DGCPN": {"epochs": 40, "lr": 1e-3},
+    }.items()
 }
 ALL_SETTINGS = frozenset(name for known in METHODS.values() for name in known.defaults)
 """Settings that some method has; all others belong to every run."""

@@ -94,6 +94,10 @@ def train(
     build.graph(config)
     if config.patience is not None and not config.val_rate:
         raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
+    if config.epochs is None and config.patience is not None:
+        raise UsageError(f"patience: {config.model} has a closed form, there is nothing to stop")
+    if config.epochs is None and config.precision != "fp32":
+        raise UsageError(f"precision: {config.model} has a closed form, always in float64")
     batches = ranks.size * config.accumulate
     if batches > 1 and not (config.batch_size or build.model_class(config).makes_batches):
         raise UsageError(
@@ -135,7 +139,7 @@ def _check_numbers(config: TrainConfig) -> None:
             if getattr(config, name) is not None:
                 check_fraction(getattr(config, name), name)
         for rate in config.lr.values() if isinstance(config.lr, dict) else [config.lr]:
-            if rate is None or not rate > 0:
+            if rate is not None and not rate > 0:
                 raise ValueError(f"lr: expected a positive number, got {rate}")
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
@@ -145,10 +149,15 @@ def _fit(
     config: TrainConfig, folder: Run, data: HeteroData, *, resume: bool, progress: bool
 ) -> HashModel:
     from pyg_hash.distributed import Ranks
+    from pyg_hash.models.baselines import ClosedFormModel
     from pyg_hash.training import fit
 
-    assert config.epochs is not None
     model = build.build_model(config, data).to(data[IMAGE].x.device)
+    if isinstance(model, ClosedFormModel):
+        model.solve(data)
+        folder.save_folder("model", model.save)
+        return model
+    assert config.epochs is not None
     optimizer = build.build_optimizers(config, model)
     checkpoint = folder.path / CHECKPOINT
     history = fit(
