@@ -36,7 +36,9 @@ class TrainConfig:
     """Everything that decides the codes of a run; the help texts are the documentation."""
 
     dataset: str = _option(
-        "emoji", "emoji, wikipedia, synthetic, ... or the path of your own features, FILE.h5"
+        "emoji",
+        "emoji, wikipedia, nuswide10k, nuswide, mirflickr25k, mscoco, synthetic, ... "
+        "or the path of your own features, FILE.h5",
     )
     root: str | None = _option(None, "folder of the data set (default: data/DATASET)")
     dataset_options: dict[str, Any] = _option({}, "options of the data set class")
