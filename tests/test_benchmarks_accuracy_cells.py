@@ -1,0 +1,267 @@
+"""One cell of a table: what is trained, measured and said of it."""
+
+import copy
+
+import pytest
+import torch
+from scripts import benchmark_scripts
+from toy import toy_data
+
+import pyg_hash.models
+from pyg_hash.cli import build
+from pyg_hash.metrics import evaluate, mean_average_precision, pr_curve, precision_at_n
+from pyg_hash.training import fit
+
+QUICK = {"epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+@pytest.fixture
+def bench(monkeypatch):
+    """Toys in place of data, two epochs in place of a training."""
+    from accuracy.cell import Bench
+    from accuracy.data import SOURCES, Source
+
+    makers = {
+        "toy": lambda _: toy_data(100, noise=3.0, num_queries=20, features=(24, 21)),
+        "multi": lambda _: toy_data(
+            100, noise=3.0, num_queries=20, features=(24, 21), multi_label=True
+        ),
+    }
+    for name, maker in makers.items():
+        monkeypatch.setitem(SOURCES, name, Source(name, None, maker))
+    return Bench(dict.fromkeys(makers, ""), QUICK)
+
+
+def cell(method="MCGCN", *, data="toy", bits=8, labels=0.5, seed=0, protocol="inductive"):
+    from accuracy.methods import METHODS
+    from accuracy.table import Cell
+
+    return Cell(data, method, bits, labels if METHODS[method].labels else None, seed, protocol)
+
+
+def rows():
+    with benchmark_scripts():
+        from accuracy.methods import METHODS
+
+        listed = [row for row in METHODS.values() if row.is_there and " x " not in row.name]
+        return [(row.name, protocol) for row in listed for protocol in row.protocols]
+
+
+@pytest.mark.parametrize(("name", "protocol"), rows())
+@pytest.mark.filterwarnings("ignore::UserWarning")  # the toy's pairs need not fall into four parts
+def test_every_row_runs_under_each_of_its_protocols(bench, name, protocol):
+    from accuracy.table import Cell
+
+    which = cell(name, protocol=protocol, data="multi" if protocol == "strict" else "toy")
+    line = bench.run(which)
+    assert Cell(*(line[field] for field in Cell._fields)) == which
+    assert 0 < line["scores"]["all"]["i2t"] <= 1
+    assert line["settings"]["model"] in (*pyg_hash.models.__all__, line["settings"]["model"])
+    assert (line["labelled_sha256"] is None) == (which.labels is None)
+    assert set(line["seconds"]) == {"graph", "train", "encode", "measure"}
+
+
+def test_a_cell_is_what_the_command_line_trains(bench):
+    """The same settings by hand: transforms, model, optimiser, training, evaluation."""
+    from accuracy.methods import METHODS
+
+    which = cell(protocol="transductive", seed=3)
+    line = bench.run(which)
+    config = METHODS["MCGCN"].train_config(8, 0.5, 3, "transductive", **QUICK)
+    assert (config.protocol, config.label_rate, config.seed) == ("transductive", 0.5, 3)
+    data = build.graph(config)(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
+    model = build.build_model(config, data)
+    fit(model, data, build.build_optimizers(config, model), epochs=2, progress=False)
+    result = evaluate(model, data)
+    assert result.protocol == "transductive"
+    for task in ("i2t", "t2i", "i2i", "t2t"):
+        assert line["scores"]["all"][task] == pytest.approx(getattr(result, task), abs=1e-6)
+    cut = evaluate(model, data, topk=50, denominator="dcmh")
+    assert line["scores"]["50 dcmh"]["t2i"] == pytest.approx(cut.t2i, abs=1e-6)
+
+
+def test_a_closed_form_is_solved(bench):
+    from pyg_hash.models.baselines import ITQ
+    from pyg_hash.transforms import ScaleFeatures
+
+    line = bench.run(cell("ITQ, weighted", seed=4))
+    data = ScaleFeatures()(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
+    result = evaluate(ITQ(data.num_features, 8, weighted=True, seed=4).solve(data), data)
+    assert line["scores"]["all"]["i2t"] == pytest.approx(result.i2t, abs=1e-6)
+    assert line["settings"]["options"]["weighted"] is True
+
+
+def test_a_cell_is_a_function_of_its_seed_and_leaves_the_data_alone(bench):
+    before = copy.copy(bench.raw("toy"))
+    first, again = (bench.run(cell(seed=0))["scores"] for _ in range(2))
+    other = bench.run(cell(seed=1))
+    assert first == again != other["scores"]
+    assert "scaling" not in bench.raw("toy")
+    assert torch.equal(before["image"].x, bench.raw("toy")["image"].x)
+
+
+def test_graphs_without_labels_are_built_once(bench):
+    bench.run(cell("CCA"))
+    (graph,) = bench._graphs.values()
+    bench.run(cell("ITQ", seed=1))
+    assert list(bench._graphs.values()) == [graph]
+    bench.run(cell("ClassCodes", seed=1))
+    assert list(bench._graphs.values()) != [graph]
+
+
+def test_the_graph_must_have_the_protocol_of_the_cell(bench):
+    with pytest.raises(ValueError, match="graph is inductive"):
+        bench.run(cell("GCH")._replace(protocol="strict"))
+
+
+def test_queries_labels_do_not_reach_the_codes(bench, monkeypatch):
+    """NaN features of the queries' other side and other labels change no inductive code."""
+    from accuracy import cell as module
+
+    seen = {}
+
+    def keep(codes, data, **_):
+        seen.setdefault("codes", []).append(codes)
+        return {"all": {}}
+
+    monkeypatch.setattr(module.measures, "scores", keep)
+    bench.run(cell())
+    poisoned = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
+    queries = poisoned["image"].query_mask
+    for modality in ("image", "text"):
+        poisoned[modality].y[queries] = 0
+    bench._raw, bench._graphs = {"toy": poisoned}, {}
+    bench.run(cell())
+    first, second = seen["codes"]
+    for modality in ("image", "text"):
+        assert torch.equal(first[modality], second[modality])
+
+
+# --- measures -----------------------------------------------------------------------------------
+
+
+def codes_of(data, bits=6):
+    generator = torch.Generator().manual_seed(0)
+    rows = len(data["image"].x)
+    draw = torch.rand(2, rows, bits, generator=generator) < 0.5
+    both = torch.where(draw, 1, -1).to(torch.int8)
+    return {"image": both[0], "text": both[1]}
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_scores_are_those_of_the_metrics(multi_label):
+    from accuracy.measures import CUTS, scores
+
+    data = toy_data(120, num_queries=30, multi_label=multi_label)
+    codes = codes_of(data)
+    query, database = data["image"].query_mask, data["image"].database_mask
+    y = data["image"].y
+    asked = codes["text"][query], codes["image"][database], y[query], y[database]
+    found = scores(codes, data, ties=True)
+    for cut in CUTS:
+        for denominator in ("hits", "min_k_R", "R", "dcmh"):
+            value = mean_average_precision(*asked, topk=cut, denominator=denominator)
+            assert found[f"{cut} {denominator}"]["t2i"] == pytest.approx(value, abs=1e-6)
+    for ties in ("index", "optimistic", "pessimistic"):
+        value = mean_average_precision(*asked, ties=ties)
+        assert found[f"all, {ties}"]["t2i"] == pytest.approx(value, abs=1e-6)
+    assert found["all, pessimistic"]["t2i"] <= found["all"]["t2i"] <= found["all, optimistic"]["t2i"]
+    own = codes["text"][query], codes["image"][query], y[query], y[query]
+    value = mean_average_precision(*own)
+    assert found["all, among queries"]["t2i"] == pytest.approx(value, abs=1e-6)
+    assert "all, index" not in scores(codes, data)
+
+
+def test_index_by_class_sorts_the_file():
+    """One code for all items: the order of the file is the whole ranking."""
+    from accuracy.measures import scores
+
+    data = toy_data(40, num_classes=2, num_queries=8)
+    same = {m: torch.ones(40, 4, dtype=torch.int8) for m in ("image", "text")}
+    found = scores(same, data, ties=True)
+    # sorted by class: queries of class 0 have AP 1; those of class 1 find 16 others first
+    second = sum(i / (16 + i) for i in range(1, 17)) / 16
+    assert found["all, index by class"]["i2t"] == pytest.approx((1 + second) / 2, abs=1e-6)
+
+
+def test_queries_in_the_database_are_refused():
+    from accuracy.measures import scores
+
+    data = toy_data()
+    for modality in ("image", "text"):
+        data[modality].database_mask = data[modality].train_mask | True
+    with pytest.raises(ValueError, match="find themselves"):
+        scores(codes_of(data), data)
+
+
+def test_curves_are_those_of_the_metrics():
+    from accuracy.measures import RANKS, curves
+
+    data = toy_data(120, num_queries=30)
+    codes = codes_of(data)
+    query, database = data["image"].query_mask, data["image"].database_mask
+    y = data["image"].y
+    asked = codes["image"][query], codes["text"][database], y[query], y[database]
+    found = curves(codes, data)["i2t"]
+    expected = pr_curve(*asked)
+    assert found["recall"] == pytest.approx(expected.recall.tolist(), abs=1e-4)
+    assert found["recall"][-1] == 1.0
+    assert found["ranks"] == [n for n in RANKS if n <= 90]
+    at = precision_at_n(*asked, topn=found["ranks"])
+    assert found["at"] == pytest.approx(at.tolist(), abs=1e-4)
+
+
+def test_embeddings_hold_training_items_of_the_first_classes():
+    pytest.importorskip("sklearn")
+    from accuracy.measures import embeddings
+
+    data = toy_data(60, num_classes=6, num_queries=12)
+    found = embeddings(codes_of(data), data, seed=0)
+    store = data["image"]
+    assert found["classes"] == store.y[store.train_mask & (store.y < 5)].tolist()
+    count = len(found["classes"])
+    assert [len(found[n]) for n in ("image features", "text features", "codes")] == [
+        count,
+        count,
+        2 * count,
+    ]
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def test_digests_notice_every_change():
+    from accuracy.data import content, labelled_rows
+
+    data = toy_data()
+    base = content(data)
+    assert base == content(toy_data())
+    assert base.about == "48 train, 12 query, 48 database; 12-d images, 9-d texts; 4 classes"
+    data["text"].x[3, 2] += 1e-3
+    assert content(data).data != base.data
+    assert content(data).split == base.split
+    data = toy_data()
+    data["image"].y[0] = 3
+    assert content(data).data != base.data
+    data = toy_data()
+    data["image"].query_mask = ~data["image"].query_mask
+    assert content(data).split != base.split
+    before = labelled_rows(data)
+    data["image"].labeled_mask = ~data["image"].labeled_mask
+    assert labelled_rows(data) != before
+
+
+def test_digests_of_sparse_features():
+    from accuracy.data import content
+
+    data = toy_data()
+    data["text"].x = data["text"].x.to_sparse_csr()
+    first = content(data)
+    data["text"].x = (2 * data["text"].x.to_dense()).to_sparse_csr()
+    assert content(data).data != first.data

@@ -1,0 +1,173 @@
+"""``python -m benchmarks.accuracy``: from the command line to the page."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from scripts import benchmark_scripts
+from toy import toy_data
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path):
+    """The command on toys, its cells run in this process."""
+    from accuracy import command as module
+    from accuracy import todo
+    from accuracy.cell import Bench
+    from accuracy.data import SOURCES, Source
+    from accuracy.pool import Done
+
+    ran = []
+
+    def run_all(cells, extras, places, *, jobs, changes, wanted):
+        bench = Bench(places, {"epochs": 2})
+        for cell in cells:
+            if not wanted(cell):
+                continue
+            ran.append(cell)
+            try:
+                yield Done(cell, bench.run(cell, extras))
+            except FloatingPointError as error:
+                yield Done(cell, None, f"FloatingPointError: {error}\ntraceback")
+
+    def toy(root):
+        assert root == "here"
+        return toy_data(noise=3.0, features=(24, 21))
+
+    monkeypatch.setattr(module, "run_all", run_all)
+    # whatever the command compares with is the methods of two epochs
+    fits = todo.is_current
+    for where in (module, todo):
+        monkeypatch.setattr(where, "is_current", lambda line, _=None: fits(line, {"epochs": 2}))
+    monkeypatch.setitem(SOURCES, "wikipedia", Source("Toy", "wikipedia", toy, "a toy"))
+    monkeypatch.setitem(SOURCES, "emoji", Source("Other toy", "emoji", toy, "a toy"))
+
+    def call(*words):
+        ran.clear()
+        module.main([*words, "--out", str(tmp_path)])
+        return list(ran)
+
+    return call
+
+
+TABLE = ("mcgcn-table3", "--wikipedia", "here", "--seeds", "0", "1", "--bits", "8")
+ROWS = ("--methods", "MCGCN", "MCGCN-S", "--protocols", "inductive", "strict")
+
+
+def test_a_table_is_run_once_and_goes_on_where_it_stopped(command, tmp_path, capsys):
+    done = command(*TABLE, *ROWS)
+    assert len(done) == 2 * 2 * 2
+    said = capsys.readouterr()
+    assert said.out.count("i2t") == 8
+    assert "wikipedia: 48 train, 12 query, 48 database" in said.out
+    assert "--emoji PLACE   for emoji" in said.err
+    path = tmp_path / "mcgcn-table3.jsonl"
+    stored = [json.loads(text) for text in path.read_text().splitlines()]
+    assert len(stored) == 8
+    wanted = {"commit", "versions", "finished", "threads", "table", "definition", "settings"}
+    wanted |= {"data_sha256", "split_sha256", "labelled_sha256", "scores", "seconds", "protocol"}
+    assert all(wanted <= set(line) for line in stored)
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown.*", stored[0]["commit"])
+    page = (tmp_path / "mcgcn-table3.md").read_text()
+    assert "| MCGCN | strict |" in page and "## Toy" in page
+    assert (tmp_path / "mcgcn-table3.png").exists()
+
+    assert command(*TABLE, *ROWS) == []
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[3:]))
+    assert len(command(*TABLE, *ROWS)) == 3
+    assert {cell.seed for cell in command(*TABLE, *ROWS, "--seeds", "1", "2")} == {2}
+    assert len(command(*TABLE, *ROWS, "--force")) == 8
+    assert len(command(*TABLE, *ROWS, "--emoji", "here", "--data", "emoji")) == 8
+    page = (tmp_path / "mcgcn-table3.md").read_text()
+    assert "## Toy" in page and "## Other toy" in page
+
+
+def test_pages_are_made_again_without_running(command, tmp_path):
+    command(*TABLE, *ROWS)
+    page = tmp_path / "mcgcn-table3.md"
+    before = page.read_text()
+    page.unlink()
+    assert command("mcgcn-table3", "--render") == []
+    assert page.read_text() == before
+    command("gch-table1", "--render")
+    assert "not run yet" in (tmp_path / "gch-table1.md").read_text()
+
+
+def test_cells_of_other_tables_are_not_run_again(command):
+    command(*TABLE, *ROWS)
+    words = ("overview", "--wikipedia", "here", "--data", "wikipedia", "--bits", "8")
+    words += ("--seeds", "0", "--rates", "0.3", "--methods", "MCGCN", "ClassCodes")
+    done = command(*words)
+    assert {(cell.method, cell.protocol) for cell in done} == {
+        ("ClassCodes", "inductive"),
+        ("MCGCN", "transductive"),
+    }
+
+
+def test_cells_that_diverge_are_named_and_the_others_run(command, monkeypatch, capsys, tmp_path):
+    from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+
+    monkeypatch.setitem(COMMAND_LINE["MCGCN"].defaults, "lr", 1e30)
+    with pytest.raises(SystemExit) as stop:
+        command(*TABLE[:-1], "8", "--methods", "MCGCN", "GCH", "--protocols", "inductive")
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert "wikipedia, MCGCN, 8 bits, 30%, seed 0, inductive: FloatingPointError" in said.err
+    assert said.out.count("i2t") == 2
+    assert "| GCH |" in (tmp_path / "mcgcn-table3.md").read_text()
+
+
+def test_what_is_wrong_is_said_before_anything_runs(command, capsys):
+    for words, expected in (
+        (("mcgcn-table9",), "invalid choice"),
+        (("mcgcn-table1",), "there are no data"),
+        (("mcgcn-table2",), "NUSWIDE10K"),
+        (("mcgcn-table1", "--wikipedia", "here", "--methods", "GCN"), "'GCN' is not known"),
+        (("mcgcn-table1", "--protocols", "honest"), "invalid choice"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            command(*words)
+        assert stop.value.code == 2
+        assert expected in capsys.readouterr().err
+
+
+def test_the_short_form_for_real(tmp_path):
+    """The command as it is typed: two processes, planted clusters."""
+    words = ["-m", "benchmarks.accuracy", "gch-curves", "--short", "--jobs", "2"]
+    done = subprocess.run(
+        [sys.executable, *words, "--methods", "GCH", "ClassCodes", "--out", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert "gch-curves: 2 cells, 2 to run" in done.stdout
+    lines = [json.loads(t) for t in (tmp_path / "gch-curves.jsonl").read_text().splitlines()]
+    assert {line["method"] for line in lines} == {"GCH", "ClassCodes"}
+    assert all(line["curves"]["t2i"]["recall"][-1] == 1.0 for line in lines)
+    assert "Short form" in (tmp_path / "gch-curves.md").read_text()
+    assert (tmp_path / "gch-curves.png").stat().st_size > 1000
+    listed = subprocess.run(
+        [sys.executable, *words[:2], "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert "sgeh-fig3" in listed.stdout
+
+
+def test_short_results_go_elsewhere():
+    from accuracy.command import RESULTS
+
+    assert RESULTS[False] == ROOT / "benchmarks/results/accuracy"
+    assert RESULTS[True] == ROOT / "build/accuracy"

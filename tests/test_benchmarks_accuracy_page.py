@@ -1,0 +1,246 @@
+"""Means, verdicts and pages, by hand."""
+
+import pytest
+from scripts import benchmark_scripts
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+def lines(method, values, *, protocol="inductive", labels=0.3, bits=32, data="wikipedia", **more):
+    """Cells of a place, one a seed; ``values`` are i2t, t2i is half of them."""
+    from accuracy.measures import CUTS
+    from accuracy.methods import METHODS
+
+    names = ["all", *(f"{cut} {d}" for cut in CUTS for d in ("hits", "min_k_R", "R", "dcmh"))]
+    names += ["all, index", "all, index by class", "all, optimistic", "all, pessimistic"]
+    found = []
+    for seed, value in enumerate(values):
+        score = {"i2t": value, "t2i": value / 2, "i2i": 0.1, "t2t": 0.2}
+        scores = {name: score for name in [*names, "all, among queries"]}
+        row = METHODS[method]
+        settings = row.settings(protocol) if row.is_there else {"model": method}
+        found.append(
+            {
+                **{"data": data, "method": method, "bits": bits, "labels": labels, "seed": seed},
+                **{"protocol": protocol, "scores": scores, "seconds": {"train": 3.0, "graph": 1.0}},
+                **{"settings": settings, "data_sha256": "d", "split_sha256": "s"},
+                **{"data_about": "10 train", "commit": "c" * 40, "versions": {"torch": "2"}},
+                **more,
+            }
+        )
+    return found
+
+
+def place(method, protocol="inductive", labels=0.3, bits=32, data="wikipedia"):
+    from accuracy.summary import Place
+
+    return Place(data, method, bits, labels, protocol)
+
+
+def test_means_and_deviations():
+    from accuracy.summary import Group
+
+    group = Group(lines("GCH", [0.5, 0.6, 0.7]))
+    assert group.mean("all", "i2t") == pytest.approx(0.6)
+    assert group.deviation("all", "i2t") == pytest.approx(0.1)
+    assert group.error("all", "i2t") == pytest.approx(0.1 / 3**0.5)
+    assert group.shown("all", "i2t") == ".600 ± .100"
+    assert group.seconds == 4.0
+    one = Group(lines("GCH", [0.5]))
+    assert one.shown("all", "i2t") == ".500"
+    assert one.error("all", "i2t") is None
+
+
+def test_methods_without_labels_have_one_result_for_all_rates():
+    from accuracy.summary import Groups
+
+    groups = Groups(lines("ITQ", [0.4], labels=None) + lines("GCH", [0.5], labels=1.0))
+    assert groups.get(place("ITQ", labels=1.0)).mean("all", "i2t") == 0.4
+    assert groups.get(place("GCH", labels=0.3)) is None
+
+
+def test_the_next_stricter_protocol_stands_in():
+    from accuracy.summary import Groups
+
+    found = lines("SGCH", [0.1]) + lines("SGCH", [0.2], protocol="strict")
+    groups = Groups(found + lines("GCH", [0.3]))
+    group, own = groups.nearest(place("SGCH", "transductive"))
+    assert (group.mean("all", "i2t"), own) == (0.2, False)
+    group, own = groups.nearest(place("SGCH", "strict"))
+    assert (group.mean("all", "i2t"), own) == (0.2, True)
+    assert groups.nearest(place("GCH", "transductive"))[0].mean("all", "i2t") == 0.3
+    assert groups.nearest(place("MCGCN", "transductive")) == (None, False)
+
+
+def test_verdicts_need_two_standard_errors():
+    from accuracy.summary import Groups, compare
+
+    mine = lines("MCGCN", [0.60, 0.62, 0.64])  # mean .62, deviation .02, error .01155
+    rival = lines("GCH", [0.55, 0.57, 0.59])
+    weak = lines("SCM", [0.1, 0.1, 0.1])
+    groups = Groups(mine + rival + weak)
+    others = ["GCH", "SCM", "MCGCN", "nobody"]
+    verdict = compare(groups, place("MCGCN"), others, "all", "i2t")
+    assert verdict.best == "GCH"
+    assert verdict.difference == pytest.approx(0.05)
+    assert verdict.error == pytest.approx((2 * 0.02**2 / 3) ** 0.5)  # .0163
+    assert verdict.words == "ahead"
+    assert compare(groups, place("GCH"), ["MCGCN"], "all", "i2t").words == "behind"
+    close = Groups(mine + lines("GCH", [0.57, 0.59, 0.61]))  # .03 is less than .0327
+    assert compare(close, place("MCGCN"), others, "all", "i2t").words == "no difference"
+    single = Groups(mine + lines("GCH", [0.1]))
+    assert compare(single, place("MCGCN"), others, "all", "i2t").words == "one seed"
+    assert compare(groups, place("MCGCN", "strict"), others, "all", "i2t") is None
+    assert compare(Groups(mine), place("MCGCN"), others, "all", "i2t") is None
+
+
+def text_of(name, found, **options):
+    from accuracy.page import page
+    from accuracy.tables import TABLES
+
+    return page(TABLES[name], found, **options)
+
+
+def row(text, *start):
+    """The cells of the first line of a table that starts so."""
+    wanted = "| " + " | ".join(start) + " |"
+    line = next(line for line in text.splitlines() if line.startswith(wanted))
+    return [part.strip() for part in line.strip("|").split("|")]
+
+
+def test_page_of_a_table():
+    found = lines("MCGCN", [0.5, 0.6]) + lines("MCGCN", [0.7, 0.7], protocol="transductive")
+    found += lines("MCGCN", [0.8, 0.8], labels=1.0) + lines("DGCPN", [0.4, 0.4], labels=None)
+    found += lines("GCH", [0.46, 0.46])
+    text = text_of("mcgcn-table1", found)
+    assert text.startswith("# MCGCN, Table 1: Wikipedia\n")
+    assert "- seeds (labelled items, parameters, training): 0, 1" in text
+    assert "10 train (data d, split s)" in text
+    assert "- commit: cccccccccccc\n" in text
+    assert "| method | protocol | 32 bits, 30% | 32 bits, 100% | seconds |" in text
+    assert row(text, "MCGCN", "inductive")[2:] == [".550 ± .071", ".800 ± .000", "4"]
+    assert row(text, "MCGCN", "transductive")[2:] == [".700 ± .000", "", "4"]
+    assert row(text, "DGCPN", "inductive")[2:4] == [".400 ± .000", ".400 ± .000"]
+    assert "*paper*" not in text  # these are not the paper's features
+    # GCH is the best of the others at 30 %, DGCPN at 100 %
+    assert row(text, "inductive", "32 bits, 30%")[2] == "+.090 ± .050 on GCH: no difference"
+    assert row(text, "transductive", "32 bits, 30%")[2] == "+.240 ± .000 on GCH: ahead"
+    assert row(text, "inductive", "32 bits, 100%")[2] == "+.400 ± .000 on DGCPN: ahead"
+    assert "| @50 hits | @50 min_k_R | @50 R | @50 dcmh | @500 hits" in text
+
+
+def test_papers_numbers_stand_beside_results_on_its_own_features_only():
+    found = lines("MCGCN", [0.5], data="wikipedia-vgg", bits=16, protocol="transductive")
+    found += lines("MCGCN", [0.5], data="wikipedia-vgg", bits=32, labels=0.7)
+    text = text_of("mcgcn-table1", found + lines("MCGCN", [0.5]))
+    ours, papers = text.split("## Wikipedia, VGG")
+    assert "*paper*" not in ours
+    expected = [".544 ± .007", ".678 ± .005", ".638 ± .006", ".747 ± .007", ""]
+    assert row(papers, "*MCGCN*", "*paper*")[2:] == expected
+    assert row(papers, "*GCH*", "*paper*")[2:4] == [".326", ".432"]
+    assert "*Paper*: Table 1, MAP, mean of 10 random partitions" in papers
+
+
+def test_papers_numbers_without_label_rates():
+    found = lines("SGEH", [0.5], data="wikipedia-use", labels=None)
+    assert row(text_of("sgeh-table1", found), "*SGEH*", "*paper*")[2] == ".422"
+    found = lines("GCH Try1", [0.5], data="mirflickr25k-cnnf", labels=1.0)
+    text = text_of("gch-reproduction-2", found)
+    assert row(text, "*Try1*", "*paper*")[2] == ".726"
+    assert "t2t:" in text and "i2i:" in text
+
+
+def test_ablations_are_compared_with_each_other():
+    found = lines("MCGCN", [0.5, 0.5]) + lines("MCGCN-S", [0.6, 0.6])
+    text = text_of("mcgcn-table3", found)
+    assert row(text, "inductive", "32 bits, 30%")[2] == "-.100 ± .000 on MCGCN-S: behind"
+
+
+def test_page_says_what_is_missing_or_stale():
+    text = text_of("mcgcn-table2", [], stale=3)
+    assert "not run yet" in text
+    assert "`python -m benchmarks.accuracy mcgcn-table2 --nuswide10k PLACE" in text
+    text = text_of("mcgcn-table1", lines("GCH", [0.5]), stale=3, short=True)
+    assert "3 stored cells under other settings are left out" in text
+    assert "Short form" in text
+
+
+def test_page_of_the_choices():
+    found = [*lines("MCGCN", [0.5, 0.6]), *lines("MCGCN", [0.7, 0.9], protocol="transductive")]
+    for cell, value in zip(found[:2], (0.1, 0.2), strict=True):
+        cell["scores"]["all, pessimistic"] = {"i2t": value, "t2i": value}
+        cell["scores"]["50 R"] = {"i2t": value, "t2i": value}
+    text = text_of("choices", found)
+    assert row(text, "MCGCN", "transductive")[2:] == [
+        *(".800 ± .141", ".400 ± .071"),
+        *("+.250", "+.125"),
+    ]
+    moved = row(text, "Wikipedia, image128 + lsa200", "30%")
+    assert moved[2:] == [".071 / .035", "+.250 / +.125", "+.400 / +.125", "+.400 / +.125"] + [
+        "+.000 / +.000"
+    ]
+    assert "| `hits` | `min_k_R` | `R` | `dcmh` |" in text
+
+
+def test_numbers_as_text():
+    from accuracy.about import _ranges
+    from accuracy.markdown import digits, grid, signed
+
+    assert [digits(v) for v in (0.6384, 1.0, 0.0)] == [".638", "1.000", ".000"]
+    assert [signed(v) for v in (0.012, -0.012)] == ["+.012", "-.012"]
+    assert grid(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert [_ranges(s) for s in ([0, 1, 2, 3], [0, 2], [4])] == ["0-3", "0, 2", "4"]
+
+
+# --- pictures -----------------------------------------------------------------------------------
+
+
+def drawn(monkeypatch, name, found, tmp_path):
+    """The panels of a table's picture."""
+    pytest.importorskip("matplotlib")
+    import accuracy.figures as figures
+    from accuracy.tables import TABLES
+
+    panels = []
+    monkeypatch.setattr(figures, "draw", lambda plots, path: panels.extend(plots))
+    figures.draw_table(TABLES[name], found, tmp_path / "x.png")
+    return panels
+
+
+def test_bars_are_the_means_at_32_bits_and_few_labels(monkeypatch, tmp_path):
+    found = lines("MCGCN", [0.5, 0.7]) + lines("MCGCN", [0.9], bits=64)
+    found += lines("MCGCN", [0.9], labels=1.0) + lines("ITQ", [0.4], labels=None)
+    panels = drawn(monkeypatch, "overview", found, tmp_path)
+    start = "Wikipedia, image128 + lsa200"
+    expected = [f"{start}, i2t, 32 bits, 30%", f"{start}, t2i, 32 bits, 30%"]
+    assert [panel["title"] for panel in panels] == expected
+    assert panels[0]["bars"] == pytest.approx({"MCGCN (inductive)": 0.6, "ITQ": 0.4})
+
+
+def test_lines_of_fig_5(monkeypatch, tmp_path):
+    from accuracy.methods import WEIGHTS
+
+    found = lines("MCGCN", [0.5]) + lines("MCGCN, alpha x 10", [0.7])
+    panels = drawn(monkeypatch, "mcgcn-fig5", found, tmp_path)
+    assert len(panels) == 4
+    alpha = WEIGHTS["alpha"]
+    points = panels[0]["series"]["i2t, inductive"]
+    assert points == [(alpha, 0.5), (pytest.approx(10 * alpha), 0.7)]
+
+
+def test_curves_and_embeddings_are_drawn(monkeypatch, tmp_path):
+    curve = {"precision": [0.0, 0.5], "recall": [0.0, 1.0], "ranks": [1, 2], "at": [0.4, 0.3]}
+    found = lines("GCH", [0.5, 0.6], curves={"i2t": curve, "t2i": curve})
+    panels = drawn(monkeypatch, "gch-curves", found, tmp_path)
+    assert len(panels) == 4
+    assert panels[0]["series"] == {"GCH": [(1.0, 0.5)]}
+    assert panels[1]["series"] == {"GCH": [(1, 0.4), (2, 0.3)]}
+    points = {"classes": [0, 1], "image features": [[0, 1], [1, 2]], "text features": [[0, 1]] * 2}
+    found = lines("MCGCN", [0.5], tsne={**points, "codes": [[0.0, 1.0]] * 4})
+    drawn(monkeypatch, "mcgcn-fig4", found, tmp_path)
+    assert (tmp_path / "x.png").stat().st_size > 5000
+    assert drawn(monkeypatch, "overview", [], tmp_path) == []

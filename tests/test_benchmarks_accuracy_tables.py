@@ -1,0 +1,195 @@
+"""The tables of the papers: what they declare, and which cells follow."""
+
+import inspect
+import math
+
+import pytest
+from scripts import benchmark_scripts
+
+import pyg_hash.models
+from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+
+ASKED_FOR = {
+    *("mcgcn-table1", "mcgcn-table2", "mcgcn-table3", "mcgcn-fig4", "mcgcn-fig5"),
+    *("gch-table1", "gch-table2", "gch-table3", "gch-curves", "sgch-table"),
+    *("sgeh-table1", "sgeh-table2", "sgeh-fig3", "gch-reproduction-1", "gch-reproduction-2"),
+    *("overview", "choices"),
+}
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+def all_tables():
+    with benchmark_scripts():
+        from accuracy.tables import TABLES
+
+        return list(TABLES)
+
+
+def test_every_table_of_the_papers_is_there():
+    assert set(all_tables()) == ASKED_FOR
+
+
+@pytest.mark.parametrize("name", all_tables())
+def test_declarations_name_what_exists(name):
+    from accuracy.about import METRICS
+    from accuracy.data import SOURCES
+    from accuracy.measures import CUTS
+    from accuracy.methods import METHODS
+    from accuracy.table import TASKS
+    from accuracy.tables import TABLES
+    from recipes import RECIPES
+
+    table = TABLES[name]
+    assert set(table.methods) <= set(METHODS)
+    assert set(table.data) <= set(SOURCES)
+    assert table.metric in METRICS
+    assert table.metric == "all" or int(table.metric.split()[0]) in CUTS
+    assert set(table.tasks) <= set(TASKS)
+    assert table.champion is None or table.champion in table.methods
+    for data, printed in (table.printed or {}).items():
+        assert data in table.data
+        source = RECIPES[printed.recipe].tables[printed.table]
+        assert set(table.bits) & set(RECIPES[printed.recipe].bits)
+        assert any(row in {*source.values, *printed.names} for row in table.methods)
+        assert set(printed.names.values()) <= set(source.values)
+        # a number may only stand beside one's own on the paper's own features
+        assert data.endswith(("-vgg", "-cnnf", "-use"))
+
+
+@pytest.mark.parametrize("name", all_tables())
+def test_cells_are_the_product_of_the_declaration(name):
+    from accuracy.methods import METHODS
+    from accuracy.tables import TABLES
+
+    table = TABLES[name]
+    cells = list(table.cells())
+    assert len(set(cells)) == len(cells)
+    wanted = 0
+    for row in (METHODS[m] for m in table.methods if METHODS[m].is_there):
+        rates = len(table.rates) if row.labels else 1
+        protocols = len(set(row.protocols) & set(table.protocols)) or 1
+        wanted += rates * protocols
+    assert len(cells) == wanted * math.prod(len(p) for p in (table.data, table.bits, table.seeds))
+    for cell in cells:
+        assert (cell.labels is None) != METHODS[cell.method].labels
+        assert cell.protocol in METHODS[cell.method].protocols
+
+
+def test_mcgcn_table_1_is_the_papers():
+    from accuracy.tables import TABLES
+
+    table = TABLES["mcgcn-table1"]
+    assert (table.bits, table.rates) == ((16, 32, 64), (0.3, 0.7, 1.0))
+    assert table.seeds == tuple(range(10))
+    cells = [c for c in table.cells() if c.method == "MCGCN" and c.protocol == "transductive"]
+    assert len([cell for cell in cells if cell.data == "wikipedia"]) == 90
+
+
+def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
+    from dataclasses import replace
+
+    from accuracy.tables import TABLES
+
+    table = replace(TABLES["mcgcn-table1"], protocols=("transductive",))
+    found = {(cell.method, cell.protocol) for cell in table.cells()}
+    assert ("MCGCN", "transductive") in found
+    assert ("MCGCN", "inductive") not in found
+    assert ("GCH", "inductive") in found
+    assert {p for m, p in found if m == "SGCH, code's graph"} == {"transductive"}
+
+
+def test_rows_use_options_that_exist():
+    from accuracy.methods import METHODS, ORDER
+
+    for row in METHODS.values():
+        if row.is_there:
+            known = inspect.signature(row.kind).parameters
+            assert set(row.config.get("model_options", {})) <= set(known), row.name
+        assert row.protocols and set(row.protocols) <= set(ORDER)
+
+
+def test_settings_are_the_command_lines_defaults():
+    from accuracy.methods import METHODS
+
+    for name in pyg_hash.models.__all__:
+        settings = METHODS[name].settings("inductive")
+        defaults = COMMAND_LINE[name].defaults
+        assert settings["training"]["epochs"] == defaults["epochs"]
+        assert settings["training"]["lr"] == defaults["lr"]
+        known = inspect.signature(getattr(pyg_hash.models, name)).parameters.values()
+        for parameter in known:
+            if parameter.default is not parameter.empty and parameter.name != "num_bits":
+                assert settings["options"][parameter.name] == parameter.default
+
+
+def test_settings_tell_variants_protocols_and_defaults_apart(monkeypatch):
+    from accuracy.methods import METHODS
+
+    full, variant = METHODS["MCGCN"], METHODS["MCGCN-S"]
+    assert full.settings("inductive") != variant.settings("inductive")
+    assert full.settings("inductive") != full.settings("strict")
+    assert full.settings("inductive") != full.settings("inductive", epochs=1)
+    before = full.settings("inductive")
+    monkeypatch.setitem(COMMAND_LINE["MCGCN"].defaults, "lr", 0.5)
+    assert full.settings("inductive") != before
+    closed = METHODS["ITQ"].settings("inductive")
+    assert closed["model"] == "ITQ" and "training" not in closed
+
+
+def test_fig_5_varies_one_weight_at_a_time():
+    from accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
+
+    defaults = METHODS["MCGCN"].settings("inductive")["options"]
+    for name, value in WEIGHTS.items():
+        assert defaults[name] == value
+        for factor in FACTORS:
+            options = METHODS[varied(name, factor)].settings("inductive")["options"]
+            different = {k for k in options if options[k] != defaults[k]}
+            assert different == {name}
+            assert options[name] == pytest.approx(value * factor)
+
+
+def test_short_form_has_one_of_everything():
+    from accuracy.tables import TABLES, short
+
+    for table in TABLES.values():
+        small = short(table)
+        assert small.data == ("synthetic",)
+        assert len(small.bits) == len(small.rates) == len(small.seeds) == 1
+        assert small.methods == table.methods
+
+
+def test_places_and_what_is_missing():
+    from accuracy.data import missing, where
+
+    places = where(("wikipedia", "wikipedia-bow", "coco", "synthetic"), {"wikipedia": "there"})
+    assert places == {"wikipedia": "there", "wikipedia-bow": "there", "synthetic": ""}
+    text = missing(("coco", "wikipedia-vgg", "nuswide10k"))
+    assert "--coco PLACE" in text and "coco15k.h5" in text
+    assert "--wikipedia-vgg PLACE" in text and "image features 4,096" in text
+    assert "NUSWIDE10K" in text
+
+
+def test_features_that_are_not_the_papers_are_refused(tmp_path):
+    import torch
+    from accuracy.data import SOURCES
+
+    from pyg_hash.datasets import write_feature_file
+
+    path = write_feature_file(
+        tmp_path / "x.h5",
+        image=torch.rand(20, 4096),
+        text=torch.rand(20, 7),
+        labels=torch.arange(20) % 2,
+        train=range(15),
+        query=range(15, 20),
+    )
+    with pytest.raises(ValueError, match="pairs: 20, not 2866; queries: 5, not 693; text_features"):
+        SOURCES["wikipedia-vgg"].load(str(path))
+    with pytest.raises(ValueError, match="text_features: 7, not 512"):
+        SOURCES["mirflickr25k-use"].load(str(path))
