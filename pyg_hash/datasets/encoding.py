@@ -25,7 +25,7 @@ def word_encoder(kind: str) -> BagOfWords:
 
 def encode_all(encoder: Any, items: Sequence[str], argument: str) -> Tensor:
     """Every item encoded, or a ``ValueError`` that names those that cannot be."""
-    found = encode_each(encoder, items, progress=f"{argument} features")
+    found = encode_each(encoder, items, batch_size=64, progress=f"{argument} features")
     if found.values is None or found.problems:
         problems = [f"  {items[row]}: {text}" for row, text in found.problems.items()]
         more = ["  ..."] if len(problems) > _SHOWN else []

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from pyg_hash.datasets.base import Transform
 from pyg_hash.datasets.mirflickr_source import MirFlickrFiles
-from pyg_hash.datasets.nuswide import LAYOUTS, Layout
 from pyg_hash.datasets.protocols import load_manifest
-from pyg_hash.datasets.published import PublishedDataset
+from pyg_hash.datasets.published import LAYOUTS, Layout, PublishedDataset
 from pyg_hash.datasets.sources import MatrixFiles, Source
 from pyg_hash.features import ImageEncoder, TextEncoder
 from pyg_hash.validation import check_choice

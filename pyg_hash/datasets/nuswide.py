@@ -13,15 +13,13 @@ from torch import Tensor
 from pyg_hash.datasets.base import Transform
 from pyg_hash.datasets.nuswide_source import NusWide10kFiles, NusWideFiles
 from pyg_hash.datasets.protocols import load_manifest
-from pyg_hash.datasets.published import PublishedDataset
+from pyg_hash.datasets.published import LAYOUTS, Layout, PublishedDataset
 from pyg_hash.datasets.raw_matrix import RawMatrix
 from pyg_hash.datasets.sources import Array, MatrixFiles, Source, Table
 from pyg_hash.features import ImageEncoder, TextEncoder
 from pyg_hash.io import CorruptFileError
 from pyg_hash.validation import check_choice
 
-Layout = Literal["official", "features"]
-LAYOUTS = ("official", "features")
 CORR_AE = "nus_wide_deep_doc2vec-corr-ae.h5py"
 PARTS = ("train", "valid", "test")
 

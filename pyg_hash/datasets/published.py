@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_o
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.io import load_tensors, save_tensors
 from pyg_hash.validation import check_choice
+
+Layout = Literal["official", "features"]
+LAYOUTS = ("official", "features")
+ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
 
 
 class PublishedDataset(CrossModalDataset):
@@ -83,7 +87,8 @@ class PublishedDataset(CrossModalDataset):
         if isinstance(choice, str):
             if not is_file_name(choice):
                 check_choice(choice, own + encoded, argument)
-            return EfficientNetLite0() if choice == EfficientNetLite0.kind else choice
+            known = choice == EfficientNetLite0.kind
+            return EfficientNetLite0(progress=False) if known else choice
         if not callable(choice) or not hasattr(choice, "save"):
             raise TypeError(
                 f"{argument}: expected a name, a file's name or an encoder of pyg_hash.features, "
@@ -158,7 +163,7 @@ class PublishedDataset(CrossModalDataset):
 
     # rows ------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def _split(self) -> tuple[Table, Array, dict[str, Array]]:
         """The usable rows, the positions of those of the protocol, and their parts."""
         protocol = self._protocol
@@ -170,10 +175,23 @@ class PublishedDataset(CrossModalDataset):
         return table, *draw_split(protocol, table.y, self.seed)
 
     def build(self) -> HeteroData:
-        """Read labels, split them, and read or compute the features of the rows of the split."""
+        """Read labels, split them, and read or compute the features of the rows of the split.
+
+        Rows without a word that the training texts have are left out, with a warning.
+        """
         table, rows, masks = self._split
-        y = torch.from_numpy(table.y[rows])
         encoder, text = self._text_features(table, rows, masks["train"])
+        if encoder is not None:
+            known = text.any(dim=1)
+            if not bool(known.all()):
+                warnings.warn(
+                    f"text: {int((~known).sum())} of {len(rows)} rows have no known word and are "
+                    "left out; use other text features to keep them",
+                    stacklevel=2,
+                )
+                rows, text = rows[known.numpy()], text[known]
+                masks = {name: mask[known.numpy()] for name, mask in masks.items()}
+        y = torch.from_numpy(table.y[rows])
         data = build_hetero(
             self._image_features(table, rows),
             text,
@@ -183,12 +201,12 @@ class PublishedDataset(CrossModalDataset):
         )
         if encoder is not None:
             encoder.save(self._text_encoder_dir)
+        save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(table.rows[rows])})
         return data
 
     def read_items(self) -> Items:
-        """Ids, classes, pictures (those that exist) and texts of the rows of the split."""
-        table, rows, _ = self._split
-        index = table.rows[rows]
+        """Ids, classes, pictures (those that exist) and texts of the rows."""
+        index = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
         raw, source = Path(self.raw_dir), self._source
         paths = source.picture_paths(index)
         has_words = all((raw / name).is_file() for name in source.word_files)
@@ -196,8 +214,8 @@ class PublishedDataset(CrossModalDataset):
         return Items(
             ids=source.ids(index),
             class_names=source.class_names,
-            image_paths=[None] * len(rows) if paths is None else _existing(raw, paths),
-            texts=[None] * len(rows) if words is None else [text or None for text in words],
+            image_paths=[None] * len(index) if paths is None else _existing(raw, paths),
+            texts=[None] * len(index) if words is None else [text or None for text in words],
         )
 
     # features --------------------------------------------------------------------------------

@@ -58,6 +58,33 @@ def test_words_of_the_training_captions(tmp_path, content):
     assert torch.equal(dataset[0]["text"].x, expected)
 
 
+def test_rows_without_a_known_word_are_left_out(tmp_path, content):
+    pytest.importorskip("sklearn")
+    whole = MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+    store, lost = whole[0]["image"], {}
+    for kind in ("query_mask", "train_mask"):
+        lost[kind] = int(store[kind].nonzero()[-1])
+    names = [whole.ids[row] for row in lost.values()]
+    unseen = {int(name[-16:-4]): "the" for name in names}  # a stop word
+    for folder in FOLDERS:
+        change(tmp_path / "raw", CAPTIONS.format(folder), lambda w: replace_captions(w, unseen))
+    with pytest.warns(UserWarning, match=f"text: 2 of {len(whole.ids)} rows have no known word"):
+        dataset = MSCOCO(tmp_path, image=SIZES)
+    data = dataset[0]
+    assert data["text"].x.any(dim=1).all() and len(data["text"].x) == len(whole.ids) - 2
+    assert dataset.ids == [name for name in whole.ids if name not in names]
+    assert data["image"].query_mask.sum() == 5 and data["image"].train_mask.sum() == 11
+    kept = [row for row, name in enumerate(whole.ids) if name not in names]
+    assert torch.equal(data["image"].x, store.x[kept])
+    again = MSCOCO(tmp_path, image=SIZES)  # from its file
+    assert again.ids == dataset.ids and again.texts == dataset.texts
+
+
+def replace_captions(whole, texts):
+    for entry in whole["annotations"]:
+        entry["caption"] = texts.get(entry["image_id"], entry["caption"])
+
+
 def test_acmr_takes_all_of_train2014(tmp_path, content):
     dataset = MSCOCO(tmp_path, image=SIZES, text=LENGTHS, protocol="acmr")
     store = dataset[0]["image"]
