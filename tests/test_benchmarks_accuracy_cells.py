@@ -7,7 +7,6 @@ import torch
 from scripts import benchmark_scripts
 from toy import toy_data
 
-import pyg_hash.models
 from pyg_hash.cli import build
 from pyg_hash.metrics import evaluate, mean_average_precision, pr_curve, precision_at_n
 from pyg_hash.training import fit
@@ -49,7 +48,7 @@ def rows():
     with benchmark_scripts():
         from accuracy.methods import METHODS
 
-        listed = [row for row in METHODS.values() if row.is_there and " x " not in row.name]
+        listed = [row for row in METHODS.values() if " x " not in row.name]
         return [(row.name, protocol) for row in listed for protocol in row.protocols]
 
 
@@ -62,7 +61,6 @@ def test_every_row_runs_under_each_of_its_protocols(bench, name, protocol):
     line = bench.run(which)
     assert Cell(*(line[field] for field in Cell._fields)) == which
     assert 0 < line["scores"]["all"]["i2t"] <= 1
-    assert line["settings"]["model"] in (*pyg_hash.models.__all__, line["settings"]["model"])
     assert (line["labelled_sha256"] is None) == (which.labels is None)
     assert set(line["seconds"]) == {"graph", "train", "encode", "measure"}
 
@@ -171,7 +169,8 @@ def test_scores_are_those_of_the_metrics(multi_label):
     for ties in ("index", "optimistic", "pessimistic"):
         value = mean_average_precision(*asked, ties=ties)
         assert found[f"all, {ties}"]["t2i"] == pytest.approx(value, abs=1e-6)
-    assert found["all, pessimistic"]["t2i"] <= found["all"]["t2i"] <= found["all, optimistic"]["t2i"]
+    worst, best = found["all, pessimistic"], found["all, optimistic"]
+    assert worst["t2i"] <= found["all"]["t2i"] <= best["t2i"]
     own = codes["text"][query], codes["image"][query], y[query], y[query]
     value = mean_average_precision(*own)
     assert found["all, among queries"]["t2i"] == pytest.approx(value, abs=1e-6)

@@ -20,9 +20,8 @@ def lines(method, values, *, protocol="inductive", labels=0.3, bits=32, data="wi
     found = []
     for seed, value in enumerate(values):
         score = {"i2t": value, "t2i": value / 2, "i2i": 0.1, "t2t": 0.2}
-        scores = {name: score for name in [*names, "all, among queries"]}
-        row = METHODS[method]
-        settings = row.settings(protocol) if row.is_there else {"model": method}
+        scores = dict.fromkeys([*names, "all, among queries"], score)
+        settings = METHODS[method].settings(protocol)
         found.append(
             {
                 **{"data": data, "method": method, "bits": bits, "labels": labels, "seed": seed},

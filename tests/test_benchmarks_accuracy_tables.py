@@ -70,7 +70,7 @@ def test_cells_are_the_product_of_the_declaration(name):
     cells = list(table.cells())
     assert len(set(cells)) == len(cells)
     wanted = 0
-    for row in (METHODS[m] for m in table.methods if METHODS[m].is_there):
+    for row in (METHODS[m] for m in table.methods):
         rates = len(table.rates) if row.labels else 1
         protocols = len(set(row.protocols) & set(table.protocols)) or 1
         wanted += rates * protocols
@@ -107,9 +107,8 @@ def test_rows_use_options_that_exist():
     from accuracy.methods import METHODS, ORDER
 
     for row in METHODS.values():
-        if row.is_there:
-            known = inspect.signature(row.kind).parameters
-            assert set(row.config.get("model_options", {})) <= set(known), row.name
+        known = inspect.signature(row.kind).parameters
+        assert set(row.config.get("model_options", {})) <= set(known), row.name
         assert row.protocols and set(row.protocols) <= set(ORDER)
 
 

@@ -52,7 +52,9 @@ def about(table: Table, lines: Sequence[Line], stale: int) -> str:
             trained.setdefault(line["settings"]["model"], text)
     facts += [f"{model}: {text}" for model, text in sorted(trained.items())]
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
-    facts.append(f"cost: {len(lines):,} cells, {hours:.1f} hours of one core; *seconds*: of a cell")
+    facts.append(
+        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell"
+    )
     facts.append(f"commit: {_several(line['commit'][:12] for line in lines)}")
     facts.append(f"versions: {_several(_versions(line) for line in lines)}")
     if stale:

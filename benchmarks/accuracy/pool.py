@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
@@ -85,6 +86,7 @@ def run_all(
         changes: see :class:`~.cell.Bench`.
         wanted: asked right before a cell starts; one that is not wanted any more is left out.
     """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
     waiting = iter(cells)
     workers: list[_Worker] = []
 

@@ -93,7 +93,7 @@ class Table:
     def _rows(self, protocol: str, labels: float | None) -> Iterable[str]:
         for name in self.methods:
             row = METHODS[name]
-            if row.labels == (labels is None) or not row.is_there:
+            if row.labels == (labels is None):
                 continue
             asked = set(row.protocols) & set(self.protocols)
             # a method that has none of the protocols asked for is shown under what it has

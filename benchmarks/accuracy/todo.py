@@ -15,9 +15,7 @@ from .table import Cell
 def is_current(line: Line, changes: Mapping[str, Any] | None = None) -> bool:
     """Whether a line was made with the settings that its method has today."""
     row = METHODS.get(line["method"])
-    if row is None or not row.is_there:
-        return False
-    return line["settings"] == row.settings(line["protocol"], **(changes or {}))
+    return row is not None and line["settings"] == row.settings(line["protocol"], **(changes or {}))
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,10 @@ def defaults(name: str, space: Space) -> dict[str, Any]:
     method = METHODS[name]
     now = method.settings(PROTOCOL)
     known = {f"model.{option}": value for option, value in now["options"].items()}
-    if not method.is_solved:
-        config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
-        known |= {"lr": config.lr, "epochs": config.epochs, "k": config.k}
-        for step in COMMAND_LINE[method.model].graph(config):
-            known |= {f"graph.{option}": value for option, value in vars(step).items()}
+    config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
+    known |= {"lr": config.lr, "epochs": config.epochs, "k": config.k}
+    for step in COMMAND_LINE[method.model].graph(config):
+        known |= {f"graph.{option}": value for option, value in vars(step).items()}
     return {name: known[name] for name in space}
 
 
