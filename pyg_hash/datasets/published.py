@@ -181,19 +181,19 @@ class PublishedDataset(CrossModalDataset):
         """
         table, rows, masks = self._split
         encoder, text = self._text_features(table, rows, masks["train"])
-        if encoder is not None:
-            known = text.any(dim=1)
-            if not bool(known.all()):
-                warnings.warn(
-                    f"text: {int((~known).sum())} of {len(rows)} rows have no known word and are "
-                    "left out; use other text features to keep them",
-                    stacklevel=2,
-                )
-                rows, text = rows[known.numpy()], text[known]
-                masks = {name: mask[known.numpy()] for name, mask in masks.items()}
+        image = self._image_features(table, rows)
+        known = torch.ones(len(rows), dtype=torch.bool) if encoder is None else text.any(dim=1)
+        if not bool(known.all()):
+            warnings.warn(
+                f"text: {int((~known).sum())} of {len(rows)} rows have no known word and are "
+                "left out; use other text features to keep them",
+                stacklevel=2,
+            )
+            image, text, rows = image[known], text[known], rows[known.numpy()]
+            masks = {name: mask[known.numpy()] for name, mask in masks.items()}
         y = torch.from_numpy(table.y[rows])
         data = build_hetero(
-            self._image_features(table, rows),
+            image,
             text,
             y=y.argmax(dim=1) if self.single_label else y.float(),
             num_classes=table.y.shape[1],
