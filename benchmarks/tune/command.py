@@ -29,7 +29,7 @@ from accuracy.methods import METHODS
 
 from pyg_hash.io import save_json
 
-from .objective import HELD_OUT, Case, ask, cases, defaults, worth
+from .objective import HELD_OUT, Case, ask, cases, defaults, space_of, worth
 from .page import write
 from .spaces import SPACES, Space
 
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error(f"there are no data; give the place of some:\n{missing(tuple(args.data))}")
     one_thread()
     bench = Bench(places)
-    space = SPACES[args.method]
+    space = space_of(args.method)
     seen = cases(args.method, list(places), args.rates, args.seeds)
     fresh = cases(args.method, list(places), args.rates, args.fresh)
     about = {

@@ -13,7 +13,7 @@ from accuracy.table import Cell
 from pyg_hash.cli.methods import METHODS as COMMAND_LINE
 from pyg_hash.metrics import evaluate
 
-from .spaces import Between, Space, Whole
+from .spaces import SPACES, Between, One, Space, Whole
 
 HELD_OUT = 0.2
 NUM_BITS = 32
@@ -60,6 +60,19 @@ def defaults(name: str, space: Space) -> dict[str, Any]:
     for step in COMMAND_LINE[method.model].graph(config):
         known |= {f"graph.{option}": value for option, value in vars(step).items()}
     return {name: known[name] for name in space}
+
+
+def space_of(name: str) -> Space:
+    """What is varied, wide enough for today's values."""
+    widened: dict[str, Between | Whole | One] = {}
+    now = defaults(name, SPACES[name])
+    for setting, of in SPACES[name].items():
+        value = now[setting]
+        if isinstance(of, One):
+            widened[setting] = of if value in of.of else One((*of.of, value))
+        else:
+            widened[setting] = of._replace(low=min(of.low, value), high=max(of.high, value))
+    return widened
 
 
 def with_values(method: Method, values: Mapping[str, Any]) -> Method:

@@ -37,6 +37,14 @@ Space = Mapping[str, Between | Whole | One]
 _WIDTH = One((128, 256, 512))
 _DROPOUT = Between(0.0, 0.6, log=False)
 _BATCH = One((32, 64, 128, 256))
+_SHARE = Between(0.0, 1.0, log=False)
+_TRAINED: Space = {
+    "lr": Between(3e-4, 5e-3),
+    "epochs": Whole(20, 100, 20),
+    "model.hidden_channels": One((256, 512, 1024)),
+    "model.dropout": _DROPOUT,
+    "model.batch_size": _BATCH,
+}
 _RIDGE: Space = {"model.ridge": Between(1e-2, 1e3)}
 SPACES: dict[str, Space] = {
     "MCGCN": {
@@ -105,7 +113,34 @@ SPACES: dict[str, Space] = {
     "CMFH": {
         "model.share": Between(0.1, 0.9, log=False),
         "model.mu": Between(1.0, 1e3),
-        "model.gamma": Between(1e-4, 1.0),
+        "model.gamma": Between(1e-3, 1e2),
+    },
+    "DCMH": {
+        **_TRAINED,
+        "model.gamma": Between(0.01, 10.0),
+        "model.eta": Between(0.01, 10.0),
+    },
+    "DJSRH": {
+        **_TRAINED,
+        "model.beta": _SHARE,
+        "model.eta": _SHARE,
+        "model.mu": Between(1.0, 20.0),
+        "model.lambda1": Between(0.03, 3.0),
+        "model.lambda2": Between(0.03, 3.0),
+    },
+    "JDSH": {
+        **_TRAINED,
+        "model.alpha": _SHARE,
+        "model.beta": _SHARE,
+        "model.mu": Between(1.0, 20.0),
+        "model.intra": Between(0.03, 3.0),
+    },
+    "DGCPN": {
+        **_TRAINED,
+        "model.k": One((20, 50, 100, 200)),
+        "model.a1": _SHARE,
+        "model.a2": _SHARE,
+        "model.consistency": Between(0.03, 3.0),
     },
 }
 """Method -> what is varied."""
