@@ -92,7 +92,8 @@ class NusWideFiles(Source):
             used &= np.diff(self._tags.indptr) > 0
         rows = present(used)
         expected = self.manifest["kept"][int(self.drop_textless)]
-        self.count(len(rows), expected, "rows with such a concept")
+        what = "a class and a tag" if self.drop_textless else "a class"
+        self.count(len(rows), expected, f"rows with {what}")
         return Table(rows, len(labels), labels[rows])
 
     def image(self, kind: str, rows: Array) -> Tensor:
