@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features._extras import require
-from pyg_hash.serve.engine import Answers, NotFoundError, QueryError, SearchEngine
+from pyg_hash.serve.batches import Batches
+from pyg_hash.serve.engine import Answers, NotFoundError, QueryError, Question, SearchEngine
 from pyg_hash.serve.guard import LOOPBACK, Guard
 from pyg_hash.serve.limits import Limits
 from pyg_hash.serve.openapi import describe_api
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Request"], Awaitable[Reply]]
 
+_TOGETHER = 64  # new items in one call of a model
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +70,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[None]:
         yield
-        handlers.worker.close()
+        handlers.close()
 
     app: Starlette = application(
         routes=[
@@ -90,6 +92,15 @@ class Handlers:
         self.engine = engine
         self.limits = limits
         self.worker = Worker(threads=limits.threads, waiting=limits.waiting, timeout=limits.timeout)
+        self.batches = {
+            modality: Batches(
+                partial(engine.answers, modality),
+                most=_TOGETHER,
+                waiting=limits.waiting,
+                timeout=limits.timeout,
+            )
+            for modality in (IMAGE, TEXT)
+        }
         self._picture = lru_cache(limits.pictures)(self._read_picture)
         self._about = json_reply({**engine.about(), "limits": limits.to_dict()})
         self._api = json_reply(describe_api(limits))
@@ -100,6 +111,12 @@ class Handlers:
             "/page.css": _file(style, "text/css"),
             "/page.js": _file(here.joinpath("page.js").read_bytes(), "text/javascript"),
         }
+
+    def close(self) -> None:
+        """End all threads."""
+        self.worker.close()
+        for batches in self.batches.values():
+            batches.close()
 
     def routes(self) -> dict[tuple[str, str], Handler]:
         """Handlers by method and path."""
@@ -140,7 +157,7 @@ class Handlers:
         if len(text) > self.limits.letters:
             raise Refused(400, f"text: {len(text)} letters; at most {self.limits.letters} are read")
         target, k = self._target(values, TEXT)
-        return await self._answer(partial(self.engine.by_text, text, target, k))
+        return await self._answer(self._new(TEXT, partial(self.engine.ask_text, text, target, k)))
 
     async def search_image(self, request: Request) -> Reply:
         """Nearest items to the picture in the body."""
@@ -151,7 +168,8 @@ class Handlers:
         content = await self._body(request)
         if not content:
             raise Refused(400, "image: the body is empty; send a picture in it")
-        return await self._answer(partial(self.engine.by_image, content, target, k))
+        ask = partial(self.engine.ask_image, content, target, k)
+        return await self._answer(self._new(IMAGE, ask))
 
     async def item(self, request: Request) -> Reply:
         """What is known of an item."""
@@ -163,9 +181,9 @@ class Handlers:
         values = parameters(request.query_params.multi_items(), ("by", "k", "modality"))
         source = modality(values.get("by", IMAGE), "by")
         target, k = self._target(values, source)
-        return await self._answer(
-            partial(self.engine.by_item, self._row(request), source, target, k)
-        )
+        row = self._row(request)
+        search = partial(self.engine.by_item, row, source, target, k)
+        return await self._answer(self.worker.run(search))
 
     async def picture(self, request: Request) -> Reply:
         """The small picture of an item."""
@@ -181,9 +199,13 @@ class Handlers:
             return Reply(b"", "image/jpeg", 304, headers)
         return Reply(content, "image/jpeg", 200, headers)
 
-    async def _answer(self, search: Callable[[], Answers]) -> Reply:
+    async def _new(self, source: Modality, ask: Callable[[], Question]) -> Answers:
+        """Features of each new item in the threads, codes of all that wait in one call."""
+        return await self.batches[source].run(await self.worker.run(ask))
+
+    async def _answer(self, search: Awaitable[Answers]) -> Reply:
         start = time.perf_counter()
-        found = await self.worker.run(search)
+        found = await search
         pairs = zip(found.rows, found.distances, strict=True)
         value = {
             "modality": found.modality,

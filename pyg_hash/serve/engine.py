@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from pyg_hash.io import CorruptFileError
@@ -42,6 +43,23 @@ class Answers:
     modality: Modality
     rows: list[int]
     distances: list[int]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Question:
+    """The features of a new item, and what is to be found.
+
+    Attributes:
+        features: one row ``[1, d]``.
+        target: whose codes are searched.
+        k: answers.
+        notes: handed on to the answers.
+    """
+
+    features: Tensor
+    target: Modality
+    k: int
     notes: list[str] = field(default_factory=list)
 
 
@@ -119,17 +137,7 @@ class SearchEngine:
         Raises:
             QueryError: the run has no text encoder, or none of the words means anything to it.
         """
-        encoder = self._encoder(TEXT)
-        try:
-            codes = self.model.encode_text(encoder([text]))
-        except (ValueError, OSError) as error:
-            raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", str(error))) from error
-        notes = []
-        unknown = self._unknown_words(text)
-        if unknown:
-            more = ", ..." if len(unknown) > 10 else ""
-            notes.append(f"Not in the vocabulary: {', '.join(unknown[:10])}{more}")
-        return self._search(codes, target, k, notes)
+        return self._only(TEXT, self.ask_text(text, target, k))
 
     def by_image(self, content: bytes, target: Modality, k: int) -> Answers:
         """The items whose ``target`` codes are nearest to the code of a picture file's content.
@@ -137,13 +145,61 @@ class SearchEngine:
         Raises:
             QueryError: the run has no image encoder, or the content is no picture that can be read.
         """
+        return self._only(IMAGE, self.ask_image(content, target, k))
+
+    def ask_text(self, text: str, target: Modality, k: int) -> Question:
+        """The first half of :meth:`by_text`; :meth:`answers` is the second one."""
+        encoder = self._encoder(TEXT)
+        try:
+            features = encoder([text])
+        except (ValueError, OSError) as error:
+            raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", str(error))) from error
+        notes = []
+        unknown = self._unknown_words(text)
+        if unknown:
+            more = ", ..." if len(unknown) > 10 else ""
+            notes.append(f"Not in the vocabulary: {', '.join(unknown[:10])}{more}")
+        return Question(features, target, k, notes)
+
+    def ask_image(self, content: bytes, target: Modality, k: int) -> Question:
+        """The first half of :meth:`by_image`; :meth:`answers` is the second one."""
         encoder = self._encoder(IMAGE)
         try:
-            features = encode_picture(encoder, decode(content))
-            codes = self.model.encode_image(features)
+            return Question(encode_picture(encoder, decode(content)), target, k)
         except ValueError as error:
             raise QueryError(str(error)) from error
-        return self._search(codes, target, k)
+
+    def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
+        """Answers to several questions about one kind of new items, coded together.
+
+        Codes do not depend on each other, so these are the answers that each would get alone.
+
+        Returns:
+            in the order of the questions; an exception for one that has no answer.
+        """
+        encode = self.model.encode_image if source == IMAGE else self.model.encode_text
+        try:
+            alone = len(asked) == 1
+            codes = encode(asked[0].features if alone else torch.cat([q.features for q in asked]))
+        except Exception as error:  # whose fault it is shows when each is asked alone
+            if len(asked) > 1:
+                return [answer for question in asked for answer in self.answers(source, [question])]
+            return [QueryError(str(error)) if isinstance(error, ValueError | OSError) else error]
+        found: dict[int, Answers | Exception] = {}
+        for target in {question.target for question in asked}:
+            rows = [row for row, question in enumerate(asked) if question.target == target]
+            most = max(asked[row].k for row in rows)
+            distances, items = self._nearest(codes[rows], target, most)
+            for row, far, near in zip(rows, distances, items, strict=True):
+                k = asked[row].k
+                found[row] = Answers(target, near[:k], far[:k], asked[row].notes)
+        return [found[row] for row in range(len(asked))]
+
+    def _only(self, source: Modality, question: Question) -> Answers:
+        answer = self.answers(source, [question])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def by_item(self, row: int, source: Modality, target: Modality, k: int) -> Answers:
         """The items whose ``target`` codes are nearest to the ``source`` code of an item.
@@ -155,7 +211,8 @@ class SearchEngine:
             codes = self.indexes[source].codes([row])
         except ValueError as error:
             raise NotFoundError(f"item: {row} is not in the database of this run") from error
-        return self._search(codes, target, k)
+        distances, rows = self._nearest(codes, target, k)
+        return Answers(target, rows[0], distances[0])
 
     def describe(self, row: int) -> dict[str, Any]:
         """What is known of an item, as JSON values; its picture is told by its presence only.
@@ -217,9 +274,10 @@ class SearchEngine:
             raise QueryError(f"{modality}: this run has no {modality} encoder{instead}")
         return self.encoders[modality]
 
-    def _search(
-        self, codes: Tensor, target: Modality, k: int, notes: Sequence[str] = ()
-    ) -> Answers:
+    def _nearest(
+        self, codes: Tensor, target: Modality, k: int
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Distances and row numbers of the ``k`` nearest items of each code."""
         index = self.indexes[target]
         distances, rows = index.search(codes, min(k, len(index)))
-        return Answers(target, rows[0].tolist(), distances[0].tolist(), list(notes))
+        return distances.tolist(), rows.tolist()

@@ -286,8 +286,8 @@ def test_200_at_a_time(engine):
 
 def test_who_comes_too_many_is_told(monkeypatch):
     engine, hold = make_engine(), threading.Event()
-    search = engine.by_text
-    monkeypatch.setattr(engine, "by_text", lambda *args: hold.wait(20) and search(*args))
+    search = engine.ask_text
+    monkeypatch.setattr(engine, "ask_text", lambda *args: hold.wait(20) and search(*args))
     client = Client(engine, limits=Limits(threads=1, waiting=2))
 
     async def three():
@@ -310,7 +310,7 @@ def test_who_comes_too_many_is_told(monkeypatch):
 
 def test_who_waits_too_long_is_told(monkeypatch):
     engine, hold = make_engine(), threading.Event()
-    monkeypatch.setattr(engine, "by_text", lambda *args: hold.wait(20))
+    monkeypatch.setattr(engine, "ask_text", lambda *args: hold.wait(20))
     client = Client(engine, limits=Limits(timeout=0.05))
     answer = client.get("/api/search?text=red")
     hold.set()
@@ -347,7 +347,7 @@ def test_slow_uploads_end():
 
 def test_own_faults_are_logged_and_not_told(monkeypatch, caplog):
     engine = make_engine()
-    monkeypatch.setattr(engine, "by_text", lambda *args: 1 / 0)
+    monkeypatch.setattr(engine, "ask_text", lambda *args: 1 / 0)
     with caplog.at_level(logging.ERROR):
         answer = Client(engine).get("/api/search?text=red")
     assert answer.status == 500

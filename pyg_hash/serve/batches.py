@@ -1,0 +1,94 @@
+"""Queries that wait at the same time, answered together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from pyg_hash.serve.worker import BusyError
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batches(Generic[T, R]):
+    """Collects what is asked while a call runs, and makes one call of it.
+
+    A model takes hardly more time for many rows than for one. Nobody waits for others to come: a
+    lone question is asked at once.
+
+    Args:
+        call: the answers to some questions, in their order, an exception for those without one.
+            It runs in one thread of its own.
+        most: questions in a call.
+        waiting: questions that may wait; one more is refused at once.
+        timeout: seconds after which a caller gives up.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[T]], list[R | Exception]],
+        *,
+        most: int,
+        waiting: int,
+        timeout: float,
+    ) -> None:
+        self._call = call
+        self.most, self.waiting, self.timeout = most, waiting, timeout
+        self._asked: list[tuple[T, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="pyg_hash-batch")
+
+    async def run(self, question: T) -> R:
+        """The answer to a question.
+
+        Raises:
+            BusyError: too many wait, or the time is over.
+            Exception: the one that ``call`` gave or raised.
+        """
+        if len(self._asked) >= self.waiting:
+            raise BusyError(f"busy: {len(self._asked)} requests are waiting; try again in a moment")
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        self._asked.append((question, answer))
+        if self._task is None:
+            self._task = loop.create_task(self._work())
+        try:
+            return await asyncio.wait_for(answer, self.timeout)
+        except asyncio.TimeoutError as error:
+            raise BusyError(
+                f"busy: no answer within {self.timeout:g} seconds; try again"
+            ) from error
+        finally:  # who gave up makes room at once
+            self._asked = [pair for pair in self._asked if pair[1] is not answer]
+
+    async def _work(self) -> None:
+        """Calls until nobody waits."""
+        try:
+            while self._asked:
+                taken, self._asked = self._asked[: self.most], self._asked[self.most :]
+                await self._answer(taken)
+        finally:
+            self._task = None
+
+    async def _answer(self, taken: list[tuple[T, asyncio.Future[R]]]) -> None:
+        questions = [question for question, _ in taken]
+        loop = asyncio.get_running_loop()
+        answers: list[R | Exception]
+        try:
+            answers = await loop.run_in_executor(self._pool, self._call, questions)
+        except Exception as error:
+            answers = [error] * len(questions)
+        for (_, future), answer in zip(taken, answers, strict=True):
+            if future.done():  # its caller gave up
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    def close(self) -> None:
+        """Drop what waits, and end the thread."""
+        self._pool.shutdown(wait=False, cancel_futures=True)

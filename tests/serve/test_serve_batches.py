@@ -1,0 +1,104 @@
+"""Questions that wait are answered in one call, each as if it were alone."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+import torch
+from serve_cases import make_engine
+
+from pyg_hash.serve import QueryError
+from pyg_hash.serve.batches import Batches
+from pyg_hash.serve.engine import Question
+from pyg_hash.serve.worker import BusyError
+
+
+def batches(call, most=64, waiting=100, timeout=20.0):
+    return Batches(call, most=most, waiting=waiting, timeout=timeout)
+
+
+def test_what_comes_during_a_call_goes_into_the_next_one():
+    calls, hold = [], threading.Event()
+
+    def call(questions):
+        calls.append(questions)
+        hold.wait(20)
+        return [10 * question for question in questions]
+
+    async def ask():
+        several = batches(call, most=3)
+        tasks = [asyncio.create_task(several.run(number)) for number in range(1)]
+        while not calls:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(several.run(number)) for number in range(1, 6)]
+        await asyncio.sleep(0.01)
+        hold.set()
+        answers = await asyncio.gather(*tasks)
+        assert await several.run(7) == 70  # it begins anew
+        several.close()
+        return answers
+
+    assert asyncio.run(ask()) == [0, 10, 20, 30, 40, 50]
+    assert calls == [[0], [1, 2, 3], [4, 5], [7]]
+
+
+def test_errors_reach_those_they_are_for():
+    async def ask(call):
+        several = batches(call)
+        answers = await asyncio.gather(*map(several.run, range(3)), return_exceptions=True)
+        return [*answers, await asyncio.gather(several.run(5), return_exceptions=True)]
+
+    answers = asyncio.run(ask(lambda asked: [ValueError("no") if a == 1 else a for a in asked]))
+    assert answers[0] == 0 and answers[2] == 2 and isinstance(answers[1], ValueError)
+    assert answers[3] == [5]
+    answers = asyncio.run(ask(lambda asked: [1 / 0]))
+    assert all(isinstance(answer, ZeroDivisionError) for answer in answers[:3])
+
+
+def test_too_many_and_too_long():
+    hold, calls = threading.Event(), []
+
+    def call(questions):
+        calls.append(questions)
+        hold.wait(20)
+        return questions
+
+    async def ask():
+        several = batches(call, waiting=2, timeout=0.1)
+        tasks = [asyncio.create_task(several.run(0))]
+        while not calls:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(several.run(number)) for number in range(1, 4)]
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        hold.set()
+        assert await several.run(9) == 9
+        return answers
+
+    answers = asyncio.run(ask())
+    assert all(isinstance(answer, BusyError) for answer in answers)
+    assert [str(answer).split(";")[0] for answer in answers[2:]] == [
+        "busy: no answer within 0.1 seconds",
+        "busy: 2 requests are waiting",
+    ]
+    assert calls == [[0], [9]]  # nobody waits for what was given up
+
+
+def test_several_questions_have_the_answers_that_each_has_alone():
+    engine = make_engine()
+    words = ["red", "green blue", "purple red", "gray"]
+    cases = [(word, "image" if i % 3 else "text", 1 + 2 * i) for i, word in enumerate(words)]
+    together = engine.answers("text", [engine.ask_text(*case) for case in cases])
+    assert together == [engine.by_text(*case) for case in cases]
+    assert [len(answer.rows) for answer in together] == [1, 3, 5, 7]
+    assert together[2].notes == ["Not in the vocabulary: purple"]
+
+
+@pytest.mark.parametrize("bad", [torch.full((1, 9), torch.nan), torch.ones(1, 8)])
+def test_a_bad_question_does_not_end_the_others(bad):
+    engine = make_engine()
+    good = engine.ask_text("red", "image", 3)
+    answers = engine.answers("text", [good, Question(bad, "image", 3), good])
+    assert answers[0] == answers[2] == engine.by_text("red", "image", 3)
+    assert isinstance(answers[1], QueryError)
