@@ -32,7 +32,7 @@ class CMFH(LinearHashModel):
 
     Ding, Guo, Zhou, "Collective Matrix Factorization Hashing for Multimodal Data", CVPR 2014. The
     centred features of both modalities are factorised with one latent matrix :math:`V`, and linear
-    maps :math:`P_m` lead new items there. The objective (Sec. 3.2 there, rows being samples here)
+    maps :math:`P_m` lead new items there. The objective (rows being samples here)
 
     .. math::
         \sum_m \lambda_m \lVert X_m - V U_m \rVert^2 + \mu \sum_m \lVert V - X_m P_m \rVert^2

@@ -20,7 +20,7 @@ class DJSRH(AffinityModel):
     r"""Deep joint-semantics reconstructing hashing; no label is read.
 
     Su, Zhong, Zhang, "Deep Joint-Semantics Reconstructing Hashing for Large-Scale Unsupervised
-    Cross-Modal Retrieval", ICCV 2019, Sec. 3.2 and 3.3. In a mini-batch of m pairs with the cosines
+    Cross-Modal Retrieval", ICCV 2019. In a mini-batch of m pairs with the cosines
     of their features :math:`S_I, S_T`,
 
     .. math::

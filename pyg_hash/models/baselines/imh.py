@@ -22,7 +22,7 @@ class IMH(LinearHashModel):
     r"""Inter-media hashing; no label is read.
 
     Song, Yang, Yang, Huang, Shen, "Inter-Media Hashing for Large-Scale Retrieval from
-    Heterogeneous Data Sources", SIGMOD 2013, Sec. 3. Pairs share one relaxed code, row by row in
+    Heterogeneous Data Sources", SIGMOD 2013. Pairs share one relaxed code, row by row in
     :math:`F`; the paper reaches this by a very large weight of their difference. Neighbours in
     either modality shall have similar codes, and a ridge regression on the features of either
     modality shall give them:

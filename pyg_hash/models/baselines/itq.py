@@ -16,8 +16,9 @@ class ITQ(CanonicalModel):
 
     Gong, Lazebnik, Gordo, Perronnin, "Iterative Quantization: A Procrustean Approach to Learning
     Binary Codes for Large-Scale Image Retrieval", *TPAMI* 35(12), 2013, Sec. 3.2, with CCA in place
-    of PCA (Sec. 3.4 there has labels as the other view). One rotation :math:`R` is found on the
-    training rows of both modalities together: a code is :math:`\mathrm{sign}((x - \mu_m) W_m R)`.
+    of PCA (in the paper's own form with CCA the other view are labels). One rotation :math:`R` is
+    found on the training rows of both modalities together: a code is
+    :math:`\mathrm{sign}((x - \mu_m) W_m R)`.
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.

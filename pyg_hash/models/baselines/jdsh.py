@@ -21,8 +21,8 @@ class JDSH(AffinityModel):
     r"""Joint-modal distribution-based similarity hashing; no label is read.
 
     Liu, Qian, Guan, Zhan, Ying, "Joint-modal Distribution-based Similarity Hashing for Large-scale
-    Unsupervised Deep Cross-modal Retrieval", SIGIR 2020, Sec. 3.2 and 3.3, in the form of the
-    authors' program. In a mini-batch with the cosines of the features :math:`S_I, S_T`,
+    Unsupervised Deep Cross-modal Retrieval", SIGIR 2020, in the form of the authors'
+    program. In a mini-batch with the cosines of the features :math:`S_I, S_T`,
 
     .. math::
         S = \alpha S_I + \beta S_T + \lambda\, \tfrac{1}{2} (H + H^\top), \qquad
@@ -105,7 +105,7 @@ class JDSH(AffinityModel):
 
 
 def weigh_by_distribution(affinity: Tensor, *, left: float = 0.1, right: float = 0.2) -> Tensor:
-    r"""The similarity decision and weighting of JDSH (Liu et al., SIGIR 2020, Sec. 3.2).
+    r"""The similarity decision and weighting of JDSH (Liu et al., SIGIR 2020).
 
     With :math:`s_{\min}` and :math:`s_{\max}` the extremes of the affinities of different items,
 

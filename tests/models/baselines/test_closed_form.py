@@ -2,10 +2,11 @@
 
 import copy
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
-from small import NUM_CLASSES, SOLVED, assert_same_state
+from small import BASELINES, NUM_CLASSES, SOLVED, assert_same_state
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
@@ -44,6 +45,10 @@ def encode_new(model, x, modality):
 
 def test_they_are_found():
     assert {kind.__name__ for kind in SOLVED} >= {"LSH", "CCA", "ITQ", "IMH", *LABELLED}
+    page = Path(__file__).resolve().parents[3] / "docs" / "baselines.rst"
+    for kind in BASELINES:
+        assert f":class:`~pyg_hash.models.baselines.{kind.__name__}`" in page.read_text()
+        assert kind.__doc__
 
 
 @every_solved
