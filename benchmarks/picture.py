@@ -53,7 +53,9 @@ def _lines(axis: Any, plot: Mapping[str, Any], order: Mapping[str, int]) -> None
     drawn = [point for points in plot["series"].values() for point in points]
     if "x" in plot["log"] and drawn:
         axis.set_xscale("log")
-        _ticks(axis.xaxis, [x for x, _ in drawn], EngFormatter(sep=""))  # 2k, 1M
+        places = [x for x, _ in drawn]
+        small = FuncFormatter(lambda x, _: f"{x:g}")
+        _ticks(axis.xaxis, places, small if min(places) < 1 else EngFormatter(sep=""))  # 2k, 1M
     if "y" in plot["log"] and drawn:
         axis.set_yscale("log")
         _ticks(axis.yaxis, [y for _, y in drawn], FuncFormatter(lambda y, _: f"{y:,.9g}"))

@@ -41,22 +41,28 @@ class _Worker:
         self.pipe.send((cell, extras))
 
     def stop(self) -> None:
-        self.pipe.close()
-        self.process.kill()  # it writes nothing: there is nothing to lose but its cell
+        if self.cell is None:
+            self.pipe.send(None)
+        else:  # it writes nothing: there is nothing to lose but its cell
+            self.process.kill()
         self.process.join()
+        self.pipe.close()
 
 
 def serve(pipe: Connection, places: Mapping[str, str], changes: Mapping[str, Any]) -> None:
-    """Run cells that come through ``pipe`` until it is closed; answer with their lines."""
+    """Run cells that come through ``pipe`` until None comes; answer with their lines."""
     from .cell import Bench, one_thread
 
     one_thread()
     bench = Bench(places, changes)
     while True:
         try:
-            cell, extras = pipe.recv()
-        except EOFError:
+            asked = pipe.recv()
+        except EOFError:  # the one who asked is gone
             return
+        if asked is None:
+            return
+        cell, extras = asked
         try:
             answer = (bench.run(cell, extras), "")
         except Exception as error:  # a cell that fails must not end the others
