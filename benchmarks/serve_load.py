@@ -6,8 +6,9 @@
 200 visitors who each open a connection, ask, read the whole answer (24 items), and ask again.
 "at a time 1" is one visitor alone. Latency is wall time from connecting to the last byte, so that
 with 200 visitors it holds the wait for the 199 others; an error is any status but 200 or a
-connection that breaks. Kinds that the run cannot answer (no encoder) are left out; without RUN, an
-MCGCN on synthetic features is trained first, which answers "similar item" alone.
+connection that breaks. "CPU" is the work of the server's process, which depends less than latency
+on what else the machine does. Kinds that the run cannot answer (no encoder) are left out; without
+RUN, an MCGCN on synthetic features is trained first, which answers "similar item" alone.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Load(NamedTuple):
     latencies: list[float]
     errors: int
     seconds: float
+    cpu: float = float("nan")
 
     def row(self, kind: str, visitors: int) -> dict[str, Any]:
         """A line of the table."""
@@ -55,12 +57,13 @@ class Load(NamedTuple):
             "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))],
             "slowest, ms": ms[-1],
             "requests/s": len(self.latencies) / self.seconds,
+            "CPU a request, ms": 1e3 * self.cpu / max(1, len(self.latencies)),
         }
 
 
 @contextmanager
-def server(run: str | os.PathLike[str]) -> Iterator[int]:
-    """A server of a run in its own process; its port."""
+def server(run: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
+    """A server of a run in its own process; its port and process number."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-u", "-m", "pyg_hash", "serve", str(run), "--port=0"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=environment)
@@ -69,13 +72,22 @@ def server(run: str | os.PathLike[str]) -> Iterator[int]:
         for line in process.stdout:
             found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
             if found:
-                yield int(found[1])
+                yield int(found[1]), process.pid
                 return
         raise RuntimeError(f"{run}: the server ended; see above")
     finally:
         process.terminate()
         process.wait()
         process.stdout.close()
+
+
+def cpu_seconds(process: int) -> float:
+    """Processor time of a process so far; NaN where there is no /proc."""
+    stat = Path(f"/proc/{process}/stat")
+    if not stat.exists():
+        return float("nan")
+    user, system = stat.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def get(port: int, path: str) -> Any:
@@ -152,11 +164,13 @@ def main(arguments: list[str] | None = None) -> None:
     rows, errors, total = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
         run = Run.open(args.run or synthetic_run(Path(folder)))
-        with server(run.path) as port:
+        with server(run.path) as (port, process):
             for kind, ask in kinds(port, run).items():
                 asyncio.run(load(port, ask, 1, 3))  # what the first call loads
                 for count, each in ((1, alone), (visitors, times)):
+                    before = cpu_seconds(process)
                     seen = asyncio.run(load(port, ask, count, each))
+                    seen = seen._replace(cpu=cpu_seconds(process) - before)
                     rows.append(seen.row(kind, count))
                     if count == visitors:
                         errors, total = errors + seen.errors, total + count * each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -101,3 +102,17 @@ def check_images(paths: Sequence[PathLike]) -> ImageCheck:
         else:
             check.readable.append(position)
     return check
+
+
+def square_jpeg(path: PathLike, size: int, quality: int) -> bytes:
+    """The central square of a picture file, ``size`` pixels wide, as a JPEG file.
+
+    Raises:
+        UnreadableImageError: the file is missing or damaged.
+        ImportError: Pillow is not installed.
+    """
+    pixels = load_image(path, size).permute(1, 2, 0).numpy()
+    picture = require("PIL.Image", "pillow").fromarray(pixels)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()

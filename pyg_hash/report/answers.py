@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from pyg_hash.features import UnreadableImageError, load_image
-from pyg_hash.features._extras import require
+from pyg_hash.features import UnreadableImageError
+from pyg_hash.features.images import square_jpeg
 from pyg_hash.report.results import Results
 from pyg_hash.search import HammingIndex
 from pyg_hash.typing import Modality
@@ -96,10 +95,7 @@ def thumbnail(path: str | os.PathLike[str]) -> str | None:
         ImportError: Pillow is not installed.
     """
     try:
-        pixels = load_image(path, _PIXELS).permute(1, 2, 0).numpy()
+        content = square_jpeg(path, _PIXELS, _QUALITY)
     except UnreadableImageError:
         return None
-    buffer = io.BytesIO()
-    picture = require("PIL.Image", "pillow", extra="report").fromarray(pixels)
-    picture.save(buffer, format="JPEG", quality=_QUALITY, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features._extras import require
+from pyg_hash.features.images import square_jpeg
 from pyg_hash.serve.batches import Batches
 from pyg_hash.serve.engine import Answers, NotFoundError, QueryError, Question, SearchEngine
 from pyg_hash.serve.guard import LOOPBACK, Guard
 from pyg_hash.serve.limits import Limits
 from pyg_hash.serve.openapi import describe_api
-from pyg_hash.serve.pictures import small_jpeg
 from pyg_hash.serve.replies import (
     Refused,
     Reply,
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 Handler = Callable[["Request"], Awaitable[Reply]]
 
-_TOGETHER = 64  # new items in one call of a model
 _log = logging.getLogger(__name__)
 
 
@@ -94,10 +93,7 @@ class Handlers:
         self.worker = Worker(threads=limits.threads, waiting=limits.waiting, timeout=limits.timeout)
         self.batches = {
             modality: Batches(
-                partial(engine.answers, modality),
-                most=_TOGETHER,
-                waiting=limits.waiting,
-                timeout=limits.timeout,
+                partial(engine.answers, modality), limits, more=lambda: self.worker.crowded
             )
             for modality in (IMAGE, TEXT)
         }
@@ -230,7 +226,7 @@ class Handlers:
         return integer(request.path_params["row"], "item", 0, len(self.engine.items) - 1)
 
     def _read_picture(self, path: str) -> tuple[bytes, str]:
-        content = small_jpeg(path)
+        content = square_jpeg(path, 192, quality=82)
         return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
     async def _body(self, request: Request) -> bytes:

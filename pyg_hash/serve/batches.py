@@ -7,7 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from pyg_hash.serve.limits import Limits
 from pyg_hash.serve.worker import BusyError
+
+_MOST = 64  # rows in a call
+_ENOUGH = 8  # questions that share a call well
+_TURN, _TURNS = 0.01, 20  # how often, in seconds, and how many times it is looked for more
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -16,27 +21,27 @@ R = TypeVar("R")
 class Batches(Generic[T, R]):
     """Collects what is asked while a call runs, and makes one call of it.
 
-    A model takes hardly more time for many rows than for one. Nobody waits for others to come: a
-    lone question is asked at once.
+    A model takes hardly more time for many rows than for one. A lone question is asked at once; it
+    waits for others, and not for long, only where they are on their way.
 
     Args:
         call: the answers to some questions, in their order, an exception for those without one.
             It runs in one thread of its own.
+        limits: how many may wait, and how long.
         most: questions in a call.
-        waiting: questions that may wait; one more is refused at once.
-        timeout: seconds after which a caller gives up.
+        more: whether others are on their way.
     """
 
     def __init__(
         self,
         call: Callable[[list[T]], list[R | Exception]],
+        limits: Limits,
         *,
-        most: int,
-        waiting: int,
-        timeout: float,
+        most: int = _MOST,
+        more: Callable[[], bool] = lambda: False,
     ) -> None:
-        self._call = call
-        self.most, self.waiting, self.timeout = most, waiting, timeout
+        self._call, self._more = call, more
+        self.most, self.waiting, self.timeout = most, limits.waiting, limits.timeout
         self._asked: list[tuple[T, asyncio.Future[R]]] = []
         self._task: asyncio.Task[None] | None = None
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="pyg_hash-batch")
@@ -68,6 +73,10 @@ class Batches(Generic[T, R]):
         """Calls until nobody waits."""
         try:
             while self._asked:
+                for _ in range(_TURNS):
+                    if len(self._asked) >= _ENOUGH or not self._more():
+                        break
+                    await asyncio.sleep(_TURN)
                 taken, self._asked = self._asked[: self.most], self._asked[self.most :]
                 await self._answer(taken)
         finally:

@@ -1,12 +1,11 @@
-"""Pictures from outside, read with care, and small pictures of items."""
+"""Pictures from outside, read with care."""
 
 from __future__ import annotations
 
 import io
-import os
 from typing import Any
 
-from pyg_hash.features import UnreadableImageError, load_image
+from pyg_hash.features import UnreadableImageError
 from pyg_hash.features._extras import require
 
 MAX_PIXELS = 25_000_000
@@ -14,8 +13,6 @@ MAX_PIXELS = 25_000_000
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
-
-_SIDE, _QUALITY = 192, 82
 
 
 def decode(content: bytes) -> Any:
@@ -51,17 +48,3 @@ def decode(content: bytes) -> Any:
     white = module.new("RGBA", layers.size, "white")
     white.alpha_composite(layers)
     return white.convert("RGB")
-
-
-def small_jpeg(path: str | os.PathLike[str]) -> bytes:
-    """The central square of a picture file as a small JPEG.
-
-    Raises:
-        UnreadableImageError: the file is missing or damaged.
-        ImportError: Pillow is not installed.
-    """
-    pixels = load_image(path, _SIDE).permute(1, 2, 0).numpy()
-    picture = require("PIL.Image", "pillow", extra="serve").fromarray(pixels)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=_QUALITY)
-    return buffer.getvalue()

@@ -27,8 +27,14 @@ class Worker:
     def __init__(self, *, threads: int, waiting: int, timeout: float) -> None:
         self.waiting = waiting
         self.timeout = timeout
+        self._threads = threads
         self._pending = 0
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
+
+    @property
+    def crowded(self) -> bool:
+        """Whether calls wait for a thread."""
+        return self._pending > self._threads
 
     async def run(self, call: Callable[[], T]) -> T:
         """The result of ``call``, made in a thread.

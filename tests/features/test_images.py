@@ -1,8 +1,11 @@
+import io
+
 import numpy as np
 import pytest
 import torch
 
 from pyg_hash.features import UnreadableImageError, check_images, load_image
+from pyg_hash.features.images import square_jpeg
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -88,3 +91,15 @@ def test_check_images_goes_on_with_the_rest(tmp_path):
     assert set(check.problems) == {0, 2}
     assert "bad.png" in check.problems[0] and "none.png" in check.problems[2]
     assert check_images([good]).ok
+
+
+def test_square_jpeg_is_the_picture_that_is_read(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (40, 20), (200, 40, 40)).save(path)
+    content = square_jpeg(path, 16, 90)
+    with Image.open(io.BytesIO(content)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (16, 16))
+        red, green, blue = picture.getpixel((8, 8))
+    assert abs(red - 200) < 8 and abs(green - 40) < 8 and abs(blue - 40) < 8
+    with pytest.raises(UnreadableImageError, match=r"none\.png"):
+        square_jpeg(tmp_path / "none.png", 16, 90)
