@@ -102,7 +102,8 @@ GCH_MIRFLICKR = Recipe(
 GCH_NUSWIDE21 = Recipe(
     method="GCH",
     data="NUS-WIDE, 21 labels; 224 x 224 pixels into CNN-F, bags of words",
-    split="188,321, of which 10,500 train and 2,100 query; the rest is the database",
+    split="188,321 in the database, 10,500 of them train, and 2,100 query: the 190,421 pairs of 21 "
+    "concepts with a tag",
     model=_PAPER,
     graph={},
     training=_PAPER_TRAINING,
@@ -118,13 +119,13 @@ GCH_NUSWIDE21 = Recipe(
         _table_2((0.525, 0.693), (0.510, 0.732)),
     ),
     source="Sec. 4.1-4.3, Algorithm 1",
-    unstated=_UNSTATED + "; no known filter of NUS-WIDE leaves 188,321 pairs; width of the texts",
+    unstated=_UNSTATED + "; width of the texts",
 )
 
 GCH_COCO = Recipe(
     method="GCH",
     data="MS-COCO; 224 x 224 pixels into CNN-F, bag-of-words 2000-d texts",
-    split="117,218, of which 10,000 train and 5,000 query; the rest is the database",
+    split="117,218 in the database, 10,000 of them train, and 5,000 query",
     model=_PAPER,
     graph={},
     training=_PAPER_TRAINING,
