@@ -243,3 +243,27 @@ def test_curves_and_embeddings_are_drawn(monkeypatch, tmp_path):
     drawn(monkeypatch, "mcgcn-fig4", found, tmp_path)
     assert (tmp_path / "x.png").stat().st_size > 5000
     assert drawn(monkeypatch, "overview", [], tmp_path) == []
+
+
+def committed():
+    from pathlib import Path
+
+    folder = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "accuracy"
+    return sorted(folder.glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("path", committed(), ids=lambda path: path.stem)
+def test_committed_pages_are_what_render_makes_of_the_lines(path):
+    """Defaults that have changed since make lines stale, and the page has to say so."""
+    from accuracy.store import Store
+    from accuracy.tables import TABLES
+    from accuracy.todo import is_current
+
+    found = list(Store(path.parent, path.stem).read().values())
+    current = [line for line in found if is_current(line)]
+    stale = len(found) - len(current)
+    assert path.with_suffix(".md").read_text(encoding="utf-8") == text_of(
+        path.stem, current, stale=stale
+    ), f"make it again: python -m benchmarks.accuracy {path.stem} --render"
+    assert TABLES[path.stem].name == path.stem
+    assert path.with_suffix(".png").exists() == bool(current)
