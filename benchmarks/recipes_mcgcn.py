@@ -13,6 +13,7 @@ _LITERAL_LOSS: dict[str, Any] = {
     "gamma": 1000.0,
     "eta": 0.01,
     "adv_weight": 1.0,
+    "pair_weight": 0.0,
     "view_weight": 0.0,
     "out_activation": "relu",
 }

@@ -107,7 +107,12 @@ _ROWS = [
     Method("SGCH, code's graph", "SGCH", _graph(graph="code"), _CODE_SGCH),
     Method("MCGCN", "MCGCN", {}, ORDER),
     *(Method(f"MCGCN-{v}", "MCGCN", _model(variant=v), ORDER) for v in ("S", "IT", "A", "C")),
-    Method("MCGCN, Eq. 1", "MCGCN", {"weight": "binary"} | _model(view_weight=0.0), ORDER),
+    Method(
+        "MCGCN, Eq. 1",
+        "MCGCN",
+        {"weight": "binary"} | _model(pair_weight=0.0, view_weight=0.0),
+        ORDER,
+    ),
     *(
         Method(name, name)
         for name in ("LSH", "CCA", "ITQ", "CMFH", "IMH", "DJSRH", "JDSH", "DGCPN")

@@ -60,6 +60,7 @@ SPACES: dict[str, Space] = {
         "model.gamma": Between(0.1, 10.0),
         "model.eta": Between(1e-4, 0.1),
         "model.adv_weight": Between(1e-3, 1.0),
+        "model.pair_weight": Between(0.1, 30.0),
         "model.view_weight": Between(0.03, 3.0),
     },
     "GCH": {

@@ -20,6 +20,7 @@ from pyg_hash.losses import (
     pairwise_nll,
     quantization_loss,
     reconstruction_loss,
+    squared_distance_loss,
 )
 from pyg_hash.models.config import check_widths, image_text_pair, known_labels
 from pyg_hash.models.graph import GraphHashModel
@@ -78,6 +79,9 @@ class MCGCN(GraphHashModel):
         gamma: weight of label prediction (paper: 1000).
         eta: weight of reconstruction (paper: 0.01).
         adv_weight: weight of the adversarial loss (paper: 1).
+        pair_weight: weight :math:`\pi` of the distance between the two codes of a training pair,
+            as in the code of SGCH. Not in the paper (0 there): nothing but the joint graph ties
+            the images and the texts that have no label.
         view_weight: weight of the same losses on the labelled nodes encoded as new items are, by
             their nearest anchors and without their own label. Not in the paper (0 there): its
             labelled nodes see their label through the graph, which no query does.
@@ -106,6 +110,7 @@ class MCGCN(GraphHashModel):
         gamma: float = 1.0,
         eta: float = 0.001,
         adv_weight: float = 0.1,
+        pair_weight: float = 3.0,
         view_weight: float = 0.3,
         reduction: Reduction = "mean",
         match: Match = "shared",
@@ -117,7 +122,7 @@ class MCGCN(GraphHashModel):
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(config[name], name)
-        for name in ("alpha", "beta", "gamma", "eta", "adv_weight", "view_weight"):
+        for name in ("alpha", "beta", "gamma", "eta", "adv_weight", "pair_weight", "view_weight"):
             check_weight(config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(reduction, ("mean", "sum"), "reduction")
@@ -128,7 +133,8 @@ class MCGCN(GraphHashModel):
         self.num_classes = num_classes
         self.variant = variant
         self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.eta, self.adv_weight, self.view_weight = eta, adv_weight, view_weight
+        self.eta, self.adv_weight = eta, adv_weight
+        self.pair_weight, self.view_weight = pair_weight, view_weight
         self.reduction = reduction
         self.match = match
         self.has_specific = variant != "IT"
@@ -195,9 +201,9 @@ class MCGCN(GraphHashModel):
         """The terms of Eq. 6-9, unweighted, and their weighted sum ``'loss'``.
 
         ``pairwise``, ``quantization``, ``balance`` (Eq. 7), ``prediction`` (Eq. 6),
-        ``reconstruction`` (Fig. 2), ``adversarial`` (Eq. 8), and ``view``, which is not in the
-        paper. Terms without labels run over the anchors: all nodes in the transductive protocols,
-        the training nodes in the inductive one.
+        ``reconstruction`` (Fig. 2), ``adversarial`` (Eq. 8), and two that are not in the paper:
+        ``pairing`` over the training nodes, and ``view``. Other terms without labels run over the
+        anchors: all nodes in the transductive protocols, the training nodes in the inductive one.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
@@ -221,6 +227,10 @@ class MCGCN(GraphHashModel):
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
             weights["adversarial"] = self.adv_weight
+        if self.pair_weight > 0:
+            train = (selected(out[m], store.train_mask) for m in MODALITIES)
+            terms["pairing"] = squared_distance_loss(*train, self.reduction)
+            weights["pairing"] = self.pair_weight
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             terms["view"] = (

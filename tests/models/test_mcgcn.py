@@ -37,14 +37,16 @@ def test_variants(variant, parts, missing):
     model = small_model(data, variant=variant)
     assert {name for name, _ in model.named_children()} == parts | {"classifiers"}
     terms = model.loss(model(data), data)
-    assert terms.keys() == (TERMS - missing) | {"loss", "view"}
+    assert terms.keys() == (TERMS - missing) | {"loss", "pairing", "view"}
     for term in terms.values():
         assert torch.isfinite(term)
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize("weight", ["alpha", "beta", "gamma", "eta", "adv_weight", "view_weight"])
+@pytest.mark.parametrize(
+    "weight", ["alpha", "beta", "gamma", "eta", "adv_weight", "pair_weight", "view_weight"]
+)
 def test_every_weight_counts(weight):
     data = small_graph()
     losses = []
@@ -65,6 +67,7 @@ def test_defaults_are_weighted_as_documented():
         "prediction": 1,
         "reconstruction": 0.001,
         "adversarial": 0.1,
+        "pairing": 3.0,
         "view": 0.3,
     }
     total = sum(weight * terms[name] for name, weight in weights.items())
@@ -241,6 +244,7 @@ def test_labels_outside_the_classes_are_named():
         ("gamma", "1000", TypeError),
         ("eta", None, TypeError),
         ("adv_weight", True, TypeError),
+        ("pair_weight", -0.1, ValueError),
         ("view_weight", -0.1, ValueError),
         ("reduction", "none", ValueError),
         ("match", "any", ValueError),

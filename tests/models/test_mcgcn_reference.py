@@ -103,6 +103,10 @@ def reference_loss(model, data, codes, latent, match):
                 h = h + p[f"discriminator.lins.{layer}.bias"]
                 h = h.clamp(min=0) if layer < 2 else h
             terms["adversarial"] -= h.softmax(1)[:, column].log().mean()
+    train = data["image"].train_mask
+    terms["pairing"] = ((codes["image"][train] - codes["text"][train]) ** 2).sum()
+    if model.reduction == "mean":
+        terms["pairing"] /= codes["image"][train].numel()
     return terms
 
 
@@ -118,6 +122,7 @@ def test_forward_and_loss_equal_the_equations(protocol, labels, variant, reducti
         variant=variant,
         reduction=reduction,
         match=match,
+        pair_weight=0.7,
         view_weight=0.0,
         out_activation="relu" if reduction == "sum" else "none",
         **PAPER,
@@ -138,6 +143,7 @@ def test_forward_and_loss_equal_the_equations(protocol, labels, variant, reducti
         "prediction": 1000.0,
         "reconstruction": 0.01,
         "adversarial": 1.0,
+        "pairing": 0.7,
     }
     total = sum(weights[name] * value for name, value in expected.items())
     torch.testing.assert_close(terms["loss"].double(), total, rtol=2e-5, atol=1e-5)
