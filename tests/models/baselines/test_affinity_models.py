@@ -223,6 +223,7 @@ def test_binary_steps_see_signs():
 
 
 @every_model
+@torch.no_grad()
 def test_loss_is_the_mean_over_batches_in_order(kind):
     data = graph_for(kind)
     model = model_for(kind, data, batch_size=47).eval()  # the last row joins the batch before
