@@ -140,6 +140,18 @@ def test_settings_tell_variants_protocols_and_defaults_apart(monkeypatch):
     assert closed["model"] == "ITQ" and "training" not in closed
 
 
+def test_the_papers_terms_are_without_those_of_ours():
+    from accuracy.methods import METHODS
+    from recipes import RECIPES
+
+    settings = METHODS["MCGCN, paper terms"].settings("transductive")
+    literal = RECIPES["MCGCN_WIKIPEDIA"].model
+    off = {name for name, value in literal.items() if value == 0.0}
+    assert {"view_weight", "pair_weight"} <= off
+    assert all(settings["options"][name] == 0.0 for name in off)
+    assert "weight='binary'" in " ".join(settings["graph"])
+
+
 def test_fig_5_varies_one_weight_at_a_time():
     from accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
 

@@ -48,6 +48,8 @@ def shifts(groups: Groups) -> str:
             shown = [" / ".join(digits(v) for v in pairs[0])]
             shown += [" / ".join(signed(v) for v in pair) for pair in pairs[1:]]
             lines.append([SOURCES[data].title, f"{rate:.0%}", *shown])
+    if not lines:
+        return "Not run under today's settings."
     heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
     heads += ["ties: highest - lowest", "MAP@50: highest - lowest denominator"]
     return grid([*heads, "searching the queries' other side"], lines)

@@ -148,7 +148,9 @@ def _parser() -> argparse.ArgumentParser:
         names = [name for name, source in SOURCES.items() if source.option == option]
         parser.add_argument(f"--{option}", metavar="PLACE", help=f"where {', '.join(names)} lies")
     parser.add_argument("--data", nargs="+", choices=list(SOURCES), metavar="NAME")
-    parser.add_argument("--methods", nargs="+", metavar="ROW", help="rows, e.g. GCH 'MCGCN, Eq. 1'")
+    parser.add_argument(
+        "--methods", nargs="+", metavar="ROW", help="rows, e.g. GCH 'MCGCN, paper terms'"
+    )
     parser.add_argument("--bits", type=int, nargs="+")
     parser.add_argument("--rates", type=float, nargs="+", help="label rates, e.g. 0.3 1")
     parser.add_argument("--seeds", type=int, nargs="+")

@@ -108,7 +108,7 @@ _ROWS = [
     Method("MCGCN", "MCGCN", {}, ORDER),
     *(Method(f"MCGCN-{v}", "MCGCN", _model(variant=v), ORDER) for v in ("S", "IT", "A", "C")),
     Method(
-        "MCGCN, Eq. 1",
+        "MCGCN, paper terms",
         "MCGCN",
         {"weight": "binary"} | _model(pair_weight=0.0, view_weight=0.0),
         ORDER,
