@@ -110,7 +110,7 @@ _ROWS = [
     Method(
         "MCGCN, paper terms",
         "MCGCN",
-        {"weight": "binary"} | _model(pair_weight=0.0, view_weight=0.0),
+        {"weight": "binary"} | _model(beta=0.1, pair_weight=0.0, view_weight=0.0),
         ORDER,
     ),
     *(

@@ -106,12 +106,12 @@ class MCGCN(GraphHashModel):
         shared_channels: int = 256,
         variant: str = "full",
         alpha: float = 0.1,
-        beta: float = 0.1,
+        beta: float = 3.0,
         gamma: float = 1.0,
         eta: float = 0.001,
         adv_weight: float = 0.1,
-        pair_weight: float = 3.0,
-        view_weight: float = 0.3,
+        pair_weight: float = 10.0,
+        view_weight: float = 1.0,
         reduction: Reduction = "mean",
         match: Match = "shared",
         out_activation: OutActivation = "none",
@@ -228,8 +228,8 @@ class MCGCN(GraphHashModel):
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
             weights["adversarial"] = self.adv_weight
         if self.pair_weight > 0:
-            train = (selected(out[m], store.train_mask) for m in MODALITIES)
-            terms["pairing"] = squared_distance_loss(*train, self.reduction)
+            train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
+            terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
             weights["pairing"] = self.pair_weight
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
