@@ -39,7 +39,7 @@ def test_report_with_pictures(trained, capsys):
 
 
 def test_what_is_gone_is_said(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("pyg_hash.report.answers.load_image", gone)
+    monkeypatch.setattr("pyg_hash.report.answers.square_jpeg", gone)
     copy, out = tmp_path / "copy", tmp_path / "new" / "page.html"
     shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("history.json", "report.html"))
     assert main(["report", str(copy), f"--out={out}", *SHORT]) == 0
