@@ -49,7 +49,7 @@ def test_what_is_gone_is_said(trained, tmp_path, monkeypatch):
     assert not (copy / "report.html").exists()
 
 
-def gone(path, size):
+def gone(path, size, quality):
     from pyg_hash.features import UnreadableImageError
 
     raise UnreadableImageError(f"{path}: no such picture file")
