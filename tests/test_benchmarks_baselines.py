@@ -118,7 +118,7 @@ def test_class_index_without_a_member_in_the_labelled_rows():
 
 
 def test_sign_cca_and_itq_are_signs_of_the_same_variates():
-    from cca import cca
+    from pyg_hash.models.baselines.canonical import cca
 
     data = toy_data()
     train = data["image"].train_mask
