@@ -34,7 +34,8 @@ def assert_same_losses(model, view, batch):
     for one, other in zip(values, got_values, strict=True):
         assert one == pytest.approx(other, rel=2e-6)
     for one, other in zip(gradients, got_gradients, strict=True):
-        torch.testing.assert_close(other, one, rtol=1e-4, atol=2e-6)
+        atol = 2e-6 * max(1.0, float(one.abs().max()))  # sums over pairs cancel
+        torch.testing.assert_close(other, one, rtol=1e-4, atol=atol)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

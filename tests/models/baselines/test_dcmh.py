@@ -91,7 +91,9 @@ def test_batches_divide_by_their_pairs():
     }
     assert first.part == "image"
     for name, value in expected.items():
-        assert float(first.terms[name]) == pytest.approx(float(value), rel=1e-5), name
+        assert float(first.terms[name].detach()) == pytest.approx(
+            float(value.detach()), rel=1e-5
+        ), name
 
 
 def test_an_epoch_is_the_images_then_the_texts():
