@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> None:
             if name == "MCGCN":
                 edges = pairs(sizes, rate, LabelCliques).to(args.device)
                 cases["step, cliques as edges"] = step(name, sizes, edges)
-            seconds = side_by_side(cases, clock=clock)
+            seconds = side_by_side(cases, repeats=5, clock=clock)
             for case, s in seconds.items():
                 floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]
                 rows.append(
