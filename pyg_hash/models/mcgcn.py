@@ -79,9 +79,8 @@ class MCGCN(GraphHashModel):
         gamma: weight of label prediction (paper: 1000).
         eta: weight of reconstruction (paper: 0.01).
         adv_weight: weight of the adversarial loss (paper: 1).
-        pair_weight: weight :math:`\pi` of the distance between the two codes of a training pair,
-            as in the code of SGCH. Not in the paper (0 there): nothing but the joint graph ties
-            the images and the texts that have no label.
+        pair_weight: weight of the distance between the two codes of a training pair (0 in the
+            paper, where the joint graph alone ties images and texts without label).
         view_weight: weight of the same losses on the labelled nodes encoded as new items are, by
             their nearest anchors and without their own label. Not in the paper (0 there): its
             labelled nodes see their label through the graph, which no query does.
@@ -136,7 +135,7 @@ class MCGCN(GraphHashModel):
         self.eta, self.adv_weight = eta, adv_weight
         self.pair_weight, self.view_weight = pair_weight, view_weight
         self.reduction = reduction
-        self.match = match
+        self._pair_loss = partial(pairwise_nll, match=match, reduction=reduction)
         self.has_specific = variant != "IT"
         self.has_shared = variant != "S"
         if self.has_specific:
@@ -211,7 +210,7 @@ class MCGCN(GraphHashModel):
         codes = {m: selected(out[m], seen) for m in MODALITIES}
         known = {m: selected(out[m], store.labeled_mask) for m in MODALITIES}
         terms = {
-            "pairwise": self._pairwise(known[IMAGE], known[TEXT], y),
+            "pairwise": self._pair_loss(known[IMAGE], known[TEXT], y, y),
             "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
             "balance": both(lambda m: balance_loss(codes[m], self.reduction)),
             "prediction": self._prediction(known, y),
@@ -234,7 +233,7 @@ class MCGCN(GraphHashModel):
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             terms["view"] = (
-                view_similarity(lambda i, t: self._pairwise(i, t, y), view, known)
+                view_similarity(lambda i, t: self._pair_loss(i, t, y, y), view, known)
                 + self.alpha * both(lambda m: quantization_loss(view[m], self.reduction))
                 + self.gamma * self._prediction(view, y)
             )
@@ -292,9 +291,6 @@ class MCGCN(GraphHashModel):
             return only
         fused: Tensor = self.fusions[modality](specific, shared)
         return fused
-
-    def _pairwise(self, image: Tensor, text: Tensor, y: Tensor) -> Tensor:
-        return pairwise_nll(image, text, y, y, match=self.match, reduction=self.reduction)
 
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
