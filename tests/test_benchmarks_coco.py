@@ -47,7 +47,7 @@ def manifest(folder):
     import coco
 
     path = folder / "split.json"
-    save_json(path, coco.make_manifest(coco.read(folder), num_queries=10, num_train=20))
+    save_json(path, coco.make_manifest(coco.read(folder), num_queries=10, num_train=20, seed=0))
     return path
 
 
@@ -92,7 +92,7 @@ def test_words_are_learnt_from_train_alone(folder, manifest):
 def test_manifest_is_deterministic_and_belongs_to_the_labels(folder, manifest):
     import coco
 
-    again = coco.make_manifest(coco.read(folder), num_queries=10, num_train=20)
+    again = coco.make_manifest(coco.read(folder), num_queries=10, num_train=20, seed=0)
     assert again == load_json(manifest)
     with h5py.File(folder / "coco15k.h5", "a") as file:
         file["labels"][0, 1] ^= 1
@@ -128,13 +128,15 @@ def test_committed_manifest():
     assert re.fullmatch(r"[0-9a-f]{64}", split["labels_sha256"])
 
 
-def test_real_files_fit_the_manifest(shared_data):
+@pytest.mark.parametrize("name", ["MANIFEST", "ALL_TRAIN"])
+def test_real_files_fit_the_manifest(shared_data, name):
     import coco
 
+    manifest = getattr(coco, name)
     read = coco.read(shared_data / "coco")
-    assert coco.make_manifest(read) == load_json(coco.MANIFEST)
+    assert coco.make_manifest(read, *coco.SIZES[manifest]) == load_json(manifest)
     assert "person" not in read.names
-    data = coco.load_coco(shared_data / "coco")
+    data = coco.load_coco(shared_data / "coco", manifest)
     share = data["image"].y.mean(dim=0)
     for mask in ("train_mask", "query_mask"):
         part = data["image"].y[data["image"][mask]].mean(dim=0)
