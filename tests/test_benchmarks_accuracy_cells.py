@@ -62,7 +62,8 @@ def test_every_row_runs_under_each_of_its_protocols(bench, name, protocol):
     assert Cell(*(line[field] for field in Cell._fields)) == which
     assert 0 < line["scores"]["all"]["i2t"] <= 1
     assert (line["labelled_sha256"] is None) == (which.labels is None)
-    assert set(line["seconds"]) == {"graph", "train", "encode", "measure"}
+    parts = {"graph", "train", "encode", "measure"}
+    assert set(line["seconds"]) == parts | ({"choose"} if "choice" in line else set())
 
 
 def test_a_cell_is_what_the_command_line_trains(bench):
@@ -111,6 +112,94 @@ def test_graphs_without_labels_are_built_once(bench):
     assert list(bench._graphs.values()) == [graph]
     bench.run(cell("ClassCodes", seed=1))
     assert list(bench._graphs.values()) != [graph]
+
+
+def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
+    import accuracy.chosen as chosen
+    from accuracy.methods import METHODS
+
+    asked = []
+    worth = chosen.worth
+
+    def counted(bench, which, row):
+        asked.append((which.seed, which.bits, row.config["graph_options"]["neighbor_weight"]))
+        return worth(bench, which, row)
+
+    monkeypatch.setattr(chosen, "worth", counted)
+    name = "SGCH, weight chosen"
+    first = bench.run(cell(name, seed=7))
+    assert asked == [(seed, 32, weight) for weight in (0.1, 0.2) for seed in (0, 1, 2)]
+    found = first["choice"]["worths"]
+    assert list(found) == ["graph.neighbor_weight=0.1", "graph.neighbor_weight=0.2"]
+    assert found[first["choice"]["chosen"]] == max(found.values())
+
+    # by hand: a fifth of the labelled items are the queries
+    row = METHODS["SGCH"].with_values({"graph.neighbor_weight": 0.2})
+    by_hand = []
+    for seed in (0, 1, 2):
+        config = row.train_config(32, 0.5, seed, "inductive", val_rate=0.2, **QUICK)
+        data = build.graph(config)(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
+        model = build.build_model(config, data)
+        fit(model, data, build.build_optimizers(config, model), epochs=2, progress=False)
+        result = evaluate(model, data, split="val")
+        by_hand.append((result.i2t + result.t2i) / 2)
+    mean = sum(by_hand) / 3
+    assert found["graph.neighbor_weight=0.2"] == pytest.approx(mean, abs=1e-6)
+
+    # other seeds and code lengths share it; other label rates do not
+    second = bench.run(cell(name, seed=8, bits=16))
+    assert len(asked) == 6 and second["choice"] == first["choice"]
+    bench.run(cell(name, labels=0.8))
+    assert len(asked) == 12
+
+
+def test_what_is_chosen_is_trained(bench):
+    name = "SGCH, weight chosen"
+    weights = {"graph.neighbor_weight=0.1": 0.1, "graph.neighbor_weight=0.2": 0.2}
+    plain = bench.run(cell("SGCH"))
+    for best, worths in (("0.1", {**weights, "graph.neighbor_weight=0.1": 0.3}), ("0.2", weights)):
+        bench._worths.clear()
+        line = bench.run(cell(name), worths=worths)
+        assert line["choice"] == {"chosen": f"graph.neighbor_weight={best}", "worths": worths}
+        assert (line["scores"] == plain["scores"]) == (best == "0.1")  # 0.1 is SGCH's own
+        assert line["seconds"]["choose"] < 0.05
+
+
+def test_any_setting_can_be_chosen(bench, monkeypatch):
+    """Those of the model and of the training, and several at once."""
+    from accuracy.methods import METHODS, Method
+
+    bench.changes.clear()
+    row = Method("X", "GCH", choices={"epochs": (1, 2), "model.w_pair": (0.5, 2.0)})
+    monkeypatch.setitem(METHODS, "X", row)
+    names = ["epochs=1, model.w_pair=0.5", "epochs=1, model.w_pair=2.0"]
+    names += ["epochs=2, model.w_pair=0.5", "epochs=2, model.w_pair=2.0"]
+    assert list(row.candidates()) == names
+    last = row.candidates()[names[-1]]
+    assert not last.choices and not last.candidates()
+    config = last.train_config(8, 0.5, 0, "inductive")
+    assert (config.epochs, config.model_options) == (2, {"w_pair": 2.0})
+    assert set(bench.run(cell("X"))["choice"]["worths"]) == set(names)
+
+
+def test_queries_have_no_say_in_a_choice(bench):
+    import accuracy.chosen as chosen
+
+    which = cell("SGCH, weight chosen")
+    before = chosen.worths(bench, which)
+    poisoned = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
+    queries = poisoned["image"].query_mask
+    for modality in ("image", "text"):
+        poisoned[modality].y[queries] = 0
+        poisoned[modality].x[queries] = torch.randn_like(poisoned[modality].x[queries])
+    bench._raw, bench._graphs = {"toy": poisoned}, {}
+    assert chosen.worths(bench, which) == before
+
+
+def test_the_first_of_equals_is_chosen():
+    from accuracy.chosen import best
+
+    assert best({"a": 0.5, "b": 0.7, "c": 0.7}) == "b"
 
 
 def test_the_graph_must_have_the_protocol_of_the_cell(bench):

@@ -31,14 +31,15 @@ def command(monkeypatch, tmp_path):
 
     ran = []
 
-    def run_all(cells, extras, places, *, jobs, changes, wanted):
+    def run_all(cells, extras, places, *, jobs, changes, wanted, worths):
         bench = Bench(places, {"epochs": 2})
         for cell in cells:
             if not wanted(cell):
                 continue
             ran.append(cell)
             try:
-                yield Done(cell, bench.run(cell, extras))
+                bench._worths.clear()  # as another process
+                yield Done(cell, bench.run(cell, extras, worths(cell)))
             except FloatingPointError as error:
                 yield Done(cell, None, f"FloatingPointError: {error}\ntraceback")
 
@@ -114,6 +115,33 @@ def test_cells_of_other_tables_are_not_run_again(command):
         ("ClassCodes", "inductive"),
         ("MCGCN", "transductive"),
     }
+
+
+def test_a_choice_is_made_once_and_the_page_says_it(command, tmp_path, monkeypatch):
+    import accuracy.chosen as chosen
+
+    made = []
+    find = chosen.worths
+
+    def counted(bench, cell):
+        made.append(cell)
+        return find(bench, cell)
+
+    monkeypatch.setattr(chosen, "worths", counted)
+    words = ("overview", "--wikipedia", "here", "--data", "wikipedia", "--seeds", "0", "1", "2")
+    words += ("--rates", "0.3", "--protocols", "inductive", "--methods", "SGCH, weight chosen")
+    assert len(command(*words)) == 3
+    assert len(made) == 1
+    stored = [json.loads(t) for t in (tmp_path / "overview.jsonl").read_text().splitlines()]
+    (chosen_one,) = {line["choice"]["chosen"] for line in stored}
+    page = (tmp_path / "overview.md").read_text()
+    line = next(t for t in page.splitlines() if f"| 30% | {chosen_one} |" in t)
+    assert line.startswith("| SGCH, weight chosen | inductive |")
+    assert "for graph.neighbor_weight=0.2 |" in line
+    assert len(command(*words, "--bits", "8")) == 3
+    assert len(made) == 1  # read back
+    command(*words, "--force")
+    assert len(made) > 1
 
 
 def test_cells_that_diverge_are_named_and_the_others_run(command, monkeypatch, capsys, tmp_path):

@@ -125,6 +125,30 @@ def test_cells_of_other_tables_are_taken_over(tmp_path):
     assert set(own.read()) == {cell(0), cell(1)}
 
 
+def chooser(seed=0, bits=8, **values):
+    from accuracy.methods import METHODS
+
+    settings = METHODS["SGCH, weight chosen"].settings("inductive")
+    values = {"method": "SGCH, weight chosen", "settings": settings, "bits": bits, **values}
+    return {**current(seed), "choice": {"worths": {"a": 0.5}}, **values}
+
+
+@pytest.mark.parametrize("where", ["t", "other"])
+def test_a_choice_is_read_back_for_other_seeds_and_bits(tmp_path, where):
+    results = store(tmp_path)
+    asked = cell(5, "SGCH, weight chosen")
+    assert standard().worths(asked, results) is None
+    for stale in ({"data_sha256": "x"}, {"labels": 1.0}, {"protocol": "strict"}):
+        store(tmp_path, where).append(chooser(**stale))
+    old = chooser(seed=3)
+    old["settings"] = old["settings"] | {"choices": {"of": {"graph.neighbor_weight": [0.1]}}}
+    store(tmp_path, where).append(old)
+    assert standard().worths(asked, results) is None
+    store(tmp_path, where).append(chooser(seed=4, bits=64))
+    assert standard(("ties",)).worths(asked, results) == {"a": 0.5}
+    assert standard().worths(cell(5), results) is None  # a row without a choice
+
+
 # --- processes ----------------------------------------------------------------------------------
 
 
@@ -134,12 +158,12 @@ class Killer:
     def __init__(self, places, changes):
         pass
 
-    def run(self, which, extras):
+    def run(self, which, extras, worths):
         if which.seed == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         if which.seed == 2:
             raise FloatingPointError("loss is nan")
-        return line(which.seed, extras=list(extras), pid=os.getpid())
+        return line(which.seed, extras=list(extras), worths=worths, pid=os.getpid())
 
 
 @pytest.fixture
@@ -173,6 +197,17 @@ def test_cells_that_are_there_meanwhile_do_not_start(forked):
     done = list(forked(cells, (), {}, jobs=2, wanted=lambda which: which.seed % 2 == 0))
     assert sorted(result.cell.seed for result in done) == [4, 6, 8]
     assert list(forked(cells, (), {}, jobs=2, wanted=lambda which: False)) == []
+
+
+def test_what_is_known_of_a_choice_is_asked_when_a_cell_starts(forked):
+    known = {}
+    done = forked([cell(seed) for seed in (3, 4)], (), {}, worths=lambda which: dict(known))
+    first = next(done)
+    assert first.line["worths"] == {}
+    known["a"] = 0.5
+    assert next(done).line["worths"] == {}  # it had started already
+    done = forked([cell(5)], (), {}, worths=lambda which: known)
+    assert next(done).line["worths"] == {"a": 0.5}
 
 
 def test_workers_end_with_the_one_who_asked(forked):

@@ -152,6 +152,23 @@ def test_the_papers_terms_are_without_those_of_ours():
     assert "weight='binary'" in " ".join(settings["graph"])
 
 
+def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
+    from dataclasses import replace
+
+    from accuracy import methods
+
+    row = methods.METHODS["SGCH, weight chosen"]
+    now = row.settings("inductive")
+    plain = methods.METHODS["SGCH"].settings("inductive")
+    assert {k: v for k, v in now.items() if k != "choices"} == plain
+    expected = {"of": {"graph.neighbor_weight": [0.1, 0.2]}, "held_out": 0.2}
+    assert now["choices"] == {**expected, "seeds": [0, 1, 2], "bits": 32}
+    other = replace(row, choices={"graph.neighbor_weight": (0.1, 0.3)})
+    assert other.settings("inductive") != now
+    monkeypatch.setattr(methods, "HELD_OUT", 0.3)
+    assert row.settings("inductive") != now
+
+
 def test_fig_5_varies_one_weight_at_a_time():
     from accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
 

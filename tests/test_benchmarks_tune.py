@@ -51,7 +51,7 @@ class Trial:
 @pytest.mark.parametrize("name", spaces())
 def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
     from accuracy.methods import METHODS
-    from tune.objective import ask, defaults, space_of, with_values
+    from tune.objective import ask, defaults, space_of
     from tune.spaces import One
 
     space = space_of(name)
@@ -61,16 +61,15 @@ def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
             assert value in of.of, setting
         else:
             assert of.low <= value <= of.high, setting
-    row = with_values(METHODS[name], ask(Trial(), space))
+    row = METHODS[name].with_values(ask(Trial(), space))
     row.train_config(8, 0.5 if row.labels else None, 0, "inductive")  # raises for unknown ones
 
 
 def test_values_go_where_they_belong():
     from accuracy.methods import METHODS
-    from tune.objective import with_values
 
-    row = with_values(
-        METHODS["SGEH"], {"lr": 0.5, "k": 7, "model.alpha": 1.2, "graph.num_clusters": 4}
+    row = METHODS["SGEH"].with_values(
+        {"lr": 0.5, "k": 7, "model.alpha": 1.2, "graph.num_clusters": 4}
     )
     config = row.train_config(8, None, 0, "inductive")
     assert (config.lr, config.k) == (0.5, 7)

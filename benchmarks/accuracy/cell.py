@@ -16,7 +16,7 @@ from pyg_hash.cli.options import TrainConfig
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 
-from . import measures
+from . import chosen, measures
 from .data import SOURCES, content, labelled_rows
 from .methods import METHODS, Method
 from .table import Cell
@@ -43,24 +43,31 @@ class Bench:
         self.changes = dict(changes or {})
         self._raw: dict[str, HeteroData] = {}
         self._graphs: dict[tuple[str, str], tuple[HeteroData, float]] = {}
+        self._worths: dict[Cell, chosen.Worths] = {}
 
-    def run(self, cell: Cell, extras: tuple[str, ...] = ()) -> dict[str, Any]:
+    def run(
+        self, cell: Cell, extras: tuple[str, ...] = (), worths: chosen.Worths | None = None
+    ) -> dict[str, Any]:
         """Train and measure.
 
         Args:
             cell: what.
             extras: ``'ties'``, ``'curves'``, ``'tsne'``: what to measure besides the scores.
+            worths: of the row's candidates, where they are known from another seed.
 
         Returns:
             JSON values: the cell's place, its settings, scores, digests of data, split and
-            labelled rows, and CPU seconds.
+            labelled rows, what was chosen, and CPU seconds.
 
         Raises:
             ValueError: the method's graph makes another protocol than the cell names.
             FloatingPointError: the training diverged.
         """
         row = METHODS[cell.method]
-        trained = self.trained(cell, row)
+        start = time.process_time()
+        choice = self._choice(cell, worths) if row.choices else None
+        choosing = {} if choice is None else {"choose": time.process_time() - start}
+        trained = self.trained(cell, row if choice is None else row.candidates()[choice["chosen"]])
         data, model = trained.data, trained.model
         named = model.protocol(data)
         if named != cell.protocol:
@@ -80,14 +87,24 @@ class Bench:
             "definition": measures.DEFINITION,
             "extras": list(extras),
         }
+        if choice is not None:
+            line["choice"] = choice
         if "curves" in extras:
             line["curves"] = measures.curves(codes, data)
         if "tsne" in extras:
             line["tsne"] = measures.embeddings(codes, data, cell.seed)
-        seconds = trained.seconds | {"encode": encoded - start}
+        seconds = choosing | trained.seconds | {"encode": encoded - start}
         seconds["measure"] = time.process_time() - encoded
         line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
         return line
+
+    def _choice(self, cell: Cell, known: chosen.Worths | None) -> dict[str, Any]:
+        """What is chosen for a cell, and why."""
+        shared = chosen.same_choice(cell)
+        if shared not in self._worths:
+            self._worths[shared] = chosen.worths(self, cell) if known is None else dict(known)
+        found = self._worths[shared]
+        return {"chosen": chosen.best(found), "worths": found}
 
     def raw(self, name: str) -> HeteroData:
         """The data before anything is done to them."""

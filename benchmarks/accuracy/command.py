@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import page, provenance
+from .chosen import Worths
 from .data import SOURCES, content, missing, where
 from .figures import draw_table
 from .methods import METHODS, ORDER
@@ -100,9 +101,19 @@ def run(
         """Another command may have run it meanwhile."""
         return force or not standard.among(store.read().values(), [cell])
 
+    def worths(cell: Cell) -> Worths | None:
+        """A choice is made once, not once a seed."""
+        return None if force else standard.worths(cell, store)
+
     failed = []
     done = run_all(
-        todo, table.extras, places, jobs=jobs, changes=standard.changes, wanted=is_wanted
+        todo,
+        table.extras,
+        places,
+        jobs=jobs,
+        changes=standard.changes,
+        wanted=is_wanted,
+        worths=worths,
     )
     for number, (cell, line, problem) in enumerate(done, 1):
         if line is None:

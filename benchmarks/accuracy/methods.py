@@ -7,8 +7,10 @@ so that no number stands in two places.
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyg_hash.models
@@ -20,6 +22,11 @@ from pyg_hash.models import baselines
 
 ORDER = ("inductive", "strict", "transductive")
 """Protocols, from the one that lets a code depend on least."""
+HELD_OUT = 0.2
+"""Share of the labelled items that choose a setting."""
+CHOICE_SEEDS = (0, 1, 2)
+CHOICE_BITS = 32
+_PARTS = {"model": "model_options", "graph": "graph_options"}
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,15 @@ class Method:
         model: a class of ``pyg_hash.models`` or ``pyg_hash.models.baselines``.
         config: settings of ``pyg-hash train`` that differ from its defaults.
         protocols: what its graph can be; a method whose codes need no graph is inductive.
+        choices: setting, named as in :meth:`with_values` -> its values. Held-out labels choose one
+            for each data set, label rate and protocol, see ``chosen.py``.
     """
 
     name: str
     model: str
     config: dict[str, Any] = field(default_factory=dict)
     protocols: tuple[str, ...] = ("inductive",)
+    choices: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def kind(self) -> Any:
@@ -47,6 +57,33 @@ class Method:
     def labels(self) -> bool:
         """Whether it reads labels; one that does not has one result for all label rates."""
         return "label_rate" in COMMAND_LINE[self.model].defaults
+
+    def with_values(self, values: Mapping[str, Any]) -> Method:
+        """The row under other settings, without a choice.
+
+        Args:
+            values: by name: ``lr``, ``epochs`` or ``k`` as in ``pyg-hash train``, ``model.X`` for
+                the keyword X of the model, ``graph.X`` for one of the graph.
+        """
+        config = dict(self.config)
+        for name, value in values.items():
+            part, _, option = name.rpartition(".")
+            if part:
+                config[_PARTS[part]] = {**config.get(_PARTS[part], {}), option: value}
+            else:
+                config[name] = value
+        return replace(self, config=config, choices={})
+
+    def candidates(self) -> dict[str, Method]:
+        """What there is to choose from, by the settings' text; empty for a row without choices."""
+        if not self.choices:
+            return {}
+        products = itertools.product(*self.choices.values())
+        settings = [dict(zip(self.choices, values, strict=True)) for values in products]
+        return {
+            ", ".join(f"{name}={value}" for name, value in one.items()): self.with_values(one)
+            for one in settings
+        }
 
     def train_config(
         self, bits: int, labels: float | None, seed: int, protocol: str, **changes: Any
@@ -78,6 +115,11 @@ class Method:
         about["graph"] = [repr(step) for step in COMMAND_LINE[self.model].graph(config)]
         if config.epochs is not None:  # else it has a closed form
             about["training"] = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
+        if self.choices:
+            about["choices"] = {
+                **{"of": self.choices, "held_out": HELD_OUT},
+                **{"seeds": CHOICE_SEEDS, "bits": CHOICE_BITS},
+            }
         plain: dict[str, Any] = json.loads(json.dumps(about))
         return plain
 
@@ -103,6 +145,12 @@ _ROWS = [
     Method("GCH Try1", "GCH", _model(variant="Try1")),
     Method("GCH Try2", "GCH", _model(variant="Try2")),
     Method("SGCH", "SGCH", {}, _PAPER_SGCH),
+    Method(
+        "SGCH, weight chosen",
+        "SGCH",
+        protocols=_PAPER_SGCH,
+        choices={"graph.neighbor_weight": (0.1, 0.2)},
+    ),
     Method("SGCH v1", "SGCH", _model(variant="v1"), _PAPER_SGCH),
     Method("SGCH, code's graph", "SGCH", _graph(graph="code"), _CODE_SGCH),
     Method("MCGCN", "MCGCN", {}, ORDER),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from .choices import choices, shifts
 from .data import SOURCES
 from .markdown import digits, grid, signed
 from .measures import CUTS
-from .methods import METHODS, ORDER
+from .methods import CHOICE_SEEDS, HELD_OUT, METHODS, ORDER
 from .store import Line
 from .summary import Groups, Place, compare
 from .table import CROSS, Printed, Table
@@ -58,6 +59,7 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
     printed = (table.printed or {}).get(data)
     for task in table.tasks:
         yield f"{task}:\n\n" + _scores(table, groups, data, task, columns, printed)
+    yield from _chosen(table, groups, data)
     if printed is not None:
         source = RECIPES[printed.recipe].tables[printed.table]
         remark = f" ({source.remark})" if source.remark else ""
@@ -106,6 +108,29 @@ def _scores(
     if printed is not None:
         lines += _paper(printed, task, columns)
     return grid(["method", "protocol", *map(heading, columns), "seconds"], lines)
+
+
+def _chosen(table: Table, groups: Groups, data: str) -> Iterator[str]:
+    """What held-out labels have chosen for the rows that leave them a choice."""
+    lines = []
+    for name, protocol in places(table, groups, data):
+        if not METHODS[name].choices:
+            continue
+        for rate in rates(groups) if METHODS[name].labels else [None]:
+            wheres = [Place(data, name, b, rate, protocol) for b in groups.values_of("bits")]
+            there = [group for where in wheres if (group := groups.get(where)) is not None]
+            found = [line["choice"] for group in there for line in group.lines]
+            # more than one only where something else than the settings has changed meanwhile
+            for choice in {json.dumps(one): one for one in found}.values():
+                worths = ", ".join(f"{digits(v)} for {of}" for of, v in choice["worths"].items())
+                share = "" if rate is None else f"{rate:.0%}"
+                lines.append([name, protocol, share, choice["chosen"], worths])
+    if lines:
+        yield (
+            f"Chosen by held-out labels, one setting for all seeds and bits ({HELD_OUT:.0%} of the "
+            f"labelled items are the queries, mean of i2t and t2i over {len(CHOICE_SEEDS)} draws):"
+            "\n\n" + grid(["method", "protocol", "labels", "chosen", "mAP"], lines)
+        )
 
 
 def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[list[str]]:

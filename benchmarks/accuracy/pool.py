@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
+from .chosen import Worths
 from .table import Cell
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -36,9 +37,9 @@ class _Worker:
         theirs.close()  # so that a worker's end is noticed
         self.cell: Cell | None = None
 
-    def start(self, cell: Cell, extras: tuple[str, ...]) -> None:
+    def start(self, cell: Cell, *how: Any) -> None:
         self.cell = cell
-        self.pipe.send((cell, extras))
+        self.pipe.send((cell, *how))
 
     def stop(self) -> None:
         if self.cell is None:
@@ -62,9 +63,8 @@ def serve(pipe: Connection, places: Mapping[str, str], changes: Mapping[str, Any
             return
         if asked is None:
             return
-        cell, extras = asked
         try:
-            answer = (bench.run(cell, extras), "")
+            answer = (bench.run(*asked), "")
         except Exception as error:  # a cell that fails must not end the others
             answer = (None, f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
         try:
@@ -81,6 +81,7 @@ def run_all(
     jobs: int = 1,
     changes: Mapping[str, Any] | None = None,
     wanted: Callable[[Cell], bool] = lambda cell: True,
+    worths: Callable[[Cell], Worths | None] = lambda cell: None,
 ) -> Iterator[Done]:
     """Run cells in ``jobs`` processes, and yield each as it is finished.
 
@@ -91,6 +92,7 @@ def run_all(
         jobs: number of processes.
         changes: see :class:`~.cell.Bench`.
         wanted: asked right before a cell starts; one that is not wanted any more is left out.
+        worths: asked then too: what is known of the choice that the cell has, if it has any.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
     waiting = iter(cells)
@@ -99,7 +101,7 @@ def run_all(
     def give(worker: _Worker) -> None:
         for cell in waiting:
             if wanted(cell):
-                worker.start(cell, extras)
+                worker.start(cell, extras, worths(cell))
                 return
         worker.cell = None
 

@@ -236,6 +236,7 @@ _LIST = [
                 "DCMH",
                 "GCH",
                 "SGCH",
+                "SGCH, weight chosen",
                 "SGCH, code's graph",
             ),
             *("MCGCN, paper terms", "MCGCN"),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .chosen import Worths, same_choice
 from .data import Content
 from .methods import METHODS
 from .store import Line, Store, place
@@ -46,6 +47,17 @@ class Standard:
         """The lines that count, of some cells."""
         wanted = set(cells)
         return {place(line): line for line in lines if place(line) in wanted and self.met_by(line)}
+
+    def worths(self, cell: Cell, store: Store) -> Worths | None:
+        """What another seed or code length of a cell has found of its row's choices."""
+        if not METHODS[cell.method].choices:
+            return None
+        any_extras = replace(self, extras=())
+        for line in (*store.read().values(), *store.others()):
+            if same_choice(place(line)) == same_choice(cell) and any_extras.met_by(line):
+                found: Worths = line["choice"]["worths"]
+                return found
+        return None
 
     def left(self, cells: Collection[Cell], store: Store) -> list[Cell]:
         """The cells that a store lacks; those that another table has are copied first."""

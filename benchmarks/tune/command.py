@@ -25,11 +25,11 @@ from typing import Any
 from accuracy import provenance
 from accuracy.cell import Bench, one_thread
 from accuracy.data import SOURCES, content, missing, where
-from accuracy.methods import METHODS
+from accuracy.methods import HELD_OUT, METHODS
 
 from pyg_hash.io import save_json
 
-from .objective import HELD_OUT, Case, ask, cases, defaults, space_of, worth
+from .objective import Case, ask, cases, defaults, space_of, worth
 from .page import write
 from .spaces import SPACES, Space
 

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
+from accuracy import chosen
 from accuracy.cell import Bench
-from accuracy.methods import METHODS, Method
+from accuracy.methods import METHODS
 from accuracy.table import Cell
 
 from pyg_hash.cli.methods import METHODS as COMMAND_LINE
-from pyg_hash.metrics import evaluate
 
 from .spaces import SPACES, Between, One, Space, Whole
 
-HELD_OUT = 0.2
 NUM_BITS = 32
 PROTOCOL = "inductive"
-_PARTS = {"model": "model_options", "graph": "graph_options"}
 
 
 class Case(NamedTuple):
@@ -75,26 +72,11 @@ def space_of(name: str) -> Space:
     return widened
 
 
-def with_values(method: Method, values: Mapping[str, Any]) -> Method:
-    """The method under a setting."""
-    config = dict(method.config)
-    for name, value in values.items():
-        part, _, option = name.rpartition(".")
-        if part:
-            config[_PARTS[part]] = {**config.get(_PARTS[part], {}), option: value}
-        else:
-            config[name] = value
-    return replace(method, config=config)
-
-
 def worth(bench: Bench, name: str, values: Mapping[str, Any], case: Case) -> float:
     """Mean of i2t and t2i of the held-out items against the rest of the database.
 
     Raises:
         FloatingPointError: the training diverged.
     """
-    method = with_values(METHODS[name], values)
     cell = Cell(case.data, name, NUM_BITS, case.labels, case.seed, PROTOCOL)
-    trained = bench.trained(cell, method, held_out=HELD_OUT)
-    result = evaluate(trained.model, trained.data, split="val")
-    return 0.5 * (result.i2t + result.t2i)
+    return chosen.worth(bench, cell, METHODS[name].with_values(values))
