@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch_geometric.transforms as T
+from recipe import optimizers
 from suite import CHOICE_SEEDS, Job
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
@@ -24,7 +24,6 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ScaleFeatures, ValidationSplit
 
-_NO_KEYWORDS = ("epochs", "lr", "optimizer", "schedule")
 TASKS = ("i2t", "t2i", "i2i", "t2t")
 _graphs: dict[tuple[str, str], tuple[HeteroData, float]] = {}
 _scores: dict[tuple[str, str], dict[str, float]] = {}
@@ -93,32 +92,6 @@ def trained(data: HeteroData, job: Job, seed: int) -> Any:
     if training:
         fit(model, data, optimizers(model, training), epochs=training["epochs"], progress=False)
     return model
-
-
-def optimizers(model: Any, training: Mapping[str, Any]) -> Any:
-    """The optimiser that the settings name, or one for each part with a rate of its own.
-
-    Args:
-        model: the model.
-        training: ``lr`` is a number, or a mapping part of the model -> number, or -> mapping path
-            of a submodule -> number; ``optimizer`` a class of ``torch.optim``; ``epochs`` and
-            ``schedule`` are ignored, everything else is a keyword of the optimiser.
-    """
-    options = {k: v for k, v in training.items() if k not in _NO_KEYWORDS}
-    make = getattr(torch.optim, training.get("optimizer", "Adam"))
-    lr = training["lr"]
-    if not isinstance(lr, Mapping):
-        return make(model.parameters(), lr=lr, **options)
-    made = {}
-    for part, rate in lr.items():
-        groups: Any = model.parts()[part]
-        if isinstance(rate, Mapping):
-            named = [(model.get_submodule(path), r) for path, r in rate.items()]
-            groups = [{"params": list(m.parameters()), "lr": r} for m, r in named]
-            made[part] = make(groups, lr=max(rate.values()), **options)
-        else:
-            made[part] = make(groups, lr=rate, **options)
-    return made
 
 
 def run(name: str, raw: HeteroData, job: Job, seed: int) -> dict[str, Any]:

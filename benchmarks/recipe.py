@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 import pyg_hash.models
 
 Values = Mapping[str, Mapping[str, Mapping[int, tuple[float, ...]]]]
 """Method -> task -> bits -> one number a column."""
+_NO_KEYWORDS = ("epochs", "lr", "optimizer", "schedule")
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Recipe:
         split: how many items train, ask and are searched.
         model: keywords of the model, besides the sizes that the data decide.
         graph: class of ``pyg_hash.transforms`` -> its keywords, in order of application.
-        training: optimiser of ``torch.optim``, ``lr`` (as ``cells.optimizers`` takes it, or None:
+        training: optimiser of ``torch.optim``, ``lr`` (as :func:`optimizers` takes it, or None:
             unstated), further keywords of the optimiser, ``epochs`` where known, and
             ``schedule`` in words.
         tables: the numbers.
@@ -74,3 +77,29 @@ class Recipe:
 def by_bits(*values: float, bits: tuple[int, ...] = (16, 32, 64)) -> dict[int, tuple[float, ...]]:
     """One number for each code length, as the one column of a table."""
     return {b: (value,) for b, value in zip(bits, values, strict=True)}
+
+
+def optimizers(model: Any, training: Mapping[str, Any]) -> Any:
+    """The optimiser that the settings name, or one for each part with a rate of its own.
+
+    Args:
+        model: the model.
+        training: ``lr`` is a number, or a mapping part of the model -> number, or -> mapping path
+            of a submodule -> number; ``optimizer`` a class of ``torch.optim``; ``epochs`` and
+            ``schedule`` are ignored, everything else is a keyword of the optimiser.
+    """
+    options = {k: v for k, v in training.items() if k not in _NO_KEYWORDS}
+    make = getattr(torch.optim, training.get("optimizer", "Adam"))
+    lr = training["lr"]
+    if not isinstance(lr, Mapping):
+        return make(model.parameters(), lr=lr, **options)
+    made = {}
+    for part, rate in lr.items():
+        groups: Any = model.parts()[part]
+        if isinstance(rate, Mapping):
+            named = [(model.get_submodule(path), r) for path, r in rate.items()]
+            groups = [{"params": list(m.parameters()), "lr": r} for m, r in named]
+            made[part] = make(groups, lr=max(rate.values()), **options)
+        else:
+            made[part] = make(groups, lr=rate, **options)
+    return made

@@ -155,31 +155,6 @@ def test_a_graph_without_seed_is_built_once(tiny):
     assert not torch.equal(*masks)
 
 
-def test_optimisers_follow_the_settings():
-    import cells
-
-    class Model(torch.nn.Linear):
-        def parts(self):
-            return {"a": [self.weight], "b": [self.bias]}
-
-        def get_submodule(self, path):
-            return torch.nn.Linear(1, {"x": 1, "y": 2}[path])
-
-    model = Model(2, 2)
-    one = cells.optimizers(model, {"epochs": 3, "lr": 0.5})
-    assert isinstance(one, torch.optim.Adam)
-    assert one.defaults["lr"] == 0.5
-    settings = {"epochs": 3, "lr": {"a": 0.1, "b": 0.2}, "optimizer": "SGD", "momentum": 0.9}
-    parts = cells.optimizers(model, settings)
-    assert {name: optimizer.defaults["lr"] for name, optimizer in parts.items()} == settings["lr"]
-    assert all(isinstance(o, torch.optim.SGD) for o in parts.values())
-    assert parts["a"].defaults["momentum"] == 0.9
-    assert parts["b"].param_groups[0]["params"] == [model.bias]
-    nested = cells.optimizers(model, {"lr": {"a": {"x": 0.3, "y": 0.4}, "b": 0.2}})
-    assert [group["lr"] for group in nested["a"].param_groups] == [0.3, 0.4]
-    assert [group["params"][1].numel() for group in nested["a"].param_groups] == [1, 2]
-
-
 # --- results ------------------------------------------------------------------------------------
 
 

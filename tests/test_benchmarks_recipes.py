@@ -57,7 +57,7 @@ def numbers(lr):
 @pytest.mark.parametrize("name", names(buildable=True))
 @pytest.mark.filterwarnings("ignore::UserWarning")  # a toy need not fall into four clusters
 def test_recipe_is_built_as_the_paper_has_it_and_trains(name):
-    from cells import optimizers
+    from recipe import optimizers
 
     recipe = get(name)
     data = toy_data()
@@ -108,6 +108,31 @@ def test_transductive_papers_have_transductive_graphs():
             assert all(step["anchors"] == "all" for step in graph.values() if "anchors" in step)
         if name.startswith("GCH"):
             assert graph == {}
+
+
+def test_optimisers_follow_the_settings():
+    from recipe import optimizers
+
+    class Model(torch.nn.Linear):
+        def parts(self):
+            return {"a": [self.weight], "b": [self.bias]}
+
+        def get_submodule(self, path):
+            return torch.nn.Linear(1, {"x": 1, "y": 2}[path])
+
+    model = Model(2, 2)
+    one = optimizers(model, {"epochs": 3, "lr": 0.5})
+    assert isinstance(one, torch.optim.Adam)
+    assert one.defaults["lr"] == 0.5
+    settings = {"epochs": 3, "lr": {"a": 0.1, "b": 0.2}, "optimizer": "SGD", "momentum": 0.9}
+    parts = optimizers(model, settings)
+    assert {name: optimizer.defaults["lr"] for name, optimizer in parts.items()} == settings["lr"]
+    assert all(isinstance(o, torch.optim.SGD) for o in parts.values())
+    assert parts["a"].defaults["momentum"] == 0.9
+    assert parts["b"].param_groups[0]["params"] == [model.bias]
+    nested = optimizers(model, {"lr": {"a": {"x": 0.3, "y": 0.4}, "b": 0.2}})
+    assert [group["lr"] for group in nested["a"].param_groups] == [0.3, 0.4]
+    assert [group["params"][1].numel() for group in nested["a"].param_groups] == [1, 2]
 
 
 # --- numbers ------------------------------------------------------------------------------------
