@@ -14,6 +14,7 @@ ASKED_FOR = {
     *("gch-table1", "gch-table2", "gch-table3", "gch-curves", "sgch-table"),
     *("sgeh-table1", "sgeh-table2", "sgeh-fig3", "gch-reproduction-1", "gch-reproduction-2"),
     *("overview", "choices"),
+    *(f"ablations-{name}" for name in ("mcgcn", "gch", "sgch", "sgeh")),
 }
 
 
@@ -51,6 +52,15 @@ def test_declarations_name_what_exists(name):
     assert table.metric == "all" or int(table.metric.split()[0]) in CUTS
     assert set(table.tasks) <= set(TASKS)
     assert table.champion is None or table.champion in table.methods
+    for claim in table.claims:
+        assert {claim.variant, claim.full} <= set(table.methods)
+        assert METHODS[claim.variant].model == METHODS[claim.full].model
+        assert len(claim.signs) == 2 and set(claim.signs) <= {"+", "-", "?"}
+        assert claim.source.startswith("no claim") == ("?" in claim.signs)
+        for variant, full in claim.protocols:
+            assert variant in METHODS[claim.variant].protocols
+            assert full in METHODS[claim.full].protocols
+            assert (claim.variant, variant) != (claim.full, full)
     for data, printed in (table.printed or {}).items():
         assert data in table.data
         source = RECIPES[printed.recipe].tables[printed.table]
@@ -101,6 +111,55 @@ def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
     assert ("MCGCN", "inductive") not in found
     assert ("GCH", "inductive") in found
     assert {p for m, p in found if m == "SGCH, code's graph"} == {"transductive"}
+
+
+def test_ablations_run_what_their_claims_need():
+    from accuracy.tables import TABLES
+
+    for name in ("mcgcn", "gch", "sgch", "sgeh"):
+        table = TABLES[f"ablations-{name}"]
+        needed = {
+            place
+            for claim in table.claims
+            for own, other in claim.protocols
+            for place in ((claim.variant, own), (claim.full, other))
+        }
+        found = {(cell.method, cell.protocol) for cell in table.cells()}
+        assert needed <= found
+        # SGCH under the strict protocol is the one thing that comes along; overview has it anyway
+        assert found - needed <= {("SGCH", "strict")}
+        assert {cell.labels for cell in table.cells()} == {
+            {"gch": 1.0, "sgeh": None}.get(name, 0.3)
+        }
+
+
+def test_ablations_vary_one_thing():
+    from accuracy.ablations import GCH, MCGCN, SGCH, SGEH
+    from accuracy.methods import METHODS
+
+    for claim in (*GCH, *SGCH, *SGEH, *MCGCN):
+        own, other = claim.protocols[0]
+        variant, full = METHODS[claim.variant].settings(own), METHODS[claim.full].settings(other)
+        options = {k for k, v in variant["options"].items() if v != full["options"][k]}
+        if claim.variant == "MCGCN, paper terms":
+            assert {"pair_weight", "view_weight"} <= options
+        else:
+            assert len(options) + (variant["graph"] != full["graph"]) == 1, claim.variant
+        assert variant["training"] == full["training"]
+
+
+def test_tables_that_share_cells_share_rows():
+    """So that a cell of one is copied to the other."""
+    from accuracy.tables import TABLES
+
+    shared = {
+        ("ablations-sgeh", "sgeh-table2"): 5 * 2 * 3,  # rows, data, seeds
+        ("ablations-mcgcn", "mcgcn-table3"): 5 * 2 * 2 * 3,  # and protocols
+        ("ablations-sgch", "overview"): 2 * 2 * 3,
+        ("ablations-gch", "gch-reproduction-2"): 3 * 2 * 3,
+    }
+    for (one, other), count in shared.items():
+        assert len(set(TABLES[one].cells()) & set(TABLES[other].cells())) == count, one
 
 
 def test_rows_use_options_that_exist():

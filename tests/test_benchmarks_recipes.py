@@ -234,29 +234,39 @@ def test_spot_checks():
 
 
 def test_claims_of_the_ablation_tables_are_the_reported_signs():
-    """``suite.py`` states the papers' signs; the recipes hold the numbers they come from."""
-    import suite
+    """``accuracy.ablations`` states the papers' signs; the recipes hold the numbers of them."""
+    from accuracy.ablations import GCH, MCGCN, SGCH, SGEH
 
-    claims = {a.variant: a.claimed for _, rows in suite.ABLATIONS.values() for a in rows}
+    claims = {
+        claim.variant: claim.signs
+        for claim in (*GCH, *SGCH, *SGEH, *MCGCN)
+        if "?" not in claim.signs
+    }
 
     def signs(variant, full):
         return tuple("+" if v > f else "-" for v, f in zip(variant, full, strict=True))
 
-    for name in ("GCH_MIRFLICKR", "GCH_NUSWIDE21", "GCH_COCO"):
-        values = get(name).tables[1].values
-        pair = [[values[m][task][16][0] for task in ("i2t", "t2i")] for m in ("GCH-A", "GCH")]
-        assert signs(*pair) == claims["GCH-A"]
-    values = get("GCH_REPRODUCTION").tables[1].values
-    for name in ("Try1", "Try2"):
-        pair = [[values[m][task][32][0] for task in ("i2t", "t2i")] for m in (name, "GCH")]
-        assert signs(*pair) == claims[f"GCH {name}"]
-    values = get("SGEH_MIRFLICKR").tables[1].values
-    for number in (1, 2, 3, 4):
-        row = next(name for name in claims if name.startswith(f"SGEH-{number}"))
-        pair = [[values[m][t][32][0] for t in ("i2t", "t2i")] for m in (f"SGEH-{number}", "SGEH")]
+    def check(row, table, variant, full, bits):
+        pair = [[table.values[m][t][bits][0] for t in ("i2t", "t2i")] for m in (variant, full)]
         assert signs(*pair) == claims[row]
-    means = {}
-    for m in ("v1", "SGCH"):
-        rows = [get(name).tables[0].values[m] for name in ("SGCH_WIKIPEDIA", "SGCH_NUSWIDE10K")]
-        means[m] = [sum(sum(row[task][10]) for row in rows) for task in ("i2t", "t2i")]
-    assert signs(means["v1"], means["SGCH"]) == claims["SGCH v1"]
+
+    for name in ("GCH_MIRFLICKR", "GCH_NUSWIDE21", "GCH_COCO"):
+        check("GCH-A", get(name).tables[1], "GCH-A", "GCH", 16)
+    for name in ("Try1", "Try2"):
+        check(f"GCH {name}", get("GCH_REPRODUCTION").tables[1], name, "GCH", 32)
+    for number in (1, 2, 3, 4):
+        row = f"SGEH-{number}"
+        check(row, get("SGEH_MIRFLICKR").tables[1], row, "SGEH", 32)
+    for name in ("MCGCN_WIKIPEDIA", "MCGCN_NUSWIDE10K"):
+        for variant in ("S", "IT", "A", "C"):
+            check(f"MCGCN-{variant}", get(name).tables[1], variant, "full", 32)
+    cells = {"i2t": [], "t2i": []}
+    for name in ("SGCH_WIKIPEDIA", "SGCH_NUSWIDE10K"):
+        values = get(name).tables[0].values
+        for task, found in cells.items():
+            found += zip(values["v1"][task][10], values["SGCH"][task][10], strict=True)
+    lower = [sum(v1 < full for v1, full in found) for found in cells.values()]
+    assert lower == [9, 5]  # as the claim says
+    means = [[sum(pair[i] for pair in found) for found in cells.values()] for i in (0, 1)]
+    assert signs(*means) == claims["SGCH v1, paper's weight"]
+    assert len(claims) == 3 + 1 + 4 + 4

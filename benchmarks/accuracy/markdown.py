@@ -20,3 +20,8 @@ def digits(value: float) -> str:
 def signed(value: float) -> str:
     """A difference: ``+.012``."""
     return ("-" if value < 0 else "+") + digits(abs(value))
+
+
+def error(value: float | None) -> str:
+    """What stands behind a mean; nothing if it is unknown."""
+    return "" if value is None else f" ± {digits(value)}"

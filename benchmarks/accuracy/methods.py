@@ -135,6 +135,7 @@ def _graph(**options: Any) -> dict[str, Any]:
 _PAPER_SGCH = ("inductive", "strict")  # no edge leads across the modalities
 _CODE_SGCH = ("inductive", "transductive")
 _QUIET = _graph(progress=False)
+_EQ_1 = _graph(neighbor_weight=1.0)
 _ROWS = [
     Method("ClassCodes", "ClassCodes"),
     Method("ClassCodes, centred", "ClassCodes", _model(center=True)),
@@ -144,6 +145,8 @@ _ROWS = [
     Method("GCH-A", "GCH", _model(variant="GCH-A")),
     Method("GCH Try1", "GCH", _model(variant="Try1")),
     Method("GCH Try2", "GCH", _model(variant="Try2")),
+    Method("GCH squared_nll", "GCH", _model(pair_loss="squared_nll")),
+    Method("GCH without self-loops", "GCH", _model(add_self_loops=False)),
     Method("SGCH", "SGCH", {}, _PAPER_SGCH),
     Method(
         "SGCH, weight chosen",
@@ -153,6 +156,17 @@ _ROWS = [
     ),
     Method("SGCH v1", "SGCH", _model(variant="v1"), _PAPER_SGCH),
     Method("SGCH, code's graph", "SGCH", _graph(graph="code"), _CODE_SGCH),
+    # ablations are of the paper's model: its graph is that of Eq. 1, where a neighbour weighs 1
+    Method("SGCH, paper's weight", "SGCH", _EQ_1, _PAPER_SGCH),
+    Method("SGCH v1, paper's weight", "SGCH", _EQ_1 | _model(variant="v1")),
+    Method("SGCH reversal, paper's weight", "SGCH", _EQ_1 | _model(adversary="reversal")),
+    Method("SGCH linear, paper's weight", "SGCH", _EQ_1 | _model(similarity="linear")),
+    Method(
+        "SGCH, code's graph, paper's weight",
+        "SGCH",
+        _graph(graph="code", neighbor_weight=1.0),
+        _CODE_SGCH,
+    ),
     Method("MCGCN", "MCGCN", {}, ORDER),
     *(Method(f"MCGCN-{v}", "MCGCN", _model(variant=v), ORDER) for v in ("S", "IT", "A", "C")),
     Method(
@@ -168,6 +182,10 @@ _ROWS = [
     Method("ITQ, weighted", "ITQ", _model(weighted=True)),
     Method("SGEH", "SGEH", _QUIET),
     *(Method(f"SGEH-{n}", "SGEH", _QUIET | _model(variant=f"SGEH-{n}")) for n in (1, 2, 3, 4)),
+    *(
+        Method(f"SGEH adjacency '{a}'", "SGEH", _QUIET | _model(adjacency=a))
+        for a in ("induced", "paper")
+    ),
 ]
 _DEFAULTS = inspect.signature(pyg_hash.models.MCGCN).parameters
 WEIGHTS = {name: float(_DEFAULTS[name].default) for name in ("alpha", "beta", "gamma", "eta")}

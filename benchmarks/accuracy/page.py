@@ -13,8 +13,9 @@ from pyg_hash.metrics.mean_ap import DENOMINATORS
 
 from .about import about
 from .choices import choices, shifts
+from .claims import claims
 from .data import SOURCES
-from .markdown import digits, grid, signed
+from .markdown import digits, error, grid, signed
 from .measures import CUTS
 from .methods import CHOICE_SEEDS, HELD_OUT, METHODS, ORDER
 from .store import Line
@@ -48,6 +49,8 @@ def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = F
     parts.append(about(table, lines, stale))
     if lines and "ties" in table.extras:
         parts += ["## How far each choice moves MCGCN", shifts(groups)]
+    if lines and table.claims:
+        parts += ["## What is claimed and what is measured", claims(table, groups)]
     for data in groups.values_of("data"):
         parts.append(f"## {SOURCES[data].title}")
         parts += choices(groups, data) if "ties" in table.extras else _section(table, groups, data)
@@ -170,7 +173,7 @@ def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]
                 shown = [
                     ""
                     if v is None
-                    else f"{signed(v.difference)}{_error(v.error)} on {v.best}: {v.words}"
+                    else f"{signed(v.difference)}{error(v.error)} on {v.best}: {v.words}"
                     for v in found
                 ]
                 lines.append([protocol, heading(column), *shown])
@@ -179,10 +182,6 @@ def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]
         "*behind* are beyond two of them; a row that has no such protocol stands there under its "
         "next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
     )
-
-
-def _error(value: float | None) -> str:
-    return "" if value is None else f" ± {digits(value)}"
 
 
 def _denominators(

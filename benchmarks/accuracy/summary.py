@@ -103,10 +103,10 @@ class Groups:
 
 
 class Verdict(NamedTuple):
-    """How one row stands to the best of the others.
+    """How one row stands to another, e.g. the best of the others.
 
     Attributes:
-        best: name of the best other row.
+        best: name of the other row.
         difference: of the means.
         error: its standard error; None for a single seed.
     """
@@ -125,14 +125,23 @@ class Verdict(NamedTuple):
         return "ahead" if self.difference > 0 else "behind"
 
 
-def compare(
-    groups: Groups, where: Place, others: Iterable[str], metric: str, task: str
-) -> Verdict | None:
-    """The row at ``where`` against the best mean of other rows; None if one is missing.
+def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdict:
+    """How ``one`` stands to ``other``, which is called ``name``.
 
     The standard error is that of a difference of independent means: seeds are not paired, which
     errs on the side of saying nothing.
     """
+    difference = one.mean(metric, task) - other.mean(metric, task)
+    errors = [one.error(metric, task), other.error(metric, task)]
+    known = [error for error in errors if error is not None]
+    error = sum(e**2 for e in known) ** 0.5 if len(known) == len(errors) else None
+    return Verdict(name, difference, error)
+
+
+def compare(
+    groups: Groups, where: Place, others: Iterable[str], metric: str, task: str
+) -> Verdict | None:
+    """The row at ``where`` against the best mean of other rows; None if one is missing."""
     champion = groups.get(where)
     rivals: Mapping[str, Group] = {
         name: group
@@ -143,8 +152,4 @@ def compare(
     if champion is None or not rivals:
         return None
     best = max(rivals, key=lambda name: rivals[name].mean(metric, task))
-    difference = champion.mean(metric, task) - rivals[best].mean(metric, task)
-    errors = [champion.error(metric, task), rivals[best].error(metric, task)]
-    known = [error for error in errors if error is not None]
-    error = sum(e**2 for e in known) ** 0.5 if len(known) == len(errors) else None
-    return Verdict(best, difference, error)
+    return versus(best, champion, rivals[best], metric, task)

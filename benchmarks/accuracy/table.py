@@ -44,6 +44,24 @@ class Printed(NamedTuple):
     metric: str = "all"
 
 
+class Claim(NamedTuple):
+    """A row against another one, and what is said of their difference.
+
+    Attributes:
+        variant: row.
+        full: row that it is compared with.
+        signs: of variant minus full in i2t and t2i, each ``'+'``, ``'-'`` or ``'?'`` (no claim).
+        source: where that is said.
+        protocols: pairs of a protocol of the variant and one of the full row.
+    """
+
+    variant: str
+    full: str
+    signs: tuple[str, str]
+    source: str
+    protocols: tuple[tuple[str, str], ...] = (("inductive", "inductive"),)
+
+
 @dataclass(frozen=True)
 class Table:
     """Methods x bits x label rates x seeds x data x protocols.
@@ -62,6 +80,7 @@ class Table:
         tasks: directions that are shown.
         extras: what else a cell measures: ``'ties'``, ``'curves'``, ``'tsne'``.
         champion: a row that is compared with the best other one.
+        claims: rows that are compared one by one, beside what their source says of them.
         printed: data -> where a paper prints such numbers, for its own data and features.
     """
 
@@ -78,6 +97,7 @@ class Table:
     tasks: tuple[str, ...] = CROSS
     extras: tuple[str, ...] = ()
     champion: str | None = None
+    claims: tuple[Claim, ...] = ()
     printed: Mapping[str, Printed] | None = None
 
     def cells(self) -> Iterator[Cell]:

@@ -1,9 +1,10 @@
-"""The tables and figures: each of the papers, and two of our own."""
+"""The tables and figures: each of the papers, and some of our own."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from .ablations import ABLATIONS
 from .methods import FACTORS, WEIGHTS, varied
 from .table import Printed, Table
 
@@ -257,6 +258,7 @@ _LIST = [
         seeds=_SMALL,
         extras=("ties",),
     ),
+    *ABLATIONS,
 ]
 TABLES = {table.name: table for table in _LIST}
 """All tables by name."""
