@@ -56,7 +56,8 @@ bench: $(VENV)/.installed-bench
 	done
 
 accuracy: $(VENV)/.installed-demo
-	$(BIN)/python benchmarks/methods.py --emoji data/emoji --out build/bench
+	$(BIN)/python -m benchmarks.accuracy overview --data emoji --emoji data/emoji \
+		--rates 0.3 1 --seeds 0 1 2 --protocols inductive --out build/bench
 
 clean:
 	rm -rf $(VENV) build dist docs/_build *.egg-info .pytest_cache .mypy_cache .ruff_cache

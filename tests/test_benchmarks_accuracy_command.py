@@ -194,6 +194,19 @@ def test_the_short_form_for_real(tmp_path):
     assert "sgeh-fig3" in listed.stdout
 
 
+def test_make_accuracy_is_a_command_that_exists():
+    from accuracy.command import _parser, chosen
+
+    makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
+    typed = re.search(r"python -m benchmarks\.accuracy (.*)", makefile)[1]
+    args = _parser().parse_args(typed.split())
+    table = chosen(args)
+    assert (table.name, args.emoji) == ("overview", "data/emoji")
+    assert {cell.data for cell in table.cells()} == {"emoji"}
+    assert {cell.protocol for cell in table.cells()} == {"inductive"}
+    assert str(args.out).startswith("build/")  # not among what is committed
+
+
 def test_short_results_go_elsewhere():
     from accuracy.command import RESULTS
 
