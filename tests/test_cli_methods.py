@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 
 import pytest
+import torch
 import yaml
 from small import BASELINES, MODELS, SOLVED, WIDTHS
 
-from pyg_hash.cli import main
+from pyg_hash.cli import build, main
 from pyg_hash.cli.methods import METHODS, resolve
 from pyg_hash.cli.options import TrainConfig, UsageError
-from pyg_hash.datasets import write_feature_file
+from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
 from pyg_hash.io import load_json
 
 NAMES = [kind.__name__ for kind in MODELS]
@@ -139,3 +140,12 @@ def test_unlabelled_features_train_sgeh(tmp_path, capsys):
     assert "no labels" in capsys.readouterr().out
     assert (out / "index_image.safetensors").is_file()
     assert not (out / "metrics.json").exists()
+
+
+def test_a_held_out_item_of_words_that_no_other_has_keeps_its_direction():
+    data = SyntheticCrossModal(60, 3, num_queries=12)[0]
+    data["text"].x = torch.eye(60, 900)
+    config = build.with_defaults(TrainConfig(model="ClassCodes", label_rate=1.0, val_rate=0.2))
+    split = build.graph(config)(data)
+    held_out = split["text"].x[split["text"].val_mask]
+    assert len(held_out) and bool((held_out != 0).any(dim=1).all())

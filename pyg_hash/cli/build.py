@@ -94,9 +94,9 @@ def graph(config: TrainConfig) -> Compose:
     steps: list[BaseTransform] = []
     if config.label_rate is not None:
         steps.append(transforms.LabelRate(config.label_rate, seed=config.seed))
+    steps.append(transforms.ScaleFeatures())  # no label: the items held out count as training ones
     if config.val_rate:
         steps.append(transforms.ValidationSplit(config.val_rate, seed=config.seed))
-    steps.append(transforms.ScaleFeatures())
     steps += method(model_class(config).__name__).graph(config)
     return T.Compose(steps)
 
