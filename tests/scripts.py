@@ -12,7 +12,7 @@ BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @contextmanager
 def benchmark_scripts() -> Iterator[None]:
-    """Inside, ``import baselines`` and the like find the scripts; afterwards nothing is left."""
+    """Inside, ``import coco`` and the like find the scripts; afterwards nothing is left."""
     sys.path.insert(0, str(BENCHMARKS))
     try:
         yield

@@ -8,7 +8,7 @@ from scripts import benchmark_scripts
 from toy import toy_data
 
 from pyg_hash.cli import build
-from pyg_hash.metrics import evaluate, mean_average_precision, pr_curve, precision_at_n
+from pyg_hash.metrics import evaluate
 from pyg_hash.training import fit
 
 QUICK = {"epochs": 2}
@@ -52,12 +52,13 @@ def rows():
         return [(row.name, protocol) for row in listed for protocol in row.protocols]
 
 
+@pytest.mark.parametrize("data", ["toy", "multi"])
 @pytest.mark.parametrize(("name", "protocol"), rows())
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the toy's pairs need not fall into four parts
-def test_every_row_runs_under_each_of_its_protocols(bench, name, protocol):
+def test_every_row_runs_under_each_of_its_protocols(bench, name, protocol, data):
     from accuracy.table import Cell
 
-    which = cell(name, protocol=protocol, data="multi" if protocol == "strict" else "toy")
+    which = cell(name, protocol=protocol, data=data)
     line = bench.run(which)
     assert Cell(*(line[field] for field in Cell._fields)) == which
     assert 0 < line["scores"]["all"]["i2t"] <= 1
@@ -94,6 +95,19 @@ def test_a_closed_form_is_solved(bench):
     result = evaluate(ITQ(data.num_features, 8, weighted=True, seed=4).solve(data), data)
     assert line["scores"]["all"]["i2t"] == pytest.approx(result.i2t, abs=1e-6)
     assert line["settings"]["options"]["weighted"] is True
+
+
+@pytest.mark.parametrize("name", ["ITQ, weighted", "SGEH", "DGCPN"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_unsupervised_cells_need_no_labelled_node(bench, name):
+    expected = bench.run(cell(name))
+    raw = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
+    for modality in ("image", "text"):
+        raw[modality].labeled_mask = torch.zeros_like(raw[modality].train_mask)
+    bench._raw, bench._graphs = {"toy": raw}, {}
+    line = bench.run(cell(name))
+    assert line["scores"] == expected["scores"]
+    assert line["labels"] is None and line["labelled_sha256"] is None
 
 
 def test_a_cell_is_a_function_of_its_seed_and_leaves_the_data_alone(bench):
@@ -228,128 +242,3 @@ def test_queries_labels_do_not_reach_the_codes(bench, monkeypatch):
     first, second = seen["codes"]
     for modality in ("image", "text"):
         assert torch.equal(first[modality], second[modality])
-
-
-# --- measures -----------------------------------------------------------------------------------
-
-
-def codes_of(data, bits=6):
-    generator = torch.Generator().manual_seed(0)
-    rows = len(data["image"].x)
-    draw = torch.rand(2, rows, bits, generator=generator) < 0.5
-    both = torch.where(draw, 1, -1).to(torch.int8)
-    return {"image": both[0], "text": both[1]}
-
-
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_scores_are_those_of_the_metrics(multi_label):
-    from accuracy.measures import CUTS, scores
-
-    data = toy_data(120, num_queries=30, multi_label=multi_label)
-    codes = codes_of(data)
-    query, database = data["image"].query_mask, data["image"].database_mask
-    y = data["image"].y
-    asked = codes["text"][query], codes["image"][database], y[query], y[database]
-    found = scores(codes, data, ties=True)
-    for cut in CUTS:
-        for denominator in ("hits", "min_k_R", "R", "dcmh"):
-            value = mean_average_precision(*asked, topk=cut, denominator=denominator)
-            assert found[f"{cut} {denominator}"]["t2i"] == pytest.approx(value, abs=1e-6)
-    for ties in ("index", "optimistic", "pessimistic"):
-        value = mean_average_precision(*asked, ties=ties)
-        assert found[f"all, {ties}"]["t2i"] == pytest.approx(value, abs=1e-6)
-    worst, best = found["all, pessimistic"], found["all, optimistic"]
-    assert worst["t2i"] <= found["all"]["t2i"] <= best["t2i"]
-    own = codes["text"][query], codes["image"][query], y[query], y[query]
-    value = mean_average_precision(*own)
-    assert found["all, among queries"]["t2i"] == pytest.approx(value, abs=1e-6)
-    assert "all, index" not in scores(codes, data)
-
-
-def test_index_by_class_sorts_the_file():
-    """One code for all items: the order of the file is the whole ranking."""
-    from accuracy.measures import scores
-
-    data = toy_data(40, num_classes=2, num_queries=8)
-    same = {m: torch.ones(40, 4, dtype=torch.int8) for m in ("image", "text")}
-    found = scores(same, data, ties=True)
-    # sorted by class: queries of class 0 have AP 1; those of class 1 find 16 others first
-    second = sum(i / (16 + i) for i in range(1, 17)) / 16
-    assert found["all, index by class"]["i2t"] == pytest.approx((1 + second) / 2, abs=1e-6)
-
-
-def test_queries_in_the_database_are_refused():
-    from accuracy.measures import scores
-
-    data = toy_data()
-    for modality in ("image", "text"):
-        data[modality].database_mask = data[modality].train_mask | True
-    with pytest.raises(ValueError, match="find themselves"):
-        scores(codes_of(data), data)
-
-
-def test_curves_are_those_of_the_metrics():
-    from accuracy.measures import RANKS, curves
-
-    data = toy_data(120, num_queries=30)
-    codes = codes_of(data)
-    query, database = data["image"].query_mask, data["image"].database_mask
-    y = data["image"].y
-    asked = codes["image"][query], codes["text"][database], y[query], y[database]
-    found = curves(codes, data)["i2t"]
-    expected = pr_curve(*asked)
-    assert found["recall"] == pytest.approx(expected.recall.tolist(), abs=1e-4)
-    assert found["recall"][-1] == 1.0
-    assert found["ranks"] == [n for n in RANKS if n <= 90]
-    at = precision_at_n(*asked, topn=found["ranks"])
-    assert found["at"] == pytest.approx(at.tolist(), abs=1e-4)
-
-
-def test_embeddings_hold_training_items_of_the_first_classes():
-    pytest.importorskip("sklearn")
-    from accuracy.measures import embeddings
-
-    data = toy_data(60, num_classes=6, num_queries=12)
-    found = embeddings(codes_of(data), data, seed=0)
-    store = data["image"]
-    assert found["classes"] == store.y[store.train_mask & (store.y < 5)].tolist()
-    count = len(found["classes"])
-    assert [len(found[n]) for n in ("image features", "text features", "codes")] == [
-        count,
-        count,
-        2 * count,
-    ]
-
-
-# --- data ---------------------------------------------------------------------------------------
-
-
-def test_digests_notice_every_change():
-    from accuracy.data import content, labelled_rows
-
-    data = toy_data()
-    base = content(data)
-    assert base == content(toy_data())
-    assert base.about == "48 train, 12 query, 48 database; 12-d images, 9-d texts; 4 classes"
-    data["text"].x[3, 2] += 1e-3
-    assert content(data).data != base.data
-    assert content(data).split == base.split
-    data = toy_data()
-    data["image"].y[0] = 3
-    assert content(data).data != base.data
-    data = toy_data()
-    data["image"].query_mask = ~data["image"].query_mask
-    assert content(data).split != base.split
-    before = labelled_rows(data)
-    data["image"].labeled_mask = ~data["image"].labeled_mask
-    assert labelled_rows(data) != before
-
-
-def test_digests_of_sparse_features():
-    from accuracy.data import content
-
-    data = toy_data()
-    data["text"].x = data["text"].x.to_sparse_csr()
-    first = content(data)
-    data["text"].x = (2 * data["text"].x.to_dense()).to_sparse_csr()
-    assert content(data).data != first.data

@@ -95,6 +95,20 @@ def test_a_table_is_run_once_and_goes_on_where_it_stopped(command, tmp_path, cap
     assert "## Toy" in page and "## Other toy" in page
 
 
+def test_cells_of_other_settings_are_run_again(command, monkeypatch, tmp_path):
+    from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+
+    words = (*TABLE, "--methods", "MCGCN", "ClassCodes", "--protocols", "inductive")
+    assert len(command(*words)) == 4
+    monkeypatch.setitem(COMMAND_LINE["MCGCN"].defaults, "lr", 0.5)
+    command("mcgcn-table3", "--render")
+    page = (tmp_path / "mcgcn-table3.md").read_text()
+    assert "2 stored cells under other settings are left out" in page
+    assert {cell.method for cell in command(*words)} == {"MCGCN"}
+    page = (tmp_path / "mcgcn-table3.md").read_text()
+    assert "MCGCN: optimizer Adam, lr 0.5" in page and "left out" not in page
+
+
 def test_pages_are_made_again_without_running(command, tmp_path):
     command(*TABLE, *ROWS)
     page = tmp_path / "mcgcn-table3.md"

@@ -1,6 +1,7 @@
 """Means, verdicts and pages, by hand."""
 
 import pytest
+from accuracy_lines import lines, row, text_of
 from scripts import benchmark_scripts
 
 
@@ -8,30 +9,6 @@ from scripts import benchmark_scripts
 def scripts():
     with benchmark_scripts():
         yield
-
-
-def lines(method, values, *, protocol="inductive", labels=0.3, bits=32, data="wikipedia", **more):
-    """Cells of a place, one a seed; ``values`` are i2t, t2i is half of them."""
-    from accuracy.measures import CUTS
-    from accuracy.methods import METHODS
-
-    names = ["all", *(f"{cut} {d}" for cut in CUTS for d in ("hits", "min_k_R", "R", "dcmh"))]
-    names += ["all, index", "all, index by class", "all, optimistic", "all, pessimistic"]
-    found = []
-    for seed, value in enumerate(values):
-        score = {"i2t": value, "t2i": value / 2, "i2i": 0.1, "t2t": 0.2}
-        scores = dict.fromkeys([*names, "all, among queries"], score)
-        settings = METHODS[method].settings(protocol)
-        found.append(
-            {
-                **{"data": data, "method": method, "bits": bits, "labels": labels, "seed": seed},
-                **{"protocol": protocol, "scores": scores, "seconds": {"train": 3.0, "graph": 1.0}},
-                **{"settings": settings, "data_sha256": "d", "split_sha256": "s"},
-                **{"data_about": "10 train", "commit": "c" * 40, "versions": {"torch": "2"}},
-                **more,
-            }
-        )
-    return found
 
 
 def place(method, protocol="inductive", labels=0.3, bits=32, data="wikipedia"):
@@ -97,20 +74,6 @@ def test_verdicts_need_two_standard_errors():
     assert compare(Groups(mine), place("MCGCN"), others, "all", "i2t") is None
 
 
-def text_of(name, found, **options):
-    from accuracy.page import page
-    from accuracy.tables import TABLES
-
-    return page(TABLES[name], found, **options)
-
-
-def row(text, *start):
-    """The cells of the first line of a table that starts so."""
-    wanted = "| " + " | ".join(start) + " |"
-    line = next(line for line in text.splitlines() if line.startswith(wanted))
-    return [part.strip() for part in line.strip("|").split("|")]
-
-
 def test_page_of_a_table():
     found = lines("MCGCN", [0.5, 0.6]) + lines("MCGCN", [0.7, 0.7], protocol="transductive")
     found += lines("MCGCN", [0.8, 0.8], labels=1.0) + lines("DGCPN", [0.4, 0.4], labels=None)
@@ -159,62 +122,26 @@ def test_ablations_are_compared_with_each_other():
     assert row(text, "inductive", "32 bits, 30%")[2] == "-.100 ± .000 on MCGCN-S: behind"
 
 
-def claim_line(text, *start):
-    """The cells of a claim's line from the differences on."""
-    return row(text, *start)[len(start) :]
-
-
-def test_claims_stand_beside_what_is_measured():
-    found = lines("GCH", [0.5, 0.6, 0.7], labels=1.0)  # mean .6, deviation .1, error .0577
-    found += lines("GCH-A", [0.3, 0.4, 0.5], labels=1.0)  # .2 lower, errors together .0816
-    found += lines("GCH Try1", [0.55, 0.65, 0.75], labels=1.0)
-    found += lines("GCH Try2", [0.8, 0.8, 0.8], labels=1.0)
-    found += lines("GCH squared_nll", [0.9], labels=1.0)
-    found += lines("GCH-A", [0.1], labels=0.3)  # nothing to compare it with
-    text = text_of("ablations-gch", found)
-    assert "## What is claimed and what is measured" in text
-    place = ("Wikipedia, image128 + lsa200", "32")
-
-    def line(variant):
-        return claim_line(text, *place, f"{variant} (inductive)", "GCH (inductive)")
-
-    expected = ["-.200 ± .082", "-.100 ± .041", "- / -", "- / -", "agrees"]
-    assert line("GCH-A") == [*expected, "Table 2, 16 bits, three data sets"]
-    assert line("GCH Try1")[2:5] == ["0 / 0", "+ / +", "no effect seen"]
-    assert line("GCH Try2")[2:5] == ["+ / +", "+ / -", "contradicts"]
-    assert line("GCH squared_nll")[:5] == ["+.300", "+.150", "? / ?", "? / ?", "no claim"]
-    assert text.count("| GCH-A (inductive) |") == 1
-    assert "GCH without self-loops (" not in text  # has no cell
-
-
-def test_claims_lead_across_protocols():
-    name, code = "SGCH, paper's weight", "SGCH, code's graph, paper's weight"
-    found = lines(name, [0.5, 0.5]) + lines(name, [0.6, 0.6], protocol="strict")
-    found += lines(code, [0.4, 0.4]) + lines(code, [0.9, 0.9], protocol="transductive")
-    text = text_of("ablations-sgch", found)
-    place = ("Wikipedia, image128 + lsa200", "32")
-    for variant, full, expected in (
-        (f"{name} (strict)", f"{name} (inductive)", "+.100 ± .000"),
-        (f"{code} (inductive)", f"{name} (inductive)", "-.100 ± .000"),
-        (f"{code} (transductive)", f"{name} (strict)", "+.300 ± .000"),
-    ):
-        assert claim_line(text, *place, variant, full)[0] == expected
-    assert text.count("| no claim |") == 3
-
-
-def test_verdicts_on_claims():
-    from accuracy.claims import agreement, signs
-    from accuracy.summary import Verdict
-
-    assert agreement(("-", "-"), ("-", "-")) == "agrees"
-    assert agreement(("-", "0"), ("-", "-")) == "agrees in part"
-    assert agreement(("0", "0"), ("-", "-")) == "no effect seen"
-    assert agreement(("+", "-"), ("-", "-")) == "contradicts"
-    assert agreement(("+", "0"), ("-", "-")) == "contradicts"
-    assert agreement(("+", "0"), ("?", "?")) == "no claim"
-    assert agreement(("?", "?"), ("-", "-")) == "open"
-    found = [Verdict("", d, e) for d, e in ((0.1, 0.01), (-0.1, 0.01), (0.02, 0.01), (1.0, None))]
-    assert signs(found) == ("+", "-", "0", "?")
+def test_page_says_what_was_chosen_and_why():
+    name = "SGCH, weight chosen"
+    worths = {"graph.neighbor_weight=0.1": 0.5, "graph.neighbor_weight=0.2": 0.4321}
+    choice = {"chosen": "graph.neighbor_weight=0.1", "worths": worths}
+    other = {"chosen": "graph.neighbor_weight=0.2", "worths": {**worths, choice["chosen"]: 0.4}}
+    found = lines(name, [0.5, 0.6], choice=choice) + lines("SGCH", [0.5])
+    found += lines(name, [0.7], bits=64, choice=choice)  # the same one for all code lengths
+    found += lines(name, [0.6], labels=1.0, protocol="strict", choice=other)
+    text = text_of("overview", found)
+    both = ".500 for graph.neighbor_weight=0.1, .432 for graph.neighbor_weight=0.2"
+    assert row(text, name, "inductive", "30%")[3:] == [choice["chosen"], both]
+    assert row(text, name, "strict", "100%")[3] == other["chosen"]
+    assert text.count(f"| {choice['chosen']} |") == text.count(f"| {other['chosen']} |") == 1
+    assert "Chosen by held-out labels" in text
+    assert "20% of the labelled items are the queries" in text and "3 draws" in text
+    assert "Chosen by" not in text_of("overview", lines("SGCH", [0.5]))
+    # a choice that was made again, say on other versions, is not hidden
+    text = text_of("overview", [*found, *lines(name, [0.8], seed=9, choice=other)])
+    assert "| 30% | graph.neighbor_weight=0.2 |" in text
+    assert "| 30% | graph.neighbor_weight=0.1 |" in text
 
 
 def test_page_says_what_is_missing_or_stale():
