@@ -141,7 +141,7 @@ def test_a_choice_is_read_back_for_other_seeds_and_bits(tmp_path, where):
     for stale in ({"data_sha256": "x"}, {"labels": 1.0}, {"protocol": "strict"}):
         store(tmp_path, where).append(chooser(**stale))
     old = chooser(seed=3)
-    old["settings"] = old["settings"] | {"choices": {"of": {"graph.neighbor_weight": [0.1]}}}
+    old["settings"] = old["settings"] | {"choices": {"of": [{"graph.neighbor_weight": 0.1}]}}
     store(tmp_path, where).append(old)
     assert standard().worths(asked, results) is None
     store(tmp_path, where).append(chooser(seed=4, bits=64))

@@ -1,8 +1,8 @@
-"""Settings that held-out labels choose: one for each data set, label rate and protocol.
+"""Settings that held-out labels choose: one for each data set and label rate.
 
 No query is looked at, and no label that the method would not have: a fifth of the labelled items
-are the queries, and the rest of the database is searched. The choice is the same for all seeds and
-code lengths.
+are the queries, and the rest of the database is searched. The choice is made under the protocol
+that lets a code depend on least, and is the same for all protocols, seeds and code lengths.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def worth(bench: Bench, cell: Cell, row: Method) -> float:
 
 def same_choice(cell: Cell) -> Cell:
     """One and the same cell for all that share a choice."""
-    return cell._replace(bits=CHOICE_BITS, seed=CHOICE_SEEDS[0])
+    protocol = METHODS[cell.method].protocols[0]
+    return cell._replace(bits=CHOICE_BITS, seed=CHOICE_SEEDS[0], protocol=protocol)
 
 
 def worths(bench: Bench, cell: Cell) -> Worths:

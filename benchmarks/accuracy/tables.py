@@ -216,7 +216,8 @@ _LIST = [
         name="overview",
         title="All methods and baselines",
         about="32 bits on features that anybody can have. *MCGCN, paper terms*: 0/1 edges as in "
-        "Eq. 1, and no term that the paper does not have (all are means, not sums).",
+        "Eq. 1, and no term that the paper does not have (all are means, not sums). Rows *chosen* "
+        "leave one setting to held-out labels.",
         methods=(
             *(
                 "LSH",
@@ -240,11 +241,11 @@ _LIST = [
                 "SGCH, weight chosen",
                 "SGCH, code's graph",
             ),
-            *("MCGCN, paper terms", "MCGCN"),
+            *("MCGCN, paper terms", "MCGCN", "MCGCN, training chosen"),
         ),
         data=("wikipedia", "wikipedia-bow", "wikipedia-sift", "emoji", "coco"),
         bits=(32,),
-        champion="MCGCN",
+        champion="MCGCN, training chosen",
     ),
     Table(
         name="choices",
