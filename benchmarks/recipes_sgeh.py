@@ -40,6 +40,7 @@ def _model(lambda4: float, eta: float) -> dict[str, Any]:
         "lambda_tt": eta,
         "lambda_it": eta,
         "eta4": 0.001,
+        "batches": "edges",
         "batch_size": 8,
         "hidden_channels": 4096,  # code
         "dropout": 0.5,  # code

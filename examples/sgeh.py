@@ -20,9 +20,9 @@ def main() -> None:
     """Build the graph, train, print the mAP."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data/emoji", help="root of the Emoji data set")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--num-clusters", type=int, default=9, help="components of the graph")
-    parser.add_argument("--k", type=int, default=30, help="neighbours in each modality")
+    parser.add_argument("--k", type=int, default=50, help="neighbours in each modality")
     args = parser.parse_args()
     torch.manual_seed(0)
     graph = T.Compose([ScaleFeatures(), UnifiedAffinity(args.num_clusters, args.k)])

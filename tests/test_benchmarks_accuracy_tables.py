@@ -141,6 +141,9 @@ def test_ablations_vary_one_thing():
         own, other = claim.protocols[0]
         variant, full = METHODS[claim.variant].settings(own), METHODS[claim.full].settings(other)
         options = {k for k, v in variant["options"].items() if v != full["options"][k]}
+        if claim.variant == "SGEH, edge batches":  # an epoch is more steps, so it has fewer
+            assert options == {"batches", "batch_size"}
+            continue
         if claim.variant == "MCGCN, paper terms":
             assert {"pair_weight", "view_weight"} <= options
         else:

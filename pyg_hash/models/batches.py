@@ -63,7 +63,11 @@ def random_batches(
     Returns:
         int64 positions ``0 .. n - 1``, on the device of ``rows``.
     """
-    order = torch.randperm(rows.numel(), generator=generator).to(rows.device)
+    return cut(torch.randperm(rows.numel(), generator=generator).to(rows.device), batch_size)
+
+
+def cut(order: Tensor, batch_size: int) -> list[Tensor]:
+    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before."""
     batches = list(torch.split(order, batch_size))
     if batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]

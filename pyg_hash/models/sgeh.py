@@ -24,7 +24,7 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.config import check_widths, image_text_pair
-from pyg_hash.models.sgeh_training import TrainingSet, training_set, watched
+from pyg_hash.models.sgeh_training import BATCHES, TrainingSet, training_set, watched
 from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import GraphCache, HashMLP, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
@@ -44,10 +44,9 @@ class SGEH(EncoderHashModel):
     r"""Semantic graph evolutionary hashing, second stage (Eq. 8-15, 24).
 
     The first stage is a transform, :class:`~pyg_hash.transforms.UnifiedAffinity`: a sparse graph
-    Z of the training pairs. Each mini-batch is a few edges of Z; among their end points the sparse
-    affinity A (see :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a
-    dense one, :math:`U` (Eq. 9, 10), which the cosines of the codes are to repeat. Training
-    descends
+    Z of the training pairs. Among the nodes of a mini-batch the sparse affinity A (see
+    :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one,
+    :math:`U` (Eq. 9, 10), which the cosines of the codes are to repeat. Training descends
 
     .. math::
         L^B + \eta_4 L_d, \qquad B = \tanh(\beta Y), \quad \beta = \sqrt{e + 1}
@@ -79,7 +78,10 @@ class SGEH(EncoderHashModel):
         adjacency: what A is: ``'diffused'`` (ours), ``'induced'``, ``'paper'`` or ``'code'``, see
             :class:`~pyg_hash.nn.LocalAffinity`.
         walk_steps: steps of the random walk of ``'diffused'``.
-        batch_size: edges a mini-batch (paper: 8).
+        batches: what a mini-batch is drawn of: ``'nodes'``, or ``'edges'`` of Z with their end
+            points (paper), where a node comes as often as it has edges, always beside a
+            neighbour. ``adjacency='code'`` needs the latter.
+        batch_size: nodes or edges a mini-batch (paper: 8 edges).
         alpha: factor of U in Eq. 12 (paper: 1.5).
         lambda3: share of A in U (paper: 0.4).
         lambda4: share of the images in U (paper: 0.3 on Wikipedia, 0.6, 0.9 on MIRFlickr).
@@ -102,11 +104,12 @@ class SGEH(EncoderHashModel):
         discriminator_channels: int = 64,
         variant: str = "SGEH",
         adjacency: str = "diffused",
-        walk_steps: int = 3,
-        batch_size: int = 128,
-        alpha: float = 2.0,
+        walk_steps: int = 1,
+        batches: str = "nodes",
+        batch_size: int = 64,
+        alpha: float = 4.0,
         lambda3: float = 0.9,
-        lambda4: float = 0.3,
+        lambda4: float = 0.15,
         lambda_ii: float = 0.3,
         lambda_it: float = 1.0,
         lambda_tt: float = 0.3,
@@ -125,11 +128,17 @@ class SGEH(EncoderHashModel):
             check_fraction(config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(adjacency, ADJACENCIES, "adjacency")
+        check_choice(batches, BATCHES, "batches")
+        if batches == "nodes" and batch_size == 1:
+            raise ValueError("batch_size: a batch of one node has no pairs; use at least 2")
+        if batches == "nodes" and adjacency == "code":
+            raise ValueError("batches: adjacency='code' is made of drawn edges; use 'edges'")
         config |= {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
         super().__init__(num_bits, config)
         self.num_features = widths
         self.variant = variant
-        self.adjacency, self.walk_steps, self.batch_size = adjacency, walk_steps, batch_size
+        self.adjacency, self.walk_steps = adjacency, walk_steps
+        self.batches, self.batch_size = batches, batch_size
         self.alpha, self.lambda4, self.eta4 = alpha, lambda4, eta4
         self.evolution = "G1" if variant in ("SGEH-1", "SGEH-2", "SGEH-3") else "G2"
         self.lambda3 = {"SGEH-1": 1.0, "SGEH-2": 0.0}.get(variant, lambda3)
@@ -179,7 +188,7 @@ class SGEH(EncoderHashModel):
         return super().forward(data)
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
-        """One step of the codes for each mini-batch of edges, every edge once an epoch.
+        """One step of the codes for each mini-batch; every node, or edge, once an epoch.
 
         With a discriminator each is preceded by the discriminator's own step on the same codes.
         Other ranks may have a share of the mini-batches.
@@ -190,9 +199,7 @@ class SGEH(EncoderHashModel):
         check_widths(data, self.num_features)
         train = self._training_set(data)
         self._anneal(epoch)
-        graph = train.affinity.graph
-        for edges in share.of(graph.pair_batches(self.batch_size, generator=share.generator())):
-            nodes, pairs = graph.local(edges)
+        for nodes, pairs in train.batches(self.batches, self.batch_size, share):
             rows = train.rows[nodes]
             codes = {m: self.relaxed(data[m].x[rows], m) for m in MODALITIES}
             part = "model"
@@ -205,7 +212,7 @@ class SGEH(EncoderHashModel):
         """The codes' objective as an epoch descends it: the mean over its mini-batches.
 
         Eq. 10 and 12 are defined on a mini-batch, so there is no other total. The mini-batches are
-        those of the edges in their stored order, so the result is always the same. Terms,
+        those of the stored order, so the result is always the same. Terms,
         unweighted: ``affinity_ii``, ``affinity_it``, ``affinity_tt`` (Eq. 13), ``prior`` (Eq. 15,
         the codes' side; the discriminator is a constant), and their weighted sum ``'loss'``. Only
         training rows take part.
@@ -217,7 +224,7 @@ class SGEH(EncoderHashModel):
         """
         train = self._training_set(data)
         batches = []
-        for nodes, pairs in train.affinity.graph.batches(self.batch_size, shuffle=False):
+        for nodes, pairs in train.batches(self.batches, self.batch_size, None):
             codes = {m: out[m][train.rows[nodes]] for m in MODALITIES}
             # made again in the backward pass: thousands of blocks would not fit into memory
             terms = checkpoint(

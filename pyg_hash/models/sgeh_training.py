@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_hash.models.batches import BatchDraw, cut
+from pyg_hash.models.share import Share
 from pyg_hash.nn import LocalAffinity
 from pyg_hash.precision import exact
 from pyg_hash.transforms.affinity import AFFINITY
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.validation import check_features
+
+BATCHES = ("nodes", "edges")
 
 
 class TrainingSet(NamedTuple):
@@ -20,6 +25,37 @@ class TrainingSet(NamedTuple):
 
     rows: Tensor
     affinity: LocalAffinity
+
+    def batches(
+        self, kind: str, batch_size: int, share: Share | None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The mini-batches of an epoch.
+
+        Args:
+            kind: ``'nodes'``, a partition of the training rows, or ``'edges'``, a partition of
+                the edges of their graph, each batch with the edges' end points.
+            batch_size: nodes or edges of a batch.
+            share: which of the batches, in random order; None: all, in the stored order.
+
+        Yields:
+            nodes, int64 ``[n]``, ascending, and edges as positions in it, int64 ``[t, 2]`` (none
+            where nodes are drawn).
+        """
+        graph = self.affinity.graph
+        if kind == "edges":
+            generator = None if share is None else share.generator()
+            every = graph.pair_batches(batch_size, shuffle=share is not None, generator=generator)
+            for pairs in every if share is None else share.of(every):
+                yield graph.local(pairs)
+            return
+        places = torch.arange(len(self.rows), device=self.rows.device)
+        drawn = (
+            cut(places, batch_size)
+            if share is None
+            else BatchDraw(self.rows, batch_size, share).own()
+        )
+        for batch in drawn:
+            yield batch.sort().values, places.new_empty((0, 2))
 
 
 def training_set(
@@ -33,6 +69,8 @@ def training_set(
     rows = mask.nonzero().flatten()
     if not len(rows):
         raise ValueError("train_mask: no training node")
+    if len(rows) == 1:
+        raise ValueError("train_mask: one training node, which makes no pair; use more")
     edge_index = edges["edge_index"]
     if not bool(mask[edge_index].all()):
         raise ValueError(

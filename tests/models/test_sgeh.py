@@ -10,12 +10,14 @@ from toy import toy_data
 from pyg_hash.losses import prior_generator_loss
 from pyg_hash.models import SGEH
 from pyg_hash.models.sgeh import VARIANTS
+from pyg_hash.models.sgeh_training import BATCHES
+from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.training import fit
 from pyg_hash.transforms import ScaleFeatures, UnifiedAffinity
 from pyg_hash.typing import MODALITIES
 
 AFFINITY = ("pair", "affinity", "pair")
-SETTINGS = {"batch_size": 8, "hidden_channels": 6, "num_bits": 5}
+SETTINGS = {"batches": "edges", "batch_size": 8, "hidden_channels": 6, "num_bits": 5}
 
 
 @pytest.fixture
@@ -62,19 +64,31 @@ def edges_of(data):
     return sorted({(min(p), max(p)) for p in zip(i, j, strict=True)})
 
 
+def node_batches(data, kind):
+    """The nodes of each mini-batch of eight, in the stored order."""
+    if kind == "nodes":
+        return [list(range(start, start + 8)) for start in range(0, 48, 8)]
+    edges = edges_of(data)
+    batches = [edges[start : start + 8] for start in range(0, len(edges), 8)]
+    return [sorted({node for edge in batch for node in edge}) for batch in batches]
+
+
+@pytest.mark.parametrize("kind", BATCHES)
 @pytest.mark.parametrize("adjacency", ["induced", "paper"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_loss_is_the_mean_over_edge_batches(data, variant, adjacency):
-    """Eq. 8-13 and 15 in float64, edge batch after edge batch."""
+def test_loss_is_the_mean_over_batches(data, variant, adjacency, kind):
+    """Eq. 8-13 and 15 in float64, batch after batch."""
     weights = {"lambda_ii": 0.4, "lambda_it": 0.9, "lambda_tt": 0.2, "eta4": 0.3}
     net = model(
-        data, variant=variant, adjacency=adjacency, lambda3=0.4, lambda4=0.7, alpha=1.5, **weights
+        data,
+        **{"variant": variant, "adjacency": adjacency, "batches": kind},
+        **{"lambda3": 0.4, "lambda4": 0.7, "alpha": 1.5},
+        **weights,
     ).eval()
     out = net(data)
     terms = net.loss(out, data)
-    edges, sums, count = edges_of(data), dict.fromkeys(terms, 0.0), 0
-    for start in range(0, len(edges), 8):
-        nodes = sorted({node for edge in edges[start : start + 8] for node in edge})
+    sums, count = dict.fromkeys(terms, 0.0), 0
+    for nodes in node_batches(data, kind):
         u = 1.5 * dense_target(data, nodes, variant, adjacency)
         image, text = (out[m][nodes].double() for m in MODALITIES)
         known = {
@@ -137,9 +151,27 @@ def test_a_step_of_each_part_for_every_batch(data):
         assert plain.parts().keys() == {"model"}
 
 
-def test_an_epoch_descends_what_loss_says(data):
-    """With all edges in one batch the random order does not matter."""
-    net = model(data, batch_size=10_000).eval()
+def test_an_epoch_of_node_batches_visits_every_training_row_once(data):
+    net = model(data, batches="nodes", batch_size=9)
+    assert [o.part for o in net.objectives(data, 0)] == ["discriminator", "codes"] * 6
+    train = net._training_set(data)
+
+    for size, sizes in ((9, [9] * 5 + [3]), (47, [48])):  # no batch of one
+        drawn = [nodes.tolist() for nodes, _ in train.batches("nodes", size, WHOLE)]
+        assert [len(nodes) for nodes in drawn] == sizes
+        assert sorted(node for nodes in drawn for node in nodes) == list(range(48))
+        assert all(nodes == sorted(nodes) for nodes in drawn)
+    shares = [
+        [n.tolist() for n, _ in train.batches("nodes", 8, Share(place, 2, seed=5))]
+        for place in (0, 1)
+    ]
+    assert sorted(n for share in shares for nodes in share for n in nodes) == list(range(48))
+
+
+@pytest.mark.parametrize("kind", BATCHES)
+def test_an_epoch_descends_what_loss_says(data, kind):
+    """With all edges, or nodes, in one batch the random order does not matter."""
+    net = model(data, batches=kind, batch_size=10_000).eval()
     _, codes = net.objectives(data, 0)
     expected = net.loss(net(data), data)
     for name, value in codes.terms.items():
@@ -263,13 +295,14 @@ def test_another_graph_is_another_training_set(data):
     assert net.loss(net(other), other)["loss"].item() != second
 
 
-def test_it_learns_the_planted_classes():
+@pytest.mark.parametrize("kind", BATCHES)
+def test_it_learns_the_planted_classes(kind):
     from pyg_hash.metrics import evaluate
 
     data = graph_for(SGEH, rate=None, num_nodes=120, num_queries=30, noise=0.5)
-    net = model(data, hidden_channels=32, num_bits=16, batch_size=64)
+    net = model(data, hidden_channels=32, num_bits=16, batches=kind, batch_size=64)
     before = evaluate(net, data)
-    fit(net, data, adam(net), epochs=15, progress=False)
+    fit(net, data, adam(net), epochs=15 if kind == "edges" else 60, progress=False)
     after = evaluate(net, data)
     assert min(after.i2t, after.t2i) > max(0.7, before.i2t, before.t2i)
     assert after.protocol == "inductive"

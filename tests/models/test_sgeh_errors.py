@@ -40,6 +40,14 @@ def test_no_training_rows(data):
         net.loss(net(data), data)
 
 
+def test_one_training_row(data):
+    for m in MODALITIES:
+        data[m].train_mask = torch.arange(60) == 3
+    with pytest.raises(ValueError, match="train_mask: one training node"):
+        net = model(data)
+        net.loss(net(data), data)
+
+
 def test_masks_changed_after_the_graph(data):
     for m in MODALITIES:
         data[m].train_mask = torch.arange(60) < 40
@@ -67,6 +75,9 @@ def test_bad_features(data, modality):
         ({"num_bits": 0}, ValueError, "num_bits"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"batch_size": 2.5}, TypeError, "batch_size"),
+        ({"batch_size": 1}, ValueError, "one node has no pairs"),
+        ({"batches": "pairs"}, ValueError, "batches"),
+        ({"adjacency": "code"}, ValueError, "use 'edges'"),
         ({"walk_steps": 0}, ValueError, "walk_steps"),
         ({"discriminator_channels": 0}, ValueError, "discriminator_channels"),
         ({"hidden_channels": (8, 0)}, ValueError, r"hidden_channels\['text'\]"),

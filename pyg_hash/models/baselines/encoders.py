@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.losses import cosine_matrix
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.baselines.closed_form import Widths
-from pyg_hash.models.batches import BatchDraw
+from pyg_hash.models.batches import BatchDraw, cut
 from pyg_hash.models.config import check_widths, image_text_pair
 from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import HashMLP
@@ -119,14 +119,11 @@ class AffinityModel(TwoEncoders):
         """The objective as an epoch descends it: the mean over mini-batches of the stored order."""
         rows = self._training_rows(data)
         places = torch.arange(len(rows), device=rows.device)
-        batches = list(torch.split(places, self.batch_size))
-        if len(batches[-1]) == 1 and len(batches) > 1:
-            batches[-2:] = [torch.cat(batches[-2:])]
         all_terms = [
             self._exact_terms(
                 {m: out[m][rows[batch]] for m in MODALITIES}, self._target(data, rows, batch)
             )
-            for batch in batches
+            for batch in cut(places, self.batch_size)
         ]
         return {name: torch.stack([t[name] for t in all_terms]).mean() for name in all_terms[0]}
 
