@@ -31,6 +31,12 @@ def test_means_and_deviations():
     assert one.error("all", "i2t") is None
 
 
+def test_fewer_seeds_than_others_are_told():
+    text = text_of("overview", lines("GCH", [0.5, 0.7, 0.6]) + lines("SGCH", [0.5, 0.7]))
+    assert ".600 ± .100 |" in text
+    assert ".600 ± .141 (2) |" in text
+
+
 def test_methods_without_labels_have_one_result_for_all_rates():
     from accuracy.summary import Groups
 

@@ -35,7 +35,7 @@ def about(table: Table, lines: Sequence[Line], stale: int) -> str:
     facts += [
         f"metric: {METRICS[table.metric]}; mean ± standard deviation over the seeds; others are "
         f"in `{table.name}.jsonl`",
-        f"seeds (labelled items, parameters, training): {_ranges(seeds)}",
+        f"seeds (labelled items, parameters, training): {_ranges(seeds)}; *(n)*: only n of them",
         f"protocols: {PROTOCOLS}",
     ]
     for data in sorted({line["data"] for line in lines}):

@@ -105,7 +105,7 @@ def _scores(
     lines = []
     for name, protocol in places(table, groups, data):
         found = [groups.get(Place(data, name, *column, protocol)) for column in columns]
-        shown = ["" if group is None else group.shown(table.metric, task) for group in found]
+        shown = ["" if g is None else groups.shown(g, table.metric, task) for g in found]
         seconds = [group.seconds for group in found if group is not None]
         lines.append([name, protocol, *shown, f"{sum(seconds) / len(seconds):.0f}"])
     if printed is not None:

@@ -76,6 +76,12 @@ class Groups:
             collected.setdefault(where, []).append(line)
         self.by_place = {where: Group(members) for where, members in collected.items()}
 
+    def shown(self, group: Group, metric: str, task: str) -> str:
+        """:meth:`Group.shown`, and in brackets how many seeds it has, if others have more."""
+        count = len(group.lines)
+        most = max(len(each.lines) for each in self.by_place.values())
+        return group.shown(metric, task) + ("" if count == most else f" ({count})")
+
     def values_of(self, name: str) -> list[Any]:
         """What the places have, e.g. all code lengths; None is left out."""
         found = {getattr(where, name) for where in self.by_place}
