@@ -149,6 +149,19 @@ def test_a_choice_is_read_back_for_other_seeds_and_bits(tmp_path, where):
     assert standard().worths(cell(5), results) is None  # a row without a choice
 
 
+def test_a_row_that_chose_the_settings_of_another_is_run_once(tmp_path):
+    results = store(tmp_path)
+    for seed, weight in ((0, 0.1), (1, 0.2)):
+        choice = {"chosen": f"graph.neighbor_weight={weight}", "worths": {}}
+        seconds = {"choose": 9.0, "train": 1.0}
+        results.append(chooser(seed, seconds=seconds, choice=choice, i2t=0.7))
+    cells = [cell(seed, name) for seed in (0, 1) for name in ("SGCH", "GCH")]
+    assert standard().left(cells, results) == [cell(0, "GCH"), *cells[2:]]
+    line = results.read()[cell(0, "SGCH")]
+    assert standard().met_by(line)  # 0.1 is the default of SGCH
+    assert (line["i2t"], line["seconds"], "choice" in line) == (0.7, {"train": 1.0}, False)
+
+
 # --- processes ----------------------------------------------------------------------------------
 
 

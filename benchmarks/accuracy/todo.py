@@ -60,9 +60,31 @@ class Standard:
         return None
 
     def left(self, cells: Collection[Cell], store: Store) -> list[Cell]:
-        """The cells that a store lacks; those that another table has are copied first."""
-        there = self.among(store.read().values(), cells)
-        elsewhere = self.among(store.others(), set(cells) - set(there))
-        for line in elsewhere.values():
+        """The cells that a store lacks; those that another table or row has are copied first."""
+        own, others = store.read().values(), list(store.others())
+        found = self.among(own, cells)
+        copied = self.among(others, set(cells) - set(found))
+        copied |= self.twins([*own, *others], set(cells) - set(found) - set(copied))
+        for line in copied.values():
             store.append(line)
-        return [cell for cell in cells if cell not in there and cell not in elsewhere]
+        return [cell for cell in cells if cell not in found and cell not in copied]
+
+    def twins(self, lines: Iterable[Line], cells: Collection[Cell]) -> dict[Cell, Line]:
+        """Lines of rows whose choice fell on just the settings of other rows, as lines of these."""
+        found: dict[Cell, Line] = {}
+        for line in lines:
+            if "choice" not in line or not self.met_by(line):
+                continue
+            row = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
+            settings = row.settings(line["protocol"], **self.changes)
+            for cell in cells:
+                if cell._replace(method=line["method"]) != place(line):
+                    continue
+                if METHODS[cell.method].settings(cell.protocol, **self.changes) == settings:
+                    found[cell] = _without_choice(line) | cell._asdict() | {"settings": settings}
+        return found
+
+
+def _without_choice(line: Line) -> Line:
+    seconds = {part: value for part, value in line["seconds"].items() if part != "choose"}
+    return {k: v for k, v in line.items() if k != "choice"} | {"seconds": seconds}
