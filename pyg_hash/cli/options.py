@@ -50,12 +50,14 @@ class TrainConfig:
     label_rate: float | None = _option(
         None, "share of the training items whose labels are used (0.3; gch 1; sgeh uses none)"
     )
-    val_rate: float = _option(0.0, "share of the training items held out for early stopping")
+    val_rate: float = _option(
+        0.0, "share of the training items held out: early stopping, --split val"
+    )
     protocol: Literal["inductive", "strict", "transductive"] | None = _option(
         None,
         "what a query's code may depend on (inductive; gch and sgeh are inductive by nature)",
     )
-    k: int | None = _option(None, "neighbours of a node in the graph (20; sgeh 30)")
+    k: int | None = _option(None, "neighbours of a node in the graph (20; sgeh 50)")
     metric: Literal["cosine", "ip", "l2"] | None = _option(
         None, "similarity of features in the graph of mcgcn and sgch (cosine)"
     )
