@@ -136,15 +136,16 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
     worth = chosen.worth
 
     def counted(bench, which, row):
-        asked.append((which.seed, which.bits, row.config["graph_options"]["neighbor_weight"]))
+        asked.append((which.seed, which.bits, row.config))
         return worth(bench, which, row)
 
     monkeypatch.setattr(chosen, "worth", counted)
-    name = "SGCH, weight chosen"
+    name = "SGCH, chosen"
     first = bench.run(cell(name, seed=7))
-    assert asked == [(seed, 32, weight) for weight in (0.1, 0.2) for seed in (0, 1, 2)]
+    configs = ({}, {"graph_options": {"neighbor_weight": 0.2}}, {"epochs": 200})
+    assert asked == [(seed, 32, config) for config in configs for seed in (0, 1, 2)]
     found = first["choice"]["worths"]
-    assert list(found) == ["graph.neighbor_weight=0.1", "graph.neighbor_weight=0.2"]
+    assert list(found) == ["defaults", "graph.neighbor_weight=0.2", "epochs=200"]
     assert found[first["choice"]["chosen"]] == max(found.values())
 
     # by hand: a fifth of the labelled items are the queries
@@ -162,20 +163,23 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
 
     # other seeds and code lengths share it; other label rates do not
     second = bench.run(cell(name, seed=8, bits=16))
-    assert len(asked) == 6 and second["choice"] == first["choice"]
+    assert len(asked) == 9 and second["choice"] == first["choice"]
     bench.run(cell(name, labels=0.8))
-    assert len(asked) == 12
+    assert len(asked) == 18
 
 
 def test_what_is_chosen_is_trained(bench):
-    name = "SGCH, weight chosen"
-    weights = {"graph.neighbor_weight=0.1": 0.1, "graph.neighbor_weight=0.2": 0.2}
+    name = "SGCH, chosen"
+    other = "graph.neighbor_weight=0.2"
     plain = bench.run(cell("SGCH"))
-    for best, worths in (("0.1", {**weights, "graph.neighbor_weight=0.1": 0.3}), ("0.2", weights)):
+    for best, worths in (
+        ("defaults", {"defaults": 0.3, other: 0.2}),
+        (other, {"defaults": 0.1, other: 0.2}),
+    ):
         bench._worths.clear()
         line = bench.run(cell(name), worths=worths)
-        assert line["choice"] == {"chosen": f"graph.neighbor_weight={best}", "worths": worths}
-        assert (line["scores"] == plain["scores"]) == (best == "0.1")  # 0.1 is SGCH's own
+        assert line["choice"] == {"chosen": best, "worths": worths}
+        assert (line["scores"] == plain["scores"]) == (best == "defaults")
         assert line["seconds"]["choose"] < 0.05
 
 
@@ -198,7 +202,7 @@ def test_any_setting_can_be_chosen(bench, monkeypatch):
 def test_queries_have_no_say_in_a_choice(bench):
     import accuracy.chosen as chosen
 
-    which = cell("SGCH, weight chosen")
+    which = cell("SGCH, chosen")
     before = chosen.worths(bench, which)
     poisoned = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
     queries = poisoned["image"].query_mask

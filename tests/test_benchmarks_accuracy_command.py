@@ -143,15 +143,15 @@ def test_a_choice_is_made_once_and_the_page_says_it(command, tmp_path, monkeypat
 
     monkeypatch.setattr(chosen, "worths", counted)
     words = ("overview", "--wikipedia", "here", "--data", "wikipedia", "--seeds", "0", "1", "2")
-    words += ("--rates", "0.3", "--protocols", "inductive", "--methods", "SGCH, weight chosen")
+    words += ("--rates", "0.3", "--protocols", "inductive", "--methods", "SGCH, chosen")
     assert len(command(*words)) == 3
     assert len(made) == 1
     stored = [json.loads(t) for t in (tmp_path / "overview.jsonl").read_text().splitlines()]
     (chosen_one,) = {line["choice"]["chosen"] for line in stored}
     page = (tmp_path / "overview.md").read_text()
     line = next(t for t in page.splitlines() if f"| 30% | {chosen_one} |" in t)
-    assert line.startswith("| SGCH, weight chosen | inductive |")
-    assert "for graph.neighbor_weight=0.2 |" in line
+    assert line.startswith("| SGCH, chosen | inductive |")
+    assert "for graph.neighbor_weight=0.2, " in line
     assert len(command(*words, "--bits", "8")) == 3
     assert len(made) == 1  # read back
     command(*words, "--force")

@@ -129,7 +129,7 @@ def test_ablations_are_compared_with_each_other():
 
 
 def test_page_says_what_was_chosen_and_why():
-    name = "SGCH, weight chosen"
+    name = "SGCH, chosen"
     worths = {"graph.neighbor_weight=0.1": 0.5, "graph.neighbor_weight=0.2": 0.4321}
     choice = {"chosen": "graph.neighbor_weight=0.1", "worths": worths}
     other = {"chosen": "graph.neighbor_weight=0.2", "worths": {**worths, choice["chosen"]: 0.4}}

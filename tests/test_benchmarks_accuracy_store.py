@@ -128,15 +128,15 @@ def test_cells_of_other_tables_are_taken_over(tmp_path):
 def chooser(seed=0, bits=8, **values):
     from accuracy.methods import METHODS
 
-    settings = METHODS["SGCH, weight chosen"].settings("inductive")
-    values = {"method": "SGCH, weight chosen", "settings": settings, "bits": bits, **values}
+    settings = METHODS["SGCH, chosen"].settings("inductive")
+    values = {"method": "SGCH, chosen", "settings": settings, "bits": bits, **values}
     return {**current(seed), "choice": {"worths": {"a": 0.5}}, **values}
 
 
 @pytest.mark.parametrize("where", ["t", "other"])
 def test_a_choice_is_read_back_for_other_seeds_and_bits(tmp_path, where):
     results = store(tmp_path)
-    asked = cell(5, "SGCH, weight chosen")
+    asked = cell(5, "SGCH, chosen")
     assert standard().worths(asked, results) is None
     for stale in ({"data_sha256": "x"}, {"labels": 1.0}, {"protocol": "strict"}):
         store(tmp_path, where).append(chooser(**stale))
@@ -151,14 +151,14 @@ def test_a_choice_is_read_back_for_other_seeds_and_bits(tmp_path, where):
 
 def test_a_row_that_chose_the_settings_of_another_is_run_once(tmp_path):
     results = store(tmp_path)
-    for seed, weight in ((0, 0.1), (1, 0.2)):
-        choice = {"chosen": f"graph.neighbor_weight={weight}", "worths": {}}
+    for seed, chosen in ((0, "defaults"), (1, "graph.neighbor_weight=0.2")):
+        choice = {"chosen": chosen, "worths": {}}
         seconds = {"choose": 9.0, "train": 1.0}
         results.append(chooser(seed, seconds=seconds, choice=choice, i2t=0.7))
     cells = [cell(seed, name) for seed in (0, 1) for name in ("SGCH", "GCH")]
     assert standard().left(cells, results) == [cell(0, "GCH"), *cells[2:]]
     line = results.read()[cell(0, "SGCH")]
-    assert standard().met_by(line)  # 0.1 is the default of SGCH
+    assert standard().met_by(line)
     assert (line["i2t"], line["seconds"], "choice" in line) == (0.7, {"train": 1.0}, False)
 
 

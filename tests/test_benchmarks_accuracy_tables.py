@@ -219,11 +219,11 @@ def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
 
     from accuracy import methods
 
-    row = methods.METHODS["SGCH, weight chosen"]
+    row = methods.METHODS["SGCH, chosen"]
     now = row.settings("inductive")
     plain = methods.METHODS["SGCH"].settings("inductive")
     assert {k: v for k, v in now.items() if k != "choices"} == plain
-    expected = {"of": [{"graph.neighbor_weight": w} for w in (0.1, 0.2)], "held_out": 0.2}
+    expected = {"of": [{}, {"graph.neighbor_weight": 0.2}, {"epochs": 200}], "held_out": 0.2}
     assert now["choices"] == {**expected, "seeds": [0, 1, 2], "bits": 32}
     other = replace(row, choices=({"graph.neighbor_weight": 0.1},))
     assert other.settings("inductive") != now
