@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,13 +165,14 @@ def build_optimizers(
     """
     import torch
 
+    adam = partial(torch.optim.Adam, fused=True)  # a step is one pass over a parameter, not ten
     if not isinstance(config.lr, dict):
         assert config.lr is not None
-        return torch.optim.Adam(model.parameters(), lr=config.lr)
+        return adam(model.parameters(), lr=config.lr)
     parts = model.parts()
     if set(config.lr) != set(parts):
         raise UsageError(
             f"lr: {type(model).__name__} has the parts {', '.join(parts)}; give one number, or one "
             f"for each of them (got {', '.join(config.lr)})"
         )
-    return {name: torch.optim.Adam(parts[name], lr=lr) for name, lr in config.lr.items()}
+    return {name: adam(parts[name], lr=lr) for name, lr in config.lr.items()}
