@@ -68,7 +68,7 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
         remark = f" ({source.remark})" if source.remark else ""
         yield f"*Paper*: {source.source}, {source.metric}{remark}."
     if table.champion is not None:
-        yield _verdicts(table, groups, data, columns)
+        yield from _verdicts(table, groups, data, columns)
     yield from _denominators(table, groups, data, columns)
 
 
@@ -158,8 +158,8 @@ def _share(text: str) -> float | None:
     return round(float(text[:-1]) / 100, 4) if text.endswith("%") else None
 
 
-def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]) -> str:
-    """The champion against the best other row."""
+def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]) -> Iterator[str]:
+    """The champion against the best other row, where it has cells."""
     champion = table.champion
     assert champion is not None
     others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
@@ -177,11 +177,12 @@ def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]
                     for v in found
                 ]
                 lines.append([protocol, heading(column), *shown])
-    return (
-        f"{champion} against the best other row (mean difference ± its standard error; *ahead* and "
-        "*behind* are beyond two of them; a row that has no such protocol stands there under its "
-        "next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
-    )
+    if lines:
+        yield (
+            f"{champion} against the best other row (mean difference ± its standard error; *ahead* "
+            "and *behind* are beyond two of them; a row that has no such protocol stands there "
+            "under its next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
+        )
 
 
 def _denominators(

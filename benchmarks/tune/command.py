@@ -85,7 +85,8 @@ def open_study(journal: Path, name: str, space: Space, about: dict[str, Any]) ->
     study = optuna.create_study(
         study_name=name,
         storage=JournalStorage(JournalFileBackend(str(journal))),
-        sampler=optuna.samplers.TPESampler(seed=0, multivariate=True),
+        # no seed: commands that share a journal would try the same settings; the journal has all
+        sampler=optuna.samplers.TPESampler(multivariate=True, constant_liar=True),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=8),
         direction="maximize",
         load_if_exists=True,
