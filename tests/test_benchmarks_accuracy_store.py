@@ -162,6 +162,27 @@ def test_a_row_that_chose_the_settings_of_another_is_run_once(tmp_path):
     assert (line["i2t"], line["seconds"], "choice" in line) == (0.7, {"train": 1.0}, False)
 
 
+def test_a_row_whose_choice_is_known_takes_over_another_row_with_these_settings(tmp_path):
+    from accuracy.methods import METHODS
+
+    results = store(tmp_path)
+    plain = {"method": "SGCH", "settings": METHODS["SGCH"].settings("inductive")}
+    for seed in (1, 2):
+        results.append(current(seed, i2t=0.1 * seed, seconds={"train": 1.0}) | plain)
+    cells = [cell(seed, "SGCH, chosen") for seed in (1, 2, 3)]
+    assert standard().left(cells, results) == cells  # nothing is chosen yet
+    worths = {"defaults": 0.5, "epochs=200": 0.4}
+    results.append(chooser(choice={"chosen": "defaults", "worths": worths}))
+    assert standard().left(cells, results) == cells[2:]
+    line = results.read()[cells[1]]
+    assert standard().met_by(line)
+    assert (line["i2t"], line["choice"]) == (0.2, {"chosen": "defaults", "worths": worths})
+    other = store(tmp_path / "other")
+    other.append(chooser(choice={"chosen": "epochs=200", "worths": {**worths, "epochs=200": 0.6}}))
+    other.append(current(1) | plain)
+    assert standard().left(cells, other) == cells
+
+
 # --- processes ----------------------------------------------------------------------------------
 
 

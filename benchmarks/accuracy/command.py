@@ -98,8 +98,8 @@ def run(
     print(f"{table.name}: {len(cells)} cells, {len(todo)} to run", flush=True)
 
     def is_wanted(cell: Cell) -> bool:
-        """Another command may have run it meanwhile."""
-        return force or not standard.among(store.read().values(), [cell])
+        """Another command, or another row with these settings, may have run it meanwhile."""
+        return force or bool(standard.left([cell], store))
 
     def worths(cell: Cell) -> Worths | None:
         """A choice is made once, not once a seed."""

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .chosen import Worths, same_choice
+from .chosen import Worths, best, same_choice
 from .data import Content
-from .methods import METHODS
+from .methods import METHODS, Method
 from .store import Line, Store, place
 from .table import Cell
 
@@ -50,10 +50,13 @@ class Standard:
 
     def worths(self, cell: Cell, store: Store) -> Worths | None:
         """What another seed or code length of a cell has found of its row's choices."""
+        return self._worths(cell, _all(store))
+
+    def _worths(self, cell: Cell, lines: Iterable[Line]) -> Worths | None:
         if not METHODS[cell.method].choices:
             return None
         any_extras = replace(self, extras=())
-        for line in (*store.read().values(), *store.others()):
+        for line in lines:
             if same_choice(place(line)) == same_choice(cell) and any_extras.met_by(line):
                 found: Worths = line["choice"]["worths"]
                 return found
@@ -61,28 +64,50 @@ class Standard:
 
     def left(self, cells: Collection[Cell], store: Store) -> list[Cell]:
         """The cells that a store lacks; those that another table or row has are copied first."""
-        own, others = store.read().values(), list(store.others())
-        found = self.among(own, cells)
-        copied = self.among(others, set(cells) - set(found))
-        copied |= self.twins([*own, *others], set(cells) - set(found) - set(copied))
+        lines = _all(store)
+        found = self.among(store.read().values(), cells)
+        copied = self.among(lines, set(cells) - set(found))
+        copied |= self.twins(lines, set(cells) - set(found) - set(copied))
         for line in copied.values():
             store.append(line)
         return [cell for cell in cells if cell not in found and cell not in copied]
 
-    def twins(self, lines: Iterable[Line], cells: Collection[Cell]) -> dict[Cell, Line]:
-        """Lines of rows whose choice fell on just the settings of other rows, as lines of these."""
+    def twins(self, lines: Collection[Line], cells: Collection[Cell]) -> dict[Cell, Line]:
+        """Cells whose settings another row has run: one of the two has chosen those of the other.
+
+        Returns:
+            The other row's lines, as lines of these cells.
+        """
         found: dict[Cell, Line] = {}
-        for line in lines:
-            if "choice" not in line or not self.met_by(line):
-                continue
-            row = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
-            settings = row.settings(line["protocol"], **self.changes)
-            for cell in cells:
-                if cell._replace(method=line["method"]) != place(line):
+        for cell in cells:
+            row, trained, more = METHODS[cell.method], METHODS[cell.method], {}
+            if row.choices:
+                worths = self._worths(cell, lines)
+                if worths is None:  # nothing is chosen yet
                     continue
-                if METHODS[cell.method].settings(cell.protocol, **self.changes) == settings:
-                    found[cell] = _without_choice(line) | cell._asdict() | {"settings": settings}
+                more["choice"] = {"chosen": best(worths), "worths": worths}
+                trained = row.candidates()[best(worths)]
+            settings = self._settings(trained, cell)
+            for line in lines:
+                beside = place(line) == cell._replace(method=line["method"]) and self.met_by(line)
+                if beside and self._trained(line) == settings:
+                    more["settings"] = self._settings(row, cell)
+                    found[cell] = _without_choice(line) | cell._asdict() | more
         return found
+
+    def _settings(self, row: Method, cell: Cell) -> dict[str, Any]:
+        return row.settings(cell.protocol, **self.changes)
+
+    def _trained(self, line: Line) -> dict[str, Any]:
+        """The settings that a line was made with, after its choice."""
+        if "choice" not in line:
+            return dict(line["settings"])
+        row = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
+        return self._settings(row, place(line))
+
+
+def _all(store: Store) -> list[Line]:
+    return [*store.read().values(), *store.others()]
 
 
 def _without_choice(line: Line) -> Line:
