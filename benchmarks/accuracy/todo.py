@@ -65,7 +65,7 @@ class Standard:
     def left(self, cells: Collection[Cell], store: Store) -> list[Cell]:
         """The cells that a store lacks; those that another table or row has are copied first."""
         lines = _all(store)
-        found = self.among(store.read().values(), cells)
+        found = self.among(store.read().values(), cells)  # what others have is to be copied
         copied = self.among(lines, set(cells) - set(found))
         copied |= self.twins(lines, set(cells) - set(found) - set(copied))
         for line in copied.values():
