@@ -20,7 +20,7 @@ def main() -> None:
     """Build the graph, train, print the mAP."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data/emoji", help="root of the Emoji data set")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--num-clusters", type=int, default=9, help="components of the graph")
     parser.add_argument("--k", type=int, default=50, help="neighbours in each modality")
     args = parser.parse_args()
@@ -33,11 +33,11 @@ def main() -> None:
     # one optimiser a part; a group a modality, so that each may have a learning rate of its own
     codes = torch.optim.Adam(
         [
-            {"params": model.encoders["image"].parameters(), "lr": 1e-3},
-            {"params": model.encoders["text"].parameters(), "lr": 1e-3},
+            {"params": model.encoders["image"].parameters(), "lr": 6e-4},
+            {"params": model.encoders["text"].parameters(), "lr": 6e-4},
         ]
     )
-    discriminator = torch.optim.Adam(model.discriminator.parameters(), lr=1e-3)
+    discriminator = torch.optim.Adam(model.discriminator.parameters(), lr=6e-4)
     fit(model, data, {"codes": codes, "discriminator": discriminator}, epochs=args.epochs)
     print(evaluate(model, data))  # labels are looked at here, and here only
 

@@ -107,13 +107,13 @@ class SGEH(EncoderHashModel):
         walk_steps: int = 1,
         batches: str = "nodes",
         batch_size: int = 64,
-        alpha: float = 4.0,
+        alpha: float = 5.5,
         lambda3: float = 0.9,
-        lambda4: float = 0.15,
-        lambda_ii: float = 0.3,
+        lambda4: float = 0.1,
+        lambda_ii: float = 1.8,
         lambda_it: float = 1.0,
-        lambda_tt: float = 0.3,
-        eta4: float = 0.001,
+        lambda_tt: float = 1.8,
+        eta4: float = 0.005,
         dropout: float = 0.5,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
