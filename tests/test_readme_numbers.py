@@ -1,0 +1,45 @@
+"""The README's tables of accuracy say what the committed results say."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from scripts import benchmark_scripts
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def scripts():
+    with benchmark_scripts():
+        yield
+
+
+def test_tables_are_up_to_date():
+    from accuracy.readme import filled
+
+    text = (ROOT / "README.md").read_text()
+    assert filled(text) == text, "run: python -m benchmarks.accuracy.readme"
+
+
+def test_a_number_by_hand():
+    from accuracy.readme import tables
+
+    lines = (ROOT / "benchmarks/results/accuracy/overview.jsonl").read_text().splitlines()
+    cells = [
+        cell
+        for cell in map(json.loads, lines)
+        if (cell["data"], cell["method"], cell["labels"]) == ("emoji", "ClassCodes", 0.3)
+    ]
+    i2t, t2i = (fmean(cell["scores"]["all"][task] for cell in cells) for task in ("i2t", "t2i"))
+    rows = [row.split(" | ") for row in tables()["overview"].splitlines()]
+    (row,) = [row for row in rows if row[:2] == ["| 30%", "ClassCodes"]]
+    assert row[3] == f"{i2t:.3f} / {t2i:.3f}"
+
+
+def test_a_part_that_is_not_marked():
+    from accuracy.readme import filled
+
+    with pytest.raises(ValueError, match="0 parts are marked 'overview'"):
+        filled("nothing")
