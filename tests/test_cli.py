@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 
 import h5py
 import numpy as np
@@ -166,6 +167,12 @@ def test_evaluate_agrees_with_training(trained, capsys):
     assert main(["evaluate", str(trained), "--topk=5", "--denominator=R"]) == 0
     assert "inductive" in capsys.readouterr().out
     assert len(load_json(trained / "metrics.json")) == 2
+
+
+def test_evaluate_when_the_folder_of_the_data_has_moved(trained, root, tmp_path, capsys):
+    shutil.copytree(root, tmp_path / "moved")
+    assert main(["evaluate", str(trained), f"--data={tmp_path / 'moved'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == load_json(trained / "metrics.json")["query"]
 
 
 @pytest.mark.parametrize(

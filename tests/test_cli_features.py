@@ -62,6 +62,20 @@ def test_evaluate_needs_no_options(trained, capsys):
     assert "9 queries, 51 database items" in capsys.readouterr().out
 
 
+def test_evaluate_when_the_data_have_moved(trained, file, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    elsewhere = tmp_path / "elsewhere.h5"
+    elsewhere.write_bytes(file.read_bytes())
+    assert main(["evaluate", str(trained), "--json"]) == 0
+    expected = capsys.readouterr().out
+    assert main(["evaluate", str(trained), "--json", "--data=elsewhere.h5"]) == 0
+    assert capsys.readouterr().out == expected
+    assert main(["evaluate", str(trained), "--data=nowhere.h5"]) == 1
+    assert "nowhere.h5" in capsys.readouterr().err
+    assert main(["evaluate", str(trained), "--data=folder"]) == 2
+    assert "or the path of an .h5 file" in capsys.readouterr().err
+
+
 def test_encode_features(trained, file, tmp_path):
     out = tmp_path / "codes.h5"
     assert main(["encode", str(trained), f"--features={file}", f"--out={out}"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
+    from pyg_hash.runs import Run
 
 _FEATURE_FILES = (".h5", ".hdf5")
 _MORE = "or the path of an .h5 file"
@@ -58,8 +60,7 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
 
     known = choices("pyg_hash.datasets", CrossModalDataset)
     del known["featurefile"]  # is named by the file
-    is_file = config.dataset.endswith(_FEATURE_FILES)
-    cls = FeatureFile if is_file else find(config.dataset, known, "dataset", _MORE)
+    cls = FeatureFile if _is_file(config) else find(config.dataset, known, "dataset", _MORE)
     taken = {"root", "path", "transform", "pre_transform", "force_reload"}
     check_options(cls, config.dataset_options, "dataset_options", taken)
     return cls
@@ -106,11 +107,29 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
     """The data set with its graph; computed once, then read from ``root/processed``."""
     cls: Callable[..., CrossModalDataset] = dataset_class(config)
     keywords = dict(config.dataset_options, pre_transform=graph(config))
-    if config.dataset.endswith(_FEATURE_FILES):
+    if _is_file(config):
         return cls(config.dataset, root=config.root, **keywords)
     if "root" in inspect.signature(cls).parameters:
         keywords["root"] = config.root or str(Path("data") / config.dataset.lower())
     return cls(**keywords)
+
+
+def trained_with(run: Run, data: str | None = None) -> TrainConfig:
+    """The settings of a run.
+
+    Args:
+        run: a run folder.
+        data: where its data lie now, if they have moved: the feature file, or the folder of a
+            named data set.
+    """
+    config = TrainConfig.from_dict(run.config())
+    if data is None:
+        return config
+    return replace(config, dataset=data) if _is_file(config) else replace(config, root=data)
+
+
+def _is_file(config: TrainConfig) -> bool:
+    return config.dataset.endswith(_FEATURE_FILES)
 
 
 def build_model(config: TrainConfig, data: HeteroData) -> HashModel:

@@ -8,6 +8,8 @@ from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
+MOVED = "where the data lie if they have moved: the FILE.h5, or the folder of a named data set"
+
 
 class UsageError(ValueError):
     """The command line asks for something that does not exist; exit status 2."""

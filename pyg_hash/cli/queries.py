@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.options import UsageError
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, Modality
 
@@ -147,8 +147,7 @@ def _read_npy(path: str) -> Tensor:
 
 def load_model(folder: Run) -> HashModel:
     """The trained model of a run."""
-    config = TrainConfig.from_dict(folder.config())
-    return build.model_class(config).load(folder.path / "model")
+    return build.model_class(build.trained_with(folder)).load(folder.path / "model")
 
 
 class Coder:
