@@ -40,11 +40,13 @@ class Results(Directive):
 def restructured(markdown: str) -> list[str]:
     """The Markdown of a benchmark as lines of reStructuredText; its first heading is left out.
 
-    It consists of headings, paragraphs, lists of one level and tables.
+    It consists of headings, paragraphs, lists of one level and tables; its picture comes last.
     """
     lines, in_table = [], False
     for line in markdown.splitlines()[1:]:
         text = re.sub(r"`.*?`|[*_\\]", _escaped, line)
+        if line.startswith("!["):
+            continue
         if line.startswith("#"):
             lines.append(f".. rubric:: {text.lstrip('# ')}")
         elif not line.startswith("|"):

@@ -98,7 +98,38 @@ def test_page_of_a_table():
     assert row(text, "inductive", "32 bits, 30%")[2] == "+.090 ± .050 on GCH: no difference"
     assert row(text, "transductive", "32 bits, 30%")[2] == "+.240 ± .000 on GCH: ahead"
     assert row(text, "inductive", "32 bits, 100%")[2] == "+.400 ± .000 on DGCPN: ahead"
-    assert "| @50 hits | @50 min_k_R | @50 R | @50 dcmh | @500 hits" in text
+    assert text.count("| @50 hits | @50 min_k_R | @50 R | @50 dcmh | @500 hits") == 2
+    assert "\n![MCGCN, Table 1: Wikipedia](mcgcn-table1.png)\n" in text
+    training = "optimizer Adam, lr 0.002, epochs 80"
+    assert f"- training of MCGCN: {training}\n" in text
+
+
+def test_what_is_trained_alike_stands_together():
+    found = lines("SGCH", [0.5]) + lines("SGCH, code's graph", [0.5])
+    found += lines("SGCH, chosen", [0.5], choice={"chosen": "defaults", "worths": {"defaults": 1}})
+    text = text_of("overview", found)
+    assert "- training of SGCH; SGCH, code's graph: optimizer Adam" in text
+    assert "- training of SGCH, chosen: as held-out labels chose, see below\n" in text
+
+
+def test_a_commit_whose_code_was_changed():
+    from accuracy.provenance import short
+
+    assert short("c" * 40) == "c" * 12
+    text = text_of("mcgcn-table1", lines("GCH", [0.5], commit="c" * 40 + "-dirty"))
+    assert "- commit: cccccccccccc-dirty\n" in text
+    assert short("unknown: no git checkout") == "unknown: no git checkout"
+
+
+def test_rows_of_fewer_seeds_are_named():
+    found = lines("MCGCN", [0.5, 0.6]) + lines("GCH", [0.46, 0.46, 0.46])
+    text = text_of("mcgcn-table1", found)
+    assert "on GCH (3 seeds): no difference" in text
+
+
+def test_rows_that_cannot_be_run_are_named():
+    text = text_of("overview", lines("LSH", [0.5], labels=None, data="wikipedia-sift"))
+    assert "Cannot be run: CCA; ITQ; ITQ, weighted (texts of 10 dimensions" in text
 
 
 def test_papers_numbers_stand_beside_results_on_its_own_features_only():
@@ -225,12 +256,17 @@ def test_lines_of_fig_5(monkeypatch, tmp_path):
 def test_curves_and_embeddings_are_drawn(monkeypatch, tmp_path):
     curve = {"precision": [0.0, 0.5], "recall": [0.0, 1.0], "ranks": [1, 2], "at": [0.4, 0.3]}
     found = lines("GCH", [0.5, 0.6], curves={"i2t": curve, "t2i": curve})
+    other = {**curve, "at": [0.8, 0.1]}
+    found[1]["curves"] = {"i2t": other, "t2i": other}
     panels = drawn(monkeypatch, "gch-curves", found, tmp_path)
     assert len(panels) == 4
     assert panels[0]["series"] == {"GCH": [(1.0, 0.5)]}
-    assert panels[1]["series"] == {"GCH": [(1, 0.4), (2, 0.3)]}
+    assert panels[1]["series"] == {"GCH": [(1, pytest.approx(0.6)), (2, pytest.approx(0.2))]}
+    assert panels[1]["title"].endswith("i2t, mean of 2 seeds")
     points = {"classes": [0, 1], "image features": [[0, 1], [1, 2]], "text features": [[0, 1]] * 2}
-    found = lines("MCGCN", [0.5], tsne={**points, "codes": [[0.0, 1.0]] * 4})
+    tsne = {**points, "codes": [[0.0, 1.0]] * 4}
+    found = lines("MCGCN", [0.5], tsne=tsne)
+    found += lines("MCGCN", [0.5], tsne=tsne, protocol="transductive")
     drawn(monkeypatch, "mcgcn-fig4", found, tmp_path)
     assert (tmp_path / "x.png").stat().st_size > 5000
     assert drawn(monkeypatch, "overview", [], tmp_path) == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from .data import SOURCES
+from .methods import METHODS
+from .provenance import short
 from .store import Line
 from .table import Table
 
@@ -44,22 +46,29 @@ def about(table: Table, lines: Sequence[Line], stale: int) -> str:
         facts.append(f"{SOURCES[data].title}: {_several(line['data_about'] for line in of)}")
         facts[-1] += f" (data {marks[0]}, split {marks[1]})"
     facts.append("features: `ScaleFeatures()`, fitted on the training items, for all methods")
-    trained: dict[str, str] = {}
-    for line in lines:
-        training = line["settings"].get("training")
-        if training:
-            text = ", ".join(f"{name} {value}" for name, value in training.items())
-            trained.setdefault(line["settings"]["model"], text)
-    facts += [f"{model}: {text}" for model, text in sorted(trained.items())]
+    facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
     facts.append(
         f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell"
     )
-    facts.append(f"commit: {_several(line['commit'][:12] for line in lines)}")
+    facts.append(f"commit: {_several(short(line['commit']) for line in lines)}")
     facts.append(f"versions: {_several(_versions(line) for line in lines)}")
     if stale:
         facts.append(f"{stale} stored cells under other settings are left out")
     return "- " + "\n- ".join(facts)
+
+
+def _trainings(lines: Sequence[Line]) -> list[str]:
+    """How the rows are trained; rows that are trained alike stand together."""
+    rows: dict[str, list[str]] = {}
+    for name, line in {line["method"]: line for line in lines}.items():
+        training = line["settings"].get("training")
+        if training and METHODS[name].choices:
+            rows.setdefault("as held-out labels chose, see below", []).append(name)
+        elif training:
+            text = ", ".join(f"{what} {value}" for what, value in training.items())
+            rows.setdefault(text, []).append(name)
+    return [f"training of {'; '.join(sorted(names))}: {text}" for text, names in rows.items()]
 
 
 def _versions(line: Line) -> str:

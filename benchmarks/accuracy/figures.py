@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from picture import draw
 from pyg_hash.io import atomic_path
 
 from .data import SOURCES
-from .methods import FACTORS, METHODS, WEIGHTS, varied
+from .methods import FACTORS, METHODS, ORDER, WEIGHTS, varied
 from .store import Line
 from .summary import Groups, Place
 from .table import CROSS, Table
@@ -26,9 +27,10 @@ def draw_table(table: Table, lines: Sequence[Line], path: Path) -> None:
     if not lines:
         return
     if "tsne" in table.extras:
-        _tsne(lines[0], path)
+        _tsne(lines, path)
         return
-    panels = _curves(lines) if "curves" in table.extras else _means(table, Groups(lines))
+    groups = Groups(lines)
+    panels = _curves(groups) if "curves" in table.extras else _means(table, groups)
     if panels:
         draw(panels, path)
 
@@ -47,15 +49,18 @@ def _means(table: Table, groups: Groups) -> list[dict[str, Any]]:
                 for where in groups.by_place:
                     if where.data != data or where.bits != bits or where.labels not in (rate, None):
                         continue
-                    name = f"{where.method} ({where.protocol})"
-                    if METHODS[where.method].protocols == ("inductive",):
-                        name = where.method
-                    bars[name] = groups.by_place[where].mean(table.metric, task)
+                    bars[_name(where)] = groups.by_place[where].mean(table.metric, task)
                 share = "" if rate is None else f", {rate:.0%}"
                 title = f"{SOURCES[data].title}, {task}, {bits} bits{share}"
                 ordered = dict(sorted(bars.items(), key=lambda bar: -bar[1]))
                 panels.append({"title": title, "bars": ordered, "x": "mAP"})
     return panels
+
+
+def _name(where: Place) -> str:
+    """The row, and its protocol where it has a choice."""
+    only = METHODS[where.method].protocols == ("inductive",)
+    return where.method if only else f"{where.method} ({where.protocol})"
 
 
 def _weights(table: Table, groups: Groups) -> list[dict[str, Any]]:
@@ -78,41 +83,61 @@ def _weights(table: Table, groups: Groups) -> list[dict[str, Any]]:
     return panels
 
 
-def _curves(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Precision over recall, and precision over rank, of the first seed of every method."""
+def _curves(groups: Groups) -> list[dict[str, Any]]:
+    """Precision over recall, and precision over rank: means over the seeds."""
     panels: list[dict[str, Any]] = []
-    first = min(line["seed"] for line in lines)
-    for data in sorted({line["data"] for line in lines}):
-        shown = [line for line in lines if line["data"] == data and line["seed"] == first]
+    for data in groups.values_of("data"):
+        shown = [item for item in groups.by_place.items() if item[0].data == data][:_WIDEST]
         for task in CROSS:
             recall: dict[str, list[tuple[float, float]]] = {}
             ranks: dict[str, list[tuple[float, float]]] = {}
-            for line in shown[:_WIDEST]:
-                curve = line["curves"][task]
+            for place, group in shown:
+                curve = _mean_curve([line["curves"][task] for line in group.lines])
+                name = _name(place)
                 pairs = zip(curve["recall"], curve["precision"], strict=True)
-                recall[line["method"]] = [(r, p) for r, p in pairs if p > 0]
-                ranks[line["method"]] = list(zip(curve["ranks"], curve["at"], strict=True))
-            title = f"{SOURCES[data].title}, {task}"
+                recall[name] = [(r, p) for r, p in pairs if p > 0]
+                ranks[name] = list(zip(curve["ranks"], curve["at"], strict=True))
+            seeds = _seeds(line["seed"] for _, group in shown for line in group.lines)
+            title = f"{SOURCES[data].title}, {task}, {seeds}"
             about = {"title": title, "y": "precision", "log": ""}
             panels.append({**about, "series": recall, "x": "recall"})
             panels.append({**about, "series": ranks, "x": "rank", "log": "x"})
     return panels
 
 
-def _tsne(line: Line, path: Path) -> None:
-    """Circles are images, triangles texts; a colour a class."""
-    points = line["tsne"]
-    classes = points["classes"]
+def _mean_curve(curves: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
+    """The mean of each point; there is one a radius or rank, so that they belong together."""
+    return {
+        part: [statistics.fmean(values) for values in zip(*(c[part] for c in curves), strict=True)]
+        for part in curves[0]
+    }
+
+
+def _seeds(seeds: Iterable[int]) -> str:
+    found = sorted(set(seeds))
+    return f"seed {found[0]}" if len(found) == 1 else f"mean of {len(found)} seeds"
+
+
+def _tsne(lines: Sequence[Line], path: Path) -> None:
+    """Circles are images, triangles texts; a colour a class; a row a protocol."""
+    lines = sorted(lines, key=lambda line: (line["data"], ORDER.index(line["protocol"])))
     with matplotlib.rc_context({"axes.titlesize": 10}):
-        figure = Figure(figsize=(15, 5), layout="constrained")
-        axes = figure.subplots(1, 3)
-        for axis, name in zip(axes, ("image features", "text features", "codes"), strict=True):
-            half = len(classes)
-            for marker, part in (("o", points[name][:half]), ("^", points[name][half:])):
-                if part:
-                    marker = "^" if name == "text features" else marker
-                    x, y = zip(*part, strict=True)
-                    axis.scatter(x, y, s=9, c=classes, cmap="tab10", marker=marker, alpha=0.7)
-            axis.set(title=name, xticks=[], yticks=[])
+        figure = Figure(figsize=(15, 5 * len(lines)), layout="constrained")
+        for line, axes in zip(lines, figure.subplots(len(lines), 3, squeeze=False), strict=True):
+            for axis, name in zip(axes, ("image features", "text features", "codes"), strict=True):
+                _scatter(axis, line["tsne"], name)
+            about = f"{SOURCES[line['data']].title}, {line['protocol']}, seed {line['seed']}"
+            axes[-1].set_title(f"codes: {line['method']}, {about}")
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=110)
+
+
+def _scatter(axis: Any, points: dict[str, Any], name: str) -> None:
+    classes = points["classes"]
+    half = len(classes)
+    for marker, part in (("o", points[name][:half]), ("^", points[name][half:])):
+        if part:
+            marker = "^" if name == "text features" else marker
+            x, y = zip(*part, strict=True)
+            axis.scatter(x, y, s=9, c=classes, cmap="tab10", marker=marker, alpha=0.7)
+    axis.set(title=name, xticks=[], yticks=[])

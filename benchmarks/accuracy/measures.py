@@ -18,7 +18,8 @@ from .table import CROSS
 CUTS = (50, 500)
 DEFINITION = (
     "mAP, expected ties. 'all': no cut; 'R D': the first R ranks, the sum of precisions divided by "
-    "D (denominators of pyg_hash.metrics.mean_average_precision); 'all, T': ties T; "
+    "D; 'R dcmh': the first min(R, number of relevant) relevant items, at whatever rank "
+    "(denominators of pyg_hash.metrics.mean_average_precision); 'all, T': ties T; "
     "'all, index by class': the database's rows in the order of their classes; "
     "'all, among queries': the queries' other side as database, their own pair in it"
 )

@@ -44,6 +44,8 @@ def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = F
     """
     groups = Groups(lines)
     parts = [f"# {table.title}", table.about]
+    if lines:
+        parts.append(f"![{table.title}]({table.name}.png)")
     if short:
         parts.append("Short form: planted clusters, hardly any training; it shows that all runs.")
     parts.append(about(table, lines, stale))
@@ -62,6 +64,9 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
     printed = (table.printed or {}).get(data)
     for task in table.tasks:
         yield f"{task}:\n\n" + _scores(table, groups, data, task, columns, printed)
+    if data in table.impossible:
+        names, reason = table.impossible[data]
+        yield f"Cannot be run: {'; '.join(names)} ({reason})."
     yield from _chosen(table, groups, data)
     if printed is not None:
         source = RECIPES[printed.recipe].tables[printed.table]
@@ -173,34 +178,34 @@ def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]
                 shown = [
                     ""
                     if v is None
-                    else f"{signed(v.difference)}{error(v.error)} on {v.best}: {v.words}"
+                    else f"{signed(v.difference)}{error(v.error)} on {v.named}: {v.words}"
                     for v in found
                 ]
                 lines.append([protocol, heading(column), *shown])
     if lines:
         yield (
             f"{champion} against the best other row (mean difference ± its standard error; *ahead* "
-            "and *behind* are beyond two of them; a row that has no such protocol stands there "
-            "under its next stricter one):\n\n" + grid(["protocol", "", *CROSS], lines)
+            "and *behind* are beyond two of them; *(n seeds)*: that row has more or fewer of "
+            "them; a row that has no such protocol stands there under its next stricter one):\n\n"
+            + grid(["protocol", "", *CROSS], lines)
         )
 
 
 def _denominators(
     table: Table, groups: Groups, data: str, columns: Sequence[Column]
 ) -> Iterator[str]:
-    """MAP@R under all four denominators, for one code length and label rate."""
-    bits = 32 if 32 in groups.values_of("bits") else columns[0][0]
-    column = (bits, columns[0][1])
+    """MAP@R under all four denominators, a grid a code length and label rate."""
     metrics = [f"{cut} {denominator}" for cut in CUTS for denominator in DENOMINATORS]
-    lines = []
-    for name, protocol in places(table, groups, data):
-        group = groups.get(Place(data, name, *column, protocol))
-        if group is not None:
-            pairs = (" / ".join(digits(group.mean(m, task)) for task in CROSS) for m in metrics)
-            lines.append([name, protocol, *pairs])
-    if lines:
-        heads = [f"@{metric}" for metric in metrics]
-        yield (
-            f"The same codes as MAP@R under each denominator, {heading(column)}, i2t / t2i:\n\n"
-            + grid(["method", "protocol", *heads], lines)
-        )
+    for column in columns:
+        lines = []
+        for name, protocol in places(table, groups, data):
+            group = groups.get(Place(data, name, *column, protocol))
+            if group is not None:
+                pairs = (" / ".join(digits(group.mean(m, task)) for task in CROSS) for m in metrics)
+                lines.append([name, protocol, *pairs])
+        if lines:
+            heads = [f"@{metric}" for metric in metrics]
+            yield (
+                f"The same codes as MAP@R under each denominator, {heading(column)}, i2t / t2i:"
+                "\n\n" + grid(["method", "protocol", *heads], lines)
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 from datetime import datetime, timezone
 from functools import cache
@@ -13,7 +14,8 @@ from typing import Any
 from pyg_hash import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "numpy", "scipy", "scikit-learn")
+PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "numpy", "scipy", "scikit-learn", "optuna")
+CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
 
 
 @cache
@@ -30,12 +32,18 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> str:
-    """The git commit, with ``-dirty`` behind it if the library differs from it."""
+    """The git commit, with ``-dirty`` behind it if the code differs from it; results may."""
     try:
         head = _git("rev-parse", "HEAD").strip()
-        return f"{head}-dirty" if _git("status", "--porcelain", "--", "pyg_hash") else head
+        changed = _git("status", "--porcelain", "--", *CODE)
+        return f"{head}-dirty" if changed else head
     except (OSError, subprocess.CalledProcessError):
         return "unknown: no git checkout"
+
+
+def short(commit: str) -> str:
+    """A commit for a page; that the code differed from it is never left out."""
+    return re.sub("^([0-9a-f]{12})[0-9a-f]{28}", r"\1", commit)
 
 
 def stamp() -> dict[str, Any]:

@@ -115,11 +115,18 @@ class Verdict(NamedTuple):
         best: name of the other row.
         difference: of the means.
         error: its standard error; None for a single seed.
+        seeds: how many the other row has, where this one has another number of them.
     """
 
     best: str
     difference: float
     error: float | None
+    seeds: int | None = None
+
+    @property
+    def named(self) -> str:
+        """The other row, and how many seeds stand behind it where they are not as many."""
+        return self.best if self.seeds is None else f"{self.best} ({self.seeds} seeds)"
 
     @property
     def words(self) -> str:
@@ -141,7 +148,8 @@ def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdi
     errors = [one.error(metric, task), other.error(metric, task)]
     known = [error for error in errors if error is not None]
     error = sum(e**2 for e in known) ** 0.5 if len(known) == len(errors) else None
-    return Verdict(name, difference, error)
+    counts = len(one.lines), len(other.lines)
+    return Verdict(name, difference, error, None if counts[0] == counts[1] else counts[1])
 
 
 def compare(

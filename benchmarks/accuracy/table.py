@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from .methods import METHODS, ORDER
@@ -81,6 +81,7 @@ class Table:
         extras: what else a cell measures: ``'ties'``, ``'curves'``, ``'tsne'``.
         champion: a row that is compared with the best other one.
         claims: rows that are compared one by one, beside what their source says of them.
+        impossible: data -> rows that cannot be run on them, and why.
         printed: data -> where a paper prints such numbers, for its own data and features.
     """
 
@@ -98,6 +99,7 @@ class Table:
     extras: tuple[str, ...] = ()
     champion: str | None = None
     claims: tuple[Claim, ...] = ()
+    impossible: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     printed: Mapping[str, Printed] | None = None
 
     def cells(self) -> Iterator[Cell]:
@@ -106,14 +108,15 @@ class Table:
             for seed in self.seeds:
                 for labels in (*self.rates, None):
                     for protocol in ORDER:
-                        for method in self._rows(protocol, labels):
+                        for method in self._rows(data, protocol, labels):
                             for bits in self.bits:
                                 yield Cell(data, method, bits, labels, seed, protocol)
 
-    def _rows(self, protocol: str, labels: float | None) -> Iterable[str]:
+    def _rows(self, data: str, protocol: str, labels: float | None) -> Iterable[str]:
+        impossible, _ = self.impossible.get(data, ((), ""))
         for name in self.methods:
             row = METHODS[name]
-            if row.labels == (labels is None):
+            if name in impossible or row.labels == (labels is None):
                 continue
             asked = set(row.protocols) & set(self.protocols)
             # a method that has none of the protocols asked for is shown under what it has

@@ -87,7 +87,6 @@ _LIST = [
         bits=(32,),
         rates=(0.3,),
         seeds=_SMALL,
-        protocols=("inductive", "transductive"),
     ),
     Table(
         name="gch-table1",
@@ -251,6 +250,12 @@ _LIST = [
         data=("wikipedia", "wikipedia-bow", "wikipedia-sift", "emoji", "coco"),
         bits=(32,),
         champion="MCGCN, chosen",
+        impossible={
+            "wikipedia-sift": (
+                ("CCA", "ITQ", "ITQ, weighted"),
+                "texts of 10 dimensions have 10 canonical directions at most, and a bit needs one",
+            )
+        },
     ),
     Table(
         name="choices",

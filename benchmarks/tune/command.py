@@ -49,9 +49,12 @@ def main(arguments: list[str] | None = None) -> None:
     space = space_of(args.method)
     seen = cases(args.method, list(places), args.rates, args.seeds)
     fresh = cases(args.method, list(places), args.rates, args.fresh)
+    contents = {name: content(bench.raw(name)) for name in places}
     about = {
         "method": args.method,
-        "data": {name: content(bench.raw(name)).about for name in places},
+        "data": {name: found.about for name, found in contents.items()},
+        "sha256": {name: [found.data, found.split] for name, found in contents.items()},
+        "definition": "mAP@all, expected ties, 32 bits, inductive; mean of i2t and t2i",
         "rates": args.rates if METHODS[args.method].labels else None,
         "held_out": HELD_OUT,
         "seeds": args.seeds,

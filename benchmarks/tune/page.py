@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from accuracy import provenance
 from accuracy.markdown import digits, grid
 
 from pyg_hash.io import atomic_path
@@ -24,14 +25,19 @@ def page(content: Mapping[str, Any]) -> str:
     """Markdown of what ``METHOD.json`` holds."""
     chosen, now = content["chosen"], content["defaults"]
     rates = content["rates"]
-    shares = "no labels" if rates is None else ", ".join(f"{rate:.0%}" for rate in rates)
+    share = f"{content['held_out']:.0%}"
+    if rates is None:
+        labels = f"none; {share} of the training items are held out, whose labels only score"
+    else:
+        shown = ", ".join(f"{rate:.0%}" for rate in rates)
+        labels = f"{shown}; of the labelled items {share} are held out"
     facts = [
         f"- data: {'; '.join(f'{name}: {about}' for name, about in content['data'].items())}",
-        f"- label rates: {shares}; of the labelled items {content['held_out']:.0%} are held out",
+        f"- label rates: {labels}",
         f"- score: mean of i2t and t2i of the held-out items (mAP@all, expected ties, 32 bits, "
         f"inductive); the search: seeds {content['seeds']}, again: seeds {content['fresh_seeds']}",
         f"- trials: {len(content['trials'])}; a dash was ended early",
-        f"- commit: {content['commit'][:12]}",
+        f"- commit: {provenance.short(content['commit'])}",
     ]
     settings = [
         [f"`{name}`", _bounds(content["space"][name]), _value(now.get(name)), _value(value)]
