@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 # the strongest of 1e-3 .. 1e3 on a validation split of each data set, 32 bits: CCA without it fits
-# noise (ITQ on Wikipedia: .21 at 1e-3, .36 at 10, .35 at 1000, where it is a PLS)
+# noise (weighted ITQ on Wikipedia: .21 at 1e-3, .36 at 10, .35 at 1000, where it is a PLS)
 RIDGE = 10.0
 _RANK = 1e-10  # eigenvalues below this share of the largest are rounding
 
