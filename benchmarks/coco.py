@@ -11,6 +11,10 @@ and all but the queries are the database, 880 rows of which are seen in no train
 manifest, which ``python -m benchmarks.accuracy`` takes, has 1,000 queries and trains on all 6,880
 others. Texts are TF-IDF bags of words, fitted on train. The seed of a split is the first under
 which every caption has a word of train: one without has no direction, and no cosine with anything.
+
+Of the two files and a manifest, one file in the layout of ``pyg_hash.datasets.FeatureFile`` is
+made in ``build/coco``, once, and read from then on. Its name has a digest of all that it is made
+of, this code included, so that it is never a stale one; those of the past may be deleted.
 """
 
 from __future__ import annotations
@@ -18,19 +22,22 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import inspect
 import json
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 import torch
 from stratify import iterative_split
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets import build_hetero
+from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
 from pyg_hash.io import load_json, save_json
 
@@ -42,6 +49,10 @@ SIZES = {MANIFEST: (2000, 5000, 0), ALL_TRAIN: (1000, 6880, 1)}
 """Queries, train and seed of each manifest."""
 LETTERS = {"query": "q", "train": "t", "database": "d"}
 NOWHERE, LINE = ".", 100
+CACHE = Path(__file__).resolve().parents[1] / "build" / "coco"
+CODE = (Path(__file__), Path(inspect.getfile(BagOfWords)))
+PACKAGES = ("numpy", "scipy", "scikit-learn")
+"""With ``CODE``, what makes the features of texts."""
 WORDS: dict[str, Any] = {"max_features": 2000, "min_df": 2, "stop_words": "english"}
 
 
@@ -54,17 +65,28 @@ class Coco:
         labels: zeros and ones ``[N, C]``.
         names: label names ``[C]``.
         captions: texts ``[N]``.
+        ids: the pictures' numbers ``[N]``.
     """
 
     image: torch.Tensor
     labels: npt.NDArray[np.uint8]
     names: list[str]
     captions: list[str]
+    ids: list[str]
 
     @property
     def digest(self) -> str:
         """Hex digest of the labels, which a split belongs to."""
         return hashlib.sha256(np.packbits(self.labels).tobytes()).hexdigest()
+
+
+def raw_files(folder: str | Path) -> tuple[Path, Path]:
+    """The two files; ``FileNotFoundError`` if one of them is not there."""
+    features, captions = Path(folder) / FEATURES, Path(folder) / CAPTIONS
+    for path in (features, captions):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file; give the folder that holds it")
+    return features, captions
 
 
 def read(folder: str | Path) -> Coco:
@@ -74,10 +96,7 @@ def read(folder: str | Path) -> Coco:
         FileNotFoundError: one of them is not there.
         ValueError: they do not belong together.
     """
-    features, captions = Path(folder) / FEATURES, Path(folder) / CAPTIONS
-    for path in (features, captions):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path}: no such file; give the folder that holds it")
+    features, captions = raw_files(folder)
     with h5py.File(features, "r") as file:
         ids = file["id"][:]
         names = [str(name) for name in file.attrs["label_names"]]
@@ -93,6 +112,7 @@ def read(folder: str | Path) -> Coco:
         labels=np.ascontiguousarray(labels[:, kept]),
         names=[names[c] for c in kept],
         captions=[row["caption"] for row in rows],
+        ids=[str(row["id"]) for row in rows],
     )
 
 
@@ -115,36 +135,65 @@ def make_manifest(coco: Coco, num_queries: int, num_train: int, seed: int) -> An
     }
 
 
-def load_coco(folder: str | Path, manifest: Path = MANIFEST) -> HeteroData:
+def load_coco(
+    folder: str | Path, manifest: Path = MANIFEST, cache: str | Path = CACHE
+) -> HeteroData:
     """The benchmark data: features before scaling, multi-hot labels, splits of the manifest.
 
+    The arguments and what is raised are those of :func:`feature_file`.
+    """
+    data: HeteroData = FeatureFile(feature_file(folder, manifest, cache))[0]
+    return data
+
+
+def feature_file(folder: str | Path, manifest: Path = MANIFEST, cache: str | Path = CACHE) -> Path:
+    """The same as a file; made unless there is one of the same files and code.
+
+    Processes that miss it at once each make it: their files are equal, and the last one stays.
+
     Args:
-        folder: where the two files lie.
+        folder: where the two files lie; nothing is written there.
         manifest: the split.
+        cache: where the feature file lies or is written.
 
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: the files are not those that the manifest was made for.
     """
-    coco = read(folder)
+    path = Path(cache) / f"{manifest.stem}-{_digest(*raw_files(folder), manifest, *CODE)}.h5"
+    if not path.is_file():
+        _write(path, read(folder), manifest)
+    return path
+
+
+def _digest(*files: Path) -> str:
+    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    parts += [version(package) for package in PACKAGES]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def _write(path: Path, coco: Coco, manifest: Path) -> None:
     split = load_json(manifest)
     if split["labels_sha256"] != coco.digest:
         raise ValueError(f"{FEATURES}: not the labels that {manifest.name} splits; get it again")
     letters = np.array(list("".join(split["rows"])))
     kept = np.flatnonzero(letters != NOWHERE)
     masks = {
-        part: torch.from_numpy(letters[kept] == letter)
+        part: letters[kept] == letter
         for part, letter in LETTERS.items()
         if part != "database"  # all but the queries, train included
     }
     captions = [coco.captions[row] for row in kept]
-    train = masks["train"].tolist()
     encoder = BagOfWords("tfidf", **WORDS)
-    encoder.fit([text for text, is_train in zip(captions, train, strict=True) if is_train])
-    return build_hetero(
-        coco.image[kept],
-        encoder.transform(captions, allow_unknown=True),
-        y=torch.from_numpy(coco.labels[kept]),
+    encoder.fit([text for text, train in zip(captions, masks["train"], strict=True) if train])
+    write_feature_file(
+        path,
+        image=coco.image[kept],
+        text=sp.csr_matrix(encoder.transform(captions, allow_unknown=True).numpy()),
+        labels=coco.labels[kept],
+        class_names=coco.names,
+        ids=[coco.ids[row] for row in kept],
+        texts=captions,
         **masks,
     )
 
@@ -171,9 +220,10 @@ def main() -> None:
     if args.write_manifest:
         for path, sizes in SIZES.items():
             save_json(path, make_manifest(read(args.folder), *sizes))
-    data = load_coco(args.folder)
+    dataset = FeatureFile(feature_file(args.folder))
+    data = dataset[0]
     empty = (data["text"].x == 0).all(dim=1)
-    print(label_table(data, read(args.folder).names))
+    print(label_table(data, dataset.class_names))
     print(f"features {data.num_features}, {int(empty.sum())} captions without a known word")
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from scripts import BENCHMARKS, benchmark_scripts
 
+from pyg_hash.datasets import FeatureFile, check_feature_file
 from pyg_hash.io import load_json, save_json
 
 NAMES = ["person", "cat", "dog", "bus"]
@@ -51,10 +52,16 @@ def manifest(folder):
     return path
 
 
+def load(folder, manifest):
+    import coco
+
+    return coco.load_coco(folder, manifest, folder / "cache")
+
+
 def test_rows_labels_and_splits(folder, manifest):
     import coco
 
-    data = coco.load_coco(folder, manifest)
+    data = load(folder, manifest)
     assert data.num_classes == 3
     assert data.num_features["image"] == 6
     assert data["image"].x.dtype == torch.float32
@@ -73,9 +80,7 @@ def test_rows_labels_and_splits(folder, manifest):
 
 def test_words_are_learnt_from_train_alone(folder, manifest):
     """A word that only queries use has no column."""
-    import coco
-
-    data = coco.load_coco(folder, manifest)
+    data = load(folder, manifest)
     kept = [i for i in range(N) if i not in (3, 4)]
     query = {kept[i] for i in data["text"].query_mask.nonzero().flatten().tolist()}
     path = folder / "coco15k_captions.jsonl.gz"
@@ -85,8 +90,43 @@ def test_words_are_learnt_from_train_alone(folder, manifest):
         row["caption"] += " unheard" if row["id"] in query else ""
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    again = coco.load_coco(folder, manifest)
+    again = load(folder, manifest)
     torch.testing.assert_close(again["text"].x, data["text"].x)
+
+
+def test_the_feature_file_holds_all_there_is(folder, manifest):
+    import coco
+
+    before = {path.name for path in folder.iterdir()}
+    dataset = FeatureFile(coco.feature_file(folder, manifest, folder / "cache"))
+    assert {path.name for path in folder.iterdir()} == before | {"cache"}
+    assert dataset.class_names == NAMES[1:]
+    assert dataset.ids == [str(i) for i in range(N) if i not in (3, 4)]
+    assert dataset.texts[3] == "a tree near the street and street"  # of row 5
+    assert check_feature_file(dataset.path).ok
+
+
+def test_the_feature_file_is_made_once_for_the_same_files_and_code(folder, manifest, monkeypatch):
+    import coco
+
+    cache = folder / "cache"
+    written = coco.feature_file(folder, manifest, cache).stat()
+    again = coco.feature_file(folder, manifest, str(cache)).stat()
+    assert (again.st_ino, again.st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    with h5py.File(folder / "coco15k.h5", "a") as file:
+        file["image"][0, 0] += 1
+    coco.feature_file(folder, manifest, cache)
+    save_json(manifest, {**load_json(manifest), "about": "another"})
+    coco.feature_file(folder, manifest, cache)
+    script = folder / "script.py"
+    script.write_text("WORDS = {}")
+    monkeypatch.setattr(coco, "CODE", (script,))
+    coco.feature_file(folder, manifest, cache)
+    monkeypatch.setattr(coco, "version", lambda package: "0")
+    coco.feature_file(folder, manifest, cache)
+    found = [path.name for path in cache.iterdir()]
+    assert len(found) == 5
+    assert all(re.fullmatch(r"split-[0-9a-f]{12}\.h5", name) for name in found)
 
 
 def test_manifest_is_deterministic_and_belongs_to_the_labels(folder, manifest):
@@ -97,22 +137,20 @@ def test_manifest_is_deterministic_and_belongs_to_the_labels(folder, manifest):
     with h5py.File(folder / "coco15k.h5", "a") as file:
         file["labels"][0, 1] ^= 1
     with pytest.raises(ValueError, match=r"not the labels that split\.json splits"):
-        coco.load_coco(folder, manifest)
+        load(folder, manifest)
 
 
 def test_missing_and_mixed_up_files(folder, manifest):
-    import coco
-
     captions = folder / "coco15k_captions.jsonl.gz"
     with gzip.open(captions, "rt", encoding="utf-8") as file:
         lines = file.readlines()
     with gzip.open(captions, "wt", encoding="utf-8") as file:
         file.writelines(reversed(lines))
     with pytest.raises(ValueError, match="its ids are not those"):
-        coco.load_coco(folder, manifest)
+        load(folder, manifest)
     captions.unlink()
     with pytest.raises(FileNotFoundError, match="coco15k_captions"):
-        coco.load_coco(folder, manifest)
+        load(folder, manifest)
 
 
 def test_committed_manifest():
@@ -129,14 +167,14 @@ def test_committed_manifest():
 
 
 @pytest.mark.parametrize("name", ["MANIFEST", "ALL_TRAIN"])
-def test_real_files_fit_the_manifest(shared_data, name):
+def test_real_files_fit_the_manifest(shared_data, name, tmp_path):
     import coco
 
     manifest = getattr(coco, name)
     read = coco.read(shared_data / "coco")
     assert coco.make_manifest(read, *coco.SIZES[manifest]) == load_json(manifest)
     assert "person" not in read.names
-    data = coco.load_coco(shared_data / "coco", manifest)
+    data = coco.load_coco(shared_data / "coco", manifest, tmp_path)
     share = data["image"].y.mean(dim=0)
     for mask in ("train_mask", "query_mask"):
         part = data["image"].y[data["image"][mask]].mean(dim=0)
