@@ -111,6 +111,10 @@ def test_papers_numbers_stand_beside_results_on_its_own_features_only():
     assert row(papers, "*MCGCN*", "*paper*")[2:] == expected
     assert row(papers, "*GCH*", "*paper*")[2:4] == [".326", ".432"]
     assert "*Paper*: Table 1, MAP, mean of 10 random partitions" in papers
+    assert "features as their owner declares them; sizes checked" in papers
+    assert "trained with our defaults, not with the paper's settings." in papers
+    assert "owner declares" not in ours
+    assert row(papers, "*DGCPN*", "*paper*")[2:6] == [".404", ".404", ".411", ".411"]
 
 
 def test_papers_numbers_without_label_rates():

@@ -66,7 +66,11 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
     if printed is not None:
         source = RECIPES[printed.recipe].tables[printed.table]
         remark = f" ({source.remark})" if source.remark else ""
-        yield f"*Paper*: {source.source}, {source.metric}{remark}."
+        yield (
+            f"*Paper*: {source.source}, {source.metric}{remark}; features as their owner declares "
+            "them; sizes checked; the rows above are trained with our defaults, not with the "
+            "paper's settings."
+        )
     if table.champion is not None:
         yield from _verdicts(table, groups, data, columns)
     yield from _denominators(table, groups, data, columns)
