@@ -142,6 +142,10 @@ def test_papers_numbers_stand_beside_results_on_its_own_features_only():
     assert row(papers, "*MCGCN*", "*paper*")[2:] == expected
     assert row(papers, "*GCH*", "*paper*")[2:4] == [".326", ".432"]
     assert "*Paper*: Table 1, MAP, mean of 10 random partitions" in papers
+    assert "features as their owner declares them; sizes checked" in papers
+    assert "trained with our defaults, not with the paper's settings." in papers
+    assert "owner declares" not in ours
+    assert row(papers, "*DGCPN*", "*paper*")[2:6] == [".404", ".404", ".411", ".411"]
 
 
 def test_papers_numbers_without_label_rates():
@@ -149,8 +153,17 @@ def test_papers_numbers_without_label_rates():
     assert row(text_of("sgeh-table1", found), "*SGEH*", "*paper*")[2] == ".422"
     found = lines("GCH Try1", [0.5], data="mirflickr25k-cnnf", labels=1.0)
     text = text_of("gch-reproduction-2", found)
-    assert row(text, "*Try1*", "*paper*")[2] == ".726"
+    assert row(text, "*GCH Try1*", "*paper*")[2] == ".726"
     assert "t2t:" in text and "i2i:" in text
+
+
+def test_papers_rows_are_called_as_ours():
+    text = text_of("mcgcn-table3", lines("MCGCN-S", [0.5], data="wikipedia-vgg"))
+    for name, value in (("MCGCN-S", ".569"), ("MCGCN-C", ".588"), ("MCGCN", ".638")):
+        assert row(text, f"*{name}*", "*paper*")[2] == value
+    assert "*full*" not in text and "*S*" not in text
+    found = lines("SGCH v1", [0.5], data="wikipedia-vgg", bits=10, labels=0.6)
+    assert row(text_of("sgch-table", found), "*SGCH v1*", "*paper*")[2] == ".514"
 
 
 def test_ablations_are_compared_with_each_other():

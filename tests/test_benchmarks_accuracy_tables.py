@@ -280,7 +280,49 @@ def test_features_that_are_not_the_papers_are_refused(tmp_path):
         train=range(15),
         query=range(15, 20),
     )
-    with pytest.raises(ValueError, match="pairs: 20, not 2866; queries: 5, not 693; text_features"):
+    sizes = "pairs: 20, not 2866; train: 15, not 2173; query: 5, not 693; database: 15, not 2173; "
+    with pytest.raises(ValueError, match=f"{sizes}classes: 2, not 10; text_features: 7, not 3000"):
         SOURCES["wikipedia-vgg"].load(str(path))
     with pytest.raises(ValueError, match="text_features: 7, not 512"):
         SOURCES["mirflickr25k-use"].load(str(path))
+
+
+def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
+    """VGG's fc7 is as wide as CNN-F's."""
+    import torch
+    from accuracy.data import _papers
+
+    from pyg_hash.datasets import write_feature_file
+
+    source = _papers("Toy", "toy", "cnn-f + bow1386", pairs=20, query=5, image_features=9)
+    assert source.needs.endswith("about 'cnn-f + bow1386': pairs 20, query 5, image features 9")
+
+    def load(about):
+        path = write_feature_file(
+            tmp_path / "x.h5",
+            image=torch.rand(20, 9),
+            text=torch.rand(20, 7),
+            labels=torch.arange(20) % 2,
+            train=range(15),
+            query=range(15, 20),
+            about=about,
+        )
+        return source.load(str(path))
+
+    assert load("cnn-f + bow1386").num_classes == 2
+    for about in (None, "vgg16-fc7 + bow1386"):
+        with pytest.raises(ValueError, match=f"about: {about!r}".replace("+", r"\+")) as raised:
+            load(about)
+        assert "write_feature_file(..., about='cnn-f + bow1386')" in str(raised.value)
+        assert "pairs" not in str(raised.value)
+
+
+def test_the_papers_sources_state_all_sizes_that_their_papers_do():
+    from accuracy.data import SOURCES
+
+    stated = ("pairs", "train", "query", "database", "image features")
+    for name, source in SOURCES.items():
+        if name.endswith(("-vgg", "-cnnf")):
+            assert all(f"{size} " in source.needs.split(": ")[1] for size in stated), name
+        if name.endswith(("-vgg", "-cnnf", "-use")):
+            assert "about '" in source.needs

@@ -158,12 +158,34 @@ def test_tables_are_complete(name):
 
 @pytest.mark.parametrize("name", ["MCGCN_WIKIPEDIA", "MCGCN_NUSWIDE10K"])
 def test_more_labels_or_bits_help_in_mcgcns_tables(name):
-    for rows in get(name).tables[0].values.values():
-        for by_bits in rows.values():
+    exception = [("SCH-GAN", "t2i", (0.537, 0.546, 0.543))]  # Table 2, 30 %: as printed
+    falling = []
+    for method, rows in get(name).tables[0].values.items():
+        for task, by_bits in rows.items():
             for row in by_bits.values():
                 assert row == tuple(sorted(row))
             for column in zip(*(by_bits[b] for b in (16, 32, 64)), strict=True):
-                assert list(column) == sorted(column)
+                if list(column) != sorted(column):
+                    falling.append((method, task, column))
+    assert falling == (exception if name == "MCGCN_NUSWIDE10K" else [])
+
+
+@pytest.mark.parametrize("name", ["MCGCN_WIKIPEDIA", "MCGCN_NUSWIDE10K"])
+def test_rows_that_cannot_depend_on_labels_or_bits_do_not(name):
+    values = get(name).tables[0].values
+    for by_bits in values["DGCPN"].values():
+        assert all(len(set(row)) == 1 for row in by_bits.values())
+    for by_bits in values["SMLN"].values():
+        assert len(set(by_bits.values())) == 1
+
+
+def test_main_tables_have_all_methods_that_the_papers_compare():
+    rivals = {"DGCPN", "GCH", "SMLN", "RDCMH", "SGCH", "SCH-GAN"}
+    for name in ("MCGCN_WIKIPEDIA", "MCGCN_NUSWIDE10K"):
+        assert set(get(name).tables[0].values) == {"MCGCN", *rivals}
+    rivals = {"CMFH", "PDH", "IMH", "QCH", "DJSRH", "DGCPN", "DSAH", "JDSH"}
+    for name in ("SGEH_WIKIPEDIA", "SGEH_MIRFLICKR", "SGEH_COCO", "SGEH_NUSWIDE"):
+        assert set(get(name).tables[0].values) == {"SGEH", *rivals}
 
 
 def test_the_papers_own_method_wins_its_table():
@@ -219,6 +241,11 @@ def test_spot_checks():
 
     assert at("MCGCN_WIKIPEDIA", 0, "MCGCN", "i2t", 32) == (0.638, 0.747, 0.824)
     assert at("MCGCN_NUSWIDE10K", 0, "SGCH", "t2i", 64) == (0.571, 0.632, 0.743)
+    assert at("MCGCN_WIKIPEDIA", 0, "DGCPN", "t2i", 16) == (0.440,) * 3
+    assert at("MCGCN_WIKIPEDIA", 0, "RDCMH", "i2t", 64) == (0.367, 0.462, 0.500)
+    assert at("MCGCN_NUSWIDE10K", 0, "DGCPN", "i2t", 32) == (0.454,) * 3
+    assert at("MCGCN_NUSWIDE10K", 0, "SMLN", "i2t", 64) == (0.502, 0.562, 0.705)
+    assert at("MCGCN_NUSWIDE10K", 0, "SCH-GAN", "t2i", 32) == (0.546, 0.689, 0.743)
     assert at("MCGCN_NUSWIDE10K", 1, "C", "t2i", 32) == (0.563,)
     assert at("GCH_NUSWIDE21", 0, "GCH", "t2i", 32) == (0.766,)
     assert at("GCH_COCO", 0, "STMH", "t2i", 16) == (0.524,)
@@ -230,6 +257,11 @@ def test_spot_checks():
     assert at("SGEH_WIKIPEDIA", 0, "SGEH", "t2i", 32) == (0.510,)
     assert at("SGEH_WIKIPEDIA", 0, "DGCPN", "t2i", 64) == (0.522,)
     assert at("SGEH_NUSWIDE", 0, "JDSH", "i2t", 16) == (0.545,)
+    assert at("SGEH_WIKIPEDIA", 0, "IMH", "i2t", 64) == (0.133,)
+    assert at("SGEH_MIRFLICKR", 0, "DSAH", "t2i", 32) == (0.700,)
+    assert at("SGEH_COCO", 0, "IMH", "t2i", 16) == (0.560,)
+    assert at("SGEH_NUSWIDE", 0, "CMFH", "t2i", 32) == (0.451,)
+    assert at("SGEH_NUSWIDE", 0, "QCH", "i2t", 32) == (0.382,)
     assert at("SGEH_MIRFLICKR", 1, "SGEH-3", "t2i", 64) == (0.699,)
 
 

@@ -71,7 +71,11 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
     if printed is not None:
         source = RECIPES[printed.recipe].tables[printed.table]
         remark = f" ({source.remark})" if source.remark else ""
-        yield f"*Paper*: {source.source}, {source.metric}{remark}."
+        yield (
+            f"*Paper*: {source.source}, {source.metric}{remark}; features as their owner declares "
+            "them; sizes checked; the rows above are trained with our defaults, not with the "
+            "paper's settings."
+        )
     if table.champion is not None:
         yield from _verdicts(table, groups, data, columns)
     yield from _denominators(table, groups, data, columns)
@@ -142,9 +146,10 @@ def _chosen(table: Table, groups: Groups, data: str) -> Iterator[str]:
 
 
 def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[list[str]]:
-    """The paper's lines."""
+    """The paper's lines, called as ours are."""
     source = RECIPES[printed.recipe].tables[printed.table]
     rate_of = [_share(text) for text in source.columns]
+    ours = {theirs: row for row, theirs in printed.names.items()}
     for name, tasks in source.values.items():
         deviations = source.deviations.get(name, {}).get(task, {})
         shown = []
@@ -155,7 +160,7 @@ def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[l
             if text and bits in deviations:
                 text += f" ± {digits(deviations[bits][number])}"
             shown.append(text)
-        yield [f"*{name}*", "*paper*", *shown, ""]
+        yield [f"*{ours.get(name, name)}*", "*paper*", *shown, ""]
 
 
 def _share(text: str) -> float | None:

@@ -16,6 +16,7 @@ from pyg_hash.datasets.feature_layout import (
     StoredMatrix,
     check_format,
     open_feature_file,
+    read_about,
     read_labels,
     read_splits,
     read_strings,
@@ -77,6 +78,7 @@ class FeatureReport:
         overlaps: rows common to two splits, ``'query & database'`` and ``'query & train'``.
         problems: what keeps :class:`~pyg_hash.datasets.FeatureFile` from loading the file.
         warnings: what loads but deserves a look.
+        about: what the file says of its features; None: nothing.
     """
 
     path: Path
@@ -88,6 +90,7 @@ class FeatureReport:
     overlaps: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    about: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -96,6 +99,8 @@ class FeatureReport:
 
     def __str__(self) -> str:
         lines = [str(self.path)]
+        if self.about is not None:
+            lines.append(f"  {'about':<9} {self.about}")
         lines += [f"  {name:<9} {report}" for name, report in self.matrices.items()]
         labels = self.label_kind
         if self.label_counts:
@@ -132,6 +137,7 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
     report = FeatureReport(Path(path))
     with open_feature_file(path) as file:
         _collect(report, check_format, file)
+        report.about = _collect(report, read_about, file)
         hashes = {}
         for name in ("image", "text"):
             matrix = _collect(report, StoredMatrix, file, name)

@@ -14,6 +14,7 @@ from pyg_hash.datasets.feature_layout import (
     StoredMatrix,
     check_format,
     open_feature_file,
+    read_about,
     read_labels,
     read_splits,
     read_strings,
@@ -33,7 +34,8 @@ class FeatureFile(CrossModalDataset):
     ==================== ==========================================================================
     entry                content
     ==================== ==========================================================================
-    attributes           ``format`` = ``"pyg_hash.features"``, ``version`` = 1
+    attributes           ``format`` = ``"pyg_hash.features"``, ``version`` = 1; optional: ``about``,
+                         a text that says what made the features
     ``image``, ``text``  real ``[N, d]``, any float or integer type; or a group with the CSR parts
                          ``data``, ``indices``, ``indptr`` and the attribute ``shape`` = (N, d)
     ``labels``           optional: class index, integer ``[N]``, or zeros and ones ``[N, C]``
@@ -97,6 +99,7 @@ class FeatureFile(CrossModalDataset):
         with open_feature_file(self.path) as file:
             try:
                 check_format(file)
+                read_about(file)  # not needed here, but a bad one is told now
                 image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
                 if image.shape[0] != text.shape[0]:
                     raise ValueError(
@@ -115,6 +118,12 @@ class FeatureFile(CrossModalDataset):
             except (TypeError, ValueError) as error:
                 kind = TypeError if isinstance(error, TypeError) else ValueError
                 raise kind(f"{self.path}: {error}") from error
+
+    @property
+    def about(self) -> str | None:
+        """What the file says of its features; None: nothing."""
+        with open_feature_file(self.path) as file:
+            return read_about(file)
 
     def image_encoder(self) -> ImageEncoder:
         """The encoder that :func:`~pyg_hash.datasets.encode_feature_file` wrote beside the file.

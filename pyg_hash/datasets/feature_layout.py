@@ -51,6 +51,20 @@ def check_format(file: Any) -> None:
         )
 
 
+def read_about(file: Any) -> str | None:
+    """What the file says of its features, or None if it says nothing.
+
+    Raises:
+        ValueError: the attribute is no text.
+    """
+    about = file.attrs.get("about")
+    if isinstance(about, bytes):  # a string of fixed length, as other libraries write it
+        about = about.decode()
+    if about is not None and not (isinstance(about, str) and about.strip()):
+        raise ValueError(f"attributes: about must be a text that is not empty, got {about!r}")
+    return about
+
+
 class StoredMatrix:
     """A feature matrix in the file, dense or CSR, read in blocks of rows.
 

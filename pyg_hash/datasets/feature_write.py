@@ -32,6 +32,7 @@ def write_feature_file(
     ids: Sequence[str] | None = None,
     image_paths: Sequence[str | None] | None = None,
     texts: Sequence[str | None] | None = None,
+    about: str | None = None,
     compression: str | None = None,
 ) -> Path:
     """Write a file that :class:`~pyg_hash.datasets.FeatureFile` reads, atomically.
@@ -51,22 +52,27 @@ def write_feature_file(
         ids: one name a row.
         image_paths: picture files, relative to the folder of ``path``; None where there is none.
         texts: raw texts; None where there is none.
+        about: what made the features, e.g. ``'vgg16-fc7 + use512'``; None: unsaid.
         compression: HDF5 filter of the features, e.g. ``'gzip'``; smaller but slower.
 
     Returns:
         ``path``.
 
     Raises:
-        TypeError: masks of the wrong dtype.
+        TypeError: masks of the wrong dtype; ``about`` is no text.
         ValueError: the content breaks a rule of the layout; the message lists every problem.
         OSError: the file cannot be written.
     """
+    if not isinstance(about, str | None):
+        raise TypeError(f"about: expected a text, got {type(about).__name__}")
     splits = {"train": train, "query": query, "database": database, "labeled": labeled}
     strings = {"class_names": class_names, "ids": ids, "image_paths": image_paths, "texts": texts}
     num_rows = int(image.shape[0])
     with atomic_path(path) as temporary:
         with h5py.File(temporary, "w") as file:
             file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+            if about is not None:
+                file.attrs["about"] = about
             for name, matrix in (("image", image), ("text", text)):
                 _write_matrix(file, name, matrix, compression)
             if labels is not None:

@@ -31,6 +31,7 @@ def test_clean_file(path, content):
     write_feature_file(path, **content, class_names=["cat", "dog"])
     report = check_feature_file(path)
     assert report.ok and report.problems == [] and report.warnings == []
+    assert report.about is None and "about" not in str(report)
     image = report.matrices["image"]
     assert image.shape == (N, 4) and image.dtype == "float32" and image.storage == "dense"
     assert image.minimum == content["image"].min() and image.maximum == content["image"].max()
@@ -41,6 +42,17 @@ def test_clean_file(path, content):
     text = str(report)
     for part in (str(path), "10 x 4 float32 dense", "cat 5, dog 5", "query 2", "  ok"):
         assert part in text
+
+
+def test_what_the_file_says_of_its_features(path, content):
+    write_feature_file(path, **content, about="vgg16-fc7 + use512")
+    report = check_feature_file(path)
+    assert report.about == "vgg16-fc7 + use512"
+    assert "about     vgg16-fc7 + use512" in str(report)
+    with h5py.File(path, "r+") as file:
+        file.attrs["about"] = ""
+    report = check_feature_file(path)
+    assert [problem.split(" ")[0] for problem in report.problems] == ["attributes:"]
 
 
 def test_values_are_counted_over_all_blocks(path, content, monkeypatch):

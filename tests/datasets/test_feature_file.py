@@ -76,6 +76,26 @@ def test_everything_optional(path, content, tmp_path):
     assert dataset.texts == ["größe", *[None] * (N - 1)]
 
 
+def test_a_file_may_say_what_made_its_features(path, content):
+    write_feature_file(path, **content)
+    assert FeatureFile(path).about is None
+    write_feature_file(path, **content, about="vgg16-fc7 + größe")
+    assert FeatureFile(path).about == "vgg16-fc7 + größe"
+    with h5py.File(path, "r+") as file:
+        file.attrs["about"] = np.bytes_("cnn-f")  # of fixed length, as MATLAB has it
+    assert FeatureFile(path).about == "cnn-f"
+    with h5py.File(path, "r+") as file:
+        file.attrs["about"] = 3
+    with pytest.raises(ValueError, match=r"features\.h5: attributes: about must be a text.*got.*3"):
+        FeatureFile(path)
+    path.unlink()
+    with pytest.raises(TypeError, match="about: expected a text, got int"):
+        write_feature_file(path, **content, about=3)
+    with pytest.raises(ValueError, match="not written:\n.*about must be a text that is not empty"):
+        write_feature_file(path, **content, about=" ")
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8])
 def test_stored_types_become_float32(path, content, dtype):
     image = np.arange(N * 5).reshape(N, 5).astype(dtype)
