@@ -18,7 +18,7 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.encoding import WORD_FEATURES, encode_all, encoder_digest, word_encoder
 from pyg_hash.datasets.protocols import Protocol, draw_split, read_protocols
-from pyg_hash.datasets.raw_files import listed, unpack
+from pyg_hash.datasets.raw_files import listed, listed_places, unpack
 from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_own
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.io import load_tensors, save_tensors
@@ -140,8 +140,20 @@ class PublishedDataset(CrossModalDataset):
             raise FileNotFoundError(
                 f"{type(self).__name__} cannot be downloaded automatically. "
                 f"Put these files into {raw}:\n"
-                + "\n".join([*listed(missing), manifest["where"], *archives])
+                + "\n".join(
+                    [*listed(missing), *self._picture_lines(), manifest["where"], *archives]
+                )
             )
+
+    def _picture_lines(self) -> list[str]:
+        """The places of pictures, if they are needed and not all there."""
+        if isinstance(self.image, str):
+            return []
+        folder = self._protocol.pictures or ""
+        places = self._source.picture_places.items()
+        needed = {pattern: number for pattern, number in places if pattern.startswith(folder)}
+        lines = listed_places(Path(self.raw_dir), needed)
+        return [*lines, "Of the pictures only those of the split are read."] if lines else []
 
     def _missing(self) -> list[str]:
         return [name for name in self.raw_file_names if not (Path(self.raw_dir) / name).is_file()]

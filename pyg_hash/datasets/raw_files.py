@@ -7,7 +7,7 @@ import re
 import shutil
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pyg_hash.io import CorruptFileError, atomic_path
@@ -18,15 +18,24 @@ _MANY = 12  # files of one pattern that become one line
 def listed(names: Sequence[str]) -> list[str]:
     """One line a missing file; many that differ in numbers only share a line."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
+    for name in dict.fromkeys(names):  # one file may hold several things
         groups[re.sub(r"\d+", "#", name)].append(name)
     lines = []
     for group in groups.values():
         if len(group) > _MANY:
-            lines.append(f"  {group[0]} ... {group[-1]}  ({len(group)} files)")
+            lines.append(f"  {group[0]} ... {group[-1]}  ({len(group):,} files)")
         else:
             lines += [f"  {name}" for name in group]
     return lines
+
+
+def listed_places(raw: Path, places: Mapping[str, int]) -> list[str]:
+    """One line a pattern that fewer files fit than its number; their names are not known yet."""
+    return [
+        f"  {pattern}  ({number:,} files)"
+        for pattern, number in places.items()
+        if sum(1 for _ in raw.glob(pattern)) < number
+    ]
 
 
 def unpack(archive: Path, sha256: str, names: Sequence[str]) -> None:

@@ -119,6 +119,18 @@ def test_every_missing_file_is_listed(tmp_path):
     for name, known in mscoco.load_manifest("mscoco")["archives"].items():
         assert f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}" in message
     assert "cocodataset.org" in message
+    places = ["  train2014/*.jpg  (82,783 files)\n", "  val2014/*.jpg  (40,504 files)\n"]
+    assert all(place in message for place in places)
+    with pytest.raises(FileNotFoundError) as error:
+        MSCOCO(tmp_path, image=SIZES, protocol="acmr")
+    assert places[0] in str(error.value) and places[1] not in str(error.value)
+
+
+def test_a_file_is_listed_once(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        MSCOCO(tmp_path, "features")
+    assert str(error.value).count(mscoco.FEATURES) == 1
+    assert "*.jpg" not in str(error.value)
 
 
 def pack(raw):

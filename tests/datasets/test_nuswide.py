@@ -137,7 +137,13 @@ def test_every_missing_file_is_listed(tmp_path):
     for name in (*map(LABELS.format, concepts), PICTURES, TAGS, TAG_NAMES, *LOW_LEVEL):
         assert f"  {name}\n" in message
     assert next(iter(BOW)) not in message and "NUS-WIDE.html" in message
+    assert "*.jpg" not in message
     assert str(tmp_path / "raw") in message
+
+
+def test_places_of_pictures_are_listed(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"\n  Flickr/\*/\*\.jpg  \(269,648 files\)\n"):
+        NUSWIDE(tmp_path, image=SIZES)
 
 
 def test_only_what_is_needed_is_asked_for(tmp_path, arrays):
