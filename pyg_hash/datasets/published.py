@@ -19,6 +19,7 @@ from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.encoding import WORD_FEATURES, encode_all, encoder_digest, word_encoder
 from pyg_hash.datasets.protocols import Protocol, draw_split, read_protocols
 from pyg_hash.datasets.raw_files import holding, listed, listed_archives, short_places, unpack
+from pyg_hash.datasets.raw_record import RECORD, checked_digests, keep_digests
 from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_own
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.io import load_tensors, save_tensors
@@ -106,11 +107,17 @@ class PublishedDataset(CrossModalDataset):
     @property
     def raw_file_names(self) -> list[str]:
         """The files that this choice needs, pictures apart."""
+        choices = [choice for choice in (self.image, self.text) if isinstance(choice, str)]
+        own = [choice.split(":")[0] for choice in choices if is_file_name(choice)]
+        return list(dict.fromkeys(self._published_names + own))
+
+    @property
+    def _published_names(self) -> list[str]:
+        """Those of them that are the publishers', not one's own."""
         source, names = self._source, list(self._source.files)
         for choice, known in ((self.image, source.images), (self.text, source.texts)):
             if isinstance(choice, str):
                 names += known.get(choice, [])
-                names += [choice.split(":")[0]] if is_file_name(choice) else []
         if self._needs_words:
             names += source.word_files
         return names
@@ -188,7 +195,12 @@ class PublishedDataset(CrossModalDataset):
         """Read labels, split them, and read or compute the features of the rows of the split.
 
         Rows without a word that the training texts have are left out, with a warning.
+
+        Raises:
+            CorruptFileError: a published file is not the one of the first build, or is damaged.
         """
+        record = Path(self.root) / "processed" / RECORD
+        digests = checked_digests(Path(self.raw_dir), self._published_names, record)
         table, rows, masks = self._split
         encoder, text = self._text_features(table, rows, masks["train"])
         image = self._image_features(table, rows)
@@ -212,6 +224,7 @@ class PublishedDataset(CrossModalDataset):
         if encoder is not None:
             encoder.save(self._text_encoder_dir)
         save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(table.rows[rows])})
+        keep_digests(record, digests)  # only now: files that cannot be read are no reference
         return data
 
     def read_items(self) -> Items:

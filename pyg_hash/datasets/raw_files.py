@@ -19,7 +19,7 @@ _MANY = 12  # files of one pattern that become one line
 def listed(names: Sequence[str]) -> list[str]:
     """One line a missing file; many that differ in numbers only share a line."""
     groups: dict[str, list[str]] = defaultdict(list)
-    for name in dict.fromkeys(names):  # one file may hold several things
+    for name in names:
         groups[re.sub(r"\d+", "#", name)].append(name)
     lines = []
     for group in groups.values():

@@ -19,6 +19,7 @@ from published_sets import (
 
 from pyg_hash.datasets import MSCOCO, mscoco
 from pyg_hash.datasets.coco_source import CAPTIONS, FOLDERS, INSTANCES, json_list
+from pyg_hash.datasets.raw_record import RECORD
 from pyg_hash.io import CorruptFileError
 
 FILES = [name.format(folder) for name in (INSTANCES, CAPTIONS) for folder in FOLDERS]
@@ -68,6 +69,7 @@ def test_rows_without_a_known_word_are_left_out(tmp_path, content):
     unseen = {int(name[-16:-4]): "the" for name in names}  # a stop word
     for folder in FOLDERS:
         change(tmp_path / "raw", CAPTIONS.format(folder), lambda w: replace_captions(w, unseen))
+    (tmp_path / "processed" / RECORD).unlink()
     with pytest.warns(UserWarning, match=f"text: 2 of {len(whole.ids)} rows have no known word"):
         dataset = MSCOCO(tmp_path, image=SIZES)
     data = dataset[0]
