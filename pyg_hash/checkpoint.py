@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,14 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from pyg_hash.io import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+from pyg_hash.io import (
+    CorruptFileError,
+    file_sha256,
+    load_json,
+    load_tensors,
+    save_json,
+    save_tensors,
+)
 
 FORMAT = "pyg_hash.model"
 FORMAT_VERSION = 2
@@ -49,10 +55,10 @@ def save_model_files(
     """
     folder = Path(path)
     save_tensors(folder / MODEL, parameters)
-    files = {MODEL: _sha256(folder / MODEL)}
+    files = {MODEL: file_sha256(folder / MODEL)}
     if intake is not None:
         save_tensors(folder / INTAKE, *intake)
-        files[INTAKE] = _sha256(folder / INTAKE)
+        files[INTAKE] = file_sha256(folder / INTAKE)
     record = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
@@ -92,7 +98,7 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
     contents = {}
     for file, digest in record["sha256"].items():
         contents[file] = load_tensors(folder / file)
-        if _sha256(folder / file) != digest:
+        if file_sha256(folder / file) != digest:
             raise CorruptFileError(
                 f"{folder / file}: not the file that {CONFIG} was written with; "
                 "save the model again"
@@ -106,11 +112,3 @@ def _is_complete(record: dict[str, Any]) -> bool:
     if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
         return False
     return MODEL in record["sha256"] and set(record["sha256"]) <= {MODEL, INTAKE}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -265,7 +265,7 @@ def write_coco(raw: Path) -> dict[str, Any]:
     return {"names": names, "labels": np.array(labels, np.uint8), "captions": captions}
 
 
-def shrink_coco(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+def shrink_coco(monkeypatch: pytest.MonkeyPatch, kept: int, **changes: Any) -> None:
     """MSCOCO with 60 pictures and three categories."""
     shrink(
         monkeypatch,
@@ -278,6 +278,7 @@ def shrink_coco(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
             "sgeh": {"items": 20, "query": 5},
             "ucch": {"query": 7},
         },
+        **changes,
     )
 
 

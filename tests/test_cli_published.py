@@ -49,3 +49,9 @@ def test_what_is_missing(tmp_path, capsys, name, place):
     assert train(name, tmp_path, *layout) == 1
     error = capsys.readouterr().err
     assert "cannot be downloaded" in error and place in error and "Traceback" not in error
+
+
+def test_pictures_of_the_default_are_missing(tmp_path, capsys):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    assert train("mscoco", tmp_path) == 1
+    assert "train2014/*.jpg  (82,783 files)" in capsys.readouterr().err

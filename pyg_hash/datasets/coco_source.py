@@ -60,6 +60,7 @@ class CocoFiles(Source):
         super().__init__(raw, manifest)
         self.files = [INSTANCES.format(folder) for folder in FOLDERS]
         self.files += [CAPTIONS.format(folder) for folder in FOLDERS]
+        self.picture_places = {f"{folder}/*.jpg": manifest["counts"][folder] for folder in FOLDERS}
         self.images = {}
         self.texts = {}
 

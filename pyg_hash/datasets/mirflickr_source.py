@@ -34,6 +34,7 @@ class MirFlickrFiles(Source):
         self._size: int = manifest["counts"]["pictures"]
         tags = [TAGS.format(number) for number in range(1, self._size + 1)]
         self.files = [COMMON_TAGS, *(LABELS.format(name) for name in self.class_names), *tags]
+        self.picture_places = {PICTURE.format("*"): self._size}
         self.images = {}
         self.texts = {"tags": []}
 

@@ -23,8 +23,9 @@ class MSCOCO(PublishedDataset):
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
     Layout ``'official'``, files under ``<root>/raw``: ``annotations/instances_*.json`` and
-    ``annotations/captions_*.json`` of train2014 and val2014 (or ``annotations_trainval2014.zip``,
-    which is then checked and unpacked), for pictures ``train2014/*.jpg`` and ``val2014/*.jpg``.
+    ``annotations/captions_*.json`` of train2014 and val2014, for pictures
+    ``train2014/*.jpg`` and ``val2014/*.jpg``; or the archives ``annotations_trainval2014.zip``,
+    ``train2014.zip`` and ``val2014.zip``, of which what is needed is checked and unpacked.
     Layout ``'features'``: ``MSCOCO_deep_doc2vec_data_rand.h5py``.
 
     Args:

@@ -52,6 +52,7 @@ class NusWideFiles(Source):
         self.images = {"lowlevel": list(LOW_LEVEL), "bow": list(BOW)}
         self.texts = {"tags": []}
         self.word_files = [TAG_NAMES]
+        self.picture_places = {f"{FOLDER}/*/*.jpg": manifest["counts"]["pictures"]}
 
     @cached_property
     def _labels(self) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +18,8 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.encoding import WORD_FEATURES, encode_all, encoder_digest, word_encoder
 from pyg_hash.datasets.protocols import Protocol, draw_split, read_protocols
-from pyg_hash.datasets.raw_files import listed, unpack
+from pyg_hash.datasets.raw_files import holding, listed, listed_archives, short_places, unpack
+from pyg_hash.datasets.raw_record import RECORD, checked_digests, keep_digests
 from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_own
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.io import load_tensors, save_tensors
@@ -106,11 +107,17 @@ class PublishedDataset(CrossModalDataset):
     @property
     def raw_file_names(self) -> list[str]:
         """The files that this choice needs, pictures apart."""
+        choices = [choice for choice in (self.image, self.text) if isinstance(choice, str)]
+        own = [choice.split(":")[0] for choice in choices if is_file_name(choice)]
+        return list(dict.fromkeys(self._published_names + own))
+
+    @property
+    def _published_names(self) -> list[str]:
+        """Those of them that are the publishers', not one's own."""
         source, names = self._source, list(self._source.files)
         for choice, known in ((self.image, source.images), (self.text, source.texts)):
             if isinstance(choice, str):
                 names += known.get(choice, [])
-                names += [choice.split(":")[0]] if is_file_name(choice) else []
         if self._needs_words:
             names += source.word_files
         return names
@@ -126,25 +133,35 @@ class PublishedDataset(CrossModalDataset):
             FileNotFoundError: lists the missing files, their places and where to get them.
             CorruptFileError: an archive is not the published one.
         """
-        raw, manifest = Path(self.raw_dir), self._source.manifest
-        missing = self._missing()
-        for name, known in manifest["archives"].items():
-            if (raw / name).is_file():
-                unpack(raw / name, known["sha256"], missing)
+        raw = Path(self.raw_dir)
+        unpack(raw, self._source.manifest["archives"], self._missing())
         missing = self._missing()
         if missing:
-            archives = [
-                f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
-                for name, known in manifest["archives"].items()
-            ]
             raise FileNotFoundError(
                 f"{type(self).__name__} cannot be downloaded automatically. "
-                f"Put these files into {raw}:\n"
-                + "\n".join([*listed(missing), manifest["where"], *archives])
+                f"Put these files into {raw}:\n" + self._wanted(missing, self._short_places())
             )
 
+    def _wanted(self, missing: list[str], places: Mapping[str, int]) -> str:
+        """The missing files, the places of pictures, and where to get them."""
+        lines, manifest = listed(missing), self._source.manifest
+        if places:
+            lines += [f"  {pattern}  ({number:,} files)" for pattern, number in places.items()]
+            lines.append("Of the pictures only those of the split are read.")
+        archives = listed_archives(holding(manifest["archives"], [*missing, *places]))
+        return "\n".join([*lines, manifest["where"], *archives])
+
+    def _short_places(self) -> dict[str, int]:
+        """The places of pictures, if they are needed and not all there."""
+        if isinstance(self.image, str):
+            return {}
+        folder, source = self._protocol.pictures or "", self._source
+        places = source.picture_places.items()
+        needed = {pattern: number for pattern, number in places if pattern.startswith(folder)}
+        return short_places(Path(self.raw_dir), needed, source.manifest["archives"])
+
     def _missing(self) -> list[str]:
-        return [name for name in self.raw_file_names if not (Path(self.raw_dir) / name).is_file()]
+        return _absent(Path(self.raw_dir), self.raw_file_names)
 
     def settings(self) -> dict[str, Any]:
         """Layout, features, split, and one digest of names, sizes and times of the raw files."""
@@ -178,7 +195,12 @@ class PublishedDataset(CrossModalDataset):
         """Read labels, split them, and read or compute the features of the rows of the split.
 
         Rows without a word that the training texts have are left out, with a warning.
+
+        Raises:
+            CorruptFileError: a published file is not the one of the first build, or is damaged.
         """
+        record = Path(self.root) / "processed" / RECORD
+        digests = checked_digests(Path(self.raw_dir), self._published_names, record)
         table, rows, masks = self._split
         encoder, text = self._text_features(table, rows, masks["train"])
         image = self._image_features(table, rows)
@@ -202,6 +224,7 @@ class PublishedDataset(CrossModalDataset):
         if encoder is not None:
             encoder.save(self._text_encoder_dir)
         save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(table.rows[rows])})
+        keep_digests(record, digests)  # only now: files that cannot be read are no reference
         return data
 
     def read_items(self) -> Items:
@@ -228,13 +251,16 @@ class PublishedDataset(CrossModalDataset):
         return self._source.image(self.image, table.rows[rows])
 
     def _encoded_pictures(self, index: Array) -> Tensor:
-        """Features of the pictures from their file, else computed and stored there at once."""
+        """Features of the pictures from their file, else computed and stored there at once.
+
+        Pictures that still are in an archive of known SHA-256 are unpacked.
+        """
         raw, paths = Path(self.raw_dir), self._source.picture_paths(index) or []
-        missing = [path for path in paths if not (raw / path).is_file()]
+        unpack(raw, self._source.manifest["archives"], _absent(raw, paths))
+        missing = _absent(raw, paths)
         if missing:
             raise FileNotFoundError(
-                f"image: these pictures are missing in {raw}:\n"
-                + "\n".join([*listed(missing), self._source.manifest["where"]])
+                f"image: these pictures are missing in {raw}:\n" + self._wanted(missing, {})
             )
         digest = hashlib.sha256(encoder_digest(self.image).encode())
         for path in paths:
@@ -280,6 +306,10 @@ class PublishedDataset(CrossModalDataset):
             return super().text_encoder()
         encoder: TextEncoder = self.text
         return BagOfWords.load(self._text_encoder_dir) if isinstance(self.text, str) else encoder
+
+
+def _absent(raw: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not (raw / name).is_file()]
 
 
 def _existing(raw: Path, paths: Sequence[str]) -> list[str | None]:

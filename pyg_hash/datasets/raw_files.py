@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from pyg_hash.io import CorruptFileError, atomic_path
+from pyg_hash.io import CorruptFileError, atomic_path, file_sha256
 
+Archives = Mapping[str, Mapping[str, Any]]  # as the manifests describe them
 _MANY = 12  # files of one pattern that become one line
 
 
@@ -23,33 +24,63 @@ def listed(names: Sequence[str]) -> list[str]:
     lines = []
     for group in groups.values():
         if len(group) > _MANY:
-            lines.append(f"  {group[0]} ... {group[-1]}  ({len(group)} files)")
+            lines.append(f"  {group[0]} ... {group[-1]}  ({len(group):,} files)")
         else:
             lines += [f"  {name}" for name in group]
     return lines
 
 
-def unpack(archive: Path, sha256: str, names: Sequence[str]) -> None:
-    """Unpack the given members, if there are any, of an archive with a known SHA-256.
+def short_places(raw: Path, places: Mapping[str, int], archives: Archives) -> dict[str, int]:
+    """The patterns that fewer files fit than their number, apart from those of an archive there."""
+    return {
+        pattern: number
+        for pattern, number in places.items()
+        if not any((raw / name).is_file() for name in holding(archives, [pattern]))
+        and sum(1 for _ in raw.glob(pattern)) < number
+    }
+
+
+def holding(archives: Archives, names: Iterable[str]) -> Archives:
+    """Those of the archives that some of the files belong to."""
+    names = list(names)
+    return {
+        archive: known
+        for archive, known in archives.items()
+        if any(name.startswith(known["holds"]) for name in names)
+    }
+
+
+def listed_archives(archives: Archives) -> list[str]:
+    """One line an archive, with what is known of it."""
+    return [
+        f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
+        for name, known in archives.items()
+    ]
+
+
+def unpack(raw: Path, archives: Archives, names: Sequence[str]) -> None:
+    """Unpack the files from the archives that lie there and that they belong to.
 
     Raises:
-        CorruptFileError: the archive is another one.
+        CorruptFileError: such an archive is not the one with the known SHA-256.
     """
-    if not zipfile.is_zipfile(archive):
+    for name, known in holding(archives, names).items():
+        if (raw / name).is_file():
+            _check(raw / name, known["sha256"])
+            _unpack(raw / name, names)
+
+
+def _check(archive: Path, sha256: str) -> None:
+    if not zipfile.is_zipfile(archive):  # cut off: known at once, without reading gigabytes
         raise CorruptFileError(f"{archive}: not a zip archive; get it again")
+    found = file_sha256(archive)
+    if found != sha256:
+        raise CorruptFileError(f"{archive}: SHA-256 is {found}, expected {sha256}; get it again")
+
+
+def _unpack(archive: Path, names: Sequence[str]) -> None:
     with zipfile.ZipFile(archive) as content:
-        members = sorted(set(names) & set(content.namelist()))
-        if not members:
-            return
-        digest = hashlib.sha256()
-        with open(archive, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != sha256:
-            raise CorruptFileError(
-                f"{archive}: SHA-256 is {digest.hexdigest()}, expected {sha256}; get it again"
-            )
-        for name in members:
+        for name in sorted(set(names) & set(content.namelist())):
             with (
                 atomic_path(archive.parent / name) as temporary,
                 content.open(name) as member,

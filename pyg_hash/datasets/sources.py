@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,8 @@ class Source(ABC):
     raw_items = False
     #: files that :meth:`words` needs besides
     word_files: Sequence[str] = ()
+    #: pattern of picture files -> how many are published
+    picture_places: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, raw: Path, manifest: dict[str, Any]) -> None:
         self.raw, self.manifest = raw, manifest

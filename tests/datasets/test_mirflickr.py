@@ -17,8 +17,9 @@ from published_sets import (
 )
 
 from pyg_hash.datasets import MIRFlickr25K, mirflickr
+from pyg_hash.datasets.raw_record import RECORD
 from pyg_hash.features import OwnEncoder
-from pyg_hash.io import CorruptFileError
+from pyg_hash.io import CorruptFileError, load_json
 
 PICTURES = [f"mirflickr/im{i + 1}.jpg" for i in range(MIR_ROWS)]
 
@@ -110,10 +111,39 @@ def test_every_missing_file_is_listed(tmp_path, monkeypatch):
     message = str(error.value)
     assert "  mirflickr/doc/common_tags.txt\n" in message
     tags = "mirflickr/meta/tags/tags{}.txt"
-    assert f"  {tags.format(1)} ... {tags.format(25000)}  (25000 files)\n" in message
+    assert f"  {tags.format(1)} ... {tags.format(25000)}  (25,000 files)\n" in message
     for name in mirflickr.load_manifest("mirflickr25k")["classes"]:
         assert f"  mirflickr25k_annotations_v080/{name}.txt\n" in message
+    assert "  mirflickr/im*.jpg  (25,000 files)\n" in message
     assert "_r1" not in message and "press.liacs.nl/mirflickr" in message
+
+
+def test_pictures_are_asked_for_where_they_are_encoded(tmp_path, monkeypatch, arrays):
+    raw, place = tmp_path / "raw", "mirflickr/im*.jpg  (60 files)"
+    (raw / "mirflickr/doc/common_tags.txt").unlink()
+
+    def message(**choice):
+        with pytest.raises(FileNotFoundError) as error:
+            MIRFlickr25K(tmp_path, **choice)
+        return str(error.value)
+
+    assert place not in message(image=SIZES)  # all there
+    (raw / PICTURES[0]).unlink()
+    assert place in message(image=SIZES)
+    assert place not in message(image="own.npy")
+
+
+def test_many_changed_files_are_counted(tmp_path, arrays):
+    raw = tmp_path / "raw"
+    MIRFlickr25K(tmp_path, image=SIZES)
+    recorded = load_json(tmp_path / "processed" / RECORD)
+    assert len(recorded) == 1 + len(MIR_CLASSES) + MIR_ROWS  # no pictures
+    for number in range(1, MIR_ROWS + 1):
+        with open(raw / f"mirflickr/meta/tags/tags{number}.txt", "a") as file:
+            file.write("more\n")
+    with pytest.raises(CorruptFileError, match="and 48 more") as error:
+        MIRFlickr25K(tmp_path, image=SIZES)
+    assert str(error.value).count("recorded SHA-256") == 12
 
 
 def no_number(raw):

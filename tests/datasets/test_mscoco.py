@@ -19,6 +19,7 @@ from published_sets import (
 
 from pyg_hash.datasets import MSCOCO, mscoco
 from pyg_hash.datasets.coco_source import CAPTIONS, FOLDERS, INSTANCES, json_list
+from pyg_hash.datasets.raw_record import RECORD
 from pyg_hash.io import CorruptFileError
 
 FILES = [name.format(folder) for name in (INSTANCES, CAPTIONS) for folder in FOLDERS]
@@ -68,6 +69,7 @@ def test_rows_without_a_known_word_are_left_out(tmp_path, content):
     unseen = {int(name[-16:-4]): "the" for name in names}  # a stop word
     for folder in FOLDERS:
         change(tmp_path / "raw", CAPTIONS.format(folder), lambda w: replace_captions(w, unseen))
+    (tmp_path / "processed" / RECORD).unlink()
     with pytest.warns(UserWarning, match=f"text: 2 of {len(whole.ids)} rows have no known word"):
         dataset = MSCOCO(tmp_path, image=SIZES)
     data = dataset[0]
@@ -119,35 +121,88 @@ def test_every_missing_file_is_listed(tmp_path):
     for name, known in mscoco.load_manifest("mscoco")["archives"].items():
         assert f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}" in message
     assert "cocodataset.org" in message
+    places = ["  train2014/*.jpg  (82,783 files)\n", "  val2014/*.jpg  (40,504 files)\n"]
+    assert all(place in message for place in places)
+    with pytest.raises(FileNotFoundError) as error:
+        MSCOCO(tmp_path, image=SIZES, protocol="acmr")
+    assert places[0] in str(error.value) and places[1] not in str(error.value)
 
 
-def pack(raw):
-    """The annotation files as the archive that they come in."""
-    path = raw / "annotations_trainval2014.zip"
+def test_a_file_is_listed_once(tmp_path):
+    with pytest.raises(FileNotFoundError) as error:
+        MSCOCO(tmp_path, "features")
+    assert str(error.value).count(mscoco.FEATURES) == 1
+    assert "*.jpg" not in str(error.value)
+
+
+def pack(raw, name, members):
+    """Files as the archive that they come in, with one more; what the manifest says of it."""
+    path = raw / name
     with zipfile.ZipFile(path, "w") as archive:
-        for name in FILES:
-            archive.write(raw / name, name)
-            (raw / name).unlink()
-        archive.writestr("annotations/person_keypoints_val2014.json", "{}")
-    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+        for member in members:
+            archive.write(raw / member, member)
+            (raw / member).unlink()
+        archive.writestr(f"{members[0].split('/')[0]}/person_keypoints_val2014.json", "{}")
+    holds = members[0].split("/")[0] + "/"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {name: {"holds": holds, "bytes": path.stat().st_size, "sha256": digest}}
 
 
 def test_archive_is_checked_and_unpacked(tmp_path, monkeypatch, content):
-    path, digest = pack(tmp_path / "raw")
-    with pytest.raises(CorruptFileError, match=f"SHA-256 is {digest}, expected 031296bb"):
+    known = pack(tmp_path / "raw", "annotations_trainval2014.zip", FILES)
+    ((name, about),) = known.items()
+    with pytest.raises(CorruptFileError, match=f"SHA-256 is {about['sha256']}, expected 031296bb"):
         MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
     assert not (tmp_path / "raw" / FILES[0]).exists()
-    known = {path.name: {"bytes": path.stat().st_size, "sha256": digest}}
-    whole = mscoco.load_manifest
-    monkeypatch.setattr(mscoco, "load_manifest", lambda name: whole(name) | {"archives": known})
+    shrink_coco(monkeypatch, int(content["labels"].any(axis=1).sum()), archives=known)
     dataset = MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
     assert len(dataset.ids) == content["labels"].any(axis=1).sum()
     assert all((tmp_path / "raw" / name).is_file() for name in FILES)
     assert not (tmp_path / "raw/annotations/person_keypoints_val2014.json").exists()
-    path.write_bytes(b"no archive")
+    (tmp_path / "raw" / name).write_bytes(b"no archive")
     (tmp_path / "raw" / FILES[0]).unlink()
     with pytest.raises(CorruptFileError, match="not a zip archive"):
         MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+
+
+def test_archive_of_other_files_is_refused(tmp_path, content):
+    pack(tmp_path / "raw", "annotations_trainval2014.zip", content["names"][:1])
+    (tmp_path / "raw" / FILES[0]).unlink()
+    with pytest.raises(CorruptFileError, match=r"annotations_trainval2014\.zip: SHA-256 is"):
+        MSCOCO(tmp_path, image=SIZES, text=LENGTHS)
+
+
+def test_pictures_are_checked_and_unpacked(tmp_path, monkeypatch, content):
+    raw, kept = tmp_path / "raw", content["labels"].any(axis=1)
+    whole = MSCOCO(tmp_path, image=SIZES, text=LENGTHS)[0]["image"].x
+    names = [name for name in content["names"] if name.startswith("train2014/")]
+    known = pack(raw, "train2014.zip", names)
+    with pytest.raises(CorruptFileError, match=r"train2014\.zip: SHA-256 is .*, expected ede4087e"):
+        MSCOCO(tmp_path, image=SIZES, text=LENGTHS, seed=1)
+    assert not (raw / names[0]).exists()
+    shrink_coco(monkeypatch, int(kept.sum()), archives=known)
+    assert torch.equal(MSCOCO(tmp_path, image=SIZES, text=LENGTHS, seed=1)[0]["image"].x, whole)
+    there = [(raw / name).is_file() for name in names]
+    assert there == kept[: len(names)].tolist()  # only what the split reads
+
+
+def test_archives_are_named_where_they_help(tmp_path, content):
+    raw = tmp_path / "raw"
+
+    def message(**choice):
+        with pytest.raises(FileNotFoundError) as error:
+            MSCOCO(tmp_path, **choice)
+        return str(error.value)
+
+    row = int(content["labels"].any(axis=1).nonzero()[0][0])
+    (raw / content["names"][row]).unlink()
+    missing = message(image=SIZES, text=LENGTHS)
+    assert "  train2014.zip  13510573713 bytes" in missing and "  val2014.zip" not in missing
+    pack(raw, "train2014.zip", [name for name in content["names"][:40] if (raw / name).is_file()])
+    (raw / FILES[0]).unlink()
+    missing = message(image=SIZES, text=LENGTHS)  # the pictures wait in their archive
+    assert "  annotations_trainval2014.zip  " in missing and "*.jpg" not in missing
+    assert ".zip  " not in message(layout="features")
 
 
 def change(raw, name, edit):
