@@ -266,6 +266,45 @@ def test_places_and_what_is_missing():
     assert "NUSWIDE10K" in text
 
 
+def test_sgehs_tables_use_its_own_protocol(monkeypatch):
+    from accuracy.data import SOURCES
+    from accuracy.tables import TABLES
+
+    import pyg_hash.datasets as datasets
+    from pyg_hash.datasets import published_protocols
+
+    asked = []
+    for kind in ("MIRFlickr25K", "NUSWIDE", "MSCOCO"):
+        monkeypatch.setattr(
+            datasets, kind, lambda root, kind=kind, **o: [asked.append((kind, root, o))]
+        )
+    names = ("mirflickr25k-sgeh", "nuswide10-sgeh", "mscoco-sgeh")
+    for name in names:
+        SOURCES[name].load("there")
+    assert asked == [
+        ("MIRFlickr25K", "there", {"protocol": "sgeh"}),
+        ("NUSWIDE", "there", {"concepts": 10, "protocol": "sgeh"}),
+        ("MSCOCO", "there", {"protocol": "sgeh"}),
+    ]
+    for manifest in ("mirflickr25k", "nuswide-10", "mscoco"):
+        assert published_protocols(manifest)["sgeh"].train is None  # all that is searched
+    for table in ("sgeh-table1", "sgeh-table2", "sgeh-fig3"):
+        data = set(TABLES[table].data)
+        assert set(names) <= data and not {"mirflickr25k", "nuswide21", "mscoco"} & data
+    titles = [SOURCES[name].title for name in names]
+    assert titles[1] == "NUSWIDE, concepts 10, protocol sgeh"
+    assert SOURCES["nuswide10-sgeh"].option == SOURCES["nuswide21"].option == "nuswide"
+
+
+def test_titles_say_that_nuswide10k_has_one_partition():
+    """The papers average ten."""
+    from accuracy.data import SOURCES
+
+    for name in ("nuswide10k", "nuswide10k-vgg"):
+        assert SOURCES[name].title.endswith(", one partition for all seeds")
+    assert SOURCES["mscoco"].title == "MSCOCO"
+
+
 def test_features_that_are_not_the_papers_are_refused(tmp_path):
     import torch
     from accuracy.data import SOURCES

@@ -14,7 +14,7 @@ _NUSWIDE10K = ("nuswide10k", "nuswide10k-vgg")
 _GCH_PAPER = ("mirflickr25k-cnnf", "nuswide21-cnnf", "mscoco-cnnf")
 _GCH_DATA = ("mirflickr25k", "nuswide21", "mscoco", *OURS, *_GCH_PAPER)
 _SGEH_PAPER = ("wikipedia-use", "mirflickr25k-use", "mscoco-use", "nuswide-use")
-_SGEH_DATA = (*OURS, "mirflickr25k", "nuswide21", *_SGEH_PAPER)
+_SGEH_DATA = (*OURS, "mirflickr25k-sgeh", "nuswide10-sgeh", "mscoco-sgeh", *_SGEH_PAPER)
 _SMALL = (0, 1, 2)
 
 
