@@ -163,7 +163,7 @@ def test_papers_rows_are_called_as_ours():
         assert row(text, f"*{name}*", "*paper*")[2] == value
     assert "*full*" not in text and "*S*" not in text
     found = lines("SGCH v1", [0.5], data="wikipedia-vgg", bits=10, labels=0.6)
-    assert row(text_of("sgch-table", found), "*SGCH v1*", "*paper*")[2] == ".514"
+    assert "*paper*" not in text_of("sgch-table", found)  # its features are not stated
 
 
 def test_ablations_are_compared_with_each_other():
