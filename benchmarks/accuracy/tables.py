@@ -187,8 +187,8 @@ _LIST = [
         name="sgch-table",
         title="SGCH: with and without the adversary",
         about="10 bits, 60 to 100 % of the labels; v1 is the model without the adversary. The "
-        "paper does not say which features it has, so its numbers (SGCH_WIKIPEDIA and SGCH_NUSWIDE10K of "
-        "`benchmarks/recipes.py`) stand beside none of ours.",
+        "paper does not say which features it has, so its numbers (SGCH_WIKIPEDIA and "
+        "SGCH_NUSWIDE10K of `benchmarks/recipes.py`) stand beside none of ours.",
         methods=("SGCH v1", "SGCH", "SGCH, code's graph"),
         data=("wikipedia", "wikipedia-vgg", *_NUSWIDE10K),
         bits=(10,),
