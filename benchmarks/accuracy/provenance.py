@@ -14,7 +14,7 @@ from typing import Any
 from pyg_hash import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "numpy", "scipy", "scikit-learn", "optuna")
+PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "numpy", "scipy", "scikit-learn")
 CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
 
 

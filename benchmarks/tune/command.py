@@ -19,6 +19,7 @@ import json
 import statistics
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def main(arguments: list[str] | None = None) -> None:
     study = open_study(args.out / f"{args.method}.journal", args.method, space, about)
     search(study, bench, args.method, space, seen, args.trials)
     found = confirmed(study, bench, args.method, fresh, args.best)
-    result = {**about, **summary(study, found), **provenance.stamp()}
+    stamp = provenance.stamp()
+    stamp["versions"] = {**stamp["versions"], "optuna": version("optuna")}
+    result = {**about, **summary(study, found), **stamp}
     save_json(args.out / f"{args.method}.json", result)
     write(result, args.out / f"{args.method}.md")
     print(args.out / f"{args.method}.md")
