@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -18,7 +17,7 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.encoding import WORD_FEATURES, encode_all, encoder_digest, word_encoder
 from pyg_hash.datasets.protocols import Protocol, draw_split, read_protocols
-from pyg_hash.datasets.raw_files import holding, listed, listed_archives, short_places, unpack
+from pyg_hash.datasets.raw_files import absent, existing, short_places, unpack, wanted
 from pyg_hash.datasets.raw_record import RECORD, checked_digests, keep_digests
 from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_own
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
@@ -134,22 +133,15 @@ class PublishedDataset(CrossModalDataset):
             CorruptFileError: an archive is not the published one.
         """
         raw = Path(self.raw_dir)
-        unpack(raw, self._source.manifest["archives"], self._missing())
-        missing = self._missing()
+        names = self.raw_file_names
+        unpack(raw, self._source.manifest["archives"], absent(raw, names))
+        missing = absent(raw, names)
         if missing:
             raise FileNotFoundError(
                 f"{type(self).__name__} cannot be downloaded automatically. "
-                f"Put these files into {raw}:\n" + self._wanted(missing, self._short_places())
+                f"Put these files into {raw}:\n"
+                + wanted(self._source.manifest, missing, self._short_places())
             )
-
-    def _wanted(self, missing: list[str], places: Mapping[str, int]) -> str:
-        """The missing files, the places of pictures, and where to get them."""
-        lines, manifest = listed(missing), self._source.manifest
-        if places:
-            lines += [f"  {pattern}  ({number:,} files)" for pattern, number in places.items()]
-            lines.append("Of the pictures only those of the split are read.")
-        archives = listed_archives(holding(manifest["archives"], [*missing, *places]))
-        return "\n".join([*lines, manifest["where"], *archives])
 
     def _short_places(self) -> dict[str, int]:
         """The places of pictures, if they are needed and not all there."""
@@ -159,9 +151,6 @@ class PublishedDataset(CrossModalDataset):
         places = source.picture_places.items()
         needed = {pattern: number for pattern, number in places if pattern.startswith(folder)}
         return short_places(Path(self.raw_dir), needed, source.manifest["archives"])
-
-    def _missing(self) -> list[str]:
-        return _absent(Path(self.raw_dir), self.raw_file_names)
 
     def settings(self) -> dict[str, Any]:
         """Layout, features, split, and one digest of names, sizes and times of the raw files."""
@@ -237,7 +226,7 @@ class PublishedDataset(CrossModalDataset):
         return Items(
             ids=source.ids(index),
             class_names=source.class_names,
-            image_paths=[None] * len(index) if paths is None else _existing(raw, paths),
+            image_paths=[None] * len(index) if paths is None else existing(raw, paths),
             texts=[None] * len(index) if words is None else [text or None for text in words],
         )
 
@@ -256,11 +245,12 @@ class PublishedDataset(CrossModalDataset):
         Pictures that still are in an archive of known SHA-256 are unpacked.
         """
         raw, paths = Path(self.raw_dir), self._source.picture_paths(index) or []
-        unpack(raw, self._source.manifest["archives"], _absent(raw, paths))
-        missing = _absent(raw, paths)
+        unpack(raw, self._source.manifest["archives"], absent(raw, paths))
+        missing = absent(raw, paths)
         if missing:
             raise FileNotFoundError(
-                f"image: these pictures are missing in {raw}:\n" + self._wanted(missing, {})
+                f"image: these pictures are missing in {raw}:\n"
+                + wanted(self._source.manifest, missing, {})
             )
         digest = hashlib.sha256(encoder_digest(self.image).encode())
         for path in paths:
@@ -306,11 +296,3 @@ class PublishedDataset(CrossModalDataset):
             return super().text_encoder()
         encoder: TextEncoder = self.text
         return BagOfWords.load(self._text_encoder_dir) if isinstance(self.text, str) else encoder
-
-
-def _absent(raw: Path, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not (raw / name).is_file()]
-
-
-def _existing(raw: Path, paths: Sequence[str]) -> list[str | None]:
-    return [str(raw / path) if (raw / path).is_file() else None for path in paths]

@@ -16,6 +16,26 @@ Archives = Mapping[str, Mapping[str, Any]]  # as the manifests describe them
 _MANY = 12  # files of one pattern that become one line
 
 
+def absent(raw: Path, names: Sequence[str]) -> list[str]:
+    """The files that are not there."""
+    return [name for name in names if not (raw / name).is_file()]
+
+
+def existing(raw: Path, names: Sequence[str]) -> list[str | None]:
+    """The files with their folder; None for one that is not there."""
+    return [str(raw / name) if (raw / name).is_file() else None for name in names]
+
+
+def wanted(manifest: Mapping[str, Any], missing: Sequence[str], places: Mapping[str, int]) -> str:
+    """The missing files, the places of pictures, and where to get them."""
+    lines = listed(missing)
+    if places:
+        lines += [f"  {pattern}  ({number:,} files)" for pattern, number in places.items()]
+        lines.append("Of the pictures only those of the split are read.")
+    archives = listed_archives(holding(manifest["archives"], [*missing, *places]))
+    return "\n".join([*lines, manifest["where"], *archives])
+
+
 def listed(names: Sequence[str]) -> list[str]:
     """One line a missing file; many that differ in numbers only share a line."""
     groups: dict[str, list[str]] = defaultdict(list)
