@@ -120,7 +120,7 @@ METHODS |= {
         "DCMH": {"epochs": 60, "lr": 1e-3, **_LABELS},
         "DJSRH": {"epochs": 60, "lr": 1e-3},
         "JDSH": {"epochs": 60, "lr": 1e-3},
-        "DGCPN": {"epochs": 40, "lr": 1e-3},
+        "DGCPN": {"epochs": 80, "lr": 1.5e-3},
     }.items()
 }
 ALL_SETTINGS = frozenset(name for known in METHODS.values() for name in known.defaults)

@@ -70,15 +70,15 @@ class DGCPN(AffinityModel):
         num_features: Widths,
         num_bits: int = 32,
         *,
-        hidden_channels: int = 256,
+        hidden_channels: int = 512,
         k: int = 100,
-        a1: float = 0.7,
-        a2: float = 0.3,
+        a1: float = 0.95,
+        a2: float = 0.6,
         kappa: float = 1.5,
-        consistency: float = 1.0,
+        consistency: float = 1.2,
         rescale: bool = False,
-        dropout: float = 0.5,
-        batch_size: int = 128,
+        dropout: float = 0.45,
+        batch_size: int = 32,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]
