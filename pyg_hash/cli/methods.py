@@ -119,7 +119,7 @@ METHODS |= {
         **dict.fromkeys(("ClassCodes", "SCM"), _LABELS),
         "DCMH": {"epochs": 60, "lr": 1e-3, **_LABELS},
         "DJSRH": {"epochs": 60, "lr": 1e-3},
-        "JDSH": {"epochs": 60, "lr": 1e-3},
+        "JDSH": {"epochs": 60, "lr": 1.8e-3},
         "DGCPN": {"epochs": 80, "lr": 1.5e-3},
     }.items()
 }

@@ -63,16 +63,16 @@ class JDSH(AffinityModel):
         num_bits: int = 32,
         *,
         hidden_channels: int = 256,
-        alpha: float = 0.2,
-        beta: float = 0.6,
+        alpha: float = 0.02,
+        beta: float = 0.8,
         lambda_: float = 0.2,
-        mu: float = 1.4,
-        intra: float = 0.1,
+        mu: float = 4.8,
+        intra: float = 0.2,
         left: float = 0.1,
         right: float = 0.2,
         rescale: bool = False,
-        dropout: float = 0.5,
-        batch_size: int = 128,
+        dropout: float = 0.05,
+        batch_size: int = 32,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]
