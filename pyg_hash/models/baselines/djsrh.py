@@ -60,14 +60,14 @@ class DJSRH(AffinityModel):
         num_bits: int = 32,
         *,
         hidden_channels: int = 256,
-        beta: float = 0.3,
-        eta: float = 0.2,
-        mu: float = 8.0,
-        lambda1: float = 0.3,
-        lambda2: float = 0.3,
+        beta: float = 0.4,
+        eta: float = 0.4,
+        mu: float = 9.0,
+        lambda1: float = 1.0,
+        lambda2: float = 1.0,
         rescale: bool = False,
-        dropout: float = 0.5,
-        batch_size: int = 64,
+        dropout: float = 0.45,
+        batch_size: int = 32,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]

@@ -56,10 +56,10 @@ class IMH(LinearHashModel):
         num_features: Widths,
         num_bits: int = 32,
         *,
-        k: int = 20,
+        k: int = 10,
         metric: Metric = "cosine",
-        weight: float = 0.01,
-        ridge: float = 1.0,
+        weight: float = 0.45,
+        ridge: float = 0.15,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.baselines.canonical import RIDGE
 from pyg_hash.models.baselines.cca import CanonicalModel
 from pyg_hash.models.baselines.closed_form import Widths
 
@@ -28,7 +27,7 @@ class LSH(CanonicalModel):
     """
 
     def __init__(
-        self, num_features: Widths, num_bits: int = 32, *, ridge: float = RIDGE, seed: int = 0
+        self, num_features: Widths, num_bits: int = 32, *, ridge: float = 50.0, seed: int = 0
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
         del config["self"], config["__class__"]

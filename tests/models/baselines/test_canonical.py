@@ -152,7 +152,7 @@ def test_itq_turns_the_variates_of_both_modalities_together():
 
 def test_bits_of_lsh_estimate_the_angle_of_weighted_variates():
     data = toy_data()
-    model = LSH(data.num_features, 4096, seed=1).solve(data)
+    model = LSH(data.num_features, 4096, ridge=10.0, seed=1).solve(data)
     points = []
     for m in ("image", "text"):
         found, correlations = variates(data, m, 10.0)

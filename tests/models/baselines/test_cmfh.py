@@ -39,7 +39,7 @@ def test_the_objective_never_rises(share, mu, gamma):
 
 def test_a_turn_is_the_minimum_for_what_it_had():
     """One turn from the seeded start: loadings and maps for that start, then V for them."""
-    model = CMFH((12, 9), 6, mu=3.0, gamma=0.5, iterations=1, seed=2)
+    model = CMFH((12, 9), 6, share=0.5, mu=3.0, gamma=0.5, iterations=1, seed=2)
     x = views()
     factors, _ = model.factorise(x)
     start = torch.randn(48, 6, generator=torch.Generator().manual_seed(2)).double()
