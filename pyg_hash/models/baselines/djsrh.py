@@ -60,7 +60,7 @@ class DJSRH(AffinityModel):
         num_bits: int = 32,
         *,
         hidden_channels: int = 256,
-        beta: float = 0.4,
+        beta: float = 0.2,
         eta: float = 0.4,
         mu: float = 9.0,
         lambda1: float = 1.0,
