@@ -117,7 +117,7 @@ METHODS |= {
     for name, defaults in {
         **dict.fromkeys(("LSH", "CCA", "ITQ", "CMFH", "IMH"), {}),
         **dict.fromkeys(("ClassCodes", "SCM"), _LABELS),
-        "DCMH": {"epochs": 100, "lr": 1.9e-3, **_LABELS},
+        "DCMH": {"epochs": 60, "lr": 1e-3, **_LABELS},
         "DJSRH": {"epochs": 40, "lr": 2.5e-3},
         "JDSH": {"epochs": 60, "lr": 1.8e-3},
         "DGCPN": {"epochs": 80, "lr": 1.5e-3},

@@ -57,9 +57,9 @@ class DCMH(TwoEncoders):
         num_bits: int = 32,
         *,
         hidden_channels: int = 1024,
-        gamma: float = 0.15,
-        eta: float = 0.05,
-        dropout: float = 0.05,
+        gamma: float = 1.0,
+        eta: float = 0.01,
+        dropout: float = 0.2,
         batch_size: int = 64,
     ) -> None:
         config = dict(locals())  # a copy: a debugger may change the original on the way
