@@ -110,7 +110,7 @@ METHODS: dict[str, Method] = {
     "SGCH": Method(
         {"epochs": 80, "lr": 5e-3, **_LABELS, **_GRAPH, **_BATCHES, "graph_options": {}}, _sgch
     ),
-    "SGEH": Method({"epochs": 80, "lr": 6e-4, "k": 50, "graph_options": {}}, _sgeh),
+    "SGEH": Method({"epochs": 80, "lr": 1e-3, "k": 50, "graph_options": {}}, _sgeh),
 }
 METHODS |= {
     name: Method(defaults, lambda config: [])

@@ -106,7 +106,7 @@ class SGEH(EncoderHashModel):
         adjacency: str = "diffused",
         walk_steps: int = 1,
         batches: str = "nodes",
-        batch_size: int = 64,
+        batch_size: int = 32,
         alpha: float = 5.5,
         lambda3: float = 0.9,
         lambda4: float = 0.1,
