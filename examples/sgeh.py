@@ -33,11 +33,11 @@ def main() -> None:
     # one optimiser a part; a group a modality, so that each may have a learning rate of its own
     codes = torch.optim.Adam(
         [
-            {"params": model.encoders["image"].parameters(), "lr": 6e-4},
-            {"params": model.encoders["text"].parameters(), "lr": 6e-4},
+            {"params": model.encoders["image"].parameters(), "lr": 1e-3},
+            {"params": model.encoders["text"].parameters(), "lr": 1e-3},
         ]
     )
-    discriminator = torch.optim.Adam(model.discriminator.parameters(), lr=6e-4)
+    discriminator = torch.optim.Adam(model.discriminator.parameters(), lr=1e-3)
     fit(model, data, {"codes": codes, "discriminator": discriminator}, epochs=args.epochs)
     print(evaluate(model, data))  # labels are looked at here, and here only
 
