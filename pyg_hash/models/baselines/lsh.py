@@ -22,7 +22,7 @@ class LSH(CanonicalModel):
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
         num_bits: code length.
-        ridge: see :class:`CCA`.
+        ridge: see :class:`CCA`; more of it pays here.
         seed: seed of the hyperplanes.
     """
 
