@@ -27,6 +27,7 @@ from pyg_hash.validation import check_choice
 Layout = Literal["official", "features"]
 LAYOUTS = ("official", "features")
 ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
+_PICTURES_LISTED = 40  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
 
 
 class PublishedDataset(CrossModalDataset):
@@ -250,7 +251,7 @@ class PublishedDataset(CrossModalDataset):
         if missing:
             raise FileNotFoundError(
                 f"image: these pictures are missing in {raw}:\n"
-                + wanted(self._source.manifest, missing, {})
+                + wanted(self._source.manifest, missing, {}, most=_PICTURES_LISTED)
             )
         digest = hashlib.sha256(encoder_digest(self.image).encode())
         for path in paths:

@@ -26,9 +26,16 @@ def existing(raw: Path, names: Sequence[str]) -> list[str | None]:
     return [str(raw / name) if (raw / name).is_file() else None for name in names]
 
 
-def wanted(manifest: Mapping[str, Any], missing: Sequence[str], places: Mapping[str, int]) -> str:
-    """The missing files, the places of pictures, and where to get them."""
+def wanted(
+    manifest: Mapping[str, Any],
+    missing: Sequence[str],
+    places: Mapping[str, int],
+    most: int | None = None,
+) -> str:
+    """The missing files (of many pictures ``most`` lines), their places, and where to get them."""
     lines = listed(missing)
+    if most is not None and len(lines) > most:
+        lines = [*lines[:most], f"  and more, {len(missing):,} files in all"]
     if places:
         lines += [f"  {pattern}  ({number:,} files)" for pattern, number in places.items()]
         lines.append("Of the pictures only those of the split are read.")

@@ -109,6 +109,19 @@ def test_tags_as_words_and_pictures_encoded(tmp_path, arrays):
     assert NUSWIDE(tmp_path, image="bow", text=LENGTHS)[0]["text"].x.shape == (len(rows), 2)
 
 
+def test_of_many_missing_pictures_some_are_listed(tmp_path, arrays):
+    folders = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(NUS_ROWS)]  # no two lines alike
+    lines = [f"{folder}\\{i:04d}_{i}.jpg\r\n" for i, folder in enumerate(folders)]
+    write_text(tmp_path / "raw" / PICTURES, "".join(lines))
+    rows = tagged(arrays)
+    with pytest.raises(FileNotFoundError, match="pictures are missing") as error:
+        NUSWIDE(tmp_path, image=SIZES)
+    lines = str(error.value).splitlines()
+    assert len(rows) > 40 and sum(line.startswith("  Flickr/") for line in lines) == 40
+    assert f"  and more, {len(rows)} files in all" in lines
+    assert "NUS-WIDE.html" in lines[-1]
+
+
 def test_ready_made_features_have_no_encoder(tmp_path, arrays):
     dataset = NUSWIDE(tmp_path)
     for encoder in (dataset.text_encoder, dataset.image_encoder):
