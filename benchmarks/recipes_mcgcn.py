@@ -27,7 +27,7 @@ _UNSTATED = (
     "metric of the neighbours; epochs; what 'stochastic gradient descent' is; whether queries are "
     "nodes of the graph (the formulas want it); cut-off of the mAP"
 )
-_METRIC = "MAP, mean of 10 random partitions; cut-off unstated"
+_METRIC = "MAP, mean of 10 draws of the labelled pairs; cut-off unstated"
 _RATES = ("30%", "70%", "100%")
 _THIRD = ("30%",)
 _BASELINES_REMARK = (

@@ -90,14 +90,14 @@ def test_a_closed_form_is_solved(bench):
     from pyg_hash.models.baselines import ITQ
     from pyg_hash.transforms import ScaleFeatures
 
-    line = bench.run(cell("ITQ, weighted", seed=4))
+    line = bench.run(cell("ITQ", seed=4))
     data = ScaleFeatures()(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
-    result = evaluate(ITQ(data.num_features, 8, weighted=True, seed=4).solve(data), data)
+    result = evaluate(ITQ(data.num_features, 8, seed=4).solve(data), data)
     assert line["scores"]["all"]["i2t"] == pytest.approx(result.i2t, abs=1e-6)
     assert line["settings"]["options"]["weighted"] is True
 
 
-@pytest.mark.parametrize("name", ["ITQ, weighted", "SGEH", "DGCPN"])
+@pytest.mark.parametrize("name", ["ITQ", "SGEH", "DGCPN"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_unsupervised_cells_need_no_labelled_node(bench, name):
     expected = bench.run(cell(name))
@@ -142,10 +142,12 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
     monkeypatch.setattr(chosen, "worth", counted)
     name = "SGCH, chosen"
     first = bench.run(cell(name, seed=7))
-    configs = ({}, {"graph_options": {"neighbor_weight": 0.2}}, {"epochs": 200})
+    weights = [{"graph_options": {"neighbor_weight": weight}} for weight in (0.2, 0.05)]
+    configs = ({}, weights[0], {"epochs": 200} | weights[1])
     assert asked == [(seed, 32, config) for config in configs for seed in (0, 1, 2)]
     found = first["choice"]["worths"]
-    assert list(found) == ["defaults", "graph.neighbor_weight=0.2", "epochs=200"]
+    longer = "epochs=200, graph.neighbor_weight=0.05"
+    assert list(found) == ["defaults", "graph.neighbor_weight=0.2", longer]
     assert found[first["choice"]["chosen"]] == max(found.values())
 
     # by hand: a fifth of the labelled items are the queries

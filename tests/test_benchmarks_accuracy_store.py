@@ -171,14 +171,15 @@ def test_a_row_whose_choice_is_known_takes_over_another_row_with_these_settings(
         results.append(current(seed, i2t=0.1 * seed, seconds={"train": 1.0}) | plain)
     cells = [cell(seed, "SGCH, chosen") for seed in (1, 2, 3)]
     assert standard().left(cells, results) == cells  # nothing is chosen yet
-    worths = {"defaults": 0.5, "epochs=200": 0.4}
+    longer = "epochs=200, graph.neighbor_weight=0.05"
+    worths = {"defaults": 0.5, longer: 0.4}
     results.append(chooser(choice={"chosen": "defaults", "worths": worths}))
     assert standard().left(cells, results) == cells[2:]
     line = results.read()[cells[1]]
     assert standard().met_by(line)
     assert (line["i2t"], line["choice"]) == (0.2, {"chosen": "defaults", "worths": worths})
     other = store(tmp_path / "other")
-    other.append(chooser(choice={"chosen": "epochs=200", "worths": {**worths, "epochs=200": 0.6}}))
+    other.append(chooser(choice={"chosen": longer, "worths": {**worths, longer: 0.6}}))
     other.append(current(1) | plain)
     assert standard().left(cells, other) == cells
 

@@ -134,11 +134,11 @@ def _wikipedia(image: str, text: str) -> Source:
     )
 
 
-def _published(name: str, *, remark: str = "", **options: Any) -> Source:
+def _published(name: str, **options: Any) -> Source:
     """A data set of the library that is read from the files its authors publish."""
     shown = [f"{option} {value}" for option, value in options.items()]
     return Source(
-        ", ".join([name, *shown, *filter(None, [remark])]),
+        ", ".join([name, *shown]),
         name.lower(),
         lambda root: getattr(datasets, name)(root, **options)[0],
         f"the root of pyg_hash.datasets.{name}; its message lists the files",
@@ -146,9 +146,14 @@ def _published(name: str, *, remark: str = "", **options: Any) -> Source:
 
 
 _VGG = {"image_features": 4096}
-_USE = _VGG | {"text_features": 512}
-_USE_NAME = "vgg16-fc7 + use512"
-_ONE_PARTITION = "one partition for all seeds"
+
+
+def _use(name: str, option: str, **wanted: int) -> Source:
+    """SGEH's features of a data set; sizes alone would not tell one of them from another."""
+    about = f"{name}, vgg16-fc7 + use512"
+    return _papers(f"{name}, VGG and USE", option, about, **wanted, **_VGG, text_features=512)
+
+
 SOURCES: dict[str, Source] = {
     "wikipedia": _wikipedia("image128", "lsa200"),
     "wikipedia-bow": _wikipedia("image128", "bow3000"),
@@ -165,8 +170,7 @@ SOURCES: dict[str, Source] = {
         lambda folder: load_coco(folder, ALL_TRAIN),
         "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py",
     ),
-    # MCGCN averages ten partitions; here the seeds differ in labelled items and parameters
-    "nuswide10k": _published("NUSWIDE10K", remark=_ONE_PARTITION),
+    "nuswide10k": _published("NUSWIDE10K"),
     "mirflickr25k": _published("MIRFlickr25K"),
     "nuswide21": _published("NUSWIDE"),
     "mscoco": _published("MSCOCO"),
@@ -186,7 +190,7 @@ SOURCES: dict[str, Source] = {
         text_features=3000,
     ),
     "nuswide10k-vgg": _papers(
-        f"NUS-WIDE-10K, VGG, {_ONE_PARTITION}",
+        "NUS-WIDE-10K, VGG",
         "nuswide10k-vgg",
         "vgg-fc7 + bow1000",
         pairs=10_000,
@@ -234,12 +238,10 @@ SOURCES: dict[str, Source] = {
         text_features=2000,
     ),
     # SGEH's splits are in a supplement that is not to be had
-    "wikipedia-use": _papers(
-        "Wikipedia, VGG and USE", "wikipedia-use", _USE_NAME, pairs=2866, **_USE
-    ),
-    "mirflickr25k-use": _papers("MIRFlickr, VGG and USE", "mirflickr25k-use", _USE_NAME, **_USE),
-    "mscoco-use": _papers("MS-COCO, VGG and USE", "mscoco-use", _USE_NAME, pairs=20_000, **_USE),
-    "nuswide-use": _papers("NUS-WIDE, VGG and USE", "nuswide-use", _USE_NAME, pairs=20_000, **_USE),
+    "wikipedia-use": _use("Wikipedia", "wikipedia-use", pairs=2866, classes=10),
+    "mirflickr25k-use": _use("MIRFlickr", "mirflickr25k-use"),
+    "mscoco-use": _use("MS-COCO", "mscoco-use", pairs=20_000),
+    "nuswide-use": _use("NUS-WIDE", "nuswide-use", pairs=20_000),
     "synthetic": Source(
         "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
     ),

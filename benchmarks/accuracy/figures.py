@@ -95,7 +95,7 @@ def _curves(groups: Groups) -> list[dict[str, Any]]:
                 curve = _mean_curve([line["curves"][task] for line in group.lines])
                 name = _name(place)
                 pairs = zip(curve["recall"], curve["precision"], strict=True)
-                recall[name] = [(r, p) for r, p in pairs if p > 0]
+                recall[name] = [(r, p) for r, p in pairs if p is not None]
                 ranks[name] = list(zip(curve["ranks"], curve["at"], strict=True))
             seeds = _seeds(line["seed"] for _, group in shown for line in group.lines)
             title = f"{SOURCES[data].title}, {task}, {seeds}"
@@ -105,10 +105,16 @@ def _curves(groups: Groups) -> list[dict[str, Any]]:
     return panels
 
 
-def _mean_curve(curves: Sequence[dict[str, list[float]]]) -> dict[str, list[float]]:
-    """The mean of each point; there is one a radius or rank, so that they belong together."""
+def _mean_curve(curves: Sequence[dict[str, list[Any]]]) -> dict[str, list[Any]]:
+    """The mean of each point; there is one a radius or rank, so that they belong together.
+
+    A radius within which some seed finds nothing has no precision: it is no point of the curve.
+    """
     return {
-        part: [statistics.fmean(values) for values in zip(*(c[part] for c in curves), strict=True)]
+        part: [
+            None if None in values else statistics.fmean(values)
+            for values in zip(*(c[part] for c in curves), strict=True)
+        ]
         for part in curves[0]
     }
 

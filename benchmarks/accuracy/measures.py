@@ -89,14 +89,22 @@ def _by_class(y: Tensor) -> Tensor:
 
 
 def curves(codes: Codes, data: HeteroData) -> dict[str, Any]:
-    """Precision and recall within every Hamming radius, and precision at some ranks."""
+    """Precision and recall within every Hamming radius, and precision at some ranks.
+
+    Precision is that of the queries that find something, None where none does.
+    """
     found: dict[str, Any] = {}
     for task in CROSS:
         asked = search(codes, data, task)
         curve = pr_curve(*asked)
         ranks = [n for n in RANKS if n <= len(asked[1])]
         found[task] = {
-            "precision": _rounded(curve.precision / curve.answered.clamp_min(1e-12)),
+            "precision": [
+                round(precision / answered, 5) if answered > 0 else None
+                for precision, answered in zip(
+                    curve.precision.tolist(), curve.answered.tolist(), strict=True
+                )
+            ],
             "recall": _rounded(curve.recall),
             "ranks": ranks,
             "at": _rounded(precision_at_n(*asked, topn=ranks)),

@@ -138,6 +138,7 @@ _ROWS = [
     Method("ClassCodes, centred", "ClassCodes", _model(center=True)),
     Method("SCM", "SCM"),
     Method("DCMH", "DCMH"),
+    Method("DCMH, chosen", "DCMH", choices=({}, {"lr": 2e-3, "epochs": 100})),
     Method("GCH", "GCH"),
     Method("GCH-A", "GCH", _model(variant="GCH-A")),
     Method("GCH Try1", "GCH", _model(variant="Try1")),
@@ -149,7 +150,10 @@ _ROWS = [
         "SGCH, chosen",
         "SGCH",
         protocols=_PAPER_SGCH,
-        choices=({}, {"graph.neighbor_weight": 0.2}, {"epochs": 200}),
+        choices=(
+            *({}, {"graph.neighbor_weight": 0.2}),
+            {"epochs": 200, "graph.neighbor_weight": 0.05},
+        ),
     ),
     Method("SGCH v1", "SGCH", _model(variant="v1"), _PAPER_SGCH),
     Method("SGCH, code's graph", "SGCH", _graph(graph="code"), _CODE_SGCH),
@@ -182,7 +186,7 @@ _ROWS = [
         Method(name, name)
         for name in ("LSH", "CCA", "ITQ", "CMFH", "IMH", "DJSRH", "JDSH", "DGCPN")
     ),
-    Method("ITQ, weighted", "ITQ", _model(weighted=True)),
+    Method("ITQ, unweighted", "ITQ", _model(weighted=False)),
     # features of few dimensions are alike: our defaults, 9 and 4.8, ask for cosines above 1
     Method("DJSRH, paper's factor", "DJSRH", _model(mu=1.5)),
     Method("JDSH, code's factor", "JDSH", _model(mu=1.4)),

@@ -150,7 +150,8 @@ def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[l
     source = RECIPES[printed.recipe].tables[printed.table]
     rate_of = [_share(text) for text in source.columns]
     ours = {theirs: row for row, theirs in printed.names.items()}
-    for name, tasks in source.values.items():
+    for name in printed.only or source.values:
+        tasks = source.values[name]
         deviations = source.deviations.get(name, {}).get(task, {})
         shown = []
         for bits, rate in columns:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from .methods import METHODS, ORDER
 
@@ -35,13 +35,13 @@ class Printed(NamedTuple):
         recipe: a key of ``recipes.RECIPES``.
         table: number among its tables.
         names: row of ours -> row of the paper, where they are called differently.
-        metric: the metric of ours (a key of a cell's scores) that the paper's is closest to.
+        only: the paper's rows that have the features of this data; all if empty.
     """
 
     recipe: str
     table: int = 0
     names: Mapping[str, str] = {}
-    metric: str = "all"
+    only: tuple[str, ...] = ()
 
 
 class Claim(NamedTuple):
@@ -122,7 +122,3 @@ class Table:
             # a method that has none of the protocols asked for is shown under what it has
             if protocol in (asked or {row.protocols[0]}):
                 yield name
-
-    def to_dict(self) -> dict[str, Any]:
-        """The declaration, as JSON values."""
-        return asdict(self)

@@ -142,7 +142,7 @@ class NUSWIDE10K(PublishedDataset):
             parts where it has any); ``manifests/nuswide10k.json`` says what each is.
         transform: applied at every access.
         pre_transform: applied once and stored.
-        seed: of the drawing of the split; MCGCN averages over ten partitions.
+        seed: of the drawing of the split.
         force_reload: build the stored data again.
 
     Raises:

@@ -24,8 +24,9 @@ class ITQ(CanonicalModel):
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
         num_bits: code length, at most the number of canonical directions.
         ridge: see :class:`CCA`.
-        weighted: multiply each variate by its correlation before the rotation, so that directions
-            that say little about the other modality weigh little.
+        weighted: multiply each variate by its correlation before the rotation, as the authors'
+            program does with CCA: directions that say little about the other modality weigh
+            little.
         iterations: turns of the alternation (paper: 50).
         seed: seed of the first rotation.
     """
@@ -36,7 +37,7 @@ class ITQ(CanonicalModel):
         num_bits: int = 32,
         *,
         ridge: float = RIDGE,
-        weighted: bool = False,
+        weighted: bool = True,
         iterations: int = 50,
         seed: int = 0,
     ) -> None:

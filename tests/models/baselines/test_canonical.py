@@ -143,7 +143,7 @@ def test_cca_and_itq_are_signs_of_the_same_variates(modality):
 def test_itq_turns_the_variates_of_both_modalities_together():
     data = toy_data()
     train = data["image"].train_mask
-    both = [variates(data, m, 10.0, 8)[0] for m in ("image", "text")]
+    both = [torch.mul(*variates(data, m, 10.0, 8)) for m in ("image", "text")]
     rotation = itq(torch.cat([v[train] for v in both]), seed=3)[0]
     model = ITQ(data.num_features, 8, seed=3).solve(data)
     for m, found in zip(("image", "text"), both, strict=True):
