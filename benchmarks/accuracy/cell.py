@@ -11,9 +11,6 @@ import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
-from pyg_hash.cli import build
-from pyg_hash.cli.options import TrainConfig
-from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 
 from . import chosen, measures
@@ -123,9 +120,9 @@ class Bench:
         """
         changes = {"val_rate": held_out} | self.changes
         config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **changes)
-        data, prepared = self._prepared(cell.data, build.graph(config))
+        data, prepared = self._prepared(cell.data, row.transform(config))
         start = time.process_time()
-        model = train(config, data)
+        model = row.train(config, data)
         seconds = {"graph": prepared, "train": time.process_time() - start}
         return Trained(model, data, seconds)
 
@@ -141,23 +138,6 @@ class Bench:
             data = transform(raw)
             self._graphs[which] = (data, time.process_time() - start)
         return self._graphs[which]
-
-
-def train(config: TrainConfig, data: HeteroData) -> Any:
-    """The model of some settings, trained as ``pyg-hash train`` does it."""
-    model = build.build_model(config, data)
-    if config.epochs is None:  # a closed form
-        return model.solve(data)
-    fit(
-        model,
-        data,
-        build.build_optimizers(config, model),
-        epochs=config.epochs,
-        loader=build.build_loader(config, model, data),
-        patience=config.patience,
-        progress=False,
-    )
-    return model
 
 
 def one_thread() -> None:

@@ -17,7 +17,7 @@ from .claims import claims
 from .data import SOURCES
 from .markdown import digits, error, grid, signed
 from .measures import CUTS
-from .methods import CHOICE_SEEDS, HELD_OUT, METHODS, ORDER
+from .methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
 from .store import Line
 from .summary import Groups, Place, compare
 from .table import CROSS, Printed, Table
@@ -73,8 +73,8 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
         remark = f" ({source.remark})" if source.remark else ""
         yield (
             f"*Paper*: {source.source}, {source.metric}{remark}; features as their owner declares "
-            "them; sizes checked; the rows above are trained with our defaults, not with the "
-            "paper's settings."
+            "them; sizes checked; the rows above are trained with our defaults, but for those "
+            f"called *{PAPER}* or *{CODE}* (table `recipes`)."
         )
     if table.champion is not None:
         yield from _verdicts(table, groups, data, columns)

@@ -118,6 +118,8 @@ class Table:
             row = METHODS[name]
             if name in impossible or row.labels == (labels is None):
                 continue
+            if row.data and data not in row.data:
+                continue
             asked = set(row.protocols) & set(self.protocols)
             # a method that has none of the protocols asked for is shown under what it has
             if protocol in (asked or {row.protocols[0]}):

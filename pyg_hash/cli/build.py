@@ -91,6 +91,12 @@ def graph(config: TrainConfig) -> Compose:
     """The transforms that make masks, scaled features and the graph of the method."""
     import torch_geometric.transforms as T
 
+    own = method(model_class(config).__name__).graph(config)
+    return T.Compose([*before_graph(config), *own])
+
+
+def before_graph(config: TrainConfig) -> list[BaseTransform]:
+    """The transforms that make masks and scaled features, the same for all methods."""
     from pyg_hash import transforms
 
     steps: list[BaseTransform] = []
@@ -99,8 +105,7 @@ def graph(config: TrainConfig) -> Compose:
     steps.append(transforms.ScaleFeatures())  # no label: the items held out count as training ones
     if config.val_rate:
         steps.append(transforms.ValidationSplit(config.val_rate, seed=config.seed))
-    steps += method(model_class(config).__name__).graph(config)
-    return T.Compose(steps)
+    return steps
 
 
 def build_dataset(config: TrainConfig) -> CrossModalDataset:
