@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,19 @@ def test_a_table_is_run_once_and_goes_on_where_it_stopped(command, tmp_path, cap
     assert len(command(*TABLE, *ROWS, "--emoji", "here", "--data", "emoji")) == 8
     page = (tmp_path / "mcgcn-table3.md").read_text()
     assert "## Toy" in page and "## Other toy" in page
+
+
+def test_a_place_without_the_files_is_said_before_anything_is_run(
+    command, monkeypatch, capsys, tmp_path
+):
+    from accuracy.data import SOURCES
+
+    real = replace(SOURCES["wikipedia-bow"], option="emoji")
+    monkeypatch.setitem(SOURCES, "emoji", real)
+    with pytest.raises(SystemExit):
+        command(*TABLE, *ROWS, "--emoji", str(tmp_path / "gone"))
+    said = capsys.readouterr().err
+    assert "mcgcn-table3: " in said and "raw_features.mat" in said and "Traceback" not in said
 
 
 def test_cells_of_other_settings_are_run_again(command, monkeypatch, tmp_path):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from . import page, provenance
 from .chosen import Worths
-from .data import SOURCES, content, missing, where
+from .data import SOURCES, Content, content, missing, where
 from .figures import draw_table
 from .methods import METHODS, ORDER
 from .pool import run_all
@@ -54,8 +54,14 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{table.name} has more data, which need:\n{missing(absent)}", file=sys.stderr)
         if not places:
             parser.error(f"{table.name}: there are no data; give the place of some (see above)")
+        try:
+            contents = {name: content(SOURCES[name].load(spot)) for name, spot in places.items()}
+        except (OSError, ValueError) as error:
+            parser.error(f"{table.name}: {error}")
         table = replace(table, data=tuple(places))
-        failed = run(table, places, store, jobs=args.jobs, force=args.force, short=args.short)
+        failed = run(
+            table, places, contents, store, jobs=args.jobs, force=args.force, short=args.short
+        )
     print(write(TABLES[table.name], store, short=args.short))
     if failed:
         parser.exit(1, "not finished:\n" + "\n".join(failed) + "\n")
@@ -82,6 +88,7 @@ def chosen(args: argparse.Namespace) -> Table:
 def run(
     table: Table,
     places: Mapping[str, str],
+    contents: Mapping[str, Content],
     store: Store,
     *,
     jobs: int = 1,
@@ -89,7 +96,6 @@ def run(
     short: bool = False,
 ) -> list[str]:
     """Run the cells that are not there; returns what went wrong, one text a cell."""
-    contents = {name: content(SOURCES[name].load(spot)) for name, spot in places.items()}
     for name, found in contents.items():
         print(f"{name}: {found.about}", flush=True)
     standard = Standard(table.extras, contents, SHORT if short else {})

@@ -62,6 +62,7 @@ class NUSWIDE(PublishedDataset):
         force_reload: build the stored data again.
 
     Raises:
+        ValueError: ``'ucch'`` without its textless rows.
         FileNotFoundError: files are missing; the message lists them.
         CorruptFileError: a file is damaged, or the counts are not the published ones.
     """
@@ -83,6 +84,11 @@ class NUSWIDE(PublishedDataset):
     ) -> None:
         check_choice(concepts, (21, 10), "concepts")
         check_choice(layout, LAYOUTS, "layout")
+        if layout == "features" and protocol == "ucch" and drop_textless:
+            raise ValueError(
+                "drop_textless: the protocol 'ucch' takes the last rows of the file, whether they "
+                "have a text or not, got True; use drop_textless=False"
+            )
         self.concepts, self.drop_textless = concepts, drop_textless
         raw, manifest = Path(root).expanduser() / "raw", load_manifest(f"nuswide-{concepts}")
         source: Source

@@ -335,7 +335,10 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
     assert dataset.class_names[0] == "class 0" and dataset.ids[-1] == "49"
     assert dataset.texts == dataset.image_paths == [None] * 50
     if concepts == 10:
-        mask = NUSWIDE(tmp_path, 10, "features", protocol="ucch")[0]["text"].query_mask
+        with pytest.raises(ValueError, match="use drop_textless=False"):
+            NUSWIDE(tmp_path, 10, "features", protocol="ucch")
+        kept = NUSWIDE(tmp_path, 10, "features", protocol="ucch", drop_textless=False)
+        mask = kept[0]["text"].query_mask
         assert mask.nonzero().flatten().tolist() == [46, 47, 48, 49]
     text[[2, 7]] = 0
     savemat(tmp_path / "raw" / f"{stem}-yall.mat", {"YAll": text})

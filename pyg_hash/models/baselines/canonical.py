@@ -56,7 +56,7 @@ def cca(x: Tensor, y: Tensor, count: int | None = None, *, ridge: float = 0.0) -
         count = available
     elif count > available:
         raise ValueError(
-            f"count: {count} canonical directions wanted, but the two views have only "
+            f"num_bits: {count} canonical directions wanted, but the two views have only "
             f"{available}; use at most as many bits, or wider features"
         )
     white = [view @ matrix for view, matrix in zip(views, whiteners, strict=True)]
@@ -71,8 +71,16 @@ def whitener(covariance: Tensor, ridge: float) -> Tensor:
     Args:
         covariance: symmetric, float64 ``[d, d]``; directions without variance are left out.
         ridge: :math:`r`.
+
+    Raises:
+        ValueError: there is no variance at all.
     """
     values, vectors = torch.linalg.eigh(covariance)
+    if values[-1] <= 0:
+        raise ValueError(
+            "data: the features of a modality are the same in all rows, so that nothing can be "
+            "learned of them; give features that differ"
+        )
     kept = values > _RANK * values[-1]
     scale = (values[kept] + ridge * values.clamp(min=0).mean()).sqrt()
     return torch.div(vectors[:, kept], scale)

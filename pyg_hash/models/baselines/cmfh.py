@@ -85,8 +85,8 @@ class CMFH(LinearHashModel):
         means = [x.mean(dim=0) for x in views]
         views = (views[0] - means[0], views[1] - means[1])
         factors = self.factorise(views)[0]
-        for m, x, mean, weight in zip(MODALITIES, views, means, factors.maps, strict=True):
-            self._keep(m, weight, torch.mv(weight.T, mean) + (x @ weight).mean(dim=0))
+        for m, mean, weight in zip(MODALITIES, means, factors.maps, strict=True):
+            self._keep(m, weight, torch.mv(weight.T, mean))
 
     def factorise(self, views: tuple[Tensor, Tensor]) -> tuple[Factors, list[float]]:
         """The alternation on centred features, and the objective after each turn.

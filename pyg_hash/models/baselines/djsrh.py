@@ -45,7 +45,9 @@ class DJSRH(AffinityModel):
         beta: share of the images in :math:`\tilde S` (paper: 0.9 on MIRFlickr, 0.6 on NUS-WIDE, 0.3
             on Wikipedia).
         eta: share of the second-order affinity (paper: 0.4).
-        mu: factor of the affinity (paper: 1.5).
+        mu: factor of the affinity (paper: 1.5). A large one draws neighbours together where few
+            cosines are high. Where most are, as those of features of few dimensions, it asks
+            for cosines above 1 of nearly all pairs, and all codes become the same: use the paper's.
         lambda1: weight of the images among themselves (paper: 0.1, Wikipedia 0.3).
         lambda2: weight of the texts among themselves (likewise).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without

@@ -48,7 +48,8 @@ class JDSH(AffinityModel):
         alpha: weight of the images in S (paper: 0.5 on MIRFlickr, 0.4 on NUS-WIDE).
         beta: weight of the texts (paper: 0.1, NUS-WIDE 0.3).
         lambda_: weight of the joint affinity H (paper: 0.4, NUS-WIDE 0.3).
-        mu: factor of the affinity (code: 1.4).
+        mu: factor of the affinity (code: 1.4); too large for features of few dimensions, see
+            :class:`DJSRH`.
         intra: weight :math:`\rho` of the terms within a modality (code: 0.1).
         left: weight of the clearly dissimilar (code: 0.1).
         right: weight of the clearly similar (code: 0.2).

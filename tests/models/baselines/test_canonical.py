@@ -7,7 +7,7 @@ import torch
 from sklearn.cross_decomposition import CCA as Reference
 from toy import toy_data
 
-from pyg_hash.models.baselines import CCA, ITQ, LSH
+from pyg_hash.models.baselines import CCA, ITQ, LSH, SCM
 from pyg_hash.models.baselines.canonical import cca
 from pyg_hash.models.baselines.itq import itq_rotation as itq
 
@@ -71,9 +71,9 @@ def test_directions_that_are_rounding_do_not_count():
     x, y = views(widths=(7, 5))
     x = torch.cat([x, x[:, :2]], dim=1)  # rank 7 of 9
     assert len(cca(x, y, 5).correlations) == 5
-    with pytest.raises(ValueError, match=r"count: 6 .* only 5"):
+    with pytest.raises(ValueError, match=r"num_bits: 6 .* only 5"):
         cca(x, y, 6)
-    with pytest.raises(ValueError, match=r"count: 8 .* only 7"):
+    with pytest.raises(ValueError, match=r"num_bits: 8 .* only 7"):
         cca(x, torch.cat([y, *views(seed=1)], dim=1), 8)
 
 
@@ -170,6 +170,15 @@ def test_seeds_draw_other_planes_and_rotations():
             kind(data.num_features, 8, seed=s).solve(data).encode(data, "text") for s in (0, 1)
         ]
         assert not torch.equal(*codes)
+
+
+@pytest.mark.parametrize("kind", [CCA, LSH, SCM])
+def test_features_without_variance(kind):
+    data = toy_data()
+    data["text"].x[:] = 1.0
+    model = kind(data.num_features, data.num_classes, 8) if kind is SCM else kind(data.num_features)
+    with pytest.raises(ValueError, match="the same in all rows"):
+        model.solve(data)
 
 
 @pytest.mark.parametrize("kind", [CCA, ITQ])
