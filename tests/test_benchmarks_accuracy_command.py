@@ -106,7 +106,7 @@ def test_a_place_without_the_files_is_said_before_anything_is_run(
     with pytest.raises(SystemExit):
         command(*TABLE, *ROWS, "--emoji", str(tmp_path / "gone"))
     said = capsys.readouterr().err
-    assert "mcgcn-table3: " in said and "raw_features.mat" in said and "Traceback" not in said
+    assert "mcgcn-table3: " in said and "image128.h5" in said and "Traceback" not in said
 
 
 def test_cells_of_other_settings_are_run_again(command, monkeypatch, tmp_path):
