@@ -225,8 +225,8 @@ def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
     now = row.settings("inductive")
     plain = methods.METHODS["SGCH"].settings("inductive")
     assert {k: v for k, v in now.items() if k != "choices"} == plain
-    longer = {"epochs": 200, "graph.neighbor_weight": 0.05}
-    expected = {"of": [{}, {"graph.neighbor_weight": 0.2}, longer], "held_out": 0.2}
+    longer = [{"epochs": 200}, {"epochs": 200, "graph.neighbor_weight": 0.05}]
+    expected = {"of": [{}, {"graph.neighbor_weight": 0.2}, *longer], "held_out": 0.2}
     assert now["choices"] == {**expected, "seeds": [0, 1, 2], "bits": 32}
     other = replace(row, choices=({"graph.neighbor_weight": 0.1},))
     assert other.settings("inductive") != now

@@ -261,6 +261,7 @@ _LIST = [
                 "DCMH, chosen",
                 "GCH",
                 "SGCH",
+                "SGCH, 200 epochs",
                 "SGCH, chosen",
                 "SGCH, code's graph",
             ),
