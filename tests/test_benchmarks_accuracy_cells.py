@@ -196,7 +196,7 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
     second = bench.run(cell(name, seed=8, bits=16))
     assert len(asked) == 12 and second["choice"] == first["choice"]
     bench.run(cell(name, labels=0.8))
-    assert len(asked) == 18
+    assert len(asked) == 24
 
 
 def test_what_is_chosen_is_trained(bench):
