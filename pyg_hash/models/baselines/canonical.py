@@ -71,16 +71,8 @@ def whitener(covariance: Tensor, ridge: float) -> Tensor:
     Args:
         covariance: symmetric, float64 ``[d, d]``; directions without variance are left out.
         ridge: :math:`r`.
-
-    Raises:
-        ValueError: there is no variance at all.
     """
     values, vectors = torch.linalg.eigh(covariance)
-    if values[-1] <= 0:
-        raise ValueError(
-            "data: the features of a modality are the same in all rows, so that nothing can be "
-            "learned of them; give features that differ"
-        )
     kept = values > _RANK * values[-1]
     scale = (values[kept] + ridge * values.clamp(min=0).mean()).sqrt()
     return torch.div(vectors[:, kept], scale)

@@ -134,11 +134,16 @@ def solved(*shape: int) -> nn.Parameter:
 
 
 def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tensor, Tensor]:
-    """Image and text features of the rows under a mask, float64, finite, at least one row."""
+    """Image and text features of the rows under a mask, float64, finite, not all the same."""
     rows = data[IMAGE][mask].nonzero().flatten()
     if not len(rows):
         raise ValueError(f"{mask}: selects no node, and there is nothing to learn from")
     image, text = (data[m].x[rows] for m in MODALITIES)
     for x, m in zip((image, text), MODALITIES, strict=True):
         check_features(x, f"data[{m!r}].x under {mask}")
+        if len(x) > 1 and bool((x == x[0]).all()):
+            raise ValueError(
+                f"data[{m!r}].x under {mask}: all {len(x)} rows are the same, and there is nothing "
+                "to learn from; give features that differ"
+            )
     return image.double(), text.double()
