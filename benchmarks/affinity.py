@@ -38,11 +38,16 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pyg_hash import __version__
-from pyg_hash.affinity import Neighbours, nearest_neighbours, unified_affinity
-from pyg_hash.affinity.embedding import components
-from pyg_hash.affinity.steps import neighbour_weights, update_unified, update_view, view_weight
-from pyg_hash.affinity.unified import next_lambda
-from pyg_hash.io import atomic_path, save_json
+from pyg_hash.transforms.affinity import Neighbours, nearest_neighbours, unified_affinity
+from pyg_hash.transforms.affinity.embedding import components
+from pyg_hash.transforms.affinity.steps import (
+    neighbour_weights,
+    update_unified,
+    update_view,
+    view_weight,
+)
+from pyg_hash.transforms.affinity.unified import next_lambda
+from pyg_hash.utils.files import atomic_path, save_json
 
 K, MAX_ITER, WIDTHS, LATENT = 5, 20, (128, 64), 16
 CASES: dict[str, dict[str, Any]] = {  # spread: how far apart the groups are

@@ -39,7 +39,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
-from pyg_hash.io import load_json, save_json
+from pyg_hash.utils.files import load_json, save_json
 
 MANIFEST = Path(__file__).parent / "manifests" / "coco15k_split.json"
 FEATURES, CAPTIONS = "coco15k.h5", "coco15k_captions.jsonl.gz"

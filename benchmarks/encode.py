@@ -23,8 +23,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 
+from pyg_hash.knn import knn
 from pyg_hash.models import GCH, SGEH, HashModel
-from pyg_hash.search import knn
 from pyg_hash.typing import IMAGE, MODALITIES
 
 WIKIPEDIA_TRAIN = 2_173

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
-from pyg_hash.nn import GraphOperator, Hub, HubGCNConv
+from pyg_hash.graph import GraphOperator, Hub
+from pyg_hash.nn import HubGCNConv
 
 WIDTHS, K, CLUSTER, CLASSES = (128, 128, 64), 10, 100, 10
 

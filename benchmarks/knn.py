@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from pyg_hash.datasets import StoredMatrix, open_feature_file
-from pyg_hash.search import knn
+from pyg_hash.knn import knn
 
 K = 20
 

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
-from pyg_hash.io import atomic_path
+from pyg_hash.utils.files import atomic_path
 
 PREDICTED = " (predicted)"  # a line of this ending is dashed, in the colour of its namesake
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#666666")

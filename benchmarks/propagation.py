@@ -25,7 +25,8 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
-from pyg_hash.nn import GCNChannel, GraphOperator, Hub
+from pyg_hash.graph import GraphOperator, Hub
+from pyg_hash.nn import GCNChannel
 
 CLASSES, WIDTHS, LABEL_WIDTH, NEIGHBOURS = 10, (1024, 512, 64), 512, 20
 SHORT_WIDTHS = (32, 16, 8)

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from pyg_hash import __version__
-from pyg_hash.io import atomic_path, check_writable
+from pyg_hash.utils.files import atomic_path, check_writable
 
 PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")

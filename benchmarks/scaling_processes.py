@@ -29,10 +29,10 @@ from measure import one_thread, options
 from record import Record
 from safetensors.torch import load_file, save_file
 
-from pyg_hash.distributed import Ranks, encode_sharded, process_group
-from pyg_hash.epoch import ALL, Steps, train_epoch
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
+from pyg_hash.training.epoch import ALL, Steps, train_epoch
+from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
 
 SIZES = {False: (50_000, 20_000, 512), True: (2000, 1000, 128)}  # nodes, new items, batch
 TURNS = 2

@@ -22,7 +22,7 @@ from record import Record
 from torch import Tensor
 
 from pyg_hash.codes import hamming_distance, pack_bits
-from pyg_hash.search import HammingIndex
+from pyg_hash.index import HammingIndex
 
 LISTS, VISITED = 1024, 16
 

@@ -11,9 +11,9 @@ import torch
 import torch_geometric.transforms as T
 
 from pyg_hash.datasets import FeatureFile, check_feature_file, write_feature_file
+from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import evaluate
 from pyg_hash.models import MCGCN
-from pyg_hash.search import HammingIndex
 from pyg_hash.training import fit
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ScaleFeatures
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.validation import check_codes, check_positive_int
+from pyg_hash.utils.checks import check_codes, check_positive_int
 
 
 def binarize(x: Tensor) -> Tensor:

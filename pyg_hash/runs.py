@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyg_hash.io import CorruptFileError, atomic_path, load_json, save_json
 from pyg_hash.typing import IMAGE, Modality
+from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, save_json
 
 if TYPE_CHECKING:
-    from pyg_hash.search import HammingIndex
+    from pyg_hash.index import HammingIndex
 
 PARTS: dict[str, str] = {
     "config": "config.yaml",
@@ -238,7 +238,7 @@ class Run:
             FileNotFoundError: there is no such file.
             CorruptFileError: the file is damaged.
         """
-        from pyg_hash.search import HammingIndex
+        from pyg_hash.index import HammingIndex
 
         return HammingIndex.load(self.index_file(modality))
 

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from small import adam, graph_for, model_for
 from toy import toy_data
 
-from pyg_hash.distributed import Ranks, encode_sharded, process_group
 from pyg_hash.models import GCH, MCGCN, SGCH, SGEH
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
+from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
 
 
 def sampled(model, data, **kwargs):

@@ -13,9 +13,9 @@ import torch
 from small import graph_for, model_for
 
 from pyg_hash.features import load_image
+from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
 from pyg_hash.runs import RunItems
-from pyg_hash.search import HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
 from pyg_hash.typing import MODALITIES
 

@@ -11,7 +11,7 @@ from toy import toy_data
 
 import pyg_hash.models
 from pyg_hash import transforms
-from pyg_hash.models import MCGCN, baselines
+from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, ClosedFormModel, HashModel
 from pyg_hash.transforms import (
     InterKNN,
     IntraKNN,
@@ -28,9 +28,13 @@ PROTOCOLS = {
 }
 NUM_CLASSES = 4
 WIDTHS = {"hidden_channels": 12, "latent_channels": 10, "shared_channels": 11}
-METHODS = [getattr(pyg_hash.models, name) for name in pyg_hash.models.__all__]
-BASELINES = [getattr(baselines, name) for name in baselines.__all__]
-SOLVED = [kind for kind in BASELINES if issubclass(kind, baselines.ClosedFormModel)]
+METHODS = [GCH, MCGCN, SGCH, SGEH]
+BASELINES = [
+    kind
+    for kind in (getattr(pyg_hash.models, name) for name in pyg_hash.models.__all__)
+    if issubclass(kind, HashModel) and not inspect.isabstract(kind) and kind not in METHODS
+]
+SOLVED = [kind for kind in BASELINES if issubclass(kind, ClosedFormModel)]
 MODELS = METHODS + [kind for kind in BASELINES if kind not in SOLVED]
 """All that are trained."""
 

@@ -116,7 +116,7 @@ def test_a_cell_is_what_the_command_line_trains(bench):
 
 
 def test_a_closed_form_is_solved(bench):
-    from pyg_hash.models.baselines import ITQ
+    from pyg_hash.models import ITQ
     from pyg_hash.transforms import ScaleFeatures
 
     line = bench.run(cell("ITQ", seed=4))

@@ -11,7 +11,7 @@ import torch
 from scripts import BENCHMARKS, benchmark_scripts
 
 from pyg_hash.datasets import FeatureFile, check_feature_file
-from pyg_hash.io import load_json, save_json
+from pyg_hash.utils.files import load_json, save_json
 
 NAMES = ["person", "cat", "dog", "bus"]
 N = 40

@@ -15,9 +15,9 @@ import yaml
 from pyg_hash.cli import main
 from pyg_hash.cli.search import short_path
 from pyg_hash.cli.train import label_names
-from pyg_hash.io import load_json
 from pyg_hash.metrics import evaluate
 from pyg_hash.runs import PARTS, Run
+from pyg_hash.utils.files import load_json
 
 SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=15", "--label_rate=0.5")
 

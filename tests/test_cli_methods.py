@@ -13,7 +13,7 @@ from pyg_hash.cli import build, main
 from pyg_hash.cli.methods import METHODS, resolve
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
-from pyg_hash.io import load_json
+from pyg_hash.utils.files import load_json
 
 NAMES = [kind.__name__ for kind in MODELS]
 GRAPHS = {"MCGCN": ["--k=3"], "SGCH": ["--k=3"], "SGEH": ["--k=3"]}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pyg_hash.io import CorruptFileError, load_json
 from pyg_hash.runs import CHECKPOINT, PARTS, IncompleteRunError, Run, RunItems
+from pyg_hash.utils.files import CorruptFileError, load_json
 
 CONFIG = {"dataset": "emoji", "seed": 0, "options": {"a": [1, 2]}, "lr": 2e-3, "none": None}
 

@@ -11,7 +11,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from picture import draw
 
-from pyg_hash.io import atomic_path
+from pyg_hash.utils.files import atomic_path
 
 from .data import SOURCES
 from .methods import FACTORS, METHODS, ORDER, WEIGHTS, varied

@@ -20,7 +20,6 @@ from pyg_hash.cli import build
 from pyg_hash.cli.methods import ALL_SETTINGS
 from pyg_hash.cli.methods import METHODS as COMMAND_LINE
 from pyg_hash.cli.options import TrainConfig
-from pyg_hash.models import baselines
 from pyg_hash.training import fit
 
 HELD_OUT = 0.2
@@ -36,7 +35,7 @@ class Method:
 
     Attributes:
         name: of the row; unique.
-        model: a class of ``pyg_hash.models`` or ``pyg_hash.models.baselines``.
+        model: a class of ``pyg_hash.models``.
         config: settings of ``pyg-hash train`` that differ from its defaults.
         protocols: what its graph can be; a method whose codes need no graph is inductive.
         choices: settings, as :meth:`with_values` takes them. Held-out labels choose one of them
@@ -54,7 +53,7 @@ class Method:
     @property
     def kind(self) -> Any:
         """The class."""
-        return getattr(pyg_hash.models, self.model, None) or getattr(baselines, self.model)
+        return getattr(pyg_hash.models, self.model)
 
     @property
     def labels(self) -> bool:

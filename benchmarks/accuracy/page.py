@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recipes import RECIPES
 
-from pyg_hash.io import atomic_path
 from pyg_hash.metrics.mean_ap import DENOMINATORS
+from pyg_hash.utils.files import atomic_path
 
 from .about import about
 from .choices import choices, shifts

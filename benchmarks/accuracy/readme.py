@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pyg_hash.io import atomic_path
+from pyg_hash.utils.files import atomic_path
 
 from .command import RESULTS, ROOT
 from .markdown import grid

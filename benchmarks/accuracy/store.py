@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pyg_hash.io import atomic_path
+from pyg_hash.utils.files import atomic_path
 
 from .table import Cell
 

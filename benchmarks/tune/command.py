@@ -28,7 +28,7 @@ from accuracy.cell import Bench, one_thread
 from accuracy.data import SOURCES, content, missing, where
 from accuracy.methods import HELD_OUT, METHODS
 
-from pyg_hash.io import save_json
+from pyg_hash.utils.files import save_json
 
 from .objective import Case, ask, cases, defaults, space_of, worth
 from .page import write

@@ -10,7 +10,7 @@ from typing import Any
 from accuracy import provenance
 from accuracy.markdown import digits, grid
 
-from pyg_hash.io import atomic_path
+from pyg_hash.utils.files import atomic_path
 
 SHOWN = 10
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from inspect import isabstract
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,10 @@ def choices(package: str, base: type) -> dict[str, type]:
     return {
         name.lower(): member
         for name, member in members.items()
-        if isinstance(member, type) and issubclass(member, base) and member is not base
+        if isinstance(member, type)
+        and issubclass(member, base)
+        and member is not base
+        and not isabstract(member)
     }
 
 
@@ -71,7 +75,6 @@ def model_class(config: TrainConfig) -> type[HashModel]:
     from pyg_hash.models import HashModel
 
     known = choices("pyg_hash.models", HashModel)
-    known |= choices("pyg_hash.models.baselines", HashModel)
     cls = find(config.model, known, "model")
     taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
     check_options(cls, config.model_options, "model_options", taken)

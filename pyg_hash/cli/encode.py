@@ -11,9 +11,9 @@ from jsonargparse import ArgumentParser, Namespace
 from pyg_hash.cli.options import UsageError
 from pyg_hash.cli.queries import Coder, NewItems, feature_rows, pictures, text_lines
 from pyg_hash.cli.stores import is_store, put, store_for
-from pyg_hash.io import atomic_path, check_writable
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
+from pyg_hash.utils.files import atomic_path, check_writable
 
 if TYPE_CHECKING:
     from pyg_hash.features.each import Encoded

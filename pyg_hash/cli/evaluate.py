@@ -30,8 +30,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Evaluate and print; the result is kept in ``metrics.json`` under its definition."""
-    from pyg_hash.distributed import process_group
     from pyg_hash.metrics import evaluate
+    from pyg_hash.training.ranks import process_group
 
     folder = Run.open(args.run, need=("config", "model"))
     config = build.trained_with(folder, args.data)

@@ -16,7 +16,7 @@ Steps = Callable[[TrainConfig], "list[BaseTransform]"]
 
 @dataclass(frozen=True)
 class Method:
-    """How the command line trains one class of ``pyg_hash.models`` or its ``baselines``.
+    """How the command line trains one class of ``pyg_hash.models``.
 
     Attributes:
         defaults: values of the settings that this method has and others may not have. A setting
@@ -57,8 +57,8 @@ def resolve(config: TrainConfig, name: str) -> TrainConfig:
 
 
 def _mcgcn(config: TrainConfig) -> list[BaseTransform]:
+    from pyg_hash.graph.protocol import PROTOCOLS
     from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub
-    from pyg_hash.transforms.protocol import PROTOCOLS
 
     assert config.k and config.metric and config.protocol and config.match
     options = config.graph_options

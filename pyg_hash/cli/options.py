@@ -44,9 +44,7 @@ class TrainConfig:
     )
     root: str | None = _option(None, "folder of the data set (default: data/DATASET)")
     dataset_options: dict[str, Any] = _option({}, "options of the data set class")
-    model: str = _option(
-        "mcgcn", "a class of pyg_hash.models or pyg_hash.models.baselines, in any case"
-    )
+    model: str = _option("mcgcn", "a method: a class of pyg_hash.models, in any case")
     num_bits: int = _option(32, "length of the codes")
     model_options: dict[str, Any] = _option({}, "options of the model class")
     label_rate: float | None = _option(

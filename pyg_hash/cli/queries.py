@@ -131,7 +131,7 @@ def _read_npy(path: str) -> Tensor:
     import numpy as np
     import torch
 
-    from pyg_hash.io import CorruptFileError
+    from pyg_hash.utils.files import CorruptFileError
 
     try:
         array = np.load(path, allow_pickle=False)

@@ -8,9 +8,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import MOVED, UsageError
-from pyg_hash.io import check_writable, load_json
 from pyg_hash.runs import Run
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.files import check_writable, load_json
 
 
 def add_arguments(parser: ArgumentParser) -> None:

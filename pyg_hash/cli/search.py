@@ -19,7 +19,7 @@ from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 
 if TYPE_CHECKING:
-    from pyg_hash.search import HammingIndex
+    from pyg_hash.index import HammingIndex
     from pyg_hash.stores import CodeStore
 
 _NAME_WIDTH = 48

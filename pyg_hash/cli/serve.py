@@ -8,10 +8,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.options import UsageError
 from pyg_hash.cli.queries import load_model, own_function
-from pyg_hash.features._extras import require
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.optional import require
 
 
 def add_arguments(parser: ArgumentParser) -> None:

@@ -10,10 +10,10 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
-from pyg_hash.io import CorruptFileError
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.validation import check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_fraction, check_positive_int
+from pyg_hash.utils.files import CorruptFileError
 
 if TYPE_CHECKING:
     import torch
@@ -37,7 +37,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Train and report; returns the exit status."""
-    from pyg_hash.distributed import Ranks, process_group
+    from pyg_hash.training.ranks import Ranks, process_group
 
     config = TrainConfig.from_namespace(args)
     try:
@@ -84,8 +84,8 @@ def train(
         UsageError: an unknown data set, model, protocol or option.
         OSError: the folder cannot be written, or holds a run and ``resume`` is False.
     """
-    from pyg_hash.distributed import Ranks
     from pyg_hash.metrics import evaluate
+    from pyg_hash.training.ranks import Ranks
 
     ranks = Ranks.on(device)
     config = build.with_defaults(config)
@@ -148,9 +148,9 @@ def _check_numbers(config: TrainConfig) -> None:
 def _fit(
     config: TrainConfig, folder: Run, data: HeteroData, *, resume: bool, progress: bool
 ) -> HashModel:
-    from pyg_hash.distributed import Ranks
-    from pyg_hash.models.baselines import ClosedFormModel
+    from pyg_hash.models import ClosedFormModel
     from pyg_hash.training import fit
+    from pyg_hash.training.ranks import Ranks
 
     model = build.build_model(config, data).to(data[IMAGE].x.device)
     if isinstance(model, ClosedFormModel):
@@ -213,7 +213,7 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
 
 
 def _save_index(folder: Run, model: HashModel, data: HeteroData) -> None:
-    from pyg_hash.search import HammingIndex
+    from pyg_hash.index import HammingIndex
 
     for modality in MODALITIES:
         rows = data[modality].database_mask.nonzero().flatten()

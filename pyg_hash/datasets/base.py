@@ -20,7 +20,7 @@ from torch_geometric.data.data import BaseData
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import ImageEncoder, TextEncoder
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 DATA_FILE = "data.safetensors"
 Transform = Callable[[HeteroData], HeteroData]

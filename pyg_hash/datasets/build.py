@@ -7,7 +7,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import MODALITIES
-from pyg_hash.validation import check_labels, check_same_rows
+from pyg_hash.utils.checks import check_labels, check_same_rows
 
 _CHUNK_ELEMENTS = 1 << 22
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from pyg_hash.datasets.sources import Array, Source, Table, present
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 FOLDERS = ("train2014", "val2014")
 INSTANCES = "annotations/instances_{}.json"

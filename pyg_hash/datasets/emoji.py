@@ -15,7 +15,7 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.emoji_source import EmojiEntry, package_versions, split_entries
 from pyg_hash.features import BagOfWords, EfficientNetLite0
-from pyg_hash.io import load_tensors, save_tensors
+from pyg_hash.utils.files import load_tensors, save_tensors
 
 IMAGE_SIZE = 224
 SUBWORDS = (3, 4)

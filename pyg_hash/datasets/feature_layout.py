@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 FORMAT = "pyg_hash.features"
 VERSION = 1

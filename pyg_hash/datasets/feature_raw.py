@@ -15,8 +15,8 @@ from pyg_hash.datasets.feature_layout import open_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.io import atomic_path
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.files import atomic_path
 
 _SHOWN = 20  # problems in an error message
 

@@ -15,7 +15,7 @@ import torch
 from pyg_hash.datasets.build import as_mask
 from pyg_hash.datasets.feature_check import check_feature_file
 from pyg_hash.datasets.feature_layout import FORMAT, VERSION
-from pyg_hash.io import atomic_path
+from pyg_hash.utils.files import atomic_path
 
 
 def write_feature_file(

@@ -11,7 +11,7 @@ from pyg_hash.datasets.protocols import load_manifest
 from pyg_hash.datasets.published import LAYOUTS, Layout, PublishedDataset
 from pyg_hash.datasets.sources import MatrixFiles, Source
 from pyg_hash.features import ImageEncoder, TextEncoder
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
 
 
 class MIRFlickr25K(PublishedDataset):

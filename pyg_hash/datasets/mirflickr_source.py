@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.datasets.sources import Array, Source, Table, present
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 COMMON_TAGS = "mirflickr/doc/common_tags.txt"
 TAGS = "mirflickr/meta/tags/tags{}.txt"

@@ -17,8 +17,8 @@ from pyg_hash.datasets.published import LAYOUTS, Layout, PublishedDataset
 from pyg_hash.datasets.raw_matrix import RawMatrix
 from pyg_hash.datasets.sources import Array, MatrixFiles, Source, Table
 from pyg_hash.features import ImageEncoder, TextEncoder
-from pyg_hash.io import CorruptFileError
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.files import CorruptFileError
 
 CORR_AE = "nus_wide_deep_doc2vec-corr-ae.h5py"
 PARTS = ("train", "valid", "test")

@@ -15,7 +15,7 @@ from torch import Tensor
 from pyg_hash.datasets.raw_digits import read_digits
 from pyg_hash.datasets.raw_matrix import RawMatrix
 from pyg_hash.datasets.sources import Array, Source, Table, present
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 LABELS = "Groundtruth/AllLabels/Labels_{}.txt"
 PICTURES = "ImageList/Imagelist.txt"

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pyg_hash.io import load_json
+from pyg_hash.utils.files import load_json
 
 Array = np.ndarray[Any, Any]
 _MANIFESTS = Path(__file__).parent / "manifests"

@@ -21,8 +21,8 @@ from pyg_hash.datasets.raw_files import absent, existing, short_places, unpack, 
 from pyg_hash.datasets.raw_record import RECORD, checked_digests, keep_digests
 from pyg_hash.datasets.sources import Array, Source, Table, is_file_name, read_own
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
-from pyg_hash.io import load_tensors, save_tensors
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.files import load_tensors, save_tensors
 
 Layout = Literal["official", "features"]
 LAYOUTS = ("official", "features")

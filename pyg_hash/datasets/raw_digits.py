@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 Array = np.ndarray[Any, Any]
 _BYTES = 1 << 18  # of a file in one block: what a cache holds

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pyg_hash.io import CorruptFileError, atomic_path, file_sha256
+from pyg_hash.utils.files import CorruptFileError, atomic_path, file_sha256
 
 Archives = Mapping[str, Mapping[str, Any]]  # as the manifests describe them
 _MANY = 12  # files of one pattern that become one line

@@ -17,7 +17,7 @@ from scipy.io import loadmat
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 Array = np.ndarray[Any, Any]
 SUFFIXES = (".npy", ".mat", ".h5", ".hdf5", ".h5py", ".dat", ".txt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pyg_hash.io import CorruptFileError, file_sha256, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, file_sha256, load_json, save_json
 
 RECORD = "raw-sha256.json"
 _MANY = 12  # files that one message names

@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from pyg_hash.datasets.raw_matrix import SUFFIXES, RawMatrix
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 Array = np.ndarray[Any, Any]
 

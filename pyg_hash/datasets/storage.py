@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.io import CorruptFileError, atomic_path, load_tensors
+from pyg_hash.utils.files import CorruptFileError, atomic_path, load_tensors
 
 _FORMAT = "pyg_hash.hetero"
 _VERSION = 1

@@ -19,8 +19,8 @@ from torch_geometric.data import HeteroData
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.features import BagOfWords, TextEncoder
-from pyg_hash.io import CorruptFileError
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.files import CorruptFileError
 
 LISTS = {"train": "trainset_txt_img_cat.list", "test": "testset_txt_img_cat.list"}
 CATEGORIES = "categories.list"

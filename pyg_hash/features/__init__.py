@@ -16,7 +16,7 @@ from pyg_hash.features.own import OwnEncoder
 from pyg_hash.features.sentences import SentenceEncoder
 from pyg_hash.features.timm import TimmEncoder
 from pyg_hash.features.transformers import TransformersImageEncoder, TransformersTextEncoder
-from pyg_hash.io import CorruptFileError, load_json
+from pyg_hash.utils.files import CorruptFileError, load_json
 
 __all__ = [
     "BagOfWords",

@@ -13,10 +13,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from pyg_hash.features._extras import require
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.io import CorruptFileError, load_json, load_tensors, save_json, save_tensors
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+from pyg_hash.utils.optional import require
 
 TENSOR_FILE = "encoder.safetensors"
 

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from pyg_hash.features._extras import require
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.features.images import PathLike, load_image
-from pyg_hash.io import CorruptFileError, load_json, save_json
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
+from pyg_hash.utils.optional import require
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 

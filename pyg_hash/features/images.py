@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.features._extras import require
+from pyg_hash.utils.optional import require
 
 PathLike = str | os.PathLike[str]
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.features._extras import require
 from pyg_hash.features.images import PathLike
 from pyg_hash.features.pretrained import PictureNetwork, TextNetwork, fill
+from pyg_hash.utils.optional import require
 
 
 def _model(name: str, weights: Any, device: torch.device) -> Any:

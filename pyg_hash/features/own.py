@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.io import CorruptFileError, load_json, save_json
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 
 class OwnEncoder:

@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.features.images import PathLike, load_image
-from pyg_hash.io import CorruptFileError, load_json, save_json
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 Kind = TypeVar("Kind", bound="Pretrained")
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}

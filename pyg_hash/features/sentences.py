@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.features._extras import require
 from pyg_hash.features.images import PathLike
 from pyg_hash.features.pretrained import TextNetwork
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.optional import require
 
 
 class SentenceEncoder(TextNetwork):

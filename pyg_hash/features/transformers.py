@@ -7,11 +7,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from pyg_hash.features._extras import require
 from pyg_hash.features.images import PathLike
 from pyg_hash.features.pretrained import PictureNetwork, TextNetwork
-from pyg_hash.io import CorruptFileError, load_json
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.files import CorruptFileError, load_json
+from pyg_hash.utils.optional import require
 
 Pooling = Literal["mean", "cls", "pooler"]
 _POOLINGS = ("mean", "cls", "pooler")

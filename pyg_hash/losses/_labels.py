@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyg_hash.losses._reduction import check_matrix
 from pyg_hash.typing import Match
-from pyg_hash.validation import check_labels
+from pyg_hash.utils.checks import check_labels
 
 
 def check_code_sets(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from pyg_hash.typing import Reduction
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
 
 
 def check_reduction(reduction: str) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
 from pyg_hash.typing import Reduction
-from pyg_hash.validation import check_choice, check_fraction, check_weight
+from pyg_hash.utils.checks import check_choice, check_fraction, check_weight
 
 EVOLUTIONS = ("G1", "G2")
 

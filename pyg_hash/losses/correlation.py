@@ -8,7 +8,7 @@ from torch import Tensor
 from pyg_hash.losses._labels import check_code_sets, comparable_labels, similar_sums
 from pyg_hash.losses._reduction import check_reduction, reduce_sum
 from pyg_hash.typing import Match, Reduction
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 
 def linear_similarity_loss(

@@ -10,7 +10,7 @@ from pyg_hash.losses._labels import check_code_sets, comparable_labels
 from pyg_hash.losses._pairs import Likelihood, sum_of_pairs
 from pyg_hash.losses._reduction import check_reduction, reduce_sum
 from pyg_hash.typing import Reduction
-from pyg_hash.validation import check_choice, check_number, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_number, check_positive_int
 
 PairLoss = Literal["nll", "squared_nll"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pyg_hash.losses._reduction import check_matrix, check_reduction, reduce_sum
 from pyg_hash.typing import Reduction
-from pyg_hash.validation import check_labels
+from pyg_hash.utils.checks import check_labels
 
 
 def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:

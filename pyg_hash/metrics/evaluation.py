@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_hash.graph import protocol
 from pyg_hash.metrics.mean_ap import (
     DENOMINATORS,
     TIES,
@@ -16,9 +17,8 @@ from pyg_hash.metrics.mean_ap import (
     Ties,
     mean_average_precision,
 )
-from pyg_hash.transforms import protocol
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Split = Literal["query", "val"]
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyg_hash.metrics import _average_precision as ap
 from pyg_hash.metrics._counts import Ranking, check_ranking, fill_relevance, slices
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
 Denominator = Literal["hits", "min_k_R", "R", "dcmh"]

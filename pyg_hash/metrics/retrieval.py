@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.metrics._counts import check_ranking
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 
 def precision_at_n(

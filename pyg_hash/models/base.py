@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.checkpoint import load_model_files, save_model_files, stored_config
 from pyg_hash.codes import binarize
-from pyg_hash.io import CorruptFileError
+from pyg_hash.graph.protocol import protocol
+from pyg_hash.models.files import load_model_files, save_model_files, stored_config
 from pyg_hash.models.intake import Intake
-from pyg_hash.transforms.protocol import protocol
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.files import CorruptFileError
 
 _BATCH = 4096
 Model = TypeVar("Model", bound="HashModel")
@@ -103,7 +103,7 @@ class HashModel(nn.Module, ABC):
         return data
 
     def protocol(self, data: HeteroData) -> str:
-        """The protocol of codes of ``data``, see :func:`pyg_hash.transforms.protocol`."""
+        """The protocol of codes of ``data``, see :func:`pyg_hash.graph.protocol`."""
         return protocol(data)
 
     @torch.no_grad()

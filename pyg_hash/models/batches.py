@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.config import check_widths, known_labels
+from pyg_hash.models.common import check_widths, known_labels
 from pyg_hash.models.share import Share
 from pyg_hash.typing import IMAGE, MODALITIES
 
@@ -38,7 +38,7 @@ def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Ten
 
     Raises:
         TypeError, ValueError: less than two rows, a class without any, or see
-            :func:`pyg_hash.models.config.known_labels`.
+            :func:`pyg_hash.models.common.known_labels`.
     """
     y = known_labels(data, num_classes, require_all=True)
     if y.size(0) < 2:

@@ -14,14 +14,14 @@ from torch_geometric.data import HeteroData
 from pyg_hash.losses.likelihood import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import BatchDraw, check_items, labelled_rows
-from pyg_hash.models.config import image_text_pair
+from pyg_hash.models.common import image_text_pair
 from pyg_hash.models.gch_terms import GCHTerms
 from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.nn.beacon import Activation
 from pyg_hash.nn.reweighting import FusionNorm
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
 SIZES = ("num_classes", "num_bits", "hidden_channels", "gcn_channels", "batch_size")

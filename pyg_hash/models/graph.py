@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.anchors import AnchorBank
+from pyg_hash.graph.view import anchor_view
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.intake import Intake
-from pyg_hash.transforms.view import anchor_view
+from pyg_hash.models.new_items import AnchorBank
 from pyg_hash.typing import IMAGE, Modality
 
 

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.transforms.scale import apply_scaling
 from pyg_hash.typing import MODALITIES, Modality
-from pyg_hash.validation import check_features, check_item_shape
+from pyg_hash.utils.checks import check_features, check_item_shape
 
 Scaling = dict[str, dict[str, Any]]
 
@@ -42,8 +42,8 @@ class Intake:
         user's own) keep their type.
 
         Raises:
-            TypeError, ValueError: see :func:`pyg_hash.validation.check_features` and
-                :func:`pyg_hash.validation.check_item_shape`.
+            TypeError, ValueError: see :func:`pyg_hash.utils.checks.check_features` and
+                :func:`pyg_hash.utils.checks.check_item_shape`.
         """
         shape = self.shapes[modality]
         if not self.is_features[modality]:
@@ -57,7 +57,7 @@ class Intake:
         return Intake(self.shapes, self.is_features, map_scaling(self.scaling, function))
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Flat tensors and JSON metadata, for :func:`pyg_hash.io.save_tensors`."""
+        """Flat tensors and JSON metadata, for :func:`pyg_hash.utils.files.save_tensors`."""
         tensors = {
             f"scaling.{m}.{k}": v
             for m, scaling in self.scaling.items()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
+from pyg_hash.graph import GraphCache, build_graphs
 from pyg_hash.losses import (
     adversarial_loss,
     balance_loss,
@@ -22,7 +23,7 @@ from pyg_hash.losses import (
     reconstruction_loss,
     squared_distance_loss,
 )
-from pyg_hash.models.config import check_widths, image_text_pair, known_labels
+from pyg_hash.models.common import check_widths, image_text_pair, known_labels
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.views import both, selected, view_similarity
 from pyg_hash.nn import (
@@ -31,15 +32,13 @@ from pyg_hash.nn import (
     ConcatFusion,
     CrossModalChannel,
     GCNChannel,
-    GraphCache,
     LabelClassifier,
     ModalityDiscriminator,
-    build_graphs,
 )
 from pyg_hash.nn.autoencoder import OutActivation
 from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.validation import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
 
 VARIANTS = ("full", "S", "IT", "A", "C")
 

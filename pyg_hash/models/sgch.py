@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import HeteroData
 
+from pyg_hash.graph import GraphCache, build_graphs
 from pyg_hash.losses import (
     adversarial_loss,
     balance_loss,
@@ -24,15 +25,15 @@ from pyg_hash.losses import (
     squared_distance_loss,
 )
 from pyg_hash.models.base import Objective
-from pyg_hash.models.config import check_widths, image_text_pair, known_labels
+from pyg_hash.models.common import check_widths, image_text_pair, known_labels
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.intake import Intake
 from pyg_hash.models.views import both, selected, view_similarity
-from pyg_hash.nn import GCNChannel, GraphCache, HashLayer, ModalityDiscriminator, build_graphs
+from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.adversarial import Activation
 from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.validation import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
 
 VARIANTS = ("full", "v1")
 SIMILARITIES = {"nll": pairwise_nll, "linear": linear_similarity_loss}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
+from pyg_hash.graph import GraphCache
 from pyg_hash.losses import (
     affinity_loss,
     cosine_matrix,
@@ -23,19 +24,19 @@ from pyg_hash.losses import (
     prior_generator_loss,
 )
 from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.config import check_widths, image_text_pair
+from pyg_hash.models.common import check_widths, image_text_pair
 from pyg_hash.models.sgeh_training import BATCHES, TrainingSet, training_set, watched
 from pyg_hash.models.share import WHOLE, Share
-from pyg_hash.nn import GraphCache, HashMLP, PriorDiscriminator
+from pyg_hash.nn import HashMLP, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
-from pyg_hash.precision import exact
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
-from pyg_hash.validation import (
+from pyg_hash.utils.checks import (
     check_choice,
     check_fraction,
     check_positive_int,
     check_weight,
 )
+from pyg_hash.utils.precision import exact
 
 VARIANTS = ("SGEH", "SGEH-1", "SGEH-2", "SGEH-3", "SGEH-4")
 

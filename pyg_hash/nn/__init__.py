@@ -4,25 +4,15 @@ from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, rev
 from pyg_hash.nn.attention import AttentionFusion
 from pyg_hash.nn.autoencoder import Autoencoder
 from pyg_hash.nn.beacon import BeaconNetwork
-from pyg_hash.nn.cache import GraphCache
 from pyg_hash.nn.channel import CrossModalChannel, GCNChannel, HubGCNConv
 from pyg_hash.nn.classifier import LabelClassifier
 from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
-from pyg_hash.nn.graph import GraphOperator, Hub, SparseMap
 from pyg_hash.nn.hash import HashLayer
 from pyg_hash.nn.label_graph import LabelGraph
 from pyg_hash.nn.local_affinity import LocalAffinity
 from pyg_hash.nn.mlp import HashMLP
-from pyg_hash.nn.operators import (
-    Graphs,
-    build_graphs,
-    intra_operator,
-    joint_operator,
-    query_view,
-)
 from pyg_hash.nn.prior import PriorDiscriminator
-from pyg_hash.nn.receiver import Receiver, View
 from pyg_hash.nn.reweighting import reweighted_fusion
 from pyg_hash.nn.sparse_affinity import SparseAffinity
 
@@ -36,26 +26,15 @@ __all__ = [
     "Encoding",
     "GCNChannel",
     "GradientReversal",
-    "GraphCache",
-    "GraphOperator",
     "HashLayer",
     "HashMLP",
-    "Graphs",
-    "Hub",
     "HubGCNConv",
     "LabelClassifier",
     "LabelGraph",
     "LocalAffinity",
     "ModalityDiscriminator",
     "PriorDiscriminator",
-    "Receiver",
     "SparseAffinity",
-    "SparseMap",
-    "View",
-    "build_graphs",
-    "intra_operator",
-    "joint_operator",
-    "query_view",
     "reversal_schedule",
     "reweighted_fusion",
 ]

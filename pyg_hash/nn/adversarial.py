@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.validation import check_choice, check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_fraction, check_positive_int
 
 Activation = Literal["relu", "leaky_relu", "none"]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {

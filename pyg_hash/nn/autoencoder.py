@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 OutActivation = Literal["none", "relu"]
 

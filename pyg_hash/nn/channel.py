@@ -11,9 +11,9 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.typing import Adj, OptTensor, SparseTensor
 from torch_geometric.utils import is_torch_sparse_tensor
 
-from pyg_hash.nn.graph import GraphOperator, SparseMap
-from pyg_hash.nn.receiver import Receiver, View
-from pyg_hash.validation import check_same_rows
+from pyg_hash.graph.operator import GraphOperator, SparseMap
+from pyg_hash.graph.receiver import Receiver, View
+from pyg_hash.utils.checks import check_same_rows
 
 BLOCK = 8192  # rows that are worked on at a time where nothing is kept for a backward pass
 _GEMM_SPEED = 16  # multiply-adds of a dense product in the time of one of a sparse product

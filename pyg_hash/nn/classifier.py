@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 
 class LabelClassifier(nn.Module):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_hash.nn.attention import check_same_shape
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 
 class ConcatFusion(nn.Module):

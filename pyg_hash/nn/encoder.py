@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.hash import HashLayer
-from pyg_hash.validation import check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_fraction, check_positive_int
 
 
 class Encoding(NamedTuple):

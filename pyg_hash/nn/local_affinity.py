@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.nn.sparse_affinity import SparseAffinity
-from pyg_hash.validation import check_choice
+from pyg_hash.utils.checks import check_choice
 
 ADJACENCIES = ("diffused", "induced", "paper", "code")
 

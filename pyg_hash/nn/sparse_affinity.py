@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyg_hash.csr import csr_matrix
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.csr import csr_matrix
 
 
 class SparseAffinity:

@@ -11,10 +11,10 @@ import torch
 
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
+from pyg_hash.index import HammingIndex
 from pyg_hash.report.results import Results
-from pyg_hash.search import HammingIndex
 from pyg_hash.typing import Modality
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 _PIXELS = 96
 _QUALITY = 80

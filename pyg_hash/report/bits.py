@@ -19,7 +19,7 @@ from pyg_hash.report.style import (
     whole_numbers,
 )
 from pyg_hash.typing import Modality
-from pyg_hash.validation import check_codes
+from pyg_hash.utils.checks import check_codes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

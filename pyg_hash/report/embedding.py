@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pyg_hash.features._extras import require
 from pyg_hash.report.style import (
     CLASSES,
     GREY,
@@ -19,7 +18,8 @@ from pyg_hash.report.style import (
     styled,
 )
 from pyg_hash.typing import Modality
-from pyg_hash.validation import check_labels
+from pyg_hash.utils.checks import check_labels
+from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,6 @@ from typing import Any
 from torch_geometric.data import HeteroData
 
 from pyg_hash import __version__
-from pyg_hash.features._extras import require
-from pyg_hash.io import atomic_path
 from pyg_hash.models import HashModel
 from pyg_hash.report import sections
 from pyg_hash.report.cards import gallery_section
@@ -20,7 +18,9 @@ from pyg_hash.report.markup import Html, Section, element
 from pyg_hash.report.results import Results
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import MODALITIES
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.files import atomic_path
+from pyg_hash.utils.optional import require
 
 # nothing is fetched and nothing runs, even if a text of the data tried to
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, ParamSpec
 
-from pyg_hash.features._extras import require
 from pyg_hash.typing import IMAGE, TEXT, Modality
+from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

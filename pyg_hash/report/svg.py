@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from pyg_hash.features._extras import require
 from pyg_hash.report.style import INK
+from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -15,7 +15,7 @@ from pyg_hash.sampling.cells import CellShuffle
 from pyg_hash.sampling.instance_graph import self_loops, true_degrees
 from pyg_hash.sampling.sampler import InstanceSampler
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 _LOSS_MASKS = ("labeled_mask", "anchor_mask", "train_mask")
 

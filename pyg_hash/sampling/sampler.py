@@ -21,7 +21,7 @@ from pyg_hash.typing import (
     TEXT,
     EdgeType,
 )
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 _LAYERS = 2  # of every GCN of this library
 _VIEWS = (*NEAREST.values(), *JOINT_NEAREST.values())

@@ -13,7 +13,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from pyg_hash.features import UnreadableImageError
-from pyg_hash.features._extras import require
 from pyg_hash.features.images import square_jpeg
 from pyg_hash.serve.batches import Batches
 from pyg_hash.serve.engine import Answers, NotFoundError, QueryError, Question, SearchEngine
@@ -31,6 +30,7 @@ from pyg_hash.serve.replies import (
 )
 from pyg_hash.serve.worker import BusyError, Worker
 from pyg_hash.typing import IMAGE, TEXT, Modality, other
+from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette

@@ -9,10 +9,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pyg_hash.features._extras import require
 from pyg_hash.models import HashModel
 from pyg_hash.runs import IncompleteRunError, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.optional import require
 
 _NAMES: Mapping[Modality, str] = {IMAGE: "pictures", TEXT: "words"}
 

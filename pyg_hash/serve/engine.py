@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.io import CorruptFileError
+from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.runs import Run, RunItems
-from pyg_hash.search import HammingIndex
 from pyg_hash.serve.encoders import encode_picture, find_encoders
 from pyg_hash.serve.pictures import decode
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.files import CorruptFileError
 
 _EXAMPLES, _EXAMPLE_LETTERS = 6, 24
 

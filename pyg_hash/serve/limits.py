@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
-from pyg_hash.validation import check_number, check_positive_int
+from pyg_hash.utils.checks import check_number, check_positive_int
 
 
 @dataclass(frozen=True)

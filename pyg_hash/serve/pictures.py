@@ -6,7 +6,7 @@ import io
 from typing import Any
 
 from pyg_hash.features import UnreadableImageError
-from pyg_hash.features._extras import require
+from pyg_hash.utils.optional import require
 
 MAX_PIXELS = 25_000_000
 """Pixels of a picture from outside: a few kilobytes can stand for gigabytes of them."""

@@ -6,11 +6,11 @@ import errno
 import socket
 from collections.abc import Callable
 
-from pyg_hash.features._extras import require
 from pyg_hash.serve.app import create_app
 from pyg_hash.serve.engine import SearchEngine
 from pyg_hash.serve.guard import LOOPBACK
 from pyg_hash.serve.limits import Limits
+from pyg_hash.utils.optional import require
 
 _CLOSING = 5  # seconds for open requests when the server is stopped
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.validation import check_codes
+from pyg_hash.utils.checks import check_codes
 
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.io import CorruptFileError, atomic_path
+from pyg_hash.utils.files import CorruptFileError, atomic_path
 
 _NAMES = {"I64": "<i8", "I32": "<i4", "U8": "|u1"}
 _ALIGN = 64

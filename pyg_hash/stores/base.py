@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyg_hash.stores import _checks
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Where = Mapping[str, Any]

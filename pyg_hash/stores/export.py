@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.io import CorruptFileError, atomic_path
 from pyg_hash.stores.base import Bytes
+from pyg_hash.utils.files import CorruptFileError, atomic_path
 
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.search import _faiss
+from pyg_hash.knn import _faiss
 from pyg_hash.stores.multi_index import Bytes, Matches, MultiIndexHash
-from pyg_hash.validation import check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pyg_hash.io import CorruptFileError
 from pyg_hash.stores._checks import read_settings, settings_of
 from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
+from pyg_hash.utils.files import CorruptFileError
 
 _SETTINGS = b"pyg_hash"
 _FEW = 1000  # ids that are looked for by a filter; for more, all ids are read

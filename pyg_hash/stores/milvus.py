@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pyg_hash.io import CorruptFileError
 from pyg_hash.stores._checks import read_settings, settings_of
 from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
-from pyg_hash.validation import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import CorruptFileError
 
 _MOST = 16_384  # answers that Milvus gives to one query
 _ROWS = 10_000  # in one request, which must stay under 64 MB

@@ -1,11 +1,10 @@
 """Transforms of ``HeteroData``: masks, feature scaling and the graph builders."""
 
-from pyg_hash.transforms.affinity import UnifiedAffinity
+from pyg_hash.transforms.affinity.transform import UnifiedAffinity
 from pyg_hash.transforms.inter import InterKNN
 from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.transforms.labels import LabelCliques, LabelHub
 from pyg_hash.transforms.masks import LabelRate, ValidationSplit
-from pyg_hash.transforms.protocol import protocol
 from pyg_hash.transforms.scale import ScaleFeatures
 from pyg_hash.transforms.sgch import SGCHGraph
 
@@ -19,5 +18,4 @@ __all__ = [
     "ScaleFeatures",
     "UnifiedAffinity",
     "ValidationSplit",
-    "protocol",
 ]

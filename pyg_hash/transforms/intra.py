@@ -8,12 +8,12 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.search import knn, recall
-from pyg_hash.search.knn import check_backend
-from pyg_hash.transforms.edges import edge_weights, merge_edges
-from pyg_hash.transforms.protocol import ANCHORS, anchor_mask
+from pyg_hash.graph.edges import edge_weights, merge_edges
+from pyg_hash.graph.protocol import ANCHORS, anchor_mask
+from pyg_hash.knn import knn, recall
+from pyg_hash.knn.knn import check_backend
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
-from pyg_hash.validation import (
+from pyg_hash.utils.checks import (
     check_choice,
     check_features,
     check_nonzero_rows,
@@ -45,8 +45,8 @@ class IntraKNN(BaseTransform):
         neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
             Against a node's self-loop and labels, that is: the smaller it is, the more a node's
             own features count.
-        backend: of :func:`~pyg_hash.search.knn`: how the exact search works.
-        approximate: of :func:`~pyg_hash.search.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
+        backend: of :func:`~pyg_hash.knn.knn`: how the exact search works.
+        approximate: of :func:`~pyg_hash.knn.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
             rows, when a few missing neighbours do not matter. ``data.graph['recall']`` then says
             for each modality which part of the true neighbours was found, measured on 256 nodes.
             New items are always joined to their true neighbours.

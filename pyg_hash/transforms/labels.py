@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.graph.edges import merge_edges
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -24,7 +24,7 @@ from pyg_hash.typing import (
     OVERLAP,
     EdgeType,
 )
-from pyg_hash.validation import check_choice, check_labels
+from pyg_hash.utils.checks import check_choice, check_labels
 
 SELF_LOOPS = ("clean", "literal")
 MATCH = ("shared", "equal", "count")

@@ -8,7 +8,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.validation import check_fraction
+from pyg_hash.utils.checks import check_fraction
 
 
 def stratified_sample(

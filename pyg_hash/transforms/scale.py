@@ -12,7 +12,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.validation import check_choice, check_features, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_features, check_positive_int
 
 
 def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:

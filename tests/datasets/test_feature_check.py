@@ -5,7 +5,7 @@ import scipy.sparse as sp
 
 from pyg_hash.datasets import build as build_module
 from pyg_hash.datasets import check_feature_file, write_feature_file
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 N = 10
 

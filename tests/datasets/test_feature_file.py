@@ -9,7 +9,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets import build as build_module
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 N = 8
 TRAIN, QUERY = np.arange(6), np.array([6, 7])

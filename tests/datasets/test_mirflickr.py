@@ -19,7 +19,7 @@ from published_sets import (
 from pyg_hash.datasets import MIRFlickr25K, mirflickr
 from pyg_hash.datasets.raw_record import RECORD
 from pyg_hash.features import OwnEncoder
-from pyg_hash.io import CorruptFileError, load_json
+from pyg_hash.utils.files import CorruptFileError, load_json
 
 PICTURES = [f"mirflickr/im{i + 1}.jpg" for i in range(MIR_ROWS)]
 

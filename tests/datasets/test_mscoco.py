@@ -20,7 +20,7 @@ from published_sets import (
 from pyg_hash.datasets import MSCOCO, mscoco
 from pyg_hash.datasets.coco_source import CAPTIONS, FOLDERS, INSTANCES, json_list
 from pyg_hash.datasets.raw_record import RECORD
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 FILES = [name.format(folder) for name in (INSTANCES, CAPTIONS) for folder in FOLDERS]
 

@@ -24,7 +24,7 @@ from scipy.io import savemat
 from pyg_hash.datasets import NUSWIDE, nuswide
 from pyg_hash.datasets.nuswide_source import BOW, LABELS, LOW_LEVEL, PICTURES, TAG_NAMES, TAGS
 from pyg_hash.datasets.raw_record import RECORD
-from pyg_hash.io import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from published_sets import (
 
 from pyg_hash.datasets import NUSWIDE10K, nuswide
 from pyg_hash.datasets.nuswide_source import LABELS
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 
 def test_ten_thousand_rows_of_one_concept_each(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from scipy.io import savemat
 from pyg_hash.datasets import build, raw_digits, raw_matrix
 from pyg_hash.datasets.raw_digits import read_digits
 from pyg_hash.datasets.raw_matrix import RawMatrix
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 RNG = np.random.default_rng(0)
 X = RNG.random((23, 5)).astype(np.float32)

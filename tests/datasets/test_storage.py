@@ -6,7 +6,7 @@ from safetensors import safe_open
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
-from pyg_hash.io import CorruptFileError, save_tensors
+from pyg_hash.utils.files import CorruptFileError, save_tensors
 
 
 @pytest.fixture

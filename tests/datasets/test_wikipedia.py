@@ -12,7 +12,7 @@ from scipy.io import savemat
 from pyg_hash.datasets import Wikipedia
 from pyg_hash.datasets import wikipedia as module
 from pyg_hash.features import load_encoder
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("sklearn")
 TRAIN, TEST = 7, 3

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_hash.features import BagOfWords, TextEncoder, load_encoder
-from pyg_hash.io import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 pytest.importorskip("sklearn")
 from sklearn.decomposition import TruncatedSVD

@@ -12,7 +12,7 @@ from hub_models import bert_folder, clip_weights, need, pictures, timm_weights, 
 
 from pyg_hash import features
 from pyg_hash.features import load_encoder, load_image
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 
 TEXTS = ["a red cat", "dogs", "a blue dog a blue cat a red dog a blue dog a dog"]
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pyg_hash.features import ImageEncoder, OwnEncoder, TextEncoder, load_encoder
-from pyg_hash.io import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 
 def lengths(texts):

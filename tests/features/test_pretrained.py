@@ -6,7 +6,7 @@ from hub_models import pictures, save_weights
 
 from pyg_hash.features import ImageEncoder, TextEncoder, UnreadableImageError, encode_each
 from pyg_hash.features.pretrained import PictureNetwork, TextNetwork, digest, fill, weight_files
-from pyg_hash.io import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 
 class Means(PictureNetwork):

@@ -14,16 +14,8 @@ from torch_geometric.testing import withCUDA
 from torch_geometric.typing import SparseTensor
 from toy import toy_data
 
-from pyg_hash.nn import (
-    CrossModalChannel,
-    GCNChannel,
-    GraphOperator,
-    HubGCNConv,
-    Receiver,
-    SparseMap,
-    intra_operator,
-    joint_operator,
-)
+from pyg_hash.graph import GraphOperator, Receiver, SparseMap, intra_operator, joint_operator
+from pyg_hash.nn import CrossModalChannel, GCNChannel, HubGCNConv
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
 
 

@@ -5,11 +5,11 @@ import torch
 from small import small_graph, small_model
 from toy import toy_data
 
-from pyg_hash.distributed import shared_out
 from pyg_hash.models.share import Share
 from pyg_hash.sampling import CellShuffle, InstanceLoader
 from pyg_hash.sampling._rows import row_starts
 from pyg_hash.sampling.cells import close_order
+from pyg_hash.training.ranks import shared_out
 from pyg_hash.transforms import IntraKNN
 from pyg_hash.typing import IMAGE, MODALITIES
 

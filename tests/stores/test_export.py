@@ -13,9 +13,9 @@ import torch
 from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.io import CorruptFileError
 from pyg_hash.stores import FaissStore, export_codes, read_codes
 from pyg_hash.stores import export as export_module
+from pyg_hash.utils.files import CorruptFileError
 
 STRINGS = ["a", 'it\'s, "so"', "ä ☺ 漢字", "", " two\nlines "]
 ENDINGS = [".npz", ".h5", ".parquet"]

@@ -11,10 +11,10 @@ import torch
 from store_cases import check_range, check_search, random_codes
 
 from pyg_hash.codes import binarize
-from pyg_hash.io import CorruptFileError
-from pyg_hash.search import _faiss
+from pyg_hash.knn import _faiss
 from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex
 from pyg_hash.stores._mapped import read_arrays, write_arrays
+from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("faiss")
 INDEXES = [Flat(), MultiIndex(), IVF(nlist=8, nprobe=4), HNSW(m=16)]

@@ -10,8 +10,8 @@ import torch
 from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.io import CorruptFileError
 from pyg_hash.stores import FaissStore, LanceStore, lance
+from pyg_hash.utils.files import CorruptFileError
 
 
 def test_without_lancedb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

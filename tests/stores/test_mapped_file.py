@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pyg_hash.io import CorruptFileError
 from pyg_hash.stores._mapped import read_arrays, write_arrays
+from pyg_hash.utils.files import CorruptFileError
 
 ARRAYS = {
     "codes": np.arange(33, dtype=np.uint8).reshape(11, 3),

@@ -64,7 +64,7 @@ def test_conformance(interpreter: Path) -> None:
 REFUSED = """
 import pytest
 from pymilvus import MilvusClient, MilvusException
-from pyg_hash.io import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.stores import MilvusStore
 uri = "m.db"
 with pytest.raises(MilvusException, match="only support BIN_FLAT"):

@@ -1,6 +1,7 @@
 """The training loop: what it does, when it ends, and what it refuses."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from pyg_hash.metrics import evaluate
 from pyg_hash.models import HashModel, Objective
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
+
+FIT = sys.modules["pyg_hash.training.fit"]  # the module, not the function
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +149,7 @@ def test_best_parameters_come_back(split):
         kept[row["epoch"]] = {n: p.detach().clone() for n, p in given.named_parameters()}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pyg_hash.training._validation_map", lambda *_: next(scores))
+        patch.setattr(FIT, "_validation_map", lambda *_: next(scores))
         history = train(model, split, 20, patience=2, callbacks=[keep])
     assert [row["val_map"] for row in history] == [0.1, 0.5, 0.3, 0.2]
     assert all(torch.equal(p, kept[2][n]) for n, p in model.named_parameters())
@@ -154,7 +157,7 @@ def test_best_parameters_come_back(split):
 
 
 def test_an_equal_score_is_no_new_best(split, monkeypatch):
-    monkeypatch.setattr("pyg_hash.training._validation_map", lambda *_: 0.5)
+    monkeypatch.setattr(FIT, "_validation_map", lambda *_: 0.5)
     assert len(train(small_model(split), split, 20, patience=3)) == 4
 
 

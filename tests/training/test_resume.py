@@ -1,16 +1,19 @@
 """Training that was interrupted goes on as if nothing had happened."""
 
 import json
+import sys
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from small import adam, assert_same_state, small_graph, small_model
 
-from pyg_hash.io import CorruptFileError, load_tensors, save_tensors
-from pyg_hash.resume import TrainingState
 from pyg_hash.training import fit
+from pyg_hash.training.state import TrainingState
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
+
+FIT = sys.modules["pyg_hash.training.fit"]  # the module, not the function
 
 OPTIMIZERS = {
     "adam": adam,
@@ -137,7 +140,8 @@ def test_early_stopping_goes_on(file, cut, monkeypatch):
     data = small_graph(validation=True, rate=1.0)
     scores = [0.1, 0.4, 0.3, 0.5, 0.2, 0.1, 0.3, 0.9]
     monkeypatch.setattr(
-        "pyg_hash.training._validation_map",
+        FIT,
+        "_validation_map",
         lambda model, _: scores[model.calls.pop(0)],
     )
 
@@ -217,7 +221,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(data, file, monkeypatch):
     def full(*_, **__):
         raise OSError("no space left")
 
-    monkeypatch.setattr("pyg_hash.io.save_file", full)
+    monkeypatch.setattr("pyg_hash.utils.files.save_file", full)
     with pytest.raises(OSError, match="no space left"):
         run(data, 5, checkpoint=file, resume=True)
     assert file.read_bytes() == before

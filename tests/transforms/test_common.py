@@ -12,8 +12,9 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 import pyg_hash.transforms as transforms
+from pyg_hash.graph import intra_operator, joint_operator, protocol
+from pyg_hash.graph.view import anchor_view
 from pyg_hash.models import MCGCN
-from pyg_hash.nn import intra_operator, joint_operator
 from pyg_hash.transforms import (
     InterKNN,
     IntraKNN,
@@ -24,9 +25,7 @@ from pyg_hash.transforms import (
     SGCHGraph,
     UnifiedAffinity,
     ValidationSplit,
-    protocol,
 )
-from pyg_hash.transforms.view import anchor_view
 
 CLASSES = [getattr(transforms, name) for name in transforms.__all__ if name[0].isupper()]
 CHANGED = {

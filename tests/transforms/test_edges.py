@@ -2,7 +2,7 @@
 
 import torch
 
-from pyg_hash.transforms.edges import edge_weights, merge_edges
+from pyg_hash.graph.edges import edge_weights, merge_edges
 
 
 def test_edge_weights():

@@ -8,8 +8,8 @@ import torch_geometric.transforms as T
 from oracles import dense_intra, dense_joint
 from toy import toy_data
 
-from pyg_hash.nn import intra_operator, joint_operator
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate, protocol
+from pyg_hash.graph import intra_operator, joint_operator, protocol
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
 
 PROTOCOLS = {
     "inductive": ("train", "train"),

@@ -5,7 +5,8 @@ import torch
 from torch_geometric.data import HeteroData
 from toy import toy_data
 
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, protocol
+from pyg_hash.graph import protocol
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 ANGLES = {"image": [0, 10, 90, 100, 12], "text": [0, 90, 10, 100, 98]}  # node 4 is the query
 

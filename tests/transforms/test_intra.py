@@ -10,9 +10,10 @@ from torch import Tensor
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from pyg_hash.models.anchors import AnchorBank
-from pyg_hash.search import _approximate, knn
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, protocol
+from pyg_hash.graph import protocol
+from pyg_hash.knn import _approximate, knn
+from pyg_hash.models.new_items import AnchorBank
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
 def scores(x: Tensor, metric: str) -> Tensor:

@@ -7,7 +7,7 @@ import torch_geometric.transforms as T
 from torch import Tensor
 from toy import toy_data
 
-from pyg_hash.nn import intra_operator, joint_operator
+from pyg_hash.graph import intra_operator, joint_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
 from pyg_hash.transforms.labels import _sharing, label_sets
 

@@ -9,16 +9,8 @@ import torch.nn.functional as F
 import torch_geometric.transforms as T
 from toy import toy_data
 
-from pyg_hash.nn import intra_operator, joint_operator
-from pyg_hash.transforms import (
-    InterKNN,
-    IntraKNN,
-    LabelCliques,
-    LabelHub,
-    LabelRate,
-    SGCHGraph,
-    protocol,
-)
+from pyg_hash.graph import intra_operator, joint_operator, protocol
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate, SGCHGraph
 from pyg_hash.typing import MODALITIES, other
 
 QUERIES = slice(-12, None)

@@ -1,0 +1,14 @@
+"""Moved to :mod:`pyg_hash.transforms.affinity`."""
+
+from pyg_hash.utils.moved import door
+
+_NAMES = [
+    "AffinityGraph",
+    "Neighbours",
+    "nearest_neighbours",
+    "neighbour_weights",
+    "project_rows",
+    "unified_affinity",
+]
+
+__getattr__ = door(__name__, dict.fromkeys(_NAMES, "pyg_hash.transforms.affinity"))

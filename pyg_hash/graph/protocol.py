@@ -1,0 +1,43 @@
+"""The evaluation protocol that a graph implements."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import NodeStorage
+
+from pyg_hash.utils.checks import check_choice
+
+ANCHORS = ("train", "all")
+PROTOCOLS: dict[str, tuple[str, str]] = {
+    "inductive": ("train", "train"),
+    "strict": ("all", "train"),
+    "transductive": ("all", "all"),
+}
+"""Protocol name -> ``anchors`` of :class:`IntraKNN` and of :class:`InterKNN`."""
+
+
+def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
+    """Nodes that may be a neighbour of others: bool ``[N]``."""
+    check_choice(anchors, ANCHORS, "anchors")
+    mask: Tensor = store.train_mask if anchors == "train" else store.train_mask | True
+    return mask
+
+
+def protocol(data: HeteroData) -> str:
+    """Name the protocol of a graph, read from its anchors.
+
+    * ``'transductive'``: all nodes are anchors, and the inter edges of a query may be chosen by
+      its own other modality (the papers' setting).
+    * ``'strict'``: all nodes are anchors, but nothing of a query's other modality reaches its
+      code. That holds too for a graph whose maker knows that it has no edge, and no choice of an
+      edge, across the modalities (:class:`SGCHGraph`).
+    * ``'inductive'``: only training nodes are anchors; a query changes no other node.
+    * ``'none'``: the data carries no graph.
+    """
+    graph = data.graph if "graph" in data else {}
+    if "intra_anchors" not in graph:
+        return "none"
+    intra = graph["intra_anchors"]
+    pair = (intra, graph.get("inter_anchors", intra))
+    return next(name for name, anchors in PROTOCOLS.items() if anchors == pair)

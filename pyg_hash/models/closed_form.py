@@ -1,0 +1,149 @@
+"""Models that are solved in one go, and the linear ones among them."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from typing_extensions import Self
+
+from pyg_hash.models.base import EncoderHashModel
+from pyg_hash.models.common import check_widths, image_text_pair
+from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
+from pyg_hash.utils.checks import check_features, check_positive_int
+
+Widths = Mapping[str, int] | tuple[int, int] | list[int]
+
+
+class ClosedFormModel(EncoderHashModel):
+    """A model whose parameters are solved for, not descended to.
+
+    :meth:`solve` takes the place of :func:`~pyg_hash.training.fit`; all else is as for any other
+    model: evaluation, new items, saving, the command line. Parameters are float64, so codes do
+    not depend on the device.
+
+    Attributes:
+        is_solved: a bool tensor, whether there is anything to encode with.
+    """
+
+    is_solved: Tensor
+
+    def __init__(self, num_features: Widths, num_bits: int, config: dict[str, Any]) -> None:
+        widths = image_text_pair(num_features, "num_features")
+        check_positive_int(num_bits, "num_bits")
+        super().__init__(num_bits, config | {"num_features": widths})
+        self.num_features = widths
+        self.register_buffer("is_solved", torch.tensor(False))
+
+    @torch.no_grad()
+    def solve(self, data: HeteroData) -> Self:
+        """Fit the model to the training rows of ``data``, and attach it.
+
+        The result depends on the data and the constructor's arguments alone.
+
+        Raises:
+            TypeError: features that are not floating-point, or labels of a wrong kind.
+            ValueError: features of another width, NaN or inf in training rows, no training row,
+                labels that are missing, or more bits than the method can have on these features.
+        """
+        check_widths(data, self.num_features)
+        self._solve(data)
+        self.is_solved.fill_(True)
+        return self.attach(data)
+
+    @abstractmethod
+    def _solve(self, data: HeteroData) -> None:
+        """Fill the parameters."""
+
+    @abstractmethod
+    def relaxed_solved(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``[n, num_bits]`` of float64 features, once there are parameters."""
+
+    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``[n, num_bits]`` of items of one modality.
+
+        Raises:
+            RuntimeError: the model is not solved.
+        """
+        if not bool(self.is_solved):
+            raise RuntimeError(f"{type(self).__name__} has no parameters; call solve(data) first")
+        return self.relaxed_solved(x.to(next(self.parameters())), modality)
+
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes; no graph is needed.
+
+        Raises:
+            RuntimeError: the model is not solved.
+            ValueError: features of another width.
+        """
+        check_widths(data, self.num_features)
+        return super().forward(data)
+
+    def loss(self, out: HashOutput, data: HeteroData) -> NoReturn:
+        """There is nothing to descend.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has a closed form: call model.solve(data) in place of fit(...)"
+        )
+
+    def reset_parameters(self) -> None:
+        """Forget the data."""
+        self.intake = None
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.zero_()
+            self.is_solved.fill_(False)
+
+
+class LinearHashModel(ClosedFormModel):
+    r"""A closed form that ends in one linear map a modality.
+
+    The code of an item is :math:`\mathrm{sign}(x W - o)`, its relaxed code the tanh of that.
+
+    Attributes:
+        weight: :math:`W` of each modality, float64 ``[d, num_bits]``.
+        offset: :math:`o` of each modality, float64 ``[num_bits]``.
+    """
+
+    def __init__(self, num_features: Widths, num_bits: int, config: dict[str, Any]) -> None:
+        super().__init__(num_features, num_bits, config)
+        widths = self.num_features
+        self.weight = nn.ParameterDict({m: solved(widths[m], num_bits) for m in MODALITIES})
+        self.offset = nn.ParameterDict({m: solved(num_bits) for m in MODALITIES})
+
+    def relaxed_solved(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``[n, num_bits]`` of float64 features."""
+        return torch.tanh(x @ self.weight[modality] - self.offset[modality])
+
+    def _keep(self, modality: Modality, weight: Tensor, offset: Tensor) -> None:
+        """Take over what was solved for."""
+        self.weight[modality].copy_(weight)
+        self.offset[modality].copy_(offset)
+
+
+def solved(*shape: int) -> nn.Parameter:
+    """A float64 parameter that no optimiser changes."""
+    return nn.Parameter(torch.zeros(*shape, dtype=torch.float64), requires_grad=False)
+
+
+def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tensor, Tensor]:
+    """Image and text features of the rows under a mask, float64, finite, not all the same."""
+    rows = data[IMAGE][mask].nonzero().flatten()
+    if not len(rows):
+        raise ValueError(f"{mask}: selects no node, and there is nothing to learn from")
+    image, text = (data[m].x[rows] for m in MODALITIES)
+    for x, m in zip((image, text), MODALITIES, strict=True):
+        check_features(x, f"data[{m!r}].x under {mask}")
+        if len(x) > 1 and bool((x == x[0]).all()):
+            raise ValueError(
+                f"data[{m!r}].x under {mask}: all {len(x)} rows are the same, and there is nothing "
+                "to learn from; give features that differ"
+            )
+    return image.double(), text.double()

@@ -1,0 +1,91 @@
+"""Arguments that models share: what they are built from, and what they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.utils.checks import check_labels, check_positive_int
+
+
+def image_text_pair(
+    value: Mapping[str, int] | tuple[int, int] | list[int] | int, name: str
+) -> dict[str, int]:
+    """Image and text values from one number, a pair or a mapping.
+
+    Raises:
+        TypeError: neither of these, or a value that is no integer.
+        ValueError: a modality is missing, or a value is below 1.
+    """
+    if isinstance(value, int):
+        value = (value, value)
+    if isinstance(value, Mapping):
+        missing = [m for m in MODALITIES if m not in value]
+        if missing:
+            raise ValueError(f"{name}: has no entry {missing[0]!r}; give 'image' and 'text'")
+        pair = {str(m): value[m] for m in MODALITIES}
+    elif not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: expected two numbers (image, text), got {value!r}")
+    elif len(value) == 2:
+        pair = {IMAGE: value[0], TEXT: value[1]}
+    else:
+        raise ValueError(f"{name}: expected two numbers (image, text), got {value!r}")
+    for modality, number in pair.items():
+        check_positive_int(number, f"{name}[{modality!r}]")
+    return pair
+
+
+def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
+    """Raise ``ValueError`` unless the features of ``data`` have the widths of a model."""
+    for modality in MODALITIES:
+        width = data[modality].x.size(1)
+        if width != num_features[modality]:
+            raise ValueError(
+                f"data[{modality!r}].x: has {width} features a row, but num_features is "
+                f"{num_features[modality]}; build the model from the transformed data's "
+                "num_features"
+            )
+
+
+def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = False) -> Tensor:
+    """Labels of the labelled nodes, class index ``[n]`` or multi-hot ``[n, C]``.
+
+    Args:
+        data: both modalities, with ``y`` and ``labeled_mask``.
+        num_classes: classes of the model.
+        require_all: every class of the data must have a labelled node.
+
+    Raises:
+        TypeError, ValueError: no labels, no labelled node, a class without one, or see
+            :func:`pyg_hash.utils.checks.check_labels`.
+    """
+    store = data[IMAGE]
+    for key in ("y", "labeled_mask"):
+        if key not in store:
+            raise ValueError(
+                f"data['image']: has no {key}, which this method learns from; use data with labels"
+            )
+    y: Tensor = store.y[store.labeled_mask]
+    check_labels(y, "y", num_classes=num_classes)
+    if require_all:
+        _check_all_classes(y, int(data.num_classes) if "num_classes" in data else num_classes)
+    return y
+
+
+def _check_all_classes(y: Tensor, num_classes: int) -> None:
+    if y.size(0) == 0:
+        raise ValueError(
+            "labeled_mask: selects no node, and this method learns from labels; raise label_rate"
+        )
+    counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=num_classes)
+    empty = (counts == 0).nonzero().flatten().tolist()
+    if empty:
+        listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        raise ValueError(
+            f"y: no labelled node of class {listed}; label one of each class, raise label_rate, "
+            "or drop these classes"
+        )

@@ -1,0 +1,124 @@
+"""DCMH: one code for both modalities of an item, which two encoders approach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from pyg_hash.codes import binarize
+from pyg_hash.losses import similarity_likelihood
+from pyg_hash.models.base import Objective
+from pyg_hash.models.batches import BatchDraw, labelled_rows
+from pyg_hash.models.closed_form import Widths
+from pyg_hash.models.common import check_widths
+from pyg_hash.models.share import WHOLE, Share
+from pyg_hash.models.two_encoders import TwoEncoders
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
+from pyg_hash.utils.checks import check_positive_int, check_weight
+from pyg_hash.utils.precision import exact
+
+
+class DCMH(TwoEncoders):
+    r"""Deep cross-modal hashing.
+
+    Jiang & Li, "Deep Cross-Modal Hashing", CVPR 2017. With the outputs :math:`F, G` of the image
+    and the text encoder for all labelled items, Eq. 1 there is, rows being samples here,
+
+    .. math::
+        \sum_{ij} \left( \log(1 + e^{\Theta_{ij}}) - S_{ij} \Theta_{ij} \right)
+        + \gamma \left( \lVert B - F \rVert^2 + \lVert B - G \rVert^2 \right)
+        + \eta \left( \lVert 1^\top F \rVert^2 + \lVert 1^\top G \rVert^2 \right), \quad
+        \Theta = \tfrac{1}{2} F G^\top
+
+    with :math:`S_{ij} = 1` if the two share a label, else 0, and one code for both modalities of an
+    item, :math:`B = \mathrm{sign}(F + G)`. As in Algorithm 1, an epoch changes the images'
+    encoder (``'image'``) on mini-batches against the :math:`G` of all items, then the texts'
+    (``'text'``), then :math:`B`. Losses are divided by the pairs they are about, as in the authors'
+    program. The paper's last layer is linear; here its output goes through tanh, so that relaxed
+    codes are within (-1, 1) as those of every model.
+
+    Args:
+        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
+        num_classes: number of classes.
+        num_bits: code length.
+        hidden_channels: width of the encoders' hidden layer (paper: 8192 for texts).
+        gamma: weight of the distance to the codes (paper: 1).
+        eta: weight of the balance of bits (paper: 1).
+        dropout: share of the hidden layer that is dropped in training.
+        batch_size: items of a mini-batch (paper: 128).
+    """
+
+    def __init__(
+        self,
+        num_features: Widths,
+        num_classes: int,
+        num_bits: int = 32,
+        *,
+        hidden_channels: int = 1024,
+        gamma: float = 1.0,
+        eta: float = 0.01,
+        dropout: float = 0.2,
+        batch_size: int = 64,
+    ) -> None:
+        config = dict(locals())  # a copy: a debugger may change the original on the way
+        del config["self"], config["__class__"]
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, config)
+        check_positive_int(num_classes, "num_classes")
+        for name in ("gamma", "eta"):
+            check_weight(config[name], name)
+        self.num_classes, self.gamma, self.eta = num_classes, gamma, eta
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """``'image'`` and ``'text'``."""
+        return {m: list(self.encoders[m].parameters()) for m in MODALITIES}
+
+    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
+        """Eq. 1 over all labelled nodes, divided by their number squared.
+
+        Terms, unweighted: ``likelihood``, ``quantization``, ``balance``; and their weighted sum.
+        """
+        check_widths(data, self.num_features)
+        rows, labels = labelled_rows(data, self.num_classes, self.beta)
+        image, text = out[IMAGE][rows], out[TEXT][rows]
+        code = binarize((image + text).detach()).to(image)
+        with exact(image):
+            pairs = len(rows) ** 2
+            terms = {
+                "likelihood": similarity_likelihood(image, text, labels, labels),
+                "quantization": ((code - image).square() + (code - text).square()).sum() / pairs,
+                "balance": (_balance(image) + _balance(text)) / pairs,
+            }
+            return self._weighted(terms)
+
+    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
+        """One round of Algorithm 1, in mini-batches; ``share`` of them."""
+        check_widths(data, self.num_features)
+        rows, labels = labelled_rows(data, self.num_classes, self.beta)
+        known = {m: self.fixed(data[m].x[rows], m) for m in MODALITIES}
+        code = binarize(known[IMAGE] + known[TEXT]).to(self.beta)
+        batches = BatchDraw(rows, self.batch_size, share)
+        for m in MODALITIES:
+            against = self.fixed(data[other(m)].x[rows], other(m))
+            for b in batches.own():
+                live = self.relaxed(data[m].x[rows[b]], m)
+                with exact(live):
+                    pairs = len(b) * len(rows)
+                    rest = known[m].sum(dim=0) - known[m][b].sum(dim=0)
+                    terms = {
+                        "likelihood": similarity_likelihood(live, against, labels[b], labels),
+                        "quantization": (code[b] - live).square().sum() / pairs,
+                        "balance": (rest + live.sum(dim=0)).square().sum() / pairs,
+                    }
+                    terms = self._weighted(terms)
+                known[m][b] = live.detach()
+                yield Objective(terms, m)
+
+    def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        total = terms["likelihood"] + self.gamma * terms["quantization"]
+        return terms | {"loss": total + self.eta * terms["balance"]}
+
+
+def _balance(codes: Tensor) -> Tensor:
+    return codes.sum(dim=0).square().sum()

@@ -1,0 +1,165 @@
+"""What the trained baselines share: two encoders, and batches of training pairs."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from pyg_hash.losses import cosine_matrix
+from pyg_hash.models.base import EncoderHashModel, Objective
+from pyg_hash.models.batches import BatchDraw, cut
+from pyg_hash.models.closed_form import Widths
+from pyg_hash.models.common import check_widths, image_text_pair
+from pyg_hash.models.share import WHOLE, Share
+from pyg_hash.nn import HashMLP
+from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
+from pyg_hash.utils.checks import check_features, check_positive_int
+from pyg_hash.utils.precision import exact
+
+_BATCH = 4096
+
+
+class TwoEncoders(EncoderHashModel):
+    r"""One hidden layer a modality, then :math:`\tanh(\beta Y)`.
+
+    The papers train a CNN on pictures; here images are features, as texts are.
+
+    Args:
+        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
+        num_bits: code length.
+        hidden_channels: width of the hidden layers.
+        dropout: share of them that is dropped in training.
+        batch_size: pairs of a mini-batch, at least 2.
+        config: the constructor's keywords.
+    """
+
+    makes_batches = True
+    beta: Tensor
+
+    def __init__(
+        self,
+        num_features: Widths,
+        num_bits: int,
+        hidden_channels: int,
+        dropout: float,
+        batch_size: int,
+        config: dict[str, Any],
+    ) -> None:
+        widths = image_text_pair(num_features, "num_features")
+        check_positive_int(batch_size, "batch_size")
+        if batch_size == 1:
+            raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
+        super().__init__(num_bits, config | {"num_features": widths})
+        self.num_features, self.batch_size = widths, batch_size
+        self.encoders = nn.ModuleDict(
+            {m: HashMLP(widths[m], hidden_channels, num_bits, dropout) for m in MODALITIES}
+        )
+        self.register_buffer("beta", torch.ones(()))
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters, forget the data, and start the annealing over."""
+        super().reset_parameters()
+        self.beta = torch.ones_like(self.beta)
+
+    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
+        r"""Relaxed codes :math:`\tanh(\beta Y)`, float ``[n, num_bits]``."""
+        return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
+
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes; no graph is needed.
+
+        Raises:
+            ValueError: features of another width.
+        """
+        check_widths(data, self.num_features)
+        return super().forward(data)
+
+    @torch.no_grad()
+    def fixed(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes as constants, without dropout."""
+        was_training = self.training
+        self.eval()
+        codes = [self.relaxed(batch, modality) for batch in torch.split(x, _BATCH)]
+        self.train(was_training)
+        return torch.cat(codes)
+
+
+class AffinityModel(TwoEncoders):
+    """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features.
+
+    No label is read, and no graph is needed. Everything that training rows bring along is in
+    :meth:`_target`, everything about codes in :meth:`_terms`.
+    """
+
+    anneal = True
+
+    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
+        """One step for each mini-batch of training pairs; ``share`` of them.
+
+        Raises:
+            TypeError: training features that are not floating-point.
+            ValueError: features of another width, less than two training pairs, NaN or inf.
+        """
+        rows = self._training_rows(data)
+        if self.anneal:  # a new tensor: codes of before may still need the old one
+            self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
+        for batch in BatchDraw(rows, self.batch_size, share).own():
+            target = self._target(data, rows, batch)
+            x = {m: data[m].x[rows[batch]] for m in MODALITIES}
+            for terms in self._steps(x, target):
+                yield Objective(terms)
+
+    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
+        """The objective as an epoch descends it: the mean over mini-batches of the stored order."""
+        rows = self._training_rows(data)
+        places = torch.arange(len(rows), device=rows.device)
+        all_terms = [
+            self._exact_terms(
+                {m: out[m][rows[batch]] for m in MODALITIES}, self._target(data, rows, batch)
+            )
+            for batch in cut(places, self.batch_size)
+        ]
+        return {name: torch.stack([t[name] for t in all_terms]).mean() for name in all_terms[0]}
+
+    def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[dict[str, Tensor]]:
+        """The losses of one mini-batch, each computed after the step on the one before."""
+        yield self._exact_terms({m: self.relaxed(x[m], m) for m in MODALITIES}, target)
+
+    def _exact_terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
+        with exact(target):
+            return self._terms(codes, target)
+
+    @abstractmethod
+    def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
+        """What the cosines are to be, float ``[m, m]``, for ``batch`` out of ``rows``."""
+
+    @abstractmethod
+    def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
+        """Named terms of one mini-batch, and ``'loss'``."""
+
+    def _training_rows(self, data: HeteroData) -> Tensor:
+        check_widths(data, self.num_features)
+        rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
+        if len(rows) < 2:
+            raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
+        for m in MODALITIES:
+            check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
+        return rows
+
+
+def batch_cosines(data: HeteroData, rows: Tensor, *, rescale: bool) -> tuple[Tensor, Tensor]:
+    """Cosines of the image and of the text features of some rows, ``[m, m]`` each.
+
+    Args:
+        data: both modalities.
+        rows: int64 ``[m]``.
+        rescale: make ``2 S - 1`` of them, as the papers do for features without negative entries.
+    """
+    image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
+    return (2.0 * image - 1.0, 2.0 * text - 1.0) if rescale else (image, text)

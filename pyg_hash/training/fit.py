@@ -1,0 +1,214 @@
+"""One readable training loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch_geometric.data import HeteroData
+from tqdm.auto import tqdm
+
+from pyg_hash.metrics import evaluate
+from pyg_hash.models.base import HashModel
+from pyg_hash.training.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
+from pyg_hash.training.history import History
+from pyg_hash.training.ranks import Ranks
+from pyg_hash.training.state import TrainingState
+from pyg_hash.typing import IMAGE
+from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import check_writable
+
+Callback = Callable[[HashModel, Row], None]
+Optimizers = torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]
+
+
+def fit(
+    model: HashModel,
+    data: HeteroData,
+    optimizer: Optimizers,
+    *,
+    epochs: int,
+    loader: Iterable[HeteroData] | None = None,
+    precision: Precision = "fp32",
+    accumulate: int = 1,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = 10,
+    resume: bool = False,
+    patience: int | None = None,
+    eval_every: int = 1,
+    progress: bool = True,
+) -> History:
+    """Train a model on a data set, then attach it, so that it encodes new items.
+
+    An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
+    a full-batch method, many for mini-batches and alternating schedules. A step changes the
+    parameters of its part (``model.parts()``) and no others. Training sees
+    ``model.training_view(data)``: under ``anchors='train'`` no query takes part in any way.
+    With a ``loader`` it sees the loader's mini-batches instead.
+
+    With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
+    ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs;
+    training stops after ``patience`` measurements without a new best and the best parameters are
+    restored. Queries are never looked at.
+
+    Under ``torchrun`` the ranks share out the batches: a step goes down the mean gradient of
+    ``accumulate`` batches on each, as one process with ``accumulate`` times as many would. Rank 0
+    evaluates, calls the callbacks, and writes checkpoints (see the page on several machines).
+
+    Args:
+        model: the model; it is trained in place.
+        data: the graph.
+        optimizer: an optimiser of the model's parameters; or one for each part, by the names of
+            ``model.parts()``.
+        epochs: number of passes in all; with ``resume`` the finished ones count.
+        loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
+            data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
+            through, such as PyG's ``NodeLoader``. They are moved to the model's device.
+        precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
+            bfloat16; parameters and optimiser stay as they are.
+        accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader`` that is a
+            ``DataLoader`` or a list, or a method that makes its own (GCH, SGEH). The last group is
+            filled up with the first batches. Batch normalisation updates its statistics once a
+            step, to the mean.
+        callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
+            add numbers to the row, or raise ``StopIteration`` to end the training.
+        checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end.
+        checkpoint_every: epochs between checkpoints.
+        resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
+            uninterrupted training bit for bit.
+        patience: measurements without a new best before training stops; None trains all epochs.
+        eval_every: epochs between measurements on the validation nodes.
+        progress: show a progress bar.
+
+    Returns:
+        One row an epoch: ``epoch``, the mean of every loss term over the epoch's steps (with the
+        part's name in front if there are several), ``loss`` (the sum over the parts), and
+        ``val_map`` where measured.
+
+    Raises:
+        TypeError: a callback added something other than numbers, strings or None to the row; a
+            ``loader`` that can be gone through only once, or not be shared out.
+        ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
+            without ``checkpoint``, a checkpoint of another model, an optimiser of another model,
+            a ``loader`` for a method that makes its own batches, or one without batches,
+            ``accumulate`` or several ranks without batches to share out.
+        FloatingPointError: the loss or a parameter is NaN or inf.
+        OSError: the checkpoint cannot be written.
+    """
+    check_positive_int(epochs, "epochs")
+    check_positive_int(checkpoint_every, "checkpoint_every")
+    check_positive_int(eval_every, "eval_every")
+    check_positive_int(accumulate, "accumulate")
+    check_choice(precision, PRECISIONS, "precision")
+    ranks = Ranks.of(model)
+    _check_loader(model, loader, accumulate * ranks.size)
+    if patience is not None:
+        check_positive_int(patience, "patience")
+        if "val_mask" not in data[IMAGE]:
+            raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
+    if not bool(data[IMAGE].train_mask.any()):
+        raise ValueError("train_mask: no training node")
+    if resume and checkpoint is None:
+        raise ValueError("resume: needs checkpoint=FILE to go on from")
+
+    optimizers = _optimizers(model, optimizer)
+    steps = Steps(loader, accumulate, precision, ranks)
+    saves = checkpoint if ranks.is_main else None
+    if saves is not None:
+        check_writable(saves)
+
+    model.intake = None  # what an earlier fit cached is of other parameters
+    state = TrainingState(model, optimizers)
+    if resume and checkpoint is not None:
+        with ranks.file_of_main(checkpoint) as file:
+            if file is not None:
+                state.load(file)
+    ranks.copy_state(model)
+    view = model.training_view(data) if loader is None else None
+    quiet = not (progress and ranks.is_main)
+    bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
+    try:
+        while state.epoch < epochs and not state.stopped:
+            state.is_whole = False
+            row = train_epoch(
+                model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
+            )
+            if patience is not None and row["epoch"] % eval_every == 0:
+                score = _validation_map(model, data) if ranks.is_main else 0.0
+                row["val_map"] = ranks.agree(score)
+                state.note_validation(row["val_map"], patience)
+            state.finish_epoch(row)
+            for callback in callbacks if ranks.is_main else ():
+                try:
+                    callback(model, row)
+                except StopIteration:
+                    state.stopped = True
+                _check_row(row)
+            state.stopped = bool(ranks.agree(state.stopped))
+            bar.update()
+            bar.set_postfix(loss=f"{row['loss']:.4f}")
+            if saves is not None and state.epoch % checkpoint_every == 0:
+                state.save(saves)
+    finally:
+        bar.close()
+        # half an epoch is never saved: going on from it would repeat the other half
+        if saves is not None and state.is_whole and not state.is_saved:
+            state.save(saves)
+    if patience is not None:
+        state.restore_best()
+    model.attach(data)
+    return state.history
+
+
+def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Optimizer]:
+    """The optimisers by name, each checked to hold parameters of what it is for."""
+    parts = model.parts()
+    if isinstance(given, torch.optim.Optimizer):
+        checks = {"": (given, list(model.parameters()))}
+    elif set(given) != set(parts):
+        raise ValueError(
+            f"optimizer: one optimiser a part is needed, for {', '.join(parts)}; "
+            f"got {', '.join(map(str, given)) or 'none'}"
+        )
+    else:
+        checks = {f"{name}": (given[name], parameters) for name, parameters in parts.items()}
+    for name, (optimizer, parameters) in checks.items():
+        ours = set(parameters)
+        if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
+            what = f"the part {name!r} of this model" if name else "this model"
+            raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
+    return {name or ALL: optimizer for name, (optimizer, _) in checks.items()}
+
+
+def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
+    name = type(model).__name__
+    if loader is not None and model.makes_batches:
+        raise ValueError(
+            f"loader: {name} makes mini-batches by itself; leave it out (see batch_size of {name})"
+        )
+    if loader is not None and iter(loader) is loader:
+        raise TypeError(
+            "loader: a generator is used up after one epoch; give a list or a NodeLoader"
+        )
+    if batches > 1 and loader is None and not model.makes_batches:
+        raise ValueError(
+            f"loader: {name} takes all data at once, but a step is to have {batches} batches "
+            "(accumulate times ranks); give a loader, such as InstanceLoader"
+        )
+
+
+def _check_row(row: Row) -> None:
+    """Make plain numbers of what callbacks added, so that every row can be written to a file."""
+    for name, value in list(row.items()):
+        if hasattr(value, "item"):  # a tensor's or NumPy's scalar
+            row[name] = value.item()
+        elif not isinstance(value, int | float | str | None):
+            del row[name]
+            raise TypeError(f"callbacks: row[{name!r}] is {value!r}; add plain numbers")
+
+
+def _validation_map(model: HashModel, data: HeteroData) -> float:
+    result = evaluate(model, data, split="val")
+    return float(0.5 * (result.i2t + result.t2i))

@@ -1,0 +1,295 @@
+"""Training and encoding by several processes, started by ``torchrun``; torch.distributed does it.
+
+Every process (rank) has the model and the data. They share out the mini-batches, and their
+gradients are averaged before each step, so that all models stay equal. Without a process group
+every function here does what one process needs, which is mostly nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, DistributedSampler
+from torch_geometric.data import HeteroData
+
+from pyg_hash.models.base import EncoderHashModel, HashModel
+from pyg_hash.models.share import Share
+from pyg_hash.typing import IMAGE, MODALITIES, Modality
+from pyg_hash.utils.checks import check_choice
+
+T = TypeVar("T")
+__all__ = ["Ranks", "encode_sharded", "process_group", "shared_out"]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that work together; one if no process group was made.
+
+    Attributes:
+        rank: number of this process.
+        size: how many there are.
+        device: where tensors must be to be sent: that of the model.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Ranks:
+        """The processes that train ``model``; see :meth:`on`."""
+        return cls.on(next(model.parameters()).device)
+
+    @classmethod
+    def on(cls, device: torch.device | str) -> Ranks:
+        """The processes of the default process group, sending from ``device``.
+
+        Raises:
+            ValueError: the group's backend does not serve that device.
+        """
+        device = torch.device(device)
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls(device=device)
+        backend = dist.get_backend()
+        if (device.type == "cuda") != (backend == "nccl"):
+            raise ValueError(
+                f"device: the process group's backend {backend} does not serve {device}; make it "
+                "with gloo for CPUs, nccl for GPUs"
+            )
+        return cls(dist.get_rank(), dist.get_world_size(), device)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process shows, evaluates and writes what one process alone must."""
+        return self.rank == 0
+
+    def copy_state(self, model: nn.Module) -> None:
+        """Give all ranks the parameters and buffers of rank 0."""
+        if self.size > 1:
+            for tensor in model.state_dict().values():
+                dist.broadcast(tensor, src=0)
+
+    def average(self, tensors: Iterable[Tensor]) -> None:
+        """Replace each tensor by its mean over the ranks."""
+        if self.size == 1:
+            return
+        works = []
+        for tensor in tensors:
+            tensor.div_(self.size)
+            works.append(dist.all_reduce(tensor, async_op=True))
+        for work in works:
+            work.wait()
+
+    def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
+        """Replace the gradients by their means over the ranks.
+
+        A parameter that got a gradient on some ranks alone counts as zero on the others; one
+        without any keeps none, so that optimisers leave it alone as they do in one process.
+
+        DistributedDataParallel does not fit: it expects one forward pass through the wrapped
+        module and then the gradients of all its parameters, while a step here is one of several
+        objectives that each reach a part of the parameters.
+        """
+        if self.size == 1:
+            return
+        reached = torch.tensor([p.grad is not None for p in parameters], device=self.device).int()
+        dist.all_reduce(reached)
+        moved = [p for p, count in zip(parameters, reached.tolist(), strict=True) if count]
+        for p in moved:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        self.average(p.grad for p in moved if p.grad is not None)
+
+    def sum(self, values: Sequence[float | Tensor]) -> list[float]:
+        """Sums of numbers over the ranks, which must all give as many; computed in float64."""
+        total = torch.stack([torch.as_tensor(v, device=self.device).double() for v in values])
+        if self.size > 1:
+            dist.all_reduce(total)
+        return [float(value) for value in total.tolist()]
+
+    def agree(self, value: float) -> float:
+        """The number that rank 0 has."""
+        if self.size == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.device)
+        dist.broadcast(tensor, src=0)
+        return float(tensor)
+
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """What ``make`` gives, rank after rank: what one stores on a disk, the next finds there.
+
+        First rank 0, then the first one of every machine, then the others.
+        """
+        turn = 0 if self.is_main else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
+        for now in range(3):
+            if now == turn:
+                made = make()
+            if self.size > 1:
+                dist.barrier()
+        return made
+
+    @contextmanager
+    def file_of_main(self, path: str | os.PathLike[str]) -> Iterator[Path | None]:
+        """A file that rank 0 can read, for all ranks, also on other machines; None if not there."""
+        content = Path(path).read_bytes() if self.is_main and Path(path).is_file() else None
+        size = int(self.agree(-1 if content is None else len(content)))
+        if self.is_main or size < 0:
+            if self.size > 1 and content is not None:
+                dist.broadcast(_from_bytes(content, self.device), src=0)
+            yield Path(path) if size >= 0 else None
+            return
+        received = torch.empty(size, dtype=torch.uint8, device=self.device)
+        dist.broadcast(received, src=0)
+        with tempfile.TemporaryDirectory() as folder:
+            copied = Path(folder) / Path(path).name
+            copied.write_bytes(received.cpu().numpy().tobytes())
+            yield copied
+
+
+def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroData]:
+    """The batches of one share of a loader; the others are not even made.
+
+    Args:
+        loader: mini-batches; to be shared out it must be a ``DataLoader`` or a sequence.
+        share: which of them; the last batches are filled up with the first ones.
+
+    Raises:
+        TypeError: a loader of another kind, of which batches cannot be left out.
+        ValueError: a loader with a ``DistributedSampler``, which gives each rank a part already.
+    """
+    if isinstance(getattr(loader, "sampler", None), DistributedSampler):
+        raise ValueError(
+            "loader: has a DistributedSampler, but its batches are shared out here; give every "
+            "rank the same loader without one"
+        )
+    if share.count == 1:
+        return loader
+    if isinstance(loader, Sequence):
+        return share.of(loader)
+    if not isinstance(loader, DataLoader) or loader.batch_sampler is None:
+        raise TypeError(
+            f"loader: batches of a {type(loader).__name__} cannot be shared out among steps or "
+            "ranks; give a DataLoader (NodeLoader, InstanceLoader) or a list"
+        )
+    own = copy.copy(loader)
+    # DataLoader guards its attributes, since workers that run already would not see the change
+    object.__setattr__(own, "batch_sampler", _OwnBatches(loader.batch_sampler, share))
+    return own
+
+
+class _OwnBatches:
+    """The lists of indices of one share of a loader's batches."""
+
+    def __init__(self, batches: Iterable[list[int]], share: Share) -> None:
+        self.batches, self.share = batches, share
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.share.of(list(self.batches)))  # all now: they draw their order at once
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.share.count)  # type: ignore[arg-type]
+
+
+@contextmanager
+def process_group(
+    device: str = "cpu", timeout: timedelta = timedelta(days=1)
+) -> Iterator[torch.device]:
+    """Join the process group that ``torchrun`` describes, for a block; else do nothing.
+
+    Args:
+        device: ``'cpu'`` (backend gloo) or ``'cuda'`` (nccl: each process takes the GPU of its
+            local rank).
+        timeout: how long ranks wait for each other: while the first one builds a graph or
+            evaluates, the others do. Where one fails, ``torchrun`` ends them all at once.
+
+    Yields:
+        the device of this process.
+
+    Raises:
+        ValueError: another device, or no GPU for this process.
+    """
+    check_choice(device, ("cpu", "cuda"), "device")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: no CUDA GPU is at hand; use cpu")
+    launched = dist.is_available() and dist.is_torchelastic_launched()
+    place = torch.device(device)
+    if device == "cuda" and launched:
+        local = int(os.environ["LOCAL_RANK"])
+        if local >= torch.cuda.device_count():
+            raise ValueError(
+                f"device: process {local} of this machine has no GPU of its own "
+                f"({torch.cuda.device_count()} in all); start fewer with --nproc-per-node"
+            )
+        place = torch.device("cuda", local)
+        torch.cuda.set_device(place)
+    if not launched:
+        yield place
+        return
+    dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timeout)
+    try:
+        yield place
+    finally:
+        dist.destroy_process_group()
+
+
+@torch.no_grad()
+def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modality) -> Tensor:
+    """Codes of many items, each rank encoding an equal part of them.
+
+    Args:
+        model: the same on all ranks.
+        items: new items as :meth:`HashModel.encode_image` takes them, or a data set, whose nodes
+            a model that encodes each item alone (GCH, SGEH) can share out. The same on all ranks.
+        modality: of the items.
+
+    Returns:
+        int8 ``[n, num_bits]`` in {-1, +1}, all of them on every rank.
+
+    Raises:
+        ValueError: a data set for a model whose nodes exchange messages.
+    """
+    check_choice(modality, MODALITIES, "modality")
+    ranks = Ranks.of(model)
+    rows = len(items) if isinstance(items, Tensor) else items[modality].x.size(0)
+    size = -(-rows // ranks.size)
+    own = slice(min(ranks.rank * size, rows), min((ranks.rank + 1) * size, rows))
+    codes = torch.ones(size, model.num_bits, dtype=torch.int8, device=ranks.device)
+    if own.start < own.stop:
+        found = _encode_rows(model, items, modality, own)
+        codes = codes.to(found.device)
+        codes[: len(found)] = found
+    if ranks.size == 1:
+        return codes
+    every = [torch.empty_like(codes) for _ in range(ranks.size)]
+    dist.all_gather(every, codes)
+    return torch.cat(every)[:rows]
+
+
+def _encode_rows(
+    model: HashModel, items: Tensor | HeteroData, modality: Modality, rows: slice
+) -> Tensor:
+    if isinstance(items, Tensor):
+        return (model.encode_image if modality == IMAGE else model.encode_text)(items[rows])
+    if not isinstance(model, EncoderHashModel):
+        raise ValueError(
+            f"items: the nodes of {type(model).__name__} exchange messages, so that none is "
+            "encoded alone; give features of new items, or use model.encode(data, modality)"
+        )
+    part = HeteroData()
+    for m in MODALITIES:
+        part[m].x = items[m].x[rows]
+    return model.encode(part, modality)
+
+
+def _from_bytes(content: bytes, device: torch.device) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device)

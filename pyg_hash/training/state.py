@@ -1,0 +1,184 @@
+"""The state of a training run as one safetensors file: interrupt it, and go on exactly."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_hash.models.base import HashModel
+from pyg_hash.models.files import stored_config
+from pyg_hash.training.history import History
+from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
+
+
+class TrainingState:
+    """Epoch, history, best parameters, and all that :meth:`save` needs to go on later.
+
+    Args:
+        model: the model that is trained.
+        optimizers: its optimisers by name.
+    """
+
+    def __init__(self, model: HashModel, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+        self.model = model
+        self.optimizers = dict(optimizers)
+        self.epoch = 0
+        self.history = History()
+        self.stopped = False
+        self.best: dict[str, Tensor] = {}
+        self.best_score = float("-inf")
+        self.since_best = 0
+        self.is_whole = True  # False while an epoch is under way
+        self._saved_epoch = -1
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether the last epoch is in the checkpoint."""
+        return self._saved_epoch == self.epoch
+
+    def note_validation(self, score: float, patience: int) -> None:
+        """Keep the parameters if ``score`` is a new best; stop after ``patience`` others."""
+        if score > self.best_score:
+            self.best_score = score
+            self.best = {name: p.detach().clone() for name, p in self.model.state_dict().items()}
+            self.since_best = 0
+        else:
+            self.since_best += 1
+            self.stopped = self.since_best >= patience
+
+    def finish_epoch(self, row: dict[str, Any]) -> None:
+        """Count an epoch and keep its history row."""
+        self.epoch += 1
+        self.history.append(row)
+        self.is_whole = True
+
+    def restore_best(self) -> None:
+        """Put the best parameters back, if any were measured."""
+        if self.best:
+            self.model.load_state_dict(self.best)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Replace the checkpoint, atomically."""
+        tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": p for name, p in self.best.items()}
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["rng.cuda"] = torch.cuda.get_rng_state()
+        optimizers = {}
+        for name, optimizer in self.optimizers.items():
+            slots, optimizers[name] = _optimizer_state(optimizer)
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in slots.items()}
+        metadata = {
+            "model": type(self.model).__name__,
+            "config": stored_config(self.model.config),
+            "epoch": self.epoch,
+            "stopped": self.stopped,
+            "best_score": self.best_score if self.best else None,
+            "since_best": self.since_best,
+            "history": list(self.history),
+            "optimizers": optimizers,
+        }
+        save_tensors(path, tensors, metadata)
+        self._saved_epoch = self.epoch
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Take over the state of a checkpoint.
+
+        Raises:
+            CorruptFileError: the file is truncated or no checkpoint.
+            ValueError: it belongs to another model, other settings, or another optimiser or
+                settings of it (its present learning rate, which a schedule may have changed,
+                comes from the checkpoint).
+        """
+        tensors, metadata = load_tensors(path)
+        if not isinstance(metadata, dict) or "optimizers" not in metadata:
+            raise CorruptFileError(f"{path}: not a training checkpoint")
+        stored = metadata["optimizers"]
+        pairs = [
+            ("model", type(self.model).__name__, metadata["model"]),
+            ("settings", _as_json(stored_config(self.model.config)), metadata["config"]),
+            ("optimizers of parts", sorted(self.optimizers), sorted(stored)),
+        ]
+        for name in sorted(set(self.optimizers) & set(stored)):
+            optimizer, record = self.optimizers[name], stored[name]
+            sizes = [len(group["params"]) for group in optimizer.param_groups]
+            pairs += [
+                ("optimizer", type(optimizer).__name__, record["name"]),
+                ("optimizer settings", _as_json(optimizer.defaults), record["defaults"]),
+                ("parameter groups", sizes, [len(group["params"]) for group in record["groups"]]),
+            ]
+        for what, ours, theirs in pairs:
+            if ours != theirs:
+                raise ValueError(
+                    f"checkpoint: {path} was written with {what} {theirs}, not {ours}; "
+                    "use the same settings or start anew without resume"
+                )
+        parts = _split(tensors)
+        self.model.load_state_dict(parts.get("model", {}))
+        self.best = parts.get("best", {})
+        slots = _split(parts.get("optimizer", {}))
+        for name, optimizer in self.optimizers.items():
+            _load_optimizer(optimizer, slots.get(name, {}), stored[name])
+        torch.set_rng_state(parts["rng"]["cpu"])
+        if "cuda" in parts["rng"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state(parts["rng"]["cuda"])
+        self.epoch = self._saved_epoch = metadata["epoch"]
+        self.stopped = metadata["stopped"]
+        self.best_score = metadata["best_score"] if self.best else float("-inf")
+        self.since_best = metadata["since_best"]
+        self.history = History(metadata["history"])
+
+
+def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What an optimiser holds: tensors as ``'index.slot'``, and plain values."""
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for index, slots in state["state"].items():
+        for name, value in slots.items():
+            if isinstance(value, Tensor):
+                tensors[f"{index}.{name}"] = value
+            else:
+                plain.setdefault(str(index), {})[name] = value
+    return tensors, {
+        "name": type(optimizer).__name__,
+        "defaults": optimizer.defaults,
+        "groups": state["param_groups"],
+        "plain": plain,
+    }
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict[str, Any]
+) -> None:
+    """Inverse of :func:`_optimizer_state`."""
+    state: dict[int, dict[str, Any]] = {
+        int(index): slots for index, slots in _split(tensors).items()
+    }
+    for index, slots in metadata["plain"].items():
+        state.setdefault(int(index), {}).update(slots)
+    groups = metadata["groups"]
+    for group, current in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
+        for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
+            if isinstance(value, tuple):
+                group[name] = tuple(group[name])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _as_json(value: Any) -> Any:
+    """``value`` as it comes back from a file: tuples are lists."""
+    return json.loads(json.dumps(value))
+
+
+def _split(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Group ``'a.b.c'`` by its first part."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        first, rest = key.split(".", 1)
+        parts.setdefault(first, {})[rest] = tensor
+    return parts

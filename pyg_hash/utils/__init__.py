@@ -1,0 +1,1 @@
+"""What all floors share: checks, files, sparse matrices, optional packages."""

@@ -1,0 +1,195 @@
+"""Model folders: complete, of the right kind and unharmed, or a clear error."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from small import assert_same_state, small_graph, small_model
+
+from pyg_hash.models import MCGCN
+from pyg_hash.models.files import CONFIG, FORMAT_VERSION, INTAKE, MODEL, load_model_files
+from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    data = small_graph()
+    folder = tmp_path_factory.mktemp("saved")
+    small_model(data).attach(data).save(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "model")
+
+
+def edit(folder, **changes):
+    record = load_json(folder / CONFIG)
+    save_json(folder / CONFIG, record | changes)
+
+
+def test_content(folder):
+    assert sorted(path.name for path in folder.iterdir()) == sorted([INTAKE, CONFIG, MODEL])
+    record = load_json(folder / CONFIG)
+    assert record["model"] == "MCGCN" and record["version"] == FORMAT_VERSION
+    files = load_model_files(folder)
+    assert files.config == record["config"]
+    assert files.intake is not None
+    tensors, metadata = files.intake
+    assert json.loads(json.dumps(metadata)) == metadata
+    assert metadata["graph"]["k"] == 5
+    assert tensors["x.image"].shape == (48, 12)
+
+
+def test_scaling_comes_back(folder):
+    model = MCGCN.load(folder)
+    assert set(model.intake.scaling) == {"image", "text"}
+    assert model.intake.scaling["image"]["mean"].shape == (12,)
+    assert model.intake.scaling["text"]["norm"] == pytest.approx(10**0.5)
+
+
+@pytest.mark.parametrize("missing", [CONFIG, MODEL, INTAKE])
+def test_missing_files(folder, missing):
+    (folder / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=missing):
+        MCGCN.load(folder)
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"):
+        MCGCN.load(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("name", [CONFIG, MODEL, INTAKE])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+def test_truncated_files(folder, name, share):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CorruptFileError, match=name):
+        MCGCN.load(folder)
+
+
+@pytest.mark.parametrize("name", [MODEL, INTAKE])
+@pytest.mark.parametrize("place", [-1, -500])
+def test_a_flipped_bit(folder, name, place):
+    content = bytearray((folder / name).read_bytes())
+    content[place] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(CorruptFileError, match=rf"{name}.*config.json"):
+        MCGCN.load(folder)
+
+
+@pytest.mark.parametrize("name", [MODEL, INTAKE])
+def test_files_of_two_models(folder, name, tmp_path):
+    data = small_graph()
+    small_model(data, seed=1).attach(data).save(tmp_path / "other")
+    shutil.copy(tmp_path / "other" / name, folder / name)
+    with pytest.raises(CorruptFileError, match=name):
+        MCGCN.load(folder)
+
+
+def test_a_newer_version(folder):
+    edit(folder, version=FORMAT_VERSION + 1, sha256={"weights.bin": ""})
+    with pytest.raises(CorruptFileError, match="newer.*upgrade"):
+        MCGCN.load(folder)
+
+
+def test_another_model(folder):
+    edit(folder, model="GCH")
+    with pytest.raises(ValueError, match="holds a GCH, not a MCGCN"):
+        MCGCN.load(folder)
+
+
+@pytest.mark.parametrize("record", [[], 5, {}, {"format": "other"}, "text"])
+def test_other_json(folder, record):
+    save_json(folder / CONFIG, record)
+    with pytest.raises(CorruptFileError, match=CONFIG):
+        MCGCN.load(folder)
+
+
+@pytest.mark.parametrize("key", ["version", "model", "config", "sha256"])
+@pytest.mark.parametrize("value", [None, "1", []])
+def test_entries_of_the_wrong_kind(folder, key, value):
+    if (key, value) == ("model", "1"):
+        pytest.skip("a name; tested as another model")
+    edit(folder, **{key: value})
+    with pytest.raises(CorruptFileError, match=CONFIG):
+        MCGCN.load(folder)
+
+
+@pytest.mark.parametrize("files", [{}, {INTAKE: "0"}, {MODEL: "0", "../../x": "0"}])
+def test_files_that_do_not_belong(folder, files):
+    edit(folder, sha256=files)
+    with pytest.raises(CorruptFileError, match=CONFIG):
+        MCGCN.load(folder)
+
+
+@pytest.mark.parametrize(
+    "change", [{"num_bits": 9}, {"unknown": 1}, {"alpha": -1}, {"variant": "S"}, {"num_bits": "8"}]
+)
+def test_settings_of_another_model(folder, change):
+    config = load_json(folder / CONFIG)["config"]
+    edit(folder, config=config | change)
+    with pytest.raises(CorruptFileError, match="do not belong together"):
+        MCGCN.load(folder)
+
+
+def test_an_interrupted_save_is_noticed(folder, monkeypatch):
+    """The parameters are new, the configuration is not: neither may pass for the other."""
+    data = small_graph()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pyg_hash.models.files.save_json", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        small_model(data, seed=1).attach(data).save(folder)
+    with pytest.raises(CorruptFileError, match="save the model again"):
+        MCGCN.load(folder)
+
+
+def test_a_folder_that_cannot_be_made(saved, tmp_path):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(OSError):
+        MCGCN.load(saved).save(tmp_path / "file" / "model")
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_moved_folder(folder, saved, tmp_path):
+    moved = folder.rename(tmp_path / "with spaces ä")
+    assert_same_state(MCGCN.load(moved), MCGCN.load(saved))
+
+
+def test_saving_what_was_loaded_writes_the_same_bytes(saved, tmp_path):
+    MCGCN.load(saved).save(tmp_path)
+    for name in (CONFIG, MODEL, INTAKE):
+        assert (tmp_path / name).read_bytes() == (saved / name).read_bytes()
+
+
+def test_loading_leaves_the_random_state_to_the_seed(saved):
+    """Loading draws initial parameters first; what is loaded must not depend on that."""
+    torch.manual_seed(0)
+    first = MCGCN.load(saved)
+    torch.manual_seed(1)
+    assert_same_state(first, MCGCN.load(saved))
+
+
+def test_only_tensors_and_json_on_disk(saved):
+    for name in (MODEL, INTAKE):
+        tensors, _ = load_tensors(saved / name)
+        assert tensors
+    assert (saved / MODEL).stat().st_size < 40_000
+
+
+def test_parameters_of_another_shape_with_a_matching_digest(folder):
+    import hashlib
+
+    tensors, _ = load_tensors(folder / MODEL)
+    tensors.pop(sorted(tensors)[0])
+    save_tensors(folder / MODEL, tensors)
+    digest = hashlib.sha256((folder / MODEL).read_bytes()).hexdigest()
+    edit(folder, sha256=load_json(folder / CONFIG)["sha256"] | {MODEL: digest})
+    with pytest.raises(CorruptFileError, match="Missing key"):
+        MCGCN.load(folder)

@@ -1,0 +1,149 @@
+"""``pyg-hash train`` on mini-batches, in bf16, and by two processes."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from toy import toy_data
+
+from pyg_hash.cli import main
+from pyg_hash.datasets import write_feature_file
+from pyg_hash.models import GCH, MCGCN, SGCH
+from pyg_hash.runs import PARTS, Run
+from pyg_hash.utils.files import load_json
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = ["--num_bits=8", "--k=4", "--epochs=3", "--model_options.hidden_channels=12"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    data = toy_data()
+    masks = {name: data["image"][f"{name}_mask"] for name in ("train", "query")}
+    path = tmp_path_factory.mktemp("features") / "features.h5"
+    write_feature_file(
+        path, image=data["image"].x, text=data["text"].x, labels=data["image"].y, **masks
+    )
+    return path
+
+
+def words(file, out, *more, model="sgch"):
+    return ["train", f"--dataset={file}", f"--out={out}", f"--model={model}", *SMALL, *more]
+
+
+def start(*place, words):
+    """A machine's ``torchrun -m pyg_hash``, under way."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    program = [sys.executable, "-m", "torch.distributed.run", *place, "-m", "pyg_hash", *words]
+    return subprocess.Popen(
+        program,
+        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def torchrun(*words):
+    """Two processes on this machine: status, output, errors."""
+    process = start("--standalone", "--nproc-per-node=2", words=words)
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+BATCHES = ("--batch_size=10", "--loader_options.num_neighbors=[3,2]")
+
+
+def test_two_processes_write_one_run(file, tmp_path):
+    """The same codes as one process that averages two batches, from one command."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main(words(file, one, *BATCHES, "--accumulate=2")) == 0
+    status, output, errors = torchrun(*words(file, two, *BATCHES))
+    assert status == 0, errors[:5000]
+    assert output.count("i2t") == 1  # one of them reports
+    Run.open(two, need=PARTS)
+    a, b = (SGCH.load(out / "model").state_dict() for out in (one, two))
+    for name, tensor in a.items():
+        torch.testing.assert_close(b[name], tensor, rtol=1e-4, atol=1e-6)
+    assert load_json(two / "metrics.json")["query"] == load_json(one / "metrics.json")["query"]
+    # every stage is there: nothing is left to do, by however many
+    status, _, errors = torchrun("train", f"--out={two}", "--resume")
+    assert status == 0, errors[:5000]
+
+
+def test_settings_are_kept_and_used(file, tmp_path):
+    out = tmp_path / "run"
+    more = (*BATCHES, "--precision=bf16", "--device=cpu")
+    assert main(words(file, out, *more, "--model_options.latent_channels=8", model="mcgcn")) == 0
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert settings["batch_size"] == 10 and settings["precision"] == "bf16"
+    assert "device" not in settings  # where a run was made says nothing about what it is
+    assert main(["evaluate", str(out), "--device=cpu"]) == 0
+    plain = tmp_path / "plain"
+    assert main(words(file, plain, "--model_options.latent_channels=8", model="mcgcn")) == 0
+    a, b = (MCGCN.load(path / "model").state_dict() for path in (out, plain))
+    assert any(not torch.allclose(a[name], b[name], atol=1e-3) for name in a)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_is_said(file, tmp_path, capsys):
+    assert main(words(file, tmp_path / "run", "--device=cuda")) == 1
+    assert "no CUDA GPU is at hand" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--loader_options.num_members=4"], "loader_options: there are no mini-batches"),
+        (["--batch_size=4", "--loader_options.depth=4"], "loader_options: .*depth"),
+        (["--batch_size=0"], "batch_size: expected a positive integer"),
+        (["--accumulate=2"], "batch_size: sgch takes all data at once"),
+        (["--accumulate=0"], "accumulate: expected a positive integer"),
+        (["--device=tpu"], "device"),
+        (["--precision=fp16"], "precision"),
+    ],
+)
+def test_errors_of_the_command_line(file, tmp_path, capsys, options, message):
+    assert main(words(file, tmp_path / "run", *options)) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+
+
+def test_methods_with_batches_of_their_own(file, tmp_path, capsys):
+    small = [word for word in SMALL if "--k" not in word]
+    command = ["train", f"--dataset={file}", "--model=gch", *small]
+    assert main([*command, f"--out={tmp_path / 'a'}", "--accumulate=2"]) == 0
+    assert main([*command, f"--out={tmp_path / 'b'}", "--batch_size=8"]) == 2
+    assert "batch_size: GCH has no such setting" in capsys.readouterr().err
+
+
+def test_two_machines(file, tmp_path):
+    """The commands of docs/distributed.rst; both machines are this one, each with its own disk."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    place = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    small = [word for word in SMALL if "--k" not in word]
+    folders = [tmp_path / "first", tmp_path / "second"]
+    commands = [
+        ["train", f"--dataset={file}", "--model=gch", f"--out={out}", f"--root={out}", *small]
+        for out in folders
+    ]
+    machines = [start(*place, f"--node-rank={i}", words=words) for i, words in enumerate(commands)]
+    for machine in machines:
+        _, errors = machine.communicate(timeout=300)
+        assert machine.returncode == 0, errors[:5000]
+    Run.open(folders[0], need=PARTS)
+    assert not any((folders[1] / part).exists() for part in PARTS.values())
+    one = tmp_path / "one"
+    assert main([*commands[0][:3], f"--out={one}", *small, "--accumulate=2"]) == 0
+    a, b = (GCH.load(out / "model").state_dict() for out in (one, folders[0]))
+    for name, tensor in a.items():
+        torch.testing.assert_close(b[name], tensor, rtol=1e-4, atol=1e-6)
