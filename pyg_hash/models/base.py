@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -14,10 +17,11 @@ from torch_geometric.data import HeteroData
 from pyg_hash.codes import binarize
 from pyg_hash.graph.protocol import protocol
 from pyg_hash.models.files import load_model_files, save_model_files, stored_config
-from pyg_hash.models.intake import Intake
+from pyg_hash.models.new_items import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
-from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.modes import eval_mode
 
 _BATCH = 4096
 Model = TypeVar("Model", bound="HashModel")
@@ -45,18 +49,29 @@ class HashModel(nn.Module, ABC):
 
     Attributes:
         num_bits: length of the codes.
-        config: the constructor's keywords; ``type(model)(**model.config)`` builds the same model.
+        config: the constructor's keywords, which are recorded by themselves (what is passed to
+            this constructor as ``config`` replaces some); ``type(model)(**model.config)`` builds
+            the same model.
+        old_keywords: keywords of earlier versions, and where they are now: a mapping, and a key.
         intake: what new items need to be encoded; None until :meth:`attach`.
         makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
     """
 
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
+    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    config: dict[str, Any]
 
-    def __init__(self, num_bits: int, config: dict[str, Any]) -> None:
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recorded(cls.__init__)  # type: ignore[method-assign]
+
+    def __init__(self, num_bits: int, config: Mapping[str, Any] | None = None) -> None:
         super().__init__()
+        check_positive_int(num_bits, "num_bits")
         self.num_bits = num_bits
-        self.config = config
+        self.config = {**vars(self).get("config", {}), **(config or {})}
         self.intake: Intake | None = None
 
     def reset_parameters(self) -> None:
@@ -110,7 +125,7 @@ class HashModel(nn.Module, ABC):
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
         check_choice(modality, MODALITIES, "modality")
-        with _eval_mode(self):
+        with eval_mode(self):
             return binarize(self.relaxed_nodes(data)[modality])
 
     def relaxed_nodes(self, data: HeteroData) -> Mapping[Modality, Tensor]:
@@ -124,7 +139,7 @@ class HashModel(nn.Module, ABC):
 
         Call it after the last change of the parameters; :func:`fit` does.
         """
-        with _eval_mode(self):
+        with eval_mode(self):
             self.intake = self.make_intake(data)
         return self
 
@@ -159,7 +174,7 @@ class HashModel(nn.Module, ABC):
                 "call fit(...) or model.attach(data) first"
             )
         x = self.intake.prepare(x, modality, next(self.parameters()))
-        with _eval_mode(self):
+        with eval_mode(self):
             parts = [self.relaxed_new(batch, modality) for batch in torch.split(x, _BATCH)]
             return binarize(torch.cat(parts))
 
@@ -255,15 +270,36 @@ def _own(value: Any) -> bool:
     return isinstance(value, dict) and set(value) == {"module"}
 
 
-class _eval_mode:
-    """Switch a module to evaluation mode for a block, then back to what it was."""
+def _recorded(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that keeps its keywords in ``config``, under their present names."""
+    signature = inspect.signature(init)
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.was_training = module.training
+    @wraps(init)
+    def recorded(self: HashModel, *args: Any, **keywords: Any) -> None:
+        if "config" not in vars(self):  # a base class's constructor is called later
+            keywords = _renamed(type(self), keywords)
+            try:
+                bound = signature.bind(self, *args, **keywords)
+            except TypeError:
+                init(self, *args, **keywords)  # names the class in its error
+                raise
+            bound.apply_defaults()
+            _, *given = bound.arguments.items()
+            vars(self)["config"] = dict(given)
+        init(self, *args, **keywords)
 
-    def __enter__(self) -> None:
-        self.module.eval()
+    return recorded
 
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.was_training)
+
+def _renamed(cls: type[HashModel], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Keywords of earlier versions, of models saved then too, as they are called now."""
+    old = [name for name in keywords if name in cls.old_keywords]
+    if not old:
+        return keywords
+    keywords = dict(keywords)
+    for name in old:
+        group, key = cls.old_keywords[name]
+        keywords[group] = {**(keywords.get(group) or {}), key: keywords.pop(name)}
+    listed = ", ".join("{} is {}={{{!r}: ...}}".format(n, *cls.old_keywords[n]) for n in old)
+    warnings.warn(f"{cls.__name__}: {listed} now", DeprecationWarning, stacklevel=4)
+    return keywords

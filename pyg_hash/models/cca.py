@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -17,10 +15,8 @@ from pyg_hash.utils.checks import check_weight
 class CanonicalModel(LinearHashModel):
     """A model that goes on from the canonical directions of the training rows."""
 
-    def __init__(
-        self, num_features: Widths, num_bits: int, ridge: float, config: dict[str, Any]
-    ) -> None:
-        super().__init__(num_features, num_bits, config)
+    def __init__(self, num_features: Widths, num_bits: int, ridge: float) -> None:
+        super().__init__(num_features, num_bits)
         check_weight(ridge, "ridge")
         self.ridge = ridge
 
@@ -55,8 +51,7 @@ class CCA(CanonicalModel):
     """
 
     def __init__(self, num_features: Widths, num_bits: int = 32, *, ridge: float = RIDGE) -> None:
-        config = {"num_features": num_features, "num_bits": num_bits, "ridge": ridge}
-        super().__init__(num_features, num_bits, ridge, config)
+        super().__init__(num_features, num_bits, ridge)
 
     def _solve(self, data: HeteroData) -> None:
         self._keep_directions(self._directions(data, self.num_bits))

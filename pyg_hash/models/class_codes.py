@@ -52,9 +52,7 @@ class ClassCodes(ClosedFormModel):
         penalty: float = 1.0,
         seed: int = 0,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, config)
+        super().__init__(num_features, num_bits)
         check_positive_int(num_classes, "num_classes")
         if not 0 < check_number(penalty, "penalty") < _INFINITE:
             raise ValueError(f"penalty: expected a positive number, got {penalty!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from typing_extensions import Self
 from pyg_hash.models.base import EncoderHashModel
 from pyg_hash.models.common import check_widths, image_text_pair
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
-from pyg_hash.utils.checks import check_features, check_positive_int
+from pyg_hash.utils.checks import check_features
 
 Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
@@ -32,10 +32,9 @@ class ClosedFormModel(EncoderHashModel):
 
     is_solved: Tensor
 
-    def __init__(self, num_features: Widths, num_bits: int, config: dict[str, Any]) -> None:
+    def __init__(self, num_features: Widths, num_bits: int) -> None:
         widths = image_text_pair(num_features, "num_features")
-        check_positive_int(num_bits, "num_bits")
-        super().__init__(num_bits, config | {"num_features": widths})
+        super().__init__(num_bits, {"num_features": widths})
         self.num_features = widths
         self.register_buffer("is_solved", torch.tensor(False))
 
@@ -112,8 +111,8 @@ class LinearHashModel(ClosedFormModel):
         offset: :math:`o` of each modality, float64 ``[num_bits]``.
     """
 
-    def __init__(self, num_features: Widths, num_bits: int, config: dict[str, Any]) -> None:
-        super().__init__(num_features, num_bits, config)
+    def __init__(self, num_features: Widths, num_bits: int) -> None:
+        super().__init__(num_features, num_bits)
         widths = self.num_features
         self.weight = nn.ParameterDict({m: solved(widths[m], num_bits) for m in MODALITIES})
         self.offset = nn.ParameterDict({m: solved(num_bits) for m in MODALITIES})

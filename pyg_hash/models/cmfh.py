@@ -68,12 +68,10 @@ class CMFH(LinearHashModel):
         tolerance: float = 1e-4,
         seed: int = 0,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, config)
+        super().__init__(num_features, num_bits)
         check_fraction(share, "share")
         for name in ("mu", "gamma", "tolerance"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         if not (mu and gamma):
             raise ValueError(f"mu, gamma: expected positive weights, got {mu} and {gamma}")
         check_positive_int(iterations, "iterations")

@@ -1,15 +1,17 @@
-"""Arguments that models share: what they are built from, and what they are given."""
+"""What models share: their arguments, their labelled nodes, the sums of their losses."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.checks import check_labels, check_positive_int
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
+
+Weights = dict[str, float]
 
 
 def image_text_pair(
@@ -89,3 +91,53 @@ def _check_all_classes(y: Tensor, num_classes: int) -> None:
             f"y: no labelled node of class {listed}; label one of each class, raise label_rate, "
             "or drop these classes"
         )
+
+
+def both(term: Callable[[Modality], Tensor]) -> Tensor:
+    """The sum of a term over the two modalities."""
+    return term(IMAGE) + term(TEXT)
+
+
+def selected(x: Tensor, mask: Tensor) -> Tensor:
+    """The rows of ``x`` under a mask, and ``x`` itself, not a copy, if that is all of them."""
+    return x if bool(mask.all()) else x[mask]
+
+
+def view_similarity(
+    loss: Callable[[Tensor, Tensor], Tensor],
+    view: Mapping[Modality, Tensor],
+    known: Mapping[Modality, Tensor],
+) -> Tensor:
+    """The similarity loss between nodes as new items and the same nodes in the graph.
+
+    That is what a search compares: a query, which sees no label, with the database.
+
+    Args:
+        loss: of image and text codes.
+        view: relaxed codes of the labelled nodes as new items, ``[n, num_bits]``.
+        known: relaxed codes of the labelled nodes in the graph, ``[n, num_bits]``.
+
+    Returns:
+        The mean over image queries and text queries.
+    """
+    return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
+
+
+def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:
+    """The weights of a loss's terms: the defaults, but for those that are given.
+
+    Raises:
+        TypeError: a weight that is no number.
+        ValueError: a term that does not exist, or a weight that is negative or not finite.
+    """
+    for name, weight in (given or {}).items():
+        if name not in defaults:
+            raise ValueError(f"weights: there is no term {name!r}; terms: {', '.join(defaults)}")
+        check_weight(weight, f"weights[{name!r}]")
+    return {**defaults, **(given or {})}
+
+
+def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """The terms, and their weighted sum as ``'loss'``; a term without a weight has weight 1."""
+    parts = [weights.get(name, 1.0) * term for name, term in terms.items()]
+    return {**terms, "loss": torch.stack(parts).sum()}

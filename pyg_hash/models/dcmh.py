@@ -10,14 +10,13 @@ from torch_geometric.data import HeteroData
 from pyg_hash.codes import binarize
 from pyg_hash.losses import similarity_likelihood
 from pyg_hash.models.base import Objective
-from pyg_hash.models.batches import BatchDraw, labelled_rows
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
 from pyg_hash.models.closed_form import Widths
 from pyg_hash.models.common import check_widths
-from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_positive_int, check_weight
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 
 class DCMH(TwoEncoders):
@@ -62,12 +61,10 @@ class DCMH(TwoEncoders):
         dropout: float = 0.2,
         batch_size: int = 64,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, config)
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_positive_int(num_classes, "num_classes")
         for name in ("gamma", "eta"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         self.num_classes, self.gamma, self.eta = num_classes, gamma, eta
 
     def parts(self) -> dict[str, list[nn.Parameter]]:

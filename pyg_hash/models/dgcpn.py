@@ -19,7 +19,7 @@ from pyg_hash.models.closed_form import Widths
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 
 class DGCPN(AffinityModel):
@@ -80,14 +80,12 @@ class DGCPN(AffinityModel):
         dropout: float = 0.45,
         batch_size: int = 32,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, config)
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_positive_int(k, "k")
         for name in ("a1", "a2"):
-            check_fraction(config[name], name)
+            check_fraction(self.config[name], name)
         for name in ("kappa", "consistency"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         self.a1, self.a2, self.rescale = a1, a2, rescale
         self.kappa, self.consistency = kappa, consistency
         self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), _watched)

@@ -13,7 +13,7 @@ from pyg_hash.models.closed_form import Widths
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_weight
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 
 class DJSRH(AffinityModel):
@@ -71,13 +71,11 @@ class DJSRH(AffinityModel):
         dropout: float = 0.45,
         batch_size: int = 32,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, config)
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         for name in ("beta", "eta"):
-            check_fraction(config[name], name)
+            check_fraction(self.config[name], name)
         for name in ("mu", "lambda1", "lambda2"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         self.share, self.eta, self.mu, self.rescale = beta, eta, mu, rescale
         self.lambda1, self.lambda2 = lambda1, lambda2
 

@@ -13,10 +13,9 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.losses.likelihood import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.batches import BatchDraw, check_items, labelled_rows
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
 from pyg_hash.models.common import image_text_pair
 from pyg_hash.models.gch_terms import GCHTerms
-from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.nn.beacon import Activation
 from pyg_hash.nn.reweighting import FusionNorm
@@ -122,18 +121,16 @@ class GCH(EncoderHashModel):
         image_encoder: nn.Module | None = None,
         text_encoder: nn.Module | None = None,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
         widths = image_text_pair(num_features, "num_features")
         for name in SIZES + PASSES:
-            check_positive_int(config[name], name)
+            check_positive_int(self.config[name], name)
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
         check_choice(variant, VARIANTS, "variant")
         terms = GCHTerms(
             pair_loss, pair_factor, pair_similar, w_pair, w_beacon, w_label, w_try, variant
         )
-        super().__init__(num_bits, config | {"num_features": widths})
+        super().__init__(num_bits, {"num_features": widths})
         self.num_features, self.num_classes, self.variant = widths, num_classes, variant
         self.terms, self.guided_beacon, self.beacon_grad = terms, guided_beacon, beacon_grad
         self.label_passes, self.gcn_passes, self.batch_size = label_passes, gcn_passes, batch_size

@@ -16,7 +16,7 @@ from pyg_hash.losses import (
 from pyg_hash.losses.likelihood import PairLoss, check_likelihood
 from pyg_hash.nn import Encoding
 from pyg_hash.utils.checks import check_choice, check_weight
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 
 @dataclass(frozen=True)

@@ -61,9 +61,7 @@ class IMH(LinearHashModel):
         weight: float = 0.45,
         ridge: float = 0.15,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, config)
+        super().__init__(num_features, num_bits)
         check_positive_int(k, "k")
         check_weight(weight, "weight")
         if not 0 < check_number(ridge, "ridge") < float("inf"):

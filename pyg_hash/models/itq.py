@@ -41,9 +41,7 @@ class ITQ(CanonicalModel):
         iterations: int = 50,
         seed: int = 0,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, ridge, config)
+        super().__init__(num_features, num_bits, ridge)
         if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
             raise ValueError(f"iterations: expected an integer of at least 0, got {iterations!r}")
         self.weighted, self.iterations, self.seed = weighted, iterations, seed

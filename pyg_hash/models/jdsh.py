@@ -14,7 +14,7 @@ from pyg_hash.models.closed_form import Widths
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_weight
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 
 class JDSH(AffinityModel):
@@ -75,11 +75,9 @@ class JDSH(AffinityModel):
         dropout: float = 0.05,
         batch_size: int = 32,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, config)
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         for name in ("alpha", "beta", "lambda_", "mu", "intra", "left", "right"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         self.weights = (alpha, beta, lambda_)
         self.mu, self.intra, self.rescale = mu, intra, rescale
         self.left, self.right = left, right

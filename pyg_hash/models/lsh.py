@@ -29,9 +29,7 @@ class LSH(CanonicalModel):
     def __init__(
         self, num_features: Widths, num_bits: int = 32, *, ridge: float = 50.0, seed: int = 0
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, ridge, config)
+        super().__init__(num_features, num_bits, ridge)
         self.seed = seed
 
     def _solve(self, data: HeteroData) -> None:

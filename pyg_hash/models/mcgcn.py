@@ -23,9 +23,15 @@ from pyg_hash.losses import (
     reconstruction_loss,
     squared_distance_loss,
 )
-from pyg_hash.models.common import check_widths, image_text_pair, known_labels
+from pyg_hash.models.common import (
+    both,
+    check_widths,
+    image_text_pair,
+    known_labels,
+    selected,
+    view_similarity,
+)
 from pyg_hash.models.graph import GraphHashModel
-from pyg_hash.models.views import both, selected, view_similarity
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
@@ -114,19 +120,18 @@ class MCGCN(GraphHashModel):
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
         widths = image_text_pair(num_features, "num_features")
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
-            check_positive_int(config[name], name)
+            check_positive_int(self.config[name], name)
         for name in ("alpha", "beta", "gamma", "eta", "adv_weight", "pair_weight", "view_weight"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
-        config |= {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
-        super().__init__(num_bits, config)
+        super().__init__(
+            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
+        )
         self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant

@@ -53,9 +53,7 @@ class SCM(LinearHashModel):
         variant: str = "sequential",
         ridge: float = 1.0,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
-        super().__init__(num_features, num_bits, config)
+        super().__init__(num_features, num_bits)
         check_choice(variant, VARIANTS, "variant")
         check_weight(ridge, "ridge")
         self.num_classes, self.variant, self.ridge = num_classes, variant, ridge

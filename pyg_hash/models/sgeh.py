@@ -24,9 +24,9 @@ from pyg_hash.losses import (
     prior_generator_loss,
 )
 from pyg_hash.models.base import EncoderHashModel, Objective
+from pyg_hash.models.batches import WHOLE, Share
 from pyg_hash.models.common import check_widths, image_text_pair
 from pyg_hash.models.sgeh_training import BATCHES, TrainingSet, training_set, watched
-from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import HashMLP, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
@@ -36,7 +36,7 @@ from pyg_hash.utils.checks import (
     check_positive_int,
     check_weight,
 )
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 VARIANTS = ("SGEH", "SGEH-1", "SGEH-2", "SGEH-3", "SGEH-4")
 
@@ -117,16 +117,14 @@ class SGEH(EncoderHashModel):
         eta4: float = 0.005,
         dropout: float = 0.5,
     ) -> None:
-        config = dict(locals())  # a copy: a debugger may change the original on the way
-        del config["self"], config["__class__"]
         widths = image_text_pair(num_features, "num_features")
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_bits", "discriminator_channels", "walk_steps", "batch_size"):
-            check_positive_int(config[name], name)
+            check_positive_int(self.config[name], name)
         for name in ("alpha", "lambda_ii", "lambda_it", "lambda_tt", "eta4"):
-            check_weight(config[name], name)
+            check_weight(self.config[name], name)
         for name in ("lambda3", "lambda4", "dropout"):
-            check_fraction(config[name], name)
+            check_fraction(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(adjacency, ADJACENCIES, "adjacency")
         check_choice(batches, BATCHES, "batches")
@@ -134,8 +132,9 @@ class SGEH(EncoderHashModel):
             raise ValueError("batch_size: a batch of one node has no pairs; use at least 2")
         if batches == "nodes" and adjacency == "code":
             raise ValueError("batches: adjacency='code' is made of drawn edges; use 'edges'")
-        config |= {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
-        super().__init__(num_bits, config)
+        super().__init__(
+            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
+        )
         self.num_features = widths
         self.variant = variant
         self.adjacency, self.walk_steps = adjacency, walk_steps

@@ -9,13 +9,12 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.batches import BatchDraw, cut
-from pyg_hash.models.share import Share
+from pyg_hash.models.batches import BatchDraw, Share, cut
 from pyg_hash.nn import LocalAffinity
 from pyg_hash.transforms.affinity.transform import AFFINITY
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import check_features
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 BATCHES = ("nodes", "edges")
 

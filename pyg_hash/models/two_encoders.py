@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +12,13 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import cosine_matrix
 from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.batches import BatchDraw, cut
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
 from pyg_hash.models.closed_form import Widths
 from pyg_hash.models.common import check_widths, image_text_pair
-from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import eval_mode, exact
 
 _BATCH = 4096
 
@@ -36,7 +34,6 @@ class TwoEncoders(EncoderHashModel):
         hidden_channels: width of the hidden layers.
         dropout: share of them that is dropped in training.
         batch_size: pairs of a mini-batch, at least 2.
-        config: the constructor's keywords.
     """
 
     makes_batches = True
@@ -49,13 +46,12 @@ class TwoEncoders(EncoderHashModel):
         hidden_channels: int,
         dropout: float,
         batch_size: int,
-        config: dict[str, Any],
     ) -> None:
         widths = image_text_pair(num_features, "num_features")
         check_positive_int(batch_size, "batch_size")
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
-        super().__init__(num_bits, config | {"num_features": widths})
+        super().__init__(num_bits, {"num_features": widths})
         self.num_features, self.batch_size = widths, batch_size
         self.encoders = nn.ModuleDict(
             {m: HashMLP(widths[m], hidden_channels, num_bits, dropout) for m in MODALITIES}
@@ -83,11 +79,8 @@ class TwoEncoders(EncoderHashModel):
     @torch.no_grad()
     def fixed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes as constants, without dropout."""
-        was_training = self.training
-        self.eval()
-        codes = [self.relaxed(batch, modality) for batch in torch.split(x, _BATCH)]
-        self.train(was_training)
-        return torch.cat(codes)
+        with eval_mode(self):
+            return torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, _BATCH)])
 
 
 class AffinityModel(TwoEncoders):

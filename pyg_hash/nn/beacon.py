@@ -12,7 +12,7 @@ from torch.func import functional_call
 from pyg_hash.nn.label_graph import LabelGraph
 from pyg_hash.nn.reweighting import FusionNorm, reweighted_fusion
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.precision import exact
+from pyg_hash.utils.modes import exact
 
 Activation = Literal["tanh", "sigmoid"]
 

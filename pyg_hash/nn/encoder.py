@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pyg_hash.nn.hash import HashLayer
 from pyg_hash.utils.checks import check_fraction, check_positive_int
+from pyg_hash.utils.modes import eval_mode
 
 
 class Encoding(NamedTuple):
@@ -116,11 +117,8 @@ class CodeEncoder(nn.Module):
     @torch.no_grad()
     def fixed_features(self, x: Tensor) -> Tensor:
         """Features as constants: without gradient, dropout or a change of running statistics."""
-        was_training = self.training
-        self.eval()
-        features = self._features(x)[0]
-        self.train(was_training)
-        return features
+        with eval_mode(self):
+            return self._features(x)[0]
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the heads get of them."""

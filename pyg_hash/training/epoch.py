@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.base import HashModel, Objective
-from pyg_hash.models.share import MakesBatches, Share
+from pyg_hash.models.batches import MakesBatches, Share
 from pyg_hash.training.ranks import Ranks, shared_out
 
 Precision = Literal["fp32", "bf16"]

@@ -9,9 +9,9 @@ from toy import toy_data
 
 from pyg_hash.losses import prior_generator_loss
 from pyg_hash.models import SGEH
+from pyg_hash.models.batches import WHOLE, Share
 from pyg_hash.models.sgeh import VARIANTS
 from pyg_hash.models.sgeh_training import BATCHES
-from pyg_hash.models.share import WHOLE, Share
 from pyg_hash.training import fit
 from pyg_hash.transforms import ScaleFeatures, UnifiedAffinity
 from pyg_hash.typing import MODALITIES

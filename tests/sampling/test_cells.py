@@ -5,7 +5,7 @@ import torch
 from small import small_graph, small_model
 from toy import toy_data
 
-from pyg_hash.models.share import Share
+from pyg_hash.models.batches import Share
 from pyg_hash.sampling import CellShuffle, InstanceLoader
 from pyg_hash.sampling._rows import row_starts
 from pyg_hash.sampling.cells import close_order

@@ -7,7 +7,7 @@ import torch
 from small import adam, assert_same_state, graph_for, model_for, small_graph, small_model
 
 from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, HashModel
-from pyg_hash.models.share import WHOLE, Share
+from pyg_hash.models.batches import WHOLE, Share
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
 

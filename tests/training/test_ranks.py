@@ -15,7 +15,7 @@ from small import adam, graph_for, model_for
 from toy import toy_data
 
 from pyg_hash.models import GCH, MCGCN
-from pyg_hash.models.share import Share
+from pyg_hash.models.batches import Share
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group, shared_out

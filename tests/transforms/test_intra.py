@@ -12,7 +12,7 @@ from toy import toy_data
 
 from pyg_hash.graph import protocol
 from pyg_hash.knn import _approximate, knn
-from pyg_hash.models.new_items import AnchorBank
+from pyg_hash.models.graph import AnchorBank
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 

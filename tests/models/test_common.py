@@ -2,7 +2,7 @@
 
 import torch
 
-from pyg_hash.models.views import both, view_similarity
+from pyg_hash.models.common import both, view_similarity
 
 
 def test_both_adds_the_modalities():
