@@ -38,6 +38,12 @@ def check_weight(value: object, name: str) -> None:
         raise ValueError(f"{name}: expected a finite weight of at least 0, got {value!r}")
 
 
+def check_positive(value: object, name: str) -> None:
+    """Raise unless ``value`` is a positive, finite number."""
+    if not 0.0 < check_number(value, name) < math.inf:
+        raise ValueError(f"{name}: expected a positive, finite number, got {value!r}")
+
+
 def check_fraction(value: float, name: str) -> None:
     """Raise unless ``0 <= value <= 1``."""
     check_number(value, name)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from pyg_hash.knn import knn
-from pyg_hash.transforms.affinity.simplex import Bools, Floats, Ints
+from pyg_hash.transforms.affinity.steps import Bools, Floats, Ints
 from pyg_hash.utils.checks import check_features, check_positive_int
 
 _CHUNK_ELEMENTS = 1 << 21
@@ -36,7 +37,7 @@ class Neighbours:
 
 
 def nearest_neighbours(x: Tensor, k: int) -> Neighbours:
-    """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds them (SGEH Eq. 4).
+    """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
     Args:
         x: float ``[m, d]``.
@@ -116,6 +117,13 @@ class Candidates:
     distance: tuple[Floats, ...]
     order: tuple[Ints, ...]
 
+    def matrix(self, values: Floats) -> sp.csr_array:
+        """The positive ones of some values, float64 ``[m, w]``, as a matrix ``[m, m]``."""
+        keep = values > 0.0
+        indptr = np.concatenate(([0], np.cumsum(keep.sum(axis=1))))
+        parts = (values[keep], self.column[keep], indptr)
+        return sp.csr_array(parts, shape=(len(keep), len(keep)))
+
 
 def candidates(views: Sequence[Neighbours]) -> Candidates:
     """The union of the views' neighbours; see :class:`Candidates`."""
@@ -140,7 +148,7 @@ def candidates(views: Sequence[Neighbours]) -> Candidates:
         near = np.full(column.shape, np.inf)
         np.put_along_axis(near, own, known, axis=1)
         if view.features is not None:  # in float64, so that all distances have one rounding
-            exact = _distances(view.features, column)
+            exact = row_distances(view.features, column)
             order = np.argsort(np.where(np.isinf(near), near, exact), axis=1, kind="stable")
             near = np.where(valid, exact, np.inf)
         else:
@@ -152,9 +160,14 @@ def candidates(views: Sequence[Neighbours]) -> Candidates:
     return Candidates(column, valid, support, tuple(distances), tuple(orders))
 
 
-def _distances(features: Tensor, column: Ints) -> Floats:
-    """Squared distances between row i and each row of ``column[i]``, block by block."""
-    x = features.detach().cpu()
+def row_distances(x: Tensor, column: Ints) -> Floats:
+    """Squared distances in float64 between row i and each row of ``column[i]``, block by block.
+
+    Args:
+        x: float ``[m, d]``.
+        column: row numbers, int64 ``[m, w]``.
+    """
+    x = x.detach().cpu()
     out = np.empty(column.shape)
     step = max(1, _CHUNK_ELEMENTS // (column.shape[1] * x.size(1)))
     for start in range(0, len(column), step):
