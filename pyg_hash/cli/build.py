@@ -73,10 +73,7 @@ def recipe_of(config: TrainConfig) -> Recipe:
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
     names = set(EVERY).union(*METHODS.values())
-    try:
-        return recipe(config.model, **{name: getattr(config, name) for name in names})
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    return recipe(config.model, **{name: getattr(config, name) for name in names})
 
 
 def model_class(config: TrainConfig) -> type[HashModel]:

@@ -8,11 +8,13 @@ from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
+from pyg_hash.utils.checks import SettingError
+
 MOVED = "where the data lie if they have moved: the FILE.h5, or the folder of a named data set"
 
 
-class UsageError(ValueError):
-    """The command line asks for something that does not exist; exit status 2."""
+UsageError = SettingError
+"""The command line asks for something that does not exist; exit status 2."""
 
 
 def check_options(cls: type, options: dict[str, Any], argument: str, taken: set[str]) -> None:

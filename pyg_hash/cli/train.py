@@ -93,6 +93,7 @@ def train(
     _check_numbers(config)  # numbers, names and options are checked before any work
     build.dataset_class(config)
     recipe = build.recipe_of(config)
+    _ = recipe.transforms  # options of the graph
     if config.patience is not None and not config.val_rate:
         raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
     if config.epochs is None and config.patience is not None:

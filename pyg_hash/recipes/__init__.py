@@ -25,6 +25,7 @@ from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
 from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.utils.checks import SettingError
 
 __all__ = ["EVERY", "METHODS", "Recipe", "recipe"]
 
@@ -53,12 +54,17 @@ class Recipe:
     @property
     def transforms(self) -> T.Compose:
         """Masks, scaled features and the graph: a data set's ``pre_transform``."""
-        steps = self._before_graph()
-        if self.kind.__name__ in _GRAPHS:
-            steps += _GRAPHS[self.kind.__name__](self.settings)
-        return T.Compose(steps)
+        return T.Compose([*self.masks, *self.graph])
 
-    def _before_graph(self) -> list[BaseTransform]:
+    @property
+    def graph(self) -> list[BaseTransform]:
+        """The transforms that make the graph, behind :attr:`masks`."""
+        make = _GRAPHS.get(self.kind.__name__)
+        return [] if make is None else make(self.settings)
+
+    @property
+    def masks(self) -> list[BaseTransform]:
+        """The transforms that make masks and scaled features, the same for all methods."""
         rate, held_out = self.settings.get("label_rate"), self.settings["val_rate"]
         seed = self.settings["seed"]
         steps: list[BaseTransform] = []
@@ -91,7 +97,7 @@ class Recipe:
         """Adam for the whole model, or one for each part that has a learning rate of its own.
 
         Raises:
-            ValueError: learning rates for other parts than the model has.
+            SettingError: learning rates for other parts than the model has.
         """
         lr = self.settings["lr"]
         adam = partial(torch.optim.Adam, fused=True)  # a step is one pass over a parameter, not ten
@@ -99,7 +105,7 @@ class Recipe:
             return adam(model.parameters(), lr=lr)
         parts = model.parts()
         if set(lr) != set(parts):
-            raise ValueError(
+            raise SettingError(
                 f"lr: {type(model).__name__} has the parts {', '.join(parts)}; give one number, or "
                 f"one for each of them (got {', '.join(lr)})"
             )
@@ -109,18 +115,18 @@ class Recipe:
         """Mini-batches of ``batch_size`` instances; None if the method takes all or makes its own.
 
         Raises:
-            ValueError: options without a size, or unknown ones.
+            SettingError: options without a size, or unknown ones.
         """
         size, options = self.settings.get("batch_size"), self.settings.get("loader_options", {})
         if size is None:
             if options:
-                raise ValueError("loader_options: there are no mini-batches; give batch_size too")
+                raise SettingError("loader_options: there are no mini-batches; give batch_size too")
             return None
         keywords = {"shuffle": True, **options, "batch_size": size}
         try:
             return InstanceLoader(model.training_view(data), **keywords)
         except TypeError as error:
-            raise ValueError(f"loader_options: {error}") from error
+            raise SettingError(f"loader_options: {error}") from error
 
     def fit(self, model: HashModel, data: HeteroData, **options: Any) -> History:
         """Train a model, or solve it, whichever its method does.
@@ -156,7 +162,7 @@ def recipe(name: str, **settings: Any) -> Recipe:
             default.
 
     Raises:
-        ValueError: a method, a setting or an option that does not exist; a protocol that the
+        SettingError: a method, a setting or an option that does not exist; a protocol that the
             method's graph cannot have.
 
     Example:
@@ -170,14 +176,13 @@ def recipe(name: str, **settings: Any) -> Recipe:
     given = {key: value for key, value in settings.items() if value not in (None, {})}
     foreign = sorted(set(given) - set(defaults))
     if foreign:
-        raise ValueError(
+        raise SettingError(
             f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
             f"{', '.join(METHODS[kind.__name__]) or 'none of its own'})"
         )
     made = Recipe(kind, {**defaults, **given})
     taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
     _check_options(kind, made.settings["model_options"], "model_options", taken)
-    made.transforms  # noqa: B018 - wrong options of the graph are found before any work
     return made
 
 
@@ -191,18 +196,18 @@ def _find(name: str | type[HashModel]) -> type[HashModel]:
         [wanted] if wanted in known else [k for k in known if wanted and k.startswith(wanted)]
     )
     if len(starting) != 1:
-        raise ValueError(f"model: {name!r} is not known; use one of {', '.join(known)}")
+        raise SettingError(f"model: {name!r} is not known; use one of {', '.join(known)}")
     kind: type[HashModel] = getattr(models, known[starting[0]])
     return kind
 
 
 def _check_options(kind: type, options: Settings, argument: str, taken: set[str]) -> None:
-    """Raise ``ValueError`` unless every option is a keyword of the constructor of ``kind``."""
+    """Raise ``SettingError`` unless every option is a keyword of the constructor of ``kind``."""
     allowed = [name for name in inspect.signature(kind).parameters if name not in taken]
     allowed += getattr(kind, "old_keywords", ())
     unknown = [name for name in options if name not in allowed]
     if unknown:
-        raise ValueError(
+        raise SettingError(
             f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
             f"use some of {', '.join(allowed) or '(none)'}"
         )
@@ -229,7 +234,7 @@ def _sgch(settings: Settings) -> list[BaseTransform]:
     wide = "transductive" if reading == "code" else "strict"
     anchors = {"inductive": "train", wide: "all"}.get(asked)
     if anchors is None:
-        raise ValueError(
+        raise SettingError(
             f"protocol: SGCH on the graph {reading!r} is inductive or {wide}, not {asked}; choose "
             "one of these"
         )
