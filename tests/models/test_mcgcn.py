@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
-from small import adam, small_graph, small_model
+from small import adam, relaxed_of_new, small_graph, small_model
 from toy import toy_data
 
 from pyg_hash.models import MCGCN
@@ -17,9 +17,7 @@ VARIANTS = ("full", "S", "IT", "A", "C")
 
 
 def relaxed_new(model, raw, modality, rows):
-    x = model.intake.prepare(raw[modality].x[rows], modality, next(model.parameters()))
-    with torch.no_grad():
-        return model.relaxed_new(x, modality)
+    return relaxed_of_new(model, raw[modality].x[rows], modality)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from sgch_cases import READINGS, sgch, sgch_graph
-from small import adam
+from small import adam, relaxed_of_new
 from toy import toy_data
 
 from pyg_hash.losses import adversarial_loss
@@ -19,9 +19,7 @@ KINDS = [{}, {"adversary": "reversal"}, {"variant": "v1"}, {"similarity": "linea
 
 
 def relaxed_new(model, raw, modality, rows):
-    x = model.intake.prepare(raw[modality].x[rows], modality, next(model.parameters()))
-    with torch.no_grad():
-        return model.eval().relaxed_new(x, modality)
+    return relaxed_of_new(model, raw[modality].x[rows], modality)
 
 
 def state(parameters):
