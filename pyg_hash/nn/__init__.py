@@ -10,11 +10,9 @@ from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
 from pyg_hash.nn.hash import HashLayer
 from pyg_hash.nn.label_graph import LabelGraph
-from pyg_hash.nn.local_affinity import LocalAffinity
-from pyg_hash.nn.mlp import HashMLP
-from pyg_hash.nn.prior import PriorDiscriminator
+from pyg_hash.nn.local_affinity import LocalAffinity, SparseAffinity
+from pyg_hash.nn.mlp import HashMLP, PriorDiscriminator
 from pyg_hash.nn.reweighting import reweighted_fusion
-from pyg_hash.nn.sparse_affinity import SparseAffinity
 
 __all__ = [
     "AttentionFusion",

@@ -48,7 +48,7 @@ def test_loops_are_no_pairs():
 def test_an_epoch_visits_every_edge_once(batch_size):
     graph = SparseAffinity(*random_z()[1:], 12)
     seen = []
-    for nodes, position in graph.batches(batch_size):
+    for nodes, position in map(graph.local, graph.pair_batches(batch_size)):
         assert len(position) <= batch_size
         assert 2 <= len(nodes) <= 2 * len(position)  # Sec. 2.3; t + 1 < n is an error there
         assert torch.equal(nodes, nodes[position].unique())  # end points, ascending, no others
@@ -61,7 +61,7 @@ def test_the_order_is_random_and_repeatable():
     graph = SparseAffinity(*random_z()[1:], 12)
 
     def epoch(**options):
-        return [nodes[p].tolist() for nodes, p in graph.batches(4, **options)]
+        return [pairs.tolist() for pairs in graph.pair_batches(4, **options)]
 
     torch.manual_seed(3)
     first, second = epoch(), epoch()
@@ -128,7 +128,7 @@ def test_code():
     """Ones, the sampled entries at [i, j] alone, and zeros on the diagonal."""
     z, *_ = edges = random_z()
     affinity = local(edges, adjacency="code")
-    nodes, position = next(affinity.graph.batches(3, shuffle=False))
+    nodes, position = affinity.graph.local(affinity.graph.pair_batches(3, shuffle=False)[0])
     block = affinity(nodes, position)
     expected = torch.ones_like(block)
     for i, j in position.tolist():
@@ -177,7 +177,8 @@ def test_diffused_ignores_rows_outside_the_graph():
         (lambda e, v: SparseAffinity(e[:, :0], v[:0], 12), "no edge"),
         (lambda e, v: SparseAffinity(ALL.repeat(2, 1), v[:12], 12), "no edge"),
         (lambda e, v: SparseAffinity(e, v, 0), "num_nodes"),
-        (lambda e, v: next(SparseAffinity(e, v, 12).batches(0)), "batch_size"),
+        (lambda e, v: SparseAffinity(e, v, 12).pair_batches(0), "batch_size"),
+        (lambda e, v: LocalAffinity(e, v, *features(), adjacency="code")(ALL), "pairs"),
         (lambda e, v: LocalAffinity(e, v, *features(), adjacency="dense"), "adjacency"),
     ],
 )
