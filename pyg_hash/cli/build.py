@@ -75,9 +75,10 @@ def model_class(config: TrainConfig) -> type[HashModel]:
     from pyg_hash.models import HashModel
 
     known = choices("pyg_hash.models", HashModel)
-    cls = find(config.model, known, "model")
+    cls: type[HashModel] = find(config.model, known, "model")
     taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
-    check_options(cls, config.model_options, "model_options", taken)
+    options = {name: v for name, v in config.model_options.items() if name not in cls.old_keywords}
+    check_options(cls, options, "model_options", taken)
     return cls
 
 
