@@ -92,10 +92,14 @@ def test_config_repeats_the_run(trained, tmp_path):
 
 def test_options_override_the_config(trained, tmp_path):
     out = tmp_path / "short"
-    arguments = [f"--config={trained / 'config.yaml'}", "--epochs=2", "--model_options.alpha=0.5"]
+    arguments = [
+        f"--config={trained / 'config.yaml'}",
+        "--epochs=2",
+        "--model_options.weights.balance=0.5",
+    ]
     assert main(["train", *arguments, f"--out={out}"]) == 0
     assert len(load_json(out / "history.json")) == 2
-    assert load_json(out / "model" / "config.json")["config"]["alpha"] == 0.5
+    assert load_json(out / "model" / "config.json")["config"]["weights"]["balance"] == 0.5
 
 
 def test_second_training_into_a_run_is_refused(trained, root, capsys):
