@@ -73,7 +73,8 @@ def recipe_of(config: TrainConfig) -> Recipe:
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
     names = set(EVERY).union(*METHODS.values())
-    return recipe(config.model, **{name: getattr(config, name) for name in names})
+    name = config.recipe or config.model
+    return recipe(name, **{name: getattr(config, name) for name in names})
 
 
 def model_class(config: TrainConfig) -> type[HashModel]:
@@ -83,7 +84,9 @@ def model_class(config: TrainConfig) -> type[HashModel]:
 
 def with_defaults(config: TrainConfig) -> TrainConfig:
     """``config`` with the defaults of its method."""
-    return replace(config, **recipe_of(config).settings)
+    made = recipe_of(config)
+    model = made.kind.__name__.lower() if config.recipe else config.model
+    return replace(config, model=model, **made.settings)
 
 
 def build_dataset(config: TrainConfig) -> CrossModalDataset:

@@ -12,7 +12,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_fraction, check_number, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 
 if TYPE_CHECKING:
@@ -140,8 +140,11 @@ def _check_numbers(config: TrainConfig) -> None:
         for name in ("label_rate", "val_rate"):
             if getattr(config, name) is not None:
                 check_fraction(getattr(config, name), name)
-        for rate in config.lr.values() if isinstance(config.lr, dict) else [config.lr]:
-            if rate is not None and not rate > 0:
+        rates: list[Any] = [config.lr]
+        for rate in rates:
+            if isinstance(rate, dict):
+                rates += rate.values()
+            elif rate is not None and not check_number(rate, "lr") > 0:
                 raise ValueError(f"lr: expected a positive number, got {rate}")
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import torch_geometric.transforms as T
+from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
@@ -21,13 +22,15 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash import models, transforms
 from pyg_hash.graph.protocol import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
+from pyg_hash.recipes.presets import Preset, Reported, presets
+from pyg_hash.recipes.presets import preset as _preset
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import SettingError
 
-__all__ = ["EVERY", "METHODS", "Recipe", "recipe"]
+__all__ = ["EVERY", "METHODS", "Preset", "Recipe", "Reported", "presets", "recipe"]
 
 Settings = Mapping[str, Any]
 
@@ -70,7 +73,8 @@ class Recipe:
         steps: list[BaseTransform] = []
         if rate is not None:
             steps.append(transforms.LabelRate(rate, seed=seed))
-        steps.append(transforms.ScaleFeatures())  # reads no label: items held out count as training
+        # reads no label: items held out count as training ones
+        steps.append(transforms.ScaleFeatures(**self.settings["scaling"]))
         if held_out:
             steps.append(transforms.ValidationSplit(held_out, seed=seed))
         return steps
@@ -94,22 +98,43 @@ class Recipe:
         return model.to(data[IMAGE].x.device)
 
     def optimizers(self, model: HashModel) -> Optimizers:
-        """Adam for the whole model, or one for each part that has a learning rate of its own.
+        """One for the whole model, or one for each part that has a learning rate of its own.
 
         Raises:
-            SettingError: learning rates for other parts than the model has.
+            SettingError: learning rates for other parts than the model has, or an optimiser that
+                torch does not have.
         """
+        options = dict(self.settings["optimizer"])
+        kind: Any = getattr(torch.optim, options.pop("name", "Adam"), None)
+        if not inspect.isclass(kind) or torch.optim.Optimizer not in kind.__mro__:
+            raise SettingError(f"optimizer: {self.settings['optimizer']} names none of torch.optim")
+        # fused: a step is one pass over a parameter, not ten
+        make: Callable[..., torch.optim.Optimizer] = partial(kind, fused=True, **options)
         lr = self.settings["lr"]
-        adam = partial(torch.optim.Adam, fused=True)  # a step is one pass over a parameter, not ten
         if not isinstance(lr, Mapping):
-            return adam(model.parameters(), lr=lr)
+            return make(model.parameters(), lr=lr)
         parts = model.parts()
         if set(lr) != set(parts):
             raise SettingError(
                 f"lr: {type(model).__name__} has the parts {', '.join(parts)}; give one number, or "
                 f"one for each of them (got {', '.join(lr)})"
             )
-        return {name: adam(parts[name], lr=rate) for name, rate in lr.items()}
+        made = {}
+        for name, rate in lr.items():
+            if isinstance(rate, Mapping):  # of modules in this part, by their paths
+                groups = [(model.get_submodule(path), own) for path, own in rate.items()]
+                listed = [{"params": list(m.parameters()), "lr": own} for m, own in groups]
+                made[name] = make(listed, lr=max(rate.values()))
+            else:
+                made[name] = make(parts[name], lr=rate)
+        return made
+
+    def schedulers(self, optimizers: Optimizers) -> list[LRScheduler]:
+        """What multiplies every learning rate by ``decay`` after each epoch; none if that is 1."""
+        if self.settings["decay"] == 1:
+            return []
+        each = optimizers.values() if isinstance(optimizers, Mapping) else [optimizers]
+        return [torch.optim.lr_scheduler.ExponentialLR(o, self.settings["decay"]) for o in each]
 
     def loader(self, model: HashModel, data: HeteroData) -> InstanceLoader | None:
         """Mini-batches of ``batch_size`` instances; None if the method takes all or makes its own.
@@ -144,22 +169,27 @@ class Recipe:
             model.solve(data)
             return History()
         assert self.epochs is not None
+        optimizers = self.optimizers(model)
         options = {"loader": self.loader(model, data), **options}
-        return fit(model, data, self.optimizers(model), epochs=self.epochs, **options)
+        options["schedulers"] = self.schedulers(optimizers)
+        return fit(model, data, optimizers, epochs=self.epochs, **options)
 
 
-def recipe(name: str, **settings: Any) -> Recipe:
-    """How a method is trained, by default or as said.
+def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
+    """How a method is trained: by default, as a paper or program has it, or as said.
 
     Args:
-        name: the class of the model, in any case, e.g. ``'mcgcn'``; or the class itself.
-        settings: ``num_bits``, ``seed``, ``val_rate`` (share of the training items held out) and
-            ``model_options`` (keywords of the model) for every method; where the method has them,
-            see :data:`METHODS`, also ``label_rate``, ``protocol``, ``k``, ``metric``, ``weight``,
-            ``match``, ``graph_options`` (keywords of its graph's transform), ``epochs``, ``lr``
-            (of Adam; one number, or a mapping part -> number), ``batch_size`` and
-            ``loader_options`` (of :class:`~pyg_hash.sampling.InstanceLoader`). None stands for the
-            default.
+        name: the class of the model, in any case, e.g. ``'mcgcn'``; also ``'mcgcn/wikipedia'``.
+        preset: one of the method's :func:`presets`, e.g. ``'wikipedia'``; None for our defaults.
+        settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
+            held out), ``model_options`` (keywords of the model) and ``scaling`` (of ScaleFeatures);
+            where :data:`METHODS` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
+            ``weight``, ``match``, ``graph_options`` (keywords of the graph's transforms),
+            ``epochs``, ``lr`` (one number, or a mapping part -> number), ``optimizer``
+            (``{'name': 'Adam', ...}``, a class of ``torch.optim`` and its keywords), ``decay`` (of
+            the rates, an epoch), ``batch_size`` and ``loader_options`` (of
+            :class:`~pyg_hash.sampling.InstanceLoader`). None stands for the default, and mappings
+            add to it.
 
     Raises:
         SettingError: a method, a setting or an option that does not exist; a protocol that the
@@ -171,8 +201,12 @@ def recipe(name: str, **settings: Any) -> Recipe:
         >>> model = mcgcn.model(data)
         >>> history = mcgcn.fit(model, data)
     """
-    kind = _find(name)
+    name, _, written = name.partition("/")
+    kind = _method(name)
     defaults = {**EVERY, **METHODS[kind.__name__]}
+    if preset or written:
+        stated = _preset(f"{kind.__name__.lower()}/{preset or written}").settings
+        defaults |= stated
     given = {key: value for key, value in settings.items() if value not in (None, {})}
     foreign = sorted(set(given) - set(defaults))
     if foreign:
@@ -180,16 +214,17 @@ def recipe(name: str, **settings: Any) -> Recipe:
             f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
             f"{', '.join(METHODS[kind.__name__]) or 'none of its own'})"
         )
+    for key, value in given.items():
+        added = isinstance(value, Mapping) and isinstance(defaults[key], Mapping) and key != "lr"
+        given[key] = {**defaults[key], **value} if added else value
     made = Recipe(kind, {**defaults, **given})
     taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
     _check_options(kind, made.settings["model_options"], "model_options", taken)
     return made
 
 
-def _find(name: str | type[HashModel]) -> type[HashModel]:
+def _method(name: str) -> type[HashModel]:
     """The class of a method by its name, in any case, or cut short as long as it is unique."""
-    if isinstance(name, type):
-        return name
     known = {key.lower(): key for key in METHODS}
     wanted = name.lower().replace("-", "").replace("_", "")
     starting = (
@@ -214,15 +249,17 @@ def _check_options(kind: type, options: Settings, argument: str, taken: set[str]
 
 
 def _mcgcn(settings: Settings) -> list[BaseTransform]:
-    options = settings["graph_options"]
+    options = dict(settings["graph_options"])
+    joint = {name: options.pop(name) for name in ("pair_edges",) if name in options}
+    hubs = {name: options.pop(name) for name in ("self_loops",) if name in options}
     taken = {"k", "metric", "anchors", "weight"}
     _check_options(transforms.IntraKNN, options, "graph_options", taken)
     intra, inter = PROTOCOLS[settings["protocol"]]
     own = {"anchors": intra, "weight": settings["weight"], **options}
     return [
         transforms.IntraKNN(settings["k"], settings["metric"], **own),
-        transforms.InterKNN(anchors=inter),
-        transforms.LabelHub(match=settings["match"]),
+        transforms.InterKNN(anchors=inter, **joint),
+        transforms.LabelHub(match=settings["match"], **hubs),
     ]
 
 
@@ -253,23 +290,26 @@ _GRAPHS: dict[str, Callable[[Settings], list[BaseTransform]]] = {
     "SGCH": _sgch,
     "SGEH": _sgeh,
 }
-EVERY: Settings = {"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}}
+EVERY: Settings = {
+    **{"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
+}
 """The settings of every method, with their defaults."""
 _LABELS: Settings = {"label_rate": 0.3}
+_TRAINED: Settings = {"optimizer": {}, "decay": 1.0}
 _GRAPH: Settings = {
     **_LABELS,
     **{"protocol": "inductive", "k": 20, "metric": "cosine", "graph_options": {}},
     **{"batch_size": None, "loader_options": {}},
 }
 METHODS: dict[str, Settings] = {
-    "MCGCN": {"epochs": 80, "lr": 2e-3, **_GRAPH, "weight": None, "match": "shared"},
-    "GCH": {"epochs": 25, "lr": 1e-3, "label_rate": 1.0},
-    "SGCH": {"epochs": 80, "lr": 5e-3, **_GRAPH},
-    "SGEH": {"epochs": 80, "lr": 1e-3, "k": 50, "graph_options": {}},
-    "DCMH": {"epochs": 60, "lr": 1e-3, **_LABELS},
-    "DJSRH": {"epochs": 40, "lr": 2.5e-3},
-    "JDSH": {"epochs": 60, "lr": 1.8e-3},
-    "DGCPN": {"epochs": 80, "lr": 1.5e-3},
+    "MCGCN": {"epochs": 80, "lr": 2e-3, **_TRAINED, **_GRAPH, "weight": None, "match": "shared"},
+    "GCH": {"epochs": 25, "lr": 1e-3, **_TRAINED, "label_rate": 1.0},
+    "SGCH": {"epochs": 80, "lr": 5e-3, **_TRAINED, **_GRAPH},
+    "SGEH": {"epochs": 80, "lr": 1e-3, **_TRAINED, "k": 50, "graph_options": {}},
+    "DCMH": {"epochs": 60, "lr": 1e-3, **_TRAINED, **_LABELS},
+    "DJSRH": {"epochs": 40, "lr": 2.5e-3, **_TRAINED},
+    "JDSH": {"epochs": 60, "lr": 1.8e-3, **_TRAINED},
+    "DGCPN": {"epochs": 80, "lr": 1.5e-3, **_TRAINED},
     **dict.fromkeys(("ClassCodes", "SCM"), _LABELS),
     **dict.fromkeys(("LSH", "CCA", "ITQ", "CMFH", "IMH"), {}),
 }
