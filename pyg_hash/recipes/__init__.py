@@ -106,7 +106,7 @@ class Recipe:
         """
         options = dict(self.settings["optimizer"])
         kind: Any = getattr(torch.optim, options.pop("name", "Adam"), None)
-        if not inspect.isclass(kind) or torch.optim.Optimizer not in kind.__mro__:
+        if not hasattr(kind, "zero_grad"):
             raise SettingError(f"optimizer: {self.settings['optimizer']} names none of torch.optim")
         # fused: a step is one pass over a parameter, not ten
         make: Callable[..., torch.optim.Optimizer] = partial(kind, fused=True, **options)
