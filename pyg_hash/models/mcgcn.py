@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,10 @@ from pyg_hash.models.common import (
     check_widths,
     image_text_pair,
     known_labels,
+    loss_weights,
     selected,
     view_similarity,
+    weighted,
 )
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.nn import (
@@ -44,9 +47,18 @@ from pyg_hash.nn import (
 from pyg_hash.nn.autoencoder import OutActivation
 from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "S", "IT", "A", "C")
+WEIGHTS = {
+    "quantization": 0.1,
+    "balance": 3.0,
+    "prediction": 1.0,
+    "reconstruction": 0.001,
+    "adversarial": 0.1,
+    "pairing": 10.0,
+    "view": 1.0,
+}
 
 
 class MCGCN(GraphHashModel):
@@ -79,16 +91,26 @@ class MCGCN(GraphHashModel):
             ``'IT'`` without the modality-specific channels, ``'A'`` concatenation (and a linear
             layer back to ``num_bits``) in place of attention, ``'C'`` without the modality
             classifier.
-        alpha: weight of the quantization terms (paper: 1, NUS-WIDE 0.1).
-        beta: weight of the balance terms (paper: 0.1).
-        gamma: weight of label prediction (paper: 1000).
-        eta: weight of reconstruction (paper: 0.01).
-        adv_weight: weight of the adversarial loss (paper: 1).
-        pair_weight: weight of the distance between the two codes of a training pair (0 in the
-            paper, where the joint graph alone ties images and texts without label).
-        view_weight: weight of the same losses on the labelled nodes encoded as new items are, by
-            their nearest anchors and without their own label. Not in the paper (0 there): its
-            labelled nodes see their label through the graph, which no query does.
+        weights: of the loss's terms, where they are to be others than these. The term
+            ``pairwise`` has weight 1.
+
+            ==================  ===========================  =======  =======================
+            term                of                           default  paper
+            ==================  ===========================  =======  =======================
+            ``quantization``    Eq. 7, :math:`\alpha`        0.1      1 (NUS-WIDE 0.1)
+            ``balance``         Eq. 7, :math:`\beta`         3        0.1
+            ``prediction``      Eq. 6, :math:`\gamma`        1        1000
+            ``reconstruction``  Fig. 2, :math:`\eta`         0.001    0.01
+            ``adversarial``     Eq. 8, :math:`\lambda`       0.1      1
+            ``pairing``         not in the paper             10       0
+            ``view``            not in the paper             1        0
+            ==================  ===========================  =======  =======================
+
+            ``pairing`` is the distance between the two codes of a training pair; in the paper
+            the joint graph alone ties images and texts without label. ``view`` is the same
+            losses on the labelled nodes encoded as new items are, by their nearest anchors and
+            without their own label: the paper's labelled nodes see their label through the
+            graph, which no query does. A term of these two with weight 0 is not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
             mean the same for every data set. ``'sum'`` is the paper to the letter: the terms of
             Eq. 7 are sums, Eq. 6 and 8 means, reconstruction is per instance; use it with the
@@ -98,6 +120,16 @@ class MCGCN(GraphHashModel):
         out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
             features only) or ``'none'``.
     """
+
+    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "alpha": ("weights", "quantization"),
+        "beta": ("weights", "balance"),
+        "gamma": ("weights", "prediction"),
+        "eta": ("weights", "reconstruction"),
+        "adv_weight": ("weights", "adversarial"),
+        "pair_weight": ("weights", "pairing"),
+        "view_weight": ("weights", "view"),
+    }
 
     def __init__(
         self,
@@ -109,13 +141,7 @@ class MCGCN(GraphHashModel):
         latent_channels: int = 256,
         shared_channels: int = 256,
         variant: str = "full",
-        alpha: float = 0.1,
-        beta: float = 3.0,
-        gamma: float = 1.0,
-        eta: float = 0.001,
-        adv_weight: float = 0.1,
-        pair_weight: float = 10.0,
-        view_weight: float = 1.0,
+        weights: Mapping[str, float] | None = None,
         reduction: Reduction = "mean",
         match: Match = "shared",
         out_activation: OutActivation = "none",
@@ -124,20 +150,21 @@ class MCGCN(GraphHashModel):
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(self.config[name], name)
-        for name in ("alpha", "beta", "gamma", "eta", "adv_weight", "pair_weight", "view_weight"):
-            check_weight(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
+        self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
-            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
+            num_bits,
+            {
+                "num_features": widths,
+                "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
+                "weights": self.weights,
+            },
         )
         self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.eta, self.adv_weight = eta, adv_weight
-        self.pair_weight, self.view_weight = pair_weight, view_weight
         self.reduction = reduction
         self._pair_loss = partial(pairwise_nll, match=match, reduction=reduction)
         self.has_specific = variant != "IT"
@@ -174,7 +201,7 @@ class MCGCN(GraphHashModel):
         """
         check_widths(data, self.num_features)
         graphs = self._graphs(data)
-        views = graphs.views if self.training and self.view_weight > 0 else {}
+        views = graphs.views if self.training and self.weights["view"] > 0 else {}
         specific: dict[Modality, Tensor] = {}
         shared: dict[Modality, Tensor] = {}
         own_view: dict[Modality, Tensor | None] = {}
@@ -219,31 +246,26 @@ class MCGCN(GraphHashModel):
             "balance": both(lambda m: balance_loss(codes[m], self.reduction)),
             "prediction": self._prediction(known, y),
         }
-        weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
         if self.has_shared:
             latent = {m: selected(out.aux[f"{m}_latent"], seen) for m in MODALITIES}
             terms["reconstruction"] = both(
                 lambda m: self._reconstruction(selected(data[m].x, seen), latent[m], m)
             )
-            weights["reconstruction"] = self.eta
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
-            weights["adversarial"] = self.adv_weight
-        if self.pair_weight > 0:
+        if self.weights["pairing"] > 0:
             train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
             terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
-            weights["pairing"] = self.pair_weight
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             terms["view"] = (
                 view_similarity(lambda i, t: self._pair_loss(i, t, y, y), view, known)
-                + self.alpha * both(lambda m: quantization_loss(view[m], self.reduction))
-                + self.gamma * self._prediction(view, y)
+                + self.weights["quantization"]
+                * both(lambda m: quantization_loss(view[m], self.reduction))
+                + self.weights["prediction"] * self._prediction(view, y)
             )
-            weights["view"] = self.view_weight
-        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
-        return terms | {"loss": torch.stack(weighted).sum()}
+        return weighted(terms, self.weights)
 
     @torch.no_grad()
     def infer(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,10 @@ from pyg_hash.models.common import (
     check_widths,
     image_text_pair,
     known_labels,
+    loss_weights,
     selected,
     view_similarity,
+    weighted,
 )
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.new_items import Intake
@@ -39,11 +42,12 @@ from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.adversarial import Activation
 from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "v1")
 SIMILARITIES = {"nll": pairwise_nll, "linear": linear_similarity_loss}
 ADVERSARIES = ("alternating", "reversal")
+WEIGHTS = {"balance": 10.0, "quantization": 0.1, "pairing": 1.0, "adversarial": 0.1, "view": 1.0}
 
 
 class SGCH(GraphHashModel):
@@ -80,22 +84,39 @@ class SGCH(GraphHashModel):
             :class:`GradientReversal`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
-        alpha: weight of the balance terms (paper: 1; code: 0.1, NUS-WIDE 0.01).
-        beta: weight of the quantization terms (paper: 0.01; code: none).
-        pair_weight: weight :math:`\pi` of the distance between the two codes of a training pair
-            (paper: 0; code: 250 for NUS-WIDE). Without it nothing ties the images and the texts
-            that have no label.
-        adv_weight: weight :math:`\lambda` of the adversary.
-        view_weight: weight of the similarity and quantization terms on the labelled nodes encoded
-            as new items are, by their nearest anchors and without their own label. Not in the
-            paper (0 there): its labelled nodes see their label through the graph, which no query
-            does.
+        weights: of the loss's terms, where they are to be others than these. The term
+            ``similarity`` has weight 1.
+
+            ================  =================  =======  =====  ===================
+            term              symbol             default  paper  authors' code
+            ================  =================  =======  =====  ===================
+            ``balance``       :math:`\alpha`     10       1      0.1 (NUS-WIDE 0.01)
+            ``quantization``  :math:`\beta`      0.1      0.01   0
+            ``pairing``       :math:`\pi`        1        0      0 (NUS-WIDE 250)
+            ``adversarial``   :math:`\lambda`    0.1      none   1 (NUS-WIDE 1e7)
+            ``view``          not in the paper   1        0      0
+            ================  =================  =======  =====  ===================
+
+            ``pairing`` is the distance between the two codes of a training pair; without it
+            nothing ties the images and the texts that have no label. ``view`` is the similarity
+            and quantization terms on the labelled nodes encoded as new items are, by their
+            nearest anchors and without their own label: the paper's labelled nodes see their
+            label through the graph, which no query does. A term of these two with weight 0 is
+            not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
             mean the same for every data set; ``'sum'`` is the formula. The adversary is a mean
             in both.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors.
     """
+
+    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "alpha": ("weights", "balance"),
+        "beta": ("weights", "quantization"),
+        "pair_weight": ("weights", "pairing"),
+        "adv_weight": ("weights", "adversarial"),
+        "view_weight": ("weights", "view"),
+    }
 
     def __init__(
         self,
@@ -109,11 +130,7 @@ class SGCH(GraphHashModel):
         similarity: str = "nll",
         adversary: str = "alternating",
         adv_activation: Activation = "none",
-        alpha: float = 10.0,
-        beta: float = 0.1,
-        pair_weight: float = 1.0,
-        adv_weight: float = 0.1,
-        view_weight: float = 1.0,
+        weights: Mapping[str, float] | None = None,
         reduction: Reduction = "mean",
         match: Match = "shared",
     ) -> None:
@@ -121,23 +138,25 @@ class SGCH(GraphHashModel):
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "out_channels"):
             check_positive_int(self.config[name], name)
-        for name in ("alpha", "beta", "pair_weight", "adv_weight", "view_weight"):
-            check_weight(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(similarity, tuple(SIMILARITIES), "similarity")
         check_choice(adversary, ADVERSARIES, "adversary")
         check_choice(adv_activation, ("none", "relu", "leaky_relu"), "adv_activation")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
+        self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
-            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
+            num_bits,
+            {
+                "num_features": widths,
+                "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
+                "weights": self.weights,
+            },
         )
         self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant
         self.alternates = variant == "full" and adversary == "alternating"
-        self.alpha, self.beta, self.pair_weight = alpha, beta, pair_weight
-        self.adv_weight, self.view_weight = adv_weight, view_weight
         self.reduction: Reduction = reduction
         self._pair_loss = partial(SIMILARITIES[similarity], match=match, reduction=reduction)
         self.channels = nn.ModuleDict(
@@ -192,7 +211,7 @@ class SGCH(GraphHashModel):
         """
         check_widths(data, self.num_features)
         graphs = self._graphs(data)
-        views = graphs.views if self.training and self.view_weight > 0 else {}
+        views = graphs.views if self.training and self.weights["view"] > 0 else {}
         codes: dict[Modality, Tensor] = {}
         aux: dict[str, Tensor] = {}
         for m in MODALITIES:
@@ -227,21 +246,18 @@ class SGCH(GraphHashModel):
             "balance": both(lambda m: balance_loss(train[m], self.reduction)),
             "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
         }
-        weights = {"balance": self.alpha, "quantization": self.beta}
-        if self.pair_weight > 0:
+        if self.weights["pairing"] > 0:
             terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
-            weights["pairing"] = self.pair_weight
         if self.variant == "full":
             terms["adversarial"] = self._adversarial(codes)
-            weights["adversarial"] = self.adv_weight
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
-            terms["view"] = view_similarity(similarity, view, known) + self.beta * both(
-                lambda m: quantization_loss(view[m], self.reduction)
+            quantization = both(lambda m: quantization_loss(view[m], self.reduction))
+            terms["view"] = (
+                view_similarity(similarity, view, known)
+                + self.weights["quantization"] * quantization
             )
-            weights["view"] = self.view_weight
-        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
-        return terms | {"loss": torch.stack(weighted).sum()}
+        return weighted(terms, self.weights)
 
     def discriminator_loss(self, out: HashOutput, data: HeteroData) -> Tensor:
         """What the discriminator descends; the codes are constants."""

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 
+class SettingError(ValueError):
+    """A setting, or a value of one, that does not exist; the command line's exit status 2."""
+
+
 def check_choice(value: object, choices: Sequence[object], name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:

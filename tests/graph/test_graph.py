@@ -65,7 +65,7 @@ def graph(form=LabelHub, *, anchors="train", rate=0.4, weight="binary", **label)
 def test_edge_of_half():
     dense = operator(both_ways((0, 1)), 2, 0.5).to_dense()
     expected = torch.tensor([[2.0, 1], [1, 2]], dtype=torch.float64) / 3
-    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-14)
 
 
 def test_triangle():
