@@ -11,8 +11,7 @@ from pyg_hash.codes import binarize
 from pyg_hash.losses import similarity_likelihood
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import check_widths, weighted
+from pyg_hash.models.common import Widths, check_widths, weighted
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_positive_int, check_weight

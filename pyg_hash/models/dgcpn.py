@@ -16,8 +16,7 @@ from pyg_hash.graph import GraphCache
 from pyg_hash.knn import knn
 from pyg_hash.losses import cosine_matrix
 from pyg_hash.models.base import Objective
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import weighted
+from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight

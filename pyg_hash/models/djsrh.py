@@ -8,8 +8,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import affinity_loss
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import weighted
+from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_weight

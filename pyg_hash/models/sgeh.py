@@ -23,13 +23,11 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import loss_weights, weighted
+from pyg_hash.models.common import Widths, loss_weights, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.nn import LocalAffinity, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
-from pyg_hash.transforms.affinity.transform import AFFINITY
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, Reduction
+from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, TEXT, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_fraction, check_positive_int, check_weight
 from pyg_hash.utils.modes import exact
 

@@ -15,8 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.losses import cosine_matrix
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import check_widths, image_text_pair
+from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int

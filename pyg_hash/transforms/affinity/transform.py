@@ -8,11 +8,8 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.transforms.affinity import AffinityGraph, unified_affinity
 from pyg_hash.transforms.affinity.unified import check_options
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, EdgeType
+from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, PAIR, TEXT
 from pyg_hash.utils.checks import check_same_rows
-
-PAIR = "pair"
-AFFINITY: EdgeType = (PAIR, "affinity", PAIR)
 
 
 class UnifiedAffinity(BaseTransform):
