@@ -1,7 +1,9 @@
 """The closed-form updates of SGEH's stage 1: S, the weights of the views, and Z.
 
-Entries are padded rows, float64 ``[m, w]``, of the columns that
-:class:`~pyg_hash.transforms.affinity.neighbours.Candidates` lists.
+Graphs are padded rows, float64 ``[m, w]``, of the columns that ``Candidates`` lists: ``z`` is the
+unified one, ``s`` that of a view. So are a view's squared distances b (inf where an entry is
+impossible) and those between embeddings, ``d``. ``order``, int64 ``[m, k + 1]``, has the places of
+a view's nearest neighbours, nearest first.
 """
 
 from __future__ import annotations
@@ -53,10 +55,6 @@ def printed_weights(cost: Floats, order: Ints) -> Floats:
     r"""SGEH Eq. 18 as printed, and as in GMC's code: neighbours ranked by distance alone.
 
     Negative values become zero, so a row need not sum to 1. The denominator can be negative.
-
-    Args:
-        cost: :math:`e = b - 2 w z`, float64 ``[m, w]``.
-        order: positions of the ``k + 1`` nearest neighbours, nearest first, int64 ``[m, k + 1]``.
     """
     ranked = np.take_along_axis(cost, order, axis=1)
     gain = ranked[:, -1:] - ranked[:, :-1]
@@ -75,13 +73,7 @@ def update_view(
     w \lVert z - s \rVert_2^2` on the simplex, so that at most ``k`` entries stay. Expanded, the
     cost of an entry is :math:`e_j = b_j - 2 w z_j`. (SGEH Eq. 16 is the sum over the views.)
 
-    Args:
-        distance: squared distances b, float64 ``[m, w]``, inf where an entry is impossible.
-        order: positions of the ``k + 1`` nearest neighbours, nearest first, int64 ``[m, k + 1]``.
-        z: the unified graph, float64 ``[m, w]``.
-        weight: w of the view.
-        rank: ``'effective'`` ranks by e: the exact solution. ``'gmc'`` ranks by b, see
-            :func:`printed_weights`.
+    ``rank='effective'`` ranks by e: the exact solution; ``'gmc'`` by b, :func:`printed_weights`.
     """
     cost = distance - 2.0 * weight * z
     if rank == "gmc":
@@ -92,12 +84,9 @@ def update_view(
 def view_weight(z: Floats, s: Floats, *, rule: str = "gmc") -> float:
     r"""The weight of a view, SGEH Eq. 21.
 
-    Args:
-        z: the unified graph, float64 ``[m, w]``.
-        s: the view's graph, float64 ``[m, w]``.
-        rule: ``'gmc'`` is :math:`1 / (2 \lVert Z - S \rVert_F)`, the derivative of the square root
-            in SGEH Eq. 19; ``'paper'`` leaves out the 2, as printed. Norms below 1.5e-8 count as
-            1.5e-8, so that equal graphs have a finite weight.
+    ``rule='gmc'`` is :math:`1 / (2 \lVert Z - S \rVert_F)`, the derivative of the square root in
+    SGEH Eq. 19; ``'paper'`` leaves out the 2, as printed. Norms below 1.5e-8 count as 1.5e-8, so
+    that equal graphs have a finite weight.
     """
     norm = max(float(np.linalg.norm(z - s)), _SMALLEST)
     return 1.0 / norm if rule == "paper" else 0.5 / norm
@@ -117,17 +106,10 @@ def update_unified(
     Each row minimises :math:`\sum_v w_v \lVert z - s_v \rVert_2^2 + \lambda d^T z` on the simplex
     (for :math:`\lambda = 0` that is SGEH Eq. 5). The :math:`\lambda_1` that is printed is
     :math:`\lambda_2`, and :math:`d_{ij}` is a squared distance between embeddings (GMC), not a
-    similarity.
-
-    Args:
-        s: the views' graphs, float64 ``[m, w]`` each.
-        weights: one w a view.
-        d: squared distances between embeddings, float64 ``[m, w]``.
-        lam: :math:`\lambda`.
-        support: where Z may be positive, bool ``[m, w]``.
-        u_step: ``'exact'`` projects :math:`(\sum_v w_v s_v - \frac{\lambda}{2} d) / \sum_v w_v`.
-            ``'gmc'`` projects the mean of :math:`s_v - \frac{\lambda}{2 V w_v} d`, as printed; it
-            solves the problem only if the weights are equal.
+    similarity. ``u_step='exact'`` projects
+    :math:`(\sum_v w_v s_v - \frac{\lambda}{2} d) / \sum_v w_v`; ``'gmc'`` the mean of
+    :math:`s_v - \frac{\lambda}{2 V w_v} d`, as printed, which solves the problem only if the
+    weights are equal.
     """
     if u_step == "gmc":
         pull = sum(0.5 * lam / (len(s) * weight) for weight in weights) / len(s)
