@@ -8,7 +8,7 @@ import torch_geometric.transforms as T
 from small import PROTOCOLS, adam, assert_same_state, small_graph, small_model
 from toy import toy_data
 
-from pyg_hash.graph.view import anchor_view
+from pyg_hash.graph import anchor_view
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ValidationSplit
 from pyg_hash.typing import MODALITIES, other
