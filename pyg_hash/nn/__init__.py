@@ -4,7 +4,7 @@ from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, rev
 from pyg_hash.nn.attention import AttentionFusion
 from pyg_hash.nn.autoencoder import Autoencoder
 from pyg_hash.nn.beacon import BeaconNetwork
-from pyg_hash.nn.channel import CrossModalChannel, GCNChannel, HubGCNConv
+from pyg_hash.nn.channel import GCNChannel, HubGCNConv
 from pyg_hash.nn.classifier import LabelClassifier
 from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
@@ -20,7 +20,6 @@ __all__ = [
     "BeaconNetwork",
     "CodeEncoder",
     "ConcatFusion",
-    "CrossModalChannel",
     "Encoding",
     "GCNChannel",
     "GradientReversal",

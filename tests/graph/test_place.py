@@ -7,9 +7,15 @@ from torch.autograd import gradcheck
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from pyg_hash.graph import GraphOperator, Receiver, build_graphs, query_view
+from pyg_hash.graph import (
+    GraphOperator,
+    NewItems,
+    Receiver,
+    WholeGraph,
+    build_graphs,
+    query_view,
+)
 from pyg_hash.nn import GCNChannel
-from pyg_hash.nn.channel import _is_worth_keeping
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
@@ -66,7 +72,7 @@ def test_channel_with_a_view_equals_attaching(anchors, constant, device):
     channel = GCNChannel(x.size(1), 7, 5).to(device)
     seen = torch.randn(int(rows.sum()), 5, device=device)
 
-    states, viewed = channel(x, operator, view, constant=constant)
+    states, viewed = channel(x, WholeGraph(operator, view, constant=constant))
     (viewed * seen).sum().backward()
     gradients = [p.grad.clone() for p in channel.parameters()]
 
@@ -75,7 +81,7 @@ def test_channel_with_a_view_equals_attaching(anchors, constant, device):
     for conv in (channel.conv1, channel.conv2):
         messages.append(operator.inv_sqrt_degree[:, None] * conv.lin(h))
         h = torch.tanh(operator @ conv.lin(h))
-    attached = channel.attach(x[rows], messages, query_view(data, "text"))
+    (attached,) = channel(x[rows], NewItems(query_view(data, "text"), messages))
     (attached * seen).sum().backward()
     torch.testing.assert_close(states, h, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(viewed, attached, rtol=1e-5, atol=1e-6)
@@ -116,18 +122,10 @@ def test_view_without_labels():
     graphs = build_graphs(data, joint=False)
     channel = GCNChannel(12, 7, 5)
     for constant in (True, False):
-        _, viewed = channel(
-            data["image"].x, graphs.operators["image"], graphs.views["image"], constant=constant
-        )
+        place = WholeGraph(graphs.operators["image"], graphs.views["image"], constant=constant)
+        _, viewed = channel(data["image"].x, place)
         assert viewed.shape == (0, 5)
         viewed.sum().backward()
-
-
-def test_a_view_needs_the_operator_of_its_graph():
-    operator, receiver, nodes = random_view()
-    view = receiver.inside(operator, nodes)
-    with pytest.raises(ValueError, match="view: needs a GraphOperator"):
-        GCNChannel(2, 3, 4)(torch.randn(9, 2), torch.zeros(2, 0, dtype=torch.long), view)
 
 
 def test_when_the_product_is_kept():
@@ -135,7 +133,8 @@ def test_when_the_product_is_kept():
     operator, receiver, nodes = random_view()
     view = receiver.inside(operator, nodes)
     entries = operator.num_entries + view.first.num_entries
-    assert _is_worth_keeping(torch.zeros(9, 10**6), operator, None)
-    assert _is_worth_keeping(torch.zeros(9, 16 * entries // 3), operator, view)
-    assert not _is_worth_keeping(torch.zeros(9, 16 * entries // 3 + 1), operator, view)
-    assert not _is_worth_keeping(torch.zeros(9, 2, requires_grad=True), operator, None)
+    alone, viewed = WholeGraph(operator), WholeGraph(operator, view)
+    assert alone._is_worth_keeping(torch.zeros(9, 10**6))
+    assert viewed._is_worth_keeping(torch.zeros(9, 16 * entries // 3))
+    assert not viewed._is_worth_keeping(torch.zeros(9, 16 * entries // 3 + 1))
+    assert not alone._is_worth_keeping(torch.zeros(9, 2, requires_grad=True))
