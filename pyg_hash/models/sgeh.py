@@ -259,7 +259,11 @@ class SGEH(EncoderHashModel):
         nodes: Tensor,
         pairs: Tensor,
     ) -> dict[str, Tensor]:
-        """The terms of one mini-batch and their weighted sum."""
+        """The terms of one mini-batch, unweighted, and their weighted sum.
+
+        The affinities' part is SGEH Eq. 13, whose third term is printed with the image codes twice;
+        it is taken between the modalities, as its name and the authors' code say.
+        """
         image, text = codes[IMAGE], codes[TEXT]
         with exact(image):
             target = self._target(data, train, nodes, pairs)
