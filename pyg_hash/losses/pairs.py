@@ -191,8 +191,8 @@ def similar_distance_loss(
     """
     a_y, b_y = _comparable(a, b, a_y, b_y, "shared", reduction, chunk_size)
     with torch.no_grad():  # a column of ones beside the codes counts the similar pairs
-        with_ones = (F.pad(x, (0, 1), value=1.0) for x in (a, b))
-        to_a, to_b = _similar_sums(*with_ones, a_y, b_y, chunk_size)
+        more_a, more_b = (F.pad(x, (0, 1), value=1.0) for x in (a, b))
+        to_a, to_b = _similar_sums(more_a, more_b, a_y, b_y, chunk_size)
     near = (a.square() * to_a[:, -1:]).sum() + (b.square() * to_b[:, -1:]).sum()
     total = near - 2 * _inner(a, b, to_a[:, :-1], to_b[:, :-1])
     return reduced(total, a.size(0) * b.size(0), reduction)
