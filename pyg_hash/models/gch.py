@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.losses.likelihood import PairLoss
+from pyg_hash.losses.pairs import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
 from pyg_hash.models.common import image_text_pair
@@ -66,7 +66,7 @@ class GCH(EncoderHashModel):
             the codes of similar instances by their distance (Eq. 11 there), or ``'Try2'``, where
             the features of both modalities are aligned (Eq. 12 there) and share a hash layer.
         pair_loss: the likelihood ``J``: ``'nll'`` (paper) or ``'squared_nll'`` (released code), see
-            :func:`pyg_hash.losses.similarity_likelihood`.
+            :func:`pyg_hash.losses.pairwise_nll`.
         pair_factor: of the codes' inner products there; None is what belongs to ``pair_loss``.
         pair_similar: the similarity of pairs that share a label; None likewise.
         w_pair: weight of the likelihood (:math:`\alpha`; the paper gives no values).

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from pyg_hash.losses import (
     label_regression_loss,
+    pairwise_nll,
     similar_distance_loss,
-    similarity_likelihood,
     squared_distance_loss,
 )
-from pyg_hash.losses.likelihood import PairLoss, check_likelihood
+from pyg_hash.losses.pairs import PairLoss, check_likelihood
 from pyg_hash.nn import Encoding
 from pyg_hash.utils.checks import check_choice, check_weight
 from pyg_hash.utils.modes import exact
@@ -24,7 +24,7 @@ class GCHTerms:
     r"""Eq. (3), (5) and (8) of Xu et al. (GCH), IJCAI 2019, with weights and means.
 
     Attributes:
-        pair_loss: the likelihood, see :func:`pyg_hash.losses.similarity_likelihood`.
+        pair_loss: the likelihood, see :func:`pyg_hash.losses.pairwise_nll`.
         pair_factor: its factor of the inner products; None is what belongs to ``pair_loss``.
         pair_similar: its similarity of pairs that share a label; None likewise.
         w_pair: weight of the likelihood.
@@ -108,7 +108,7 @@ class GCHTerms:
         return torch.stack([weights.get(k, self.w_try) * term for k, term in terms.items()]).sum()
 
     def _likelihood(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
-        return similarity_likelihood(
+        return pairwise_nll(
             a,
             b,
             labels,

@@ -1,4 +1,4 @@
-"""label_prediction_loss and adversarial_loss."""
+"""label_prediction_loss and label_regression_loss."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import pytest
 import torch
 from torch_geometric.testing import withCUDA
 
-from pyg_hash.losses import adversarial_loss, label_prediction_loss
+from pyg_hash.losses import label_prediction_loss, label_regression_loss
 
 
-def random(n: int, d: int, seed: int) -> torch.Tensor:
+def random(n, d, seed):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(n, d, generator=generator, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("num_classes", [2, 9, 10])
-def test_uniform_prediction(num_classes: int) -> None:
+def test_uniform_prediction(num_classes):
     logits, y = torch.zeros(5, num_classes), torch.arange(5) % num_classes
     both = label_prediction_loss(logits, y) + label_prediction_loss(logits, y)
     assert float(both) == pytest.approx(2 * math.log(num_classes))
@@ -26,7 +26,7 @@ def test_uniform_prediction(num_classes: int) -> None:
     )
 
 
-def test_prediction_equals_a_loop() -> None:
+def test_prediction_equals_a_loop():
     for seed in range(5):
         logits, y = random(6, 4, seed), torch.arange(6) % 4
         total = 0.0
@@ -36,7 +36,7 @@ def test_prediction_equals_a_loop() -> None:
         assert float(label_prediction_loss(logits, y)) == pytest.approx(total / 6, rel=1e-12)
 
 
-def test_multi_hot_prediction_equals_a_loop() -> None:
+def test_multi_hot_prediction_equals_a_loop():
     for seed in range(5):
         logits, y = random(6, 4, seed), (random(6, 4, seed + 50) > 0).float()
         total = 0.0
@@ -52,7 +52,7 @@ def test_multi_hot_prediction_equals_a_loop() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_prediction_gradients(reduction: str) -> None:
+def test_prediction_gradients(reduction):
     logits, y = random(5, 3, 0).requires_grad_(), torch.tensor([0, 2, 1, 1, 0])
     hot = torch.nn.functional.one_hot(y, 3).double()
     scale = 5 if reduction == "mean" else 1
@@ -63,14 +63,14 @@ def test_prediction_gradients(reduction: str) -> None:
     torch.testing.assert_close(grad, (logits.sigmoid() - hot) / scale)
 
 
-def test_extreme_logits_do_not_overflow() -> None:
+def test_extreme_logits_do_not_overflow():
     logits = torch.tensor([[1000.0, -1000.0]])
     assert float(label_prediction_loss(logits, torch.tensor([0]))) == 0.0
     assert float(label_prediction_loss(logits, torch.tensor([1]))) == 2000.0
     assert float(label_prediction_loss(logits, torch.tensor([[0.0, 1.0]]))) == 1000.0
 
 
-def test_integer_labels_of_any_width() -> None:
+def test_integer_labels_of_any_width():
     logits = random(3, 3, 0)
     expected = label_prediction_loss(logits, torch.arange(3))
     for dtype in (torch.int32, torch.uint8):
@@ -78,12 +78,12 @@ def test_integer_labels_of_any_width() -> None:
 
 
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_no_rows_give_an_exact_zero(reduction: str) -> None:
+def test_no_rows_give_an_exact_zero(reduction):
     logits = torch.zeros(0, 2, requires_grad=True)
     for loss in (
         label_prediction_loss(logits, torch.zeros(0, dtype=torch.long), reduction),
         label_prediction_loss(logits, torch.zeros(0, 2), reduction),
-        adversarial_loss(logits, logits, reduction),
+        label_regression_loss(logits, torch.zeros(0, 2), reduction),
     ):
         assert loss.requires_grad and loss.item() == 0.0
         (grad,) = torch.autograd.grad(loss, logits)
@@ -103,58 +103,41 @@ def test_no_rows_give_an_exact_zero(reduction: str) -> None:
         (torch.zeros(3, 2, dtype=torch.long), torch.tensor([0, 1, 0]), TypeError, "logits"),
     ],
 )
-def test_prediction_errors(logits, y, error, words) -> None:
+def test_prediction_errors(logits, y, error, words):
     with pytest.raises(error, match=words):
         label_prediction_loss(logits, y)
 
 
-def test_unknown_reduction() -> None:
-    with pytest.raises(ValueError, match="reduction"):
-        label_prediction_loss(torch.zeros(1, 2), torch.tensor([0]), "none")
-    with pytest.raises(ValueError, match="reduction"):
-        adversarial_loss(torch.zeros(1, 2), torch.zeros(1, 2), "none")
+def test_regression_by_hand():
+    logits = torch.tensor([[0.0, 100.0], [-100.0, 0.0]])
+    labels = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    assert label_regression_loss(logits, labels, "sum").item() == pytest.approx(0.5)
+    assert label_regression_loss(logits, labels).item() == pytest.approx(0.125)
 
 
-def test_undecided_discriminator() -> None:
-    zeros = torch.zeros(7, 2)
-    assert float(adversarial_loss(zeros, zeros)) == pytest.approx(2 * math.log(2))
-    assert float(adversarial_loss(zeros, zeros, "sum")) == pytest.approx(14 * math.log(2))
+def test_regression_gradcheck():
+    logits, labels = random(4, 3, 0).requires_grad_(), (random(4, 3, 1) > 0).double()
+    assert torch.autograd.gradcheck(lambda x: label_regression_loss(x, labels), logits)
 
 
-def test_image_is_class_1() -> None:
-    image, text = torch.tensor([[-3.0, 3.0]]), torch.tensor([[3.0, -3.0]])
-    right, wrong = adversarial_loss(image, text), adversarial_loss(text, image)
-    assert right.item() == pytest.approx(2 * math.log1p(math.exp(-6)), rel=1e-4)
-    assert wrong.item() == pytest.approx(2 * math.log1p(math.exp(6)), rel=1e-6)
+def test_regression_errors():
+    x = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"logits and labels: shapes \[2, 3\] and \[2, 2\]"):
+        label_regression_loss(x, x[:, 1:])
+    with pytest.raises(TypeError, match="labels: expected a floating-point"):
+        label_regression_loss(x, x.long())
+    with pytest.raises(TypeError, match="logits: expected a floating-point"):
+        label_regression_loss(x.long(), x)
 
 
-def test_adversarial_equals_equation_8() -> None:
-    for seed in range(5):
-        image, text = random(6, 2, seed), random(6, 2, seed + 50)
-        a_image, a_text = image.softmax(1)[:, 1], text.softmax(1)[:, 1]
-        expected = -(a_image.log() + (1 - a_text).log()).mean()
-        torch.testing.assert_close(adversarial_loss(image, text), expected)
-        torch.testing.assert_close(adversarial_loss(image, text, "sum"), 6 * expected)
-
-
-@pytest.mark.parametrize("reduction", ["sum", "mean"])
-def test_adversarial_gradcheck(reduction: str) -> None:
-    image, text = random(3, 2, 0).requires_grad_(), random(3, 2, 1).requires_grad_()
-    assert torch.autograd.gradcheck(lambda a, b: adversarial_loss(a, b, reduction), (image, text))
-
-
-def test_adversarial_errors() -> None:
-    two, three = torch.zeros(2, 2), torch.zeros(2, 3)
-    with pytest.raises(ValueError, match=r"image_logits and text_logits.*\[1, 2\]"):
-        adversarial_loss(two, two[:1])
-    with pytest.raises(ValueError, match=r"\[2, 3\]"):
-        adversarial_loss(three, three)
-    with pytest.raises(TypeError, match="text_logits"):
-        adversarial_loss(two, two.long())
+def test_unknown_reduction():
+    for loss, y in ((label_prediction_loss, torch.tensor([0])), (label_regression_loss, None)):
+        with pytest.raises(ValueError, match="reduction: 'none'"):
+            loss(torch.zeros(1, 2), torch.zeros(1, 2) if y is None else y, "none")
 
 
 @withCUDA
-def test_device(device: torch.device) -> None:
+def test_device(device):
     logits, y = torch.zeros(3, 2, device=device), torch.tensor([0, 1, 1], device=device)
-    for loss in (label_prediction_loss(logits, y), adversarial_loss(logits, logits)):
+    for loss in (label_prediction_loss(logits, y), label_regression_loss(logits, logits)):
         assert loss.device.type == device.type and loss.dim() == 0
