@@ -52,14 +52,14 @@ class HashModel(nn.Module, ABC):
         config: the constructor's keywords, which are recorded by themselves (what is passed to
             this constructor as ``config`` replaces some); ``type(model)(**model.config)`` builds
             the same model.
-        old_keywords: keywords of earlier versions, and where they are now: a mapping, and a key.
+        old_keywords: keywords of earlier versions, and where they are now: a mapping, and its keys.
         intake: what new items need to be encoded; None until :meth:`attach`.
         makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
     """
 
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
-    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {}
+    old_keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     config: dict[str, Any]
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -298,8 +298,8 @@ def _renamed(cls: type[HashModel], keywords: dict[str, Any]) -> dict[str, Any]:
         return keywords
     keywords = dict(keywords)
     for name in old:
-        group, key = cls.old_keywords[name]
-        keywords[group] = {**(keywords.get(group) or {}), key: keywords.pop(name)}
+        group, *keys = cls.old_keywords[name]
+        keywords[group] = {**(keywords.get(group) or {}), **dict.fromkeys(keys, keywords.pop(name))}
     listed = ", ".join("{} is {}={{{!r}: ...}}".format(n, *cls.old_keywords[n]) for n in old)
     warnings.warn(f"{cls.__name__}: {listed} now", DeprecationWarning, stacklevel=4)
     return keywords

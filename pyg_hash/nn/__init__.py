@@ -3,16 +3,14 @@
 from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, reversal_schedule
 from pyg_hash.nn.attention import AttentionFusion
 from pyg_hash.nn.autoencoder import Autoencoder
-from pyg_hash.nn.beacon import BeaconNetwork
+from pyg_hash.nn.beacon import BeaconNetwork, LabelGraph, reweighted_fusion
 from pyg_hash.nn.channel import GCNChannel, HubGCNConv
 from pyg_hash.nn.classifier import LabelClassifier
 from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
 from pyg_hash.nn.hash import HashLayer
-from pyg_hash.nn.label_graph import LabelGraph
 from pyg_hash.nn.local_affinity import LocalAffinity, SparseAffinity
 from pyg_hash.nn.mlp import HashMLP, PriorDiscriminator
-from pyg_hash.nn.reweighting import reweighted_fusion
 
 __all__ = [
     "AttentionFusion",
