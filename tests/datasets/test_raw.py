@@ -5,9 +5,8 @@ import scipy.sparse as sp
 import torch
 from scipy.io import savemat
 
-from pyg_hash.datasets import build, raw_digits, raw_matrix
-from pyg_hash.datasets.raw_digits import read_digits
-from pyg_hash.datasets.raw_matrix import RawMatrix
+from pyg_hash.datasets import build, raw
+from pyg_hash.datasets.raw import RawMatrix, read_digits
 from pyg_hash.utils.files import CorruptFileError
 
 RNG = np.random.default_rng(0)
@@ -68,8 +67,7 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(build, "_CHUNK_ELEMENTS", 20)  # four rows
-    monkeypatch.setattr(raw_matrix, "_BYTES", 7)
-    monkeypatch.setattr(raw_digits, "_BYTES", 7)
+    monkeypatch.setattr(raw, "_BYTES", 7)
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -143,7 +141,7 @@ def test_no_file_and_no_matrix(tmp_path):
 @pytest.mark.parametrize("size", [1, 7, 64, 1 << 20])
 @pytest.mark.parametrize("width", [1, 5])
 def test_digits(tmp_path, monkeypatch, end, size, width):
-    monkeypatch.setattr(raw_digits, "_BYTES", size)
+    monkeypatch.setattr(raw, "_BYTES", size)
     rows = (np.random.default_rng(1).random((17, width)) < 0.4).astype(np.uint8)
     lines = ["\t".join(map(str, row)) for row in rows]
     (tmp_path / "a.txt").write_text(end.join(lines) + "\n\n", newline="")
@@ -156,7 +154,7 @@ def test_digits(tmp_path, monkeypatch, end, size, width):
 @pytest.mark.parametrize("line", ["0 1", "0 1 0 1", "0 2 1", "0 10", "0 -1 1", "0 1 x", "011"])
 @pytest.mark.parametrize("size", [7, 1 << 20])
 def test_other_than_digits(tmp_path, monkeypatch, line, size):
-    monkeypatch.setattr(raw_digits, "_BYTES", size)
+    monkeypatch.setattr(raw, "_BYTES", size)
     (tmp_path / "a.txt").write_text("0 1 1\n" * 4 + line + "\n" + "0 1 1\n" * 3)
     with pytest.raises(CorruptFileError, match=r"a\.txt: line 5 is not 3 times 0 or 1"):
         read_digits(tmp_path / "a.txt", 3)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,9 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from pyg_hash.features.base import ENCODER_FILE
+from pyg_hash.features.base import PathLike, save_settings, stored_settings
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.utils.optional import require
 
 TENSOR_FILE = "encoder.safetensors"
@@ -214,33 +213,26 @@ class BagOfWords:
         known = set(self._vocabularies[0])
         return [word for word in dict.fromkeys(words) if word not in known]
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: PathLike) -> Path:
         """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
-        path = Path(folder) / ENCODER_FILE
         self._check_fitted()
         save_tensors(Path(folder) / TENSOR_FILE, self._tensors)
-        save_json(path, {"kind": self.kind, **self.config, "vocabularies": self._vocabularies})
-        return path
+        settings = {**self.config, "vocabularies": self._vocabularies}
+        return save_settings(folder, self.kind, settings)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> BagOfWords:
+    def load(cls, folder: PathLike) -> BagOfWords:
         """Read what :meth:`save` wrote.
 
         Raises:
             FileNotFoundError: the folder holds no encoder.
             CorruptFileError: a file is damaged, or settings and weights do not belong together.
         """
-        path = Path(folder) / ENCODER_FILE
-        config = load_json(path)
-        if not isinstance(config, dict) or config.pop("kind", None) != cls.kind:
-            raise CorruptFileError(f"{path}: no {cls.kind!r} encoder; save it again")
-        tensors, _ = load_tensors(Path(folder) / TENSOR_FILE)
-        try:
-            vocabularies = [[str(w) for w in words] for words in config.pop("vocabularies")]
-            encoder = cls(config.pop("mode"), **config)
+        with stored_settings(folder, cls.kind) as settings:
+            tensors, _ = load_tensors(Path(folder) / TENSOR_FILE)
+            vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
+            encoder = cls(**settings)
             encoder._vectorizers = encoder._new_vectorizers(vocabularies)
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
         expected = {"idf"} if encoder.config["mode"] == "tfidf" else set()
         expected |= {"components"} if encoder.config["lsa"] is not None else set()
         widths = {tensor.size(-1) for tensor in tensors.values()}
