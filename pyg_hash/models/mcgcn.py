@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
@@ -109,9 +109,10 @@ class MCGCN(GraphHashModel):
             without their own label: the paper's labelled nodes see their label through the
             graph, which no query does. A term of these two with weight 0 is not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
-            mean the same for every data set. ``'sum'`` is the paper to the letter: the terms of
-            Eq. 7 are sums, Eq. 6 and 8 means, reconstruction is per instance; use it with the
-            paper's weights.
+            mean the same for every data set. ``'sum'`` is the loss as the paper writes it: the
+            terms of Eq. 7 are sums, the others means. ``'paper'`` is what its Algorithm 1
+            descends: that total divided by the number of pairs in the graph. Use these two with
+            the paper's weights.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors; use the same as in the graph.
         out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
@@ -139,7 +140,7 @@ class MCGCN(GraphHashModel):
         shared_channels: int = 256,
         variant: str = "full",
         weights: Mapping[str, float] | None = None,
-        reduction: Reduction = "mean",
+        reduction: Reduction | Literal["paper"] = "mean",
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
@@ -148,7 +149,7 @@ class MCGCN(GraphHashModel):
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
-        check_choice(reduction, ("mean", "sum"), "reduction")
+        check_choice(reduction, ("mean", "sum", "paper"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
         self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
@@ -164,8 +165,9 @@ class MCGCN(GraphHashModel):
         )
         self.num_classes = num_classes
         self.variant = variant
-        self.reduction = reduction
-        self._pair_loss = partial(pairwise_nll, match=match, reduction=reduction)
+        self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
+        self.divides_by_pairs = reduction == "paper"
+        self._pair_loss = partial(pairwise_nll, match=match, reduction=self.reduction)
         self.has_specific = variant != "IT"
         self.has_shared = variant != "S"
         if self.has_specific:
@@ -259,7 +261,10 @@ class MCGCN(GraphHashModel):
                 * both(lambda m: quantization_loss(view[m], self.reduction))
                 + self.weights["prediction"] * self._prediction(view, y)
             )
-        return weighted(terms, self.weights)
+        terms = weighted(terms, self.weights)
+        if self.divides_by_pairs:
+            terms["loss"] = terms["loss"] / codes[IMAGE].size(0)
+        return terms
 
     def _encoder(self, modality: Modality) -> Autoencoder:
         autoencoder = self.autoencoders[modality]

@@ -7,7 +7,7 @@ cross-modal retrieval", ICIP 2020.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -42,7 +42,11 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "v1")
-SIMILARITIES = {"nll": pairwise_nll, "linear": linear_similarity_loss}
+SIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "nll": pairwise_nll,
+    "linear": linear_similarity_loss,
+    "paper": partial(linear_similarity_loss, dissimilar=0.0),
+}
 ADVERSARIES = ("alternating", "reversal")
 WEIGHTS = {"balance": 10.0, "quantization": 0.1, "pairing": 1.0, "adversarial": 0.1, "view": 1.0}
 
@@ -73,8 +77,9 @@ class SGCH(GraphHashModel):
             for texts); one number or a pair (image, text).
         out_channels: width of the GCNs' second layer (code: 128).
         variant: ``'full'``, or ``'v1'`` without the adversary.
-        similarity: ``'nll'``, the likelihood of the authors' code, or ``'linear'``, the paper's
-            correlation.
+        similarity: ``'nll'``, the likelihood of the authors' code; ``'paper'``, the paper's
+            correlation, which draws similar pairs together and nothing apart; or ``'linear'``, the
+            same with -1 in place of 0 for pairs that are not similar.
         adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
             on the same loss with the two labels swapped; the parts ``'discriminator'`` and
             ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through a
