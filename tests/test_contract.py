@@ -8,6 +8,7 @@ import torch
 from small import MODELS, adam, assert_same_state, graph_for, model_for
 from toy import toy_data
 
+from pyg_hash.codes import binarize
 from pyg_hash.metrics import evaluate
 from pyg_hash.models import GraphHashModel, HashModel
 from pyg_hash.training import fit
@@ -159,6 +160,17 @@ def test_new_items(kind, data, raw):
         assert set(codes.unique().tolist()) == {-1, 1}
         assert not codes.requires_grad
         assert torch.equal(codes, encode_new(model, raw, modality))
+
+
+@every_model
+def test_relaxed_codes_of_new_items(kind, data, raw):
+    model = model_for(kind, data).attach(data).train()
+    for modality, relax in (("image", model.relax_image), ("text", model.relax_text)):
+        relaxed = relax(raw[modality].x[-12:])
+        assert relaxed.dtype == torch.float32 and relaxed.shape == (12, BITS)
+        assert bool((relaxed.abs() <= 1).all()) and not relaxed.requires_grad
+        assert torch.equal(binarize(relaxed), encode_new(model, raw, modality))
+    assert model.training
 
 
 @every_model
