@@ -42,7 +42,7 @@ from pyg_hash.nn import (
     LabelClassifier,
     ModalityDiscriminator,
 )
-from pyg_hash.nn.autoencoder import OutActivation
+from pyg_hash.nn.heads import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.nn.hash import HashLayer
+from pyg_hash.nn.heads import HashLayer
 from pyg_hash.utils.checks import check_fraction, check_positive_int
 from pyg_hash.utils.modes import eval_mode
 
