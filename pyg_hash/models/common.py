@@ -92,6 +92,11 @@ def _check_all_classes(y: Tensor, num_classes: int) -> None:
         )
 
 
+def multi_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
+    return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
+
+
 def both(term: Callable[[Modality], Tensor]) -> Tensor:
     """The sum of a term over the two modalities."""
     return term(IMAGE) + term(TEXT)
