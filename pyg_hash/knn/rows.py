@@ -43,6 +43,7 @@ class PreparedRows:
         return self.x.device
 
 
+@torch.no_grad()
 def prepare(
     x: Tensor, metric: str = "cosine", *, origin: Tensor | None = None, name: str = "database"
 ) -> PreparedRows:
