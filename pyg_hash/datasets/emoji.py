@@ -57,9 +57,8 @@ def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path 
     """
     for code in filter(None, (unified, non_qualified)):
         parts = code.lower().split("-")
-        bare = [part for part in parts if part != "fe0f"]
-        for candidate in (parts, bare):
-            for names in (candidate, [part.lstrip("0") for part in candidate]):
+        for kept in (parts, [part for part in parts if part != "fe0f"]):
+            for names in (kept, [part.lstrip("0") for part in kept]):
                 path = folder / f"{'-'.join(names)}.png"
                 if path.is_file():
                     return path
