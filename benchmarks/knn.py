@@ -1,6 +1,6 @@
 """kNN graphs: the backends of knn beside faiss.knn and plain matrix products.
 
-    python benchmarks/knn.py [--short] [--device cuda]
+    python -m benchmarks.knn [--short] [--device cuda]
 
 The k = 20 nearest of each row among the others by cosine, or the 20 nearest of new rows. Features
 like those of an image network (ReLU of 30 clusters in 48 dimensions, with noise) and like bags of
@@ -20,11 +20,11 @@ from typing import Any
 
 import h5py
 import torch
-from measure import alone, options, side_by_side
-from record import Record
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from benchmarks.measure import alone, options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.datasets import StoredMatrix, open_feature_file
 from pyg_hash.knn import knn, prepare
 
@@ -236,7 +236,7 @@ def memory(record: Record, short: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
-    args = options(__doc__, arguments, device=True)
+    args = options(__doc__, arguments, device="cpu")
     record = Record("knn", "kNN graphs", args)
     exact(record, args.device, args.short)
     if args.device.type == "cpu":

@@ -7,21 +7,13 @@ import sys
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 
-
-@pytest.fixture(autouse=True)
-def scripts():
-    pytest.importorskip("faiss")
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
+pytest.importorskip("faiss")
 
 
 @pytest.mark.parametrize("own", [True, False])
 def test_all_exact_ways_find_the_same(own):
-    from knn import image_features, searches
+    from benchmarks.knn import image_features, searches
 
     x = image_features(300, 32)
     query = x if own else image_features(40, 32, seed=1)
@@ -35,7 +27,7 @@ def test_all_exact_ways_find_the_same(own):
 
 
 def test_features_are_repeatable_and_as_described():
-    from knn import bags_of_words, image_features, recall
+    from benchmarks.knn import bags_of_words, image_features, recall
 
     x = image_features(200, 50)
     assert torch.equal(x, image_features(200, 50)) and bool((x >= 0).all())
@@ -46,7 +38,7 @@ def test_features_are_repeatable_and_as_described():
 
 
 def test_gpu_cases_leave_out_what_needs_the_host(monkeypatch):
-    from knn import image_features, searches
+    from benchmarks.knn import image_features, searches
 
     x = image_features(60, 8)
     assert len(searches(x, x)) == 4
@@ -57,7 +49,7 @@ def test_gpu_cases_leave_out_what_needs_the_host(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_short_form(tmp_path):
     pytest.importorskip("matplotlib")
-    from knn import main
+    from benchmarks.knn import main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "knn.json").read_text())

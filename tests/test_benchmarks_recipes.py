@@ -5,32 +5,21 @@ import inspect
 import pytest
 import torch
 import torch_geometric.transforms as T
-from scripts import benchmark_scripts
 from toy import toy_data
 
 import pyg_hash.models
+from benchmarks.recipes import RECIPES
 from pyg_hash import transforms
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ScaleFeatures
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
-
 def names(*, buildable=False):
-    with benchmark_scripts():
-        from recipes import RECIPES
-
-        known = pyg_hash.models.__all__
-        return [n for n, r in RECIPES.items() if not buildable or r.method in known]
+    known = pyg_hash.models.__all__
+    return [n for n, r in RECIPES.items() if not buildable or r.method in known]
 
 
 def get(name):
-    from recipes import RECIPES
-
     return RECIPES[name]
 
 
@@ -57,7 +46,7 @@ def numbers(lr):
 @pytest.mark.parametrize("name", names(buildable=True))
 @pytest.mark.filterwarnings("ignore::UserWarning")  # a toy need not fall into four clusters
 def test_recipe_is_built_as_the_paper_has_it_and_trains(name):
-    from recipe import optimizers
+    from benchmarks.recipe import optimizers
 
     recipe = get(name)
     data = toy_data()
@@ -111,7 +100,7 @@ def test_transductive_papers_have_transductive_graphs():
 
 
 def test_optimisers_follow_the_settings():
-    from recipe import optimizers
+    from benchmarks.recipe import optimizers
 
     class Model(torch.nn.Linear):
         def parts(self):
@@ -267,7 +256,7 @@ def test_spot_checks():
 
 def test_claims_of_the_ablation_tables_are_the_reported_signs():
     """``accuracy.ablations`` states the papers' signs; the recipes hold the numbers of them."""
-    from accuracy.ablations import GCH, MCGCN, SGCH, SGEH
+    from benchmarks.accuracy.ablations import GCH, MCGCN, SGCH, SGEH
 
     claims = {
         claim.variant: claim.signs
