@@ -13,8 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from pyg_hash.cli import main as pyg_hash
 from pyg_hash.cli.methods import METHODS
+
+from pyg_hash.cli import main as pyg_hash
 from pyg_hash.cli.search import short_path
 from pyg_hash.runs import Run
 

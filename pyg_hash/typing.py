@@ -16,6 +16,7 @@ Metric = Literal["cosine", "ip", "l2"]
 IMAGE: Modality = "image"
 TEXT: Modality = "text"
 CLASS = "class"
+PAIR = "pair"
 MODALITIES: tuple[Modality, Modality] = (IMAGE, TEXT)
 
 INTRA: dict[Modality, EdgeType] = {m: (m, "intra", m) for m in MODALITIES}
@@ -28,6 +29,7 @@ INTER: dict[Modality, EdgeType] = {
 }
 IN_CLASS: dict[Modality, EdgeType] = {m: (m, "in", CLASS) for m in MODALITIES}
 OVERLAP: EdgeType = (CLASS, "overlap", CLASS)
+AFFINITY: EdgeType = (PAIR, "affinity", PAIR)
 
 
 def other(modality: Modality) -> Modality:

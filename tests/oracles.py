@@ -82,3 +82,19 @@ def dense_joint(
     top = torch.cat((rows["image"][0], rows["image"][1]), dim=1)
     bottom = torch.cat((rows["text"][1], rows["text"][0]), dim=1)
     return normalise(add_loops(torch.cat((top, bottom)), self_loops))
+
+
+def assert_same_neighbours(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> None:
+    """``(scores, index)`` of two searches are what ``knn`` promises: the same up to rounding.
+
+    Scores are close, equal ones are ordered by index, and neighbours change places only where
+    their scores are so close that rounding decides.
+    """
+    (scores, index), (values, places) = found, expected
+    torch.testing.assert_close(scores, values, rtol=1e-6, atol=1e-6)
+    tied = scores[:, 1:] == scores[:, :-1]
+    assert bool((index[:, 1:] > index[:, :-1])[tied].all())
+    close = values.diff(dim=1).abs() <= 2e-6 * values[:, 1:].abs().clamp(min=1)
+    last = torch.ones_like(close[:, :1])  # the next one is not known
+    near = torch.cat((close, last), dim=1) | torch.cat((~last, close), dim=1)
+    assert bool(near[index != places].all())

@@ -104,9 +104,11 @@ def test_a_cell_is_what_the_command_line_trains(bench):
     line = bench.run(which)
     config = METHODS["MCGCN"].train_config(8, 0.5, 3, "transductive", **QUICK)
     assert (config.protocol, config.label_rate, config.seed) == ("transductive", 0.5, 3)
-    data = build.graph(config)(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
-    model = build.build_model(config, data)
-    fit(model, data, build.build_optimizers(config, model), epochs=2, progress=False)
+    data = build.recipe_of(config).transforms(
+        toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
+    )
+    model = build.recipe_of(config).model(data)
+    fit(model, data, build.recipe_of(config).optimizers(model), epochs=2, progress=False)
     result = evaluate(model, data)
     assert result.protocol == "transductive"
     for task in ("i2t", "t2i", "i2i", "t2t"):
@@ -184,9 +186,11 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
     by_hand = []
     for seed in (0, 1, 2):
         config = row.train_config(32, 0.5, seed, "inductive", val_rate=0.2, **QUICK)
-        data = build.graph(config)(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
-        model = build.build_model(config, data)
-        fit(model, data, build.build_optimizers(config, model), epochs=2, progress=False)
+        data = build.recipe_of(config).transforms(
+            toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
+        )
+        model = build.recipe_of(config).model(data)
+        fit(model, data, build.recipe_of(config).optimizers(model), epochs=2, progress=False)
         result = evaluate(model, data, split="val")
         by_hand.append((result.i2t + result.t2i) / 2)
     mean = sum(by_hand) / 3

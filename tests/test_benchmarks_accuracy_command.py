@@ -110,11 +110,11 @@ def test_a_place_without_the_files_is_said_before_anything_is_run(
 
 
 def test_cells_of_other_settings_are_run_again(command, monkeypatch, tmp_path):
-    from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+    from pyg_hash.recipes import METHODS as RECIPES
 
     words = (*TABLE, "--methods", "MCGCN", "ClassCodes", "--protocols", "inductive")
     assert len(command(*words)) == 4
-    monkeypatch.setitem(COMMAND_LINE["MCGCN"].defaults, "lr", 0.5)
+    monkeypatch.setitem(RECIPES["MCGCN"], "lr", 0.5)
     command("mcgcn-table3", "--render")
     page = (tmp_path / "mcgcn-table3.md").read_text()
     assert "2 stored cells under other settings are left out" in page
@@ -173,9 +173,9 @@ def test_a_choice_is_made_once_and_the_page_says_it(command, tmp_path, monkeypat
 
 
 def test_cells_that_diverge_are_named_and_the_others_run(command, monkeypatch, capsys, tmp_path):
-    from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+    from pyg_hash.recipes import METHODS as RECIPES
 
-    monkeypatch.setitem(COMMAND_LINE["MCGCN"].defaults, "lr", 1e30)
+    monkeypatch.setitem(RECIPES["MCGCN"], "lr", 1e30)
     with pytest.raises(SystemExit) as stop:
         command(*TABLE[:-1], "8", "--methods", "MCGCN", "GCH", "--protocols", "inductive")
     assert stop.value.code == 1

@@ -6,7 +6,7 @@ import pytest
 from scripts import benchmark_scripts
 
 import pyg_hash.models
-from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+from pyg_hash.recipes import METHODS as RECIPES
 
 ASKED_FOR = {
     *("mcgcn-table1", "mcgcn-table2", "mcgcn-table3", "mcgcn-fig4", "mcgcn-fig5"),
@@ -181,7 +181,7 @@ def test_settings_are_the_command_lines_defaults():
 
     for name in ("GCH", "MCGCN", "SGCH", "SGEH"):
         settings = METHODS[name].settings("inductive")
-        defaults = COMMAND_LINE[name].defaults
+        defaults = RECIPES[name]
         assert settings["training"]["epochs"] == defaults["epochs"]
         assert settings["training"]["lr"] == defaults["lr"]
         known = inspect.signature(getattr(pyg_hash.models, name)).parameters.values()
@@ -198,7 +198,7 @@ def test_settings_tell_variants_protocols_and_defaults_apart(monkeypatch):
     assert full.settings("inductive") != full.settings("strict")
     assert full.settings("inductive") != full.settings("inductive", epochs=1)
     before = full.settings("inductive")
-    monkeypatch.setitem(COMMAND_LINE["MCGCN"].defaults, "lr", 0.5)
+    monkeypatch.setitem(RECIPES["MCGCN"], "lr", 0.5)
     assert full.settings("inductive") != before
     closed = METHODS["ITQ"].settings("inductive")
     assert closed["model"] == "ITQ" and "training" not in closed

@@ -25,7 +25,8 @@ def scripts():
 def test_one_block_is_an_exact_knn_graph():
     from block_graph import BLOCK, block_graph
 
-    data = block_graph(BLOCK, width=16, k=4)
+    # of this seed, no fourth neighbour is as near as the fifth up to rounding
+    data = block_graph(BLOCK, width=16, k=4, seed=1)
     bare = HeteroData()
     bare.num_classes = data.num_classes
     for m in MODALITIES:

@@ -10,9 +10,9 @@ import yaml
 from small import BASELINES, MODELS, SOLVED, WIDTHS
 
 from pyg_hash.cli import build, main
-from pyg_hash.cli.methods import METHODS, resolve
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
+from pyg_hash.recipes import METHODS
 from pyg_hash.utils.files import load_json
 
 NAMES = [kind.__name__ for kind in MODELS]
@@ -45,7 +45,7 @@ def test_train_evaluate_search(kind, root, tmp_path, capsys):
     assert "i2t" in capsys.readouterr().out
     assert load_json(out / "metrics.json")["query"]["protocol"] == "inductive"
     settings = yaml.safe_load((out / "config.yaml").read_text())
-    assert settings["lr"] == METHODS[kind.__name__].defaults["lr"]  # nothing is left unsaid
+    assert settings["lr"] == METHODS[kind.__name__]["lr"]  # nothing is left unsaid
     assert main(["evaluate", str(out)]) == 0
     assert main(["search", str(out), "--text", "red box", "-k", "3"]) == 0
     assert main(["train", f"--out={out}", "--resume"]) == 0
@@ -119,10 +119,10 @@ def test_settings_of_another_method_are_refused(options, message, root, tmp_path
 
 
 def test_defaults_do_not_replace_what_was_said():
-    config = resolve(TrainConfig(k=7, label_rate=0.0), "MCGCN")
+    config = build.with_defaults(TrainConfig(k=7, label_rate=0.0))
     assert (config.k, config.label_rate, config.protocol) == (7, 0.0, "inductive")
-    with pytest.raises(UsageError, match=r"methods\.py"):
-        resolve(TrainConfig(), "Unknown")
+    with pytest.raises(UsageError, match="unknown"):
+        build.with_defaults(TrainConfig(model="unknown"))
 
 
 def test_unlabelled_features_train_sgeh(tmp_path, capsys):
@@ -146,6 +146,6 @@ def test_a_held_out_item_of_words_that_no_other_has_keeps_its_direction():
     data = SyntheticCrossModal(60, 3, num_queries=12)[0]
     data["text"].x = torch.eye(60, 900)
     config = build.with_defaults(TrainConfig(model="ClassCodes", label_rate=1.0, val_rate=0.2))
-    split = build.graph(config)(data)
+    split = build.recipe_of(config).transforms(data)
     held_out = split["text"].x[split["text"].val_mask]
     assert len(held_out) and bool((held_out != 0).any(dim=1).all())

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from small import relaxed_of_new
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import query_codes
+from pyg_hash.cli.queries import Coder, query_codes
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
 
@@ -47,9 +48,13 @@ def test_a_store_is_filled_and_searched(trained, root, store, capsys):
     assert len(answers) == 3 and all(set(a) == {"distance", "id"} for a in answers)
     coder = Run.open(trained)
     text = query_codes(coder, ["red box"], "text")
+    pictures = Coder(coder, "image")
     for answer in answers:  # the true distance of each
-        code = query_codes(coder, [answer["id"]], "image")
-        assert int((code != text).sum()) == answer["distance"]
+        features = pictures.features([answer["id"]])
+        true = int((pictures.code(features) != text).sum())
+        # coded with others, a bit whose relaxed value is nearly zero may be another
+        unsure = int((relaxed_of_new(pictures.model, features, "image").abs() < 1e-5).sum())
+        assert abs(true - answer["distance"]) <= unsure < 2
     assert main(words) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["distance", "id"]
 

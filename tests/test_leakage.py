@@ -5,10 +5,17 @@ import copy
 import pytest
 import torch
 import torch_geometric.transforms as T
-from small import PROTOCOLS, adam, assert_same_state, small_graph, small_model
+from small import (
+    PROTOCOLS,
+    adam,
+    assert_same_codes,
+    assert_same_state,
+    small_graph,
+    small_model,
+)
 from toy import toy_data
 
-from pyg_hash.graph.view import anchor_view
+from pyg_hash.graph import anchor_view
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ValidationSplit
 from pyg_hash.typing import MODALITIES, other
@@ -167,7 +174,10 @@ def test_strict_choice_of_neighbours_ignores_the_other_modality():
 
 @pytest.mark.parametrize("validation", [False, True])
 def test_queries_change_nothing_at_all(validation):
-    """Under ``'train'`` a graph without queries gives the same parameters and database codes."""
+    """Under ``'train'`` a graph without queries gives the same parameters and database codes.
+
+    Parameters bit for bit, as both train on 48 rows; codes up to rounding, of 60 rows and of 48.
+    """
     masks = [LabelRate(0.5, seed=1)] + ([ValidationSplit(0.3)] if validation else [])
     raw = T.Compose(masks)(toy_data())
     cut = raw.subgraph({m: ~raw[m].query_mask for m in MODALITIES})
@@ -177,11 +187,14 @@ def test_queries_change_nothing_at_all(validation):
     assert_same_state(one, two)
     for modality in MODALITIES:
         database = one.encode(with_queries, modality)[:48]
-        assert torch.equal(database, two.encode(without, modality))
-        assert torch.equal(one.intake.messages[modality][1], two.intake.messages[modality][1])
+        assert_same_codes(database, two.encode(without, modality), relaxed(two, without)[modality])
+        torch.testing.assert_close(
+            one.intake.messages[modality][1], two.intake.messages[modality][1]
+        )
         new = toy_data()[modality].x[QUERIES]
         encode = (lambda m: m.encode_image) if modality == "image" else (lambda m: m.encode_text)
-        assert torch.equal(encode(one)(new), encode(two)(new))
+        known = relaxed(one, with_queries)[modality][QUERIES]
+        assert_same_codes(encode(one)(new), encode(two)(new), known)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

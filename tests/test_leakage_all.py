@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch_geometric.transforms as T
-from small import MODELS, adam, assert_same_state, graph_for, model_for
+from small import MODELS, adam, assert_same_codes, assert_same_state, graph_for, model_for
 from toy import toy_data
 
 from pyg_hash.training import fit
@@ -120,7 +120,8 @@ def test_data_without_queries_give_the_same_model(kind, validation):
     one, two = fitted(kind, with_queries), fitted(kind, without)
     assert_same_state(one, two)
     for modality in MODALITIES:
-        assert torch.equal(one.encode(with_queries, modality)[:48], two.encode(without, modality))
+        database = one.encode(with_queries, modality)[:48]  # of 60 rows, the others of 48
+        assert_same_codes(database, two.encode(without, modality), relaxed(two, without)[modality])
 
 
 @every_model
@@ -130,4 +131,5 @@ def test_new_items_get_the_code_of_the_query_that_they_are(kind, modality):
     model = fitted(kind, data)
     encode = model.encode_image if modality == "image" else model.encode_text
     alone = encode(toy_data()[modality].x[QUERIES])
-    assert torch.equal(alone, model.encode(data, modality)[QUERIES])
+    known = relaxed(model, data)[modality][QUERIES]
+    assert_same_codes(alone, model.encode(data, modality)[QUERIES], known)

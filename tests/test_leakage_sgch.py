@@ -100,7 +100,7 @@ def test_inductive_queries_change_no_parameter_and_no_stored_code(reading, modal
 def test_strict_training_never_pairs_a_query(pair_weight):
     """No term reads a query's two codes together: permuting its texts changes no other value."""
     data = sgch_graph("paper", "all")
-    model = sgch(data, pair_weight=pair_weight)
+    model = sgch(data, weights={"pairing": pair_weight})
     out = model(data)
     mixed = copy.copy(out)
     mixed.text = out.text.clone()

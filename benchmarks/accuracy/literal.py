@@ -43,7 +43,7 @@ class Literal(Method):
     def transform(self, config: TrainConfig) -> T.Compose:
         """Masks, scaled features and the recipe's graph."""
         graph = [getattr(transforms, step)(**kw) for step, kw in self.recipe.graph.items()]
-        return T.Compose([*build.before_graph(config), *graph])
+        return T.Compose([*build.recipe_of(config).masks, *graph])
 
     def train(self, config: TrainConfig, data: HeteroData) -> Any:
         """The recipe's model, trained by its optimiser."""

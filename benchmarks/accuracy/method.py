@@ -17,10 +17,9 @@ from torch_geometric.transforms import Compose
 
 import pyg_hash.models
 from pyg_hash.cli import build
-from pyg_hash.cli.methods import ALL_SETTINGS
-from pyg_hash.cli.methods import METHODS as COMMAND_LINE
 from pyg_hash.cli.options import TrainConfig
-from pyg_hash.training import fit
+from pyg_hash.recipes import EVERY
+from pyg_hash.recipes import METHODS as RECIPES
 
 HELD_OUT = 0.2
 """Share of the labelled items that choose a setting."""
@@ -58,7 +57,7 @@ class Method:
     @property
     def labels(self) -> bool:
         """Whether it reads labels; one that does not has one result for all label rates."""
-        return "label_rate" in COMMAND_LINE[self.model].defaults
+        return "label_rate" in RECIPES[self.model]
 
     def with_values(self, values: Mapping[str, Any]) -> Method:
         """The row under other settings, without a choice.
@@ -96,10 +95,11 @@ class Method:
             protocol: of the graph.
             changes: further settings; those that the method does not have are left out.
         """
-        has = COMMAND_LINE[self.model].defaults
+        has = RECIPES[self.model]
         asked = {"label_rate": labels, "protocol": protocol}
         given = {name: value for name, value in asked.items() if name in has}
-        own = {k: v for k, v in changes.items() if k in has or k not in ALL_SETTINGS}
+        others = set().union(*RECIPES.values()) - set(EVERY)
+        own = {k: v for k, v in changes.items() if k in has or k not in others}
         mine = {**given, **self.config, **own}
         return build.with_defaults(TrainConfig(model=self.model, num_bits=bits, seed=seed, **mine))
 
@@ -111,7 +111,7 @@ class Method:
             options.pop(name, None)
         about = {"model": self.model, "options": options | self.config.get("model_options", {})}
         config = self.train_config(32, 0.5 if self.labels else None, 0, protocol, **changes)
-        about["graph"] = [repr(step) for step in COMMAND_LINE[self.model].graph(config)]
+        about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form
             about["training"] = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
         if self.choices:
@@ -124,20 +124,11 @@ class Method:
 
     def transform(self, config: TrainConfig) -> Compose:
         """Masks, scaled features and graph of one run."""
-        return build.graph(config)
+        return build.recipe_of(config).transforms
 
     def train(self, config: TrainConfig, data: HeteroData) -> Any:
         """The model of one run, trained as ``pyg-hash train`` does it."""
-        model = build.build_model(config, data)
-        if config.epochs is None:  # a closed form
-            return model.solve(data)
-        fit(
-            model,
-            data,
-            build.build_optimizers(config, model),
-            epochs=config.epochs,
-            loader=build.build_loader(config, model, data),
-            patience=config.patience,
-            progress=False,
-        )
+        recipe = build.recipe_of(config)
+        model = recipe.model(data)
+        recipe.fit(model, data, patience=config.patience, progress=False)
         return model

@@ -10,7 +10,7 @@ from accuracy.cell import Bench
 from accuracy.methods import METHODS
 from accuracy.table import Cell
 
-from pyg_hash.cli.methods import METHODS as COMMAND_LINE
+from pyg_hash.cli import build
 
 from .spaces import SPACES, Between, One, Space, Whole
 
@@ -54,7 +54,7 @@ def defaults(name: str, space: Space) -> dict[str, Any]:
     known = {f"model.{option}": value for option, value in now["options"].items()}
     config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
     known |= {"lr": config.lr, "epochs": config.epochs, "k": config.k}
-    for step in COMMAND_LINE[method.model].graph(config):
+    for step in build.recipe_of(config).graph:
         known |= {f"graph.{option}": value for option, value in vars(step).items()}
     return {name: known[name] for name in space}
 

@@ -5,23 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from importlib import import_module
 from inspect import isabstract
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyg_hash.cli.methods import method, resolve
 from pyg_hash.cli.options import TrainConfig, UsageError, check_options
 
 if TYPE_CHECKING:
-    import torch
-    from torch_geometric.data import HeteroData
-    from torch_geometric.loader import NodeLoader
-    from torch_geometric.transforms import BaseTransform, Compose
-
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
+    from pyg_hash.recipes import Recipe
     from pyg_hash.runs import Run
 
 _FEATURE_FILES = (".h5", ".hdf5")
@@ -70,51 +64,35 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     return cls
 
 
-def model_class(config: TrainConfig) -> type[HashModel]:
-    """The model class that the settings name, its options checked."""
-    from pyg_hash.models import HashModel
+def recipe_of(config: TrainConfig) -> Recipe:
+    """How the settings' method is trained.
 
-    known = choices("pyg_hash.models", HashModel)
-    cls = find(config.model, known, "model")
-    taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
-    check_options(cls, config.model_options, "model_options", taken)
-    return cls
+    Raises:
+        UsageError: an unknown method or option, or a setting that the method does not have.
+    """
+    from pyg_hash.recipes import EVERY, METHODS, recipe
+
+    names = set(EVERY).union(*METHODS.values())
+    name = config.recipe or config.model
+    return recipe(name, **{name: getattr(config, name) for name in names})
+
+
+def model_class(config: TrainConfig) -> type[HashModel]:
+    """The model class that the settings name."""
+    return recipe_of(config).kind
 
 
 def with_defaults(config: TrainConfig) -> TrainConfig:
-    """``config`` with the defaults of its method.
-
-    Raises:
-        UsageError: an unknown model or model option, or a setting that the method does not have.
-    """
-    return resolve(config, model_class(config).__name__)
-
-
-def graph(config: TrainConfig) -> Compose:
-    """The transforms that make masks, scaled features and the graph of the method."""
-    import torch_geometric.transforms as T
-
-    own = method(model_class(config).__name__).graph(config)
-    return T.Compose([*before_graph(config), *own])
-
-
-def before_graph(config: TrainConfig) -> list[BaseTransform]:
-    """The transforms that make masks and scaled features, the same for all methods."""
-    from pyg_hash import transforms
-
-    steps: list[BaseTransform] = []
-    if config.label_rate is not None:
-        steps.append(transforms.LabelRate(config.label_rate, seed=config.seed))
-    steps.append(transforms.ScaleFeatures())  # no label: the items held out count as training ones
-    if config.val_rate:
-        steps.append(transforms.ValidationSplit(config.val_rate, seed=config.seed))
-    return steps
+    """``config`` with the defaults of its method."""
+    made = recipe_of(config)
+    model = made.kind.__name__.lower() if config.recipe else config.model
+    return replace(config, model=model, **made.settings)
 
 
 def build_dataset(config: TrainConfig) -> CrossModalDataset:
     """The data set with its graph; computed once, then read from ``root/processed``."""
     cls: Callable[..., CrossModalDataset] = dataset_class(config)
-    keywords = dict(config.dataset_options, pre_transform=graph(config))
+    keywords = dict(config.dataset_options, pre_transform=recipe_of(config).transforms)
     if _is_file(config):
         return cls(config.dataset, root=config.root, **keywords)
     if "root" in inspect.signature(cls).parameters:
@@ -138,68 +116,3 @@ def trained_with(run: Run, data: str | None = None) -> TrainConfig:
 
 def _is_file(config: TrainConfig) -> bool:
     return config.dataset.endswith(_FEATURE_FILES)
-
-
-def build_model(config: TrainConfig, data: HeteroData) -> HashModel:
-    """A new model for ``data``, its weights drawn with ``config.seed``."""
-    from torch_geometric import seed_everything
-
-    from pyg_hash.typing import MODALITIES
-
-    cls = model_class(config)
-    seed_everything(config.seed)
-    num_features = {modality: data[modality].num_features for modality in MODALITIES}
-    keywords = dict(config.model_options, num_bits=config.num_bits)
-    known = inspect.signature(cls).parameters
-    if "num_classes" in known:
-        keywords["num_classes"] = data.num_classes
-    if "seed" in known:
-        keywords["seed"] = config.seed
-    if config.match is not None and "match" in known:
-        keywords["match"] = config.match  # the graph and the loss must agree on what is similar
-    make: Callable[..., HashModel] = cls  # the base class does not fix the keywords of models
-    return make(num_features, **keywords)
-
-
-def build_loader(config: TrainConfig, model: HashModel, data: HeteroData) -> NodeLoader | None:
-    """Mini-batches of ``batch_size`` instances; None if the method takes all or makes its own.
-
-    Raises:
-        UsageError: options without a size, or unknown ones.
-    """
-    from pyg_hash.sampling import InstanceLoader
-
-    options = config.loader_options
-    if config.batch_size is None:
-        if options:
-            raise UsageError("loader_options: there are no mini-batches; give --batch_size too")
-        return None
-    keywords = {"shuffle": True, **options, "batch_size": config.batch_size}
-    try:
-        loader: NodeLoader = InstanceLoader(model.training_view(data), **keywords)
-    except TypeError as error:
-        raise UsageError(f"loader_options: {error}") from error
-    return loader
-
-
-def build_optimizers(
-    config: TrainConfig, model: HashModel
-) -> torch.optim.Optimizer | dict[str, torch.optim.Optimizer]:
-    """Adam for the whole model, or one for each part that has a learning rate of its own.
-
-    Raises:
-        UsageError: learning rates for other parts than the model has.
-    """
-    import torch
-
-    adam = partial(torch.optim.Adam, fused=True)  # a step is one pass over a parameter, not ten
-    if not isinstance(config.lr, dict):
-        assert config.lr is not None
-        return adam(model.parameters(), lr=config.lr)
-    parts = model.parts()
-    if set(config.lr) != set(parts):
-        raise UsageError(
-            f"lr: {type(model).__name__} has the parts {', '.join(parts)}; give one number, or one "
-            f"for each of them (got {', '.join(config.lr)})"
-        )
-    return {name: adam(parts[name], lr=lr) for name, lr in config.lr.items()}

@@ -8,11 +8,13 @@ from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
+from pyg_hash.utils.checks import SettingError
+
 MOVED = "where the data lie if they have moved: the FILE.h5, or the folder of a named data set"
 
 
-class UsageError(ValueError):
-    """The command line asks for something that does not exist; exit status 2."""
+UsageError = SettingError
+"""The command line asks for something that does not exist; exit status 2."""
 
 
 def check_options(cls: type, options: dict[str, Any], argument: str, taken: set[str]) -> None:
@@ -45,6 +47,10 @@ class TrainConfig:
     root: str | None = _option(None, "folder of the data set (default: data/DATASET)")
     dataset_options: dict[str, Any] = _option({}, "options of the data set class")
     model: str = _option("mcgcn", "a method: a class of pyg_hash.models, in any case")
+    recipe: str | None = _option(
+        None,
+        "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ...",
+    )
     num_bits: int = _option(32, "length of the codes")
     model_options: dict[str, Any] = _option({}, "options of the model class")
     label_rate: float | None = _option(
@@ -71,9 +77,14 @@ class TrainConfig:
         {}, "further options of the graph: mcgcn IntraKNN, sgch SGCHGraph, sgeh UnifiedAffinity"
     )
     epochs: int | None = _option(None, "passes over the data (default: the method's)")
-    lr: float | dict[str, float] | None = _option(
-        None, "learning rate of Adam, one or a mapping part: rate (default: the method's)"
+    scaling: dict[str, Any] = _option({}, "options of ScaleFeatures: center, norm, ...")
+    lr: float | dict[str, Any] | None = _option(
+        None, "learning rate, one or a mapping part: rate (default: the method's)"
     )
+    optimizer: dict[str, Any] = _option(
+        {}, "class of torch.optim and its keywords: {name: SGD, momentum: 0.9} (default: Adam)"
+    )
+    decay: float | None = _option(None, "factor of the learning rates after each epoch (1)")
     patience: int | None = _option(
         None, "stop after so many evaluations without progress (needs val_rate)"
     )

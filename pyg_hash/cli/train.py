@@ -12,7 +12,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_fraction, check_number, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.metrics import Evaluation
     from pyg_hash.models import HashModel
+    from pyg_hash.recipes import Recipe
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -91,7 +92,8 @@ def train(
     config = build.with_defaults(config)
     _check_numbers(config)  # numbers, names and options are checked before any work
     build.dataset_class(config)
-    build.graph(config)
+    recipe = build.recipe_of(config)
+    _ = recipe.transforms  # options of the graph
     if config.patience is not None and not config.val_rate:
         raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
     if config.epochs is None and config.patience is not None:
@@ -99,7 +101,7 @@ def train(
     if config.epochs is None and config.precision != "fp32":
         raise UsageError(f"precision: {config.model} has a closed form, always in float64")
     batches = ranks.size * config.accumulate
-    if batches > 1 and not (config.batch_size or build.model_class(config).makes_batches):
+    if batches > 1 and not (config.batch_size or recipe.kind.makes_batches):
         raise UsageError(
             f"batch_size: {config.model} takes all data at once, but a step is to have {batches} "
             "batches (accumulate times processes); give --batch_size too"
@@ -114,9 +116,9 @@ def train(
     dataset = ranks.in_turn(lambda: build.build_dataset(config))
     data = dataset[0].to(device)
     if ranks.agree(folder.has("model")):
-        model = build.model_class(config).load(folder.path / "model").to(device)
+        model = recipe.kind.load(folder.path / "model").to(device)
     else:
-        model = _fit(config, folder, data, resume=resume, progress=progress)
+        model = _fit(config, recipe, folder, data, resume=resume, progress=progress)
     if not ranks.is_main:
         return folder, None
     if not folder.has("items"):
@@ -138,45 +140,43 @@ def _check_numbers(config: TrainConfig) -> None:
         for name in ("label_rate", "val_rate"):
             if getattr(config, name) is not None:
                 check_fraction(getattr(config, name), name)
-        for rate in config.lr.values() if isinstance(config.lr, dict) else [config.lr]:
-            if rate is not None and not rate > 0:
+        rates: list[Any] = [config.lr]
+        for rate in rates:
+            if isinstance(rate, dict):
+                rates += rate.values()
+            elif rate is not None and not check_number(rate, "lr") > 0:
                 raise ValueError(f"lr: expected a positive number, got {rate}")
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 
 
 def _fit(
-    config: TrainConfig, folder: Run, data: HeteroData, *, resume: bool, progress: bool
+    config: TrainConfig,
+    recipe: Recipe,
+    folder: Run,
+    data: HeteroData,
+    *,
+    resume: bool,
+    progress: bool,
 ) -> HashModel:
-    from pyg_hash.models import ClosedFormModel
-    from pyg_hash.training import fit
     from pyg_hash.training.ranks import Ranks
 
-    model = build.build_model(config, data).to(data[IMAGE].x.device)
-    if isinstance(model, ClosedFormModel):
-        model.solve(data)
-        folder.save_folder("model", model.save)
-        return model
-    assert config.epochs is not None
-    optimizer = build.build_optimizers(config, model)
-    checkpoint = folder.path / CHECKPOINT
-    history = fit(
+    model = recipe.model(data)
+    history = recipe.fit(
         model,
         data,
-        optimizer,
-        epochs=config.epochs,
-        loader=build.build_loader(config, model, data),
         precision=config.precision,
         accumulate=config.accumulate,
-        checkpoint=checkpoint,
+        checkpoint=folder.path / CHECKPOINT,
         resume=resume,
         patience=config.patience,
         progress=progress,
     )
     if not Ranks.of(model).is_main:
         return model
-    history.to_csv(folder.path / "history.csv")
-    history.to_json(folder.path / "history.json")
+    if history:
+        history.to_csv(folder.path / "history.csv")
+        history.to_json(folder.path / "history.json")
     folder.save_folder("model", model.save)
     return model
 

@@ -152,10 +152,8 @@ def load_hetero(
         CorruptFileError: the file is damaged, of another format, or refers to missing data.
     """
     tensors, meta = load_tensors(path)
-    if not isinstance(meta, dict) or (meta.get("format"), meta.get("version")) != (
-        _FORMAT,
-        _VERSION,
-    ):
+    kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
+    if kind != (_FORMAT, _VERSION):
         raise CorruptFileError(f"{path}: not a stored graph of this version; build it again")
     needs_base = '"base"' in json.dumps(meta["stores"])
     source = base() if base is not None and needs_base else None

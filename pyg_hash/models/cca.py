@@ -7,7 +7,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.canonical import RIDGE, Projection, cca
-from pyg_hash.models.closed_form import LinearHashModel, Widths, selected_features
+from pyg_hash.models.closed_form import LinearHashModel, selected_features
+from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_weight
 

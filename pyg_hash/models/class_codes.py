@@ -10,11 +10,10 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.models.closed_form import (
     ClosedFormModel,
-    Widths,
     selected_features,
     solved,
 )
-from pyg_hash.models.common import known_labels
+from pyg_hash.models.common import Widths, known_labels
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_number, check_positive_int
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import NoReturn
 
 import torch
@@ -12,11 +11,9 @@ from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
 from pyg_hash.models.base import EncoderHashModel
-from pyg_hash.models.common import check_widths, image_text_pair
+from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
-
-Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
 
 class ClosedFormModel(EncoderHashModel):

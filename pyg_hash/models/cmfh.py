@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.closed_form import LinearHashModel, Widths, selected_features
+from pyg_hash.models.closed_form import LinearHashModel, selected_features
+from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
 

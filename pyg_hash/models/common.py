@@ -13,11 +13,10 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int, check_weight
 
 Weights = dict[str, float]
+Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
 
-def image_text_pair(
-    value: Mapping[str, int] | tuple[int, int] | list[int] | int, name: str
-) -> dict[str, int]:
+def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
     """Image and text values from one number, a pair or a mapping.
 
     Raises:

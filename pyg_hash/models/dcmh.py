@@ -8,11 +8,10 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
-from pyg_hash.losses import similarity_likelihood
+from pyg_hash.losses import pairwise_nll
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import check_widths
+from pyg_hash.models.common import Widths, check_widths, weighted
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_positive_int, check_weight
@@ -65,7 +64,8 @@ class DCMH(TwoEncoders):
         check_positive_int(num_classes, "num_classes")
         for name in ("gamma", "eta"):
             check_weight(self.config[name], name)
-        self.num_classes, self.gamma, self.eta = num_classes, gamma, eta
+        self.num_classes = num_classes
+        self.weights = {"quantization": gamma, "balance": eta}
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'image'`` and ``'text'``."""
@@ -83,11 +83,11 @@ class DCMH(TwoEncoders):
         with exact(image):
             pairs = len(rows) ** 2
             terms = {
-                "likelihood": similarity_likelihood(image, text, labels, labels),
+                "likelihood": pairwise_nll(image, text, labels, labels),
                 "quantization": ((code - image).square() + (code - text).square()).sum() / pairs,
                 "balance": (_balance(image) + _balance(text)) / pairs,
             }
-            return self._weighted(terms)
+            return weighted(terms, self.weights)
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """One round of Algorithm 1, in mini-batches; ``share`` of them."""
@@ -104,17 +104,13 @@ class DCMH(TwoEncoders):
                     pairs = len(b) * len(rows)
                     rest = known[m].sum(dim=0) - known[m][b].sum(dim=0)
                     terms = {
-                        "likelihood": similarity_likelihood(live, against, labels[b], labels),
+                        "likelihood": pairwise_nll(live, against, labels[b], labels),
                         "quantization": (code[b] - live).square().sum() / pairs,
                         "balance": (rest + live.sum(dim=0)).square().sum() / pairs,
                     }
-                    terms = self._weighted(terms)
+                    terms = weighted(terms, self.weights)
                 known[m][b] = live.detach()
                 yield Objective(terms, m)
-
-    def _weighted(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        total = terms["likelihood"] + self.gamma * terms["quantization"]
-        return terms | {"loss": total + self.eta * terms["balance"]}
 
 
 def _balance(codes: Tensor) -> Tensor:

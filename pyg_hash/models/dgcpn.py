@@ -15,11 +15,11 @@ from pyg_hash.codes import binarize
 from pyg_hash.graph import GraphCache
 from pyg_hash.knn import knn
 from pyg_hash.losses import cosine_matrix
-from pyg_hash.models.closed_form import Widths
+from pyg_hash.models.base import Objective
+from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
-from pyg_hash.utils.modes import exact
 
 
 class DGCPN(AffinityModel):
@@ -90,21 +90,19 @@ class DGCPN(AffinityModel):
         self.kappa, self.consistency = kappa, consistency
         self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), _watched)
 
-    @torch.no_grad()
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
-        with exact(rows):
-            image, text = batch_cosines(data, rows[batch], rescale=False)
-            first = self.a1 * text + (1.0 - self.a1) * image
-            coherence = self._neighbours(data).coherence(batch)
-            target = (1.0 - self.a2) * first + self.a2 * coherence
-            return 2.0 * target - 1.0 if self.rescale else target
+        image, text = batch_cosines(data, rows[batch], rescale=False)
+        first = self.a1 * text + (1.0 - self.a1) * image
+        coherence = self._neighbours(data).coherence(batch)
+        target = (1.0 - self.a2) * first + self.a2 * coherence
+        return 2.0 * target - 1.0 if self.rescale else target
 
-    def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[dict[str, Tensor]]:
+    def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[Objective]:
         yield from super()._steps(x, target)
         for live in MODALITIES:
             codes = {m: self.relaxed(x[m], m) for m in MODALITIES}
             signs = {m: binarize(codes[m].detach()).to(codes[m]) for m in MODALITIES}
-            yield self._exact_terms(signs | {live: codes[live]}, target)
+            yield Objective(self._exact_terms(signs | {live: codes[live]}, target))
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         image, text = codes[IMAGE], codes[TEXT]
@@ -123,8 +121,7 @@ class DGCPN(AffinityModel):
             + F.mse_loss(within[IMAGE], within[TEXT])
             + F.mse_loss(cross, cross.T),
         }
-        total = terms["coexistence"] + terms["coherence"] + self.consistency * terms["consistency"]
-        return terms | {"loss": total}
+        return weighted(terms, {"consistency": self.consistency})
 
 
 class NeighbourRows(NamedTuple):

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import affinity_loss
-from pyg_hash.models.closed_form import Widths
+from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_weight
-from pyg_hash.utils.modes import exact
 
 
 class DJSRH(AffinityModel):
@@ -79,13 +77,11 @@ class DJSRH(AffinityModel):
         self.share, self.eta, self.mu, self.rescale = beta, eta, mu, rescale
         self.lambda1, self.lambda2 = lambda1, lambda2
 
-    @torch.no_grad()
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
-        with exact(rows):
-            image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
-            first = self.share * image + (1.0 - self.share) * text
-            second = first @ first.T / len(first)
-            return self.mu * ((1.0 - self.eta) * first + self.eta * second)
+        image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
+        first = self.share * image + (1.0 - self.share) * text
+        second = first @ first.T / len(first)
+        return self.mu * ((1.0 - self.eta) * first + self.eta * second)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         image, text = codes[IMAGE], codes[TEXT]
@@ -94,5 +90,4 @@ class DJSRH(AffinityModel):
             "cross": affinity_loss(image, text, target, alpha=1.0),
             "text": affinity_loss(text, text, target, alpha=1.0),
         }
-        total = self.lambda1 * terms["image"] + terms["cross"] + self.lambda2 * terms["text"]
-        return terms | {"loss": total}
+        return weighted(terms, {"image": self.lambda1, "text": self.lambda2})

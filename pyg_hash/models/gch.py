@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.losses.likelihood import PairLoss
+from pyg_hash.losses.pairs import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
 from pyg_hash.models.common import filled, image_text_pair, loss_weights, weighted
@@ -71,8 +71,9 @@ class GCH(EncoderHashModel):
     ``likelihood``      ``'nll'``                        ``'squared_nll'``
     ``dropout``         0                                0
     ``weights``         not given                        all 1
-    ``beacon``          ``activation='sigmoid'``; Eq. 8  ``channels=512, add_self_loops=False,
-                        as printed: ``guided=False``     guided=False, grad=True``
+    ``beacon``          ``activation='sigmoid'``; for    ``channels=512, add_self_loops=False,
+                        the objective as printed, not    guided=False, grad=True``
+                        Algorithm 1: ``guided=False``
     ``passes``          1 each                           ``label='1000 steps', gcn='500 steps'``,
                                                          image, text: 5 times n // 128 steps
     optimiser           SGD, rate not given              Adam a part, rates halved every epoch
@@ -113,7 +114,7 @@ class GCH(EncoderHashModel):
             twice, to a cross-entropy. An encoder of ``'Try1'`` has the report's objective.
         likelihood: the likelihood ``J``: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``,
             one of these, and the ``factor`` of the codes' inner products and the value ``similar``
-            of pairs that share a label, see :func:`pyg_hash.losses.similarity_likelihood`.
+            of pairs that share a label, see :func:`pyg_hash.losses.pairwise_nll`.
         weights: of the terms, 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`);
             ``beacon``, the distance to the beacon (:math:`\beta` of the encoders); ``prediction``,
             the predicted labels (:math:`\gamma` of the encoders, :math:`\beta` of the others);

@@ -12,11 +12,11 @@ from torch import Tensor
 from pyg_hash.codes import binarize
 from pyg_hash.losses import (
     label_regression_loss,
+    pairwise_nll,
     similar_distance_loss,
-    similarity_likelihood,
     squared_distance_loss,
 )
-from pyg_hash.losses.likelihood import check_likelihood
+from pyg_hash.losses.pairs import check_likelihood
 from pyg_hash.models.common import filled
 from pyg_hash.nn import Encoding
 from pyg_hash.utils.checks import check_choice
@@ -31,7 +31,7 @@ class GCHTerms:
     """What each part of GCH descends, with means in place of sums; labels are multi-hot ``[n, C]``.
 
     Attributes:
-        likelihood: keywords of :func:`pyg_hash.losses.similarity_likelihood`.
+        likelihood: keywords of :func:`pyg_hash.losses.pairwise_nll`.
         variant: as in :class:`pyg_hash.models.GCH`, like all others.
         program: the released program's objectives, not the paper's.
         guided: pair the beacon codes with the teacher's.
@@ -116,11 +116,11 @@ class GCHTerms:
         return terms
 
     def _pairs(self, a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor) -> Tensor:
-        return similarity_likelihood(a, b, a_y, b_y, **self.likelihood)
+        return pairwise_nll(a, b, a_y, b_y, **self.likelihood)
 
 
 def likelihood_keywords(given: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of :func:`pyg_hash.losses.similarity_likelihood`, from its kind or a mapping.
+    """The keywords of :func:`pyg_hash.losses.pairwise_nll`, from its kind or a mapping.
 
     Raises:
         TypeError, ValueError: an unknown keyword, or a value out of its range.

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.knn import knn
-from pyg_hash.models.closed_form import LinearHashModel, Widths, selected_features
+from pyg_hash.models.closed_form import LinearHashModel, selected_features
+from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES, Metric
 from pyg_hash.utils.checks import check_number, check_positive_int, check_weight
 

@@ -8,7 +8,8 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.models.canonical import RIDGE
 from pyg_hash.models.cca import CanonicalModel
-from pyg_hash.models.closed_form import Widths, selected_features
+from pyg_hash.models.closed_form import selected_features
+from pyg_hash.models.common import Widths
 
 
 class ITQ(CanonicalModel):

@@ -10,11 +10,10 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import affinity_loss, cosine_matrix
-from pyg_hash.models.closed_form import Widths
+from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_weight
-from pyg_hash.utils.modes import exact
 
 
 class JDSH(AffinityModel):
@@ -82,14 +81,12 @@ class JDSH(AffinityModel):
         self.mu, self.intra, self.rescale = mu, intra, rescale
         self.left, self.right = left, right
 
-    @torch.no_grad()
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
-        with exact(rows):
-            image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
-            alpha, beta, joint = self.weights
-            high = cosine_matrix(image, text)
-            mixed = alpha * image + beta * text + joint * 0.5 * (high + high.T)
-            return self.mu * weigh_by_distribution(mixed, left=self.left, right=self.right)
+        image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
+        alpha, beta, joint = self.weights
+        high = cosine_matrix(image, text)
+        mixed = alpha * image + beta * text + joint * 0.5 * (high + high.T)
+        return self.mu * weigh_by_distribution(mixed, left=self.left, right=self.right)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         image, text = codes[IMAGE], codes[TEXT]
@@ -99,8 +96,7 @@ class JDSH(AffinityModel):
             "text": affinity_loss(text, text, target, alpha=1.0),
             "pair": -F.cosine_similarity(image, text).mean(),
         }
-        intra = self.intra * (terms["image"] + terms["text"])
-        return terms | {"loss": terms["cross"] + terms["pair"] + intra}
+        return weighted(terms, {"image": self.intra, "text": self.intra})
 
 
 def weigh_by_distribution(affinity: Tensor, *, left: float = 0.1, right: float = 0.2) -> Tensor:

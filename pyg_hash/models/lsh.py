@@ -6,7 +6,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.cca import CanonicalModel
-from pyg_hash.models.closed_form import Widths
+from pyg_hash.models.common import Widths
 
 
 class LSH(CanonicalModel):

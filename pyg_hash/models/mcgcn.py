@@ -6,14 +6,15 @@ cross-modal graph convolutional networks", Pattern Recognition 136, 2023.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph import GraphCache, build_graphs
+from pyg_hash.graph import Place
 from pyg_hash.losses import (
     adversarial_loss,
     balance_loss,
@@ -25,28 +26,36 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.common import (
     both,
-    check_widths,
     image_text_pair,
     known_labels,
+    loss_weights,
     selected,
     view_similarity,
+    weighted,
 )
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
     ConcatFusion,
-    CrossModalChannel,
     GCNChannel,
     LabelClassifier,
     ModalityDiscriminator,
 )
 from pyg_hash.nn.autoencoder import OutActivation
-from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "S", "IT", "A", "C")
+WEIGHTS = {
+    "quantization": 0.1,
+    "balance": 3.0,
+    "prediction": 1.0,
+    "reconstruction": 0.001,
+    "adversarial": 0.1,
+    "pairing": 10.0,
+    "view": 1.0,
+}
 
 
 class MCGCN(GraphHashModel):
@@ -79,25 +88,46 @@ class MCGCN(GraphHashModel):
             ``'IT'`` without the modality-specific channels, ``'A'`` concatenation (and a linear
             layer back to ``num_bits``) in place of attention, ``'C'`` without the modality
             classifier.
-        alpha: weight of the quantization terms (paper: 1, NUS-WIDE 0.1).
-        beta: weight of the balance terms (paper: 0.1).
-        gamma: weight of label prediction (paper: 1000).
-        eta: weight of reconstruction (paper: 0.01).
-        adv_weight: weight of the adversarial loss (paper: 1).
-        pair_weight: weight of the distance between the two codes of a training pair (0 in the
-            paper, where the joint graph alone ties images and texts without label).
-        view_weight: weight of the same losses on the labelled nodes encoded as new items are, by
-            their nearest anchors and without their own label. Not in the paper (0 there): its
-            labelled nodes see their label through the graph, which no query does.
+        weights: of the loss's terms, where they are to be others than these. The term
+            ``pairwise`` has weight 1.
+
+            ==================  ===========================  =======  =======================
+            term                of                           default  paper
+            ==================  ===========================  =======  =======================
+            ``quantization``    Eq. 7, :math:`\alpha`        0.1      1 (NUS-WIDE 0.1)
+            ``balance``         Eq. 7, :math:`\beta`         3        0.1
+            ``prediction``      Eq. 6, :math:`\gamma`        1        1000
+            ``reconstruction``  Fig. 2, :math:`\eta`         0.001    0.01
+            ``adversarial``     Eq. 8, :math:`\lambda`       0.1      1
+            ``pairing``         not in the paper             10       0
+            ``view``            not in the paper             1        0
+            ==================  ===========================  =======  =======================
+
+            ``pairing`` is the distance between the two codes of a training pair; in the paper
+            the joint graph alone ties images and texts without label. ``view`` is the same
+            losses on the labelled nodes encoded as new items are, by their nearest anchors and
+            without their own label: the paper's labelled nodes see their label through the
+            graph, which no query does. A term of these two with weight 0 is not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
-            mean the same for every data set. ``'sum'`` is the paper to the letter: the terms of
-            Eq. 7 are sums, Eq. 6 and 8 means, reconstruction is per instance; use it with the
-            paper's weights.
+            mean the same for every data set. ``'sum'`` is the loss as the paper writes it: the
+            terms of Eq. 7 are sums, the others means. ``'paper'`` is what its Algorithm 1
+            descends: that total divided by the number of pairs in the graph. Use these two with
+            the paper's weights.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors; use the same as in the graph.
         out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
             features only) or ``'none'``.
     """
+
+    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "alpha": ("weights", "quantization"),
+        "beta": ("weights", "balance"),
+        "gamma": ("weights", "prediction"),
+        "eta": ("weights", "reconstruction"),
+        "adv_weight": ("weights", "adversarial"),
+        "pair_weight": ("weights", "pairing"),
+        "view_weight": ("weights", "view"),
+    }
 
     def __init__(
         self,
@@ -109,14 +139,8 @@ class MCGCN(GraphHashModel):
         latent_channels: int = 256,
         shared_channels: int = 256,
         variant: str = "full",
-        alpha: float = 0.1,
-        beta: float = 3.0,
-        gamma: float = 1.0,
-        eta: float = 0.001,
-        adv_weight: float = 0.1,
-        pair_weight: float = 10.0,
-        view_weight: float = 1.0,
-        reduction: Reduction = "mean",
+        weights: Mapping[str, float] | None = None,
+        reduction: Reduction | Literal["paper"] = "mean",
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
@@ -124,22 +148,26 @@ class MCGCN(GraphHashModel):
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(self.config[name], name)
-        for name in ("alpha", "beta", "gamma", "eta", "adv_weight", "pair_weight", "view_weight"):
-            check_weight(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
-        check_choice(reduction, ("mean", "sum"), "reduction")
+        check_choice(reduction, ("mean", "sum", "paper"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
+        self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
-            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
+            num_bits,
+            widths,
+            {
+                "num_features": widths,
+                "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
+                "weights": self.weights,
+            },
+            specific=variant != "IT",
+            joint=variant != "S",
         )
-        self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant
-        self.alpha, self.beta, self.gamma = alpha, beta, gamma
-        self.eta, self.adv_weight = eta, adv_weight
-        self.pair_weight, self.view_weight = pair_weight, view_weight
-        self.reduction = reduction
-        self._pair_loss = partial(pairwise_nll, match=match, reduction=reduction)
+        self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
+        self.divides_by_pairs = reduction == "paper"
+        self._pair_loss = partial(pairwise_nll, match=match, reduction=self.reduction)
         self.has_specific = variant != "IT"
         self.has_shared = variant != "S"
         if self.has_specific:
@@ -150,7 +178,8 @@ class MCGCN(GraphHashModel):
             self.autoencoders = nn.ModuleDict(
                 {m: Autoencoder(widths[m], latent_channels, out_activation) for m in MODALITIES}
             )
-            self.cross = CrossModalChannel(latent_channels, shared_channels, num_bits)
+            cross = GCNChannel(latent_channels, shared_channels, num_bits)
+            self.cross = nn.ModuleDict({"channel": cross})
         if self.has_specific and self.has_shared:
             fusion = ConcatFusion if variant == "A" else AttentionFusion
             self.fusions = nn.ModuleDict({m: fusion(num_bits) for m in MODALITIES})
@@ -159,46 +188,41 @@ class MCGCN(GraphHashModel):
         )
         if variant != "C":
             self.discriminator = ModalityDiscriminator(num_bits)
-        self._graphs = GraphCache(
-            partial(build_graphs, specific=self.has_specific, joint=self.has_shared)
-        )
 
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes.
+    @property
+    def learns_views(self) -> bool:
+        """Whether the term ``view`` has a weight."""
+        return self.weights["view"] > 0
 
-        ``aux`` holds the autoencoders' latent features and, in training mode, the relaxed codes
-        of the labelled nodes encoded as new items (``image_view``, ``text_view``).
+    def propagate(
+        self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
+    ) -> dict[str, Tensor]:
+        """Relaxed codes of nodes wherever they stand; see :class:`GraphHashModel`.
 
-        Raises:
-            ValueError: features of another width, or edges missing that this variant needs.
+        The rest is for the loss: the autoencoders' latent features (``image_latent``,
+        ``text_latent``) and, where the places have views, the relaxed codes of the labelled nodes
+        encoded as new items (``image_view``, ``text_view``).
         """
-        check_widths(data, self.num_features)
-        graphs = self._graphs(data)
-        views = graphs.views if self.training and self.view_weight > 0 else {}
-        specific: dict[Modality, Tensor] = {}
-        shared: dict[Modality, Tensor] = {}
-        own_view: dict[Modality, Tensor | None] = {}
-        joint_view: dict[Modality, Tensor | None] = {}
-        aux: dict[str, Tensor] = {}
+        out: dict[str, Tensor] = {}
+        states: dict[Modality, list[Sequence[Tensor]]] = {m: [] for m in x}
         if self.has_specific:
-            for m in MODALITIES:
-                specific[m], own_view[m] = self._channel(m)(
-                    data[m].x, graphs.operators[m], views.get(m), constant=graphs.constant
-                )
+            for m, features in x.items():
+                states[m].append(self.channels[m](features, places[m]))
         if self.has_shared:
-            latent = [self._encoder(m).encode(data[m].x) for m in MODALITIES]
-            aux = {f"{m}_latent": h for m, h in zip(MODALITIES, latent, strict=True)}
-            shared[IMAGE], shared[TEXT], viewed = self.cross(
-                *latent, graphs.operators["joint"], views.get("joint")
-            )
-            if viewed is not None:
-                joint_view = dict(zip(MODALITIES, viewed.chunk(2), strict=True))
-        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
-        if views:
-            aux |= {
-                f"{m}_view": self._fuse(m, own_view.get(m), joint_view.get(m)) for m in MODALITIES
+            latent: dict[Modality, Iterable[Tensor]] = {
+                m: map(self._encoder(m).encode, features) for m, features in x.items()
             }
-        return HashOutput(codes[IMAGE], codes[TEXT], aux)
+            if self.is_whole:
+                latent = {m: list(parts) for m, parts in latent.items()}
+                out = {f"{m}_latent": h for m, (h,) in latent.items()}
+            joint = self.cross["channel"](chain(*latent.values()), places["joint"])
+            for m, *shared in zip(x, *(state.chunk(len(x)) for state in joint), strict=True):
+                states[m].append(shared)
+        for i, name in enumerate(("{}", "{}_view")):
+            for m, found in states.items():
+                if i < len(found[0]):
+                    out[name.format(m)] = self._fuse(m, *(each[i] for each in found))
+        return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The terms of Eq. 6-9, unweighted, and their weighted sum ``'loss'``.
@@ -219,86 +243,45 @@ class MCGCN(GraphHashModel):
             "balance": both(lambda m: balance_loss(codes[m], self.reduction)),
             "prediction": self._prediction(known, y),
         }
-        weights = {"quantization": self.alpha, "balance": self.beta, "prediction": self.gamma}
         if self.has_shared:
-            latent = {m: selected(out.aux[f"{m}_latent"], seen) for m in MODALITIES}
             terms["reconstruction"] = both(
-                lambda m: self._reconstruction(selected(data[m].x, seen), latent[m], m)
+                lambda m: self._reconstruction(selected(data[m].x, seen), out, seen, m)
             )
-            weights["reconstruction"] = self.eta
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
-            weights["adversarial"] = self.adv_weight
-        if self.pair_weight > 0:
+        if self.weights["pairing"] > 0:
             train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
             terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
-            weights["pairing"] = self.pair_weight
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             terms["view"] = (
                 view_similarity(lambda i, t: self._pair_loss(i, t, y, y), view, known)
-                + self.alpha * both(lambda m: quantization_loss(view[m], self.reduction))
-                + self.gamma * self._prediction(view, y)
+                + self.weights["quantization"]
+                * both(lambda m: quantization_loss(view[m], self.reduction))
+                + self.weights["prediction"] * self._prediction(view, y)
             )
-            weights["view"] = self.view_weight
-        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
-        return terms | {"loss": torch.stack(weighted).sum()}
-
-    @torch.no_grad()
-    def infer(
-        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
-    ) -> dict[Modality, Tensor]:
-        """Relaxed codes of all nodes, block by block; see :class:`GraphHashModel`."""
-        check_widths(data, self.num_features)
-        operators = self._graphs(data).operators
-        blocks = {m: data[m].x.split(BLOCK) for m in MODALITIES}
-        specific: dict[Modality, Tensor] = {}
-        shared: dict[Modality, Tensor] = {}
-        if self.has_specific:
-            for m in MODALITIES:
-                keep = None if messages is None else messages.setdefault(m, [])
-                specific[m] = self._channel(m).infer(blocks[m], operators[m], keep)
-        if self.has_shared:
-            keep = None if messages is None else messages.setdefault("joint", [])
-            image, text = (map(self._encoder(m).encode, blocks[m]) for m in MODALITIES)
-            both = self.cross.infer(image, text, operators["joint"], keep)
-            shared = dict(zip(MODALITIES, both, strict=True))
-        return {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
-
-    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items: Eq. 3-5 with edges that only lead to the new nodes."""
-        own, joint = self.anchor_bank.receivers(x, modality)
-        messages = self.anchor_bank.messages
-        specific = shared = None
-        if self.has_specific:
-            specific = self._channel(modality).attach(x, messages[modality], own)
-        if self.has_shared:
-            latent = self._encoder(modality).encode(x)
-            shared = self.cross.channel.attach(latent, messages["joint"], joint)
-        return self._fuse(modality, specific, shared)
-
-    def _channel(self, modality: Modality) -> GCNChannel:
-        channel = self.channels[modality]
-        assert isinstance(channel, GCNChannel)
-        return channel
+        terms = weighted(terms, self.weights)
+        if self.divides_by_pairs:
+            terms["loss"] = terms["loss"] / codes[IMAGE].size(0)
+        return terms
 
     def _encoder(self, modality: Modality) -> Autoencoder:
         autoencoder = self.autoencoders[modality]
         assert isinstance(autoencoder, Autoencoder)
         return autoencoder
 
-    def _fuse(self, modality: Modality, specific: Tensor | None, shared: Tensor | None) -> Tensor:
-        if specific is None or shared is None:
-            only = shared if specific is None else specific
-            assert only is not None
-            return only
-        fused: Tensor = self.fusions[modality](specific, shared)
+    def _fuse(self, modality: Modality, *states: Tensor) -> Tensor:
+        fused: Tensor = states[0] if len(states) == 1 else self.fusions[modality](*states)
         return fused
 
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
-    def _reconstruction(self, x: Tensor, latent: Tensor, modality: Modality) -> Tensor:
-        loss = reconstruction_loss(x, self._encoder(modality).decode(latent), self.reduction)
+    def _reconstruction(
+        self, x: Tensor, out: HashOutput, seen: Tensor, modality: Modality
+    ) -> Tensor:
+        autoencoder, name = self._encoder(modality), f"{modality}_latent"
+        latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
+        loss = reconstruction_loss(x, autoencoder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

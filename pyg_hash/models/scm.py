@@ -7,8 +7,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.canonical import whitener
-from pyg_hash.models.closed_form import LinearHashModel, Widths, selected_features
-from pyg_hash.models.common import known_labels
+from pyg_hash.models.closed_form import LinearHashModel, selected_features
+from pyg_hash.models.common import Widths, known_labels
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice, check_weight
 

@@ -7,15 +7,15 @@ cross-modal retrieval", ICIP 2020.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph import GraphCache, build_graphs
+from pyg_hash.graph import Place
 from pyg_hash.losses import (
     adversarial_loss,
     balance_loss,
@@ -27,23 +27,28 @@ from pyg_hash.losses import (
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import (
     both,
-    check_widths,
     image_text_pair,
     known_labels,
+    loss_weights,
     selected,
     view_similarity,
+    weighted,
 )
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.new_items import Intake
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.adversarial import Activation
-from pyg_hash.nn.channel import BLOCK
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "v1")
-SIMILARITIES = {"nll": pairwise_nll, "linear": linear_similarity_loss}
+SIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "nll": pairwise_nll,
+    "linear": linear_similarity_loss,
+    "paper": partial(linear_similarity_loss, dissimilar=0.0),
+}
 ADVERSARIES = ("alternating", "reversal")
+WEIGHTS = {"balance": 10.0, "quantization": 0.1, "pairing": 1.0, "adversarial": 0.1, "view": 1.0}
 
 
 class SGCH(GraphHashModel):
@@ -72,30 +77,48 @@ class SGCH(GraphHashModel):
             for texts); one number or a pair (image, text).
         out_channels: width of the GCNs' second layer (code: 128).
         variant: ``'full'``, or ``'v1'`` without the adversary.
-        similarity: ``'nll'``, the likelihood of the authors' code, or ``'linear'``, the paper's
-            correlation.
+        similarity: ``'nll'``, the likelihood of the authors' code; ``'paper'``, the paper's
+            correlation, which draws similar pairs together and nothing apart; or ``'linear'``, the
+            same with -1 in place of 0 for pairs that are not similar.
         adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
             on the same loss with the two labels swapped; the parts ``'discriminator'`` and
             ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through a
             :class:`GradientReversal`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
-        alpha: weight of the balance terms (paper: 1; code: 0.1, NUS-WIDE 0.01).
-        beta: weight of the quantization terms (paper: 0.01; code: none).
-        pair_weight: weight :math:`\pi` of the distance between the two codes of a training pair
-            (paper: 0; code: 250 for NUS-WIDE). Without it nothing ties the images and the texts
-            that have no label.
-        adv_weight: weight :math:`\lambda` of the adversary.
-        view_weight: weight of the similarity and quantization terms on the labelled nodes encoded
-            as new items are, by their nearest anchors and without their own label. Not in the
-            paper (0 there): its labelled nodes see their label through the graph, which no query
-            does.
+        weights: of the loss's terms, where they are to be others than these. The term
+            ``similarity`` has weight 1.
+
+            ================  =================  =======  =====  ===================
+            term              symbol             default  paper  authors' code
+            ================  =================  =======  =====  ===================
+            ``balance``       :math:`\alpha`     10       1      0.1 (NUS-WIDE 0.01)
+            ``quantization``  :math:`\beta`      0.1      0.01   0
+            ``pairing``       :math:`\pi`        1        0      0 (NUS-WIDE 250)
+            ``adversarial``   :math:`\lambda`    0.1      none   1 (NUS-WIDE 1e7)
+            ``view``          not in the paper   1        0      0
+            ================  =================  =======  =====  ===================
+
+            ``pairing`` is the distance between the two codes of a training pair; without it
+            nothing ties the images and the texts that have no label. ``view`` is the similarity
+            and quantization terms on the labelled nodes encoded as new items are, by their
+            nearest anchors and without their own label: the paper's labelled nodes see their
+            label through the graph, which no query does. A term of these two with weight 0 is
+            not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
             mean the same for every data set; ``'sum'`` is the formula. The adversary is a mean
             in both.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors.
     """
+
+    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "alpha": ("weights", "balance"),
+        "beta": ("weights", "quantization"),
+        "pair_weight": ("weights", "pairing"),
+        "adv_weight": ("weights", "adversarial"),
+        "view_weight": ("weights", "view"),
+    }
 
     def __init__(
         self,
@@ -109,11 +132,7 @@ class SGCH(GraphHashModel):
         similarity: str = "nll",
         adversary: str = "alternating",
         adv_activation: Activation = "none",
-        alpha: float = 10.0,
-        beta: float = 0.1,
-        pair_weight: float = 1.0,
-        adv_weight: float = 0.1,
-        view_weight: float = 1.0,
+        weights: Mapping[str, float] | None = None,
         reduction: Reduction = "mean",
         match: Match = "shared",
     ) -> None:
@@ -121,23 +140,26 @@ class SGCH(GraphHashModel):
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         for name in ("num_classes", "num_bits", "out_channels"):
             check_positive_int(self.config[name], name)
-        for name in ("alpha", "beta", "pair_weight", "adv_weight", "view_weight"):
-            check_weight(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
         check_choice(similarity, tuple(SIMILARITIES), "similarity")
         check_choice(adversary, ADVERSARIES, "adversary")
         check_choice(adv_activation, ("none", "relu", "leaky_relu"), "adv_activation")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
+        self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
-            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
+            num_bits,
+            widths,
+            {
+                "num_features": widths,
+                "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
+                "weights": self.weights,
+            },
+            joint=False,
         )
-        self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant
         self.alternates = variant == "full" and adversary == "alternating"
-        self.alpha, self.beta, self.pair_weight = alpha, beta, pair_weight
-        self.adv_weight, self.view_weight = adv_weight, view_weight
         self.reduction: Reduction = reduction
         self._pair_loss = partial(SIMILARITIES[similarity], match=match, reduction=reduction)
         self.channels = nn.ModuleDict(
@@ -151,7 +173,6 @@ class SGCH(GraphHashModel):
                 reversal=None if self.alternates else 1.0,
                 activation=adv_activation,
             )
-        self._graphs = GraphCache(partial(build_graphs, joint=False))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'codes'`` and ``'discriminator'`` if they alternate, else ``'model'``."""
@@ -181,28 +202,25 @@ class SGCH(GraphHashModel):
         # the codes are still those of out: the step above changed the discriminator alone
         yield Objective(self.loss(out, data), "codes")
 
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes.
+    @property
+    def learns_views(self) -> bool:
+        """Whether the term ``view`` has a weight."""
+        return self.weights["view"] > 0
 
-        In training mode ``aux`` holds the relaxed codes of the labelled nodes encoded as new items
-        (``image_view``, ``text_view``).
+    def propagate(
+        self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
+    ) -> dict[str, Tensor]:
+        """Relaxed codes of nodes wherever they stand; see :class:`GraphHashModel`.
 
-        Raises:
-            ValueError: features of another width, or a graph without edges.
+        Where the places have views, ``image_view`` and ``text_view`` are the relaxed codes of the
+        labelled nodes encoded as new items.
         """
-        check_widths(data, self.num_features)
-        graphs = self._graphs(data)
-        views = graphs.views if self.training and self.view_weight > 0 else {}
-        codes: dict[Modality, Tensor] = {}
-        aux: dict[str, Tensor] = {}
-        for m in MODALITIES:
-            states, viewed = self._channel(m)(
-                data[m].x, graphs.operators[m], views.get(m), constant=graphs.constant
-            )
-            codes[m] = self.hash(states)
-            if viewed is not None:
-                aux[f"{m}_view"] = self.hash(viewed)
-        return HashOutput(codes[IMAGE], codes[TEXT], aux)
+        out: dict[str, Tensor] = {}
+        for m, features in x.items():
+            states = self.channels[m](features, places[m])
+            for name, state in zip((m, f"{m}_view"), states, strict=False):
+                out[name] = self.hash(state)
+        return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
@@ -227,41 +245,24 @@ class SGCH(GraphHashModel):
             "balance": both(lambda m: balance_loss(train[m], self.reduction)),
             "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
         }
-        weights = {"balance": self.alpha, "quantization": self.beta}
-        if self.pair_weight > 0:
+        if self.weights["pairing"] > 0:
             terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
-            weights["pairing"] = self.pair_weight
         if self.variant == "full":
             terms["adversarial"] = self._adversarial(codes)
-            weights["adversarial"] = self.adv_weight
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
-            terms["view"] = view_similarity(similarity, view, known) + self.beta * both(
-                lambda m: quantization_loss(view[m], self.reduction)
+            quantization = both(lambda m: quantization_loss(view[m], self.reduction))
+            terms["view"] = (
+                view_similarity(similarity, view, known)
+                + self.weights["quantization"] * quantization
             )
-            weights["view"] = self.view_weight
-        weighted = [weights.get(name, 1.0) * term for name, term in terms.items()]
-        return terms | {"loss": torch.stack(weighted).sum()}
+        return weighted(terms, self.weights)
 
     def discriminator_loss(self, out: HashOutput, data: HeteroData) -> Tensor:
         """What the discriminator descends; the codes are constants."""
         seen = data[IMAGE].anchor_mask
         logits = {m: self.discriminator(selected(out[m], seen).detach()) for m in MODALITIES}
         return adversarial_loss(logits[IMAGE], logits[TEXT])
-
-    @torch.no_grad()
-    def infer(
-        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
-    ) -> dict[Modality, Tensor]:
-        """Relaxed codes of all nodes, block by block; see :class:`GraphHashModel`."""
-        check_widths(data, self.num_features)
-        operators = self._graphs(data).operators
-        codes: dict[Modality, Tensor] = {}
-        for m in MODALITIES:
-            keep = None if messages is None else messages.setdefault(m, [])
-            blocks = data[m].x.split(BLOCK)
-            codes[m] = self.hash(self._channel(m).infer(blocks, operators[m], keep))
-        return codes
 
     def make_intake(self, data: HeteroData) -> Intake:
         """The anchors that new items are joined to, and what these send."""
@@ -271,21 +272,9 @@ class SGCH(GraphHashModel):
                 data[m].anchor_mask = data[m].neighbor_mask
         return super().make_intake(data)
 
-    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items, by edges that only lead to the new nodes."""
-        own, _ = self.anchor_bank.receivers(x, modality)
-        states = self._channel(modality).attach(x, self.anchor_bank.messages[modality], own)
-        relaxed: Tensor = self.hash(states)
-        return relaxed
-
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         if not self.alternates:
             return adversarial_loss(*(self.discriminator(codes[m]) for m in MODALITIES))
         fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         logits = {m: functional_call(self.discriminator, fixed, codes[m]) for m in MODALITIES}
         return adversarial_loss(logits[TEXT], logits[IMAGE])  # the labels swapped
-
-    def _channel(self, modality: Modality) -> GCNChannel:
-        channel = self.channels[modality]
-        assert isinstance(channel, GCNChannel)
-        return channel

@@ -6,55 +6,77 @@ Unsupervised Cross-Modal Retrieval", ACCV 2022.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import GraphCache
 from pyg_hash.losses import (
     affinity_loss,
-    cosine_matrix,
     hybrid_affinity,
     prior_discriminator_loss,
     prior_generator_loss,
 )
-from pyg_hash.models.base import EncoderHashModel, Objective
-from pyg_hash.models.batches import WHOLE, Share
-from pyg_hash.models.common import check_widths, image_text_pair
-from pyg_hash.models.sgeh_training import BATCHES, TrainingSet, training_set, watched
-from pyg_hash.nn import HashMLP, PriorDiscriminator
+from pyg_hash.models.base import Objective
+from pyg_hash.models.batches import Share
+from pyg_hash.models.common import Widths, loss_weights, weighted
+from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
+from pyg_hash.nn import LocalAffinity, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
-from pyg_hash.utils.checks import (
-    check_choice,
-    check_fraction,
-    check_positive_int,
-    check_weight,
-)
+from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, TEXT, Modality, Reduction
+from pyg_hash.utils.checks import check_choice, check_fraction, check_positive_int, check_weight
 from pyg_hash.utils.modes import exact
 
-VARIANTS = ("SGEH", "SGEH-1", "SGEH-2", "SGEH-3", "SGEH-4")
+BATCHES = ("nodes", "edges")
+WEIGHTS = {"affinity_ii": 1.8, "affinity_it": 1.0, "affinity_tt": 1.8, "prior": 0.005}
 
 
-class SGEH(EncoderHashModel):
-    r"""Semantic graph evolutionary hashing, second stage (Eq. 8-15, 24).
+class Variant(NamedTuple):
+    """A row of Table 2.
+
+    Attributes:
+        evolution: how A and the cosines become U, see :func:`~pyg_hash.losses.hybrid_affinity`.
+        lambda3: share of A in U; None is the constructor's.
+        prior: whether there is a discriminator.
+    """
+
+    evolution: str = "G2"
+    lambda3: float | None = None
+    prior: bool = False
+
+
+VARIANTS = {
+    "SGEH": Variant(prior=True),
+    "SGEH-1": Variant("G1", 1.0),
+    "SGEH-2": Variant("G1", 0.0),
+    "SGEH-3": Variant("G1"),
+    "SGEH-4": Variant(),
+}
+
+
+class SGEH(AffinityModel):
+    r"""Semantic graph evolutionary hashing, second stage.
 
     The first stage is a transform, :class:`~pyg_hash.transforms.UnifiedAffinity`: a sparse graph
     Z of the training pairs. Among the nodes of a mini-batch the sparse affinity A (see
-    :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one,
-    :math:`U` (Eq. 9, 10), which the cosines of the codes are to repeat. Training descends
+    :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one, U
+    (:func:`~pyg_hash.losses.hybrid_affinity`), which the cosines of the codes are to repeat.
+    Training descends SGEH Eq. 13 and a regulariser,
 
     .. math::
-        L^B + \eta_4 L_d, \qquad B = \tanh(\beta Y), \quad \beta = \sqrt{e + 1}
+        w_{II} \lVert \alpha U - \cos(B^I, B^I) \rVert_F^2
+        + w_{IT} \lVert \alpha U - \cos(B^I, B^T) \rVert_F^2
+        + w_{TT} \lVert \alpha U - \cos(B^T, B^T) \rVert_F^2 + \eta_4 L_d, \qquad
+        B = \tanh(\sqrt{e + 1}\, Y)
 
-    in epoch :math:`e` (from 0), with :math:`L^B` of Eq. 12 and 13 and the regulariser
-    :math:`L_d` of Eq. 15, whose discriminator takes a step of its own before each step of the
-    codes. No label is ever read. Items are encoded one by one, so every code is inductive.
+    in epoch :math:`e` (from 0). The cross-modal term is printed with the image codes twice. The
+    discriminator of :math:`L_d` (:func:`~pyg_hash.losses.prior_discriminator_loss`) takes a step
+    of its own before each step of the codes. No label is ever read. Items are encoded one by one,
+    so every code is inductive.
 
     The parts for :func:`~pyg_hash.training.fit` are ``'codes'`` and ``'discriminator'``, or
     ``'model'`` in the variants without one. One loss reaches both encoders, so they share an
@@ -63,7 +85,7 @@ class SGEH(EncoderHashModel):
 
     The defaults were chosen on validation splits and differ from the paper's where it says so
     below. Features that are centred, as :class:`~pyg_hash.transforms.ScaleFeatures` makes them,
-    have cosines around 0, and the second term of Eq. 10 is next to nothing; with the paper's
+    have cosines around 0, and the second-order term of U is next to nothing; with the paper's
     :math:`\alpha \lambda_3 = 0.6` even the two codes of one pair would be told to differ.
 
     Args:
@@ -75,7 +97,7 @@ class SGEH(EncoderHashModel):
         variant: ``'SGEH'``, or a row of Table 2, all of these without discriminator: ``'SGEH-1'``
             with :math:`U = A`, ``'SGEH-2'`` with
             :math:`U = \lambda_4 S^I + (1 - \lambda_4) S^T` (a loss as DJSRH's), ``'SGEH-3'`` with
-            Eq. 9, ``'SGEH-4'`` with Eq. 10, as ``'SGEH'``.
+            the sum of both (G1), ``'SGEH-4'`` with the second-order one (G2), as ``'SGEH'``.
         adjacency: what A is: ``'diffused'`` (ours), ``'induced'``, ``'paper'`` or ``'code'``, see
             :class:`~pyg_hash.nn.LocalAffinity`.
         walk_steps: steps of the random walk of ``'diffused'``.
@@ -83,25 +105,33 @@ class SGEH(EncoderHashModel):
             points (paper), where a node comes as often as it has edges, always beside a
             neighbour. ``adjacency='code'`` needs the latter.
         batch_size: nodes or edges a mini-batch (paper: 8 edges).
-        alpha: factor of U in Eq. 12 (paper: 1.5).
+        alpha: factor of U (paper: 1.5).
         lambda3: share of A in U (paper: 0.4).
         lambda4: share of the images in U (paper: 0.3 on Wikipedia, 0.6, 0.9 on MIRFlickr).
-        lambda_ii: weight of the image term of Eq. 13 (paper: 1; code: 0.1, Wikipedia 0.3).
-        lambda_it: weight of the cross-modal term (paper: 0.1, Wikipedia 0.3; code: 1).
-        lambda_tt: weight of the text term (both: 0.1, Wikipedia 0.3).
-        eta4: weight of the regulariser (paper: 0.001).
+        weights: of the terms of :meth:`loss`; those left out keep their defaults: ``affinity_ii``
+            1.8 (paper: 1; code: 0.1, Wikipedia 0.3), ``affinity_it`` 1 (paper: 0.1, Wikipedia
+            0.3; code: 1), ``affinity_tt`` 1.8 (both: 0.1, Wikipedia 0.3) and ``prior``,
+            :math:`\eta_4`, 0.005 (paper: 0.001).
+        reduction: ``'mean'``: every term is a mean over its summands, so that weights do not
+            depend on the batch. ``'sum'``: as printed, the affinity terms are sums over the
+            ``n * n`` entries of a batch, and the prior is the sum of both modalities' means; the
+            same ``prior`` then weighs ``n * n / 2`` times less.
         dropout: share of the hidden layer that is dropped in training (code: 0.5).
     """
 
-    makes_batches = True
-    beta: Tensor
+    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
+        "lambda_ii": ("weights", "affinity_ii"),
+        "lambda_it": ("weights", "affinity_it"),
+        "lambda_tt": ("weights", "affinity_tt"),
+        "eta4": ("weights", "prior"),
+    }
 
     def __init__(
         self,
-        num_features: Mapping[str, int] | tuple[int, int] | list[int],
+        num_features: Widths,
         num_bits: int = 32,
         *,
-        hidden_channels: int | tuple[int, int] | list[int] = 256,
+        hidden_channels: Widths | int = 256,
         discriminator_channels: int = 64,
         variant: str = "SGEH",
         adjacency: str = "diffused",
@@ -111,182 +141,143 @@ class SGEH(EncoderHashModel):
         alpha: float = 5.5,
         lambda3: float = 0.9,
         lambda4: float = 0.1,
-        lambda_ii: float = 1.8,
-        lambda_it: float = 1.0,
-        lambda_tt: float = 1.8,
-        eta4: float = 0.005,
+        weights: Mapping[str, float] | None = None,
+        reduction: Reduction = "mean",
         dropout: float = 0.5,
     ) -> None:
-        widths = image_text_pair(num_features, "num_features")
-        hidden = image_text_pair(hidden_channels, "hidden_channels")
-        for name in ("num_bits", "discriminator_channels", "walk_steps", "batch_size"):
+        for name in ("discriminator_channels", "walk_steps"):
             check_positive_int(self.config[name], name)
-        for name in ("alpha", "lambda_ii", "lambda_it", "lambda_tt", "eta4"):
-            check_weight(self.config[name], name)
-        for name in ("lambda3", "lambda4", "dropout"):
+        for name in ("lambda3", "lambda4"):
             check_fraction(self.config[name], name)
-        check_choice(variant, VARIANTS, "variant")
+        check_weight(alpha, "alpha")
+        check_choice(variant, list(VARIANTS), "variant")
         check_choice(adjacency, ADJACENCIES, "adjacency")
         check_choice(batches, BATCHES, "batches")
-        if batches == "nodes" and batch_size == 1:
-            raise ValueError("batch_size: a batch of one node has no pairs; use at least 2")
+        check_choice(reduction, ("mean", "sum"), "reduction")
         if batches == "nodes" and adjacency == "code":
             raise ValueError("batches: adjacency='code' is made of drawn edges; use 'edges'")
-        super().__init__(
-            num_bits, {"num_features": widths, "hidden_channels": [hidden[IMAGE], hidden[TEXT]]}
-        )
-        self.num_features = widths
-        self.variant = variant
-        self.adjacency, self.walk_steps = adjacency, walk_steps
-        self.batches, self.batch_size = batches, batch_size
-        self.alpha, self.lambda4, self.eta4 = alpha, lambda4, eta4
-        self.evolution = "G1" if variant in ("SGEH-1", "SGEH-2", "SGEH-3") else "G2"
-        self.lambda3 = {"SGEH-1": 1.0, "SGEH-2": 0.0}.get(variant, lambda3)
-        self.weights = {"affinity_ii": lambda_ii, "affinity_it": lambda_it}
-        self.weights |= {"affinity_tt": lambda_tt, "prior": eta4}
-        self.encoders = nn.ModuleDict(
-            {m: HashMLP(widths[m], hidden[m], num_bits, dropout) for m in MODALITIES}
-        )
-        if variant == "SGEH":
+        smallest = 1 if batches == "edges" else 2
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, smallest)
+        self.weights = loss_weights(weights, WEIGHTS)
+        self.variant, self._row = variant, VARIANTS[variant]
+        self.lambda3 = lambda3 if self._row.lambda3 is None else self._row.lambda3
+        self.lambda4, self.alpha, self.reduction = lambda4, alpha, reduction
+        self.batches = batches
+        if self._row.prior:
             self.discriminator = PriorDiscriminator(num_bits, discriminator_channels)
-        self.register_buffer("beta", torch.ones(()))
-        self._training_set = GraphCache(
+        self._affinity = GraphCache(
             partial(
-                training_set,
-                adjacency="induced" if variant == "SGEH-2" else adjacency,  # it needs no A
-                walk_steps=walk_steps,
-                image_share=lambda4,
+                training_affinity, adjacency=adjacency, walk_steps=walk_steps, image_share=lambda4
             ),
-            watched,
+            _watched,
         )
-
-    def reset_parameters(self) -> None:
-        """Draw new parameters, forget the data, and start the annealing over."""
-        super().reset_parameters()
-        self._anneal(0)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'codes'`` and ``'discriminator'``; ``'model'`` without a discriminator."""
-        if self.variant != "SGEH":
+        if not self._row.prior:
             return super().parts()
         return {
             "codes": list(self.encoders.parameters()),
             "discriminator": list(self.discriminator.parameters()),
         }
 
-    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        r"""Relaxed codes :math:`\tanh(\beta Y)` of Eq. 24, float ``[n, num_bits]``."""
-        return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
-
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed.
-
-        Raises:
-            ValueError: features of another width.
-        """
-        check_widths(data, self.num_features)
-        return super().forward(data)
-
-    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
-        """One step of the codes for each mini-batch; every node, or edge, once an epoch.
-
-        With a discriminator each is preceded by the discriminator's own step on the same codes.
-        Other ranks may have a share of the mini-batches.
-
-        Raises:
-            TypeError, ValueError: see :meth:`loss`.
-        """
-        check_widths(data, self.num_features)
-        train = self._training_set(data)
-        self._anneal(epoch)
-        for nodes, pairs in train.batches(self.batches, self.batch_size, share):
-            rows = train.rows[nodes]
-            codes = {m: self.relaxed(data[m].x[rows], m) for m in MODALITIES}
-            part = "model"
-            if self.variant == "SGEH":
-                yield Objective({"loss": self.discriminator_loss(codes)}, "discriminator")
-                part = "codes"  # still those of before: that step changed the discriminator alone
-            yield Objective(self._terms(codes, data, train, nodes, pairs), part)
-
-    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The codes' objective as an epoch descends it: the mean over its mini-batches.
-
-        Eq. 10 and 12 are defined on a mini-batch, so there is no other total. The mini-batches are
-        those of the stored order, so the result is always the same. Terms,
-        unweighted: ``affinity_ii``, ``affinity_it``, ``affinity_tt`` (Eq. 13), ``prior`` (Eq. 15,
-        the codes' side; the discriminator is a constant), and their weighted sum ``'loss'``. Only
-        training rows take part.
-
-        Raises:
-            TypeError: training features that are not floating-point.
-            ValueError: no affinity graph, no training rows, a graph of other rows, or NaN or inf
-                in training rows.
-        """
-        train = self._training_set(data)
-        batches = []
-        for nodes, pairs in train.batches(self.batches, self.batch_size, None):
-            codes = {m: out[m][train.rows[nodes]] for m in MODALITIES}
-            # made again in the backward pass: thousands of blocks would not fit into memory
-            terms = checkpoint(
-                self._terms,
-                codes,
-                data,
-                train,
-                nodes,
-                pairs,
-                use_reentrant=False,
-                preserve_rng_state=False,
-            )
-            batches.append(terms)
-        return {name: torch.stack([terms[name] for terms in batches]).mean() for name in batches[0]}
-
     def discriminator_loss(self, codes: Mapping[Modality, Tensor]) -> Tensor:
-        """Eq. 15 as the discriminator descends it; the codes are constants.
+        """The regulariser as the discriminator descends it; the codes are constants.
 
         Args:
             codes: relaxed codes of both modalities, float ``[n, num_bits]`` each.
         """
         known = torch.cat([codes[m] for m in MODALITIES]).detach()
         random = torch.randint_like(known, 2) * 2.0 - 1.0
-        return prior_discriminator_loss(self.discriminator(known), self.discriminator(random))
+        loss = prior_discriminator_loss(self.discriminator(known), self.discriminator(random))
+        return self._scale * loss
 
-    def _terms(
-        self,
-        codes: Mapping[Modality, Tensor],
-        data: HeteroData,
-        train: TrainingSet,
-        nodes: Tensor,
-        pairs: Tensor,
-    ) -> dict[str, Tensor]:
-        """The terms of one mini-batch and their weighted sum."""
-        image, text = codes[IMAGE], codes[TEXT]
-        with exact(image):
-            target = self._target(data, train, nodes, pairs)
-            terms = {
-                "affinity_ii": affinity_loss(image, image, target, alpha=self.alpha),
-                "affinity_it": affinity_loss(image, text, target, alpha=self.alpha),
-                "affinity_tt": affinity_loss(text, text, target, alpha=self.alpha),
-            }
-        if self.variant == "SGEH":
-            terms["prior"] = prior_generator_loss(self.discriminator(torch.cat([image, text])))
-        total = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
-        return terms | {"loss": total}
+    @property
+    def _scale(self) -> float:
+        """The paper adds both modalities' means of the regulariser."""
+        return 2.0 if self.reduction == "sum" else 1.0
 
-    @torch.no_grad()
-    def _target(self, data: HeteroData, train: TrainingSet, nodes: Tensor, pairs: Tensor) -> Tensor:
-        """U of one mini-batch (Eq. 9, 10), float ``[n, n]``."""
-        rows = train.rows[nodes]
-        image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
-        local = image if self.variant == "SGEH-2" else train.affinity(nodes, pairs)
+    def _drawn(
+        self, data: HeteroData, rows: Tensor, share: Share | None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Nodes of each mini-batch, ascending, and the edges it was drawn by, if it was."""
+        graph = self._affinity(data).graph
+        if self.batches == "nodes":
+            for (batch,) in super()._drawn(data, rows, share):
+                yield (batch.sort().values,)
+            return
+        generator = None if share is None else share.generator()
+        every = graph.pair_batches(self.batch_size, shuffle=share is not None, generator=generator)
+        for pairs in every if share is None else share.of(every):
+            yield graph.local(pairs)
+
+    def _target(
+        self, data: HeteroData, rows: Tensor, batch: Tensor, pairs: Tensor | None = None
+    ) -> Tensor:
+        image, text = batch_cosines(data, rows[batch], rescale=False)
         return hybrid_affinity(
-            local,  # SGEH-2 has no share of it
+            self._affinity(data)(batch, pairs),
             image,
             text,
-            evolution=self.evolution,
+            evolution=self._row.evolution,
             lambda3=self.lambda3,
             lambda4=self.lambda4,
         )
 
-    def _anneal(self, epoch: int) -> None:
-        """Eq. 24: a new tensor, as codes of before may still need the old one to differentiate."""
-        self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
+    def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[Objective]:
+        if not self._row.prior:
+            yield from super()._steps(x, target)
+            return
+        codes = {m: self.relaxed(x[m], m) for m in MODALITIES}
+        yield Objective({"loss": self.discriminator_loss(codes)}, "discriminator")
+        # still those codes: that step changed the discriminator alone
+        yield Objective(self._exact_terms(codes, target), "codes")
+
+    def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
+        image, text = codes[IMAGE], codes[TEXT]
+        loss = partial(affinity_loss, affinity=target, alpha=self.alpha, reduction=self.reduction)
+        terms = {
+            "affinity_ii": loss(image, image),
+            "affinity_it": loss(image, text),
+            "affinity_tt": loss(text, text),
+        }
+        if self._row.prior:
+            logits = self.discriminator(torch.cat([image, text]))
+            terms["prior"] = self._scale * prior_generator_loss(logits)
+        return weighted(terms, self.weights)
+
+
+def training_affinity(
+    data: HeteroData, *, adjacency: str, walk_steps: int, image_share: float
+) -> LocalAffinity:
+    """The affinity of the training rows, whose node i is the i-th of them.
+
+    Raises:
+        ValueError: no affinity graph, or one of other rows.
+    """
+    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
+    if "edge_index" not in edges or "edge_weight" not in edges:
+        raise ValueError("data: has no affinity edges; apply UnifiedAffinity first")
+    mask, edge_index = data[IMAGE].train_mask, edges["edge_index"]
+    if not bool(mask[edge_index].all()):
+        raise ValueError(
+            "data: the affinity graph has rows outside train_mask; apply UnifiedAffinity "
+            "after whatever changes the masks"
+        )
+    place = torch.cumsum(mask, dim=0) - 1
+    with exact(mask):
+        return LocalAffinity(
+            place[edge_index],
+            edges["edge_weight"],
+            *(data[m].x[mask] for m in MODALITIES),
+            adjacency=adjacency,
+            steps=walk_steps,
+            share=image_share,
+        )
+
+
+def _watched(data: HeteroData) -> list[Tensor]:
+    """What that affinity is made of."""
+    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
+    tensors = [edges[key] for key in ("edge_index", "edge_weight") if key in edges]
+    return [*tensors, data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

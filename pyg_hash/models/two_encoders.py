@@ -1,20 +1,21 @@
-"""What the trained baselines share: two encoders, and batches of training pairs."""
+"""What SGEH and the trained baselines share: two encoders, and batches of training pairs."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import cosine_matrix
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
-from pyg_hash.models.closed_form import Widths
-from pyg_hash.models.common import check_widths, image_text_pair
+from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
@@ -31,9 +32,10 @@ class TwoEncoders(EncoderHashModel):
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
         num_bits: code length.
-        hidden_channels: width of the hidden layers.
+        hidden_channels: width of the hidden layers; one number or a pair (image, text).
         dropout: share of them that is dropped in training.
-        batch_size: pairs of a mini-batch, at least 2.
+        batch_size: pairs of a mini-batch.
+        smallest: the smallest ``batch_size`` that has two pairs to compare.
     """
 
     makes_batches = True
@@ -43,18 +45,20 @@ class TwoEncoders(EncoderHashModel):
         self,
         num_features: Widths,
         num_bits: int,
-        hidden_channels: int,
+        hidden_channels: Widths | int,
         dropout: float,
         batch_size: int,
+        smallest: int = 2,
     ) -> None:
         widths = image_text_pair(num_features, "num_features")
+        hidden = image_text_pair(hidden_channels, "hidden_channels")
         check_positive_int(batch_size, "batch_size")
-        if batch_size == 1:
+        if batch_size < smallest:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
         super().__init__(num_bits, {"num_features": widths})
         self.num_features, self.batch_size = widths, batch_size
         self.encoders = nn.ModuleDict(
-            {m: HashMLP(widths[m], hidden_channels, num_bits, dropout) for m in MODALITIES}
+            {m: HashMLP(widths[m], hidden[m], num_bits, dropout) for m in MODALITIES}
         )
         self.register_buffer("beta", torch.ones(()))
 
@@ -64,7 +68,7 @@ class TwoEncoders(EncoderHashModel):
         self.beta = torch.ones_like(self.beta)
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        r"""Relaxed codes :math:`\tanh(\beta Y)`, float ``[n, num_bits]``."""
+        r"""Relaxed codes :math:`\tanh(\beta Y)` (SGEH Eq. 24), float ``[n, num_bits]``."""
         return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
 
     def forward(self, data: HeteroData) -> HashOutput:
@@ -86,43 +90,78 @@ class TwoEncoders(EncoderHashModel):
 class AffinityModel(TwoEncoders):
     """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features.
 
-    No label is read, and no graph is needed. Everything that training rows bring along is in
-    :meth:`_target`, everything about codes in :meth:`_terms`.
+    No label is read. Everything that training rows bring along is in :meth:`_target`, everything
+    about codes in :meth:`_terms`.
     """
 
     anneal = True
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
-        """One step for each mini-batch of training pairs; ``share`` of them.
+        """The steps of each mini-batch of an epoch; ``share`` of them.
+
+        Raises:
+            TypeError, ValueError: see :meth:`loss`; features of another width.
+        """
+        check_widths(data, self.num_features)
+        if self.anneal:  # a new tensor: codes of before may still need the old one
+            self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
+        for rows, target in self._batches(data, share):
+            yield from self._steps({m: data[m].x[rows] for m in MODALITIES}, target)
+
+    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
+        """The objective as an epoch descends it: the mean over mini-batches of the stored order.
+
+        The affinity is defined on a mini-batch, so there is no other total. Only training rows
+        take part.
 
         Raises:
             TypeError: training features that are not floating-point.
-            ValueError: features of another width, less than two training pairs, NaN or inf.
+            ValueError: less than two training pairs, or NaN or inf in their features.
         """
-        rows = self._training_rows(data)
-        if self.anneal:  # a new tensor: codes of before may still need the old one
-            self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
-        for batch in BatchDraw(rows, self.batch_size, share).own():
-            target = self._target(data, rows, batch)
-            x = {m: data[m].x[rows[batch]] for m in MODALITIES}
-            for terms in self._steps(x, target):
-                yield Objective(terms)
+        # made again in the backward pass: thousands of blocks would not fit into memory
+        again = partial(
+            checkpoint, self._exact_terms, use_reentrant=False, preserve_rng_state=False
+        )
+        parts: list[dict[str, Tensor]] = []
+        for rows, target in self._batches(data, None):
+            parts.append(again({m: out[m][rows] for m in MODALITIES}, target))
+        return {name: torch.stack([terms[name] for terms in parts]).mean() for name in parts[0]}
 
-    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The objective as an epoch descends it: the mean over mini-batches of the stored order."""
-        rows = self._training_rows(data)
-        places = torch.arange(len(rows), device=rows.device)
-        all_terms = [
-            self._exact_terms(
-                {m: out[m][rows[batch]] for m in MODALITIES}, self._target(data, rows, batch)
-            )
-            for batch in cut(places, self.batch_size)
-        ]
-        return {name: torch.stack([t[name] for t in all_terms]).mean() for name in all_terms[0]}
+    def _batches(self, data: HeteroData, share: Share | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of each mini-batch, int64 ``[m]``, and what their cosines are to be, ``[m, m]``."""
+        rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
+        if len(rows) < 2:
+            raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
+        for m in MODALITIES:
+            check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
+        for batch in self._drawn(data, rows, share):
+            with torch.no_grad(), exact(rows):
+                target = self._target(data, rows, *batch)
+            yield rows[batch[0]], target
 
-    def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[dict[str, Tensor]]:
-        """The losses of one mini-batch, each computed after the step on the one before."""
-        yield self._exact_terms({m: self.relaxed(x[m], m) for m in MODALITIES}, target)
+    def _drawn(
+        self, data: HeteroData, rows: Tensor, share: Share | None
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """Mini-batches as places in ``rows``, int64 ``[m]``, and what :meth:`_target` needs more.
+
+        Args:
+            data: both modalities.
+            rows: training rows, int64 ``[n]``.
+            share: which of an epoch's batches, in random order; None: all, in the stored order.
+        """
+        if share is None:
+            places = torch.arange(len(rows), device=rows.device)
+            return ((batch,) for batch in cut(places, self.batch_size))
+        return ((batch,) for batch in BatchDraw(rows, self.batch_size, share).own())
+
+    def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[Objective]:
+        """The steps of one mini-batch, each computed after the optimiser's step on the one before.
+
+        Args:
+            x: features of its rows.
+            target: what their cosines are to be.
+        """
+        yield Objective(self._exact_terms({m: self.relaxed(x[m], m) for m in MODALITIES}, target))
 
     def _exact_terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         with exact(target):
@@ -135,15 +174,6 @@ class AffinityModel(TwoEncoders):
     @abstractmethod
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         """Named terms of one mini-batch, and ``'loss'``."""
-
-    def _training_rows(self, data: HeteroData) -> Tensor:
-        check_widths(data, self.num_features)
-        rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
-        if len(rows) < 2:
-            raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
-        for m in MODALITIES:
-            check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
-        return rows
 
 
 def batch_cosines(data: HeteroData, rows: Tensor, *, rescale: bool) -> tuple[Tensor, Tensor]:

@@ -4,15 +4,13 @@ from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, rev
 from pyg_hash.nn.attention import AttentionFusion
 from pyg_hash.nn.autoencoder import Autoencoder
 from pyg_hash.nn.beacon import BeaconNetwork, LabelGraph, reweighted_fusion
-from pyg_hash.nn.channel import CrossModalChannel, GCNChannel, HubGCNConv
+from pyg_hash.nn.channel import GCNChannel, HubGCNConv
 from pyg_hash.nn.classifier import LabelClassifier
 from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
 from pyg_hash.nn.hash import HashLayer
-from pyg_hash.nn.local_affinity import LocalAffinity
-from pyg_hash.nn.mlp import HashMLP
-from pyg_hash.nn.prior import PriorDiscriminator
-from pyg_hash.nn.sparse_affinity import SparseAffinity
+from pyg_hash.nn.local_affinity import LocalAffinity, SparseAffinity
+from pyg_hash.nn.mlp import HashMLP, PriorDiscriminator
 
 __all__ = [
     "AttentionFusion",
@@ -20,7 +18,6 @@ __all__ = [
     "BeaconNetwork",
     "CodeEncoder",
     "ConcatFusion",
-    "CrossModalChannel",
     "Encoding",
     "GCNChannel",
     "GradientReversal",

@@ -1,4 +1,4 @@
-"""A hidden layer between features and code."""
+"""One hidden layer: SGEH's encoders and its discriminator."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ class HashMLP(nn.Module):
     r"""Features to the real-valued :math:`Y` whose sign is the code.
 
     The networks of SGEH (Zhao et al., ACCV 2022) as in the authors' code: one hidden layer, ReLU,
-    dropout, then one output a bit. The activation :math:`\tanh(\beta Y)` of Eq. (24) is the
-    model's.
+    dropout, then one output a bit. The activation :math:`\tanh(\beta Y)` is the model's.
 
     Args:
         in_channels: width of the features.
@@ -48,3 +47,28 @@ class HashMLP(nn.Module):
     def extra_repr(self) -> str:
         """The share that is dropped, for ``repr``."""
         return f"dropout={self.dropout}"
+
+
+class PriorDiscriminator(HashMLP):
+    r"""Tells codes from uniformly random ones: two fully-connected layers.
+
+    The network :math:`d(\cdot, \zeta)` of SGEH Eq. 14 (Zhao et al., ACCV 2022), with ReLU between
+    the layers. It returns logits: the sigmoid is part of
+    :func:`~pyg_hash.losses.prior_discriminator_loss`. The printed interval (-1, 1) cannot be that
+    of a sigmoid, nor stand under a logarithm.
+
+    Args:
+        num_bits: length of the codes.
+        hidden_channels: width of the first layer.
+    """
+
+    def __init__(self, num_bits: int, hidden_channels: int) -> None:
+        check_positive_int(num_bits, "num_bits")
+        super().__init__(num_bits, hidden_channels, 1, dropout=0.0)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Logits of "random", float ``[n]``, of codes, float ``[n, num_bits]``.
+
+        They have the layer's own type under :func:`torch.autocast` too.
+        """
+        return super().forward(codes).squeeze(1).to(self.lin2.weight)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
@@ -30,6 +31,7 @@ def fit(
     *,
     epochs: int,
     loader: Iterable[HeteroData] | None = None,
+    schedulers: Sequence[LRScheduler] = (),
     precision: Precision = "fp32",
     accumulate: int = 1,
     callbacks: Sequence[Callback] = (),
@@ -66,6 +68,8 @@ def fit(
         loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
             data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
             through, such as PyG's ``NodeLoader``. They are moved to the model's device.
+        schedulers: torch's schedulers of learning rates, stepped after every epoch; their state is
+            part of the checkpoint.
         precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
             bfloat16; parameters and optimiser stay as they are.
         accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader`` that is a
@@ -120,7 +124,7 @@ def fit(
         check_writable(saves)
 
     model.intake = None  # what an earlier fit cached is of other parameters
-    state = TrainingState(model, optimizers)
+    state = TrainingState(model, optimizers, schedulers)
     if resume and checkpoint is not None:
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:
@@ -135,6 +139,8 @@ def fit(
             row = train_epoch(
                 model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
             )
+            for scheduler in schedulers:
+                scheduler.step()
             if patience is not None and row["epoch"] % eval_every == 0:
                 score = _validation_map(model, data) if ranks.is_main else 0.0
                 row["val_map"] = ranks.agree(score)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.files import stored_config
@@ -22,10 +23,17 @@ class TrainingState:
     Args:
         model: the model that is trained.
         optimizers: its optimisers by name.
+        schedulers: of their learning rates.
     """
 
-    def __init__(self, model: HashModel, optimizers: Mapping[str, torch.optim.Optimizer]) -> None:
+    def __init__(
+        self,
+        model: HashModel,
+        optimizers: Mapping[str, torch.optim.Optimizer],
+        schedulers: Sequence[LRScheduler] = (),
+    ) -> None:
         self.model = model
+        self.schedulers = schedulers
         self.optimizers = dict(optimizers)
         self.epoch = 0
         self.history = History()
@@ -82,6 +90,7 @@ class TrainingState:
             "since_best": self.since_best,
             "history": list(self.history),
             "optimizers": optimizers,
+            "schedulers": [_schedule(scheduler) for scheduler in self.schedulers],
         }
         save_tensors(path, tensors, metadata)
         self._saved_epoch = self.epoch
@@ -103,6 +112,7 @@ class TrainingState:
             ("model", type(self.model).__name__, metadata["model"]),
             ("settings", _as_json(stored_config(self.model.config)), metadata["config"]),
             ("optimizers of parts", sorted(self.optimizers), sorted(stored)),
+            ("schedulers", len(self.schedulers), len(metadata.get("schedulers", []))),
         ]
         for name in sorted(set(self.optimizers) & set(stored)):
             optimizer, record = self.optimizers[name], stored[name]
@@ -124,6 +134,8 @@ class TrainingState:
         slots = _split(parts.get("optimizer", {}))
         for name, optimizer in self.optimizers.items():
             _load_optimizer(optimizer, slots.get(name, {}), stored[name])
+        for scheduler, record in zip(self.schedulers, metadata.get("schedulers", []), strict=True):
+            scheduler.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])
@@ -168,6 +180,13 @@ def _load_optimizer(
             if isinstance(value, tuple):
                 group[name] = tuple(group[name])
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _schedule(scheduler: LRScheduler) -> dict[str, Any]:
+    """The numbers of a scheduler's state; its functions, if it has any, come with the program."""
+    state = scheduler.state_dict()
+    plain = (bool, int, float, str, list, type(None))
+    return {name: value for name, value in state.items() if isinstance(value, plain)}
 
 
 def _as_json(value: Any) -> Any:

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 
+class SettingError(ValueError):
+    """A setting, or a value of one, that does not exist; the command line's exit status 2."""
+
+
 def check_choice(value: object, choices: Sequence[object], name: str) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``choices``."""
     if value not in choices:
@@ -38,11 +42,40 @@ def check_weight(value: object, name: str) -> None:
         raise ValueError(f"{name}: expected a finite weight of at least 0, got {value!r}")
 
 
+def check_positive(value: object, name: str) -> None:
+    """Raise unless ``value`` is a positive, finite number."""
+    if not 0.0 < check_number(value, name) < math.inf:
+        raise ValueError(f"{name}: expected a positive, finite number, got {value!r}")
+
+
 def check_fraction(value: float, name: str) -> None:
     """Raise unless ``0 <= value <= 1``."""
     check_number(value, name)
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
+
+
+def check_floats(x: Tensor, name: str, shape: str = "[N, d]") -> None:
+    """Raise unless ``x`` is floating-point with the dimensions of ``shape``; rows it may have none.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: another number of dimensions.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor {shape}, got {x.dtype}")
+    if x.dim() != shape.count(",") + 1:
+        raise ValueError(f"{name}: expected shape {shape}, got {list(x.shape)}")
+
+
+def reduced(total: Tensor, count: int, reduction: str) -> Tensor:
+    """A sum of ``count`` summands, or their mean; without summands both are an exact zero.
+
+    Raises:
+        ValueError: ``reduction`` is neither ``'sum'`` nor ``'mean'``.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    return total / max(count, 1) if reduction == "mean" else total
 
 
 def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> None:

@@ -15,8 +15,7 @@ SCRIPT = """
 import gc, json, sys
 from pathlib import Path
 import numpy as np
-from pyg_hash.datasets.raw_digits import read_digits
-from pyg_hash.datasets.raw_matrix import RawMatrix
+from pyg_hash.datasets.raw import RawMatrix, read_digits
 
 def status(name):
     lines = open("/proc/self/status").read().splitlines()

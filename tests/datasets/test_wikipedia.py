@@ -89,9 +89,7 @@ def test_bag_of_words_is_fitted_on_train_only(root):
 
 
 def test_lsa(root, monkeypatch):
-    from pyg_hash.features import BagOfWords
-
-    monkeypatch.setattr(Wikipedia, "_new_text_encoder", lambda self: BagOfWords(lsa=2))
+    monkeypatch.setitem(module._WORDS, "lsa200", {"mode": "tfidf", "lsa": 2})
     dataset = Wikipedia(root, "sift", "lsa200")
     assert dataset[0]["text"].x.shape == (N, 2)
     again = Wikipedia(root, "sift", "lsa200", force_reload=True)

@@ -65,7 +65,7 @@ def graph(form=LabelHub, *, anchors="train", rate=0.4, weight="binary", **label)
 def test_edge_of_half():
     dense = operator(both_ways((0, 1)), 2, 0.5).to_dense()
     expected = torch.tensor([[2.0, 1], [1, 2]], dtype=torch.float64) / 3
-    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-15)
+    torch.testing.assert_close(dense, expected, rtol=0, atol=1e-14)
 
 
 def test_triangle():
@@ -395,8 +395,8 @@ def test_blocks_of_the_product(hub, size):
     op, dense = random_graph(hub=hub, symmetric=False)
     x = torch.randn(12, 3, dtype=torch.float64)
     blocks = list(op.blocks(x, size))
-    assert [rows.start for rows, _ in blocks] == list(range(0, 12, size))
-    torch.testing.assert_close(torch.cat([out for _, out in blocks]), dense @ x)
+    assert all(len(block) == size for block in blocks[:-1])
+    torch.testing.assert_close(torch.cat(blocks), dense @ x)
 
 
 def test_overlap_dense_or_sparse_and_in_one_direction():

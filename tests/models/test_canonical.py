@@ -5,6 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 from sklearn.cross_decomposition import CCA as Reference
+from small import assert_same_codes
 from toy import toy_data
 
 from pyg_hash.models import CCA, ITQ, LSH, SCM
@@ -131,13 +132,14 @@ def test_cca_and_itq_are_signs_of_the_same_variates(modality):
     data = toy_data()
     found, correlations = variates(data, modality, 0.1, 8)
     model = CCA(data.num_features, 8, ridge=0.1).solve(data)
-    assert torch.equal(model.encode(data, modality), signs(found))
+    assert_same_codes(model.encode(data, modality), signs(found), found)
     generator = torch.Generator().manual_seed(7)
     rotation = torch.linalg.qr(torch.randn(8, 8, generator=generator).double()).Q
     for weighted in (False, True):
         start = ITQ(data.num_features, 8, ridge=0.1, weighted=weighted, iterations=0, seed=7)
         expected = (found * correlations if weighted else found) @ rotation
-        assert torch.equal(start.solve(data).encode(data, modality), signs(expected))
+        codes = start.solve(data).encode(data, modality)
+        assert_same_codes(codes, signs(expected), expected)
 
 
 def test_itq_turns_the_variates_of_both_modalities_together():
@@ -147,7 +149,8 @@ def test_itq_turns_the_variates_of_both_modalities_together():
     rotation = itq(torch.cat([v[train] for v in both]), seed=3)[0]
     model = ITQ(data.num_features, 8, seed=3).solve(data)
     for m, found in zip(("image", "text"), both, strict=True):
-        assert torch.equal(model.encode(data, m), signs(found @ rotation))
+        turned = found @ rotation
+        assert_same_codes(model.encode(data, m), signs(turned), turned)
 
 
 def test_bits_of_lsh_estimate_the_angle_of_weighted_variates():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small import BASELINES, NUM_CLASSES, SOLVED, assert_same_state
+from small import BASELINES, NUM_CLASSES, SOLVED, assert_same_codes, assert_same_state
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
@@ -84,7 +84,11 @@ def test_new_items_have_the_codes_of_nodes(kind):
     raw = toy_data(noise=0.5)
     model = model_of(kind, raw).solve(scaled())
     for m in MODALITIES:
-        assert torch.equal(encode_new(model, raw[m].x, m), model.encode(scaled(), m))
+        codes = encode_new(model, raw[m].x, m)  # scaled in float64, nodes in float32
+        expected, relaxed = model.encode(scaled(), m), model(scaled())[m]
+        bits = relaxed.abs().amax(dim=0) > 1e-9  # one of IMH is all rounding: a constant vector
+        assert bits.sum() >= BITS - (kind.__name__ == "IMH")
+        assert_same_codes(codes[:, bits], expected[:, bits], relaxed[:, bits])
 
 
 @every_solved
@@ -195,4 +199,5 @@ def test_on_any_device(kind, device):
         assert encode_new(model, new[m].x.to(device), m).shape == (60, BITS)
     if kind.__name__ != "IMH":  # whose eigenvectors are not unique to the last digit
         there = model_of(kind, data).solve(scaled())
-        assert torch.equal(there.encode(scaled(), "image"), model.encode(data, "image").cpu())
+        expected = model.encode(data, "image").cpu()
+        assert_same_codes(there.encode(scaled(), "image"), expected, there(scaled()).image)

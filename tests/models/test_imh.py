@@ -52,8 +52,10 @@ def test_signs_of_both_modalities_belong_together():
     data = toy_data(noise=0.7)
     model = model_of(data).solve(data)
     _, _, maps = dense_solution(data)
+    bits = maps[0].abs().amax(dim=0) > 1e-9  # the constant eigenvector is all rounding
+    assert bits.sum() >= BITS - 1
     flips = [
-        (model.weight[m] * e).sum(dim=0).sign()
+        (model.weight[m] * e).sum(dim=0).sign()[bits]
         for m, e in zip(("image", "text"), maps, strict=True)
     ]
     assert torch.equal(*flips)
@@ -64,7 +66,10 @@ def test_bits_of_training_items_are_balanced():
     model = model_of(data).solve(data)
     train = data["image"].train_mask
     for m in ("image", "text"):
-        assert torch.equal(model.encode(data, m)[train].sum(dim=0), torch.zeros(BITS).long())
+        bits = model(data)[m].abs().amax(dim=0) > 1e-9  # the constant eigenvector is all rounding
+        assert bits.sum() >= BITS - 1
+        balance = model.encode(data, m)[train][:, bits].sum(dim=0)
+        assert torch.equal(balance, torch.zeros_like(balance))
 
 
 def test_laplacian():

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
-from small import adam, small_graph, small_model
+from small import adam, relaxed_of_new, small_graph, small_model
 from toy import toy_data
 
 from pyg_hash.models import MCGCN
@@ -17,9 +17,7 @@ VARIANTS = ("full", "S", "IT", "A", "C")
 
 
 def relaxed_new(model, raw, modality, rows):
-    x = model.intake.prepare(raw[modality].x[rows], modality, next(model.parameters()))
-    with torch.no_grad():
-        return model.relaxed_new(x, modality)
+    return relaxed_of_new(model, raw[modality].x[rows], modality)
 
 
 @pytest.mark.parametrize(
@@ -44,14 +42,12 @@ def test_variants(variant, parts, missing):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize(
-    "weight", ["alpha", "beta", "gamma", "eta", "adv_weight", "pair_weight", "view_weight"]
-)
+@pytest.mark.parametrize("weight", sorted((TERMS | {"pairing", "view"}) - {"pairwise"}))
 def test_every_weight_counts(weight):
     data = small_graph()
     losses = []
     for value in (0.25, 0.75):
-        model = small_model(data, **{weight: value})
+        model = small_model(data, weights={weight: value})
         losses.append(model.loss(model(data), data)["loss"].item())
     assert losses[0] != losses[1]
 
@@ -79,7 +75,7 @@ def test_view_only_in_training_and_only_with_weight():
     model = small_model(data)
     assert "image_view" in model.train()(data).aux
     assert "image_view" not in model.eval()(data).aux
-    without = small_model(data, view_weight=0.0)
+    without = small_model(data, weights={"view": 0.0})
     out = without.train()(data)
     assert "image_view" not in out.aux
     assert torch.equal(out.image, model.train()(data).image)
@@ -238,14 +234,14 @@ def test_labels_outside_the_classes_are_named():
         ("shared_channels", 1.5, TypeError),
         ("variant", "B", ValueError),
         ("variant", None, ValueError),
-        ("alpha", -1, ValueError),
-        ("alpha", float("nan"), ValueError),
-        ("beta", float("inf"), ValueError),
-        ("gamma", "1000", TypeError),
-        ("eta", None, TypeError),
-        ("adv_weight", True, TypeError),
-        ("pair_weight", -0.1, ValueError),
-        ("view_weight", -0.1, ValueError),
+        ("weights", {"quantization": -1}, ValueError),
+        ("weights", {"quantization": float("nan")}, ValueError),
+        ("weights", {"balance": float("inf")}, ValueError),
+        ("weights", {"prediction": "1000"}, TypeError),
+        ("weights", {"reconstruction": None}, TypeError),
+        ("weights", {"adversarial": True}, TypeError),
+        ("weights", {"view": -0.1}, ValueError),
+        ("weights", {"alpha": 1.0}, ValueError),
         ("reduction", "none", ValueError),
         ("match", "any", ValueError),
         ("out_activation", "tanh", ValueError),
@@ -270,7 +266,8 @@ def test_features_and_widths_in_every_form():
 
 def test_autoencoders_learn():
     data = small_graph()
-    model = small_model(data, variant="IT", eta=1.0, gamma=0.0, adv_weight=0.0)
+    weights = {"reconstruction": 1.0, "prediction": 0.0, "adversarial": 0.0}
+    model = small_model(data, variant="IT", weights=weights)
     history = fit(model, data, adam(model), epochs=60, progress=False)
     assert history[-1]["reconstruction"] < 0.5 * history[0]["reconstruction"]
 

@@ -8,7 +8,15 @@ from small import PROTOCOLS, small_graph, small_model
 
 from pyg_hash.typing import MODALITIES
 
-PAPER = {"alpha": 1.0, "beta": 0.1, "gamma": 1000.0, "eta": 0.01, "adv_weight": 1.0}
+WEIGHTS = {
+    "quantization": 1.0,
+    "balance": 0.1,
+    "prediction": 1000.0,
+    "reconstruction": 0.01,
+    "adversarial": 1.0,
+    "pairing": 0.7,
+    "view": 0.0,
+}
 
 
 def parameters(model):
@@ -122,10 +130,8 @@ def test_forward_and_loss_equal_the_equations(protocol, labels, variant, reducti
         variant=variant,
         reduction=reduction,
         match=match,
-        pair_weight=0.7,
-        view_weight=0.0,
         out_activation="relu" if reduction == "sum" else "none",
-        **PAPER,
+        weights=WEIGHTS,
     )
     out = model(data)
     codes, latent = reference_codes(model, data, protocol, match)
@@ -136,16 +142,7 @@ def test_forward_and_loss_equal_the_equations(protocol, labels, variant, reducti
     assert terms.keys() == expected.keys() | {"loss"}
     for name, value in expected.items():
         torch.testing.assert_close(terms[name].double(), value, rtol=2e-5, atol=1e-6, msg=name)
-    weights = {
-        "pairwise": 1.0,
-        "quantization": 1.0,
-        "balance": 0.1,
-        "prediction": 1000.0,
-        "reconstruction": 0.01,
-        "adversarial": 1.0,
-        "pairing": 0.7,
-    }
-    total = sum(weights[name] * value for name, value in expected.items())
+    total = sum(WEIGHTS.get(name, 1.0) * value for name, value in expected.items())
     torch.testing.assert_close(terms["loss"].double(), total, rtol=2e-5, atol=1e-5)
 
 
@@ -180,9 +177,9 @@ def test_the_view_is_the_loss_of_labelled_nodes_as_new_items():
     expected = 0.5 * nll(view["image"], codes["text"]) + 0.5 * nll(codes["image"], view["text"])
     for m in MODALITIES:
         sign = torch.where(view[m] >= 0, 1.0, -1.0)
-        expected += model.alpha * ((sign - view[m]) ** 2).mean()
+        expected += model.weights["quantization"] * ((sign - view[m]) ** 2).mean()
         logits = model.classifiers[m](view[m].float())
-        expected += model.gamma * F.cross_entropy(logits, y).double()
+        expected += model.weights["prediction"] * F.cross_entropy(logits, y).double()
     torch.testing.assert_close(terms["view"].double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -211,7 +208,7 @@ def attach_densely(model, m, x, near):
 def test_one_step_equals_the_explicit_min_max(reduction):
     """Eq. 9, 10: the discriminator descends its loss, the generator ascends it."""
     data = small_graph()
-    model = small_model(data, reduction=reduction, adv_weight=0.7)
+    model = small_model(data, reduction=reduction, weights={"adversarial": 0.7})
     terms = model.loss(model(data), data)
     terms["loss"].backward()
     joint = {name: p.grad.clone() for name, p in model.named_parameters()}

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from sgch_cases import READINGS, sgch, sgch_graph
-from small import adam
+from small import adam, relaxed_of_new
 from toy import toy_data
 
 from pyg_hash.losses import adversarial_loss
@@ -19,9 +19,7 @@ KINDS = [{}, {"adversary": "reversal"}, {"variant": "v1"}, {"similarity": "linea
 
 
 def relaxed_new(model, raw, modality, rows):
-    x = model.intake.prepare(raw[modality].x[rows], modality, next(model.parameters()))
-    with torch.no_grad():
-        return model.eval().relaxed_new(x, modality)
+    return relaxed_of_new(model, raw[modality].x[rows], modality)
 
 
 def state(parameters):
@@ -67,8 +65,8 @@ def test_few_bits(bits):
         ({}, set()),
         ({"adversary": "reversal"}, set()),
         ({"variant": "v1"}, {"adversarial"}),
-        ({"pair_weight": 0.0}, {"pairing"}),
-        ({"view_weight": 0.0}, {"view"}),
+        ({"weights": {"pairing": 0.0}}, {"pairing"}),
+        ({"weights": {"view": 0.0}}, {"view"}),
     ],
 )
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -85,17 +83,17 @@ def test_defaults_are_weighted_as_documented():
     model = sgch(data)
     terms = model.loss(model(data), data)
     weights = {"similarity": 1, "balance": 10, "quantization": 0.1, "pairing": 1, "view": 1}
-    weights["adversarial"] = model.config["adv_weight"]
+    weights["adversarial"] = 0.1
     total = sum(weight * terms[name] for name, weight in weights.items())
     torch.testing.assert_close(terms["loss"], total)
 
 
-@pytest.mark.parametrize("weight", ["alpha", "beta", "pair_weight", "adv_weight", "view_weight"])
+@pytest.mark.parametrize("weight", ["balance", "quantization", "pairing", "adversarial", "view"])
 def test_every_weight_counts(weight):
     data = sgch_graph()
     losses = []
     for value in (0.25, 0.75):
-        model = sgch(data, **{weight: value})
+        model = sgch(data, weights={weight: value})
         losses.append(model.loss(model(data), data)["loss"].item())
     assert losses[0] != losses[1]
 
@@ -105,7 +103,7 @@ def test_view_only_in_training_and_only_with_weight():
     model = sgch(data)
     assert "image_view" in model.train()(data).aux
     assert "image_view" not in model.eval()(data).aux
-    without = sgch(data, view_weight=0.0)
+    without = sgch(data, weights={"view": 0.0})
     assert "image_view" not in without.train()(data).aux
     assert torch.equal(without(data).image, model.train()(data).image)
 
@@ -192,7 +190,7 @@ def test_the_codes_meet_the_new_discriminator():
 
 def test_reversal_equals_the_explicit_min_max():
     data = sgch_graph()
-    model = sgch(data, adversary="reversal", adv_weight=0.7)
+    model = sgch(data, adversary="reversal", weights={"adversarial": 0.7})
     model.loss(model(data), data)["loss"].backward()
     joint = {name: p.grad.clone() for name, p in model.named_parameters()}
     model.discriminator.reversal = None
@@ -361,11 +359,12 @@ def test_graphs_and_features_that_do_not_fit():
         ("similarity", "cosine", ValueError),
         ("adversary", "gan", ValueError),
         ("adv_activation", "tanh", ValueError),
-        ("alpha", -1, ValueError),
-        ("beta", float("nan"), ValueError),
-        ("pair_weight", float("inf"), ValueError),
-        ("adv_weight", True, TypeError),
-        ("view_weight", None, TypeError),
+        ("weights", {"balance": -1}, ValueError),
+        ("weights", {"quantization": float("nan")}, ValueError),
+        ("weights", {"pairing": float("inf")}, ValueError),
+        ("weights", {"adversarial": True}, TypeError),
+        ("weights", {"view": None}, TypeError),
+        ("weights", {"similarity": 2.0}, ValueError),
         ("reduction", "none", ValueError),
         ("match", "count", ValueError),
     ],

@@ -8,14 +8,7 @@ from sgch_cases import sgch, sgch_graph
 
 from pyg_hash.typing import MODALITIES
 
-WEIGHTS = {"alpha": 0.7, "beta": 0.3, "pair_weight": 0.5, "adv_weight": 0.2, "view_weight": 0.0}
-NAMES = {
-    "similarity": None,
-    "balance": "alpha",
-    "quantization": "beta",
-    "pairing": "pair_weight",
-    "adversarial": "adv_weight",
-}
+WEIGHTS = {"balance": 0.7, "quantization": 0.3, "pairing": 0.5, "adversarial": 0.2, "view": 0.0}
 
 
 def parameters(model):
@@ -101,7 +94,7 @@ def reference_terms(model, data, codes):
 def test_forward_and_loss_equal_the_equations(anchors, labels, options):
     match = "equal" if labels == "equal" else "shared"
     data = sgch_graph("paper", anchors, multi_label=labels != "single")
-    model = sgch(data, match=match, **WEIGHTS, **options).double()
+    model = sgch(data, match=match, weights=WEIGHTS, **options).double()
     for m in MODALITIES:
         data[m].x = data[m].x.double()
         edges = data[m, "intra", m]
@@ -119,11 +112,11 @@ def test_forward_and_loss_equal_the_equations(anchors, labels, options):
     assert terms.keys() == expected.keys() | {"loss"}
     for name, value in expected.items():
         torch.testing.assert_close(terms[name], value, rtol=1e-5, atol=1e-6, msg=name)
-    total = sum((WEIGHTS[NAMES[n]] if NAMES[n] else 1.0) * v for n, v in expected.items())
+    total = sum(WEIGHTS.get(n, 1.0) * v for n, v in expected.items())
     torch.testing.assert_close(terms["loss"], total, rtol=1e-5, atol=1e-6)
     got = torch.autograd.grad(terms["loss"], (out.image, out.text))
     if options.get("adversary") == "reversal":  # the codes ascend this term
-        total = total - 2 * WEIGHTS["adv_weight"] * expected["adversarial"]
+        total = total - 2 * WEIGHTS["adversarial"] * expected["adversarial"]
     wanted = torch.autograd.grad(total, (dense["image"], dense["text"]))
     for a, b in zip(got, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
@@ -163,6 +156,8 @@ def test_the_view_is_the_loss_of_labelled_nodes_as_new_items(reading):
 
     expected = 0.5 * nll(view["image"], codes["text"]) + 0.5 * nll(codes["image"], view["text"])
     for m in MODALITIES:
-        expected = expected + model.beta * ((view[m].sign() - view[m]) ** 2).mean()
+        expected = (
+            expected + model.weights["quantization"] * ((view[m].sign() - view[m]) ** 2).mean()
+        )
     got = model.loss(out, data)["view"]
     torch.testing.assert_close(got.double(), expected, rtol=1e-5, atol=1e-6)

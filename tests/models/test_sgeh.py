@@ -1,5 +1,6 @@
 """SGEH's objectives against dense float64 references, its schedule, and what it refuses."""
 
+import json
 import math
 
 import pytest
@@ -10,11 +11,10 @@ from toy import toy_data
 from pyg_hash.losses import prior_generator_loss
 from pyg_hash.models import SGEH
 from pyg_hash.models.batches import WHOLE, Share
-from pyg_hash.models.sgeh import VARIANTS
-from pyg_hash.models.sgeh_training import BATCHES
+from pyg_hash.models.sgeh import BATCHES, VARIANTS, WEIGHTS
 from pyg_hash.training import fit
 from pyg_hash.transforms import ScaleFeatures, UnifiedAffinity
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import MODALITIES, HashOutput
 
 AFFINITY = ("pair", "affinity", "pair")
 SETTINGS = {"batches": "edges", "batch_size": 8, "hidden_channels": 6, "num_bits": 5}
@@ -73,17 +73,17 @@ def node_batches(data, kind):
     return [sorted({node for edge in batch for node in edge}) for batch in batches]
 
 
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("kind", BATCHES)
 @pytest.mark.parametrize("adjacency", ["induced", "paper"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_loss_is_the_mean_over_batches(data, variant, adjacency, kind):
+def test_loss_is_the_mean_over_batches(data, variant, adjacency, kind, reduction):
     """Eq. 8-13 and 15 in float64, batch after batch."""
-    weights = {"lambda_ii": 0.4, "lambda_it": 0.9, "lambda_tt": 0.2, "eta4": 0.3}
     net = model(
         data,
-        **{"variant": variant, "adjacency": adjacency, "batches": kind},
+        **{"variant": variant, "adjacency": adjacency, "batches": kind, "reduction": reduction},
         **{"lambda3": 0.4, "lambda4": 0.7, "alpha": 1.5},
-        **weights,
+        weights={"affinity_ii": 0.4, "affinity_it": 0.9, "affinity_tt": 0.2, "prior": 0.3},
     ).eval()
     out = net(data)
     terms = net.loss(out, data)
@@ -92,15 +92,17 @@ def test_loss_is_the_mean_over_batches(data, variant, adjacency, kind):
         u = 1.5 * dense_target(data, nodes, variant, adjacency)
         image, text = (out[m][nodes].double() for m in MODALITIES)
         known = {
-            "affinity_ii": (u - dense_cosine(image, image)).square().mean(),
-            "affinity_it": (u - dense_cosine(image, text)).square().mean(),
-            "affinity_tt": (u - dense_cosine(text, text)).square().mean(),
+            "affinity_ii": (u - dense_cosine(image, image)).square(),
+            "affinity_it": (u - dense_cosine(image, text)).square(),
+            "affinity_tt": (u - dense_cosine(text, text)).square(),
         }
+        known = {name: getattr(entries, reduction)() for name, entries in known.items()}
         total = 0.4 * known["affinity_ii"] + 0.9 * known["affinity_it"]
         total += 0.2 * known["affinity_tt"]
         if variant == "SGEH":
-            d = torch.sigmoid(net.discriminator(torch.cat([image, text]).float())).double()
-            known["prior"] = -d.log().mean()
+            d = [torch.sigmoid(net.discriminator(b.float())).double() for b in (image, text)]
+            means = torch.stack([-probability.log().mean() for probability in d])
+            known["prior"] = getattr(means, reduction)()  # of both modalities, Eq. 15
             total += 0.3 * known["prior"]
         for name, value in (known | {"loss": total}).items():
             sums[name] += value.item()
@@ -109,6 +111,55 @@ def test_loss_is_the_mean_over_batches(data, variant, adjacency, kind):
     assert terms.keys() == sums.keys()
     for name, value in sums.items():
         assert terms[name].item() == pytest.approx(value / count, rel=1e-4, abs=1e-6), name
+
+
+def test_the_scale_of_the_prior_by_hand(data):
+    """Two pairs, d = 1/2, U = 0: Eq. 13 sums 4 entries, Eq. 15 adds two means of ln 2."""
+    data[AFFINITY].edge_index = torch.tensor([[3], [7]])
+    data[AFFINITY].edge_weight = torch.tensor([1.0])
+    weights = {"affinity_ii": 1.0, "affinity_it": 0.1, "affinity_tt": 0.3, "prior": 0.001}
+    out = HashOutput(torch.zeros(60, 5), torch.zeros(60, 5))
+    out.image[[3, 7]] = torch.tensor([[1.0, 1, 1, 1, 1], [1, 1, 1, 1, -1]])  # cosine .6
+    out.text[[3, 7]] = torch.tensor([[1.0, 1, 1, 1, 1], [-1, -1, -1, -1, -1]])  # cosine -1
+    # II: 2 + 2 * .36, IT: 1, 1, .6, .6 squared, TT: 4
+    sums = {"affinity_ii": 2.72, "affinity_it": 2.72, "affinity_tt": 4.0}
+    for reduction, divisor, modalities in (("sum", 1, 2), ("mean", 4, 1)):
+        net = model(data, alpha=0.0, weights=weights, reduction=reduction)
+        torch.nn.init.zeros_(net.discriminator.lin2.weight)
+        torch.nn.init.zeros_(net.discriminator.lin2.bias)
+        expected = {name: value / divisor for name, value in sums.items()}
+        expected["prior"] = modalities * math.log(2)
+        expected["loss"] = sum(weights[name] * value for name, value in expected.items())
+        terms = net.loss(out, data)
+        assert {n: float(v) for n, v in terms.items()} == pytest.approx(expected, rel=1e-6)
+        codes = {m: out[m][[3, 7]] for m in MODALITIES}
+        adversary = float(net.discriminator_loss(codes))
+        assert adversary == pytest.approx(2 * modalities * math.log(2))
+
+
+def test_earlier_names_of_the_weights(data, tmp_path):
+    old = {"lambda_ii": 0.4, "lambda_it": 0.9, "lambda_tt": 0.2, "eta4": 0.3}
+    with pytest.warns(DeprecationWarning, match="eta4 is weights={'prior': ...} now"):
+        net = model(data, **old)
+    known = {"affinity_ii": 0.4, "affinity_it": 0.9, "affinity_tt": 0.2, "prior": 0.3}
+    assert net.weights == net.config["weights"] == known
+    with pytest.warns(DeprecationWarning, match="weights"):
+        assert model(data, eta4=0.3).weights == {**WEIGHTS, "prior": 0.3}
+
+
+def test_a_model_saved_before_loads(data, tmp_path):
+    net = model(data, weights={"affinity_tt": 0.2})
+    net.save(tmp_path)
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    del stored["config"]["weights"], stored["config"]["reduction"]
+    stored["config"] |= {"lambda_ii": 1.8, "lambda_it": 1.0, "lambda_tt": 0.2, "eta4": 0.005}
+    stored["config"]["hidden_channels"] = [6, 6]
+    path.write_text(json.dumps(stored))
+    with pytest.warns(DeprecationWarning, match="lambda_tt is weights"):
+        again = SGEH.load(tmp_path)
+    assert again.weights == net.weights
+    assert_same_state(net, again)
 
 
 @pytest.mark.parametrize("adjacency", ["diffused", "code"])
@@ -144,7 +195,7 @@ def test_a_step_of_each_part_for_every_batch(data):
     parts = [objective.part for objective in net.objectives(data, 0)]
     batches = math.ceil(len(edges_of(data)) / 8)
     assert parts == ["discriminator", "codes"] * batches
-    for variant in VARIANTS[1:]:
+    for variant in list(VARIANTS)[1:]:
         plain = model(data, variant=variant)
         assert [o.part for o in plain.objectives(data, 0)] == ["model"] * batches
         assert not hasattr(plain, "discriminator")
@@ -154,18 +205,18 @@ def test_a_step_of_each_part_for_every_batch(data):
 def test_an_epoch_of_node_batches_visits_every_training_row_once(data):
     net = model(data, batches="nodes", batch_size=9)
     assert [o.part for o in net.objectives(data, 0)] == ["discriminator", "codes"] * 6
-    train = net._training_set(data)
+
+    def drawn(batch_size, share):
+        net.batch_size = batch_size
+        return [rows.tolist() for rows, _ in net._batches(data, share)]
 
     for size, sizes in ((9, [9] * 5 + [3]), (47, [48])):  # no batch of one
-        drawn = [nodes.tolist() for nodes, _ in train.batches("nodes", size, WHOLE)]
-        assert [len(nodes) for nodes in drawn] == sizes
-        assert sorted(node for nodes in drawn for node in nodes) == list(range(48))
-        assert all(nodes == sorted(nodes) for nodes in drawn)
-    shares = [
-        [n.tolist() for n, _ in train.batches("nodes", 8, Share(place, 2, seed=5))]
-        for place in (0, 1)
-    ]
-    assert sorted(n for share in shares for nodes in share for n in nodes) == list(range(48))
+        batches = drawn(size, WHOLE)
+        assert [len(rows) for rows in batches] == sizes
+        assert sorted(row for rows in batches for row in rows) == list(range(48))
+        assert all(rows == sorted(rows) for rows in batches)
+    shares = [drawn(8, Share(place, 2, seed=5)) for place in (0, 1)]
+    assert sorted(row for share in shares for rows in share for row in rows) == list(range(48))
 
 
 @pytest.mark.parametrize("kind", BATCHES)
@@ -192,7 +243,8 @@ def test_loss_has_the_gradient_of_its_batches(data):
 
 def test_discriminator_and_codes_pull_apart(data):
     """Eq. 15: D's step leaves the codes alone and lowers d(B); the codes' step raises d(B)."""
-    net = model(data, lambda_ii=0.0, lambda_it=0.0, lambda_tt=0.0, eta4=1.0).eval()
+    weights = dict.fromkeys(WEIGHTS, 0.0) | {"prior": 1.0}
+    net = model(data, weights=weights).eval()
     steps = net.objectives(data, 0)
     adversary = next(steps)
     adversary.terms["loss"].backward()
@@ -310,4 +362,4 @@ def test_it_learns_the_planted_classes(kind):
 
 def test_the_stored_graph_is_that_of_stage_one():
     data = UnifiedAffinity(4, progress=False)(ScaleFeatures()(toy_data()))
-    assert len(edges_of(data)) == len(model(data)._training_set(data).affinity.graph.pairs)
+    assert len(edges_of(data)) == len(model(data)._affinity(data).graph.pairs)

@@ -43,7 +43,7 @@ def test_no_training_rows(data):
 def test_one_training_row(data):
     for m in MODALITIES:
         data[m].train_mask = torch.arange(60) == 3
-    with pytest.raises(ValueError, match="train_mask: one training node"):
+    with pytest.raises(ValueError, match="train_mask: selects 1 nodes"):
         net = model(data)
         net.loss(net(data), data)
 
@@ -75,7 +75,7 @@ def test_bad_features(data, modality):
         ({"num_bits": 0}, ValueError, "num_bits"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"batch_size": 2.5}, TypeError, "batch_size"),
-        ({"batch_size": 1}, ValueError, "one node has no pairs"),
+        ({"batch_size": 1}, ValueError, "a batch of one has no pairs"),
         ({"batches": "pairs"}, ValueError, "batches"),
         ({"adjacency": "code"}, ValueError, "use 'edges'"),
         ({"walk_steps": 0}, ValueError, "walk_steps"),
@@ -85,10 +85,12 @@ def test_bad_features(data, modality):
         ({"adjacency": "dense"}, ValueError, "adjacency"),
         ({"lambda3": 1.1}, ValueError, "lambda3"),
         ({"lambda4": -0.1}, ValueError, "lambda4"),
-        ({"lambda_ii": -1.0}, ValueError, "lambda_ii"),
-        ({"lambda_it": math.inf}, ValueError, "lambda_it"),
-        ({"lambda_tt": "a"}, TypeError, "lambda_tt"),
-        ({"eta4": math.nan}, ValueError, "eta4"),
+        ({"weights": {"affinity_ii": -1.0}}, ValueError, r"weights\['affinity_ii'\]"),
+        ({"weights": {"affinity_it": math.inf}}, ValueError, "affinity_it"),
+        ({"weights": {"affinity_tt": "a"}}, TypeError, "affinity_tt"),
+        ({"weights": {"prior": math.nan}}, ValueError, "prior"),
+        ({"weights": {"eta": 1.0}}, ValueError, "no term 'eta'; terms: affinity_ii"),
+        ({"reduction": "none"}, ValueError, "reduction"),
         ({"alpha": -1}, ValueError, "alpha"),
         ({"dropout": 2.0}, ValueError, "dropout"),
     ],

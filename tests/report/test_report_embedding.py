@@ -9,6 +9,7 @@ from pyg_hash import report
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
+threadpool_limits = pytest.importorskip("threadpoolctl").threadpool_limits
 
 
 def groups(n=40, d=6, seed=0):
@@ -32,7 +33,8 @@ def test_groups_stay_together(width):
 
 def test_seeded():
     x, _ = groups(12)
-    assert torch.equal(report.embed(x, seed=3), report.embed(x, seed=3))
+    with threadpool_limits(1):  # three threads or more of scikit-learn add up in any order
+        assert torch.equal(report.embed(x, seed=3), report.embed(x, seed=3))
 
 
 @pytest.mark.parametrize(

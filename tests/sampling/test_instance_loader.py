@@ -171,7 +171,8 @@ def test_the_expected_operator_is_that_of_the_whole_graph(protocol, multi_label,
 def test_the_gradient_of_terms_over_nodes_is_unbiased():
     """With all neighbours a batch's codes are exact; seeds in random order do the rest."""
     data = small_graph(num_nodes=36, rate=1.0)
-    model = small_model(data, variant="C", gamma=0.0, beta=0.0, view_weight=0.0).train()
+    weights = {"prediction": 0.0, "balance": 0.0, "view": 0.0}
+    model = small_model(data, variant="C", weights=weights).train()
     view = model.training_view(data)
     parameters = [*model.channels.parameters(), *model.autoencoders.parameters()]
 

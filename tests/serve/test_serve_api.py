@@ -16,6 +16,7 @@ pytest.importorskip("starlette")
 image_module = pytest.importorskip("PIL.Image")
 
 from serve_cases import Client, make_engine, png, request  # noqa: E402
+from small import relaxed_of_new  # noqa: E402
 
 from pyg_hash.serve import Limits, NotFoundError, QueryError  # noqa: E402
 from pyg_hash.serve.guard import HEADERS  # noqa: E402
@@ -268,7 +269,11 @@ def test_odd_strings_of_the_data_can_be_sent(tmp_path):
 
 def test_200_at_a_time(engine):
     client = Client(engine)
-    targets = [f"/api/search?text={word}&k=5" for word in ("red", "green", "blue", "gray")]
+    words = ("red", "green", "blue", "gray")
+    x = {"text": engine.encoders["text"](words), "image": engine.encoders["image"].rows[0][None]}
+    for m in x:  # no bit is all rounding, so that it does not matter who is coded together
+        assert relaxed_of_new(engine.model, x[m], m).abs().min() > 1e-5
+    targets = [f"/api/search?text={word}&k=5" for word in words]
     alone = [client.get(target).json["answers"] for target in targets]
 
     async def many():

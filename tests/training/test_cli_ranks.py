@@ -71,7 +71,11 @@ def test_two_processes_write_one_run(file, tmp_path):
     a, b = (SGCH.load(out / "model").state_dict() for out in (one, two))
     for name, tensor in a.items():
         torch.testing.assert_close(b[name], tensor, rtol=1e-4, atol=1e-6)
-    assert load_json(two / "metrics.json")["query"] == load_json(one / "metrics.json")["query"]
+    found, expected = (load_json(out / "metrics.json")["query"] for out in (two, one))
+    # parameters that differ by rounding may turn a bit
+    assert found == {
+        k: pytest.approx(v, abs=0.02) if isinstance(v, float) else v for k, v in expected.items()
+    }
     # every stage is there: nothing is left to do, by however many
     status, _, errors = torchrun("train", f"--out={two}", "--resume")
     assert status == 0, errors[:5000]

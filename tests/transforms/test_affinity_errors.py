@@ -9,7 +9,6 @@ import torch
 from affinity_oracles import planted
 
 from pyg_hash.transforms.affinity import nearest_neighbours, unified_affinity
-from pyg_hash.transforms.affinity.embedding import smallest_eigenvectors
 
 
 def views(m=60, **kwargs):
@@ -92,9 +91,11 @@ def test_the_message_of_components_is_right_also_with_ties():
         unified_affinity([x, x], 2, 3)
 
 
-def test_clusters_beyond_the_sparse_solver(monkeypatch):
-    monkeypatch.setattr("pyg_hash.transforms.affinity.inputs._DENSE_LIMIT", 50)
-    with pytest.raises(ValueError, match="11 eigenvectors of 60 rows need the dense .* 50 .*<= 10"):
+def test_more_clusters_than_eigenvectors_can_be_found(monkeypatch):
+    monkeypatch.setattr("pyg_hash.transforms.affinity.unified._MANY_ROWS", 50)
+    with pytest.raises(
+        ValueError, match="11 eigenvectors of 60 rows take too long; .*<= 10, or at most 50"
+    ):
         unified_affinity(views(), 11)
     assert unified_affinity(views(), 10, progress=False).num_components > 1
 
@@ -110,17 +111,6 @@ def test_unreachable_clusters_are_reported():
     np.testing.assert_allclose(graph.to_dense().sum(1), 1.0, atol=1e-10)
     assert "[2, 2, 2, 2]" in str(seen[0].message)
     assert seen[0].filename == __file__
-
-
-def test_inaccurate_eigenvectors_are_reported(monkeypatch):
-    monkeypatch.setitem(smallest_eigenvectors.__kwdefaults__, "dense_rows", 0)
-    monkeypatch.setitem(smallest_eigenvectors.__kwdefaults__, "rounds", 1)
-    monkeypatch.setattr("pyg_hash.transforms.affinity.lobpcg._ROUND", 1)
-    with pytest.warns(UserWarning) as seen:
-        unified_affinity(views(200), 4, max_iter=2, progress=False)
-    messages = [str(warning.message) for warning in seen]
-    assert "eigenvectors are only accurate to" in messages[0]
-    assert "components after 2 turns" in messages[1]
 
 
 def test_progress_bar():

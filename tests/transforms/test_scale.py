@@ -94,7 +94,8 @@ def test_duplicate_texts_and_more_words_than_texts():
     assert components.size(1) <= 16
     gram = (components.T @ components).double()
     torch.testing.assert_close(gram, torch.eye(len(gram)).double(), rtol=0, atol=1e-5)
-    assert torch.equal(scaled["text"].x[16:32], scaled["text"].x[:16])
+    copies, rows = scaled["text"].x[16:32], scaled["text"].x[:16]
+    torch.testing.assert_close(copies, rows)  # a product may round by the place of a row
 
 
 def test_all_texts_zero():

@@ -30,7 +30,7 @@ CASES = [
 ]
 
 
-@pytest.fixture(params=["dense", "lobpcg"])
+@pytest.fixture(params=["dense", "lanczos"])
 def solver(request, monkeypatch):
     """Which eigensolver is used at 400 rows."""
     rows = 1000 if request.param == "dense" else 0

@@ -12,7 +12,7 @@ from toy import toy_data
 from pyg_hash.datasets import SyntheticCrossModal
 from pyg_hash.datasets.storage import load_hetero, save_hetero
 from pyg_hash.transforms import LabelRate, ScaleFeatures, UnifiedAffinity, ValidationSplit
-from pyg_hash.transforms.affinity.transform import AFFINITY, PAIR
+from pyg_hash.typing import AFFINITY, PAIR
 
 
 def build(num_clusters=3, k=4, data=None, **options):

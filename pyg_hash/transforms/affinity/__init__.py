@@ -1,10 +1,8 @@
 """The unified sparse affinity graph of several views (SGEH's first stage)."""
 
-from pyg_hash.transforms.affinity.graph import AffinityGraph
 from pyg_hash.transforms.affinity.neighbours import Neighbours, nearest_neighbours
-from pyg_hash.transforms.affinity.simplex import project_rows
-from pyg_hash.transforms.affinity.steps import neighbour_weights
-from pyg_hash.transforms.affinity.unified import unified_affinity
+from pyg_hash.transforms.affinity.steps import neighbour_weights, project_rows
+from pyg_hash.transforms.affinity.unified import AffinityGraph, unified_affinity
 
 __all__ = [
     "AffinityGraph",

@@ -8,12 +8,13 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from pyg_hash.transforms.affinity.lobpcg import GUARD, deflated_lobpcg, first_block
-from pyg_hash.transforms.affinity.simplex import Floats, Ints
+from pyg_hash.transforms.affinity.steps import Floats, Ints
 
 _DENSE_ROWS = 1000  # up to here a dense solver is as fast
-_CHUNK_ELEMENTS = 1 << 21
+_LEAST_WIDTH = 60  # of the Krylov space: narrower ones are restarted too often
+_RESTARTS = 5000
 
 
 class Embedding(NamedTuple):
@@ -23,13 +24,11 @@ class Embedding(NamedTuple):
         vectors: orthonormal columns, float64 ``[m, c]``; those of eigenvalue 0 come first.
         values: ascending, float64 ``[c]``.
         residual: largest :math:`\lVert L f - v f \rVert_2` of any column.
-        block: columns to start the next solve from, float64 ``[m, c']``.
     """
 
     vectors: Floats
     values: Floats
     residual: float
-    block: Floats
 
 
 def components(graph: sp.csr_array) -> tuple[int, Ints]:
@@ -45,7 +44,7 @@ def components(graph: sp.csr_array) -> tuple[int, Ints]:
 
 
 def laplacian(graph: sp.csr_array) -> sp.csr_array:
-    """L = D - (Z + Z^T) / 2 with D the row sums of (Z + Z^T) / 2: SGEH Eq. 6 and 7."""
+    """L = D - (Z + Z^T) / 2 with D the row sums of (Z + Z^T) / 2."""
     symmetric = ((graph + graph.T) * 0.5).tocsr()
     degree = sp.diags_array(np.asarray(symmetric.sum(axis=1)).ravel())
     return sp.csr_array(degree - symmetric)
@@ -65,59 +64,67 @@ def smallest_eigenvectors(
     count: int,
     c: int,
     *,
-    start: Floats | None = None,
     tol: float = 1e-10,
-    rounds: int = 40,
     seed: int = 0,
     dense_rows: int = _DENSE_ROWS,
 ) -> Embedding:
-    """The ``c`` smallest eigenpairs of a Laplacian: SGEH Eq. 6.
+    """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6.
 
     The null space is known exactly, one indicator a component, so only the rest is searched: by
-    LAPACK up to ``dense_rows`` rows, above by LOBPCG in ``O(m c)`` memory.
+    LAPACK up to ``dense_rows`` rows, above by Lanczos' method in ``O(m c)`` memory.
 
     Args:
         lap: float64 ``[m, m]``.
         label: component of each row, int64 ``[m]``.
         count: number of components; less than ``c``.
         c: number of eigenpairs.
-        start: block of an earlier solve, float64 ``[m, c']``.
-        tol: residual at which LOBPCG accepts a column, relative to the largest degree.
-        rounds: at most so many rounds of 50 LOBPCG iterations.
-        seed: seed of the first block.
+        tol: residual at which Lanczos' method accepts a pair, relative to twice the largest degree.
+        seed: seed of its first vector.
         dense_rows: up to so many rows LAPACK solves the dense problem.
+
+    Raises:
+        RuntimeError: Lanczos' method did not find them.
     """
     m = lap.shape[0]
     null = indicators(label, count)
-    wanted = c - count
-    width = min(wanted + GUARD, m - count)
-    scale = float(lap.diagonal().max())
-    if m <= dense_rows or 5 * width > m - count:
-        # lifts the null space above the spectrum, which ends at 2 * largest degree
-        lifted = lap.toarray() + 4.0 * scale * (null @ null.T)
-        values, vectors = scipy.linalg.eigh(lifted, subset_by_index=[0, wanted - 1])
-        block = vectors
+    top = 2.0 * float(lap.diagonal().max())  # the spectrum ends there
+    if m <= dense_rows:
+        lifted = lap.toarray() + 2.0 * top * (null @ null.T)  # the null space goes above it
+        values, vectors = scipy.linalg.eigh(lifted, subset_by_index=[0, c - count - 1])
     else:
-        rng = np.random.default_rng(seed)
-        block = first_block(null, start, width, rng)
-        values, block = deflated_lobpcg(lap, null, block, wanted, tol * scale, rounds, rng)
-        values, vectors = values[:wanted], block[:, :wanted]
+        values, vectors = _lanczos(lap, null, top, c - count, tol, seed)
     residual = np.linalg.norm(lap @ vectors - vectors * values, axis=0).max(initial=0.0)
     return Embedding(
         np.concatenate((null, vectors), axis=1),
         np.concatenate((np.zeros(count), values)),
         float(residual),
-        block,
     )
 
 
-def pair_distances(vectors: Floats, column: Ints) -> Floats:
-    """Squared distances between row i and each row of ``column[i]``: float64 ``[m, w]``."""
-    out = np.empty(column.shape)
-    step = max(1, _CHUNK_ELEMENTS // (column.shape[1] * vectors.shape[1]))
-    for start in range(0, len(column), step):
-        part = slice(start, start + step)
-        gap = vectors[column[part]]
-        gap -= vectors[part, None]
-        np.einsum("rwc,rwc->rw", gap, gap, out=out[part])
-    return out
+def _lanczos(
+    lap: sp.csr_array, null: Floats, top: float, wanted: int, tol: float, seed: int
+) -> tuple[Floats, Floats]:
+    """Eigenpairs off the null space: the largest of ``top * (I - N N^T) - L``, turned round."""
+
+    def flipped(x: Floats) -> Floats:
+        out: Floats = top * (x - null @ (null.T @ x)) - lap @ x
+        return out
+
+    m = lap.shape[0]
+    try:
+        values, vectors = eigsh(
+            LinearOperator(lap.shape, matvec=flipped, dtype=np.float64),
+            k=wanted,
+            which="LA",
+            v0=np.random.default_rng(seed).standard_normal(m),
+            ncv=min(m, max(2 * wanted + 1, _LEAST_WIDTH)),
+            maxiter=_RESTARTS,
+            tol=tol,
+        )
+    except ArpackNoConvergence as error:
+        raise RuntimeError(
+            f"affinity: {len(error.eigenvalues)} of {wanted} eigenvectors found; the graph is hard "
+            "to embed, use a larger k, fewer clusters, or a larger tol"
+        ) from error
+    order = np.argsort(-values)
+    return top - values[order], vectors[:, order]

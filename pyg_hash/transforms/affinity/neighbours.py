@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from pyg_hash.knn import knn
-from pyg_hash.transforms.affinity.simplex import Bools, Floats, Ints
+from pyg_hash.transforms.affinity.steps import Bools, Floats, Ints
 from pyg_hash.utils.checks import check_features, check_positive_int
 
 _CHUNK_ELEMENTS = 1 << 21
@@ -36,7 +37,7 @@ class Neighbours:
 
 
 def nearest_neighbours(x: Tensor, k: int) -> Neighbours:
-    """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds them (SGEH Eq. 4).
+    """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
     Args:
         x: float ``[m, d]``.
@@ -58,12 +59,11 @@ def nearest_neighbours(x: Tensor, k: int) -> Neighbours:
 
 
 def check_neighbours(view: Neighbours, k: int, name: str) -> None:
-    """Check one view.
+    """Check one view: ``k + 1`` columns, finite distances of at least 0, other rows, each once.
 
     Raises:
         TypeError: distances that are not floating point, an index that is not int64.
-        ValueError: other than ``k + 1`` columns, shapes that differ, distances below 0, NaN or
-            inf, an index outside the rows, a row that is its own neighbour or has one twice.
+        ValueError: anything else.
     """
     distance, index, features = view.distance, view.index, view.features
     if not isinstance(distance, Tensor) or not distance.is_floating_point():
@@ -75,15 +75,14 @@ def check_neighbours(view: Neighbours, k: int, name: str) -> None:
             f"{name}: expected distance and index of shape [m, {k + 1}] (k + 1 neighbours for "
             f"k={k}), got {list(distance.shape)} and {list(index.shape)}"
         )
-    if not bool(torch.isfinite(distance).all()) or bool((distance < 0).any()):
+    if not bool((torch.isfinite(distance) & (distance >= 0)).all()):
         raise ValueError(f"{name}.distance: expected finite squared distances of at least 0")
     rows = index.size(0)
     if rows == 0 or int(index.min()) < 0 or int(index.max()) >= rows:
         raise ValueError(f"{name}.index: expected row numbers 0..{rows - 1}")
     if bool((index == torch.arange(rows, device=index.device)[:, None]).any()):
         raise ValueError(f"{name}.index: a row is its own neighbour; use knn(exclude_self=True)")
-    ordered = index.sort(dim=1).values
-    if bool((ordered[:, 1:] == ordered[:, :-1]).any()):
+    if bool((index.sort(dim=1).values.diff(dim=1) == 0).any()):
         raise ValueError(f"{name}.index: a row has the same neighbour twice")
     if features is not None:
         check_features(features, f"{name}.features")
@@ -116,6 +115,13 @@ class Candidates:
     distance: tuple[Floats, ...]
     order: tuple[Ints, ...]
 
+    def matrix(self, values: Floats) -> sp.csr_array:
+        """The positive ones of some values, float64 ``[m, w]``, as a matrix ``[m, m]``."""
+        keep = values > 0.0
+        indptr = np.concatenate(([0], np.cumsum(keep.sum(axis=1))))
+        parts = (values[keep], self.column[keep], indptr)
+        return sp.csr_array(parts, shape=(len(keep), len(keep)))
+
 
 def candidates(views: Sequence[Neighbours]) -> Candidates:
     """The union of the views' neighbours; see :class:`Candidates`."""
@@ -131,30 +137,31 @@ def candidates(views: Sequence[Neighbours]) -> Candidates:
 
     support = np.zeros(column.shape, dtype=bool)
     distances, orders = [], []
-    start = 0
-    for view in views:
-        width = view.index.size(1)
-        own = place[:, start : start + width]
-        start += width
+    starts = np.cumsum([view.index.size(1) for view in views])[:-1]
+    for view, own in zip(views, np.split(place, starts, axis=1), strict=True):
         known = view.distance.cpu().double().numpy()
         near = np.full(column.shape, np.inf)
         np.put_along_axis(near, own, known, axis=1)
+        ranked = near
         if view.features is not None:  # in float64, so that all distances have one rounding
-            exact = _distances(view.features, column)
-            order = np.argsort(np.where(np.isinf(near), near, exact), axis=1, kind="stable")
+            exact = row_distances(view.features, column)
+            ranked = np.where(np.isinf(near), near, exact)
             near = np.where(valid, exact, np.inf)
-        else:
-            order = np.argsort(near, axis=1, kind="stable")
-        order = order[:, :width]
+        order = np.argsort(ranked, axis=1, kind="stable")[:, : own.shape[1]]
         np.put_along_axis(support, order[:, :-1], True, axis=1)
         distances.append(near)
         orders.append(order)
     return Candidates(column, valid, support, tuple(distances), tuple(orders))
 
 
-def _distances(features: Tensor, column: Ints) -> Floats:
-    """Squared distances between row i and each row of ``column[i]``, block by block."""
-    x = features.detach().cpu()
+def row_distances(x: Tensor, column: Ints) -> Floats:
+    """Squared distances in float64 between row i and each row of ``column[i]``, block by block.
+
+    Args:
+        x: float ``[m, d]``.
+        column: row numbers, int64 ``[m, w]``.
+    """
+    x = x.detach().cpu()
     out = np.empty(column.shape)
     step = max(1, _CHUNK_ELEMENTS // (column.shape[1] * x.size(1)))
     for start in range(0, len(column), step):

@@ -1,18 +1,29 @@
-"""The closed-form updates of SGEH's stage 1: S, the weights of the views, and Z."""
+"""The closed-form updates of SGEH's stage 1: S, the weights of the views, and Z.
+
+Graphs are padded rows, float64 ``[m, w]``, of the columns that ``Candidates`` lists: ``z`` is the
+unified one, ``s`` that of a view. So are a view's squared distances b (inf where an entry is
+impossible) and those between embeddings, ``d``. ``order``, int64 ``[m, k + 1]``, has the places of
+a view's nearest neighbours, nearest first.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from pyg_hash.transforms.affinity.simplex import Bools, Floats, Ints, project_rows
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
 
+ROUNDING = 1e-12
+"""Weights up to this are rounding errors of the projection and become zero."""
 _SMALLEST = float(np.sqrt(np.finfo(np.float64).eps))
 
 
 def neighbour_weights(cost: Floats, k: int) -> Floats:
-    r"""Row-wise weights of the ``k`` cheapest entries: SGEH Eq. 4, and Eq. 18 ranked by cost.
+    r"""Row-wise weights of the ``k`` cheapest entries, SGEH Eq. 4, which solves SGEH Eq. 3.
 
     .. math::
         s_j = \frac{(e_{(k+1)} - e_j)_+}{\sum_{h \le k} (e_{(k+1)} - e_{(h)})}
@@ -44,13 +55,6 @@ def printed_weights(cost: Floats, order: Ints) -> Floats:
     r"""SGEH Eq. 18 as printed, and as in GMC's code: neighbours ranked by distance alone.
 
     Negative values become zero, so a row need not sum to 1. The denominator can be negative.
-
-    Args:
-        cost: :math:`e = b - 2 w z`, float64 ``[m, w]``.
-        order: positions of the ``k + 1`` nearest neighbours, nearest first, int64 ``[m, k + 1]``.
-
-    Returns:
-        float64 ``[m, w]``.
     """
     ranked = np.take_along_axis(cost, order, axis=1)
     gain = ranked[:, -1:] - ranked[:, :-1]
@@ -63,19 +67,13 @@ def printed_weights(cost: Floats, order: Ints) -> Floats:
 def update_view(
     distance: Floats, order: Ints, z: Floats, weight: float, *, rank: str = "effective"
 ) -> Floats:
-    r"""The S-step, SGEH Eq. 16-18: one view's graph given Z, with :math:`S_{ii} = 0`.
+    r"""The S-step: one view's graph given Z, SGEH Eq. 17, with :math:`S_{ii} = 0`.
 
     Each row minimises :math:`\sum_j b_j s_j + \lambda_1 \lVert s \rVert_2^2 +
     w \lVert z - s \rVert_2^2` on the simplex, so that at most ``k`` entries stay. Expanded, the
-    cost of an entry is :math:`e_j = b_j - 2 w z_j`.
+    cost of an entry is :math:`e_j = b_j - 2 w z_j`. (SGEH Eq. 16 is the sum over the views.)
 
-    Args:
-        distance: squared distances b, float64 ``[m, w]``, inf where an entry is impossible.
-        order: positions of the ``k + 1`` nearest neighbours, nearest first, int64 ``[m, k + 1]``.
-        z: the unified graph, float64 ``[m, w]``.
-        weight: w of the view.
-        rank: ``'effective'`` ranks by e: the exact solution. ``'gmc'`` ranks by b as Eq. 18 is
-            printed, see :func:`printed_weights`.
+    ``rank='effective'`` ranks by e: the exact solution; ``'gmc'`` by b, :func:`printed_weights`.
     """
     cost = distance - 2.0 * weight * z
     if rank == "gmc":
@@ -86,12 +84,9 @@ def update_view(
 def view_weight(z: Floats, s: Floats, *, rule: str = "gmc") -> float:
     r"""The weight of a view, SGEH Eq. 21.
 
-    Args:
-        z: the unified graph, float64 ``[m, w]``.
-        s: the view's graph, float64 ``[m, w]``.
-        rule: ``'gmc'`` is :math:`1 / (2 \lVert Z - S \rVert_F)`, the derivative of Eq. 19's square
-            root; ``'paper'`` leaves out the 2, as Eq. 21 is printed. Norms below 1.5e-8 count as
-            1.5e-8, so that equal graphs have a finite weight.
+    ``rule='gmc'`` is :math:`1 / (2 \lVert Z - S \rVert_F)`, the derivative of the square root in
+    SGEH Eq. 19; ``'paper'`` leaves out the 2, as printed. Norms below 1.5e-8 count as 1.5e-8, so
+    that equal graphs have a finite weight.
     """
     norm = max(float(np.linalg.norm(z - s)), _SMALLEST)
     return 1.0 / norm if rule == "paper" else 0.5 / norm
@@ -106,21 +101,15 @@ def update_unified(
     *,
     u_step: str = "exact",
 ) -> Floats:
-    r"""The Z-step, SGEH Eq. 22-23: the unified graph given everything else.
+    r"""The Z-step: the unified graph given everything else, SGEH Eq. 22.
 
-    Each row minimises :math:`\sum_v w_v \lVert z - s_v \rVert_2^2 + \lambda d^T z` on the simplex.
-    The paper's :math:`\lambda_1` in Eq. 22 is Eq. 7's :math:`\lambda_2`, and :math:`d_{ij}` is a
-    squared distance between embeddings (GMC), not a similarity.
-
-    Args:
-        s: the views' graphs, float64 ``[m, w]`` each.
-        weights: one w a view.
-        d: squared distances between embeddings, float64 ``[m, w]``.
-        lam: :math:`\lambda`.
-        support: where Z may be positive, bool ``[m, w]``.
-        u_step: ``'exact'`` projects :math:`(\sum_v w_v s_v - \frac{\lambda}{2} d) / \sum_v w_v`.
-            ``'gmc'`` projects the mean of :math:`s_v - \frac{\lambda}{2 V w_v} d`, which is Eq. 23;
-            it solves the problem only if the weights are equal.
+    Each row minimises :math:`\sum_v w_v \lVert z - s_v \rVert_2^2 + \lambda d^T z` on the simplex
+    (for :math:`\lambda = 0` that is SGEH Eq. 5). The :math:`\lambda_1` that is printed is
+    :math:`\lambda_2`, and :math:`d_{ij}` is a squared distance between embeddings (GMC), not a
+    similarity. ``u_step='exact'`` projects
+    :math:`(\sum_v w_v s_v - \frac{\lambda}{2} d) / \sum_v w_v`; ``'gmc'`` the mean of
+    :math:`s_v - \frac{\lambda}{2 V w_v} d`, as printed, which solves the problem only if the
+    weights are equal.
     """
     if u_step == "gmc":
         pull = sum(0.5 * lam / (len(s) * weight) for weight in weights) / len(s)
@@ -130,3 +119,38 @@ def update_unified(
         pull = 0.5 * lam / total
         mean = sum((weight / total) * view for weight, view in zip(weights, s, strict=True))
     return project_rows(mean - pull * d, support)
+
+
+def project_rows(q: Floats, support: Bools) -> Floats:
+    r"""The nearest point of the simplex to each row, all rows at once, SGEH Eq. 23.
+
+    .. math::
+        z = \arg\min_z \lVert z - q \rVert_2^2
+        \quad \text{s.t.} \quad z \ge 0,\; \mathbf{1}^T z = 1,\;
+        z_j = 0 \text{ outside the support}
+
+    The solution is :math:`z_j = (q_j - t)_+`. The paper finds :math:`t` by Newton's method; here
+    it is exact, from the sorted row.
+
+    Args:
+        q: float64 ``[m, w]``; values outside the support are never read.
+        support: bool ``[m, w]``; every row has at least one entry.
+
+    Returns:
+        float64 ``[m, w]``; rows sum to 1.
+
+    Raises:
+        ValueError: a row without support.
+    """
+    if not support.any(axis=1).all():
+        raise ValueError("support: a row has no entry; there is no simplex to project on")
+    top = np.where(support, q, -np.inf).max(axis=1, keepdims=True)
+    # the projection does not change when a row is shifted, and is zero below the largest entry - 1
+    shifted = np.where(support, q - top, -2.0)
+    ordered = -np.sort(-shifted, axis=1)
+    count = np.arange(1, q.shape[1] + 1)
+    threshold = (np.cumsum(ordered, axis=1) - 1.0) / count
+    kept = (ordered > threshold).sum(axis=1, keepdims=True)
+    z: Floats = shifted - np.take_along_axis(threshold, kept - 1, axis=1)
+    z[z <= ROUNDING] = 0.0
+    return z

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.affinity import AffinityGraph, unified_affinity
-from pyg_hash.transforms.affinity.inputs import check_options
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, EdgeType
+from pyg_hash.transforms.affinity.unified import check_options, unified_affinity
+from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, PAIR, TEXT
 from pyg_hash.utils.checks import check_same_rows
-
-PAIR = "pair"
-AFFINITY: EdgeType = (PAIR, "affinity", PAIR)
 
 
 class UnifiedAffinity(BaseTransform):
     r"""The sparse graph that both modalities agree on, with ``num_clusters`` components.
 
-    SGEH Eq. 3-7 (Zhao et al., ACCV 2022), see
-    :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs of ``train_mask`` take part;
-    all others, queries above all, are never looked at. No
-    label is read. Put it after :class:`ScaleFeatures`, which brings the distances of both
-    modalities to one scale, and after :class:`ValidationSplit`.
+    The first stage of SGEH (Zhao et al., ACCV 2022), see
+    :func:`~pyg_hash.transforms.affinity.unified_affinity`, whose options these are. Only pairs of
+    ``train_mask`` take part; all others, queries above all, are never looked at. No label is read.
+    Put it after :class:`ScaleFeatures`, which brings the distances of both modalities to one scale,
+    and after :class:`ValidationSplit`.
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
@@ -71,15 +69,10 @@ class UnifiedAffinity(BaseTransform):
         check_options(
             1 if num_clusters is None else num_clusters, k, rank, weight_rule, u_step, lam, max_iter
         )
-        self.num_clusters = num_clusters
-        self.k = k
-        self.rank = rank
-        self.weight_rule = weight_rule
-        self.u_step = u_step
-        self.lam = lam
-        self.max_iter = max_iter
-        self.seed = seed
-        self.progress = progress
+        self.num_clusters, self.k = num_clusters, k
+        self.steps: dict[str, Any] = {"rank": rank, "weight_rule": weight_rule, "u_step": u_step}
+        self.search: dict[str, Any] = {"lam": lam, "max_iter": max_iter, "seed": seed}
+        self.search["progress"] = progress
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with the affinity graph."""
@@ -105,18 +98,7 @@ class UnifiedAffinity(BaseTransform):
                     f"NaN or inf (first: row {int(bad[0])}); clean or drop them"
                 )
             views.append(x)
-        graph = unified_affinity(
-            views,
-            num_clusters,
-            self.k,
-            rank=self.rank,
-            weight_rule=self.weight_rule,
-            u_step=self.u_step,
-            lam=self.lam,
-            max_iter=self.max_iter,
-            seed=self.seed,
-            progress=self.progress,
-        )
+        graph = unified_affinity(views, num_clusters, self.k, **self.steps, **self.search)
         pair = data[PAIR]
         pair.num_nodes = data[IMAGE].x.size(0)
         pair.cluster = torch.full((pair.num_nodes,), -1, device=rows.device)
@@ -124,18 +106,8 @@ class UnifiedAffinity(BaseTransform):
         edges = data[AFFINITY]
         edges.edge_index = rows[graph.edge_index.to(rows.device)]
         edges.edge_weight = graph.values.float().to(rows.device)
-        data.affinity = self._about(graph, num_clusters)
-        return data
-
-    def _about(self, graph: AffinityGraph, num_clusters: int) -> dict[str, object]:
-        """Settings and outcome as plain JSON values."""
-        return {
-            "num_clusters": num_clusters,
-            "k": self.k,
-            "metric": "l2",
-            "rank": self.rank,
-            "weight_rule": self.weight_rule,
-            "u_step": self.u_step,
+        data.affinity = {
+            **{"num_clusters": num_clusters, "k": self.k, "metric": "l2", **self.steps},
             "num_components": graph.num_components,
             "converged": graph.converged,
             "iterations": graph.iterations,
@@ -143,11 +115,9 @@ class UnifiedAffinity(BaseTransform):
             "weights": dict(zip(MODALITIES, graph.weights, strict=True)),
             "history": graph.history,
         }
+        return data
 
     def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(num_clusters={self.num_clusters}, k={self.k}, "
-            f"rank={self.rank!r}, weight_rule={self.weight_rule!r}, u_step={self.u_step!r}, "
-            f"lam={self.lam}, max_iter={self.max_iter}, seed={self.seed}, "
-            f"progress={self.progress})"
-        )
+        settings = {"num_clusters": self.num_clusters, "k": self.k, **self.steps, **self.search}
+        listed = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        return f"{type(self).__name__}({listed})"

@@ -4,35 +4,85 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyg_hash.transforms.affinity.embedding import (
-    Embedding,
     components,
     indicators,
     laplacian,
-    pair_distances,
     smallest_eigenvectors,
 )
-from pyg_hash.transforms.affinity.graph import AffinityGraph
-from pyg_hash.transforms.affinity.inputs import check_options, check_positive, neighbour_lists
-from pyg_hash.transforms.affinity.neighbours import Candidates, Neighbours, candidates
-from pyg_hash.transforms.affinity.simplex import Floats
+from pyg_hash.transforms.affinity.neighbours import (
+    Neighbours,
+    candidates,
+    check_neighbours,
+    nearest_neighbours,
+    row_distances,
+)
 from pyg_hash.transforms.affinity.steps import (
+    Floats,
     neighbour_weights,
     update_unified,
     update_view,
     view_weight,
 )
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_features,
+    check_positive,
+    check_positive_int,
+)
 
-_INACCURATE = 1e-4  # residual of an eigenvector of L, whose eigenvalues are of order 1
+_MANY_ROWS = 4000  # above them the eigenvectors of so many clusters take hours
+
+
+@dataclass(frozen=True)
+class AffinityGraph:
+    r"""A unified affinity graph Z in CSR form, with its clusters. All tensors are on the CPU.
+
+    Attributes:
+        indptr: int64 ``[m + 1]``.
+        indices: column of each entry, ascending in each row, int64 ``[E]``.
+        values: float64 ``[E]``, positive; each row sums to 1, there is no diagonal.
+        cluster: connected component of each row, int64 ``[m]``, numbered by first row.
+        num_components: number of clusters.
+        converged: whether there are exactly as many as asked for.
+        iterations: number of iterations.
+        lam: :math:`\lambda` of the last iteration.
+        weights: weight of each view.
+        history: one dict an iteration: ``iteration``, ``lam``, ``num_components``,
+            ``largest_component``, ``num_edges``, ``weights``; and ``eigenvalue_sum`` (of the c
+            smallest) and ``residual`` of the eigenvectors, None where none were needed.
+    """
+
+    indptr: Tensor
+    indices: Tensor
+    values: Tensor
+    cluster: Tensor
+    num_components: int
+    converged: bool
+    iterations: int
+    lam: float
+    weights: list[float]
+    history: list[dict[str, Any]]
+
+    @property
+    def edge_index(self) -> Tensor:
+        """Rows i and columns j of the entries, sorted by i, then j: int64 ``[2, E]``."""
+        row = torch.arange(len(self.cluster)).repeat_interleave(self.indptr.diff())
+        return torch.stack((row, self.indices))
+
+    def to_dense(self) -> Tensor:
+        """Z, float64 ``[m, m]``; for small graphs."""
+        dense = torch.zeros(len(self.cluster), len(self.cluster), dtype=torch.float64)
+        dense[tuple(self.edge_index)] = self.values
+        return dense
 
 
 def unified_affinity(
@@ -52,15 +102,16 @@ def unified_affinity(
     r"""Fuse the neighbour graphs of several views into one with ``num_clusters`` components.
 
     Minimises SGEH Eq. 7 (Zhao et al., ACCV 2022; GMC, Wang et al., TKDE 2020) by turns: each
-    view's graph S (Eq. 18), the weights of the views (Eq. 21), the unified graph Z (Eq. 22-23),
-    and the embedding D, the ``num_clusters`` smallest eigenvectors of Z's Laplacian (Eq. 6).
+    view's graph S (:func:`~pyg_hash.transforms.affinity.steps.update_view`), the weights of the
+    views (``view_weight``), the unified graph Z (``update_unified``), and the embedding D, the
+    ``num_clusters`` smallest eigenvectors of Z's Laplacian.
     After each turn the connected components of Z are counted: :math:`\lambda` doubles if there
     are too few, halves (and D goes back) if there are too many, and exactly ``num_clusters`` of
     them end the search. Everything is sparse: Z lives where the nearest-neighbour graphs do.
 
-    Read here as follows, where the paper is unclear: :math:`S_{ii} = 0` (Eq. 3; 1 as in Eq. 7
-    would leave nothing for others), Eq. 22's :math:`\lambda_1` is :math:`\lambda_2`, and Eq. 4
-    replaces the Gaussian kernel, which is never used. Features are taken as they are; GMC
+    Read here as follows, where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too,
+    would leave nothing for others), and :func:`neighbour_weights` replaces the Gaussian kernel,
+    which is never used. Features are taken as they are; GMC
     standardises each sample, for which :class:`~pyg_hash.transforms.ScaleFeatures` stands here:
     rows of equal length put the distances of all views on one scale.
 
@@ -68,16 +119,16 @@ def unified_affinity(
         views: two or more; each the features, float ``[m, d]``, or its :class:`Neighbours`.
         num_clusters: c, the number of components wanted.
         k: neighbours a row in each view.
-        rank: ``'effective'`` solves the S-step exactly; ``'gmc'`` is Eq. 18 as printed, whose
-            rows need not sum to 1.
-        weight_rule: ``'gmc'``, :math:`1 / (2 \lVert Z - S \rVert_F)`, is the one that the proof
-            around Eq. 19 yields; ``'paper'`` is Eq. 21, without the 2.
-        u_step: ``'exact'`` solves Eq. 22's problem; ``'gmc'`` is Eq. 23, exact for equal weights.
+        rank: ``'effective'`` solves the S-step exactly; ``'gmc'`` is it as printed, whose rows
+            need not sum to 1.
+        weight_rule: ``'gmc'``, :math:`1 / (2 \lVert Z - S \rVert_F)`, is the one that the paper's
+            proof yields; ``'paper'``, as printed, is without the 2.
+        u_step: ``'exact'`` solves the Z-step; ``'gmc'`` is it as printed, exact for equal weights.
         lam: the first :math:`\lambda` (GMC: 1).
         max_iter: at most so many turns (GMC: 20).
-        tol: residual at which an eigenvector is accepted, relative to the largest degree; only
-            matters above 1,000 rows. Z then differs from the dense solver's by about 1e-7.
-        seed: seed of the eigensolver's first block; only matters above 1,000 rows.
+        tol: residual at which an eigenvector is accepted, relative to the spectrum; only
+            matters above 1,000 rows.
+        seed: seed of the eigensolver's first vector; only matters above 1,000 rows.
         progress: show a progress bar.
 
     Warns:
@@ -89,14 +140,71 @@ def unified_affinity(
         ValueError: fewer than two views, different numbers of rows, bad neighbours, unknown
             options, and a ``num_clusters`` that cannot be reached: more than half the rows (each
             component has at least two), or fewer than the components that there are already.
+        RuntimeError: eigenvectors that could not be found.
     """
     check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
     check_positive(tol, "tol")
-    lists = neighbour_lists(views, num_clusters, k)
-    problem = _Problem(candidates(lists), num_clusters, k)
-    problem.options = {"rank": rank, "weight_rule": weight_rule, "u_step": u_step}
-    problem.solver = {"tol": tol, "seed": seed}
-    return problem.solve(lam, max_iter, progress)
+    entries = candidates(_neighbour_lists(views, num_clusters, k))
+    least, _ = components(entries.matrix(entries.support.astype(np.float64)))
+    if least > num_clusters:
+        raise ValueError(
+            f"num_clusters: {num_clusters} components asked for, but the neighbour graph with "
+            f"k={k} already has {least}, and no edge can be added to it; use "
+            f"num_clusters >= {least}, or a larger k"
+        )
+    s = [neighbour_weights(near, k) for near in entries.distance]
+    z: Floats = np.mean(s, axis=0)
+    weights = [1.0 / len(s)] * len(s)
+    graph = entries.matrix(z)
+    count, label = components(graph)
+    history: list[dict[str, Any]] = []
+    with tqdm(total=max_iter, desc="affinity", unit="turn", disable=not progress) as bar:
+        while True:
+            found = None
+            if count < num_clusters:
+                lap = laplacian(graph)
+                found = smallest_eigenvectors(lap, label, count, num_clusters, tol=tol, seed=seed)
+            if history:
+                history[-1]["eigenvalue_sum"] = None if found is None else float(found.values.sum())
+                history[-1]["residual"] = None if found is None else found.residual
+                if count == num_clusters or len(history) == max_iter:
+                    break
+                lam = next_lambda(lam, count, num_clusters)
+            if found is not None:
+                d = row_distances(torch.from_numpy(found.vectors), entries.column)
+            elif not history:  # later, of too many components, d stays what it was
+                d = row_distances(torch.from_numpy(indicators(label, count)), entries.column)
+            parts = zip(entries.distance, entries.order, weights, strict=True)
+            s = [update_view(b, order, z, w, rank=rank) for b, order, w in parts]
+            weights = [view_weight(z, view, rule=weight_rule) for view in s]
+            z = update_unified(s, weights, d, lam, entries.support, u_step=u_step)
+            graph = entries.matrix(z)
+            count, label = components(graph)
+            row = {"iteration": len(history) + 1, "lam": lam, "num_components": count}
+            row["largest_component"] = int(np.bincount(label).max())
+            history.append(row | {"num_edges": graph.nnz, "weights": list(weights)})
+            bar.update()
+            bar.set_postfix(components=f"{count}/{num_clusters}", lam=f"{lam:g}")
+    if count != num_clusters:
+        warnings.warn(
+            f"affinity: {count} components after {len(history)} turns instead of "
+            f"{num_clusters}; raise max_iter, start from another lam, or change num_clusters "
+            f"(numbers so far: {[row['num_components'] for row in history]})",
+            UserWarning,
+            stacklevel=2,
+        )
+    return AffinityGraph(
+        indptr=torch.from_numpy(graph.indptr).long(),
+        indices=torch.from_numpy(graph.indices).long(),
+        values=torch.from_numpy(graph.data),
+        cluster=torch.from_numpy(label),
+        num_components=count,
+        converged=count == num_clusters,
+        iterations=len(history),
+        lam=lam,
+        weights=list(weights),
+        history=history,
+    )
 
 
 def next_lambda(lam: float, count: int, c: int) -> float:
@@ -106,124 +214,50 @@ def next_lambda(lam: float, count: int, c: int) -> float:
     return lam * 2.0 if count < c else lam / 2.0
 
 
-class _Problem:
-    """State of the alternating optimisation; entries are those of :class:`Candidates`."""
+def check_options(
+    num_clusters: int, k: int, rank: str, weight_rule: str, u_step: str, lam: float, max_iter: int
+) -> None:
+    """Check what does not depend on the data.
 
-    options: dict[str, str]
-    solver: dict[str, Any]
+    Raises:
+        TypeError: a number of the wrong type.
+        ValueError: a number out of range or an unknown option.
+    """
+    for count, name in ((num_clusters, "num_clusters"), (k, "k"), (max_iter, "max_iter")):
+        check_positive_int(count, name)
+    check_choice(rank, ("effective", "gmc"), "rank")
+    check_choice(weight_rule, ("gmc", "paper"), "weight_rule")
+    check_choice(u_step, ("exact", "gmc"), "u_step")
+    check_positive(lam, "lam")
 
-    def __init__(self, entries: Candidates, num_clusters: int, k: int) -> None:
-        self.entries = entries
-        self.c = num_clusters
-        self.s = [neighbour_weights(near, k) for near in entries.distance]
-        self.z: Floats = np.mean(self.s, axis=0)
-        self.weights = [1.0 / len(self.s)] * len(self.s)
-        self.block: Floats | None = None
-        least, _ = components(self.matrix(entries.support.astype(np.float64)))
-        if least > num_clusters:
-            raise ValueError(
-                f"num_clusters: {num_clusters} components asked for, but the neighbour graph with "
-                f"k={k} already has {least}, and no edge can be added to it; use "
-                f"num_clusters >= {least}, or a larger k"
-            )
-        self.count, self.label = components(self.graph())
 
-    def matrix(self, values: Floats) -> sp.csr_array:
-        """Positive entries as a matrix."""
-        keep = values > 0.0
-        indptr = np.concatenate(([0], np.cumsum(keep.sum(axis=1))))
-        parts = (values[keep], self.entries.column[keep], indptr)
-        return sp.csr_array(parts, shape=(len(keep), len(keep)))
-
-    def graph(self) -> sp.csr_array:
-        """Z as a matrix."""
-        return self.matrix(self.z)
-
-    def embed(self) -> Embedding | None:
-        """The eigenvectors of the present Z, or None if they are the indicators alone."""
-        if self.count >= self.c:
-            return None
-        found = smallest_eigenvectors(
-            laplacian(self.graph()), self.label, self.count, self.c, start=self.block, **self.solver
+def _neighbour_lists(
+    views: Sequence[Tensor | Neighbours], num_clusters: int, k: int
+) -> list[Neighbours]:
+    """Check the views and search the neighbours of those that are features."""
+    if isinstance(views, Tensor) or len(views) < 2:
+        raise ValueError("views: expected two or more; one view has nothing to be unified with")
+    rows = [len(v.index) if isinstance(v, Neighbours) else len(v) for v in views]
+    if len(set(rows)) > 1:
+        raise ValueError(
+            f"views: {', '.join(map(str, rows))} rows; row i of all must be the same instance"
         )
-        self.block = found.block
-        return found
-
-    def turn(self, d: Floats, lam: float) -> None:
-        """Update S, the weights and Z."""
-        rank, rule, u_step = (self.options[name] for name in ("rank", "weight_rule", "u_step"))
-        parts = zip(self.entries.distance, self.entries.order, self.weights, strict=True)
-        self.s = [update_view(b, order, self.z, w, rank=rank) for b, order, w in parts]
-        self.weights = [view_weight(self.z, s, rule=rule) for s in self.s]
-        self.z = update_unified(self.s, self.weights, d, lam, self.entries.support, u_step=u_step)
-        self.count, self.label = components(self.graph())
-
-    def solve(self, lam: float, max_iter: int, progress: bool) -> AffinityGraph:
-        """Take turns until there are ``c`` components."""
-        history: list[dict[str, Any]] = []
-        first = self.embed()
-        vectors = indicators(self.label, self.count) if first is None else first.vectors
-        d = pair_distances(vectors, self.entries.column)
-        with tqdm(total=max_iter, desc="affinity", unit="turn", disable=not progress) as bar:
-            for iteration in range(1, max_iter + 1):
-                self.turn(d, lam)
-                found = self.embed()
-                history.append(self._row(iteration, lam, found))
-                bar.update()
-                bar.set_postfix(components=f"{self.count}/{self.c}", lam=f"{lam:g}")
-                if self.count == self.c or iteration == max_iter:
-                    break
-                lam = next_lambda(lam, self.count, self.c)
-                if found is not None:  # of too many components d stays what it was
-                    d = pair_distances(found.vectors, self.entries.column)
-        self._warn(history)
-        return self._result(lam, history)
-
-    def _warn(self, history: list[dict[str, Any]]) -> None:
-        worst = max((row["residual"] or 0.0 for row in history), default=0.0)
-        if worst > _INACCURATE:
-            warnings.warn(
-                f"affinity: eigenvectors are only accurate to {worst:.0e}; the graph is hard to "
-                "embed, use a larger k or fewer clusters",
-                UserWarning,
-                stacklevel=4,
-            )
-        if self.count != self.c:
-            warnings.warn(
-                f"affinity: {self.count} components after {len(history)} turns instead of "
-                f"{self.c}; raise max_iter, start from another lam, or change num_clusters "
-                f"(numbers so far: {[row['num_components'] for row in history]})",
-                UserWarning,
-                stacklevel=4,
-            )
-
-    def _row(self, iteration: int, lam: float, found: Embedding | None) -> dict[str, Any]:
-        return {
-            "iteration": iteration,
-            "lam": lam,
-            "num_components": self.count,
-            "largest_component": int(np.bincount(self.label).max()),
-            "num_edges": int((self.z > 0.0).sum()),
-            "weights": list(self.weights),
-            "eigenvalue_sum": None if found is None else float(found.values.sum()),
-            "residual": None if found is None else found.residual,
-        }
-
-    def _result(self, lam: float, history: list[dict[str, Any]]) -> AffinityGraph:
-        graph = self.graph()
-        return AffinityGraph(
-            indptr=_int64(graph.indptr),
-            indices=_int64(graph.indices),
-            values=torch.from_numpy(graph.data),
-            cluster=_int64(self.label),
-            num_components=self.count,
-            converged=self.count == self.c,
-            iterations=len(history),
-            lam=lam,
-            weights=list(self.weights),
-            history=history,
+    if num_clusters > rows[0] // 2:
+        raise ValueError(
+            f"num_clusters: {num_clusters} components of {rows[0]} rows are impossible, because "
+            f"each has at least two; use num_clusters <= {max(rows[0] // 2, 1)}"
         )
-
-
-def _int64(array: npt.NDArray[Any]) -> Tensor:
-    return torch.from_numpy(array.astype(np.int64))
+    if rows[0] > _MANY_ROWS and num_clusters > rows[0] // 6:
+        raise ValueError(
+            f"num_clusters: {num_clusters} eigenvectors of {rows[0]} rows take too long; use "
+            f"num_clusters <= {rows[0] // 6}, or at most {_MANY_ROWS} rows"
+        )
+    lists = []
+    for number, view in enumerate(views):
+        if isinstance(view, Neighbours):
+            check_neighbours(view, k, f"views[{number}]")
+            lists.append(view)
+        else:
+            check_features(view, f"views[{number}]")
+            lists.append(nearest_neighbours(view, k))
+    return lists

@@ -1,0 +1,316 @@
+"""Recipes: the graph, the rates and the epochs of each method.
+
+What a method needs besides its model stands here and nowhere else: the command line, the examples
+and the benchmarks train by these recipes.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch_geometric.transforms as T
+from torch.optim.lr_scheduler import LRScheduler
+from torch_geometric import seed_everything
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
+
+from pyg_hash import models, transforms
+from pyg_hash.graph.protocol import PROTOCOLS
+from pyg_hash.models import ClosedFormModel, HashModel
+from pyg_hash.recipes.presets import Preset, Reported, presets
+from pyg_hash.recipes.presets import preset as _preset
+from pyg_hash.sampling import InstanceLoader
+from pyg_hash.training import History, fit
+from pyg_hash.training.fit import Optimizers
+from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.utils.checks import SettingError
+
+__all__ = ["EVERY", "METHODS", "Preset", "Recipe", "Reported", "presets", "recipe"]
+
+Settings = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one method is trained; :func:`recipe` makes it.
+
+    Attributes:
+        kind: the class of the model.
+        settings: everything that decides it, by name: ``num_bits``, ``seed``, ``val_rate``,
+            ``model_options``, and those that the method has, see :func:`recipe`.
+    """
+
+    kind: type[HashModel]
+    settings: Settings
+
+    @property
+    def epochs(self) -> int | None:
+        """Passes over the data; None for a method that is solved."""
+        epochs: int | None = self.settings.get("epochs")
+        return epochs
+
+    @property
+    def transforms(self) -> T.Compose:
+        """Masks, scaled features and the graph: a data set's ``pre_transform``."""
+        return T.Compose([*self.masks, *self.graph])
+
+    @property
+    def graph(self) -> list[BaseTransform]:
+        """The transforms that make the graph, behind :attr:`masks`."""
+        make = _GRAPHS.get(self.kind.__name__)
+        return [] if make is None else make(self.settings)
+
+    @property
+    def masks(self) -> list[BaseTransform]:
+        """The transforms that make masks and scaled features, the same for all methods."""
+        rate, held_out = self.settings.get("label_rate"), self.settings["val_rate"]
+        seed = self.settings["seed"]
+        steps: list[BaseTransform] = []
+        if rate is not None:
+            steps.append(transforms.LabelRate(rate, seed=seed))
+        # reads no label: items held out count as training ones
+        steps.append(transforms.ScaleFeatures(**self.settings["scaling"]))
+        if held_out:
+            steps.append(transforms.ValidationSplit(held_out, seed=seed))
+        return steps
+
+    def model(self, data: HeteroData) -> HashModel:
+        """A new model for the widths and classes of ``data``, its weights drawn with the seed.
+
+        It is where ``data`` is.
+        """
+        seed_everything(self.settings["seed"])
+        keywords = dict(self.settings["model_options"], num_bits=self.settings["num_bits"])
+        known = inspect.signature(self.kind).parameters
+        if "num_classes" in known:
+            keywords["num_classes"] = data.num_classes
+        if "seed" in known:
+            keywords["seed"] = self.settings["seed"]
+        if "match" in known and self.settings.get("match") is not None:
+            keywords["match"] = self.settings["match"]  # graph and loss agree on what is similar
+        make: Callable[..., HashModel] = self.kind  # the base does not fix the keywords of models
+        model = make({m: data[m].num_features for m in MODALITIES}, **keywords)
+        return model.to(data[IMAGE].x.device)
+
+    def optimizers(self, model: HashModel) -> Optimizers:
+        """One for the whole model, or one for each part that has a learning rate of its own.
+
+        Raises:
+            SettingError: learning rates for other parts than the model has, or an optimiser that
+                torch does not have.
+        """
+        options = dict(self.settings["optimizer"])
+        kind: Any = getattr(torch.optim, options.pop("name", "Adam"), None)
+        if not hasattr(kind, "zero_grad"):
+            raise SettingError(f"optimizer: {self.settings['optimizer']} names none of torch.optim")
+        # fused: a step is one pass over a parameter, not ten
+        make: Callable[..., torch.optim.Optimizer] = partial(kind, fused=True, **options)
+        lr = self.settings["lr"]
+        if not isinstance(lr, Mapping):
+            return make(model.parameters(), lr=lr)
+        parts = model.parts()
+        if set(lr) != set(parts):
+            raise SettingError(
+                f"lr: {type(model).__name__} has the parts {', '.join(parts)}; give one number, or "
+                f"one for each of them (got {', '.join(lr)})"
+            )
+        made = {}
+        for name, rate in lr.items():
+            if isinstance(rate, Mapping):  # of modules in this part, by their paths
+                groups = [(model.get_submodule(path), own) for path, own in rate.items()]
+                listed = [{"params": list(m.parameters()), "lr": own} for m, own in groups]
+                made[name] = make(listed, lr=max(rate.values()))
+            else:
+                made[name] = make(parts[name], lr=rate)
+        return made
+
+    def schedulers(self, optimizers: Optimizers) -> list[LRScheduler]:
+        """What multiplies every learning rate by ``decay`` after each epoch; none if that is 1."""
+        if self.settings["decay"] == 1:
+            return []
+        each = optimizers.values() if isinstance(optimizers, Mapping) else [optimizers]
+        return [torch.optim.lr_scheduler.ExponentialLR(o, self.settings["decay"]) for o in each]
+
+    def loader(self, model: HashModel, data: HeteroData) -> InstanceLoader | None:
+        """Mini-batches of ``batch_size`` instances; None if the method takes all or makes its own.
+
+        Raises:
+            SettingError: options without a size, or unknown ones.
+        """
+        size, options = self.settings.get("batch_size"), self.settings.get("loader_options", {})
+        if size is None:
+            if options:
+                raise SettingError("loader_options: there are no mini-batches; give batch_size too")
+            return None
+        keywords = {"shuffle": True, **options, "batch_size": size}
+        try:
+            return InstanceLoader(model.training_view(data), **keywords)
+        except TypeError as error:
+            raise SettingError(f"loader_options: {error}") from error
+
+    def fit(self, model: HashModel, data: HeteroData, **options: Any) -> History:
+        """Train a model, or solve it, whichever its method does.
+
+        Args:
+            model: what :meth:`model` made for ``data``.
+            data: what :attr:`transforms` made.
+            options: of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method that is
+                solved has no use for them.
+
+        Returns:
+            One row an epoch; none if it was solved.
+        """
+        if isinstance(model, ClosedFormModel):
+            model.solve(data)
+            return History()
+        assert self.epochs is not None
+        optimizers = self.optimizers(model)
+        options = {"loader": self.loader(model, data), **options}
+        options["schedulers"] = self.schedulers(optimizers)
+        return fit(model, data, optimizers, epochs=self.epochs, **options)
+
+
+def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
+    """How a method is trained: by default, as a paper or program has it, or as said.
+
+    Args:
+        name: the class of the model, in any case, e.g. ``'mcgcn'``; also ``'mcgcn/wikipedia'``.
+        preset: one of the method's :func:`presets`, e.g. ``'wikipedia'``; None for our defaults.
+        settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
+            held out), ``model_options`` (keywords of the model) and ``scaling`` (of ScaleFeatures);
+            where :data:`METHODS` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
+            ``weight``, ``match``, ``graph_options`` (keywords of the graph's transforms),
+            ``epochs``, ``lr`` (one number, or a mapping part -> number), ``optimizer``
+            (``{'name': 'Adam', ...}``, a class of ``torch.optim`` and its keywords), ``decay`` (of
+            the rates, an epoch), ``batch_size`` and ``loader_options`` (of
+            :class:`~pyg_hash.sampling.InstanceLoader`). None stands for the default, and mappings
+            add to it.
+
+    Raises:
+        SettingError: a method, a setting or an option that does not exist; a protocol that the
+            method's graph cannot have.
+
+    Example:
+        >>> mcgcn = recipe("mcgcn", num_bits=64, label_rate=0.3)
+        >>> data = Emoji("data/emoji", pre_transform=mcgcn.transforms)[0]
+        >>> model = mcgcn.model(data)
+        >>> history = mcgcn.fit(model, data)
+    """
+    name, _, written = name.partition("/")
+    kind = _method(name)
+    defaults = {**EVERY, **METHODS[kind.__name__]}
+    if preset or written:
+        stated = _preset(f"{kind.__name__.lower()}/{preset or written}").settings
+        defaults |= stated
+    given = {key: value for key, value in settings.items() if value not in (None, {})}
+    foreign = sorted(set(given) - set(defaults))
+    if foreign:
+        raise SettingError(
+            f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
+            f"{', '.join(METHODS[kind.__name__]) or 'none of its own'})"
+        )
+    for key, value in given.items():
+        added = isinstance(value, Mapping) and isinstance(defaults[key], Mapping) and key != "lr"
+        given[key] = {**defaults[key], **value} if added else value
+    made = Recipe(kind, {**defaults, **given})
+    taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
+    _check_options(kind, made.settings["model_options"], "model_options", taken)
+    return made
+
+
+def _method(name: str) -> type[HashModel]:
+    """The class of a method by its name, in any case, or cut short as long as it is unique."""
+    known = {key.lower(): key for key in METHODS}
+    wanted = name.lower().replace("-", "").replace("_", "")
+    starting = (
+        [wanted] if wanted in known else [k for k in known if wanted and k.startswith(wanted)]
+    )
+    if len(starting) != 1:
+        raise SettingError(f"model: {name!r} is not known; use one of {', '.join(known)}")
+    kind: type[HashModel] = getattr(models, known[starting[0]])
+    return kind
+
+
+def _check_options(kind: type, options: Settings, argument: str, taken: set[str]) -> None:
+    """Raise ``SettingError`` unless every option is a keyword of the constructor of ``kind``."""
+    allowed = [name for name in inspect.signature(kind).parameters if name not in taken]
+    allowed += getattr(kind, "old_keywords", ())
+    unknown = [name for name in options if name not in allowed]
+    if unknown:
+        raise SettingError(
+            f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
+            f"use some of {', '.join(allowed) or '(none)'}"
+        )
+
+
+def _mcgcn(settings: Settings) -> list[BaseTransform]:
+    options = dict(settings["graph_options"])
+    joint = {name: options.pop(name) for name in ("pair_edges",) if name in options}
+    hubs = {name: options.pop(name) for name in ("self_loops",) if name in options}
+    taken = {"k", "metric", "anchors", "weight"}
+    _check_options(transforms.IntraKNN, options, "graph_options", taken)
+    intra, inter = PROTOCOLS[settings["protocol"]]
+    own = {"anchors": intra, "weight": settings["weight"], **options}
+    return [
+        transforms.IntraKNN(settings["k"], settings["metric"], **own),
+        transforms.InterKNN(anchors=inter, **joint),
+        transforms.LabelHub(match=settings["match"], **hubs),
+    ]
+
+
+def _sgch(settings: Settings) -> list[BaseTransform]:
+    options, asked = settings["graph_options"], settings["protocol"]
+    _check_options(transforms.SGCHGraph, options, "graph_options", {"k", "metric", "anchors"})
+    reading = options.get("graph", "paper")
+    # only the code's graph leads across the modalities, and it does so for all nodes or for none
+    wide = "transductive" if reading == "code" else "strict"
+    anchors = {"inductive": "train", wide: "all"}.get(asked)
+    if anchors is None:
+        raise SettingError(
+            f"protocol: SGCH on the graph {reading!r} is inductive or {wide}, not {asked}; choose "
+            "one of these"
+        )
+    own = {"metric": settings["metric"], "anchors": anchors, **options}
+    return [transforms.SGCHGraph(settings["k"], **own)]
+
+
+def _sgeh(settings: Settings) -> list[BaseTransform]:
+    options = settings["graph_options"]
+    _check_options(transforms.UnifiedAffinity, options, "graph_options", {"k"})
+    return [transforms.UnifiedAffinity(k=settings["k"], **options)]
+
+
+_GRAPHS: dict[str, Callable[[Settings], list[BaseTransform]]] = {
+    "MCGCN": _mcgcn,
+    "SGCH": _sgch,
+    "SGEH": _sgeh,
+}
+EVERY: Settings = {
+    **{"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
+}
+"""The settings of every method, with their defaults."""
+_LABELS: Settings = {"label_rate": 0.3}
+_TRAINED: Settings = {"optimizer": {}, "decay": 1.0}
+_GRAPH: Settings = {
+    **_LABELS,
+    **{"protocol": "inductive", "k": 20, "metric": "cosine", "graph_options": {}},
+    **{"batch_size": None, "loader_options": {}},
+}
+METHODS: dict[str, Settings] = {
+    "MCGCN": {"epochs": 80, "lr": 2e-3, **_TRAINED, **_GRAPH, "weight": None, "match": "shared"},
+    "GCH": {"epochs": 25, "lr": 1e-3, **_TRAINED, "label_rate": 1.0},
+    "SGCH": {"epochs": 80, "lr": 5e-3, **_TRAINED, **_GRAPH},
+    "SGEH": {"epochs": 80, "lr": 1e-3, **_TRAINED, "k": 50, "graph_options": {}},
+    "DCMH": {"epochs": 60, "lr": 1e-3, **_TRAINED, **_LABELS},
+    "DJSRH": {"epochs": 40, "lr": 2.5e-3, **_TRAINED},
+    "JDSH": {"epochs": 60, "lr": 1.8e-3, **_TRAINED},
+    "DGCPN": {"epochs": 80, "lr": 1.5e-3, **_TRAINED},
+    **dict.fromkeys(("ClassCodes", "SCM"), _LABELS),
+    **dict.fromkeys(("LSH", "CCA", "ITQ", "CMFH", "IMH"), {}),
+}
+"""The settings that each method has besides those of every method, with their defaults."""

@@ -1,0 +1,95 @@
+"""Papers and programs to the letter: their settings, and the numbers reported for them, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from pyg_hash.utils.checks import SettingError
+
+Values = Mapping[str, Mapping[str, Mapping[int, list[float]]]]
+"""Method -> task -> bits -> one number a column."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A table that a paper or report prints.
+
+    Attributes:
+        source: where.
+        metric: what its numbers are called there.
+        values: method -> task (``i2t``, ``t2i``, ...) -> bits -> one number for each column.
+        columns: what the numbers differ in, e.g. the share of labels.
+        deviations: standard deviations of some of the values, laid out like them.
+        remark: what is odd about them.
+    """
+
+    source: str
+    metric: str
+    values: Values
+    columns: tuple[str, ...] = ("",)
+    deviations: Values = field(default_factory=dict)
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One published experiment.
+
+    A paper's number belongs beside ours only on the paper's own data, features and metric. The
+    features are not public: write those that you have with
+    :func:`~pyg_hash.datasets.write_feature_file`.
+
+    Attributes:
+        settings: what :func:`pyg_hash.recipes.recipe` takes; what is not among them is our default.
+        data: data set and features.
+        split: how many items train, ask and are searched.
+        source: where the settings stand.
+        unstated: what the source leaves open or contradicts itself about, and what is done here.
+        tables: the numbers.
+        bits: code lengths of the tables.
+    """
+
+    settings: Mapping[str, Any]
+    data: str
+    split: str
+    source: str
+    unstated: str
+    tables: tuple[Reported, ...] = ()
+    bits: tuple[int, ...] = (16, 32, 64)
+
+
+@cache
+def presets() -> dict[str, Preset]:
+    """All presets by name, ``method/preset``, e.g. ``'mcgcn/wikipedia'``."""
+    found = {}
+    for file in sorted(files(__package__).iterdir(), key=lambda path: path.name):
+        method, _, ending = file.name.rpartition(".")
+        if ending != "yaml":
+            continue
+        for name, entry in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+            tables = tuple(
+                Reported(**{**table, "columns": tuple(table.get("columns", ("",)))})
+                for table in entry.pop("tables", ())
+            )
+            bits = tuple(entry.pop("bits", Preset.bits))
+            found[f"{method}/{name}"] = Preset(**entry, tables=tables, bits=bits)
+    return found
+
+
+def preset(name: str) -> Preset:
+    """The preset ``method/preset``.
+
+    Raises:
+        SettingError: there is none of that name; the message lists those of the method.
+    """
+    known = presets()
+    if name not in known:
+        own = [key for key in known if key.split("/")[0] == name.split("/")[0]] or list(known)
+        raise SettingError(f"recipe: {name!r} is not known; use one of {', '.join(own)}")
+    return known[name]
