@@ -71,8 +71,9 @@ class GCH(EncoderHashModel):
     ``likelihood``      ``'nll'``                        ``'squared_nll'``
     ``dropout``         0                                0
     ``weights``         not given                        all 1
-    ``beacon``          ``activation='sigmoid'``; Eq. 8  ``channels=512, add_self_loops=False,
-                        as printed: ``guided=False``     guided=False, grad=True``
+    ``beacon``          ``activation='sigmoid'``; for    ``channels=512, add_self_loops=False,
+                        the objective as printed, not    guided=False, grad=True``
+                        Algorithm 1: ``guided=False``
     ``passes``          1 each                           ``label='1000 steps', gcn='500 steps'``,
                                                          image, text: 5 times n // 128 steps
     optimiser           SGD, rate not given              Adam a part, rates halved every epoch
