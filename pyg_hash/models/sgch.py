@@ -7,7 +7,7 @@ cross-modal retrieval", ICIP 2020.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import torch
@@ -36,7 +36,10 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality
 from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
 
 VARIANTS = ("full", "v1")
-SIMILARITIES = {"nll": pairwise_nll, "linear": linear_similarity_loss}
+SIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "nll": pairwise_nll,
+    "linear": linear_similarity_loss,
+}
 ADVERSARIES = ("alternating", "reversal")
 
 
