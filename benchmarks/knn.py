@@ -4,10 +4,9 @@
 
 The k = 20 nearest of each row among the others by cosine, or the 20 nearest of new rows. Features
 like those of an image network (ReLU of 30 clusters in 48 dimensions, with noise) and like bags of
-words (Zipf's law). faiss.knn and three lines of torch (product, diagonal, topk) get normalised rows
-and order no ties;
-knn checks, normalises, orders ties by index and scores every neighbour alone. New rows meet stored
-ones, which knn has prepared. Recall is against backend='torch'.
+words (Zipf's law). faiss.knn and three lines of torch (product, diagonal, topk) get normalised
+rows and order no ties; knn checks, normalises, orders ties by index and scores every neighbour
+alone. New rows meet stored ones, which knn has prepared. Recall is against backend='torch'.
 """
 
 from __future__ import annotations

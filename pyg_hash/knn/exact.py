@@ -22,15 +22,7 @@ def nearest(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
 
     What the tiles find is scored again, each pair alone, so that equal rows score equally. Where
     rounding may have kept a row out, all rows that are as good up to rounding are scored alone.
-
-    Memory: two tiles and the result, whatever the number of rows.
-
-    Args:
-        scores: of ``q`` queries and ``n`` rows.
-        k: 1 to n.
-
-    Returns:
-        ``(scores, index)``, float32 and int64 ``[q, k]``.
+    Memory: two tiles and the result, float32 and int64 ``[q, k]``.
     """
     q, n = scores.shape
     values, index = candidates(scores, min(n, k + MARGIN))
@@ -51,16 +43,13 @@ def ranked(
     scores: DenseScores, rows: slice | Tensor, index: Tensor, k: int, values: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` best of ``index[i]`` for each of the rows, found with ``values``."""
-    value, order = scores.exact(rows, index, values).sort(dim=1, descending=not scores.l2)
-    index = index.gather(1, order)
-    tied = (value[:, 1:] == value[:, :-1]).any(1).nonzero().squeeze(1)
-    if tied.numel():  # sorted by index first, then again by score
-        some, order = index[tied].sort(dim=1)
-        again, place = (
-            value[tied].gather(1, order).sort(dim=1, descending=not scores.l2, stable=True)
-        )
-        value[tied], index[tied] = again, some.gather(1, place)
-    return value[:, :k].contiguous(), index[:, :k].contiguous()
+    value = scores.exact(rows, index, values)
+    best, order = value.sort(dim=1, descending=not scores.l2)
+    if bool((best[:, 1:] == best[:, :-1]).any()):
+        by_index = index.argsort(dim=1)
+        best, order = value.gather(1, by_index).sort(dim=1, descending=not scores.l2, stable=True)
+        order = by_index.gather(1, order)
+    return best[:, :k].contiguous(), index.gather(1, order[:, :k])
 
 
 def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
@@ -197,16 +186,9 @@ class DenseScores:
 
 
 def pair_scores(query: Tensor, database: Tensor, index: Tensor, l2: bool) -> Tensor:
-    """Scores of the pairs ``(i, index[i, j])``, each computed alone: equal rows score equally.
+    """Inner products or squared distances, float32 ``[q, m]``, of dense rows i and ``index[i, j]``.
 
-    Args:
-        query: float32 ``[q, d]``.
-        database: float32 ``[n, d]``.
-        index: int64 ``[q, m]``.
-        l2: squared L2 distances instead of inner products.
-
-    Returns:
-        float32 ``[q, m]``.
+    Each is computed alone: equal rows score equally.
     """
     sampled = not l2 and query.device.type == "cpu"
     size = index.size(1) * (1 if sampled else query.size(1))

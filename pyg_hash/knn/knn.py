@@ -56,7 +56,8 @@ def knn(
     pair for the neighbours found, hence identical rows have identical scores.
 
     Beyond the features (a float32 copy of them, normalised or moved) and the answer it takes two
-    tiles of scores: 4 MB each, 256 MB each on a GPU. A progress bar shows after five seconds.
+    tiles of scores: at most 32 MB each, 1 GB each on a GPU. A progress bar shows after five
+    seconds.
 
     Args:
         query: float ``[q, d]``, dense or ``torch.sparse_csr``; or a

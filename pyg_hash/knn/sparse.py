@@ -43,9 +43,12 @@ class CSRScores(DenseScores):
             tile -= self.squares[columns] / 2
         return tile
 
-    def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor) -> Tensor:
+    def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
         """See :meth:`DenseScores.exact`; inner products are exact as they come."""
-        return self._distances(take(self.query, rows), index) if self.l2 else values
+        if self.l2:
+            return self._distances(take(self.query, rows), index)
+        assert values is not None
+        return values
 
     def _distances(self, query: Tensor, index: Tensor) -> Tensor:
         """Squared distances of pairs in float64: the origin cannot move near sparse data."""
