@@ -25,7 +25,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
-from pyg_hash.graph import GraphOperator, Hub
+from pyg_hash.graph import GraphOperator, Hub, WholeGraph
 from pyg_hash.nn import GCNChannel
 
 CLASSES, WIDTHS, LABEL_WIDTH, NEIGHBOURS = 10, (1024, 512, 64), 512, 20
@@ -80,7 +80,7 @@ class Ours(GCNChannel):
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
         """Both layers."""
-        return super().forward(x, self.operator, constant=self.constant)[0]
+        return super().forward(x, WholeGraph(self.operator, constant=self.constant))[0]
 
 
 def network(name: str, edges: Tensor, n: int, widths: tuple[int, ...]) -> torch.nn.Module:

@@ -11,16 +11,17 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from pyg_hash.datasets import mirflickr, mscoco, nuswide, nuswide_source
-from pyg_hash.datasets.protocols import load_manifest
+from pyg_hash.datasets import published
+from pyg_hash.datasets import published_sets as sets
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import OwnEncoder
 
 Array = np.ndarray[Any, Any]
 WORDS = ("sky", "sea", "dog", "tree", "car", "boat", "bird", "road")
 
 
-def shrink(monkeypatch: pytest.MonkeyPatch, module: Any, **changes: Any) -> None:
-    """Give a data set module small counts instead of the published ones.
+def shrink(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+    """Give the published data sets small counts instead of the published ones.
 
     Keywords are ``counts`` and ``kept`` of the manifest, and ``protocols``: counts by name.
     """
@@ -37,7 +38,7 @@ def shrink(monkeypatch: pytest.MonkeyPatch, module: Any, **changes: Any) -> None
                 manifest[key] = value
         return manifest
 
-    monkeypatch.setattr(module, "load_manifest", small)
+    monkeypatch.setattr(published, "load_manifest", small)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -66,7 +67,7 @@ def nus_arrays(seed: int = 0) -> dict[str, Array]:
     tags[3] = 0
     labels[3, 0] = 1
     arrays = {"labels": labels, "tags": tags, "bow": rng.integers(0, 9, (NUS_ROWS, 500))}
-    for name, width in nuswide_source.LOW_LEVEL.items():
+    for name, width in sets.LOW_LEVEL.items():
         arrays[name] = rng.random((NUS_ROWS, width)).round(4)
     return arrays
 
@@ -75,13 +76,13 @@ def write_nus(raw: Path, seed: int = 0) -> dict[str, Array]:
     """The official files; returns what stands in them."""
     arrays = nus_arrays(seed)
     for concept, column in zip(NUS_CONCEPTS, arrays["labels"].T, strict=True):
-        write_text(raw / nuswide_source.LABELS.format(concept), digit_text(column[:, None], "\n"))
-    write_text(raw / nuswide_source.TAGS, digit_text(arrays["tags"]))
-    write_text(raw / nuswide_source.TAG_NAMES, "\r\n".join(WORDS) + "\r\n")
+        write_text(raw / sets.NUS_LABELS.format(concept), digit_text(column[:, None], "\n"))
+    write_text(raw / sets.NUS_TAGS, digit_text(arrays["tags"]))
+    write_text(raw / sets.NUS_TAG_NAMES, "\r\n".join(WORDS) + "\r\n")
     pictures = "".join(f"folder{i % 3}\\{i:04d}_{i}.jpg\r\n" for i in range(NUS_ROWS))
-    write_text(raw / nuswide_source.PICTURES, pictures)
-    for name in (*nuswide_source.LOW_LEVEL, "bow"):
-        path = raw / (name if name != "bow" else next(iter(nuswide_source.BOW)))
+    write_text(raw / sets.NUS_PICTURES, pictures)
+    for name in (*sets.LOW_LEVEL, "bow"):
+        path = raw / (name if name != "bow" else next(iter(sets.BOW)))
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savetxt(path, arrays[name], fmt="%d " if name == "bow" else "%.4f")
     return arrays
@@ -100,7 +101,6 @@ def shrink_nus(monkeypatch: pytest.MonkeyPatch, arrays: dict[str, Array]) -> Non
     counts = {"pictures": NUS_ROWS, "tags": NUS_TAGS, "classes": 5}
     shrink(
         monkeypatch,
-        nuswide,
         counts=counts,
         classes=NUS_CONCEPTS,
         kept=[len(rows), with_tags],
@@ -129,7 +129,7 @@ def write_nus10k(raw: Path, seed: int = 0) -> dict[str, Array]:
     labels[rng.random(NUS_ROWS) < 0.2] = 0  # none
     arrays["labels"] = labels
     for concept, column in zip(TEN, labels.T, strict=True):
-        write_text(raw / nuswide_source.LABELS.format(concept), digit_text(column[:, None], "\n"))
+        write_text(raw / sets.NUS_LABELS.format(concept), digit_text(column[:, None], "\n"))
     return arrays
 
 
@@ -142,7 +142,7 @@ def write_corr_ae(raw: Path, first: int = 1) -> dict[str, Array]:
         arrays[f"{part}_texts"] = rng.random((size, 6))
         arrays[f"{part}_imgs_labels"] = first + np.arange(size) % 2
     raw.mkdir(parents=True, exist_ok=True)
-    with h5py.File(raw / nuswide.CORR_AE, "w") as file:
+    with h5py.File(raw / sets.CORR_AE, "w") as file:
         for name, value in arrays.items():
             file[name] = value
     return arrays
@@ -153,7 +153,6 @@ def shrink_nus10k(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = {"pictures": NUS_ROWS, "tags": NUS_TAGS, "classes": 2, "per_class": EACH}
     shrink(
         monkeypatch,
-        nuswide,
         counts=counts | {"train": 14, "valid": 3, "test": 3},
         classes=TEN,
         protocols={
@@ -198,7 +197,6 @@ def shrink_mir(monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
     names = ("dcmh", "dcmh_code", "djsrh", "gch")
     shrink(
         monkeypatch,
-        mirflickr,
         counts={"pictures": MIR_ROWS, "tags": len(MIR_COMMON), "classes": 3},
         classes=MIR_CLASSES,
         kept=[kept],
@@ -269,7 +267,6 @@ def shrink_coco(monkeypatch: pytest.MonkeyPatch, kept: int, **changes: Any) -> N
     """MSCOCO with 60 pictures and three categories."""
     shrink(
         monkeypatch,
-        mscoco,
         counts=COCO_SIZES | {"classes": 3},
         kept=[kept],
         protocols={

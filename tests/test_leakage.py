@@ -15,7 +15,7 @@ from small import (
 )
 from toy import toy_data
 
-from pyg_hash.graph.view import anchor_view
+from pyg_hash.graph import anchor_view
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ValidationSplit
 from pyg_hash.typing import MODALITIES, other

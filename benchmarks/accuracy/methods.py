@@ -42,8 +42,8 @@ _ROWS = [
     Method("GCH-A", "GCH", _model(variant="GCH-A")),
     Method("GCH Try1", "GCH", _model(variant="Try1")),
     Method("GCH Try2", "GCH", _model(variant="Try2")),
-    Method("GCH squared_nll", "GCH", _model(pair_loss="squared_nll")),
-    Method("GCH without self-loops", "GCH", _model(add_self_loops=False)),
+    Method("GCH squared_nll", "GCH", _model(likelihood="squared_nll")),
+    Method("GCH without self-loops", "GCH", _model(beacon={"add_self_loops": False})),
     Method("SGCH", "SGCH", {}, _PAPER_SGCH),
     Method(
         "SGCH, chosen",

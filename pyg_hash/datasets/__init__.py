@@ -4,14 +4,10 @@ from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.emoji import Emoji
 from pyg_hash.datasets.feature_check import FeatureReport, MatrixReport, check_feature_file
-from pyg_hash.datasets.feature_file import FeatureFile
+from pyg_hash.datasets.feature_file import FeatureFile, encode_feature_file, write_feature_file
 from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file
-from pyg_hash.datasets.feature_raw import encode_feature_file
-from pyg_hash.datasets.feature_write import write_feature_file
-from pyg_hash.datasets.mirflickr import MIRFlickr25K
-from pyg_hash.datasets.mscoco import MSCOCO
-from pyg_hash.datasets.nuswide import NUSWIDE, NUSWIDE10K
-from pyg_hash.datasets.protocols import Protocol, published_protocols
+from pyg_hash.datasets.published_sets import MSCOCO, NUSWIDE, NUSWIDE10K, MIRFlickr25K
+from pyg_hash.datasets.splits import Protocol, published_protocols
 from pyg_hash.datasets.synthetic import SyntheticCrossModal
 from pyg_hash.datasets.wikipedia import Wikipedia
 

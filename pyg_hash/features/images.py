@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyg_hash.features.base import PathLike
 from pyg_hash.utils.optional import require
-
-PathLike = str | os.PathLike[str]
 
 
 class UnreadableImageError(ValueError):

@@ -1,31 +1,40 @@
-"""What encoders with somebody else's weights have in common: files, digests, batches of pictures.
+"""Encoders with somebody else's weights: timm, OpenCLIP, transformers, sentence-transformers.
 
 Weights are read from safetensors files only, so that nothing is unpickled, and only from the disk:
-nothing is downloaded.
+nothing is downloaded. A class of this file is what a package needs to open a network of its own.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypedDict
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
+from typing_extensions import Self, Unpack
 
-from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.features.images import PathLike, load_image
-from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import CorruptFileError, load_json, save_json
+from pyg_hash.features.base import PathLike, save_settings, stored_settings
+from pyg_hash.features.images import load_image
+from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import CorruptFileError, load_json, sha256
+from pyg_hash.utils.optional import require
 
-Kind = TypeVar("Kind", bound="Pretrained")
+Pooling = Literal["mean", "cls", "pooler"]
+Network = Callable[[Any], Tensor]
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
+
+
+class Run(TypedDict, total=False):
+    """How an encoder computes; nothing of it changes the features."""
+
+    batch_size: int
+    device: str | torch.device
+    progress: bool
 
 
 class Pretrained(ABC):
@@ -33,35 +42,56 @@ class Pretrained(ABC):
 
     Args:
         weights: a safetensors file, or a folder with such files.
-        batch_size: items in one forward pass.
+        batch_size: items in one forward pass; default: 16 pictures or 64 texts.
         device: where the network runs; the features come back on the CPU.
         progress: whether to show a progress bar.
 
     Raises:
         FileNotFoundError: there are no such weights.
         ValueError: there are only pickled ones.
+        ImportError: the extra with the network's package is not installed.
+        CorruptFileError: the weights are incomplete, damaged, or of another network.
     """
 
     kind: ClassVar[str]
+    #: the keywords of the constructor that decide the features, weights left out
+    stored: ClassVar[tuple[str, ...]] = ()
+    batch_size = 16
 
     def __init__(
-        self, weights: PathLike, batch_size: int, device: str | torch.device, progress: bool
+        self,
+        weights: PathLike,
+        *,
+        batch_size: int | None = None,
+        device: str | torch.device = "cpu",
+        progress: bool = True,
     ) -> None:
-        check_positive_int(batch_size, "batch_size")
+        if batch_size is not None:
+            check_positive_int(batch_size, "batch_size")
+            self.batch_size = batch_size
         self.weights = Path(weights).expanduser().absolute()
-        self.batch_size = batch_size
         self.device = torch.device(device)
         self.progress = progress
         self._files = weight_files(self.weights)
-        self.num_features = 0  # until _probe
+        self._forward = self._open()
+        with torch.no_grad():
+            self.num_features = self._probe().size(1)
 
     @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """The keywords of the constructor that decide the features, weights left out."""
+    def _open(self) -> Network:
+        """The network, ready to use: a batch -> features ``[n, d]``."""
 
     @abstractmethod
     def _encode(self, batch: Sequence[Any]) -> Tensor:
         """Features of one batch, ``[n, d]``."""
+
+    @abstractmethod
+    def _probe(self) -> Tensor:
+        """Features of something."""
+
+    def settings(self) -> dict[str, Any]:
+        """The keywords of the constructor that decide the features, weights left out."""
+        return {name: getattr(self, name) for name in self.stored}
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
@@ -87,52 +117,40 @@ class Pretrained(ABC):
         return features
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{k}={v!r}" for k, v in self.settings().items())
-        return f"{type(self).__name__}({shown}, weights={self.weights.name!r})".replace("(, ", "(")
+        shown = {**self.settings(), "weights": self.weights.name}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
 
-    def save(self, folder: str | os.PathLike[str]) -> Path:
+    def save(self, folder: PathLike) -> Path:
         """Write settings, and path and digest of the weights, to ``folder``.
 
         Weights are not copied. To ship an encoder, put them into ``folder``: there they are looked
         for first.
         """
-        path = Path(folder) / ENCODER_FILE
-        about = {"weights": str(self.weights), "weights_sha256": digest(self._files)}
-        save_json(path, {"kind": self.kind, **self.settings(), **about})
-        return path
+        about = {"weights": str(self.weights), "weights_sha256": sha256(*self._files)}
+        return save_settings(folder, self.kind, {**self.settings(), **about})
 
     @classmethod
-    def load(cls: type[Kind], folder: str | os.PathLike[str], **kwargs: Any) -> Kind:
+    def load(cls, folder: PathLike, **kwargs: Any) -> Self:
         """Read what :meth:`save` wrote; ``kwargs`` are batch_size, device and progress.
 
         Raises:
             FileNotFoundError: the folder holds no encoder, or its weights are gone.
             CorruptFileError: the settings are damaged, or the weights are others than then.
         """
-        path = Path(folder) / ENCODER_FILE
-        config = load_json(path)
-        try:
-            kind, stored = config.pop("kind"), Path(config.pop("weights"))
-            expected = config.pop("weights_sha256")
-        except (AttributeError, KeyError, TypeError) as error:
-            raise CorruptFileError(f"{path}: no entry {error}; save it again") from error
-        if kind != cls.kind:
-            raise CorruptFileError(f"{path}: no {cls.kind!r} encoder; save it again")
-        beside = Path(folder) / stored.name
-        weights = beside if beside.exists() else stored
-        if not weights.exists():
-            raise FileNotFoundError(
-                f"{path}: its weights are gone; put {stored.name} into {folder}"
-            )
-        if digest(weight_files(weights)) != expected:
-            raise CorruptFileError(
-                f"{path}: {weights} holds other weights than those the data were encoded with; "
-                f"put the right ones into {folder}"
-            )
-        try:
-            return cls(**config, weights=weights, **kwargs)
-        except TypeError as error:
-            raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
+        with stored_settings(folder, cls.kind) as settings:
+            stored, expected = Path(settings.pop("weights")), settings.pop("weights_sha256")
+            beside = Path(folder) / stored.name
+            weights = beside if beside.exists() else stored
+            if not weights.exists():
+                raise FileNotFoundError(
+                    f"{folder}: the weights of its encoder are gone; put {stored.name} into it"
+                )
+            if sha256(*weight_files(weights)) != expected:
+                raise CorruptFileError(
+                    f"{folder}: {weights} holds other weights than those the data were encoded "
+                    f"with; put the right ones into {folder}"
+                )
+            return cls(**settings, weights=weights, **kwargs)
 
 
 class PictureNetwork(Pretrained):
@@ -143,35 +161,26 @@ class PictureNetwork(Pretrained):
     cut away in their evaluation is kept.
     """
 
-    size: int
+    image_size: int
     mean: Sequence[float]
     std: Sequence[float]
 
-    @abstractmethod
-    def _forward(self, x: Tensor) -> Tensor:
-        """Features of scaled pictures ``[n, 3, size, size]``."""
-
     def _encode(self, batch: Sequence[PathLike]) -> Tensor:
-        return self._pixels(torch.stack([load_image(path, self.size) for path in batch]))
+        return self._pixels(torch.stack([load_image(path, self.image_size) for path in batch]))
 
     def _pixels(self, pixels: Tensor) -> Tensor:
         x = pixels.to(self.device, torch.float32) / 255
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return self._forward((x - mean) / std)
 
-    @torch.no_grad()
-    def _probe(self) -> None:
-        """Find the width of a row."""
-        black = torch.zeros(1, 3, self.size, self.size, dtype=torch.uint8)
-        self.num_features = self._pixels(black).size(1)
+    def _probe(self) -> Tensor:
+        return self._pixels(torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8))
 
 
 class TextNetwork(Pretrained):
     """A :class:`Pretrained` encoder of texts; long texts are cut to what the network takes."""
 
-    @abstractmethod
-    def _forward(self, texts: list[str]) -> Tensor:
-        """Features of texts."""
+    batch_size = 64
 
     def _encode(self, batch: Sequence[str]) -> Tensor:
         empty = [row for row, text in enumerate(batch) if not text.strip()]
@@ -179,10 +188,245 @@ class TextNetwork(Pretrained):
             raise ValueError(f"texts: {len(empty)} of {len(batch)} are empty; drop them")
         return self._forward(list(batch))
 
-    @torch.no_grad()
-    def _probe(self) -> None:
-        """Find the width of a row."""
-        self.num_features = self._forward(["a"]).size(1)
+    def _probe(self) -> Tensor:
+        return self._forward(["a"])
+
+
+class TimmEncoder(PictureNetwork):
+    """The pooled features of a network of PyTorch Image Models, its classifier left out.
+
+    Args:
+        name: of the architecture, as ``timm.create_model`` takes it, e.g. ``'resnet18'``.
+        weights: its weights, the ``model.safetensors`` of its repository.
+        image_size: side of the network's input; None takes the architecture's.
+        **run: ``batch_size`` (16), ``device`` and ``progress``.
+
+    Raises:
+        As :class:`Pretrained`; the extra is ``timm``.
+    """
+
+    kind = "timm"
+    stored = ("name", "image_size")
+
+    def __init__(
+        self, name: str, weights: PathLike, *, image_size: int | None = None, **run: Unpack[Run]
+    ) -> None:
+        self.name, self.image_size = name, image_size or 0
+        super().__init__(weights, **run)
+
+    def _open(self) -> Network:
+        timm = require("timm", "timm", extra="timm")
+        model = timm.create_model(self.name, pretrained=False, num_classes=0)
+        config = timm.data.resolve_model_data_config(model)
+        fill(model, self._files[0], spare=model.pretrained_cfg.get("classifier") or ())
+        self.image_size = self.image_size or config["input_size"][-1]
+        self.mean, self.std = config["mean"], config["std"]
+        network: Network = model.eval().to(self.device)
+        return network
+
+
+class _OpenClip(Pretrained):
+    """What both halves of an OpenCLIP model share."""
+
+    stored = ("name",)
+
+    def __init__(self, name: str, weights: PathLike, **run: Unpack[Run]) -> None:
+        self.name = name
+        super().__init__(weights, **run)
+
+    def _model(self) -> tuple[Any, Any]:
+        """The package, and the model with its weights."""
+        package = require("open_clip", "open_clip_torch", extra="open_clip")
+        # no weights of a part either: they would be downloaded
+        model = package.create_model(
+            self.name, load_weights=False, pretrained_image=False, pretrained_text=False
+        )
+        fill(model, self._files[0])
+        return package, model.eval().to(self.device)
+
+
+class OpenClipImageEncoder(_OpenClip, PictureNetwork):
+    """The picture half of an OpenCLIP model; texts get features in the same space.
+
+    Args:
+        name: of the architecture, as ``open_clip.create_model`` takes it, e.g. ``'ViT-B-32'``.
+        weights: of both halves, the ``open_clip_model.safetensors`` of its repository.
+        **run: ``batch_size`` (16; 64 texts), ``device`` and ``progress``.
+
+    Raises:
+        As :class:`Pretrained`; the extra is ``open_clip``.
+    """
+
+    kind = "open_clip_image"
+
+    def _open(self) -> Network:
+        _, model = self._model()
+        size = model.visual.image_size
+        self.image_size = size if isinstance(size, int) else size[0]
+        self.mean, self.std = model.visual.image_mean, model.visual.image_std
+        network: Network = model.encode_image
+        return network
+
+
+class OpenClipTextEncoder(_OpenClip, TextNetwork):
+    """The text half of an OpenCLIP model; see :class:`OpenClipImageEncoder`."""
+
+    kind = "open_clip_text"
+
+    def _open(self) -> Network:
+        package, model = self._model()
+        tokens = package.get_tokenizer(self.name)
+        return lambda texts: model.encode_text(tokens(texts).to(self.device))
+
+
+class _Transformers(Pretrained):
+    """What pictures and texts in the folder layout of Hugging Face transformers share."""
+
+    stored = ("pooling",)
+    pooling: Pooling
+
+    def __init__(
+        self, weights: PathLike, *, pooling: Pooling | None = None, **run: Unpack[Run]
+    ) -> None:
+        if pooling is not None:
+            check_choice(pooling, ("mean", "cls", "pooler"), "pooling")
+            self.pooling = pooling
+        super().__init__(weights, **run)
+
+    def _load(self, name: str) -> Any:
+        """``transformers.NAME.from_pretrained``, from the disk and without anybody's code."""
+        cls = getattr(require("transformers", "transformers", extra="transformers"), name)
+        more = {"use_safetensors": True} if name == "AutoModel" else {}
+        return _readable(
+            self.weights,
+            cls.from_pretrained,
+            self.weights,
+            local_files_only=True,
+            trust_remote_code=False,
+            **more,
+        )
+
+    def _pooled(self, out: Any, mask: Tensor | None = None) -> Tensor:
+        """One row an item of a network's output: tensor, output object, tokens or feature map."""
+        if self.pooling == "pooler":
+            return _pooler(out)
+        x: Tensor = out.last_hidden_state
+        if x.dim() == 4:  # a feature map has no first token
+            return x.mean(dim=(2, 3))
+        if self.pooling == "cls":
+            return x[:, 0]
+        if mask is None:
+            return x.mean(dim=1)
+        weight = mask.unsqueeze(-1).to(x)
+        return (x * weight).sum(dim=1) / weight.sum(dim=1)
+
+
+class TransformersImageEncoder(_Transformers, PictureNetwork):
+    """A picture network of transformers: ViT, DINOv2, ResNet, the picture half of CLIP, ...
+
+    Args:
+        weights: the folder: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``.
+        pooling: ``'cls'``, the first token (default); ``'mean'`` of all; or ``'pooler'``, the
+            network's own. The halves of CLIP give their projection, whatever this says.
+        **run: ``batch_size`` (16), ``device`` and ``progress``.
+
+    Raises:
+        As :class:`Pretrained`; the extra is ``transformers``.
+    """
+
+    kind = "transformers_image"
+    pooling: Pooling = "cls"
+
+    def _open(self) -> Network:
+        config = load_json(self.weights / "preprocessor_config.json")
+        size: Any = config.get("crop_size") or config.get("size") or 224
+        if isinstance(size, dict):
+            size = size.get("height") or size.get("shortest_edge")
+        self.image_size = int(size)
+        self.mean = config.get("image_mean") or [0.5] * 3
+        self.std = config.get("image_std") or [0.5] * 3
+        model = self._load("AutoModel").eval().to(self.device)
+        if hasattr(model, "get_image_features"):  # a pair such as CLIP
+            return lambda x: _pooler(model.get_image_features(pixel_values=x))
+        return lambda x: self._pooled(model(pixel_values=x))
+
+
+class TransformersTextEncoder(_Transformers, TextNetwork):
+    """A text network of transformers: BERT, RoBERTa, the text half of CLIP, ...
+
+    As :class:`TransformersImageEncoder`, but the folder holds the files of the tokenizer, the
+    default ``pooling`` is ``'mean'`` (padding left out), and that of ``batch_size`` 64.
+    """
+
+    kind = "transformers_text"
+    pooling: Pooling = "mean"
+
+    def _open(self) -> Network:
+        tokens = self._load("AutoTokenizer")
+        model = self._load("AutoModel").eval().to(self.device)
+        config = getattr(model.config, "text_config", model.config)
+        limit = getattr(config, "max_position_embeddings", None) or 512
+        options = {"padding": True, "truncation": True, "return_tensors": "pt"}
+        options["max_length"] = min(limit, tokens.model_max_length)
+
+        def run(texts: list[str]) -> Tensor:
+            batch = tokens(texts, **options).to(self.device)
+            mask = batch["attention_mask"]
+            if hasattr(model, "get_text_features"):
+                return _pooler(model.get_text_features(batch["input_ids"], attention_mask=mask))
+            return self._pooled(model(**batch), mask)
+
+        return run
+
+
+class SentenceEncoder(TextNetwork):
+    """The sentence embedding of a model in the folder layout of sentence-transformers.
+
+    Args:
+        weights: the folder, with ``modules.json`` and ``model.safetensors``.
+        batch_size: texts in one forward pass; default 64.
+        device: where the network runs.
+        progress: whether to show a progress bar.
+
+    Raises:
+        As :class:`Pretrained`; the extra is ``sentence_transformers``.
+    """
+
+    kind = "sentence_transformers"
+
+    def _open(self) -> Network:
+        package = require("sentence_transformers", "sentence-transformers", extra=self.kind)
+        if not (self.weights / "modules.json").is_file():  # it would invent a pooling
+            raise CorruptFileError(f"{self.weights}: no modules.json; not of sentence-transformers")
+        model = _readable(
+            self.weights,
+            package.SentenceTransformer,
+            str(self.weights),
+            device=str(self.device),
+            local_files_only=True,
+            trust_remote_code=False,
+            model_kwargs={"use_safetensors": True},
+        ).eval()
+        options = {"convert_to_tensor": True, "show_progress_bar": False}
+        return lambda texts: model.encode(texts, batch_size=len(texts), **options)
+
+
+def _readable(folder: Path, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """What ``read`` makes of a folder of weights."""
+    try:
+        return read(*args, **options)
+    except (OSError, ValueError, KeyError) as error:
+        by = getattr(read, "__self__", read).__name__
+        raise CorruptFileError(f"{folder}: cannot be read by {by} ({error})") from error
+
+
+def _pooler(out: Any) -> Tensor:
+    """The row that a network of transformers pools itself."""
+    if isinstance(out, Tensor):
+        return out
+    if getattr(out, "pooler_output", None) is None:
+        raise ValueError("pooling: this network has no pooler; use 'mean' or 'cls'")
+    return torch.flatten(out.pooler_output, 1)
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -215,44 +459,23 @@ def weight_files(path: Path) -> list[Path]:
     return found
 
 
-def digest(files: Sequence[Path]) -> str:
-    """SHA-256 of the content of files, one after the other."""
-    total = hashlib.sha256()
-    for path in files:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                total.update(block)
-    return total.hexdigest()
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    Raises:
-        CorruptFileError: the file is damaged.
-    """
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise CorruptFileError(f"{path}: damaged ({error}); copy it again") from error
-
-
 def fill(model: torch.nn.Module, path: Path, *, spare: str | Sequence[str] = ()) -> None:
-    """Put the weights of a file into a network.
+    """Put the weights of a safetensors file into a network.
 
     Args:
         model: the network.
-        path: the safetensors file.
+        path: the file.
         spare: modules that the file may have in addition (a classifier).
 
     Raises:
         CorruptFileError: the file is damaged, or of another network.
     """
-    spare = (spare,) if isinstance(spare, str) else spare
-    starts = tuple(f"{name}." for name in spare)
-    state = {name: t for name, t in read_weights(path).items() if not name.startswith(starts)}
+    starts = tuple(f"{name}." for name in ((spare,) if isinstance(spare, str) else spare))
     try:
-        model.load_state_dict(state)
+        tensors = load_file(path)
+        model.load_state_dict({k: v for k, v in tensors.items() if not k.startswith(starts)})
+    except SafetensorError as error:
+        raise CorruptFileError(f"{path}: damaged ({error}); copy it again") from error
     except RuntimeError as error:
         lines = str(error).splitlines()
         raise CorruptFileError(

@@ -2,6 +2,7 @@
 
 from pyg_hash.graph.build import (
     Graphs,
+    anchor_view,
     build_graphs,
     intra_operator,
     joint_operator,
@@ -9,17 +10,22 @@ from pyg_hash.graph.build import (
 )
 from pyg_hash.graph.cache import GraphCache
 from pyg_hash.graph.operator import GraphOperator, Hub, SparseMap
+from pyg_hash.graph.place import BlockedGraph, NewItems, Place, Receiver, View, WholeGraph
 from pyg_hash.graph.protocol import protocol
-from pyg_hash.graph.receiver import Receiver, View
 
 __all__ = [
+    "BlockedGraph",
     "GraphCache",
     "GraphOperator",
     "Graphs",
     "Hub",
+    "NewItems",
+    "Place",
     "Receiver",
     "SparseMap",
     "View",
+    "WholeGraph",
+    "anchor_view",
     "build_graphs",
     "intra_operator",
     "joint_operator",

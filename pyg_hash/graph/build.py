@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.graph.edges import joint_edges, joint_nearest_edges
 from pyg_hash.graph.operator import GraphOperator, Hub
-from pyg_hash.graph.receiver import Receiver, View
+from pyg_hash.graph.place import BlockedGraph, Place, Receiver, View, WholeGraph
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -38,6 +38,42 @@ class Graphs(NamedTuple):
     operators: dict[str, GraphOperator]
     views: dict[str, View]
     constant: bool
+
+    def whole(self, *, views: bool) -> dict[str, Place]:
+        """The graphs at once, with or without the views: for training."""
+        seen = self.views if views else {}
+        return {
+            name: WholeGraph(operator, seen.get(name), constant=self.constant)
+            for name, operator in self.operators.items()
+        }
+
+    def blocked(self, messages: dict[str, list[Tensor]] | None = None) -> dict[str, Place]:
+        """The graphs in blocks of rows, without autograd.
+
+        Args:
+            messages: gets a list for each graph, see :class:`BlockedGraph`.
+        """
+        return {
+            name: BlockedGraph(
+                operator, None if messages is None else messages.setdefault(name, [])
+            )
+            for name, operator in self.operators.items()
+        }
+
+
+def anchor_view(data: HeteroData) -> HeteroData:
+    """The subgraph of the anchors; ``data`` itself if all nodes are anchors or there is no graph.
+
+    Other nodes only receive, so leaving them out changes nothing for the anchors. What is left is
+    symmetric and smaller.
+    """
+    store = data[IMAGE]
+    if "anchor_mask" not in store or bool(store.anchor_mask.all()):
+        return data
+    subset: dict[str, Tensor] = {modality: data[modality].anchor_mask for modality in MODALITIES}
+    if CLASS in data.node_types:  # left out, PyG would build its mask on the CPU
+        subset[CLASS] = store.anchor_mask.new_ones(data[CLASS].num_nodes)
+    return data.subgraph(subset)
 
 
 def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True) -> Graphs:

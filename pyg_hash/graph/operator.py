@@ -102,12 +102,8 @@ class SparseMap:
         out = product(matrix, x) if self.num_entries else None
         return product(self._scatter, self._totals(x, middle), onto=out)
 
-    def blocks(self, x: Tensor, size: int) -> Iterator[tuple[slice, Tensor]]:
-        """:meth:`apply`, ``size`` rows at a time, so that only a block of the result is alive.
-
-        Yields:
-            which rows, and what they receive, ``[size, f]``.
-        """
+    def blocks(self, x: Tensor, size: int) -> Iterator[Tensor]:
+        """:meth:`apply` in consecutive blocks of ``size`` rows; only one of them is alive."""
         totals = None if self._scatter is None else self._totals(x, self._middle)
         num_rows = self.matrix.size(0)
         for start in range(0, num_rows, size):
@@ -115,7 +111,7 @@ class SparseMap:
             out = product(row_block(self.matrix, start, stop), x)
             if self._scatter is not None and totals is not None:
                 product(row_block(self._scatter, start, stop), totals, onto=out)
-            yield slice(start, stop), out
+            yield out
 
     def of_constant(self, x: Tensor) -> Tensor:
         """``self @ x`` for features that stay the same: computed once and remembered."""

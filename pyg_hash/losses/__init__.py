@@ -1,27 +1,31 @@
-"""Losses: tensors in, a scalar out, one file a family."""
+"""Losses: tensors in, a scalar out, one file a family.
 
-from pyg_hash.losses.adversarial import adversarial_loss
-from pyg_hash.losses.affinity import (
-    affinity_loss,
-    affinity_reconstruction_loss,
-    cosine_matrix,
-    hybrid_affinity,
+A loss without rows is an exact zero with zero gradients. Tensors of another type than asked for
+raise ``TypeError``; shapes or labels that do not fit, numbers out of their range and unknown
+options raise ``ValueError``. Each message names the argument.
+"""
+
+import warnings
+from typing import Any
+
+from pyg_hash.losses.adversarial import (
+    adversarial_loss,
+    prior_discriminator_loss,
+    prior_generator_loss,
 )
-from pyg_hash.losses.balance import balance_loss
-from pyg_hash.losses.correlation import linear_similarity_loss
-from pyg_hash.losses.likelihood import similarity_likelihood
-from pyg_hash.losses.prediction import label_prediction_loss
-from pyg_hash.losses.prior import prior_discriminator_loss, prior_generator_loss
-from pyg_hash.losses.quantization import quantization_loss
-from pyg_hash.losses.reconstruction import reconstruction_loss
-from pyg_hash.losses.regression import label_regression_loss, squared_distance_loss
-from pyg_hash.losses.similar_distance import similar_distance_loss
-from pyg_hash.losses.similarity import pairwise_nll, sampled_pairwise_nll
+from pyg_hash.losses.affinity import affinity_loss, cosine_matrix, hybrid_affinity
+from pyg_hash.losses.codes import (
+    balance_loss,
+    quantization_loss,
+    reconstruction_loss,
+    squared_distance_loss,
+)
+from pyg_hash.losses.labels import label_prediction_loss, label_regression_loss
+from pyg_hash.losses.pairs import linear_similarity_loss, pairwise_nll, similar_distance_loss
 
 __all__ = [
     "adversarial_loss",
     "affinity_loss",
-    "affinity_reconstruction_loss",
     "balance_loss",
     "cosine_matrix",
     "hybrid_affinity",
@@ -33,8 +37,16 @@ __all__ = [
     "prior_generator_loss",
     "quantization_loss",
     "reconstruction_loss",
-    "sampled_pairwise_nll",
     "similar_distance_loss",
-    "similarity_likelihood",
     "squared_distance_loss",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Old names of :func:`pairwise_nll`, which takes their arguments, until 1.0."""
+    if name not in ("similarity_likelihood", "sampled_pairwise_nll"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{__name__}.{name} is now {__name__}.pairwise_nll", DeprecationWarning, stacklevel=2
+    )
+    return pairwise_nll

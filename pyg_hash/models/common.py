@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int, check_weight
 
 Weights = dict[str, float]
 Widths = Mapping[str, int] | tuple[int, int] | list[int]
@@ -125,6 +126,19 @@ def view_similarity(
         The mean over image queries and text queries.
     """
     return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
+
+
+def filled(
+    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """The options of a group: the defaults, but for those that are given.
+
+    Raises:
+        ValueError: an option that does not exist.
+    """
+    for key in given or {}:
+        check_choice(key, tuple(defaults), name)
+    return {**defaults, **(given or {})}
 
 
 def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:

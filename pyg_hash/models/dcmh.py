@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
-from pyg_hash.losses import similarity_likelihood
+from pyg_hash.losses import pairwise_nll
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
 from pyg_hash.models.common import Widths, check_widths, weighted
@@ -83,7 +83,7 @@ class DCMH(TwoEncoders):
         with exact(image):
             pairs = len(rows) ** 2
             terms = {
-                "likelihood": similarity_likelihood(image, text, labels, labels),
+                "likelihood": pairwise_nll(image, text, labels, labels),
                 "quantization": ((code - image).square() + (code - text).square()).sum() / pairs,
                 "balance": (_balance(image) + _balance(text)) / pairs,
             }
@@ -104,7 +104,7 @@ class DCMH(TwoEncoders):
                     pairs = len(b) * len(rows)
                     rest = known[m].sum(dim=0) - known[m][b].sum(dim=0)
                     terms = {
-                        "likelihood": similarity_likelihood(live, against, labels[b], labels),
+                        "likelihood": pairwise_nll(live, against, labels[b], labels),
                         "quantization": (code[b] - live).square().sum() / pairs,
                         "balance": (rest + live.sum(dim=0)).square().sum() / pairs,
                     }

@@ -5,39 +5,49 @@ Xu, Li, Yan, Deng, Liu: "Graph Convolutional Network Hashing for Cross-Modal Ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.losses.likelihood import PairLoss
+from pyg_hash.losses.pairs import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
-from pyg_hash.models.common import image_text_pair
-from pyg_hash.models.gch_terms import GCHTerms
+from pyg_hash.models.common import filled, image_text_pair, loss_weights, weighted
+from pyg_hash.models.gch_terms import GCHTerms, likelihood_keywords
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
-from pyg_hash.nn.beacon import Activation
-from pyg_hash.nn.reweighting import FusionNorm
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.modes import eval_mode
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
-SIZES = ("num_classes", "num_bits", "hidden_channels", "gcn_channels", "batch_size")
-PASSES = ("label_passes", "gcn_passes")
-LAYERS = {IMAGE: 1, TEXT: 2}  # before the heads: the image encoder stands behind a deep network
+WEIGHTS = dict.fromkeys(("pairwise", "beacon", "prediction", "guide", "alignment"), 1.0)
+BEACON = {"channels": 1024, "norm": "max", "add_self_loops": True, "activation": "tanh"}
+BEACON |= {"guided": True, "grad": False}
+PASSES = {"label": 5, "image": 1, "text": 1, "gcn": 1}
 _BATCH = 4096
 
 
-class GCH(EncoderHashModel):
-    r"""Graph convolutional network hashing (Eq. 1-10, Algorithm 1).
+class _Round(NamedTuple):
+    """What a round of Algorithm 1 works on: all items, and the labelled rows among them."""
 
-    A semantic encoder, the teacher, turns labels into codes :math:`H^l` (Eq. 2, 3). An image and
-    a text encoder (Eq. 4) learn codes :math:`H^x, H^y` whose similarity to the teacher's follows
-    the labels (Eq. 5). Their features are fused by cross-attention (Eq. 6), and two graph
-    convolutions on the graph of shared labels (Eq. 7) make beacon codes :math:`H^b` of them
-    (Eq. 8), which the encoders then approach (Eq. 5). Each batch has its own graph, kept in
-    factors. An item is encoded by its encoder alone (Eq. 10): every code is inductive.
+    x: dict[Modality, Tensor]
+    rows: Tensor
+    labels: Tensor
+    batches: BatchDraw
+
+
+class GCH(EncoderHashModel):
+    r"""Graph convolutional network hashing.
+
+    A semantic encoder, the teacher, turns labels into codes :math:`H^l`. An image and a text
+    encoder learn codes :math:`H^x, H^y` whose similarity to the teacher's follows the labels. Their
+    features are fused by cross-attention, and two graph convolutions on the graph of shared labels
+    make beacon codes :math:`H^b` of them, which the encoders then approach. Each batch has its own
+    graph, kept in factors. An item is encoded by its encoder alone: every code is inductive.
 
     An epoch is one round of Algorithm 1: teacher; image, text encoder under its guidance; beacon
     network; image, text encoder with the beacon. Each passes over the labelled instances in
@@ -46,10 +56,34 @@ class GCH(EncoderHashModel):
     place of :math:`\alpha, \beta, \gamma` and sums, the four objectives are
 
     .. math::
-        L^l &= w_{pair} J(H^l, H^l) + w_{label} \overline{(\hat L^l - L)^2} \\
-        L^* &= w_{pair} J(H^l, H^*) + w_{beacon} \overline{(H^b - H^*)^2}
-               + w_{label} \overline{(\hat L^* - L)^2} \\
-        L^{GCN} &= w_{pair} J(H^l, H^b) + w_{label} \overline{(\hat L^G - L)^2}
+        L^l &= w_{pairwise} J(H^l, H^l) + w_{prediction} \overline{(\hat L^l - L)^2} \\
+        L^* &= w_{pairwise} J(H^l, H^*) + w_{beacon} \overline{(H^b - H^*)^2}
+               + w_{prediction} \overline{(\hat L^* - L)^2} \\
+        L^{GCN} &= w_{pairwise} J(H^l, H^b) + w_{prediction} \overline{(\hat L^G - L)^2}
+
+    What the paper and its released program (2272d2a) have, and how to get it here:
+
+    ==================  ===============================  ===========================================
+    option              paper                            program
+    ==================  ===============================  ===========================================
+    ``network``         ``'paper'``                      ``'program'``
+    ``objective``       ``'paper'``                      ``'program'``
+    ``likelihood``      ``'nll'``                        ``'squared_nll'``
+    ``dropout``         0                                0
+    ``weights``         not given                        all 1
+    ``beacon``          ``activation='sigmoid'``; Eq. 8  ``channels=512, add_self_loops=False,
+                        as printed: ``guided=False``     guided=False, grad=True``
+    ``passes``          1 each                           ``label='1000 steps', gcn='500 steps'``,
+                                                         image, text: 5 times n // 128 steps
+    optimiser           SGD, rate not given              Adam a part, rates halved every epoch
+    ==================  ===============================  ===========================================
+
+    Out of reach: CNN-F on pixels, unless ``image_encoder`` is one; batch normalisation by
+    batch-mates where an item is encoded or its features are constants (running statistics here);
+    an Adam for each of the two turns of an encoder (one for both here); teacher's codes that are
+    stale from the epoch before (its own are in the bank at the start of an epoch); the text
+    encoder's label target, which in the program is a loss by mistake; and sums in place of means,
+    but for the weights.
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair. With
@@ -57,33 +91,47 @@ class GCH(EncoderHashModel):
         num_classes: number of classes.
         num_bits: code length.
         hidden_channels: width of the layers of the teacher (two) and of the encoders (images one,
-            texts two), hence of the features that are fused (paper: 512).
-        gcn_channels: width of the beacon network's first layer (paper: 1024).
+            texts two, or three if ``network`` is not ``'ours'``), hence of the features that are
+            fused (paper: 512).
         dropout: share of an image or text encoder's hidden entries that training sets to 0.
+        network: ``'ours'``: features of both encoders are standardised behind the activation, the
+            fused ones too. ``'paper'``: nothing is, and the texts have the "four fully-connected
+            layers" (the chain of Sec. 4.2 shows three). ``'program'``: so have they here; batch
+            normalisation in front of the activation in teacher and encoders, and of the images'
+            tanh; teacher and beacon network predict labels from codes; all weights and biases are
+            drawn from N(0, 1).
         variant: ``'full'``; ``'GCH-A'``, the paper's ablation (Table 2) with dense layers in place
             of the graph convolutions; or a variant of the reproduction report: ``'Try1'``, where
             the encoders' codes are paired with each other in place of the teacher's, which pulls
-            the codes of similar instances by their distance (Eq. 11 there), or ``'Try2'``, where
-            the features of both modalities are aligned (Eq. 12 there) and share a hash layer.
-        pair_loss: the likelihood ``J``: ``'nll'`` (paper) or ``'squared_nll'`` (released code), see
-            :func:`pyg_hash.losses.similarity_likelihood`.
-        pair_factor: of the codes' inner products there; None is what belongs to ``pair_loss``.
-        pair_similar: the similarity of pairs that share a label; None likewise.
-        w_pair: weight of the likelihood (:math:`\alpha`; the paper gives no values).
-        w_beacon: weight of the distance to the beacon (:math:`\beta` of Eq. 5).
-        w_label: weight of the predicted labels (:math:`\gamma` of Eq. 5, :math:`\beta` of 3 and 8).
-        w_try: weight of the term of ``'Try1'`` (:math:`\lambda`) or ``'Try2'``.
-        fusion_norm: ``'max'`` or ``'softmax'``, see :func:`pyg_hash.nn.reweighted_fusion`.
-        add_self_loops: the ``+ I`` of Eq. 7; the released code leaves it out.
-        gcn_activation: of the beacon codes: ``'tanh'``, or the paper's ``'sigmoid'`` (no -1).
-        guided_beacon: pair the beacon codes with the teacher's, as Algorithm 1 says ("under
-            guidance of semantic encoder"). False is Eq. 8 as printed, :math:`J(H^b, H^b)`: then
-            teacher and beacon have codes of their own, which pull the encoders apart.
-        beacon_grad: let the gradient of the distance to the beacon reach an encoder through the
-            beacon too, as the released code does; in the paper the beacon is a constant.
-        label_passes: passes of the teacher in an epoch; it is small, and the encoders should not
-            follow codes that still move (released code: 1000 steps).
-        gcn_passes: passes of the beacon network in an epoch (released code: 500 steps).
+            the codes of similar instances by their distance, or ``'Try2'``, where the features of
+            both modalities are aligned and share a hash layer.
+        objective: ``'paper'``, as above. ``'program'``: teacher's codes are paired with a bank of
+            the codes of all instances (noise at first, new after a step where the batch is; each
+            share of an epoch keeps its own); texts take their turns before images; in the first
+            they approach the bank's signs, ``guide``, and predict the labels, in the second they
+            approach beacon and signs; the beacon network's labels go through a logistic function
+            twice, to a cross-entropy. An encoder of ``'Try1'`` has the report's objective.
+        likelihood: the likelihood ``J``: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``,
+            one of these, and the ``factor`` of the codes' inner products and the value ``similar``
+            of pairs that share a label, see :func:`pyg_hash.losses.pairwise_nll`.
+        weights: of the terms, 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`);
+            ``beacon``, the distance to the beacon (:math:`\beta` of the encoders); ``prediction``,
+            the predicted labels (:math:`\gamma` of the encoders, :math:`\beta` of the others);
+            ``guide``, the term of ``'Try1'`` (:math:`\lambda`) and of the program; ``alignment``,
+            that of ``'Try2'``.
+        beacon: the beacon network where it differs from the default: ``channels`` of its first
+            layer (1024, as the paper has it); ``norm``, ``standardised`` (True if ``network`` is
+            ``'ours'``), ``add_self_loops`` and ``activation``, see
+            :class:`pyg_hash.nn.BeaconNetwork`; ``guided`` (True), to pair the beacon codes with the
+            teacher's, as Algorithm 1 says ("under guidance of semantic encoder"), not with
+            themselves, as printed (with i twice, for i and j): then teacher and beacon have codes
+            of their own, which pull the encoders apart; and ``grad`` (False), to let the gradient
+            of the distance to the beacon reach an encoder through the beacon too; in the paper the
+            beacon is a constant.
+        passes: over the labelled instances in a turn, by part, where they differ from
+            ``{'label': 5, 'image': 1, 'text': 1, 'gcn': 1}``; the teacher is small, and the
+            encoders should not follow codes that still move. Or the number of steps, as
+            ``'1000 steps'``, each with a batch drawn anew from all instances.
         batch_size: instances of a batch, at least 2; a last batch of one joins the one before.
         image_encoder: a module of your own in front of the image encoder, trained along, from
             a batch of ``data['image'].x``, whatever that holds, to ``[n, num_features['image']]``.
@@ -92,6 +140,23 @@ class GCH(EncoderHashModel):
     """
 
     makes_batches = True
+    old_keywords: ClassVar = {
+        "pair_loss": ("likelihood", "kind"),
+        "pair_factor": ("likelihood", "factor"),
+        "pair_similar": ("likelihood", "similar"),
+        "w_pair": ("weights", "pairwise"),
+        "w_beacon": ("weights", "beacon"),
+        "w_label": ("weights", "prediction"),
+        "w_try": ("weights", "guide", "alignment"),
+        "gcn_channels": ("beacon", "channels"),
+        "fusion_norm": ("beacon", "norm"),
+        "add_self_loops": ("beacon", "add_self_loops"),
+        "gcn_activation": ("beacon", "activation"),
+        "guided_beacon": ("beacon", "guided"),
+        "beacon_grad": ("beacon", "grad"),
+        "label_passes": ("passes", "label"),
+        "gcn_passes": ("passes", "gcn"),
+    }
 
     def __init__(
         self,
@@ -100,53 +165,64 @@ class GCH(EncoderHashModel):
         num_bits: int = 32,
         *,
         hidden_channels: int = 512,
-        gcn_channels: int = 1024,
         dropout: float = 0.3,
+        network: Literal["ours", "paper", "program"] = "ours",
         variant: str = "full",
-        pair_loss: PairLoss = "nll",
-        pair_factor: float | None = None,
-        pair_similar: float | None = None,
-        w_pair: float = 1.0,
-        w_beacon: float = 1.0,
-        w_label: float = 1.0,
-        w_try: float = 1.0,
-        fusion_norm: FusionNorm = "max",
-        add_self_loops: bool = True,
-        gcn_activation: Activation = "tanh",
-        guided_beacon: bool = True,
-        beacon_grad: bool = False,
-        label_passes: int = 5,
-        gcn_passes: int = 1,
+        objective: Literal["paper", "program"] = "paper",
+        likelihood: PairLoss | Mapping[str, Any] = "nll",
+        weights: Mapping[str, float] | None = None,
+        beacon: Mapping[str, Any] | None = None,
+        passes: Mapping[str, int | str] | None = None,
         batch_size: int = 128,
         image_encoder: nn.Module | None = None,
         text_encoder: nn.Module | None = None,
     ) -> None:
         widths = image_text_pair(num_features, "num_features")
-        for name in SIZES + PASSES:
+        for name in ("num_classes", "num_bits", "hidden_channels", "batch_size"):
             check_positive_int(self.config[name], name)
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
         check_choice(variant, VARIANTS, "variant")
-        terms = GCHTerms(
-            pair_loss, pair_factor, pair_similar, w_pair, w_beacon, w_label, w_try, variant
-        )
+        check_choice(network, ("ours", "paper", "program"), "network")
+        check_choice(objective, ("paper", "program"), "objective")
         super().__init__(num_bits, {"num_features": widths})
         self.num_features, self.num_classes, self.variant = widths, num_classes, variant
-        self.terms, self.guided_beacon, self.beacon_grad = terms, guided_beacon, beacon_grad
-        self.label_passes, self.gcn_passes, self.batch_size = label_passes, gcn_passes, batch_size
-        width = hidden_channels
-        self.teacher = CodeEncoder(num_classes, [width, width], num_bits, num_classes)
+        self.network, self.objective, self.batch_size = network, objective, batch_size
+        self.weights = loss_weights(weights, WEIGHTS)
+        self.passes = filled(passes, PASSES, "passes")
+        for part, number in self.passes.items():
+            steps = _steps(number)
+            check_positive_int(number if steps is None else steps, f"passes[{part!r}]")
+        made = filled(beacon, BEACON | {"standardised": network == "ours"}, "beacon")
+        channels, guided, self.beacon_grad = (made.pop(k) for k in ("channels", "guided", "grad"))
+        check_positive_int(channels, "beacon['channels']")
+        known = likelihood_keywords(likelihood)
+        self.terms = GCHTerms(known, variant, objective == "program", guided)
+        width, program = hidden_channels, network == "program"
+        # GCH Eq. 2
+        self.teacher = CodeEncoder(
+            num_classes,
+            [width, width],
+            num_bits,
+            num_classes,
+            batch_norm="before" if program else False,
+            labels_of_codes=program,
+        )
         own_modules = {IMAGE: image_encoder, TEXT: text_encoder}
         self._raw = [m for m in MODALITIES if own_modules[m] is not None]
+        # the image encoder stands behind a deep network
+        layers = {IMAGE: 1, TEXT: 2 if network == "ours" else 3}
+        # GCH Eq. 4
         self.encoders = nn.ModuleDict(
             {
                 m: CodeEncoder(
                     widths[m],
-                    [width] * LAYERS[m],
+                    [width] * layers[m],
                     None if variant == "Try2" else num_bits,
                     num_classes,
                     dropout=dropout,
-                    batch_norm=True,
+                    batch_norm="before" if program else network == "ours",
+                    hash_norm=program and m == IMAGE,
                     backbone=own_modules[m],
                 )
                 for m in MODALITIES
@@ -154,16 +230,22 @@ class GCH(EncoderHashModel):
         )
         if variant == "Try2":
             self.shared_hash = HashLayer(width, num_bits)
-        self.gcn = BeaconNetwork(
-            width,
-            gcn_channels,
-            num_bits,
-            num_classes,
-            norm=fusion_norm,
-            add_self_loops=add_self_loops,
-            activation=gcn_activation,
-            dense=variant == "GCH-A",
-        )
+        made |= {"dense": variant == "GCH-A", "labels_of_codes": program}
+        self.gcn = BeaconNetwork(width, channels, num_bits, num_classes, **made)
+        self._draw_as_program()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters and forget the data."""
+        super().reset_parameters()
+        self._draw_as_program()
+
+    @torch.no_grad()
+    def _draw_as_program(self) -> None:
+        """All of the linear layers' parameters, but for the user's modules, from N(0, 1)."""
+        for name, layer in self.named_modules() if self.network == "program" else ():
+            if isinstance(layer, nn.Linear) and ".backbone" not in name:
+                for p in layer.parameters():
+                    p.normal_()
 
     def forward(self, data: HeteroData) -> HashOutput:
         """Relaxed codes of all nodes; with gradients, ``aux`` holds what :meth:`loss` needs.
@@ -183,7 +265,7 @@ class GCH(EncoderHashModel):
         return HashOutput(made[IMAGE].codes, made[TEXT].codes, aux)
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of items of one modality (Eq. 10 before its sign)."""
+        """Relaxed codes of items of one modality (GCH Eq. 10 before its sign)."""
         return self._encode(x, modality).codes
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
@@ -197,14 +279,13 @@ class GCH(EncoderHashModel):
         }
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Eq. 9 on all labelled nodes at once: the terms of each part, and their weighted sum.
+        """GCH Eq. 9 on all labelled nodes at once: the terms of each part, their weighted sum.
 
         What a part's objective holds constant is constant here too. If ``out`` was made without
         gradients, the features are made once more.
         """
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
-        teacher = self.teacher(labels)
-        known = {}
+        teacher, known = self.teacher(labels), {}
         for m in MODALITIES:
             if out.aux:
                 features, logits = out.aux[f"{m}_features"][rows], out.aux[f"{m}_logits"][rows]
@@ -212,18 +293,17 @@ class GCH(EncoderHashModel):
                 features, _, logits = self._encode_all(data[m].x[rows], m, all_of_it=True)
             known[m] = Encoding(features, out[m][rows], logits)
         fixed = {m: known[m].features.detach() for m in MODALITIES}
-        codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
-        objectives = {"label": self.terms.teacher(teacher.codes, teacher.logits, labels)}
+        guide = teacher.codes.detach()
+        bank = (guide, labels) if self.objective == "program" else None
+        objectives = {"label": self.terms.teacher(teacher, labels, bank)}
         for m in MODALITIES:
-            pair = fixed | {m: known[m].features}
-            live = self.beacon_grad
-            beacon = self.gcn.fixed(pair[IMAGE], pair[TEXT], labels) if live else codes.detach()
-            objectives[str(m)] = self.terms.student(
-                known[m], teacher.codes.detach(), labels, beacon, fixed[other(m)]
+            beacon = self._beacon(fixed | {m: known[m].features}, labels)
+            objectives[str(m)] = self.terms.encoder(
+                known[m], guide, labels, beacon, fixed[other(m)]
             )
-        guide = teacher.codes.detach() if self.guided_beacon else None
-        objectives["gcn"] = self.terms.teacher(codes, logits, labels, guide)
-        total = torch.stack([self.terms.weighted(terms) for terms in objectives.values()]).sum()
+        codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
+        objectives["gcn"] = self.terms.beacon(codes, logits, labels, guide)
+        total = torch.stack([weighted(t, self.weights)["loss"] for t in objectives.values()]).sum()
         named = {f"{part}_{k}": v for part, terms in objectives.items() for k, v in terms.items()}
         return named | {"loss": total}
 
@@ -232,47 +312,75 @@ class GCH(EncoderHashModel):
         check_items(data, self.num_features, self._raw)
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         batches = BatchDraw(rows, self.batch_size, share)
-        for b in batches.own(self.label_passes):
-            known = self.teacher(labels[b])
-            yield self._objective(self.terms.teacher(known.codes, known.logits, labels[b]), "label")
-        with torch.no_grad():
-            guide = torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
-        yield from self._train_encoders(data, rows, labels, guide, None, batches)
-        for b in batches.own(self.gcn_passes):
-            fixed = [self._fixed_features(data, rows[b], m) for m in MODALITIES]
-            codes, logits = self.gcn(*fixed, labels[b])
-            guided = guide[b] if self.guided_beacon else None
-            yield self._objective(self.terms.teacher(codes, logits, labels[b], guided), "gcn")
+        known = _Round({m: data[m].x for m in MODALITIES}, rows, labels, batches)
+        guide = yield from self._train_teacher(known, epoch)
+        yield from self._train_encoders(known, guide)
+        yield from self._train_beacon(known, guide)
         beacons = torch.empty_like(guide)
-        with torch.no_grad():
-            for b in batches.all():
-                fixed = [self._fixed_features(data, rows[b], m) for m in MODALITIES]
-                beacons[b] = self.gcn(*fixed, labels[b])[0]
-        yield from self._train_encoders(data, rows, labels, guide, beacons, batches)
+        for b in batches.all():
+            beacons[b] = self._beacon(self._fixed(known, b), labels[b]).detach()
+        yield from self._train_encoders(known, guide, beacons)
+
+    def _train_teacher(self, known: _Round, epoch: int) -> Generator[Objective, None, Tensor]:
+        """Train it, and return the codes that guide all others."""
+        labels, bank = known.labels, None
+        if self.objective == "program" and epoch == 0:
+            noise = torch.randn(len(labels), self.num_bits, generator=known.batches.generator)
+            bank = noise.to(labels)
+        elif self.objective == "program":
+            bank = self._guide(labels)
+        for b in self._draw(known, "label"):
+            others = None if bank is None else (bank, labels)
+            terms = self.terms.teacher(self.teacher(labels[b]), labels[b], others)
+            yield self._objective(terms, "label")
+            if bank is not None:
+                bank[b] = self._guide(labels[b])
+        return self._guide(labels) if bank is None else bank
 
     def _train_encoders(
-        self,
-        data: HeteroData,
-        rows: Tensor,
-        labels: Tensor,
-        guide: Tensor,
-        beacons: Tensor | None,
-        batches: BatchDraw,
+        self, known: _Round, guide: Tensor, beacons: Tensor | None = None
     ) -> Iterator[Objective]:
-        """A pass over the images, then one over the texts (Eq. 5)."""
+        """A turn of each encoder; without beacons before there are any."""
         live = self.beacon_grad and beacons is not None
-        for m in MODALITIES:
-            for b in batches.own():
-                own = self._encode(data[m].x[rows[b]], m)
-                aligned = None
-                if live or self.variant == "Try2":
-                    aligned = self._fixed_features(data, rows[b], other(m))
+        for m in MODALITIES if self.objective == "paper" else reversed(MODALITIES):
+            for b in self._draw(known, m):
+                own, labels = self._encode(known.x[m][known.rows[b]], m), known.labels[b]
                 beacon = None if beacons is None else beacons[b]
-                if live and aligned is not None:
-                    pair = {m: own.features, other(m): aligned}
-                    beacon = self.gcn.fixed(pair[IMAGE], pair[TEXT], labels[b])
-                terms = self.terms.student(own, guide[b], labels[b], beacon, aligned)
+                needed = [other(m)] if live or self.variant == "Try2" else []
+                others = self._fixed(known, b, needed)
+                if live:
+                    beacon = self._beacon({m: own.features, **others}, labels)
+                aligned = others.get(other(m))
+                terms = self.terms.encoder(own, guide[b], labels, beacon, aligned)
                 yield self._objective(terms, m)
+
+    def _train_beacon(self, known: _Round, guide: Tensor) -> Iterator[Objective]:
+        for b in self._draw(known, "gcn"):
+            fixed, labels = self._fixed(known, b), known.labels[b]
+            codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
+            yield self._objective(self.terms.beacon(codes, logits, labels, guide[b]), "gcn")
+
+    def _draw(self, known: _Round, part: str) -> Iterator[Tensor]:
+        """The batches of a part's turn."""
+        steps = _steps(self.passes[part])
+        if steps is None:
+            yield from known.batches.own(self.passes[part])
+        for _ in range(steps or 0):
+            yield next(known.batches.own())
+
+    def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
+        return Objective(weighted(terms, self.weights), part)
+
+    @torch.no_grad()
+    def _guide(self, labels: Tensor) -> Tensor:
+        """The teacher's codes as constants."""
+        with eval_mode(self.teacher):
+            return torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
+
+    def _beacon(self, features: Mapping[Modality, Tensor], labels: Tensor) -> Tensor:
+        """Beacon codes for an encoder to approach: constants, unless it moves them itself."""
+        codes = self.gcn.fixed(features[IMAGE], features[TEXT], labels)
+        return codes if self.beacon_grad else codes.detach()
 
     def _encode(self, x: Tensor, modality: Modality) -> Encoding:
         hash_layer = self.shared_hash if self.variant == "Try2" else None
@@ -289,9 +397,15 @@ class GCH(EncoderHashModel):
             parts.append(made if keep else Encoding(none, made.codes, none))
         return Encoding(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
 
-    def _fixed_features(self, data: HeteroData, rows: Tensor, modality: Modality) -> Tensor:
-        features: Tensor = self.encoders[modality].fixed_features(data[modality].x[rows])  # type: ignore[operator]
-        return features
+    def _fixed(
+        self, known: _Round, b: Tensor, modalities: Sequence[Modality] = MODALITIES
+    ) -> dict[Modality, Tensor]:
+        """Features of a batch as constants."""
+        rows = known.rows[b]
+        return {m: self.encoders[m].fixed_features(known.x[m][rows]) for m in modalities}  # type: ignore[operator]
 
-    def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
-        return Objective(terms | {"loss": self.terms.weighted(terms)}, part)
+
+def _steps(passes: int | str) -> int | None:
+    """The number of an entry of ``passes`` that counts steps."""
+    steps = re.fullmatch(r"(\d+) steps", passes) if isinstance(passes, str) else None
+    return int(steps[1]) if steps else None

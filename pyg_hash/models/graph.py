@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph import Receiver
+from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
 from pyg_hash.graph.edges import edge_weights
-from pyg_hash.graph.view import anchor_view
-from pyg_hash.knn import knn
+from pyg_hash.graph.place import BLOCK
+from pyg_hash.knn import PreparedRows, knn, prepare
 from pyg_hash.models.base import HashModel
+from pyg_hash.models.common import check_widths
 from pyg_hash.models.new_items import (
     Intake,
     fitted_scaling,
@@ -24,8 +26,9 @@ from pyg_hash.models.new_items import (
     map_scaling,
     stored_scaling,
 )
-from pyg_hash.typing import IMAGE, MODALITIES, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
+from pyg_hash.utils.modes import eval_mode
 
 
 @dataclass(kw_only=True)
@@ -43,6 +46,9 @@ class AnchorBank(Intake):
     joint: Tensor
     messages: dict[str, list[Tensor]]
     graph: dict[str, Any]
+    _prepared: dict[tuple[Modality, bool], PreparedRows] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
@@ -82,26 +88,31 @@ class AnchorBank(Intake):
             check_nonzero_rows(scaled, "x")
         return scaled
 
-    def receivers(self, x: Tensor, modality: Modality) -> tuple[Receiver, Receiver]:
-        """How new items receive, joined to their nearest anchors as :class:`IntraKNN` does.
+    def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
+        """Where new items stand, joined to their nearest anchors as :class:`IntraKNN` does.
 
         Args:
             x: scaled features, float ``[n, d']``.
             modality: of the new items.
 
         Returns:
-            the receiver on the modality's own graph, and that on the joint graph, bridged through
-            the pairs: the same anchors, as images and as texts.
+            their places on the modality's own graph and on the joint one, as far as the model has
+            these channels; the joint one bridges through the pairs: the same anchors, as images
+            and as texts.
         """
         num_anchors = self.joint.numel()
+        places: dict[str, Place] = {}
         own = self._nearest(x, modality, torch.ones_like(self.joint))
-        joint = own if bool(self.joint.all()) else self._nearest(x, modality, self.joint)
-        source, target, weight = joint
-        both = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
-        return (
-            Receiver(torch.stack(own[:2]), own[2], x.size(0), num_anchors),
-            Receiver(both, weight.repeat(2), x.size(0), 2 * num_anchors),
-        )
+        if modality in self.messages:
+            receiver = Receiver(torch.stack(own[:2]), own[2], x.size(0), num_anchors)
+            places[modality] = NewItems(receiver, self.messages[modality])
+        if "joint" in self.messages:
+            every = bool(self.joint.all())
+            source, target, weight = own if every else self._nearest(x, modality, self.joint)
+            both = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
+            receiver = Receiver(both, weight.repeat(2), x.size(0), 2 * num_anchors)
+            places["joint"] = NewItems(receiver, self.messages["joint"])
+        return places
 
     def _nearest(
         self, x: Tensor, modality: Modality, allowed: Tensor
@@ -109,10 +120,11 @@ class AnchorBank(Intake):
         """Source, target and weight of edges from the nearest of the allowed anchors."""
         rows = allowed.nonzero().flatten()
         k, metric = self.graph["k"], self.graph["metric"]
-        anchors = self.x[modality]
-        if rows.numel() < anchors.size(0):  # for one query, a copy takes as long as the search
-            anchors = anchors[rows]
-        scores, index = knn(x, anchors, k, metric=metric)
+        key = modality, rows.numel() == allowed.numel()
+        if key not in self._prepared:  # for one query, checks and a copy take most of the time
+            anchors = self.x[modality] if key[1] else self.x[modality][rows]
+            self._prepared[key] = prepare(anchors, metric)
+        scores, index = knn(x, self._prepared[key], k, metric=metric)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
         weight = self.graph.get("neighbor_weight", 1.0) * weight
@@ -160,35 +172,94 @@ class AnchorBank(Intake):
 class GraphHashModel(HashModel):
     """A model whose nodes exchange messages along the edges of a graph.
 
-    A new item joins its nearest anchors, as a node of the graph that no other node sees.
+    The network is written once, in :meth:`propagate`. Training runs it on the whole graph;
+    encoding without gradient runs it in blocks of rows, which need no more memory beyond the codes
+    than what all nodes send in one layer of one channel; a new item runs it as a node of the graph
+    that no other node sees, joined to its nearest anchors.
+
+    Args:
+        num_bits: length of the codes.
+        num_features: features of images and texts.
+        config: see :class:`HashModel`.
+        specific: there are channels on each modality's own graph.
+        joint: there is a channel on the graph of both.
     """
 
     intake_class = AnchorBank
 
-    @abstractmethod
-    def infer(
-        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
-    ) -> dict[Modality, Tensor]:
-        """Relaxed codes of all nodes without autograd, layer by layer, block by block of rows.
+    def __init__(
+        self,
+        num_bits: int,
+        num_features: Mapping[str, int],
+        config: Mapping[str, Any] | None = None,
+        *,
+        specific: bool = True,
+        joint: bool = True,
+    ) -> None:
+        super().__init__(num_bits, config)
+        self.num_features = num_features
+        self._graphs = GraphCache(partial(build_graphs, specific=specific, joint=joint))
 
-        Exactly those of :meth:`forward` in evaluation mode. Beyond the codes, the memory needed
-        is what all nodes send in one layer of one channel.
+    @abstractmethod
+    def propagate(
+        self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
+    ) -> dict[str, Tensor]:
+        """The network, on nodes that may be a graph's or new.
 
         Args:
-            data: the graph.
-            messages: a dictionary that gets what each node sends to neighbours, one tensor a
-                layer, for each channel.
+            x: scaled features in consecutive parts of rows, of both modalities or of one.
+            places: where the nodes of ``'image'``, ``'text'`` and ``'joint'`` (those of ``x``
+                after each other) stand, for the channels to take.
+
+        Returns:
+            relaxed codes ``[n, num_bits]`` of each modality in ``x``, and further tensors for
+            :meth:`loss` by name (``HashOutput.aux``), such as ``'image_view'`` where the places
+            have views.
         """
 
-    def relaxed_nodes(self, data: HeteroData) -> Mapping[Modality, Tensor]:
-        """Relaxed codes of all nodes; see :meth:`infer`."""
-        return self.infer(data)
+    @property
+    def learns_views(self) -> bool:
+        """Whether training encodes the labelled nodes as new items too."""
+        return False
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a graph is worked on at once, as a backward pass needs it, not in blocks."""
+        return self.training or torch.is_grad_enabled()
+
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes.
+
+        Raises:
+            ValueError: features of another width, or edges missing that this model needs.
+        """
+        return self._forward(data)
 
     def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
         """What each node sends to neighbours, one tensor a layer, for each channel."""
         messages: dict[str, list[Tensor]] = {}
-        self.infer(data, messages)
+        with eval_mode(self), torch.no_grad():
+            self._forward(data, messages)
         return messages
+
+    def _forward(
+        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
+    ) -> HashOutput:
+        check_widths(data, self.num_features)
+        graphs = self._graphs(data)
+        if self.is_whole:
+            places = graphs.whole(views=self.training and self.learns_views)
+            x: dict[Modality, Sequence[Tensor]] = {m: [data[m].x] for m in MODALITIES}
+        else:
+            places = graphs.blocked(messages)
+            x = {m: data[m].x.split(BLOCK) for m in MODALITIES}
+        aux = self.propagate(x, places)
+        return HashOutput(aux.pop(IMAGE), aux.pop(TEXT), aux)
+
+    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes of new items, by edges that only lead to the new nodes."""
+        places = self.anchor_bank.places(x, modality)
+        return self.propagate({modality: [x]}, places)[modality]
 
     @property
     def anchor_bank(self) -> AnchorBank:

@@ -6,15 +6,15 @@ cross-modal graph convolutional networks", Pattern Recognition 136, 2023.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from itertools import chain
+from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph import GraphCache, build_graphs
+from pyg_hash.graph import Place
 from pyg_hash.losses import (
     adversarial_loss,
     balance_loss,
@@ -26,7 +26,6 @@ from pyg_hash.losses import (
 )
 from pyg_hash.models.common import (
     both,
-    check_widths,
     image_text_pair,
     known_labels,
     loss_weights,
@@ -39,13 +38,11 @@ from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
     ConcatFusion,
-    CrossModalChannel,
     GCNChannel,
     LabelClassifier,
     ModalityDiscriminator,
 )
-from pyg_hash.nn.autoencoder import OutActivation
-from pyg_hash.nn.channel import BLOCK
+from pyg_hash.nn.heads import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
@@ -112,9 +109,10 @@ class MCGCN(GraphHashModel):
             without their own label: the paper's labelled nodes see their label through the
             graph, which no query does. A term of these two with weight 0 is not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
-            mean the same for every data set. ``'sum'`` is the paper to the letter: the terms of
-            Eq. 7 are sums, Eq. 6 and 8 means, reconstruction is per instance; use it with the
-            paper's weights.
+            mean the same for every data set. ``'sum'`` is the loss as the paper writes it: the
+            terms of Eq. 7 are sums, the others means. ``'paper'`` is what its Algorithm 1
+            descends: that total divided by the number of pairs in the graph. Use these two with
+            the paper's weights.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors; use the same as in the graph.
         out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
@@ -142,7 +140,7 @@ class MCGCN(GraphHashModel):
         shared_channels: int = 256,
         variant: str = "full",
         weights: Mapping[str, float] | None = None,
-        reduction: Reduction = "mean",
+        reduction: Reduction | Literal["paper"] = "mean",
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
@@ -151,22 +149,25 @@ class MCGCN(GraphHashModel):
         for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
             check_positive_int(self.config[name], name)
         check_choice(variant, VARIANTS, "variant")
-        check_choice(reduction, ("mean", "sum"), "reduction")
+        check_choice(reduction, ("mean", "sum", "paper"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
         self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
             num_bits,
+            widths,
             {
                 "num_features": widths,
                 "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
                 "weights": self.weights,
             },
+            specific=variant != "IT",
+            joint=variant != "S",
         )
-        self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant
-        self.reduction = reduction
-        self._pair_loss = partial(pairwise_nll, match=match, reduction=reduction)
+        self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
+        self.divides_by_pairs = reduction == "paper"
+        self._pair_loss = partial(pairwise_nll, match=match, reduction=self.reduction)
         self.has_specific = variant != "IT"
         self.has_shared = variant != "S"
         if self.has_specific:
@@ -177,7 +178,8 @@ class MCGCN(GraphHashModel):
             self.autoencoders = nn.ModuleDict(
                 {m: Autoencoder(widths[m], latent_channels, out_activation) for m in MODALITIES}
             )
-            self.cross = CrossModalChannel(latent_channels, shared_channels, num_bits)
+            cross = GCNChannel(latent_channels, shared_channels, num_bits)
+            self.cross = nn.ModuleDict({"channel": cross})
         if self.has_specific and self.has_shared:
             fusion = ConcatFusion if variant == "A" else AttentionFusion
             self.fusions = nn.ModuleDict({m: fusion(num_bits) for m in MODALITIES})
@@ -186,46 +188,41 @@ class MCGCN(GraphHashModel):
         )
         if variant != "C":
             self.discriminator = ModalityDiscriminator(num_bits)
-        self._graphs = GraphCache(
-            partial(build_graphs, specific=self.has_specific, joint=self.has_shared)
-        )
 
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes.
+    @property
+    def learns_views(self) -> bool:
+        """Whether the term ``view`` has a weight."""
+        return self.weights["view"] > 0
 
-        ``aux`` holds the autoencoders' latent features and, in training mode, the relaxed codes
-        of the labelled nodes encoded as new items (``image_view``, ``text_view``).
+    def propagate(
+        self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
+    ) -> dict[str, Tensor]:
+        """Relaxed codes of nodes wherever they stand; see :class:`GraphHashModel`.
 
-        Raises:
-            ValueError: features of another width, or edges missing that this variant needs.
+        The rest is for the loss: the autoencoders' latent features (``image_latent``,
+        ``text_latent``) and, where the places have views, the relaxed codes of the labelled nodes
+        encoded as new items (``image_view``, ``text_view``).
         """
-        check_widths(data, self.num_features)
-        graphs = self._graphs(data)
-        views = graphs.views if self.training and self.weights["view"] > 0 else {}
-        specific: dict[Modality, Tensor] = {}
-        shared: dict[Modality, Tensor] = {}
-        own_view: dict[Modality, Tensor | None] = {}
-        joint_view: dict[Modality, Tensor | None] = {}
-        aux: dict[str, Tensor] = {}
+        out: dict[str, Tensor] = {}
+        states: dict[Modality, list[Sequence[Tensor]]] = {m: [] for m in x}
         if self.has_specific:
-            for m in MODALITIES:
-                specific[m], own_view[m] = self._channel(m)(
-                    data[m].x, graphs.operators[m], views.get(m), constant=graphs.constant
-                )
+            for m, features in x.items():
+                states[m].append(self.channels[m](features, places[m]))
         if self.has_shared:
-            latent = [self._encoder(m).encode(data[m].x) for m in MODALITIES]
-            aux = {f"{m}_latent": h for m, h in zip(MODALITIES, latent, strict=True)}
-            shared[IMAGE], shared[TEXT], viewed = self.cross(
-                *latent, graphs.operators["joint"], views.get("joint")
-            )
-            if viewed is not None:
-                joint_view = dict(zip(MODALITIES, viewed.chunk(2), strict=True))
-        codes = {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
-        if views:
-            aux |= {
-                f"{m}_view": self._fuse(m, own_view.get(m), joint_view.get(m)) for m in MODALITIES
+            latent: dict[Modality, Iterable[Tensor]] = {
+                m: map(self._encoder(m).encode, features) for m, features in x.items()
             }
-        return HashOutput(codes[IMAGE], codes[TEXT], aux)
+            if self.is_whole:
+                latent = {m: list(parts) for m, parts in latent.items()}
+                out = {f"{m}_latent": h for m, (h,) in latent.items()}
+            joint = self.cross["channel"](chain(*latent.values()), places["joint"])
+            for m, *shared in zip(x, *(state.chunk(len(x)) for state in joint), strict=True):
+                states[m].append(shared)
+        for i, name in enumerate(("{}", "{}_view")):
+            for m, found in states.items():
+                if i < len(found[0]):
+                    out[name.format(m)] = self._fuse(m, *(each[i] for each in found))
+        return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The terms of Eq. 6-9, unweighted, and their weighted sum ``'loss'``.
@@ -247,9 +244,8 @@ class MCGCN(GraphHashModel):
             "prediction": self._prediction(known, y),
         }
         if self.has_shared:
-            latent = {m: selected(out.aux[f"{m}_latent"], seen) for m in MODALITIES}
             terms["reconstruction"] = both(
-                lambda m: self._reconstruction(selected(data[m].x, seen), latent[m], m)
+                lambda m: self._reconstruction(selected(data[m].x, seen), out, seen, m)
             )
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
@@ -265,62 +261,27 @@ class MCGCN(GraphHashModel):
                 * both(lambda m: quantization_loss(view[m], self.reduction))
                 + self.weights["prediction"] * self._prediction(view, y)
             )
-        return weighted(terms, self.weights)
-
-    @torch.no_grad()
-    def infer(
-        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
-    ) -> dict[Modality, Tensor]:
-        """Relaxed codes of all nodes, block by block; see :class:`GraphHashModel`."""
-        check_widths(data, self.num_features)
-        operators = self._graphs(data).operators
-        blocks = {m: data[m].x.split(BLOCK) for m in MODALITIES}
-        specific: dict[Modality, Tensor] = {}
-        shared: dict[Modality, Tensor] = {}
-        if self.has_specific:
-            for m in MODALITIES:
-                keep = None if messages is None else messages.setdefault(m, [])
-                specific[m] = self._channel(m).infer(blocks[m], operators[m], keep)
-        if self.has_shared:
-            keep = None if messages is None else messages.setdefault("joint", [])
-            image, text = (map(self._encoder(m).encode, blocks[m]) for m in MODALITIES)
-            both = self.cross.infer(image, text, operators["joint"], keep)
-            shared = dict(zip(MODALITIES, both, strict=True))
-        return {m: self._fuse(m, specific.get(m), shared.get(m)) for m in MODALITIES}
-
-    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items: Eq. 3-5 with edges that only lead to the new nodes."""
-        own, joint = self.anchor_bank.receivers(x, modality)
-        messages = self.anchor_bank.messages
-        specific = shared = None
-        if self.has_specific:
-            specific = self._channel(modality).attach(x, messages[modality], own)
-        if self.has_shared:
-            latent = self._encoder(modality).encode(x)
-            shared = self.cross.channel.attach(latent, messages["joint"], joint)
-        return self._fuse(modality, specific, shared)
-
-    def _channel(self, modality: Modality) -> GCNChannel:
-        channel = self.channels[modality]
-        assert isinstance(channel, GCNChannel)
-        return channel
+        terms = weighted(terms, self.weights)
+        if self.divides_by_pairs:
+            terms["loss"] = terms["loss"] / codes[IMAGE].size(0)
+        return terms
 
     def _encoder(self, modality: Modality) -> Autoencoder:
         autoencoder = self.autoencoders[modality]
         assert isinstance(autoencoder, Autoencoder)
         return autoencoder
 
-    def _fuse(self, modality: Modality, specific: Tensor | None, shared: Tensor | None) -> Tensor:
-        if specific is None or shared is None:
-            only = shared if specific is None else specific
-            assert only is not None
-            return only
-        fused: Tensor = self.fusions[modality](specific, shared)
+    def _fuse(self, modality: Modality, *states: Tensor) -> Tensor:
+        fused: Tensor = states[0] if len(states) == 1 else self.fusions[modality](*states)
         return fused
 
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
-    def _reconstruction(self, x: Tensor, latent: Tensor, modality: Modality) -> Tensor:
-        loss = reconstruction_loss(x, self._encoder(modality).decode(latent), self.reduction)
+    def _reconstruction(
+        self, x: Tensor, out: HashOutput, seen: Tensor, modality: Modality
+    ) -> Tensor:
+        autoencoder, name = self._encoder(modality), f"{modality}_latent"
+        latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
+        loss = reconstruction_loss(x, autoencoder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

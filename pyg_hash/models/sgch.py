@@ -7,16 +7,15 @@ cross-modal retrieval", ICIP 2020.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph import GraphCache, build_graphs
+from pyg_hash.graph import Place
 from pyg_hash.losses import (
     adversarial_loss,
     balance_loss,
@@ -28,7 +27,6 @@ from pyg_hash.losses import (
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import (
     both,
-    check_widths,
     image_text_pair,
     known_labels,
     loss_weights,
@@ -39,13 +37,16 @@ from pyg_hash.models.common import (
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.new_items import Intake
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
-from pyg_hash.nn.adversarial import Activation
-from pyg_hash.nn.channel import BLOCK
+from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 VARIANTS = ("full", "v1")
-SIMILARITIES = {"nll": pairwise_nll, "linear": linear_similarity_loss}
+SIMILARITIES: dict[str, Callable[..., Tensor]] = {
+    "nll": pairwise_nll,
+    "linear": linear_similarity_loss,
+    "paper": partial(linear_similarity_loss, dissimilar=0.0),
+}
 ADVERSARIES = ("alternating", "reversal")
 WEIGHTS = {"balance": 10.0, "quantization": 0.1, "pairing": 1.0, "adversarial": 0.1, "view": 1.0}
 
@@ -76,8 +77,9 @@ class SGCH(GraphHashModel):
             for texts); one number or a pair (image, text).
         out_channels: width of the GCNs' second layer (code: 128).
         variant: ``'full'``, or ``'v1'`` without the adversary.
-        similarity: ``'nll'``, the likelihood of the authors' code, or ``'linear'``, the paper's
-            correlation.
+        similarity: ``'nll'``, the likelihood of the authors' code; ``'paper'``, the paper's
+            correlation, which draws similar pairs together and nothing apart; or ``'linear'``, the
+            same with -1 in place of 0 for pairs that are not similar.
         adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
             on the same loss with the two labels swapped; the parts ``'discriminator'`` and
             ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through a
@@ -147,13 +149,14 @@ class SGCH(GraphHashModel):
         self.weights = loss_weights(weights, WEIGHTS)
         super().__init__(
             num_bits,
+            widths,
             {
                 "num_features": widths,
                 "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
                 "weights": self.weights,
             },
+            joint=False,
         )
-        self.num_features = widths
         self.num_classes = num_classes
         self.variant = variant
         self.alternates = variant == "full" and adversary == "alternating"
@@ -170,7 +173,6 @@ class SGCH(GraphHashModel):
                 reversal=None if self.alternates else 1.0,
                 activation=adv_activation,
             )
-        self._graphs = GraphCache(partial(build_graphs, joint=False))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'codes'`` and ``'discriminator'`` if they alternate, else ``'model'``."""
@@ -200,28 +202,25 @@ class SGCH(GraphHashModel):
         # the codes are still those of out: the step above changed the discriminator alone
         yield Objective(self.loss(out, data), "codes")
 
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes.
+    @property
+    def learns_views(self) -> bool:
+        """Whether the term ``view`` has a weight."""
+        return self.weights["view"] > 0
 
-        In training mode ``aux`` holds the relaxed codes of the labelled nodes encoded as new items
-        (``image_view``, ``text_view``).
+    def propagate(
+        self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
+    ) -> dict[str, Tensor]:
+        """Relaxed codes of nodes wherever they stand; see :class:`GraphHashModel`.
 
-        Raises:
-            ValueError: features of another width, or a graph without edges.
+        Where the places have views, ``image_view`` and ``text_view`` are the relaxed codes of the
+        labelled nodes encoded as new items.
         """
-        check_widths(data, self.num_features)
-        graphs = self._graphs(data)
-        views = graphs.views if self.training and self.weights["view"] > 0 else {}
-        codes: dict[Modality, Tensor] = {}
-        aux: dict[str, Tensor] = {}
-        for m in MODALITIES:
-            states, viewed = self._channel(m)(
-                data[m].x, graphs.operators[m], views.get(m), constant=graphs.constant
-            )
-            codes[m] = self.hash(states)
-            if viewed is not None:
-                aux[f"{m}_view"] = self.hash(viewed)
-        return HashOutput(codes[IMAGE], codes[TEXT], aux)
+        out: dict[str, Tensor] = {}
+        for m, features in x.items():
+            states = self.channels[m](features, places[m])
+            for name, state in zip((m, f"{m}_view"), states, strict=False):
+                out[name] = self.hash(state)
+        return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
@@ -265,20 +264,6 @@ class SGCH(GraphHashModel):
         logits = {m: self.discriminator(selected(out[m], seen).detach()) for m in MODALITIES}
         return adversarial_loss(logits[IMAGE], logits[TEXT])
 
-    @torch.no_grad()
-    def infer(
-        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
-    ) -> dict[Modality, Tensor]:
-        """Relaxed codes of all nodes, block by block; see :class:`GraphHashModel`."""
-        check_widths(data, self.num_features)
-        operators = self._graphs(data).operators
-        codes: dict[Modality, Tensor] = {}
-        for m in MODALITIES:
-            keep = None if messages is None else messages.setdefault(m, [])
-            blocks = data[m].x.split(BLOCK)
-            codes[m] = self.hash(self._channel(m).infer(blocks, operators[m], keep))
-        return codes
-
     def make_intake(self, data: HeteroData) -> Intake:
         """The anchors that new items are joined to, and what these send."""
         if "neighbor_mask" in data[IMAGE]:  # graph='code': labelled nodes alone
@@ -287,21 +272,9 @@ class SGCH(GraphHashModel):
                 data[m].anchor_mask = data[m].neighbor_mask
         return super().make_intake(data)
 
-    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items, by edges that only lead to the new nodes."""
-        own, _ = self.anchor_bank.receivers(x, modality)
-        states = self._channel(modality).attach(x, self.anchor_bank.messages[modality], own)
-        relaxed: Tensor = self.hash(states)
-        return relaxed
-
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         if not self.alternates:
             return adversarial_loss(*(self.discriminator(codes[m]) for m in MODALITIES))
         fixed = {name: p.detach() for name, p in self.discriminator.named_parameters()}
         logits = {m: functional_call(self.discriminator, fixed, codes[m]) for m in MODALITIES}
         return adversarial_loss(logits[TEXT], logits[IMAGE])  # the labels swapped
-
-    def _channel(self, modality: Modality) -> GCNChannel:
-        channel = self.channels[modality]
-        assert isinstance(channel, GCNChannel)
-        return channel

@@ -1,18 +1,19 @@
 """Layers: tensors and edges in, tensors out."""
 
-from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, reversal_schedule
-from pyg_hash.nn.attention import AttentionFusion
-from pyg_hash.nn.autoencoder import Autoencoder
-from pyg_hash.nn.beacon import BeaconNetwork
-from pyg_hash.nn.channel import CrossModalChannel, GCNChannel, HubGCNConv
-from pyg_hash.nn.classifier import LabelClassifier
-from pyg_hash.nn.concat import ConcatFusion
+from pyg_hash.nn.beacon import BeaconNetwork, LabelGraph, reweighted_fusion
+from pyg_hash.nn.channel import GCNChannel, HubGCNConv
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
-from pyg_hash.nn.hash import HashLayer
-from pyg_hash.nn.label_graph import LabelGraph
+from pyg_hash.nn.heads import (
+    AttentionFusion,
+    Autoencoder,
+    ConcatFusion,
+    GradientReversal,
+    HashLayer,
+    LabelClassifier,
+    ModalityDiscriminator,
+)
 from pyg_hash.nn.local_affinity import LocalAffinity, SparseAffinity
 from pyg_hash.nn.mlp import HashMLP, PriorDiscriminator
-from pyg_hash.nn.reweighting import reweighted_fusion
 
 __all__ = [
     "AttentionFusion",
@@ -20,7 +21,6 @@ __all__ = [
     "BeaconNetwork",
     "CodeEncoder",
     "ConcatFusion",
-    "CrossModalChannel",
     "Encoding",
     "GCNChannel",
     "GradientReversal",
@@ -33,6 +33,5 @@ __all__ = [
     "ModalityDiscriminator",
     "PriorDiscriminator",
     "SparseAffinity",
-    "reversal_schedule",
     "reweighted_fusion",
 ]

@@ -55,6 +55,29 @@ def check_fraction(value: float, name: str) -> None:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
 
 
+def check_floats(x: Tensor, name: str, shape: str = "[N, d]") -> None:
+    """Raise unless ``x`` is floating-point with the dimensions of ``shape``; rows it may have none.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: another number of dimensions.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"{name}: expected a floating-point tensor {shape}, got {x.dtype}")
+    if x.dim() != shape.count(",") + 1:
+        raise ValueError(f"{name}: expected shape {shape}, got {list(x.shape)}")
+
+
+def reduced(total: Tensor, count: int, reduction: str) -> Tensor:
+    """A sum of ``count`` summands, or their mean; without summands both are an exact zero.
+
+    Raises:
+        ValueError: ``reduction`` is neither ``'sum'`` nor ``'mean'``.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    return total / max(count, 1) if reduction == "mean" else total
+
+
 def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> None:
     """Check a feature matrix: float ``[n, d]``, at least one row, finite.
 

@@ -60,13 +60,22 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
+def sha256(*parts: str | bytes | Path) -> str:
+    """SHA-256, in hexadecimal, of texts, bytes and the files of paths, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with open(part, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        else:
+            digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
 def file_sha256(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file of any size, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return sha256(Path(path))
 
 
 def save_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -16,8 +16,9 @@ from published_sets import (
     write_pictures,
 )
 
-from pyg_hash.datasets import MIRFlickr25K, mirflickr
-from pyg_hash.datasets.raw_record import RECORD
+from pyg_hash.datasets import MIRFlickr25K
+from pyg_hash.datasets.published import RECORD
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import OwnEncoder
 from pyg_hash.utils.files import CorruptFileError, load_json
 
@@ -112,7 +113,7 @@ def test_every_missing_file_is_listed(tmp_path, monkeypatch):
     assert "  mirflickr/doc/common_tags.txt\n" in message
     tags = "mirflickr/meta/tags/tags{}.txt"
     assert f"  {tags.format(1)} ... {tags.format(25000)}  (25,000 files)\n" in message
-    for name in mirflickr.load_manifest("mirflickr25k")["classes"]:
+    for name in load_manifest("mirflickr25k")["classes"]:
         assert f"  mirflickr25k_annotations_v080/{name}.txt\n" in message
     assert "  mirflickr/im*.jpg  (25,000 files)\n" in message
     assert "_r1" not in message and "press.liacs.nl/mirflickr" in message
@@ -191,6 +192,6 @@ def test_feature_files(tmp_path, monkeypatch):
     assert code.train_mask.nonzero().flatten().tolist() == list(range(6, 18))
     last = MIRFlickr25K(tmp_path, "features", protocol="ucch")[0]["image"]
     assert last.query_mask.nonzero().flatten().tolist() == list(range(44, 50))
-    shrink(monkeypatch, mirflickr, kept=[50], counts={"classes": 4})
+    shrink(monkeypatch, kept=[50], counts={"classes": 4})
     with pytest.raises(CorruptFileError, match="3 classes, the published files have 4"):
         MIRFlickr25K(tmp_path, "features", force_reload=True)

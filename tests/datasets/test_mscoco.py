@@ -17,9 +17,14 @@ from published_sets import (
     write_pictures,
 )
 
-from pyg_hash.datasets import MSCOCO, mscoco
-from pyg_hash.datasets.coco_source import CAPTIONS, FOLDERS, INSTANCES, json_list
-from pyg_hash.datasets.raw_record import RECORD
+from pyg_hash.datasets import MSCOCO
+from pyg_hash.datasets.published import RECORD
+from pyg_hash.datasets.published_sets import COCO_CAPTIONS as CAPTIONS
+from pyg_hash.datasets.published_sets import COCO_FEATURES as FEATURES
+from pyg_hash.datasets.published_sets import COCO_FOLDERS as FOLDERS
+from pyg_hash.datasets.published_sets import COCO_INSTANCES as INSTANCES
+from pyg_hash.datasets.raw import json_list
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.utils.files import CorruptFileError
 
 FILES = [name.format(folder) for name in (INSTANCES, CAPTIONS) for folder in FOLDERS]
@@ -118,7 +123,7 @@ def test_every_missing_file_is_listed(tmp_path):
     message = str(error.value)
     for name in FILES:
         assert f"  {name}\n" in message
-    for name, known in mscoco.load_manifest("mscoco")["archives"].items():
+    for name, known in load_manifest("mscoco")["archives"].items():
         assert f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}" in message
     assert "cocodataset.org" in message
     places = ["  train2014/*.jpg  (82,783 files)\n", "  val2014/*.jpg  (40,504 files)\n"]
@@ -131,7 +136,7 @@ def test_every_missing_file_is_listed(tmp_path):
 def test_a_file_is_listed_once(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         MSCOCO(tmp_path, "features")
-    assert str(error.value).count(mscoco.FEATURES) == 1
+    assert str(error.value).count(FEATURES) == 1
     assert "*.jpg" not in str(error.value)
 
 
@@ -260,7 +265,7 @@ def test_feature_file(tmp_path, monkeypatch):
     (tmp_path / "raw").mkdir()
     x = {"XAll": rng.random((50, 16)), "YAll": rng.random((50, 5))}
     x["LAll"] = (rng.random((50, 3)) < 0.5).astype(np.uint8)
-    with h5py.File(tmp_path / "raw" / mscoco.FEATURES, "w") as file:
+    with h5py.File(tmp_path / "raw" / FEATURES, "w") as file:
         for name, value in x.items():
             file[name] = value
     shrink_coco(monkeypatch, 1)
@@ -272,6 +277,6 @@ def test_feature_file(tmp_path, monkeypatch):
     assert last.query_mask.nonzero().flatten().tolist() == list(range(43, 50))
     with pytest.raises(ValueError, match="protocol: 'acmr' is not known"):
         MSCOCO(tmp_path, "features", protocol="acmr")
-    shrink(monkeypatch, mscoco, counts={"classes": 80})
+    shrink(monkeypatch, counts={"classes": 80})
     with pytest.raises(CorruptFileError, match="3 classes, the published files have 80"):
         MSCOCO(tmp_path, "features", force_reload=True)

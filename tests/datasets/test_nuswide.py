@@ -21,9 +21,14 @@ from published_sets import (
 )
 from scipy.io import savemat
 
-from pyg_hash.datasets import NUSWIDE, nuswide
-from pyg_hash.datasets.nuswide_source import BOW, LABELS, LOW_LEVEL, PICTURES, TAG_NAMES, TAGS
-from pyg_hash.datasets.raw_record import RECORD
+from pyg_hash.datasets import NUSWIDE
+from pyg_hash.datasets.published import RECORD
+from pyg_hash.datasets.published_sets import BOW, LOW_LEVEL
+from pyg_hash.datasets.published_sets import NUS_LABELS as LABELS
+from pyg_hash.datasets.published_sets import NUS_PICTURES as PICTURES
+from pyg_hash.datasets.published_sets import NUS_TAG_NAMES as TAG_NAMES
+from pyg_hash.datasets.published_sets import NUS_TAGS as TAGS
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 
@@ -150,7 +155,7 @@ def test_every_missing_file_is_listed(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         NUSWIDE(tmp_path, text="bow2000")
     message = str(error.value)
-    concepts = nuswide.load_manifest("nuswide-21")["classes"]
+    concepts = load_manifest("nuswide-21")["classes"]
     for name in (*map(LABELS.format, concepts), PICTURES, TAGS, TAG_NAMES, *LOW_LEVEL):
         assert f"  {name}\n" in message
     assert next(iter(BOW)) not in message and "NUS-WIDE.html" in message
@@ -288,7 +293,7 @@ def test_stored_once(tmp_path, arrays, monkeypatch):
     def never(*args, **keywords):
         raise AssertionError("read again")
 
-    monkeypatch.setattr("pyg_hash.datasets.nuswide_source.read_digits", never)
+    monkeypatch.setattr("pyg_hash.datasets.published_sets.read_digits", never)
     after = NUSWIDE(tmp_path)[0]
     assert torch.equal(before["image"].x, after["image"].x) and after.num_classes == 3
 
@@ -325,7 +330,7 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
     image, text, labels = write_matrices(tmp_path / "raw", names, 50, (16, 6, concepts))
     names = ("gch", "dcmh", "djsrh")
     small = dict.fromkeys(names, {"query": 5, "train": 9})
-    shrink(monkeypatch, nuswide, kept=[50], protocols=small | {"ucch": {"query": 4}})
+    shrink(monkeypatch, kept=[50], protocols=small | {"ucch": {"query": 4}})
     dataset = NUSWIDE(tmp_path, concepts, "features")
     data = dataset[0]
     assert np.array_equal(data["image"].x.numpy(), image)
@@ -350,7 +355,7 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
     assert np.array_equal(data["text"].y.numpy(), labels[some])
     whole = NUSWIDE(tmp_path, concepts, "features", drop_textless=False)[0]
     assert np.array_equal(whole["text"].x.numpy(), text)
-    shrink(monkeypatch, nuswide, kept=[51])
+    shrink(monkeypatch, kept=[51])
     with pytest.raises(CorruptFileError, match="50 rows, the published files have 51"):
         NUSWIDE(tmp_path, concepts, "features", force_reload=True)
 
@@ -359,7 +364,7 @@ def test_feature_files_that_do_not_belong_together(tmp_path, monkeypatch):
     names = {"XAll": "nus-wide-tc21-xall-vgg.mat", "YAll": "nus-wide-tc21-yall.mat"}
     names["LAll"] = "nus-wide-tc21-lall.mat"
     image, _, labels = write_matrices(tmp_path / "raw", names, 50, (16, 6, 21))
-    shrink(monkeypatch, nuswide, kept=[50], protocols={"gch": {"query": 5, "train": 9}})
+    shrink(monkeypatch, kept=[50], protocols={"gch": {"query": 5, "train": 9}})
     savemat(tmp_path / "raw" / names["XAll"], {"XAll": image[:49]})
     with pytest.raises(CorruptFileError, match="49 rows in nus-wide-tc21-xall-vgg.mat"):
         NUSWIDE(tmp_path, layout="features")

@@ -12,8 +12,9 @@ from published_sets import (
     write_nus10k,
 )
 
-from pyg_hash.datasets import NUSWIDE10K, nuswide
-from pyg_hash.datasets.nuswide_source import LABELS
+from pyg_hash.datasets import NUSWIDE10K
+from pyg_hash.datasets.published_sets import CORR_AE
+from pyg_hash.datasets.published_sets import NUS_LABELS as LABELS
 from pyg_hash.utils.files import CorruptFileError
 
 
@@ -82,11 +83,11 @@ def test_other_corr_ae_file(tmp_path, monkeypatch):
     with pytest.raises(CorruptFileError, match="14 rows in train_imgs_labels"):
         NUSWIDE10K(tmp_path, "features")
     shrink_nus10k(monkeypatch)
-    shrink(monkeypatch, nuswide, counts={"train": 14, "valid": 3, "test": 3, "classes": 1})
+    shrink(monkeypatch, counts={"train": 14, "valid": 3, "test": 3, "classes": 1})
     with pytest.raises(CorruptFileError, match="labels are not 1 numbers in one column"):
         NUSWIDE10K(tmp_path, "features")
 
 
 def test_corr_ae_file_is_asked_for(tmp_path):
-    with pytest.raises(FileNotFoundError, match=nuswide.CORR_AE):
+    with pytest.raises(FileNotFoundError, match=CORR_AE):
         NUSWIDE10K(tmp_path, "features")

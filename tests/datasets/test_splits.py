@@ -1,8 +1,7 @@
 from collections import Counter
 
 import pytest
-
-from pyg_hash.datasets.splits import allot, stratified_split
+from emoji_manifest import allot, stratified_split
 
 
 def test_allot_by_largest_remainder():

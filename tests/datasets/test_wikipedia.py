@@ -11,10 +11,12 @@ from scipy.io import savemat
 
 from pyg_hash.datasets import Wikipedia
 from pyg_hash.datasets import wikipedia as module
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import load_encoder
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("sklearn")
+FILES = load_manifest("wikipedia")["files"]
 TRAIN, TEST = 7, 3
 N = TRAIN + TEST
 
@@ -89,9 +91,7 @@ def test_bag_of_words_is_fitted_on_train_only(root):
 
 
 def test_lsa(root, monkeypatch):
-    from pyg_hash.features import BagOfWords
-
-    monkeypatch.setattr(Wikipedia, "_new_text_encoder", lambda self: BagOfWords(lsa=2))
+    monkeypatch.setitem(module._WORDS, "lsa200", {"mode": "tfidf", "lsa": 2})
     dataset = Wikipedia(root, "sift", "lsa200")
     assert dataset[0]["text"].x.shape == (N, 2)
     again = Wikipedia(root, "sift", "lsa200", force_reload=True)
@@ -127,7 +127,7 @@ def test_download_lists_files_sizes_hashes_and_source(tmp_path):
         Wikipedia(tmp_path, "sift", "lda")
     message = str(error.value)
     for name in (*module.LISTS.values(), module.CATEGORIES, module.MAT):
-        size, digest = module.FILES[name]
+        size, digest = FILES[name].values()
         assert f"{name}  {size} bytes  SHA-256 {digest}" in message
     assert "svcl.ucsd.edu" in message and str(tmp_path / "raw") in message
 
@@ -200,7 +200,7 @@ def real(shared_data, tmp_path):
 
 
 def test_hashes_of_the_real_files(real):
-    for name, (size, digest) in module.FILES.items():
+    for name, (size, digest) in ((name, known.values()) for name, known in FILES.items()):
         content = (Path(real) / "raw" / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest), name
 

@@ -395,8 +395,8 @@ def test_blocks_of_the_product(hub, size):
     op, dense = random_graph(hub=hub, symmetric=False)
     x = torch.randn(12, 3, dtype=torch.float64)
     blocks = list(op.blocks(x, size))
-    assert [rows.start for rows, _ in blocks] == list(range(0, 12, size))
-    torch.testing.assert_close(torch.cat([out for _, out in blocks]), dense @ x)
+    assert all(len(block) == size for block in blocks[:-1])
+    torch.testing.assert_close(torch.cat(blocks), dense @ x)
 
 
 def test_overlap_dense_or_sparse_and_in_one_direction():

@@ -1,5 +1,8 @@
 """GCH: its objectives against their equations, in the order of Algorithm 1."""
 
+import inspect
+import json
+
 import pytest
 import torch
 from small import NUM_CLASSES, adam, assert_same_state, graph_for
@@ -10,7 +13,7 @@ from pyg_hash.models.gch import VARIANTS
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
 
-SMALL = {"num_bits": 6, "hidden_channels": 10, "gcn_channels": 9, "dropout": 0.0}
+SMALL = {"num_bits": 6, "hidden_channels": 10, "beacon": {"channels": 9}, "dropout": 0.0}
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -20,6 +23,7 @@ def gch_data(**kwargs):
 
 def gch(data, *, seed=0, **kwargs):
     torch.manual_seed(seed)
+    kwargs["beacon"] = {**SMALL["beacon"], **kwargs.get("beacon", {})}
     return GCH(data.num_features, NUM_CLASSES, **{**SMALL, **kwargs})
 
 
@@ -61,7 +65,7 @@ def dense_terms(model, data, squared=False):
         "label_pairwise": nll(teacher.codes, teacher.codes, share, squared),
         "label_prediction": mse(teacher.logits.sigmoid(), labels),
         "gcn_pairwise": nll(
-            teacher.codes if model.guided_beacon else beacon, beacon, share, squared
+            teacher.codes if model.terms.guided else beacon, beacon, share, squared
         ),
         "gcn_prediction": mse(logits.sigmoid(), labels),
     }
@@ -82,12 +86,12 @@ def dense_terms(model, data, squared=False):
 @every_variant
 @pytest.mark.parametrize("multi_label", [False, True])
 @pytest.mark.parametrize("add_self_loops", [False, True])
-@pytest.mark.parametrize("guided_beacon", [False, True])
-def test_loss_is_eq_9(variant, multi_label, add_self_loops, guided_beacon):
+@pytest.mark.parametrize("guided", [False, True])
+def test_loss_is_eq_9(variant, multi_label, add_self_loops, guided):
     data = gch_data(multi_label=multi_label)
-    weights = {"w_pair": 2.0, "w_beacon": 0.7, "w_label": 3.0, "w_try": 0.2}
-    options = {"add_self_loops": add_self_loops, "guided_beacon": guided_beacon}
-    model = gch(data, variant=variant, **options, **weights).double().eval()
+    weights = {"pairwise": 2.0, "prediction": 3.0, "beacon": 0.7, "guide": 0.2, "alignment": 0.2}
+    options = {"add_self_loops": add_self_loops, "guided": guided}
+    model = gch(data, variant=variant, beacon=options, weights=weights).double().eval()
     for m in MODALITIES:
         data[m].x = data[m].x.double()
     terms = model.loss(model(data), data)
@@ -95,14 +99,13 @@ def test_loss_is_eq_9(variant, multi_label, add_self_loops, guided_beacon):
     assert terms.keys() == want.keys() | {"loss"}
     for name, value in want.items():
         assert terms[name].item() == pytest.approx(value.item(), abs=1e-12), name
-    ending = {"pairwise": 2.0, "prediction": 3.0, "beacon": 0.7, "guide": 0.2, "alignment": 0.2}
-    total = sum(ending[name.split("_")[1]] * value.item() for name, value in want.items())
+    total = sum(weights[name.split("_")[1]] * value.item() for name, value in want.items())
     assert terms["loss"].item() == pytest.approx(total, abs=1e-10)
 
 
 def test_squared_likelihood():
     data = gch_data()
-    model = gch(data, pair_loss="squared_nll").double().eval()
+    model = gch(data, likelihood="squared_nll").double().eval()
     for m in MODALITIES:
         data[m].x = data[m].x.double()
     terms = model.loss(model(data), data)
@@ -112,10 +115,10 @@ def test_squared_likelihood():
 
 def test_factor_and_similarity_of_the_likelihood_are_parameters():
     data = gch_data()
-    plain = gch(data, pair_loss="squared_nll").eval()
-    same = gch(data, pair_loss="squared_nll", pair_factor=1.0, pair_similar=0.999).eval()
-    changed = gch(data, pair_loss="squared_nll", pair_factor=0.5, pair_similar=0.9).eval()
-    values = [m.loss(m(data), data)["loss"].item() for m in (plain, same, changed)]
+    kind = {"kind": "squared_nll"}
+    options = (kind, kind | {"factor": 1.0, "similar": 0.999}, kind | {"factor": 0.5})
+    models = [gch(data, likelihood=likelihood).eval() for likelihood in options]
+    values = [model.loss(model(data), data)["loss"].item() for model in models]
     assert values[0] == values[1] != values[2]
 
 
@@ -130,13 +133,13 @@ def test_loss_of_an_output_without_gradients():
 
 
 @every_variant
-@pytest.mark.parametrize("beacon_grad", [False, True])
-@pytest.mark.parametrize("guided_beacon", [False, True])
-def test_objectives_have_the_gradients_of_the_loss(variant, beacon_grad, guided_beacon):
+@pytest.mark.parametrize("grad", [False, True])
+@pytest.mark.parametrize("guided", [False, True])
+def test_objectives_have_the_gradients_of_the_loss(variant, grad, guided):
     """One batch of all rows: each part's last objective is its share of Eq. 9, constants alike."""
     data = gch_data()
-    options = {"beacon_grad": beacon_grad, "guided_beacon": guided_beacon, "batch_size": 1000}
-    model = gch(data, variant=variant, **options).eval()
+    beacon = {"grad": grad, "guided": guided}
+    model = gch(data, variant=variant, beacon=beacon, batch_size=1000).eval()
     last = {}
     for terms, part in model.objectives(data, 0):
         parameters = model.parts()[part]
@@ -156,14 +159,15 @@ def test_objectives_have_the_gradients_of_the_loss(variant, beacon_grad, guided_
 def test_beacon_grad_decides_whether_the_beacon_is_a_constant():
     data = gch_data()
     gradients = []
-    for beacon_grad in (False, True):
-        model = gch(data, beacon_grad=beacon_grad, w_pair=0.0, w_label=0.0, batch_size=1000).eval()
+    for grad in (False, True):
+        weights = {"pairwise": 0.0, "prediction": 0.0}
+        model = gch(data, beacon={"grad": grad}, weights=weights, batch_size=1000).eval()
         steps = [s for s in model.objectives(data, 0) if s.part == "image"]
         own = model._encode(data["image"].x[data["image"].labeled_mask], "image").codes
         gradients.append(torch.autograd.grad(steps[1].terms["loss"], model.parts()["image"])[0])
-        if not beacon_grad:  # then it is the plain squared error to fixed codes
+        if not grad:  # then it is the plain squared error to fixed codes
             fixed = [
-                model._fixed_features(data, data[m].labeled_mask.nonzero().flatten(), m)
+                model.encoders[m].fixed_features(data[m].x[data[m].labeled_mask])
                 for m in MODALITIES
             ]
             beacon = model.gcn(*fixed, labels_of(data).float())[0].detach()
@@ -174,7 +178,7 @@ def test_beacon_grad_decides_whether_the_beacon_is_a_constant():
 
 def test_order_of_algorithm_1():
     data = gch_data()
-    model = gch(data, batch_size=8, label_passes=3, gcn_passes=2)
+    model = gch(data, batch_size=8, passes={"label": 3, "gcn": 2})
     num_batches = -(-int(data["image"].labeled_mask.sum()) // 8)
     steps = [(part, "beacon" in terms) for terms, part in model.objectives(data, 0)]
     phases = [("label", False)] * 3 + [
@@ -224,7 +228,7 @@ def test_no_batch_of_one():
     data = toy_data()
     for m in MODALITIES:
         data[m].labeled_mask = torch.arange(60) < 17
-    model = gch(data, batch_size=8, label_passes=1)  # 8, 8 and 1
+    model = gch(data, batch_size=8, passes={"label": 1})  # 8, 8 and 1
     steps = list(model.objectives(data, 0))
     assert len(steps) == 6 * 2
     fit(model, data, adam(model), epochs=2, progress=False)
@@ -279,12 +283,12 @@ def test_rows_without_label_take_no_part(variant):
 
 
 @every_variant
-@pytest.mark.parametrize("options", [{}, {"fusion_norm": "softmax", "gcn_activation": "sigmoid"}])
+@pytest.mark.parametrize("options", [{}, {"norm": "softmax", "activation": "sigmoid"}])
 def test_training_is_deterministic_and_descends(variant, options):
     runs = []
     for _ in range(2):
         data = gch_data(multi_label=True)
-        model = gch(data, variant=variant, batch_size=8, dropout=0.5, **options)
+        model = gch(data, variant=variant, batch_size=8, dropout=0.5, beacon=options)
         history = fit(model, data, adam(model), epochs=6, progress=False)
         assert history[-1]["loss"] < history[0]["loss"]
         runs.append(model)
@@ -317,6 +321,49 @@ def test_saved_and_loaded(variant, tmp_path):
         assert torch.equal(again.encode(data, m), model.encode(data, m))
 
 
+OLD = {
+    **{"pair_loss": "squared_nll", "pair_factor": 0.5, "pair_similar": 0.9},
+    **{"w_pair": 2.0, "w_beacon": 3.0, "w_label": 4.0, "w_try": 5.0},
+    **{"gcn_channels": 9, "fusion_norm": "softmax", "add_self_loops": False},
+    **{"gcn_activation": "sigmoid", "guided_beacon": False, "beacon_grad": True},
+    **{"label_passes": 2, "gcn_passes": 3},
+}
+NEW = {
+    "likelihood": {"kind": "squared_nll", "factor": 0.5, "similar": 0.9},
+    "weights": {
+        **{"pairwise": 2.0, "beacon": 3.0, "prediction": 4.0, "guide": 5.0, "alignment": 5.0}
+    },
+    "beacon": {
+        **{"channels": 9, "norm": "softmax", "add_self_loops": False, "activation": "sigmoid"},
+        **{"guided": False, "grad": True},
+    },
+    "passes": {"label": 2, "gcn": 3},
+}
+
+
+def test_keywords_of_before():
+    assert len(inspect.signature(GCH).parameters) <= 15
+    assert set(OLD) == set(GCH.old_keywords)
+    with pytest.warns(DeprecationWarning, match="pair_loss is likelihood={'kind': ...}"):
+        model = GCH((12, 9), NUM_CLASSES, 6, **OLD)
+    assert {name: model.config[name] for name in NEW} == NEW
+
+
+def test_a_model_saved_before_loads(tmp_path):
+    data = gch_data()
+    model = gch(data, **NEW)
+    fit(model, data, adam(model), epochs=1, progress=False)
+    model.save(tmp_path)
+    record = json.loads((tmp_path / "config.json").read_text())
+    record["config"] = {k: v for k, v in record["config"].items() if k not in NEW} | OLD
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.warns(DeprecationWarning, match="w_pair is weights"):
+        again = GCH.load(tmp_path)
+    assert again.config == model.config
+    for m in MODALITIES:
+        assert torch.equal(again.encode(data, m), model.encode(data, m))
+
+
 def test_the_hash_layer_of_try_2_is_shared():
     data = gch_data()
     model = gch(data, variant="Try2")
@@ -344,18 +391,22 @@ def test_parts_of_try_2_resume(tmp_path):
     ("change", "match"),
     [
         ({"variant": "GCH-B"}, "variant"),
-        ({"pair_loss": "mse"}, "pair_loss"),
-        ({"pair_factor": 0.0}, "pair_factor"),
-        ({"pair_similar": 2.0}, "pair_similar"),
-        ({"fusion_norm": "l2"}, "norm"),
-        ({"gcn_activation": "relu"}, "activation"),
-        ({"w_pair": -1.0}, "w_pair"),
-        ({"w_beacon": float("nan")}, "w_beacon"),
+        ({"likelihood": "mse"}, "likelihood"),
+        ({"likelihood": {"factor": 0.0}}, r"likelihood\['factor'\]"),
+        ({"likelihood": {"similar": 2.0}}, r"likelihood\['similar'\]"),
+        ({"likelihood": {"scale": 2.0}}, "likelihood: 'scale'"),
+        ({"beacon": {"norm": "l2"}}, "norm"),
+        ({"beacon": {"activation": "relu"}}, "activation"),
+        ({"beacon": {"channels": 0}}, r"beacon\['channels'\]"),
+        ({"beacon": {"width": 8}}, "beacon: 'width'"),
+        ({"weights": {"pairwise": -1.0}}, r"weights\['pairwise'\]"),
+        ({"weights": {"beacon": float("nan")}}, r"weights\['beacon'\]"),
+        ({"weights": {"label": 1.0}}, "no term 'label'"),
         ({"dropout": 1.5}, "dropout"),
         ({"hidden_channels": 0}, "hidden_channels"),
-        ({"gcn_channels": 0}, "gcn_channels"),
-        ({"label_passes": 0}, "label_passes"),
-        ({"gcn_passes": 0}, "gcn_passes"),
+        ({"passes": {"label": 0}}, r"passes\['label'\]"),
+        ({"passes": {"gcn": 0}}, r"passes\['gcn'\]"),
+        ({"passes": {"teacher": 1}}, "passes: 'teacher'"),
     ],
 )
 def test_bad_settings(change, match):

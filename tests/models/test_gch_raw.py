@@ -73,7 +73,8 @@ def raw_data(n=61, raw_text=False):
 def raw_model(seed=0, raw_text=False, **kwargs):
     torch.manual_seed(seed)
     text = {"text_encoder": Words()} if raw_text else {}
-    settings = {"num_bits": 16, "hidden_channels": 24, "gcn_channels": 16, "batch_size": 16}
+    settings = {"num_bits": 16, "hidden_channels": 24, "batch_size": 16}
+    settings["beacon"] = {"channels": 16}
     return GCH(
         (WIDTH, WIDTH if raw_text else 40),
         NUM_CLASSES,

@@ -1,4 +1,4 @@
-"""Codes of all nodes layer by layer and block by block: those of the forward pass."""
+"""Codes of all nodes block by block, as without gradient: those of the whole graph at once."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ from small import PROTOCOLS, adam, graph_for, model_for, small_graph, small_mode
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.codes import binarize
+from pyg_hash.graph import WholeGraph
 from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
@@ -16,16 +17,16 @@ VARIANTS = ("full", "S", "IT", "A", "C")
 @pytest.fixture(params=[7, 1000])
 def block(request, monkeypatch):
     """Rows in a block: several blocks, or one."""
-    for module in ("nn.channel", "models.mcgcn", "models.sgch"):
+    for module in ("graph.place", "models.graph"):
         monkeypatch.setattr(f"pyg_hash.{module}.BLOCK", request.param)
 
 
 def check(model, data):
-    model.eval()
+    expected = model.eval()(data)
+    assert expected.image.requires_grad
+    messages = model.messages(data)
     with torch.no_grad():
-        expected = model(data)
-    messages = {}
-    found, again = model.infer(data), model.infer(data, messages)
+        found, again = model(data), model(data)
     for m in MODALITIES:
         torch.testing.assert_close(found[m], expected[m], rtol=1e-5, atol=1e-6)
         assert torch.equal(found[m], again[m])
@@ -60,8 +61,9 @@ def test_sgch(block, protocol):
 def test_devices(kind, device):
     data = graph_for(kind)
     model = model_for(kind, data)
-    expected = model.infer(data)
-    found = model.to(device).infer(data.to(device))
+    with torch.no_grad():
+        expected = model.eval()(data)
+        found = model.to(device)(data.to(device))
     for m in MODALITIES:
         torch.testing.assert_close(found[m].cpu(), expected[m], rtol=1e-4, atol=1e-5)
 
@@ -71,11 +73,12 @@ def test_kept_products_change_nothing(kind, monkeypatch):
     """Training with the first layer's product kept, or propagated anew: the same to rounding."""
     results = []
     for keep in (True, False):
-        monkeypatch.setattr("pyg_hash.nn.channel._is_worth_keeping", lambda *_, k=keep: k)
+        monkeypatch.setattr(WholeGraph, "_is_worth_keeping", lambda *_, k=keep: k)
         data = graph_for(kind)
         model = model_for(kind, data)
         fit(model, data, adam(model, 1e-3), epochs=4, progress=False)
-        results.append(model.infer(data))
+        with torch.no_grad():
+            results.append(model.eval()(data))
     for m in MODALITIES:
         torch.testing.assert_close(*(r[m] for r in results), rtol=0, atol=1e-4)
 
@@ -90,3 +93,14 @@ def test_features_that_change_are_propagated_anew():
     assert not torch.allclose(before.image, changed.image)
     for m in MODALITIES:
         torch.testing.assert_close(changed[m], fresh[m])
+
+
+def test_the_loss_needs_no_gradient():
+    """Without it the latent features are not kept, but made again where the loss needs them."""
+    data = small_graph()
+    model = small_model(data).eval()
+    expected = model.loss(model(data), data)
+    with torch.no_grad():
+        terms = model.loss(model(data), data)
+    for name, value in expected.items():
+        torch.testing.assert_close(terms[name], value.detach())

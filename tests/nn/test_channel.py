@@ -14,14 +14,31 @@ from torch_geometric.testing import withCUDA
 from torch_geometric.typing import SparseTensor
 from toy import toy_data
 
-from pyg_hash.graph import GraphOperator, Receiver, SparseMap, intra_operator, joint_operator
-from pyg_hash.nn import CrossModalChannel, GCNChannel, HubGCNConv
+from pyg_hash.graph import (
+    BlockedGraph,
+    GraphOperator,
+    NewItems,
+    Receiver,
+    SparseMap,
+    WholeGraph,
+    intra_operator,
+    joint_operator,
+)
+from pyg_hash.nn import GCNChannel, HubGCNConv
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
 
 
 def graph(form=LabelHub, anchors="train"):
     steps = [LabelRate(0.4), IntraKNN(k=4, anchors=anchors), InterKNN(), form()]
     return T.Compose(steps)(toy_data())
+
+
+@torch.no_grad()
+def blocked(channel, x, op):
+    """States of all nodes in blocks, and what these send."""
+    messages = []
+    (states,) = channel(x, BlockedGraph(op, messages))
+    return states, messages
 
 
 def test_convolution_on_an_operator_equals_edges():
@@ -71,9 +88,9 @@ def test_channel_formula(form):
     dense = op.to_dense().double()
     h = torch.tanh(dense @ x.double() @ channel.conv1.lin.weight.double().T)
     second = h @ channel.conv2.lin.weight.double().T
-    states, _ = channel(x, op)
-    messages = []
-    torch.testing.assert_close(channel.infer([x], op, messages), states, rtol=0, atol=1e-6)
+    (states,) = channel(x, op)
+    found, messages = blocked(channel, x, op)
+    torch.testing.assert_close(found, states, rtol=0, atol=1e-6)
     torch.testing.assert_close(states.double(), torch.tanh(dense @ second), rtol=0, atol=1e-5)
     sent = op.inv_sqrt_degree.double()[:, None] * second
     torch.testing.assert_close(messages[1].double(), sent, rtol=0, atol=1e-5)
@@ -99,9 +116,8 @@ def test_attached_nodes_equal_nodes_of_the_enlarged_graph():
     receiver = Receiver(torch.stack((start, to)), rows[to, start], 4, 10)
     channel = GCNChannel(6, 8, 3).double()
     x = torch.randn(14, 6, dtype=torch.float64)
-    messages = []
-    known = channel.infer([x[:10]], op, messages)
-    attached = channel.attach(x[10:], messages, receiver)
+    known, messages = blocked(channel, x[:10], op)
+    (attached,) = channel(x[10:], NewItems(receiver, messages))
 
     big = torch.zeros(14, 14, dtype=torch.float64)
     big[:10, :10], big[10:, :10] = raw, rows
@@ -117,38 +133,24 @@ def test_queries_of_the_graph_equal_attached_ones():
     """The inductive protocol's queries are new items: leaving them out gives the same states."""
     data = InterKNN()(IntraKNN(k=4)(toy_data()))
     channel = GCNChannel(12, 8, 3)
-    messages = []
-    states = channel.infer([data["image"].x], intra_operator(data, "image"), messages)
+    states, messages = blocked(channel, data["image"].x, intra_operator(data, "image"))
     near = data["image", "nearest", "image"]
     query = near.edge_index[1] >= 48
     source, target = near.edge_index[:, query]
     receiver = Receiver(torch.stack((source, target - 48)), near.edge_weight[query], 12, 60)
-    attached = channel.attach(data["image"].x[48:], messages, receiver)
+    (attached,) = channel(data["image"].x[48:], NewItems(receiver, messages))
     torch.testing.assert_close(attached, states[48:], rtol=0, atol=1e-6)
 
 
-def test_attach_needs_the_messages_of_every_layer():
-    op = intra_operator(graph(), "image")
-    channel = GCNChannel(12, 7, 5)
-    messages = []
-    channel.infer([torch.randn(60, 12)], op, messages)
-    receiver = Receiver(torch.tensor([[0], [0]]), torch.ones(1), 1, 60)
-    with pytest.raises(ValueError, match="zip"):
-        channel.attach(torch.randn(1, 12), messages[:1], receiver)
-
-
-def test_cross_modal_channel_stacks():
-    data = graph()
-    op = joint_operator(data)
-    cross = CrossModalChannel(6, 8, 4)
-    image, text = torch.randn(60, 6), torch.randn(60, 6)
-    of_images, of_texts, _ = cross(image, text, op)
-    both, _ = cross.channel(torch.cat((image, text)), op)
-    torch.testing.assert_close(of_images, both[:60], rtol=0, atol=1e-6)
-    torch.testing.assert_close(of_texts, both[60:], rtol=0, atol=1e-6)
-    messages = []
-    for alone, known in zip(cross.infer([image], [text], op, messages), both.chunk(2), strict=True):
-        torch.testing.assert_close(alone, known, rtol=0, atol=1e-6)
+def test_parts_are_stacked():
+    """The joint graph's nodes are images, then texts."""
+    op = joint_operator(graph())
+    channel, image, text = GCNChannel(6, 8, 4), torch.randn(60, 6), torch.randn(60, 6)
+    (both,) = channel(torch.cat((image, text)), op)
+    (found,) = channel([image, text], op)
+    torch.testing.assert_close(found, both, rtol=0, atol=1e-6)
+    states, messages = blocked(channel, [*image.split(7), *text.split(7)], op)
+    torch.testing.assert_close(states, both, rtol=0, atol=1e-6)
     assert [m.shape for m in messages] == [(120, 8), (120, 4)]
 
 
@@ -160,44 +162,37 @@ def test_modalities_swap_with_the_graph():
         swapped[m].x = toy_data()[other].x
     steps = [LabelRate(0.4), IntraKNN(k=4, anchors="all"), InterKNN(), LabelHub()]
     swapped = T.Compose(steps)(swapped)
-    cross = CrossModalChannel(6, 8, 4)
+    cross = GCNChannel(6, 8, 4)
     a, b = torch.randn(60, 6), torch.randn(60, 6)
-    image, text, _ = cross(a, b, joint_operator(data))
-    other_image, other_text, _ = cross(b, a, joint_operator(swapped))
+    image, text = cross([a, b], joint_operator(data))[0].chunk(2)
+    other_image, other_text = cross([b, a], joint_operator(swapped))[0].chunk(2)
     torch.testing.assert_close(image, other_text, rtol=0, atol=1e-6)
     torch.testing.assert_close(text, other_image, rtol=0, atol=1e-6)
-
-
-def test_rows_that_do_not_match():
-    cross = CrossModalChannel(6, 8, 4)
-    with pytest.raises(ValueError, match="image and text: 50 and 70 rows"):
-        cross(torch.randn(50, 6), torch.randn(70, 6), joint_operator(graph()))
 
 
 @pytest.mark.parametrize("form", [LabelHub, LabelCliques])
 def test_poison_reaches_no_other_node(form):
     data = graph(form)
-    cross = CrossModalChannel(6, 8, 4)
+    cross = GCNChannel(6, 8, 4)
     op = joint_operator(data)
     image, text = torch.randn(60, 6), torch.randn(60, 6)
-    clean = cross(image, text, op)
+    clean = cross([image, text], op)[0].chunk(2)
     image[50] = float("nan")
-    poisoned = cross(image, text, op)
+    poisoned = cross([image, text], op)[0].chunk(2)
     rest = torch.arange(60) != 50
     assert torch.equal(poisoned[0][rest], clean[0][rest])
     assert torch.equal(poisoned[1], clean[1]), "not even the pair"
     assert bool(poisoned[0][50].isnan().all())
 
 
-@pytest.mark.parametrize("make", [lambda: GCNChannel(4, 5, 6), lambda: CrossModalChannel(4, 5, 6)])
-def test_reset_parameters(make):
+def test_reset_parameters():
     torch.manual_seed(0)
-    module = make()
+    module = GCNChannel(4, 5, 6)
     before = copy.deepcopy(module.state_dict())
     module.reset_parameters()
     assert all(not torch.equal(before[k], v) for k, v in module.state_dict().items())
     torch.manual_seed(0)
-    again = make()
+    again = GCNChannel(4, 5, 6)
     assert all(torch.equal(before[k], v) for k, v in again.state_dict().items())
 
 
@@ -205,14 +200,14 @@ def test_reset_parameters(make):
 def test_devices(device):
     data = graph()
     channel = GCNChannel(12, 7, 5)
-    expected, _ = channel(data["image"].x, intra_operator(data, "image"))
+    (expected,) = channel(data["image"].x, intra_operator(data, "image"))
     data = data.to(device)
     channel = channel.to(device)
-    op, messages = intra_operator(data, "image"), []
+    op = intra_operator(data, "image")
     for states in (
         channel(data["image"].x, op)[0],
-        channel(data["image"].x, op, constant=True)[0],
-        channel.infer(data["image"].x.split(25), op, messages),
+        channel(data["image"].x, WholeGraph(op, constant=True))[0],
+        blocked(channel, data["image"].x.split(25), op)[0],
     ):
         assert states.device.type == torch.device(device).type
         torch.testing.assert_close(states.detach().cpu(), expected, rtol=1e-4, atol=1e-5)
@@ -223,12 +218,10 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     data = graph()
     channel = GCNChannel(12, 7, 5)
     x, op = data["image"].x, intra_operator(data, "image")
-    expected = []
-    states = channel.infer([x], op, expected)
-    monkeypatch.setattr("pyg_hash.nn.channel.BLOCK", rows)
-    messages = []
-    torch.testing.assert_close(channel.infer(x.split(rows), op, messages), states)
-    torch.testing.assert_close(channel.infer(x.split(rows), op), states)
+    states, expected = blocked(channel, x, op)
+    monkeypatch.setattr("pyg_hash.graph.place.BLOCK", rows)
+    found, messages = blocked(channel, x.split(rows), op)
+    torch.testing.assert_close(found, states)
     for found, known in zip(messages, expected, strict=True):
         torch.testing.assert_close(found, known)
     assert not states.requires_grad
@@ -249,20 +242,18 @@ def test_sparse_matrices_in_place_of_an_operator():
     data = graph(anchors="train")
     op = intra_operator(data, "image")
     x = data["image"].x
-    channel = GCNChannel(12, 7, 5)
-    expected, _ = channel(x, op)
+    conv = HubGCNConv(12, 5)
+    expected = conv(x, op)
     expected.sin().sum().backward()
-    gradients = [p.grad.clone() for p in channel.parameters()]
+    gradient = conv.lin.weight.grad.clone()
     for name, adjacency in adjacencies(op):
-        channel.zero_grad()
-        states, viewed = channel(x, adjacency)
-        assert viewed is None
+        conv.zero_grad()
+        states = conv(x, adjacency)
         states.sin().sum().backward()
         torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-6, msg=name)
-        for found, parameter in zip(gradients, channel.parameters(), strict=True):
-            torch.testing.assert_close(found, parameter.grad, rtol=1e-5, atol=1e-5, msg=name)
+        torch.testing.assert_close(conv.lin.weight.grad, gradient, rtol=1e-5, atol=1e-5, msg=name)
         with pytest.raises(ValueError, match="edge_weight: a sparse matrix holds its weights"):
-            channel.conv1(x, adjacency, torch.ones(3))
+            conv(x, adjacency, torch.ones(3))
 
 
 @pytest.mark.skipif(
@@ -283,13 +274,13 @@ def test_bf16_keeps_the_sums_in_fp32(device):
     data = graph().to(device)
     op = intra_operator(data, "image")
     channel = GCNChannel(12, 32, 16).to(device)
-    exact, _ = channel(data["image"].x, op)
+    (exact,) = channel(data["image"].x, op)
     exact.sum().backward()
     gradients = [p.grad.clone() for p in channel.parameters()]
     for constant in (True, False):
         channel.zero_grad()
         with torch.autocast(torch.device(device).type, torch.bfloat16):
-            states, _ = channel(data["image"].x, op, constant=constant)
+            (states,) = channel(data["image"].x, WholeGraph(op, constant=constant))
         assert states.dtype == torch.float32
         torch.testing.assert_close(states, exact, rtol=0, atol=0.03)
         states.sum().backward()
@@ -317,7 +308,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def test_inference_holds_what_one_layer_sends(monkeypatch):
-    monkeypatch.setattr("pyg_hash.nn.channel.BLOCK", 100)
+    monkeypatch.setattr("pyg_hash.graph.place.BLOCK", 100)
     n, hidden = 4000, 256
     edges = torch.randint(n, (2, 4 * n))
     op = GraphOperator(edges, torch.ones(4 * n), torch.ones(n))
@@ -326,6 +317,6 @@ def test_inference_holds_what_one_layer_sends(monkeypatch):
     with torch.no_grad(), LiveBytes() as whole:
         channel(x, op)
     assert whole.peak >= 2 * layer
-    with LiveBytes() as blocks:
-        channel.infer(x.split(100), op)
+    with torch.no_grad(), LiveBytes() as blocks:
+        channel(x.split(100), BlockedGraph(op))
     assert blocks.peak < 1.25 * layer

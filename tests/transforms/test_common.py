@@ -12,8 +12,7 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 import pyg_hash.transforms as transforms
-from pyg_hash.graph import intra_operator, joint_operator, protocol
-from pyg_hash.graph.view import anchor_view
+from pyg_hash.graph import anchor_view, intra_operator, joint_operator, protocol
 from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (
     InterKNN,

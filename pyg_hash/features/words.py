@@ -1,0 +1,266 @@
+"""Bag-of-words text features, with TF-IDF weights and LSA as options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from pyg_hash.features.base import PathLike, save_settings, stored_settings
+from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
+from pyg_hash.utils.optional import require
+
+TENSOR_FILE = "encoder.safetensors"
+
+
+class BagOfWords:
+    """Word counts or TF-IDF over a vocabulary that is learnt from given texts.
+
+    Words are runs of letters and digits, lower-cased, split by scikit-learn's
+    ``CountVectorizer``. TF-IDF is ``count * (ln((1 + n) / (1 + df)) + 1)`` with rows scaled to
+    length 1, scikit-learn's definition. ``lsa`` projects on the first right singular vectors
+    (truncated SVD, seeded) of the fitted texts.
+
+    ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
+    that occur in at least two texts; words and n-grams weigh the same in a row. Short texts need
+    it: where most words occur once, rows of words alone are orthogonal to all others. It also
+    matches "cats" with "cat".
+
+    Args:
+        mode: ``'count'`` or ``'tfidf'``.
+        max_features: keep only this many most frequent words.
+        min_df: keep words that occur in at least this many texts.
+        stop_words: ``'english'`` drops scikit-learn's list; None drops nothing.
+        min_length: shortest word kept, in characters.
+        subwords: ``(shortest, longest)`` letter n-grams to add to the words, e.g. ``(3, 4)``;
+            with ``'tfidf'`` only.
+        lsa: number of SVD components; None leaves the words themselves.
+        seed: seed of the SVD.
+
+    Raises:
+        ImportError: scikit-learn is missing (``demo`` extra).
+    """
+
+    kind = "bag_of_words"
+
+    def __init__(
+        self,
+        mode: Literal["count", "tfidf"] = "tfidf",
+        *,
+        max_features: int | None = None,
+        min_df: int = 1,
+        stop_words: Literal["english"] | None = None,
+        min_length: int = 1,
+        subwords: tuple[int, int] | None = None,
+        lsa: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_choice(mode, ("count", "tfidf"), "mode")
+        check_choice(stop_words, ("english", None), "stop_words")
+        for name, value in (("min_df", min_df), ("min_length", min_length)):
+            check_positive_int(value, name)
+        for name, limit in (("max_features", max_features), ("lsa", lsa)):
+            if limit is not None:
+                check_positive_int(limit, name)
+        if subwords is not None:
+            shortest, longest = subwords
+            if mode != "tfidf" or not 1 <= shortest <= longest:
+                raise ValueError(
+                    f"subwords: expected (shortest, longest) with 1 <= shortest <= longest and "
+                    f"mode='tfidf', got {subwords!r} and mode={mode!r}"
+                )
+        self.config: dict[str, Any] = {
+            "mode": mode,
+            "max_features": max_features,
+            "min_df": min_df,
+            "stop_words": stop_words,
+            "min_length": min_length,
+            "subwords": None if subwords is None else list(subwords),
+            "lsa": lsa,
+            "seed": seed,
+        }
+        self._vectorizers: list[Any] = []  # of words, and of subwords if there are any
+        self._vocabularies: list[list[str]] = []
+        self._tensors: dict[str, Tensor] = {}
+
+    def __repr__(self) -> str:
+        return f"BagOfWords({', '.join(f'{k}={v!r}' for k, v in self.config.items())})"
+
+    def _new_vectorizers(self, vocabularies: list[list[str]] | None) -> list[Any]:
+        """Vectorizers to be fitted, or ready ones with the given vocabularies."""
+        text = require("sklearn.feature_extraction.text", "scikit-learn")
+        pattern = rf"(?u)[^\W_]{{{self.config['min_length']},}}"
+        options: list[dict[str, Any]] = [
+            {"token_pattern": pattern, "stop_words": self.config["stop_words"]}
+        ]
+        if self.config["subwords"] is not None:
+            ngrams = {"analyzer": "char_wb", "ngram_range": tuple(self.config["subwords"])}
+            options.append({**ngrams, "preprocessor": _words_only})
+        if vocabularies is not None:
+            for option, vocabulary in zip(options, vocabularies, strict=True):
+                option["vocabulary"] = vocabulary
+        else:
+            options[0].update({k: self.config[k] for k in ("max_features", "min_df")})
+            options[1:] = [{**option, "min_df": 2} for option in options[1:]]
+        return [text.CountVectorizer(**option) for option in options]
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """The known words, in column order (alphabetical)."""
+        self._check_fitted()
+        return list(self._vocabularies[0])
+
+    @property
+    def num_features(self) -> int:
+        """Width of a feature row."""
+        self._check_fitted()
+        components = self._tensors.get("components")
+        if components is not None:
+            return int(components.size(0))
+        return sum(len(vocabulary) for vocabulary in self._vocabularies)
+
+    def _check_fitted(self) -> None:
+        if not self._vectorizers:
+            raise ValueError("BagOfWords: no vocabulary yet; call fit(texts) or load(folder) first")
+
+    def fit(self, texts: Sequence[str]) -> BagOfWords:
+        """Learn vocabulary, IDF weights and components from ``texts``; returns itself.
+
+        Raises:
+            ValueError: the texts hold no word at all, or fewer words or texts than ``lsa``.
+        """
+        vectorizers = self._new_vectorizers(None)
+        try:
+            counts = [vectorizer.fit_transform(list(texts)) for vectorizer in vectorizers]
+        except ValueError as error:
+            raise ValueError(
+                f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
+            ) from error
+        tensors: dict[str, Tensor] = {}
+        if self.config["mode"] == "tfidf":
+            frequency = np.concatenate([np.asarray((c > 0).sum(axis=0)).ravel() for c in counts])
+            tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
+        lsa = self.config["lsa"]
+        if lsa is not None:
+            weighted = _weighted(counts, tensors)
+            if lsa > min(weighted.shape):
+                raise ValueError(
+                    f"lsa: {lsa} components need as many texts and columns, "
+                    f"got {weighted.shape[0]} texts and {weighted.shape[1]} columns; lower it"
+                )
+            svd = require("sklearn.decomposition", "scikit-learn").TruncatedSVD(
+                lsa, n_iter=7, random_state=self.config["seed"]
+            )
+            svd.fit(weighted)
+            tensors["components"] = torch.from_numpy(np.ascontiguousarray(svd.components_))
+        # fixed vocabularies from here on: fitted and loaded encoders run the same code
+        self._vocabularies = [[str(w) for w in v.get_feature_names_out()] for v in vectorizers]
+        self._vectorizers = self._new_vectorizers(self._vocabularies)
+        self._tensors = tensors
+        return self
+
+    def transform(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Tensor:
+        """Features of ``texts``.
+
+        Args:
+            texts: ``n`` texts.
+            allow_unknown: give a zero row to a text of which nothing is known instead of raising.
+
+        Returns:
+            float32 ``[n, num_features]``.
+
+        Raises:
+            TypeError: ``texts`` is one string.
+            ValueError: nothing was fitted, or a text has no known word (and no known subword).
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
+        self._check_fitted()
+        counts = [vectorizer.transform(list(texts)) for vectorizer in self._vectorizers]
+        if not allow_unknown:
+            self._check_known(texts, sum(np.diff(part.indptr) for part in counts))
+        weighted = _weighted(counts, self._tensors)
+        components = self._tensors.get("components")
+        if components is None:
+            return torch.from_numpy(weighted.astype(np.float32).toarray())
+        return torch.from_numpy((weighted @ components.numpy().T).astype(np.float32))
+
+    __call__ = transform
+
+    def _check_known(self, texts: Sequence[str], known: Any) -> None:
+        empty = np.flatnonzero(known == 0)
+        if not len(empty):
+            return
+        text = texts[empty[0]]
+        words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
+        which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
+        raise ValueError(
+            f"texts: {which} has no known word; unknown: {words}. "
+            f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
+        )
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words of ``text`` that are not in the vocabulary, in order, each once."""
+        self._check_fitted()
+        words = self._vectorizers[0].build_analyzer()(text)
+        known = set(self._vocabularies[0])
+        return [word for word in dict.fromkeys(words) if word not in known]
+
+    def save(self, folder: PathLike) -> Path:
+        """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
+        self._check_fitted()
+        save_tensors(Path(folder) / TENSOR_FILE, self._tensors)
+        settings = {**self.config, "vocabularies": self._vocabularies}
+        return save_settings(folder, self.kind, settings)
+
+    @classmethod
+    def load(cls, folder: PathLike) -> BagOfWords:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            FileNotFoundError: the folder holds no encoder.
+            CorruptFileError: a file is damaged, or settings and weights do not belong together.
+        """
+        with stored_settings(folder, cls.kind) as settings:
+            tensors, _ = load_tensors(Path(folder) / TENSOR_FILE)
+            vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
+            encoder = cls(**settings)
+            encoder._vectorizers = encoder._new_vectorizers(vocabularies)
+        expected = {"idf"} if encoder.config["mode"] == "tfidf" else set()
+        expected |= {"components"} if encoder.config["lsa"] is not None else set()
+        widths = {tensor.size(-1) for tensor in tensors.values()}
+        if set(tensors) != expected or not widths <= {sum(map(len, vocabularies))}:
+            raise CorruptFileError(f"{folder}: weights and vocabulary differ; save it again")
+        encoder._tensors = tensors
+        encoder._vocabularies = vocabularies
+        return encoder
+
+
+def _words_only(text: str) -> str:
+    """The words of a text and nothing between them, for n-grams that ignore punctuation."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+
+
+def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:
+    """Counts as they are, or TF-IDF with rows of length 1 (zero rows stay zero).
+
+    Each part is normalised before they are joined, so that parts weigh the same.
+    """
+    if "idf" not in tensors:
+        return sp.hstack(counts, "csr").astype(np.float64)
+    widths = [part.shape[1] for part in counts]
+    weights = np.split(tensors["idf"].numpy(), np.cumsum(widths)[:-1])
+    parts = [part.multiply(w).tocsr() for part, w in zip(counts, weights, strict=True)]
+    return _unit_rows(sp.hstack([_unit_rows(part) for part in parts], "csr"))
+
+
+def _unit_rows(x: Any) -> Any:
+    norm = np.sqrt(np.asarray(x.multiply(x).sum(axis=1)).ravel())
+    return sp.diags(1 / np.maximum(norm, np.finfo(np.float64).tiny)) @ x

@@ -1,0 +1,433 @@
+"""Losses over all pairs of two labelled sets of codes, without a matrix of all pairs.
+
+MCGCN: Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
+convolutional networks", Pattern Recognition 136, 2023. GCH: Xu et al., "Graph Convolutional
+Network Hashing for Cross-Modal Retrieval", IJCAI 2019. SGCH: Shen, Zhai, Liu, Jiang,
+"Semi-supervised graph convolutional hashing network for large-scale cross-modal retrieval",
+ICIP 2020.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pyg_hash.typing import Match, Reduction
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_floats,
+    check_labels,
+    check_number,
+    check_positive_int,
+    reduced,
+)
+
+PairLoss = Literal["nll", "squared_nll"]
+_Bounds = tuple[list[int], list[int]]
+_CPU_TILE = 512  # two float32 buffers of this many rows and columns stay in a core's cache
+_GPU_TILE = 4096
+_FOLDS = 4
+
+
+def pairwise_nll(
+    a: Tensor,
+    b: Tensor,
+    a_y: Tensor,
+    b_y: Tensor,
+    *,
+    match: Match = "shared",
+    kind: PairLoss = "nll",
+    factor: float | None = None,
+    similar: float | None = None,
+    num_samples: int | None = None,
+    reduction: Reduction = "mean",
+    chunk_size: int | None = None,
+) -> Tensor:
+    r"""Negative log-likelihood of the similarity of all pairs of two sets of codes.
+
+    The first term of MCGCN Eq. 7, and of GCH Eq. 3, GCH Eq. 5 and GCH Eq. 8:
+
+    .. math::
+        -\sum_{p,q} \left( J_{pq}\,\omega_{pq} - \log(1 + e^{\omega_{pq}}) \right), \qquad
+        \omega_{pq} = \tfrac{1}{2} \langle a_p, b_q \rangle
+
+    where :math:`J_{pq} = 1` if the two are similar, else 0. GCH's released code descends the square
+    of each summand, without the factor 1/2 and with :math:`J_{pq} = 0.999`, which makes the optimum
+    finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``.
+
+    Exact, in :math:`O(n m K)` time and ``chunk_size`` squared memory: one pass over tiles of
+    :math:`\omega` and :math:`J` makes the value and both gradients. With ``num_samples`` it is an
+    unbiased estimate of them in :math:`O(n K)` time a sample: both sets are shuffled by torch's CPU
+    generator, ``a`` is cut into blocks of ``chunk_size``, and each block meets the next
+    ``num_samples`` rows of ``b``, round and round.
+
+    Args:
+        a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
+        b: relaxed codes, e.g. of texts, same dtype, ``[m, num_bits]``.
+        a_y: labels of ``a``, class index ``[n]`` or multi-hot ``[n, C]``.
+        b_y: labels of ``b``, class index ``[m]`` or multi-hot ``[m, C]``.
+        match: when multi-hot labels are similar: ``'shared'``, at least one label in common, or
+            ``'equal'``, the same label set (two empty sets are equal). For class indices both
+            mean the same class.
+        kind: ``'nll'`` (papers) or ``'squared_nll'`` (GCH's released code).
+        factor: of the inner product; None takes 1/2 for ``'nll'``, 1 for ``'squared_nll'``.
+        similar: :math:`J` of similar pairs, in (0, 1]; None takes 1 or 0.999.
+        num_samples: rows of ``b`` that each row of ``a`` meets; m or more means all; None is exact.
+        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+        chunk_size: rows and columns of a tile; None fits a tile into a core's cache (512), and is
+            4,096 on a GPU if all pairs meet.
+
+    Raises:
+        TypeError: codes that are not both float32 or both float64, or class indices that are no
+            integers.
+        ValueError: shapes that do not match, labels of different kinds, a number out of its
+            range, or an unknown option.
+        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
+    """
+    check_choice(kind, ("nll", "squared_nll"), "kind")
+    if num_samples is not None:
+        check_positive_int(num_samples, "num_samples")
+    squared = kind == "squared_nll"
+    factor = (1.0 if squared else 0.5) if factor is None else factor
+    similar = (0.999 if squared else 1.0) if similar is None else similar
+    check_likelihood(factor, similar)
+    a_y, b_y = _comparable(a, b, a_y, b_y, match, reduction, chunk_size)
+    n, m = a.size(0), b.size(0)
+    samples, bounds = m, None
+    # which pairs of a sample meet must not depend on the device
+    on_cpu = a.device.type == "cpu" or num_samples is not None
+    size = chunk_size or (_CPU_TILE if on_cpu else _GPU_TILE)
+    if num_samples is not None:
+        samples = min(num_samples, m)
+        rows, columns = torch.randperm(n).to(a.device), torch.randperm(m).to(a.device)
+        a, b, a_y, b_y = a[rows], b[columns], a_y[rows], b_y[columns]
+    elif a_y.dim() == 1 and similar == 1 and not squared:
+        # in order of classes the similar pairs of a tile form few rectangles
+        bounds = _class_bounds(a_y, b_y)
+        a, b = a[a_y.argsort()], b[b_y.argsort()]
+    tiles = list(_tiles(n, m, size, samples))
+    with torch.autocast(a.device.type, enabled=False):  # half precision would not be exact
+        total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
+            a, b, a_y, b_y, tiles, bounds, factor, similar, squared, torch.is_grad_enabled()
+        )
+    return reduced(total * (m / max(samples, 1)), n * m, reduction)
+
+
+def linear_similarity_loss(
+    a: Tensor,
+    b: Tensor,
+    a_y: Tensor,
+    b_y: Tensor,
+    *,
+    match: Match = "shared",
+    dissimilar: float = -1.0,
+    reduction: Reduction = "mean",
+    chunk_size: int = 1024,
+) -> Tensor:
+    r"""Negative correlation of the similarity of all pairs with that of their codes.
+
+    SGCH's similarity term,
+
+    .. math:: -\sum_{p,q} S_{pq} \langle a_p, b_q \rangle
+
+    With the paper's :math:`S \in \{0, 1\}` all codes could be one and the same, because nothing
+    pushes codes apart; with :math:`S \in \{-1, 1\}` each bit has the same optimum, whatever the
+    other bits are. Keep a :func:`balance_loss` beside it: without one, the optimum for many classes
+    is one code for all images and its opposite for all texts.
+
+    Exact, in :math:`O((n + m) K)` memory beside one tile of :math:`S`; for one label a row also in
+    that time. It has first derivatives only.
+
+    Args:
+        a: see :func:`pairwise_nll`, as ``b``, ``a_y``, ``b_y`` and ``match``.
+        b: as above.
+        a_y: as above.
+        b_y: as above.
+        match: as above.
+        dissimilar: :math:`S` of the other pairs, -1 or 0 (paper); it is 1 of similar ones.
+        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m * num_bits``, which
+            gives a value in [-1, 1].
+        chunk_size: rows and columns of one tile of :math:`S`.
+    """
+    check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
+    a_y, b_y = _comparable(a, b, a_y, b_y, match, reduction, chunk_size)
+    with torch.no_grad():  # S = (1 - dissimilar) J + dissimilar, with J of the similar pairs
+        to_a, to_b = _similar_sums(a, b, a_y, b_y, chunk_size)
+        to_a = (1 - dissimilar) * to_a + dissimilar * b.sum(0)
+        to_b = (1 - dissimilar) * to_b + dissimilar * a.sum(0)
+    return reduced(-_inner(a, b, to_a, to_b), a.numel() * b.size(0), reduction)
+
+
+def similar_distance_loss(
+    a: Tensor,
+    b: Tensor,
+    a_y: Tensor,
+    b_y: Tensor,
+    *,
+    reduction: Reduction = "mean",
+    chunk_size: int = 1024,
+) -> Tensor:
+    r"""Squared distances of the codes of all similar pairs.
+
+    The fourth term of Eq. 11 of GCH's reproduction report ("Try1"), without its factor:
+
+    .. math:: \sum_{p,q} J_{pq} \lVert a_p - b_q \rVert_2^2
+
+    with :math:`J_{pq} = 1` if the two share a label, else 0. Exact and as cheap as
+    :func:`linear_similarity_loss`; first derivatives only.
+
+    Args:
+        a: see :func:`pairwise_nll`, as ``b``, ``a_y`` and ``b_y``.
+        b: as above.
+        a_y: as above.
+        b_y: as above.
+        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+        chunk_size: rows and columns of one tile of :math:`J`.
+    """
+    a_y, b_y = _comparable(a, b, a_y, b_y, "shared", reduction, chunk_size)
+    with torch.no_grad():  # a column of ones beside the codes counts the similar pairs
+        more_a, more_b = (F.pad(x, (0, 1), value=1.0) for x in (a, b))
+        to_a, to_b = _similar_sums(more_a, more_b, a_y, b_y, chunk_size)
+    near = (a.square() * to_a[:, -1:]).sum() + (b.square() * to_b[:, -1:]).sum()
+    total = near - 2 * _inner(a, b, to_a[:, :-1], to_b[:, :-1])
+    return reduced(total, a.size(0) * b.size(0), reduction)
+
+
+def check_likelihood(
+    factor: float, similar: float, names: tuple[str, str] = ("factor", "similar")
+) -> None:
+    """Raise unless ``factor > 0`` and ``0 < similar <= 1``; ``names`` is what errors call them."""
+    if not 0 < check_number(factor, names[0]) < float("inf"):
+        raise ValueError(f"{names[0]}: expected a positive number, got {factor!r}")
+    if not 0 < check_number(similar, names[1]) <= 1:
+        raise ValueError(f"{names[1]}: expected a number above 0 and at most 1, got {similar!r}")
+
+
+def _comparable(
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str, size: int | None
+) -> tuple[Tensor, Tensor]:
+    """Check what came; the labels in the cheapest form that says which pairs are similar.
+
+    That is numbers 0, 1, ..., int64 ``[n]`` and ``[m]``, equal where a pair is similar; or
+    multi-hot labels of the codes' dtype, where it is similar if it shares one.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_choice(match, ("shared", "equal"), "match")
+    if size is not None:
+        check_positive_int(size, "chunk_size")
+    check_floats(a, "a")
+    check_floats(b, "b")
+    if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"a and b: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
+            "convert them"
+        )
+    if a.size(1) != b.size(1):
+        raise ValueError(f"a and b: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
+    check_labels(a_y, "a_y", num_rows=a.size(0))
+    check_labels(b_y, "b_y", num_rows=b.size(0))
+    if a_y.shape[1:] != b_y.shape[1:]:
+        raise ValueError(
+            f"a_y and b_y: shapes {list(a_y.shape)} and {list(b_y.shape)}; use class indices for "
+            "both, or multi-hot labels with the same classes"
+        )
+    if a_y.dim() == 2 and match == "shared":
+        if not bool((a_y.sum(1) == 1).all() and (b_y.sum(1) == 1).all()):
+            return a_y.to(a.dtype), b_y.to(a.dtype)
+        a_y, b_y = a_y.int().argmax(1), b_y.int().argmax(1)
+    if a_y.dim() == 1:  # dim=0 would compare whole rows
+        numbers = torch.unique(torch.cat([a_y, b_y]), return_inverse=True)[1]
+    else:
+        both = torch.cat([a_y.bool(), b_y.bool()])
+        numbers = torch.unique(both, dim=0, return_inverse=True)[1]
+    return numbers[: len(a_y)], numbers[len(a_y) :]
+
+
+def _similar_pairs(a_y: Tensor, b_y: Tensor, out: Tensor) -> Tensor:
+    """``J`` of comparable labels, written into ``out`` ``[n, m]``.
+
+    On the CPU, arithmetic is several times as fast as comparisons that make boolean masks.
+    """
+    if a_y.dim() == 2:
+        return torch.mm(a_y, b_y.t(), out=out).clamp_(max=1)
+    torch.sub(a_y.to(out.dtype)[:, None], b_y.to(out.dtype), out=out)
+    return out.abs_().clamp_(max=1).neg_().add_(1)
+
+
+def _similar_sums(
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, chunk_size: int
+) -> tuple[Tensor, Tensor]:
+    """Sum of the other set's similar rows for each row: ``J b`` ``[n, d]``, ``J^T a`` ``[m, d]``.
+
+    Class numbers need no pairs at all; multi-hot labels are compared in tiles.
+    """
+    if a_y.dim() == 1:
+        classes = _num_classes(a_y, b_y)
+        of_a, of_b = (
+            x.new_zeros(classes, x.size(1)).index_add_(0, y, x) for x, y in ((a, a_y), (b, b_y))
+        )
+        return of_b[a_y], of_a[b_y]
+    to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
+    with torch.autocast(a.device.type, enabled=False):
+        for rows, columns in _tiles(len(a), len(b), chunk_size, len(b)):
+            j = (a_y[rows] @ b_y[columns].t()).clamp_(max=1)
+            to_a[rows].addmm_(j, b[columns])
+            to_b[columns].addmm_(j.t(), a[rows])
+    return to_a, to_b
+
+
+def _inner(a: Tensor, b: Tensor, to_a: Tensor, to_b: Tensor) -> Tensor:
+    """Sum of ``a * S b``, of the constants ``S b`` and ``S^T a``, with the gradient of both."""
+    product = (a * to_a).sum()
+    # twice the product less itself: the value is one product, the gradient is of both factors
+    return product + (b * to_b).sum() - product.detach()
+
+
+def _num_classes(a_y: Tensor, b_y: Tensor) -> int:
+    return max((int(y.max()) + 1 for y in (a_y, b_y) if y.numel()), default=0)
+
+
+def _tiles(n: int, m: int, size: int, samples: int) -> Iterator[tuple[slice, slice]]:
+    """Tiles in which each block of rows meets the next ``samples`` of m columns, round and round.
+
+    With ``samples = m`` they cover all pairs.
+    """
+    for block, p in enumerate(range(0, n, size)):
+        left = block * samples % max(m, 1)
+        right = left + samples
+        for start, stop in ((left, min(right, m)), (0, right - m)):
+            for q in range(start, stop, size):
+                yield slice(p, min(p + size, n)), slice(q, min(q + size, stop))
+
+
+class _SumOfPairs(torch.autograd.Function):
+    """Sum of the costs of the pairs in all tiles: ``log(1 + e^t) - S t``, or its square.
+
+    Both gradients are made on the way: autograd would keep every tile until backward.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        a_y: Tensor,
+        b_y: Tensor,
+        tiles: list[tuple[slice, slice]],
+        bounds: _Bounds | None,
+        factor: float,
+        similar: float,
+        squared: bool,
+        grad_enabled: bool,
+    ) -> Tensor:
+        largest = max(((r.stop - r.start) * (c.stop - c.start) for r, c in tiles), default=0)
+        # fresh memory for each tile would cost more than its sum
+        buffers = [a.new_empty(largest) for _ in range(2 if bounds else 3)]
+        scaled = factor * a
+        needs_a, needs_b = ctx.needs_input_grad[:2]
+        of_a = torch.zeros_like(a) if needs_a and grad_enabled else None
+        of_b = torch.zeros_like(b) if needs_b and grad_enabled else None
+        total = a.new_zeros((), dtype=torch.float64)
+        for rows, columns in tiles:
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+            theta, scratch, *more = (x[: shape[0] * shape[1]].view(shape) for x in buffers)
+            torch.mm(scaled[rows], b[columns].t(), out=theta)
+            if bounds is not None:
+                total += _nll(theta, scratch, _rectangles(theta, bounds, rows, columns))
+            else:
+                j = _similar_pairs(a_y[rows], b_y[columns], more[0])
+                if squared or similar != 1:
+                    total += _any_cost(theta, scratch, j.mul_(similar), squared)
+                else:
+                    total += _nll(theta, scratch, j.mul_(-2).add_(1))
+            if of_a is not None:
+                of_a[rows].addmm_(theta, b[columns], alpha=factor)
+            if of_b is not None:
+                of_b[columns].addmm_(theta.t(), scaled[rows])
+        ctx.save_for_backward(of_a, of_b)
+        return total.to(a.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
+            raise RuntimeError(
+                "pairwise_nll: has first derivatives only; keep it out of a backward pass with "
+                "create_graph=True"
+            )
+        of_a, of_b = (None if x is None else grad * x for x in ctx.saved_tensors)
+        return (of_a, of_b, *[None] * 8)
+
+
+# Each of these takes the tile t = factor <a, b>, returns its sum and leaves the slopes in it.
+
+
+def _nll(theta: Tensor, scratch: Tensor, similar: Tensor | list[Tensor]) -> Tensor:
+    """``log(1 + e^-t)`` of similar pairs and ``log(1 + e^t)`` of others.
+
+    Similar pairs are given as views of the tile, or as -1 among ones.
+    """
+
+    def flip() -> None:
+        if isinstance(similar, Tensor):
+            theta.mul_(similar)
+        else:
+            for part in similar:
+                part.neg_()
+
+    flip()
+    total = _softplus_sum(theta, scratch)  # no cancellation, unlike log(1 + e^t) - t
+    theta.sigmoid_()
+    flip()
+    return total
+
+
+def _any_cost(theta: Tensor, scratch: Tensor, target: Tensor, squared: bool) -> Tensor:
+    """``log(1 + e^t) - target t``, or its square."""
+    # as max(t, 0) - target t + log(1 + e^-|t|), without the cancellation of two large numbers
+    torch.clamp_min(theta, 0, out=scratch)
+    tail = torch.add(theta, scratch, alpha=-2).exp_().log1p_()
+    cost = scratch.addcmul_(theta, target, value=-1).add_(tail)
+    total = cost.square().sum() if squared else cost.sum()
+    theta.sigmoid_().sub_(target)
+    if squared:
+        theta.mul_(cost).mul_(2)
+    return total
+
+
+def _softplus_sum(x: Tensor, scratch: Tensor) -> Tensor:
+    """Sum of ``log(1 + e^x)`` as that of ``max(x, 0) + log(1 + e^-|x|)``."""
+    torch.clamp_min(x, 0, out=scratch)
+    total = scratch.sum()
+    e = torch.add(x, scratch, alpha=-2, out=scratch).exp_().view(-1)  # -|x| = x - 2 max(x, 0)
+    for _ in range(_FOLDS):  # a logarithm costs ten times as much as a product
+        if e.numel() % 2:
+            break
+        u, v = e.view(2, -1)
+        e = u.addcmul_(u, v).add_(v)  # (1 + u)(1 + v) - 1, for which tiny u and v are not too small
+    return total + e.log1p_().sum()
+
+
+def _class_bounds(a_y: Tensor, b_y: Tensor) -> _Bounds:
+    """Where the classes start among the sorted rows of both sets, and where the last one ends."""
+    classes = _num_classes(a_y, b_y)
+    first, second = ([0, *y.bincount(minlength=classes).cumsum(0).tolist()] for y in (a_y, b_y))
+    return first, second
+
+
+def _rectangles(tile: Tensor, bounds: _Bounds, rows: slice, columns: slice) -> list[Tensor]:
+    """Views of a tile's parts where rows and columns are of the same class."""
+    own, others = bounds
+    first = max(bisect_right(own, rows.start), bisect_right(others, columns.start)) - 1
+    last = min(bisect_left(own, rows.stop), bisect_left(others, columns.stop))
+    return [
+        tile[
+            max(own[c] - rows.start, 0) : own[c + 1] - rows.start,
+            max(others[c] - columns.start, 0) : others[c + 1] - columns.start,
+        ]
+        for c in range(first, last)
+    ]
