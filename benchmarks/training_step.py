@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch_geometric.transforms as T
+from cliques import LabelCliques
 from measure import gemm_rate, options, side_by_side
 from record import Record
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models import MCGCN, SGCH, HashModel
 from pyg_hash.training import fit
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.typing import IMAGE, TEXT
 
 CLASSES, EPOCHS = 10, 100

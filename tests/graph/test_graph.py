@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch_geometric.transforms as T
+from cliques import LabelCliques
 from oracles import normalise
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
@@ -21,7 +22,7 @@ from pyg_hash.graph import (
     joint_operator,
     query_view,
 )
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
 def both_ways(*pairs: tuple[int, int]) -> Tensor:

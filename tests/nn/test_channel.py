@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch_geometric.transforms as T
 import torch_geometric.typing
+from cliques import LabelCliques
 from oracles import normalise
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -25,7 +26,7 @@ from pyg_hash.graph import (
     joint_operator,
 )
 from pyg_hash.nn import GCNChannel, HubGCNConv
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
 def graph(form=LabelHub, anchors="train"):

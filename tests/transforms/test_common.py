@@ -6,6 +6,7 @@ import inspect
 import pytest
 import torch
 import torch_geometric.transforms as T
+from cliques import LabelCliques
 from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.testing import withCUDA
@@ -17,7 +18,6 @@ from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (
     InterKNN,
     IntraKNN,
-    LabelCliques,
     LabelHub,
     LabelRate,
     ScaleFeatures,

@@ -5,11 +5,12 @@ from itertools import product
 import pytest
 import torch
 import torch_geometric.transforms as T
+from cliques import LabelCliques
 from oracles import dense_intra, dense_joint
 from toy import toy_data
 
 from pyg_hash.graph import intra_operator, joint_operator, protocol
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 PROTOCOLS = {
     "inductive": ("train", "train"),

@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
+from cliques import LabelCliques
 from toy import toy_data
 
 from pyg_hash.graph import intra_operator, joint_operator, protocol
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate, SGCHGraph
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, SGCHGraph
 from pyg_hash.typing import MODALITIES, other
 
 QUERIES = slice(-12, None)
