@@ -20,11 +20,12 @@ import torch
 import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
+from benchmarks.cliques import LabelCliques
 from benchmarks.measure import gemm_rate, options, side_by_side
 from benchmarks.record import Record
 from pyg_hash.models import MCGCN, SGCH, HashModel
 from pyg_hash.training import fit
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.typing import IMAGE, TEXT
 
 CLASSES, EPOCHS = 10, 100

@@ -43,8 +43,9 @@ def test_products_are_those_of_the_step(name, rate):
 def test_forms_of_the_cliques_train_alike(name):
     from torch_geometric import seed_everything
 
+    from benchmarks.cliques import LabelCliques
     from benchmarks.training_step import MODELS, SHORT, pairs
-    from pyg_hash.transforms import LabelCliques, LabelHub
+    from pyg_hash.transforms import LabelHub
 
     losses = []
     for form in (LabelHub, LabelCliques):
