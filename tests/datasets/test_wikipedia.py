@@ -98,12 +98,6 @@ def test_lsa(root, monkeypatch):
     assert torch.equal(dataset[0]["text"].x, again[0]["text"].x)
 
 
-def test_choices_live_side_by_side(root):
-    assert Wikipedia(root, "sift", "lda")[0]["text"].x.size(1) == 10
-    assert Wikipedia(root, "sift", "tfidf")[0]["text"].x.size(1) == 1000
-    assert Wikipedia(root, "sift", "lda")[0]["text"].x.size(1) == 10
-
-
 def test_ready_made_features_have_no_encoder(root):
     dataset = Wikipedia(root, "sift", "lda")
     for encoder in (dataset.text_encoder, dataset.image_encoder):
