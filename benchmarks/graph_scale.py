@@ -23,7 +23,6 @@ import torch
 
 from benchmarks.graph_cases import CLASSES, METHODS, WIDTHS, build_and_step, make, stepper
 from benchmarks.measure import alone, options, side_by_side
-from benchmarks.picture import PREDICTED
 from benchmarks.record import Record, cell
 
 SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
@@ -91,6 +90,7 @@ def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict
 
 def show(record: Record, name: str, results: list[dict[str, Any]], methods: list[str]) -> None:
     """Two tables and two panels of one kind of graph."""
+    from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
 
     def entry(result: dict[str, Any], method: str, value: Any) -> Any:
         needed = result["predicted"][method] / 1e9
