@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,14 +18,30 @@ from torch_geometric.transforms import Compose
 import pyg_hash.models
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig
+from pyg_hash.models.files import stored_config
 from pyg_hash.recipes import EVERY
 from pyg_hash.recipes import METHODS as RECIPES
+from pyg_hash.typing import MODALITIES
 
 HELD_OUT = 0.2
 """Share of the labelled items that choose a setting."""
 CHOICE_SEEDS = (0, 1, 2)
 CHOICE_BITS = 32
 _PARTS = {"model": "model_options", "graph": "graph_options"}
+
+
+def _with(options: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+    """``options`` with another value at a path, ``('weights', 'balance')``."""
+    name, *rest = path
+    return {**options, name: _with(options.get(name) or {}, rest, value) if rest else value}
+
+
+def all_options(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of a model, those that are groups filled up; but its sizes and its seed."""
+    sizes = {"num_classes": 2} if "num_classes" in inspect.signature(kind).parameters else {}
+    config = stored_config(kind(dict.fromkeys(MODALITIES, 1), **sizes, **options).config)
+    left_out = ("num_features", "num_classes", "num_bits", "seed")
+    return {name: value for name, value in config.items() if name not in left_out}
 
 
 @dataclass(frozen=True)
@@ -68,9 +84,9 @@ class Method:
         """
         config = dict(self.config)
         for name, value in values.items():
-            part, _, option = name.rpartition(".")
-            if part:
-                config[_PARTS[part]] = {**config.get(_PARTS[part], {}), option: value}
+            part, *path = name.split(".")
+            if path:
+                config[_PARTS[part]] = _with(config.get(_PARTS[part], {}), path, value)
             else:
                 config[name] = value
         return replace(self, config=config, choices=())
@@ -105,11 +121,8 @@ class Method:
 
     def settings(self, protocol: str, **changes: Any) -> dict[str, Any]:
         """All that decides its codes besides data, bits, labels and seed, as JSON values."""
-        known = inspect.signature(self.kind).parameters.values()
-        options = {p.name: p.default for p in known if p.default is not p.empty}
-        for name in ("num_bits", "seed"):
-            options.pop(name, None)
-        about = {"model": self.model, "options": options | self.config.get("model_options", {})}
+        options = all_options(self.kind, self.config.get("model_options", {}))
+        about: dict[str, Any] = {"model": self.model, "options": options}
         config = self.train_config(32, 0.5 if self.labels else None, 0, protocol, **changes)
         about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form

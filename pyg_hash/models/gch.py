@@ -195,9 +195,10 @@ class GCH(EncoderHashModel):
             steps = _steps(number)
             check_positive_int(number if steps is None else steps, f"passes[{part!r}]")
         made = filled(beacon, BEACON | {"standardised": network == "ours"}, "beacon")
+        self.config |= {"weights": self.weights, "passes": self.passes, "beacon": dict(made)}
         channels, guided, self.beacon_grad = (made.pop(k) for k in ("channels", "guided", "grad"))
         check_positive_int(channels, "beacon['channels']")
-        known = likelihood_keywords(likelihood)
+        self.config["likelihood"] = known = likelihood_keywords(likelihood)
         self.terms = GCHTerms(known, variant, objective == "program", guided)
         width, program = hidden_channels, network == "program"
         # GCH Eq. 2

@@ -158,7 +158,7 @@ class SGEH(AffinityModel):
             raise ValueError("batches: adjacency='code' is made of drawn edges; use 'edges'")
         smallest = 1 if batches == "edges" else 2
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, smallest)
-        self.weights = loss_weights(weights, WEIGHTS)
+        self.weights = self.config["weights"] = loss_weights(weights, WEIGHTS)
         self.variant, self._row = variant, VARIANTS[variant]
         self.lambda3 = lambda3 if self._row.lambda3 is None else self._row.lambda3
         self.lambda4, self.alpha, self.reduction = lambda4, alpha, reduction

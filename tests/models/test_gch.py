@@ -346,7 +346,7 @@ def test_keywords_of_before():
     assert set(OLD) == set(GCH.old_keywords)
     with pytest.warns(DeprecationWarning, match="pair_loss is likelihood={'kind': ...}"):
         model = GCH((12, 9), NUM_CLASSES, 6, **OLD)
-    assert {name: model.config[name] for name in NEW} == NEW
+    assert model.config == GCH((12, 9), NUM_CLASSES, 6, **NEW).config
 
 
 def test_a_model_saved_before_loads(tmp_path):
