@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics import _average_precision as ap
-from pyg_hash.metrics._counts import Ranking, check_ranking, fill_relevance, slices
+from pyg_hash.metrics import average_precision as ap
+from pyg_hash.metrics.counts import Ranking, check_ranking, fill_relevance, slices
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics._counts import check_ranking
+from pyg_hash.metrics.counts import check_ranking
 from pyg_hash.utils.checks import check_positive_int
 
 

@@ -11,7 +11,7 @@ from metric_oracles import codes_of_relevance, random_case
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_hash.metrics import (
-    _average_precision,
+    average_precision,
     hash_lookup,
     mean_average_precision,
     ndcg,
@@ -81,7 +81,7 @@ def test_harmonic() -> None:
     for start in (0, 1, 31, 32, 33, 1000, 10**6):
         for count in (0, 1, 2, 500):
             want = math.fsum(1 / i for i in range(start + 1, start + count + 1))
-            got = _average_precision.harmonic(
+            got = average_precision.harmonic(
                 torch.tensor(float(start), dtype=torch.float64),
                 torch.tensor(float(count), dtype=torch.float64),
             )
