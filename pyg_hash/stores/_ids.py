@@ -23,6 +23,11 @@ class IntIds:
         self._order: NDArray[np.int64] | None = None
 
     @classmethod
+    def of(cls, ids: NDArray[Any]) -> IntIds:
+        """Of an array of integers."""
+        return cls(ids)
+
+    @classmethod
     def read(cls, arrays: Arrays) -> IntIds:
         """From the arrays of a file; ``KeyError`` or ``ValueError`` if they do not fit."""
         values = arrays["ids"]

@@ -7,7 +7,8 @@ import torch
 from metric_oracles import random_case
 from torch_geometric.testing import withCUDA
 
-from pyg_hash.metrics import counts as counting, mean_average_precision
+from pyg_hash.metrics import counts as counting
+from pyg_hash.metrics import mean_average_precision
 
 
 def plain_counts(query, database, query_y, database_y):

@@ -16,7 +16,7 @@ from metric_oracles import (
     random_case,
 )
 
-from pyg_hash.metrics import _counts, mean_ap, mean_average_precision
+from pyg_hash.metrics import counts, mean_ap, mean_average_precision
 
 TIES = ["expected", "index", "optimistic", "pessimistic"]
 DENOMINATORS = ["hits", "min_k_R", "R", "dcmh"]
@@ -171,9 +171,9 @@ def test_bounds_and_order_of_treatments() -> None:
 def test_tiles_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     case = clustered_case(6, 50, 333, 20)
     want = {ties: mean_average_precision(*case, ties=ties) for ties in TIES}
-    monkeypatch.setattr(_counts, "_PART", 7)
-    monkeypatch.setattr(_counts, "_TILE_QUERIES", 3)
-    monkeypatch.setattr(_counts, "_TILE_DATABASE", 50)
+    monkeypatch.setattr(counts, "_PART", 7)
+    monkeypatch.setattr(counts, "_TILE_QUERIES", 3)
+    monkeypatch.setattr(counts, "_TILE_DATABASE", 50)
     monkeypatch.setattr(mean_ap, "_ELEMENTS", 1)
     monkeypatch.setattr(mean_ap, "_SORTED_QUERIES", 3)
     monkeypatch.setattr(mean_ap, "_TILE_DATABASE", 50)
