@@ -26,8 +26,8 @@ def _arrow() -> Any:
     return require("pyarrow", "pyarrow", extra="lancedb")
 
 
-def _connect(uri: str) -> Any:
-    return require("lancedb", "lancedb", extra="lancedb").connect(uri)
+def _lancedb() -> Any:
+    return require("lancedb", "lancedb", extra="lancedb")
 
 
 class LanceStore(CodeStore):
@@ -71,7 +71,7 @@ class LanceStore(CodeStore):
             ImportError: LanceDB is not installed.
             TypeError, ValueError: wrong arguments.
         """
-        arrow, database = _arrow(), _connect(os.fspath(uri))
+        lancedb, arrow = _lancedb(), _arrow()
         store = cls(None, num_bits, ids, {} if fields is None else fields)
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_()}
@@ -81,7 +81,7 @@ class LanceStore(CodeStore):
         settings = settings_of(num_bits, ids, store.fields)
         schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(settings)})
         try:
-            store.table = database.create_table(name, schema=schema)
+            store.table = lancedb.connect(os.fspath(uri)).create_table(name, schema=schema)
         except ValueError as error:
             if "already exists" not in str(error):
                 raise
@@ -99,12 +99,12 @@ class LanceStore(CodeStore):
             CorruptFileError: the table was not made by this class.
             ImportError: LanceDB is not installed.
         """
-        require("lancedb", "lancedb", extra="lancedb")
+        lancedb = _lancedb()
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
             raise FileNotFoundError(f"{uri}: no such folder")
         try:
-            table = _connect(uri).open_table(name)
+            table = lancedb.connect(uri).open_table(name)
         except ValueError as error:
             if "not found" not in str(error):
                 raise

@@ -28,8 +28,10 @@ def counts(*case):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-@pytest.mark.parametrize("bits", [1, 8, 65])
-@pytest.mark.parametrize("tiles", [(2048, 64, 4096), (7, 3, 50), (1, 1, 1)])
+@pytest.mark.parametrize(
+    ("bits", "tiles"),
+    [(8, (2048, 64, 4096)), (1, (7, 3, 50)), (65, (7, 3, 50)), (8, (1, 1, 13))],
+)
 def test_equal_plain_comparisons(monkeypatch, multi_label, bits, tiles):
     for name, value in zip(("_PART", "_TILE_QUERIES", "_TILE_DATABASE"), tiles, strict=True):
         monkeypatch.setattr(counting, name, value)
