@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,7 @@ def check_absent(ids: NDArray[Any], present: NDArray[np.bool_], owner: str) -> N
 def check_present(ids: NDArray[Any], present: NDArray[np.bool_], owner: str) -> None:
     """Raise ``ValueError`` unless all ids are present."""
     if not present.all():
-        gone: Sequence[Any] = ids[~present].tolist()
+        gone = ids[~present].tolist()
         raise ValueError(f"ids: {len(gone)} are not in the {owner} (first: {gone[0]!r})")
 
 

@@ -90,7 +90,7 @@ class StrIds:
 
     @classmethod
     def read(cls, arrays: Arrays) -> StrIds:
-        """From the arrays of a file; ``KeyError`` or ``ValueError`` if they do not fit."""
+        """As :meth:`IntIds.read`."""
         text, ends = arrays["id_text"], arrays["id_ends"]
         if text.dtype != np.uint8 or ends.dtype != np.int64 or ends.ndim != 1:
             raise ValueError("ids are not text")

@@ -148,11 +148,7 @@ def test_empty_index(backend: Any, tmp_path: Path) -> None:
     assert len(HammingIndex.load(tmp_path / "empty", backend=backend)) == 0
     with pytest.raises(ValueError, match="k: 1 items asked for, but the index holds 0"):
         index.search(random_codes(1, 9), 1)
-
-
-def test_no_queries(backend: Any) -> None:
-    index = HammingIndex(9, backend=backend)
-    index.add(random_codes(5, 9))
+    index.add(random_codes(5, 9))  # and no queries
     distances, ids = index.search(random_codes(0, 9), 2)
     assert distances.shape == ids.shape == (0, 2)
     assert index.range_search(random_codes(0, 9), 2)[0].tolist() == [0]

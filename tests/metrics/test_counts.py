@@ -8,7 +8,6 @@ from metric_oracles import random_case
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.metrics import counts as counting
-from pyg_hash.metrics import mean_average_precision
 
 
 def plain_counts(query, database, query_y, database_y):
@@ -76,12 +75,3 @@ def test_histogram(device):
     number = torch.tensor([3, 0, 3, 1], dtype=torch.int32, device=device)
     got = counting._histogram(number, 5)
     assert got.device.type == device.type and got.tolist() == [1, 1, 0, 2, 0]
-
-
-@withCUDA
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_device(device, multi_label):
-    case = random_case(5, 70, 300, 16, 4, multi_label)
-    want = mean_average_precision(*case)
-    got = mean_average_precision(*(x.to(device) for x in case))
-    assert got == pytest.approx(want, abs=1e-12)

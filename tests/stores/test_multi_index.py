@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 from store_cases import random_codes
@@ -63,37 +61,12 @@ def test_equals_brute_force(num_bits, scans, few, monkeypatch):
         assert scans or not left.any()
 
 
-def test_every_pair_of_flipped_bits_is_found(monkeypatch):
-    """All 2,016 codes at distance 2 of 64 bits, 64 at distance 1, and the query itself."""
-    query = packed(1, 64)
-    bits = np.unpackbits(query, axis=1)
-    flips = [(), *combinations(range(64), 1), *combinations(range(64), 2)]
-    database = np.repeat(bits, len(flips) + 500, axis=0)
-    for row, flip in enumerate(flips):
-        database[row, list(flip)] ^= 1
-    generator = np.random.default_rng(0)
-    for row in range(len(flips), len(database)):
-        database[row, generator.permutation(64)[: 3 + row % 20]] ^= 1
-    database = np.packbits(database, axis=1)
-    monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", 0)
-    (q, d, p), left = MultiIndexHash.build(database).search(query, 2)
-    assert not left.any() and q.tolist() == [0] * len(flips)
-    assert sorted(p.tolist()) == list(range(len(flips)))
-    assert np.bincount(d).tolist() == [1, 64, 2016]
-
-
 def test_pigeonhole():
     """However r different bits fall into m words, one of them is within its table's radius."""
     for m in (1, 2, 3, 4, 8):
         for radius in range(12):
             # so many bits must differ if all words exceed their reach: no fewer, and no more
             assert sum(reach + 1 for reach in multi_index.reaches(radius, m)) == radius + 1
-
-
-def test_words_are_two_bytes_whatever_the_width():
-    codes = np.array([[1, 2, 3]], np.uint8)
-    assert multi_index._words(codes).tolist() == [[0x0201, 0x0003]]
-    assert multi_index._words(codes[:, :2]).tolist() == [[0x0201]]
 
 
 @pytest.mark.parametrize("modern", [True, False])
@@ -107,12 +80,6 @@ def test_popcount(modern, monkeypatch):
     small = np.array([[0], [255], [16]], np.uint8)
     assert multi_index._popcount(small).tolist() == [0, 8, 1]
     assert multi_index._popcount(words[:0]).tolist() == []
-
-
-def test_masks():
-    assert multi_index._masks(0).tolist() == [0]
-    assert sorted(multi_index._masks(1).tolist()) == [0, *(1 << i for i in range(16))]
-    assert [len(multi_index._masks(r)) for r in (2, 3, 16)] == [137, 697, 65536]
 
 
 def test_memory_bound_does_not_change_the_answer(monkeypatch):
