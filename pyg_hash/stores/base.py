@@ -22,6 +22,14 @@ from pyg_hash.utils.checks import check_codes, check_positive_int
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Where = Mapping[str, Any]
+Columns = dict[str, list[Any]]
+"""Values of each field, one an item."""
+Allowed = dict[str, list[Any]]
+"""Values that a filter allows, of each field that it names."""
+Table = tuple[NDArray[np.int32], NDArray[Any]]
+"""Distances and ids ``[q, k]``."""
+Ranges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]
+"""Limits ``[q + 1]``, distances and ids ``[m]``."""
 Hits = list[tuple[int, Any]]
 """``(distance, id)`` of one query, as databases answer."""
 
@@ -189,7 +197,7 @@ class CodeStore(ABC):
         """Let go of files and connections; the store cannot be used afterwards."""
 
     @abstractmethod
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None: ...
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None: ...
 
     @abstractmethod
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]: ...
@@ -198,14 +206,10 @@ class CodeStore(ABC):
     def _remove(self, ids: NDArray[Any]) -> None: ...
 
     @abstractmethod
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]: ...
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table: ...
 
     @abstractmethod
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]: ...
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges: ...
 
     @property
     def _id_dtype(self) -> type[np.int64] | type[np.object_]:
@@ -242,7 +246,7 @@ class CodeStore(ABC):
             array[i] = str(value)
         return array
 
-    def _table(self, hits: Sequence[Hits], k: int) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _table(self, hits: Sequence[Hits], k: int) -> Table:
         """Answers as ``[q, k]``, sorted by distance, the rest filled up with "no item"."""
         distances = np.full((len(hits), k), -1, np.int32)
         ids = np.full((len(hits), k), self._no_id, self._id_dtype)
@@ -251,9 +255,7 @@ class CodeStore(ABC):
                 distances[row, column], ids[row, column] = distance, name
         return distances, ids
 
-    def _ranges(
-        self, hits: Sequence[Hits]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _ranges(self, hits: Sequence[Hits]) -> Ranges:
         """Answers one after the other, sorted by distance, and where each query's begin."""
         limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
         flat = [hit for found in hits for hit in sorted(found, key=_distance)]

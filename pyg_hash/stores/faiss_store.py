@@ -17,7 +17,7 @@ from pyg_hash.codes import num_bytes
 from pyg_hash.index import checks
 from pyg_hash.stores._ids import IntIds, StrIds
 from pyg_hash.stores._mapped import read_arrays, write_arrays
-from pyg_hash.stores.base import CodeStore
+from pyg_hash.stores.base import Allowed, CodeStore, Columns, Ranges, Table
 from pyg_hash.stores.export import Bytes
 from pyg_hash.stores.indexes import Flat, Index, Scan, from_settings, scan
 from pyg_hash.utils import faiss as _faiss
@@ -207,7 +207,7 @@ class FaissStore(CodeStore):
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         return self._ids.find(ids) >= 0
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
         self._waiting.append(packed.copy())
         self._ids = self._ids.extended(ids)
         self.recall = None
@@ -219,9 +219,7 @@ class FaissStore(CodeStore):
         self._packed, self._ids = packed[keep], self._ids.kept(keep)
         self._searcher, self.recall = self.index.searcher(), None
 
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
         database, searcher = self._ready()
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), self._no_id, self._id_dtype)
@@ -233,9 +231,7 @@ class FaissStore(CodeStore):
             ids[:, :some][there] = self._ids.at(positions[there])
         return distances, ids
 
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
         database, searcher = self._ready()
         query, distances, positions = searcher.range_search(database, packed, radius)
         if len(query) > 1:

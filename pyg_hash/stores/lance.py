@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.stores.base import CodeStore, Hits
+from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
 from pyg_hash.stores.export import Bytes
 from pyg_hash.stores.fields import condition, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError
@@ -135,7 +135,7 @@ class LanceStore(CodeStore):
             codes = batch["code"].flatten().to_numpy().reshape(-1, width)
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
         arrow, schema = _arrow(), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
@@ -156,20 +156,14 @@ class LanceStore(CodeStore):
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(_condition("id", ids.tolist()))
 
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
         return self._table([self._hits(code, k, where) for code in packed], k)
 
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
         items = len(self)
         return self._ranges([self._hits(code, items, where, radius) for code in packed])
 
-    def _hits(
-        self, code: Bytes, limit: int, where: dict[str, list[Any]], radius: int | None = None
-    ) -> Hits:
+    def _hits(self, code: Bytes, limit: int, where: Allowed, radius: int | None = None) -> Hits:
         query = self.table.search(code, vector_column_name="code").distance_type("hamming")
         query = query.select(["id", "_distance"]).limit(limit)
         if radius is not None:

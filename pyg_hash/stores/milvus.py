@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.stores.base import CodeStore, Hits
+from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
 from pyg_hash.stores.export import Bytes
 from pyg_hash.stores.fields import condition, read_settings, settings_of
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -178,7 +178,7 @@ class MilvusStore(CodeStore):
         finally:
             rows.close()
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
         names = ids.tolist()
         for values in [names, *metadata.values()]:
             for value in values:
@@ -209,16 +209,12 @@ class MilvusStore(CodeStore):
         names = ids.tolist()
         return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
 
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
         if k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
         return self._table(self._hits(packed, k, where, {}), k)
 
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
         # Milvus means distance < radius
         hits = self._hits(packed, _MOST, where, {"radius": radius + 1, "range_filter": 0})
         if max(map(len, hits)) == _MOST:
@@ -229,7 +225,7 @@ class MilvusStore(CodeStore):
         return self._ranges(hits)
 
     def _hits(
-        self, packed: Bytes, limit: int, where: dict[str, list[Any]], params: dict[str, int]
+        self, packed: Bytes, limit: int, where: Allowed, params: dict[str, int]
     ) -> list[Hits]:
         condition = " and ".join(_condition(*item) for item in where.items())
         hits: list[Hits] = []
