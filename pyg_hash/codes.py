@@ -55,6 +55,29 @@ def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
     return torch.from_numpy(packed).to(codes.device)
 
 
+def num_bytes(num_bits: int) -> int:
+    """Bytes of a packed code."""
+    return (num_bits + 7) // 8
+
+
+def check_packed(packed: Tensor, num_bits: int, name: str = "packed") -> None:
+    """Check packed codes, uint8 ``[n, ceil(num_bits / 8)]``.
+
+    Raises:
+        TypeError: not uint8.
+        ValueError: a width that does not fit ``num_bits``, or padding bits that are not zero.
+    """
+    if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
+        raise TypeError(f"{name}: expected a uint8 tensor, as pack_bits() returns")
+    width = num_bytes(num_bits)
+    if packed.dim() != 2 or packed.size(1) != width:
+        raise ValueError(
+            f"{name}: {num_bits} bits take shape [n, {width}], got {list(packed.shape)}"
+        )
+    if num_bits % 8 and bool((packed[:, -1] & (0xFF >> num_bits % 8)).any()):
+        raise ValueError(f"{name}: bits after bit {num_bits} are not zero; is num_bits right?")
+
+
 def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
     """Undo :func:`pack_bits`.
 
@@ -66,22 +89,12 @@ def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
         int8 ±1 ``[n, num_bits]`` on the same device.
 
     Raises:
-        TypeError: ``packed`` is not uint8.
-        ValueError: a width that does not fit ``num_bits``, or padding bits that are not zero.
+        TypeError, ValueError: not packed codes of ``num_bits`` bits.
     """
     check_positive_int(num_bits, "num_bits")
-    if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
-        raise TypeError("packed: expected a uint8 tensor, as pack_bits() returns")
-    width = (num_bits + 7) // 8
-    if packed.dim() != 2 or packed.size(1) != width:
-        raise ValueError(
-            f"packed: {num_bits} bits take shape [n, {width}], got {list(packed.shape)}"
-        )
-    bits = np.unpackbits(packed.cpu().numpy(), axis=1)
-    if bits[:, num_bits:].any():
-        raise ValueError(f"packed: bits after bit {num_bits} are not zero; is num_bits right?")
-    codes = torch.from_numpy(bits[:, :num_bits].astype(np.int8)) * 2 - 1
-    return codes.to(packed.device)
+    check_packed(packed, num_bits)
+    bits = np.unpackbits(packed.cpu().numpy(), axis=1, count=num_bits)
+    return torch.from_numpy(bits.astype(np.int8)).mul_(2).sub_(1).to(packed.device)
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
@@ -137,19 +150,16 @@ class CodeDiagnostics:
 
     def __str__(self) -> str:
         """One readable line a property."""
-        return "\n".join(
-            [
-                f"{self.num_codes} codes of {self.num_bits} bits",
-                f"imbalance of a bit        {self.imbalance:.3f} (0 is best)",
-                f"entropy of a bit          {self.bit_entropy:.3f} of 1 bit",
-                f"correlation of two bits   {self.correlation:.3f} (0 is best)",
-                f"constant bits             {self.constant_bits}",
-                f"entropy of a code         {self.code_entropy:.2f} bits",
-                f"distinct codes            {self.distinct_codes}",
-                f"items sharing their code  {self.collisions}",
-                f"largest bucket            {self.largest_bucket}",
-            ]
-        )
+        return f"""\
+{self.num_codes} codes of {self.num_bits} bits
+imbalance of a bit        {self.imbalance:.3f} (0 is best)
+entropy of a bit          {self.bit_entropy:.3f} of 1 bit
+correlation of two bits   {self.correlation:.3f} (0 is best)
+constant bits             {self.constant_bits}
+entropy of a code         {self.code_entropy:.2f} bits
+distinct codes            {self.distinct_codes}
+items sharing their code  {self.collisions}
+largest bucket            {self.largest_bucket}"""
 
 
 def code_diagnostics(codes: Tensor) -> CodeDiagnostics:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pyg_hash.typing import IMAGE, Modality
+from pyg_hash.typing import Modality
 from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, save_json
 
 if TYPE_CHECKING:
@@ -75,11 +75,7 @@ class RunItems:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder.
-
-    Args:
-        path: the folder.
-    """
+    """One run folder."""
 
     path: Path
 
@@ -142,14 +138,11 @@ class Run:
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
         lacking = [PARTS[part] for part in need if not run.has(part)]
         if lacking:
-            remedy = (
-                f"finish it with: pyg-hash train --out {path} --resume"
-                if run.has("config")
-                else "give a folder that pyg-hash train wrote"
-            )
-            raise IncompleteRunError(
-                f"run: {path} is incomplete, it lacks {', '.join(lacking)}; {remedy}"
-            )
+            remedy = "give a folder that pyg-hash train wrote"
+            if run.has("config"):
+                remedy = f"finish it with: pyg-hash train --out {path} --resume"
+            missing = ", ".join(lacking)
+            raise IncompleteRunError(f"run: {path} is incomplete, it lacks {missing}; {remedy}")
         return run
 
     def file(self, part: str) -> Path:
@@ -163,8 +156,9 @@ class Run:
     @property
     def started(self) -> bool:
         """Whether something was computed; a folder with nothing but settings may be taken over."""
-        computed = [self.file(part) for part in PARTS if part != "config"]
-        return any(path.is_file() for path in (self.path / CHECKPOINT, *computed))
+        return (self.path / CHECKPOINT).is_file() or any(
+            self.has(part) for part in PARTS if part != "config"
+        )
 
     def config(self) -> dict[str, Any]:
         """The settings of the run.
@@ -229,7 +223,7 @@ class Run:
 
     def index_file(self, modality: Modality) -> Path:
         """The index file of one modality."""
-        return self.file("index_image" if modality == IMAGE else "index_text")
+        return self.file(f"index_{modality}")
 
     def index(self, modality: Modality) -> HammingIndex:
         """The Hamming index of the database items of one modality.

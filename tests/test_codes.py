@@ -7,13 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from store_cases import random_codes
 
 from pyg_hash.codes import binarize, code_diagnostics, hamming_distance, pack_bits, unpack_bits
-
-
-def random_codes(n: int, num_bits: int, seed: int = 0) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return binarize(torch.randn(n, num_bits, generator=generator))
 
 
 def test_binarize() -> None:
@@ -38,7 +34,7 @@ def test_pack_bits_by_hand() -> None:
     assert pack_bits(codes).tolist() == [[0b10000001, 0b10000000]]
 
 
-@pytest.mark.parametrize("num_bits", [1, 7, 8, 9, 16, 33, 64, 130])
+@pytest.mark.parametrize("num_bits", [1, 7, 8, 33, 64])
 def test_pack_bits_round_trip(num_bits: int) -> None:
     codes = random_codes(20, num_bits)
     packed = pack_bits(codes)
@@ -63,7 +59,7 @@ def test_pack_bits_bad_input() -> None:
         unpack_bits(torch.ones(2, 1, dtype=torch.uint8), 0)
 
 
-@pytest.mark.parametrize("num_bits", [1, 12, 64])
+@pytest.mark.parametrize("num_bits", [1, 12])
 def test_hamming_distance(num_bits: int) -> None:
     a, b = random_codes(9, num_bits), random_codes(11, num_bits, seed=1)
     distance = hamming_distance(a, b)

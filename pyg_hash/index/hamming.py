@@ -9,14 +9,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from pyg_hash.codes import pack_bits, unpack_bits
-from pyg_hash.index._binary import BinaryEngine, FaissEngine, TorchEngine
+from pyg_hash.codes import check_packed, num_bytes, pack_bits, unpack_bits
+from pyg_hash.index import checks
+from pyg_hash.index.engines import FaissEngine, TorchEngine
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
-_FORMAT = "pyg_hash.HammingIndex"
-_VERSION = 1
+Backend = Literal["auto", "faiss", "torch"]
 
 
 class HammingIndex:
@@ -41,9 +41,7 @@ class HammingIndex:
         ImportError: ``backend='faiss'`` and FAISS is not installed.
     """
 
-    def __init__(
-        self, num_bits: int, *, backend: Literal["auto", "faiss", "torch"] = "auto"
-    ) -> None:
+    def __init__(self, num_bits: int, *, backend: Backend = "auto") -> None:
         check_positive_int(num_bits, "num_bits")
         check_choice(backend, ("auto", "faiss", "torch"), "backend")
         if backend == "auto":
@@ -85,21 +83,12 @@ class HammingIndex:
             new = torch.arange(self._next_id, self._next_id + codes.size(0))
         else:
             new = _as_ids(ids)
-        if new.numel() != codes.size(0):
-            raise ValueError(f"ids: {new.numel()} ids for {codes.size(0)} codes; give one a code")
+        new, order = new.sort()
+        checks.check_new_ids(new.numpy(), codes.size(0))
         if new.numel() == 0:
             return
-        new, order = new.sort()
+        checks.check_absent(new.numpy(), (self._position(new) >= 0).numpy(), "index")
         packed = packed[order]
-        twice = new[1:][new.diff() == 0]
-        if twice.numel():
-            raise ValueError(f"ids: {int(twice[0])} is given more than once; ids must be unique")
-        present = new[self._position(new) >= 0]
-        if present.numel():
-            raise ValueError(
-                f"ids: {present.numel()} are in the index already (first: {int(present[0])}); "
-                "remove them first or choose others"
-            )
         if len(self) and int(new[0]) < int(self._ids[-1]):
             merged, order = torch.cat([self._ids, new]).sort()
             self._rebuild(torch.cat([self._engine.packed(), packed])[order], merged)
@@ -161,10 +150,7 @@ class HammingIndex:
             ValueError: wrong shapes or values, or a negative radius.
         """
         packed = self._pack(codes)
-        if isinstance(radius, bool) or not isinstance(radius, int):
-            raise TypeError(f"radius: expected an integer, got {radius!r}")
-        if radius < 0:
-            raise ValueError(f"radius: expected 0 or more, got {radius}")
+        checks.check_radius(radius)
         limits = torch.zeros(codes.size(0) + 1, dtype=torch.int64)
         if codes.size(0) == 0 or len(self) == 0:
             return limits, torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int64)
@@ -194,20 +180,15 @@ class HammingIndex:
             OSError: the file cannot be written.
         """
         metadata = {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": "pyg_hash.HammingIndex",
+            "version": checks.VERSION,
             "num_bits": self.num_bits,
             "next_id": self._next_id,
         }
         save_tensors(path, {"codes": self._engine.packed(), "ids": self._ids}, metadata)
 
     @classmethod
-    def load(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        backend: Literal["auto", "faiss", "torch"] = "auto",
-    ) -> HammingIndex:
+    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> HammingIndex:
         """Read what :meth:`save` wrote; the backend may be another one.
 
         Raises:
@@ -216,20 +197,13 @@ class HammingIndex:
             ImportError: ``backend='faiss'`` and FAISS is not installed.
         """
         tensors, metadata = load_tensors(path)
-        if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
-            raise CorruptFileError(f"{path}: is not an index that HammingIndex.save() wrote")
-        if metadata.get("version") != _VERSION:
-            raise CorruptFileError(
-                f"{path}: has version {metadata.get('version')!r}, this pyg_hash reads {_VERSION}; "
-                "build the index again"
-            )
+        checks.check_format(path, metadata, "HammingIndex", "an index")
         try:
             index = cls(metadata["num_bits"], backend=backend)
             codes, ids = tensors["codes"], tensors["ids"]
             if len(ids) != len(codes) or ids.dtype != torch.int64 or bool((ids.diff() <= 0).any()):
                 raise ValueError("ids do not fit the codes")
-            for part in torch.split(codes, 1 << 16):
-                unpack_bits(part, index.num_bits)
+            check_packed(codes, index.num_bits)
             next_id = int(metadata["next_id"])
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
@@ -240,11 +214,9 @@ class HammingIndex:
     def _pack(self, codes: Tensor) -> Tensor:
         return pack_bits(codes, num_bits=self.num_bits).cpu()
 
-    def _new_engine(self) -> BinaryEngine:
-        num_bytes = (self.num_bits + 7) // 8
-        if self.backend == "faiss":
-            return FaissEngine(num_bytes)
-        return TorchEngine(num_bytes)
+    def _new_engine(self) -> FaissEngine | TorchEngine:
+        kind = FaissEngine if self.backend == "faiss" else TorchEngine
+        return kind(num_bytes(self.num_bits))
 
     def _rebuild(self, packed: Tensor, ids: Tensor) -> None:
         engine = self._new_engine()
@@ -255,11 +227,7 @@ class HammingIndex:
     def _present(self, ids: Tensor) -> Tensor:
         """Positions of ids that must be there."""
         positions = self._position(ids)
-        missing = ids[positions < 0]
-        if missing.numel():
-            raise ValueError(
-                f"ids: {missing.numel()} are not in the index (first: {int(missing[0])})"
-            )
+        checks.check_present(ids.numpy(), (positions >= 0).numpy(), "index")
         return positions
 
     def _position(self, ids: Tensor) -> Tensor:
@@ -271,14 +239,4 @@ class HammingIndex:
 
 
 def _as_ids(ids: Tensor | Sequence[int]) -> Tensor:
-    if not isinstance(ids, Tensor) and len(ids) == 0:
-        return torch.empty(0, dtype=torch.int64)
-    try:
-        tensor = torch.as_tensor(ids)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"ids: expected integers that fit int64 ({error})") from error
-    if tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
-        raise TypeError(f"ids: expected integers, got {tensor.dtype}")
-    if tensor.dim() != 1:
-        raise ValueError(f"ids: expected shape [n], got {list(tensor.shape)}")
-    return tensor.cpu().long()
+    return torch.from_numpy(checks.int_ids(ids, "index"))

@@ -10,13 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import protocol
-from pyg_hash.metrics.mean_ap import (
-    DENOMINATORS,
-    TIES,
-    Denominator,
-    Ties,
-    mean_average_precision,
-)
+from pyg_hash.metrics.mean_ap import DENOMINATORS, TIES, Denominator, Ties, mean_average_precision
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
@@ -70,14 +64,12 @@ class Evaluation:
 
     def __str__(self) -> str:
         """The table with its definition; numbers without it cannot be compared."""
-        return "\n".join(
-            [
-                f"{self.definition}, {self.num_bits} bits",
-                f"protocol {self.protocol}, split {self.split}, "
-                f"{self.num_queries} queries, {self.num_database} database items",
-                "   i2t     t2i     i2i     t2t",
-                f"{self.i2t:6.4f}  {self.t2i:6.4f}  {self.i2i:6.4f}  {self.t2t:6.4f}",
-            ]
+        return (
+            f"{self.definition}, {self.num_bits} bits\n"
+            f"protocol {self.protocol}, split {self.split}, "
+            f"{self.num_queries} queries, {self.num_database} database items\n"
+            "   i2t     t2i     i2i     t2t\n"
+            f"{self.i2t:6.4f}  {self.t2i:6.4f}  {self.i2i:6.4f}  {self.t2t:6.4f}"
         )
 
 

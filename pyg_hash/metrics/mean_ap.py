@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics import _average_precision as ap
-from pyg_hash.metrics._counts import Ranking, check_ranking, fill_relevance, slices
+from pyg_hash.metrics import average_precision as ap
+from pyg_hash.metrics.counts import Ranking, check_ranking, fill_relevance, slices
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
 Denominator = Literal["hits", "min_k_R", "R", "dcmh"]
-TIES = ("expected", "index", "optimistic", "pessimistic")
-DENOMINATORS = ("hits", "min_k_R", "R", "dcmh")
+TIES, DENOMINATORS = get_args(Ties), get_args(Denominator)
 
 _ELEMENTS = 1 << 19  # numbers in an array, where queries are taken some at a time
 _SORTED_QUERIES, _TILE_DATABASE = 32, 1 << 14
@@ -133,8 +132,8 @@ def _expected_dcmh(
     sums = ap.expected_sum(before, hits_before, items, relevant, items)
     sums = torch.where(whole, sums, 0.0)
     for row, column in (~whole & (counted > 0)).nonzero().tolist():
-        bucket = ap.Bucket(*(float(x[row, column]) for x in (before, hits_before, items, relevant)))
-        sums[row, column] = ap.expected_first_sum(bucket, float(counted[row, column]))
+        bucket = (before, hits_before, items, relevant, counted)
+        sums[row, column] = ap.expected_first_sum(*(int(x[row, column]) for x in bucket))
     return sums.sum(1) / wanted.clamp_min(1)
 
 

@@ -1,6 +1,7 @@
 """Precision at n, hash lookup, precision-recall curve and NDCG of Hamming rankings.
 
-All take codes and labels as :func:`pyg_hash.metrics.mean_average_precision` does, raise the same
+All take codes, int8 ±1 ``[q, num_bits]`` and ``[m, num_bits]``, and labels, class index ``[q]`` and
+``[m]`` or multi-hot ``[q, C]`` and ``[m, C]``, as :func:`mean_average_precision` does, raise its
 errors, and average over all queries. Where a rank cut falls among items at equal distance, the
 result is the exact mean over their orders.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics._counts import check_ranking
+from pyg_hash.metrics.counts import check_ranking
 from pyg_hash.utils.checks import check_positive_int
 
 
@@ -27,19 +28,14 @@ def precision_at_n(
 ) -> Tensor:
     """Share of relevant items among the first n of the ranking (P@N), expected under ties.
 
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[m, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
-        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
-        topn: the values of n, each 1 to m.
+    Codes, labels and errors are those of :func:`mean_average_precision`.
 
     Returns:
-        float64 ``[len(topn)]``.
+        float64 ``[len(topn)]``, one number for each n in ``topn``.
 
     Raises:
-        TypeError: see :func:`mean_average_precision`; values of ``topn`` that are not integers.
-        ValueError: see :func:`mean_average_precision`; values of ``topn`` out of range.
+        TypeError: values of ``topn`` that are not integers.
+        ValueError: values of ``topn`` outside 1 to m.
     """
     ranking = check_ranking(query, database, query_y, database_y)
     for n in topn:
@@ -77,14 +73,7 @@ class LookupCurve:
 def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> LookupCurve:
     """Precision-recall curve over the Hamming radius; no ties are broken.
 
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[m, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
-        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
-
-    Raises:
-        TypeError, ValueError: see :func:`mean_average_precision`.
+    Codes, labels and errors are those of :func:`mean_average_precision`.
     """
     ranking = check_ranking(query, database, query_y, database_y)
     sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
@@ -122,29 +111,18 @@ def hash_lookup(
 ) -> Lookup:
     """Precision and recall of the items within a Hamming radius (distance <= radius).
 
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[m, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
-        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
-        radius: 0 to num_bits.
+    Codes, labels and errors are those of :func:`mean_average_precision`.
 
     Raises:
-        TypeError: see :func:`mean_average_precision`; ``radius`` not an integer.
-        ValueError: see :func:`mean_average_precision`; ``radius`` out of range.
+        TypeError: ``radius`` is not an integer.
+        ValueError: ``radius`` is not 0 to num_bits.
     """
     if isinstance(radius, bool) or not isinstance(radius, int):
         raise TypeError(f"radius: expected an integer, got {radius!r}")
     curve = pr_curve(query, database, query_y, database_y)
     if not 0 <= radius <= query.size(1):
         raise ValueError(f"radius: expected 0 to {query.size(1)} (num_bits), got {radius}")
-    return Lookup(
-        radius=radius,
-        precision=float(curve.precision[radius]),
-        recall=float(curve.recall[radius]),
-        answered=float(curve.answered[radius]),
-        found=float(curve.found[radius]),
-    )
+    return Lookup(radius, **{name: float(value[radius]) for name, value in vars(curve).items()})
 
 
 def ndcg(
@@ -158,17 +136,8 @@ def ndcg(
     """Normalised discounted cumulative gain with gains 0 and 1, expected under ties.
 
     DCG = sum of ``rel(i) / log2(i + 1)`` over the ranks i <= ``topk``; it is divided by the DCG
-    of the best ranking. A query without relevant items scores 0.
-
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[m, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
-        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
-        topk: rank cut, at least 1; ``None``, or more than m, means all.
-
-    Raises:
-        TypeError, ValueError: see :func:`mean_average_precision`.
+    of the best ranking. A query without relevant items scores 0. Codes, labels, ``topk`` and errors
+    are those of :func:`mean_average_precision`.
     """
     ranking = check_ranking(query, database, query_y, database_y)
     if topk is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics._counts import check_ranking
+from pyg_hash.metrics.counts import check_ranking
 from pyg_hash.report.style import (
     INK,
     MARKERS,

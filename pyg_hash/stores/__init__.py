@@ -1,6 +1,10 @@
 """Stores of codes with ids: one file (FAISS), LanceDB or Milvus behind one interface."""
 
-from pyg_hash.stores.address import store_class
+from __future__ import annotations
+
+import os
+from typing import Any
+
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
 from pyg_hash.stores.faiss_store import FaissStore
@@ -22,3 +26,21 @@ __all__ = [
     "read_codes",
     "store_class",
 ]
+
+_ENDINGS: dict[str, type[CodeStore]] = {
+    ".store": FaissStore,
+    ".lance": LanceStore,
+    ".db": MilvusStore,
+}
+
+
+def store_class(address: str | os.PathLike[str]) -> Any:
+    """The class whose ``create`` and ``open`` take an address.
+
+    ``NAME.store`` is a file (FAISS), ``NAME.lance`` a folder of LanceDB, ``NAME.db`` a file of
+    Milvus Lite, ``http://HOST:PORT`` a Milvus cluster. None for anything else.
+    """
+    address = os.fspath(address)
+    if address.startswith(("http://", "https://")):
+        return MilvusStore
+    return _ENDINGS.get(os.path.splitext(address)[1].lower())

@@ -23,6 +23,11 @@ class IntIds:
         self._order: NDArray[np.int64] | None = None
 
     @classmethod
+    def of(cls, ids: NDArray[Any]) -> IntIds:
+        """Of an array of integers."""
+        return cls(ids)
+
+    @classmethod
     def read(cls, arrays: Arrays) -> IntIds:
         """From the arrays of a file; ``KeyError`` or ``ValueError`` if they do not fit."""
         values = arrays["ids"]
@@ -85,7 +90,7 @@ class StrIds:
 
     @classmethod
     def read(cls, arrays: Arrays) -> StrIds:
-        """From the arrays of a file; ``KeyError`` or ``ValueError`` if they do not fit."""
+        """As :meth:`IntIds.read`."""
         text, ends = arrays["id_text"], arrays["id_ends"]
         if text.dtype != np.uint8 or ends.dtype != np.int64 or ends.ndim != 1:
             raise ValueError("ids are not text")

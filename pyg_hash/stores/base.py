@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.stores import _checks
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.codes import check_packed, pack_bits
+from pyg_hash.index import checks
+from pyg_hash.stores.export import Bytes, export_codes
+from pyg_hash.stores.fields import check_text, checked_fields, columns, conditions
+from pyg_hash.utils.checks import check_codes, check_positive_int
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Where = Mapping[str, Any]
-Bytes = NDArray[np.uint8]
+Columns = dict[str, list[Any]]
+"""Values of each field, one an item."""
+Allowed = dict[str, list[Any]]
+"""Values that a filter allows, of each field that it names."""
+Table = tuple[NDArray[np.int32], NDArray[Any]]
+"""Distances and ids ``[q, k]``."""
+Ranges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]
+"""Limits ``[q + 1]``, distances and ids ``[m]``."""
+Hits = list[tuple[int, Any]]
+"""``(distance, id)`` of one query, as databases answer."""
 
 
 class CodeStore(ABC):
@@ -41,10 +53,11 @@ class CodeStore(ABC):
         self, num_bits: int, id_type: type[int] | type[str], fields: Mapping[str, type]
     ) -> None:
         check_positive_int(num_bits, "num_bits")
-        _checks.check_id_type(id_type)
+        if id_type not in (int, str):
+            raise ValueError(f"ids: {id_type!r} is not known; use int or str, the types themselves")
         self.num_bits = num_bits
         self.id_type = id_type
-        self.fields = _checks.checked_fields(fields)
+        self.fields = checked_fields(fields)
 
     @abstractmethod
     def __len__(self) -> int:
@@ -61,12 +74,7 @@ class CodeStore(ABC):
         """The store itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         """Close; what was not saved is not saved."""
         self.close()
 
@@ -84,21 +92,13 @@ class CodeStore(ABC):
             TypeError, ValueError: wrong types, shapes or values; ids given twice or present
                 already. The store is then unchanged.
         """
-        packed = _checks.packed_codes(codes, self.num_bits)
-        new = _checks.id_array(ids, self.id_type)
-        if len(new) != len(packed):
-            raise ValueError(f"ids: {len(new)} ids for {len(packed)} codes; give one a code")
-        _checks.check_unique(new)
-        columns = _checks.columns(metadata, self.fields, len(new))
+        packed, new = self._packed_codes(codes), self._id_array(ids)
+        checks.check_new_ids(new, len(packed))
+        values = columns(metadata, self.fields, len(new))
         if len(new) == 0:
             return
-        present = self._present(new)
-        if present.any():
-            raise ValueError(
-                f"ids: {int(present.sum())} are in the store already (first: "
-                f"{new[present].tolist()[0]!r}); remove them first or choose others"
-            )
-        self._add(packed, new, columns)
+        checks.check_absent(new, self._present(new), "store")
+        self._add(packed, new, values)
 
     def contains(self, ids: Ids) -> list[bool]:
         """Whether each id is in the store.
@@ -106,7 +106,7 @@ class CodeStore(ABC):
         Raises:
             TypeError: ids of another type.
         """
-        names = _checks.id_array(ids, self.id_type)
+        names = self._id_array(ids)
         return self._present(names).tolist() if len(names) else []
 
     def search(
@@ -128,9 +128,9 @@ class CodeStore(ABC):
         Raises:
             TypeError, ValueError: wrong types, shapes or values, or an unknown field.
         """
-        packed = _checks.packed_codes(codes, self.num_bits)
+        packed = self._packed_codes(codes)
         check_positive_int(k, "k")
-        wanted = _checks.conditions(where, self.fields)
+        wanted = conditions(where, self.fields)
         if len(packed) == 0:
             distances, ids = np.empty((0, k), np.int32), np.empty((0, k), self._id_dtype)
         else:
@@ -154,9 +154,9 @@ class CodeStore(ABC):
         Raises:
             TypeError, ValueError: wrong types, shapes or values, or an unknown field.
         """
-        packed = _checks.packed_codes(codes, self.num_bits)
-        _checks.check_radius(radius)
-        wanted = _checks.conditions(where, self.fields)
+        packed = self._packed_codes(codes)
+        checks.check_radius(radius)
+        wanted = conditions(where, self.fields)
         if len(packed) and len(self):
             limits, distances, ids = self._range_search(packed, min(radius, self.num_bits), wanted)
         else:
@@ -174,21 +174,14 @@ class CodeStore(ABC):
             TypeError: ids of another type.
             ValueError: ids that are not in the store, which is then unchanged.
         """
-        gone = np.unique(_checks.id_array(ids, self.id_type))
+        gone = np.unique(self._id_array(ids))
         if len(gone) == 0:
             return
-        present = self._present(gone)
-        if not present.all():
-            missing = gone[~present]
-            raise ValueError(
-                f"ids: {len(missing)} are not in the store (first: {missing.tolist()[0]!r})"
-            )
+        checks.check_present(gone, self._present(gone), "store")
         self._remove(gone)
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all codes and ids to one file; see :func:`pyg_hash.stores.export_codes`."""
-        from pyg_hash.stores.export import export_codes
-
         export_codes(path, self.items(), self.num_bits, self.id_type)
 
     @abstractmethod
@@ -204,7 +197,7 @@ class CodeStore(ABC):
         """Let go of files and connections; the store cannot be used afterwards."""
 
     @abstractmethod
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None: ...
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None: ...
 
     @abstractmethod
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]: ...
@@ -213,14 +206,10 @@ class CodeStore(ABC):
     def _remove(self, ids: NDArray[Any]) -> None: ...
 
     @abstractmethod
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]: ...
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table: ...
 
     @abstractmethod
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]: ...
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges: ...
 
     @property
     def _id_dtype(self) -> type[np.int64] | type[np.object_]:
@@ -233,50 +222,46 @@ class CodeStore(ABC):
     def _public(self, ids: NDArray[Any]) -> Tensor | NDArray[Any]:
         return torch.from_numpy(ids) if self.id_type is int else ids
 
+    def _packed_codes(self, codes: Tensor) -> Bytes:
+        """Codes, int8 ±1 or packed already, as rows of bytes."""
+        if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
+            check_packed(codes, self.num_bits, "codes")
+            packed: Bytes = np.ascontiguousarray(codes.cpu().numpy())
+            return packed
+        check_codes(codes, "codes", num_bits=self.num_bits)
+        packed = pack_bits(codes.cpu()).numpy()
+        return packed
 
-Hits = list[tuple[int, Any]]
-"""``(distance, id)`` of one query, as databases answer."""
+    def _id_array(self, ids: Any) -> NDArray[Any]:
+        """Ids as int64 ``[n]``, or as an object array of ``str``."""
+        if self.id_type is int:
+            return checks.int_ids(ids, "store")
+        if isinstance(ids, str):
+            raise TypeError("ids: expected a list of strings, got one string")
+        array = np.empty(len(ids), np.object_)
+        for i, value in enumerate(ids):
+            if not isinstance(value, str):
+                raise TypeError(f"ids: this store has string ids, got {type(value).__name__}")
+            check_text(value, "ids")
+            array[i] = str(value)
+        return array
+
+    def _table(self, hits: Sequence[Hits], k: int) -> Table:
+        """Answers as ``[q, k]``, sorted by distance, the rest filled up with "no item"."""
+        distances = np.full((len(hits), k), -1, np.int32)
+        ids = np.full((len(hits), k), self._no_id, self._id_dtype)
+        for row, found in enumerate(hits):
+            for column, (distance, name) in enumerate(sorted(found, key=_distance)):
+                distances[row, column], ids[row, column] = distance, name
+        return distances, ids
+
+    def _ranges(self, hits: Sequence[Hits]) -> Ranges:
+        """Answers one after the other, sorted by distance, and where each query's begin."""
+        limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
+        flat = [hit for found in hits for hit in sorted(found, key=_distance)]
+        ids = np.empty(len(flat), self._id_dtype)
+        ids[:] = [name for _, name in flat]
+        return limits, np.array([distance for distance, _ in flat], np.int32), ids
 
 
-def as_table(
-    hits: Sequence[Hits], k: int, store: CodeStore
-) -> tuple[NDArray[np.int32], NDArray[Any]]:
-    """Answers as ``[q, k]``, sorted by distance, the rest filled up with "no item"."""
-    distances = np.full((len(hits), k), -1, np.int32)
-    ids = np.full((len(hits), k), store._no_id, store._id_dtype)
-    for row, found in enumerate(hits):
-        for column, (distance, name) in enumerate(sorted(found, key=lambda hit: hit[0])):
-            distances[row, column], ids[row, column] = distance, name
-    return distances, ids
-
-
-def as_ranges(
-    hits: Sequence[Hits], store: CodeStore
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
-    """Answers one after the other, sorted by distance, and where each query's begin."""
-    limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
-    flat = [hit for found in hits for hit in sorted(found, key=lambda hit: hit[0])]
-    distances = np.array([distance for distance, _ in flat], np.int32)
-    ids = np.empty(len(flat), store._id_dtype)
-    ids[:] = [name for _, name in flat]
-    return limits, distances, ids
-
-
-def one_of(
-    column: str, values: Sequence[Any], literal: Callable[[Any], str], members: str, either: str
-) -> str:
-    """Condition in a database's language: the column has one of the values.
-
-    Args:
-        column: its name, quoted if need be.
-        values: all of one type.
-        literal: writes a value.
-        members: membership, with places for the column and for the literals.
-        either: the word "or", with spaces around it.
-    """
-    lowest = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
-    rest = [value for value in values if not isinstance(value, int) or value != lowest]
-    parts = [members.format(column, ", ".join(map(literal, rest)))] if rest else []
-    if len(rest) < len(values):
-        parts.append(f"{column} < {lowest + 1}")
-    return f"({either.join(parts)})"
+_distance = itemgetter(0)

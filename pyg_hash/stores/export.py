@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.stores.base import Bytes
+from pyg_hash.codes import num_bytes
 from pyg_hash.utils.files import CorruptFileError, atomic_path
+from pyg_hash.utils.optional import require
 
+Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 
 
@@ -36,8 +39,8 @@ class ExportedCodes(NamedTuple):
 
 def _numpy(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
     parts = list(batches)
-    width = (num_bits + 7) // 8
-    codes = np.concatenate([np.empty((0, width), np.uint8), *(codes for codes, _ in parts)])
+    none = np.empty((0, num_bytes(num_bits)), np.uint8)
+    codes = np.concatenate([none, *(codes for codes, _ in parts)])
     dtype = np.dtype(np.int64) if id_type is int else np.dtype(np.str_)
     ids = np.concatenate([np.empty(0, dtype), *(ids.astype(dtype) for _, ids in parts)])
     with open(path, "wb") as file:
@@ -45,7 +48,7 @@ def _numpy(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
 
 
 def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
-    width = (num_bits + 7) // 8
+    width = num_bytes(num_bits)
     dtype = np.dtype(np.int64) if id_type is int else h5py.string_dtype()
     with h5py.File(path, "w") as file:
         file.attrs["num_bits"] = num_bits
@@ -60,24 +63,14 @@ def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
 
 
 def load_pyarrow() -> Any:
-    """Import pyarrow with Parquet.
-
-    Raises:
-        ImportError: it is not installed; the message says what to do.
-    """
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise ImportError(
-            "pyarrow is not installed: pip install 'pyg_hash[parquet]', or use .npz or .h5"
-        ) from error
-    return pyarrow
+    """Import pyarrow with Parquet."""
+    require("pyarrow.parquet", "pyarrow", extra="parquet")
+    return require("pyarrow", "pyarrow", extra="parquet")
 
 
 def _parquet(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
     arrow = load_pyarrow()
-    width = (num_bits + 7) // 8
+    width = num_bytes(num_bits)
     names = arrow.int64() if id_type is int else arrow.string()
     schema = arrow.schema(
         [arrow.field("id", names), arrow.field("code", arrow.binary(width))],
@@ -103,8 +96,7 @@ def _csv(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
                 writer.writerow([name, digits[row * num_bits : (row + 1) * num_bits]])
 
 
-Writer = Callable[[Path, Batches, int, type], None]
-_WRITERS: dict[str, Writer] = {".npz": _numpy, ".h5": _hdf5, ".parquet": _parquet, ".csv": _csv}
+_WRITERS = {".npz": _numpy, ".h5": _hdf5, ".parquet": _parquet, ".csv": _csv}
 
 
 def export_codes(
@@ -154,7 +146,7 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
         load_pyarrow()
     try:
         codes, ids, num_bits = reader(Path(path))
-        if codes.dtype != np.uint8 or codes.shape != (len(ids), (num_bits + 7) // 8):
+        if codes.dtype != np.uint8 or codes.shape != (len(ids), num_bytes(num_bits)):
             raise ValueError("codes and ids do not fit")
     except (KeyError, OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
@@ -165,8 +157,6 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
 
 
 def _read_numpy(path: Path) -> tuple[Bytes, NDArray[Any], int]:
-    import zipfile
-
     try:
         with np.load(path, allow_pickle=False) as file:
             return file["codes"], file["ids"], int(file["num_bits"])
@@ -189,12 +179,11 @@ def _read_parquet(path: Path) -> tuple[Bytes, NDArray[Any], int]:
     text = table.schema.field("id").type == arrow.string()
     ids = np.array(table["id"].to_pylist(), object if text else np.int64)
     data = b"".join(table["code"].to_pylist())
-    codes = np.frombuffer(bytearray(data), np.uint8).reshape(len(ids), (num_bits + 7) // 8)
+    codes = np.frombuffer(bytearray(data), np.uint8).reshape(len(ids), num_bytes(num_bits))
     return codes, ids, num_bits
 
 
-Reader = Callable[[Path], tuple[Bytes, NDArray[Any], int]]
-_READERS: dict[str, Reader] = {".npz": _read_numpy, ".h5": _read_hdf5, ".parquet": _read_parquet}
+_READERS = {".npz": _read_numpy, ".h5": _read_hdf5, ".parquet": _read_parquet}
 
 
 def _format(path: str | os.PathLike[str], known: dict[str, Any]) -> Any:

@@ -13,17 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.stores import _checks
+from pyg_hash.codes import num_bytes
+from pyg_hash.index import checks
 from pyg_hash.stores._ids import IntIds, StrIds
 from pyg_hash.stores._mapped import read_arrays, write_arrays
-from pyg_hash.stores.base import Bytes, CodeStore
+from pyg_hash.stores.base import Allowed, CodeStore, Columns, Ranges, Table
+from pyg_hash.stores.export import Bytes
 from pyg_hash.stores.indexes import Flat, Index, Scan, from_settings, scan
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_writable
-
-_FORMAT = "pyg_hash.FaissStore"
-_VERSION = 1
 
 
 class FaissStore(CodeStore):
@@ -51,11 +50,9 @@ class FaissStore(CodeStore):
         self.path, self.index = path, index
         self.recall: dict[str, float] | None = None
         self._searcher = index.searcher()
-        self._packed: Bytes = np.empty((0, (num_bits + 7) // 8), np.uint8)
+        self._packed: Bytes = np.empty((0, num_bytes(num_bits)), np.uint8)
         self._waiting: list[Bytes] = []  # added since; joined when they are needed
-        self._ids: IntIds | StrIds = (
-            IntIds(np.empty(0, np.int64)) if id_type is int else StrIds.of(np.empty(0, object))
-        )
+        self._ids = (IntIds if id_type is int else StrIds).of(np.empty(0, self._id_dtype))
         self._lock = threading.Lock()
 
     @classmethod
@@ -105,13 +102,7 @@ class FaissStore(CodeStore):
             ImportError: FAISS is not installed.
         """
         arrays, metadata = read_arrays(path, mapped=mapped)
-        if metadata.get("format") != _FORMAT:
-            raise CorruptFileError(f"{path}: is not a store that FaissStore.save() wrote")
-        if metadata.get("version") != _VERSION:
-            raise CorruptFileError(
-                f"{path}: has version {metadata.get('version')!r}, this pyg_hash reads {_VERSION}; "
-                "build the store again"
-            )
+        checks.check_format(path, metadata, "FaissStore", "a store")
         try:
             id_type = {"int": int, "str": str}[metadata["ids"]]
             store = cls(Path(path), metadata["num_bits"], id_type, from_settings(metadata["index"]))
@@ -123,7 +114,7 @@ class FaissStore(CodeStore):
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         packed = arrays["codes"]
-        self._ids = IntIds.read(arrays) if self.id_type is int else StrIds.read(arrays)
+        self._ids = type(self._ids).read(arrays)
         if packed.dtype != np.uint8 or packed.shape != (len(self._ids), self._packed.shape[1]):
             raise ValueError("codes and ids do not fit")
         self._packed = packed
@@ -142,8 +133,8 @@ class FaissStore(CodeStore):
         """
         packed, searcher = self._ready()
         metadata = {
-            "format": _FORMAT,
-            "version": _VERSION,
+            "format": "pyg_hash.FaissStore",
+            "version": checks.VERSION,
             "num_bits": self.num_bits,
             "ids": self.id_type.__name__,
             "index": self.index.settings(),
@@ -156,8 +147,8 @@ class FaissStore(CodeStore):
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""
-        self._packed = np.empty((0, self._packed.shape[1]), np.uint8)
-        self._ids = IntIds(np.empty(0, np.int64))
+        self._packed = self._packed[:0].copy()
+        self._ids = self._ids.of(np.empty(0, self._id_dtype))
         self._waiting, self._searcher = [], self.index.searcher()
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
@@ -183,7 +174,7 @@ class FaissStore(CodeStore):
             TypeError, ValueError: wrong types, shapes or values, or no query.
         """
         check_positive_int(k, "k")
-        query = _checks.packed_codes(codes, self.num_bits)
+        query = self._packed_codes(codes)
         if len(query) == 0 or k > len(self):
             raise ValueError(
                 f"k: {len(query)} queries and k = {k} of {len(self)} items; give "
@@ -216,7 +207,7 @@ class FaissStore(CodeStore):
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         return self._ids.find(ids) >= 0
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
         self._waiting.append(packed.copy())
         self._ids = self._ids.extended(ids)
         self.recall = None
@@ -228,9 +219,7 @@ class FaissStore(CodeStore):
         self._packed, self._ids = packed[keep], self._ids.kept(keep)
         self._searcher, self.recall = self.index.searcher(), None
 
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
         database, searcher = self._ready()
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), self._no_id, self._id_dtype)
@@ -242,9 +231,7 @@ class FaissStore(CodeStore):
             ids[:, :some][there] = self._ids.at(positions[there])
         return distances, ids
 
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
         database, searcher = self._ready()
         query, distances, positions = searcher.range_search(database, packed, radius)
         if len(query) > 1:

@@ -107,7 +107,7 @@ class Approximate(Scan):
         index: of what kind, with its settings.
     """
 
-    def __init__(self, index: IVF | HNSW) -> None:
+    def __init__(self, index: FaissIndex) -> None:
         self._kind = index
         self._faiss_index: Any = None
 
@@ -140,25 +140,37 @@ class Approximate(Scan):
         return distances, positions
 
 
-class Index(ABC):
+class Index:
     """Settings of a way to look codes up."""
 
-    @abstractmethod
     def searcher(self) -> Scan:
         """Something that searches so."""
+        return Scan()
 
     def settings(self) -> dict[str, Any]:
         """Name and arguments, as JSON values."""
         return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
 
+class FaissIndex(Index, ABC):
+    """Settings of an approximate index of FAISS."""
+
+    def searcher(self) -> Scan:
+        """An index, made when first needed."""
+        return Approximate(self)
+
+    @abstractmethod
+    def make(self, packed: Bytes) -> Any:
+        """An index without codes, trained on ``packed``."""
+
+    @abstractmethod
+    def tune(self, index: Any) -> None:
+        """Set what decides speed and recall of a search."""
+
+
 @dataclass(frozen=True)
 class Flat(Index):
     """Compare with all codes: exact."""
-
-    def searcher(self) -> Scan:
-        """A scan."""
-        return Scan()
 
 
 @dataclass(frozen=True)
@@ -174,7 +186,7 @@ class MultiIndex(Index):
 
 
 @dataclass(frozen=True)
-class IVF(Index):
+class IVF(FaissIndex):
     """Codes in ``nlist`` groups, of which the ``nprobe`` nearest are searched: approximate.
 
     Args:
@@ -192,10 +204,6 @@ class IVF(Index):
         if self.nlist is not None:
             check_positive_int(self.nlist, "nlist")
         check_positive_int(self.nprobe, "nprobe")
-
-    def searcher(self) -> Scan:
-        """FAISS's IndexBinaryIVF."""
-        return Approximate(self)
 
     def make(self, packed: Bytes) -> Any:
         """A trained index without codes.
@@ -223,7 +231,7 @@ class IVF(Index):
 
 
 @dataclass(frozen=True)
-class HNSW(Index):
+class HNSW(FaissIndex):
     """A graph of near codes, walked towards the query: approximate.
 
     Args:
@@ -242,10 +250,6 @@ class HNSW(Index):
     def __post_init__(self) -> None:
         for name in ("m", "ef_construction", "ef_search"):
             check_positive_int(getattr(self, name), name)
-
-    def searcher(self) -> Scan:
-        """FAISS's IndexBinaryHNSW."""
-        return Approximate(self)
 
     def make(self, packed: Bytes) -> Any:
         """An index without codes."""

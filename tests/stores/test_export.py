@@ -39,7 +39,7 @@ def make_ids(kind: type, n: int) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", [int, str])
 @pytest.mark.parametrize("ending", ENDINGS)
-@pytest.mark.parametrize("num_bits", [8, 13, 64])
+@pytest.mark.parametrize("num_bits", [13, 64])
 def test_round_trip(tmp_path: Path, ending: str, kind: Any, num_bits: int) -> None:
     need(ending)
     codes, ids = random_codes(23, num_bits), make_ids(kind, 23)
@@ -61,15 +61,13 @@ def test_nothing_to_export(tmp_path: Path, ending: str, kind: Any) -> None:
     assert codes.shape == (0, 2) and len(ids) == 0 and num_bits == 13
 
 
-@pytest.mark.parametrize("ending", ENDINGS)
-def test_from_one_store_to_another(tmp_path: Path, ending: str) -> None:
-    need(ending)
+def test_from_one_store_to_another(tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     codes, ids = random_codes(60, 20), [f"item {i}" for i in range(60)]
     store = FaissStore.create(tmp_path / "store", 20, ids=str)
     store.add(codes, ids)
-    store.export(tmp_path / f"codes{ending}")
-    result = read_codes(tmp_path / f"codes{ending}")
+    store.export(tmp_path / "codes.h5")
+    result = read_codes(tmp_path / "codes.h5")
     other = FaissStore.create(tmp_path / "other", result.num_bits, ids=str)
     other.add(result.codes, result.ids)
     check_search(other, random_codes(5, 20, 1), codes, ids, 60)
@@ -135,10 +133,8 @@ def test_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "text.h5").write_text("no HDF5")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["codes"] = [1]
-    for name in ("other.npz", "wide.npz", "float.npz", "array.npz", "text.npz"):
-        with pytest.raises(CorruptFileError, match=name):
-            read_codes(tmp_path / name)
-    for name in ("text.h5", "other.h5"):
+    names = ["other.npz", "wide.npz", "float.npz", "array.npz", "text.npz", "text.h5", "other.h5"]
+    for name in names:
         with pytest.raises(CorruptFileError, match=name):
             read_codes(tmp_path / name)
 

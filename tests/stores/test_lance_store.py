@@ -10,7 +10,7 @@ import torch
 from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.stores import FaissStore, LanceStore, lance
+from pyg_hash.stores import LanceStore, lance
 from pyg_hash.utils.files import CorruptFileError
 
 
@@ -61,18 +61,6 @@ def test_tables_of_others(tmp_path: Path) -> None:
     lancedb.connect(str(tmp_path)).create_table("codes", [{"id": 1, "vector": [0.5, 0.5]}])
     with pytest.raises(CorruptFileError, match="was not made by LanceStore"):
         LanceStore.open(tmp_path)
-
-
-def test_it_moves_into_a_file_and_back(tmp_path: Path) -> None:
-    pytest.importorskip("lancedb")
-    pytest.importorskip("faiss")
-    codes, query = random_codes(80, 24), random_codes(4, 24, 1)
-    first = LanceStore.create(tmp_path / "db", 24)
-    first.add(codes, range(80))
-    second = FaissStore.create(tmp_path / "store", 24)
-    for packed, ids in first.items():
-        second.add(torch.from_numpy(packed.copy()), ids)
-    check_search(second, query, codes, list(range(80)), 80)
 
 
 @pytest.mark.parametrize(

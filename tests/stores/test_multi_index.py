@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import combinations
-
 import numpy as np
 import pytest
 from store_cases import random_codes
@@ -44,7 +42,7 @@ def neighbours(query, distances, num_bits, seed):
     return np.packbits(np.array(rows), axis=1)
 
 
-@pytest.mark.parametrize("num_bits", [8, 16, 17, 24, 32, 40, 48, 64, 72, 100, 128])
+@pytest.mark.parametrize("num_bits", [8, 17, 40, 64, 100])
 @pytest.mark.parametrize("scans", [0, 32])
 @pytest.mark.parametrize("few", [0, 1 << 30])
 def test_equals_brute_force(num_bits, scans, few, monkeypatch):
@@ -63,43 +61,12 @@ def test_equals_brute_force(num_bits, scans, few, monkeypatch):
         assert scans or not left.any()
 
 
-def test_every_pair_of_flipped_bits_is_found(monkeypatch):
-    """All 2,016 codes at distance 2 of 64 bits, 64 at distance 1, and the query itself."""
-    query = packed(1, 64)
-    bits = np.unpackbits(query, axis=1)
-    flips = [(), *combinations(range(64), 1), *combinations(range(64), 2)]
-    database = np.repeat(bits, len(flips) + 500, axis=0)
-    for row, flip in enumerate(flips):
-        database[row, list(flip)] ^= 1
-    generator = np.random.default_rng(0)
-    for row in range(len(flips), len(database)):
-        database[row, generator.permutation(64)[: 3 + row % 20]] ^= 1
-    database = np.packbits(database, axis=1)
-    monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", 0)
-    (q, d, p), left = MultiIndexHash.build(database).search(query, 2)
-    assert not left.any() and q.tolist() == [0] * len(flips)
-    assert sorted(p.tolist()) == list(range(len(flips)))
-    assert np.bincount(d).tolist() == [1, 64, 2016]
-
-
-@pytest.mark.parametrize("m", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("radius", range(12))
-def test_pigeonhole(m, radius):
+def test_pigeonhole():
     """However r different bits fall into m words, one of them is within its table's radius."""
-    radii = multi_index.reaches(radius, m)
-
-    def missed(left, reaches):
-        """Whether all words can exceed their reach with ``left`` differing bits."""
-        return sum(reach + 1 for reach in reaches) <= left
-
-    assert not missed(radius, radii)
-    assert missed(radius + 1, radii)  # and nobody looks further than is needed
-
-
-def test_words_are_two_bytes_whatever_the_width():
-    codes = np.array([[1, 2, 3]], np.uint8)
-    assert multi_index._words(codes).tolist() == [[0x0201, 0x0003]]
-    assert multi_index._words(codes[:, :2]).tolist() == [[0x0201]]
+    for m in (1, 2, 3, 4, 8):
+        for radius in range(12):
+            # so many bits must differ if all words exceed their reach: no fewer, and no more
+            assert sum(reach + 1 for reach in multi_index.reaches(radius, m)) == radius + 1
 
 
 @pytest.mark.parametrize("modern", [True, False])
@@ -115,20 +82,14 @@ def test_popcount(modern, monkeypatch):
     assert multi_index._popcount(words[:0]).tolist() == []
 
 
-def test_masks():
-    assert multi_index._masks(0).tolist() == [0]
-    assert sorted(multi_index._masks(1).tolist()) == [0, *(1 << i for i in range(16))]
-    assert [len(multi_index._masks(r)) for r in (2, 3, 16)] == [137, 697, 65536]
-
-
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_memory_bound_does_not_change_the_answer(chunk, monkeypatch):
+def test_memory_bound_does_not_change_the_answer(monkeypatch):
     query = packed(30, 32, 1)
     database = np.concatenate([packed(500, 32), neighbours(query, range(6), 32, 3)])
     tables = MultiIndexHash.build(database)
     want = [found(tables.search(query, radius)[0]) for radius in (2, 5)]
-    monkeypatch.setattr(multi_index, "_CHUNK", chunk)
-    assert [found(tables.search(query, radius)[0]) for radius in (2, 5)] == want
+    for chunk in (1, 1000):
+        monkeypatch.setattr(multi_index, "_CHUNK", chunk)
+        assert [found(tables.search(query, radius)[0]) for radius in (2, 5)] == want
 
 
 @pytest.mark.parametrize("few", [0, 1 << 30])

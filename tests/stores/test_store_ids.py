@@ -44,21 +44,3 @@ def test_both_ways(ids, values, others):
     again = type(ids).read(more.arrays())
     assert again.at(slice(None)).tolist() == [*values, *others]
     assert ids.find(asked).tolist() == [*([-1] * len(others)), *reversed(range(n))]
-
-
-def test_growing_a_part_at_a_time():
-    ids, names = strings([]), []
-    for start in range(0, 100, 7):
-        new = [f"n{i}" for i in range(start, start + 7)]
-        assert (ids.find(np.array(new, object)) == -1).all()
-        ids = ids.extended(np.array(new, object))
-        names += new
-    assert ids.find(np.array(names, object)).tolist() == list(range(len(names)))
-    assert ids.at(slice(50, 53)).tolist() == names[50:53]
-
-
-def test_none_at_all():
-    for ids, some in ((ints([]), np.array([1])), (strings([]), np.array(["a"], object))):
-        assert len(ids) == 0 and ids.find(some).tolist() == [-1]
-        assert ids.at(np.array([], np.int64)).tolist() == []
-        assert type(ids).read(ids.arrays()).arrays().keys() == ids.arrays().keys()

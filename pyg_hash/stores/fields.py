@@ -1,26 +1,12 @@
-"""Checks of what is given to a store; each returns it in the one form that stores work with."""
+"""What is kept beside a code, and filters by it: types, values, and conditions of databases."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
-
-from pyg_hash.codes import pack_bits
-from pyg_hash.utils.checks import check_codes
-
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
-
-
-def check_id_type(id_type: object) -> None:
-    """Raise ``ValueError`` unless ids are ``int`` or ``str``."""
-    if id_type not in (int, str):
-        raise ValueError(f"ids: {id_type!r} is not known; use int or str, the types themselves")
 
 
 def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
@@ -52,65 +38,6 @@ def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type]]:
     return settings["num_bits"], kinds[settings["ids"]], fields
 
 
-def packed_codes(codes: Tensor, num_bits: int) -> NDArray[np.uint8]:
-    """Codes, int8 ±1 or packed uint8, as packed uint8 ``[n, ceil(num_bits / 8)]`` in a row.
-
-    Raises:
-        TypeError, ValueError: not codes, another width, or padding bits that are not zero.
-    """
-    if not isinstance(codes, Tensor) or codes.dtype != torch.uint8:
-        check_codes(codes, "codes", num_bits=num_bits)
-        return pack_bits(codes.cpu()).numpy()
-    width = (num_bits + 7) // 8
-    if codes.dim() != 2 or codes.size(1) != width:
-        raise ValueError(
-            f"codes: {num_bits} bits, packed, take shape [n, {width}], got {list(codes.shape)}"
-        )
-    packed: NDArray[np.uint8] = np.ascontiguousarray(codes.cpu().numpy())
-    if num_bits % 8 and (packed[:, -1] & (0xFF >> num_bits % 8)).any():
-        raise ValueError(f"codes: bits after bit {num_bits} are not zero; is num_bits right?")
-    return packed
-
-
-def id_array(ids: Any, id_type: type) -> NDArray[Any]:
-    """Ids as int64 ``[n]``, or as an object array of ``str``.
-
-    Raises:
-        TypeError: ids of another type, or integers beyond int64.
-        ValueError: not one-dimensional, or strings that cannot be kept.
-    """
-    if isinstance(ids, Tensor):
-        ids = ids.detach().cpu().numpy()
-    if id_type is str:
-        return _strings(ids)
-    if len(ids) == 0:
-        return np.empty(0, np.int64)
-    try:
-        array = np.asarray(ids)
-    except (ValueError, OverflowError) as error:
-        raise TypeError(f"ids: expected integers that fit int64 ({error})") from error
-    if array.dtype.kind == "u" and int(array.max()) > np.iinfo(np.int64).max:
-        raise TypeError("ids: expected integers that fit int64, some are larger")
-    if array.dtype.kind not in "iu":
-        found = type(array.flat[0]).__name__ if array.dtype == object else str(array.dtype)
-        raise TypeError(f"ids: this store has integer ids that fit int64, got {found}")
-    if array.ndim != 1:
-        raise ValueError(f"ids: expected shape [n], got {list(array.shape)}")
-    return array.astype(np.int64)
-
-
-def _strings(ids: Sequence[str]) -> NDArray[np.object_]:
-    if isinstance(ids, str):
-        raise TypeError("ids: expected a list of strings, got one string")
-    array = np.empty(len(ids), np.object_)
-    for i, value in enumerate(ids):
-        if not isinstance(value, str):
-            raise TypeError(f"ids: this store has string ids, got {type(value).__name__}")
-        check_text(value, "ids")
-        array[i] = str(value)
-    return array
-
-
 def check_text(value: str, name: str) -> None:
     """Raise ``ValueError`` for what databases cannot keep: NUL and halves of characters."""
     if "\0" in value:
@@ -119,24 +46,6 @@ def check_text(value: str, name: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{name}: {value!r} is not valid Unicode ({error.reason})") from error
-
-
-def check_unique(ids: NDArray[Any]) -> None:
-    """Raise ``ValueError`` if an id is there twice."""
-    if ids.dtype == np.int64 and bool((ids[1:] > ids[:-1]).all()):
-        return
-    values, counts = np.unique(ids, return_counts=True)
-    if len(values) < len(ids):
-        twice = values[counts > 1].tolist()[0]
-        raise ValueError(f"ids: {twice!r} is given more than once; ids must be unique")
-
-
-def check_radius(radius: object) -> None:
-    """Raise unless ``radius`` is an integer of at least 0."""
-    if isinstance(radius, bool) or not isinstance(radius, int):
-        raise TypeError(f"radius: expected an integer, got {radius!r}")
-    if radius < 0:
-        raise ValueError(f"radius: expected 0 or more, got {radius}")
 
 
 def _value(value: Any, kind: type, name: str) -> Any:
@@ -197,3 +106,32 @@ def conditions(where: Mapping[str, Any] | None, fields: Mapping[str, type]) -> d
             raise ValueError(f"where: {name} has no value to look for")
         result[name] = [_value(value, fields[name], f"where: {name}") for value in values]
     return result
+
+
+def condition(
+    column: str,
+    values: Sequence[Any],
+    quoted: Callable[[str], str],
+    members: str = "{} IN ({})",
+    either: str = " OR ",
+) -> str:
+    """Condition in a database's language, by default SQL: the column has one of the values.
+
+    Args:
+        column: its name, quoted if need be.
+        values: all of one type.
+        quoted: writes a string.
+        members: membership, with places for the column and for the literals.
+        either: the word "or", with spaces around it.
+    """
+    lowest = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
+    rest = [value for value in values if not isinstance(value, int) or value != lowest]
+    literals = [quoted(value) if isinstance(value, str) else _plain(value) for value in rest]
+    parts = [members.format(column, ", ".join(literals))] if rest else []
+    if len(rest) < len(values):
+        parts.append(f"{column} < {lowest + 1}")
+    return f"({either.join(parts)})"
+
+
+def _plain(value: float) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)

@@ -18,7 +18,7 @@ _GPU_TILE = (256, 1 << 15)
 
 @dataclass(frozen=True)
 class Ranking:
-    """Checked input of a ranking metric; see :func:`check_ranking` for shapes."""
+    """Codes and labels that passed :func:`check_ranking`."""
 
     query: Tensor
     database: Tensor
@@ -95,13 +95,7 @@ def _histogram(number: Tensor, size: int) -> Tensor:
 
 
 def check_ranking(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> Ranking:
-    """Check the input that all ranking metrics share.
-
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[n, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
-        database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
+    """Check codes and labels, given as to :func:`pyg_hash.metrics.mean_average_precision`.
 
     Raises:
         TypeError: codes that are not int8; class indices that are not integers.
@@ -113,8 +107,6 @@ def check_ranking(query: Tensor, database: Tensor, query_y: Tensor, database_y: 
         if codes.size(0) == 0:
             raise ValueError(f"{name}: has no rows; give at least one")
     for y, codes, name in ((query_y, query, "query_y"), (database_y, database, "database_y")):
-        if not isinstance(y, Tensor):
-            raise TypeError(f"{name}: expected a tensor, got {type(y).__name__}")
         check_labels(y, name, num_rows=codes.size(0))
     if query_y.dim() != database_y.dim() or query_y.shape[1:] != database_y.shape[1:]:
         raise ValueError(

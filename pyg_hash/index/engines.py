@@ -1,8 +1,10 @@
-"""Exact Hamming search over packed codes, with FAISS and without."""
+"""Exact Hamming search over packed codes, with FAISS and without.
+
+An engine holds codes at positions 0, 1, ...; codes are uint8 ``[n, bytes]`` on the CPU, distances
+and positions int64, and a radius includes its border.
+"""
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,30 +14,6 @@ from pyg_hash.utils import faiss
 
 _TILE_QUERIES = 256
 _TILE_DATABASE = 8192
-
-
-class BinaryEngine(Protocol):
-    """Packed codes at positions 0, 1, ... and exact search over them.
-
-    Codes are uint8 ``[n, bytes]`` on the CPU, distances int64, positions int64; a radius includes
-    its border.
-    """
-
-    def add(self, packed: Tensor) -> None:
-        """Append codes."""
-        ...
-
-    def packed(self) -> Tensor:
-        """A copy of all codes."""
-        ...
-
-    def search(self, packed: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """``(distances, positions)`` ``[q, k]``, the k smallest by distance, then position."""
-        ...
-
-    def range_search(self, packed: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
-        """``(query, distances, positions)``, one entry a match, in any order."""
-        ...
 
 
 class TorchEngine:
@@ -88,7 +66,7 @@ class TorchEngine:
 
 
 class FaissEngine:
-    """``IndexBinaryFlat`` as a :class:`BinaryEngine`."""
+    """FAISS's ``IndexBinaryFlat``."""
 
     def __init__(self, num_bytes: int) -> None:
         self._faiss = faiss.load()
@@ -105,15 +83,12 @@ class FaissEngine:
         return torch.from_numpy(flat.reshape(-1, self._bytes))
 
     def search(self, packed: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """``(distances, positions)`` ``[q, k]``, the k smallest by distance, then position.
-
-        FAISS's heaps order equal distances by position, so the k items kept are these too.
-        """
+        """As :meth:`TorchEngine.search`: FAISS's heaps order equal distances by position too."""
         distances, positions = self._index.search(packed.contiguous().numpy(), k)
         return torch.from_numpy(distances).long(), torch.from_numpy(positions)
 
     def range_search(self, packed: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
-        """``(query, distances, positions)``, one entry a match, in any order."""
+        """As :meth:`TorchEngine.range_search`."""
         # FAISS means distance < radius
         found = self._index.range_search(packed.contiguous().numpy(), radius + 1)
         limits, distances, positions = (torch.from_numpy(x) for x in found)

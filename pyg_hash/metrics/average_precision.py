@@ -7,8 +7,6 @@ divided by the denominator. All arrays are float64.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -16,15 +14,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Array = NDArray[np.float64]
-
-
-class Bucket(NamedTuple):
-    """One bucket: N0, R0, n and r of the module's docstring, as whole numbers."""
-
-    before: float
-    hits_before: float
-    items: float
-    relevant: float
 
 
 def harmonic(start: Tensor, count: Tensor) -> Tensor:
@@ -69,21 +58,11 @@ def expected_hits_ap(
     relevant: Tensor,
     places: Tensor,
 ) -> Tensor:
-    """Expected AP with denominator 'hits' where the rank cut falls into a bucket, for each query.
+    """Expected AP ``[q]`` with denominator 'hits' where the rank cut falls into a bucket.
 
-    The number x of hits in the ``places`` places that remain is hypergeometric. Given x, they
-    are spread evenly over these places, hence each x has the closed form of a whole bucket.
-
-    Args:
-        nearer: sum over the nearer buckets, ``[q]`` as all others.
-        before: N0 of the bucket that the cut divides.
-        hits_before: its R0.
-        items: its n.
-        relevant: its r.
-        places: places of the bucket above the cut, 0 < places < items.
-
-    Returns:
-        ``[q]``.
+    The number x of hits in the ``places`` places that remain (0 < places < items) is
+    hypergeometric. Given x, they are spread evenly over these places, hence each x has the closed
+    form of a whole bucket. ``nearer`` is the sum over the nearer buckets; all are ``[q]``.
     """
     low = (places - (items - relevant)).clamp_min(0)
     high = torch.minimum(places, relevant)
@@ -103,23 +82,17 @@ def expected_hits_ap(
     return (probability * score).sum(1)
 
 
-def expected_first_sum(bucket: Bucket, first: float) -> float:
-    """Expected sum of the ``first`` nearest relevant items of a bucket in random order.
+def expected_first_sum(before: float, hits_before: float, n: int, r: int, first: int) -> float:
+    """Expected sum of the ``first`` nearest of r relevant items of a bucket in random order.
 
     Place i is relevant with probability r / n; C of the i - 1 places above it are, where C is
-    hypergeometric, and it counts while C < first. Needed are P(C < first) and
+    hypergeometric, and it counts while C < first, 0 < first < r. Needed are P(C < first) and
     E[C; C < first] = (i - 1)(r - 1) / (n - 1) P(C' < first - 1), C' with one relevant item less.
-
-    Args:
-        bucket: the bucket that holds the last item that counts.
-        first: relevant items that count, 0 < first < relevant.
     """
-    before, hits_before = bucket.before, bucket.hits_before
-    n, r, t = int(bucket.items), int(bucket.relevant), int(first)
     place = np.arange(1, n + 1, dtype=np.float64)
-    counted = _at_most(n - 1, r - 1, t)
+    counted = _at_most(n - 1, r - 1, first)
     mean = np.zeros(n)
-    mean[1:] = (place[1:] - 1) * (r - 1) / (n - 1) * _at_most(n - 2, r - 2, t - 1)
+    mean[1:] = (place[1:] - 1) * (r - 1) / (n - 1) * _at_most(n - 2, r - 2, first - 1)
     return float(r / n * (((hits_before + 1) * counted + mean) / (before + place)).sum())
 
 
