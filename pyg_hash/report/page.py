@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 from torch_geometric.data import HeteroData
@@ -16,6 +15,7 @@ from pyg_hash.report import sections
 from pyg_hash.report.cards import gallery_section
 from pyg_hash.report.markup import Html, Section, element
 from pyg_hash.report.results import Results
+from pyg_hash.report.style import page_css
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_positive_int
@@ -136,7 +136,6 @@ def _nameless(num_items: int) -> RunItems:
 
 
 def _document(title: str, words: str, notes: Sequence[str], parts: Sequence[Section]) -> str:
-    style = files("pyg_hash.report").joinpath("page.css").read_text(encoding="utf-8")
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -145,7 +144,7 @@ def _document(title: str, words: str, notes: Sequence[str], parts: Sequence[Sect
         element("meta", name="generator", content=f"pyg_hash {__version__}"),
         element("title", title),
         element("link", rel="icon", href="data:,"),
-        element("style", Html(style)),
+        element("style", Html(page_css())),
     )
     listed = element("ul", [element("li", note) for note in notes], class_="notes")
     header = element(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import wraps
+from importlib.resources import files
 from typing import TYPE_CHECKING, ParamSpec
 
 from pyg_hash.typing import IMAGE, TEXT, Modality
@@ -65,6 +66,11 @@ _RC = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
+
+
+def page_css() -> str:
+    """The style sheet of a page: the report's own, and what the search page builds on."""
+    return files("pyg_hash.report").joinpath("page.css").read_text("utf-8")
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
