@@ -14,8 +14,7 @@ from pyg_hash import report
 from pyg_hash.models import MCGCN
 from pyg_hash.report.markup import Html, element, joined, table
 from pyg_hash.report.page import About, report_page, write_report
-from pyg_hash.report.style import INK
-from pyg_hash.report.svg import to_svg
+from pyg_hash.report.style import INK, to_svg
 from pyg_hash.runs import RunItems
 
 pytest.importorskip("matplotlib")
@@ -260,7 +259,7 @@ def test_markup_escapes():
     assert (
         element("p", "a < b", class_="x", title='"') == '<p class="x" title="&quot;">a &lt; b</p>'
     )
-    assert element("p", [element("b", "x"), "&"], hidden=None) == "<p><b>x</b>&amp;</p>"
+    assert element("p", [element("b", "x"), "&"]) == "<p><b>x</b>&amp;</p>"
     assert isinstance(joined("<"), Html)
     assert joined("<") == "&lt;"
     assert element("img", src="data:,", alt="") == '<img src="data:," alt="">'
