@@ -67,8 +67,8 @@ def serve(
 
     Args:
         engine: what answers.
-        listening: where, from :func:`listen`. On loopback only this machine's own names for itself
-            are answered to.
+        listening: a bound socket, see ``pyg_hash.serve.server.listen``. On loopback only this
+            machine's own names for itself are answered to.
         limits: of uploads, waiting and time.
         ready: called just before the first request can be answered.
 
