@@ -32,8 +32,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> int:
     """Load the run, print the address and serve until stopped."""
-    from pyg_hash.serve import Limits, SearchEngine, listen, serve
-    from pyg_hash.serve.server import address_of, is_loopback
+    from pyg_hash.serve import Limits, SearchEngine, serve
+    from pyg_hash.serve.server import address_of, is_loopback, listen
 
     try:
         check_positive_int(args.threads, "threads")

@@ -34,7 +34,6 @@ def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
 
     Raises:
         TypeError, ValueError: not codes, none at all, or no rows.
-        ImportError: matplotlib is not installed.
     """
     if not codes:
         raise ValueError("codes: there is nothing to draw; give those of one modality at least")
@@ -43,16 +42,9 @@ def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
     figure, (axes,) = new_figure(height=2.6)
     axes.axhline(0.5, color=INK, linewidth=0.8, alpha=0.6)
     for modality, values in codes.items():
-        share = (values > 0).double().mean(0).cpu()
-        axes.plot(
-            range(1, share.numel() + 1),
-            share.tolist(),
-            linestyle="none",
-            marker=MARKERS[modality],
-            markersize=4,
-            color=MODALITY_COLORS[modality],
-            label=modality,
-        )
+        share = (values > 0).double().mean(0).tolist()
+        x, color = range(1, len(share) + 1), MODALITY_COLORS[modality]
+        axes.plot(x, share, MARKERS[modality], markersize=4, color=color, label=modality)
     axes.set(xlabel="bit", ylabel="share of +1", ylim=(-0.03, 1.03))
     whole_numbers(axes)
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
@@ -60,16 +52,10 @@ def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
 
 
 def correlation_matrix(codes: Tensor) -> Tensor:
-    """Absolute Pearson correlation of all pairs of bits.
+    """Absolute Pearson correlation of all pairs of bits, float64 ``[num_bits, num_bits]``.
 
-    Args:
-        codes: int8 ±1 ``[n, num_bits]``, at least one row.
-
-    Returns:
-        float64 ``[num_bits, num_bits]``; NaN for bits that are constant and so have none.
-
-    Raises:
-        TypeError, ValueError: not codes, or no rows.
+    Bits that are constant have none: NaN. Arguments and errors are those of
+    :func:`bit_correlation`.
     """
     _check_rows(codes, "codes")
     x = codes.cpu().double()
@@ -90,7 +76,6 @@ def bit_correlation(codes: Tensor) -> Figure:
 
     Raises:
         TypeError, ValueError: not codes, or no rows.
-        ImportError: matplotlib is not installed.
     """
     matrix = correlation_matrix(codes)
     figure, (axes,) = new_figure(height=3.1)
@@ -108,19 +93,9 @@ def bit_correlation(codes: Tensor) -> Figure:
 def distance_counts(
     query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Number of relevant and of irrelevant pairs at each Hamming distance.
+    """Number of relevant and of irrelevant pairs at each distance, float64 ``[num_bits + 1]``.
 
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[m, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``.
-        database_y: class index ``[m]`` or multi-hot ``[m, C]``.
-
-    Returns:
-        float64 ``[num_bits + 1]`` twice.
-
-    Raises:
-        TypeError, ValueError: see :func:`pyg_hash.metrics.mean_average_precision`.
+    Arguments and errors are those of :func:`distance_histogram`.
     """
     ranking = check_ranking(query, database, query_y, database_y)
     total = torch.zeros(2, ranking.num_bits + 1, dtype=torch.float64)
@@ -150,7 +125,6 @@ def distance_histogram(
     Raises:
         TypeError: see :func:`pyg_hash.metrics.mean_average_precision`.
         ValueError: see there; labels of one side only.
-        ImportError: matplotlib is not installed.
     """
     if query_y is None or database_y is None:
         if query_y is not database_y:
@@ -161,13 +135,11 @@ def distance_histogram(
         relevant, irrelevant = distance_counts(query, database, query_y, database_y)
         parts = {"relevant pairs": relevant, "irrelevant pairs": irrelevant}
     figure, (axes,) = new_figure(height=2.6)
-    edges = torch.arange(query.size(1) + 2) - 0.5
-    for (name, counts), color, hatch in zip(parts.items(), SERIES, ("", "////"), strict=False):
-        share = counts / counts.sum().clamp_min(1)
-        axes.stairs(
-            share.tolist(), edges.tolist(), fill=True, alpha=0.3, color=color, hatch=hatch or None
-        )
-        axes.stairs(share.tolist(), edges.tolist(), color=color, linewidth=1.4, label=name)
+    edges = [distance - 0.5 for distance in range(query.size(1) + 2)]
+    for (name, counts), color, hatch in zip(parts.items(), SERIES, (None, "////"), strict=False):
+        share = (counts / counts.sum().clamp_min(1)).tolist()
+        axes.stairs(share, edges, fill=True, alpha=0.3, color=color, hatch=hatch)
+        axes.stairs(share, edges, color=color, linewidth=1.4, label=name)
     axes.set(xlabel="Hamming distance", ylabel="share of the pairs")
     whole_numbers(axes)
     axes.legend()

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 RADIUS = 2
 """The Hamming radius that papers look up; marked in the curves."""
 
-_COLUMNS = 2
-_ROW_HEIGHT = 1.5  # inches of a row of small plots
-
 
 @styled
 def pr_curve(curves: Mapping[str, LookupCurve]) -> Figure:
@@ -33,10 +30,8 @@ def pr_curve(curves: Mapping[str, LookupCurve]) -> Figure:
 
     Raises:
         ValueError: no curves.
-        ImportError: matplotlib is not installed.
     """
-    _check_some(curves, "curves")
-    figure, (axes,) = new_figure()
+    figure, axes = _one_plot(curves)
     for number, (name, curve) in enumerate(curves.items()):
         found = curve.answered > 0
         line = _line(axes, curve.recall[found], curve.precision[found], name, number)
@@ -56,10 +51,8 @@ def radius_precision(curves: Mapping[str, LookupCurve]) -> Figure:
 
     Raises:
         ValueError: no curves.
-        ImportError: matplotlib is not installed.
     """
-    _check_some(curves, "curves")
-    figure, (axes,) = new_figure()
+    figure, axes = _one_plot(curves)
     for number, (name, curve) in enumerate(curves.items()):
         _line(axes, range(curve.precision.numel()), curve.precision, name, number)
     axes.axvline(RADIUS, color=axes.xaxis.label.get_color(), linewidth=0.8, alpha=0.6)
@@ -79,14 +72,11 @@ def precision_at_n(curves: Mapping[str, Tensor | Sequence[float]], topn: Sequenc
 
     Raises:
         ValueError: no curves, or one of another length than ``topn``.
-        ImportError: matplotlib is not installed.
     """
-    _check_some(curves, "curves")
-    for name, values in curves.items():
+    figure, axes = _one_plot(curves)
+    for number, (name, values) in enumerate(curves.items()):
         if len(values) != len(topn):
             raise ValueError(f"curves: {name!r} has {len(values)} values, but topn {len(topn)}")
-    figure, (axes,) = new_figure()
-    for number, (name, values) in enumerate(curves.items()):
         _line(axes, topn, values, name, number)
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:.0f}")
@@ -106,13 +96,11 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
     Raises:
         ValueError: no rows, or nothing but epochs in them.
-        ImportError: matplotlib is not installed.
     """
     names = [name for name in dict.fromkeys(k for row in history for k in row) if name != "epoch"]
     _check_some(names, "history")
-    rows = math.ceil(len(names) / _COLUMNS)
-    columns = min(len(names), _COLUMNS)
-    figure, axes = new_figure(rows, columns, height=_ROW_HEIGHT * max(rows, 2))
+    rows, columns = math.ceil(len(names) / 2), min(len(names), 2)
+    figure, axes = new_figure(rows, columns, height=1.5 * max(rows, 2))
     for name, one in zip(names, axes, strict=False):
         points = [
             (row.get("epoch", number + 1), row[name])
@@ -128,6 +116,12 @@ def loss_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
         one.set_visible(False)
     figure.supxlabel("epoch")
     return figure
+
+
+def _one_plot(curves: Mapping[str, Any]) -> tuple[Figure, Axes]:
+    _check_some(curves, "curves")
+    figure, (axes,) = new_figure()
+    return figure, axes
 
 
 def _line(axes: Axes, x: Any, y: Any, name: str, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,19 +32,11 @@ _NAME_WIDTH = 20
 
 
 def embed(x: Tensor, *, seed: int = 0) -> Tensor:
-    """Place items in the plane by t-SNE, so that neighbours stay neighbours.
-
-    Args:
-        x: real ``[n, d]``, features or codes; at least 4 rows.
-        seed: of the start.
-
-    Returns:
-        float32 ``[n, 2]``.
+    """Place items ``[n, d]``, at least 4, in the plane by t-SNE: float32 ``[n, 2]``.
 
     Raises:
         TypeError: not a tensor.
         ValueError: wrong shape, too few rows, NaN or inf.
-        ImportError: scikit-learn is not installed.
     """
     if not isinstance(x, Tensor):
         raise TypeError(f"x: expected a tensor [n, d], got {type(x).__name__}")
@@ -90,22 +82,33 @@ def tsne(
     Raises:
         TypeError: points that are not tensors, labels of the wrong type.
         ValueError: no points or too few, different widths, NaN, labels that do not fit.
-        ImportError: matplotlib or scikit-learn is not installed.
     """
     if not points:
         raise ValueError("points: there is nothing to draw; give those of one modality at least")
     widths = {values.size(-1) for values in points.values()}
     if len(widths) > 1:
         raise ValueError(f"points: have {sorted(widths)} columns; one space has one width")
+    sizes = [values.size(0) for values in points.values()]
     classes = _main_class(points, labels)
     plane = embed(torch.cat([values.float() for values in points.values()]), seed=seed)
-    parts = torch.split(plane, [values.size(0) for values in points.values()])
-    top = _frequent(torch.cat(list(classes.values())))
-    legend_rows = (len(top) + 2) // 2
-    figure, (axes,) = new_figure(height=3.6 + 0.2 * legend_rows)
-    for modality, part in zip(points, parts, strict=True):
-        _scatter(axes, part, classes[modality], top, modality, colored=labels is not None)
-    _number(axes, plane, torch.cat(list(classes.values())), top)
+    top = _frequent(classes)
+    figure, (axes,) = new_figure(height=3.6 + 0.2 * ((len(top) + 2) // 2))
+    place = dict(zip(top, CLASSES, strict=False))
+    for modality, xy, own in zip(
+        points, torch.split(plane, sizes), torch.split(classes, sizes), strict=True
+    ):
+        plain = MODALITY_COLORS[modality] if labels is None else GREY
+        axes.scatter(
+            xy[:, 0].numpy(),
+            xy[:, 1].numpy(),
+            s=9,
+            c=[place.get(c, plain) for c in own.tolist()],
+            marker=MARKERS[modality],
+            linewidths=0,
+            alpha=0.75,
+            rasterized=True,  # thousands of marks would make a page heavy
+        )
+    _number(axes, plane, classes, top)
     axes.set_axis_off()  # only nearness means anything
     handles = _handles(points, classes, top, class_names)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, handletextpad=0.4)
@@ -114,22 +117,19 @@ def tsne(
 
 def _main_class(
     points: Mapping[Modality, Tensor], labels: Mapping[Modality, Tensor] | None
-) -> dict[Modality, Tensor]:
-    """One class an item, -1 for none: int64 ``[n]`` by modality."""
+) -> Tensor:
+    """One class an item of all modalities, -1 for none: int64."""
     if labels is None:
-        return {m: torch.full((len(values),), -1) for m, values in points.items()}
+        return torch.full((sum(map(len, points.values())),), -1)
     if set(labels) != set(points):
         raise ValueError(f"labels: of {sorted(labels)}, but points are of {sorted(points)}")
-    for modality, y in labels.items():
-        check_labels(y, f"labels[{modality!r}]", num_rows=len(points[modality]))
-    if any(y.dim() == 1 for y in labels.values()):
-        return {m: y.cpu().long() for m, y in labels.items()}
-    frequency = torch.stack([y.cpu().double().sum(0) for y in labels.values()]).sum(0)
-    found = {}
-    for modality, y in labels.items():
-        weighted = y.cpu().double() * (frequency + 1)
-        found[modality] = torch.where(weighted.amax(1) > 0, weighted.argmax(1), -1)
-    return found
+    for modality in points:
+        check_labels(labels[modality], f"labels[{modality!r}]", num_rows=len(points[modality]))
+    y = torch.cat([labels[modality].cpu() for modality in points])
+    if y.dim() == 1:
+        return y.long()
+    weighted = y.double() * (y.double().sum(0) + 1)
+    return torch.where(weighted.amax(1) > 0, weighted.argmax(1), -1)
 
 
 def _frequent(classes: Tensor) -> list[int]:
@@ -139,54 +139,28 @@ def _frequent(classes: Tensor) -> list[int]:
     return sorted(values[first].tolist())
 
 
-def _scatter(
-    axes: Axes, xy: Tensor, classes: Tensor, top: list[int], modality: Modality, *, colored: bool
-) -> None:
-    place = {c: CLASSES[i] for i, c in enumerate(top)}
-    plain = GREY if colored else MODALITY_COLORS[modality]
-    axes.scatter(
-        xy[:, 0].numpy(),
-        xy[:, 1].numpy(),
-        s=9,
-        c=[place.get(c, plain) for c in classes.tolist()],
-        marker=MARKERS[modality],
-        linewidths=0,
-        alpha=0.75,
-        rasterized=True,  # thousands of marks would make a page heavy
-    )
-
-
 def _number(axes: Axes, plane: Tensor, classes: Tensor, top: list[int]) -> None:
     """Write the number of each class in the middle of its items."""
-    for number, c in enumerate(top):
+    for number, (c, back) in enumerate(zip(top, CLASSES, strict=False), 1):
         x, y = plane[classes == c].median(0).values.tolist()
-        box = {"boxstyle": "round,pad=0.25", "facecolor": CLASSES[number], "edgecolor": "none"}
-        color = on_color(CLASSES[number])
-        text = axes.text(x, y, str(number + 1), color=color, size=8, ha="center", va="center")
-        text.set_bbox(box)
+        text = axes.text(x, y, str(number), color=on_color(back), size=8, ha="center", va="center")
+        text.set_bbox({"boxstyle": "round,pad=0.25", "facecolor": back, "edgecolor": "none"})
         text.set_in_layout(False)  # it lies among the points, whatever the layout
 
 
 def _handles(
-    points: Mapping[Modality, Tensor],
-    classes: Mapping[Modality, Tensor],
-    top: list[int],
-    names: Sequence[str],
+    points: Iterable[Modality], classes: Tensor, top: list[int], names: Sequence[str]
 ) -> list[Any]:
     line = require("matplotlib.lines", "matplotlib", extra="report").Line2D
 
     def mark(marker: str, color: str, label: str) -> Any:
         return line([], [], linestyle="none", marker=marker, color=color, markersize=5, label=label)
 
-    handles = []
-    for modality in points:
-        color = GREY if top else MODALITY_COLORS[modality]
-        handles.append(mark(MARKERS[modality], color, modality))
+    handles = [mark(MARKERS[m], GREY if top else MODALITY_COLORS[m], m) for m in points]
     for number, c in enumerate(top):
         name = names[c] if c < len(names) else f"class {c}"
         short = name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"
         handles.append(mark("o", CLASSES[number], f"{number + 1}  {short}"))
-    all_classes = torch.cat(list(classes.values()))
-    if top and bool((~torch.isin(all_classes, torch.tensor(top))).any()):
+    if top and bool((~torch.isin(classes, torch.tensor(top))).any()):
         handles.append(mark("o", GREY, "other or none"))
     return handles

@@ -25,19 +25,11 @@ def joined(*children: Child) -> Html:
     return Html("".join(parts))
 
 
-def element(name: str, /, *children: Child, **attributes: str | None) -> Html:
-    """One element.
-
-    Args:
-        name: of the element.
-        children: HTML, or strings to escape.
-        attributes: underscores stand for hyphens, one at the end is dropped (``class_``);
-            None leaves the attribute out.
-    """
+def element(name: str, /, *children: Child, **attributes: str) -> Html:
+    """One element of HTML, or strings to escape; ``http_equiv`` is http-equiv, ``class_`` class."""
     words = [name]
     for key, value in attributes.items():
-        if value is not None:
-            words.append(f'{key.rstrip("_").replace("_", "-")}="{escape(value)}"')
+        words.append(f'{key.rstrip("_").replace("_", "-")}="{escape(value)}"')
     start = Html(f"<{' '.join(words)}>")
     return start if name in _VOID else joined(start, *children, Html(f"</{name}>"))
 
@@ -56,13 +48,7 @@ def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 class Section(NamedTuple):
-    """A part of the page that a link can name.
-
-    Attributes:
-        name: its id.
-        title: its heading.
-        content: what stands below it.
-    """
+    """A part of the page: its id, which a link can name, its heading, and what stands below."""
 
     name: str
     title: str

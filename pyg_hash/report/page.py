@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from typing import Any
 
 from torch_geometric.data import HeteroData
@@ -13,9 +12,10 @@ from torch_geometric.data import HeteroData
 from pyg_hash import __version__
 from pyg_hash.models import HashModel
 from pyg_hash.report import sections
-from pyg_hash.report.cards import gallery_section
+from pyg_hash.report.answers import gallery_section
 from pyg_hash.report.markup import Html, Section, element
 from pyg_hash.report.results import Results
+from pyg_hash.report.style import page_css
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_positive_int
@@ -84,7 +84,8 @@ def report_page(
         require(module, package, extra="report")
     about = about or About()
     results = Results.of(model, data)
-    items = about.items or _nameless(len(results))
+    ids, none = [f"row {row}" for row in range(len(results))], [None] * len(results)
+    items = about.items or RunItems(ids, [*none], [*none], [[] for _ in ids])
     if len(items) != len(results):
         raise ValueError(f"items: {len(items)} of them, but the data have {len(results)} rows")
     body, notes = gallery_section(results, items, num_queries=num_queries, seed=seed)
@@ -97,8 +98,8 @@ def report_page(
         parts.append(sections.curve_figures(results, curves))
     parts.append(sections.code_section(results))
     features = {m: data[m].x for m in MODALITIES}
-    names = about.class_names
-    parts.append(sections.embeddings(results, features, names, points=points, seed=seed))
+    maps = sections.embeddings(results, features, about.class_names, points=points, seed=seed)
+    parts.append(maps)
     if not about.history:
         notes.append("The run kept no history of its losses.")
     if about.history or about.settings:
@@ -128,15 +129,7 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _nameless(num_items: int) -> RunItems:
-    """Items of which only row numbers are known."""
-    ids = [f"row {row}" for row in range(num_items)]
-    none: list[str | None] = [None] * num_items
-    return RunItems(ids, none, none, [[] for _ in ids])
-
-
 def _document(title: str, words: str, notes: Sequence[str], parts: Sequence[Section]) -> str:
-    style = files("pyg_hash.report").joinpath("page.css").read_text(encoding="utf-8")
     head = element(
         "head",
         element("meta", charset="utf-8"),
@@ -145,16 +138,15 @@ def _document(title: str, words: str, notes: Sequence[str], parts: Sequence[Sect
         element("meta", name="generator", content=f"pyg_hash {__version__}"),
         element("title", title),
         element("link", rel="icon", href="data:,"),
-        element("style", Html(style)),
+        element("style", Html(page_css())),
     )
-    listed = element("ul", [element("li", note) for note in notes], class_="notes")
     header = element(
         "header",
         element("h1", title),
         element("p", words, class_="soft"),
         element("nav", [part.link for part in parts]),
     )
-    body = element(
-        "body", header, [listed] if notes else [], element("main", [part.html for part in parts])
-    )
+    listed = [element("ul", [element("li", note) for note in notes], class_="notes")]
+    main = element("main", [part.html for part in parts])
+    body = element("body", header, listed if notes else [], main)
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"

@@ -48,11 +48,7 @@ class Results:
 
     @classmethod
     def of(cls, model: HashModel, data: HeteroData) -> Results:
-        """Encode all nodes once, and evaluate if there are labels.
-
-        Args:
-            model: a trained model.
-            data: what it encodes, with ``query_mask`` and ``database_mask``.
+        """Encode all nodes of ``data`` once, and evaluate if there are labels.
 
         Raises:
             ValueError: masks are missing or select nothing; see :func:`pyg_hash.metrics.evaluate`.
@@ -101,11 +97,8 @@ class Results:
             ValueError: there are no labels.
         """
         topn = [n for n in _TOPN if n <= self.database.numel()]
-        values = {
-            direction_name(*pair): precision_at_n(*self._labeled(*pair), topn=topn)
-            for pair in DIRECTIONS
-        }
-        return values, topn
+        parts = {direction_name(*pair): self._labeled(*pair) for pair in DIRECTIONS}
+        return {name: precision_at_n(*part, topn=topn) for name, part in parts.items()}, topn
 
     def relevant(self, source: Modality, query: int, target: Modality, rows: Tensor) -> list[bool]:
         """Whether items share a label with one of another row.

@@ -12,8 +12,8 @@ from pyg_hash.report.bits import bit_balance, bit_correlation, distance_histogra
 from pyg_hash.report.curves import RADIUS, loss_curves, pr_curve, precision_at_n, radius_precision
 from pyg_hash.report.embedding import tsne
 from pyg_hash.report.markup import Html, Section, element, joined, table
-from pyg_hash.report.results import DIRECTIONS, Results, direction_name
-from pyg_hash.report.svg import to_svg
+from pyg_hash.report.results import Results, direction_name
+from pyg_hash.report.style import to_svg
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 
 if TYPE_CHECKING:
@@ -51,61 +51,53 @@ def accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
     assert evaluation is not None
     scores = (evaluation.i2t, evaluation.t2i, evaluation.i2i, evaluation.t2t)
     rows = []
-    for pair, score in zip(DIRECTIONS, scores, strict=True):
-        curve = curves[direction_name(*pair)]
-        radius = min(RADIUS, curve.precision.numel() - 1)
-        lookup = (float(x[radius]) for x in (curve.precision, curve.recall, curve.answered))
-        rows.append([direction_name(*pair), *(f"{value:.3f}" for value in (score, *lookup))])
+    for (name, curve), score in zip(curves.items(), scores, strict=True):
+        lookup = (_at_radius(values) for values in (curve.precision, curve.recall, curve.answered))
+        rows.append([name, *(f"{value:.3f}" for value in (score, *lookup))])
     header = ["", "mAP", "precision", "recall", "answered"]
     caption = f"mAP, and lookups within radius {RADIUS}"
     meaning = _PROTOCOLS.get(evaluation.protocol, "as the model names it")
     words = (
         f"{evaluation.definition}. Protocol {evaluation.protocol}: {meaning}. "
-        f"{evaluation.num_queries:,} queries, "
-        f"{evaluation.num_database:,} database items. Within radius {RADIUS}, a query that finds "
-        "nothing has precision 0; answered is the share of queries that find anything."
+        f"{evaluation.num_queries:,} queries, {evaluation.num_database:,} database items. Within "
+        f"radius {RADIUS}, a query that finds nothing has precision 0; answered is the share of "
+        "queries that find anything."
     )
-    return Section(
-        "accuracy", "Accuracy", joined(table(caption, header, rows), element("p", words))
-    )
+    content = joined(table(caption, header, rows), element("p", words))
+    return Section("accuracy", "Accuracy", content)
 
 
 def curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
     """Precision and recall by radius and by rank."""
     precisions, topn = results.precisions()
     last = f"first {topn[-1]}"
+    best = _each(curves, lambda c: f"best precision {float(c.precision.max()):.2f}")
+    ends = _each(precisions, lambda p: f"{p[0]:.2f} for the first, {p[-1]:.2f} {last}")
+    within = _each(curves, lambda c: f"{_at_radius(c.precision):.2f}")
     boxes = [
         boxed(
             pr_curve(curves),
             "pr",
             "Precision and recall",
-            "Precision against recall over the Hamming radius. "
-            + _each(curves, lambda c: f"best precision {float(c.precision.max()):.2f}"),
+            f"Precision against recall over the Hamming radius. {best}",
             f"Each point is a radius; the dots are radius {RADIUS}.",
         ),
         boxed(
             precision_at_n(precisions, topn),
             "pn",
             "Precision of the first n",
-            "Precision of the first n items against n. "
-            + _each(
-                precisions, lambda p: f"{float(p[0]):.2f} for the first, {float(p[-1]):.2f} {last}"
-            ),
+            f"Precision of the first n items against n. {ends}",
             "Equal distances are averaged over all their orders.",
         ),
         boxed(
             radius_precision(curves),
             "radius",
             "Precision within a radius",
-            "Precision within each Hamming radius. "
-            + _each(
-                curves, lambda c: f"{float(c.precision[min(RADIUS, len(c.precision) - 1)]):.2f}"
-            )
-            + f" (at radius {RADIUS})",
+            f"Precision within each Hamming radius. {within} (at radius {RADIUS})",
             f"A query that finds nothing counts as 0. The vertical line is radius {RADIUS}.",
         ),
     ]
-    return Section("curves", "Curves", joined(figures(*boxes)))
+    return Section("curves", "Curves", figures(*boxes))
 
 
 def training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Section:
@@ -129,54 +121,45 @@ def code_section(results: Results) -> Section:
     """How well the codes use their bits."""
     codes = {m: results.codes[m][results.database] for m in MODALITIES}
     judged = {m: code_diagnostics(values) for m, values in codes.items()}
+    off = _each(judged, lambda d: f"mean distance from balance {d.imbalance / 2:.2f}")
     boxes = [
+        _diagnostics(judged),
         boxed(
             bit_balance(codes),
             "balance",
             "Balance of the bits",
-            "Share of +1 of each bit. "
-            + _each(judged, lambda d: f"mean distance from balance {d.imbalance / 2:.2f}"),
+            f"Share of +1 of each bit. {off}",
             "One half is best; squares are pictures, triangles are texts.",
-        )
+        ),
     ]
     for source, target in ((IMAGE, TEXT), (TEXT, IMAGE)):
         name = direction_name(source, target)
-        query, database, query_y, database_y = results.split(source, target)
-        boxes.append(
-            boxed(
-                distance_histogram(query, database, query_y, database_y),
-                f"distance-{source}",
-                f"Distances, {name}",
-                f"Histogram of the Hamming distances of pairs, {name}.",
-                "The less the two overlap, the better." if query_y is not None else "",
-            )
-        )
+        label = f"Histogram of the Hamming distances of pairs, {name}."
+        caption = "" if results.labels is None else "The less the two overlap, the better."
+        drawn = distance_histogram(*results.split(source, target))
+        boxes.append(boxed(drawn, f"distance-{source}", f"Distances, {name}", label, caption))
     for modality in MODALITIES:
-        boxes.append(
-            boxed(
-                bit_correlation(codes[modality]),
-                f"correlation-{modality}",
-                f"Correlation of the bits, {modality}",
-                f"Matrix of absolute correlations of bits, mean {judged[modality].correlation:.2f}",
-                "Off the diagonal, 0 (dark) is best. Constant bits stay empty.",
-            )
-        )
-    return Section("codes", "Codes", figures(_diagnostics(judged), *boxes))
+        title = f"Correlation of the bits, {modality}"
+        label = f"Matrix of absolute correlations of bits, mean {judged[modality].correlation:.2f}"
+        caption = "Off the diagonal, 0 (dark) is best. Constant bits stay empty."
+        drawn = bit_correlation(codes[modality])
+        boxes.append(boxed(drawn, f"correlation-{modality}", title, label, caption))
+    return Section("codes", "Codes", figures(*boxes))
 
 
 def _diagnostics(judged: Mapping[Any, CodeDiagnostics]) -> Html:
     first = judged[IMAGE]
-    rows: dict[str, Callable[[CodeDiagnostics], str]] = {
-        "imbalance of a bit (0 is best)": lambda d: f"{d.imbalance:.3f}",
-        "entropy of a bit (at most 1)": lambda d: f"{d.bit_entropy:.3f}",
-        "correlation of two bits (0 is best)": lambda d: f"{d.correlation:.3f}",
-        "constant bits": lambda d: f"{d.constant_bits}",
-        "entropy of a code, in bits": lambda d: f"{d.code_entropy:.2f}",
-        "different codes": lambda d: f"{d.distinct_codes:,}",
-        "items that share their code": lambda d: f"{d.collisions:,}",
-        "items with the commonest code": lambda d: f"{d.largest_bucket:,}",
+    rows = {
+        "imbalance of a bit (0 is best)": "{0.imbalance:.3f}",
+        "entropy of a bit (at most 1)": "{0.bit_entropy:.3f}",
+        "correlation of two bits (0 is best)": "{0.correlation:.3f}",
+        "constant bits": "{0.constant_bits}",
+        "entropy of a code, in bits": "{0.code_entropy:.2f}",
+        "different codes": "{0.distinct_codes:,}",
+        "items that share their code": "{0.collisions:,}",
+        "items with the commonest code": "{0.largest_bucket:,}",
     }
-    cells = [[name, *(value(d) for d in judged.values())] for name, value in rows.items()]
+    cells = [[name, *map(value.format, judged.values())] for name, value in rows.items()]
     caption = f"The {first.num_codes:,} database codes of {first.num_bits} bits"
     return table(caption, ["", *judged], cells)
 
@@ -191,29 +174,31 @@ def embeddings(
 ) -> Section:
     """t-SNE of the features of each modality, and of the codes of both."""
     rows = results.sample(points, seed=seed)
-    labels = None if results.labels is None else {m: y[rows] for m, y in results.labels.items()}
+    count = rows.numel()
+
+    def box(values: Mapping[Any, Tensor], name: str, title: str, label: str) -> Html:
+        labels = results.labels and {m: results.labels[m][rows] for m in values}
+        here = {m: x[rows].cpu() for m, x in values.items()}
+        return boxed(tsne(here, labels, class_names, seed=seed), f"tsne-{name}", title, label)
+
     boxes = []
     for modality in MODALITIES:
-        own = None if labels is None else {modality: labels[modality]}
-        drawn = tsne({modality: features[modality][rows].cpu()}, own, class_names, seed=seed)
-        label = f"t-SNE of {rows.numel()} {modality} features, coloured by class."
-        boxes.append(boxed(drawn, f"tsne-{modality}", f"Features, {modality}", label))
-    codes = {m: results.codes[m][rows] for m in MODALITIES}
-    boxes.append(
-        boxed(
-            tsne(codes, labels, class_names, seed=seed),
-            "tsne-codes",
-            "Codes of both",
-            f"t-SNE of the codes of {rows.numel()} instances; both modalities in one space.",
-        )
-    )
+        label = f"t-SNE of {count} {modality} features, coloured by class."
+        own = {modality: features[modality]}
+        boxes.append(box(own, modality, f"Features, {modality}", label))
+    label = f"t-SNE of the codes of {count} instances; both modalities in one space."
+    boxes.append(box(results.codes, "codes", "Codes of both", label))
     words = (
-        f"t-SNE of {rows.numel():,} instances drawn at random: features as they came in, each "
+        f"t-SNE of {count:,} instances drawn at random: features as they came in, each "
         "modality in a space of its own, and the codes, which share one. Squares are pictures, "
         "triangles are texts; only nearness means anything."
     )
     return Section("map", "Maps", joined(element("p", words), figures(*boxes)))
 
 
-def _each(values: Mapping[Any, Any], say: Any) -> str:
+def _at_radius(values: Tensor) -> float:
+    return float(values[min(RADIUS, values.numel() - 1)])
+
+
+def _each(values: Mapping[Any, Any], say: Callable[[Any], str]) -> str:
     return "; ".join(f"{name}: {say(value)}" for name, value in values.items())

@@ -1,11 +1,15 @@
-"""The look of all figures: colours for every eye, for light pages and for dark ones."""
+"""The look of all figures: colours for every eye, for light pages and for dark ones; as SVG."""
 
 from __future__ import annotations
 
+import io
 import math
+import re
 from collections.abc import Callable
 from functools import wraps
+from importlib.resources import files
 from typing import TYPE_CHECKING, ParamSpec
+from xml.etree import ElementTree
 
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.optional import require
@@ -45,6 +49,9 @@ MODALITY_COLORS: dict[Modality, str] = {IMAGE: SERIES[0], TEXT: SERIES[1]}
 WIDTH = 4.0
 """Inches: as wide as a phone shows without shrinking the letters."""
 
+_DOTS = 200  # per inch, of the parts that are drawn as pixels
+_NAMESPACE = re.compile(r"\{.*?\}")
+
 _RC = {
     "font.size": 9.5,
     "axes.titlesize": 9.5,
@@ -67,12 +74,13 @@ _RC = {
 }
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Let a function draw in the common look; the user's own settings stay as they are.
+def page_css() -> str:
+    """The style sheet of a page: the report's own, and what the search page builds on."""
+    return files("pyg_hash.report").joinpath("page.css").read_text("utf-8")
 
-    Raises:
-        ImportError: matplotlib is not installed (when the function is called).
-    """
+
+def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Let a function draw in the common look; the user's own settings stay as they are."""
 
     @wraps(draw)
     def drawn(*args: P.args, **keywords: P.kwargs) -> Figure:
@@ -83,14 +91,14 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def new_figure(
-    rows: int = 1, columns: int = 1, *, width: float = WIDTH, height: float = 3.0
+    rows: int = 1, columns: int = 1, *, height: float = 3.0
 ) -> tuple[Figure, list[Axes]]:
     """An empty figure and its axes, row by row.
 
     It is not registered with ``pyplot``: nothing global changes and nothing must be closed.
     """
     figures = require("matplotlib.figure", "matplotlib", extra="report")
-    figure: Figure = figures.Figure(figsize=(width, height), layout="constrained")
+    figure: Figure = figures.Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
@@ -114,3 +122,49 @@ def _luminance(color: str) -> float:
     parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else math.pow((c + 0.055) / 1.055, 2.4) for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def to_svg(figure: Figure, *, name: str, label: str) -> str:
+    """A figure as an SVG element for the body of an HTML page.
+
+    The background is left out, :data:`INK` becomes ``currentColor``, and letters stay letters. The
+    size is that of the element around it.
+
+    Args:
+        figure: what a function of :mod:`pyg_hash.report` drew.
+        name: starts every id, so that figures of one page do not take each other's parts.
+        label: the figure in words, for those who cannot see it.
+    """
+    matplotlib = require("matplotlib", "matplotlib", extra="report")
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, dpi=_DOTS, metadata=nothing)
+    # parsed, not searched and replaced: texts of the user's data stand in there too
+    root = ElementTree.fromstring(buffer.getvalue())
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if _plain(child.tag) in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        element.tag = _plain(element.tag)
+        values = {_plain(key): value for key, value in element.attrib.items()}
+        element.attrib.clear()
+        element.attrib.update({key: _value(key, value, name) for key, value in values.items()})
+    for size in ("width", "height"):
+        del root.attrib[size]
+    root.attrib.update({"role": "img", "aria-label": label})
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
+
+
+def _plain(name: str) -> str:
+    """A name without its namespace: in HTML, SVG needs none."""
+    return _NAMESPACE.sub("", name)
+
+
+def _value(key: str, value: str, name: str) -> str:
+    if key == "id":
+        return f"{name}-{value}"
+    if key == "href" and value.startswith("#"):
+        return f"#{name}-{value[1:]}"
+    return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")

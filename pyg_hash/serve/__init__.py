@@ -1,17 +1,8 @@
 """A local search page for a trained run, with a JSON API. Needs the ``serve`` extra when used."""
 
 from pyg_hash.serve.app import create_app
-from pyg_hash.serve.engine import Answers, NotFoundError, QueryError, SearchEngine
+from pyg_hash.serve.engine import SearchEngine
 from pyg_hash.serve.limits import Limits
-from pyg_hash.serve.server import listen, serve
+from pyg_hash.serve.server import serve
 
-__all__ = [
-    "Answers",
-    "Limits",
-    "NotFoundError",
-    "QueryError",
-    "SearchEngine",
-    "create_app",
-    "listen",
-    "serve",
-]
+__all__ = ["Limits", "SearchEngine", "create_app", "serve"]

@@ -13,8 +13,7 @@ from torch import Tensor
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.runs import Run, RunItems
-from pyg_hash.serve.encoders import encode_picture, find_encoders
-from pyg_hash.serve.pictures import decode
+from pyg_hash.serve.encoders import decode, encode_picture, find_encoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
 
@@ -48,14 +47,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Question:
-    """The features of a new item, and what is to be found.
-
-    Attributes:
-        features: one row ``[1, d]``.
-        target: whose codes are searched.
-        k: answers.
-        notes: handed on to the answers.
-    """
+    """Features ``[1, d]`` of a new item, the modality to search, how many answers, and notes."""
 
     features: Tensor
     target: Modality
@@ -117,10 +109,9 @@ class SearchEngine:
         items = run.items()
         text = next((text for text in items.texts if text), "text")
         encoders, notes = find_encoders(run, model, own or {}, text)
-        if not any(items.image_paths):
-            notes.append("This run came without picture files: cards show names instead.")
-        if not any(items.texts):
-            notes.append("This run came without raw texts: cards show names instead.")
+        for kind, values in (("picture files", items.image_paths), ("raw texts", items.texts)):
+            if not any(values):
+                notes.append(f"This run came without {kind}: cards show names instead.")
         indexes = {modality: run.index(modality) for modality in MODALITIES}
         for modality, index in indexes.items():
             ids = index.ids
@@ -154,12 +145,10 @@ class SearchEngine:
             features = encoder([text])
         except (ValueError, OSError) as error:
             raise QueryError(re.sub(r"^texts:( text 0\b)?", "text:", str(error))) from error
-        notes = []
         unknown = self._unknown_words(text)
-        if unknown:
-            more = ", ..." if len(unknown) > 10 else ""
-            notes.append(f"Not in the vocabulary: {', '.join(unknown[:10])}{more}")
-        return Question(features, target, k, notes)
+        more = ", ..." if len(unknown) > 10 else ""
+        note = f"Not in the vocabulary: {', '.join(unknown[:10])}{more}"
+        return Question(features, target, k, [note] if unknown else [])
 
     def ask_image(self, content: bytes, target: Modality, k: int) -> Question:
         """The first half of :meth:`by_image`; :meth:`answers` is the second one."""
@@ -179,8 +168,7 @@ class SearchEngine:
         """
         encode = self.model.encode_image if source == IMAGE else self.model.encode_text
         try:
-            alone = len(asked) == 1
-            codes = encode(asked[0].features if alone else torch.cat([q.features for q in asked]))
+            codes = encode(torch.cat([question.features for question in asked]))
         except Exception as error:  # whose fault it is shows when each is asked alone
             if len(asked) > 1:
                 return [answer for question in asked for answer in self.answers(source, [question])]
@@ -270,8 +258,10 @@ class SearchEngine:
     def _encoder(self, modality: Modality) -> Any:
         if modality not in self.encoders:
             known = " or ".join(m for m in MODALITIES if m in self.encoders)
-            instead = f"; search with {known} instead" if known else "; search by its items instead"
-            raise QueryError(f"{modality}: this run has no {modality} encoder{instead}")
+            instead = f"with {known}" if known else "by its items"
+            raise QueryError(
+                f"{modality}: this run has no {modality} encoder; search {instead} instead"
+            )
         return self.encoders[modality]
 
     def _nearest(

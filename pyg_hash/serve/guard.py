@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from pyg_hash.serve.replies import Refused, error_reply
-
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
-
 HEADERS = {
-    "Content-Security-Policy": _POLICY,
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
@@ -47,6 +42,8 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
+        from starlette.responses import JSONResponse
+
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -57,14 +54,10 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
-        if self.hosts is None or _host(scope) in self.hosts:
-            await self.app(scope, receive, guarded)
-            return
-        reply = error_reply(Refused(421, "host: this server does not answer to that name"))
-        headers = [(b"content-type", b"application/json")]
-        start = {"type": "http.response.start", "status": reply.status, "headers": headers}
-        await guarded(start)
-        await guarded({"type": "http.response.body", "body": reply.body})
+        app = self.app
+        if self.hosts is not None and _host(scope) not in self.hosts:
+            app = JSONResponse({"error": "host: this server does not answer to that name"}, 421)
+        await app(scope, receive, guarded)
 
 
 def _host(scope: Scope) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from pyg_hash.utils.checks import check_number, check_positive_int
 
@@ -45,4 +45,4 @@ class Limits:
 
     def to_dict(self) -> dict[str, int | float]:
         """Those that a visitor should know."""
-        return {name: asdict(self)[name] for name in ("upload_bytes", "letters", "k", "max_k")}
+        return {name: getattr(self, name) for name in ("upload_bytes", "letters", "k", "max_k")}

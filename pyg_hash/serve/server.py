@@ -12,8 +12,6 @@ from pyg_hash.serve.guard import LOOPBACK
 from pyg_hash.serve.limits import Limits
 from pyg_hash.utils.optional import require
 
-_CLOSING = 5  # seconds for open requests when the server is stopped
-
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound, so that nothing else can be wrong once models are loaded.
@@ -39,10 +37,9 @@ def listen(host: str, port: int) -> socket.socket:
         listening.bind(address)
     except OSError as error:
         listening.close()
-        taken = (
-            "; choose another port, or 0 for a free one" if error.errno == errno.EADDRINUSE else ""
-        )
-        raise OSError(f"port: cannot listen at {host}:{port} ({error.strerror}){taken}") from error
+        taken = error.errno == errno.EADDRINUSE
+        remedy = "; choose another port, or 0 for a free one" if taken else ""
+        raise OSError(f"port: cannot listen at {host}:{port} ({error.strerror}){remedy}") from error
     return listening
 
 
@@ -70,8 +67,8 @@ def serve(
 
     Args:
         engine: what answers.
-        listening: where, from :func:`listen`. On loopback only this machine's own names for itself
-            are answered to.
+        listening: a bound socket, see ``pyg_hash.serve.server.listen``. On loopback only this
+            machine's own names for itself are answered to.
         limits: of uploads, waiting and time.
         ready: called just before the first request can be answered.
 
@@ -79,9 +76,7 @@ def serve(
         ImportError: uvicorn, Starlette or Pillow is not installed.
     """
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
-    hosts = None
-    if is_loopback(listening):
-        hosts = {*LOOPBACK, listening.getsockname()[0]}
+    hosts = {*LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
     config = uvicorn.Config(
         create_app(engine, limits=limits, hosts=hosts),
         log_level="warning",
@@ -92,7 +87,7 @@ def serve(
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=_CLOSING,
+        timeout_graceful_shutdown=5,  # seconds, for requests that are open then
     )
     listening.listen(config.backlog)
     if ready is not None:

@@ -3,59 +3,147 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+from pyg_hash.serve.limits import Limits
+
+_MOST = 64  # questions in a call
+_ENOUGH = 8  # questions that share a call well
+_TURN, _TURNS = 0.01, 20  # how often, in seconds, and how many times it is looked for more
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class BusyError(RuntimeError):
     """Too much is waiting, or it took too long."""
 
 
-class Worker:
+class _Pool:
+    """Threads, a bounded number of callers, and a time after which they give up."""
+
+    def __init__(self, threads: int, limits: Limits) -> None:
+        self.waiting, self.timeout = limits.waiting, limits.timeout
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
+
+    def close(self) -> None:
+        """Drop what waits, and end the threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _admit(self, pending: int) -> None:
+        if pending >= self.waiting:
+            raise BusyError(f"busy: {pending} requests are waiting; try again in a moment")
+
+    async def _in_time(self, answer: Awaitable[R]) -> R:
+        try:
+            return await asyncio.wait_for(answer, self.timeout)
+        except asyncio.TimeoutError as error:
+            message = f"busy: no answer within {self.timeout:g} seconds; try again"
+            raise BusyError(message) from error
+
+
+class Worker(_Pool):
     """A pool of threads with a bounded queue.
 
-    Args:
-        threads: how many calls run at a time.
-        waiting: how many may run and wait; one more is refused at once.
-        timeout: seconds after which a caller gives up. What runs by then runs to its end, and what
-            has not begun never does.
+    When a caller gives up, what runs runs to its end, and what has not begun never does.
     """
 
-    def __init__(self, *, threads: int, waiting: int, timeout: float) -> None:
-        self.waiting = waiting
-        self.timeout = timeout
-        self._threads = threads
-        self._pending = 0
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits.threads, limits)
+        self._threads, self._pending = limits.threads, 0
 
     @property
     def crowded(self) -> bool:
         """Whether calls wait for a thread."""
         return self._pending > self._threads
 
-    async def run(self, call: Callable[[], T]) -> T:
+    async def run(self, call: Callable[[], R]) -> R:
         """The result of ``call``, made in a thread.
 
         Raises:
             BusyError: the queue is full, or the time is over.
             Exception: whatever ``call`` raises.
         """
-        if self._pending >= self.waiting:
-            raise BusyError(f"busy: {self._pending} requests are waiting; try again in a moment")
+        self._admit(self._pending)
         self._pending += 1
         try:
-            future = asyncio.get_running_loop().run_in_executor(self._pool, call)
-            return await asyncio.wait_for(future, self.timeout)
-        except asyncio.TimeoutError as error:
-            raise BusyError(
-                f"busy: no answer within {self.timeout:g} seconds; try again"
-            ) from error
+            return await self._in_time(asyncio.get_running_loop().run_in_executor(self._pool, call))
         finally:
             self._pending -= 1
 
-    def close(self) -> None:
-        """Drop what waits, and end the threads."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+
+class Batches(_Pool, Generic[T, R]):
+    """Collects what is asked while a call runs, and makes one call of it.
+
+    A model takes hardly more time for many rows than for one. A lone question is asked at once; it
+    waits for others, and not for long, only where they are on their way.
+
+    Args:
+        call: the answers to some questions, in their order, an exception for those without one.
+            It runs in one thread of its own.
+        limits: how many may wait, and how long.
+        most: questions in a call.
+        more: whether others are on their way.
+    """
+
+    def __init__(
+        self,
+        call: Callable[[list[T]], list[R | Exception]],
+        limits: Limits,
+        *,
+        most: int = _MOST,
+        more: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(1, limits)
+        self._call, self._most, self._more = call, most, more
+        self._asked: list[tuple[T, asyncio.Future[R]]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def run(self, question: T) -> R:
+        """The answer to a question.
+
+        Raises:
+            BusyError: too many wait, or the time is over.
+            Exception: the one that ``call`` gave or raised.
+        """
+        self._admit(len(self._asked))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[R] = loop.create_future()
+        self._asked.append((question, answer))
+        if self._task is None:
+            self._task = loop.create_task(self._work())
+        try:
+            return await self._in_time(answer)
+        finally:  # who gave up makes room at once
+            self._asked = [pair for pair in self._asked if pair[1] is not answer]
+
+    async def _work(self) -> None:
+        """Calls until nobody waits."""
+        try:
+            while self._asked:
+                for _ in range(_TURNS):
+                    if len(self._asked) >= _ENOUGH or not self._more():
+                        break
+                    await asyncio.sleep(_TURN)
+                taken, self._asked = self._asked[: self._most], self._asked[self._most :]
+                await self._answer(taken)
+        finally:
+            self._task = None
+
+    async def _answer(self, taken: list[tuple[T, asyncio.Future[R]]]) -> None:
+        questions = [question for question, _ in taken]
+        loop = asyncio.get_running_loop()
+        answers: list[R | Exception]
+        try:
+            answers = await loop.run_in_executor(self._pool, self._call, questions)
+        except Exception as error:
+            answers = [error] * len(questions)
+        for (_, future), answer in zip(taken, answers, strict=True):
+            if future.done():  # its caller gave up
+                continue
+            if isinstance(answer, Exception):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

@@ -8,6 +8,7 @@ import torch
 
 from pyg_hash import report
 from pyg_hash.codes import code_diagnostics, hamming_distance
+from pyg_hash.report.bits import correlation_matrix, distance_counts
 
 pytest.importorskip("matplotlib")
 
@@ -34,12 +35,12 @@ def test_bits_are_counted_in_whole_numbers():
 def test_correlation_matrix_is_numpys():
     values = codes(50)
     expected = np.abs(np.corrcoef(values.numpy().T))
-    assert np.allclose(report.correlation_matrix(values).numpy(), expected)
+    assert np.allclose(correlation_matrix(values).numpy(), expected)
 
 
 def test_correlation_matrix_has_the_mean_of_the_diagnostics():
     values = codes(40, bits=6)
-    matrix = report.correlation_matrix(values)
+    matrix = correlation_matrix(values)
     mean = (matrix.sum() - 6) / 30
     assert float(mean) == pytest.approx(code_diagnostics(values).correlation)
 
@@ -47,7 +48,7 @@ def test_correlation_matrix_has_the_mean_of_the_diagnostics():
 def test_constant_bits_have_no_correlation():
     values = codes(20, bits=3)
     values[:, 1] = 1
-    matrix = report.correlation_matrix(values)
+    matrix = correlation_matrix(values)
     assert bool(matrix[1].isnan().all())
     assert not bool(matrix[0, 2].isnan())
     assert report.bit_correlation(values).axes
@@ -60,7 +61,7 @@ def test_distance_counts(hot):
     query_y, database_y = y[:7], y
     if hot:
         query_y, database_y = (torch.nn.functional.one_hot(v, 3).float() for v in (query_y, y))
-    relevant, irrelevant = report.distance_counts(query, database, query_y, database_y)
+    relevant, irrelevant = distance_counts(query, database, query_y, database_y)
     distance = hamming_distance(query, database)
     same = y[:7, None] == y
     for d in range(9):

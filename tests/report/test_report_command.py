@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 
@@ -38,42 +36,32 @@ def test_report_with_pictures(trained, capsys):
     assert "cannot be read:" not in page
 
 
-def test_what_is_gone_is_said(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("pyg_hash.report.answers.square_jpeg", gone)
-    copy, out = tmp_path / "copy", tmp_path / "new" / "page.html"
-    shutil.copytree(trained, copy, ignore=shutil.ignore_patterns("history.json", "report.html"))
-    assert main(["report", str(copy), f"--out={out}", *SHORT]) == 0
-    page = out.read_text(encoding="utf-8")
-    assert "Pictures that cannot be read: " in page
-    assert "kept no history" in page
-    assert not (copy / "report.html").exists()
-
-
-def gone(path, size, quality):
-    from pyg_hash.features import UnreadableImageError
-
-    raise UnreadableImageError(f"{path}: no such picture file")
-
-
-@pytest.mark.parametrize("labeled", [True, False])
-def test_report_of_features_alone(labeled, tmp_path, capsys):
+def test_report_of_features_without_labels_and_history(tmp_path):
     rng = np.random.default_rng(0)
     file = write_feature_file(
         tmp_path / "mine.h5",
         image=rng.normal(size=(40, 6)),
         text=rng.normal(size=(40, 5)),
-        labels=np.arange(40) % 3 if labeled else None,
         train=np.arange(40) >= 8,
         query=np.arange(40) < 8,
     )
-    model = ["--model=mcgcn"] if labeled else ["--model=sgeh", "--graph_options.num_clusters=3"]
-    run = tmp_path / "run"
+    run, out = tmp_path / "run", tmp_path / "new" / "page.html"
+    model = ["--model=sgeh", "--graph_options.num_clusters=3"]
     assert main(["train", f"--dataset={file}", f"--out={run}", *model, *SETTINGS]) == 0
-    assert main(["report", str(run), *SHORT]) == 0
-    page = (run / "report.html").read_text(encoding="utf-8")
-    assert "on mine.h5</h1>" in page
-    assert "without picture files" in page
-    assert ("The data have no labels" in page) is not labeled
+    (run / "history.json").unlink()
+    assert main(["report", str(run), f"--out={out}", *SHORT]) == 0
+    assert not (run / "report.html").exists()
+    page = out.read_text(encoding="utf-8")
+    for words in (
+        "on mine.h5</h1>",
+        "without picture files",
+        "The data have no labels",
+        "kept no history",
+        "all pairs",
+    ):
+        assert words in page
+    assert 'id="accuracy"' not in page
+    assert "✗ wrong" not in page
 
 
 def test_errors(trained, tmp_path, capsys):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pyg_hash import report
+from pyg_hash.report.embedding import embed
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
@@ -25,7 +26,7 @@ def legend(figure):
 @pytest.mark.parametrize("width", [6, 80])
 def test_groups_stay_together(width):
     x, y = groups(d=width)
-    plane = report.embed(x)
+    plane = embed(x)
     distance = torch.cdist(plane, plane).fill_diagonal_(float("inf"))
     assert plane.shape == (40, 2)
     assert torch.equal(y[distance.argmin(1)], y)
@@ -34,7 +35,7 @@ def test_groups_stay_together(width):
 def test_seeded():
     x, _ = groups(12)
     with threadpool_limits(1):  # three threads or more of scikit-learn add up in any order
-        assert torch.equal(report.embed(x, seed=3), report.embed(x, seed=3))
+        assert torch.equal(embed(x, seed=3), embed(x, seed=3))
 
 
 @pytest.mark.parametrize(
@@ -43,16 +44,16 @@ def test_seeded():
     ids=["same", "same and wide", "line", "four"],
 )
 def test_degenerate_points(x):
-    assert bool(report.embed(x).isfinite().all())
+    assert bool(embed(x).isfinite().all())
 
 
 def test_too_few_points():
     with pytest.raises(ValueError, match="n >= 4"):
-        report.embed(torch.ones(3, 2))
+        embed(torch.ones(3, 2))
     with pytest.raises(ValueError, match="NaN"):
-        report.embed(torch.full((5, 2), float("nan")))
+        embed(torch.full((5, 2), float("nan")))
     with pytest.raises(TypeError, match="list"):
-        report.embed([[1.0]])
+        embed([[1.0]])
 
 
 def test_modalities_have_marks_and_classes_have_numbers():

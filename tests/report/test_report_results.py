@@ -11,7 +11,7 @@ from small import graph_for, model_for
 from pyg_hash import metrics, report
 from pyg_hash.codes import hamming_distance
 from pyg_hash.models import MCGCN
-from pyg_hash.report.answers import thumbnail
+from pyg_hash.report.answers import gallery, thumbnail
 from pyg_hash.typing import IMAGE, TEXT
 
 
@@ -51,7 +51,7 @@ def test_sample(results):
 
 def test_gallery_holds_the_nearest(pair, results):
     data = pair[1]
-    rows = report.gallery(results, TEXT, IMAGE, num_queries=3, k=5)
+    rows = gallery(results, TEXT, IMAGE, num_queries=3, k=5)
     assert len(rows) == 3
     for row in rows:
         assert bool(data[TEXT].query_mask[row.query])
@@ -67,17 +67,17 @@ def test_gallery_holds_the_nearest(pair, results):
 
 
 def test_gallery_takes_what_is_there(results):
-    rows = report.gallery(results, IMAGE, TEXT, num_queries=1000, k=1000)
+    rows = gallery(results, IMAGE, TEXT, num_queries=1000, k=1000)
     assert len(rows) == 12
     assert len(rows[0].answers) == 48
-    again = report.gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
-    assert again == report.gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
+    again = gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
+    assert again == gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
 
 
 @pytest.mark.parametrize("option", ["num_queries", "k"])
 def test_gallery_numbers_are_positive(results, option):
     with pytest.raises(ValueError, match=f"{option}: expected a positive integer"):
-        report.gallery(results, IMAGE, TEXT, **{option: 0})
+        gallery(results, IMAGE, TEXT, **{option: 0})
 
 
 def test_without_labels(pair):
@@ -87,7 +87,7 @@ def test_without_labels(pair):
         del data[modality].y
     blind = report.Results.of(model, data)
     assert blind.evaluation is None
-    assert report.gallery(blind, IMAGE, TEXT)[0].answers[0].right is None
+    assert gallery(blind, IMAGE, TEXT)[0].answers[0].right is None
     for ask in (
         blind.curves,
         blind.precisions,

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import re
-from importlib.resources import files
 
 import pytest
 
-from pyg_hash.report.style import CLASSES, DARK, DASHES, GREY, LIGHT, SERIES, contrast, on_color
+from pyg_hash.report.style import (
+    CLASSES,
+    DARK,
+    DASHES,
+    GREY,
+    LIGHT,
+    SERIES,
+    contrast,
+    on_color,
+    page_css,
+)
 
-CSS = files("pyg_hash.report").joinpath("page.css").read_text()
+CSS = page_css()
 
 
 def palette(block):

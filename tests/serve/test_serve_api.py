@@ -18,7 +18,8 @@ image_module = pytest.importorskip("PIL.Image")
 from serve_cases import Client, make_engine, png, request  # noqa: E402
 from small import relaxed_of_new  # noqa: E402
 
-from pyg_hash.serve import Limits, NotFoundError, QueryError  # noqa: E402
+from pyg_hash.serve import Limits  # noqa: E402
+from pyg_hash.serve.engine import NotFoundError, QueryError  # noqa: E402
 from pyg_hash.serve.guard import HEADERS  # noqa: E402
 
 
@@ -81,7 +82,7 @@ def test_a_picture_finds_texts(client, engine, form):
 def test_a_picture_is_the_same_in_a_file(client, engine, tmp_path):
     """Transparent, turned by EXIF, not square: what the command line sees, the page sees."""
     from pyg_hash.features import load_image
-    from pyg_hash.serve.pictures import decode
+    from pyg_hash.serve.encoders import decode
 
     picture = image_module.new("RGBA", (31, 17), (10, 200, 30, 90))
     picture.paste((250, 0, 0, 255), (0, 0, 9, 9))
@@ -189,7 +190,7 @@ def test_bad_pictures(engine, body, status, message):
 
 def test_too_many_pixels(client):
     bomb = io.BytesIO()
-    image_module.new("1", (30_000, 20_000)).save(bomb, "PNG")
+    image_module.new("1", (6_000, 5_000)).save(bomb, "PNG")
     assert len(bomb.getvalue()) < 100_000
     answer = client.post("/api/search", bomb.getvalue())
     assert answer.status == 422

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
+from base64 import b64encode
+from contextlib import contextmanager
 
 import pytest
 
@@ -26,26 +26,22 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(scope="module")
-def at():
-    """Start servers; each is given an engine and returns its address."""
-    servers = []
-
-    def start(engine):
-        listening = listen("127.0.0.1", 0)
+@contextmanager
+def running(engine):
+    """The address of a server that ends with the block."""
+    config = uvicorn.Config(
+        create_app(engine), log_level="error", lifespan="on", timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    with listen("127.0.0.1", 0) as listening:
         listening.listen()
-        app = create_app(engine)
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        servers.append((server, thread, listening))
-        return address_of(listening)
-
-    yield start
-    for server, thread, listening in servers:
-        server.should_exit = True
-        thread.join(20)
-        listening.close()
+        try:
+            yield address_of(listening)
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 @pytest.fixture(scope="module")
@@ -56,8 +52,10 @@ def page(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def address(at, tmp_path_factory):
-    return at(make_engine(tmp_path_factory.mktemp("pictures"), notes=["A <b>note</b>."]))
+def address(tmp_path_factory):
+    engine = make_engine(tmp_path_factory.mktemp("pictures"), notes=["A <b>note</b>."])
+    with running(engine) as address:
+        yield address
 
 
 @pytest.fixture
@@ -127,8 +125,6 @@ DROP = """(() => {
 
 
 def test_a_picture_is_dropped(home):
-    from base64 import b64encode
-
     assert home.js(DROP % b64encode(png("blue")).decode()) is True
     home.wait_for(f"{CARDS} === 24")
     assert "dropped.png" in home.js("document.querySelector('#query').textContent")
@@ -174,20 +170,6 @@ def test_keyboard_and_names(home):
     assert home.js("document.documentElement.lang") == "en"
 
 
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [320, 390])
-def test_on_a_phone_nothing_sticks_out(home, width, dark):
-    home.size(width, 800, dark=dark)
-    try:
-        home.js("searchText('red')")
-        home.wait_for(f"{CARDS} === 24")
-        assert home.js("document.documentElement.scrollWidth") <= width
-        columns = "getComputedStyle(document.querySelector('#answers')).gridTemplateColumns"
-        assert len(home.js(columns).split()) == 2
-    finally:
-        home.size(1280, 900)
-
-
 CONTRAST = """(() => {
   const light = (color) => {
     const [r, g, b] = color.match(/[\\d.]+/g).map((v) => v / 255)
@@ -212,37 +194,30 @@ CONTRAST = """(() => {
 
 
 @pytest.mark.parametrize("dark", [False, True])
-def test_contrast(home, dark):
-    home.size(1280, 900, dark=dark)
-    home.js("searchText('red')")
-    home.wait_for(f"{CARDS} === 24 && !document.body.classList.contains('busy')")
-    assert home.js(CONTRAST) == []
-    home.size(1280, 900)
+def test_everything_can_be_read_and_nothing_sticks_out(home, dark):
+    columns = "getComputedStyle(document.querySelector('#answers')).gridTemplateColumns"
+    try:
+        for width, height in ((320, 800), (390, 800), (1280, 900)):
+            home.size(width, height, dark=dark)
+            home.js("searchText('red')")
+            home.wait_for(f"{CARDS} === 24 && !document.body.classList.contains('busy')")
+            if width < 400:  # a phone
+                assert home.js("document.documentElement.scrollWidth") <= width
+                assert len(home.js(columns).split()) == 2
+            else:
+                assert home.js(CONTRAST) == []
+    finally:
+        home.size(1280, 900)
 
 
-def test_without_encoders_the_page_shows_items(page, at):
-    page.open(at(make_engine(encoders=[], texts=False, notes=["This run has no encoder."])))
-    page.wait_for(f"{CARDS} === 24")
-    assert page.js("document.querySelector('#words').hidden") is True
-    assert page.js("document.querySelector('#drop').hidden") is True
-    assert page.js("document.querySelector('#notes').textContent") == "This run has no encoder."
-    assert page.js("document.querySelector('.card .none').textContent").startswith("id ")
-
-
-def test_the_page_says_that_the_server_is_gone(page, tmp_path):
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(make_engine()), log_level="error", timeout_graceful_shutdown=1)
-    )
-    listening.listen()
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    page.open(address_of(listening))
-    page.wait_for("run !== null")
-    server.should_exit = True
-    thread.join(20)
-    listening.close()
-    time.sleep(0.1)
+def test_a_run_without_encoders_and_a_server_that_is_gone(page):
+    engine = make_engine(encoders=[], texts=False, notes=["This run has no encoder."])
+    with running(engine) as address:
+        page.open(address)
+        page.wait_for(f"{CARDS} === 24")
+        assert page.js("document.querySelector('#words').hidden") is True
+        assert page.js("document.querySelector('#drop').hidden") is True
+        assert page.js("document.querySelector('#notes').textContent") == "This run has no encoder."
+        assert page.js("document.querySelector('.card .none').textContent").startswith("id ")
     page.js("searchText('red')")
     page.wait_for("document.querySelector('#problem').textContent.includes('does not answer')")

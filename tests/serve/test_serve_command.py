@@ -25,8 +25,9 @@ from pyg_hash.cli.queries import load_model
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
-from pyg_hash.serve import QueryError, SearchEngine, listen
-from pyg_hash.serve.server import address_of, is_loopback
+from pyg_hash.serve import SearchEngine
+from pyg_hash.serve.engine import QueryError
+from pyg_hash.serve.server import address_of, is_loopback, listen
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("starlette")
@@ -100,17 +101,13 @@ class Process:
             return error.code, json.load(error)
 
 
-def test_a_process(trained, capsys):
+def test_a_process(trained):
     data = trained.parent / "data" / "raw" / "red-tile.png"
     with Process(trained, "--port=0") as server:
         assert server.address.startswith("http://127.0.0.1:")
         assert server.get("api/run")[1]["title"] == "MCGCN on shapes"
         status, found = server.get("api/search?text=red+tile&k=3")
         assert status == 200 and len(found["answers"]) == 3
-        capsys.readouterr()
-        assert main(["search", str(trained), "--text=red tile", "--json", "-k3"]) == 0
-        shown = json.loads(capsys.readouterr().out)
-        assert [a["id"] for a in found["answers"]] == [a["id"] for a in shown]
         status, found = server.get("api/search", data.read_bytes())
         assert status == 200 and found["modality"] == "text"
         assert server.get("api/search", b"x" * 12_000_000)[0] == 413
@@ -119,15 +116,17 @@ def test_a_process(trained, capsys):
         assert server.process.wait(30) in (0, 130)
 
 
-def test_a_picture_as_on_the_command_line(trained, tmp_path, capsys):
+def test_answers_are_those_of_the_command_line(trained, capsys):
     engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
     path = trained.parent / "data" / "raw" / "blue-card.png"
+    by_picture = engine.by_image(path.read_bytes(), "text", 5)
+    by_words = engine.by_text("red tile", "image", 5)
     capsys.readouterr()
-    assert main(["search", str(trained), f"--image={path}", "--json", "-k5"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    found = engine.by_image(path.read_bytes(), "text", 5)
-    assert [engine.items.ids[row] for row in found.rows] == [a["id"] for a in shown]
-    assert found.distances == [a["distance"] for a in shown]
+    for option, found in ((f"--image={path}", by_picture), ("--text=red tile", by_words)):
+        assert main(["search", str(trained), option, "--json", "-k5"]) == 0
+        shown = json.loads(capsys.readouterr().out)
+        assert [engine.items.ids[row] for row in found.rows] == [a["id"] for a in shown]
+        assert found.distances == [a["distance"] for a in shown]
     assert engine.notes == []
 
 
