@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from recipes import RECIPES
 
-import pyg_hash.models
+from pyg_hash.models.mcgcn import WEIGHTS as DEFAULTS
 
 from .literal import Literal
 from .method import CHOICE_BITS as CHOICE_BITS
@@ -21,6 +20,10 @@ ORDER = ("inductive", "strict", "transductive")
 
 def _model(**options: Any) -> dict[str, Any]:
     return {"model_options": options}
+
+
+def _weights(**terms: float) -> dict[str, Any]:
+    return _model(weights=terms)
 
 
 def _graph(**options: Any) -> dict[str, Any]:
@@ -79,7 +82,7 @@ _ROWS = [
     Method(
         "MCGCN, paper terms",
         "MCGCN",
-        {"weight": "binary"} | _model(beta=0.1, pair_weight=0.0, view_weight=0.0),
+        {"weight": "binary"} | _weights(balance=0.1, pairing=0.0, view=0.0),
         ORDER,
     ),
     *(
@@ -98,8 +101,11 @@ _ROWS = [
     ),
     Method("SGEH, edge batches", "SGEH", _QUIET | {"epochs": 4} | _EDGES),
 ]
-_DEFAULTS = inspect.signature(pyg_hash.models.MCGCN).parameters
-WEIGHTS = {name: float(_DEFAULTS[name].default) for name in ("alpha", "beta", "gamma", "eta")}
+LETTERS = {
+    **{"alpha": "quantization", "beta": "balance"},
+    **{"gamma": "prediction", "eta": "reconstruction"},
+}
+WEIGHTS = {letter: DEFAULTS[term] for letter, term in LETTERS.items()}
 """The weights of MCGCN's loss that its Fig. 5 varies, and their defaults here."""
 FACTORS = (0.01, 0.1, 10.0, 100.0)
 
@@ -110,7 +116,7 @@ def varied(weight: str, factor: float) -> str:
 
 
 _ROWS += [
-    Method(varied(name, factor), "MCGCN", _model(**{name: value * factor}), ORDER)
+    Method(varied(name, factor), "MCGCN", _weights(**{LETTERS[name]: value * factor}), ORDER)
     for name, value in WEIGHTS.items()
     for factor in FACTORS
 ]
