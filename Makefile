@@ -9,8 +9,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-stores lint format docs bench accuracy clean
 
-# Each is one command, python benchmarks/NAME.py; with --short it only shows that it works.
-BENCHMARKS := graph_scale knn propagation losses map search encode training_step scaling scaling_processes store serve_load
+# Each is one command, python -m benchmarks.NAME; with --short it only shows that it works.
+BENCHMARKS := graph_scale knn propagation losses map search encode training_step scaling scaling_processes store serve_load gpu
 
 help:
 	@echo "make demo      train on emoji, evaluate, search: the two-minute tour"
@@ -52,7 +52,7 @@ docs: $(VENV)/.installed-docs
 
 bench: $(VENV)/.installed-bench
 	set -e; for name in $(BENCHMARKS); do \
-		$(BIN)/python benchmarks/$$name.py --short --out build/bench; \
+		$(BIN)/python -m benchmarks.$$name --short --out build/bench; \
 	done
 
 accuracy: $(VENV)/.installed-demo

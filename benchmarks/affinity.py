@@ -1,6 +1,6 @@
 """SGEH's stage 1 at 20,000 pairs: time and extra memory, with a dense search beside it.
 
-    python benchmarks/affinity.py
+    python -m benchmarks.affinity
 
 Features are planted: groups in a latent space, seen through a random ReLU layer with noise,
 centred and of equal length, in two modalities (128 and 64 columns). Neighbours are given: they are
@@ -173,8 +173,10 @@ def measure(name: str, case: Result) -> Result:
         kinds = ["sparse", "dense"] if case.get("compare") else ["sparse"]
         graphs = {}
         for kind in kinds:
-            command = [sys.executable, __file__, "--child", str(folder), str(c), kind]
-            subprocess.run(command, check=True)
+            command = [sys.executable, "-m", "benchmarks.affinity"]
+            command += ["--child", str(folder), str(c), kind]
+            env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+            subprocess.run(command, check=True, env=env)
             row[kind] = json.loads((folder / f"{kind}.json").read_text())
             stored = load_file(folder / f"{kind}.safetensors")
             index = (stored["row"].numpy(), stored["column"].numpy())
@@ -236,7 +238,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     rows = [measure(name, case) for name, case in CASES.items()]
     about = {
-        "command": "python benchmarks/affinity.py",
+        "command": "python -m benchmarks.affinity",
         "settings": f"k={K}, max_iter={MAX_ITER}, float64, all other settings are the defaults",
         "threads": torch.get_num_threads(),
         "processors": os.cpu_count(),

@@ -1,7 +1,7 @@
 """15,000 image-caption pairs of MS-COCO as benchmark data, split by a committed manifest.
 
-    python benchmarks/coco.py DIR                    # check the files and print the label counts
-    python benchmarks/coco.py DIR --write-manifest   # make the manifests again (the same bytes)
+    python -m benchmarks.coco DIR                    # check the files and print the label counts
+    python -m benchmarks.coco DIR --write-manifest   # make the manifests again (the same bytes)
 
 ``DIR`` holds ``coco15k.h5`` (``image`` [15000, 1280] float16 from EfficientNet-Lite0, ``labels``
 [15000, 18], ``id``, attribute ``label_names``) and ``coco15k_captions.jsonl.gz`` (``id``,
@@ -34,9 +34,9 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from stratify import iterative_split
 from torch_geometric.data import HeteroData
 
+from benchmarks.stratify import iterative_split
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
 from pyg_hash.utils.files import load_json, save_json

@@ -1,6 +1,6 @@
 """New items: how fast a fitted model encodes feature vectors that it has never seen.
 
-    python benchmarks/encode.py [--short]
+    python -m benchmarks.encode [--short]
 
 Data of Wikipedia's size: 2,173 pairs to train on, all of them anchors, features of 4096 and 3000
 numbers (random, 10 clusters), 64 bits, one thread. MCGCN has autoencoders of 2048 and GCN layers of
@@ -17,12 +17,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import gemm_rate, options, side_by_side
-from record import Record
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 
+from benchmarks.measure import gemm_rate, options, side_by_side
+from benchmarks.record import Record
+from benchmarks.training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 from pyg_hash.knn import knn
 from pyg_hash.models import GCH, SGEH, HashModel
 from pyg_hash.typing import IMAGE, MODALITIES

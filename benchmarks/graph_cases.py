@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from measure import CLOCKS
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
+from benchmarks.measure import CLOCKS
 from pyg_hash.graph import GraphOperator, Hub
 from pyg_hash.nn import HubGCNConv
 

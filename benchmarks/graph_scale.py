@@ -1,6 +1,6 @@
 """The graph's size: sparse operator against N x N matrix against messages on ``edge_index``.
 
-    python benchmarks/graph_scale.py [--short] [--limit_gb 10] [--up_to 1000000] [--device cuda]
+    python -m benchmarks.graph_scale [--short] [--limit_gb 10] [--up_to 1000000] [--device cuda]
 
 A step is forward and backward of two graph convolutions, 128 -> 128 -> 64 with tanh, to the
 gradients of both weights. Every node has 10 random neighbours in its cluster of 100, edges run both
@@ -20,10 +20,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from graph_cases import CLASSES, METHODS, WIDTHS, build_and_step, make, stepper
-from measure import alone, options, side_by_side
-from picture import PREDICTED
-from record import Record, cell
+
+from benchmarks.graph_cases import CLASSES, METHODS, WIDTHS, build_and_step, make, stepper
+from benchmarks.measure import alone, options, side_by_side
+from benchmarks.picture import PREDICTED
+from benchmarks.record import Record, cell
 
 SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 KINDS = {"no labels": 0.0, "30 % labelled": 0.3}
@@ -122,7 +123,7 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and write."""
-    args = options(__doc__, arguments, device=True, limit_gb=10.0, up_to=1_000_000)
+    args = options(__doc__, arguments, device="cpu", limit_gb=10.0, up_to=1_000_000)
     record = Record("graph_scale", "Graph size", args)
     sizes = [500, 1000] if args.short else [n for n in SIZES if n <= args.up_to]
     if args.device.type == "cuda":

@@ -1,6 +1,6 @@
 """The pairwise likelihood: one fused pass against autograd on the whole matrix.
 
-    python benchmarks/losses.py [--short] [--device cuda]
+    python -m benchmarks.losses [--short] [--device cuda]
 
 Value and gradients of MCGCN Eq. 7 for n images and n texts of 64 bits, classes drawn from 10;
 relaxed codes are tanh of normal numbers. "autograd" is the formula as one writes it in PyTorch:
@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from measure import alone, options, side_by_side
-from record import Record
 from torch import Tensor
 
+from benchmarks.measure import alone, options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.losses import pairwise_nll
 
 BITS, CLASSES, LABELS, TILE, SAMPLES = 64, 10, 24, 512, 1024
@@ -135,7 +135,7 @@ def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
-    args = options(__doc__, arguments, device=True)
+    args = options(__doc__, arguments, device="cpu")
     record = Record("losses", "Pairwise likelihood", args)
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
     device = str(args.device)

@@ -1,6 +1,6 @@
 """Mean average precision: counts per distance against sorting every row.
 
-    python benchmarks/map.py [--short] [--device cuda]
+    python -m benchmarks.map [--short] [--device cuda]
 
 mAP@all of 64-bit and 16-bit codes that carry their labels with noise, 24 labels of which an item
 has several; database sizes of MIRFlickr-25K (18,015) and NUS-WIDE (186,221). "sorted rows" is the
@@ -17,10 +17,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from measure import alone, options, side_by_side
-from record import Record
 from torch import Tensor
 
+from benchmarks.measure import alone, options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.metrics import hash_lookup, mean_average_precision, ndcg, pr_curve, precision_at_n
 
 LABELS = 24
@@ -83,7 +83,7 @@ def prepare(name: str, queries: int, n: int, bits: int, device: str) -> Callable
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print and write."""
-    args = options(__doc__, arguments, device=True)
+    args = options(__doc__, arguments, device="cpu")
     record = Record("map", "Mean average precision", args)
     mir, nus = (500, 1500) if args.short else (18_015, 186_221)
     cases = {(mir, 64): 1000, (nus, 64): 200, (nus, 16): 200}

@@ -4,13 +4,13 @@ A benchmark is one file, and looks like this::
 
     '''Headline: what is compared.
 
-        python benchmarks/name.py [--short]
+        python -m benchmarks.name [--short]
 
     What is computed on which data, and what each method is: shown with the results.
     '''
 
-    from measure import alone, options, side_by_side
-    from record import Record
+    from benchmarks.measure import alone, options, side_by_side
+    from benchmarks.record import Record
 
     def prepare_fast(n):                      # module level; arguments are JSON values
         x = torch.randn(n, 64)
@@ -38,8 +38,8 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
+import importlib
 import importlib.util
-import inspect
 import json
 import os
 import resource
@@ -60,14 +60,20 @@ Case = Callable[[], Any]
 
 
 def options(
-    doc: str | None, arguments: list[str] | None = None, *, device: bool = False, **more: Any
+    doc: str | None,
+    arguments: list[str] | None = None,
+    *,
+    device: str = "",
+    picture: bool = True,
+    **more: Any,
 ) -> argparse.Namespace:
     """The command line of a benchmark, and one thread for everything.
 
     Args:
         doc: the script's docstring: a headline, the command, what is computed on which data.
         arguments: of the command line; None takes the process's own.
-        device: whether the benchmark has a ``--device``.
+        device: default of ``--device``; without one there is no such option.
+        picture: whether the benchmark draws, which needs matplotlib.
         **more: other options and their default values, for example ``limit_gb=10.0``.
 
     Returns:
@@ -82,7 +88,7 @@ def options(
         "--out", type=Path, help="folder of the files (benchmarks/results; build/bench if --short)"
     )
     if device:
-        parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+        parser.add_argument("--device", type=torch.device, default=torch.device(device))
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(arguments)
@@ -90,7 +96,7 @@ def options(
     elsewhere.add_argument("--out")
     args.flags = elsewhere.parse_known_args(arguments)[1]
     args.protocol = " ".join((doc or "").split("\n\n")[2].split())
-    if importlib.util.find_spec("matplotlib") is None:  # found out now, not after the work
+    if picture and importlib.util.find_spec("matplotlib") is None:  # found out now, not later
         parser.error("matplotlib is not installed; pip install 'pyg_hash[bench]'")
     if args.out is None:
         args.out = HERE.parent / "build" / "bench" if args.short else HERE / "results"
@@ -187,16 +193,18 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
         MemoryError: the case needs more than ``limit_gb``.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
-    path = inspect.getfile(prepare)
-    server = _servers.get(path)
+    module = prepare.__module__
+    if module == "__main__":  # python -m benchmarks.NAME
+        module = sys.modules[module].__spec__.name
+    server = _servers.get(module)
     if server is None or server.poll() is not None:
-        server = _servers[path] = _start(path)
+        server = _servers[module] = _start(module)
     assert server.stdin is not None and server.stdout is not None
     server.stdin.write(json.dumps([prepare.__name__, args, kwargs, limit_gb]) + "\n")
     server.stdin.flush()
     answer = server.stdout.readline()
     if not answer:
-        raise RuntimeError(f"{path}: cannot be imported; see the error above")
+        raise RuntimeError(f"{module}: cannot be imported; see the error above")
     result = json.loads(answer)
     if "error" in result:
         lacking = any(s in result["error"] for s in ("MemoryError", "can't allocate", "out of mem"))
@@ -209,11 +217,11 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
 _servers: dict[str, subprocess.Popen[str]] = {}
 
 
-def _start(path: str) -> subprocess.Popen[str]:
+def _start(module: str) -> subprocess.Popen[str]:
     """The process that :func:`alone` forks; it ends when this one does, or closes its input."""
     settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
     return subprocess.Popen(
-        [sys.executable, str(Path(__file__).resolve()), path],
+        [sys.executable, "-m", "benchmarks.measure", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -221,14 +229,10 @@ def _start(path: str) -> subprocess.Popen[str]:
     )
 
 
-def _serve(path: str) -> None:
+def _serve(name: str) -> None:
     """The other side of :func:`alone`: a call a line comes, a result a line goes."""
-    sys.path.insert(0, str(Path(path).parent))
     one_thread()
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module(name)
     for line in sys.stdin:
         with tempfile.TemporaryFile("w+") as answer:
             child = os.fork()

@@ -1,6 +1,6 @@
 """Graph convolutions: one CSR operator against PyG's messages, a dense array, and clique edges.
 
-    python benchmarks/propagation.py [--short] [--device cuda]
+    python -m benchmarks.propagation [--short] [--device cuda]
 
 Two layers with tanh, 1024 -> 512 -> 64, forward and backward to the gradients of both weights, on
 10,000 nodes with 20 neighbours each, made symmetric (about 39 edges a node, no helpful order).
@@ -18,13 +18,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from measure import alone, options, side_by_side
-from record import Record
 from torch import Tensor
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
+from benchmarks.measure import alone, options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.graph import GraphOperator, Hub, WholeGraph
 from pyg_hash.nn import GCNChannel
 
@@ -174,7 +174,7 @@ def cliques(operator: GraphOperator, width: int) -> Step:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    args = options(__doc__, arguments, device=True)
+    args = options(__doc__, arguments, device="cpu")
     record = Record("propagation", "Propagation on sparse graphs", args)
     part_one(record, args.short, str(args.device))
     part_two(record, args.short, str(args.device))

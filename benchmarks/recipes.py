@@ -7,12 +7,17 @@ are not public, so these recipes are for those who have them, in a
 
 from __future__ import annotations
 
-from recipe import Recipe as Recipe
-from recipe import Table as Table
-from recipes_gch import GCH_COCO, GCH_MIRFLICKR, GCH_NUSWIDE21, GCH_REPRODUCTION
-from recipes_mcgcn import MCGCN_NUSWIDE10K, MCGCN_WIKIPEDIA
-from recipes_sgch import SGCH_CODE_NUSWIDE10K, SGCH_CODE_WIKIPEDIA, SGCH_NUSWIDE10K, SGCH_WIKIPEDIA
-from recipes_sgeh import SGEH_COCO, SGEH_MIRFLICKR, SGEH_NUSWIDE, SGEH_WIKIPEDIA
+from benchmarks.recipe import Recipe as Recipe
+from benchmarks.recipe import Table as Table
+from benchmarks.recipes_gch import GCH_COCO, GCH_MIRFLICKR, GCH_NUSWIDE21, GCH_REPRODUCTION
+from benchmarks.recipes_mcgcn import MCGCN_NUSWIDE10K, MCGCN_WIKIPEDIA
+from benchmarks.recipes_sgch import (
+    SGCH_CODE_NUSWIDE10K,
+    SGCH_CODE_WIKIPEDIA,
+    SGCH_NUSWIDE10K,
+    SGCH_WIKIPEDIA,
+)
+from benchmarks.recipes_sgeh import SGEH_COCO, SGEH_MIRFLICKR, SGEH_NUSWIDE, SGEH_WIKIPEDIA
 
 RECIPES: dict[str, Recipe] = {
     "MCGCN_WIKIPEDIA": MCGCN_WIKIPEDIA,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipe import Recipe, Table
+from benchmarks.recipe import Recipe, Table
 
 _LITERAL_LOSS: dict[str, Any] = {
     # Eq. 7 as sums, Eq. 6 and 8 as means, Sec. 4.2's weights; nothing of ours

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipe import Recipe, Table
+from benchmarks.recipe import Recipe, Table
 
 _PAPER: dict[str, Any] = {
     "hidden_channels": 500,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipe import Recipe, Table, by_bits
+from benchmarks.recipe import Recipe, Table, by_bits
 
 _METRIC = "mAP@all"
 _DATA = "VGG-16 fc7 4096-d images, universal sentence encoder 512-d texts"

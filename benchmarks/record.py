@@ -48,7 +48,8 @@ def machine() -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
     if torch.cuda.is_available():
-        about["gpu"] = torch.cuda.get_device_name()
+        gpu = torch.cuda.get_device_properties(torch.cuda.current_device())
+        about["gpu"] = f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
     return about
 
 
@@ -68,7 +69,7 @@ class Record:
         self.path = Path(args.out) / name
         check_writable(self._file("json"))
         self.short = bool(args.short)
-        command = " ".join(["python", f"benchmarks/{name}.py", *args.flags])
+        command = " ".join(["python -m", f"benchmarks.{name}", *args.flags])
         self.about = {"command": command, **machine()}
         self.title, self.protocol = title, args.protocol
         self.tables: list[dict[str, Any]] = []
@@ -151,7 +152,7 @@ class Record:
         with atomic_path(self._file("md")) as temporary:
             temporary.write_text(self.markdown(), encoding="utf-8")
         if self.plots:
-            from picture import draw
+            from benchmarks.picture import draw
 
             draw(self.plots, self._file("png"))
         print(f"\nwritten: {self.path}.*", file=sys.stderr)

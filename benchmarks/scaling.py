@@ -1,6 +1,6 @@
 """Cost against the number of nodes: MCGCN in mini-batches from 10,000 to 1,000,000 pairs.
 
-    python benchmarks/scaling.py [--short]
+    python -m benchmarks.scaling [--short]
 
 MCGCN (its default widths, 32 bits) on pairs with 128-d images and texts, k = 10, 30 % of the pairs
 labelled in 10 classes. The graph is synthetic: neighbours are exact within random blocks of 500
@@ -19,10 +19,10 @@ import time
 from typing import Any
 
 import torch
-from block_graph import CLASSES, block_graph
-from measure import STATUS, Case, alone, options
-from record import Record
 
+from benchmarks.block_graph import CLASSES, block_graph
+from benchmarks.measure import STATUS, Case, alone, options
+from benchmarks.record import Record
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 

@@ -1,6 +1,6 @@
 """Cost against processes: mini-batch training and encoding shared out by torchrun.
 
-    python benchmarks/scaling_processes.py [--short]
+    python -m benchmarks.scaling_processes [--short]
 
 MCGCN (its default widths, 32 bits) on 50,000 pairs with 128-d images and texts, k = 10, 30 % of the
 pairs labelled (the synthetic graph of scaling.py), in mini-batches of 512 seeds in cells of 64.
@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from block_graph import CLASSES, block_graph
-from measure import one_thread, options
-from record import Record
 from safetensors.torch import load_file, save_file
 
+from benchmarks.block_graph import CLASSES, block_graph
+from benchmarks.measure import one_thread, options
+from benchmarks.record import Record
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training.epoch import ALL, Steps, train_epoch
@@ -79,10 +79,10 @@ def _timed(name: str, case: Any) -> dict[str, float]:
 def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str, float]:
     """Run :func:`work` under torchrun; the times of the slowest process."""
     out.mkdir(exist_ok=True)
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command = [__file__, str(int(short)), str(accumulate), str(out)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    torchrun += [f"--nproc-per-node={processes}", "--module", "benchmarks.scaling_processes"]
     result = subprocess.run(
-        [*program, f"--nproc-per-node={processes}", *command],
+        [*torchrun, str(int(short)), str(accumulate), str(out)],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

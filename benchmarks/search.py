@@ -1,6 +1,6 @@
 """Hamming search: HammingIndex beside the FAISS index that it wraps, and others.
 
-    python benchmarks/search.py [--short]
+    python -m benchmarks.search [--short]
 
 The k nearest of random codes, all of them compared. "IndexBinaryFlat" is FAISS alone, given packed
 codes; HammingIndex takes codes as models make them, packs them, and answers with ids, equal
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import alone, options, side_by_side
-from record import Record
 from torch import Tensor
 
+from benchmarks.measure import alone, options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 

@@ -1,6 +1,6 @@
 """Search page: 200 requests at a time on loopback.
 
-    python benchmarks/serve_load.py [--short] [--run RUN]
+    python -m benchmarks.serve_load [--short] [--run RUN]
 
 `pyg-hash serve RUN` runs in a process of its own with two threads for its models; this process is
 200 visitors who each open a connection, ask, read the whole answer (24 items), and ask again.
@@ -27,9 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from measure import options
-from record import Record
-
+from benchmarks.measure import options
+from benchmarks.record import Record
 from pyg_hash.cli import main as pyg_hash
 from pyg_hash.runs import Run
 

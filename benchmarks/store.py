@@ -1,6 +1,6 @@
 """The store in a file beside raw FAISS: build, save, load, search, and lookups within a radius.
 
-    python benchmarks/store.py [--short]
+    python -m benchmarks.store [--short]
 
 1,000,000 codes of 64 bits with integer ids. Raw FAISS is what one would write without the store:
 IndexBinaryIDMap2 over IndexBinaryFlat, given packed codes as the store is; saving is to write a
@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import options, side_by_side
-from record import Record
 from torch import Tensor
 
+from benchmarks.measure import options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.stores import HNSW, IVF, FaissStore, MultiIndex
 
 BITS, K, RADIUS = 64, 10, 2

@@ -1,6 +1,6 @@
 """One full-batch training step of MCGCN and SGCH against its matrix products alone.
 
-    python benchmarks/training_step.py [--short] [--device cuda]
+    python -m benchmarks.training_step [--short] [--device cuda]
 
 Data of Wikipedia's size: 2,866 pairs, features of 4096 and 3000 numbers (random, 10 clusters),
 kNN graphs with k = 20, label cliques, 64 bits; MCGCN with autoencoders of 2048, GCN layers of 512
@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import torch
 import torch_geometric.transforms as T
-from measure import gemm_rate, options, side_by_side
-from record import Record
 from torch_geometric.data import HeteroData
 
+from benchmarks.cliques import LabelCliques
+from benchmarks.measure import gemm_rate, options, side_by_side
+from benchmarks.record import Record
 from pyg_hash.models import MCGCN, SGCH, HashModel
 from pyg_hash.training import fit
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.typing import IMAGE, TEXT
 
 CLASSES, EPOCHS = 10, 100
@@ -48,21 +49,28 @@ class Sizes(NamedTuple):
 SHORT = Sizes(120, 40, 30, 20, 16, 12, 8, 5)
 
 
-def pairs(sizes: Sizes, rate: float, form: type = LabelHub) -> HeteroData:
-    """The data with its graph, of which a share is labelled."""
+def features(sizes: Sizes, queries: int = 0) -> HeteroData:
+    """Pairs around ten centres; the last ``queries`` of them, added, are not trained on."""
+    n = sizes.pairs + queries
     g = torch.Generator().manual_seed(0)
     data = HeteroData()
     data.num_classes = CLASSES
-    y = torch.randint(CLASSES, (sizes.pairs,), generator=g)
-    centre = torch.randn(CLASSES, 48, generator=g)[y] + torch.randn(sizes.pairs, 48, generator=g)
+    y = torch.randint(CLASSES, (n,), generator=g)
+    centre = torch.randn(CLASSES, 48, generator=g)[y] + torch.randn(n, 48, generator=g)
     for m, width in ((IMAGE, sizes.image), (TEXT, sizes.text)):
-        noise = torch.randn(sizes.pairs, width, generator=g)
+        noise = torch.randn(n, width, generator=g)
         data[m].x = (centre @ torch.randn(48, width, generator=g) + noise).relu()
         data[m].y = y
-        data[m].train_mask = torch.ones(sizes.pairs, dtype=torch.bool)
-        data[m].query_mask = torch.zeros(sizes.pairs, dtype=torch.bool)
-        data[m].database_mask = data[m].train_mask
-    return T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), form()])(data)
+        data[m].train_mask = data[m].database_mask = torch.arange(n) < sizes.pairs
+        data[m].query_mask = ~data[m].train_mask
+    return data
+
+
+def pairs(sizes: Sizes, rate: float, form: type = LabelHub) -> HeteroData:
+    """The data with its graph, of which a share is labelled."""
+    graph = T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), form()])
+    found: HeteroData = graph(features(sizes))
+    return found
 
 
 def mcgcn(sizes: Sizes) -> HashModel:
@@ -148,7 +156,7 @@ def products(
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    args = options(__doc__, arguments, device=True)
+    args = options(__doc__, arguments, device="cpu")
     record = Record("training_step", "A training step against its products", args)
     sizes, clock = SHORT if args.short else Sizes(), args.device.type
     clock = "cuda" if clock == "cuda" else "cpu"

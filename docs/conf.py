@@ -9,6 +9,9 @@ project = "pyg_hash"
 author = "The pyg_hash developers"
 release = __version__
 sys.path.insert(0, str(Path(__file__).parent))
+import equations  # noqa: E402 - it stands beside this file
+
+equations.write()
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.napoleon", "results"]
 html_theme = "furo"
 exclude_patterns = ["_build"]

@@ -27,7 +27,7 @@ class Results(Directive):
         name = self.arguments[0]
         path = RESULTS / f"{name}.md"
         self.state.document.settings.env.note_dependency(str(path))
-        lines = [f"Not measured yet: ``python benchmarks/{name}.py``."]
+        lines = [f"Not measured yet: ``python -m benchmarks.{name}``."]
         if path.exists():
             lines = restructured(path.read_text(encoding="utf-8"))
         if path.with_suffix(".png").exists():

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 from toy import toy_data
 
 from pyg_hash.cli import build
@@ -14,17 +13,11 @@ from pyg_hash.training import fit
 QUICK = {"epochs": 2}
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
-
 @pytest.fixture
 def bench(monkeypatch):
     """Toys in place of data, two epochs in place of a training."""
-    from accuracy.cell import Bench
-    from accuracy.data import SOURCES, Source
+    from benchmarks.accuracy.cell import Bench
+    from benchmarks.accuracy.data import SOURCES, Source
 
     makers = {
         "toy": lambda _: toy_data(100, noise=3.0, num_queries=20, features=(24, 21)),
@@ -38,30 +31,27 @@ def bench(monkeypatch):
 
 
 def cell(method="MCGCN", *, data="toy", bits=8, labels=0.5, seed=0, protocol="inductive"):
-    from accuracy.methods import METHODS
-    from accuracy.table import Cell
+    from benchmarks.accuracy.methods import METHODS
+    from benchmarks.accuracy.table import Cell
 
     return Cell(data, method, bits, labels if METHODS[method].labels else None, seed, protocol)
 
 
 def rows():
-    with benchmark_scripts():
-        from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
-        listed = [row for row in METHODS.values() if " x " not in row.name]
-        # a toy has fewer pairs than these have clusters
-        large = [
-            f"SGEH, paper's settings ({data})" for data in ("MIRFlickr", "MS-COCO", "NUS-WIDE")
-        ]
-        listed = [row for row in listed if row.name not in large]
-        return [(row.name, protocol) for row in listed for protocol in row.protocols]
+    listed = [row for row in METHODS.values() if " x " not in row.name]
+    # a toy has fewer pairs than these have clusters
+    large = [f"SGEH, paper's settings ({data})" for data in ("MIRFlickr", "MS-COCO", "NUS-WIDE")]
+    listed = [row for row in listed if row.name not in large]
+    return [(row.name, protocol) for row in listed for protocol in row.protocols]
 
 
 @pytest.mark.parametrize("data", ["toy", "multi"])
 @pytest.mark.parametrize(("name", "protocol"), rows())
 @pytest.mark.filterwarnings("ignore::UserWarning")  # the toy's pairs need not fall into four parts
 def test_every_row_runs_under_each_of_its_protocols(bench, name, protocol, data):
-    from accuracy.table import Cell
+    from benchmarks.accuracy.table import Cell
 
     which = cell(name, protocol=protocol, data=data)
     line = bench.run(which)
@@ -98,7 +88,7 @@ def test_a_cell_of_stated_settings_is_what_its_recipe_says(bench):
 
 def test_a_cell_is_what_the_command_line_trains(bench):
     """The same settings by hand: transforms, model, optimiser, training, evaluation."""
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     which = cell(protocol="transductive", seed=3)
     line = bench.run(which)
@@ -160,17 +150,16 @@ def test_graphs_without_labels_are_built_once(bench):
 
 
 def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
-    import accuracy.chosen as chosen
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     asked = []
-    worth = chosen.worth
+    worth = bench.worth
 
-    def counted(bench, which, row):
+    def counted(which, row):
         asked.append((which.seed, which.bits, row.config))
-        return worth(bench, which, row)
+        return worth(which, row)
 
-    monkeypatch.setattr(chosen, "worth", counted)
+    monkeypatch.setattr(bench, "worth", counted)
     name = "SGCH, chosen"
     first = bench.run(cell(name, seed=7))
     weights = [{"graph_options": {"neighbor_weight": weight}} for weight in (0.2, 0.05)]
@@ -220,7 +209,7 @@ def test_what_is_chosen_is_trained(bench):
 
 def test_any_setting_can_be_chosen(bench, monkeypatch):
     """Those of the model and of the training, and several at once."""
-    from accuracy.methods import METHODS, Method
+    from benchmarks.accuracy.methods import METHODS, Method
 
     bench.changes.clear()
     row = Method("X", "GCH", choices=({}, {"epochs": 2, "model.w_pair": 2.0}))
@@ -235,21 +224,19 @@ def test_any_setting_can_be_chosen(bench, monkeypatch):
 
 
 def test_queries_have_no_say_in_a_choice(bench):
-    import accuracy.chosen as chosen
-
     which = cell("SGCH, chosen")
-    before = chosen.worths(bench, which)
+    before = bench.worths(which)
     poisoned = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
     queries = poisoned["image"].query_mask
     for modality in ("image", "text"):
         poisoned[modality].y[queries] = 0
         poisoned[modality].x[queries] = torch.randn_like(poisoned[modality].x[queries])
     bench._raw, bench._graphs = {"toy": poisoned}, {}
-    assert chosen.worths(bench, which) == before
+    assert bench.worths(which) == before
 
 
 def test_the_first_of_equals_is_chosen():
-    from accuracy.chosen import best
+    from benchmarks.accuracy.cell import best
 
     assert best({"a": 0.5, "b": 0.7, "c": 0.7}) == "b"
 
@@ -261,7 +248,7 @@ def test_the_graph_must_have_the_protocol_of_the_cell(bench):
 
 def test_queries_labels_do_not_reach_the_codes(bench, monkeypatch):
     """NaN features of the queries' other side and other labels change no inductive code."""
-    from accuracy import cell as module
+    from benchmarks.accuracy import cell as module
 
     seen = {}
 

@@ -1,14 +1,6 @@
 """What is claimed of ablations beside what is measured."""
 
-import pytest
 from accuracy_lines import lines, row, text_of
-from scripts import benchmark_scripts
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
 
 
 def claim_line(text, *start):
@@ -55,8 +47,8 @@ def test_claims_lead_across_protocols():
 
 
 def test_verdicts_on_claims():
-    from accuracy.claims import agreement, signs
-    from accuracy.summary import Verdict
+    from benchmarks.accuracy.claims import agreement, signs
+    from benchmarks.accuracy.summary import Verdict
 
     assert agreement(("-", "-"), ("-", "-")) == "agrees"
     assert agreement(("-", "0"), ("-", "-")) == "agrees in part"

@@ -9,26 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scripts import benchmark_scripts
 from toy import toy_data
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
-
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """The command on toys, its cells run in this process."""
-    from accuracy import command as module
-    from accuracy import todo
-    from accuracy.cell import Bench
-    from accuracy.data import SOURCES, Source
-    from accuracy.pool import Done
+    from benchmarks.accuracy import command as module
+    from benchmarks.accuracy import todo
+    from benchmarks.accuracy.cell import Bench
+    from benchmarks.accuracy.data import SOURCES, Source
+    from benchmarks.accuracy.pool import Done
 
     ran = []
 
@@ -99,7 +92,7 @@ def test_a_table_is_run_once_and_goes_on_where_it_stopped(command, tmp_path, cap
 def test_a_place_without_the_files_is_said_before_anything_is_run(
     command, monkeypatch, capsys, tmp_path
 ):
-    from accuracy.data import SOURCES
+    from benchmarks.accuracy.data import SOURCES
 
     real = replace(SOURCES["wikipedia-bow"], option="emoji")
     monkeypatch.setitem(SOURCES, "emoji", real)
@@ -146,16 +139,16 @@ def test_cells_of_other_tables_are_not_run_again(command):
 
 
 def test_a_choice_is_made_once_and_the_page_says_it(command, tmp_path, monkeypatch):
-    import accuracy.chosen as chosen
+    from benchmarks.accuracy.cell import Bench
 
     made = []
-    find = chosen.worths
+    find = Bench.worths
 
     def counted(bench, cell):
         made.append(cell)
         return find(bench, cell)
 
-    monkeypatch.setattr(chosen, "worths", counted)
+    monkeypatch.setattr(Bench, "worths", counted)
     words = ("overview", "--wikipedia", "here", "--data", "wikipedia", "--seeds", "0", "1", "2")
     words += ("--rates", "0.3", "--protocols", "inductive", "--methods", "SGCH, chosen")
     assert len(command(*words)) == 3
@@ -223,7 +216,7 @@ def test_the_short_form_for_real(tmp_path):
 
 
 def test_make_accuracy_is_a_command_that_exists():
-    from accuracy.command import _parser, chosen
+    from benchmarks.accuracy.command import _parser, chosen
 
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     typed = re.search(r"python -m benchmarks\.accuracy (.*)", makefile)[1]
@@ -236,7 +229,7 @@ def test_make_accuracy_is_a_command_that_exists():
 
 
 def test_short_results_go_elsewhere():
-    from accuracy.command import RESULTS
+    from benchmarks.accuracy.command import RESULTS
 
     assert RESULTS[False] == ROOT / "benchmarks/results/accuracy"
     assert RESULTS[True] == ROOT / "build/accuracy"

@@ -2,17 +2,9 @@
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 from toy import toy_data
 
 from pyg_hash.metrics import mean_average_precision, pr_curve, precision_at_n
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
 
 # --- measures -----------------------------------------------------------------------------------
 
@@ -27,7 +19,7 @@ def codes_of(data, bits=6):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_scores_are_those_of_the_metrics(multi_label):
-    from accuracy.measures import CUTS, scores
+    from benchmarks.accuracy.measures import CUTS, scores
 
     data = toy_data(120, num_queries=30, multi_label=multi_label)
     codes = codes_of(data)
@@ -52,7 +44,7 @@ def test_scores_are_those_of_the_metrics(multi_label):
 
 def test_index_by_class_sorts_the_file():
     """One code for all items: the order of the file is the whole ranking."""
-    from accuracy.measures import scores
+    from benchmarks.accuracy.measures import scores
 
     data = toy_data(40, num_classes=2, num_queries=8)
     same = {m: torch.ones(40, 4, dtype=torch.int8) for m in ("image", "text")}
@@ -63,7 +55,7 @@ def test_index_by_class_sorts_the_file():
 
 
 def test_queries_in_the_database_are_refused():
-    from accuracy.measures import scores
+    from benchmarks.accuracy.measures import scores
 
     data = toy_data()
     for modality in ("image", "text"):
@@ -73,7 +65,7 @@ def test_queries_in_the_database_are_refused():
 
 
 def test_curves_are_those_of_the_metrics():
-    from accuracy.measures import RANKS, curves
+    from benchmarks.accuracy.measures import RANKS, curves
 
     data = toy_data(120, num_queries=30)
     codes = codes_of(data)
@@ -91,7 +83,7 @@ def test_curves_are_those_of_the_metrics():
 
 def test_embeddings_hold_training_items_of_the_first_classes():
     pytest.importorskip("sklearn")
-    from accuracy.measures import embeddings
+    from benchmarks.accuracy.measures import embeddings
 
     data = toy_data(60, num_classes=6, num_queries=12)
     found = embeddings(codes_of(data), data, seed=0)
@@ -109,7 +101,7 @@ def test_embeddings_hold_training_items_of_the_first_classes():
 
 
 def test_digests_notice_every_change():
-    from accuracy.data import content, labelled_rows
+    from benchmarks.accuracy.data import content, labelled_rows
 
     data = toy_data()
     base = content(data)
@@ -130,7 +122,7 @@ def test_digests_notice_every_change():
 
 
 def test_digests_of_sparse_features():
-    from accuracy.data import content
+    from benchmarks.accuracy.data import content
 
     data = toy_data()
     data["text"].x = data["text"].x.to_sparse_csr()

@@ -2,23 +2,16 @@
 
 import pytest
 from accuracy_lines import lines, row, text_of
-from scripts import benchmark_scripts
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
 
 
 def place(method, protocol="inductive", labels=0.3, bits=32, data="wikipedia"):
-    from accuracy.summary import Place
+    from benchmarks.accuracy.summary import Place
 
     return Place(data, method, bits, labels, protocol)
 
 
 def test_means_and_deviations():
-    from accuracy.summary import Group
+    from benchmarks.accuracy.summary import Group
 
     group = Group(lines("GCH", [0.5, 0.6, 0.7]))
     assert group.mean("all", "i2t") == pytest.approx(0.6)
@@ -38,7 +31,7 @@ def test_fewer_seeds_than_others_are_told():
 
 
 def test_methods_without_labels_have_one_result_for_all_rates():
-    from accuracy.summary import Groups
+    from benchmarks.accuracy.summary import Groups
 
     groups = Groups(lines("ITQ", [0.4], labels=None) + lines("GCH", [0.5], labels=1.0))
     assert groups.get(place("ITQ", labels=1.0)).mean("all", "i2t") == 0.4
@@ -46,7 +39,7 @@ def test_methods_without_labels_have_one_result_for_all_rates():
 
 
 def test_the_next_stricter_protocol_stands_in():
-    from accuracy.summary import Groups
+    from benchmarks.accuracy.summary import Groups
 
     found = lines("SGCH", [0.1]) + lines("SGCH", [0.2], protocol="strict")
     groups = Groups(found + lines("GCH", [0.3]))
@@ -59,7 +52,7 @@ def test_the_next_stricter_protocol_stands_in():
 
 
 def test_verdicts_need_two_standard_errors():
-    from accuracy.summary import Groups, compare
+    from benchmarks.accuracy.summary import Groups, compare
 
     mine = lines("MCGCN", [0.60, 0.62, 0.64])  # mean .62, deviation .02, error .01155
     rival = lines("GCH", [0.55, 0.57, 0.59])
@@ -113,7 +106,7 @@ def test_what_is_trained_alike_stands_together():
 
 
 def test_a_commit_whose_code_was_changed():
-    from accuracy.provenance import short
+    from benchmarks.accuracy.provenance import short
 
     assert short("c" * 40) == "c" * 12
     text = text_of("mcgcn-table1", lines("GCH", [0.5], commit="c" * 40 + "-dirty"))
@@ -226,8 +219,8 @@ def test_page_of_the_choices():
 
 
 def test_numbers_as_text():
-    from accuracy.about import _ranges
-    from accuracy.markdown import digits, grid, signed
+    from benchmarks.accuracy.about import _ranges
+    from benchmarks.accuracy.markdown import digits, grid, signed
 
     assert [digits(v) for v in (0.6384, 1.0, 0.0)] == [".638", "1.000", ".000"]
     assert [signed(v) for v in (0.012, -0.012)] == ["+.012", "-.012"]
@@ -241,8 +234,8 @@ def test_numbers_as_text():
 def drawn(monkeypatch, name, found, tmp_path):
     """The panels of a table's picture."""
     pytest.importorskip("matplotlib")
-    import accuracy.figures as figures
-    from accuracy.tables import TABLES
+    import benchmarks.accuracy.figures as figures
+    from benchmarks.accuracy.tables import TABLES
 
     panels = []
     monkeypatch.setattr(figures, "draw", lambda plots, path: panels.extend(plots))
@@ -261,7 +254,7 @@ def test_bars_are_the_means_at_32_bits_and_few_labels(monkeypatch, tmp_path):
 
 
 def test_lines_of_fig_5(monkeypatch, tmp_path):
-    from accuracy.methods import WEIGHTS
+    from benchmarks.accuracy.methods import WEIGHTS
 
     found = lines("MCGCN", [0.5]) + lines("MCGCN, alpha x 10", [0.7])
     panels = drawn(monkeypatch, "mcgcn-fig5", found, tmp_path)
@@ -300,9 +293,9 @@ def committed():
 @pytest.mark.parametrize("path", committed(), ids=lambda path: path.stem)
 def test_committed_pages_are_what_render_makes_of_the_lines(path):
     """Defaults that have changed since make lines stale, and the page has to say so."""
-    from accuracy.store import Store
-    from accuracy.tables import TABLES
-    from accuracy.todo import is_current
+    from benchmarks.accuracy.store import Store
+    from benchmarks.accuracy.tables import TABLES
+    from benchmarks.accuracy.todo import is_current
 
     found = list(Store(path.parent, path.stem).read().values())
     current = [line for line in found if is_current(line)]

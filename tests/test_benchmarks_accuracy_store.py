@@ -6,17 +6,10 @@ import os
 import signal
 
 import pytest
-from scripts import benchmark_scripts
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
 
 
 def cell(seed=0, method="ClassCodes", data="synthetic"):
-    from accuracy.table import Cell
+    from benchmarks.accuracy.table import Cell
 
     return Cell(data, method, 8, 0.5, seed, "inductive")
 
@@ -26,7 +19,7 @@ def line(seed=0, **values):
 
 
 def store(folder, table="t"):
-    from accuracy.store import Store
+    from benchmarks.accuracy.store import Store
 
     return Store(folder, table)
 
@@ -57,12 +50,11 @@ def test_a_line_that_was_cut_off_costs_only_itself(tmp_path):
 
 
 def _append(folder, start):
-    with benchmark_scripts():
-        results = store(folder)
-        for seed in range(start, start + 25):
-            results.append(line(seed, padding="x" * 5000))
-            if seed % 10 == 0:
-                results.tidy()
+    results = store(folder)
+    for seed in range(start, start + 25):
+        results.append(line(seed, padding="x" * 5000))
+        if seed % 10 == 0:
+            results.tidy()
 
 
 def test_processes_do_not_lose_each_others_lines(tmp_path):
@@ -85,15 +77,15 @@ def test_processes_do_not_lose_each_others_lines(tmp_path):
 
 def current(seed=0, extras=(), **values):
     """A line as a run today would write it."""
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     about = {"settings": METHODS["ClassCodes"].settings("inductive"), "extras": list(extras)}
     return line(seed, **about, **{"data_sha256": "d", "split_sha256": "s", **values})
 
 
 def standard(extras=()):
-    from accuracy.data import Content
-    from accuracy.todo import Standard
+    from benchmarks.accuracy.data import Content
+    from benchmarks.accuracy.todo import Standard
 
     return Standard(extras, {"synthetic": Content("", "d", "s")})
 
@@ -126,7 +118,7 @@ def test_cells_of_other_tables_are_taken_over(tmp_path):
 
 
 def chooser(seed=0, bits=8, **values):
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     settings = METHODS["SGCH, chosen"].settings("inductive")
     values = {"method": "SGCH, chosen", "settings": settings, "bits": bits, **values}
@@ -163,7 +155,7 @@ def test_a_row_that_chose_the_settings_of_another_is_run_once(tmp_path):
 
 
 def test_a_row_whose_choice_is_known_takes_over_another_row_with_these_settings(tmp_path):
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     results = store(tmp_path)
     plain = {"method": "SGCH", "settings": METHODS["SGCH"].settings("inductive")}
@@ -204,12 +196,11 @@ class Killer:
 @pytest.fixture
 def forked(monkeypatch):
     """Workers that inherit what the test has replaced, and start at once."""
-    import accuracy.cell
-    import accuracy.pool
+    from benchmarks.accuracy import pool
 
-    monkeypatch.setattr(accuracy.pool, "_SPAWN", multiprocessing.get_context("fork"))
-    monkeypatch.setattr(accuracy.cell, "Bench", Killer)
-    return accuracy.pool.run_all
+    monkeypatch.setattr(pool, "_SPAWN", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(pool, "Bench", Killer)
+    return pool.run_all
 
 
 @pytest.mark.parametrize("jobs", [1, 3])

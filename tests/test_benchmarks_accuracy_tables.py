@@ -3,7 +3,6 @@
 import inspect
 
 import pytest
-from scripts import benchmark_scripts
 
 import pyg_hash.models
 from pyg_hash.recipes import METHODS as RECIPES
@@ -18,17 +17,10 @@ ASKED_FOR = {
 }
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
-
 def all_tables():
-    with benchmark_scripts():
-        from accuracy.tables import TABLES
+    from benchmarks.accuracy.tables import TABLES
 
-        return list(TABLES)
+    return list(TABLES)
 
 
 def test_every_table_of_the_papers_is_there():
@@ -37,13 +29,13 @@ def test_every_table_of_the_papers_is_there():
 
 @pytest.mark.parametrize("name", all_tables())
 def test_declarations_name_what_exists(name):
-    from accuracy.about import METRICS
-    from accuracy.data import SOURCES
-    from accuracy.measures import CUTS
-    from accuracy.methods import METHODS
-    from accuracy.table import TASKS
-    from accuracy.tables import TABLES
-    from recipes import RECIPES
+    from benchmarks.accuracy.about import METRICS
+    from benchmarks.accuracy.data import SOURCES
+    from benchmarks.accuracy.measures import CUTS
+    from benchmarks.accuracy.methods import METHODS
+    from benchmarks.accuracy.table import TASKS
+    from benchmarks.accuracy.tables import TABLES
+    from benchmarks.recipes import RECIPES
 
     table = TABLES[name]
     assert set(table.methods) <= set(METHODS)
@@ -73,8 +65,8 @@ def test_declarations_name_what_exists(name):
 
 @pytest.mark.parametrize("name", all_tables())
 def test_cells_are_the_product_of_the_declaration(name):
-    from accuracy.methods import METHODS
-    from accuracy.tables import TABLES
+    from benchmarks.accuracy.methods import METHODS
+    from benchmarks.accuracy.tables import TABLES
 
     table = TABLES[name]
     cells = list(table.cells())
@@ -93,7 +85,7 @@ def test_cells_are_the_product_of_the_declaration(name):
 
 
 def test_mcgcn_table_1_is_the_papers():
-    from accuracy.tables import TABLES
+    from benchmarks.accuracy.tables import TABLES
 
     table = TABLES["mcgcn-table1"]
     assert (table.bits, table.rates) == ((16, 32, 64), (0.3, 0.7, 1.0))
@@ -105,7 +97,7 @@ def test_mcgcn_table_1_is_the_papers():
 def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
     from dataclasses import replace
 
-    from accuracy.tables import TABLES
+    from benchmarks.accuracy.tables import TABLES
 
     table = replace(TABLES["mcgcn-table1"], protocols=("transductive",))
     found = {(cell.method, cell.protocol) for cell in table.cells()}
@@ -116,7 +108,7 @@ def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
 
 
 def test_ablations_run_what_their_claims_need():
-    from accuracy.tables import TABLES
+    from benchmarks.accuracy.tables import TABLES
 
     for name in ("mcgcn", "gch", "sgch", "sgeh"):
         table = TABLES[f"ablations-{name}"]
@@ -136,8 +128,8 @@ def test_ablations_run_what_their_claims_need():
 
 
 def test_ablations_vary_one_thing():
-    from accuracy.ablations import GCH, MCGCN, SGCH, SGEH
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.ablations import GCH, MCGCN, SGCH, SGEH
+    from benchmarks.accuracy.methods import METHODS
 
     for claim in (*GCH, *SGCH, *SGEH, *MCGCN):
         own, other = claim.protocols[0]
@@ -155,7 +147,7 @@ def test_ablations_vary_one_thing():
 
 def test_tables_that_share_cells_share_rows():
     """So that a cell of one is copied to the other."""
-    from accuracy.tables import TABLES
+    from benchmarks.accuracy.tables import TABLES
 
     shared = {
         ("ablations-sgeh", "sgeh-table2"): 5 * 2 * 3,  # rows, data, seeds
@@ -168,7 +160,7 @@ def test_tables_that_share_cells_share_rows():
 
 
 def test_rows_use_options_that_exist():
-    from accuracy.methods import METHODS, ORDER
+    from benchmarks.accuracy.methods import METHODS, ORDER
 
     for row in METHODS.values():
         known = inspect.signature(row.kind).parameters
@@ -177,7 +169,7 @@ def test_rows_use_options_that_exist():
 
 
 def test_settings_are_the_command_lines_defaults():
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     for name in ("GCH", "MCGCN", "SGCH", "SGEH"):
         settings = METHODS[name].settings("inductive")
@@ -191,7 +183,7 @@ def test_settings_are_the_command_lines_defaults():
 
 
 def test_settings_tell_variants_protocols_and_defaults_apart(monkeypatch):
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     full, variant = METHODS["MCGCN"], METHODS["MCGCN-S"]
     assert full.settings("inductive") != variant.settings("inductive")
@@ -205,8 +197,8 @@ def test_settings_tell_variants_protocols_and_defaults_apart(monkeypatch):
 
 
 def test_the_papers_terms_are_without_those_of_ours():
-    from accuracy.methods import METHODS
-    from recipes import RECIPES
+    from benchmarks.accuracy.methods import METHODS
+    from benchmarks.recipes import RECIPES
 
     settings = METHODS["MCGCN, paper terms"].settings("transductive")
     literal = RECIPES["MCGCN_WIKIPEDIA"].model
@@ -219,7 +211,7 @@ def test_the_papers_terms_are_without_those_of_ours():
 def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
     from dataclasses import replace
 
-    from accuracy import method, methods
+    from benchmarks.accuracy import method, methods
 
     row = methods.METHODS["SGCH, chosen"]
     now = row.settings("inductive")
@@ -235,7 +227,7 @@ def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
 
 
 def test_fig_5_varies_one_weight_at_a_time():
-    from accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
+    from benchmarks.accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
 
     defaults = METHODS["MCGCN"].settings("inductive")["options"]
     for name, value in WEIGHTS.items():
@@ -248,7 +240,7 @@ def test_fig_5_varies_one_weight_at_a_time():
 
 
 def test_short_form_has_one_of_everything():
-    from accuracy.tables import TABLES, short
+    from benchmarks.accuracy.tables import TABLES, short
 
     for table in TABLES.values():
         small = short(table)
@@ -258,7 +250,7 @@ def test_short_form_has_one_of_everything():
 
 
 def test_places_and_what_is_missing():
-    from accuracy.data import missing, where
+    from benchmarks.accuracy.data import missing, where
 
     places = where(("wikipedia", "wikipedia-bow", "coco", "synthetic"), {"wikipedia": "there"})
     assert places == {"wikipedia": "there", "wikipedia-bow": "there", "synthetic": ""}
@@ -269,10 +261,9 @@ def test_places_and_what_is_missing():
 
 
 def test_sgehs_tables_use_its_own_protocol(monkeypatch):
-    from accuracy.data import SOURCES
-    from accuracy.tables import TABLES
-
     import pyg_hash.datasets as datasets
+    from benchmarks.accuracy.data import SOURCES
+    from benchmarks.accuracy.tables import TABLES
     from pyg_hash.datasets import published_protocols
 
     asked = []
@@ -300,8 +291,8 @@ def test_sgehs_tables_use_its_own_protocol(monkeypatch):
 
 def test_features_that_are_not_the_papers_are_refused(tmp_path):
     import torch
-    from accuracy.data import SOURCES
 
+    from benchmarks.accuracy.data import SOURCES
     from pyg_hash.datasets import write_feature_file
 
     path = write_feature_file(
@@ -322,8 +313,8 @@ def test_features_that_are_not_the_papers_are_refused(tmp_path):
 def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
     """VGG's fc7 is as wide as CNN-F's."""
     import torch
-    from accuracy.data import _papers
 
+    from benchmarks.accuracy.data import _papers
     from pyg_hash.datasets import write_feature_file
 
     source = _papers("Toy", "toy", "cnn-f + bow1386", pairs=20, query=5, image_features=9)
@@ -350,7 +341,7 @@ def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
 
 
 def test_the_papers_sources_state_all_sizes_that_their_papers_do():
-    from accuracy.data import SOURCES
+    from benchmarks.accuracy.data import SOURCES
 
     stated = ("pairs", "train", "query", "database", "image features")
     for name, source in SOURCES.items():

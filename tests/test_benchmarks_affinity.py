@@ -1,26 +1,16 @@
 """The benchmark script: its dense search is the library's, and a whole case runs."""
 
-import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import affinity as script
 from pyg_hash.transforms.affinity import unified_affinity
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield importlib.import_module("affinity")
-    sys.modules.pop("affinity", None)
-
-
-def test_dense_search_takes_the_same_steps(script):
+def test_dense_search_takes_the_same_steps():
     views = script.features(150, 4, 1.0)
     z, counts = script.dense_search(views, 4)
     graph = unified_affinity(views, 4, script.K, progress=False)
@@ -28,7 +18,7 @@ def test_dense_search_takes_the_same_steps(script):
     np.testing.assert_allclose(z, graph.to_dense(), atol=1e-8)
 
 
-def test_one_case(script, capfd):
+def test_one_case(capfd):
     if not Path("/proc/self/clear_refs").exists():
         pytest.skip("memory is measured on Linux only")
     case = {"m": 120, "groups": 3, "spread": 1.0, "c": 4, "compare": True}

@@ -8,19 +8,12 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from scripts import BENCHMARKS, benchmark_scripts
 
 from pyg_hash.datasets import FeatureFile, check_feature_file
 from pyg_hash.utils.files import load_json, save_json
 
 NAMES = ["person", "cat", "dog", "bus"]
 N = 40
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
 
 
 @pytest.fixture
@@ -45,7 +38,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def manifest(folder):
-    import coco
+    from benchmarks import coco
 
     path = folder / "split.json"
     save_json(path, coco.make_manifest(coco.read(folder), num_queries=10, num_train=20, seed=0))
@@ -53,13 +46,13 @@ def manifest(folder):
 
 
 def load(folder, manifest):
-    import coco
+    from benchmarks import coco
 
     return coco.load_coco(folder, manifest, folder / "cache")
 
 
 def test_rows_labels_and_splits(folder, manifest):
-    import coco
+    from benchmarks import coco
 
     data = load(folder, manifest)
     assert data.num_classes == 3
@@ -95,7 +88,7 @@ def test_words_are_learnt_from_train_alone(folder, manifest):
 
 
 def test_the_feature_file_holds_all_there_is(folder, manifest):
-    import coco
+    from benchmarks import coco
 
     before = {path.name for path in folder.iterdir()}
     dataset = FeatureFile(coco.feature_file(folder, manifest, folder / "cache"))
@@ -107,7 +100,7 @@ def test_the_feature_file_holds_all_there_is(folder, manifest):
 
 
 def test_the_feature_file_is_made_once_for_the_same_files_and_code(folder, manifest, monkeypatch):
-    import coco
+    from benchmarks import coco
 
     cache = folder / "cache"
     written = coco.feature_file(folder, manifest, cache).stat()
@@ -130,7 +123,7 @@ def test_the_feature_file_is_made_once_for_the_same_files_and_code(folder, manif
 
 
 def test_manifest_is_deterministic_and_belongs_to_the_labels(folder, manifest):
-    import coco
+    from benchmarks import coco
 
     again = coco.make_manifest(coco.read(folder), num_queries=10, num_train=20, seed=0)
     assert again == load_json(manifest)
@@ -154,7 +147,9 @@ def test_missing_and_mixed_up_files(folder, manifest):
 
 
 def test_committed_manifest():
-    split = load_json(BENCHMARKS / "manifests" / "coco15k_split.json")
+    from benchmarks import coco
+
+    split = load_json(coco.MANIFEST)
     letters = "".join(split["rows"])
     assert len(letters) == 15_000
     assert {letter: letters.count(letter) for letter in "qtd."} == {
@@ -168,7 +163,7 @@ def test_committed_manifest():
 
 @pytest.mark.parametrize("name", ["MANIFEST", "ALL_TRAIN"])
 def test_real_files_fit_the_manifest(shared_data, name, tmp_path):
-    import coco
+    from benchmarks import coco
 
     manifest = getattr(coco, name)
     read = coco.read(shared_data / "coco")
@@ -183,7 +178,7 @@ def test_real_files_fit_the_manifest(shared_data, name, tmp_path):
 
 
 def test_iterative_split_has_exact_sizes_and_even_shares():
-    from stratify import iterative_split
+    from benchmarks.stratify import iterative_split
 
     generator = np.random.default_rng(1)
     labels = (generator.random((600, 5)) < [0.5, 0.2, 0.1, 0.05, 0.3]).astype(np.uint8)
@@ -201,7 +196,7 @@ def test_iterative_split_has_exact_sizes_and_even_shares():
 
 
 def test_iterative_split_serves_the_rarest_label_first():
-    from stratify import iterative_split
+    from benchmarks.stratify import iterative_split
 
     labels = np.zeros((100, 2), dtype=np.uint8)
     labels[:, 0] = 1
@@ -212,7 +207,7 @@ def test_iterative_split_serves_the_rarest_label_first():
 
 
 def test_iterative_split_rejects_bad_input():
-    from stratify import iterative_split
+    from benchmarks.stratify import iterative_split
 
     labels = np.ones((4, 2), dtype=np.uint8)
     with pytest.raises(ValueError, match="sum to 3, expected 4"):

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
-
 
 def test_cases_give_codes_of_new_items():
-    from encode import MODELS, cases
-    from training_step import SHORT, pairs
+    from benchmarks.encode import MODELS, cases
+    from benchmarks.training_step import SHORT, pairs
 
     calls = cases(SHORT, 3, pairs(SHORT, 0.3))
     assert len(calls) == 2 * (len(MODELS) + 1)
@@ -26,7 +22,7 @@ def test_cases_give_codes_of_new_items():
 
 def test_short_form(tmp_path):
     pytest.importorskip("matplotlib")
-    from encode import main
+    from benchmarks.encode import main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "encode.json").read_text())

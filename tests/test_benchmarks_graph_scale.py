@@ -6,20 +6,11 @@ import json
 
 import pytest
 import torch
-from scripts import benchmark_scripts
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("labeled", [0.0, 0.3, 1.0])
 def test_all_methods_give_the_same_output_and_gradients(labeled):
-    from graph_cases import METHODS, make, stepper
+    from benchmarks.graph_cases import METHODS, make, stepper
 
     graph = make(300, labeled)
     results = {m: stepper(m, graph)(build(graph)) for m, (build, _) in METHODS.items()}
@@ -31,7 +22,7 @@ def test_all_methods_give_the_same_output_and_gradients(labeled):
 
 
 def test_a_second_step_starts_from_fresh_gradients():
-    from graph_cases import METHODS, make, stepper
+    from benchmarks.graph_cases import METHODS, make, stepper
 
     graph = make(200, 0.3)
     step, built = stepper("hubs", graph), METHODS["hubs"][0](graph)
@@ -39,7 +30,7 @@ def test_a_second_step_starts_from_fresh_gradients():
 
 
 def test_graph_is_what_it_says():
-    from graph_cases import CLUSTER, make
+    from benchmarks.graph_cases import CLUSTER, make
 
     graph = make(1000, 0.3)
     source, target = graph.edge_index
@@ -57,8 +48,8 @@ def test_graph_is_what_it_says():
 
 @pytest.mark.parametrize("labeled", [0.0, 0.3])
 def test_expected_edges(labeled):
-    from graph_cases import make, with_cliques
-    from graph_scale import expected_edges
+    from benchmarks.graph_cases import make, with_cliques
+    from benchmarks.graph_scale import expected_edges
 
     graph = make(3000, labeled)
     edges, cliques = expected_edges(3000, labeled)
@@ -68,7 +59,7 @@ def test_expected_edges(labeled):
 
 
 def test_the_largest_graph_is_where_memory_ends():
-    from graph_scale import largest, predicted
+    from benchmarks.graph_scale import largest, predicted
 
     for method in ("hubs", "csr", "edge_index", "dense"):
         n = largest(method, 0.3, 24e9)
@@ -77,7 +68,7 @@ def test_the_largest_graph_is_where_memory_ends():
 
 
 def test_short_form(tmp_path, capsys):
-    from graph_scale import main
+    from benchmarks.graph_scale import main
 
     main(["--short", "--limit_gb", "0.02", "--out", str(tmp_path)])
     content = json.loads((tmp_path / "graph_scale.json").read_text())

@@ -14,7 +14,7 @@ FOLDER = ROOT / "benchmarks"
 BENCHMARKS = sorted(
     path.stem
     for path in FOLDER.glob("*.py")
-    if re.search("^from record import", path.read_text(), re.M)
+    if re.search("^from benchmarks.record import", path.read_text(), re.M)
 )
 
 
@@ -27,7 +27,7 @@ def test_make_bench_runs_all():
 def test_is_explained(name):
     assert f"``{name}.py``" in (ROOT / "docs" / "performance.rst").read_text()
     doc = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text()))
-    assert f"python benchmarks/{name}.py" in doc
+    assert f"python -m benchmarks.{name}" in doc
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

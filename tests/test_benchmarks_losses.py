@@ -7,21 +7,12 @@ import sys
 
 import pytest
 import torch
-from scripts import benchmark_scripts
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_all_ways_give_the_same_value_and_gradients(multi_label):
     """With fewer texts than samples even the estimate is exact."""
-    from losses import LOSSES, difference, step
+    from benchmarks.losses import LOSSES, difference, step
 
     names = [n for n in LOSSES if not (multi_label and n == "autograd, class sums")]
     want = step("autograd", 300, multi_label)()
@@ -31,7 +22,7 @@ def test_all_ways_give_the_same_value_and_gradients(multi_label):
 
 
 def test_difference():
-    from losses import difference
+    from benchmarks.losses import difference
 
     want = (torch.tensor(2.0), torch.tensor([[3.0]]), torch.tensor([[4.0]]))
     got = (torch.tensor(2.2), torch.tensor([[3.0]]), torch.tensor([[4.5]]))
@@ -39,14 +30,14 @@ def test_difference():
 
 
 def test_steps_can_be_repeated():
-    from losses import step
+    from benchmarks.losses import step
 
     case = step("fused", 50)
     assert all(torch.equal(a, b) for a, b in zip(case(), case(), strict=True))
 
 
 def test_gemm_floor_runs_over_uneven_tiles(monkeypatch):
-    import losses
+    from benchmarks import losses
 
     monkeypatch.setattr(losses, "TILE", 16)
     losses.gemm_floor(40)()
@@ -55,7 +46,7 @@ def test_gemm_floor_runs_over_uneven_tiles(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_short_form(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    from losses import main
+    from benchmarks.losses import main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "losses.json").read_text())

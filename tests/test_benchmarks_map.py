@@ -7,22 +7,13 @@ import sys
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 
 from pyg_hash.metrics import mean_average_precision
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
-
-
 def test_the_loop_is_map_where_nothing_is_tied():
     """Database item i is at distance i of both queries, or at 60 - i."""
-    from map import sorted_rows
+    from benchmarks.map import sorted_rows
 
     database = 1 - 2 * torch.ones(61, 60, dtype=torch.int8).tril(-1)
     query = torch.stack([torch.ones(60), -torch.ones(60)]).to(torch.int8)
@@ -34,7 +25,7 @@ def test_the_loop_is_map_where_nothing_is_tied():
 
 
 def test_the_loop_lies_between_the_bounds_of_ties():
-    from map import make, sorted_rows
+    from benchmarks.map import make, sorted_rows
 
     case = make(20, 500, 12)
     low, high = (mean_average_precision(*case, ties=t) for t in ("pessimistic", "optimistic"))
@@ -42,7 +33,7 @@ def test_the_loop_lies_between_the_bounds_of_ties():
 
 
 def test_a_query_without_hits_counts_as_zero():
-    from map import make, sorted_rows
+    from benchmarks.map import make, sorted_rows
 
     query, database, query_y, database_y = make(4, 200, 64)
     query_y[0] = 0
@@ -51,7 +42,7 @@ def test_a_query_without_hits_counts_as_zero():
 
 
 def test_codes_carry_their_labels():
-    from map import make
+    from benchmarks.map import make
 
     query, database, query_y, database_y = make(50, 1000, 64)
     assert query.dtype == database.dtype == torch.int8 and database.shape == (1000, 64)
@@ -63,7 +54,7 @@ def test_codes_carry_their_labels():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_short_form(tmp_path):
     pytest.importorskip("matplotlib")
-    from map import METRICS, main
+    from benchmarks.map import METRICS, main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "map.json").read_text())

@@ -6,50 +6,21 @@ import sys
 
 import pytest
 import torch
-from scripts import benchmark_scripts
+from alone_cases import MEGABYTE, fail, fill
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-MEGABYTE = 2**20
 DOC = """Headline.
 
-    python benchmarks/toy.py
+    python -m benchmarks.toy
 
 Two lines
 of protocol.
 """
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
-
-
-# cases of alone(); it imports this file in a process of its own
-
-
-def fill(megabytes, before):
-    """The peak before the call is larger, what is held before it does not count."""
-    torch.ones((before + 64) * MEGABYTE, dtype=torch.uint8)
-    held = torch.ones(before * MEGABYTE, dtype=torch.uint8)
-
-    def case():
-        print("no answer")
-        filled = torch.ones(megabytes * MEGABYTE, dtype=torch.uint8)
-        return {"sum": int(filled[-1] + held[-1]), "threads": torch.get_num_threads()}
-
-    return case
-
-
-def fail(message):
-    raise ValueError(message)
-
-
 @linux
 def test_extra_memory_is_that_of_the_call_alone():
-    from measure import alone
+    from benchmarks.measure import alone
 
     result = alone(fill, 16, before=48)
     assert result.extra_bytes == pytest.approx(16 * MEGABYTE, abs=4 * MEGABYTE)
@@ -59,7 +30,7 @@ def test_extra_memory_is_that_of_the_call_alone():
 
 @linux
 def test_failures_of_a_case_are_told_apart():
-    from measure import alone
+    from benchmarks.measure import alone
 
     with pytest.raises(RuntimeError, match="ValueError: no such thing"):
         alone(fail, "no such thing")
@@ -68,7 +39,7 @@ def test_failures_of_a_case_are_told_apart():
 
 
 def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
-    import measure
+    from benchmarks import measure
 
     clock, order = [0.0], []
     monkeypatch.setitem(measure.CLOCKS, "cpu", lambda: clock[0])
@@ -87,7 +58,7 @@ def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
 
 
 def test_short_cases_take_more_turns(monkeypatch):
-    import measure
+    from benchmarks import measure
 
     clock, calls = [0.0], []
     monkeypatch.setitem(measure.CLOCKS, "wall", lambda: clock[0])
@@ -104,14 +75,14 @@ def test_short_cases_take_more_turns(monkeypatch):
 
 
 def test_gemm_rate_counts_two_operations_a_product(monkeypatch):
-    import measure
+    from benchmarks import measure
 
     monkeypatch.setattr(measure, "side_by_side", lambda cases, clock: {"mm": 0.5})
     assert measure.gemm_rate(size=10) == 4000
 
 
 def test_options(tmp_path, monkeypatch, capsys):
-    import measure
+    from benchmarks import measure
 
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: name != "faiss" or None)
     short = measure.options(DOC, ["--short"])
@@ -119,7 +90,7 @@ def test_options(tmp_path, monkeypatch, capsys):
     full = measure.options(DOC, [])
     assert not full.short and full.out.parts[-2:] == ("benchmarks", "results")
     assert "device" not in full
-    args = measure.options(DOC, ["--out", str(tmp_path), "--device", "cpu"], device=True)
+    args = measure.options(DOC, ["--out", str(tmp_path), "--device", "cpu"], device="cpu")
     expected = {"short": False, "out": tmp_path, "device": torch.device("cpu")}
     assert vars(args) == expected | {
         "flags": ["--device", "cpu"],

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 
 import torch
-from scripts import benchmark_scripts
 
 
 def test_short_form(tmp_path):
     threads = torch.get_num_threads()
-    with benchmark_scripts():
-        import scaling_processes
+    from benchmarks import scaling_processes
 
-        scaling_processes.main(["--short", "--out", str(tmp_path)])
+    scaling_processes.main(["--short", "--out", str(tmp_path)])
     torch.set_num_threads(threads)
     content = json.loads((tmp_path / "scaling_processes.json").read_text())
     rows = content["tables"][0]["rows"]

@@ -7,19 +7,10 @@ import sys
 
 import pytest
 import torch
-from scripts import benchmark_scripts
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
 
 
 def test_all_ways_give_the_same_output_and_gradients():
-    from propagation import NAMES, REFERENCE, convolutions, difference
+    from benchmarks.propagation import NAMES, REFERENCE, convolutions, difference
 
     expected = convolutions(REFERENCE, 150, (12, 8, 5))()
     assert [tuple(t.shape) for t in expected] == [(150, 5), (8, 12), (5, 8)]
@@ -31,7 +22,7 @@ def test_all_ways_give_the_same_output_and_gradients():
 
 @pytest.mark.parametrize("labeled", [0.3, 1.0])
 def test_hubs_and_edges_are_the_same_graph(labeled):
-    from propagation import cliques, difference, label_graph, neighbour_edges
+    from benchmarks.propagation import cliques, difference, label_graph, neighbour_edges
 
     edges = neighbour_edges(200)
     hubs, plain = (label_graph(form, 200, labeled, edges, "cpu") for form in ("hubs", "edges"))
@@ -44,7 +35,7 @@ def test_hubs_and_edges_are_the_same_graph(labeled):
 
 
 def test_neighbour_edges():
-    from propagation import neighbour_edges
+    from benchmarks.propagation import neighbour_edges
 
     source, target = neighbour_edges(300)
     assert bool((source != target).all())
@@ -57,7 +48,7 @@ def test_neighbour_edges():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_short_form(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    from propagation import main
+    from benchmarks.propagation import main
 
     main(["--short", "--out", str(tmp_path)])
     content = json.loads((tmp_path / "propagation.json").read_text())

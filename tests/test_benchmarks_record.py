@@ -6,19 +6,12 @@ import argparse
 import json
 
 import pytest
-from scripts import benchmark_scripts
 
 PNG = b"\x89PNG\r\n"
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
-
 def new(tmp_path, *flags):
-    from record import Record
+    from benchmarks.record import Record
 
     given = {"short": "--short" in flags, "flags": flags, "protocol": "Toys."}
     return Record("toy", "A toy", argparse.Namespace(out=tmp_path, **given))
@@ -46,7 +39,7 @@ def test_short_forms_decide_nothing(tmp_path):
     record.goal("other", None, at_most=6)
     assert [goal["met"] for goal in record.goals] == ["short form", "not measured"]
     assert "too small for conclusions" in record.markdown()
-    assert record.about["command"] == "python benchmarks/toy.py --short --limit_gb 7"
+    assert record.about["command"] == "python -m benchmarks.toy --short --limit_gb 7"
 
 
 def test_files_hold_everything(tmp_path):
@@ -101,13 +94,13 @@ def test_a_folder_that_cannot_be_written_is_said_first(tmp_path):
     ],
 )
 def test_cells(value, text):
-    from record import cell
+    from benchmarks.record import cell
 
     assert cell(value) == text
 
 
 def test_a_name_has_one_colour_in_all_panels(tmp_path, monkeypatch):
-    import picture
+    from benchmarks import picture
 
     seen = []
     real = picture.Figure.savefig

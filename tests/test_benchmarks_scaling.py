@@ -7,23 +7,14 @@ import sys
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 from torch_geometric.data import HeteroData
 
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub
 from pyg_hash.typing import MODALITIES
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
-
-
 def test_one_block_is_an_exact_knn_graph():
-    from block_graph import BLOCK, block_graph
+    from benchmarks.block_graph import BLOCK, block_graph
 
     # of this seed, no fourth neighbour is as near as the fifth up to rounding
     data = block_graph(BLOCK, width=16, k=4, seed=1)
@@ -46,7 +37,7 @@ def test_one_block_is_an_exact_knn_graph():
 
 
 def test_neighbours_stay_in_their_block_and_nodes_are_shuffled():
-    from block_graph import block_graph
+    from benchmarks.block_graph import block_graph
 
     data = block_graph(2000, width=16, k=3)
     source, target = data["image", "intra", "image"].edge_index
@@ -59,7 +50,7 @@ def test_neighbours_stay_in_their_block_and_nodes_are_shuffled():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_short_form(tmp_path, capsys, monkeypatch):
-    import scaling
+    from benchmarks import scaling
 
     monkeypatch.setattr(scaling, "LARGEST", {"cells": 1000, "whole graph": 500})
     monkeypatch.setattr(scaling, "SHORT", (500, 1000))

@@ -8,21 +8,13 @@ import sys
 import numpy as np
 import pytest
 import torch
-from scripts import benchmark_scripts
 
-
-@pytest.fixture(autouse=True)
-def scripts():
-    pytest.importorskip("faiss")
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
+pytest.importorskip("faiss")
 
 
 @pytest.mark.parametrize("bits", [16, 64])
 def test_all_exact_ways_find_the_same_distances(bits):
-    from search import cases
+    from benchmarks.search import cases
 
     calls = cases(3000, 60, bits, 20)
     want = np.asarray(calls["IndexBinaryFlat"]()[0])
@@ -33,7 +25,7 @@ def test_all_exact_ways_find_the_same_distances(bits):
 
 
 def test_codes_are_random_and_repeatable():
-    from search import codes
+    from benchmarks.search import codes
 
     x = codes(1000, 32, 0)
     assert x.dtype == torch.int8 and set(x.unique().tolist()) == {-1, 1}
@@ -44,7 +36,7 @@ def test_codes_are_random_and_repeatable():
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is measured on Linux only")
 def test_short_form(tmp_path):
     pytest.importorskip("matplotlib")
-    from search import main
+    from benchmarks.search import main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "search.json").read_text())

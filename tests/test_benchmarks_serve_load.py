@@ -8,22 +8,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 
-
-@pytest.fixture(autouse=True)
-def scripts():
-    pytest.importorskip("starlette")
-    pytest.importorskip("uvicorn")
-    pytest.importorskip("PIL.Image")
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+pytest.importorskip("PIL.Image")
 
 
 def test_every_kind_of_failure_is_an_error():
-    from serve_load import load, message
+    from benchmarks.serve_load import load, message
 
     answers = iter(
         (
@@ -58,7 +50,7 @@ def test_every_kind_of_failure_is_an_error():
 
 
 def test_requests_are_those_the_run_can_answer(monkeypatch, tmp_path):
-    import serve_load
+    from benchmarks import serve_load
 
     (tmp_path / "a.png").write_bytes(b"picture")
     items = SimpleNamespace(texts=["a b", None], image_paths=[str(tmp_path / "a.png"), None])
@@ -76,7 +68,7 @@ def test_requests_are_those_the_run_can_answer(monkeypatch, tmp_path):
 
 def test_short_form(tmp_path):
     pytest.importorskip("matplotlib")
-    from serve_load import main
+    from benchmarks.serve_load import main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "serve_load.json").read_text())

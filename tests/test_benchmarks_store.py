@@ -7,21 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
-from scripts import benchmark_scripts
 
-
-@pytest.fixture(autouse=True)
-def scripts():
-    pytest.importorskip("faiss")
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
+pytest.importorskip("faiss")
 
 
 @pytest.mark.parametrize("kind", ["grouped", "random"])
 def test_codes_are_as_described(kind):
-    from store import packed_codes
+    from benchmarks.store import packed_codes
 
     codes = packed_codes(4000, kind, 0)
     assert codes.shape == (4000, 8) and codes.dtype == torch.uint8
@@ -34,7 +26,7 @@ def test_codes_are_as_described(kind):
 
 
 def test_a_file_is_replaced_as_the_store_does(tmp_path):
-    from store import replaced
+    from benchmarks.store import replaced
 
     path = tmp_path / "file"
     path.write_text("old")
@@ -49,8 +41,7 @@ def test_a_file_is_replaced_as_the_store_does(tmp_path):
 
 
 def test_different_answers_stop_the_benchmark(tmp_path, monkeypatch):
-    import store as script
-
+    from benchmarks import store as script
     from pyg_hash.stores import FaissStore
 
     def wrong(self, codes, radius):
@@ -64,7 +55,7 @@ def test_different_answers_stop_the_benchmark(tmp_path, monkeypatch):
 
 def test_short_form(tmp_path):
     pytest.importorskip("matplotlib")
-    from store import main
+    from benchmarks.store import main
 
     main(["--short", "--out", str(tmp_path)])
     stored = json.loads((tmp_path / "store.json").read_text())

@@ -6,16 +6,7 @@ import json
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 from torch.utils._python_dispatch import TorchDispatchMode
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    threads = torch.get_num_threads()
-    with benchmark_scripts():
-        yield
-    torch.set_num_threads(threads)
 
 
 class DenseProducts(TorchDispatchMode):
@@ -36,7 +27,7 @@ class DenseProducts(TorchDispatchMode):
 @pytest.mark.parametrize("rate", [1.0, 0.3])
 def test_products_are_those_of_the_step(name, rate):
     """Small heads apart; few rows of a view are projected twice, which spares a propagation."""
-    from training_step import SHORT, pairs, product_shapes, products, step
+    from benchmarks.training_step import SHORT, pairs, product_shapes, products, step
 
     sizes = SHORT._replace(image=400, text=300, latent=200, hidden=160, shared=120)
     data = pairs(sizes, rate)
@@ -51,9 +42,10 @@ def test_products_are_those_of_the_step(name, rate):
 @pytest.mark.parametrize("name", ["MCGCN", "SGCH"])
 def test_forms_of_the_cliques_train_alike(name):
     from torch_geometric import seed_everything
-    from training_step import MODELS, SHORT, pairs
 
-    from pyg_hash.transforms import LabelCliques, LabelHub
+    from benchmarks.cliques import LabelCliques
+    from benchmarks.training_step import MODELS, SHORT, pairs
+    from pyg_hash.transforms import LabelHub
 
     losses = []
     for form in (LabelHub, LabelCliques):
@@ -66,7 +58,7 @@ def test_forms_of_the_cliques_train_alike(name):
 
 def test_short_form(tmp_path, capsys):
     pytest.importorskip("matplotlib")
-    from training_step import main
+    from benchmarks.training_step import main
 
     main(["--short", "--out", str(tmp_path)])
     content = json.loads((tmp_path / "training_step.json").read_text())

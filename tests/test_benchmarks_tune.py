@@ -4,20 +4,13 @@ import json
 
 import pytest
 import torch
-from scripts import benchmark_scripts
 from toy import toy_data
-
-
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
 
 
 @pytest.fixture
 def toys(monkeypatch):
     """Toys in place of the data sets."""
-    from accuracy.data import SOURCES, Source
+    from benchmarks.accuracy.data import SOURCES, Source
 
     def toy(root):
         return toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
@@ -27,10 +20,9 @@ def toys(monkeypatch):
 
 
 def spaces():
-    with benchmark_scripts():
-        from tune.spaces import SPACES
+    from benchmarks.tune.spaces import SPACES
 
-        return list(SPACES)
+    return list(SPACES)
 
 
 class Trial:
@@ -50,9 +42,9 @@ class Trial:
 
 @pytest.mark.parametrize("name", spaces())
 def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
-    from accuracy.methods import METHODS
-    from tune.objective import ask, defaults, space_of
-    from tune.spaces import One
+    from benchmarks.accuracy.methods import METHODS
+    from benchmarks.tune.objective import ask, defaults, space_of
+    from benchmarks.tune.spaces import One
 
     space = space_of(name)
     for setting, value in defaults(name, space).items():
@@ -66,7 +58,7 @@ def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
 
 
 def test_values_go_where_they_belong():
-    from accuracy.methods import METHODS
+    from benchmarks.accuracy.methods import METHODS
 
     row = METHODS["SGEH"].with_values(
         {"lr": 0.5, "k": 7, "model.alpha": 1.2, "graph.num_clusters": 4}
@@ -79,7 +71,7 @@ def test_values_go_where_they_belong():
 
 
 def test_cases_go_seed_by_seed():
-    from tune.objective import cases
+    from benchmarks.tune.objective import cases
 
     found = cases("MCGCN", ["a", "b"], [0.3, 1.0], [0, 1])
     assert [case.seed for case in found] == [0] * 4 + [1] * 4
@@ -93,8 +85,8 @@ def test_cases_go_seed_by_seed():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_worth_is_the_map_of_held_out_items(toys, name):
     """Other labels and features of the queries leave it what it is."""
-    from accuracy.cell import Bench
-    from tune.objective import Case, worth
+    from benchmarks.accuracy.cell import Bench
+    from benchmarks.tune.objective import Case, worth
 
     values = {"MCGCN": {"epochs": 2, "lr": 1e-2}, "ITQ": {"model.ridge": 1.0}}[name]
     if name == "ITQ":
@@ -115,7 +107,7 @@ def test_worth_is_the_map_of_held_out_items(toys, name):
 
 def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
     pytest.importorskip("optuna")
-    from tune.command import main
+    from benchmarks.tune.command import main
 
     words = ["ITQ", "--wikipedia", "x", "--out", str(tmp_path), "--seeds", "0", "--fresh", "7"]
     words += ["--best", "1"]
@@ -147,7 +139,7 @@ def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
 
 def test_settings_that_diverge_end_early(toys, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
-    import tune.command as command
+    import benchmarks.tune.command as command
 
     def worth(bench, name, values, case):
         if values["model.ridge"] != 10.0:
@@ -165,7 +157,7 @@ def test_settings_that_diverge_end_early(toys, tmp_path, monkeypatch):
 def test_what_is_wrong_is_said(tmp_path, capsys, monkeypatch):
     import sys
 
-    from tune.command import main, open_study
+    from benchmarks.tune.command import main, open_study
 
     with pytest.raises(SystemExit):
         main(["ITQ", "--out", str(tmp_path)])
@@ -178,8 +170,8 @@ def test_what_is_wrong_is_said(tmp_path, capsys, monkeypatch):
 
 
 def test_a_default_outside_the_bounds_widens_them(monkeypatch):
-    import tune.objective as objective
-    from tune.spaces import Between, One, Whole
+    import benchmarks.tune.objective as objective
+    from benchmarks.tune.spaces import Between, One, Whole
 
     space = {"a": Between(1.0, 2.0), "b": Whole(10, 20, 5), "c": One((1, 2)), "d": One((1, 2))}
     monkeypatch.setitem(objective.SPACES, "X", space)

@@ -163,6 +163,17 @@ def test_new_items(kind, data, raw):
 
 
 @every_model
+def test_relaxed_codes_of_new_items(kind, data, raw):
+    model = model_for(kind, data).attach(data).train()
+    for modality, relax in (("image", model.relax_image), ("text", model.relax_text)):
+        relaxed = relax(raw[modality].x[-12:])
+        assert relaxed.dtype == torch.float32 and relaxed.shape == (12, BITS)
+        assert bool((relaxed.abs() <= 1).all()) and not relaxed.requires_grad
+        assert torch.equal(binarize(relaxed), encode_new(model, raw, modality))
+    assert model.training
+
+
+@every_model
 def test_attach_changes_no_stored_code(kind, data, raw):
     model = model_for(kind, data)
     before = {m: model.encode(data, m) for m in MODALITIES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 import re
 import warnings
@@ -16,6 +17,14 @@ from pyg_hash.cli.options import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 INTERNAL = {"cli", "__main__"}  # documented as a command, not as an API
+
+
+def load_equations():
+    """docs/equations.py, which makes a page when the documentation is built."""
+    spec = importlib.util.spec_from_file_location("equations", ROOT / "docs" / "equations.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def public_modules():
@@ -62,6 +71,19 @@ def test_all_is_true(module):
     for name in module.__all__:
         value = getattr(module, name)
         assert not callable(value) or value.__doc__, f"{module.__name__}.{name} has no docstring"
+
+
+def test_every_equation_has_a_home():
+    homes = load_equations().homes()
+    numbers = {paper: {h.number for h in homes if h.paper == paper} for paper in ("MCGCN", "SGEH")}
+    assert numbers["MCGCN"] == set(range(1, 11))
+    assert numbers["SGEH"] >= set(range(3, 25)) - {20}  # a proof's
+
+
+def test_one_number_a_citation():
+    for path in (ROOT / "pyg_hash").rglob("*.py"):
+        bad = re.findall(r"Eq\. ?\([^)]*\)|Eq\. \d+(?:-\d|, ?\d| to \d)", path.read_text())
+        assert not bad, f"{path.name}: {bad}; write 'Eq. 4 and Eq. 5'"
 
 
 def test_every_command_is_documented():

@@ -13,7 +13,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARKDOWN = """\
 # Left out
 
-- command: python benchmarks/a_b.py
+- command: python -m benchmarks.a_b
 - threads: 1
 
 Uses `edge_index` * twice.
@@ -58,14 +58,14 @@ def test_the_page_shows_what_is_committed_and_says_what_is_not(results, tmp_path
     results.setup(app)
     app.build()
     page = (tmp_path / "out" / "index.txt").read_text()
-    assert "python benchmarks/a_b.py" in page and "3.5" in page
-    assert 'Not measured yet: "python benchmarks/gone.py".' in page
+    assert "python -m benchmarks.a_b" in page and "3.5" in page
+    assert 'Not measured yet: "python -m benchmarks.gone".' in page
 
 
 def test_restructured(restructured):
     lines = "\n".join(restructured(MARKDOWN))
     assert "Left out" not in lines
-    assert "- command: python benchmarks/a\\_b.py\n- threads: 1" in lines
+    assert "- command: python -m benchmarks.a\\_b\n- threads: 1" in lines
     assert "Uses ``edge_index`` \\* twice." in lines
     assert ".. rubric:: Times\n\n.. list-table::\n   :header-rows: 1\n\n   * - nodes\n" in lines
     assert "   * - 1,000\n     - \\-\n   * - 2,000\n     - 3.5\n\nA note." in lines

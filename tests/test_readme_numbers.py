@@ -5,26 +5,19 @@ from pathlib import Path
 from statistics import fmean
 
 import pytest
-from scripts import benchmark_scripts
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(autouse=True)
-def scripts():
-    with benchmark_scripts():
-        yield
-
-
 def test_tables_are_up_to_date():
-    from accuracy.readme import filled
+    from benchmarks.accuracy.readme import filled
 
     text = (ROOT / "README.md").read_text()
     assert filled(text) == text, "run: python -m benchmarks.accuracy.readme"
 
 
 def test_a_number_by_hand():
-    from accuracy.readme import tables
+    from benchmarks.accuracy.readme import tables
 
     lines = (ROOT / "benchmarks/results/accuracy/overview.jsonl").read_text().splitlines()
     cells = [
@@ -39,7 +32,7 @@ def test_a_number_by_hand():
 
 
 def test_a_part_that_is_not_marked():
-    from accuracy.readme import filled
+    from benchmarks.accuracy.readme import filled
 
     with pytest.raises(ValueError, match="0 parts are marked 'overview'"):
         filled("nothing")

@@ -5,8 +5,8 @@ Label rates and code length are those at which the claims are made, as far as we
 
 from __future__ import annotations
 
-from .methods import ORDER
-from .table import Claim, Table
+from benchmarks.accuracy.methods import ORDER
+from benchmarks.accuracy.table import Claim, Table
 
 _LOWER = ("-", "-")
 _NONE = ("?", "?")

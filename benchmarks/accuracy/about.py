@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .data import SOURCES
-from .methods import METHODS
-from .provenance import short
-from .store import Line
-from .table import Table
+from benchmarks.accuracy.data import SOURCES
+from benchmarks.accuracy.methods import METHODS
+from benchmarks.accuracy.provenance import short
+from benchmarks.accuracy.store import Line
+from benchmarks.accuracy.table import Table
 
 PROTOCOLS = (
     "*inductive*: only training items are anybody's neighbours; *strict*: all items are, but no "

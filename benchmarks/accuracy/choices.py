@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from benchmarks.accuracy.data import SOURCES
+from benchmarks.accuracy.markdown import digits, grid, signed
+from benchmarks.accuracy.measures import CUTS
+from benchmarks.accuracy.methods import ORDER
+from benchmarks.accuracy.summary import Group, Groups, Place
+from benchmarks.accuracy.table import CROSS
 from pyg_hash.metrics.mean_ap import DENOMINATORS
-
-from .data import SOURCES
-from .markdown import digits, grid, signed
-from .measures import CUTS
-from .methods import ORDER
-from .summary import Group, Groups, Place
-from .table import CROSS
 
 _ORDERS = {
     "all": "expected: the mean over all orders",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .data import SOURCES
-from .markdown import error, grid, signed
-from .summary import Groups, Place, Verdict, versus
-from .table import CROSS, Claim, Table
+from benchmarks.accuracy.data import SOURCES
+from benchmarks.accuracy.markdown import error, grid, signed
+from benchmarks.accuracy.summary import Groups, Place, Verdict, versus
+from benchmarks.accuracy.table import CROSS, Claim, Table
 
 _SIGNS = {"ahead": "+", "behind": "-", "no difference": "0", "one seed": "?"}
 _ABOUT = (

@@ -19,17 +19,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from . import page, provenance
-from .chosen import Worths
-from .data import SOURCES, Content, content, missing, where
-from .figures import draw_table
-from .methods import METHODS, ORDER
-from .pool import run_all
-from .store import Store
-from .table import CROSS, Cell, Table
-from .tables import TABLES
-from .tables import short as shortened
-from .todo import Standard, is_current
+from benchmarks.accuracy import page, provenance
+from benchmarks.accuracy.cell import Worths
+from benchmarks.accuracy.data import SOURCES, Content, content, missing, where
+from benchmarks.accuracy.figures import draw_table
+from benchmarks.accuracy.methods import METHODS, ORDER
+from benchmarks.accuracy.pool import run_all
+from benchmarks.accuracy.store import Store
+from benchmarks.accuracy.table import CROSS, Cell, Table
+from benchmarks.accuracy.tables import TABLES
+from benchmarks.accuracy.tables import short as shortened
+from benchmarks.accuracy.todo import Standard, is_current
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {False: ROOT / "benchmarks/results/accuracy", True: ROOT / "build/accuracy"}

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from coco import ALL_TRAIN, load_coco
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 import pyg_hash.datasets as datasets
+from benchmarks.coco import ALL_TRAIN, load_coco
 from pyg_hash.typing import MODALITIES
 
 SPLITS = ("train", "query", "database")

@@ -9,15 +9,14 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from picture import draw
 
+from benchmarks.accuracy.data import SOURCES
+from benchmarks.accuracy.methods import FACTORS, METHODS, ORDER, WEIGHTS, varied
+from benchmarks.accuracy.store import Line
+from benchmarks.accuracy.summary import Groups, Place
+from benchmarks.accuracy.table import CROSS, Table
+from benchmarks.picture import draw
 from pyg_hash.utils.files import atomic_path
-
-from .data import SOURCES
-from .methods import FACTORS, METHODS, ORDER, WEIGHTS, varied
-from .store import Line
-from .summary import Groups, Place
-from .table import CROSS, Table
 
 _WIDEST = 7  # lines in one panel that can be told apart
 

@@ -7,17 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch_geometric.transforms as T
-from recipe import Recipe, optimizers
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
 
+from benchmarks.accuracy.method import Method
+from benchmarks.recipe import Recipe, optimizers
 from pyg_hash import transforms
 from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
-
-from .method import Method
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from benchmarks.accuracy.table import CROSS
 from pyg_hash.metrics import mean_average_precision, pr_curve, precision_at_n
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.typing import IMAGE, TEXT, Modality
-
-from .table import CROSS
 
 CUTS = (50, 500)
 DEFINITION = (

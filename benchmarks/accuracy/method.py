@@ -38,7 +38,7 @@ class Method:
         config: settings of ``pyg-hash train`` that differ from its defaults.
         protocols: what its graph can be; a method whose codes need no graph is inductive.
         choices: settings, as :meth:`with_values` takes them. Held-out labels choose one of them
-            for each data set and label rate, see ``chosen.py``.
+            for each data set and label rate, see ``cell.py``.
         data: where it is run, if not everywhere.
     """
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from recipes import RECIPES
-
+from benchmarks.accuracy.literal import Literal
+from benchmarks.accuracy.method import CHOICE_BITS as CHOICE_BITS
+from benchmarks.accuracy.method import CHOICE_SEEDS as CHOICE_SEEDS
+from benchmarks.accuracy.method import HELD_OUT as HELD_OUT
+from benchmarks.accuracy.method import Method as Method
+from benchmarks.recipes import RECIPES
 from pyg_hash.models.mcgcn import WEIGHTS as DEFAULTS
-
-from .literal import Literal
-from .method import CHOICE_BITS as CHOICE_BITS
-from .method import CHOICE_SEEDS as CHOICE_SEEDS
-from .method import HELD_OUT as HELD_OUT
-from .method import Method as Method
 
 ORDER = ("inductive", "strict", "transductive")
 """Protocols, from the one that lets a code depend on least."""

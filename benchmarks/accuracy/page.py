@@ -6,21 +6,19 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from recipes import RECIPES
-
+from benchmarks.accuracy.about import about
+from benchmarks.accuracy.choices import choices, shifts
+from benchmarks.accuracy.claims import claims
+from benchmarks.accuracy.data import SOURCES
+from benchmarks.accuracy.markdown import digits, error, grid, signed
+from benchmarks.accuracy.measures import CUTS
+from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
+from benchmarks.accuracy.store import Line
+from benchmarks.accuracy.summary import Groups, Place, compare
+from benchmarks.accuracy.table import CROSS, Printed, Table
+from benchmarks.recipes import RECIPES
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.utils.files import atomic_path
-
-from .about import about
-from .choices import choices, shifts
-from .claims import claims
-from .data import SOURCES
-from .markdown import digits, error, grid, signed
-from .measures import CUTS
-from .methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
-from .store import Line
-from .summary import Groups, Place, compare
-from .table import CROSS, Printed, Table
 
 Column = tuple[int, float | None]
 

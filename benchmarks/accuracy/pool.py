@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing.connection import Connection, wait
 from typing import Any, NamedTuple
 
-from .chosen import Worths
-from .table import Cell
+from benchmarks.accuracy.cell import Bench, Worths, one_thread
+from benchmarks.accuracy.table import Cell
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -52,8 +52,6 @@ class _Worker:
 
 def serve(pipe: Connection, places: Mapping[str, str], changes: Mapping[str, Any]) -> None:
     """Run cells that come through ``pipe`` until None comes; answer with their lines."""
-    from .cell import Bench, one_thread
-
     one_thread()
     bench = Bench(places, changes)
     while True:

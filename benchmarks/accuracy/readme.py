@@ -8,15 +8,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from benchmarks.accuracy.command import RESULTS, ROOT
+from benchmarks.accuracy.markdown import grid
+from benchmarks.accuracy.store import Store
+from benchmarks.accuracy.summary import Group, Groups, Place
+from benchmarks.accuracy.table import CROSS
+from benchmarks.accuracy.tables import OURS, TABLES
+from benchmarks.accuracy.todo import is_current
 from pyg_hash.utils.files import atomic_path
-
-from .command import RESULTS, ROOT
-from .markdown import grid
-from .store import Store
-from .summary import Group, Groups, Place
-from .table import CROSS
-from .tables import OURS, TABLES
-from .todo import is_current
 
 README = ROOT / "README.md"
 RATES = (0.3, 1.0, None)

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks.accuracy.table import Cell
 from pyg_hash.utils.files import atomic_path
-
-from .table import Cell
 
 Line = dict[str, Any]
 

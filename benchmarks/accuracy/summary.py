@@ -6,9 +6,9 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from .markdown import digits
-from .methods import METHODS, ORDER
-from .store import Line
+from benchmarks.accuracy.markdown import digits
+from benchmarks.accuracy.methods import METHODS, ORDER
+from benchmarks.accuracy.store import Line
 
 
 class Place(NamedTuple):

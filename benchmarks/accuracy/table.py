@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .methods import METHODS, ORDER
+from benchmarks.accuracy.methods import METHODS, ORDER
 
 CROSS = ("i2t", "t2i")
 TASKS = (*CROSS, "i2i", "t2t")

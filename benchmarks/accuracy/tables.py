@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .ablations import ABLATIONS
-from .methods import CODE, FACTORS, METHODS, PAPER, WEIGHTS, varied
-from .table import Printed, Table
+from benchmarks.accuracy.ablations import ABLATIONS
+from benchmarks.accuracy.methods import CODE, FACTORS, METHODS, PAPER, WEIGHTS, varied
+from benchmarks.accuracy.table import Printed, Table
 
 OURS = ("wikipedia", "emoji", "coco")
 _WIKIPEDIA = ("wikipedia", "wikipedia-vgg")

@@ -6,11 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .chosen import Worths, best, same_choice
-from .data import Content
-from .methods import METHODS, Method
-from .store import Line, Store, place
-from .table import Cell
+from benchmarks.accuracy.cell import Worths, best, same_choice
+from benchmarks.accuracy.data import Content
+from benchmarks.accuracy.methods import METHODS, Method
+from benchmarks.accuracy.store import Line, Store, place
+from benchmarks.accuracy.table import Cell
 
 
 def is_current(line: Line, changes: Mapping[str, Any] | None = None) -> bool:

@@ -1,6 +1,6 @@
 """``python -m benchmarks.tune``."""
 
-from .command import main
+from benchmarks.tune.command import main
 
 if __name__ == "__main__":
     main()

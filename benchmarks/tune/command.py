@@ -23,16 +23,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from accuracy import provenance
-from accuracy.cell import Bench, one_thread
-from accuracy.data import SOURCES, content, missing, where
-from accuracy.methods import HELD_OUT, METHODS
-
+from benchmarks.accuracy import provenance
+from benchmarks.accuracy.cell import Bench, one_thread
+from benchmarks.accuracy.data import SOURCES, content, missing, where
+from benchmarks.accuracy.methods import HELD_OUT, METHODS
+from benchmarks.tune.objective import Case, ask, cases, defaults, space_of, worth
+from benchmarks.tune.page import write
+from benchmarks.tune.spaces import SPACES, Space
 from pyg_hash.utils.files import save_json
-
-from .objective import Case, ask, cases, defaults, space_of, worth
-from .page import write
-from .spaces import SPACES, Space
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "tuning"
 DATA = ("wikipedia", "emoji", "coco")

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from accuracy import chosen
-from accuracy.cell import Bench
-from accuracy.methods import METHODS
-from accuracy.table import Cell
-
+from benchmarks.accuracy.cell import Bench
+from benchmarks.accuracy.methods import METHODS
+from benchmarks.accuracy.table import Cell
+from benchmarks.tune.spaces import SPACES, Between, One, Space, Whole
 from pyg_hash.cli import build
-
-from .spaces import SPACES, Between, One, Space, Whole
 
 NUM_BITS = 32
 PROTOCOL = "inductive"
@@ -79,4 +76,4 @@ def worth(bench: Bench, name: str, values: Mapping[str, Any], case: Case) -> flo
         FloatingPointError: the training diverged.
     """
     cell = Cell(case.data, name, NUM_BITS, case.labels, case.seed, PROTOCOL)
-    return chosen.worth(bench, cell, METHODS[name].with_values(values))
+    return bench.worth(cell, METHODS[name].with_values(values))

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accuracy import provenance
-from accuracy.markdown import digits, grid
-
+from benchmarks.accuracy import provenance
+from benchmarks.accuracy.markdown import digits, grid
 from pyg_hash.utils.files import atomic_path
 
 SHOWN = 10

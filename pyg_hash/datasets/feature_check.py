@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from pyg_hash.datasets.feature_layout import (
     read_splits,
     read_strings,
 )
+from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_labels
 
 
@@ -139,26 +141,23 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
         _collect(report, check_format, file)
         report.about = _collect(report, read_about, file)
         hashes = {}
-        for name in ("image", "text"):
+        for name in MODALITIES:
             matrix = _collect(report, StoredMatrix, file, name)
             if matrix is not None:
-                digest = _collect(report, _check_matrix, report, matrix)
-                if digest is not None:
-                    hashes[name] = digest
-        sizes = {name: m.shape[0] for name, m in report.matrices.items()}
-        if len(set(sizes.values())) > 1:
+                hashes[name] = _collect(report, _check_matrix, report, matrix)
+        sizes = [matrix.shape[0] for matrix in report.matrices.values()]
+        if len(set(sizes)) > 1:
             report.problems.append(
-                f"image and text: {sizes['image']} and {sizes['text']} rows; "
+                f"image and text: {sizes[0]} and {sizes[1]} rows; "
                 "row i of both must be the same instance"
             )
         elif sizes:
-            num_rows = next(iter(sizes.values()))
-            masks = _collect(report, read_splits, file, num_rows)
+            masks = _collect(report, read_splits, file, sizes[0])
             names = _collect(report, read_strings, file, "class_names")
-            _collect(report, _check_labels, report, file, num_rows, names)
-            for name in ("ids", "image_paths", "texts"):
-                strings = _collect(report, read_strings, file, name, num_rows)
-                _check_strings(report, name, strings or [])
+            _collect(report, _check_labels, report, file, sizes[0], names)
+            for kind in ("ids", "image_paths", "texts"):
+                strings = _collect(report, read_strings, file, kind, sizes[0])
+                _check_strings(report, kind, strings or [])
             if masks is not None:
                 _check_splits(report, masks, hashes)
     return report
@@ -244,14 +243,13 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int, names: list[s
 
 
 def _check_splits(
-    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: dict[str, np.ndarray[Any, Any]]
+    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[Modality, Any]
 ) -> None:
-    masks = {"database": ~masks["query"], **masks}
     unlabeled = report.label_kind == "none"
     if unlabeled and bool(masks.get("labeled", torch.zeros(1)).any()):
         report.problems.append("labeled: names labeled rows but there are no labels")
-    default = torch.zeros_like(masks["train"]) if unlabeled else masks["train"]
-    masks = {"labeled": default, **masks}
+    labeled = torch.zeros_like(masks["train"]) if unlabeled else masks["train"]
+    masks = {"database": ~masks["query"], "labeled": labeled, **masks}
     report.splits = {
         name: int(masks[name].sum()) for name in ("train", "query", "database", "labeled")
     }
@@ -260,6 +258,8 @@ def _check_splits(
     report.problems += split_problems(masks)
     query, database = masks["query"].numpy(), masks["database"].numpy()
     for name, digest in hashes.items():
+        if digest is None:  # it could not be read
+            continue
         shared = int(np.isin(digest[query & ~database], digest[database]).sum())
         report.matrices[name].query_in_database = shared
         if shared:

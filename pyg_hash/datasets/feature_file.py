@@ -113,11 +113,6 @@ class FeatureFile(CrossModalDataset):
                 check_format(file)
                 read_about(file)  # not needed here, but a bad one is told now
                 image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
-                if image.shape[0] != text.shape[0]:
-                    raise ValueError(
-                        f"image and text: {image.shape[0]} and {text.shape[0]} rows; "
-                        "row i of both must be the same instance"
-                    )
                 splits = read_splits(file, image.shape[0])
                 names = read_strings(file, "class_names")
                 return build_hetero(

@@ -1,4 +1,8 @@
-"""The published data sets: what lies in their files, and in which layouts they are handed on."""
+"""The published data sets: what lies in their files, and in which layouts they are handed on.
+
+The files of every layout, the names of features and all protocols are tables of
+``docs/datasets.rst``; ``manifests/*.json`` hold the published counts.
+"""
 
 from __future__ import annotations
 
@@ -175,17 +179,11 @@ class NUSWIDE(PublishedDataset):
     """NUS-WIDE: Flickr pictures with tags, multi-label, the 21 or 10 most frequent concepts.
 
     195,834 of the 269,648 pictures have one of the 21 concepts (TC-21), 186,577 one of the 10
-    (TC-10); 190,421 and 181,365 of them have one of the 1,000 tags too. Source: Chua et al.,
-    "NUS-WIDE: a real-world web image database from National University of Singapore", CIVR 2009.
+    (TC-10); 190,421 and 181,365 of them have one of the 1,000 tags too. All is dense float32: with
+    VGG features TC-21 takes 3.2 GB. Source: Chua et al., "NUS-WIDE: a real-world web image
+    database from National University of Singapore", CIVR 2009.
 
-    Layout ``'official'``, files under ``<root>/raw``: ``Groundtruth/AllLabels/Labels_*.txt`` (81
-    concepts), ``ImageList/Imagelist.txt``, ``NUS_WID_Tags/AllTags1k.txt``; for the features
-    ``Low_Level_Features/*.dat``; for words ``NUS_WID_Tags/TagList1k.txt``; for pictures
-    ``Flickr/<folder>/<name>.jpg``. Layout ``'features'``: ``nus-wide-tc21-lall.mat``,
-    ``-yall.mat`` and ``-xall-vgg.mat`` (or ``tc10``): labels, tags and VGG fc7 of the rows.
-
-    The rows are multi-hot float32; everything is dense: TC-21 takes 0.8 GB of tags and, with VGG
-    features, 3.2 GB. Arguments and errors that are not named here are those of
+    Arguments and errors that are not named here are those of
     :class:`~pyg_hash.datasets.published.PublishedDataset`.
 
     Args:
@@ -193,9 +191,8 @@ class NUSWIDE(PublishedDataset):
         image: official ``'lowlevel'`` (634-d: colour histogram and correlogram, edges, wavelets,
             colour moments; the default) and ``'bow'`` (500-d SIFT words); features ``'vgg'``.
         text: ``'tags'`` (which of the 1,000 tags; default).
-        protocol: TC-21 ``'gch'`` (2,100 queries, 10,500 train; default), ``'dcmh'`` (the same),
-            ``'per_label'`` (balanced); TC-10 ``'djsrh'`` (2,000, 5,000, balanced; default),
-            ``'sgeh'``, ``'ucch'`` (layout ``'features'``).
+        protocol: TC-21 ``'gch'`` (default), ``'dcmh'``, ``'per_label'``; TC-10 ``'djsrh'``
+            (default), ``'sgeh'``, ``'ucch'`` (layout ``'features'``).
         drop_textless: leave out the rows without any of the 1,000 tags. Most papers count them
             (GCH does not), but a text without words is like no other: cosine graphs refuse it.
 
@@ -243,21 +240,15 @@ class NUSWIDE(PublishedDataset):
 class NUSWIDE10K(PublishedDataset):
     """NUS-WIDE-10K: 1,000 pictures with tags of each of ten concepts, one class a row.
 
-    The classes are animal, clouds, flowers, food, grass, person, sky, toy, water and window.
     Source: Feng, Wang and Li, "Cross-modal Retrieval with Correspondence Autoencoder", ACM
-    Multimedia 2014.
+    Multimedia 2014. Which 1,000 pictures of a concept the papers drew is not published in a form
+    that can be read safely: layout ``'official'`` draws them, always the same, from those with
+    exactly one of the ten concepts and at least one of the 1,000 tags. Layout ``'features'`` has
+    the papers' own rows with VGG fc7 (4,096-d) and doc2vec (300-d).
 
-    Layout ``'official'``: the files of :class:`NUSWIDE`, of the labels only the ten. Which 1,000
-    pictures of a concept the papers drew is not published in a form that can be read safely: here
-    they are drawn, always the same, from those with exactly one of the ten concepts and at least
-    one of the 1,000 tags. Layout ``'features'``: ``nus_wide_deep_doc2vec-corr-ae.h5py``, the
-    papers' own rows with VGG fc7 (4,096-d) and doc2vec (300-d).
-
-    ``image`` and ``text`` are as in :class:`NUSWIDE`, ``'doc2vec'`` in layout ``'features'``.
-    ``protocol`` is ``'mcgcn'`` (2,000 queries, the others train and are searched; default),
-    ``'acmr'`` (the same counts) or ``'dscmr'`` (1,000 queries, 8,000 train, the file's own parts
-    where it has any). All arguments and errors are those of
-    :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    ``image`` and ``text`` are as in :class:`NUSWIDE`, ``'doc2vec'`` in layout ``'features'``;
+    ``protocol`` is ``'mcgcn'`` (default), ``'acmr'`` or ``'dscmr'``. Arguments and errors are
+    those of :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 
     manifest = "nuswide10k"
@@ -371,17 +362,11 @@ class MIRFlickr25K(PublishedDataset):
     of the 24 labels; these are the rows. Source: Huiskes and Lew, "The MIR Flickr Retrieval
     Evaluation", MIR 2008.
 
-    Layout ``'official'``, files under ``<root>/raw``: ``mirflickr/doc/common_tags.txt``,
-    ``mirflickr/meta/tags/tags1.txt`` to ``tags25000.txt``, ``mirflickr25k_annotations_v080/*.txt``
-    (24 labels), for pictures ``mirflickr/im1.jpg`` to ``im25000.jpg``. Layout ``'features'``:
-    ``mirflickr25k-lall.mat``, ``mirflickr25k-yall.mat`` and ``mirflickr25k-iall-vgg.mat``.
-
-    ``image`` is an encoder in the official layout (``'efficientnet_lite0'`` by default), ``'vgg'``
-    in the other one; ``text`` is ``'tags'`` (which of the 1,386 tags; default). ``protocol`` is
-    ``'dcmh'`` (2,000 queries, 10,000 train, the other 18,015 are searched; default), ``'djsrh'``
-    (2,000, 5,000, balanced over the labels), ``'gch'``, ``'sgeh'``; in layout ``'features'`` also
-    ``'dcmh_code'`` and ``'ucch'``, which take rows in their order. All arguments and errors are
-    those of :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    ``image`` is an encoder in layout ``'official'`` (``'efficientnet_lite0'`` by default),
+    ``'vgg'`` in layout ``'features'``; ``text`` is ``'tags'`` (which of the 1,386 tags; default).
+    ``protocol`` is ``'dcmh'`` (default), ``'djsrh'``, ``'gch'``, ``'sgeh'``; in layout
+    ``'features'`` also ``'dcmh_code'`` and ``'ucch'``. Arguments and errors are those of
+    :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 
     manifest = "mirflickr25k"
@@ -505,17 +490,10 @@ class MSCOCO(PublishedDataset):
     122,218 of the 123,287 pictures of train2014 and val2014 show a category; these are the rows.
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
-    Layout ``'official'``, files under ``<root>/raw``: ``annotations/instances_*.json`` and
-    ``annotations/captions_*.json`` of train2014 and val2014, for pictures
-    ``train2014/*.jpg`` and ``val2014/*.jpg``; or the archives ``annotations_trainval2014.zip``,
-    ``train2014.zip`` and ``val2014.zip``, of which what is needed is checked and unpacked.
-    Layout ``'features'``: ``MSCOCO_deep_doc2vec_data_rand.h5py``.
-
-    ``image`` is an encoder in the official layout (``'efficientnet_lite0'`` by default), ``'vgg'``
-    in the other one; ``text`` is ``'bow2000'`` by default, a row's text being its five captions,
-    ``'doc2vec'`` in the other layout. ``protocol`` is ``'gch'`` (5,000 queries, 10,000 train, the
-    other 117,218 are searched; default), ``'sgeh'`` (20,000 rows), official ``'acmr'`` (train2014:
-    16,557 queries, 66,226 train), features ``'ucch'``. All arguments and errors are those of
+    ``image`` is an encoder in layout ``'official'`` (``'efficientnet_lite0'`` by default),
+    ``'vgg'`` in layout ``'features'``; ``text`` is ``'bow2000'`` of the five captions by default,
+    ``'doc2vec'`` in layout ``'features'``. ``protocol`` is ``'gch'`` (default), ``'sgeh'``,
+    official ``'acmr'``, features ``'ucch'``. Arguments and errors are those of
     :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 

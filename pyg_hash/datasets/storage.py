@@ -44,6 +44,10 @@ def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
     }
 
 
+def _store_key(types: list[str]) -> Any:
+    return types[0] if len(types) == 1 else tuple(types)
+
+
 def _type_list(key: str | tuple[str, str, str]) -> list[str]:
     return [key] if isinstance(key, str) else list(key)
 
@@ -57,7 +61,7 @@ class _Encoder:
         self._names: dict[Version, str] = {}
 
     def __call__(self, value: Any, where: str) -> dict[str, Any]:
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and value.layout == torch.strided:
             return self._tensor(value, where)
         if value is None or isinstance(value, (bool, int, float, str)):
             return {"value": value}
@@ -68,23 +72,22 @@ class _Encoder:
             return {kind: [self(item, f"{where}.{i}") for i, item in enumerate(value)]}
         raise TypeError(
             f"{where}: a {type(value).__name__} cannot be stored; "
-            "use tensors, numbers, strings, lists or dicts with string keys"
+            "use dense tensors, numbers, strings, lists or dicts with string keys"
         )
 
     def _tensor(self, value: Tensor, where: str) -> dict[str, Any]:
-        if value.layout != torch.strided:
-            raise TypeError(f"{where}: a {value.layout} tensor cannot be stored; store its parts")
         version = _version(value)
-        if value.numel() and version in self.base:
-            return {"base": self.base[version]}
-        name = self._names.get(version, where) if value.numel() else where
-        if name == where:
-            plain = value.detach().cpu().contiguous()
-            if plain.untyped_storage().nbytes() != plain.nbytes:
-                plain = plain.clone()  # a view would drag its whole storage along
-            self.tensors[name] = plain
-            self._names[version] = name
-        return {"tensor": name}
+        if value.numel():
+            if version in self.base:
+                return {"base": self.base[version]}
+            if version in self._names:
+                return {"tensor": self._names[version]}
+            self._names[version] = where
+        plain = value.detach().cpu().contiguous()
+        if plain.untyped_storage().nbytes() != plain.nbytes:
+            plain = plain.clone()  # a view would drag its whole storage along
+        self.tensors[where] = plain
+        return {"tensor": where}
 
 
 def _decode(value: dict[str, Any], tensors: Mapping[str, Tensor], base: HeteroData | None) -> Any:
@@ -94,8 +97,7 @@ def _decode(value: dict[str, Any], tensors: Mapping[str, Tensor], base: HeteroDa
     if kind == "base":
         if base is None:
             raise KeyError("base")
-        key, name = content
-        return base.to_dict()[key[0] if len(key) == 1 else tuple(key)][name]
+        return base.to_dict()[_store_key(content[0])][content[1]]
     if kind == "dict":
         return {name: _decode(item, tensors, base) for name, item in content.items()}
     if kind in ("list", "tuple"):
@@ -160,9 +162,9 @@ def load_hetero(
     stores: dict[Any, Any] = {}
     try:
         for store in meta["stores"]:
-            key = store["type"][0] if len(store["type"]) == 1 else tuple(store["type"])
-            stores[key] = {
-                name: _decode(value, tensors, source) for name, value in store["values"].items()
+            values = store["values"].items()
+            stores[_store_key(store["type"])] = {
+                name: _decode(value, tensors, source) for name, value in values
             }
     except KeyError as error:
         raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error

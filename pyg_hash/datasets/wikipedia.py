@@ -16,6 +16,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.raw import RawMatrix, absent, whole
+from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import BagOfWords, TextEncoder
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
@@ -26,23 +27,7 @@ MAT = "raw_features.mat"
 ARTICLES = "articles.jsonl.gz"
 IMAGE128 = "image128.h5"
 
-# name -> (bytes, SHA-256) of the copies that the project was tested with
-FILES = {
-    MAT: (3284889, "047ebad02c14b97d53b191fd42180ebb9b0e255dbb2f70c6fe4092110b4c9853"),
-    LISTS["train"]: (155154, "ca19aec01dd94a839abec1c4de2d35baf4ad53275ab0e5ee31bc76bcae4b67da"),
-    LISTS["test"]: (49494, "ec3123ee31cc89dd95fbeb23eb73b2ecfd1d8909bba863723471aad99408c1eb"),
-    CATEGORIES: (75, "4929f3ee00e9de9ffe11f9ab18fc8919b0f6182cc801309409df2f2d05e2b0f5"),
-    ARTICLES: (4125721, "b43cdca36dd44261795598ef9be4acd1815c184d1ea6ae92164e1472740418f7"),
-    IMAGE128: (1372562, "d31c2363b683c3f92c13dd4d88957595be4a8e8d3a6c7aa147c1a8205c1ee140"),
-}
-WHERE = (
-    "The set is published by the Statistical Visual Computing Laboratory, UC San Diego, with "
-    "'A New Approach to Cross-Modal Multimedia Retrieval' (Rasiwasia et al., ACM Multimedia "
-    "2010): http://www.svcl.ucsd.edu/projects/crossmodal/. "
-    f"{ARTICLES} holds its raw texts, one JSON object a line (text_id, image_id, label, text), "
-    f"train list first, then test list; {IMAGE128} holds 'image' float32 [2866, 128] and "
-    "'labels' 1..10 in the same order (features of the public RoPH release)."
-)
+_MANIFEST = load_manifest("wikipedia")  # sizes and SHA-256 of the files, and where they are from
 _IN_MAT = {"sift": "I", "lda": "T", "tfidf": "T_tfidf"}
 _WORDS: dict[str, dict[str, Any]] = {
     "bow3000": {"mode": "count", "max_features": 3000},
@@ -114,11 +99,15 @@ class Wikipedia(CrossModalDataset):
             FileNotFoundError: always; lists missing files, sizes, SHA-256 and the source.
         """
         missing = absent(Path(self.raw_dir), self.raw_file_names)
-        lines = [f"  {name}  {FILES[name][0]} bytes  SHA-256 {FILES[name][1]}" for name in missing]
+        known = _MANIFEST["files"]
+        lines = [
+            f"  {name}  {known[name]['bytes']} bytes  SHA-256 {known[name]['sha256']}"
+            for name in missing
+        ]
         raise FileNotFoundError(
             f"Wikipedia cannot be downloaded automatically. Put these files into {self.raw_dir}:\n"
             + "\n".join(lines)
-            + f"\n{WHERE}"
+            + f"\n{_MANIFEST['where']}"
         )
 
     def settings(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 
 from pyg_hash.graph.edges import joint_edges, joint_nearest_edges
 from pyg_hash.graph.operator import GraphOperator, Hub
@@ -22,6 +23,7 @@ from pyg_hash.typing import (
     OVERLAP,
     TEXT,
     Modality,
+    other,
 )
 from pyg_hash.utils.csr import sorted_csr
 
@@ -104,16 +106,16 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
 
 
 def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
-    """The modality-specific graph of MCGCN Eq. 1 as an operator on ``[N, f]``."""
+    """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``."""
     _check_edges(data, joint=False)
     edges = data[INTRA[modality]]
     hub, degree = _hub(data, {modality: 0}), _true_degree(data, "degree", modality)
-    loops = _self_loop(data, modality)
+    loops = _self_loop(data, modality) - _through_hubs(data, modality)
     return GraphOperator(edges.edge_index, edges.edge_weight, loops, hub, degree=degree)
 
 
 def joint_operator(data: HeteroData) -> GraphOperator:
-    """The cross-modal graph of MCGCN Eq. 2 as an operator on ``[2N, f]``: images, then texts.
+    """The cross-modal graph, MCGCN Eq. 2, as an operator on ``[2N, f]``: images, then texts.
 
     A query never occurs in its own pair's rows, because edges only start at anchors
     (:class:`InterKNN`).
@@ -121,21 +123,23 @@ def joint_operator(data: HeteroData) -> GraphOperator:
     _check_edges(data, joint=True)
     num_nodes = data[IMAGE].x.size(0)
     offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
-    index: list[Tensor] = []
-    weight: list[Tensor] = []
-    for modality in MODALITIES:
-        intra = joint_edges(data, modality)
-        index.append(intra.edge_index + offset[modality])
-        weight.append(intra.edge_weight)
-        edge_type = INTER[modality]
-        shift = [[offset[edge_type[0]]], [offset[edge_type[2]]]]  # type: ignore[index]
-        inter = data[edge_type]
-        index.append(inter.edge_index + torch.tensor(shift, device=inter.edge_index.device))
-        weight.append(inter.edge_weight)
-    self_loop = torch.cat([_self_loop(data, m) for m in MODALITIES])
-    hub, degree = _hub(data, offset), _true_degree(data, "joint_degree", *MODALITIES)
-    edge_index = torch.cat(index, dim=1)
-    return GraphOperator(edge_index, torch.cat(weight), self_loop, hub, degree=degree)
+    parts: list[tuple[Tensor, Tensor]] = []
+    loops: list[Tensor] = []
+    for m in MODALITIES:
+        own, through = joint_edges(data, m), _through_hubs(data, m)
+        parts.append((own.edge_index + offset[m], own.edge_weight))
+        index, weight = _pairs_less(data[INTER[m]], through)
+        shift = index.new_tensor([[offset[other(m)]], [offset[m]]])
+        parts.append((index + shift, weight))
+        loops.append(_self_loop(data, m) - through)
+    edge_index, edge_weight = zip(*parts, strict=True)
+    return GraphOperator(
+        torch.cat(edge_index, dim=1),
+        torch.cat(edge_weight),
+        torch.cat(loops),
+        _hub(data, offset),
+        degree=_true_degree(data, "joint_degree", *MODALITIES),
+    )
 
 
 def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> Receiver:
@@ -149,29 +153,36 @@ def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> 
     """
     _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    rows = [_labeled(data, m) for m in modalities]
     count = 0
-    sources, targets, weights, degrees = [], [], [], []
-    for m in modalities:
-        rows = _labeled(data, m)
-        position = torch.full((num_nodes,), -1, device=rows.device)
-        position[rows] = torch.arange(rows.numel(), device=rows.device) + count
+    for m, labeled in zip(modalities, rows, strict=True):
+        position = torch.full((num_nodes,), -1, device=labeled.device)
+        position[labeled] = torch.arange(labeled.numel(), device=labeled.device) + count
         nearest = joint_nearest_edges(data, m) if joint else data[NEAREST[m]]
         keep = position[nearest.edge_index[1]] >= 0
         source, target = nearest.edge_index[:, keep]
-        sources += [source, source + num_nodes] if joint else [source]
-        copies = 2 if joint else 1
-        targets += [position[target]] * copies
-        weights += [nearest.edge_weight[keep]] * copies
-        degree = _true_degree(data, "joint_view_degree" if joint else "view_degree", m)
-        degrees += [] if degree is None else [degree[rows]]
-        count += rows.numel()
-    return Receiver(
-        torch.stack((torch.cat(sources), torch.cat(targets))),
-        torch.cat(weights),
-        count,
-        2 * num_nodes if joint else num_nodes,
-        degree=torch.cat(degrees) if degrees else None,
-    )
+        for shift in (0, num_nodes) if joint else (0,):
+            parts.append((source + shift, position[target], nearest.edge_weight[keep]))
+        count += labeled.numel()
+    source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+    name = "joint_view_degree" if joint else "view_degree"
+    degrees = [data[m][name][r] for m, r in zip(modalities, rows, strict=True) if name in data[m]]
+    degree = torch.cat(degrees) if degrees else None
+    num_known = 2 * num_nodes if joint else num_nodes
+    return Receiver(torch.stack((source, target)), weight, count, num_known, degree=degree)
+
+
+def _pairs_less(edges: EdgeStorage, through: Tensor) -> tuple[Tensor, Tensor]:
+    """Edges across the modalities, less what the hubs already add between the two of a pair."""
+    source, target = edges.edge_index
+    is_pair = source == target
+    weight = torch.where(is_pair, edges.edge_weight - through[target], edges.edge_weight)
+    alone = through != 0
+    alone[target[is_pair]] = False
+    nodes = alone.nonzero().flatten()
+    index = torch.cat((edges.edge_index, nodes.expand(2, -1)), dim=1)
+    return index, torch.cat((weight, -through[nodes]))
 
 
 def _labeled(data: HeteroData, modality: Modality) -> Tensor:
@@ -188,12 +199,30 @@ def _check_edges(data: HeteroData, *, joint: bool) -> None:
 
 
 def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
+    """The weight of each node with itself."""
     store = data[modality]
-    if "self_loop" in store:
-        loops: Tensor = store.self_loop
-    else:  # in the type of the weights, whatever the features are
-        loops = data[INTRA[modality]].edge_weight.new_ones(store.x.size(0))
+    weight: Tensor = data[INTRA[modality]].edge_weight  # its type, whatever the features are
+    loops: Tensor = store.self_loop if "self_loop" in store else weight.new_ones(store.x.size(0))
+    if bool((loops < 1).any()):
+        raise ValueError(
+            f"data[{modality!r}].self_loop: below 1, so the graph is of an earlier version; make "
+            "it anew (force_reload=True)"
+        )
     return loops
+
+
+def _through_hubs(data: HeteroData, modality: Modality) -> Tensor:
+    r"""What :math:`P M P^T` says of each node with itself; it joins different ones: ``[N]``."""
+    weight: Tensor = data[INTRA[modality]].edge_weight
+    weight = weight.new_zeros(data[modality].x.size(0))
+    if CLASS not in data.node_types:
+        return weight
+    node, hub = data[IN_CLASS[modality]].edge_index
+    meets_itself = weight.new_ones(int(data[CLASS].num_nodes))
+    if OVERLAP in data.edge_types:
+        source, target = data[OVERLAP].edge_index
+        meets_itself.zero_()[source[source == target]] = 1.0
+    return weight.index_add_(0, node, meets_itself[hub])
 
 
 def _true_degree(data: HeteroData, name: str, *modalities: Modality) -> Tensor | None:

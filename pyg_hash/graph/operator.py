@@ -156,7 +156,7 @@ class GraphOperator(SparseMap):
     r"""The GCN operator :math:`\hat A = D^{-1/2} (A + P M P^T + S) D^{-1/2}` of one graph.
 
     ``A`` holds weighted edges (target = row), ``P M P^T`` the label cliques of
-    :class:`LabelHub`, ``S`` the self-loops, and ``D`` the row sums of all three (MCGCN Eq. 3).
+    :class:`LabelHub`, ``S`` the self-loops, and ``D`` the row sums of all three.
     The edges and self-loops are one CSR matrix; the hubs stay factored, so that no clique edge is
     ever stored.
 

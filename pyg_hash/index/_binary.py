@@ -1,4 +1,4 @@
-"""Exact Hamming search over packed codes, without FAISS."""
+"""Exact Hamming search over packed codes, with FAISS and without."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.codes import unpack_bits
+from pyg_hash.utils import faiss
 
 _TILE_QUERIES = 256
 _TILE_DATABASE = 8192
@@ -84,3 +85,38 @@ class TorchEngine:
                 parts.append((row + top, distance[row, column], column + start))
         rows, distances, positions = zip(*parts, strict=True)
         return torch.cat(rows), torch.cat(distances), torch.cat(positions)
+
+
+class FaissEngine:
+    """``IndexBinaryFlat`` as a :class:`BinaryEngine`."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self._faiss = faiss.load()
+        self._bytes = num_bytes
+        self._index = self._faiss.IndexBinaryFlat(8 * num_bytes)
+
+    def add(self, packed: Tensor) -> None:
+        """Append codes."""
+        self._index.add(packed.contiguous().numpy())
+
+    def packed(self) -> Tensor:
+        """A copy of all codes."""
+        flat = self._faiss.vector_to_array(self._index.xb)
+        return torch.from_numpy(flat.reshape(-1, self._bytes))
+
+    def search(self, packed: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """``(distances, positions)`` ``[q, k]``, the k smallest by distance, then position.
+
+        FAISS's heaps order equal distances by position, so the k items kept are these too.
+        """
+        distances, positions = self._index.search(packed.contiguous().numpy(), k)
+        return torch.from_numpy(distances).long(), torch.from_numpy(positions)
+
+    def range_search(self, packed: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
+        """``(query, distances, positions)``, one entry a match, in any order."""
+        # FAISS means distance < radius
+        found = self._index.range_search(packed.contiguous().numpy(), radius + 1)
+        limits, distances, positions = (torch.from_numpy(x) for x in found)
+        limits = limits.long()
+        query = torch.arange(packed.size(0)).repeat_interleave(limits.diff())
+        return query, distances.long(), positions.long()

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from pyg_hash.codes import pack_bits, unpack_bits
-from pyg_hash.index._binary import BinaryEngine, TorchEngine
-from pyg_hash.knn import _faiss
+from pyg_hash.index._binary import BinaryEngine, FaissEngine, TorchEngine
+from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
@@ -243,7 +243,7 @@ class HammingIndex:
     def _new_engine(self) -> BinaryEngine:
         num_bytes = (self.num_bits + 7) // 8
         if self.backend == "faiss":
-            return _faiss.FaissEngine(num_bytes)
+            return FaissEngine(num_bytes)
         return TorchEngine(num_bytes)
 
     def _rebuild(self, packed: Tensor, ids: Tensor) -> None:

@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.knn import _bf16, _flat, _sparse, _torch
-from pyg_hash.knn._approximate import APPROXIMATE
-from pyg_hash.knn._choose import choose
-from pyg_hash.knn._prepare import check_rows, l2_origin, prepare
-from pyg_hash.knn._rows import is_csr
-from pyg_hash.knn._search import Find, drop, search
-from pyg_hash.knn._stored import StoredRows, stored_neighbours
+from pyg_hash.knn.approximate import APPROXIMATE, approximate_neighbours
+from pyg_hash.knn.exact import DenseScores, nearest
+from pyg_hash.knn.rows import PreparedRows, check_rows, density, is_csr, ready, to_csr
+from pyg_hash.knn.sparse import CSRScores
 from pyg_hash.typing import Metric
+from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
-_BACKENDS: dict[str, Find] = {
-    "sparse": _sparse.candidates,
-    "bf16": _bf16.candidates,
-    "faiss": _flat.candidates,
-    "torch": _torch.candidates,
-}
+_BACKENDS = ("torch", "faiss", "sparse")
+_SMALL = 1 << 34  # multiplications: less is not worth a look at the zeros
+_SPARSE = 0.05  # part of entries that are not zero: below, sparse products are faster
+_QUERY_ELEMENTS, _DATABASE_ELEMENTS = 1 << 25, 1 << 24  # of stored rows: 128 and 64 MB of float32
+
+
+@runtime_checkable
+class StoredRows(Protocol):
+    """Feature rows somewhere else, such as :class:`pyg_hash.datasets.StoredMatrix` in HDF5."""
+
+    shape: tuple[int, int]
+
+    def read_rows(self, start: int, stop: int, out: np.ndarray[Any, Any]) -> None:
+        """Write rows ``start .. stop - 1`` into ``out``, float32 ``[stop - start, d]``."""
+
+
+Rows = Tensor | PreparedRows
 
 
 @torch.no_grad()
 def knn(
     query: Tensor | StoredRows,
-    database: Tensor | StoredRows,
+    database: Rows | StoredRows,
     k: int,
     *,
     metric: Metric = "cosine",
@@ -45,30 +56,29 @@ def knn(
     pair for the neighbours found, hence identical rows have identical scores.
 
     Beyond the features (a float32 copy of them, normalised or moved) and the answer it takes two
-    blocks of scores: 64 MB each, 1 GB each on a GPU. A progress bar shows after five seconds.
+    tiles of scores: at most 32 MB each, 1 GB each on a GPU. A progress bar shows after five
+    seconds.
 
     Args:
         query: float ``[q, d]``, dense or ``torch.sparse_csr``; or a
             :class:`~pyg_hash.datasets.StoredMatrix` in an open HDF5 file, dense or CSR, which is
             read in blocks: its features need not fit in memory (about 0.5 GB are used).
-        database: float ``[n, d]`` on the same device; or stored.
+        database: float ``[n, d]`` on the same device; stored; or, for many searches of the same
+            rows, what :func:`~pyg_hash.knn.prepare` made of them for this metric.
         k: number of neighbours, 1 to n (to n - 1 with ``exclude_self``).
         metric: ``'cosine'`` similarity, ``'ip'`` inner product, or ``'l2'`` **squared** distance.
         exclude_self: row i never gets neighbour i; by index, so duplicates of row i are kept.
             ``query`` must be ``database``.
         backend: how candidates are found; scores are exact float32 in all of them.
 
-            * ``'torch'``: float32 products on the device of the tensors, each block once in a
-              self-join of wide rows.
-            * ``'bf16'``: bfloat16 products, then exact scores of the best; rows that rounding
-              may have changed are searched again in float32.
+            * ``'torch'``: products and the largest of their rows by torch, on the device of the
+              tensors; in a self-join of wide rows each product once.
+            * ``'faiss'``: the same, but FAISS's heaps keep the largest; on the CPU.
             * ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that
               are mostly zeros.
-            * ``'faiss'``: ``IndexFlat``; on a GPU when faiss-gpu is installed.
-            * ``'auto'``: ``'sparse'`` for CSR; ``'torch'`` for tensors on a GPU and for small
-              work; faiss-gpu where there is one; ``'sparse'`` for dense rows with at most 5 %
-              nonzero entries; else the fastest of the other three, measured once per process
-              (0.1 s).
+            * ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at most 5 %
+              nonzero entries on the CPU; else ``'faiss'`` on the CPU where FAISS is installed;
+              else ``'torch'``.
         approximate: do without a look at all pairs in full, for many rows (from about 15,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
 
@@ -85,13 +95,13 @@ def knn(
         ValueError: wrong shapes or widths, no rows, NaN or inf, zero rows under cosine, ``k``
             out of range, different devices, ``exclude_self`` with ``query`` other than
             ``database``, unknown metric or backend, CSR with a dense backend, values whose scores
-            overflow float32, ``approximate`` with a backend, CSR or stored rows.
+            overflow float32, ``approximate`` with a backend, CSR or stored rows, rows prepared
+            for another metric.
         ImportError: ``backend='faiss'`` and FAISS is not installed.
     """
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
     check_backend(backend, approximate)
     same = query is database
-    stored = isinstance(query, StoredRows) or isinstance(database, StoredRows)
     if not same:
         _check_input(query, "query", metric)
     _check_input(database, "database", metric)
@@ -99,50 +109,43 @@ def knn(
     _check_k(k, database.shape[0], exclude_self)
     if exclude_self and not (same or _equal(query, database)):
         raise ValueError("exclude_self: needs query to be the database; pass the same tensor twice")
-
-    if stored:
+    needed = k + int(exclude_self)
+    if isinstance(query, StoredRows) or isinstance(database, StoredRows):
         if approximate is not None:
             raise ValueError("approximate: stored rows are searched exactly; read them first")
-        find = partial(neighbours, backend=backend)
-        return stored_neighbours(query, database, k, metric, exclude_self, find)
-    assert isinstance(query, Tensor) and isinstance(database, Tensor)
-    query = database if exclude_self else query
-    needed = k + int(exclude_self)
-    scores, index = neighbours(
-        query, database, needed, metric, backend=backend, approximate=approximate
-    )
+        scores, index = _of_stored_rows(query, database, needed, metric, backend)
+    else:
+        a, b = _ready(database if exclude_self else query, database, metric, backend, approximate)
+        if approximate is not None:
+            scores, index = approximate_neighbours(a, b, needed, approximate)
+        else:
+            scores, index = _exact(a, b, needed, backend)
     if exclude_self:
         return drop(scores, index, torch.arange(index.size(0), device=index.device))
     return scores, index
 
 
-def neighbours(
-    query: Tensor,
-    database: Tensor,
-    k: int,
-    metric: str,
-    origin: Tensor | None = None,
-    *,
-    backend: str = "auto",
-    approximate: str | None = None,
-) -> tuple[Tensor, Tensor]:
-    """:func:`knn` of checked tensors; ``origin`` is that of L2 distances, None finds one."""
-    if approximate is not None:
-        chosen, find = approximate, APPROXIMATE[approximate]
-    else:
-        chosen = choose(query, database) if backend == "auto" else backend
-        find = _BACKENDS[chosen]
-    base = _layout(database, "database", chosen)
-    if metric == "l2" and origin is None and not is_csr(base):
-        origin = l2_origin(base)
-    rows = base = prepare(base, metric, origin, "database")
-    if query is not database:
-        rows = prepare(_layout(query, "query", chosen), metric, origin, "query")
-    return search(rows, base, k, metric == "l2", find)
+def drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Remove entry ``own[i]`` from row i, or the last entry where it is not among the neighbours.
+
+    Args:
+        scores: ``[q, k + 1]``.
+        index: int64 ``[q, k + 1]``.
+        own: int64 ``[q]``.
+
+    Returns:
+        scores and index ``[q, k]``.
+    """
+    out = index == own.unsqueeze(1)
+    out[:, -1] |= ~out.any(1)
+    keep = (~out).nonzero()[:, 1].view(index.size(0), -1)
+    return scores.gather(1, keep), index.gather(1, keep)
 
 
 def check_backend(backend: str, approximate: str | None) -> None:
     """Raise ``ValueError`` unless both are known and at most one is chosen."""
+    if backend == "bf16":
+        raise ValueError("backend: 'bf16' is gone, float32 is as fast; use 'auto'")
     check_choice(backend, ("auto", *_BACKENDS), "backend")
     check_choice(approximate, (None, *APPROXIMATE), "approximate")
     if approximate is not None and backend != "auto":
@@ -152,20 +155,116 @@ def check_backend(backend: str, approximate: str | None) -> None:
         )
 
 
-def _check_input(x: Tensor | StoredRows, name: str, metric: str) -> None:
+def _exact(
+    query: PreparedRows, database: PreparedRows, k: int, backend: str
+) -> tuple[Tensor, Tensor]:
+    scores = CSRScores if is_csr(database.x) else DenseScores
+    heaps = {"torch": False, "faiss": query.device.type == "cpu"}.get(backend)
+    return nearest(scores(query, database, heaps=heaps), k)
+
+
+def _ready(
+    query: Rows,
+    database: Rows,
+    metric: str,
+    backend: str,
+    approximate: str | None = None,
+    origin: Tensor | None = None,
+) -> tuple[PreparedRows, PreparedRows]:
+    """Checked rows of both sides, prepared in the layout of the backend."""
+    if backend == "faiss":
+        _faiss.load()
+    sides = [x.x if isinstance(x, PreparedRows) else x for x in (query, database)]
+    sparse = backend == "sparse" or (backend == "auto" and approximate is None and _zeros(*sides))
+    for x, name in zip(sides[::-1], ("database", "query"), strict=True):
+        if is_csr(x) and not sparse:
+            raise ValueError(
+                f"{name}: {approximate or backend!r} needs dense rows, got CSR; call .to_dense() "
+                "or use backend='sparse'"
+            )
+
+    def side(x: Rows, name: str, origin: Tensor | None) -> PreparedRows:
+        if isinstance(x, PreparedRows):
+            return x
+        return ready(to_csr(x) if sparse and not is_csr(x) else x, metric, origin, name)
+
+    b = side(database, "database", origin)
+    return (b if query is database else side(query, "query", b.origin)), b
+
+
+def _zeros(query: Tensor, database: Tensor) -> bool:
+    """Whether the zeros of the rows are worth to be left out."""
+    if is_csr(query) or is_csr(database):
+        return True
+    work = query.size(0) * database.size(0) * query.size(1)
+    if work < _SMALL or query.device.type != "cpu":
+        return False
+    return max(density(query), density(database)) <= _SPARSE
+
+
+def _of_stored_rows(
+    query: Tensor | StoredRows, database: Rows | StoredRows, k: int, metric: str, backend: str
+) -> tuple[Tensor, Tensor]:
+    """Every block of queries meets every block of the database.
+
+    L2 distances are measured around a point near the first block, so that a pair has the same
+    score in whatever block it is met.
+    """
+    device = next((x.device for x in (query, database) if not isinstance(x, StoredRows)), None)
+    origin = None
+    found = []
+    for _, rows in _blocks(query, _QUERY_ELEMENTS, "query", metric, device):
+        best: tuple[Tensor, Tensor] | None = None
+        for left, block in _blocks(database, _DATABASE_ELEMENTS, "database", metric, device):
+            a, b = _ready(rows, block, metric, backend, origin=origin)
+            origin = b.origin
+            value, place = _exact(a, b, min(k, b.shape[0]), backend)
+            place = place + left
+            if best is not None:  # blocks come in order: a stable sort keeps the lower index first
+                value, place = torch.cat((best[0], value), 1), torch.cat((best[1], place), 1)
+                value, order = value.sort(dim=1, descending=metric != "l2", stable=True)
+                place = place.gather(1, order)
+            best = value[:, :k], place[:, :k]
+        assert best is not None  # no side is empty
+        found.append(best)
+    scores, index = zip(*found, strict=True)
+    return torch.cat(scores), torch.cat(index)
+
+
+def _blocks(
+    x: Rows | StoredRows, elements: int, name: str, metric: str, device: torch.device | None
+) -> Iterator[tuple[int, Rows]]:
+    """``(first row, rows)`` over all rows, checked; what is in memory is one block."""
     if not isinstance(x, StoredRows):
+        yield 0, x
+        return
+    n, d = x.shape
+    step = max(1, elements // d)
+    for start in range(0, n, step):
+        stop = min(start + step, n)
+        block = torch.empty(stop - start, d)
+        x.read_rows(start, stop, block.numpy())
+        check_rows(block, f"{name}[{start}:{stop}]", metric)
+        yield start, block.to(device)
+
+
+def _check_input(x: Rows | StoredRows, name: str, metric: str) -> None:
+    if isinstance(x, PreparedRows):
+        if x.metric != metric:
+            raise ValueError(f"{name}: prepared for {x.metric!r}, but metric is {metric!r}")
+    elif not isinstance(x, StoredRows):
         check_rows(x, name, metric)
     elif len(x.shape) != 2 or min(x.shape) < 1:
         raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
 
 
-def _check_match(query: Tensor | StoredRows, database: Tensor | StoredRows) -> None:
+def _check_match(query: Rows | StoredRows, database: Rows | StoredRows) -> None:
     if query.shape[1] != database.shape[1]:
         raise ValueError(
             f"query, database: {query.shape[1]} and {database.shape[1]} features a row; both must "
             "come from the same feature space"
         )
-    if not isinstance(query, Tensor) or not isinstance(database, Tensor):
+    if isinstance(query, StoredRows) or isinstance(database, StoredRows):
         return
     if query.device != database.device:
         raise ValueError(f"query, database: on {query.device} and {database.device}; move one")
@@ -181,19 +280,7 @@ def _check_k(k: int, n: int, exclude_self: bool) -> None:
         )
 
 
-def _layout(x: Tensor, name: str, backend: str) -> Tensor:
-    """``x`` in the layout that the backend works on."""
-    if backend == "sparse":
-        return x if is_csr(x) else _sparse.to_csr(x)
-    if is_csr(x):
-        raise ValueError(
-            f"{name}: {backend!r} needs dense rows, got CSR; call .to_dense() or use "
-            "backend='sparse'"
-        )
-    return x
-
-
-def _equal(a: Tensor | StoredRows, b: Tensor | StoredRows) -> bool:
+def _equal(a: object, b: object) -> bool:
     if not isinstance(a, Tensor) or not isinstance(b, Tensor):
         return False
     if a.dtype != b.dtype or a.layout != b.layout or a.shape != b.shape:

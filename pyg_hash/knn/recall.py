@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.knn._search import drop
-from pyg_hash.knn.knn import knn
+from pyg_hash.knn.knn import drop, knn
 from pyg_hash.typing import Metric
 from pyg_hash.utils.checks import check_positive_int
 

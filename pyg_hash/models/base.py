@@ -126,12 +126,7 @@ class HashModel(nn.Module, ABC):
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
         check_choice(modality, MODALITIES, "modality")
         with eval_mode(self):
-            return binarize(self.relaxed_nodes(data)[modality])
-
-    def relaxed_nodes(self, data: HeteroData) -> Mapping[Modality, Tensor]:
-        """Relaxed codes of all nodes in evaluation mode, without gradient: what encoding needs."""
-        out = self(data)
-        return {m: out[m] for m in MODALITIES}
+            return binarize(self(data)[modality])
 
     @torch.no_grad()
     def attach(self: Model, data: HeteroData) -> Model:
@@ -160,14 +155,29 @@ class HashModel(nn.Module, ABC):
             RuntimeError: the model was neither fitted nor attached to a graph.
             TypeError, ValueError: features of the wrong type, width or content.
         """
-        return self._encode_new(x, IMAGE)
+        return binarize(self.relax_image(x))
 
     def encode_text(self, x: Tensor) -> Tensor:
         """Codes of new texts alone; see :meth:`encode_image`."""
-        return self._encode_new(x, TEXT)
+        return binarize(self.relax_text(x))
+
+    def relax_image(self, x: Tensor) -> Tensor:
+        """Relaxed codes of new images alone, whose signs :meth:`encode_image` gives.
+
+        Args:
+            x: see :meth:`encode_image`, as the errors raised.
+
+        Returns:
+            float ``[n, num_bits]`` in (-1, 1), without gradient.
+        """
+        return self._relax_new(x, IMAGE)
+
+    def relax_text(self, x: Tensor) -> Tensor:
+        """Relaxed codes of new texts alone; see :meth:`relax_image`."""
+        return self._relax_new(x, TEXT)
 
     @torch.no_grad()
-    def _encode_new(self, x: Tensor, modality: Modality) -> Tensor:
+    def _relax_new(self, x: Tensor, modality: Modality) -> Tensor:
         if self.intake is None:
             raise RuntimeError(
                 f"{type(self).__name__} knows no data to scale or attach new items by; "
@@ -176,7 +186,7 @@ class HashModel(nn.Module, ABC):
         x = self.intake.prepare(x, modality, next(self.parameters()))
         with eval_mode(self):
             parts = [self.relaxed_new(batch, modality) for batch in torch.split(x, _BATCH)]
-            return binarize(torch.cat(parts))
+            return torch.cat(parts)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a folder.

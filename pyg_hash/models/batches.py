@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.models.base import Objective
-from pyg_hash.models.common import check_widths, known_labels
+from pyg_hash.models.common import check_widths, known_labels, multi_hot
 from pyg_hash.typing import IMAGE, MODALITIES
 
 T = TypeVar("T")
@@ -87,8 +87,7 @@ def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Ten
     y = known_labels(data, num_classes, require_all=True)
     if y.size(0) < 2:
         raise ValueError("labeled_mask: selects one node, which makes no pair; label more")
-    multi_hot = torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
-    return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot.to(like)
+    return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot(y, num_classes).to(like)
 
 
 def random_batches(

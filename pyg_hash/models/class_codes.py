@@ -13,9 +13,9 @@ from pyg_hash.models.closed_form import (
     selected_features,
     solved,
 )
-from pyg_hash.models.common import Widths, known_labels
+from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES, Modality
-from pyg_hash.utils.checks import check_number, check_positive_int
+from pyg_hash.utils.checks import check_positive, check_positive_int
 
 _INFINITE = float("inf")
 
@@ -53,8 +53,7 @@ class ClassCodes(ClosedFormModel):
     ) -> None:
         super().__init__(num_features, num_bits)
         check_positive_int(num_classes, "num_classes")
-        if not 0 < check_number(penalty, "penalty") < _INFINITE:
-            raise ValueError(f"penalty: expected a positive number, got {penalty!r}")
+        check_positive(penalty, "penalty")
         self.num_classes, self.center, self.penalty, self.seed = num_classes, center, penalty, seed
         widths = self.num_features
         self.weight = nn.ParameterDict({m: solved(widths[m], num_classes) for m in MODALITIES})
@@ -73,8 +72,7 @@ class ClassCodes(ClosedFormModel):
             fits = [self._regression(rows, column.cpu().numpy()) for column in columns]
             self.weight[m].copy_(torch.from_numpy(np.concatenate([w for w, _ in fits], axis=1)))
             self.bias[m].copy_(torch.from_numpy(np.concatenate([b for _, b in fits])))
-        hot = y if y.dim() == 2 else torch.nn.functional.one_hot(y.long(), self.num_classes)
-        self.frequency.copy_(hot.double().mean(dim=0))
+        self.frequency.copy_(multi_hot(y, self.num_classes).double().mean(dim=0))
         generator = torch.Generator().manual_seed(self.seed)
         bits = torch.rand(self.num_classes, self.num_bits, generator=generator) < 0.5
         self.class_code.copy_(torch.where(bits, 1.0, -1.0))

@@ -123,6 +123,10 @@ class LinearHashModel(ClosedFormModel):
         self.weight[modality].copy_(weight)
         self.offset[modality].copy_(offset)
 
+    def _keep_centred(self, modality: Modality, weight: Tensor, mean: Tensor) -> None:
+        """The same of a map for features less their mean, float64 ``[d]``."""
+        self._keep(modality, weight, torch.mv(weight.T, mean))
+
 
 def solved(*shape: int) -> nn.Parameter:
     """A float64 parameter that no optimiser changes."""
@@ -143,3 +147,9 @@ def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tenso
                 "to learn from; give features that differ"
             )
     return image.double(), text.double()
+
+
+def centred(views: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Two views less their means, and the means."""
+    means = (views[0].mean(dim=0), views[1].mean(dim=0))
+    return (views[0] - means[0], views[1] - means[1]), means

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.closed_form import LinearHashModel, selected_features
+from pyg_hash.models.closed_form import LinearHashModel, centred, selected_features
 from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES
-from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_fraction, check_positive, check_positive_int, check_weight
 
 
 class Factors(NamedTuple):
@@ -71,21 +71,18 @@ class CMFH(LinearHashModel):
     ) -> None:
         super().__init__(num_features, num_bits)
         check_fraction(share, "share")
-        for name in ("mu", "gamma", "tolerance"):
-            check_weight(self.config[name], name)
-        if not (mu and gamma):
-            raise ValueError(f"mu, gamma: expected positive weights, got {mu} and {gamma}")
+        check_positive(mu, "mu")
+        check_positive(gamma, "gamma")
+        check_weight(tolerance, "tolerance")
         check_positive_int(iterations, "iterations")
         self.share, self.mu, self.gamma = share, mu, gamma
         self.iterations, self.tolerance, self.seed = iterations, tolerance, seed
 
     def _solve(self, data: HeteroData) -> None:
-        views = selected_features(data)
-        means = [x.mean(dim=0) for x in views]
-        views = (views[0] - means[0], views[1] - means[1])
+        views, means = centred(selected_features(data))
         factors = self.factorise(views)[0]
         for m, mean, weight in zip(MODALITIES, means, factors.maps, strict=True):
-            self._keep(m, weight, torch.mv(weight.T, mean))
+            self._keep_centred(m, weight, mean)
 
     def factorise(self, views: tuple[Tensor, Tensor]) -> tuple[Factors, list[float]]:
         """The alternation on centred features, and the objective after each turn.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int, check_weight
 
 Weights = dict[str, float]
 Widths = Mapping[str, int] | tuple[int, int] | list[int]
@@ -92,6 +93,11 @@ def _check_all_classes(y: Tensor, num_classes: int) -> None:
         )
 
 
+def multi_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
+    return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
+
+
 def both(term: Callable[[Modality], Tensor]) -> Tensor:
     """The sum of a term over the two modalities."""
     return term(IMAGE) + term(TEXT)
@@ -120,6 +126,19 @@ def view_similarity(
         The mean over image queries and text queries.
     """
     return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
+
+
+def filled(
+    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """The options of a group: the defaults, but for those that are given.
+
+    Raises:
+        ValueError: an option that does not exist.
+    """
+    for key in given or {}:
+        check_choice(key, tuple(defaults), name)
+    return {**defaults, **(given or {})}
 
 
 def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:

@@ -5,32 +5,26 @@ Xu, Li, Yan, Deng, Liu: "Graph Convolutional Network Hashing for Cross-Modal Ret
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+import re
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.losses import (
-    label_regression_loss,
-    pairwise_nll,
-    similar_distance_loss,
-    squared_distance_loss,
-)
-from pyg_hash.losses.pairs import PairLoss, check_likelihood
+from pyg_hash.losses.pairs import PairLoss
 from pyg_hash.models.base import EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
-from pyg_hash.models.common import image_text_pair, loss_weights, weighted
+from pyg_hash.models.common import filled, image_text_pair, loss_weights, weighted
+from pyg_hash.models.gch_terms import GCHTerms, likelihood_keywords
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.modes import exact
+from pyg_hash.utils.modes import eval_mode
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
-LAYERS = {IMAGE: 1, TEXT: 2}  # before the heads: the image encoder stands behind a deep network
 WEIGHTS = dict.fromkeys(("pairwise", "beacon", "prediction", "guide", "alignment"), 1.0)
-LIKELIHOOD = {"kind": "nll", "factor": None, "similar": None}
 BEACON = {"channels": 1024, "norm": "max", "add_self_loops": True, "activation": "tanh"}
 BEACON |= {"guided": True, "grad": False}
 PASSES = {"label": 5, "image": 1, "text": 1, "gcn": 1}
@@ -67,39 +61,78 @@ class GCH(EncoderHashModel):
                + w_{prediction} \overline{(\hat L^* - L)^2} \\
         L^{GCN} &= w_{pairwise} J(H^l, H^b) + w_{prediction} \overline{(\hat L^G - L)^2}
 
+    What the paper and its released program (2272d2a) have, and how to get it here:
+
+    ==================  ===============================  ===========================================
+    option              paper                            program
+    ==================  ===============================  ===========================================
+    ``network``         ``'paper'``                      ``'program'``
+    ``objective``       ``'paper'``                      ``'program'``
+    ``likelihood``      ``'nll'``                        ``'squared_nll'``
+    ``dropout``         0                                0
+    ``weights``         not given                        all 1
+    ``beacon``          ``activation='sigmoid'``; for    ``channels=512, add_self_loops=False,
+                        the objective as printed, not    guided=False, grad=True``
+                        Algorithm 1: ``guided=False``
+    ``passes``          1 each                           ``label='1000 steps', gcn='500 steps'``,
+                                                         image, text: 5 times n // 128 steps
+    optimiser           SGD, rate not given              Adam a part, rates halved every epoch
+    ==================  ===============================  ===========================================
+
+    Out of reach: CNN-F on pixels, unless ``image_encoder`` is one; batch normalisation by
+    batch-mates where an item is encoded or its features are constants (running statistics here);
+    an Adam for each of the two turns of an encoder (one for both here); teacher's codes that are
+    stale from the epoch before (its own are in the bank at the start of an epoch); the text
+    encoder's label target, which in the program is a loss by mistake; and sums in place of means,
+    but for the weights.
+
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair. With
             an encoder of your own, the width of its output.
         num_classes: number of classes.
         num_bits: code length.
         hidden_channels: width of the layers of the teacher (two) and of the encoders (images one,
-            texts two), hence of the features that are fused (paper: 512).
+            texts two, or three if ``network`` is not ``'ours'``), hence of the features that are
+            fused (paper: 512).
         dropout: share of an image or text encoder's hidden entries that training sets to 0.
+        network: ``'ours'``: features of both encoders are standardised behind the activation, the
+            fused ones too. ``'paper'``: nothing is, and the texts have the "four fully-connected
+            layers" (the chain of Sec. 4.2 shows three). ``'program'``: so have they here; batch
+            normalisation in front of the activation in teacher and encoders, and of the images'
+            tanh; teacher and beacon network predict labels from codes; all weights and biases are
+            drawn from N(0, 1).
         variant: ``'full'``; ``'GCH-A'``, the paper's ablation (Table 2) with dense layers in place
             of the graph convolutions; or a variant of the reproduction report: ``'Try1'``, where
             the encoders' codes are paired with each other in place of the teacher's, which pulls
             the codes of similar instances by their distance, or ``'Try2'``, where the features of
             both modalities are aligned and share a hash layer.
-        likelihood: the likelihood ``J``: ``'nll'`` (paper), ``'squared_nll'`` (released code), or a
-            mapping with ``kind``, one of these, and the ``factor`` of the codes' inner products
-            and the value ``similar`` of pairs that share a label, see
-            :func:`pyg_hash.losses.pairwise_nll`; None is what belongs to ``kind``.
-        weights: of the terms, 1 where not given (the paper gives no values): ``pairwise``, the
-            likelihood (:math:`\alpha`); ``beacon``, the distance to the beacon (:math:`\beta` of
-            the encoders); ``prediction``, the predicted labels (:math:`\gamma` of the encoders,
-            :math:`\beta` of the others); ``guide``, the term of ``'Try1'`` (:math:`\lambda`);
-            ``alignment``, that of ``'Try2'``.
+        objective: ``'paper'``, as above. ``'program'``: teacher's codes are paired with a bank of
+            the codes of all instances (noise at first, new after a step where the batch is; each
+            share of an epoch keeps its own); texts take their turns before images; in the first
+            they approach the bank's signs, ``guide``, and predict the labels, in the second they
+            approach beacon and signs; the beacon network's labels go through a logistic function
+            twice, to a cross-entropy. An encoder of ``'Try1'`` has the report's objective.
+        likelihood: the likelihood ``J``: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``,
+            one of these, and the ``factor`` of the codes' inner products and the value ``similar``
+            of pairs that share a label, see :func:`pyg_hash.losses.pairwise_nll`.
+        weights: of the terms, 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`);
+            ``beacon``, the distance to the beacon (:math:`\beta` of the encoders); ``prediction``,
+            the predicted labels (:math:`\gamma` of the encoders, :math:`\beta` of the others);
+            ``guide``, the term of ``'Try1'`` (:math:`\lambda`) and of the program; ``alignment``,
+            that of ``'Try2'``.
         beacon: the beacon network where it differs from the default: ``channels`` of its first
-            layer (1024, as the paper has it); ``norm``, ``add_self_loops`` and ``activation``, see
+            layer (1024, as the paper has it); ``norm``, ``standardised`` (True if ``network`` is
+            ``'ours'``), ``add_self_loops`` and ``activation``, see
             :class:`pyg_hash.nn.BeaconNetwork`; ``guided`` (True), to pair the beacon codes with the
             teacher's, as Algorithm 1 says ("under guidance of semantic encoder"), not with
-            themselves, as printed: then teacher and beacon have codes of their own, which pull the
-            encoders apart; and ``grad`` (False), to let the gradient of the distance to the beacon
-            reach an encoder through the beacon too, as the released code does; in the paper the
+            themselves, as printed (with i twice, for i and j): then teacher and beacon have codes
+            of their own, which pull the encoders apart; and ``grad`` (False), to let the gradient
+            of the distance to the beacon reach an encoder through the beacon too; in the paper the
             beacon is a constant.
-        passes: over the labelled instances in an epoch, by part, where they differ from
-            ``{'label': 5, 'image': 1, 'text': 1, 'gcn': 1}``. The teacher is small, and the
-            encoders should not follow codes that still move.
+        passes: over the labelled instances in a turn, by part, where they differ from
+            ``{'label': 5, 'image': 1, 'text': 1, 'gcn': 1}``; the teacher is small, and the
+            encoders should not follow codes that still move. Or the number of steps, as
+            ``'1000 steps'``, each with a batch drawn anew from all instances.
         batch_size: instances of a batch, at least 2; a last batch of one joins the one before.
         image_encoder: a module of your own in front of the image encoder, trained along, from
             a batch of ``data['image'].x``, whatever that holds, to ``[n, num_features['image']]``.
@@ -134,11 +167,13 @@ class GCH(EncoderHashModel):
         *,
         hidden_channels: int = 512,
         dropout: float = 0.3,
+        network: Literal["ours", "paper", "program"] = "ours",
         variant: str = "full",
+        objective: Literal["paper", "program"] = "paper",
         likelihood: PairLoss | Mapping[str, Any] = "nll",
         weights: Mapping[str, float] | None = None,
         beacon: Mapping[str, Any] | None = None,
-        passes: Mapping[str, int] | None = None,
+        passes: Mapping[str, int | str] | None = None,
         batch_size: int = 128,
         image_encoder: nn.Module | None = None,
         text_encoder: nn.Module | None = None,
@@ -149,29 +184,46 @@ class GCH(EncoderHashModel):
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
         check_choice(variant, VARIANTS, "variant")
+        check_choice(network, ("ours", "paper", "program"), "network")
+        check_choice(objective, ("paper", "program"), "objective")
         super().__init__(num_bits, {"num_features": widths})
         self.num_features, self.num_classes, self.variant = widths, num_classes, variant
-        self.batch_size = batch_size
+        self.network, self.objective, self.batch_size = network, objective, batch_size
         self.weights = loss_weights(weights, WEIGHTS)
-        self.likelihood = _likelihood(likelihood)
-        self.passes = _filled(passes, PASSES, "passes")
+        self.passes = filled(passes, PASSES, "passes")
         for part, number in self.passes.items():
-            check_positive_int(number, f"passes[{part!r}]")
-        network = _filled(beacon, BEACON, "beacon")
-        self.guided, self.beacon_grad = network.pop("guided"), network.pop("grad")
-        width = hidden_channels
-        self.teacher = CodeEncoder(num_classes, [width, width], num_bits, num_classes)
+            steps = _steps(number)
+            check_positive_int(number if steps is None else steps, f"passes[{part!r}]")
+        made = filled(beacon, BEACON | {"standardised": network == "ours"}, "beacon")
+        channels, guided, self.beacon_grad = (made.pop(k) for k in ("channels", "guided", "grad"))
+        check_positive_int(channels, "beacon['channels']")
+        known = likelihood_keywords(likelihood)
+        self.terms = GCHTerms(known, variant, objective == "program", guided)
+        width, program = hidden_channels, network == "program"
+        # GCH Eq. 2
+        self.teacher = CodeEncoder(
+            num_classes,
+            [width, width],
+            num_bits,
+            num_classes,
+            batch_norm="before" if program else False,
+            labels_of_codes=program,
+        )
         own_modules = {IMAGE: image_encoder, TEXT: text_encoder}
         self._raw = [m for m in MODALITIES if own_modules[m] is not None]
+        # the image encoder stands behind a deep network
+        layers = {IMAGE: 1, TEXT: 2 if network == "ours" else 3}
+        # GCH Eq. 4
         self.encoders = nn.ModuleDict(
             {
                 m: CodeEncoder(
                     widths[m],
-                    [width] * LAYERS[m],
+                    [width] * layers[m],
                     None if variant == "Try2" else num_bits,
                     num_classes,
                     dropout=dropout,
-                    batch_norm=True,
+                    batch_norm="before" if program else network == "ours",
+                    hash_norm=program and m == IMAGE,
                     backbone=own_modules[m],
                 )
                 for m in MODALITIES
@@ -179,11 +231,22 @@ class GCH(EncoderHashModel):
         )
         if variant == "Try2":
             self.shared_hash = HashLayer(width, num_bits)
-        channels = network.pop("channels")
-        check_positive_int(channels, "beacon['channels']")
-        self.gcn = BeaconNetwork(
-            width, channels, num_bits, num_classes, dense=variant == "GCH-A", **network
-        )
+        made |= {"dense": variant == "GCH-A", "labels_of_codes": program}
+        self.gcn = BeaconNetwork(width, channels, num_bits, num_classes, **made)
+        self._draw_as_program()
+
+    def reset_parameters(self) -> None:
+        """Draw new parameters and forget the data."""
+        super().reset_parameters()
+        self._draw_as_program()
+
+    @torch.no_grad()
+    def _draw_as_program(self) -> None:
+        """All of the linear layers' parameters, but for the user's modules, from N(0, 1)."""
+        for name, layer in self.named_modules() if self.network == "program" else ():
+            if isinstance(layer, nn.Linear) and ".backbone" not in name:
+                for p in layer.parameters():
+                    p.normal_()
 
     def forward(self, data: HeteroData) -> HashOutput:
         """Relaxed codes of all nodes; with gradients, ``aux`` holds what :meth:`loss` needs.
@@ -232,12 +295,15 @@ class GCH(EncoderHashModel):
             known[m] = Encoding(features, out[m][rows], logits)
         fixed = {m: known[m].features.detach() for m in MODALITIES}
         guide = teacher.codes.detach()
-        objectives = {"label": self._teacher_terms(teacher, labels)}
+        bank = (guide, labels) if self.objective == "program" else None
+        objectives = {"label": self.terms.teacher(teacher, labels, bank)}
         for m in MODALITIES:
             beacon = self._beacon(fixed | {m: known[m].features}, labels)
-            terms = self._encoder_terms(known[m], guide, labels, beacon, fixed[other(m)])
-            objectives[str(m)] = terms
-        objectives["gcn"] = self._beacon_terms(fixed, guide, labels)
+            objectives[str(m)] = self.terms.encoder(
+                known[m], guide, labels, beacon, fixed[other(m)]
+            )
+        codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
+        objectives["gcn"] = self.terms.beacon(codes, logits, labels, guide)
         total = torch.stack([weighted(t, self.weights)["loss"] for t in objectives.values()]).sum()
         named = {f"{part}_{k}": v for part, terms in objectives.items() for k, v in terms.items()}
         return named | {"loss": total}
@@ -248,9 +314,7 @@ class GCH(EncoderHashModel):
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         batches = BatchDraw(rows, self.batch_size, share)
         known = _Round({m: data[m].x for m in MODALITIES}, rows, labels, batches)
-        yield from self._train_teacher(known)
-        with torch.no_grad():
-            guide = torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
+        guide = yield from self._train_teacher(known, epoch)
         yield from self._train_encoders(known, guide)
         yield from self._train_beacon(known, guide)
         beacons = torch.empty_like(guide)
@@ -258,88 +322,61 @@ class GCH(EncoderHashModel):
             beacons[b] = self._beacon(self._fixed(known, b), labels[b]).detach()
         yield from self._train_encoders(known, guide, beacons)
 
-    def _train_teacher(self, known: _Round) -> Iterator[Objective]:
-        for b in known.batches.own(self.passes["label"]):
-            labels = known.labels[b]
-            yield self._objective(self._teacher_terms(self.teacher(labels), labels), "label")
+    def _train_teacher(self, known: _Round, epoch: int) -> Generator[Objective, None, Tensor]:
+        """Train it, and return the codes that guide all others."""
+        labels, bank = known.labels, None
+        if self.objective == "program" and epoch == 0:
+            noise = torch.randn(len(labels), self.num_bits, generator=known.batches.generator)
+            bank = noise.to(labels)
+        elif self.objective == "program":
+            bank = self._guide(labels)
+        for b in self._draw(known, "label"):
+            others = None if bank is None else (bank, labels)
+            terms = self.terms.teacher(self.teacher(labels[b]), labels[b], others)
+            yield self._objective(terms, "label")
+            if bank is not None:
+                bank[b] = self._guide(labels[b])
+        return self._guide(labels) if bank is None else bank
 
     def _train_encoders(
         self, known: _Round, guide: Tensor, beacons: Tensor | None = None
     ) -> Iterator[Objective]:
-        """The images, then the texts; without beacons before there are any."""
-        for m in MODALITIES:
-            for b in known.batches.own(self.passes[m]):
+        """A turn of each encoder; without beacons before there are any."""
+        live = self.beacon_grad and beacons is not None
+        for m in MODALITIES if self.objective == "paper" else reversed(MODALITIES):
+            for b in self._draw(known, m):
                 own, labels = self._encode(known.x[m][known.rows[b]], m), known.labels[b]
                 beacon = None if beacons is None else beacons[b]
-                others = {}
-                if self.variant == "Try2" or (self.beacon_grad and beacons is not None):
-                    others = self._fixed(known, b, [other(m)])
-                if self.beacon_grad and beacons is not None:
+                needed = [other(m)] if live or self.variant == "Try2" else []
+                others = self._fixed(known, b, needed)
+                if live:
                     beacon = self._beacon({m: own.features, **others}, labels)
-                terms = self._encoder_terms(own, guide[b], labels, beacon, others.get(other(m)))
+                aligned = others.get(other(m))
+                terms = self.terms.encoder(own, guide[b], labels, beacon, aligned)
                 yield self._objective(terms, m)
 
     def _train_beacon(self, known: _Round, guide: Tensor) -> Iterator[Objective]:
-        for b in known.batches.own(self.passes["gcn"]):
-            terms = self._beacon_terms(self._fixed(known, b), guide[b], known.labels[b])
-            yield self._objective(terms, "gcn")
+        for b in self._draw(known, "gcn"):
+            fixed, labels = self._fixed(known, b), known.labels[b]
+            codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
+            yield self._objective(self.terms.beacon(codes, logits, labels, guide[b]), "gcn")
 
-    def _teacher_terms(self, made: Encoding, labels: Tensor) -> dict[str, Tensor]:
-        """GCH Eq. 3 of labels, multi-hot ``[n, C]``."""
-        with exact(labels):
-            return {
-                "pairwise": self._pairs(made.codes, made.codes, labels),
-                "prediction": label_regression_loss(made.logits, labels),
-            }
-
-    def _encoder_terms(
-        self,
-        own: Encoding,
-        guide: Tensor,
-        labels: Tensor,
-        beacon: Tensor | None,
-        aligned: Tensor | None,
-    ) -> dict[str, Tensor]:
-        """GCH Eq. 5 of one modality, with what the reproduction report adds to it.
-
-        Args:
-            own: what the encoder made of the batch.
-            guide: codes of the teacher ``[n, num_bits]``.
-            labels: multi-hot labels, float ``[n, C]``.
-            beacon: beacon codes ``[n, num_bits]``; None before there are any.
-            aligned: features of the other modality ``[n, width]``, for ``'Try2'``.
-        """
-        paired = own.codes if self.variant == "Try1" else guide
-        with exact(labels):
-            terms = {
-                "pairwise": self._pairs(paired, own.codes, labels),
-                "prediction": label_regression_loss(own.logits, labels),
-            }
-            if beacon is not None:
-                terms["beacon"] = squared_distance_loss(own.codes, beacon)
-            if self.variant == "Try1":  # GCH report, Eq. 11
-                terms["guide"] = similar_distance_loss(guide, own.codes, labels, labels)
-            if self.variant == "Try2":  # GCH report, Eq. 12
-                assert aligned is not None
-                terms["alignment"] = squared_distance_loss(own.features, aligned)
-        return terms
-
-    def _beacon_terms(
-        self, features: Mapping[Modality, Tensor], guide: Tensor, labels: Tensor
-    ) -> dict[str, Tensor]:
-        """GCH Eq. 8, which pairs the beacon codes with themselves; or with the teacher's."""
-        codes, logits = self.gcn(features[IMAGE], features[TEXT], labels)
-        with exact(labels):
-            return {
-                "pairwise": self._pairs(guide if self.guided else codes, codes, labels),
-                "prediction": label_regression_loss(logits, labels),
-            }
-
-    def _pairs(self, a: Tensor, b: Tensor, labels: Tensor) -> Tensor:
-        return pairwise_nll(a, b, labels, labels, **self.likelihood)
+    def _draw(self, known: _Round, part: str) -> Iterator[Tensor]:
+        """The batches of a part's turn."""
+        steps = _steps(self.passes[part])
+        if steps is None:
+            yield from known.batches.own(self.passes[part])
+        for _ in range(steps or 0):
+            yield next(known.batches.own())
 
     def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
         return Objective(weighted(terms, self.weights), part)
+
+    @torch.no_grad()
+    def _guide(self, labels: Tensor) -> Tensor:
+        """The teacher's codes as constants."""
+        with eval_mode(self.teacher):
+            return torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
 
     def _beacon(self, features: Mapping[Modality, Tensor], labels: Tensor) -> Tensor:
         """Beacon codes for an encoder to approach: constants, unless it moves them itself."""
@@ -369,25 +406,7 @@ class GCH(EncoderHashModel):
         return {m: self.encoders[m].fixed_features(known.x[m][rows]) for m in modalities}  # type: ignore[operator]
 
 
-def _filled(
-    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-    """The defaults, but for what is given.
-
-    Raises:
-        ValueError: an entry that does not exist.
-    """
-    for key in given or {}:
-        check_choice(key, tuple(defaults), name)
-    return {**defaults, **(given or {})}
-
-
-def _likelihood(given: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of :func:`pyg_hash.losses.pairwise_nll`."""
-    given = {"kind": given} if isinstance(given, str) else given
-    chosen = _filled(given, LIKELIHOOD, "likelihood")
-    check_choice(chosen["kind"], ("nll", "squared_nll"), "likelihood['kind']")
-    factor = 1.0 if chosen["factor"] is None else chosen["factor"]
-    similar = 1.0 if chosen["similar"] is None else chosen["similar"]
-    check_likelihood(factor, similar, ("likelihood['factor']", "likelihood['similar']"))
-    return chosen
+def _steps(passes: int | str) -> int | None:
+    """The number of an entry of ``passes`` that counts steps."""
+    steps = re.fullmatch(r"(\d+) steps", passes) if isinstance(passes, str) else None
+    return int(steps[1]) if steps else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
 from pyg_hash.graph.edges import edge_weights
 from pyg_hash.graph.place import BLOCK
-from pyg_hash.knn import knn
+from pyg_hash.knn import PreparedRows, knn, prepare
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
 from pyg_hash.models.new_items import (
@@ -46,6 +46,9 @@ class AnchorBank(Intake):
     joint: Tensor
     messages: dict[str, list[Tensor]]
     graph: dict[str, Any]
+    _prepared: dict[tuple[Modality, bool], PreparedRows] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @classmethod
     def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
@@ -117,10 +120,11 @@ class AnchorBank(Intake):
         """Source, target and weight of edges from the nearest of the allowed anchors."""
         rows = allowed.nonzero().flatten()
         k, metric = self.graph["k"], self.graph["metric"]
-        anchors = self.x[modality]
-        if rows.numel() < anchors.size(0):  # for one query, a copy takes as long as the search
-            anchors = anchors[rows]
-        scores, index = knn(x, anchors, k, metric=metric)
+        key = modality, rows.numel() == allowed.numel()
+        if key not in self._prepared:  # for one query, checks and a copy take most of the time
+            anchors = self.x[modality] if key[1] else self.x[modality][rows]
+            self._prepared[key] = prepare(anchors, metric)
+        scores, index = knn(x, self._prepared[key], k, metric=metric)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
         weight = self.graph.get("neighbor_weight", 1.0) * weight

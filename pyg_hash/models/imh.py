@@ -14,7 +14,7 @@ from pyg_hash.knn import knn
 from pyg_hash.models.closed_form import LinearHashModel, selected_features
 from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES, Metric
-from pyg_hash.utils.checks import check_number, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_positive, check_positive_int, check_weight
 
 Floats = npt.NDArray[np.float64]
 
@@ -65,8 +65,7 @@ class IMH(LinearHashModel):
         super().__init__(num_features, num_bits)
         check_positive_int(k, "k")
         check_weight(weight, "weight")
-        if not 0 < check_number(ridge, "ridge") < float("inf"):
-            raise ValueError(f"ridge: expected a positive number, got {ridge!r}")
+        check_positive(ridge, "ridge")
         self.k, self.metric, self.graph_weight, self.ridge = k, metric, weight, ridge
 
     def _solve(self, data: HeteroData) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.canonical import RIDGE
-from pyg_hash.models.cca import CanonicalModel
+from pyg_hash.codes import binarize
+from pyg_hash.models.cca import RIDGE, CanonicalModel
 from pyg_hash.models.closed_form import selected_features
 from pyg_hash.models.common import Widths
 
@@ -77,7 +77,7 @@ def itq_rotation(v: Tensor, *, iterations: int = 50, seed: int = 0) -> tuple[Ten
     errors = []
     for turn in range(iterations + 1):
         rotated = v @ rotation
-        codes = torch.where(rotated >= 0, 1.0, -1.0).to(v)
+        codes = binarize(rotated).to(v)
         errors.append(float((codes - rotated).square().sum()))
         if turn < iterations:
             left, _, right = torch.linalg.svd(v.T @ codes)

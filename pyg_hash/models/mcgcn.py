@@ -42,7 +42,7 @@ from pyg_hash.nn import (
     LabelClassifier,
     ModalityDiscriminator,
 )
-from pyg_hash.nn.autoencoder import OutActivation
+from pyg_hash.nn.heads import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
@@ -59,19 +59,18 @@ WEIGHTS = {
 
 
 class MCGCN(GraphHashModel):
-    r"""Modality-specific and cross-modal graph convolutional hashing (Eq. 1-10, Algorithm 1).
+    r"""Modality-specific and cross-modal graph convolutional hashing (Algorithm 1).
 
-    Each modality has a two-layer GCN on its own graph (Eq. 1); a third GCN works on the joint
-    graph of both (Eq. 2), whose input are the latent features of two autoencoders. Attention
-    fuses a node's specific and shared representation into its relaxed code (Eq. 4, 5). Training
-    descends
+    Each modality has a two-layer GCN on its own graph; a third GCN works on the joint graph of
+    both, whose input are the latent features of two autoencoders. Attention fuses a node's
+    specific and shared representation into its relaxed code. Training descends
 
     .. math::
         L = L_{hcl} + \gamma L_{lp} + \eta L_r + \lambda L_{adv}
 
-    with the hash code learning loss :math:`L_{hcl}` (Eq. 7), label prediction (Eq. 6),
-    reconstruction (Fig. 2), and the modality discriminator's loss (Eq. 8) behind a gradient
-    reversal layer, which makes one descent of the min-max game (Eq. 9, 10).
+    with the hash code learning loss :math:`L_{hcl}` (``pairwise``, ``quantization`` and
+    ``balance``), label prediction, reconstruction (Fig. 2), and the modality discriminator's loss
+    behind a gradient reversal layer, which makes one descent of the min-max game.
 
     The graph comes with the data: :class:`IntraKNN`, :class:`InterKNN` and :class:`LabelHub` (or
     :class:`LabelCliques`) decide protocol, label rate and self-loops; the model never knows.
@@ -110,7 +109,7 @@ class MCGCN(GraphHashModel):
             graph, which no query does. A term of these two with weight 0 is not computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that the weights
             mean the same for every data set. ``'sum'`` is the loss as the paper writes it: the
-            terms of Eq. 7 are sums, the others means. ``'paper'`` is what its Algorithm 1
+            terms of :math:`L_{hcl}` are sums, the others means. ``'paper'`` is what its Algorithm 1
             descends: that total divided by the number of pairs in the graph. Use these two with
             the paper's weights.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
@@ -225,11 +224,10 @@ class MCGCN(GraphHashModel):
         return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The terms of Eq. 6-9, unweighted, and their weighted sum ``'loss'``.
+        """The terms, unweighted, and their weighted sum ``'loss'``.
 
-        ``pairwise``, ``quantization``, ``balance`` (Eq. 7), ``prediction`` (Eq. 6),
-        ``reconstruction`` (Fig. 2), ``adversarial`` (Eq. 8), and two that are not in the paper:
-        ``pairing`` over the training nodes, and ``view``. Other terms without labels run over the
+        ``pairwise`` and ``prediction`` run over the labelled nodes, ``pairing`` over the training
+        nodes, ``quantization``, ``balance``, ``reconstruction`` and ``adversarial`` over the
         anchors: all nodes in the transductive protocols, the training nodes in the inductive one.
         """
         store = data[IMAGE]

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.canonical import whitener
-from pyg_hash.models.closed_form import LinearHashModel, selected_features
-from pyg_hash.models.common import Widths, known_labels
+from pyg_hash.codes import binarize
+from pyg_hash.models.cca import whitener
+from pyg_hash.models.closed_form import LinearHashModel, centred, selected_features
+from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice, check_weight
 
@@ -60,18 +61,15 @@ class SCM(LinearHashModel):
 
     def _solve(self, data: HeteroData) -> None:
         y = known_labels(data, self.num_classes)
-        labels = torch.nn.functional.one_hot(y.long(), self.num_classes) if y.dim() == 1 else y
-        views = selected_features(data, "labeled_mask")
-        means = [x.mean(dim=0) for x in views]
-        views = (views[0] - means[0], views[1] - means[1])
+        labels = multi_hot(y, self.num_classes)
+        views, means = centred(selected_features(data, "labeled_mask"))
         white = [whitener(x.T @ x / len(x), self.ridge) for x in views]
         learn = sequential_directions if self.variant == "sequential" else orthogonal_directions
         directions = learn(
             (views[0] @ white[0], views[1] @ white[1]), labels.to(views[0]), self.num_bits
         )
         for m, mean, whiten, direction in zip(MODALITIES, means, white, directions, strict=True):
-            weight = whiten @ direction
-            self._keep(m, weight, torch.mv(weight.T, mean))
+            self._keep_centred(m, whiten @ direction, mean)
 
 
 def orthogonal_directions(
@@ -113,8 +111,8 @@ def sequential_directions(
         u, v = _leading_pair(left, right)
         image.append(u)
         text.append(v)
-        left = torch.cat([left, -(x.T @ _sign(x @ u))[:, None]], dim=1)
-        right = torch.cat([right, (y.T @ _sign(y @ v))[:, None]], dim=1)
+        left = torch.cat([left, -(x.T @ binarize(x @ u).to(x))[:, None]], dim=1)
+        right = torch.cat([right, (y.T @ binarize(y @ v).to(y))[:, None]], dim=1)
     return torch.stack(image, dim=1), torch.stack(text, dim=1)
 
 
@@ -132,7 +130,3 @@ def _leading_pair(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
     q_right, r_right = torch.linalg.qr(right)
     u, _, v = torch.linalg.svd(r_left @ r_right.T)
     return q_left @ u[:, 0], q_right @ v[0]
-
-
-def _sign(x: Tensor) -> Tensor:
-    return torch.where(x >= 0, 1.0, -1.0).to(x)

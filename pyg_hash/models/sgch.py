@@ -37,7 +37,7 @@ from pyg_hash.models.common import (
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.new_items import Intake
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
-from pyg_hash.nn.adversarial import Activation
+from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 

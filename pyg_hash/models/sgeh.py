@@ -65,7 +65,7 @@ class SGEH(AffinityModel):
     Z of the training pairs. Among the nodes of a mini-batch the sparse affinity A (see
     :class:`~pyg_hash.nn.LocalAffinity`) and the cosines of the features make a dense one, U
     (:func:`~pyg_hash.losses.hybrid_affinity`), which the cosines of the codes are to repeat.
-    Training descends SGEH Eq. 13 and a regulariser,
+    Training descends
 
     .. math::
         w_{II} \lVert \alpha U - \cos(B^I, B^I) \rVert_F^2
@@ -234,6 +234,7 @@ class SGEH(AffinityModel):
         yield Objective(self._exact_terms(codes, target), "codes")
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
+        """SGEH Eq. 13, term by term, and the prior."""
         image, text = codes[IMAGE], codes[TEXT]
         loss = partial(affinity_loss, affinity=target, alpha=self.alpha, reduction=self.reduction)
         terms = {

@@ -1,14 +1,17 @@
 """Layers: tensors and edges in, tensors out."""
 
-from pyg_hash.nn.adversarial import GradientReversal, ModalityDiscriminator, reversal_schedule
-from pyg_hash.nn.attention import AttentionFusion
-from pyg_hash.nn.autoencoder import Autoencoder
 from pyg_hash.nn.beacon import BeaconNetwork, LabelGraph, reweighted_fusion
 from pyg_hash.nn.channel import GCNChannel, HubGCNConv
-from pyg_hash.nn.classifier import LabelClassifier
-from pyg_hash.nn.concat import ConcatFusion
 from pyg_hash.nn.encoder import CodeEncoder, Encoding
-from pyg_hash.nn.hash import HashLayer
+from pyg_hash.nn.heads import (
+    AttentionFusion,
+    Autoencoder,
+    ConcatFusion,
+    GradientReversal,
+    HashLayer,
+    LabelClassifier,
+    ModalityDiscriminator,
+)
 from pyg_hash.nn.local_affinity import LocalAffinity, SparseAffinity
 from pyg_hash.nn.mlp import HashMLP, PriorDiscriminator
 
@@ -30,6 +33,5 @@ __all__ = [
     "ModalityDiscriminator",
     "PriorDiscriminator",
     "SparseAffinity",
-    "reversal_schedule",
     "reweighted_fusion",
 ]

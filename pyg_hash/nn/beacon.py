@@ -20,11 +20,10 @@ FusionNorm = Literal["max", "softmax"]
 class BeaconNetwork(nn.Module):
     r"""Cross-attention fusion and two graph convolutions, from features to beacon codes.
 
-    Sec. 3.2 and 4.2 of Xu et al. (GCH), IJCAI 2019: the features of a batch are fused (Eq. (6)),
-    and two graph convolutions on the graph of its labels (Eq. (7)), with ReLU between them, make
-    codes :math:`H^b` and labels :math:`\hat L^G` of them; the second has one set of weights for
-    either ("N equals to the length of hash code K or total class label c"). The fused features
-    are standardised over the batch on the way, because their size grows with that of the batch.
+    Sec. 3.2 and 4.2 of Xu et al. (GCH), IJCAI 2019: the features of a batch are fused by
+    :func:`reweighted_fusion`, and two convolutions on the :class:`LabelGraph` of the batch, with
+    ReLU between them, make codes :math:`H^b` and labels :math:`\hat L^G` of them; the second has
+    one set of weights for either ("N equals to the length of hash code K or total class label c").
 
     Args:
         in_channels: width of the features.
@@ -32,11 +31,15 @@ class BeaconNetwork(nn.Module):
         num_bits: length of the codes.
         num_classes: number of classes.
         norm: of the fusion, see :func:`reweighted_fusion`.
+        standardised: bring the fused features to mean 0 and variance 1 over the batch, because
+            their size grows with that of the batch. Ours: neither paper nor program has it.
         add_self_loops: of the graph, see :class:`LabelGraph`.
         activation: of the codes: ``'tanh'``, the range of codes in {-1, +1}, or the ``'sigmoid'``
             of the paper's Sec. 4.2, which reaches no -1.
         dense: GCH-A, the ablation of Table 2: dense layers, with biases, in place of the graph
-            convolutions, which have none in Eq. (7). No label enters then.
+            convolutions, which have none. No label enters then.
+        labels_of_codes: predict the labels by a dense layer from the codes, as the released program
+            does, not by a convolution.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class BeaconNetwork(nn.Module):
         num_classes: int,
         *,
         norm: FusionNorm = "max",
+        standardised: bool = True,
         add_self_loops: bool = True,
         activation: Activation = "tanh",
         dense: bool = False,
+        labels_of_codes: bool = False,
     ) -> None:
         super().__init__()
         check_positive_int(in_channels, "in_channels")
@@ -59,12 +64,15 @@ class BeaconNetwork(nn.Module):
         check_choice(norm, ("max", "softmax"), "norm")
         check_choice(activation, ("tanh", "sigmoid"), "activation")
         self.norm = norm
+        self.standardised = standardised
         self.add_self_loops = add_self_loops
         self.activation = activation
         self.dense = dense
         self.lin = nn.Linear(in_channels, hidden_channels, bias=dense)
         self.hash = nn.Linear(hidden_channels, num_bits, bias=dense)
-        self.classifier = nn.Linear(hidden_channels, num_classes, bias=dense)
+        self.labels_of_codes = labels_of_codes
+        width = num_bits if labels_of_codes else hidden_channels
+        self.classifier = nn.Linear(width, num_classes, bias=dense or labels_of_codes)
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
@@ -84,12 +92,16 @@ class BeaconNetwork(nn.Module):
             ``[n, num_classes]``.
         """
         x = reweighted_fusion(image, text, norm=self.norm)
-        x = F.batch_norm(x, None, None, training=True)
+        if self.standardised:
+            x = F.batch_norm(x, None, None, training=True)
         with exact(labels):
             graph = None if self.dense else LabelGraph(labels, add_self_loops=self.add_self_loops)
         h = torch.relu(_propagate(self.lin(x), graph))
-        codes, logits = _propagate(self.hash(h), graph), _propagate(self.classifier(h), graph)
-        return torch.tanh(codes) if self.activation == "tanh" else codes.sigmoid(), logits
+        codes = _propagate(self.hash(h), graph)
+        codes = torch.tanh(codes) if self.activation == "tanh" else codes.sigmoid()
+        if self.labels_of_codes:
+            return codes, self.classifier(codes).to(codes)
+        return codes, _propagate(self.classifier(h), graph)
 
     def fixed(self, image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
         """Beacon codes with a gradient to the features, but none to the network's parameters."""
@@ -100,8 +112,9 @@ class BeaconNetwork(nn.Module):
     def extra_repr(self) -> str:
         """The arguments that the layers do not show, for ``repr``."""
         return (
-            f"norm={self.norm!r}, add_self_loops={self.add_self_loops}, "
-            f"activation={self.activation!r}, dense={self.dense}"
+            f"norm={self.norm!r}, standardised={self.standardised}, "
+            f"add_self_loops={self.add_self_loops}, activation={self.activation!r}, "
+            f"dense={self.dense}, labels_of_codes={self.labels_of_codes}"
         )
 
 
@@ -115,7 +128,7 @@ def _propagate(x: Tensor, graph: LabelGraph | None) -> Tensor:
 class LabelGraph:
     r"""The normalised graph of shared labels, :math:`\tilde D^{-1/2} \tilde A \tilde D^{-1/2}`.
 
-    Eq. (7) of Xu et al. (GCH), IJCAI 2019, with :math:`\tilde A = A + I` and
+    The propagation of GCH Eq. 7, with :math:`\tilde A = A + I` and
     :math:`A_{ij} = \langle l_i, l_j \rangle`, the number of labels that two instances share; so
     the diagonal of :math:`A` is :math:`|l_i|`. Exact in factored form: a product with
     :math:`\tilde A` is :math:`L (L^\top X) + X`, and the degrees are :math:`L (L^\top 1) + 1`; no
@@ -155,7 +168,7 @@ def reweighted_fusion(
 ) -> Tensor:
     r"""Fused features :math:`f_r`, each modality reweighted by its relation to the other.
 
-    Eq. (6) of Xu et al. (GCH), IJCAI 2019. As printed, :math:`f \times \tilde W` with
+    GCH Eq. 6. As printed, :math:`f \times \tilde W` with
     :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})`, the shapes do not multiply; this is what its
     released code computes:
 
@@ -169,8 +182,9 @@ def reweighted_fusion(
     Args:
         image: image features :math:`f^x`, float ``[N, d]``.
         text: text features :math:`f^y` of the same instances, same dtype, ``[N, d]``.
-        norm: ``'max'``; where no entry is positive, nothing is divided, because a negative
-            divisor would turn every relation around. Or ``'softmax'``: each row of the two weight
+        norm: ``'max'``, as the program has it (the paper does not say which); where no entry is
+            positive, nothing is divided, because a negative divisor would turn every relation
+            around. Or ``'softmax'``: each row of the two weight
             matrices is the softmax of its entries divided by :math:`\sqrt d`, as in Vaswani et
             al., "Attention is all you need".
         chunk_size: rows of the weight matrix at a time.

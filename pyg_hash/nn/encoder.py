@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.nn.hash import HashLayer
+from pyg_hash.nn.heads import HashLayer
 from pyg_hash.utils.checks import check_fraction, check_positive_int
 from pyg_hash.utils.modes import eval_mode
 
@@ -31,8 +31,8 @@ class Encoding(NamedTuple):
 class CodeEncoder(nn.Module):
     r"""Fully-connected layers with two heads, :math:`f`, :math:`H = \tanh(\cdot)`, :math:`\hat L`.
 
-    The semantic encoder (Eq. (2)) and the feature encoders (Eq. (4)) of Xu et al. (GCH), IJCAI
-    2019, with the codes of Eq. (1). Leaky ReLU after every layer but the heads (Sec. 4.2).
+    GCH Eq. 1 makes the codes of the features. Leaky ReLU after every layer but the heads (Sec. 4.2
+    of Xu et al., IJCAI 2019).
 
     Args:
         in_channels: width of the input, or of what ``backbone`` makes of it.
@@ -42,9 +42,12 @@ class CodeEncoder(nn.Module):
         input_dropout: share of the input's entries that training sets to 0.
         dropout: share of each layer's entries that training sets to 0.
         batch_norm: standardise what comes out of each layer over the batch; in evaluation mode by
-            running statistics, so that an item's code depends on no other item. It stands behind
+            running statistics, so that an item's code depends on no other item. True stands behind
             the activation because GCH's fusion needs centred features: a mean that all share
-            would be all that is left of them.
+            would be all that is left of them. ``'before'`` stands in front of it, and learns a
+            scale and a shift.
+        hash_norm: the same in front of the tanh of the codes.
+        labels_of_codes: predict the labels from the codes, not from the features.
         backbone: a module of the user's own in front, from raw items to ``[n, in_channels]``.
     """
 
@@ -57,7 +60,9 @@ class CodeEncoder(nn.Module):
         *,
         input_dropout: float = 0.0,
         dropout: float = 0.0,
-        batch_norm: bool = False,
+        batch_norm: bool | Literal["before"] = False,
+        hash_norm: bool = False,
+        labels_of_codes: bool = False,
         backbone: nn.Module | None = None,
     ) -> None:
         super().__init__()
@@ -77,17 +82,21 @@ class CodeEncoder(nn.Module):
         self.layers = nn.ModuleList(
             nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
         )
+        self.norm_first = batch_norm == "before"
         self.norms = nn.ModuleList(
-            nn.BatchNorm1d(width, affine=False) if batch_norm else nn.Identity()
+            nn.BatchNorm1d(width, affine=self.norm_first) if batch_norm else nn.Identity()
             for width in hidden_channels
         )
         self.hash = None if num_bits is None else HashLayer(widths[-1], num_bits)
-        self.classifier = nn.Linear(widths[-1], num_classes)
+        self.hash_norm = nn.BatchNorm1d(num_bits) if hash_norm and num_bits else None
+        self.labels_of_codes = labels_of_codes
+        width = num_bits if labels_of_codes and num_bits else widths[-1]
+        self.classifier = nn.Linear(width, num_classes)
 
     @property
     def width(self) -> int:
         """Width of the features."""
-        return self.classifier.in_features
+        return self.layers[-1].out_features  # type: ignore[return-value]
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, those of the backbone's layers included."""
@@ -110,9 +119,13 @@ class CodeEncoder(nn.Module):
         if to_codes is None or (self.hash is not None and hash_layer is not None):
             raise ValueError("hash_layer: give one if, and only if, num_bits is None")
         features, h = self._features(x)
+        if self.hash_norm is None:
+            codes = to_codes(h)
+        else:
+            codes = torch.tanh(self.hash_norm(to_codes.lin(h).to(to_codes.lin.weight)))
         # under autocast too what losses compare is in the type of the parameters
-        logits = self.classifier(h).to(self.classifier.weight)
-        return Encoding(features.to(logits), to_codes(h), logits)
+        logits = self.classifier(codes if self.labels_of_codes else h).to(self.classifier.weight)
+        return Encoding(features.to(logits), codes, logits)
 
     @torch.no_grad()
     def fixed_features(self, x: Tensor) -> Tensor:
@@ -125,7 +138,8 @@ class CodeEncoder(nn.Module):
         h = x if self.backbone is None else self._raw(x)
         features = h = F.dropout(h, self.input_dropout, self.training)
         for layer, norm in zip(self.layers, self.norms, strict=True):
-            features = norm(F.leaky_relu(layer(h), 0.2))
+            h = layer(h)
+            features = F.leaky_relu(norm(h), 0.2) if self.norm_first else norm(F.leaky_relu(h, 0.2))
             h = F.dropout(features, self.dropout, self.training)
         return features, h
 

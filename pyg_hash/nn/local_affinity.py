@@ -13,7 +13,7 @@ ADJACENCIES = ("diffused", "induced", "paper", "code")
 
 
 class SparseAffinity:
-    r"""Edges in CSR form: what SGEH's mini-batches are cut from (Sec. 2.3, before Eq. 8).
+    r"""Edges in CSR form: what SGEH's mini-batches are cut from (Sec. 2.3).
 
     Zhao et al., "From Sparse to Dense: Semantic Graph Evolutionary Hashing for Unsupervised
     Cross-Modal Retrieval" (SGEH), ACCV 2022, draws edges, not nodes: with :math:`t` edges a

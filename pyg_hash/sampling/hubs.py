@@ -24,8 +24,8 @@ class HubSampler:
         dtype: of the weights.
 
     Attributes:
-        degree: what the cliques of one modality add to each node's degree, float ``[N]``.
-        diagonal: the part of it that is the node itself, float ``[N]``.
+        degree: what the cliques of one modality add to each node's degree, itself excluded, float
+            ``[N]``.
 
     Raises:
         ValueError: images and texts belong to different hubs.
@@ -53,7 +53,7 @@ class HubSampler:
         self.degree.index_add_(0, node, joined[hub].to(dtype))
         meets_itself = torch.zeros(num_hubs, dtype=dtype, device=hub.device)
         meets_itself[pairs[0][pairs[0] == pairs[1]]] = 1.0
-        self.diagonal = torch.zeros_like(self.degree).index_add_(0, node, meets_itself[hub])
+        self.degree.index_add_(0, node, -meets_itself[hub])
 
         first = self._hubs[self._start[:-1].clamp(max=max(self._hubs.numel() - 1, 0))]
         members = (self._start.diff() > 0).nonzero().flatten()

@@ -136,7 +136,7 @@ def true_degrees(
 
 
 def self_loops(data: HeteroData, modality: str) -> Tensor:
-    """The weight of each node's own edge to itself, hubs apart: float ``[N]``."""
+    """The weight of each node with itself: float ``[N]``."""
     store = data[modality]
     if "self_loop" in store:
         loops: Tensor = store.self_loop

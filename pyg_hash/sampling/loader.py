@@ -108,8 +108,6 @@ def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
         for name, value in data[m].items():  # names and raw texts are of no use to a loss
             if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_nodes:
                 nodes[m][name] = value
-        # a batch has the hubs' edges, except those of a node with itself
-        loops = self_loops(data, m)
-        nodes[m].self_loop = loops if hubs is None else loops + hubs.diagonal
+        nodes[m].self_loop = self_loops(data, m)
         nodes[m].update(degrees[m])
     return nodes

@@ -46,7 +46,7 @@ class InstanceSampler(BaseSampler):
         num_neighbors: neighbours of an instance in each of the two layers, the outer (that of the
             seeds) first; -1 takes all.
         num_members: labelled instances that stand for all in a batch; -1 takes all, which makes
-            as many edges as :class:`LabelCliques`.
+            as many edges as there are pairs of equal label.
 
     Raises:
         TypeError: numbers that are not integers.
@@ -142,11 +142,9 @@ class InstanceSampler(BaseSampler):
         frontier: Tensor,
         start: int,
     ) -> None:
-        """The edges between the two nodes of an instance, through hubs too."""
+        """The edges between the two nodes of an instance."""
         for kind, pair_weight in self.graph.pair_weight.items():
             weight = pair_weight[frontier]
-            if self.hubs is not None:
-                weight = weight + self.hubs.diagonal[frontier]
             own = weight.nonzero().flatten()
             parts[kind].append((own + start, own + start, weight[own]))
 

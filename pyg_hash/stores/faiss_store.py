@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.knn import _faiss
 from pyg_hash.stores import _checks
 from pyg_hash.stores._ids import IntIds, StrIds
 from pyg_hash.stores._mapped import read_arrays, write_arrays
 from pyg_hash.stores.base import Bytes, CodeStore
 from pyg_hash.stores.indexes import Flat, Index, Scan, from_settings, scan
+from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_writable
 

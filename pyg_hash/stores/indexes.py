@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.knn import _faiss
 from pyg_hash.stores.multi_index import Bytes, Matches, MultiIndexHash
+from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 
 Arrays = Mapping[str, NDArray[Any]]

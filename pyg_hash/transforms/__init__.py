@@ -3,7 +3,7 @@
 from pyg_hash.transforms.affinity.transform import UnifiedAffinity
 from pyg_hash.transforms.inter import InterKNN
 from pyg_hash.transforms.intra import IntraKNN
-from pyg_hash.transforms.labels import LabelCliques, LabelHub
+from pyg_hash.transforms.labels import LabelHub
 from pyg_hash.transforms.masks import LabelRate, ValidationSplit
 from pyg_hash.transforms.scale import ScaleFeatures
 from pyg_hash.transforms.sgch import SGCHGraph
@@ -11,7 +11,6 @@ from pyg_hash.transforms.sgch import SGCHGraph
 __all__ = [
     "InterKNN",
     "IntraKNN",
-    "LabelCliques",
     "LabelHub",
     "LabelRate",
     "SGCHGraph",

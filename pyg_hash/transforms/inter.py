@@ -25,7 +25,7 @@ class InterKNN(BaseTransform):
     modality's graph** with weight :math:`G^I_{mn}` alone, so that nothing of its other modality
     can choose them.
 
-    The diagonal blocks of Eq. 2 are the intra edges. Only in the *strict* protocol they are edges
+    The diagonal blocks are the intra edges. Only in the *strict* protocol they are edges
     of their own, ``('image', 'joint', 'image')``, made as :class:`IntraKNN` with the anchors of
     this transform would: a query that were a neighbour of database texts there would, through
     them, tell its own image about its text.
@@ -35,7 +35,7 @@ class InterKNN(BaseTransform):
             ``IntraKNN(anchors='all')`` with ``InterKNN(anchors='train')`` is the *strict*
             protocol.
         pair_edges: which images and texts of the same instance are joined, with weight 1:
-            ``'all'`` anchors (default), only ``'labeled'`` ones (Eq. 1 and 2 read literally:
+            ``'all'`` anchors (default), only ``'labeled'`` ones (the paper read literally:
             a labelled node has the same label as itself), or ``'none'``.
     """
 

@@ -38,8 +38,8 @@ class IntraKNN(BaseTransform):
         metric: ``'cosine'``, ``'ip'`` or ``'l2'``; the papers leave it unstated.
         anchors: which nodes may be somebody's neighbour, ``'train'`` or ``'all'``
             (transductive, as in the papers).
-        weight: ``'binary'`` (1, as in MCGCN Eq. 1) or ``'similarity'`` (the cosine itself, as in
-            SGCH Eq. 1; a neighbour whose cosine is not positive is none). None, the default, is
+        weight: ``'binary'`` (1, as in MCGCN) or ``'similarity'`` (the cosine itself, as in SGCH;
+            a neighbour whose cosine is not positive is none). None, the default, is
             ``'similarity'`` under cosine, which serves MCGCN better too, and ``'binary'`` under
             the other metrics, which know no other.
         neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
@@ -109,7 +109,7 @@ class IntraKNN(BaseTransform):
                 raise ValueError(f"{name}: {error}") from error
             nearest = data[NEAREST[modality]]
             nearest.edge_index, nearest.edge_weight = torch.stack((source, target)), weight
-            back = mask[target]  # between anchors both directions: the "or" of Eq. 1
+            back = mask[target]  # between anchors both directions: the "or" of the equation
             edges = data[INTRA[modality]]
             edges.edge_index, edges.edge_weight = merge_edges(
                 torch.cat((source, target[back])),

@@ -1,8 +1,7 @@
-"""Same-label edges between labelled nodes, through class hubs or materialised."""
+"""Same-label edges between labelled nodes, through class hubs."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -44,14 +43,6 @@ class LabelSets(NamedTuple):
     hub: Tensor
     num_sets: int
     overlap: Tensor
-
-    def matrix(self, num_rows: int) -> Tensor:
-        """:math:`P M P^T` as a dense array ``[num_rows, num_rows]``: for small graphs."""
-        members = torch.zeros(num_rows, self.num_sets, device=self.row.device)
-        members[self.row, self.hub] = 1.0
-        overlap = members.new_zeros(self.num_sets, self.num_sets)
-        overlap[tuple(self.overlap)] = 1.0
-        return members @ overlap @ members.T
 
     def diagonal(self, num_rows: int) -> Tensor:
         """The weight of each node with itself: float ``[num_rows]``."""
@@ -105,8 +96,25 @@ def _sharing(sets: Tensor, chunk_size: int = 1024) -> Tensor:
     return torch.cat(found).T.contiguous() if found else sets.new_zeros(2, 0).long()
 
 
-class _LabelEdges(BaseTransform):
-    """What the two forms of Eq. 1's label case share: arguments, checks, and dropping kNN edges."""
+class LabelHub(BaseTransform):
+    r"""Same-label cliques as hubs, exact and in O(N) storage: the label case of MCGCN Eq. 1.
+
+    Labelled nodes connect to the hub of their label set; two propagation hops through the hubs
+    equal the :math:`N_L^2 / C` clique edges. Hubs are shared by both modalities, so they carry
+    all four blocks of the joint graph. Label sets that overlap are joined by
+    ``('class', 'overlap', 'class')`` edges. A hub joins different instances alone: the weight of
+    a node with itself is ``self_loop``, that with its pair an edge across the modalities.
+
+    The kNN edges between labelled nodes go: their neighbours count only where an end is unlabelled.
+
+    Args:
+        self_loops: ``'clean'`` (default): every node has itself once, as :math:`G + I` means for
+            a graph without self-loops. ``'literal'``: to the letter, where a labelled node has
+            the same label as itself, so that :math:`\tilde G_{mm} = 2`.
+        match: multi-label nodes are joined if they have a ``'shared'`` label or ``'equal'``
+            label vectors; ``'count'`` weighs them by the number of shared labels (SGCH), which
+            makes one hub a class, with several for a node.
+    """
 
     def __init__(self, self_loops: str = "clean", match: str = "shared") -> None:
         check_choice(self_loops, SELF_LOOPS, "self_loops")
@@ -115,7 +123,7 @@ class _LabelEdges(BaseTransform):
         self.match = match
 
     def forward(self, data: HeteroData) -> HeteroData:
-        """Return ``data`` with label edges in place of kNN edges between labelled nodes."""
+        """Return ``data`` with hubs in place of kNN edges between labelled nodes."""
         name = type(self).__name__
         if "graph" not in data or "intra_anchors" not in data.graph:
             raise ValueError(f"{name}: the data has no intra edges; apply IntraKNN first")
@@ -133,19 +141,22 @@ class _LabelEdges(BaseTransform):
         same_as_self = torch.zeros(labeled.numel(), device=labeled.device)
         same_as_self[nodes] = sets.diagonal(nodes.numel())
         self._drop_knn(data, labeled)
-        self._connect(data, nodes, sets, same_as_self)
+        data[CLASS].num_nodes = sets.num_sets
+        if not sets.is_apart():
+            data[OVERLAP].edge_index = sets.overlap
+        for modality in MODALITIES:
+            data[IN_CLASS[modality]].edge_index = torch.stack((nodes[sets.row], sets.hub))
+            once = torch.ones_like(same_as_self)
+            literal = self.self_loops == "literal"
+            data[modality].self_loop = once + same_as_self if literal else once
+            if INTER[modality] in data.edge_types:
+                weight = {"all": once, "labeled": same_as_self, "none": 0 * once}
+                _add_pairs(data, INTER[modality], nodes, weight[data.graph["pair_edges"]][nodes])
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 
-    @abstractmethod
-    def _connect(
-        self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
-    ) -> None:
-        """Add the label edges between ``nodes``, and ``self_loop`` in both modalities."""
-
     @staticmethod
     def _drop_knn(data: HeteroData, labeled: Tensor) -> None:
-        """Eq. 1 consults the neighbours only where an end is unlabelled."""
         for edge_type in (*INTRA.values(), *JOINT.values(), *INTER.values()):
             if edge_type not in data.edge_types:
                 continue
@@ -163,90 +174,15 @@ class _LabelEdges(BaseTransform):
         return f"{type(self).__name__}(self_loops={self.self_loops!r}, match={self.match!r})"
 
 
-class LabelHub(_LabelEdges):
-    r"""Same-label cliques (MCGCN Eq. 1, first case) as hubs: exact, in O(N) storage.
-
-    Labelled nodes connect to the hub of their label set; two propagation hops through the hubs
-    equal the :math:`N_L^2 / C` clique edges. Hubs are shared by both modalities, so they carry
-    all four blocks of Eq. 2. Label sets that overlap are joined by
-    ``('class', 'overlap', 'class')`` edges.
-
-    A hub also sends a node's own state back to it. ``self_loop`` is what remains to be added:
-
-    Args:
-        self_loops: ``'clean'`` (default): every node has itself once, as :math:`G + I` means for
-            a graph without self-loops. ``'literal'``: Eq. 1 read to the letter, where a labelled
-            node has the same label as itself, so that :math:`\tilde G_{mm} = 2`.
-        match: multi-label nodes are joined if they have a ``'shared'`` label or ``'equal'``
-            label vectors; ``'count'`` weighs them by the number of shared labels (SGCH Eq. 1),
-            which makes one hub a class, with several for a node.
-    """
-
-    def _connect(
-        self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
-    ) -> None:
-        data[CLASS].num_nodes = sets.num_sets
-        if not sets.is_apart():
-            data[OVERLAP].edge_index = sets.overlap
-        clean = self.self_loops == "clean"
-        for modality in MODALITIES:
-            data[IN_CLASS[modality]].edge_index = torch.stack((nodes[sets.row], sets.hub))
-            ones = torch.ones_like(same_as_self)
-            data[modality].self_loop = ones - same_as_self if clean else ones
-        for edge_type in INTER.values():
-            if edge_type not in data.edge_types:
-                continue
-            # the shared hub joins a labelled pair with weight same_as_self; correct it to the
-            # weight that pair_edges asks for
-            via_hub = same_as_self[nodes]
-            weight = {"all": 1 - via_hub, "labeled": via_hub * 0, "none": -via_hub}
-            _add_edges(data, edge_type, nodes, nodes, weight[data.graph["pair_edges"]])
-
-
-class LabelCliques(_LabelEdges):
-    r"""Same-label cliques (MCGCN Eq. 1, first case) as materialised edges.
-
-    The readable twin of :class:`LabelHub`, with the same arguments and the same operator to
-    rounding. It stores up to :math:`N_L^2` edges an edge type: for small graphs and for tests.
-    """
-
-    def _connect(
-        self, data: HeteroData, nodes: Tensor, sets: LabelSets, same_as_self: Tensor
-    ) -> None:
-        same = sets.matrix(nodes.numel())
-        same = same - torch.diag(same.diagonal())
-        source, target = same.nonzero().T
-        pair = {"all": torch.ones_like(nodes), "labeled": same_as_self[nodes], "none": nodes * 0}
-        literal = self.self_loops == "literal"
-        for modality in MODALITIES:
-            loops = torch.ones_like(same_as_self)
-            data[modality].self_loop = loops + same_as_self if literal else loops
-            weights = same[source, target]
-            for edge_type in (INTRA[modality], JOINT[modality]):
-                if edge_type in data.edge_types:
-                    _add_edges(data, edge_type, nodes[source], nodes[target], weights)
-            if INTER[modality] in data.edge_types:
-                _add_edges(data, INTER[modality], nodes[source], nodes[target], weights)
-                weight = pair[data.graph["pair_edges"]].float()
-                _add_edges(data, INTER[modality], nodes, nodes, weight)
-
-
-def _add_edges(
-    data: HeteroData,
-    edge_type: EdgeType,
-    source: Tensor,
-    target: Tensor,
-    weight: Tensor,
-) -> None:
-    """Append edges that are not there yet; weight 0 means no edge. The order stays by target."""
+def _add_pairs(data: HeteroData, edge_type: EdgeType, nodes: Tensor, weight: Tensor) -> None:
+    """Join nodes to their own pairs; weight 0 means no edge. The order stays by target."""
     edges = data[edge_type]
-    source, target, weight = source[weight != 0], target[weight != 0], weight[weight != 0]
-    row, column = edges.edge_index
-    num_nodes = data[IMAGE].x.size(0)
+    nodes, weight = nodes[weight != 0], weight[weight != 0]
+    source, target = torch.cat((edges.edge_index, nodes.expand(2, -1)), dim=1)
     edges.edge_index, edges.edge_weight = merge_edges(
-        torch.cat((row, source)),
-        torch.cat((column, target)),
+        source,
+        target,
         torch.cat((edges.edge_weight, weight)),
-        num_nodes,
+        data[IMAGE].x.size(0),
         reduce="sum",
     )

@@ -25,7 +25,7 @@ class SGCHGraph(BaseTransform):
     r"""The graphs of SGCH, one a modality, in one step.
 
     Shen, Zhai, Liu, Jiang, "Semi-supervised graph convolutional hashing network for large-scale
-    cross-modal retrieval" (SGCH), ICIP 2020, Eq. 1:
+    cross-modal retrieval", ICIP 2020. SGCH Eq. 1:
 
     .. math::
         W_{ij} = \begin{cases}

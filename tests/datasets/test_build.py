@@ -51,10 +51,6 @@ def test_without_labels():
     assert not data["image"].labeled_mask.any()
 
 
-def test_num_classes_may_exceed_the_labels():
-    assert build(num_classes=7).num_classes == 7
-
-
 def test_own_database_and_labeled_rows():
     data = build(database=torch.tensor([0, 1]), labeled=torch.tensor([3]))
     assert data["image"].database_mask.sum() == 2

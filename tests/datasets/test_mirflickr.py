@@ -47,18 +47,6 @@ def test_rows_are_those_with_a_common_tag_and_a_label(tmp_path, arrays):
     assert dataset.texts[0].split()[-1] == f"only{rows[0]}"  # a rare tag is a word of the text
 
 
-@pytest.mark.parametrize("protocol", ["dcmh", "djsrh", "gch"])
-def test_split(tmp_path, arrays, protocol):
-    store = MIRFlickr25K(tmp_path, image=SIZES, protocol=protocol)[0]["image"]
-    assert store.query_mask.sum() == 6 and store.train_mask.sum() == 12
-    assert torch.equal(store.database_mask, ~store.query_mask)
-
-
-def test_sgeh_trains_on_what_it_searches(tmp_path, arrays):
-    store = MIRFlickr25K(tmp_path, image=SIZES, protocol="sgeh")[0]["image"]
-    assert store.query_mask.sum() == 6 and torch.equal(store.train_mask, store.database_mask)
-
-
 def test_words_are_fitted_on_train(tmp_path, arrays):
     pytest.importorskip("sklearn")
     dataset = MIRFlickr25K(tmp_path, image=SIZES, text="bow2000")
@@ -95,15 +83,6 @@ def test_pictures_are_encoded_once(tmp_path, arrays):
         file.write("x")
     changed = MIRFlickr25K(tmp_path, image=encoder, force_reload=True)[0]["image"].x
     assert changed[0, 0] == first[0, 0] + 1 and sum(calls) == 2 * len(first)
-
-
-def test_missing_pictures_are_listed(tmp_path, arrays):
-    rows = mir_kept(arrays)
-    (tmp_path / "raw" / PICTURES[rows[2]]).unlink()
-    with pytest.raises(
-        FileNotFoundError, match=f"pictures are missing .*\n  {PICTURES[rows[2]]}\n"
-    ):
-        MIRFlickr25K(tmp_path, image=SIZES)
 
 
 def test_every_missing_file_is_listed(tmp_path, monkeypatch):

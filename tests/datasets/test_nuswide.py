@@ -1,5 +1,4 @@
 import hashlib
-import json
 import os
 
 import numpy as np
@@ -127,13 +126,6 @@ def test_of_many_missing_pictures_some_are_listed(tmp_path, arrays):
     assert "NUS-WIDE.html" in lines[-1]
 
 
-def test_ready_made_features_have_no_encoder(tmp_path, arrays):
-    dataset = NUSWIDE(tmp_path)
-    for encoder in (dataset.text_encoder, dataset.image_encoder):
-        with pytest.raises(ValueError, match="NUSWIDE: its .* features came ready-made"):
-            encoder()
-
-
 def test_own_features(tmp_path, arrays):
     rows = tagged(arrays)
     x = np.random.default_rng(5).random((NUS_ROWS, 7)).astype(np.float32)
@@ -161,11 +153,6 @@ def test_every_missing_file_is_listed(tmp_path):
     assert next(iter(BOW)) not in message and "NUS-WIDE.html" in message
     assert "*.jpg" not in message
     assert str(tmp_path / "raw") in message
-
-
-def test_places_of_pictures_are_listed(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"\n  Flickr/\*/\*\.jpg  \(269,648 files\)\n"):
-        NUSWIDE(tmp_path, image=SIZES)
 
 
 def test_only_what_is_needed_is_asked_for(tmp_path, arrays):
@@ -287,17 +274,6 @@ def test_damaged_record(tmp_path, arrays, content):
         NUSWIDE(tmp_path)
 
 
-def test_stored_once(tmp_path, arrays, monkeypatch):
-    before = NUSWIDE(tmp_path)[0]
-
-    def never(*args, **keywords):
-        raise AssertionError("read again")
-
-    monkeypatch.setattr("pyg_hash.datasets.published_sets.read_digits", never)
-    after = NUSWIDE(tmp_path)[0]
-    assert torch.equal(before["image"].x, after["image"].x) and after.num_classes == 3
-
-
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -371,9 +347,3 @@ def test_feature_files_that_do_not_belong_together(tmp_path, monkeypatch):
     savemat(tmp_path / "raw" / names["LAll"], {"LAll": labels * 2.0})
     with pytest.raises(CorruptFileError, match="labels are not 0 and 1"):
         NUSWIDE(tmp_path, layout="features")
-
-
-def test_settings_are_json(tmp_path, arrays):
-    dataset = NUSWIDE(tmp_path, image="bow")
-    assert json.loads(json.dumps(dataset.settings())) == dataset.settings()
-    assert dataset.settings()["concepts"] == 21 and dataset.settings()["protocol"] == "gch"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_hash.features import EfficientNetLite0, ImageEncoder, UnreadableImageError, load_encoder
+from pyg_hash.features import EfficientNetLite0, UnreadableImageError, load_encoder
 from pyg_hash.features import efficientnet as module
 from pyg_hash.features.images import load_image
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
@@ -51,11 +51,6 @@ def test_batching_changes_nothing(encoder, pictures):
     one_by_one = torch.cat([encoder([path]) for path in pictures])
     torch.testing.assert_close(encoder(pictures), one_by_one, atol=1e-5, rtol=1e-5)
     assert encoder([]).shape == (0, 1280)
-
-
-def test_is_an_image_encoder(encoder):
-    assert isinstance(encoder, ImageEncoder)
-    assert repr(encoder) == "EfficientNetLite0(image_size=64)"
 
 
 def test_save_and_load(encoder, pictures, tmp_path):

@@ -40,11 +40,6 @@ def test_tfidf_equals_sklearn(options):
     np.testing.assert_allclose(x, vectorizer.transform(TEXTS).toarray(), atol=1e-6)
 
 
-def test_rows_have_length_one():
-    x = BagOfWords().fit(TEXTS)(TEXTS)
-    torch.testing.assert_close(x.norm(dim=1), torch.ones(5))
-
-
 def test_idf_by_hand():
     # 'a' is in both texts, 'b' in one of two: idf 1 and ln(3 / 2) + 1
     x = BagOfWords().fit(["a", "a b"])(["b a"])

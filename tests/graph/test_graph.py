@@ -11,6 +11,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
+from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import (
     GraphOperator,
     Hub,
@@ -21,7 +22,7 @@ from pyg_hash.graph import (
     joint_operator,
     query_view,
 )
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
 def both_ways(*pairs: tuple[int, int]) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyg_hash.codes import binarize
 from pyg_hash.index import HammingIndex, _binary
-from pyg_hash.knn import _faiss
+from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError, save_tensors
 
 

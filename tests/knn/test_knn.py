@@ -10,9 +10,10 @@ import torch
 from oracles import assert_same_neighbours
 from torch import Tensor
 
-from pyg_hash.knn import _blocks, _faiss, _rows, knn
+from pyg_hash.knn import exact, knn, prepare
+from pyg_hash.utils import faiss as _faiss
 
-BACKENDS = ["torch", "bf16", "sparse", "faiss"]
+BACKENDS = ["torch", "sparse", "faiss"]
 METRICS = ["cosine", "ip", "l2"]
 
 
@@ -140,34 +141,86 @@ def test_k_equals_n_and_noncontiguous_input(backend: str) -> None:
     assert torch.equal(index, brute_force(x, x, 8, "cosine", True)[1])
 
 
-def test_backends_agree_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def tiles_of(monkeypatch: pytest.MonkeyPatch, rows: int, columns: int, symmetric: bool) -> None:
+    """Let dense scores come in tiles of this size."""
+    original = exact.DenseScores.__init__
+
+    def init(self: exact.DenseScores, query: Any, database: Any, **options: Any) -> None:
+        original(self, query, database, **options)
+        self.rows, self.columns = rows, columns
+        self.symmetric = symmetric and query is database and not self.l2
+
+    monkeypatch.setattr(exact.DenseScores, "__init__", init)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", ["torch", "faiss"])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_tiles_do_not_matter(
+    metric: str, name: str, symmetric: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("faiss")
     torch.manual_seed(6)
     x = torch.cat([torch.randn(500, 40), torch.randn(30, 40).repeat(5, 1)])
-    want = knn(x, x, 20, exclude_self=True, backend="faiss")
-    for elements, rows in ((1, 1000), (7 * 650, 100), (1 << 24, 512)):
-        monkeypatch.setattr(_blocks, "_BLOCK_ELEMENTS", elements)
-        monkeypatch.setattr(_blocks, "_ROWS", rows)
-        got = knn(x, x, 20, exclude_self=True, backend="torch")
+    want = knn(x, x, 20, metric=metric, exclude_self=True)
+    for rows, columns in ((1000, 1000), (100, 104), (7, 64), (64, 7)):
+        with monkeypatch.context() as patch:
+            tiles_of(patch, rows, columns, symmetric)
+            got = knn(x, x, 20, metric=metric, exclude_self=True, backend=name)
         assert_same_neighbours(got, want)
 
 
-def test_stable_topk() -> None:
-    torch.manual_seed(7)
-    scores = torch.randint(0, 4, (50, 30)).float()
-    for k in (1, 2, 29, 30):
-        got = _blocks.stable_topk(scores, k).sort(1).values
-        want = scores.sort(dim=1, descending=True, stable=True).indices[:, :k].sort(1).values
-        assert torch.equal(got, want)
+@pytest.mark.parametrize("metric", ["ip", "l2"])
+def test_integer_ties_in_mirrored_tiles(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(1)
+    x = torch.randint(-1, 2, (300, 4)).float()
+    want = knn(x, x, 9, metric=metric)
+    tiles_of(monkeypatch, 32, 96, True)
+    got = knn(x, x, 9, metric=metric)
+    assert torch.equal(got[0], want[0]) and torch.equal(got[1], want[1])
 
 
-def test_rows_with_equal_hash_but_other_content_stay_apart(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(torch, "randint", lambda *a, **k: torch.zeros(2, dtype=torch.int32))
-    x = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 0.0]])  # every hash is 0
-    first = _rows.first_equal_row(x)
-    assert first is not None and first.tolist() == [0, 1, 0]
+def test_a_symmetric_search_computes_each_tile_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = prepare(torch.randn(100, 8))
+    scores = exact.DenseScores(x, x)
+    scores.rows, scores.columns, scores.symmetric = 10, 2048, True
+    made = []
+    tile = scores.tile
+    monkeypatch.setattr(
+        scores, "tile", lambda r, c: (made.append((c.stop - c.start) * 10), tile(r, c))[1]
+    )
+    exact.candidates(scores, 5)
+    assert sum(made) == 100 * 110 // 2
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("spread", [0.0, 1e-7, 1e-4, 0.1])
+def test_near_ties_are_ranked_pair_by_pair(backend: str, metric: str, spread: float) -> None:
+    """Rows that rounding cannot tell apart: the answer is that of all pairs scored alone."""
+    generator = torch.Generator().manual_seed(0)
+    centres = torch.randn(4, 64, generator=generator)
+    x = centres[torch.randint(0, 4, (300,), generator=generator)]
+    x = x + spread * torch.randn(300, 64, generator=generator)
+    got = knn(x, x, 9, metric=metric, backend=backend)
+    every = knn(x, x, 300, metric=metric, backend=backend)
+    if backend == "sparse":  # its products round by the width of a tile
+        torch.testing.assert_close(got[0], every[0][:, :9], rtol=1e-6, atol=1e-6)
+    else:
+        assert torch.equal(got[0], every[0][:, :9]) and torch.equal(got[1], every[1][:, :9])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("csr", [False, True])
+def test_prepared_rows_are_searched_alike(metric: str, csr: bool) -> None:
+    torch.manual_seed(9)
+    x, query = torch.randn(200, 12), torch.randn(7, 12)
+    rows = prepare(x.to_sparse_csr() if csr else x, metric)
+    for q in (query, query[:1]):
+        got, want = knn(q, rows, 5, metric=metric), knn(q, x, 5, metric=metric)
+        torch.testing.assert_close(got[0], want[0], rtol=1e-5, atol=1e-5)
+        assert torch.equal(got[1], want[1])
+    with pytest.raises(ValueError, match="database: prepared for"):
+        knn(query, rows, 5, metric="ip" if metric != "ip" else "l2")
 
 
 def test_auto_without_faiss_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,6 +260,7 @@ def test_auto_without_faiss_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"database": torch.eye(5, 3)}, ValueError, "database: 2 of 5 rows are zero vectors"),
         ({"metric": "manhattan"}, ValueError, "metric: 'manhattan' is not known"),
         ({"backend": "gpu"}, ValueError, "backend: 'gpu' is not known"),
+        ({"backend": "bf16"}, ValueError, "backend: 'bf16' is gone.*use 'auto'"),
         ({"query": torch.ones(2, 3), "exclude_self": True}, ValueError, "exclude_self: needs"),
         ({"database": torch.full((5, 3), 1e30), "metric": "ip"}, ValueError, "database: .*large"),
         ({"query": torch.full((2, 3), 1e30), "metric": "l2"}, ValueError, "query: .*large"),

@@ -7,7 +7,8 @@ import torch
 from oracles import assert_same_neighbours
 from torch import Tensor
 
-from pyg_hash.knn import _approximate, knn, recall
+from pyg_hash.knn import approximate as ways
+from pyg_hash.knn import knn, recall
 
 METRICS = ["cosine", "ip", "l2"]
 
@@ -66,7 +67,7 @@ def test_recall_is_the_part_that_was_found() -> None:
 
 def test_few_lists_looked_at_are_made_up_for(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("faiss")
-    monkeypatch.setattr(_approximate, "_IVF_PROBE", 1)
+    monkeypatch.setattr(ways, "_IVF_PROBE", 1)
     x = features(200)
     found = knn(x, x, 150, approximate="ivf")  # one list has about 14 rows
     assert_same_neighbours(found, knn(x, x, 150))

@@ -9,7 +9,7 @@ from small import assert_same_codes
 from toy import toy_data
 
 from pyg_hash.models import CCA, ITQ, LSH, SCM
-from pyg_hash.models.canonical import cca
+from pyg_hash.models.cca import cca
 from pyg_hash.models.itq import itq_rotation as itq
 
 

@@ -96,8 +96,8 @@ def test_codes_are_the_maps_of_centred_features():
     ("options", "message"),
     [
         ({"share": 1.5}, "share"),
-        ({"mu": 0.0}, "mu, gamma: expected positive"),
-        ({"gamma": 0.0}, "mu, gamma: expected positive"),
+        ({"mu": 0.0}, "expected a positive, finite number"),
+        ({"gamma": 0.0}, "expected a positive, finite number"),
         ({"gamma": -1.0}, "gamma"),
         ({"iterations": 0}, "iterations"),
         ({"tolerance": -1.0}, "tolerance"),

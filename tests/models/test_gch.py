@@ -64,7 +64,9 @@ def dense_terms(model, data, squared=False):
     terms = {
         "label_pairwise": nll(teacher.codes, teacher.codes, share, squared),
         "label_prediction": mse(teacher.logits.sigmoid(), labels),
-        "gcn_pairwise": nll(teacher.codes if model.guided else beacon, beacon, share, squared),
+        "gcn_pairwise": nll(
+            teacher.codes if model.terms.guided else beacon, beacon, share, squared
+        ),
         "gcn_prediction": mse(logits.sigmoid(), labels),
     }
     for m in MODALITIES:

@@ -1,4 +1,4 @@
-"""GradientReversal, reversal_schedule and ModalityDiscriminator."""
+"""GradientReversal and ModalityDiscriminator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.losses import adversarial_loss
-from pyg_hash.nn import GradientReversal, HashLayer, ModalityDiscriminator, reversal_schedule
+from pyg_hash.nn import GradientReversal, HashLayer, ModalityDiscriminator
 
 
 def random(n: int, d: int, seed: int) -> Tensor:
@@ -58,21 +58,6 @@ def test_reversal_leaves_its_input_alone() -> None:
 def test_bad_coefficient(coefficient: float) -> None:
     with pytest.raises(ValueError, match="coefficient"):
         GradientReversal(coefficient)
-    layer = GradientReversal()
-    with pytest.raises(ValueError, match="coefficient"):
-        layer.coefficient = coefficient
-    assert layer.coefficient == 1.0
-
-
-def test_schedule() -> None:
-    assert reversal_schedule(0) == 0.0
-    assert reversal_schedule(0.1) == pytest.approx(math.tanh(0.5))
-    assert reversal_schedule(1) == pytest.approx(0.9999092, abs=1e-7)
-    values = [reversal_schedule(p / 20) for p in range(21)]
-    assert values == sorted(values)
-    for bad in (-0.1, 1.1, math.nan):
-        with pytest.raises(ValueError, match="progress"):
-            reversal_schedule(bad)
 
 
 def test_shape_and_hidden_layers() -> None:
@@ -85,8 +70,6 @@ def test_shape_and_hidden_layers() -> None:
     assert len(linear.lins) == 1 and linear(torch.zeros(5, 4)).shape == (5, 2)
     with pytest.raises(ValueError, match="hidden"):
         ModalityDiscriminator(4, hidden=(16, 0))
-    with pytest.raises(ValueError, match="num_channels"):
-        ModalityDiscriminator(0)
     with pytest.raises(ValueError, match="coefficient"):
         ModalityDiscriminator(4, reversal=-1.0)
     with pytest.raises(ValueError, match="activation: 'tanh' is not known"):

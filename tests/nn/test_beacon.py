@@ -156,7 +156,9 @@ def test_bad_sizes(sizes):
 
 
 def test_repr_names_the_options():
-    assert "norm='max', add_self_loops=True, activation='tanh', dense=False" in repr(network())
+    assert "norm='max', standardised=True, add_self_loops=True, activation='tanh'" in repr(
+        network()
+    )
 
 
 def features(n=11, width=4, seed=0):

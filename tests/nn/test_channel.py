@@ -14,6 +14,7 @@ from torch_geometric.testing import withCUDA
 from torch_geometric.typing import SparseTensor
 from toy import toy_data
 
+from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import (
     BlockedGraph,
     GraphOperator,
@@ -25,7 +26,7 @@ from pyg_hash.graph import (
     joint_operator,
 )
 from pyg_hash.nn import GCNChannel, HubGCNConv
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
 def graph(form=LabelHub, anchors="train"):

@@ -11,9 +11,9 @@ import torch
 from store_cases import check_range, check_search, random_codes
 
 from pyg_hash.codes import binarize
-from pyg_hash.knn import _faiss
 from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex
 from pyg_hash.stores._mapped import read_arrays, write_arrays
+from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("faiss")

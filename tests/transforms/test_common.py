@@ -12,12 +12,12 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 import pyg_hash.transforms as transforms
+from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import anchor_view, intra_operator, joint_operator, protocol
 from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (
     InterKNN,
     IntraKNN,
-    LabelCliques,
     LabelHub,
     LabelRate,
     ScaleFeatures,

@@ -8,8 +8,9 @@ import torch_geometric.transforms as T
 from oracles import dense_intra, dense_joint
 from toy import toy_data
 
+from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import intra_operator, joint_operator, protocol
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 PROTOCOLS = {
     "inductive": ("train", "train"),

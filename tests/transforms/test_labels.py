@@ -7,8 +7,9 @@ import torch_geometric.transforms as T
 from torch import Tensor
 from toy import toy_data
 
+from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import intra_operator, joint_operator
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.transforms.labels import _sharing, label_sets
 
 FORMS = [LabelHub, LabelCliques]
@@ -126,11 +127,25 @@ def test_different_labels_are_never_joined():
 def test_hub_storage_is_linear(match):
     data = build(toy_data(3000, 6, num_queries=20), LabelHub, rate=1.0, k=4, match=match)
     stored = sum(v.numel() for s in data.edge_stores for v in s.values() if torch.is_tensor(v))
-    assert stored < 30 * 3000
+    assert stored < 36 * 3000
     cliques = 2980 * 2979 / 6
     assert data["image", "intra", "image"].edge_index.size(1) == 20 * 4 < cliques / 1000
     assert data["image", "in", "class"].edge_index.shape == (2, 2980)
     assert data["class"].num_nodes == 6
+
+
+@pytest.mark.parametrize("match", ["shared", "count"])
+@pytest.mark.parametrize("pairs", ["all", "labeled", "none"])
+def test_hubs_join_different_instances_alone(match, pairs):
+    """So that no edge has to take anything back."""
+    graph = build(toy_data(multi_label=True), LabelHub, rate=0.6, pairs=pairs, match=match)
+    for m in ("image", "text"):
+        assert torch.equal(graph[m].self_loop, torch.ones(60))
+    for store in graph.edge_stores:
+        assert "edge_weight" not in store or bool((store.edge_weight > 0).all())
+    graph["text"].self_loop = 1.0 - graph["text"].labeled_mask.float()  # as hubs were made before
+    with pytest.raises(ValueError, match="self_loop: below 1, so the graph is of an earlier"):
+        joint_operator(graph)
 
 
 def test_hub_edges_name_the_class():
@@ -148,7 +163,12 @@ def test_label_sets():
     for match in ("shared", "equal", "count"):
         for labels in (y, y.bool(), y.float(), y.to(torch.uint8), y.half()):
             sets = label_sets(labels, 3, match)
-            same = sets.matrix(5)
+            members, overlap = (
+                torch.zeros(5, sets.num_sets),
+                torch.zeros(sets.num_sets, sets.num_sets),
+            )
+            members[sets.row, sets.hub], overlap[tuple(sets.overlap)] = 1.0, 1.0
+            same = members @ overlap @ members.T
             expected = y @ y.T if match == "count" else oracles.same_label(y.double(), match)
             assert torch.equal(same.double(), expected.double())
             assert torch.equal(sets.diagonal(5), same.diagonal())

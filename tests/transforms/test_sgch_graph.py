@@ -9,8 +9,9 @@ import torch.nn.functional as F
 import torch_geometric.transforms as T
 from toy import toy_data
 
+from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import intra_operator, joint_operator, protocol
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelCliques, LabelHub, LabelRate, SGCHGraph
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, SGCHGraph
 from pyg_hash.typing import MODALITIES, other
 
 QUERIES = slice(-12, None)

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyg_hash.transforms.affinity.embedding import (
+    Embedding,
     components,
     indicators,
     laplacian,
@@ -155,36 +156,48 @@ def unified_affinity(
     s = [neighbour_weights(near, k) for near in entries.distance]
     z: Floats = np.mean(s, axis=0)
     weights = [1.0 / len(s)] * len(s)
+
+    def embed() -> Embedding | None:
+        if count >= num_clusters:
+            return None
+        return smallest_eigenvectors(
+            laplacian(graph), label, count, num_clusters, tol=tol, seed=seed
+        )
+
     graph = entries.matrix(z)
     count, label = components(graph)
+    found = embed()
+    vectors = indicators(label, count) if found is None else found.vectors
     history: list[dict[str, Any]] = []
     with tqdm(total=max_iter, desc="affinity", unit="turn", disable=not progress) as bar:
-        while True:
-            found = None
-            if count < num_clusters:
-                lap = laplacian(graph)
-                found = smallest_eigenvectors(lap, label, count, num_clusters, tol=tol, seed=seed)
-            if history:
-                history[-1]["eigenvalue_sum"] = None if found is None else float(found.values.sum())
-                history[-1]["residual"] = None if found is None else found.residual
-                if count == num_clusters or len(history) == max_iter:
-                    break
-                lam = next_lambda(lam, count, num_clusters)
-            if found is not None:
-                d = row_distances(torch.from_numpy(found.vectors), entries.column)
-            elif not history:  # later, of too many components, d stays what it was
-                d = row_distances(torch.from_numpy(indicators(label, count)), entries.column)
+        for iteration in range(1, max_iter + 1):
+            d = row_distances(torch.from_numpy(vectors), entries.column)
             parts = zip(entries.distance, entries.order, weights, strict=True)
             s = [update_view(b, order, z, w, rank=rank) for b, order, w in parts]
             weights = [view_weight(z, view, rule=weight_rule) for view in s]
             z = update_unified(s, weights, d, lam, entries.support, u_step=u_step)
             graph = entries.matrix(z)
             count, label = components(graph)
-            row = {"iteration": len(history) + 1, "lam": lam, "num_components": count}
-            row["largest_component"] = int(np.bincount(label).max())
-            history.append(row | {"num_edges": graph.nnz, "weights": list(weights)})
+            found = embed()
+            history.append(
+                {
+                    "iteration": iteration,
+                    "lam": lam,
+                    "num_components": count,
+                    "largest_component": int(np.bincount(label).max()),
+                    "num_edges": graph.nnz,
+                    "weights": list(weights),
+                    "eigenvalue_sum": None if found is None else float(found.values.sum()),
+                    "residual": None if found is None else found.residual,
+                }
+            )
             bar.update()
             bar.set_postfix(components=f"{count}/{num_clusters}", lam=f"{lam:g}")
+            if count == num_clusters or iteration == max_iter:
+                break
+            lam = next_lambda(lam, count, num_clusters)
+            if found is not None:  # of too many components the embedding stays what it was
+                vectors = found.vectors
     if count != num_clusters:
         warnings.warn(
             f"affinity: {count} components after {len(history)} turns instead of "

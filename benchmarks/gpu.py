@@ -1,0 +1,465 @@
+"""What a GPU brings: the CPU and the GPU of one machine on the same cases, in one run.
+
+    python -m benchmarks.gpu --out DIR [--short] [--minutes 8] [--device cuda]
+
+The tests that need a GPU, the peaks that the machine reaches (matrix products, copies), MCGCN's
+training at Wikipedia's size under default settings, and the library's costly steps on random
+features of planted clusters. CPU time is wall time with all threads, GPU time wall time between two
+synchronisations; each is the smallest of several calls after a first one that is not counted. A
+fraction of a peak is of the peak measured here: of float32 products in FLOP/s, of a copy in bytes
+read and written a second. "Difference" is the largest between the results of both, relative to the
+largest value. Every part is written as soon as it is done; one that fails or no longer fits into
+the minutes is named as such, and the others run.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from benchmarks import encode, graph_scale, losses, map, propagation, training_step
+from benchmarks.measure import options, side_by_side
+from benchmarks.record import Record
+from pyg_hash.codes import hamming_distance
+from pyg_hash.index import HammingIndex
+from pyg_hash.knn import knn
+from pyg_hash.metrics import evaluate
+from pyg_hash.models import MCGCN
+from pyg_hash.training import fit
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ScaleFeatures
+from pyg_hash.transforms.affinity import unified_affinity
+
+ROOT = Path(__file__).resolve().parents[1]
+K, BITS, RATE = 20, 64, 0.3
+Row = dict[str, Any]
+Make = Callable[[str], Callable[[], Any]]
+
+
+class Run:
+    """What the parts share.
+
+    Args:
+        device: the GPU; ``'cpu'`` measures the CPU alone.
+        short: tiny sizes.
+        until: when the last part has to start, as ``time.monotonic()`` counts.
+    """
+
+    def __init__(self, device: str, short: bool, until: float) -> None:
+        self.short, self.until = short, until
+        self.gpu = None if device == "cpu" else device
+        self.device = device
+        self.peaks: dict[str, dict[str, float]] = {}
+
+    def size(self, full: int, short: int) -> int:
+        """One of the two."""
+        return short if self.short else full
+
+    def seconds(self, case: Callable[[], Any], device: str, repeats: int = 3) -> float:
+        """The smallest time of some calls; the first call is the caller's."""
+        clock = "wall" if device == "cpu" else "cuda"
+        return side_by_side({"": case}, repeats=repeats, clock=clock)[""]
+
+    def row(
+        self,
+        name: str,
+        make: Make,
+        *,
+        flop: float = 0.0,
+        moved: float = 0.0,
+        cpu: bool = True,
+        difference: Callable[[Any, Any], float | None] | None = None,
+        repeats: int = 3,
+    ) -> Row:
+        """One case on both devices.
+
+        Args:
+            name: of the case.
+            make: device -> the case with its data, loaded.
+            flop: of a call, where products are most of it.
+            moved: bytes that it has to read and write.
+            cpu: whether the CPU takes it in reasonable time; it does if there is no GPU.
+            difference: of two results, if not that of arrays.
+            repeats: calls.
+        """
+        found: Row = {"case": name}
+        devices = [*(["cpu"] if cpu or self.gpu is None else []), *([self.gpu] if self.gpu else [])]
+        spent, results = {}, {}
+        for device in devices:
+            case = make(device)
+            results[device] = case()
+            spent[device] = self.seconds(case, device, repeats)
+            del case
+            if device != "cpu":
+                torch.cuda.empty_cache()
+        found["CPU s"] = spent.get("cpu")
+        if self.gpu is not None:
+            found["GPU s"] = spent[self.gpu]
+            found["times as fast"] = spent["cpu"] / spent[self.gpu] if "cpu" in spent else None
+            if len(results) == 2:
+                compare = difference or largest_difference
+                found["difference"] = compare(results["cpu"], results[self.gpu])
+        last = spent[devices[-1]]
+        peak = self.peaks.get(devices[-1], {})
+        if flop:
+            found["TFLOP/s"] = flop / last / 1e12
+            for kind in ("fp32", "tf32", "bf16"):
+                if kind in peak:
+                    found[f"of the {kind} product"] = flop / last / peak[kind]
+        if moved:
+            found["GB/s"] = moved / last / 1e9
+            if "copy" in peak:
+                found["of the copy"] = moved / last / peak["copy"]
+        return found
+
+
+def largest_difference(one: Any, other: Any) -> float:
+    """Of tensors or numbers, or of lists of them, relative to the largest value of the first."""
+    if isinstance(one, (list, tuple)):
+        return max(largest_difference(a, b) for a, b in zip(one, other, strict=True))
+    a, b = (torch.as_tensor(x).detach().cpu().double() for x in (one, other))
+    return float((a - b).abs().max() / a.abs().max().clamp(min=1e-30)) if a.numel() else 0.0
+
+
+def clustered(n: int, width: int, device: str, seed: int = 0) -> Tensor:
+    """Features as of an image network: not negative, around 30 centres, all of length 1."""
+    g = torch.Generator().manual_seed(seed)
+    latent = torch.randn(30, 48, generator=torch.Generator().manual_seed(99))
+    latent = latent[torch.randint(30, (n,), generator=g)] + 0.7 * torch.randn(n, 48, generator=g)
+    layer = torch.randn(48, width, generator=torch.Generator().manual_seed(98))
+    noise = 0.3 * torch.randn(n, width, generator=g)
+    return normalize((latent @ layer / 7 + noise).relu_()).to(device)
+
+
+# --- the parts: each yields the rows of its table -------------------------------------------------
+
+
+def peaks(run: Run) -> Iterator[Row]:
+    """Peaks: square products and a copy"""
+    for device in ("cpu", run.gpu) if run.gpu else ("cpu",):
+        size = run.size(2048 if device == "cpu" else 8192, 256)
+        found = run.peaks.setdefault(device, {})
+        kinds = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+        for kind, dtype in kinds.items():
+            if kind == "tf32" and (device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
+                continue
+            a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+            torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
+            try:
+                seconds = run.seconds(lambda a=a, b=b: a @ b, device)
+            finally:
+                torch.set_float32_matmul_precision("highest")
+            found[kind] = 2 * size**3 / seconds
+        a = torch.ones(run.size(2**26 if device == "cpu" else 2**28, 2**16), device=device)
+        b = torch.empty_like(a)
+        found["copy"] = 2 * 4 * a.numel() / run.seconds(lambda a=a, b=b: b.copy_(a), device)
+        row: Row = {"device": device, "product of": size}
+        row |= {f"{kind}, TFLOP/s": found.get(kind, 0) / 1e12 or None for kind in kinds}
+        yield row | {"copy, GB/s": found["copy"] / 1e9}
+
+
+def tests(run: Run) -> Iterator[Row]:
+    """Tests that need a GPU"""
+    files = [
+        str(path.relative_to(ROOT))
+        for path in sorted((ROOT / "tests").rglob("test_*.py"))
+        if "cuda" in path.read_text(encoding="utf-8").lower() and "benchmarks" not in path.name
+    ]
+    command = [sys.executable, "-m", "pytest", "-k", "cuda", "-rf", "--tb=line"]
+    command += ["-p", "no:cacheprovider", "--continue-on-collection-errors", *files]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    left = max(20.0, min(180.0, run.until - time.monotonic()))
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=left
+    )
+    said = (done.stdout.strip() or done.stderr.strip() or "nothing").splitlines()
+    yield {"test": "all", "result": said[-1]}
+    for line in said:
+        if line.startswith(("FAILED", "ERROR")):
+            yield {"test": line.split()[1], "result": line}
+    if done.returncode:
+        raise RuntimeError(f"pytest ended with {done.returncode}")
+
+
+def wikipedia(run: Run) -> Iterator[Row]:
+    """MCGCN at Wikipedia's size, 30 % of the labels, default settings"""
+    sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
+    queries = run.size(693, 30)
+    data = training_step.features(sizes, queries)
+    k = run.size(K, 5)
+    for step in (LabelRate(RATE), ScaleFeatures(), IntraKNN(k=k), InterKNN(), LabelHub()):
+        data = step(data)
+    for device, epochs in (("cpu", run.size(3, 2)), (run.gpu, run.size(80, 3))):
+        if device is None:
+            continue
+        there = data if device == "cpu" else data.clone().to(device)
+        torch.manual_seed(0)
+        model = MCGCN(data.num_features, data.num_classes, 32).to(device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        fit(model, there, optimizer, epochs=1, progress=False)
+        if device != "cpu":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+
+        def train(m: Any = model, d: Any = there, o: Any = optimizer, e: int = epochs) -> Any:
+            return fit(m, d, o, epochs=e, progress=False)
+
+        clock = "wall" if device == "cpu" else "cuda"
+        seconds = side_by_side({"": train}, repeats=1, at_least=0, clock=clock)[""]
+        found = evaluate(model, there)
+        row = {"device": device, "epochs": epochs + 1, "s an epoch": seconds / epochs}
+        row |= {"i2t": found.i2t, "t2i": found.t2i}
+        if device != "cpu":
+            row["peak GB"] = torch.cuda.max_memory_allocated() / 1e9
+            row["reserved GB"] = torch.cuda.max_memory_reserved() / 1e9
+        yield row
+
+
+def neighbours(run: Run) -> Iterator[Row]:
+    """kNN, k = 20, each row among the others"""
+
+    def differing(a: Any, b: Any) -> float:
+        return float((a[1].cpu() != b[1].cpu()).float().mean())
+
+    for n, width, cpu in (
+        (run.size(5_000, 300), run.size(4_096, 32), True),
+        (run.size(20_000, 500), run.size(512, 16), True),
+        (run.size(50_000, 600), run.size(4_096, 32), False),
+    ):
+        if not cpu and run.gpu is None and not run.short:
+            continue
+
+        def library(device: str, n: int = n, width: int = width) -> Callable[[], Any]:
+            x = clustered(n, width, device)
+            return lambda: knn(x, x, K, exclude_self=True)
+
+        def plain(device: str, n: int = n, width: int = width) -> Callable[[], Any]:
+            x = clustered(n, width, device)
+            return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
+
+        about = f"{n:,} x {width:,}"
+        flop, moved = 2.0 * n * n * width, 4.0 * n * width
+        yield run.row(
+            f"knn, {about}", library, flop=flop, moved=moved, cpu=cpu, difference=differing
+        )
+        yield run.row(f"product and topk, {about}", plain, flop=flop, moved=moved, cpu=cpu)
+
+
+def graphs(run: Run) -> Iterator[Row]:
+    """Propagation, forward and backward"""
+    n = run.size(10_000, 300)
+    widths = propagation.SHORT_WIDTHS if run.short else propagation.WIDTHS
+    for name in (propagation.REFERENCE, propagation.OURS, propagation.CACHED):
+
+        def make(device: str, name: str = name) -> Callable[[], Any]:
+            return propagation.convolutions(name, n, widths, device)
+
+        yield run.row(f"{name}, {n:,} nodes, {' -> '.join(f'{w}' for w in widths)}", make)
+    width = propagation.LABEL_WIDTH
+    for n, cpu in ((run.size(10_000, 300), True), (run.size(200_000, 600), False)):
+        edges = propagation.neighbour_edges(n)
+        one = propagation.label_graph("hubs", n, RATE, edges, "cpu")
+        # forward and backward: a row an edge read, a row a node written, an index and a weight
+        entries = one.num_entries
+        flop = 2 * 2.0 * entries * width
+        moved = 2 * (entries * (4.0 * width + 8) + 4.0 * n * width)
+
+        def spread(device: str, n: int = n, edges: Tensor = edges) -> Callable[[], Any]:
+            graph = propagation.label_graph("hubs", n, RATE, edges, device)
+            return propagation.cliques(graph, width)
+
+        name = f"operator with hubs, {n:,} nodes x {width}"
+        yield run.row(name, spread, flop=flop, moved=moved, cpu=cpu or run.short)
+
+
+def likelihood(run: Run) -> Iterator[Row]:
+    """Pair likelihood with gradients, 64 bits"""
+    for n, names, cpu in (
+        (run.size(8_000, 300), ("autograd", "fused"), True),
+        (run.size(50_000, 600), ("fused",), False),
+    ):
+        for name in names:
+
+            def make(device: str, name: str = name, n: int = n) -> Callable[[], Any]:
+                return losses.step(name, n, False, device)
+
+            # three products; the tiles of a pair's inner product written and read again
+            flop, moved = 6.0 * n * n * losses.BITS, 8.0 * n * n
+            yield run.row(
+                f"{name}, n = {n:,}", make, flop=flop, moved=moved, cpu=cpu or run.short, repeats=2
+            )
+
+
+def hamming_map(run: Run) -> Iterator[Row]:
+    """mAP@all of 64-bit codes"""
+    for queries, n, names, cpu in (
+        (run.size(1_000, 30), run.size(18_015, 500), ("sorted rows", "counts"), True),
+        (run.size(2_000, 30), run.size(186_221, 900), ("counts",), False),
+    ):
+        for name in names:
+
+            def make(device: str, name: str = name, q: int = queries, n: int = n) -> Any:
+                return map.prepare(name, q, n, BITS, device)
+
+            # a product a pair; its distance written and read again
+            flop, moved = 2.0 * queries * n * BITS, 8.0 * queries * n
+            name = f"{name}, {queries:,} queries, {n:,} items"
+            yield run.row(name, make, flop=flop, moved=moved, cpu=cpu or run.short, repeats=2)
+
+
+def step(run: Run) -> Iterator[Row]:
+    """A training step at Wikipedia's size, all labels, the paper's widths"""
+    sizes = training_step.SHORT if run.short else training_step.Sizes()
+    data = training_step.pairs(sizes, 1.0)
+    there = {"cpu": data} | ({run.gpu: data.clone().to(run.gpu)} if run.gpu else {})
+    shapes = training_step.product_shapes("MCGCN", sizes, sizes.pairs)
+    flop = training_step.products(shapes, torch.float32, torch.device("cpu"))[1]
+    for precision, dtype in training_step.DTYPES.items():
+
+        def products(device: str, dtype: torch.dtype = dtype) -> Callable[[], Any]:
+            return training_step.products(shapes, dtype, torch.device(device))[0]
+
+        def epoch(device: str, precision: str = precision) -> Callable[[], Any]:
+            return training_step.step("MCGCN", sizes, there[device], precision)
+
+        how: Row = {"difference": lambda a, b: None, "flop": flop, "repeats": 2}
+        yield run.row(f"its products, {precision}", products, **how)
+        yield run.row(f"step, {precision}", epoch, **how)
+
+
+def graph_size(run: Run) -> Iterator[Row]:
+    """A step of graph convolutions, 128 -> 128 -> 64, 30 % labelled"""
+    for method, n, cpu in (
+        ("hubs", run.size(20_000, 500), True),
+        ("edge_index", run.size(10_000, 300), True),
+        ("dense", run.size(10_000, 300), True),
+        ("hubs", run.size(1_000_000, 800), False),
+    ):
+
+        def make(device: str, method: str = method, n: int = n) -> Callable[[], Any]:
+            graph = graph_scale.make(n, RATE, device)
+            built = graph_scale.METHODS[method][0](graph)
+            stepper = graph_scale.stepper(method, graph)
+            return lambda: stepper(built)
+
+        yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu or run.short, repeats=2)
+
+
+def new_items(run: Run) -> Iterator[Row]:
+    """Codes of 2,000 new images, anchors of Wikipedia's size"""
+    sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
+    data = training_step.pairs(sizes, RATE)
+    x = torch.rand(run.size(2_000, 20), sizes.image, generator=torch.Generator().manual_seed(1))
+    for name in encode.MODELS:
+        for items in (x, x[:1]):
+
+            def make(device: str, name: str = name, items: Tensor = items) -> Callable[[], Any]:
+                there = data if device == "cpu" else data.clone().to(device)
+                torch.manual_seed(0)
+                model = encode.MODELS[name](sizes).to(device).attach(there).eval()
+                asked = items.to(device)
+                return lambda: model.encode_image(asked)
+
+            def differing(a: Tensor, b: Tensor) -> float:
+                return float((a.cpu() != b.cpu()).float().mean())
+
+            yield run.row(f"{name}, {len(items):,} items", make, difference=differing)
+
+
+def hamming_search(run: Run) -> Iterator[Row]:
+    """Hamming search, k = 100, 100 queries of 64 bits"""
+    n, k = run.size(1_000_000, 2_000), run.size(100, 10)
+    g = torch.Generator().manual_seed(0)
+
+    def codes(rows: int) -> Tensor:
+        return torch.randint(0, 2, (rows, BITS), generator=g, dtype=torch.int8).mul_(2).sub_(1)
+
+    database, query = codes(n), codes(run.size(100, 10))
+    index = HammingIndex(BITS, backend="torch")
+    index.add(database)
+    # the index packs its codes and stays on the CPU: this is what there is to compare with
+    case = partial(index.search, query, k)
+    case()
+    yield {"case": "HammingIndex, torch", "CPU s": run.seconds(case, "cpu")}
+
+    def make(device: str) -> Callable[[], Any]:
+        q, d = query.to(device), database.to(device)
+        return lambda: hamming_distance(q, d).topk(k, largest=False).values
+
+    moved = float(len(query)) * n * 8
+    yield run.row("distances and topk", make, flop=2.0 * len(query) * n * BITS, moved=moved)
+
+
+def affinity(run: Run) -> Iterator[Row]:
+    """SGEH's stage 1, which works on the CPU wherever its features are"""
+    n = run.size(5_000, 200)
+    views = [clustered(n, width, "cpu", seed=i) for i, width in enumerate((128, 64))]
+    search = partial(unified_affinity, views, 10, max_iter=5, progress=False)
+    seconds = side_by_side({"": search}, repeats=1, at_least=0, clock="wall")[""]
+    yield {"case": f"{n:,} pairs, 5 turns at most", "CPU s": seconds}
+
+
+PARTS: Mapping[str, tuple[float, Callable[[Run], Iterator[Row]]]] = {
+    "peaks": (5, peaks),
+    "tests": (40, tests),
+    "wikipedia": (40, wikipedia),
+    "knn": (30, neighbours),
+    "propagation": (30, graphs),
+    "losses": (30, likelihood),
+    "map": (40, hamming_map),
+    "training_step": (40, step),
+    "graph_scale": (40, graph_size),
+    "encode": (20, new_items),
+    "search": (15, hamming_search),
+    "affinity": (20, affinity),
+}
+"""Name -> seconds that a part is taken to need, and the part."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the parts one after the other; what is done is written at once."""
+    threads = torch.get_num_threads()
+    args = options(__doc__, arguments, device="cuda", picture=False, minutes=8.0)
+    torch.set_num_threads(threads)  # here the CPU has all of them
+    device = str(args.device)
+    if device != "cpu" and not torch.cuda.is_available():
+        sys.exit("benchmarks.gpu: no CUDA GPU was found; --device cpu measures the CPU alone")
+    record = Record("gpu", "CPU and GPU", args)
+    run = Run(device, args.short, time.monotonic() + 60 * args.minutes)
+    states: list[Row] = []
+    record.tables.append({"title": "Parts", "rows": states, "note": ""})
+    for name, (needed, part) in PARTS.items():
+        start = time.monotonic()
+        left = run.until - start
+        state, rows = "done", list[Row]()
+        try:
+            if left < (0 if args.short else needed):
+                state = f"skipped: needs about {needed:.0f} s, {max(0, left):.0f} are left"
+            else:
+                for row in part(run):
+                    rows.append(row)  # kept if a later one fails
+        except Exception as error:  # a part that fails must not take the others with it
+            traceback.print_exc()
+            state = f"failed: {type(error).__name__}: {error}".splitlines()[0][:200]
+        states.append({"part": name, "state": state, "seconds": time.monotonic() - start})
+        if rows:
+            record.table(str(part.__doc__), rows)
+        record.save()
+        gc.collect()
+        if run.gpu is not None:
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""Candidates that need no look at all pairs in full: faster for many rows, and not exact.
+
+The scores of what they find are exact; a neighbour may be missing. Measure how many:
+:func:`pyg_hash.knn.recall`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyg_hash.knn.exact import DenseScores, candidates, nearest, ranked
+from pyg_hash.knn.rows import PreparedRows
+from pyg_hash.utils import faiss as _faiss
+
+APPROXIMATE = ("pca", "ivf", "hnsw")
+_PCA_WIDTH = 128
+_PCA_FIT = 2048  # rows
+_PCA_FETCH = 3  # times k
+_IVF_PROBE = 16  # lists
+_HNSW_LINKS, _HNSW_EFFORT = 32, 64
+
+
+def approximate_neighbours(
+    query: PreparedRows, database: PreparedRows, k: int, way: str
+) -> tuple[Tensor, Tensor]:
+    """As :func:`pyg_hash.knn.exact.nearest`, but not the best for certain.
+
+    Args:
+        query: dense rows.
+        database: dense rows, prepared for the same metric.
+        k: 1 to n.
+        way: ``'pca'``: three times ``k`` rows by the leading 128 directions of 2,048 evenly
+            spaced rows; rows of at most 128 features are searched exactly. ``'ivf'``: FAISS's
+            ``IndexIVFFlat``, the 16 nearest of about ``sqrt(n)`` lists. ``'hnsw'``: FAISS's
+            ``IndexHNSWFlat``, a graph of 32 links a row.
+    """
+    scores = DenseScores(query, database)
+    if way == "pca" and database.shape[1] <= _PCA_WIDTH:
+        return nearest(scores, k)
+    index = _by_pca(query, database, k) if way == "pca" else _by_faiss(query, database, k, way)
+    short = (index < 0).any(1).nonzero().squeeze(1)  # fewer than k rows were looked at
+    values, index = ranked(scores, slice(0, query.shape[0]), index.clamp_(min=0), k)
+    if short.numel():
+        squares = None if query.squares is None else query.squares[short]
+        part = PreparedRows(query.x[short], query.metric, query.origin, squares)
+        values[short], index[short] = nearest(DenseScores(part, database), k)
+    return values, index
+
+
+def _by_pca(query: PreparedRows, database: PreparedRows, k: int) -> Tensor:
+    n = database.shape[0]
+    sample = database.x[:: max(1, n // _PCA_FIT)]
+    _, vectors = torch.linalg.eigh(sample.T @ sample)  # ascending
+    basis = vectors[:, -_PCA_WIDTH:]
+    # norms, which L2 needs, are those of the full rows
+    low = PreparedRows(database.x @ basis, database.metric, None, database.squares)
+    own = (
+        low
+        if query is database
+        else PreparedRows(query.x @ basis, query.metric, None, query.squares)
+    )
+    return candidates(DenseScores(own, low), min(n, max(_PCA_FETCH * k, k + 8)))[1]
+
+
+def _by_faiss(query: PreparedRows, database: PreparedRows, k: int, way: str) -> Tensor:
+    faiss = _faiss.load()
+    n, d = database.shape
+    rows = database.x.cpu().numpy()
+    l2 = database.metric == "l2"
+    metric = faiss.METRIC_L2 if l2 else faiss.METRIC_INNER_PRODUCT
+    index: Any
+    if way == "ivf":
+        quantizer = faiss.IndexFlatL2(d) if l2 else faiss.IndexFlatIP(d)
+        index = faiss.IndexIVFFlat(quantizer, d, max(1, round(math.sqrt(n))), metric)
+        index.cp.min_points_per_centroid = 1  # no warning: lists are many on purpose
+        index.nprobe = _IVF_PROBE
+        index.train(rows)
+    else:
+        index = faiss.IndexHNSWFlat(d, _HNSW_LINKS, metric)
+        index.hnsw.efSearch = max(_HNSW_EFFORT, 2 * k)
+    index.add(rows)
+    found: Tensor = torch.from_numpy(index.search(query.x.cpu().numpy(), k)[1])
+    return found.to(query.device)

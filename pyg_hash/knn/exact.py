@@ -1,0 +1,211 @@
+"""Exact neighbours: tiles of scores, the best of each row, then each pair scored alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyg_hash.knn.rows import PreparedRows
+from pyg_hash.utils import faiss as _faiss
+from pyg_hash.utils.csr import csr_matrix
+
+MARGIN = 3  # further candidates: where they are clearly worse, rounding kept nobody out
+_ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
+_SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
+_HEAP_ROWS = 16  # from so many queries FAISS's heaps are faster than torch.topk
+_BAR_SECONDS = 5.0
+
+
+def nearest(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best database rows of each query, best first, ties by lower index.
+
+    What the tiles find is scored again, each pair alone, so that equal rows score equally. Where
+    rounding may have kept a row out, all rows that are as good up to rounding are scored alone.
+    Memory: two tiles and the result, float32 and int64 ``[q, k]``.
+    """
+    q, n = scores.shape
+    values, index = candidates(scores, min(n, k + MARGIN))
+    found = ranked(scores, slice(0, q), index, k, values)
+    unclear = (values[:, k - 1] - values[:, -1] <= scores.rounding).nonzero().squeeze(1)
+    if index.size(1) == n or not unclear.numel():
+        return found
+    for rows in torch.split(unclear, max(1, 4 * _ELEMENTS // n)):
+        tile = scores.tile(rows, slice(0, n))[:, :n]
+        bound = tile.topk(k).values[:, -1] - scores.rounding[rows]
+        width = int((tile >= bound.unsqueeze(1)).sum(1).max())
+        values, index = tile.topk(width)
+        found[0][rows], found[1][rows] = ranked(scores, rows, index, k, values)
+    return found
+
+
+def ranked(
+    scores: DenseScores, rows: slice | Tensor, index: Tensor, k: int, values: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` best of ``index[i]`` for each of the rows, found with ``values``."""
+    value = scores.exact(rows, index, values)
+    best, order = value.sort(dim=1, descending=not scores.l2)
+    if bool((best[:, 1:] == best[:, :-1]).any()):
+        by_index = index.argsort(dim=1)
+        best, order = value.gather(1, by_index).sort(dim=1, descending=not scores.l2, stable=True)
+        order = by_index.gather(1, order)
+    return best[:, :k].contiguous(), index.gather(1, order[:, :k])
+
+
+def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest scores of each row, largest first; which of equal ones is left open."""
+    q, n = scores.shape
+    step = min(q, scores.rows)
+    best = (_Heaps if scores.heaps else _Sorted)(q, k, scores.device)
+    with tqdm(
+        total=q, desc="kNN", unit="row", delay=_BAR_SECONDS, leave=False, disable=q <= step
+    ) as bar:
+        for top in range(0, q, step):
+            rows = slice(top, min(top + step, q))
+            for left in range(top if scores.symmetric else 0, n, scores.columns):
+                columns = slice(left, min(left + scores.columns, n))
+                tile = scores.tile(rows, columns)
+                best.add(rows, tile, left)
+                below = slice(max(rows.stop, left), columns.stop)
+                if scores.symmetric and below.start < below.stop:
+                    mirrored = tile[:, below.start - left : below.stop - left].T.contiguous()
+                    best.add(below, mirrored, top)
+            bar.update(rows.stop - top)
+    return best.result()
+
+
+class _Sorted:
+    """The largest scores seen so far, row by row, with torch alone."""
+
+    def __init__(self, rows: int, k: int, device: torch.device) -> None:
+        self._values = torch.full((rows, k), -torch.inf, device=device)
+        self._index = torch.zeros((rows, k), dtype=torch.int64, device=device)
+
+    def add(self, rows: slice, tile: Tensor, left: int) -> None:
+        """Let the scores of some rows compete; column 0 of the tile is database row ``left``."""
+        k = self._values.size(1)
+        values, index = tile.topk(min(k, tile.size(1)), dim=1)
+        values, place = torch.cat((self._values[rows], values), 1).topk(k, dim=1)
+        index = torch.cat((self._index[rows], index.add_(left)), 1)
+        self._values[rows], self._index[rows] = values, index.gather(1, place)
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """``(values, index)``, largest first."""
+        return self._values, self._index
+
+
+class _Heaps:
+    """The same in FAISS's heaps: a score that is too small costs one comparison."""
+
+    def __init__(self, rows: int, k: int, device: torch.device) -> None:
+        self._faiss = _faiss.load()
+        self._values = torch.empty(rows, k)
+        self._index = torch.empty(rows, k, dtype=torch.int64)
+        self._heaps = self._faiss.float_minheap_array_t()
+        self._heaps.nh, self._heaps.k = rows, k
+        self._heaps.val = self._faiss.swig_ptr(self._values.numpy())
+        self._heaps.ids = self._faiss.swig_ptr(self._index.numpy())
+        self._heaps.heapify()
+
+    def add(self, rows: slice, tile: Tensor, left: int) -> None:
+        """See :meth:`_Sorted.add`."""
+        pointer = self._faiss.swig_ptr(tile.numpy())
+        self._heaps.addn(tile.size(1), pointer, left, rows.start, tile.size(0))
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """See :meth:`_Sorted.result`."""
+        self._heaps.reorder()
+        return self._values, self._index
+
+
+class DenseScores:
+    """All scores between two sets of dense rows, larger is better, made tile by tile.
+
+    Inner products; under L2 minus half the squared norm of the database row, which orders alike.
+
+    Attributes:
+        shape: numbers of queries and of database rows.
+        rows: queries of a tile.
+        columns: database rows of a tile.
+        heaps: whether FAISS's heaps keep the largest.
+        symmetric: the score of (i, j) is that of (j, i), and it pays to compute it once.
+        rounding: float32 ``[q]``; scores that are further apart are in the true order.
+    """
+
+    def __init__(
+        self, query: PreparedRows, database: PreparedRows, *, heaps: bool | None = None
+    ) -> None:
+        self.query, self.database = query.x, database.x
+        self.l2 = database.metric == "l2"
+        self.shape = (self.query.size(0), self.database.size(0))
+        self.device = self.query.device
+        cpu = self.device.type == "cpu"
+        few = self.shape[0] < _HEAP_ROWS
+        self.heaps = heaps if heaps is not None else cpu and not few and _faiss.is_installed()
+        worth = self.heaps or self.query.size(1) >= _SYMMETRIC_FROM
+        self.symmetric = query is database and cpu and not self.l2 and worth
+        self.rows, self.columns = (256, 2048) if self.symmetric else (512, 1024)
+        if not self.heaps:
+            self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
+        self.squares = database.squares
+        eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
+        if query.squares is None or database.squares is None:  # unit rows
+            self.rounding = torch.full((self.shape[0],), eps, device=self.device)
+        else:
+            own, most = query.squares.sqrt(), database.squares.max().sqrt()
+            self.rounding = eps * ((own + most).square() / 2 if self.l2 else own * most)
+        self._memory = torch.empty(0, device=self.device)
+
+    def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
+        """Scores ``[r, >= c]``, contiguous; further columns are ``-inf``. The next call reuses it.
+
+        A row of scores starts at a multiple of 32 bytes: BLAS is up to twice as fast.
+
+        Args:
+            rows: of queries, a slice or int64 numbers.
+            columns: of database rows.
+        """
+        query, database = self.query[rows], self.database[columns]
+        width = database.size(0)
+        tile = self.memory(query.size(0), -(-width // 8) * 8)
+        torch.mm(query, database.T, out=tile[:, :width])
+        if self.l2 and self.squares is not None:
+            tile[:, :width] -= self.squares[columns] / 2
+        tile[:, width:] = -torch.inf
+        return tile
+
+    def memory(self, rows: int, columns: int) -> Tensor:
+        """Room for a tile, kept from tile to tile: new memory costs more than the scores in it."""
+        if self._memory.numel() < rows * columns:
+            self._memory = torch.empty(rows * columns, device=self.device)
+        return self._memory[: rows * columns].view(rows, columns)
+
+    def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
+        """The metric's scores of the pairs ``(rows[i], index[i, j])``, found with ``values``."""
+        return pair_scores(self.query[rows], self.database, index, self.l2)
+
+
+def pair_scores(query: Tensor, database: Tensor, index: Tensor, l2: bool) -> Tensor:
+    """Inner products or squared distances, float32 ``[q, m]``, of dense rows i and ``index[i, j]``.
+
+    Each is computed alone: equal rows score equally.
+    """
+    sampled = not l2 and query.device.type == "cpu"
+    size = index.size(1) * (1 if sampled else query.size(1))
+    step = max(1, _ELEMENTS * (1 if query.device.type == "cpu" else 256) // size)
+    scores = torch.empty(index.shape, device=query.device)
+    for start in range(0, query.size(0), step):
+        part = slice(start, start + step)
+        own, wanted = query[part], index[part]
+        if sampled:  # copies no row; each pair is one dot
+            row = torch.arange(0, wanted.numel() + 1, wanted.size(1))
+            pattern = csr_matrix(
+                row, wanted.flatten(), torch.zeros(wanted.numel()), database.size(0)
+            )
+            found = torch.sparse.sampled_addmm(pattern, own, database.T, beta=0.0)
+            scores[part] = found.values().view(wanted.shape)
+            continue
+        pairs = database[wanted]
+        pairs = pairs.sub_(own.unsqueeze(1)).square_() if l2 else pairs.mul_(own.unsqueeze(1))
+        torch.sum(pairs, dim=2, out=scores[part])
+    return scores

@@ -1,0 +1,27 @@
+"""FAISS, which may not be installed: the only file that imports it."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+
+def is_installed() -> bool:
+    """Whether ``import faiss`` would find something, without importing it."""
+    return importlib.util.find_spec("faiss") is not None
+
+
+def load() -> Any:
+    """Import FAISS.
+
+    Raises:
+        ImportError: it is not installed; the message names the extras that bring it.
+    """
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "FAISS is not installed: pip install 'pyg_hash[cpu]', or 'pyg_hash[gpu]' on a "
+            "machine with CUDA (never both: they share one import name)"
+        ) from error
+    return faiss
