@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, replace
-from inspect import isabstract
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +25,9 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     from pyg_hash import datasets
 
     base = datasets.CrossModalDataset
-    public = [getattr(datasets, name) for name in datasets.__all__]
-    sets = [c for c in public if isinstance(c, type) and issubclass(c, base) and not isabstract(c)]
-    known = {cls.__name__.lower(): cls for cls in sets}
+    public = {name.lower(): getattr(datasets, name) for name in datasets.__all__}
+    sets = {name: cls for name, cls in public.items() if isinstance(cls, type)}
+    known = {name: cls for name, cls in sets.items() if issubclass(cls, base) and cls is not base}
     of_files = known.pop("featurefile")  # is named by the file
     more = "or the path of an .h5 file"
     cls = of_files if _is_file(config) else find(config.dataset, known, "dataset", more)
