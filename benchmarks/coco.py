@@ -24,6 +24,8 @@ import gzip
 import hashlib
 import inspect
 import json
+import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -36,10 +38,62 @@ import scipy.sparse as sp
 import torch
 from torch_geometric.data import HeteroData
 
-from benchmarks.stratify import iterative_split
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
 from pyg_hash.utils.files import load_json, save_json
+
+
+def iterative_split(
+    labels: npt.NDArray[np.uint8], sizes: Mapping[str, int], *, seed: int
+) -> dict[str, list[int]]:
+    """Split rows so that every part has its share of every label.
+
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011, Algorithm 1): the rows
+    of the rarest label that is left are dealt first, each to the part that lacks that label most
+    (ties: the part that lacks most rows, then by name). A full part gets no more rows, so sizes
+    are exact.
+
+    Args:
+        labels: zeros and ones ``[N, C]``, at least one a row.
+        sizes: part -> number of rows; they sum to N.
+        seed: seed of the order of rows.
+
+    Returns:
+        Part -> sorted row numbers.
+
+    Raises:
+        ValueError: a row without label, or sizes that do not sum to N.
+    """
+    num_rows = len(labels)
+    if sum(sizes.values()) != num_rows:
+        raise ValueError(f"sizes: sum to {sum(sizes.values())}, expected {num_rows} (rows)")
+    bare = np.flatnonzero(labels.sum(axis=1) == 0)
+    if len(bare):
+        raise ValueError(f"labels: {len(bare)} rows have none (first: row {bare[0]}); drop them")
+    order = list(range(num_rows))
+    random.Random(seed).shuffle(order)
+    total = labels.sum(axis=0, dtype=np.int64)
+    wanted = {part: total * (size / num_rows) for part, size in sizes.items()}
+    room = dict(sizes)
+    parts: dict[str, list[int]] = {part: [] for part in sizes}
+    left = total.copy()
+    free = np.ones(num_rows, dtype=bool)
+    while left.any():
+        label = int(np.where(left > 0, left, num_rows + 1).argmin())
+        for row in order:
+            if not free[row] or not labels[row, label]:
+                continue
+            part = max(
+                (part for part in sorted(room) if room[part] > 0),
+                key=lambda part: (wanted[part][label], room[part]),
+            )
+            parts[part].append(row)
+            room[part] -= 1
+            wanted[part] = wanted[part] - labels[row]
+            left -= labels[row]
+            free[row] = False
+    return {part: sorted(rows) for part, rows in parts.items()}
+
 
 MANIFEST = Path(__file__).parent / "manifests" / "coco15k_split.json"
 FEATURES, CAPTIONS = "coco15k.h5", "coco15k_captions.jsonl.gz"
@@ -198,19 +252,6 @@ def _write(path: Path, coco: Coco, manifest: Path) -> None:
     )
 
 
-def label_table(data: HeteroData, names: list[str]) -> str:
-    """Rows a label in each part of the split."""
-    store = data["image"]
-    masks = [store.query_mask, store.train_mask, store.database_mask]
-    lines = [f"{'label':16s}{'query':>8s}{'train':>8s}{'database':>10s}"]
-    counts = torch.stack([store.y[mask].sum(dim=0) for mask in masks]).long()
-    for name, row in zip(names, counts.T.tolist(), strict=True):
-        lines.append(f"{name:16s}{row[0]:8d}{row[1]:8d}{row[2]:10d}")
-    sizes = [int(mask.sum()) for mask in masks]
-    lines.append(f"{'rows':16s}{sizes[0]:8d}{sizes[1]:8d}{sizes[2]:10d}")
-    return "\n".join(lines)
-
-
 def main() -> None:
     """Check the files, or write the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -222,8 +263,12 @@ def main() -> None:
             save_json(path, make_manifest(read(args.folder), *sizes))
     dataset = FeatureFile(feature_file(args.folder))
     data = dataset[0]
+    parts = ("query_mask", "train_mask", "database_mask")
+    print("rows of each label among queries, train, database:")
+    counts = torch.stack([data["image"].y[data["image"][part]].sum(dim=0) for part in parts]).long()
+    for name, row in zip(dataset.class_names, counts.T.tolist(), strict=True):
+        print(f"{name:16s}{row[0]:8d}{row[1]:8d}{row[2]:10d}")
     empty = (data["text"].x == 0).all(dim=1)
-    print(label_table(data, dataset.class_names))
     print(f"features {data.num_features}, {int(empty.sum())} captions without a known word")
 
 

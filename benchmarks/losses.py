@@ -110,7 +110,7 @@ def times(record: Record, n: int, multi_label: bool, device: str) -> dict[str, f
     error = {name: difference(case(), exact) for name, case in cases.items()}
     if not multi_label:
         cases["GEMM floor"] = gemm_floor(n, device)
-    seconds = side_by_side(cases, clock="cuda" if device != "cpu" else "cpu")
+    seconds = side_by_side(cases)
     rows = [
         {
             "method": name,

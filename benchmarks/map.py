@@ -90,12 +90,11 @@ def main(arguments: list[str] | None = None) -> None:
     if args.short:
         cases = dict.fromkeys(cases, 50)
     device = str(args.device)
-    clock = "cpu" if device == "cpu" else "cuda"
     ratios, bars = {}, {}
     for (n, bits), queries in cases.items():
         case = make(queries, n, bits, device)
         calls = {name: partial(f, *case) for name, f in METRICS.items()}
-        seconds = side_by_side(calls, repeats=2, clock=clock)
+        seconds = side_by_side(calls, repeats=2)
         values = {name: METRICS[name](*case) for name in list(METRICS)[:3]}
         rows = [
             {

@@ -12,7 +12,7 @@ A benchmark is one file, and looks like this::
     from benchmarks.measure import alone, options, side_by_side
     from benchmarks.record import Record
 
-    def prepare_fast(n):                      # module level; arguments are JSON values
+    def prepare_fast(n):                      # module level
         x = torch.randn(n, 64)
         fast(x[:8])                           # load what the first call loads, outside the measure
         return lambda: fast(x)
@@ -38,24 +38,23 @@ from __future__ import annotations
 import argparse
 import ctypes
 import gc
-import importlib
 import importlib.util
 import json
+import multiprocessing
 import os
 import resource
-import subprocess
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from functools import cache, partial
+from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import torch
 
 HERE = Path(__file__).resolve().parent
-STATUS, RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 Case = Callable[[], Any]
 
 
@@ -127,7 +126,7 @@ CLOCKS: dict[str, Callable[[], float]] = {
 
 
 def side_by_side(
-    cases: Mapping[str, Case], *, repeats: int = 3, at_least: float = 0.2, clock: str = "cpu"
+    cases: Mapping[str, Case], *, repeats: int = 3, at_least: float = 0.2, clock: str = ""
 ) -> dict[str, float]:
     """The smallest time of each case in seconds; the cases take turns.
 
@@ -135,9 +134,10 @@ def side_by_side(
         cases: functions without arguments, data ready. The first turn doubles as the warm-up.
         repeats: turns.
         at_least: seconds; short cases get up to 50 turns, until a turn of each adds up to this.
-        clock: ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``.
+        clock: ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``; if not given,
+            ``'cuda'`` once something is on the GPU, else ``'cpu'``.
     """
-    now = CLOCKS[clock]
+    now = CLOCKS[clock or ("cuda" if torch.cuda.is_initialized() else "cpu")]
     best = dict.fromkeys(cases, float("inf"))
     turns, total = 0, 0.0
     while turns < repeats or (total < at_least and turns < 50):
@@ -152,13 +152,31 @@ def side_by_side(
     return best
 
 
+def difference(found: Any, expected: Any) -> float:
+    """Of tensors or numbers, or of lists of them: the largest, relative to the largest value."""
+    if isinstance(expected, (list, tuple)):
+        return max(difference(a, b) for a, b in zip(found, expected, strict=True))
+    a, b = (torch.as_tensor(x).detach().cpu().double() for x in (found, expected))
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
+
+
 def gemm_rate(
-    dtype: torch.dtype = torch.float32, size: int = 2048, device: torch.device | None = None
+    dtype: torch.dtype = torch.float32,
+    size: int = 2048,
+    device: torch.device | str | None = None,
+    clock: str = "",
 ) -> float:
-    """What the machine reaches in a square matrix product right now, in FLOP/s: the floor."""
-    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    clock = "cuda" if a.is_cuda else "cpu"
-    return 2 * size**3 / side_by_side({"mm": lambda: a @ b}, clock=clock)["mm"]
+    """What the machine reaches in a square matrix product right now, in FLOP/s: the floor.
+
+    Some processors take a minute for a large product in bfloat16: sizes grow until one is slow.
+    """
+    n = min(256, size)
+    while True:
+        a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
+        seconds = side_by_side({"mm": partial(torch.mm, a, b)}, clock=clock)["mm"]
+        if n == size or seconds > 0.2:
+            return 2 * n**3 / seconds
+        n = min(2 * n, size)
 
 
 class Alone(NamedTuple):
@@ -178,89 +196,64 @@ class Alone(NamedTuple):
 
 
 def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:
-    """Run one case in a fresh process: a fork of one that has imported the file and done nothing.
+    """Run one case in a fresh process: a fork of one that has loaded the libraries and no data.
 
     Linux only.
 
     Args:
         prepare: a function at the top level of a file; makes the data and returns the case. It
             should call the method once on tiny data, so that libraries are loaded.
-        *args: of ``prepare``, JSON values.
+        *args: of ``prepare``.
         limit_gb: the process may hold this much data, then its allocations fail.
-        **kwargs: of ``prepare``, JSON values.
+        **kwargs: of ``prepare``.
 
     Raises:
         MemoryError: the case needs more than ``limit_gb``.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
-    module = prepare.__module__
-    if module == "__main__":  # python -m benchmarks.NAME
-        module = sys.modules[module].__spec__.name
-    server = _servers.get(module)
-    if server is None or server.poll() is not None:
-        server = _servers[module] = _start(module)
-    assert server.stdin is not None and server.stdout is not None
-    server.stdin.write(json.dumps([prepare.__name__, args, kwargs, limit_gb]) + "\n")
-    server.stdin.flush()
-    answer = server.stdout.readline()
-    if not answer:
-        raise RuntimeError(f"{module}: cannot be imported; see the error above")
-    result = json.loads(answer)
-    if "error" in result:
-        lacking = any(s in result["error"] for s in ("MemoryError", "can't allocate", "out of mem"))
-        raise (MemoryError if lacking else RuntimeError)(
-            f"{prepare.__name__}{args}: {result['error'][-2000:]}"
-        )
-    return Alone(**result)
-
-
-_servers: dict[str, subprocess.Popen[str]] = {}
-
-
-def _start(module: str) -> subprocess.Popen[str]:
-    """The process that :func:`alone` forks; it ends when this one does, or closes its input."""
-    settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
-    return subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.measure", module],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | settings | {"PYTHONPATH": os.pathsep.join(sys.path)},
-    )
-
-
-def _serve(name: str) -> None:
-    """The other side of :func:`alone`: a call a line comes, a result a line goes."""
-    one_thread()
-    module = importlib.import_module(name)
-    for line in sys.stdin:
-        with tempfile.TemporaryFile("w+") as answer:
-            child = os.fork()
-            if child == 0:
-                _answer(module, line, answer)
-            status = os.waitpid(child, 0)[1]
-            answer.seek(0)
-            killed = {"error": f"MemoryError? it was killed, wait status {status}"}
-            print(answer.read() or json.dumps(killed), flush=True)
-
-
-def _answer(module: Any, line: str, file: Any) -> NoReturn:
-    os.dup2(2, 1)  # what a case prints is no answer
-    name, args, kwargs, limit_gb = json.loads(line)
+    receive, send = _forks().Pipe(duplex=False)
+    what = (send, prepare, args, kwargs, int(limit_gb * 1e9))
+    child = _forks().Process(target=_answer, args=what)
+    child.start()
+    send.close()
     try:
-        result = _measured(getattr(module, name), args, kwargs, int(limit_gb * 1e9))
+        found = receive.recv()
+    except EOFError:
+        child.join()
+        found = f"MemoryError? its process ended with {child.exitcode}"
+    child.join()
+    if isinstance(found, Alone):
+        return found
+    lacking = any(sign in found for sign in ("MemoryError", "can't allocate", "out of mem"))
+    raise (MemoryError if lacking else RuntimeError)(f"{prepare.__name__}{args}: {found[-2000:]}")
+
+
+@cache
+def _forks() -> Any:
+    """Processes that are forks of one that has loaded the libraries and done nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["faiss", "pyg_hash.models", "pyg_hash.transforms", __name__])
+    settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
+    before = dict(os.environ)
+    os.environ.update(settings, PYTHONPATH=os.pathsep.join(sys.path))
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    return context
+
+
+def _answer(pipe: Any, prepare: Callable[..., Case], args: Any, kwargs: Any, limit: int) -> None:
+    one_thread()
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+        pipe.send(_measured(prepare(*args, **kwargs)))
     except BaseException:
-        result = {"error": traceback.format_exc()}
-    file.write(json.dumps(result))
-    file.flush()
-    os._exit(0)
+        pipe.send(traceback.format_exc())
 
 
-def _measured(
-    prepare: Callable[..., Case], args: list[Any], kwargs: dict[str, Any], limit: int
-) -> dict[str, Any]:
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-    case = prepare(*args, **kwargs)
+def _measured(case: Case) -> Alone:
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     cuda = torch.cuda.is_initialized()
@@ -270,23 +263,20 @@ def _measured(
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
-        RESET.write_text("5")  # forget the largest resident set so far
-        before = _status("VmRSS")
+        Path("/proc/self/clear_refs").write_text("5")  # forget the largest resident set so far
+        before = resident("VmRSS")
     cpu, wall = time.process_time(), wall_now()
     value = case()
     wall, cpu = wall_now() - wall, time.process_time() - cpu
-    after = torch.cuda.max_memory_allocated() if cuda else _status("VmHWM")
+    after = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
     try:
         json.dumps(value)
     except TypeError:
         value = None
-    return Alone(max(0, after - before), cpu, wall, value)._asdict()
+    return Alone(max(0, after - before), cpu, wall, value)
 
 
-def _status(key: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(key))
-    return int(line.split()[1]) * 1024
-
-
-if __name__ == "__main__":
-    _serve(sys.argv[1])
+def resident(key: str) -> int:
+    """Bytes of this process in memory: ``'VmRSS'`` now, ``'VmHWM'`` at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024

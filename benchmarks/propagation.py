@@ -23,7 +23,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
-from benchmarks.measure import alone, options, side_by_side
+from benchmarks.measure import alone, difference, options, side_by_side
 from benchmarks.record import Record
 from pyg_hash.graph import GraphOperator, Hub, WholeGraph
 from pyg_hash.nn import GCNChannel
@@ -187,7 +187,7 @@ def part_one(record: Record, short: bool, device: str) -> None:
     steps = {name: convolutions(name, n, widths, device) for name in NAMES}
     expected = steps[REFERENCE]()
     errors = {name: difference(step(), expected) for name, step in steps.items()}
-    seconds = side_by_side(steps, clock="cuda" if device.startswith("cuda") else "cpu")
+    seconds = side_by_side(steps)
     extra = {name: alone(convolutions, name, n, widths, device).extra_bytes for name in NAMES}
     graph = {name: graph_bytes(name, n, widths) for name in NAMES}
     rows = [
@@ -217,7 +217,6 @@ def part_one(record: Record, short: bool, device: str) -> None:
 
 def part_two(record: Record, short: bool, device: str) -> None:
     """Label cliques."""
-    clock = "cuda" if device.startswith("cuda") else "cpu"
     sizes = (300, 500, 2_000) if short else (2_173, 8_000, 200_000)
     rows, found, bars = [], {}, {}
     for n in sizes[:2]:
@@ -226,7 +225,7 @@ def part_two(record: Record, short: bool, device: str) -> None:
             graphs = {f: label_graph(f, n, labeled, neighbour_edges(n), device) for f in forms}
             steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
             error = difference(steps["hubs"](), steps["edges"]())
-            seconds = side_by_side(steps, clock=clock)
+            seconds = side_by_side(steps)
             found[n, labeled] = (
                 seconds["edges"] / seconds["hubs"],
                 graphs["edges"].num_bytes / graphs["hubs"].num_bytes,
@@ -258,7 +257,7 @@ def part_two(record: Record, short: bool, device: str) -> None:
             {
                 "nodes": n,
                 "labelled": f"{labeled:.0%}",
-                "seconds": side_by_side({"": cliques(graph, LABEL_WIDTH)}, clock=clock)[""],
+                "seconds": side_by_side({"": cliques(graph, LABEL_WIDTH)})[""],
                 "hubs MB": graph.num_bytes / 1e6,
                 "edges would be MB": 8 * (implied + graph.num_entries) / 1e6,
             }
@@ -267,12 +266,6 @@ def part_two(record: Record, short: bool, device: str) -> None:
     most = max(float(row["hubs MB"]) for row in large)
     record.goal("MB of the graph of 200,000 nodes", most, at_most=100)
     record.bars("Hubs: times as fast as clique edges", bars, x="x")
-
-
-def difference(found: list[Tensor], expected: list[Tensor]) -> float:
-    """The largest difference of any array, relative to its largest value."""
-    pairs = zip(found, expected, strict=True)
-    return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-30)) for a, b in pairs)
 
 
 if __name__ == "__main__":

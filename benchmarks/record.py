@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,18 @@ Row = Mapping[str, Any]
 Points = Sequence[tuple[float, float]]
 
 
+@cache
+def versions() -> dict[str, str]:
+    """Versions of the packages that numbers may depend on."""
+    found = {"pyg_hash": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
 def machine() -> dict[str, str]:
     """Processor, memory, GPU, load and versions, for people."""
     info = Path("/proc/cpuinfo")
@@ -34,18 +47,12 @@ def machine() -> dict[str, str]:
     flags = [flag for flag in FLAGS if flag in fields.get("flags", "").split()]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     model = fields.get("model name", platform.processor() or platform.machine())
-    versions = {"pyg_hash": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     about = {
         "processor": f"{model}, {os.cpu_count()} cores ({', '.join(flags) or 'flags unknown'})",
         "memory": f"{memory:.0f} GiB",
         "threads": str(torch.get_num_threads()),
         "load": f"{os.getloadavg()[0]:.1f}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
     }
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(torch.cuda.current_device())

@@ -26,9 +26,9 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.block_graph import CLASSES, block_graph
 from benchmarks.measure import one_thread, options
 from benchmarks.record import Record
+from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training.epoch import ALL, Steps, train_epoch

@@ -93,45 +93,36 @@ def build_and_files(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
     def load() -> FaissStore:
         return FaissStore.open(folder / "store")
 
-    steps: list[tuple[str, str, Callable[[], Any], Callable[[], Any]]] = [
-        ("build", "cpu", raw_build, build),
-        ("save", "cpu", lambda: replaced(write, folder / "new_ids"), store.save),
-        ("save, with the disk", "wall", lambda: replaced(write, folder / "new_ids"), store.save),
-        ("load, mapped", "cpu", lambda: load_raw("ids"), load),
-        (
-            f"search, {queries} queries",
-            "cpu",
-            partial(flat.search, raw_query, K),
-            partial(opened.search, query, K),
+    def one(index: Any, asked: Any) -> Any:
+        return index.search(asked[:1], K)
+
+    save_raw = partial(replaced, write, folder / "new_ids")
+    asked = partial(flat.search, raw_query, K), partial(opened.search, query, K)
+    steps: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
+        "build": (raw_build, build),
+        "save": (save_raw, store.save),
+        "save, with the disk": (save_raw, store.save),
+        "load, mapped": (lambda: load_raw("ids"), load),
+        f"search, {queries} queries": asked,
+        "load and search one": (
+            lambda: one(load_raw("ids"), raw_query),
+            lambda: one(load(), query),
         ),
-        (
-            "load and search one",
-            "cpu",
-            lambda: load_raw("ids").search(raw_query[:1], K),
-            lambda: load().search(query[:1], K),
+        "codes alone: build": (raw_codes_only, build),
+        "codes alone: load, mapped": (lambda: load_raw("flat"), load),
+        "codes alone: load and search one": (
+            lambda: one(load_raw("flat"), raw_query),
+            lambda: one(load(), query),
         ),
-        ("codes alone: build", "cpu", raw_codes_only, build),
-        ("codes alone: load, mapped", "cpu", lambda: load_raw("flat"), load),
-        (
-            "codes alone: load and search one",
-            "cpu",
-            lambda: load_raw("flat").search(raw_query[:1], K),
-            lambda: load().search(query[:1], K),
-        ),
-    ]
+    }
     rows = []
-    for name, clock, raw, ours in steps:
+    for name, (raw, ours) in steps.items():
         repeats = 60 if name.startswith("save") and n > 100_000 else 20  # disks are the noisiest
+        clock = "wall" if name.endswith("disk") else "cpu"
         times = side_by_side({"raw": raw, "store": ours}, repeats=repeats, clock=clock)
-        rows.append(
-            {
-                "step": name,
-                "clock": clock,
-                "raw FAISS ms": 1000 * times["raw"],
-                "store ms": 1000 * times["store"],
-                "store / raw": times["store"] / times["raw"],
-            }
-        )
+        row = {"step": name, "clock": clock, "raw FAISS ms": 1000 * times["raw"]}
+        row |= {"store ms": 1000 * times["store"], "store / raw": times["store"] / times["raw"]}
+        rows.append(row)
     return rows
 
 
@@ -160,29 +151,19 @@ def radius_rows(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
         assert np.array_equal(limits.numpy(), starts), "not the same matches"
         order = np.lexsort((want[2], want[1], np.repeat(np.arange(queries), np.diff(starts))))
         assert np.array_equal(ids.numpy(), want[2][order]), "not the same matches"
-        times = side_by_side(
-            {
-                "flat scan": lambda f=flat, q=raw_query: f.range_search(q, RADIUS + 1),
-                "IndexBinaryMultiHash": lambda f=theirs, q=raw_query: f.range_search(q, RADIUS + 1),
-                "store": lambda s=store, q=query: s.range_search(q, RADIUS),
-                "store, one at a time": lambda s=store, q=single: [
-                    s.range_search(one, RADIUS) for one in q
-                ],
-            },
-            repeats=20,
-        )
-        scan = times["flat scan"] / queries
+        cases = {
+            "flat scan": partial(flat.range_search, raw_query, RADIUS + 1),
+            "IndexBinaryMultiHash": partial(theirs.range_search, raw_query, RADIUS + 1),
+            "store": partial(store.range_search, query, RADIUS),
+            "store, one at a time": lambda s=store, q=single: [
+                s.range_search(one, RADIUS) for one in q
+            ],
+        }
+        times = side_by_side(cases, repeats=20)
         for name, seconds in times.items():
-            each = seconds / queries
-            rows.append(
-                {
-                    "codes": kind,
-                    "method": name,
-                    "us a query": 1e6 * each,
-                    "times as fast as the scan": scan / each,
-                    "matches a query": len(distances) / queries,
-                }
-            )
+            row = {"codes": kind, "method": name, "us a query": 1e6 * seconds / queries}
+            row["times as fast as the scan"] = times["flat scan"] / seconds
+            rows.append(row | {"matches a query": len(distances) / queries})
     return rows
 
 

@@ -24,11 +24,10 @@ from benchmarks.cliques import LabelCliques
 from benchmarks.measure import gemm_rate, options, side_by_side
 from benchmarks.record import Record
 from pyg_hash.models import MCGCN, SGCH, HashModel
-from pyg_hash.training import fit
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.typing import IMAGE, TEXT
 
-CLASSES, EPOCHS = 10, 100
+CLASSES = 10
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Case = Callable[[], Any]
 
@@ -158,8 +157,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
     args = options(__doc__, arguments, device="cpu")
     record = Record("training_step", "A training step against its products", args)
-    sizes, clock = SHORT if args.short else Sizes(), args.device.type
-    clock = "cuda" if clock == "cuda" else "cpu"
+    sizes = SHORT if args.short else Sizes()
     rates = {p: gemm_rate(d, device=args.device) for p, d in DTYPES.items()}
     goals: dict[str, float] = {}
     bars: dict[str, float] = {}
@@ -177,7 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
             if name == "MCGCN":
                 edges = pairs(sizes, rate, LabelCliques).to(args.device)
                 cases["step, cliques as edges"] = step(name, sizes, edges)
-            seconds = side_by_side(cases, repeats=5, clock=clock)
+            seconds = side_by_side(cases, repeats=5)
             for case, s in seconds.items():
                 floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]
                 rows.append(
@@ -206,24 +204,8 @@ def main(arguments: list[str] | None = None) -> None:
         "The step cannot gain more than its products do; some processors multiply bfloat16 "
         "slower than float32.",
     )
-    if args.device.type == "cuda":
-        record.table(f"{EPOCHS} epochs of MCGCN by fit(...)", epochs(sizes, args.device))
     record.bars("Seconds a step", bars, x="seconds")
     record.save()
-
-
-def epochs(sizes: Sizes, device: torch.device) -> list[dict[str, Any]]:
-    """Wall seconds of a whole training, evaluation apart."""
-    data = pairs(sizes, 1.0).to(device)
-    rows = []
-    for precision in DTYPES:
-        model = mcgcn(sizes).to(device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-        train = {"precision": precision, "progress": False}
-        fit(model, data, optimizer, epochs=3, **train)
-        run = {"fit": lambda m=model, o=optimizer, t=train: fit(m, data, o, epochs=EPOCHS, **t)}
-        rows.append({"precision": precision} | side_by_side(run, repeats=1, clock="cuda"))
-    return rows
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from benchmarks.accuracy.measures import CUTS
+from benchmarks.accuracy.methods import METHODS
+from benchmarks.accuracy.page import page
+from benchmarks.accuracy.tables import TABLES
+
 
 def lines(method, values, *, protocol="inductive", labels=0.3, bits=32, data="wikipedia", **more):
     """Cells of a place, one a seed; ``values`` are i2t, t2i is half of them."""
-    from benchmarks.accuracy.measures import CUTS
-    from benchmarks.accuracy.methods import METHODS
-
     names = ["all", *(f"{cut} {d}" for cut in CUTS for d in ("hits", "min_k_R", "R", "dcmh"))]
     names += ["all, index", "all, index by class", "all, optimistic", "all, pessimistic"]
     found = []
@@ -28,9 +30,6 @@ def lines(method, values, *, protocol="inductive", labels=0.3, bits=32, data="wi
 
 
 def text_of(name, found, **options):
-    from benchmarks.accuracy.page import page
-    from benchmarks.accuracy.tables import TABLES
-
     return page(TABLES[name], found, **options)
 
 

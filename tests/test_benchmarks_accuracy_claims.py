@@ -2,6 +2,9 @@
 
 from accuracy_lines import lines, row, text_of
 
+from benchmarks.accuracy.page import agreement, signs
+from benchmarks.accuracy.summary import Verdict
+
 
 def claim_line(text, *start):
     """The cells of a claim's line from the differences on."""
@@ -47,9 +50,6 @@ def test_claims_lead_across_protocols():
 
 
 def test_verdicts_on_claims():
-    from benchmarks.accuracy.claims import agreement, signs
-    from benchmarks.accuracy.summary import Verdict
-
     assert agreement(("-", "-"), ("-", "-")) == "agrees"
     assert agreement(("-", "0"), ("-", "-")) == "agrees in part"
     assert agreement(("0", "0"), ("-", "-")) == "no effect seen"

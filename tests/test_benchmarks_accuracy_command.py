@@ -1,15 +1,19 @@
 """``python -m benchmarks.accuracy``: from the command line to the page."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from toy import toy_data
+
+from benchmarks.accuracy import command as module
+from benchmarks.accuracy import store
+from benchmarks.accuracy.cell import Bench
+from benchmarks.accuracy.command import RESULTS, _parser, chosen
+from benchmarks.accuracy.data import SOURCES, DataSource
+from benchmarks.accuracy.pool import Done
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -17,12 +21,6 @@ ROOT = Path(__file__).resolve().parents[1]
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     """The command on toys, its cells run in this process."""
-    from benchmarks.accuracy import command as module
-    from benchmarks.accuracy import todo
-    from benchmarks.accuracy.cell import Bench
-    from benchmarks.accuracy.data import SOURCES, Source
-    from benchmarks.accuracy.pool import Done
-
     ran = []
 
     def run_all(cells, extras, places, *, jobs, changes, wanted, worths):
@@ -43,11 +41,11 @@ def command(monkeypatch, tmp_path):
 
     monkeypatch.setattr(module, "run_all", run_all)
     # whatever the command compares with is the methods of two epochs
-    fits = todo.is_current
-    for where in (module, todo):
+    fits = store.is_current
+    for where in (module, store):
         monkeypatch.setattr(where, "is_current", lambda line, _=None: fits(line, {"epochs": 2}))
-    monkeypatch.setitem(SOURCES, "wikipedia", Source("Toy", "wikipedia", toy, "a toy"))
-    monkeypatch.setitem(SOURCES, "emoji", Source("Other toy", "emoji", toy, "a toy"))
+    monkeypatch.setitem(SOURCES, "wikipedia", DataSource("Toy", "wikipedia", toy, "a toy"))
+    monkeypatch.setitem(SOURCES, "emoji", DataSource("Other toy", "emoji", toy, "a toy"))
 
     def call(*words):
         ran.clear()
@@ -92,8 +90,6 @@ def test_a_table_is_run_once_and_goes_on_where_it_stopped(command, tmp_path, cap
 def test_a_place_without_the_files_is_said_before_anything_is_run(
     command, monkeypatch, capsys, tmp_path
 ):
-    from benchmarks.accuracy.data import SOURCES
-
     real = replace(SOURCES["wikipedia-bow"], option="emoji")
     monkeypatch.setitem(SOURCES, "emoji", real)
     with pytest.raises(SystemExit):
@@ -139,8 +135,6 @@ def test_cells_of_other_tables_are_not_run_again(command):
 
 
 def test_a_choice_is_made_once_and_the_page_says_it(command, tmp_path, monkeypatch):
-    from benchmarks.accuracy.cell import Bench
-
     made = []
     find = Bench.worths
 
@@ -192,32 +186,22 @@ def test_what_is_wrong_is_said_before_anything_runs(command, capsys):
         assert expected in capsys.readouterr().err
 
 
-def test_the_short_form_for_real(tmp_path):
-    """The command as it is typed: two processes, planted clusters."""
-    words = ["-m", "benchmarks.accuracy", "gch-curves", "--short", "--jobs", "2"]
-    done = subprocess.run(
-        [sys.executable, *words, "--methods", "GCH", "ClassCodes", "--out", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "gch-curves: 2 cells, 2 to run" in done.stdout
+def test_the_short_form_for_real(tmp_path, capsys):
+    """The command as it is typed, with a worker: planted clusters."""
+    words = ["--short", "--methods", "GCH", "ClassCodes", "--out", str(tmp_path)]
+    module.main(["gch-curves", *words])
+    assert "gch-curves: 2 cells, 2 to run" in capsys.readouterr().out
     lines = [json.loads(t) for t in (tmp_path / "gch-curves.jsonl").read_text().splitlines()]
     assert {line["method"] for line in lines} == {"GCH", "ClassCodes"}
     assert all(line["curves"]["t2i"]["recall"][-1] == 1.0 for line in lines)
     assert "Short form" in (tmp_path / "gch-curves.md").read_text()
     assert (tmp_path / "gch-curves.png").stat().st_size > 1000
-    listed = subprocess.run(
-        [sys.executable, *words[:2], "--help"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert "sgeh-fig3" in listed.stdout
+    with pytest.raises(SystemExit):
+        module.main(["--help"])
+    assert "sgeh-fig3" in capsys.readouterr().out
 
 
 def test_make_accuracy_is_a_command_that_exists():
-    from benchmarks.accuracy.command import _parser, chosen
-
     makefile = (ROOT / "Makefile").read_text().replace("\\\n", " ")
     typed = re.search(r"python -m benchmarks\.accuracy (.*)", makefile)[1]
     args = _parser().parse_args(typed.split())
@@ -229,7 +213,5 @@ def test_make_accuracy_is_a_command_that_exists():
 
 
 def test_short_results_go_elsewhere():
-    from benchmarks.accuracy.command import RESULTS
-
     assert RESULTS[False] == ROOT / "benchmarks/results/accuracy"
     assert RESULTS[True] == ROOT / "build/accuracy"

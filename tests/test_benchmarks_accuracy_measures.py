@@ -4,6 +4,8 @@ import pytest
 import torch
 from toy import toy_data
 
+from benchmarks.accuracy.data import content, labelled_rows
+from benchmarks.accuracy.measures import CUTS, RANKS, curves, embeddings, scores
 from pyg_hash.metrics import mean_average_precision, pr_curve, precision_at_n
 
 # --- measures -----------------------------------------------------------------------------------
@@ -19,8 +21,6 @@ def codes_of(data, bits=6):
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_scores_are_those_of_the_metrics(multi_label):
-    from benchmarks.accuracy.measures import CUTS, scores
-
     data = toy_data(120, num_queries=30, multi_label=multi_label)
     codes = codes_of(data)
     query, database = data["image"].query_mask, data["image"].database_mask
@@ -44,8 +44,6 @@ def test_scores_are_those_of_the_metrics(multi_label):
 
 def test_index_by_class_sorts_the_file():
     """One code for all items: the order of the file is the whole ranking."""
-    from benchmarks.accuracy.measures import scores
-
     data = toy_data(40, num_classes=2, num_queries=8)
     same = {m: torch.ones(40, 4, dtype=torch.int8) for m in ("image", "text")}
     found = scores(same, data, ties=True)
@@ -55,8 +53,6 @@ def test_index_by_class_sorts_the_file():
 
 
 def test_queries_in_the_database_are_refused():
-    from benchmarks.accuracy.measures import scores
-
     data = toy_data()
     for modality in ("image", "text"):
         data[modality].database_mask = data[modality].train_mask | True
@@ -65,8 +61,6 @@ def test_queries_in_the_database_are_refused():
 
 
 def test_curves_are_those_of_the_metrics():
-    from benchmarks.accuracy.measures import RANKS, curves
-
     data = toy_data(120, num_queries=30)
     codes = codes_of(data)
     query, database = data["image"].query_mask, data["image"].database_mask
@@ -83,7 +77,6 @@ def test_curves_are_those_of_the_metrics():
 
 def test_embeddings_hold_training_items_of_the_first_classes():
     pytest.importorskip("sklearn")
-    from benchmarks.accuracy.measures import embeddings
 
     data = toy_data(60, num_classes=6, num_queries=12)
     found = embeddings(codes_of(data), data, seed=0)
@@ -101,8 +94,6 @@ def test_embeddings_hold_training_items_of_the_first_classes():
 
 
 def test_digests_notice_every_change():
-    from benchmarks.accuracy.data import content, labelled_rows
-
     data = toy_data()
     base = content(data)
     assert base == content(toy_data())
@@ -122,8 +113,6 @@ def test_digests_notice_every_change():
 
 
 def test_digests_of_sparse_features():
-    from benchmarks.accuracy.data import content
-
     data = toy_data()
     data["text"].x = data["text"].x.to_sparse_csr()
     first = content(data)

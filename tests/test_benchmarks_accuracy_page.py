@@ -3,16 +3,18 @@
 import pytest
 from accuracy_lines import lines, row, text_of
 
+from benchmarks.accuracy.methods import WEIGHTS
+from benchmarks.accuracy.page import _ranges
+from benchmarks.accuracy.store import Store, is_current, short_commit
+from benchmarks.accuracy.summary import Group, Groups, Place, compare, digits, grid, signed
+from benchmarks.accuracy.tables import TABLES
+
 
 def place(method, protocol="inductive", labels=0.3, bits=32, data="wikipedia"):
-    from benchmarks.accuracy.summary import Place
-
     return Place(data, method, bits, labels, protocol)
 
 
 def test_means_and_deviations():
-    from benchmarks.accuracy.summary import Group
-
     group = Group(lines("GCH", [0.5, 0.6, 0.7]))
     assert group.mean("all", "i2t") == pytest.approx(0.6)
     assert group.deviation("all", "i2t") == pytest.approx(0.1)
@@ -31,16 +33,12 @@ def test_fewer_seeds_than_others_are_told():
 
 
 def test_methods_without_labels_have_one_result_for_all_rates():
-    from benchmarks.accuracy.summary import Groups
-
     groups = Groups(lines("ITQ", [0.4], labels=None) + lines("GCH", [0.5], labels=1.0))
     assert groups.get(place("ITQ", labels=1.0)).mean("all", "i2t") == 0.4
     assert groups.get(place("GCH", labels=0.3)) is None
 
 
 def test_the_next_stricter_protocol_stands_in():
-    from benchmarks.accuracy.summary import Groups
-
     found = lines("SGCH", [0.1]) + lines("SGCH", [0.2], protocol="strict")
     groups = Groups(found + lines("GCH", [0.3]))
     group, own = groups.nearest(place("SGCH", "transductive"))
@@ -52,8 +50,6 @@ def test_the_next_stricter_protocol_stands_in():
 
 
 def test_verdicts_need_two_standard_errors():
-    from benchmarks.accuracy.summary import Groups, compare
-
     mine = lines("MCGCN", [0.60, 0.62, 0.64])  # mean .62, deviation .02, error .01155
     rival = lines("GCH", [0.55, 0.57, 0.59])
     weak = lines("SCM", [0.1, 0.1, 0.1])
@@ -106,12 +102,10 @@ def test_what_is_trained_alike_stands_together():
 
 
 def test_a_commit_whose_code_was_changed():
-    from benchmarks.accuracy.provenance import short
-
-    assert short("c" * 40) == "c" * 12
+    assert short_commit("c" * 40) == "c" * 12
     text = text_of("mcgcn-table1", lines("GCH", [0.5], commit="c" * 40 + "-dirty"))
     assert "- commit: cccccccccccc-dirty\n" in text
-    assert short("unknown: no git checkout") == "unknown: no git checkout"
+    assert short_commit("unknown: no git checkout") == "unknown: no git checkout"
 
 
 def test_rows_of_fewer_seeds_are_named():
@@ -219,9 +213,6 @@ def test_page_of_the_choices():
 
 
 def test_numbers_as_text():
-    from benchmarks.accuracy.about import _ranges
-    from benchmarks.accuracy.markdown import digits, grid, signed
-
     assert [digits(v) for v in (0.6384, 1.0, 0.0)] == [".638", "1.000", ".000"]
     assert [signed(v) for v in (0.012, -0.012)] == ["+.012", "-.012"]
     assert grid(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
@@ -235,7 +226,6 @@ def drawn(monkeypatch, name, found, tmp_path):
     """The panels of a table's picture."""
     pytest.importorskip("matplotlib")
     import benchmarks.accuracy.figures as figures
-    from benchmarks.accuracy.tables import TABLES
 
     panels = []
     monkeypatch.setattr(figures, "draw", lambda plots, path: panels.extend(plots))
@@ -254,8 +244,6 @@ def test_bars_are_the_means_at_32_bits_and_few_labels(monkeypatch, tmp_path):
 
 
 def test_lines_of_fig_5(monkeypatch, tmp_path):
-    from benchmarks.accuracy.methods import WEIGHTS
-
     found = lines("MCGCN", [0.5]) + lines("MCGCN, alpha x 10", [0.7])
     panels = drawn(monkeypatch, "mcgcn-fig5", found, tmp_path)
     assert len(panels) == 4
@@ -293,10 +281,6 @@ def committed():
 @pytest.mark.parametrize("path", committed(), ids=lambda path: path.stem)
 def test_committed_pages_are_what_render_makes_of_the_lines(path):
     """Defaults that have changed since make lines stale, and the page has to say so."""
-    from benchmarks.accuracy.store import Store
-    from benchmarks.accuracy.tables import TABLES
-    from benchmarks.accuracy.todo import is_current
-
     found = list(Store(path.parent, path.stem).read().values())
     current = [line for line in found if is_current(line)]
     stale = len(found) - len(current)

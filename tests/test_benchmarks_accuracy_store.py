@@ -7,10 +7,14 @@ import signal
 
 import pytest
 
+from benchmarks.accuracy import pool
+from benchmarks.accuracy.data import Content
+from benchmarks.accuracy.methods import METHODS
+from benchmarks.accuracy.store import Standard, Store
+from benchmarks.accuracy.table import Cell
+
 
 def cell(seed=0, method="ClassCodes", data="synthetic"):
-    from benchmarks.accuracy.table import Cell
-
     return Cell(data, method, 8, 0.5, seed, "inductive")
 
 
@@ -19,8 +23,6 @@ def line(seed=0, **values):
 
 
 def store(folder, table="t"):
-    from benchmarks.accuracy.store import Store
-
     return Store(folder, table)
 
 
@@ -77,16 +79,11 @@ def test_processes_do_not_lose_each_others_lines(tmp_path):
 
 def current(seed=0, extras=(), **values):
     """A line as a run today would write it."""
-    from benchmarks.accuracy.methods import METHODS
-
     about = {"settings": METHODS["ClassCodes"].settings("inductive"), "extras": list(extras)}
     return line(seed, **about, **{"data_sha256": "d", "split_sha256": "s", **values})
 
 
 def standard(extras=()):
-    from benchmarks.accuracy.data import Content
-    from benchmarks.accuracy.todo import Standard
-
     return Standard(extras, {"synthetic": Content("", "d", "s")})
 
 
@@ -118,8 +115,6 @@ def test_cells_of_other_tables_are_taken_over(tmp_path):
 
 
 def chooser(seed=0, bits=8, **values):
-    from benchmarks.accuracy.methods import METHODS
-
     settings = METHODS["SGCH, chosen"].settings("inductive")
     values = {"method": "SGCH, chosen", "settings": settings, "bits": bits, **values}
     return {**current(seed), "choice": {"worths": {"a": 0.5}}, **values}
@@ -155,8 +150,6 @@ def test_a_row_that_chose_the_settings_of_another_is_run_once(tmp_path):
 
 
 def test_a_row_whose_choice_is_known_takes_over_another_row_with_these_settings(tmp_path):
-    from benchmarks.accuracy.methods import METHODS
-
     results = store(tmp_path)
     plain = {"method": "SGCH", "settings": METHODS["SGCH"].settings("inductive")}
     for seed in (1, 2):
@@ -196,8 +189,6 @@ class Killer:
 @pytest.fixture
 def forked(monkeypatch):
     """Workers that inherit what the test has replaced, and start at once."""
-    from benchmarks.accuracy import pool
-
     monkeypatch.setattr(pool, "_SPAWN", multiprocessing.get_context("fork"))
     monkeypatch.setattr(pool, "Bench", Killer)
     return pool.run_all

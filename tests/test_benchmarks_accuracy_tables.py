@@ -5,7 +5,15 @@ import inspect
 import pytest
 
 import pyg_hash.models
-from pyg_hash.recipes import METHODS as RECIPES
+from benchmarks.accuracy import method, methods
+from benchmarks.accuracy.data import SOURCES, _papers, missing, where
+from benchmarks.accuracy.measures import CUTS
+from benchmarks.accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
+from benchmarks.accuracy.page import METRICS
+from benchmarks.accuracy.table import TASKS
+from benchmarks.accuracy.tables import GCH, MCGCN, SGCH, SGEH, TABLES, short
+from benchmarks.recipes import RECIPES
+from pyg_hash.recipes import METHODS as DEFAULTS
 
 ASKED_FOR = {
     *("mcgcn-table1", "mcgcn-table2", "mcgcn-table3", "mcgcn-fig4", "mcgcn-fig5"),
@@ -17,26 +25,12 @@ ASKED_FOR = {
 }
 
 
-def all_tables():
-    from benchmarks.accuracy.tables import TABLES
-
-    return list(TABLES)
-
-
 def test_every_table_of_the_papers_is_there():
-    assert set(all_tables()) == ASKED_FOR
+    assert set(TABLES) == ASKED_FOR
 
 
-@pytest.mark.parametrize("name", all_tables())
+@pytest.mark.parametrize("name", TABLES)
 def test_declarations_name_what_exists(name):
-    from benchmarks.accuracy.about import METRICS
-    from benchmarks.accuracy.data import SOURCES
-    from benchmarks.accuracy.measures import CUTS
-    from benchmarks.accuracy.methods import METHODS
-    from benchmarks.accuracy.table import TASKS
-    from benchmarks.accuracy.tables import TABLES
-    from benchmarks.recipes import RECIPES
-
     table = TABLES[name]
     assert set(table.methods) <= set(METHODS)
     assert set(table.data) <= set(SOURCES)
@@ -63,11 +57,8 @@ def test_declarations_name_what_exists(name):
         assert data.endswith(("-vgg", "-cnnf", "-use"))
 
 
-@pytest.mark.parametrize("name", all_tables())
+@pytest.mark.parametrize("name", TABLES)
 def test_cells_are_the_product_of_the_declaration(name):
-    from benchmarks.accuracy.methods import METHODS
-    from benchmarks.accuracy.tables import TABLES
-
     table = TABLES[name]
     cells = list(table.cells())
     assert len(set(cells)) == len(cells)
@@ -84,20 +75,8 @@ def test_cells_are_the_product_of_the_declaration(name):
         assert cell.protocol in METHODS[cell.method].protocols
 
 
-def test_mcgcn_table_1_is_the_papers():
-    from benchmarks.accuracy.tables import TABLES
-
-    table = TABLES["mcgcn-table1"]
-    assert (table.bits, table.rates) == ((16, 32, 64), (0.3, 0.7, 1.0))
-    assert table.seeds == tuple(range(10))
-    cells = [c for c in table.cells() if c.method == "MCGCN" and c.protocol == "transductive"]
-    assert len([cell for cell in cells if cell.data == "wikipedia"]) == 90
-
-
 def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
     from dataclasses import replace
-
-    from benchmarks.accuracy.tables import TABLES
 
     table = replace(TABLES["mcgcn-table1"], protocols=("transductive",))
     found = {(cell.method, cell.protocol) for cell in table.cells()}
@@ -108,8 +87,6 @@ def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
 
 
 def test_ablations_run_what_their_claims_need():
-    from benchmarks.accuracy.tables import TABLES
-
     for name in ("mcgcn", "gch", "sgch", "sgeh"):
         table = TABLES[f"ablations-{name}"]
         needed = {
@@ -128,9 +105,6 @@ def test_ablations_run_what_their_claims_need():
 
 
 def test_ablations_vary_one_thing():
-    from benchmarks.accuracy.ablations import GCH, MCGCN, SGCH, SGEH
-    from benchmarks.accuracy.methods import METHODS
-
     for claim in (*GCH, *SGCH, *SGEH, *MCGCN):
         own, other = claim.protocols[0]
         variant, full = METHODS[claim.variant].settings(own), METHODS[claim.full].settings(other)
@@ -147,8 +121,6 @@ def test_ablations_vary_one_thing():
 
 def test_tables_that_share_cells_share_rows():
     """So that a cell of one is copied to the other."""
-    from benchmarks.accuracy.tables import TABLES
-
     shared = {
         ("ablations-sgeh", "sgeh-table2"): 5 * 2 * 3,  # rows, data, seeds
         ("ablations-mcgcn", "mcgcn-table3"): 5 * 2 * 3 * 3,  # and protocols
@@ -159,21 +131,10 @@ def test_tables_that_share_cells_share_rows():
         assert len(set(TABLES[one].cells()) & set(TABLES[other].cells())) == count, one
 
 
-def test_rows_use_options_that_exist():
-    from benchmarks.accuracy.methods import METHODS, ORDER
-
-    for row in METHODS.values():
-        known = inspect.signature(row.kind).parameters
-        assert set(row.config.get("model_options", {})) <= set(known), row.name
-        assert row.protocols and set(row.protocols) <= set(ORDER)
-
-
 def test_settings_are_the_command_lines_defaults():
-    from benchmarks.accuracy.methods import METHODS
-
     for name in ("GCH", "MCGCN", "SGCH", "SGEH"):
         settings = METHODS[name].settings("inductive")
-        defaults = RECIPES[name]
+        defaults = DEFAULTS[name]
         assert settings["training"]["epochs"] == defaults["epochs"]
         assert settings["training"]["lr"] == defaults["lr"]
         known = inspect.signature(getattr(pyg_hash.models, name)).parameters.values()
@@ -183,23 +144,18 @@ def test_settings_are_the_command_lines_defaults():
 
 
 def test_settings_tell_variants_protocols_and_defaults_apart(monkeypatch):
-    from benchmarks.accuracy.methods import METHODS
-
     full, variant = METHODS["MCGCN"], METHODS["MCGCN-S"]
     assert full.settings("inductive") != variant.settings("inductive")
     assert full.settings("inductive") != full.settings("strict")
     assert full.settings("inductive") != full.settings("inductive", epochs=1)
     before = full.settings("inductive")
-    monkeypatch.setitem(RECIPES["MCGCN"], "lr", 0.5)
+    monkeypatch.setitem(DEFAULTS["MCGCN"], "lr", 0.5)
     assert full.settings("inductive") != before
     closed = METHODS["ITQ"].settings("inductive")
     assert closed["model"] == "ITQ" and "training" not in closed
 
 
 def test_the_papers_terms_are_without_those_of_ours():
-    from benchmarks.accuracy.methods import METHODS
-    from benchmarks.recipes import RECIPES
-
     settings = METHODS["MCGCN, paper terms"].settings("transductive")
     literal = RECIPES["MCGCN_WIKIPEDIA"].model
     off = {name for name, value in literal.items() if value == 0.0}
@@ -210,8 +166,6 @@ def test_the_papers_terms_are_without_those_of_ours():
 
 def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
     from dataclasses import replace
-
-    from benchmarks.accuracy import method, methods
 
     row = methods.METHODS["SGCH, chosen"]
     now = row.settings("inductive")
@@ -227,8 +181,6 @@ def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
 
 
 def test_fig_5_varies_one_weight_at_a_time():
-    from benchmarks.accuracy.methods import FACTORS, METHODS, WEIGHTS, varied
-
     defaults = METHODS["MCGCN"].settings("inductive")["options"]
     for name, value in WEIGHTS.items():
         assert defaults[name] == value
@@ -240,8 +192,6 @@ def test_fig_5_varies_one_weight_at_a_time():
 
 
 def test_short_form_has_one_of_everything():
-    from benchmarks.accuracy.tables import TABLES, short
-
     for table in TABLES.values():
         small = short(table)
         assert small.data == ("synthetic",)
@@ -250,8 +200,6 @@ def test_short_form_has_one_of_everything():
 
 
 def test_places_and_what_is_missing():
-    from benchmarks.accuracy.data import missing, where
-
     places = where(("wikipedia", "wikipedia-bow", "coco", "synthetic"), {"wikipedia": "there"})
     assert places == {"wikipedia": "there", "wikipedia-bow": "there", "synthetic": ""}
     text = missing(("coco", "wikipedia-vgg", "nuswide10k"))
@@ -262,8 +210,6 @@ def test_places_and_what_is_missing():
 
 def test_sgehs_tables_use_its_own_protocol(monkeypatch):
     import pyg_hash.datasets as datasets
-    from benchmarks.accuracy.data import SOURCES
-    from benchmarks.accuracy.tables import TABLES
     from pyg_hash.datasets import published_protocols
 
     asked = []
@@ -292,7 +238,6 @@ def test_sgehs_tables_use_its_own_protocol(monkeypatch):
 def test_features_that_are_not_the_papers_are_refused(tmp_path):
     import torch
 
-    from benchmarks.accuracy.data import SOURCES
     from pyg_hash.datasets import write_feature_file
 
     path = write_feature_file(
@@ -314,7 +259,6 @@ def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
     """VGG's fc7 is as wide as CNN-F's."""
     import torch
 
-    from benchmarks.accuracy.data import _papers
     from pyg_hash.datasets import write_feature_file
 
     source = _papers("Toy", "toy", "cnn-f + bow1386", pairs=20, query=5, image_features=9)
@@ -341,8 +285,6 @@ def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
 
 
 def test_the_papers_sources_state_all_sizes_that_their_papers_do():
-    from benchmarks.accuracy.data import SOURCES
-
     stated = ("pairs", "train", "query", "database", "image features")
     for name, source in SOURCES.items():
         if name.endswith(("-vgg", "-cnnf")):

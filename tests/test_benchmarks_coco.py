@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import coco
+from benchmarks.coco import iterative_split
 from pyg_hash.datasets import FeatureFile, check_feature_file
 from pyg_hash.utils.files import load_json, save_json
 
@@ -38,22 +40,16 @@ def folder(tmp_path):
 
 @pytest.fixture
 def manifest(folder):
-    from benchmarks import coco
-
     path = folder / "split.json"
     save_json(path, coco.make_manifest(coco.read(folder), num_queries=10, num_train=20, seed=0))
     return path
 
 
 def load(folder, manifest):
-    from benchmarks import coco
-
     return coco.load_coco(folder, manifest, folder / "cache")
 
 
 def test_rows_labels_and_splits(folder, manifest):
-    from benchmarks import coco
-
     data = load(folder, manifest)
     assert data.num_classes == 3
     assert data.num_features["image"] == 6
@@ -68,7 +64,6 @@ def test_rows_labels_and_splits(folder, manifest):
         assert torch.equal(store.database_mask, ~store.query_mask)
         assert torch.equal(store.labeled_mask, store.train_mask)
         assert not (store.train_mask & store.query_mask).any()
-    assert "rows" in coco.label_table(data, NAMES[1:])
 
 
 def test_words_are_learnt_from_train_alone(folder, manifest):
@@ -88,8 +83,6 @@ def test_words_are_learnt_from_train_alone(folder, manifest):
 
 
 def test_the_feature_file_holds_all_there_is(folder, manifest):
-    from benchmarks import coco
-
     before = {path.name for path in folder.iterdir()}
     dataset = FeatureFile(coco.feature_file(folder, manifest, folder / "cache"))
     assert {path.name for path in folder.iterdir()} == before | {"cache"}
@@ -100,8 +93,6 @@ def test_the_feature_file_holds_all_there_is(folder, manifest):
 
 
 def test_the_feature_file_is_made_once_for_the_same_files_and_code(folder, manifest, monkeypatch):
-    from benchmarks import coco
-
     cache = folder / "cache"
     written = coco.feature_file(folder, manifest, cache).stat()
     again = coco.feature_file(folder, manifest, str(cache)).stat()
@@ -123,8 +114,6 @@ def test_the_feature_file_is_made_once_for_the_same_files_and_code(folder, manif
 
 
 def test_manifest_is_deterministic_and_belongs_to_the_labels(folder, manifest):
-    from benchmarks import coco
-
     again = coco.make_manifest(coco.read(folder), num_queries=10, num_train=20, seed=0)
     assert again == load_json(manifest)
     with h5py.File(folder / "coco15k.h5", "a") as file:
@@ -147,8 +136,6 @@ def test_missing_and_mixed_up_files(folder, manifest):
 
 
 def test_committed_manifest():
-    from benchmarks import coco
-
     split = load_json(coco.MANIFEST)
     letters = "".join(split["rows"])
     assert len(letters) == 15_000
@@ -163,8 +150,6 @@ def test_committed_manifest():
 
 @pytest.mark.parametrize("name", ["MANIFEST", "ALL_TRAIN"])
 def test_real_files_fit_the_manifest(shared_data, name, tmp_path):
-    from benchmarks import coco
-
     manifest = getattr(coco, name)
     read = coco.read(shared_data / "coco")
     assert coco.make_manifest(read, *coco.SIZES[manifest]) == load_json(manifest)
@@ -178,8 +163,6 @@ def test_real_files_fit_the_manifest(shared_data, name, tmp_path):
 
 
 def test_iterative_split_has_exact_sizes_and_even_shares():
-    from benchmarks.stratify import iterative_split
-
     generator = np.random.default_rng(1)
     labels = (generator.random((600, 5)) < [0.5, 0.2, 0.1, 0.05, 0.3]).astype(np.uint8)
     labels[labels.sum(axis=1) == 0, 0] = 1
@@ -196,8 +179,6 @@ def test_iterative_split_has_exact_sizes_and_even_shares():
 
 
 def test_iterative_split_serves_the_rarest_label_first():
-    from benchmarks.stratify import iterative_split
-
     labels = np.zeros((100, 2), dtype=np.uint8)
     labels[:, 0] = 1
     labels[:4, 1] = 1  # four rows: two for each half, whatever the order
@@ -207,8 +188,6 @@ def test_iterative_split_serves_the_rarest_label_first():
 
 
 def test_iterative_split_rejects_bad_input():
-    from benchmarks.stratify import iterative_split
-
     labels = np.ones((4, 2), dtype=np.uint8)
     with pytest.raises(ValueError, match="sum to 3, expected 4"):
         iterative_split(labels, {"a": 1, "b": 2}, seed=0)

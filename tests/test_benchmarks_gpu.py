@@ -69,7 +69,7 @@ def test_a_part_that_fails_or_comes_too_late_is_named(tmp_path, monkeypatch):
 def test_both_devices_are_compared(monkeypatch):
     """With the CPU in the GPU's place: what is said of each is of its own time."""
     monkeypatch.setattr(gpu.torch.cuda, "empty_cache", lambda: None)
-    run = gpu.Run("meta", True, 0.0)
+    run = gpu.Run("meta", True, float("inf"))
     run.peaks = {"meta": {"fp32": 8e12, "copy": 1e9}}
     monkeypatch.setattr(run, "seconds", lambda case, device, repeats: {"cpu": 2.0}.get(device, 0.5))
     results = {"cpu": [torch.tensor([1.0, 4.0])], "meta": [torch.tensor([1.0, 3.0])]}
@@ -79,12 +79,15 @@ def test_both_devices_are_compared(monkeypatch):
     assert (row["of the fp32 product"], row["of the copy"]) == (0.5, 0.2)
     assert "of the bf16 product" not in row
     assert run.row("x", lambda device: lambda: results[device], cpu=False)["CPU s"] is None
+    run.until = 0.0
+    with pytest.raises(TimeoutError):
+        run.row("x", lambda device: lambda: results[device])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="no CUDA GPU"):
-        gpu.main(["--short", "--out", str(tmp_path)])
+        gpu.main(["--out", str(tmp_path)])
 
 
 def test_it_needs_no_package_that_such_a_machine_lacks():

@@ -8,6 +8,9 @@ import pytest
 import torch
 from alone_cases import MEGABYTE, fail, fill
 
+from benchmarks import measure
+from benchmarks.measure import alone
+
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 DOC = """Headline.
 
@@ -20,8 +23,6 @@ of protocol.
 
 @linux
 def test_extra_memory_is_that_of_the_call_alone():
-    from benchmarks.measure import alone
-
     result = alone(fill, 16, before=48)
     assert result.extra_bytes == pytest.approx(16 * MEGABYTE, abs=4 * MEGABYTE)
     assert result.value == {"sum": 2, "threads": 1}
@@ -30,8 +31,6 @@ def test_extra_memory_is_that_of_the_call_alone():
 
 @linux
 def test_failures_of_a_case_are_told_apart():
-    from benchmarks.measure import alone
-
     with pytest.raises(RuntimeError, match="ValueError: no such thing"):
         alone(fail, "no such thing")
     with pytest.raises(MemoryError, match="fill"):
@@ -39,8 +38,6 @@ def test_failures_of_a_case_are_told_apart():
 
 
 def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
-    from benchmarks import measure
-
     clock, order = [0.0], []
     monkeypatch.setitem(measure.CLOCKS, "cpu", lambda: clock[0])
     durations = {"a": iter([5.0, 1.0, 3.0]), "b": iter([2.0, 4.0, 6.0])}
@@ -58,8 +55,6 @@ def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
 
 
 def test_short_cases_take_more_turns(monkeypatch):
-    from benchmarks import measure
-
     clock, calls = [0.0], []
     monkeypatch.setitem(measure.CLOCKS, "wall", lambda: clock[0])
 
@@ -75,15 +70,11 @@ def test_short_cases_take_more_turns(monkeypatch):
 
 
 def test_gemm_rate_counts_two_operations_a_product(monkeypatch):
-    from benchmarks import measure
-
     monkeypatch.setattr(measure, "side_by_side", lambda cases, clock: {"mm": 0.5})
     assert measure.gemm_rate(size=10) == 4000
 
 
 def test_options(tmp_path, monkeypatch, capsys):
-    from benchmarks import measure
-
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: name != "faiss" or None)
     short = measure.options(DOC, ["--short"])
     assert short.short and short.out.parts[-2:] == ("build", "bench")

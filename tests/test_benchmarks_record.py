@@ -7,12 +7,13 @@ import json
 
 import pytest
 
+from benchmarks import picture
+from benchmarks.record import Record, cell
+
 PNG = b"\x89PNG\r\n"
 
 
 def new(tmp_path, *flags):
-    from benchmarks.record import Record
-
     given = {"short": "--short" in flags, "flags": flags, "protocol": "Toys."}
     return Record("toy", "A toy", argparse.Namespace(out=tmp_path, **given))
 
@@ -94,14 +95,10 @@ def test_a_folder_that_cannot_be_written_is_said_first(tmp_path):
     ],
 )
 def test_cells(value, text):
-    from benchmarks.record import cell
-
     assert cell(value) == text
 
 
 def test_a_name_has_one_colour_in_all_panels(tmp_path, monkeypatch):
-    from benchmarks import picture
-
     seen = []
     real = picture.Figure.savefig
     monkeypatch.setattr(

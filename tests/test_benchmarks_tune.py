@@ -6,22 +6,26 @@ import pytest
 import torch
 from toy import toy_data
 
+from benchmarks.accuracy.cell import Bench
+from benchmarks.accuracy.data import SOURCES, DataSource
+from benchmarks.accuracy.methods import METHODS
+from benchmarks.tune.command import main, open_study
+from benchmarks.tune.objective import Case, ask, cases, defaults, space_of, worth
+from benchmarks.tune.spaces import SPACES, Between, One, Whole
+
 
 @pytest.fixture
 def toys(monkeypatch):
     """Toys in place of the data sets."""
-    from benchmarks.accuracy.data import SOURCES, Source
 
     def toy(root):
         return toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
 
     for name in ("wikipedia", "emoji"):
-        monkeypatch.setitem(SOURCES, name, Source(name, name, toy, "a toy"))
+        monkeypatch.setitem(SOURCES, name, DataSource(name, name, toy, "a toy"))
 
 
 def spaces():
-    from benchmarks.tune.spaces import SPACES
-
     return list(SPACES)
 
 
@@ -42,10 +46,6 @@ class Trial:
 
 @pytest.mark.parametrize("name", spaces())
 def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
-    from benchmarks.accuracy.methods import METHODS
-    from benchmarks.tune.objective import ask, defaults, space_of
-    from benchmarks.tune.spaces import One
-
     space = space_of(name)
     for setting, value in defaults(name, space).items():
         of = space[setting]
@@ -58,8 +58,6 @@ def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
 
 
 def test_values_go_where_they_belong():
-    from benchmarks.accuracy.methods import METHODS
-
     row = METHODS["SGEH"].with_values(
         {"lr": 0.5, "k": 7, "model.alpha": 1.2, "graph.num_clusters": 4}
     )
@@ -71,8 +69,6 @@ def test_values_go_where_they_belong():
 
 
 def test_cases_go_seed_by_seed():
-    from benchmarks.tune.objective import cases
-
     found = cases("MCGCN", ["a", "b"], [0.3, 1.0], [0, 1])
     assert [case.seed for case in found] == [0] * 4 + [1] * 4
     assert {(case.data, case.labels) for case in found[:4]} == {
@@ -85,9 +81,6 @@ def test_cases_go_seed_by_seed():
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_worth_is_the_map_of_held_out_items(toys, name):
     """Other labels and features of the queries leave it what it is."""
-    from benchmarks.accuracy.cell import Bench
-    from benchmarks.tune.objective import Case, worth
-
     values = {"MCGCN": {"epochs": 2, "lr": 1e-2}, "ITQ": {"model.ridge": 1.0}}[name]
     if name == "ITQ":
         values["model.weighted"] = True
@@ -107,7 +100,6 @@ def test_worth_is_the_map_of_held_out_items(toys, name):
 
 def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
     pytest.importorskip("optuna")
-    from benchmarks.tune.command import main
 
     words = ["ITQ", "--wikipedia", "x", "--out", str(tmp_path), "--seeds", "0", "--fresh", "7"]
     words += ["--best", "1"]
@@ -157,8 +149,6 @@ def test_settings_that_diverge_end_early(toys, tmp_path, monkeypatch):
 def test_what_is_wrong_is_said(tmp_path, capsys, monkeypatch):
     import sys
 
-    from benchmarks.tune.command import main, open_study
-
     with pytest.raises(SystemExit):
         main(["ITQ", "--out", str(tmp_path)])
     assert "--wikipedia PLACE" in capsys.readouterr().err
@@ -171,7 +161,6 @@ def test_what_is_wrong_is_said(tmp_path, capsys, monkeypatch):
 
 def test_a_default_outside_the_bounds_widens_them(monkeypatch):
     import benchmarks.tune.objective as objective
-    from benchmarks.tune.spaces import Between, One, Whole
 
     space = {"a": Between(1.0, 2.0), "b": Whole(10, 20, 5), "c": One((1, 2)), "d": One((1, 2))}
     monkeypatch.setitem(objective.SPACES, "X", space)

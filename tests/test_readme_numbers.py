@@ -6,19 +6,17 @@ from statistics import fmean
 
 import pytest
 
+from benchmarks.accuracy.readme import filled, tables
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_tables_are_up_to_date():
-    from benchmarks.accuracy.readme import filled
-
     text = (ROOT / "README.md").read_text()
     assert filled(text) == text, "run: python -m benchmarks.accuracy.readme"
 
 
 def test_a_number_by_hand():
-    from benchmarks.accuracy.readme import tables
-
     lines = (ROOT / "benchmarks/results/accuracy/overview.jsonl").read_text().splitlines()
     cells = [
         cell
@@ -32,7 +30,5 @@ def test_a_number_by_hand():
 
 
 def test_a_part_that_is_not_marked():
-    from benchmarks.accuracy.readme import filled
-
     with pytest.raises(ValueError, match="0 parts are marked 'overview'"):
         filled("nothing")

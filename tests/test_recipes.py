@@ -436,7 +436,7 @@ def test_spot_checks():
 
 def test_claims_of_the_ablation_tables_are_the_reported_signs():
     """``accuracy.ablations`` states the papers' signs; the recipes hold the numbers of them."""
-    from benchmarks.accuracy.ablations import GCH, MCGCN, SGCH, SGEH
+    from benchmarks.accuracy.tables import GCH, MCGCN, SGCH, SGEH
 
     claims = {
         claim.variant: claim.signs

@@ -19,17 +19,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.accuracy import page, provenance
+from benchmarks.accuracy import page
 from benchmarks.accuracy.cell import Worths
 from benchmarks.accuracy.data import SOURCES, Content, content, missing, where
 from benchmarks.accuracy.figures import draw_table
 from benchmarks.accuracy.methods import METHODS, ORDER
 from benchmarks.accuracy.pool import run_all
-from benchmarks.accuracy.store import Store
+from benchmarks.accuracy.store import Standard, Store, is_current, stamp
 from benchmarks.accuracy.table import CROSS, Cell, Table
 from benchmarks.accuracy.tables import TABLES
 from benchmarks.accuracy.tables import short as shortened
-from benchmarks.accuracy.todo import Standard, is_current
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = {False: ROOT / "benchmarks/results/accuracy", True: ROOT / "build/accuracy"}
@@ -126,7 +125,7 @@ def run(
             failed.append(f"{cell}: {problem}")
             print(f"{cell}: {problem.splitlines()[0]}", flush=True)
             continue
-        store.append(line | {"table": table.name} | provenance.stamp())
+        store.append(line | {"table": table.name} | stamp())
         values = "  ".join(f"{task} {line['scores'][table.metric][task]:.3f}" for task in CROSS)
         seconds = sum(line["seconds"].values())
         print(f"[{number}/{len(todo)}] {cell}  {values}  {seconds:.0f} s", flush=True)

@@ -19,7 +19,7 @@ SPLITS = ("train", "query", "database")
 
 
 @dataclass(frozen=True)
-class Source:
+class DataSource:
     """Features and a split.
 
     Attributes:
@@ -86,7 +86,7 @@ def _feed(digest: Any, values: Tensor) -> None:
         digest.update(memoryview(part.contiguous().numpy()).cast("B"))
 
 
-def _papers(title: str, option: str, about: str, **wanted: int) -> Source:
+def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
     """Features like a paper's. Others are refused, so that its numbers may stand beside ours.
 
     Args:
@@ -114,7 +114,7 @@ def _papers(title: str, option: str, about: str, **wanted: int) -> Source:
 
     sizes = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in wanted.items())
     needs = f"a FeatureFile of the paper's features, about {about!r}: {sizes}"
-    return Source(title, option, load, needs)
+    return DataSource(title, option, load, needs)
 
 
 def _sizes(data: HeteroData) -> dict[str, int]:
@@ -125,8 +125,8 @@ def _sizes(data: HeteroData) -> dict[str, int]:
     return {"pairs": store.x.size(0), **parts, "classes": data.num_classes, **widths}
 
 
-def _wikipedia(image: str, text: str) -> Source:
-    return Source(
+def _wikipedia(image: str, text: str) -> DataSource:
+    return DataSource(
         f"Wikipedia, {image} + {text}",
         "wikipedia",
         lambda root: datasets.Wikipedia(root, image=image, text=text)[0],
@@ -134,10 +134,10 @@ def _wikipedia(image: str, text: str) -> Source:
     )
 
 
-def _published(name: str, **options: Any) -> Source:
+def _published(name: str, **options: Any) -> DataSource:
     """A data set of the library that is read from the files its authors publish."""
     shown = [f"{option} {value}" for option, value in options.items()]
-    return Source(
+    return DataSource(
         ", ".join([name, *shown]),
         name.lower(),
         lambda root: getattr(datasets, name)(root, **options)[0],
@@ -145,26 +145,33 @@ def _published(name: str, **options: Any) -> Source:
     )
 
 
-_VGG = {"image_features": 4096}
+def _stated(
+    title: str, option: str, about: str, sizes: tuple[int, ...], words: int | None = None
+) -> DataSource:
+    """Images of 4,096 features and bags of words, in sizes that a paper states."""
+    names = ("pairs", "train", "query", "database", "classes")
+    wanted = {**dict(zip(names, sizes, strict=False)), "image_features": 4096}
+    return _papers(title, option, about, **wanted, **({"text_features": words} if words else {}))
 
 
-def _use(name: str, option: str, **wanted: int) -> Source:
+def _use(name: str, option: str, **wanted: int) -> DataSource:
     """SGEH's features of a data set; sizes alone would not tell one of them from another."""
     about = f"{name}, vgg16-fc7 + use512"
-    return _papers(f"{name}, VGG and USE", option, about, **wanted, **_VGG, text_features=512)
+    features = {"image_features": 4096, "text_features": 512}
+    return _papers(f"{name}, VGG and USE", option, about, **wanted, **features)
 
 
-SOURCES: dict[str, Source] = {
+SOURCES: dict[str, DataSource] = {
     "wikipedia": _wikipedia("image128", "lsa200"),
     "wikipedia-bow": _wikipedia("image128", "bow3000"),
     "wikipedia-sift": _wikipedia("sift", "lda"),
-    "emoji": Source(
+    "emoji": DataSource(
         "Emoji",
         "emoji",
         lambda root: datasets.Emoji(root)[0],
         "the root of pyg_hash.datasets.Emoji (nothing to get: the extra demo brings it)",
     ),
-    "coco": Source(
+    "coco": DataSource(
         "COCO without person",
         "coco",
         lambda folder: load_coco(folder, ALL_TRAIN),
@@ -177,72 +184,37 @@ SOURCES: dict[str, Source] = {
     "mirflickr25k-sgeh": _published("MIRFlickr25K", protocol="sgeh"),
     "nuswide10-sgeh": _published("NUSWIDE", concepts=10, protocol="sgeh"),
     "mscoco-sgeh": _published("MSCOCO", protocol="sgeh"),
-    "wikipedia-vgg": _papers(
-        "Wikipedia, VGG",
-        "wikipedia-vgg",
-        "vgg-fc7 + bow3000",
-        pairs=2866,
-        train=2173,
-        query=693,
-        database=2173,
-        classes=10,
-        **_VGG,
-        text_features=3000,
+    "wikipedia-vgg": _stated(
+        "Wikipedia, VGG", "wikipedia-vgg", "vgg-fc7 + bow3000", (2866, 2173, 693, 2173, 10), 3000
     ),
-    "nuswide10k-vgg": _papers(
+    "nuswide10k-vgg": _stated(
         "NUS-WIDE-10K, VGG",
         "nuswide10k-vgg",
         "vgg-fc7 + bow1000",
-        pairs=10_000,
-        train=8000,
-        query=2000,
-        database=8000,
-        classes=10,
-        **_VGG,
-        text_features=1000,
+        (10_000, 8000, 2000, 8000, 10),
+        1000,
     ),
-    "mirflickr25k-cnnf": _papers(
+    "mirflickr25k-cnnf": _stated(
         "MIRFlickr, CNN-F",
         "mirflickr25k-cnnf",
         "cnn-f + bow1386",
-        pairs=20_015,
-        train=10_000,
-        query=2000,
-        database=18_015,
-        classes=24,
-        **_VGG,
-        text_features=1386,
+        (20_015, 10_000, 2000, 18_015, 24),
+        1386,
     ),
     # the two larger sets: the paper's 188,321 and 117,218 are read as databases, see the recipes;
     # it does not say how many words NUS-WIDE has, nor the classes of MS-COCO
-    "nuswide21-cnnf": _papers(
-        "NUS-WIDE, CNN-F",
-        "nuswide21-cnnf",
-        "cnn-f + bow",
-        pairs=190_421,
-        train=10_500,
-        query=2100,
-        database=188_321,
-        classes=21,
-        **_VGG,
+    "nuswide21-cnnf": _stated(
+        "NUS-WIDE, CNN-F", "nuswide21-cnnf", "cnn-f + bow", (190_421, 10_500, 2100, 188_321, 21)
     ),
-    "mscoco-cnnf": _papers(
-        "MS-COCO, CNN-F",
-        "mscoco-cnnf",
-        "cnn-f + bow2000",
-        pairs=122_218,
-        train=10_000,
-        query=5000,
-        database=117_218,
-        **_VGG,
-        text_features=2000,
+    "mscoco-cnnf": _stated(
+        "MS-COCO, CNN-F", "mscoco-cnnf", "cnn-f + bow2000", (122_218, 10_000, 5000, 117_218), 2000
     ),
     # SGEH's splits are in a supplement that is not to be had
     "wikipedia-use": _use("Wikipedia", "wikipedia-use", pairs=2866, classes=10),
     "mirflickr25k-use": _use("MIRFlickr", "mirflickr25k-use"),
     "mscoco-use": _use("MS-COCO", "mscoco-use", pairs=20_000),
     "nuswide-use": _use("NUS-WIDE", "nuswide-use", pairs=20_000),
-    "synthetic": Source(
+    "synthetic": DataSource(
         "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
     ),
 }

@@ -1,21 +1,32 @@
-"""A table's cells as a page of Markdown."""
+"""A table's cells as a page of Markdown.
+
+What every number is and how it was made; the scores; what was chosen; what is claimed of ablations
+beside what is measured; and, for the table ``choices``, one set of codes under many definitions.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.accuracy.about import about
-from benchmarks.accuracy.choices import choices, shifts
-from benchmarks.accuracy.claims import claims
 from benchmarks.accuracy.data import SOURCES
-from benchmarks.accuracy.markdown import digits, error, grid, signed
 from benchmarks.accuracy.measures import CUTS
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
-from benchmarks.accuracy.store import Line
-from benchmarks.accuracy.summary import Groups, Place, compare
-from benchmarks.accuracy.table import CROSS, Printed, Table
+from benchmarks.accuracy.store import Line, short_commit
+from benchmarks.accuracy.summary import (
+    Group,
+    Groups,
+    Place,
+    Verdict,
+    compare,
+    digits,
+    error,
+    grid,
+    signed,
+    versus,
+)
+from benchmarks.accuracy.table import CROSS, Claim, Printed, Table
 from benchmarks.recipes import RECIPES
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.utils.files import atomic_path
@@ -213,3 +224,236 @@ def _denominators(
                 f"The same codes as MAP@R under each denominator, {heading(column)}, i2t / t2i:"
                 "\n\n" + grid(["method", "protocol", *heads], lines)
             )
+
+
+PROTOCOLS = (
+    "*inductive*: only training items are anybody's neighbours; *strict*: all items are, but no "
+    "code of a query depends on its other modality; *transductive* (the papers'): it may. Methods "
+    "whose codes need no graph are inductive"
+)
+METRICS = {
+    "all": "mAP@all, expected ties",
+    "500 hits": "MAP@R=500, expected ties, divided by the relevant items among the first 500",
+}
+
+
+def command(table: Table) -> str:
+    """How to run a table."""
+    options = dict.fromkeys(SOURCES[name].option for name in table.data)
+    places = " ".join(f"--{option} PLACE" for option in options if option is not None)
+    return f"python -m benchmarks.accuracy {table.name} {places} --jobs 2"
+
+
+def about(table: Table, lines: Sequence[Line], stale: int) -> str:
+    """A list of facts."""
+    facts = [f"command: `{command(table)}`"]
+    if not lines:
+        return "- " + "\n- ".join([*facts, "not run yet"])
+    seeds = sorted({line["seed"] for line in lines})
+    facts += [
+        f"metric: {METRICS[table.metric]}; mean ± standard deviation over the seeds; others are "
+        f"in `{table.name}.jsonl`",
+        f"seeds (labelled items, parameters, training): {_ranges(seeds)}; *(n)*: only n of them",
+        f"protocols: {PROTOCOLS}",
+    ]
+    for data in sorted({line["data"] for line in lines}):
+        of = [line for line in lines if line["data"] == data]
+        marks = [_several(line[key] for line in of) for key in ("data_sha256", "split_sha256")]
+        facts.append(f"{SOURCES[data].title}: {_several(line['data_about'] for line in of)}")
+        facts[-1] += f" (data {marks[0]}, split {marks[1]})"
+    facts.append("features: `ScaleFeatures()`, fitted on the training items, for all methods")
+    facts += _trainings(lines)
+    hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
+    facts.append(
+        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell"
+    )
+    facts.append(f"commit: {_several(short_commit(line['commit']) for line in lines)}")
+    facts.append(f"versions: {_several(_versions(line) for line in lines)}")
+    if stale:
+        facts.append(f"{stale} stored cells under other settings are left out")
+    return "- " + "\n- ".join(facts)
+
+
+def _trainings(lines: Sequence[Line]) -> list[str]:
+    """How the rows are trained; rows that are trained alike stand together."""
+    rows: dict[str, list[str]] = {}
+    for name, line in {line["method"]: line for line in lines}.items():
+        training = line["settings"].get("training")
+        if training and METHODS[name].choices:
+            rows.setdefault("as held-out labels chose, see below", []).append(name)
+        elif training:
+            text = ", ".join(f"{what} {value}" for what, value in training.items())
+            rows.setdefault(text, []).append(name)
+    return [f"training of {'; '.join(sorted(names))}: {text}" for text, names in rows.items()]
+
+
+def _versions(line: Line) -> str:
+    return ", ".join(f"{name} {version}" for name, version in line["versions"].items())
+
+
+def _several(texts: Iterable[str]) -> str:
+    """The different ones; most often it is one."""
+    return "; ".join(sorted(set(texts)))
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """``0-9`` for consecutive numbers."""
+    if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
+        return f"{numbers[0]}-{numbers[-1]}"
+    return ", ".join(map(str, numbers))
+
+
+_SIGNS = {"ahead": "+", "behind": "-", "no difference": "0", "one seed": "?"}
+_ABOUT = (
+    "Differences of means, variant minus full, ± their standard error. Sign, i2t / t2i: `0` within "
+    "two of these, else `+` or `-`; `?`: no claim, or a single seed. Few seeds: a sign is a hint, "
+    "no proof. The sources' features and splits are others."
+)
+
+
+def claims(table: Table, groups: Groups) -> str:
+    """One line a claim, data set, code length, label rate and pair of protocols."""
+    lines = [line for data in groups.values_of("data") for line in _lines(table, groups, data)]
+    heads = ["data", "bits", "variant", "full", *CROSS, "sign", "claimed", "verdict"]
+    return f"{_ABOUT}\n\n{grid([*heads, 'source of the claim'], lines)}"
+
+
+def _lines(table: Table, groups: Groups, data: str) -> Iterator[list[str]]:
+    for claim in table.claims:
+        for variant, full in _pairs(claim, groups, data):
+            found = [
+                versus(claim.full, groups.by_place[variant], groups.by_place[full], table.metric, t)
+                for t in CROSS
+            ]
+            ours = signs(found)
+            yield [
+                *(SOURCES[data].title, str(variant.bits)),
+                *(f"{place.method} ({place.protocol})" for place in (variant, full)),
+                *(signed(v.difference) + error(v.error) for v in found),
+                *(" / ".join(of) for of in (ours, claim.signs)),
+                *(agreement(ours, claim.signs), claim.source),
+            ]
+
+
+def _pairs(claim: Claim, groups: Groups, data: str) -> Iterator[tuple[Place, Place]]:
+    """The places of a variant and of what it is compared with."""
+    for variant in groups.by_place:
+        for own, other in claim.protocols:
+            if (variant.data, variant.method, variant.protocol) != (data, claim.variant, own):
+                continue
+            full = variant._replace(method=claim.full, protocol=other)
+            if full in groups.by_place:
+                yield variant, full
+
+
+def signs(found: list[Verdict]) -> tuple[str, ...]:
+    """``+``, ``-``, or ``0`` for what may be chance; ``?`` if nobody can tell."""
+    return tuple(_SIGNS[verdict.words] for verdict in found)
+
+
+def agreement(ours: tuple[str, ...], claimed: tuple[str, ...]) -> str:
+    """How the measured signs stand to the claimed ones."""
+    pairs = [(o, c) for o, c in zip(ours, claimed, strict=True) if "?" not in (o, c)]
+    if not pairs:
+        return "no claim" if "?" in claimed else "open"
+    agreeing = [o == c for o, c in pairs]
+    if all(agreeing):
+        return "agrees"
+    if any(o not in (c, "0") for o, c in pairs):
+        return "contradicts"
+    return "agrees in part" if any(agreeing) else "no effect seen"
+
+
+_ORDERS = {
+    "all": "expected: the mean over all orders",
+    "all, index": "the file's order",
+    "all, index by class": "the file's order, file sorted by class",
+    "all, optimistic": "relevant items first",
+    "all, pessimistic": "relevant items last",
+}
+
+
+_DATABASES = {
+    "all": "the database",
+    "all, among queries": "the queries' other side, own pair included",
+}
+
+
+def shifts(groups: Groups) -> str:
+    """How far each choice moves MCGCN's number, i2t / t2i; all else as in the library."""
+    lines = []
+    bits = groups.values_of("bits")[0]
+    for data in groups.values_of("data"):
+        for rate in groups.values_of("labels"):
+            of = {p: groups.get(Place(data, "MCGCN", bits, rate, p)) for p in ORDER}
+            own, wide = of["inductive"], of["transductive"]
+            if own is None or wide is None:
+                continue
+            pairs = [
+                [own.deviation("all", task) for task in CROSS],
+                [wide.mean("all", task) - own.mean("all", task) for task in CROSS],
+                [_range(own, _ORDERS, task) for task in CROSS],
+                [_range(own, [f"50 {name}" for name in DENOMINATORS], task) for task in CROSS],
+                [own.mean("all, among queries", t) - own.mean("all", t) for t in CROSS],
+            ]
+            shown = [" / ".join(digits(v) for v in pairs[0])]
+            shown += [" / ".join(signed(v) for v in pair) for pair in pairs[1:]]
+            lines.append([SOURCES[data].title, f"{rate:.0%}", *shown])
+    if not lines:
+        return "Not run under today's settings."
+    heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
+    heads += ["ties: highest - lowest", "MAP@50: highest - lowest denominator"]
+    return grid([*heads, "searching the queries' other side"], lines)
+
+
+def _range(group: Group, metrics: Iterable[str], task: str) -> float:
+    values = [group.mean(metric, task) for metric in metrics]
+    return max(values) - min(values)
+
+
+def choices(groups: Groups, data: str) -> Iterator[str]:
+    """The parts of one data set."""
+    bits = groups.values_of("bits")[0]
+    for rate in groups.values_of("labels"):
+        found = {
+            (method, protocol): group
+            for method in dict.fromkeys(where.method for where in groups.by_place)
+            for protocol in ORDER
+            if (group := groups.get(Place(data, method, bits, rate, protocol))) is not None
+        }
+        if not found:
+            continue
+        yield f"### {bits} bits, {rate:.0%} of the labels"
+        yield "What a code may depend on (mAP@all, expected ties):\n\n" + _protocols(found)
+        yield "What is searched (mAP@all, expected ties):\n\n" + _table(found, _DATABASES)
+        yield "How ties are ordered (mAP@all):\n\n" + _table(found, _ORDERS)
+        for cut in CUTS:
+            yield f"What the sum is divided by (mAP@{cut}, expected ties):\n\n" + _divided(
+                found, cut
+            )
+
+
+Found = dict[tuple[str, str], Group]
+
+
+def _protocols(found: Found) -> str:
+    lines = []
+    for (method, protocol), group in found.items():
+        line = [method, protocol, *(group.shown("all", task) for task in CROSS)]
+        base = found.get((method, "inductive"), group)
+        moved = [group.mean("all", task) - base.mean("all", task) for task in CROSS]
+        lines.append([*line, *("" if base is group else signed(m) for m in moved)])
+    return grid(["method", "protocol", *CROSS, *(f"{t} - inductive" for t in CROSS)], lines)
+
+
+def _divided(found: Found, cut: int) -> str:
+    return _table(found, {f"{cut} {name}": f"`{name}`" for name in DENOMINATORS})
+
+
+def _table(found: Found, metrics: dict[str, str]) -> str:
+    """A line a method and protocol, a column a metric, i2t / t2i."""
+    lines = [
+        [*where, *(" / ".join(digits(group.mean(m, task)) for task in CROSS) for m in metrics)]
+        for where, group in found.items()
+    ]
+    return grid(["method", "protocol", *metrics.values()], lines)

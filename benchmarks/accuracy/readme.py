@@ -9,12 +9,10 @@ import re
 from pathlib import Path
 
 from benchmarks.accuracy.command import RESULTS, ROOT
-from benchmarks.accuracy.markdown import grid
-from benchmarks.accuracy.store import Store
-from benchmarks.accuracy.summary import Group, Groups, Place
+from benchmarks.accuracy.store import Store, is_current
+from benchmarks.accuracy.summary import Group, Groups, Place, grid
 from benchmarks.accuracy.table import CROSS
 from benchmarks.accuracy.tables import OURS, TABLES
-from benchmarks.accuracy.todo import is_current
 from pyg_hash.utils.files import atomic_path
 
 README = ROOT / "README.md"

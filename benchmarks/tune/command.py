@@ -18,19 +18,19 @@ import argparse
 import json
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import provenance
 from benchmarks.accuracy.cell import Bench, one_thread
 from benchmarks.accuracy.data import SOURCES, content, missing, where
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
+from benchmarks.accuracy.store import short_commit, stamp
+from benchmarks.accuracy.summary import digits, grid
 from benchmarks.tune.objective import Case, ask, cases, defaults, space_of, worth
-from benchmarks.tune.page import write
 from benchmarks.tune.spaces import SPACES, Space
-from pyg_hash.utils.files import save_json
+from pyg_hash.utils.files import atomic_path, save_json
 
 RESULTS = Path(__file__).resolve().parents[1] / "results" / "tuning"
 DATA = ("wikipedia", "emoji", "coco")
@@ -64,9 +64,9 @@ def main(arguments: list[str] | None = None) -> None:
     study = open_study(args.out / f"{args.method}.journal", args.method, space, about)
     search(study, bench, args.method, space, seen, args.trials)
     found = confirmed(study, bench, args.method, fresh, args.best)
-    stamp = provenance.stamp()
-    stamp["versions"] = {**stamp["versions"], "optuna": version("optuna")}
-    result = {**about, **summary(study, found), **stamp}
+    made = stamp()
+    made["versions"] = {**made["versions"], "optuna": version("optuna")}
+    result = {**about, **summary(study, found), **made}
     save_json(args.out / f"{args.method}.json", result)
     write(result, args.out / f"{args.method}.md")
     print(args.out / f"{args.method}.md")
@@ -193,3 +193,69 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--trials", type=int, default=40, help="in all, earlier ones included")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     return parser
+
+
+SHOWN = 10
+
+
+def write(content: Mapping[str, Any], path: Path) -> None:
+    """Write the page."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(page(content), encoding="utf-8")
+
+
+def page(content: Mapping[str, Any]) -> str:
+    """Markdown of what ``METHOD.json`` holds."""
+    chosen, now = content["chosen"], content["defaults"]
+    rates = content["rates"]
+    share = f"{content['held_out']:.0%}"
+    if rates is None:
+        labels = f"none; {share} of the training items are held out, whose labels only score"
+    else:
+        shown = ", ".join(f"{rate:.0%}" for rate in rates)
+        labels = f"{shown}; of the labelled items {share} are held out"
+    facts = [
+        f"- data: {'; '.join(f'{name}: {about}' for name, about in content['data'].items())}",
+        f"- label rates: {labels}",
+        f"- score: mean of i2t and t2i of the held-out items (mAP@all, expected ties, 32 bits, "
+        f"inductive); the search: seeds {content['seeds']}, again: seeds {content['fresh_seeds']}",
+        f"- trials: {len(content['trials'])}; a dash was ended early",
+        f"- commit: {short_commit(content['commit'])}",
+    ]
+    settings = [
+        [f"`{name}`", _bounds(content["space"][name]), _value(now.get(name)), _value(value)]
+        for name, value in chosen.items()
+    ]
+    trials = sorted(content["trials"], key=lambda trial: -(trial["score"] or 0.0))
+    listed = trials[:SHOWN] + [t for t in trials[SHOWN:] if t["is_default"]]
+    lines = []
+    for trial in listed:
+        name = f"{trial['number']}{' (default)' if trial['is_default'] else ''}"
+        name += " (chosen)" if trial["number"] == content["chosen_trial"] else ""
+        fresh = trial["fresh"]
+        score = "-" if trial["score"] is None else digits(trial["score"])
+        lines.append([name, score, digits(statistics.fmean(fresh)) if fresh else ""])
+    return (
+        "\n\n".join(
+            [
+                f"# Settings of {content['method']}",
+                "\n".join(facts),
+                grid(["setting", "searched", "default at the time", "chosen"], settings),
+                grid(["trial", "score", "under other seeds"], lines),
+            ]
+        )
+        + "\n"
+    )
+
+
+def _value(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _bounds(of: list[Any]) -> str:
+    kind, *values = of
+    if kind == "One":
+        return ", ".join(map(str, values[0]))
+    if kind == "Whole":
+        return f"{values[0]} to {values[1]}, steps of {values[2]}"
+    return f"{values[0]:g} to {values[1]:g}" + (", log" if values[2] else "")

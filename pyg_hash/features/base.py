@@ -18,39 +18,34 @@ ENCODER_FILE = "encoder.json"
 PathLike = str | os.PathLike[str]
 
 
-@runtime_checkable
-class ImageEncoder(Protocol):
-    """Turns picture files into feature rows."""
+class Encoder(Protocol):
+    """What encoders of pictures and of texts share."""
 
     @property
     def num_features(self) -> int:
         """Width ``d`` of a feature row."""
         ...
+
+    def save(self, folder: PathLike) -> Path:
+        """Write the encoder to ``folder``; :func:`pyg_hash.features.load_encoder` reads it."""
+        ...
+
+
+@runtime_checkable
+class ImageEncoder(Encoder, Protocol):
+    """Turns picture files into feature rows."""
 
     def __call__(self, paths: Sequence[PathLike]) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` picture files, on the CPU."""
         ...
 
-    def save(self, folder: PathLike) -> Path:
-        """Write the encoder to ``folder``; :func:`pyg_hash.features.load_encoder` reads it."""
-        ...
-
 
 @runtime_checkable
-class TextEncoder(Protocol):
+class TextEncoder(Encoder, Protocol):
     """Turns texts into feature rows."""
-
-    @property
-    def num_features(self) -> int:
-        """Width ``d`` of a feature row."""
-        ...
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` texts, on the CPU."""
-        ...
-
-    def save(self, folder: PathLike) -> Path:
-        """Write the encoder to ``folder``; :func:`pyg_hash.features.load_encoder` reads it."""
         ...
 
 

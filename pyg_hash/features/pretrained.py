@@ -202,7 +202,8 @@ class TimmEncoder(PictureNetwork):
         **run: ``batch_size`` (16), ``device`` and ``progress``.
 
     Raises:
-        As :class:`Pretrained`; the extra is ``timm``.
+        ImportError: the ``timm`` extra is not installed.
+        CorruptFileError: the weights are incomplete, damaged, or of another network.
     """
 
     kind = "timm"
@@ -254,7 +255,8 @@ class OpenClipImageEncoder(_OpenClip, PictureNetwork):
         **run: ``batch_size`` (16; 64 texts), ``device`` and ``progress``.
 
     Raises:
-        As :class:`Pretrained`; the extra is ``open_clip``.
+        ImportError: the ``open_clip`` extra is not installed.
+        CorruptFileError: the weights are incomplete, damaged, or of another network.
     """
 
     kind = "open_clip_image"
@@ -331,7 +333,8 @@ class TransformersImageEncoder(_Transformers, PictureNetwork):
         **run: ``batch_size`` (16), ``device`` and ``progress``.
 
     Raises:
-        As :class:`Pretrained`; the extra is ``transformers``.
+        ImportError: the ``transformers`` extra is not installed.
+        CorruptFileError: the weights are incomplete, damaged, or of another network.
     """
 
     kind = "transformers_image"
@@ -389,7 +392,8 @@ class SentenceEncoder(TextNetwork):
         progress: whether to show a progress bar.
 
     Raises:
-        As :class:`Pretrained`; the extra is ``sentence_transformers``.
+        ImportError: the ``sentence_transformers`` extra is not installed.
+        CorruptFileError: the weights are incomplete, damaged, or of another network.
     """
 
     kind = "sentence_transformers"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from typing_extensions import Self
 
 from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
 from pyg_hash.graph.edges import edge_weights
@@ -23,8 +24,6 @@ from pyg_hash.models.new_items import (
     fitted_scaling,
     holds_features,
     item_shapes,
-    map_scaling,
-    stored_scaling,
 )
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
@@ -130,43 +129,15 @@ class AnchorBank(Intake):
         weight = self.graph.get("neighbor_weight", 1.0) * weight
         return rows[index.flatten()], target, weight
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> AnchorBank:
-        """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return AnchorBank(
-            shapes=self.shapes,
-            is_features=self.is_features,
-            scaling=map_scaling(self.scaling, function),
-            x={m: function(x) for m, x in self.x.items()},
-            joint=function(self.joint),
-            messages={name: [function(m) for m in sent] for name, sent in self.messages.items()},
-            graph=self.graph,
-        )
-
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Flat tensors and JSON metadata, for :func:`pyg_hash.utils.files.save_tensors`."""
-        tensors, metadata = super().to_tensors()
-        tensors["joint"] = self.joint
-        tensors |= {f"x.{m}": x for m, x in self.x.items()}
-        for name, sent in self.messages.items():
-            tensors |= {f"messages.{name}.{layer}": m for layer, m in enumerate(sent)}
-        channels = {name: len(sent) for name, sent in self.messages.items()}
-        return tensors, metadata | {"graph": self.graph, "channels": channels}
-
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> AnchorBank:
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_tensors`."""
-        return cls(
-            shapes=metadata["shapes"],
-            is_features=metadata["is_features"],
-            scaling=stored_scaling(tensors, metadata),
-            x={m: tensors[f"x.{m}"] for m in MODALITIES},
-            joint=tensors["joint"],
-            messages={
-                name: [tensors[f"messages.{name}.{layer}"] for layer in range(count)]
-                for name, count in metadata["channels"].items()
-            },
-            graph=metadata["graph"],
-        )
+        bank = super().from_tensors(tensors, metadata)
+        layers: dict[str, Any] = bank.messages  # by number still
+        bank.messages = {
+            name: [sent[str(i)] for i in range(len(sent))] for name, sent in layers.items()
+        }
+        return bank
 
 
 class GraphHashModel(HashModel):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from typing_extensions import Self
 
 from pyg_hash.transforms.scale import apply_scaling
 from pyg_hash.typing import MODALITIES, Modality
@@ -52,29 +54,52 @@ class Intake:
         check_features(x, "x", num_features=shape[0])
         return apply_scaling(x.to(like), self.scaling.get(modality))
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> Intake:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return Intake(self.shapes, self.is_features, map_scaling(self.scaling, function))
+        changed = {f.name: _mapped(getattr(self, f.name), function) for f in fields(self)}
+        return replace(self, **changed)
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Flat tensors and JSON metadata, for :func:`pyg_hash.utils.files.save_tensors`."""
-        tensors = {
-            f"scaling.{m}.{k}": v
-            for m, scaling in self.scaling.items()
-            for k, v in scaling.items()
-            if isinstance(v, Tensor)
-        }
-        plain = {
-            m: {k: v for k, v in scaling.items() if not isinstance(v, Tensor)}
-            for m, scaling in self.scaling.items()
-        }
-        about = {"shapes": self.shapes, "is_features": self.is_features, "scaling": plain}
-        return tensors, about
+        """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
+        tensors: dict[str, Tensor] = {}
+        tree = {f.name: getattr(self, f.name) for f in fields(self)}
+        return tensors, _plain(tree, "", tensors)
 
     @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Intake:
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_tensors`."""
-        return cls(metadata["shapes"], metadata["is_features"], stored_scaling(tensors, metadata))
+        known = {f.name for f in fields(cls)}
+        tree = {name: copy.deepcopy(value) for name, value in metadata.items() if name in known}
+        for path, tensor in tensors.items():
+            *parents, key = path.split(".")
+            node = tree
+            for name in parents:
+                node = node.setdefault(name, {})
+            node[key] = tensor
+        return cls(**tree)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A tree of dictionaries and lists with ``function`` applied to its tensors."""
+    if isinstance(value, dict):
+        return {key: _mapped(each, function) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_mapped(each, function) for each in value]
+    return function(value) if isinstance(value, Tensor) else value
+
+
+def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """A tree without its tensors, which go to ``tensors`` by their path."""
+    plain = {}
+    for key, value in tree.items():
+        if isinstance(value, list) and any(isinstance(each, Tensor) for each in value):
+            value = {str(i): each for i, each in enumerate(value)}
+        if isinstance(value, Tensor):
+            tensors[path + key] = value
+        else:
+            nested = isinstance(value, dict)
+            plain[key] = _plain(value, f"{path}{key}.", tensors) if nested else value
+    return plain
 
 
 def item_shapes(data: HeteroData) -> dict[str, list[int]]:
@@ -98,21 +123,3 @@ def holds_features(data: HeteroData) -> dict[str, bool]:
 def fitted_scaling(data: HeteroData) -> Scaling:
     """``data.scaling``, or nothing."""
     return dict(data.scaling) if "scaling" in data else {}
-
-
-def map_scaling(scaling: Scaling, function: Callable[[Tensor], Tensor]) -> Scaling:
-    """Apply ``function`` to the tensors of a scaling."""
-    return {
-        m: {k: function(v) if isinstance(v, Tensor) else v for k, v in fitted.items()}
-        for m, fitted in scaling.items()
-    }
-
-
-def stored_scaling(tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Scaling:
-    """The scaling in what :meth:`Intake.to_tensors` gave."""
-    scaling: Scaling = {m: dict(s) for m, s in metadata["scaling"].items()}
-    for name, tensor in tensors.items():
-        if name.startswith("scaling."):
-            _, modality, key = name.split(".")
-            scaling[modality][key] = tensor
-    return scaling

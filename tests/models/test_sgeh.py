@@ -131,13 +131,13 @@ def test_the_scale_of_the_prior_by_hand(data):
         expected["prior"] = modalities * math.log(2)
         expected["loss"] = sum(weights[name] * value for name, value in expected.items())
         terms = net.loss(out, data)
-        assert {n: float(v) for n, v in terms.items()} == pytest.approx(expected, rel=1e-6)
+        assert {n: v.item() for n, v in terms.items()} == pytest.approx(expected, rel=1e-6)
         codes = {m: out[m][[3, 7]] for m in MODALITIES}
-        adversary = float(net.discriminator_loss(codes))
+        adversary = net.discriminator_loss(codes).item()
         assert adversary == pytest.approx(2 * modalities * math.log(2))
 
 
-def test_earlier_names_of_the_weights(data, tmp_path):
+def test_earlier_names_of_the_weights(data):
     old = {"lambda_ii": 0.4, "lambda_it": 0.9, "lambda_tt": 0.2, "eta4": 0.3}
     with pytest.warns(DeprecationWarning, match="eta4 is weights={'prior': ...} now"):
         net = model(data, **old)

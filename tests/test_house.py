@@ -1,0 +1,108 @@
+"""The laws of the house: imports walk one way, in no circle, and leave others' privates alone."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from pathlib import Path
+
+import pytest
+
+import pyg_hash.models
+
+ROOT = Path(__file__).resolve().parents[1]
+FLOORS = [
+    {"typing", "utils"},
+    {"codes", "features", "knn", "graph"},
+    {"transforms", "sampling", "datasets", "nn", "losses"},
+    {"models"},
+    {"metrics"},
+    {"training"},
+    {"recipes", "index", "stores"},
+    {"runs"},
+    {"report", "serve"},
+    {"cli"},
+]
+DOORS = {"search", "affinity", "distributed", "io", "models.baselines", "__main__"}
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def modules():
+    """Dotted name below pyg_hash -> syntax tree, without the doors to old paths."""
+    found = {}
+    for path in sorted((ROOT / "pyg_hash").rglob("*.py")):
+        parts = path.relative_to(ROOT / "pyg_hash").with_suffix("").parts
+        name = ".".join(part for part in parts if part != "__init__")
+        if name and name not in DOORS:
+            found[name] = ast.parse(path.read_text())
+    return found
+
+
+def imports(tree):
+    """Modules of pyg_hash that a module imports when it runs, and the names it takes of them."""
+    typing_only = {
+        inner
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if node in typing_only or not isinstance(node, ast.ImportFrom):
+            continue
+        if (node.module or "").startswith("pyg_hash."):
+            yield node.module.removeprefix("pyg_hash."), [alias.name for alias in node.names]
+
+
+MODULES = modules()
+
+
+def test_no_import_runs_up():
+    up = [
+        f"{name} -> {target}"
+        for name, tree in MODULES.items()
+        for target, _ in imports(tree)
+        if FLOOR[target.split(".")[0]] > FLOOR[name.split(".")[0]]
+    ]
+    assert not up
+
+
+def test_no_circle():
+    edges = {}
+    for name, tree in MODULES.items():
+        targets = set()
+        for target, names in imports(tree):
+            inner = {f"{target}.{n}" for n in names} & set(MODULES)
+            targets |= inner or {target} & set(MODULES)
+        edges[name] = targets - {name}
+    done, path = set(), []
+
+    def visit(name):
+        if name in path:
+            pytest.fail(" -> ".join([*path[path.index(name) :], name]))
+        if name in done:
+            return
+        path.append(name)
+        for target in sorted(edges[name]):
+            if not name.startswith(f"{target}."):  # a package's face imports its files
+                visit(target)
+        path.pop()
+        done.add(name)
+
+    for name in sorted(edges):
+        visit(name)
+
+
+def test_no_folder_imports_a_private_module_of_another():
+    bad = []
+    for name, tree in MODULES.items():
+        for target, names in imports(tree):
+            room = target.split(".")[0]
+            parts = [*target.split("."), *names]
+            if room != name.split(".")[0] and any(part.startswith("_") for part in parts):
+                bad.append(f"{name} -> {target} {names}")
+    assert not bad
+
+
+@pytest.mark.parametrize("name", pyg_hash.models.__all__)
+def test_no_constructor_has_more_than_15_arguments(name):
+    assert len(inspect.signature(getattr(pyg_hash.models, name)).parameters) <= 15
