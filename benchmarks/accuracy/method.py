@@ -109,11 +109,22 @@ class Method:
         options = {p.name: p.default for p in known if p.default is not p.empty}
         for name in ("num_bits", "seed"):
             options.pop(name, None)
-        about = {"model": self.model, "options": options | self.config.get("model_options", {})}
         config = self.train_config(32, 0.5 if self.labels else None, 0, protocol, **changes)
+        options |= config.model_options
+        for name, given in options.items():  # of a group, all its entries
+            group = getattr(inspect.getmodule(self.kind), name.upper(), None)
+            if isinstance(group, Mapping) and isinstance(given, Mapping | None):
+                options[name] = {**group, **(given or {})}
+        about: dict[str, Any] = {"model": self.model, "options": options}
         about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form
-            about["training"] = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
+            steps = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
+            own = dict(config.optimizer)
+            about["training"] = steps | {"optimizer": own.pop("name", "Adam")} | own
+            if config.decay != 1:
+                about["training"]["decay"] = config.decay
+        if config.scaling:
+            about["scaling"] = config.scaling
         if self.choices:
             about["choices"] = {
                 **{"of": self.choices, "held_out": HELD_OUT},
