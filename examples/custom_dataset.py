@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch_geometric.transforms as T
 
 from pyg_hash.datasets import FeatureFile, check_feature_file, write_feature_file
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import MCGCN
-from pyg_hash.training import fit
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ScaleFeatures
+from pyg_hash.recipes import recipe
 
 TOPICS = ["sport", "music", "food"]
 
@@ -44,14 +41,10 @@ def main() -> None:
     )
     print(check_feature_file("my_data.h5"))
 
-    graph = T.Compose(
-        [LabelRate(0.3), ScaleFeatures(), IntraKNN(k=10), InterKNN(), LabelHub()],
-    )
-    dataset = FeatureFile("my_data.h5", pre_transform=graph)
-    data = dataset[0]
-    torch.manual_seed(0)
-    model = MCGCN(data.num_features, num_classes=dataset.num_classes, num_bits=32)
-    fit(model, data, torch.optim.Adam(model.parameters(), lr=2e-3), epochs=30, progress=False)
+    mcgcn = recipe("mcgcn", k=10, label_rate=0.3, epochs=30)
+    data = FeatureFile("my_data.h5", pre_transform=mcgcn.transforms)[0]
+    model = mcgcn.model(data)
+    mcgcn.fit(model, data, progress=False)
     print(evaluate(model, data))
 
     # the five nearest pictures to a text that the model has never seen

@@ -13,10 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from pyg_hash.cli.methods import METHODS
-
 from pyg_hash.cli import main as pyg_hash
 from pyg_hash.cli.search import short_path
+from pyg_hash.recipes import METHODS
 from pyg_hash.runs import Run
 
 TEXTS = ("dog", "birthday cake", "soccer ball")
@@ -47,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("runs/demo"), help="where runs are written"
     )
-    parser.add_argument("--epochs", type=int, default=METHODS["MCGCN"].defaults["epochs"])
+    parser.add_argument("--epochs", type=int, default=METHODS["MCGCN"]["epochs"])
     args = parser.parse_args()
     out, start = unused(args.out), time.perf_counter()
 

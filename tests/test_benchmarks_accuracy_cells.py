@@ -72,8 +72,10 @@ def test_a_cell_of_stated_settings_is_what_its_recipe_says(bench):
 
     line = bench.run(cell("MCGCN, paper's settings", protocol="transductive", seed=3))
     assert line["settings"]["training"] == {"optimizer": "SGD", "lr": 1e-4, "epochs": 2}
-    assert line["settings"]["options"]["pair_weight"] == 0
-    steps = [transforms.LabelRate(0.5, seed=3), transforms.ScaleFeatures()]
+    assert line["settings"]["options"]["weights"]["pairing"] == 0
+    as_they_come = line["settings"]["scaling"]
+    assert as_they_come == {"center": [], "text_components": None, "norm": None}
+    steps = [transforms.LabelRate(0.5, seed=3), transforms.ScaleFeatures(**as_they_come)]
     steps.append(transforms.IntraKNN(k=20, anchors="all", weight="binary"))
     steps.append(transforms.InterKNN(anchors="all", pair_edges="labeled"))
     steps.append(transforms.LabelHub(self_loops="literal"))

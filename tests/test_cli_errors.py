@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from pyg_hash.cli import main
-from pyg_hash.cli.build import check_options, choices, find
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.runs import Run
 
@@ -32,9 +31,15 @@ OUT = "--out={tmp}/run"
         (["train", OUT, "--dataset_options.a=1"], ["Emoji has no option 'a'", "progress"]),
         (["train", OUT, "--model_options.a=1"], ["MCGCN has no option 'a'", "variant"]),
         (["train", OUT, "--config=nowhere.yaml"], ["nowhere.yaml"]),
+        (["train", OUT, "--recipe=mcgcn/wiki"], ["recipe: 'mcgcn/wiki'", "mcgcn/wikipedia"]),
+        (["train", OUT, "--recipe=sgch/wikipedia", "--model=gch"], ["model: gch", "leave one out"]),
+        (["train", OUT, "--recipe=a:B"], ["recipe: a:B is no preset"]),
+        (["train", OUT, "--optimizer={{name: Best}}"], ["optimizer:", "'Best'"]),
+        (["train", OUT, "--optimizer.momentum=1"], ["optimizer: Adam has no option 'momentum'"]),
+        (["train", OUT, "--decay=0"], ["decay: expected a positive"]),
         (["train", OUT, "--epochs=0"], ["epochs: expected a positive integer, got 0"]),
         (["train", OUT, "--num_bits=0"], ["num_bits: expected a positive integer, got 0"]),
-        (["train", OUT, "--lr=-1"], ["lr: expected a positive number"]),
+        (["train", OUT, "--lr=-1"], ["lr: expected a positive"]),
         (["train", OUT, "--label_rate=2"], ["label_rate: expected a fraction"]),
         (["train", OUT, "--resume"], ["resume:", "holds no run", "leave out --resume"]),
         (["search", "x"], ["--text WORDS or --image FILE or --features"]),
@@ -123,31 +128,6 @@ def test_config_file_with_an_unknown_setting(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("colour: red\n")
     assert main(["train", f"--config={tmp_path / 'config.yaml'}", f"--out={tmp_path / 'run'}"]) == 2
     assert "colour" in capsys.readouterr().err
-
-
-def test_find_by_name():
-    class Wiki: ...
-
-    class Nus: ...
-
-    class NusWide: ...
-
-    known = {"wiki": Wiki, "nus": Nus, "nuswide": NusWide}
-    assert find("Wiki", known, "x") is Wiki
-    assert find("w", known, "x") is Wiki
-    assert find("nus", known, "x") is Nus
-    assert find("nus_wide", known, "x") is NusWide
-    for wrong in ("", "n", "wikis"):
-        with pytest.raises(UsageError, match="x: .* use one of wiki, nus, nuswide"):
-            find(wrong, known, "x")
-
-
-def test_models_are_discovered():
-    from pyg_hash.models import MCGCN, HashModel
-
-    assert choices("pyg_hash.models", HashModel)["mcgcn"] is MCGCN
-    assert "hashmodel" not in choices("pyg_hash.models", HashModel)
-    check_options(MCGCN, {"alpha": 1.0}, "model_options", set())
 
 
 def test_run_without_encoder_says_what_to_do(tmp_path, capsys):

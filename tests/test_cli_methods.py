@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import json
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -12,7 +16,7 @@ from small import BASELINES, MODELS, SOLVED, WIDTHS
 from pyg_hash.cli import build, main
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
-from pyg_hash.recipes import METHODS
+from pyg_hash.recipes import METHODS, presets
 from pyg_hash.utils.files import load_json
 
 NAMES = [kind.__name__ for kind in MODELS]
@@ -78,7 +82,6 @@ def test_a_closed_form(kind, root, tmp_path, capsys):
         assert kind.load(out / "model").config["seed"] == 3
     assert main(["evaluate", str(out)]) == 0
     assert main(["search", str(out), "--text", "red box", "-k", "3"]) == 0
-    assert main(["report", str(out)]) == 0
     assert main(["train", f"--out={out}", "--resume"]) == 0
 
 
@@ -116,6 +119,69 @@ def test_settings_of_another_method_are_refused(options, message, root, tmp_path
     assert main(["train", f"--out={out}", f"--root={root}", "--dataset=shapes", *options]) == 2
     assert message in capsys.readouterr().err
     assert not out.exists()
+
+
+SYNTHETIC = ["--dataset=synthetic", '--dataset_options={"n": 120, "num_queries": 20}']
+NARROW = "--model_options={hidden_channels: 12, out_channels: 8}"
+
+
+def test_a_preset(tmp_path, capsys):
+    out = tmp_path / "run"
+    words = ["train", "--recipe=sgch/wikipedia", *SYNTHETIC, "--epochs=1", NARROW, f"--out={out}"]
+    assert main(words) == 0
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    stated = presets()["sgch/wikipedia"].settings
+    assert settings["recipe"] == "sgch/wikipedia" and settings["model"] == "sgch"
+    assert settings["model_options"]["hidden_channels"] == 12
+    assert settings["model_options"]["weights"] == stated["model_options"]["weights"]
+    for name in ("protocol", "k", "lr", "graph_options"):
+        assert settings[name] == stated[name]
+    assert load_json(out / "metrics.json")["query"]["protocol"] == "strict"
+    capsys.readouterr()
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == load_json(out / "metrics.json")["query"]
+    assert main(["train", f"--out={out}", "--resume"]) == 0
+    rows = SyntheticCrossModal(120, num_queries=20)[0]["image"].x[:2]
+    np.save(tmp_path / "x.npy", rows.numpy())
+    assert main(["search", str(out), f"--features={tmp_path}/x.npy", "--source=image"]) == 0
+
+
+def test_rates_that_decay_and_an_optimiser(root, tmp_path):
+    from pyg_hash.models import GCH
+
+    out = tmp_path / "run"
+    more = ["--optimizer={name: SGD, momentum: 0.9}", "--decay=0.5", "--scaling.norm=null"]
+    assert main(words(GCH, out, "--dataset=shapes", f"--root={root}", *more)) == 0
+    settings = yaml.safe_load((out / "config.yaml").read_text())
+    assert settings["optimizer"] == {"name": "SGD", "momentum": 0.9}
+    assert settings["decay"] == 0.5 and settings["scaling"] == {"norm": None}
+
+
+def test_a_class_of_ones_own_is_named_each_time(tmp_path, monkeypatch, capsys):
+    (tmp_path / "hash_of_mine.py").write_text(
+        "from pyg_hash.models import DJSRH\nclass Mine(DJSRH): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    name, out = "--model=hash_of_mine:Mine", tmp_path / "run"
+    assert main(["train", name, *SYNTHETIC, "--epochs=1", f"--out={out}"]) == 0
+    assert main(["evaluate", str(out), name]) == 0
+    del sys.modules["hash_of_mine"]
+    for command in (
+        ["evaluate", str(out)],
+        ["report", str(out)],
+        ["search", str(out), "--text=a"],
+        ["encode", str(out), "--texts=a", "--out=b.h5"],
+        ["train", f"--out={out}", "--resume"],
+        ["train", f"--config={out}/config.yaml", "--out=again"],
+    ):
+        Path("a").write_text("a")
+        assert main(command) == 2
+        assert f"add {name.replace('=', ' ')}" in capsys.readouterr().err
+    assert main(["evaluate", str(out), "--model=djsrh"]) == 2
+    assert "is a run of hash_of_mine:Mine, not of djsrh" in capsys.readouterr().err
+    assert "hash_of_mine" not in sys.modules
+    assert main(["train", f"--out={out}", "--resume", name]) == 0
 
 
 def test_defaults_do_not_replace_what_was_said():

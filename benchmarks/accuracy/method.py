@@ -121,12 +121,18 @@ class Method:
 
     def settings(self, protocol: str, **changes: Any) -> dict[str, Any]:
         """All that decides its codes besides data, bits, labels and seed, as JSON values."""
-        options = all_options(self.kind, self.config.get("model_options", {}))
-        about: dict[str, Any] = {"model": self.model, "options": options}
         config = self.train_config(32, 0.5 if self.labels else None, 0, protocol, **changes)
+        options = all_options(self.kind, config.model_options)
+        about: dict[str, Any] = {"model": self.model, "options": options}
         about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form
-            about["training"] = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
+            steps = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
+            own = dict(config.optimizer)
+            about["training"] = steps | {"optimizer": own.pop("name", "Adam")} | own
+            if config.decay != 1:
+                about["training"]["decay"] = config.decay
+        if config.scaling:
+            about["scaling"] = config.scaling
         if self.choices:
             about["choices"] = {
                 **{"of": self.choices, "held_out": HELD_OUT},

@@ -27,8 +27,8 @@ from benchmarks.accuracy.summary import (
     versus,
 )
 from benchmarks.accuracy.table import CROSS, Claim, Printed, Table
-from benchmarks.recipes import RECIPES
 from pyg_hash.metrics.mean_ap import DENOMINATORS
+from pyg_hash.recipes import presets
 from pyg_hash.utils.files import atomic_path
 
 Column = tuple[int, float | None]
@@ -78,7 +78,7 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
         yield f"Cannot be run: {'; '.join(names)} ({reason})."
     yield from _chosen(table, groups, data)
     if printed is not None:
-        source = RECIPES[printed.recipe].tables[printed.table]
+        source = presets()[printed.recipe].tables[printed.table]
         remark = f" ({source.remark})" if source.remark else ""
         yield (
             f"*Paper*: {source.source}, {source.metric}{remark}; features as their owner declares "
@@ -156,7 +156,7 @@ def _chosen(table: Table, groups: Groups, data: str) -> Iterator[str]:
 
 def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[list[str]]:
     """The paper's lines, called as ours are."""
-    source = RECIPES[printed.recipe].tables[printed.table]
+    source = presets()[printed.recipe].tables[printed.table]
     rate_of = [_share(text) for text in source.columns]
     ours = {theirs: row for row, theirs in printed.names.items()}
     for name in printed.only or source.values:

@@ -32,7 +32,7 @@ class Printed(NamedTuple):
     """Where a paper prints what a table measures.
 
     Attributes:
-        recipe: a key of ``recipes.RECIPES``.
+        recipe: a key of :func:`pyg_hash.recipes.presets`.
         table: number among its tables.
         names: row of ours -> row of the paper, where they are called differently.
         only: the paper's rows that have the features of this data; all if empty.

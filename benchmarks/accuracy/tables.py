@@ -132,7 +132,7 @@ _LIST = [
         methods=_MCGCN_RIVALS,
         data=_WIKIPEDIA,
         champion="MCGCN",
-        printed={"wikipedia-vgg": Printed("MCGCN_WIKIPEDIA")},
+        printed={"wikipedia-vgg": Printed("mcgcn/wikipedia")},
     ),
     Table(
         name="mcgcn-table2",
@@ -141,7 +141,7 @@ _LIST = [
         methods=_MCGCN_RIVALS,
         data=_NUSWIDE10K,
         champion="MCGCN",
-        printed={"nuswide10k-vgg": Printed("MCGCN_NUSWIDE10K")},
+        printed={"nuswide10k-vgg": Printed("mcgcn/nuswide10k")},
     ),
     Table(
         name="mcgcn-table3",
@@ -153,8 +153,8 @@ _LIST = [
         rates=(0.3,),
         champion="MCGCN",
         printed={
-            "wikipedia-vgg": Printed("MCGCN_WIKIPEDIA", 1, _MCGCN_3),
-            "nuswide10k-vgg": Printed("MCGCN_NUSWIDE10K", 1, _MCGCN_3),
+            "wikipedia-vgg": Printed("mcgcn/wikipedia", 1, _MCGCN_3),
+            "nuswide10k-vgg": Printed("mcgcn/nuswide10k", 1, _MCGCN_3),
         },
     ),
     Table(
@@ -194,16 +194,16 @@ _LIST = [
         metric="500 hits",
         champion="GCH",
         printed={
-            "mirflickr25k-cnnf": Printed("GCH_MIRFLICKR", only=_SHALLOW),
-            "nuswide21-cnnf": Printed("GCH_NUSWIDE21", only=_SHALLOW),
-            "mscoco-cnnf": Printed("GCH_COCO", only=_SHALLOW),
+            "mirflickr25k-cnnf": Printed("gch/mirflickr", only=_SHALLOW),
+            "nuswide21-cnnf": Printed("gch/nuswide21", only=_SHALLOW),
+            "mscoco-cnnf": Printed("gch/coco", only=_SHALLOW),
         },
     ),
     Table(
         name="gch-table2",
         title="GCH, Table 2: without its graph",
         about="MAP@R=500 at 16 bits. GCH-A has fully connected layers in place of the GCN. The "
-        "paper's numbers, of networks trained on pixels, are in `benchmarks/recipes.py`.",
+        "paper's numbers, of networks trained on pixels, are in `pyg_hash/recipes`.",
         methods=("GCH-A", "GCH"),
         data=_GCH_DATA,
         bits=(16,),
@@ -247,10 +247,10 @@ _LIST = [
         rates=(1.0,),
         champion="SGEH",
         printed={
-            "wikipedia-use": Printed("SGEH_WIKIPEDIA"),
-            "mirflickr25k-use": Printed("SGEH_MIRFLICKR"),
-            "mscoco-use": Printed("SGEH_COCO"),
-            "nuswide-use": Printed("SGEH_NUSWIDE"),
+            "wikipedia-use": Printed("sgeh/wikipedia"),
+            "mirflickr25k-use": Printed("sgeh/mirflickr"),
+            "mscoco-use": Printed("sgeh/coco"),
+            "nuswide-use": Printed("sgeh/nuswide"),
         },
     ),
     Table(
@@ -262,7 +262,7 @@ _LIST = [
         data=_SGEH_DATA,
         bits=(32, 64),
         champion="SGEH",
-        printed={"mirflickr25k-use": Printed("SGEH_MIRFLICKR", 1)},
+        printed={"mirflickr25k-use": Printed("sgeh/mirflickr", 1)},
     ),
     Table(
         name="sgeh-fig3",
@@ -278,8 +278,8 @@ _LIST = [
         name="sgch-table",
         title="SGCH: with and without the adversary",
         about="10 bits, 60 to 100 % of the labels; v1 is the model without the adversary. The "
-        "paper does not say which features it has, so its numbers (SGCH_WIKIPEDIA and "
-        "SGCH_NUSWIDE10K of `benchmarks/recipes.py`) stand beside none of ours.",
+        "paper does not say which features it has, so its numbers (presets "
+        "sgch/wikipedia and sgch/nuswide10k) stand beside none of ours.",
         methods=("SGCH v1", "SGCH", "SGCH, code's graph"),
         data=("wikipedia", "wikipedia-vgg", *_NUSWIDE10K),
         bits=(10,),
@@ -291,7 +291,7 @@ _LIST = [
             name=f"gch-reproduction-{number}",
             title=f"Reproduction of GCH, Table {number}: {bits} bits",
             about="Try1 and Try2 are the report's variants; its numbers are mAP@all on MIRFlickr "
-            "with a fine-tuned CNN-F (`benchmarks/recipes.py`), which stand beside none of frozen "
+            "with a fine-tuned CNN-F (`pyg_hash/recipes`), which stand beside none of frozen "
             "features.",
             methods=("GCH", "GCH Try1", "GCH Try2"),
             data=("mirflickr25k", "mirflickr25k-cnnf", *OURS),
@@ -306,21 +306,21 @@ _LIST = [
     Table(
         name="recipes",
         title="What the sources state, to the letter",
-        about="Loss, widths, graph, optimiser and rates of the recipes in `benchmarks/recipes.py`, "
-        "beside our defaults. MCGCN's paper states no epochs: there are as many as by default. GCH "
-        "is not here: its paper states no rates, and its code's schedule is not built.",
+        about="Loss, widths, graph, optimiser and rates of the presets in `pyg_hash/recipes`, "
+        "beside our defaults. MCGCN's paper states no epochs: there are as many as by default, and "
+        "500 of Adam. GCH is not here: its paper states no rates.",
         methods=("MCGCN", "SGCH", "SGCH, code's graph", "SGEH", *_STATED),
         data=(*_WIKIPEDIA, *_NUSWIDE10K, *_SGEH_DATA[3:]),
         bits=(32,),
         rates=(0.3, 1.0),
         seeds=_SMALL,
         printed={
-            "wikipedia-vgg": Printed("MCGCN_WIKIPEDIA"),
-            "nuswide10k-vgg": Printed("MCGCN_NUSWIDE10K"),
-            "wikipedia-use": Printed("SGEH_WIKIPEDIA"),
-            "mirflickr25k-use": Printed("SGEH_MIRFLICKR"),
-            "mscoco-use": Printed("SGEH_COCO"),
-            "nuswide-use": Printed("SGEH_NUSWIDE"),
+            "wikipedia-vgg": Printed("mcgcn/wikipedia"),
+            "nuswide10k-vgg": Printed("mcgcn/nuswide10k"),
+            "wikipedia-use": Printed("sgeh/wikipedia"),
+            "mirflickr25k-use": Printed("sgeh/mirflickr"),
+            "mscoco-use": Printed("sgeh/coco"),
+            "nuswide-use": Printed("sgeh/nuswide"),
         },
     ),
     Table(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
-from importlib import import_module
-from inspect import isabstract
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyg_hash.cli.options import TrainConfig, UsageError, check_options
+from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.utils.checks import check_options, find
 
 if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset
@@ -19,46 +18,19 @@ if TYPE_CHECKING:
     from pyg_hash.runs import Run
 
 _FEATURE_FILES = (".h5", ".hdf5")
-_MORE = "or the path of an .h5 file"
-
-
-def choices(package: str, base: type) -> dict[str, type]:
-    """The public subclasses of ``base`` in a package, by lower-case name."""
-    module = import_module(package)
-    members = {name: getattr(module, name) for name in module.__all__}
-    return {
-        name.lower(): member
-        for name, member in members.items()
-        if isinstance(member, type)
-        and issubclass(member, base)
-        and member is not base
-        and not isabstract(member)
-    }
-
-
-def find(name: str, known: dict[str, type], argument: str, more: str = "") -> type:
-    """The class called ``name``, in any case or cut short as long as it is unique.
-
-    Raises:
-        UsageError: there is no such class, or there are several; the message lists the choices.
-    """
-    wanted = name.lower().replace("-", "").replace("_", "")
-    if wanted in known:
-        return known[wanted]
-    starting = [key for key in known if wanted and key.startswith(wanted)]
-    if len(starting) != 1:
-        listed = f"{', '.join(known)} {more}".strip()
-        raise UsageError(f"{argument}: {name!r} is not known; use one of {listed}")
-    return known[starting[0]]
 
 
 def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     """The data set class that the settings name, its options checked."""
-    from pyg_hash.datasets import CrossModalDataset, FeatureFile
+    from pyg_hash import datasets
 
-    known = choices("pyg_hash.datasets", CrossModalDataset)
-    del known["featurefile"]  # is named by the file
-    cls = FeatureFile if _is_file(config) else find(config.dataset, known, "dataset", _MORE)
+    base = datasets.CrossModalDataset
+    public = {name.lower(): getattr(datasets, name) for name in datasets.__all__}
+    sets = {name: cls for name, cls in public.items() if isinstance(cls, type)}
+    known = {name: cls for name, cls in sets.items() if issubclass(cls, base) and cls is not base}
+    of_files = known.pop("featurefile")  # is named by the file
+    more = "or the path of an .h5 file"
+    cls = of_files if _is_file(config) else find(config.dataset, known, "dataset", more)
     taken = {"root", "path", "transform", "pre_transform", "force_reload"}
     check_options(cls, config.dataset_options, "dataset_options", taken)
     return cls
@@ -68,13 +40,22 @@ def recipe_of(config: TrainConfig) -> Recipe:
     """How the settings' method is trained.
 
     Raises:
-        UsageError: an unknown method or option, or a setting that the method does not have.
+        UsageError: an unknown method or option, a setting that the method does not have, or a
+            recipe of another method.
     """
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
+    if ":" in (config.recipe or ""):
+        raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     names = set(EVERY).union(*METHODS.values())
-    name = config.recipe or config.model
-    return recipe(name, **{name: getattr(config, name) for name in names})
+    made = recipe(
+        config.recipe or config.model or "mcgcn", **{name: getattr(config, name) for name in names}
+    )
+    if config.recipe and config.model and recipe(config.model).kind is not made.kind:
+        raise UsageError(
+            f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"
+        )
+    return made
 
 
 def model_class(config: TrainConfig) -> type[HashModel]:
@@ -85,8 +66,9 @@ def model_class(config: TrainConfig) -> type[HashModel]:
 def with_defaults(config: TrainConfig) -> TrainConfig:
     """``config`` with the defaults of its method."""
     made = recipe_of(config)
-    model = made.kind.__name__.lower() if config.recipe else config.model
-    return replace(config, model=model, **made.settings)
+    known = {f.name for f in fields(config)}
+    settings = {name: value for name, value in made.settings.items() if name in known}
+    return replace(config, model=config.model or made.kind.__name__.lower(), **settings)
 
 
 def build_dataset(config: TrainConfig) -> CrossModalDataset:
@@ -100,15 +82,24 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
     return cls(**keywords)
 
 
-def trained_with(run: Run, data: str | None = None) -> TrainConfig:
+def trained_with(run: Run, data: str | None = None, own: str | None = None) -> TrainConfig:
     """The settings of a run.
 
     Args:
         run: a run folder.
         data: where its data lie now, if they have moved: the feature file, or the folder of a
             named data set.
+        own: the user's own model class, ``module:class``.
+
+    Raises:
+        UsageError: the run is of a class of somebody's own, and ``own`` is not its name.
     """
     config = TrainConfig.from_dict(run.config())
+    if (":" in (config.model or "") or own) and own != config.model:
+        raise UsageError(
+            f"model: {run.path} is a run of {config.model}"
+            + (f", not of {own}" if own else f"; to run that code, add --model {config.model}")
+        )
     if data is None:
         return config
     return replace(config, dataset=data) if _is_file(config) else replace(config, root=data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -67,6 +68,9 @@ def parse(argv: Sequence[str]) -> Namespace:
             known = sorted(o for o in parsers[command]._option_string_actions if o[:2] == "--")
             message += f"; '{command}' knows {', '.join(o for o in known if '+' not in o)}"
         raise UsageError(message) from error
+    own = args.train.model if args.command == "train" else None
+    if own is not None and ":" in own and own not in [w.removeprefix("--model=") for w in argv]:
+        raise UsageError(f"model: code that only a file names is not run; add --model {own}")
     return args
 
 
@@ -89,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
+    if any(re.fullmatch(r"(--\w+=)?[\w.]+:\w+", word) for word in argv):
+        sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
     try:
         args = parse(argv)
         module = COMMANDS[args.command][0]

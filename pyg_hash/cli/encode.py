@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.cli.options import UsageError
-from pyg_hash.cli.queries import Coder, NewItems, feature_rows, pictures, text_lines
+from pyg_hash.cli.options import UsageError, add_run
+from pyg_hash.cli.queries import Coder, NewItems, feature_rows, load_model, pictures, text_lines
 from pyg_hash.cli.stores import is_store, put, store_for
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash encode``."""
-    parser.add_argument("run", type=str, help="a run folder")
+    add_run(parser)
     for name, text in (
         ("images", "a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'"),
         ("texts", "a text file in UTF-8, one text a line"),
@@ -110,7 +110,8 @@ def run(args: Namespace) -> int:
         raise UsageError("out: a store is for codes of pictures or of texts; call encode for each")
     own = {IMAGE: args.image_encoder, TEXT: args.text_encoder}
     # every encoder is found before the first one starts to work
-    coders = [Coder(folder, i.modality, raw=raw, own=own[i.modality]) for i in inputs]
+    model = load_model(folder, args.model)
+    coders = [Coder(folder, i.modality, raw=raw, own=own[i.modality], model=model) for i in inputs]
     store = None
     if is_store(args.out):
         store = store_for(args.out, coders[0].model.num_bits, args.index)

@@ -8,14 +8,13 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import MOVED
+from pyg_hash.cli.options import add_run
 from pyg_hash.runs import Run
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash evaluate``."""
-    parser.add_argument("run", type=str, help="a run folder")
-    parser.add_argument("--data", type=str | None, default=None, help=MOVED)
+    add_run(parser, data=True)
     parser.add_argument("--split", type=str, default="query", help="query or val")
     parser.add_argument("--topk", type=int | None, default=None, help="rank cut (default: all)")
     parser.add_argument(
@@ -34,7 +33,7 @@ def run(args: Namespace) -> int:
     from pyg_hash.training.ranks import process_group
 
     folder = Run.open(args.run, need=("config", "model"))
-    config = build.trained_with(folder, args.data)
+    config = build.trained_with(folder, args.data, args.model)
     with process_group(args.device) as device:
         result = evaluate(
             build.model_class(config).load(folder.path / "model").to(device),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_type_hints
 
@@ -10,23 +9,23 @@ from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.utils.checks import SettingError
 
-MOVED = "where the data lie if they have moved: the FILE.h5, or the folder of a named data set"
-
-
 UsageError = SettingError
 """The command line asks for something that does not exist; exit status 2."""
 
 
-def check_options(cls: type, options: dict[str, Any], argument: str, taken: set[str]) -> None:
-    """Raise ``UsageError`` unless every option is a keyword of the constructor of ``cls``."""
-    parameters = inspect.signature(cls).parameters
-    allowed = [name for name in parameters if name not in taken]
-    unknown = [name for name in options if name not in allowed]
-    if unknown:
-        raise UsageError(
-            f"{argument}: {cls.__name__} has no option {', '.join(map(repr, unknown))}; "
-            f"use some of {', '.join(allowed) or '(none)'}"
-        )
+def add_run(parser: ArgumentParser, *, data: bool = False) -> None:
+    """Declare the run folder, and what cannot be read from it.
+
+    Args:
+        parser: of a subcommand.
+        data: whether it reads the data set.
+    """
+    parser.add_argument("run", type=str, help="a run folder")
+    own = "MODULE:CLASS of a model of your own: code that a file names is never run"
+    parser.add_argument("--model", type=str | None, default=None, help=own)
+    if data:
+        moved = "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+        parser.add_argument("--data", type=str | None, default=None, help=moved)
 
 
 def _option(default: Any, text: str) -> Any:
@@ -46,10 +45,11 @@ class TrainConfig:
     )
     root: str | None = _option(None, "folder of the data set (default: data/DATASET)")
     dataset_options: dict[str, Any] = _option({}, "options of the data set class")
-    model: str = _option("mcgcn", "a method: a class of pyg_hash.models, in any case")
+    model: str | None = _option(
+        None, "a method: a class of pyg_hash.models, in any case, or MODULE:CLASS (mcgcn)"
+    )
     recipe: str | None = _option(
-        None,
-        "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ...",
+        None, "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ..."
     )
     num_bits: int = _option(32, "length of the codes")
     model_options: dict[str, Any] = _option({}, "options of the model class")

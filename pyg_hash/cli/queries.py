@@ -14,6 +14,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, Modality
+from pyg_hash.utils.optional import imported
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -145,9 +146,9 @@ def _read_npy(path: str) -> Tensor:
     return torch.from_numpy(np.atleast_2d(array).astype(np.float32))
 
 
-def load_model(folder: Run) -> HashModel:
-    """The trained model of a run."""
-    return build.model_class(build.trained_with(folder)).load(folder.path / "model")
+def load_model(folder: Run, own: str | None = None) -> HashModel:
+    """The trained model of a run; ``own`` is the user's MODULE:CLASS if it is of that."""
+    return build.model_class(build.trained_with(folder, own=own)).load(folder.path / "model")
 
 
 class Coder:
@@ -158,6 +159,7 @@ class Coder:
         modality: of the items.
         raw: pictures or texts; False for feature rows.
         own: ``module:function`` of the user's own encoder, in place of the run's.
+        model: of the run, if it is loaded already.
 
     Raises:
         FileNotFoundError: the run has no encoder for raw items.
@@ -165,11 +167,17 @@ class Coder:
     """
 
     def __init__(
-        self, folder: Run, modality: Modality, *, raw: bool = True, own: str | None = None
+        self,
+        folder: Run,
+        modality: Modality,
+        *,
+        raw: bool = True,
+        own: str | None = None,
+        model: HashModel | None = None,
     ) -> None:
         self.modality = modality
         self.encoder = self._encoder(folder, own) if raw else None
-        self.model = load_model(folder)
+        self.model = load_model(folder) if model is None else model
         self.code = self.model.encode_image if modality == IMAGE else self.model.encode_text
 
     def _encoder(self, folder: Run, own: str | None) -> Any:
@@ -245,22 +253,12 @@ class Coder:
 
 
 def own_function(name: str) -> Any:
-    """The user's own encoder, named as ``module:function``; found from the working folder too.
+    """The user's own encoder, named as ``module:function``.
 
     Raises:
         UsageError: it cannot be imported, or is not callable.
     """
-    import importlib
-
-    module, _, function = name.partition(":")
-    if not module or not function:
-        raise UsageError(f"encoder: expected MODULE:FUNCTION, got {name!r}")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"encoder: {name} cannot be imported ({error})") from error
+    found = imported(name, "encoder")
     if not callable(found):
         raise UsageError(f"encoder: {name} is {type(found).__name__}, which cannot be called")
     return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli import build
-from pyg_hash.cli.options import MOVED, UsageError
+from pyg_hash.cli.options import UsageError, add_run
 from pyg_hash.runs import Run
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import check_writable, load_json
@@ -15,8 +15,7 @@ from pyg_hash.utils.files import check_writable, load_json
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash report``."""
-    parser.add_argument("run", type=str, help="a run folder")
-    parser.add_argument("--data", type=str | None, default=None, help=MOVED)
+    add_run(parser, data=True)
     parser.add_argument(
         "--out", type=str | None, default=None, help="the page to write (default: RUN/report.html)"
     )
@@ -40,7 +39,7 @@ def run(args: Namespace) -> int:
         check_writable(out)  # before the work, not after it
     except OSError as error:
         raise OSError(f"out: cannot write to {out} ({error.strerror or error})") from error
-    config = build.trained_with(folder, args.data)
+    config = build.trained_with(folder, args.data, args.model)
     model = build.model_class(config).load(folder.path / "model")
     dataset = build.build_dataset(config)
     history = folder.path / "history.json"

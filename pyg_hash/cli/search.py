@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_hash.cli.encode import messages
-from pyg_hash.cli.options import UsageError
-from pyg_hash.cli.queries import Coder, NewItems, feature_rows
-from pyg_hash.cli.queries import load_model as load_model
+from pyg_hash.cli.options import UsageError, add_run
+from pyg_hash.cli.queries import Coder, NewItems, feature_rows, load_model
 from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 
@@ -40,7 +39,7 @@ class Latency(NamedTuple):
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash search``."""
-    parser.add_argument("run", type=str, help="a run folder")
+    add_run(parser)
     for name, text in (
         ("text", "search with these words"),
         ("image", "search with this picture"),
@@ -77,7 +76,8 @@ def run(args: Namespace) -> int:
     own = args.image_encoder if source == IMAGE else args.text_encoder
     if args.image is not None and not Path(args.image).is_file():
         raise FileNotFoundError(f"image: {args.image}: no such file")
-    coder = Coder(folder, source, raw=args.features is None, own=own)
+    model = load_model(folder, args.model)
+    coder = Coder(folder, source, raw=args.features is None, own=own, model=model)
     there: Database
     if args.store is None:
         there = of_run(folder, target)

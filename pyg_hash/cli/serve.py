@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.cli.options import UsageError
+from pyg_hash.cli.options import UsageError, add_run
 from pyg_hash.cli.queries import load_model, own_function
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, TEXT
@@ -16,7 +16,7 @@ from pyg_hash.utils.optional import require
 
 def add_arguments(parser: ArgumentParser) -> None:
     """Declare the options of ``pyg-hash serve``."""
-    parser.add_argument("run", type=str, help="a run folder")
+    add_run(parser)
     parser.add_argument(
         "--host",
         type=str,
@@ -47,7 +47,7 @@ def run(args: Namespace) -> int:
     names = {IMAGE: args.image_encoder, TEXT: args.text_encoder}
     own = {modality: own_function(name) for modality, name in names.items() if name is not None}
     with listen(args.host, args.port) as listening:
-        model = load_model(folder)
+        model = load_model(folder, args.model)
         title = f"{type(model).__name__} on {Path(folder.config()['dataset']).name}"
         engine = SearchEngine.of(folder, model, title=title, own=own)
         for note in engine.notes:

@@ -12,7 +12,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_fraction, check_number, check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def train(
 
     ranks = Ranks.on(device)
     config = build.with_defaults(config)
-    _check_numbers(config)  # numbers, names and options are checked before any work
-    build.dataset_class(config)
+    _check_numbers(config)
+    build.dataset_class(config)  # names and options are checked before any work
     recipe = build.recipe_of(config)
     _ = recipe.transforms  # options of the graph
     if config.patience is not None and not config.val_rate:
@@ -134,18 +134,9 @@ def train(
 def _check_numbers(config: TrainConfig) -> None:
     """Find a wrong number before the data set is built, which may take minutes."""
     try:
-        for name in ("num_bits", "k", "epochs", "patience", "batch_size", "accumulate"):
-            if getattr(config, name) is not None:
-                check_positive_int(getattr(config, name), name)
-        for name in ("label_rate", "val_rate"):
-            if getattr(config, name) is not None:
-                check_fraction(getattr(config, name), name)
-        rates: list[Any] = [config.lr]
-        for rate in rates:
-            if isinstance(rate, dict):
-                rates += rate.values()
-            elif rate is not None and not check_number(rate, "lr") > 0:
-                raise ValueError(f"lr: expected a positive number, got {rate}")
+        check_positive_int(config.accumulate, "accumulate")
+        if config.patience is not None:
+            check_positive_int(config.patience, "patience")
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import entry_points
 from typing import Any
 
 import torch
@@ -28,7 +29,15 @@ from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import SettingError
+from pyg_hash.utils.checks import (
+    SettingError,
+    check_fraction,
+    check_options,
+    check_positive,
+    check_positive_int,
+    find,
+)
+from pyg_hash.utils.optional import imported
 
 __all__ = ["EVERY", "METHODS", "Preset", "Recipe", "Reported", "presets", "recipe"]
 
@@ -62,7 +71,7 @@ class Recipe:
     @property
     def graph(self) -> list[BaseTransform]:
         """The transforms that make the graph, behind :attr:`masks`."""
-        make = _GRAPHS.get(self.kind.__name__)
+        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind)))
         return [] if make is None else make(self.settings)
 
     @property
@@ -101,15 +110,12 @@ class Recipe:
         """One for the whole model, or one for each part that has a learning rate of its own.
 
         Raises:
-            SettingError: learning rates for other parts than the model has, or an optimiser that
-                torch does not have.
+            SettingError: learning rates for other parts or modules than the model has.
         """
-        options = dict(self.settings["optimizer"])
-        kind: Any = getattr(torch.optim, options.pop("name", "Adam"), None)
-        if not hasattr(kind, "zero_grad"):
-            raise SettingError(f"optimizer: {self.settings['optimizer']} names none of torch.optim")
-        # fused: a step is one pass over a parameter, not ten
-        make: Callable[..., torch.optim.Optimizer] = partial(kind, fused=True, **options)
+        kind, options = _optimizer(self.settings["optimizer"])
+        if "fused" in inspect.signature(kind).parameters:
+            options = {"fused": True, **options}  # a step is one pass over a parameter, not ten
+        make: Callable[..., torch.optim.Optimizer] = partial(kind, **options)
         lr = self.settings["lr"]
         if not isinstance(lr, Mapping):
             return make(model.parameters(), lr=lr)
@@ -122,7 +128,10 @@ class Recipe:
         made = {}
         for name, rate in lr.items():
             if isinstance(rate, Mapping):  # of modules in this part, by their paths
-                groups = [(model.get_submodule(path), own) for path, own in rate.items()]
+                try:
+                    groups = [(model.get_submodule(path), own) for path, own in rate.items()]
+                except AttributeError as error:
+                    raise SettingError(f"lr: {type(model).__name__}: {error}") from error
                 listed = [{"params": list(m.parameters()), "lr": own} for m, own in groups]
                 made[name] = make(listed, lr=max(rate.values()))
             else:
@@ -179,21 +188,26 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     """How a method is trained: by default, as a paper or program has it, or as said.
 
     Args:
-        name: the class of the model, in any case, e.g. ``'mcgcn'``; also ``'mcgcn/wikipedia'``.
+        name: the class of the model, in any case, e.g. ``'mcgcn'``; also ``'mcgcn/wikipedia'``. A
+            class of your own is ``'module:MyHash'``, or the name of an entry point in the group
+            ``pyg_hash.models``. If it derives from one of ours, it is trained as that one; else
+            give ``epochs`` and ``lr``, or name them in the class: ``recipe_defaults = {'epochs':
+            50, 'lr': 1e-3}``. A static method ``recipe_graph(settings)`` returns its transforms.
         preset: one of the method's :func:`presets`, e.g. ``'wikipedia'``; None for our defaults.
         settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
             held out), ``model_options`` (keywords of the model) and ``scaling`` (of ScaleFeatures);
             where :data:`METHODS` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
             ``weight``, ``match``, ``graph_options`` (keywords of the graph's transforms),
-            ``epochs``, ``lr`` (one number, or a mapping part -> number), ``optimizer``
-            (``{'name': 'Adam', ...}``, a class of ``torch.optim`` and its keywords), ``decay`` (of
-            the rates, an epoch), ``batch_size`` and ``loader_options`` (of
-            :class:`~pyg_hash.sampling.InstanceLoader`). None stands for the default, and mappings
-            add to it.
+            ``epochs``, ``lr`` (one number, or a mapping part of the model -> number, or -> mapping
+            path of a module -> number), ``optimizer`` (``{'name': 'Adam', ...}``, a class of
+            ``torch.optim`` and its keywords), ``decay`` (of the rates, an epoch), ``batch_size``
+            and ``loader_options`` (of :class:`~pyg_hash.sampling.InstanceLoader`). None stands for
+            the default, and mappings add to it; but ``lr`` and an ``optimizer`` with a name
+            replace it.
 
     Raises:
-        SettingError: a method, a setting or an option that does not exist; a protocol that the
-            method's graph cannot have.
+        SettingError: a method, a setting or an option that does not exist, a value out of range; a
+            protocol that the method's graph cannot have (when its transforms are made).
 
     Example:
         >>> mcgcn = recipe("mcgcn", num_bits=64, label_rate=0.3)
@@ -203,49 +217,96 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     """
     name, _, written = name.partition("/")
     kind = _method(name)
-    defaults = {**EVERY, **METHODS[kind.__name__]}
+    defaults = _defaults(kind)
     if preset or written:
-        stated = _preset(f"{kind.__name__.lower()}/{preset or written}").settings
-        defaults |= stated
+        stated = _preset(f"{kind.__name__.lower()}/{preset or written}")
+        defaults = {**defaults, **stated.settings}
     given = {key: value for key, value in settings.items() if value not in (None, {})}
     foreign = sorted(set(given) - set(defaults))
     if foreign:
         raise SettingError(
             f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
-            f"{', '.join(METHODS[kind.__name__]) or 'none of its own'})"
+            f"{', '.join(name for name in defaults if name not in EVERY) or 'none of its own'})"
         )
     for key, value in given.items():
-        added = isinstance(value, Mapping) and isinstance(defaults[key], Mapping) and key != "lr"
-        given[key] = {**defaults[key], **value} if added else value
+        replaced = key == "lr" or (key == "optimizer" and "name" in value)
+        given[key] = value if replaced else _added(defaults[key], value)
     made = Recipe(kind, {**defaults, **given})
+    _check(made.settings)
+    missing = [name for name in ("epochs", "lr") if made.settings.get(name, 1) is None]
+    if missing:
+        raise SettingError(
+            f"{missing[0]}: {kind.__name__} has no default; give one, or name it in the class: "
+            "recipe_defaults = {'epochs': 50, 'lr': 1e-3}"
+        )
     taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
-    _check_options(kind, made.settings["model_options"], "model_options", taken)
+    check_options(kind, made.settings["model_options"], "model_options", taken)
     return made
 
 
+def _added(default: Any, value: Any) -> Any:
+    """``value``; if both are mappings, what it says in place of what ``default`` says."""
+    if not (isinstance(default, Mapping) and isinstance(value, Mapping)):
+        return value
+    return {**default, **{key: _added(default.get(key), own) for key, own in value.items()}}
+
+
+def _check(settings: Settings) -> None:
+    """Find what is out of range before any work is done."""
+    given = {name: value for name, value in settings.items() if value is not None}
+    try:
+        for name in ("num_bits", "k", "epochs", "batch_size"):
+            check_positive_int(given.get(name, 1), name)
+        for name in ("label_rate", "val_rate"):
+            check_fraction(given.get(name, 0), name)
+        check_positive(given.get("decay", 1), "decay")
+        rates = [given.get("lr", 1)]
+        for rate in rates:
+            if isinstance(rate, Mapping):
+                rates += rate.values()
+            else:
+                check_positive(rate, "lr")
+    except (TypeError, ValueError) as error:
+        raise SettingError(str(error)) from error
+    _optimizer(settings.get("optimizer", {}))
+
+
+def _optimizer(options: Settings) -> tuple[Any, dict[str, Any]]:
+    """The class of ``torch.optim`` that ``options`` name, and its other keywords."""
+    keywords = dict(options)
+    name = keywords.pop("name", "Adam")
+    kind = getattr(torch.optim, str(name), None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise SettingError(f"optimizer: torch.optim has no optimiser {name!r}")
+    check_options(kind, keywords, "optimizer", {"params", "lr"})
+    return kind, keywords
+
+
 def _method(name: str) -> type[HashModel]:
-    """The class of a method by its name, in any case, or cut short as long as it is unique."""
-    known = {key.lower(): key for key in METHODS}
-    wanted = name.lower().replace("-", "").replace("_", "")
-    starting = (
-        [wanted] if wanted in known else [k for k in known if wanted and k.startswith(wanted)]
-    )
-    if len(starting) != 1:
-        raise SettingError(f"model: {name!r} is not known; use one of {', '.join(known)}")
-    kind: type[HashModel] = getattr(models, known[starting[0]])
+    """The class of a method: ours, one of an installed package by its entry point, or imported."""
+    if ":" in name:
+        kind = imported(name, "model")
+    else:
+        known: dict[str, Callable[[], Any]]
+        known = {method.lower(): partial(getattr, models, method) for method in METHODS}
+        if name.lower() not in known:
+            known |= {e.name.lower(): e.load for e in entry_points(group="pyg_hash.models")}
+        kind = find(name, known, "model", "or MODULE:CLASS")()
+    if not (isinstance(kind, type) and issubclass(kind, HashModel)):
+        raise SettingError(f"model: {name} is no class of models, which a HashModel is")
     return kind
 
 
-def _check_options(kind: type, options: Settings, argument: str, taken: set[str]) -> None:
-    """Raise ``SettingError`` unless every option is a keyword of the constructor of ``kind``."""
-    allowed = [name for name in inspect.signature(kind).parameters if name not in taken]
-    allowed += getattr(kind, "old_keywords", ())
-    unknown = [name for name in options if name not in allowed]
-    if unknown:
-        raise SettingError(
-            f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
-            f"use some of {', '.join(allowed) or '(none)'}"
-        )
+def _ours(kind: type[HashModel]) -> str:
+    """The method that ``kind`` is or derives from; empty if it is none of ours."""
+    names = [base.__name__ for base in kind.__mro__ if base.__name__ in METHODS]
+    return next((name for name in names if issubclass(kind, getattr(models, name))), "")
+
+
+def _defaults(kind: type[HashModel]) -> Settings:
+    """The settings that a method has."""
+    other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
+    return {**EVERY, **METHODS.get(_ours(kind), other), **getattr(kind, "recipe_defaults", {})}
 
 
 def _mcgcn(settings: Settings) -> list[BaseTransform]:
@@ -253,7 +314,7 @@ def _mcgcn(settings: Settings) -> list[BaseTransform]:
     joint = {name: options.pop(name) for name in ("pair_edges",) if name in options}
     hubs = {name: options.pop(name) for name in ("self_loops",) if name in options}
     taken = {"k", "metric", "anchors", "weight"}
-    _check_options(transforms.IntraKNN, options, "graph_options", taken)
+    check_options(transforms.IntraKNN, options, "graph_options", taken)
     intra, inter = PROTOCOLS[settings["protocol"]]
     own = {"anchors": intra, "weight": settings["weight"], **options}
     return [
@@ -265,7 +326,7 @@ def _mcgcn(settings: Settings) -> list[BaseTransform]:
 
 def _sgch(settings: Settings) -> list[BaseTransform]:
     options, asked = settings["graph_options"], settings["protocol"]
-    _check_options(transforms.SGCHGraph, options, "graph_options", {"k", "metric", "anchors"})
+    check_options(transforms.SGCHGraph, options, "graph_options", {"k", "metric", "anchors"})
     reading = options.get("graph", "paper")
     # only the code's graph leads across the modalities, and it does so for all nodes or for none
     wide = "transductive" if reading == "code" else "strict"
@@ -281,7 +342,7 @@ def _sgch(settings: Settings) -> list[BaseTransform]:
 
 def _sgeh(settings: Settings) -> list[BaseTransform]:
     options = settings["graph_options"]
-    _check_options(transforms.UnifiedAffinity, options, "graph_options", {"k"})
+    check_options(transforms.UnifiedAffinity, options, "graph_options", {"k"})
     return [transforms.UnifiedAffinity(k=settings["k"], **options)]
 
 
@@ -301,6 +362,7 @@ _GRAPH: Settings = {
     **{"protocol": "inductive", "k": 20, "metric": "cosine", "graph_options": {}},
     **{"batch_size": None, "loader_options": {}},
 }
+_OTHER: Settings = {"epochs": None, "lr": None, **_TRAINED, **_LABELS}
 METHODS: dict[str, Settings] = {
     "MCGCN": {"epochs": 80, "lr": 2e-3, **_TRAINED, **_GRAPH, "weight": None, "match": "shared"},
     "GCH": {"epochs": 25, "lr": 1e-3, **_TRAINED, "label_rate": 1.0},

@@ -5,6 +5,27 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from pyg_hash.utils.checks import SettingError
+
+
+def imported(name: str, argument: str) -> Any:
+    """What a user names as ``module:name``.
+
+    Args:
+        name: of a module and of something in it. Take it from the user, never from a file.
+        argument: that gave the name, for the message.
+
+    Raises:
+        SettingError: it is no such name, or cannot be imported.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise SettingError(f"{argument}: expected MODULE:NAME, got {name!r}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise SettingError(f"{argument}: {name} cannot be imported ({error})") from error
+
 
 def require(module: str, package: str, *, extra: str = "demo") -> Any:
     """Import ``module``, or say how to install it.
