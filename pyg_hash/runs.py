@@ -242,4 +242,4 @@ class Run:
         return all(self.has(part) for part in PARTS)
 
 
-__all__ = ["CHECKPOINT", "PARTS", "IncompleteRunError", "RunItems", "Run"]
+__all__ = ["RunItems", "Run"]

@@ -1,4 +1,4 @@
-"""The README's tables of accuracy, made of the committed results.
+"""The tables of accuracy in README.md and in results/README.md, made of the committed results.
 
 python -m benchmarks.accuracy.readme
 """
@@ -6,7 +6,7 @@ python -m benchmarks.accuracy.readme
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 from benchmarks.accuracy.command import RESULTS, ROOT
 from benchmarks.accuracy.store import Store, is_current
@@ -15,26 +15,47 @@ from benchmarks.accuracy.table import CROSS
 from benchmarks.accuracy.tables import OURS, TABLES
 from pyg_hash.utils.files import atomic_path
 
-README = ROOT / "README.md"
+PAGES = {
+    ROOT / "README.md": ("summary",),
+    ROOT / "benchmarks" / "results" / "README.md": ("overview", "protocols"),
+}
 RATES = (0.3, 1.0, None)
 PROTOCOLS = ("inductive", "strict", "transductive")
 NAMES = {"wikipedia": "Wikipedia", "emoji": "Emoji", "coco": "COCO without `person`"}
+SUMMARY = {
+    0.3: ("ClassCodes", "DCMH", "GCH", "SGCH", "MCGCN, chosen"),
+    None: ("ITQ", "DJSRH", "JDSH", "DGCPN", "SGEH"),
+}
+"""The rows of README.md, by share of labels."""
 LEFT_OUT = {"MCGCN, paper terms", "DJSRH, paper's factor"}
 """Rows of the overview that its own page shows."""
 
 
 def tables() -> dict[str, str]:
-    """Name of each part of the README that is made of results -> its Markdown."""
-    return {"overview": overview(_groups("overview")), "protocols": protocols(_groups("choices"))}
+    """Name of each part of the pages that is made of results -> its Markdown."""
+    groups = _groups("overview")
+    summary = overview(groups, SUMMARY)
+    every = dict.fromkeys(RATES, TABLES["overview"].methods)
+    return {
+        "summary": summary,
+        "overview": overview(groups, every),
+        "protocols": protocols(_groups("choices")),
+    }
 
 
-def filled(text: str) -> str:
+def filled(text: str, names: Sequence[str]) -> str:
     """``text`` with its marked parts made anew.
+
+    Args:
+        text: a page.
+        names: its parts.
 
     Raises:
         ValueError: a part is not marked in the text.
     """
-    for name, table in tables().items():
+    known = tables()
+    for name in names:
+        table = known[name]
         opening, closing = f"<!-- {name} -->", f"<!-- end of {name} -->"
         parts = re.split(f"{opening}.*?{closing}", text, flags=re.DOTALL)
         if len(parts) != 2:
@@ -43,12 +64,12 @@ def filled(text: str) -> str:
     return text
 
 
-def overview(groups: Groups) -> str:
+def overview(groups: Groups, methods: Mapping[float | None, Sequence[str]]) -> str:
     """Methods by data sets, inductive, a line for each share of labels."""
     seeds = len(TABLES["overview"].seeds)
     rows = []
-    for rate in RATES:
-        for method in TABLES["overview"].methods:
+    for rate, listed in methods.items():
+        for method in listed:
             places = [Place(data, method, 32, rate, "inductive") for data in OURS]
             cells = [groups.by_place.get(place) for place in places]
             if method not in LEFT_OUT and any(cells):
@@ -87,11 +108,12 @@ def _shown(cell: Group | None, seeds: int) -> str:
     return text if len(cell.lines) == seeds else f"{text} ({len(cell.lines)})"
 
 
-def write(path: Path = README) -> None:
-    """Fill the README."""
-    text = filled(path.read_text(encoding="utf-8"))
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def write() -> None:
+    """Fill the pages."""
+    for path, names in PAGES.items():
+        text = filled(path.read_text(encoding="utf-8"), names)
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from pyg_hash.features.base import ENCODER_FILE, ImageEncoder, OwnEncoder, TextEncoder
-from pyg_hash.features.each import Encoded, encode_each
+from pyg_hash.features.each import Encoded as Encoded
+from pyg_hash.features.each import encode_each
 from pyg_hash.features.efficientnet import EfficientNetLite0
-from pyg_hash.features.images import ImageCheck, UnreadableImageError, check_images, load_image
+from pyg_hash.features.images import (
+    ImageCheck as ImageCheck,
+)
+from pyg_hash.features.images import (
+    UnreadableImageError as UnreadableImageError,
+)
+from pyg_hash.features.images import (
+    check_images as check_images,
+)
+from pyg_hash.features.images import (
+    load_image as load_image,
+)
 from pyg_hash.features.pretrained import (
     OpenClipImageEncoder,
     OpenClipTextEncoder,
@@ -24,8 +36,6 @@ from pyg_hash.utils.files import CorruptFileError, load_json
 __all__ = [
     "BagOfWords",
     "EfficientNetLite0",
-    "Encoded",
-    "ImageCheck",
     "ImageEncoder",
     "OpenClipImageEncoder",
     "OpenClipTextEncoder",
@@ -35,11 +45,8 @@ __all__ = [
     "TimmEncoder",
     "TransformersImageEncoder",
     "TransformersTextEncoder",
-    "UnreadableImageError",
-    "check_images",
     "encode_each",
     "load_encoder",
-    "load_image",
 ]
 
 _ENCODERS: tuple[Any, ...] = (

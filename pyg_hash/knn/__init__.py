@@ -2,6 +2,7 @@
 
 from pyg_hash.knn.knn import knn
 from pyg_hash.knn.recall import recall
-from pyg_hash.knn.rows import PreparedRows, prepare
+from pyg_hash.knn.rows import PreparedRows as PreparedRows
+from pyg_hash.knn.rows import prepare
 
-__all__ = ["PreparedRows", "knn", "prepare", "recall"]
+__all__ = ["knn", "prepare", "recall"]

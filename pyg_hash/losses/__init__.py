@@ -13,7 +13,15 @@ from pyg_hash.losses.adversarial import (
     prior_discriminator_loss,
     prior_generator_loss,
 )
-from pyg_hash.losses.affinity import affinity_loss, cosine_matrix, hybrid_affinity
+from pyg_hash.losses.affinity import (
+    affinity_loss,
+)
+from pyg_hash.losses.affinity import (
+    cosine_matrix as cosine_matrix,
+)
+from pyg_hash.losses.affinity import (
+    hybrid_affinity as hybrid_affinity,
+)
 from pyg_hash.losses.codes import (
     balance_loss,
     quantization_loss,
@@ -27,8 +35,6 @@ __all__ = [
     "adversarial_loss",
     "affinity_loss",
     "balance_loss",
-    "cosine_matrix",
-    "hybrid_affinity",
     "label_prediction_loss",
     "label_regression_loss",
     "linear_similarity_loss",

@@ -3,7 +3,8 @@
 from pyg_hash.models.base import EncoderHashModel, HashModel, Objective
 from pyg_hash.models.cca import CCA
 from pyg_hash.models.class_codes import ClassCodes
-from pyg_hash.models.closed_form import ClosedFormModel, LinearHashModel
+from pyg_hash.models.closed_form import ClosedFormModel
+from pyg_hash.models.closed_form import LinearHashModel as LinearHashModel
 from pyg_hash.models.cmfh import CMFH
 from pyg_hash.models.dcmh import DCMH
 from pyg_hash.models.dgcpn import DGCPN
@@ -39,6 +40,5 @@ __all__ = [
     "EncoderHashModel",
     "GraphHashModel",
     "HashModel",
-    "LinearHashModel",
     "Objective",
 ]

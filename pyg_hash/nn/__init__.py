@@ -1,8 +1,17 @@
 """Layers: tensors and edges in, tensors out."""
 
-from pyg_hash.nn.beacon import BeaconNetwork, LabelGraph, reweighted_fusion
+from pyg_hash.nn.beacon import (
+    BeaconNetwork,
+)
+from pyg_hash.nn.beacon import (
+    LabelGraph as LabelGraph,
+)
+from pyg_hash.nn.beacon import (
+    reweighted_fusion as reweighted_fusion,
+)
 from pyg_hash.nn.channel import GCNChannel, HubGCNConv
-from pyg_hash.nn.encoder import CodeEncoder, Encoding
+from pyg_hash.nn.encoder import CodeEncoder
+from pyg_hash.nn.encoder import Encoding as Encoding
 from pyg_hash.nn.heads import (
     AttentionFusion,
     Autoencoder,
@@ -12,8 +21,14 @@ from pyg_hash.nn.heads import (
     LabelClassifier,
     ModalityDiscriminator,
 )
-from pyg_hash.nn.local_affinity import LocalAffinity, SparseAffinity
-from pyg_hash.nn.mlp import HashMLP, PriorDiscriminator
+from pyg_hash.nn.local_affinity import (
+    LocalAffinity as LocalAffinity,
+)
+from pyg_hash.nn.local_affinity import (
+    SparseAffinity as SparseAffinity,
+)
+from pyg_hash.nn.mlp import HashMLP
+from pyg_hash.nn.mlp import PriorDiscriminator as PriorDiscriminator
 
 __all__ = [
     "AttentionFusion",
@@ -21,17 +36,11 @@ __all__ = [
     "BeaconNetwork",
     "CodeEncoder",
     "ConcatFusion",
-    "Encoding",
     "GCNChannel",
     "GradientReversal",
     "HashLayer",
     "HashMLP",
     "HubGCNConv",
     "LabelClassifier",
-    "LabelGraph",
-    "LocalAffinity",
     "ModalityDiscriminator",
-    "PriorDiscriminator",
-    "SparseAffinity",
-    "reweighted_fusion",
 ]

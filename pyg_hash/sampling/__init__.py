@@ -1,8 +1,8 @@
 """Mini-batches of graphs that are too large to train on at once."""
 
-from pyg_hash.sampling.cells import CellShuffle
-from pyg_hash.sampling.hubs import HubSampler
+from pyg_hash.sampling.cells import CellShuffle as CellShuffle
+from pyg_hash.sampling.hubs import HubSampler as HubSampler
 from pyg_hash.sampling.loader import InstanceLoader
 from pyg_hash.sampling.sampler import InstanceSampler
 
-__all__ = ["CellShuffle", "HubSampler", "InstanceLoader", "InstanceSampler"]
+__all__ = ["InstanceLoader", "InstanceSampler"]

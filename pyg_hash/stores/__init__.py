@@ -24,7 +24,6 @@ __all__ = [
     "MultiIndex",
     "export_codes",
     "read_codes",
-    "store_class",
 ]
 
 _ENDINGS: dict[str, type[CodeStore]] = {
