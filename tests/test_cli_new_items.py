@@ -148,7 +148,7 @@ def test_own_encoder(trained, root, tmp_path, capsys, monkeypatch):
         (":words", 1, "text: got 3 features, the model takes"),
         (":nothing", 2, "which cannot be called"),
         (":lost", 2, "cannot be imported"),
-        ("", 2, "expected MODULE:FUNCTION"),
+        ("", 2, "expected MODULE:NAME"),
     ):
         assert main(["search", str(trained), "--text=red", own + name]) == status
         assert message in capsys.readouterr().err

@@ -49,6 +49,9 @@ def defaults(name: str, space: Space) -> dict[str, Any]:
     method = METHODS[name]
     now = method.settings(PROTOCOL)
     known = {f"model.{option}": value for option, value in now["options"].items()}
+    for option, value in now["options"].items():
+        if isinstance(value, dict):  # a group
+            known |= {f"model.{option}.{entry}": own for entry, own in value.items()}
     config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
     known |= {"lr": config.lr, "epochs": config.epochs, "k": config.k}
     for step in build.recipe_of(config).graph:

@@ -56,19 +56,19 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        changed = {f.name: _mapped(getattr(self, f.name), function) for f in fields(self)}
+        changed = {f.name: _mapped(getattr(self, f.name), function) for f in fields(self) if f.init}
         return replace(self, **changed)
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
         tensors: dict[str, Tensor] = {}
-        tree = {f.name: getattr(self, f.name) for f in fields(self)}
+        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
         return tensors, _plain(tree, "", tensors)
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_tensors`."""
-        known = {f.name for f in fields(cls)}
+        known = {f.name for f in fields(cls) if f.init}
         tree = {name: copy.deepcopy(value) for name, value in metadata.items() if name in known}
         for path, tensor in tensors.items():
             *parents, key = path.split(".")
