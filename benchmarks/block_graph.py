@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph.edges import merge_edges
 from pyg_hash.transforms import InterKNN, LabelHub
+from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.typing import INTRA, MODALITIES, NEAREST
 
 BLOCK, CLASSES, BLOCKS_AT_ONCE = 500, 10, 64
