@@ -9,7 +9,6 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
-from pyg_hash.graph.edges import joint_edges, joint_nearest_edges
 from pyg_hash.graph.operator import GraphOperator, Hub
 from pyg_hash.graph.place import BlockedGraph, Place, Receiver, View, WholeGraph
 from pyg_hash.typing import (
@@ -18,6 +17,8 @@ from pyg_hash.typing import (
     IN_CLASS,
     INTER,
     INTRA,
+    JOINT,
+    JOINT_NEAREST,
     MODALITIES,
     NEAREST,
     OVERLAP,
@@ -140,6 +141,28 @@ def joint_operator(data: HeteroData) -> GraphOperator:
         _hub(data, offset),
         degree=_true_degree(data, "joint_degree", *MODALITIES),
     )
+
+
+def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
+    """The edges inside a modality that take part in the cross-modal graph (:class:`InterKNN`)."""
+    own = JOINT[modality] in data.edge_types  # strict protocol
+    return data[JOINT[modality] if own else INTRA[modality]]
+
+
+def joint_nearest_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
+    """The directed nearest edges that belong to :func:`joint_edges`."""
+    own = JOINT_NEAREST[modality] in data.edge_types
+    return data[JOINT_NEAREST[modality] if own else NEAREST[modality]]
+
+
+def edge_weights(scores: Tensor, weight: str) -> Tensor:
+    """Edge weights of nearest neighbours: 1, or the similarity itself but never below 0.
+
+    Args:
+        scores: similarities, any shape.
+        weight: ``'binary'`` or ``'similarity'``.
+    """
+    return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
 
 
 def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> Receiver:

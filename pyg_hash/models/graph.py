@@ -14,7 +14,7 @@ from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
 from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
-from pyg_hash.graph.edges import edge_weights
+from pyg_hash.graph.build import edge_weights
 from pyg_hash.graph.place import BLOCK
 from pyg_hash.knn import PreparedRows, knn, prepare
 from pyg_hash.models.base import HashModel
@@ -154,9 +154,13 @@ class GraphHashModel(HashModel):
         config: see :class:`HashModel`.
         specific: there are channels on each modality's own graph.
         joint: there is a channel on the graph of both.
+
+    Attributes:
+        learns_views: training encodes the labelled nodes as new items too.
     """
 
     intake_class = AnchorBank
+    learns_views = False
 
     def __init__(
         self,
@@ -187,11 +191,6 @@ class GraphHashModel(HashModel):
             :meth:`loss` by name (``HashOutput.aux``), such as ``'image_view'`` where the places
             have views.
         """
-
-    @property
-    def learns_views(self) -> bool:
-        """Whether training encodes the labelled nodes as new items too."""
-        return False
 
     @property
     def is_whole(self) -> bool:

@@ -162,6 +162,7 @@ class MCGCN(GraphHashModel):
             specific=variant != "IT",
             joint=variant != "S",
         )
+        self.learns_views = self.weights["view"] > 0
         self.num_classes = num_classes
         self.variant = variant
         self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
@@ -187,11 +188,6 @@ class MCGCN(GraphHashModel):
         )
         if variant != "C":
             self.discriminator = ModalityDiscriminator(num_bits)
-
-    @property
-    def learns_views(self) -> bool:
-        """Whether the term ``view`` has a weight."""
-        return self.weights["view"] > 0
 
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
-from pyg_hash.transforms.scale import apply_scaling
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_features, check_item_shape
+from pyg_hash.utils.scaling import apply_scaling
 
 Scaling = dict[str, dict[str, Any]]
 

@@ -157,6 +157,7 @@ class SGCH(GraphHashModel):
             },
             joint=False,
         )
+        self.learns_views = self.weights["view"] > 0
         self.num_classes = num_classes
         self.variant = variant
         self.alternates = variant == "full" and adversary == "alternating"
@@ -201,11 +202,6 @@ class SGCH(GraphHashModel):
         yield Objective({"loss": self.discriminator_loss(out, data)}, "discriminator")
         # the codes are still those of out: the step above changed the discriminator alone
         yield Objective(self.loss(out, data), "codes")
-
-    @property
-    def learns_views(self) -> bool:
-        """Whether the term ``view`` has a weight."""
-        return self.weights["view"] > 0
 
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]

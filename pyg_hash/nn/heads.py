@@ -45,6 +45,7 @@ class HashLayer(_Head):
     """
 
     def __init__(self, in_channels: int, num_bits: int) -> None:
+        check_positive_int(num_bits, "num_bits")
         super().__init__(in_channels, num_bits)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.graph.edges import merge_edges
+from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.typing import (
     CLASS,
     IMAGE,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,31 +12,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import check_choice, check_features, check_positive_int
-
-
-def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
-    """Scale features as a fitted :class:`ScaleFeatures` did.
-
-    Args:
-        x: features as the data set delivers them, float ``[n, d]``.
-        scaling: ``data.scaling[modality]``; None leaves ``x`` as it is.
-
-    Returns:
-        float ``[n, r]``. A row that centring and projection leave nothing of becomes zero.
-    """
-    if scaling is None:
-        return x
-    raw_length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-    if "mean" in scaling:
-        x = torch.sub(x, scaling["mean"].to(x))
-    if "components" in scaling:
-        x = torch.mm(x, scaling["components"].to(x))
-    if "norm" in scaling:
-        length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
-        # what the projection leaves of such a row is rounding, not a direction
-        x = torch.where(length > 1e-6 * raw_length, x / length, 0.0)
-        x = torch.mul(x, scaling["norm"])
-    return x
+from pyg_hash.utils.scaling import apply_scaling
 
 
 def principal_directions(x: Tensor, count: int) -> Tensor:

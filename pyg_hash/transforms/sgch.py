@@ -9,9 +9,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.graph.edges import averaged_edges, merge_edges
 from pyg_hash.graph.protocol import ANCHORS
 from pyg_hash.knn.knn import check_backend
+from pyg_hash.transforms.edges import averaged_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN, check_neighbor_weight
 from pyg_hash.transforms.labels import SELF_LOOPS, LabelHub
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, Metric

@@ -2,7 +2,8 @@
 
 import torch
 
-from pyg_hash.graph.edges import edge_weights, merge_edges
+from pyg_hash.graph.build import edge_weights
+from pyg_hash.transforms.edges import merge_edges
 
 
 def test_edge_weights():

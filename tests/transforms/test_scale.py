@@ -8,7 +8,8 @@ import torch
 from toy import toy_data
 
 from pyg_hash.transforms import IntraKNN, ScaleFeatures
-from pyg_hash.transforms.scale import apply_scaling, principal_directions
+from pyg_hash.transforms.scale import principal_directions
+from pyg_hash.utils.scaling import apply_scaling
 
 
 def test_queries_choose_nothing():

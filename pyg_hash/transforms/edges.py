@@ -6,22 +6,9 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
-from pyg_hash.typing import INTRA, JOINT, JOINT_NEAREST, NEAREST, Modality
-
-
-def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
-    """The edges inside a modality that take part in the cross-modal graph (:class:`InterKNN`)."""
-    own = JOINT[modality] in data.edge_types  # strict protocol
-    return data[JOINT[modality] if own else INTRA[modality]]
-
-
-def joint_nearest_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
-    """The directed nearest edges that belong to :func:`joint_edges`."""
-    own = JOINT_NEAREST[modality] in data.edge_types
-    return data[JOINT_NEAREST[modality] if own else NEAREST[modality]]
+from pyg_hash.typing import Modality
 
 
 def averaged_edges(
@@ -48,16 +35,6 @@ def averaged_edges(
         parts.append((source[keep], target[keep], weight[keep]))
     source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
     return source, target, weight
-
-
-def edge_weights(scores: Tensor, weight: str) -> Tensor:
-    """Edge weights of nearest neighbours: 1, or the similarity itself but never below 0.
-
-    Args:
-        scores: similarities, any shape.
-        weight: ``'binary'`` or ``'similarity'``.
-    """
-    return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
 
 
 def merge_edges(
