@@ -23,7 +23,7 @@ from torch_geometric.data import HeteroData
 
 from benchmarks.measure import Case, alone, options, resident
 from benchmarks.record import Record
-from pyg_hash.graph.edges import merge_edges
+from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import InterKNN, LabelHub
