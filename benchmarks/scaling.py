@@ -23,10 +23,10 @@ from torch_geometric.data import HeteroData
 
 from benchmarks.measure import Case, alone, options, resident
 from benchmarks.record import Record
-from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import InterKNN, LabelHub
+from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.typing import INTRA, MODALITIES, NEAREST
 
 BLOCK, CLASSES, BLOCKS_AT_ONCE = 500, 10, 64

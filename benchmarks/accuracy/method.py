@@ -27,6 +27,7 @@ HELD_OUT = 0.2
 """Share of the labelled items that choose a setting."""
 CHOICE_SEEDS = (0, 1, 2)
 CHOICE_BITS = 32
+_OPTIONS: dict[Any, dict[str, Any]] = {}
 _PARTS = {"model": "model_options", "graph": "graph_options"}
 
 
@@ -38,10 +39,14 @@ def _with(options: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[s
 
 def all_options(kind: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """All options of a model, those that are groups filled up; but its sizes and its seed."""
+    key = kind, json.dumps(options, sort_keys=True)  # thousands of lines have few settings
+    if key in _OPTIONS:
+        return dict(_OPTIONS[key])
     sizes = {"num_classes": 2} if "num_classes" in inspect.signature(kind).parameters else {}
     config = stored_config(kind(dict.fromkeys(MODALITIES, 1), **sizes, **options).config)
     left_out = ("num_features", "num_classes", "num_bits", "seed")
-    return {name: value for name, value in config.items() if name not in left_out}
+    _OPTIONS[key] = {name: value for name, value in config.items() if name not in left_out}
+    return dict(_OPTIONS[key])
 
 
 @dataclass(frozen=True)
