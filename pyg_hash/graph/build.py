@@ -229,7 +229,7 @@ def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
     if bool((loops < 1).any()):
         raise ValueError(
             f"data[{modality!r}].self_loop: below 1, so the graph is of an earlier version; make "
-            "it anew (force_reload=True)"
+            "it anew: force_reload=True, or delete the folder processed/ or FILE.cache/ of the data"
         )
     return loops
 
