@@ -96,7 +96,7 @@ def knn(
             out of range, different devices, ``exclude_self`` with ``query`` other than
             ``database``, unknown metric or backend, CSR with a dense backend, values whose scores
             overflow float32, ``approximate`` with a backend, CSR or stored rows, rows prepared
-            for another metric.
+            for another metric, sparse queries of rows prepared dense.
         ImportError: ``backend='faiss'`` and FAISS is not installed.
     """
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
@@ -175,7 +175,17 @@ def _ready(
     if backend == "faiss":
         _faiss.load()
     sides = [x.x if isinstance(x, PreparedRows) else x for x in (query, database)]
-    sparse = backend == "sparse" or (backend == "auto" and approximate is None and _zeros(*sides))
+    if isinstance(database, PreparedRows):  # its layout is settled
+        sparse = is_csr(database.x)
+        if not sparse and (is_csr(sides[0]) or backend == "sparse"):
+            raise ValueError(
+                "database: was prepared from dense rows, which no sparse ones can meet; give "
+                "prepare(...) a torch.sparse_csr matrix"
+            )
+    else:
+        sparse = backend == "sparse" or (
+            backend == "auto" and approximate is None and _zeros(*sides)
+        )
     for x, name in zip(sides[::-1], ("database", "query"), strict=True):
         if is_csr(x) and not sparse:
             raise ValueError(

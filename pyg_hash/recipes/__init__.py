@@ -179,8 +179,8 @@ class Recipe:
             return History()
         assert self.epochs is not None
         optimizers = self.optimizers(model)
-        options = {"loader": self.loader(model, data), **options}
-        options["schedulers"] = self.schedulers(optimizers)
+        own = {"loader": self.loader(model, data), "schedulers": self.schedulers(optimizers)}
+        options = {**own, **options}
         return fit(model, data, optimizers, epochs=self.epochs, **options)
 
 

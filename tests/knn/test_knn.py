@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from typing import Any
 
 import pytest
@@ -221,6 +222,19 @@ def test_prepared_rows_are_searched_alike(metric: str, csr: bool) -> None:
         assert torch.equal(got[1], want[1])
     with pytest.raises(ValueError, match="database: prepared for"):
         knn(query, rows, 5, metric="ip" if metric != "ip" else "l2")
+
+
+def test_rows_prepared_dense_stay_dense_whatever_the_queries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules["pyg_hash.knn.knn"], "_SMALL", 1)  # a look at the zeros
+    torch.manual_seed(8)
+    x, query = (torch.rand(n, 60) * (torch.rand(n, 60) < 0.03) for n in (80, 50))
+    x[:, 0], query[:, 0] = 1.0, 1.0
+    assert_same_neighbours(knn(query, prepare(x), 4), knn(query, x, 4, backend="torch"))
+    for sparse in ({"query": query.to_sparse_csr()}, {"query": query, "backend": "sparse"}):
+        with pytest.raises(ValueError, match="database: was prepared from dense rows"):
+            knn(database=prepare(x), k=4, **sparse)
 
 
 def test_auto_without_faiss_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
