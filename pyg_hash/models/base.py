@@ -309,7 +309,12 @@ def _renamed(cls: type[HashModel], keywords: dict[str, Any]) -> dict[str, Any]:
     keywords = dict(keywords)
     for name in old:
         group, *keys = cls.old_keywords[name]
-        keywords[group] = {**(keywords.get(group) or {}), **dict.fromkeys(keys, keywords.pop(name))}
+        given, value = keywords.get(group) or {}, keywords.pop(name)
+        if not isinstance(given, Mapping):
+            raise TypeError(
+                f"{name}: is {group}={{{keys[0]!r}: ...}} now; give {group} as one mapping"
+            )
+        keywords[group] = {**given, **dict.fromkeys(keys, value)}
     listed = ", ".join("{} is {}={{{!r}: ...}}".format(n, *cls.old_keywords[n]) for n in old)
     warnings.warn(f"{cls.__name__}: {listed} now", DeprecationWarning, stacklevel=4)
     return keywords

@@ -347,6 +347,8 @@ def test_keywords_of_before():
     with pytest.warns(DeprecationWarning, match="pair_loss is likelihood={'kind': ...}"):
         model = GCH((12, 9), NUM_CLASSES, 6, **OLD)
     assert model.config == GCH((12, 9), NUM_CLASSES, 6, **NEW).config
+    with pytest.raises(TypeError, match="pair_factor: is likelihood={'factor': ...} now"):
+        GCH((12, 9), NUM_CLASSES, 6, likelihood="nll", pair_factor=1.0)
 
 
 def test_a_model_saved_before_loads(tmp_path):
