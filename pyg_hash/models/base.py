@@ -316,5 +316,5 @@ def _renamed(cls: type[HashModel], keywords: dict[str, Any]) -> dict[str, Any]:
             )
         keywords[group] = {**given, **dict.fromkeys(keys, value)}
     listed = ", ".join("{} is {}={{{!r}: ...}}".format(n, *cls.old_keywords[n]) for n in old)
-    warnings.warn(f"{cls.__name__}: {listed} now", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{cls.__name__}: {listed} now", DeprecationWarning, stacklevel=3)
     return keywords

@@ -344,8 +344,9 @@ NEW = {
 def test_keywords_of_before():
     assert len(inspect.signature(GCH).parameters) <= 15
     assert set(OLD) == set(GCH.old_keywords)
-    with pytest.warns(DeprecationWarning, match="pair_loss is likelihood={'kind': ...}"):
+    with pytest.warns(DeprecationWarning, match="pair_loss is likelihood={'kind': ...}") as warned:
         model = GCH((12, 9), NUM_CLASSES, 6, **OLD)
+    assert warned[0].filename == __file__  # or Python's filter would not show it
     assert model.config == GCH((12, 9), NUM_CLASSES, 6, **NEW).config
     with pytest.raises(TypeError, match="pair_factor: is likelihood={'factor': ...} now"):
         GCH((12, 9), NUM_CLASSES, 6, likelihood="nll", pair_factor=1.0)
