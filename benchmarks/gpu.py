@@ -38,9 +38,8 @@ from pyg_hash.codes import hamming_distance
 from pyg_hash.index import HammingIndex
 from pyg_hash.knn import knn
 from pyg_hash.metrics import evaluate
-from pyg_hash.models import MCGCN
+from pyg_hash.recipes import recipe
 from pyg_hash.training import fit
-from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, ScaleFeatures
 
 ROOT = Path(__file__).resolve().parents[1]
 K, BITS, RATE = 20, 64, 0.3
@@ -193,16 +192,14 @@ def wikipedia(run: Run) -> Iterator[Row]:
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
     queries = run.size(693, 30)
     data = training_step.features(sizes, queries)
-    k = run.size(K, 5)
-    for step in (LabelRate(RATE), ScaleFeatures(), IntraKNN(k=k), InterKNN(), LabelHub()):
-        data = step(data)
+    mcgcn = recipe("mcgcn", label_rate=RATE, **({"k": 5} if run.short else {}))
+    data = mcgcn.transforms(data)
     for device, epochs in (("cpu", run.size(3, 2)), (run.gpu, run.size(80, 3))):
         if device is None:
             continue
         there = data if device == "cpu" else data.clone().to(device)
-        torch.manual_seed(0)
-        model = MCGCN(data.num_features, data.num_classes, 32).to(device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+        model = mcgcn.model(there)
+        optimizer = mcgcn.optimizers(model)
         fit(model, there, optimizer, epochs=1, progress=False)
         if device != "cpu":
             torch.cuda.empty_cache()

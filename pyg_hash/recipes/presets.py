@@ -8,8 +8,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
 from pyg_hash.utils.checks import SettingError
 
 Values = Mapping[str, Mapping[str, Mapping[int, list[float]]]]
@@ -67,6 +65,8 @@ class Preset:
 @cache
 def presets() -> dict[str, Preset]:
     """All presets by name, ``method/preset``, e.g. ``'mcgcn/wikipedia'``."""
+    import yaml  # our defaults need no file
+
     found = {}
     for file in sorted(files(__package__).iterdir(), key=lambda path: path.name):
         method, _, ending = file.name.rpartition(".")
