@@ -209,14 +209,16 @@ def test_what_is_chosen_is_trained(bench):
 def test_any_setting_can_be_chosen(bench, monkeypatch):
     """Those of the model and of the training, and several at once."""
     bench.changes.clear()
-    row = Method("X", "GCH", choices=({"epochs": 1}, {"epochs": 2, "model.w_pair": 2.0}))
+    row = Method(
+        "X", "GCH", choices=({"epochs": 1}, {"epochs": 2, "model.weights": {"pairwise": 2.0}})
+    )
     monkeypatch.setitem(METHODS, "X", row)
-    names = ["epochs=1", "epochs=2, model.w_pair=2.0"]
+    names = ["epochs=1", "epochs=2, model.weights={'pairwise': 2.0}"]
     assert list(row.candidates()) == names
     last = row.candidates()[names[-1]]
     assert not last.choices and not last.candidates()
     config = last.train_config(8, 0.5, 0, "inductive")
-    assert (config.epochs, config.model_options) == (2, {"w_pair": 2.0})
+    assert (config.epochs, config.model_options) == (2, {"weights": {"pairwise": 2.0}})
     assert set(bench.run(cell("X"))["choice"]["worths"]) == set(names)
 
 
