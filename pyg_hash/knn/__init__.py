@@ -1,7 +1,6 @@
 """Nearest neighbours of feature vectors."""
 
-from pyg_hash.knn.knn import knn
-from pyg_hash.knn.recall import recall
+from pyg_hash.knn.knn import knn, recall
 from pyg_hash.knn.rows import PreparedRows as PreparedRows
 from pyg_hash.knn.rows import prepare
 

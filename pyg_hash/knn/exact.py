@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyg_hash.knn.rows import PreparedRows
+from pyg_hash.knn.rows import PreparedRows, row_sums, squared_norms
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.csr import csr_matrix
+from pyg_hash.utils.csr import csr_matrix, row_block, rows_of
 
-MARGIN = 3  # further candidates: where they are clearly worse, rounding kept nobody out
+_MARGIN = 3  # further candidates: where they are clearly worse, rounding kept nobody out
 _ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 _HEAP_ROWS = 16  # from so many queries FAISS's heaps are faster than torch.topk
@@ -25,36 +25,42 @@ def nearest(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     Memory: two tiles and the result, float32 and int64 ``[q, k]``.
     """
     q, n = scores.shape
-    values, index = candidates(scores, min(n, k + MARGIN))
-    found = ranked(scores, slice(0, q), index, k, values)
+    values, index = candidates(scores, min(n, k + _MARGIN))
+    best = ranked(scores, slice(0, q), index, k, values)
+    if index.size(1) == n:
+        return best
     unclear = (values[:, k - 1] - values[:, -1] <= scores.rounding).nonzero().squeeze(1)
-    if index.size(1) == n or not unclear.numel():
-        return found
-    for rows in torch.split(unclear, max(1, 4 * _ELEMENTS // n)):
+    for rows in torch.split(unclear, max(1, 4 * _ELEMENTS // n)) if unclear.numel() else ():
         tile = scores.tile(rows, slice(0, n))[:, :n]
         bound = tile.topk(k).values[:, -1] - scores.rounding[rows]
-        width = int((tile >= bound.unsqueeze(1)).sum(1).max())
-        values, index = tile.topk(width)
-        found[0][rows], found[1][rows] = ranked(scores, rows, index, k, values)
-    return found
+        values, index = tile.topk(int((tile >= bound.unsqueeze(1)).sum(1).max()))
+        best[0][rows], best[1][rows] = ranked(scores, rows, index, k, values)
+    return best
 
 
 def ranked(
     scores: DenseScores, rows: slice | Tensor, index: Tensor, k: int, values: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of ``index[i]`` for each of the rows, found with ``values``."""
-    value = scores.exact(rows, index, values)
-    best, order = value.sort(dim=1, descending=not scores.l2)
-    if bool((best[:, 1:] == best[:, :-1]).any()):
-        by_index = index.argsort(dim=1)
-        best, order = value.gather(1, by_index).sort(dim=1, descending=not scores.l2, stable=True)
-        order = by_index.gather(1, order)
-    return best[:, :k].contiguous(), index.gather(1, order[:, :k])
+    """The ``k`` best of ``index[i]`` for each of the rows, found in the order of ``values``."""
+    score = scores.exact(rows, index, values)
+    ahead, behind = score[:, :-1], score[:, 1:]
+    ordered = (ahead < behind if scores.l2 else ahead > behind).all(1)
+    wrong = (~ordered).nonzero().squeeze(1)  # few: those with ties, or that rounding mixed up
+    if wrong.numel():
+        by_index = index[wrong].argsort(dim=1)
+        value = score[wrong].gather(1, by_index)
+        value, order = value.sort(dim=1, descending=not scores.l2, stable=True)
+        score[wrong] = value
+        index[wrong] = index[wrong].gather(1, by_index.gather(1, order))
+    return score[:, :k].contiguous(), index[:, :k].contiguous()
 
 
 def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest scores of each row, largest first; which of equal ones is left open."""
     q, n = scores.shape
+    if not scores.heaps and q <= scores.rows and n <= scores.columns:
+        values, index = scores.tile(slice(0, q), slice(0, n))[:, :n].topk(k)
+        return values, index
     step = min(q, scores.rows)
     best = (_Heaps if scores.heaps else _Sorted)(q, k, scores.device)
     with tqdm(
@@ -135,22 +141,22 @@ class DenseScores:
     def __init__(
         self, query: PreparedRows, database: PreparedRows, *, heaps: bool | None = None
     ) -> None:
-        self.query, self.database = query.x, database.x
+        self.query, self.database, self.squares = query.x, database.x, database.squares
         self.l2 = database.metric == "l2"
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         cpu = self.device.type == "cpu"
-        few = self.shape[0] < _HEAP_ROWS
-        self.heaps = heaps if heaps is not None else cpu and not few and _faiss.is_installed()
-        worth = self.heaps or self.query.size(1) >= _SYMMETRIC_FROM
+        if heaps is None:
+            heaps = cpu and self.shape[0] >= _HEAP_ROWS and _faiss.is_installed()
+        self.heaps = heaps
+        worth = heaps or self.query.size(1) >= _SYMMETRIC_FROM
         self.symmetric = query is database and cpu and not self.l2 and worth
         self.rows, self.columns = (256, 2048) if self.symmetric else (512, 1024)
-        if not self.heaps:
+        if not heaps:
             self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
-        self.squares = database.squares
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
-            self.rounding = torch.full((self.shape[0],), eps, device=self.device)
+            self.rounding = torch.full((1,), eps, device=self.device).expand(self.shape[0])
         else:
             own, most = query.squares.sqrt(), database.squares.max().sqrt()
             self.rounding = eps * ((own + most).square() / 2 if self.l2 else own * most)
@@ -181,31 +187,108 @@ class DenseScores:
         return self._memory[: rows * columns].view(rows, columns)
 
     def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
-        """The metric's scores of the pairs ``(rows[i], index[i, j])``, found with ``values``."""
-        return pair_scores(self.query[rows], self.database, index, self.l2)
+        """The metric's scores of the pairs ``(rows[i], index[i, j])``, found with ``values``.
+
+        Each is computed alone: equal rows score equally.
+        """
+        query, database = self.query[rows], self.database
+        sampled = not self.l2 and self.device.type == "cpu"
+        size = index.size(1) * (1 if sampled else query.size(1))
+        step = max(1, _ELEMENTS * (1 if self.device.type == "cpu" else 256) // size)
+        scores = torch.empty(index.shape, device=self.device)
+        for start in range(0, query.size(0), step):
+            part = slice(start, start + step)
+            own, wanted = query[part], index[part]
+            if sampled:  # copies no row; each pair is one dot
+                row = torch.arange(0, wanted.numel() + 1, wanted.size(1))
+                pattern = csr_matrix(
+                    row, wanted.flatten(), torch.zeros(wanted.numel()), database.size(0)
+                )
+                found = torch.sparse.sampled_addmm(pattern, own, database.T, beta=0.0)
+                scores[part] = found.values().view(wanted.shape)
+                continue
+            pairs = database[wanted]
+            if self.l2:
+                pairs = pairs.sub_(own.unsqueeze(1)).square_()
+            else:
+                pairs = pairs.mul_(own.unsqueeze(1))
+            torch.sum(pairs, dim=2, out=scores[part])
+        return scores
 
 
-def pair_scores(query: Tensor, database: Tensor, index: Tensor, l2: bool) -> Tensor:
-    """Inner products or squared distances, float32 ``[q, m]``, of dense rows i and ``index[i, j]``.
+class CSRScores(DenseScores):
+    """Scores of CSR rows, such as bags of words.
 
-    Each is computed alone: equal rows score equally.
+    A few queries at a time are made dense, as columns. The whole database meets them as it is
+    stored: one pass over its entries, while the queries and their scores stay in the cache.
+    A score adds up the entries of the database row one by one, so equal rows score equally.
     """
-    sampled = not l2 and query.device.type == "cpu"
-    size = index.size(1) * (1 if sampled else query.size(1))
-    step = max(1, _ELEMENTS * (1 if query.device.type == "cpu" else 256) // size)
-    scores = torch.empty(index.shape, device=query.device)
-    for start in range(0, query.size(0), step):
-        part = slice(start, start + step)
-        own, wanted = query[part], index[part]
-        if sampled:  # copies no row; each pair is one dot
-            row = torch.arange(0, wanted.numel() + 1, wanted.size(1))
-            pattern = csr_matrix(
-                row, wanted.flatten(), torch.zeros(wanted.numel()), database.size(0)
-            )
-            found = torch.sparse.sampled_addmm(pattern, own, database.T, beta=0.0)
-            scores[part] = found.values().view(wanted.shape)
-            continue
-        pairs = database[wanted]
-        pairs = pairs.sub_(own.unsqueeze(1)).square_() if l2 else pairs.mul_(own.unsqueeze(1))
-        torch.sum(pairs, dim=2, out=scores[part])
-    return scores
+
+    def __init__(
+        self, query: PreparedRows, database: PreparedRows, *, heaps: bool | None = None
+    ) -> None:
+        super().__init__(query, database, heaps=heaps)
+        self.symmetric = False
+        self.rows, self.columns = (96 if self.device.type == "cpu" else 2048), 1 << 16
+        if not self.l2:
+            self.rounding = torch.zeros_like(self.rounding)
+
+    def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
+        """See :meth:`DenseScores.tile`."""
+        database = self.database
+        if columns.stop - columns.start < self.shape[1]:
+            database = row_block(database, columns.start, columns.stop)
+        query = take(self.query, rows)
+        dense = query.values().new_zeros(query.size(1), query.size(0))
+        dense.view(-1)[query.col_indices().long() * query.size(0) + rows_of(query)] = query.values()
+        out = self.memory(database.size(0), query.size(0))
+        tile: Tensor = torch.addmm(out, database, dense, beta=0, out=out).T.contiguous()
+        if self.l2 and self.squares is not None:
+            tile -= self.squares[columns] / 2
+        return tile
+
+    def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
+        """See :meth:`DenseScores.exact`; inner products are exact as they come.
+
+        Squared distances are taken in float64: the origin cannot move near sparse data.
+        """
+        if not self.l2:
+            assert values is not None
+            return values
+        query, database = take(self.query, rows), _double(self.database)
+        start, column, value = database.crow_indices(), database.col_indices(), database.values()
+        squares = squared_norms(database)
+        stored = max(1, value.numel() // self.shape[1])
+        step = max(1, _ELEMENTS // max(query.size(1), index.size(1) * stored))
+        scores = []
+        for low in range(0, query.size(0), step):
+            part = _double(row_block(query, low, min(low + step, query.size(0))))
+            own, part = squared_norms(part).unsqueeze(1), part.to_dense()
+            wanted = index[low : low + step]
+            new, entry = _entries(start, wanted.flatten())
+            first = torch.arange(0, part.numel(), part.size(1), device=new.device)
+            first = first.repeat_interleave(new[:: wanted.size(1)].diff())
+            products = part.view(-1)[first.add_(column[entry])].mul_(value[entry])
+            found = row_sums(products, new.diff()).view(wanted.shape)
+            scores.append((own + squares[wanted] - 2 * found).clamp_(min=0).float())
+        return torch.cat(scores)
+
+
+def take(x: Tensor, rows: Tensor | slice) -> Tensor:
+    """Some rows of a CSR matrix: int64 ``[m]``, or a slice of step 1."""
+    if isinstance(rows, slice):
+        return row_block(x, rows.start, rows.stop)
+    new, entry = _entries(x.crow_indices(), rows)
+    return csr_matrix(new, x.col_indices()[entry], x.values()[entry], x.size(1))
+
+
+def _entries(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the picked rows start in the new matrix, and the places of their entries."""
+    count = start.diff().long()[rows]
+    new = torch.cat((count.new_zeros(1), count.cumsum(0)))
+    shift = (start[:-1].long()[rows] - new[:-1]).repeat_interleave(count)
+    return new, shift + torch.arange(shift.numel(), device=shift.device)
+
+
+def _double(x: Tensor) -> Tensor:
+    return csr_matrix(x.crow_indices(), x.col_indices(), x.values().double(), x.size(1))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyg_hash.knn.approximate import APPROXIMATE, approximate_neighbours
-from pyg_hash.knn.exact import DenseScores, nearest
+from pyg_hash.knn.exact import CSRScores, DenseScores, nearest
 from pyg_hash.knn.rows import PreparedRows, check_rows, density, is_csr, ready, to_csr
-from pyg_hash.knn.sparse import CSRScores
 from pyg_hash.typing import Metric
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -23,7 +22,6 @@ _SPARSE = 0.05  # part of entries that are not zero: below, sparse products are 
 _QUERY_ELEMENTS, _DATABASE_ELEMENTS = 1 << 25, 1 << 24  # of stored rows: 128 and 64 MB of float32
 
 
-@runtime_checkable
 class StoredRows(Protocol):
     """Feature rows somewhere else, such as :class:`pyg_hash.datasets.StoredMatrix` in HDF5."""
 
@@ -101,16 +99,9 @@ def knn(
     """
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
     check_backend(backend, approximate)
-    same = query is database
-    if not same:
-        _check_input(query, "query", metric)
-    _check_input(database, "database", metric)
-    _check_match(query, database)
-    _check_k(k, database.shape[0], exclude_self)
-    if exclude_self and not (same or _equal(query, database)):
-        raise ValueError("exclude_self: needs query to be the database; pass the same tensor twice")
+    _check(query, database, k, metric, exclude_self)
     needed = k + int(exclude_self)
-    if isinstance(query, StoredRows) or isinstance(database, StoredRows):
+    if not (isinstance(query, Rows) and isinstance(database, Rows)):
         if approximate is not None:
             raise ValueError("approximate: stored rows are searched exactly; read them first")
         scores, index = _of_stored_rows(query, database, needed, metric, backend)
@@ -121,22 +112,15 @@ def knn(
         else:
             scores, index = _exact(a, b, needed, backend)
     if exclude_self:
-        return drop(scores, index, torch.arange(index.size(0), device=index.device))
+        return _drop(scores, index, torch.arange(index.size(0), device=index.device))
     return scores, index
 
 
-def drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
-    """Remove entry ``own[i]`` from row i, or the last entry where it is not among the neighbours.
-
-    Args:
-        scores: ``[q, k + 1]``.
-        index: int64 ``[q, k + 1]``.
-        own: int64 ``[q]``.
-
-    Returns:
-        scores and index ``[q, k]``.
-    """
+def _drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    """Remove entry ``own[i]`` from row i of ``[q, k + 1]``, or the last where it is not there."""
     out = index == own.unsqueeze(1)
+    if bool(out[:, 0].all()):  # the rule under cosine and L2, unless rows are equal
+        return scores[:, 1:].contiguous(), index[:, 1:].contiguous()
     out[:, -1] |= ~out.any(1)
     keep = (~out).nonzero()[:, 1].view(index.size(0), -1)
     return scores.gather(1, keep), index.gather(1, keep)
@@ -144,8 +128,6 @@ def drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
 
 def check_backend(backend: str, approximate: str | None) -> None:
     """Raise ``ValueError`` unless both are known and at most one is chosen."""
-    if backend == "bf16":
-        raise ValueError("backend: 'bf16' is gone, float32 is as fast; use 'auto'")
     check_choice(backend, ("auto", *_BACKENDS), "backend")
     check_choice(approximate, (None, *APPROXIMATE), "approximate")
     if approximate is not None and backend != "auto":
@@ -155,12 +137,9 @@ def check_backend(backend: str, approximate: str | None) -> None:
         )
 
 
-def _exact(
-    query: PreparedRows, database: PreparedRows, k: int, backend: str
-) -> tuple[Tensor, Tensor]:
-    scores = CSRScores if is_csr(database.x) else DenseScores
-    heaps = {"torch": False, "faiss": query.device.type == "cpu"}.get(backend)
-    return nearest(scores(query, database, heaps=heaps), k)
+def _exact(a: PreparedRows, b: PreparedRows, k: int, backend: str) -> tuple[Tensor, Tensor]:
+    heaps = {"torch": False, "faiss": a.device.type == "cpu"}.get(backend)
+    return nearest((CSRScores if is_csr(b.x) else DenseScores)(a, b, heaps=heaps), k)
 
 
 def _ready(
@@ -174,32 +153,29 @@ def _ready(
     """Checked rows of both sides, prepared in the layout of the backend."""
     if backend == "faiss":
         _faiss.load()
-    sides = [x.x if isinstance(x, PreparedRows) else x for x in (query, database)]
+    a, b = (x.x if isinstance(x, PreparedRows) else x for x in (query, database))
     if isinstance(database, PreparedRows):  # its layout is settled
-        sparse = is_csr(database.x)
-        if not sparse and (is_csr(sides[0]) or backend == "sparse"):
+        sparse = is_csr(b)
+        if not sparse and (is_csr(a) or backend == "sparse"):
             raise ValueError(
                 "database: was prepared from dense rows, which no sparse ones can meet; give "
                 "prepare(...) a torch.sparse_csr matrix"
             )
     else:
-        sparse = backend == "sparse" or (
-            backend == "auto" and approximate is None and _zeros(*sides)
-        )
-    for x, name in zip(sides[::-1], ("database", "query"), strict=True):
+        sparse = backend == "sparse" or (backend == "auto" and approximate is None and _zeros(a, b))
+
+    def side(x: Rows, name: str, origin: Tensor | None) -> PreparedRows:
+        if isinstance(x, PreparedRows):
+            return x
         if is_csr(x) and not sparse:
             raise ValueError(
                 f"{name}: {approximate or backend!r} needs dense rows, got CSR; call .to_dense() "
                 "or use backend='sparse'"
             )
-
-    def side(x: Rows, name: str, origin: Tensor | None) -> PreparedRows:
-        if isinstance(x, PreparedRows):
-            return x
         return ready(to_csr(x) if sparse and not is_csr(x) else x, metric, origin, name)
 
-    b = side(database, "database", origin)
-    return (b if query is database else side(query, "query", b.origin)), b
+    rows = side(database, "database", origin)
+    return (rows if query is database else side(query, "query", rows.origin)), rows
 
 
 def _zeros(query: Tensor, database: Tensor) -> bool:
@@ -213,14 +189,14 @@ def _zeros(query: Tensor, database: Tensor) -> bool:
 
 
 def _of_stored_rows(
-    query: Tensor | StoredRows, database: Rows | StoredRows, k: int, metric: str, backend: str
+    query: Rows | StoredRows, database: Rows | StoredRows, k: int, metric: str, backend: str
 ) -> tuple[Tensor, Tensor]:
     """Every block of queries meets every block of the database.
 
     L2 distances are measured around a point near the first block, so that a pair has the same
     score in whatever block it is met.
     """
-    device = next((x.device for x in (query, database) if not isinstance(x, StoredRows)), None)
+    device = next((x.device for x in (query, database) if isinstance(x, Rows)), None)
     origin = None
     found = []
     for _, rows in _blocks(query, _QUERY_ELEMENTS, "query", metric, device):
@@ -245,7 +221,7 @@ def _blocks(
     x: Rows | StoredRows, elements: int, name: str, metric: str, device: torch.device | None
 ) -> Iterator[tuple[int, Rows]]:
     """``(first row, rows)`` over all rows, checked; what is in memory is one block."""
-    if not isinstance(x, StoredRows):
+    if isinstance(x, Rows):
         yield 0, x
         return
     n, d = x.shape
@@ -258,44 +234,92 @@ def _blocks(
         yield start, block.to(device)
 
 
-def _check_input(x: Rows | StoredRows, name: str, metric: str) -> None:
-    if isinstance(x, PreparedRows):
-        if x.metric != metric:
-            raise ValueError(f"{name}: prepared for {x.metric!r}, but metric is {metric!r}")
-    elif not isinstance(x, StoredRows):
-        check_rows(x, name, metric)
-    elif len(x.shape) != 2 or min(x.shape) < 1:
-        raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
-
-
-def _check_match(query: Rows | StoredRows, database: Rows | StoredRows) -> None:
+def _check(
+    query: Rows | StoredRows,
+    database: Rows | StoredRows,
+    k: int,
+    metric: str,
+    exclude_self: bool,
+) -> None:
+    """What can be said before the search; zero rows are found when rows are prepared."""
+    for name, x in {"query": query, "database": database}.items():
+        if isinstance(x, PreparedRows):
+            if x.metric != metric:
+                raise ValueError(f"{name}: prepared for {x.metric!r}, but metric is {metric!r}")
+        elif not hasattr(x, "read_rows"):
+            if name == "database" or query is not database:
+                check_rows(x, name)
+        elif len(x.shape) != 2 or min(x.shape) < 1:
+            raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if query.shape[1] != database.shape[1]:
         raise ValueError(
             f"query, database: {query.shape[1]} and {database.shape[1]} features a row; both must "
             "come from the same feature space"
         )
-    if isinstance(query, StoredRows) or isinstance(database, StoredRows):
-        return
-    if query.device != database.device:
-        raise ValueError(f"query, database: on {query.device} and {database.device}; move one")
-
-
-def _check_k(k: int, n: int, exclude_self: bool) -> None:
+    devices = {x.device for x in (query, database) if isinstance(x, Rows)}
+    if len(devices) > 1:
+        raise ValueError(f"query, database: on {' and '.join(map(str, devices))}; move one")
     check_positive_int(k, "k")
-    if k > n - int(exclude_self):
+    n = database.shape[0] - int(exclude_self)
+    if k > n:
         besides = " besides the row itself" if exclude_self else ""
         raise ValueError(
-            f"k: {k} neighbours asked for, but the database has only {n - int(exclude_self)} "
-            f"candidates{besides}; use k <= {n - int(exclude_self)}"
+            f"k: {k} neighbours asked for, but the database has only {n} candidates{besides}; "
+            f"use k <= {n}"
         )
+    if exclude_self and not (query is database or _equal(query, database)):
+        raise ValueError("exclude_self: needs query to be the database; pass the same tensor twice")
 
 
 def _equal(a: object, b: object) -> bool:
-    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
         return False
-    if a.dtype != b.dtype or a.layout != b.layout or a.shape != b.shape:
+    if (a.dtype, a.layout, a.shape) != (b.dtype, b.layout, b.shape):
         return False
     if not is_csr(a):
         return torch.equal(a, b)
-    parts = ((x.crow_indices(), x.col_indices(), x.values()) for x in (a, b))
-    return all(p.shape == q.shape and bool((p == q).all()) for p, q in zip(*parts, strict=True))
+    parts = (Tensor.crow_indices, Tensor.col_indices, Tensor.values)
+    return all(torch.equal(part(a), part(b)) for part in parts)
+
+
+def recall(
+    index: Tensor,
+    query: Tensor,
+    database: Tensor,
+    *,
+    metric: Metric = "cosine",
+    exclude_self: bool = False,
+    sample: int = 256,
+    seed: int = 0,
+) -> float:
+    """The part of the true nearest neighbours that ``index`` holds, on a sample of queries.
+
+    Args:
+        index: what was found, int64 ``[q, k]``.
+        query: dense float ``[q, d]``.
+        database: dense float ``[n, d]``; ``query`` itself with ``exclude_self``.
+        metric: of :func:`knn`.
+        exclude_self: whether row i must not be its own neighbour, as in :func:`knn`.
+        sample: number of queries, drawn without replacement.
+        seed: of the draw.
+
+    Returns:
+        a number from 0 to 1.
+
+    Raises:
+        ValueError: ``index`` and ``query`` do not match, and as :func:`knn`.
+    """
+    check_positive_int(sample, "sample")
+    if index.dim() != 2 or index.size(0) != query.size(0):
+        raise ValueError(
+            f"index: expected [q, k] with a row for each of the {query.size(0)} queries, got "
+            f"{list(index.shape)}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(query.size(0), generator=generator)[:sample].to(query.device)
+    k = index.size(1)
+    scores, true = knn(query[rows], database, k + int(exclude_self), metric=metric)
+    if exclude_self:
+        _, true = _drop(scores, true, rows)
+    found = (true.unsqueeze(2) == index[rows].unsqueeze(1)).any(2)
+    return float(found.float().mean())

@@ -61,46 +61,40 @@ def prepare(
     Raises:
         TypeError, ValueError: as :func:`pyg_hash.knn.knn`.
     """
-    check_rows(x, name, metric)
+    check_rows(x, name)
     return ready(x, metric, origin, name)
 
 
 def ready(x: Tensor, metric: str, origin: Tensor | None, name: str) -> PreparedRows:
-    """:func:`prepare` of checked rows."""
+    """:func:`prepare` of checked rows; zero rows under cosine are found here."""
+    if metric == "cosine":
+        return PreparedRows((_unit_csr if is_csr(x) else _unit_rows)(x, name), metric)
     if is_csr(x):
-        rows = _ready_csr(x, metric)
-    elif metric == "cosine":
-        return PreparedRows(_unit_rows(x), metric)
+        rows = _stored(x, x.values().float())
     elif metric == "ip":
         rows = x.float().contiguous()
     else:
         origin = l2_origin(x) if origin is None else origin
         rows = (x.to(origin.dtype) - origin).float().contiguous()
-    if metric == "cosine":
-        return PreparedRows(rows, metric)
     squares = squared_norms(rows)
     if not bool((squares.sqrt() < _MAX_NORM).all()):
         raise ValueError(f"{name}: values so large that scores overflow float32; scale down")
     return PreparedRows(rows, metric, origin, squares)
 
 
-def check_rows(x: Tensor, name: str, metric: str) -> None:
-    """Check a feature matrix, dense or ``torch.sparse_csr``.
+def check_rows(x: Tensor, name: str, metric: str | None = None) -> None:
+    """Check a feature matrix, dense or ``torch.sparse_csr``; for zero rows if a metric is named.
 
     Raises:
         TypeError: another layout, or not floating point.
         ValueError: wrong shape, no rows, NaN or inf, a zero row under cosine, CSR parts that
             do not fit together.
     """
-    if isinstance(x, Tensor) and x.layout != torch.strided:
-        x = _largest_of_rows(x, name)
-    check_features(x, name)
-    if metric == "cosine" and not bool((x.sum(dim=1) != 0).all()):  # the sum is the fast check
-        check_nonzero_rows(x, name)
-
-
-def _largest_of_rows(x: Tensor, name: str) -> Tensor:
-    """The worst entry of each row, ``[n, 1]``, which stands for the row in checks."""
+    if not isinstance(x, Tensor) or x.layout == torch.strided:
+        check_features(x, name)
+        if metric == "cosine":
+            check_nonzero_rows(x, name)
+        return
     if not is_csr(x):
         raise TypeError(
             f"{name}: {x.layout} is not supported; call .to_dense() or .to_sparse_csr() first"
@@ -113,10 +107,13 @@ def _largest_of_rows(x: Tensor, name: str) -> Tensor:
         )
     except RuntimeError as error:
         raise ValueError(f"{name}: no valid CSR matrix ({error}); make it again") from error
+    check_features(_largest(x) if x.is_floating_point() else x, name)
+
+
+def _largest(x: Tensor) -> Tensor:
+    """The largest absolute value of each row of a CSR matrix, ``[n, 1]``: what checks look at."""
     largest = x.values().new_zeros(x.size(0))
-    if x.is_floating_point() and x.values().numel():
-        largest.scatter_reduce_(0, rows_of(x).long(), x.values().abs(), "amax")
-    return largest.unsqueeze(1)
+    return largest.scatter_reduce_(0, rows_of(x).long(), x.values().abs(), "amax").unsqueeze(1)
 
 
 def l2_origin(database: Tensor) -> Tensor:
@@ -132,28 +129,35 @@ def l2_origin(database: Tensor) -> Tensor:
     return ((mean / grid).round() * grid).nan_to_num(0.0)
 
 
-def _unit_rows(x: Tensor) -> Tensor:
+def _unit_rows(x: Tensor, name: str) -> Tensor:
     x = x if x.dtype == torch.float64 else x.float()
     norm = x.norm(dim=1, keepdim=True)
-    if bool(((norm < _SMALLEST) | (norm > _MAX_NORM)).any()):  # squares overflow or vanish
+    low, high = norm.aminmax()
+    if float(low) < _SMALLEST or float(high) > _MAX_NORM:  # squares overflow or vanish
+        check_nonzero_rows(x, name)
         x = x / x.abs().amax(1, keepdim=True)
         norm = x.norm(dim=1, keepdim=True)
     unit: Tensor = x / norm
     return unit.float().contiguous()
 
 
-def _ready_csr(x: Tensor, metric: str) -> Tensor:
+def _unit_csr(x: Tensor, name: str) -> Tensor:
+    largest = _largest(x)
+    check_nonzero_rows(largest, name)
     value = x.values() if x.dtype == torch.float64 else x.values().float()
-    start, column, row = x.crow_indices(), x.col_indices(), rows_of(x).long()
-    if metric == "cosine":
-        largest = value.new_zeros(x.size(0)).scatter_reduce_(0, row, value.abs(), "amax")
-        value = value / largest[row]
-        value = value / row_sums(value.square(), start.diff()).sqrt()[row]
+    row = rows_of(x).long()
+    value = value / largest.to(value.dtype).squeeze(1)[row]
+    length = row_sums(value.square(), x.crow_indices().diff()).sqrt()
+    return _stored(x, (value / length[row]).float())
+
+
+def _stored(x: Tensor, value: Tensor) -> Tensor:
+    """A CSR matrix with these values, without stored zeros."""
     stored = value != 0
-    count = torch.zeros_like(start).scatter_add_(
-        0, row + 1, stored.to(start.dtype)
-    )  # of row i - 1 at place i
-    return csr_matrix(count.cumsum(0), column[stored], value[stored].float(), x.size(1))
+    before = torch.cat((stored.new_zeros(1), stored)).cumsum(0)  # of each entry
+    return csr_matrix(
+        before[x.crow_indices().long()], x.col_indices()[stored], value[stored], x.size(1)
+    )
 
 
 def is_csr(x: Tensor) -> bool:

@@ -274,7 +274,6 @@ def test_auto_without_faiss_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"database": torch.eye(5, 3)}, ValueError, "database: 2 of 5 rows are zero vectors"),
         ({"metric": "manhattan"}, ValueError, "metric: 'manhattan' is not known"),
         ({"backend": "gpu"}, ValueError, "backend: 'gpu' is not known"),
-        ({"backend": "bf16"}, ValueError, "backend: 'bf16' is gone.*use 'auto'"),
         ({"query": torch.ones(2, 3), "exclude_self": True}, ValueError, "exclude_self: needs"),
         ({"database": torch.full((5, 3), 1e30), "metric": "ip"}, ValueError, "database: .*large"),
         ({"query": torch.full((2, 3), 1e30), "metric": "l2"}, ValueError, "query: .*large"),
