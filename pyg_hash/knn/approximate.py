@@ -43,7 +43,8 @@ def approximate_neighbours(
         return nearest(scores, k)
     index = _by_pca(query, database, k) if way == "pca" else _by_faiss(query, database, k, way)
     short = (index < 0).any(1).nonzero().squeeze(1)  # fewer than k rows were looked at
-    values, index = ranked(scores, slice(0, query.shape[0]), index.clamp_(min=0), k)
+    values, index = ranked(scores, slice(0, query.shape[0]), index.clamp_(min=0))
+    values, index = values[:, :k].contiguous(), index[:, :k].contiguous()
     if short.numel():
         squares = None if query.squares is None else query.squares[short]
         part = PreparedRows(query.x[short], query.metric, query.origin, squares)

@@ -10,10 +10,10 @@ from pyg_hash.knn.rows import PreparedRows, row_sums, squared_norms
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.csr import csr_matrix, row_block, rows_of
 
-_MARGIN = 3  # further candidates: where they are clearly worse, rounding kept nobody out
 _ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 _HEAP_ROWS = 16  # from so many queries FAISS's heaps are faster than torch.topk
+_FAISS_ROWS = 512  # from so many FAISS's own product of a block and its heaps are
 _BAR_SECONDS = 5.0
 
 
@@ -25,34 +25,36 @@ def nearest(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     Memory: two tiles and the result, float32 and int64 ``[q, k]``.
     """
     q, n = scores.shape
-    values, index = candidates(scores, min(n, k + _MARGIN))
-    best = ranked(scores, slice(0, q), index, k, values)
-    if index.size(1) == n:
+    values, index = candidates(scores, min(n, k + 1))
+    best = ranked(scores, slice(0, q), index[:, :k], values[:, :k])
+    if n == k:
         return best
-    unclear = (values[:, k - 1] - values[:, -1] <= scores.rounding).nonzero().squeeze(1)
+    unclear = (values[:, k - 1] - values[:, k] <= scores.rounding).nonzero().squeeze(1)
     for rows in torch.split(unclear, max(1, 4 * _ELEMENTS // n)) if unclear.numel() else ():
         tile = scores.tile(rows, slice(0, n))[:, :n]
         bound = tile.topk(k).values[:, -1] - scores.rounding[rows]
         values, index = tile.topk(int((tile >= bound.unsqueeze(1)).sum(1).max()))
-        best[0][rows], best[1][rows] = ranked(scores, rows, index, k, values)
+        score, index = ranked(scores, rows, index, values)
+        best[0][rows], best[1][rows] = score[:, :k], index[:, :k]
     return best
 
 
 def ranked(
-    scores: DenseScores, rows: slice | Tensor, index: Tensor, k: int, values: Tensor | None = None
+    scores: DenseScores, rows: slice | Tensor, index: Tensor, values: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of ``index[i]`` for each of the rows, found in the order of ``values``."""
-    score = scores.exact(rows, index, values)
+    """The pairs ``(rows[i], index[i, j])`` scored alone, best first; ``values`` found them."""
+    index = index.contiguous()
+    score = scores.exact(rows, index, values).contiguous()
     ahead, behind = score[:, :-1], score[:, 1:]
     ordered = (ahead < behind if scores.l2 else ahead > behind).all(1)
-    wrong = (~ordered).nonzero().squeeze(1)  # few: those with ties, or that rounding mixed up
-    if wrong.numel():
+    if not bool(ordered.all()):
+        wrong = (~ordered).nonzero().squeeze(1)  # few: those with ties, or mixed up by rounding
         by_index = index[wrong].argsort(dim=1)
         value = score[wrong].gather(1, by_index)
         value, order = value.sort(dim=1, descending=not scores.l2, stable=True)
         score[wrong] = value
         index[wrong] = index[wrong].gather(1, by_index.gather(1, order))
-    return score[:, :k].contiguous(), index[:, :k].contiguous()
+    return score, index
 
 
 def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
@@ -61,6 +63,8 @@ def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     if not scores.heaps and q <= scores.rows and n <= scores.columns:
         values, index = scores.tile(slice(0, q), slice(0, n))[:, :n].topk(k)
         return values, index
+    if scores.direct:
+        return _by_faiss(scores, k)
     step = min(q, scores.rows)
     best = (_Heaps if scores.heaps else _Sorted)(q, k, scores.device)
     with tqdm(
@@ -78,6 +82,19 @@ def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
                     best.add(below, mirrored, top)
             bar.update(rows.stop - top)
     return best.result()
+
+
+def _by_faiss(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
+    faiss = _faiss.load()
+    metric = faiss.METRIC_L2 if scores.l2 else faiss.METRIC_INNER_PRODUCT
+    values, index = [], []
+    parts = torch.split(scores.query, 4096)  # as FAISS splits it
+    for rows in tqdm(parts, "kNN", unit="block", delay=_BAR_SECONDS, leave=False):
+        value, place = faiss.knn(rows.numpy(), scores.database.numpy(), k, metric=metric)
+        values.append(torch.from_numpy(value))
+        index.append(torch.from_numpy(place))
+    value = torch.cat(values)
+    return value.mul_(-0.5) if scores.l2 else value, torch.cat(index)
 
 
 class _Sorted:
@@ -134,6 +151,7 @@ class DenseScores:
         rows: queries of a tile.
         columns: database rows of a tile.
         heaps: whether FAISS's heaps keep the largest.
+        direct: whether ``faiss.knn`` finds candidates, without tiles.
         symmetric: the score of (i, j) is that of (j, i), and it pays to compute it once.
         rounding: float32 ``[q]``; scores that are further apart are in the true order.
     """
@@ -149,11 +167,13 @@ class DenseScores:
         if heaps is None:
             heaps = cpu and self.shape[0] >= _HEAP_ROWS and _faiss.is_installed()
         self.heaps = heaps
-        worth = heaps or self.query.size(1) >= _SYMMETRIC_FROM
-        self.symmetric = query is database and cpu and not self.l2 and worth
-        self.rows, self.columns = (256, 2048) if self.symmetric else (512, 1024)
-        if not heaps:
-            self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
+        worth = cpu and not self.l2 and self.query.size(1) >= _SYMMETRIC_FROM
+        self.symmetric = query is database and worth
+        self.direct = heaps and not self.symmetric and self.shape[0] >= _FAISS_ROWS
+        self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
+        if heaps:
+            self.rows = 256 if self.symmetric else min(512, self.shape[0])
+            self.columns = _ELEMENTS // self.rows
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
             self.rounding = torch.full((1,), eps, device=self.device).expand(self.shape[0])
@@ -228,7 +248,7 @@ class CSRScores(DenseScores):
         self, query: PreparedRows, database: PreparedRows, *, heaps: bool | None = None
     ) -> None:
         super().__init__(query, database, heaps=heaps)
-        self.symmetric = False
+        self.symmetric = self.direct = False
         self.rows, self.columns = (96 if self.device.type == "cpu" else 2048), 1 << 16
         if not self.l2:
             self.rounding = torch.zeros_like(self.rounding)
