@@ -10,11 +10,17 @@ import torch
 from torch import Tensor
 
 from pyg_hash.knn.approximate import APPROXIMATE, approximate_neighbours
-from pyg_hash.knn.exact import CSRScores, DenseScores, nearest
-from pyg_hash.knn.rows import PreparedRows, check_rows, density, is_csr, ready, to_csr
+from pyg_hash.knn.exact import DenseScores, nearest
+from pyg_hash.knn.rows import PreparedRows, ready
+from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr, to_csr
 from pyg_hash.typing import Metric
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_features,
+    check_nonzero_rows,
+    check_positive_int,
+)
 
 _BACKENDS = ("torch", "faiss", "sparse")
 _SMALL = 1 << 34  # multiplications: less is not worth a look at the zeros
@@ -116,6 +122,33 @@ def knn(
     return scores, index
 
 
+@torch.no_grad()
+def prepare(
+    x: Tensor, metric: str = "cosine", *, origin: Tensor | None = None, name: str = "database"
+) -> PreparedRows:
+    """Check rows and make them ready; :func:`knn` takes the result as ``database``.
+
+    For rows that many searches meet: they are checked, normalised and copied once.
+
+    Args:
+        x: float ``[n, d]``, dense or ``torch.sparse_csr``.
+        metric: ``'cosine'``, ``'ip'`` or ``'l2'``.
+        origin: of L2 distances of dense rows; None finds one near the data. That of CSR rows is 0,
+            their most common value.
+        name: in errors.
+
+    Raises:
+        TypeError, ValueError: as :func:`knn`.
+    """
+    _check_rows(x, name)
+    return ready_csr(x, metric, name) if is_csr(x) else ready(x, metric, origin, name)
+
+
+def _check_rows(x: Tensor, name: str) -> None:
+    dense = not isinstance(x, Tensor) or x.layout == torch.strided
+    (check_features if dense else check_csr)(x, name)
+
+
 def _drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
     """Remove entry ``own[i]`` from row i of ``[q, k + 1]``, or the last where it is not there."""
     out = index == own.unsqueeze(1)
@@ -172,7 +205,9 @@ def _ready(
                 f"{name}: {approximate or backend!r} needs dense rows, got CSR; call .to_dense() "
                 "or use backend='sparse'"
             )
-        return ready(to_csr(x) if sparse and not is_csr(x) else x, metric, origin, name)
+        if sparse:
+            return ready_csr(x if is_csr(x) else to_csr(x), metric, name)
+        return ready(x, metric, origin, name)
 
     rows = side(database, "database", origin)
     return (rows if query is database else side(query, "query", rows.origin)), rows
@@ -230,7 +265,9 @@ def _blocks(
         stop = min(start + step, n)
         block = torch.empty(stop - start, d)
         x.read_rows(start, stop, block.numpy())
-        check_rows(block, f"{name}[{start}:{stop}]", metric)
+        check_features(block, f"{name}[{start}:{stop}]")
+        if metric == "cosine":
+            check_nonzero_rows(block, f"{name}[{start}:{stop}]")
         yield start, block.to(device)
 
 
@@ -248,7 +285,7 @@ def _check(
                 raise ValueError(f"{name}: prepared for {x.metric!r}, but metric is {metric!r}")
         elif not hasattr(x, "read_rows"):
             if name == "database" or query is not database:
-                check_rows(x, name)
+                _check_rows(x, name)
         elif len(x.shape) != 2 or min(x.shape) < 1:
             raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if query.shape[1] != database.shape[1]:

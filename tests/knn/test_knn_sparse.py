@@ -10,7 +10,7 @@ import torch
 from oracles import assert_same_neighbours
 from torch import Tensor
 
-from pyg_hash.knn import exact, knn, rows
+from pyg_hash.knn import knn, sparse
 from pyg_hash.utils.csr import csr_matrix
 
 METRICS = ["cosine", "ip", "l2"]
@@ -47,14 +47,14 @@ def test_block_sizes_do_not_matter(
 ) -> None:
     x = bag_of_words(300).repeat(2, 1).to_sparse_csr()
     want = knn(x, x, 7, metric=metric, exclude_self=True)
-    original = exact.CSRScores.__init__
+    original = sparse.CSRScores.__init__
 
-    def init(self: exact.CSRScores, query: Any, database: Any, **options: Any) -> None:
+    def init(self: sparse.CSRScores, query: Any, database: Any, **options: Any) -> None:
         original(self, query, database, **options)
         self.rows, self.columns = sizes[:2]
 
-    monkeypatch.setattr(exact.CSRScores, "__init__", init)
-    monkeypatch.setattr(exact, "_ELEMENTS", sizes[2])
+    monkeypatch.setattr(sparse.CSRScores, "__init__", init)
+    monkeypatch.setattr(sparse, "_ELEMENTS", sizes[2])
     got = knn(x, x, 7, metric=metric, exclude_self=True)
     assert_same_neighbours(got, want)  # the product rounds by the width of its block
 
@@ -143,15 +143,15 @@ def test_rows_taken_from_csr() -> None:
     x = bag_of_words(40)
     c = x.to_sparse_csr()
     picked = torch.tensor([5, 5, 0, 39])
-    assert torch.equal(exact.take(c, picked).to_dense(), x[picked])
-    assert torch.equal(exact.take(c, slice(7, 12)).to_dense(), x[7:12])
-    assert torch.equal(rows.to_csr(x).to_dense(), x)
+    assert torch.equal(sparse.take(c, picked).to_dense(), x[picked])
+    assert torch.equal(sparse.take(c, slice(7, 12)).to_dense(), x[7:12])
+    assert torch.equal(sparse.to_csr(x).to_dense(), x)
 
 
 def test_auto_sees_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    original = exact.CSRScores.tile
-    monkeypatch.setattr(exact.CSRScores, "tile", lambda *a: (used.append(True), original(*a))[1])
+    original = sparse.CSRScores.tile
+    monkeypatch.setattr(sparse.CSRScores, "tile", lambda *a: (used.append(True), original(*a))[1])
     x = bag_of_words(300)
     knn(x, x, 3)
     assert not used  # too little work to look
