@@ -16,7 +16,7 @@ from typing_extensions import Self
 from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
 from pyg_hash.graph.build import edge_weights
 from pyg_hash.graph.place import BLOCK
-from pyg_hash.knn import PreparedRows, knn, prepare
+from pyg_hash.knn import PreparedRows, neighbours, ready
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
 from pyg_hash.models.new_items import (
@@ -122,8 +122,8 @@ class AnchorBank(Intake):
         key = modality, rows.numel() == allowed.numel()
         if key not in self._prepared:  # for one query, checks and a copy take most of the time
             anchors = self.x[modality] if key[1] else self.x[modality][rows]
-            self._prepared[key] = prepare(anchors, metric)
-        scores, index = knn(x, self._prepared[key], k, metric=metric)
+            self._prepared[key] = ready(anchors, metric)
+        scores, index = neighbours(x, self._prepared[key], k)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
         weight = self.graph.get("neighbor_weight", 1.0) * weight
