@@ -14,11 +14,10 @@ from typing import Any
 
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
-from torch_geometric.data.data import BaseData
 
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
-from pyg_hash.features import ImageEncoder, TextEncoder
+from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.utils.files import (
     CorruptFileError,
     check_writable,
@@ -28,6 +27,7 @@ from pyg_hash.utils.files import (
 )
 
 DATA_FILE = "data.safetensors"
+_SHOWN = 20  # problems in an error message
 Transform = Callable[[HeteroData], HeteroData]
 
 
@@ -125,10 +125,15 @@ class CrossModalDataset(InMemoryDataset):
     def text_encoder(self) -> TextEncoder:
         """The encoder that gives NEW texts features as in ``data['text'].x``.
 
+        Here the one that :meth:`build` fitted on the training texts, in :attr:`text_encoder_dir`.
+
         Raises:
             ValueError: the set came with ready-made features only.
         """
-        raise self._ready_made_error("text", "texts")
+        if self._in_memory or not self.text_encoder_dir.is_dir():
+            raise self._ready_made_error("text", "texts")
+        encoder: TextEncoder = load_encoder(self.text_encoder_dir)
+        return encoder
 
     def _ready_made_error(self, modality: str, items: str) -> ValueError:
         return ValueError(
@@ -211,56 +216,41 @@ class CrossModalDataset(InMemoryDataset):
         save_tensors(path, {"image": features}, metadata)
         return features
 
+    def _process(self) -> None:
+        # PyG's own version pickles the repr of pre_transform and only warns when it is stale
+        path = Path(self.processed_paths[0]) if not self._in_memory else None
+        if path is not None and path.is_file() and not self.force_reload:
+            self._loaded = _load_cache(path, base=self._base)
+        else:
+            self.process()
+
     def process(self) -> None:
         """Build, transform and store the data."""
-        if self._in_memory:
-            data = self.build()
-            self._loaded = data if self.pre_transform is None else self.pre_transform(data)
-            return
-        if self.stores_base or self.pre_transform is not None:
+        if not self._in_memory and (self.stores_base or self.pre_transform is not None):
             try:  # fail before anything expensive is computed, not after
                 check_writable(Path(self.root) / DATA_FILE)
             except OSError as error:
                 raise OSError(
                     f"root: cannot write to {self.root} ({error}); choose another folder"
                 ) from error
-        base = self._base(rebuild=self.force_reload)
-        self._loaded = base
-        if self.pre_transform is not None:
-            seen = snapshot(base)
-            self._loaded = self.pre_transform(copy.copy(base))
+        base = self._loaded = self._base(rebuild=self.force_reload)
+        if self.pre_transform is None:
+            return
+        seen = snapshot(base)
+        self._loaded = self.pre_transform(copy.copy(base))
+        if not self._in_memory:
             save_hetero(self.processed_paths[0], self._loaded, base=seen)
-
-    def _process(self) -> None:
-        # PyG's own version pickles the repr of pre_transform and only warns when it is stale
-        if self._in_memory or self.force_reload or not Path(self.processed_paths[0]).is_file():
-            self.process()
-        else:
-            self.load(self.processed_paths[0])
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
         """The untransformed data, from its file where there is one."""
+        if self._in_memory or not self.stores_base:
+            return self.build()
         path = self.base_dir / DATA_FILE
-        if self.stores_base and path.is_file() and not rebuild:
+        if path.is_file() and not rebuild:
             return _load_cache(path)
         data = self.build()
-        if self.stores_base:
-            save_hetero(path, data)
-        return data
-
-    def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
-        """Read a stored file.
-
-        Raises:
-            CorruptFileError: it is damaged; ``force_reload=True`` builds it again.
-        """
-        self._loaded = self._data = _load_cache(Path(path), base=self._base)
-
-    @classmethod
-    def save(cls, data_list: Sequence[BaseData], path: str) -> None:
-        """Write the one ``HeteroData`` of ``data_list``."""
-        (data,) = data_list
         save_hetero(path, data)
+        return data
 
 
 def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:
@@ -274,3 +264,23 @@ def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
     """Size and time of a file, which tell whether a stored result is still its own."""
     stat = (Path(folder) / name).stat()
     return [stat.st_size, stat.st_mtime_ns]
+
+
+def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict[str, Tensor]:
+    """Features of each modality, given its encoder and raw items.
+
+    Raises:
+        ValueError: items cannot be encoded; the message lists them.
+    """
+    features: dict[str, Any] = {}
+    problems = []
+    for name, (encoder, raw) in items.items():
+        found = encode_each(encoder, raw, batch_size=batch_size, progress=f"{name} features")
+        features[name] = found.values
+        problems += [f"  {name} {row} ({raw[row]}): {t}" for row, t in found.problems.items()]
+    if problems:
+        raise ValueError(
+            f"{len(problems)} items cannot be encoded; drop these rows, nothing was written:\n"
+            + "\n".join(problems[:_SHOWN] + ["  ..."] * (len(problems) > _SHOWN))
+        )
+    return features

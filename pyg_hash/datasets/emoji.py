@@ -212,10 +212,6 @@ class Emoji(CrossModalDataset):
         """EfficientNet-Lite0 as used for the data set's own pictures."""
         return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
 
-    def text_encoder(self) -> BagOfWords:
-        """The TF-IDF encoder that was fitted on the training texts."""
-        return BagOfWords.load(self.text_encoder_dir)
-
     def read_items(self) -> Items:
         """Code points as ids, categories, PNG paths inside the installed package, texts."""
         entries, _ = split_entries()

@@ -17,7 +17,7 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.raw import RawMatrix, absent, whole
 from pyg_hash.datasets.splits import load_manifest
-from pyg_hash.features import BagOfWords, TextEncoder
+from pyg_hash.features import BagOfWords
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
 
@@ -145,12 +145,6 @@ class Wikipedia(CrossModalDataset):
         if encoder is not None:
             encoder.save(self.text_encoder_dir)
         return data
-
-    def text_encoder(self) -> TextEncoder:
-        """The encoder fitted on the training texts (``'bow3000'`` and ``'lsa200'`` only)."""
-        if self.text not in _WORDS:
-            return super().text_encoder()
-        return BagOfWords.load(self.text_encoder_dir)
 
     def read_items(self) -> Items:
         """Text ids; the texts if ``articles.jsonl.gz`` is there; the pictures are not published."""
