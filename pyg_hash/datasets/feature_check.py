@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pyg_hash.datasets.build import split_problems
+from pyg_hash.datasets.build import fill_splits, row_chunks
 from pyg_hash.datasets.feature_layout import (
     StoredMatrix,
     check_format,
@@ -22,7 +23,7 @@ from pyg_hash.datasets.feature_layout import (
     read_splits,
     read_strings,
 )
-from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_labels
 
 
@@ -138,13 +139,14 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
     """
     report = FeatureReport(Path(path))
     with open_feature_file(path) as file:
-        _collect(report, check_format, file)
-        report.about = _collect(report, read_about, file)
-        hashes = {}
+        with _noted(report):
+            check_format(file)
+        with _noted(report):
+            report.about = read_about(file)
+        hashes: dict[str, Any] = {}
         for name in MODALITIES:
-            matrix = _collect(report, StoredMatrix, file, name)
-            if matrix is not None:
-                hashes[name] = _collect(report, _check_matrix, report, matrix)
+            with _noted(report):
+                hashes[name] = _check_matrix(report, StoredMatrix(file, name))
         sizes = [matrix.shape[0] for matrix in report.matrices.values()]
         if len(set(sizes)) > 1:
             report.problems.append(
@@ -152,60 +154,59 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
                 "row i of both must be the same instance"
             )
         elif sizes:
-            masks = _collect(report, read_splits, file, sizes[0])
-            names = _collect(report, read_strings, file, "class_names")
-            _collect(report, _check_labels, report, file, sizes[0], names)
+            with _noted(report):
+                _check_labels(report, file, sizes[0])
             for kind in ("ids", "image_paths", "texts"):
-                strings = _collect(report, read_strings, file, kind, sizes[0])
-                _check_strings(report, kind, strings or [])
-            if masks is not None:
-                _check_splits(report, masks, hashes)
+                with _noted(report):
+                    _check_strings(report, kind, read_strings(file, kind, sizes[0]) or [])
+            with _noted(report):
+                _check_splits(report, read_splits(file, sizes[0]), hashes)
     return report
 
 
-def _collect(report: FeatureReport, function: Any, *args: Any) -> Any:
-    """The function's result; or None, with what it raised among the problems."""
+@contextmanager
+def _noted(report: FeatureReport) -> Iterator[None]:
+    """What the block raises is one of the problems."""
     try:
-        return function(*args)
+        yield
     except (TypeError, ValueError) as error:
         report.problems.append(str(error))
-        return None
 
 
 def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any, Any]:
     """Fill the matrix report; returns a 64-bit hash of each row."""
-    stored = matrix.num_stored / (matrix.shape[0] * matrix.shape[1])
-    kind = "csr" if matrix.sparse else "dense"
-    found = MatrixReport(matrix.shape, str(matrix.dtype), kind, stored)
+    (num_rows, width), warnings = matrix.shape, report.warnings
+    density, kind = matrix.num_stored / (num_rows * width), "csr" if matrix.sparse else "dense"
+    found = MatrixReport(matrix.shape, str(matrix.dtype), kind, density)
     report.matrices[matrix.name] = found
-    hashes = np.empty(matrix.shape[0], dtype=np.uint64)
-    low, high = np.inf, -np.inf
-    for start, block in matrix.blocks():
+    hashes = np.empty(num_rows, dtype=np.uint64)
+    for start, stop in row_chunks(num_rows, width):
+        block = np.empty((stop - start, width), np.float32)
+        matrix.read_rows(start, stop, block)
         found.num_nan += int(np.isnan(block).sum())
         found.num_inf += int(np.isinf(block).sum())
         found.zero_rows += int((~block.any(axis=1)).sum())
         finite = block if np.isfinite(block).all() else block[np.isfinite(block)]
         if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
+            found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
+            found.maximum = float(np.fmax(found.maximum, finite.max()))
         block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
-        for i, row in enumerate(block):
-            digest = hashlib.blake2b(row.tobytes(), digest_size=8).digest()
-            hashes[start + i] = int.from_bytes(digest, "little")
-    if low <= high:
-        found.minimum, found.maximum = low, high
-    found.duplicate_rows = len(hashes) - len(np.unique(hashes))
+        for row, values in enumerate(block, start):
+            digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
+            hashes[row] = int.from_bytes(digest, "little")
+    found.duplicate_rows = num_rows - len(np.unique(hashes))
     if found.num_nan or found.num_inf:
         report.problems.append(
             f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
             "clean or drop their rows"
         )
     if found.zero_rows:
-        report.warnings.append(
+        warnings.append(
             f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
             "drop them or use metric='l2'"
         )
     if found.duplicate_rows:
-        report.warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
+        warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
     return hashes
 
 
@@ -214,16 +215,16 @@ def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None
     if name == "ids" and repeated:
         report.warnings.append(f"ids: {repeated} repeat an earlier one")
     if name == "image_paths":
-        folder = report.path.parent
-        lost = [path for path in strings if path and not (folder / path).is_file()]
+        places = [report.path.parent / path for path in strings if path]
+        lost = [place for place in places if not place.is_file()]
         if lost:
             report.warnings.append(
-                f"image_paths: {len(lost)} files do not exist (first: {folder / lost[0]})"
+                f"image_paths: {len(lost)} files do not exist (first: {lost[0]})"
             )
 
 
-def _check_labels(report: FeatureReport, file: Any, num_rows: int, names: list[str] | None) -> None:
-    y = read_labels(file)
+def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
+    names, y = read_strings(file, "class_names"), read_labels(file)
     if y is None:
         return
     report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
@@ -243,23 +244,15 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int, names: list[s
 
 
 def _check_splits(
-    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[Modality, Any]
+    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[str, Any]
 ) -> None:
-    unlabeled = report.label_kind == "none"
-    if unlabeled and bool(masks.get("labeled", torch.zeros(1)).any()):
-        report.problems.append("labeled: names labeled rows but there are no labels")
-    labeled = torch.zeros_like(masks["train"]) if unlabeled else masks["train"]
-    masks = {"database": ~masks["query"], "labeled": labeled, **masks}
-    report.splits = {
-        name: int(masks[name].sum()) for name in ("train", "query", "database", "labeled")
-    }
+    masks, problems = fill_splits(masks, labels=report.label_kind != "none")
+    report.splits = {name: int(mask.sum()) for name, mask in masks.items()}
     for name in ("database", "train"):
         report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())
-    report.problems += split_problems(masks)
+    report.problems += problems
     query, database = masks["query"].numpy(), masks["database"].numpy()
     for name, digest in hashes.items():
-        if digest is None:  # it could not be read
-            continue
         shared = int(np.isin(digest[query & ~database], digest[database]).sum())
         report.matrices[name].query_in_database = shared
         if shared:

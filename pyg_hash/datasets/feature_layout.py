@@ -86,6 +86,7 @@ class StoredMatrix:
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"{name}: expected a matrix [N, d], got shape {list(shape)}")
         self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
+        self.num_stored = self.shape[0] * self.shape[1]
         self.dtype: np.dtype[Any] = (self._node["data"] if self.sparse else self._node).dtype
         if self.dtype.kind not in "fiub":
             raise ValueError(f"{name}: expected real numbers, got {self.dtype}; convert them")
@@ -103,23 +104,18 @@ class StoredMatrix:
 
     def _check_csr(self) -> None:
         self._indptr = self._node["indptr"][:].astype(np.int64)
-        stored = len(self._node["data"])
+        self.num_stored = len(self._node["data"])
         if (
             len(self._indptr) != self.shape[0] + 1
             or self._indptr[0] != 0
-            or self._indptr[-1] != stored
-            or len(self._node["indices"]) != stored
+            or self._indptr[-1] != self.num_stored
+            or len(self._node["indices"]) != self.num_stored
             or bool((np.diff(self._indptr) < 0).any())
         ):
             raise ValueError(
                 f"{self.name}: indptr, indices and data do not describe {self.shape[0]} rows; "
                 "write the file with write_feature_file"
             )
-
-    @property
-    def num_stored(self) -> int:
-        """Number of stored values."""
-        return int(self._indptr[-1]) if self.sparse else self.shape[0] * self.shape[1]
 
     def read_rows(self, start: int, stop: int, out: np.ndarray[Any, Any]) -> None:
         """Write rows ``start .. stop - 1`` into ``out``, float32 ``[stop - start, d]``."""
@@ -139,15 +135,6 @@ class StoredMatrix:
             shape=(stop - start, self.shape[1]),
         )
         block.toarray(out=out)
-
-    def blocks(self) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-        """``(first row, float32 block)`` over all rows; the block is reused."""
-        chunks = row_chunks(*self.shape)
-        buffer = np.empty((chunks[0][1], self.shape[1]), dtype=np.float32)
-        for start, stop in chunks:
-            block = buffer[: stop - start]
-            self.read_rows(start, stop, block)
-            yield start, block
 
     def read(self) -> Tensor:
         """All rows as float32 ``[N, d]``, read straight into the tensor."""

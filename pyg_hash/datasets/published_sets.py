@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections import defaultdict
 from functools import cached_property
 from typing import Any, Literal
 
