@@ -3,9 +3,14 @@
 from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.emoji import Emoji
-from pyg_hash.datasets.feature_check import FeatureReport, MatrixReport, check_feature_file
 from pyg_hash.datasets.feature_file import FeatureFile, encode_feature_file, write_feature_file
-from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file
+from pyg_hash.datasets.feature_layout import (
+    FeatureReport,
+    MatrixReport,
+    StoredMatrix,
+    check_feature_file,
+    open_feature_file,
+)
 from pyg_hash.datasets.published_sets import MSCOCO, NUSWIDE, NUSWIDE10K, MIRFlickr25K
 from pyg_hash.datasets.splits import Protocol, published_protocols
 from pyg_hash.datasets.synthetic import SyntheticCrossModal

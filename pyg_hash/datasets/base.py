@@ -9,15 +9,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
-from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
+from pyg_hash.features import BagOfWords, ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.utils.files import (
     CorruptFileError,
     check_writable,
@@ -33,19 +34,12 @@ Transform = Callable[[HeteroData], HeteroData]
 
 @dataclass(frozen=True)
 class Items:
-    """The raw side of a data set, row i belonging to node i of both modalities.
+    """The raw side of a data set, row i belonging to node i of both modalities."""
 
-    Attributes:
-        ids: one name a row.
-        class_names: one name a class; empty for a set without labels.
-        image_paths: picture files; None where there is none.
-        texts: raw texts; None where there is none.
-    """
-
-    ids: list[str]
-    class_names: list[str]
-    image_paths: list[str | None]
-    texts: list[str | None]
+    ids: list[str]  #: one name a row
+    class_names: list[str]  #: one name a class; empty for a set without labels
+    image_paths: list[str | None]  #: picture files; None where there is none
+    texts: list[str | None]  #: raw texts; None where there is none
 
 
 class CrossModalDataset(InMemoryDataset):
@@ -57,8 +51,8 @@ class CrossModalDataset(InMemoryDataset):
     side by side and none is ever stale. A transformed file refers to the untransformed one for
     every tensor that the transform left alone. Nothing is pickled.
 
-    A subclass gives :meth:`settings`, :meth:`build` and :meth:`read_items`, and encoders if it
-    has any.
+    A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items`, and an image encoder if it
+    has one.
 
     Args:
         root: folder of the raw and stored files; None keeps everything in memory.
@@ -89,18 +83,10 @@ class CrossModalDataset(InMemoryDataset):
                 f"pre_transform: {pre_transform!r} shows a memory address, not what it does; "
                 "give it a __repr__ with all its arguments, or pass it as transform="
             )
-        self._loaded: HeteroData | None = None
         self._in_memory = root is None
-        super().__init__(
-            None if root is None else str(root),
-            transform,
-            pre_transform,
-            force_reload=force_reload,
-        )
-        self._data = self._loaded  # InMemoryDataset.__init__ clears it
-        self._loaded = None
-
-    # to be given by a subclass -------------------------------------------------------------
+        own = None if root is None else str(root)
+        super().__init__(own, transform, pre_transform, force_reload=force_reload)
+        self._data = self._load_or_build()
 
     def settings(self) -> dict[str, Any]:
         """The JSON values that decide what :meth:`build` returns, raw file stamps included."""
@@ -132,16 +118,13 @@ class CrossModalDataset(InMemoryDataset):
         """
         if self._in_memory or not self.text_encoder_dir.is_dir():
             raise self._ready_made_error("text", "texts")
-        encoder: TextEncoder = load_encoder(self.text_encoder_dir)
-        return encoder
+        return cast(TextEncoder, load_encoder(self.text_encoder_dir))
 
     def _ready_made_error(self, modality: str, items: str) -> ValueError:
         return ValueError(
             f"{type(self).__name__}: its {modality} features came ready-made, without an encoder "
             f"for new {items}; compute such features yourself and pass them as a tensor"
         )
-
-    # raw items -------------------------------------------------------------------------------
 
     @cached_property
     def _items(self) -> Items:
@@ -173,13 +156,6 @@ class CrossModalDataset(InMemoryDataset):
         data: Any = self._data
         return int(data.num_classes)
 
-    # storing ---------------------------------------------------------------------------------
-
-    @property
-    def raw_file_names(self) -> list[str]:
-        """Names of the files that must lie in ``<root>/raw``."""
-        return []
-
     @property
     def processed_file_names(self) -> list[str]:
         """The one stored file."""
@@ -202,8 +178,20 @@ class CrossModalDataset(InMemoryDataset):
 
     @property
     def text_encoder_dir(self) -> Path:
-        """Where a text encoder lies that was fitted on the training texts."""
+        """Where the text encoder lies that was fitted on the training texts."""
         return self.base_dir / "text_encoder"
+
+    def fit_words(
+        self, texts: Sequence[str], train: Tensor, *, allow_unknown: bool = False, **options: Any
+    ) -> Tensor:
+        """Features of texts by a bag of words that is fitted on those of train, and stored.
+
+        Raises:
+            ValueError: a text has no word of these, unless that is allowed: a row of zeros.
+        """
+        encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
+        encoder.save(self.text_encoder_dir)
+        return encoder.transform(texts, allow_unknown=allow_unknown)
 
     def computed_once(
         self, name: str, compute: Callable[[], Tensor], metadata: Any = None
@@ -216,30 +204,26 @@ class CrossModalDataset(InMemoryDataset):
         save_tensors(path, {"image": features}, metadata)
         return features
 
-    def _process(self) -> None:
-        # PyG's own version pickles the repr of pre_transform and only warns when it is stale
-        path = Path(self.processed_paths[0]) if not self._in_memory else None
-        if path is not None and path.is_file() and not self.force_reload:
-            self._loaded = _load_cache(path, base=self._base)
-        else:
-            self.process()
-
-    def process(self) -> None:
-        """Build, transform and store the data."""
-        if not self._in_memory and (self.stores_base or self.pre_transform is not None):
-            try:  # fail before anything expensive is computed, not after
-                check_writable(Path(self.root) / DATA_FILE)
-            except OSError as error:
-                raise OSError(
-                    f"root: cannot write to {self.root} ({error}); choose another folder"
-                ) from error
-        base = self._loaded = self._base(rebuild=self.force_reload)
-        if self.pre_transform is None:
-            return
-        seen = snapshot(base)
-        self._loaded = self.pre_transform(copy.copy(base))
+    def _load_or_build(self) -> HeteroData:
         if not self._in_memory:
-            save_hetero(self.processed_paths[0], self._loaded, base=seen)
+            path = Path(self.processed_paths[0])
+            if path.is_file() and not self.force_reload:
+                return _load_cache(path, base=self._base)
+            if self.stores_base or self.pre_transform is not None:
+                try:  # fail before anything expensive is computed, not after
+                    check_writable(Path(self.root) / DATA_FILE)
+                except OSError as error:
+                    raise OSError(
+                        f"root: cannot write to {self.root} ({error}); choose another folder"
+                    ) from error
+        base = self._base(rebuild=self.force_reload)
+        if self.pre_transform is None:
+            return base
+        seen = snapshot(base)
+        data: HeteroData = self.pre_transform(copy.copy(base))
+        if not self._in_memory:
+            save_hetero(path, data, base=seen)
+        return data
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
         """The untransformed data, from its file where there is one."""

@@ -51,15 +51,7 @@ def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
 def fill_splits(
     masks: Mapping[str, Tensor], *, labels: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The splits with the defaults of those that are not given, and what is wrong with them.
-
-    Args:
-        masks: ``train`` and ``query``, perhaps ``database`` and ``labeled``, bool ``[N]``.
-        labels: whether there are labels.
-
-    Returns:
-        all four masks, and one line a problem.
-    """
+    """All four splits ``[N]``, with defaults for those not given; and a line for each problem."""
     train, query = masks["train"], masks["query"]
     labeled = train.clone() if labels else torch.zeros_like(train)
     masks = {"train": train, "query": query, "database": ~query, "labeled": labeled, **masks}
@@ -127,10 +119,8 @@ def build_hetero(
     check_same_rows(image, text, "image", "text")
     num_rows = image.size(0)
     given = {"train": train, "query": query, "database": database, "labeled": labeled}
-    masks, problems = fill_splits(
-        {name: as_mask(rows, num_rows, name) for name, rows in given.items() if rows is not None},
-        labels=y is not None,
-    )
+    own = {name: as_mask(rows, num_rows, name) for name, rows in given.items() if rows is not None}
+    masks, problems = fill_splits(own, labels=y is not None)
     if problems:
         raise ValueError("\n".join(problems))
 

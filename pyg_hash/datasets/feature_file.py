@@ -16,12 +16,11 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
 from pyg_hash.datasets.build import as_mask, build_hetero
-from pyg_hash.datasets.feature_check import check_feature_file
 from pyg_hash.datasets.feature_layout import (
     FORMAT,
     VERSION,
     StoredMatrix,
-    check_format,
+    check_feature_file,
     open_feature_file,
     read_about,
     read_labels,
@@ -108,8 +107,7 @@ class FeatureFile(CrossModalDataset):
         """Read and check everything that a model needs."""
         with open_feature_file(self.path) as file:
             try:
-                check_format(file)
-                read_about(file)  # not needed here, but a bad one is told now
+                read_about(file)  # the format; and a bad text is told now
                 image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
                 splits = read_splits(file, image.shape[0])
                 names = read_strings(file, "class_names")
@@ -247,15 +245,13 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 
 
 def _write_matrix(file: Any, name: str, matrix: Any, compression: str | None) -> None:
-    sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
-    if not sparse:
+    if not sp.issparse(matrix):
         file.create_dataset(name, data=_array(matrix), compression=compression)
         return
     csr = matrix.tocsr()
-    group = file.create_group(name)
-    group.attrs["shape"] = csr.shape
     for part in ("data", "indices", "indptr"):
-        group.create_dataset(part, data=getattr(csr, part), compression=compression)
+        file.create_dataset(f"{name}/{part}", data=getattr(csr, part), compression=compression)
+    file[name].attrs["shape"] = csr.shape
 
 
 def encode_feature_file(

@@ -7,10 +7,9 @@ import tempfile
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -31,7 +30,7 @@ from pyg_hash.datasets.raw import (
     unpack,
 )
 from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
-from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
+from pyg_hash.features import EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import (
     CorruptFileError,
@@ -46,7 +45,7 @@ Manifest = dict[str, Any]
 Layout = Literal["official", "features"]
 #: features by name -> ``FILE[:NAME]`` of the matrices that hold their columns -> how many
 Features = Mapping[str, Mapping[str, int | None]]
-WORD_FEATURES = {
+WORD_FEATURES: dict[str, dict[str, Any]] = {
     "bow2000": {"mode": "count", "max_features": 2000},
     "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
 }
@@ -55,44 +54,33 @@ ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
 _LISTED = 40  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
 
 
-@dataclass(frozen=True)
-class Table:
-    """The usable rows of a data set.
+class Content(NamedTuple):
+    """All N rows of the files of a layout: names, of classes too, and numbers."""
 
-    Attributes:
-        rows: their row numbers in the files, ascending ``[N]``.
-        num_rows: rows of the files.
-        y: labels, multi-hot uint8 ``[N, C]``.
-        parts: name of the part of the publisher's own split, ``[N]``; None where there is none.
-    """
-
-    rows: Array
-    num_rows: int
-    y: Array
-    parts: Array | None = None
+    names: Sequence[Any]
+    classes: list[str]
+    labels: Array  # multi-hot uint8 [N, C]
+    rows: Array  # numbers of those that are used
+    tags: sp.csr_matrix | None = None  # which ones a row has, uint8 [N, T]
+    words: Sequence[str] = ()  # raw texts; nothing where the layout has none
+    parts: Array | None = None  # of the publisher's own split, by name, [N]
 
 
 class Source(ABC):
-    """One layout of one data set before any split is made: pictures with labels, tags, words.
+    """One layout of one data set before any split is made; file names are relative to ``raw``."""
 
-    File names are relative to the folder ``raw``. A file is read when its content is asked for.
-    """
-
-    #: features that the layout has ready-made, the default first; without a matrix: the tags
-    images: Features = {}
-    texts: Features = {}
-    #: place of a picture by the id of its row; None: the layout has neither pictures nor words
+    #: features of each modality that are ready-made, the default first; without a matrix: the tags
+    ready: Mapping[str, Features]
+    #: place of a picture by the name of its row; None: the layout has neither pictures nor words
     picture: str | None = None
     #: pattern of picture files -> name of their published count
     picture_places: Mapping[str, str] = {}
     #: files that only words need
     word_files: Sequence[str] = ()
-    #: whether rows without any tag are left out
-    drop_textless = False
 
-    def __init__(self, raw: Path, manifest: Manifest, *, drop_textless: bool = False) -> None:
+    def __init__(self, raw: Path, manifest: Manifest, drop_textless: bool) -> None:
         self.raw, self.manifest, self.counts = raw, manifest, manifest["counts"]
-        self.drop_textless = self.drop_textless or drop_textless
+        self.drop_textless = drop_textless
 
     @property
     @abstractmethod
@@ -101,56 +89,40 @@ class Source(ABC):
 
     @property
     @abstractmethod
-    def classes(self) -> tuple[list[str], Array]:
-        """One name a class, and the labels of all rows, uint8 ``[num_rows, C]``."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """One name a row."""
-        return range(len(self.classes[1]))
-
-    @property
-    def tags(self) -> sp.csr_matrix:
-        """Which tags each row has, uint8 ``[num_rows, T]``."""
-        raise NotImplementedError
-
-    def words(self, rows: Array) -> list[str] | None:
-        """The raw texts; None if the layout has none."""
-        return None
-
-    def table(self, protocol: Protocol) -> Table:
-        """The rows with a class and a tag, as far as the protocol and the layout ask for both."""
-        labels = self.classes[1]
-        used: Array = labels.any(axis=1)
-        if self.drop_textless:
-            used &= np.diff(self.tags.indptr) > 0
-        what = "a class and a tag" if self.drop_textless else "a class"
-        kept = self.manifest["kept"][-1 if self.drop_textless else 0]
-        self.count(int(used.sum()), kept, f"rows with {what}")
-        rows = np.flatnonzero(used | protocol.unlabeled)
-        if protocol.pictures is not None:
-            rows = np.array([i for i in rows if self.names[i].startswith(protocol.pictures)])
-        return Table(rows, len(labels), labels[rows])
+    def content(self) -> Content:
+        """Everything but ready-made features, checked against the published counts."""
 
     def features(self, places: Mapping[str, int | None], rows: Array) -> Tensor:
         """Rows of the matrices side by side, or of the tags if there are none."""
-        if not places:
-            return torch.from_numpy(self.tags[rows].toarray().astype(np.float32))
-        parts = []
-        for name, width in places.items():
-            matrix = RawMatrix(self.raw / name)
-            self.count(matrix.shape[0], self.counts["pictures"], f"rows in {name}")
-            self.count(matrix.shape[1], width, f"columns in {name}")
-            parts.append(matrix.read(rows))
-        return torch.cat(parts, dim=1)
+        tags, num_rows = self.content.tags, len(self.content.names)
+        if not places and tags is not None:
+            return torch.from_numpy(tags[rows].toarray().astype(np.float32))
+        columns = []
+        for place, width in places.items():
+            parts, start = [], 0
+            for matrix in self.matrices(place, num_rows):
+                self.count(matrix.shape[1], width, f"columns in {place}")
+                stop = start + matrix.shape[0]
+                parts.append(matrix.read(rows[(rows >= start) & (rows < stop)] - start))
+                start = stop
+            columns.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+        return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
-    def ids(self, rows: Array) -> list[str]:
-        """The names of some rows."""
-        return [str(self.names[row]) for row in rows.tolist()]
+    def matrices(self, place: str, size: int | list[int] | None) -> list[RawMatrix]:
+        """``FILE[:NAME]`` of ``size`` rows; or where a ``{}`` stands, one matrix for each part."""
+        parts = self.manifest["features"].get("parts", []) if "{}" in place else []
+        sizes = {part: self.counts[part] for part in parts} or {"": size}
+        matrices = []
+        for part, expected in sizes.items():
+            name, _, variable = place.format(part).partition(":")
+            matrices.append(RawMatrix(self.raw / name, variable or None))
+            self.count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
+        return matrices
 
-    def picture_paths(self, rows: Array) -> list[str]:
-        """Where the pictures of some rows belong; nothing where the layout has none."""
-        return [] if self.picture is None else [self.picture.format(i) for i in self.ids(rows)]
+    def kept(self, used: Array, number: int = 0) -> Array:
+        """The rows that are used, if they are as many as the manifest's ``kept`` says."""
+        self.count(int(used.sum()), self.manifest["kept"][number], "rows with a class (and a tag)")
+        return np.flatnonzero(used)
 
     def text_of(self, name: str, encoding: str = "utf-8") -> str:
         """The content of a text file."""
@@ -170,80 +142,45 @@ class Source(ABC):
 class MatrixFiles(Source):
     """Ready-made features and labels in matrices ``FILE:NAME``: row i of all is instance i.
 
-    ``features`` of the manifest says which: ``images`` and ``texts`` by what they are, and
-    ``labels``, multi-hot. With ``parts`` each of them is one matrix a part, ``PART_NAME``, one
-    below the other, and labels are class numbers from 0 or 1. ``any_size``: how many rows there
-    are is not published.
+    ``features`` of the manifest says which: ``image`` and ``text`` by what they are, and
+    ``labels``, multi-hot. With ``parts`` there is one matrix for each, one below the other, and
+    labels are class numbers from 0 or 1. ``any_size``: the number of rows is not published.
     """
 
-    def __init__(self, raw: Path, manifest: Manifest, *, drop_textless: bool = False) -> None:
-        super().__init__(raw, manifest, drop_textless=drop_textless)
-        self._known = manifest["features"]
-        self.images, self.texts, self._labels = (
-            self._known[k] for k in ("images", "texts", "labels")
-        )
-        self._text = next(iter(next(iter(self.texts.values()))))
-        self._num_classes: int = manifest.get("num_classes", self.counts["classes"])
-        self._parts: list[str] = self._known.get("parts", [])
+    def __init__(self, raw: Path, manifest: Manifest, drop_textless: bool) -> None:
+        super().__init__(raw, manifest, drop_textless)
+        self.ready = manifest["features"]
+        (self._text,) = next(iter(self.ready["text"].values()))
 
     @property
     def files(self) -> list[str]:
         """That of the labels, and that of the texts where they decide which rows stay."""
-        places = [self._labels, *([self._text] if self.drop_textless else [])]
+        places = [self.manifest["features"]["labels"], *([self._text] * self.drop_textless)]
         return [place.split(":")[0] for place in places]
 
-    def _matrices(self, place: str) -> list[RawMatrix]:
-        """The matrix, or those of all parts, each of the right number of rows."""
-        name, _, variable = place.partition(":")
-        matrices = []
-        for part in self._parts or [None]:
-            matrix = RawMatrix(self.raw / name, variable if part is None else f"{part}_{variable}")
-            if part is not None:
-                expected = self.counts[part]
-            elif place != self._labels:
-                expected = len(self.classes[1])
-            else:
-                expected = None if "any_size" in self._known else self.manifest["kept"]
-            self.count(matrix.shape[0], expected, f"rows in {name}:{matrix.name}")
-            matrices.append(matrix)
-        return matrices
-
-    def features(self, places: Mapping[str, int | None], rows: Array) -> Tensor:
-        """Rows of the one matrix that the features are."""
-        read, start = [], 0
-        for matrix in self._matrices(next(iter(places))):
-            stop = start + matrix.shape[0]
-            read.append(matrix.read(rows[(rows >= start) & (rows < stop)] - start))
-            start = stop
-        return read[0] if len(read) == 1 else torch.cat(read)
-
     @cached_property
-    def classes(self) -> tuple[list[str], Array]:
-        """Numbers, as the files do not name their columns, and the labels."""
-        y = np.concatenate([m.read().numpy() for m in self._matrices(self._labels)])
-        classes = self._num_classes
-        if self._parts:
+    def content(self) -> Content:
+        """The labels; rows and classes are numbers, as the files do not name them."""
+        known = self.manifest["features"]
+        size = None if "any_size" in known else self.manifest.get("kept")
+        matrices = self.matrices(known["labels"], size)
+        y = np.concatenate([matrix.read().numpy() for matrix in matrices])
+        classes = np.arange(self.manifest.get("num_classes", self.counts["classes"]))
+        fits, what, parts = np.isin(y, (0, 1)).all(), "0 and 1", None
+        if "parts" in known:
+            parts = np.repeat(known["parts"], [matrix.shape[0] for matrix in matrices])
             numbers = y[:, :1] - y[:, 0].min()
-            fits = y.shape[1] == 1 and np.isin(numbers, np.arange(classes)).all()
-            y, what = numbers == np.arange(classes), f"{classes} numbers in one column"
-        else:
-            fits, what = np.isin(y, (0, 1)).all(), "0 and 1"
+            fits = y.shape[1] == 1 and np.isin(numbers, classes).all()
+            y, what = numbers == classes, f"{len(classes)} numbers in one column"
         if not fits:
-            raise CorruptFileError(
-                f"{self.raw}/{self._labels}: labels are not {what}; get it again"
-            )
-        self.count(y.shape[1], classes, "classes")
-        return [f"class {column}" for column in range(classes)], y.astype(np.uint8)
-
-    def table(self, protocol: Protocol) -> Table:
-        """The rows in the order of the files."""
-        y = self.classes[1]
+            path = self.raw / known["labels"]
+            raise CorruptFileError(f"{path}: labels are not {what}; get it again")
+        self.count(y.shape[1], len(classes), "classes")
+        rows = np.arange(len(y))
         if self.drop_textless:
-            (text,) = self._matrices(self._text)
-            rows = text.occupied()
-            return Table(rows, len(y), y[rows])
-        parts = np.repeat(self._parts, [self.counts[part] for part in self._parts])
-        return Table(np.arange(len(y)), len(y), y, parts if self._parts else None)
+            rows = self.matrices(self._text, len(y))[0].occupied()
+        names = [f"class {number}" for number in classes]
+        return Content(range(len(y)), names, y.astype(np.uint8), rows, parts=parts)
 
 
 class PublishedDataset(CrossModalDataset):
@@ -295,45 +232,36 @@ class PublishedDataset(CrossModalDataset):
         check_choice(layout, ("official", "features"), "layout")
         self.layout, self.seed = layout, seed
         kind = self.official if layout == "official" else MatrixFiles
-        source = self._source = kind(
-            Path(root).expanduser() / "raw",
-            load_manifest(self.manifest),
-            drop_textless=self.drop_textless,
-        )
+        raw = Path(root).expanduser() / "raw"
+        source = self._source = kind(raw, load_manifest(self.manifest), self.drop_textless)
         protocols = source.manifest["protocols"]
         known = {name: p for name, p in protocols.items() if p.get("layout") in (None, layout)}
         self.protocol: str = source.manifest["default"] if protocol is None else protocol
         check_choice(self.protocol, tuple(known), "protocol")
         self._protocol = Protocol(**known[self.protocol])
-        self.image = self._choice(image, "image", source.images, (EfficientNetLite0.kind,))
-        self.text = self._choice(text, "text", source.texts, tuple(WORD_FEATURES))
-        if self.image == EfficientNetLite0.kind:
-            self.image = EfficientNetLite0(progress=False)
+        self.image = self._choice(image, "image", (EfficientNetLite0.kind,))
+        self.text = self._choice(text, "text", tuple(WORD_FEATURES))
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
-    def _choice(self, choice: Any, argument: str, own: Features, encoded: tuple[str, ...]) -> Any:
+    def _choice(self, choice: Any, argument: str, encoded: tuple[str, ...]) -> Any:
         """A name of features, a file's name or an encoder; anything else is refused."""
-        raw_items = self._source.picture is not None
+        own, raw_items = self._source.ready[argument], self._source.picture is not None
         named = (*own, *encoded) if raw_items else tuple(own)
-        if choice is None:
-            return named[0]
+        choice = named[0] if choice is None else choice
         if isinstance(choice, str):
             if not _is_file_name(choice):
                 check_choice(choice, named, argument)
-            return choice
-        if not callable(choice) or not hasattr(choice, "save"):
+        elif not callable(choice) or not hasattr(choice, "save"):
             raise TypeError(
                 f"{argument}: expected a name, a file's name or an encoder of pyg_hash.features, "
                 f"got {type(choice).__name__}"
             )
-        if not raw_items:
+        elif not raw_items:
             raise ValueError(
                 f"{argument}: the layout {self.layout!r} has no raw items to encode; "
                 f"use one of {', '.join(own)} or a file of your own"
             )
-        return choice
-
-    # files -----------------------------------------------------------------------------------
+        return EfficientNetLite0(progress=False) if choice == EfficientNetLite0.kind else choice
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -346,11 +274,12 @@ class PublishedDataset(CrossModalDataset):
         """Those of them that are the publishers', not one's own."""
         source = self._source
         names = list(source.files)
-        for choice, known in ((self.image, source.images), (self.text, source.texts)):
+        for modality, choice in (("image", self.image), ("text", self.text)):
             if isinstance(choice, str):
-                names += [place.split(":")[0] for place in known.get(choice, {})]
-        needs_words = not isinstance(self.text, str) or self.text in WORD_FEATURES
-        return [*names, *(source.word_files if needs_words else ())]
+                names += [p.split(":")[0] for p in source.ready[modality].get(choice, {})]
+        if not isinstance(self.text, str) or self.text in WORD_FEATURES:
+            names += source.word_files
+        return names
 
     def download(self) -> None:
         """Unpack what lies in ``raw/`` as an archive of known SHA-256; say what is missing.
@@ -403,8 +332,6 @@ class PublishedDataset(CrossModalDataset):
     def _stamps(self, names: Sequence[str]) -> list[str]:
         return ["\t".join(map(str, (name, *stamp(self.raw_dir, name)))) + "\n" for name in names]
 
-    # rows and their features -----------------------------------------------------------------
-
     def build(self) -> HeteroData:
         """Read labels, split them, and read or compute the features of the rows of the split.
 
@@ -415,16 +342,24 @@ class PublishedDataset(CrossModalDataset):
         """
         record = Path(self.root) / "processed" / RECORD
         digests = checked_digests(Path(self.raw_dir), self._published_names, record)
-        protocol, table = self._protocol, self._source.table(self._protocol)
-        if protocol.own_parts and table.parts is not None:
-            rows = np.flatnonzero(np.isin(table.parts, ("train", "test")))
-            query = table.parts[rows] == "test"
+        protocol, content = self._protocol, self._source.content
+        usable, parts = content.rows, content.parts
+        if protocol.unlabeled:
+            usable = np.arange(len(content.names))
+        if protocol.pictures is not None:
+            of_them = [content.names[row].startswith(protocol.pictures) for row in usable]
+            usable = usable[of_them]
+        labels = content.labels[usable]
+        if protocol.own_parts and parts is not None:
+            rows = np.flatnonzero(np.isin(parts, ("train", "test")))
+            query = parts[rows] == "test"
             masks = {"train": ~query, "query": query, "database": ~query}
         else:
-            rows, masks = draw_split(protocol, table.y, self.seed)
-        encoder, text = self._text_features(table, rows, masks["train"])
-        image = self._image_features(table, rows)
-        known = np.ones(len(rows), bool) if encoder is None else text.any(dim=1).numpy()
+            rows, masks = draw_split(protocol, labels, self.seed)
+        text = self._text_features(usable, rows, masks["train"])
+        image = self._image_features(usable, rows)
+        fitted = isinstance(self.text, str) and self.text in WORD_FEATURES
+        known = text.any(dim=1).numpy() if fitted else np.ones(len(rows), bool)
         if not known.all():
             warnings.warn(
                 f"text: {int((~known).sum())} of {len(rows)} rows have no known word and are "
@@ -433,17 +368,15 @@ class PublishedDataset(CrossModalDataset):
             )
             image, text, rows = image[known], text[known], rows[known]
             masks = {name: mask[known] for name, mask in masks.items()}
-        y = torch.from_numpy(table.y[rows])
+        y = torch.from_numpy(labels[rows])
         data = build_hetero(
             image,
             text,
             y=y.argmax(dim=1) if self.single_label else y.float(),
-            num_classes=table.y.shape[1],
+            num_classes=labels.shape[1],
             **{name: torch.from_numpy(mask) for name, mask in masks.items()},
         )
-        if encoder is not None:
-            encoder.save(self.text_encoder_dir)
-        save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(table.rows[rows])})
+        save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(usable[rows])})
         if not record.is_file() or load_json(record) != digests:
             save_json(record, digests)  # only now: files that cannot be read are no reference
         return data
@@ -451,38 +384,41 @@ class PublishedDataset(CrossModalDataset):
     def read_items(self) -> Items:
         """Ids, classes, pictures (those that exist) and texts of the rows."""
         rows = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
-        raw, source = Path(self.raw_dir), self._source
-        paths = source.picture_paths(rows) or [""] * len(rows)
-        words = None if absent(raw, source.word_files) else source.words(rows)
+        content, raw = self._source.content, Path(self.raw_dir)
+        paths = [raw / path for path in self._picture_paths(rows)] or [raw] * len(rows)
         return Items(
-            ids=source.ids(rows),
-            class_names=source.classes[0],
-            image_paths=[str(raw / path) if (raw / path).is_file() else None for path in paths],
-            texts=[text or None for text in words or [""] * len(rows)],
+            ids=[str(content.names[row]) for row in rows],
+            class_names=content.classes,
+            image_paths=[str(path) if path.is_file() else None for path in paths],
+            texts=[(content.words[row] or None) if content.words else None for row in rows],
         )
 
-    def _ready_made(self, choice: str, known: Features, table: Table, rows: Array) -> Tensor:
+    def _picture_paths(self, rows: Array) -> list[str]:
+        """Where the pictures of some rows belong; nothing where the layout has none."""
+        place, names = self._source.picture, self._source.content.names
+        return [] if place is None else [place.format(names[row]) for row in rows]
+
+    def _ready_made(self, modality: str, choice: str, usable: Array, rows: Array) -> Tensor:
         """Features of the layout, or from a file of the user's own."""
+        known, num_rows = self._source.ready[modality], len(self._source.content.labels)
         if choice in known:
-            return self._source.features(known[choice], table.rows[rows])
+            return self._source.features(known[choice], usable[rows])
         name, _, variable = choice.partition(":")
         matrix = RawMatrix(Path(self.raw_dir) / name, variable or None)
-        if matrix.shape[0] == table.num_rows:
-            return matrix.read(table.rows[rows])
-        if matrix.shape[0] == len(table.rows):
-            return matrix.read(rows)
+        if matrix.shape[0] in (num_rows, len(usable)):
+            return matrix.read(usable[rows] if matrix.shape[0] == num_rows else rows)
         raise ValueError(
-            f"{matrix.path}: {matrix.shape[0]} rows; give one for each of the {table.num_rows} "
-            f"rows of the published files, or for each of the {len(table.rows)} that are used, in "
+            f"{matrix.path}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
+            f"rows of the published files, or for each of the {len(usable)} that are used, in "
             "their order"
         )
 
-    def _image_features(self, table: Table, rows: Array) -> Tensor:
+    def _image_features(self, usable: Array, rows: Array) -> Tensor:
         """Pictures that still are in an archive of known SHA-256 are unpacked to be encoded."""
         source, raw, encoder = self._source, Path(self.raw_dir), self.image
         if isinstance(encoder, str):
-            return self._ready_made(encoder, source.images, table, rows)
-        names = source.picture_paths(table.rows[rows])
+            return self._ready_made("image", encoder, usable, rows)
+        names = self._picture_paths(usable[rows])
         unpack(raw, source.manifest["archives"], absent(raw, names))
         missing = absent(raw, names)
         if missing:
@@ -494,24 +430,18 @@ class PublishedDataset(CrossModalDataset):
             )
         digest = sha256(_encoder_digest(encoder), *self._stamps(names))
         paths = [str(raw / name) for name in names]
-        return self.computed_once(
-            f"image-{digest[:12]}", lambda: encode_all(image=(encoder, paths))["image"]
-        )
+        name = f"image-{digest[:12]}"
+        return self.computed_once(name, lambda: encode_all(image=(encoder, paths))["image"])
 
-    def _text_features(
-        self, table: Table, rows: Array, train: Array
-    ) -> tuple[BagOfWords | None, Tensor]:
-        """The encoder that was fitted here, if any, and the features."""
+    def _text_features(self, usable: Array, rows: Array, train: Array) -> Tensor:
         choice: Any = self.text
         if isinstance(choice, str) and choice not in WORD_FEATURES:
-            return None, self._ready_made(choice, self._source.texts, table, rows)
-        texts = self._source.words(table.rows[rows]) or []
+            return self._ready_made("text", choice, usable, rows)
+        texts = [self._source.content.words[row] for row in usable[rows]]
         if not isinstance(choice, str):
-            return None, encode_all(text=(choice, texts))["text"]
-        options: Any = WORD_FEATURES[choice]
-        known = [text for text, used in zip(texts, train, strict=True) if used]
-        encoder = BagOfWords(stop_words="english", min_length=2, **options).fit(known)
-        return encoder, encoder.transform(texts, allow_unknown=True)
+            return encode_all(text=(choice, texts))["text"]
+        options = {"stop_words": "english", "min_length": 2, **WORD_FEATURES[choice]}
+        return self.fit_words(texts, torch.from_numpy(train), allow_unknown=True, **options)
 
     def image_encoder(self) -> ImageEncoder:
         """The encoder of the pictures, where they were encoded here."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import defaultdict
 from functools import cached_property
 from typing import Any, Literal
 
@@ -15,9 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.base import Transform
-from pyg_hash.datasets.published import Layout, PublishedDataset, Source, Table
+from pyg_hash.datasets.published import Content, Layout, PublishedDataset, Source
 from pyg_hash.datasets.raw import Array, read_digits, read_json, whole
-from pyg_hash.datasets.splits import Protocol
 from pyg_hash.features import ImageEncoder, TextEncoder
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
@@ -43,8 +43,7 @@ class NusWideFiles(Source):
     The ``num_classes`` most frequent concepts of the manifest are the classes.
     """
 
-    images = {"lowlevel": LOW_LEVEL, "bow": BOW}
-    texts = {"tags": {}}
+    ready = {"image": {"lowlevel": LOW_LEVEL, "bow": BOW}, "text": {"tags": {}}}
     picture = "Flickr/{}"
     picture_places = {"Flickr/*/*.jpg": "pictures"}
     word_files = [NUS_TAG_NAMES]
@@ -54,40 +53,36 @@ class NusWideFiles(Source):
         """Labels, names and tags."""
         return [*map(NUS_LABELS.format, self.manifest["classes"]), NUS_PICTURES, NUS_TAGS]
 
-    def _digits(self, name: str, width: int) -> sp.csr_matrix:
-        found = read_digits(self.raw / name, width)
-        self.count(found.shape[0], self.counts["pictures"], f"rows in {name}")
-        return found
-
     @cached_property
-    def classes(self) -> tuple[list[str], Array]:
-        """The most frequent concepts (all of them without a number), in alphabetical order."""
-        concepts = self.manifest["classes"]
-        labels = np.hstack([self._digits(NUS_LABELS.format(c), 1).toarray() for c in concepts])
-        order = np.argsort(-labels.sum(axis=0, dtype=np.int64), kind="stable")
-        columns = np.sort(order[: self.manifest.get("num_classes")])
-        return [concepts[column] for column in columns], labels[:, columns]
-
-    @cached_property
-    def tags(self) -> sp.csr_matrix:
-        """Which of the 1,000 tags each picture has."""
-        return self._digits(NUS_TAGS, self.counts["tags"])
-
-    @cached_property
-    def names(self) -> list[str]:
-        """Folder and file of each picture."""
+    def content(self) -> Content:
+        """The most frequent concepts (all without a number), alphabetically, and the tags."""
         lines = self.text_of(NUS_PICTURES, "latin-1").split("\n")
         names = [line.strip().replace("\\", "/") for line in lines if line.strip()]
         self.count(len(names), self.counts["pictures"], f"rows in {NUS_PICTURES}")
-        return names
 
-    def words(self, rows: Array) -> list[str]:
-        """The tags of each picture as one text, in the order of their list."""
-        names = self.text_of(NUS_TAG_NAMES).split()
-        self.count(len(names), self.counts["tags"], f"tags in {NUS_TAG_NAMES}")
-        chosen = self.tags[rows]
-        each = np.split(chosen.indices, chosen.indptr[1:-1])
-        return [" ".join(names[column] for column in columns) for columns in each]
+        def digits(name: str, width: int) -> sp.csr_matrix:
+            found = read_digits(self.raw / name, width)
+            self.count(found.shape[0], len(names), f"rows in {name}")
+            return found
+
+        concepts = self.manifest["classes"]
+        labels = np.hstack([digits(NUS_LABELS.format(c), 1).toarray() for c in concepts])
+        order = np.argsort(-labels.sum(axis=0, dtype=np.int64), kind="stable")
+        columns = np.sort(order[: self.manifest.get("num_classes")])
+        classes = [concepts[column] for column in columns]
+        tags, words = digits(NUS_TAGS, self.counts["tags"]), []
+        if (self.raw / NUS_TAG_NAMES).is_file():
+            tag_names = np.array(self.text_of(NUS_TAG_NAMES).split())
+            self.count(len(tag_names), self.counts["tags"], f"tags in {NUS_TAG_NAMES}")
+            words = [" ".join(own) for own in np.split(tag_names[tags.indices], tags.indptr[1:-1])]
+        labels = labels[:, columns]
+        return Content(names, classes, labels, self._rows(classes, labels, tags), tags, words)
+
+    def _rows(self, classes: list[str], labels: Array, tags: sp.csr_matrix) -> Array:
+        """Those with a class and, if they have to, a tag."""
+        if self.drop_textless:
+            return self.kept(labels.any(axis=1) & (tags.getnnz(axis=1) > 0), 1)
+        return self.kept(labels.any(axis=1))
 
 
 class NusWide10kFiles(NusWideFiles):
@@ -96,18 +91,16 @@ class NusWide10kFiles(NusWideFiles):
     The published rows are not to be had without unpickling.
     """
 
-    def table(self, protocol: Protocol) -> Table:
-        """Rows with exactly one of the ten concepts and a tag, in the order of the image list."""
-        concepts, labels = self.classes
-        free = (labels.sum(axis=1) == 1) & (np.diff(self.tags.indptr) > 0)
+    def _rows(self, classes: list[str], labels: Array, tags: sp.csr_matrix) -> Array:
+        """Those of exactly one of the ten concepts and a tag, in the order of the image list."""
+        free = (labels.sum(axis=1) == 1) & (tags.getnnz(axis=1) > 0)
         each, drawn = self.counts["per_class"], []
-        for column, concept in enumerate(concepts):
+        for column, concept in enumerate(classes):
             candidates = np.flatnonzero(free & (labels[:, column] > 0)).tolist()
             if len(candidates) < each:
                 self.count(len(candidates), each, f"rows of {concept} alone")
             drawn += random.Random(column).sample(candidates, each)
-        rows = np.array(sorted(drawn))
-        return Table(rows, len(labels), labels[rows])
+        return np.array(sorted(drawn))
 
 
 class NUSWIDE(PublishedDataset):
@@ -199,54 +192,45 @@ class MirFlickrFiles(Source):
     The classes are the 24 potential labels (not the 14 stricter ``_r1`` ones).
     """
 
-    texts = {"tags": {}}
+    ready = {"image": {}, "text": {"tags": {}}}
     picture = "mirflickr/{}.jpg"
     picture_places = {"mirflickr/im*.jpg": "pictures"}
-    drop_textless = True
 
     @property
     def files(self) -> list[str]:
         """The list of common tags, labels, and the tags of each picture."""
-        tags = (MIR_TAGS.format(name[2:]) for name in self.names)
-        return [MIR_COMMON_TAGS, *map(MIR_LABELS.format, self.manifest["classes"]), *tags]
+        labels = map(MIR_LABELS.format, self.manifest["classes"])
+        return [MIR_COMMON_TAGS, *labels, *map(MIR_TAGS.format, self._numbers)]
+
+    @property
+    def _numbers(self) -> range:
+        return range(1, self.counts["pictures"] + 1)
 
     @cached_property
-    def names(self) -> list[str]:
-        """``im1`` to ``im25000``."""
-        return [f"im{number}" for number in range(1, self.counts["pictures"] + 1)]
-
-    @cached_property
-    def classes(self) -> tuple[list[str], Array]:
-        """The labels, alphabetically; each has a file of the numbers of its pictures."""
-        labels = np.zeros((len(self.names), len(self.manifest["classes"])), np.uint8)
-        for column, name in enumerate(map(MIR_LABELS.format, self.manifest["classes"])):
+    def content(self) -> Content:
+        """``im1`` to ``im25000``, their labels, alphabetically, and the common tags as listed."""
+        classes = self.manifest["classes"]
+        labels = np.zeros((len(self._numbers), len(classes)), np.uint8)
+        for column, name in enumerate(map(MIR_LABELS.format, classes)):
             for number in self.text_of(name).split():
-                if not number.isdigit() or not 1 <= int(number) <= len(labels):
+                if not number.isdigit() or int(number) not in self._numbers:
                     raise CorruptFileError(
                         f"{self.raw / name}: {number[:20]!r} is not the number of a picture; "
                         "get it again"
                     )
                 labels[int(number) - 1, column] = 1
-        return self.manifest["classes"], labels
-
-    @cached_property
-    def _words(self) -> list[list[str]]:
-        return [self.text_of(MIR_TAGS.format(name[2:])).split() for name in self.names]
-
-    @cached_property
-    def tags(self) -> sp.csr_matrix:
-        """Which of the common tags each picture has, in the order of their list."""
-        common = [line.split()[0] for line in self.text_of(MIR_COMMON_TAGS).splitlines() if line]
+        lines = filter(str.strip, self.text_of(MIR_COMMON_TAGS).splitlines())
+        common = [line.split()[0] for line in lines]
         self.count(len(common), self.counts["tags"], f"tags in {MIR_COMMON_TAGS}")
         columns = {tag: column for column, tag in enumerate(common)}
-        tags = np.zeros((len(self.names), len(common)), np.uint8)
-        for row, words in enumerate(self._words):
-            tags[row, [columns[word] for word in words if word in columns]] = 1
-        return sp.csr_matrix(tags)
-
-    def words(self, rows: Array) -> list[str]:
-        """All tags of each picture as one text."""
-        return [" ".join(self._words[row]) for row in rows]
+        tags, words = np.zeros((len(labels), len(common)), np.uint8), []
+        for row, number in enumerate(self._numbers):
+            own = self.text_of(MIR_TAGS.format(number)).split()
+            tags[row, [columns[tag] for tag in own if tag in columns]] = 1
+            words.append(" ".join(own))
+        names = [f"im{number}" for number in self._numbers]
+        rows = self.kept(labels.any(axis=1) & tags.any(axis=1))
+        return Content(names, classes, labels, rows, sp.csr_matrix(tags), words)
 
 
 class MIRFlickr25K(PublishedDataset):
@@ -277,6 +261,7 @@ COCO_KEYS = (*COCO_LISTS, "id", "file_name", "name", "image_id", "category_id", 
 class CocoFiles(Source):
     """The pictures of train2014 and val2014, their categories and captions."""
 
+    ready = {"image": {}, "text": {}}
     picture = "{}"
     picture_places = {f"{folder}/*.jpg": folder for folder in COCO_FOLDERS}
 
@@ -286,68 +271,42 @@ class CocoFiles(Source):
         return [n.format(f) for n in (COCO_INSTANCES, COCO_CAPTIONS) for f in COCO_FOLDERS]
 
     @cached_property
-    def _instances(self) -> tuple[dict[int, str], dict[int, str], Array]:
-        """Pictures by number, train2014 first; categories by number; labels."""
-        pictures: dict[int, str] = {}
-        categories: dict[int, str] = {}
-        labels = np.zeros(
-            (sum(map(self.counts.get, COCO_FOLDERS)), self.counts["classes"]), np.uint8
-        )
+    def content(self) -> Content:
+        """Pictures (train2014 first) and categories by number; the captions of each as one text."""
+        names: dict[int, str] = {}
+        marks: list[tuple[int, int]] = []
+        captions: dict[int, list[tuple[int, str]]] = defaultdict(list)
         for folder in COCO_FOLDERS:
             path = self.raw / COCO_INSTANCES.format(folder)
             with whole(path):
                 found = read_json(path, *COCO_KEYS)
-                own = sorted((entry["id"], entry["file_name"]) for entry in found["images"])
-                self.count(len(own), self.counts[folder], f"pictures of {folder}")
-                pictures |= {number: f"{folder}/{name}" for number, name in own}
-                named = sorted((entry["id"], entry["name"]) for entry in found["categories"])
-                self.count(len(named), self.counts["classes"], f"categories in {path.name}")
-                categories = categories or dict(named)
-                marks = [
-                    (entry["image_id"], entry["category_id"]) for entry in found["annotations"]
-                ]
-            rows = {number: row for row, number in enumerate(pictures)}
-            columns = {number: column for column, number in enumerate(categories)}
-            for picture, category in marks:
-                if picture not in rows or category not in columns:
-                    raise CorruptFileError(
-                        f"{path}: an annotation of the unknown picture {picture} or category "
-                        f"{category}; get it again"
-                    )
-                labels[rows[picture], columns[category]] = 1
-        return pictures, categories, labels
-
-    @property
-    def names(self) -> list[str]:
-        """Folder and file of each picture, train2014 first, both by number."""
-        return list(self._instances[0].values())
-
-    @property
-    def classes(self) -> tuple[list[str], Array]:
-        """The categories by number, ``person`` first."""
-        _, categories, labels = self._instances
-        return list(categories.values()), labels
-
-    @cached_property
-    def _captions(self) -> list[str]:
-        """All captions of each row as one text."""
-        found: dict[int, list[tuple[int, str]]] = {number: [] for number in self._instances[0]}
-        for folder in COCO_FOLDERS:
+                pictures = sorted((entry["id"], entry["file_name"]) for entry in found["images"])
+                categories = dict(sorted((e["id"], e["name"]) for e in found["categories"]))
+                marks += [(e["image_id"], e["category_id"]) for e in found["annotations"]]
+            self.count(len(pictures), self.counts[folder], f"pictures of {folder}")
+            self.count(len(categories), self.counts["classes"], f"categories in {path.name}")
+            names |= {number: f"{folder}/{name}" for number, name in pictures}
             path = self.raw / COCO_CAPTIONS.format(folder)
             with whole(path):
                 for entry in read_json(path, *COCO_KEYS)["annotations"]:
-                    number, caption = entry["image_id"], " ".join(entry["caption"].split())
-                    if number not in found:
-                        raise CorruptFileError(
-                            f"{path}: a caption of the unknown picture {number}; get it again"
-                        )
-                    found[number].append((entry["id"], caption))
-        self.count(sum(map(bool, found.values())), len(found), "pictures with captions")
-        return [" ".join(text for _, text in sorted(captions)) for captions in found.values()]
-
-    def words(self, rows: Array) -> list[str]:
-        """The five captions of each picture as one text."""
-        return [self._captions[row] for row in rows]
+                    text = " ".join(entry["caption"].split())
+                    captions[entry["image_id"]].append((entry["id"], text))
+        places = {number: row for row, number in enumerate(names)}
+        columns = {number: column for column, number in enumerate(categories)}
+        unknown = {*captions, *(picture for picture, _ in marks)} - places.keys()
+        unknown |= {category for _, category in marks} - columns.keys()
+        if unknown:
+            raise CorruptFileError(
+                f"{self.raw}: annotations of an unknown picture or category ({min(unknown)}); "
+                "get their files again"
+            )
+        self.count(len(captions), len(names), "pictures with captions")
+        labels = np.zeros((len(names), len(columns)), np.uint8)
+        for picture, category in marks:
+            labels[places[picture], columns[category]] = 1
+        words = [" ".join(text for _, text in sorted(captions[number])) for number in names]
+        rows = self.kept(labels.any(axis=1))
+        return Content([*names.values()], [*categories.values()], labels, rows, words=words)
 
 
 class MSCOCO(PublishedDataset):

@@ -11,10 +11,9 @@ import re
 import shutil
 import zipfile
 import zlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from itertools import islice
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +61,8 @@ class RawMatrix:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CorruptFileError: it is damaged, of no known kind, or has no matrix of that name.
+        CorruptFileError: it is damaged (found now or while reading), of no known kind, or has no
+            matrix of that name.
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
@@ -133,11 +133,7 @@ class RawMatrix:
                 yield start, np.asarray(dense, np.float32).reshape(stop - start, -1)
 
     def read(self, rows: Array | None = None) -> Tensor:
-        """The given rows, in ascending order, or all of them, as float32 ``[n, d]``.
-
-        Raises:
-            CorruptFileError: the file turns out to be damaged.
-        """
+        """The given rows, in ascending order, or all of them, as float32 ``[n, d]``."""
         rows = np.arange(self.shape[0]) if rows is None else rows
         out = np.empty((len(rows), self.shape[1]), np.float32)
         with whole(self.path):
@@ -147,11 +143,7 @@ class RawMatrix:
         return torch.from_numpy(out)
 
     def occupied(self) -> Array:
-        """The numbers of the rows that are not all zeros, ascending.
-
-        Raises:
-            CorruptFileError: the file turns out to be damaged.
-        """
+        """The numbers of the rows that are not all zeros, ascending."""
         with whole(self.path):
             found = [start + np.flatnonzero(block.any(axis=1)) for start, block in self._blocks()]
         return np.concatenate(found)
@@ -216,15 +208,12 @@ def absent(raw: Path, names: Iterable[str]) -> list[str]:
 
 def listed(names: Sequence[str]) -> list[str]:
     """One line a missing file; many that differ in numbers only share a line."""
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        groups[re.sub(r"\d+", "#", name)].append(name)
     lines = []
-    for group in groups.values():
-        if len(group) > _MANY:
-            lines.append(f"  {group[0]} ... {group[-1]}  ({len(group):,} files)")
-        else:
-            lines += [f"  {name}" for name in group]
+    for _, group in groupby(names, lambda name: re.sub(r"\d+", "#", name)):
+        same = list(group)
+        if len(same) > _MANY:
+            same = [f"{same[0]} ... {same[-1]}  ({len(same):,} files)"]
+        lines += [f"  {name}" for name in same]
     return lines
 
 
@@ -254,9 +243,12 @@ def unpack(raw: Path, archives: Archives, names: Sequence[str]) -> None:
             raise CorruptFileError(f"{path}: SHA-256 is {found}, expected {expected}; get it again")
         with zipfile.ZipFile(path) as content:
             for name in sorted(set(names) & set(content.namelist())):
-                with atomic_path(raw / name) as temporary, content.open(name) as member:
-                    with open(temporary, "wb") as file:
-                        shutil.copyfileobj(member, file)
+                with (
+                    atomic_path(raw / name) as temporary,
+                    content.open(name) as member,
+                    open(temporary, "wb") as file,
+                ):
+                    shutil.copyfileobj(member, file)
 
 
 def checked_digests(raw: Path, names: Sequence[str], record: Path) -> dict[str, str]:
@@ -270,13 +262,14 @@ def checked_digests(raw: Path, names: Sequence[str], record: Path) -> dict[str, 
     if not isinstance(known, dict) or not all(isinstance(item, str) for item in known.values()):
         raise CorruptFileError(f"{record}: not SHA-256 by file name; delete it")
     found = {name: sha256(raw / name) for name in names}
-    other = [name for name in found if known.get(name, found[name]).lower() != found[name]]
-    if other:
-        lines = [
-            f"  {name}\n    recorded SHA-256 {known[name]}\n    found SHA-256    {found[name]}"
-            for name in other[:_MANY]
-        ]
-        lines += [f"  and {len(other) - _MANY:,} more"] if len(other) > _MANY else []
+    lines = [
+        f"  {name}\n    recorded SHA-256 {known[name]}\n    found SHA-256    {digest}"
+        for name, digest in found.items()
+        if known.get(name, digest).lower() != digest
+    ]
+    if lines:
+        if len(lines) > _MANY:
+            lines = [*lines[:_MANY], f"  and {len(lines) - _MANY:,} more"]
         raise CorruptFileError(
             f"{raw}: these files are not the recorded ones:\n" + "\n".join(lines) + "\n"
             f"Put the recorded ones back; or, if these are the right ones, delete {record}"

@@ -147,7 +147,7 @@ def tag_more(raw):
     [
         (no_number, r"baby.txt: 'x' is not the number of a picture"),
         (large_number, r"baby.txt: '61' is not the number of a picture"),
-        (no_labels, "rows with a class and a tag, the published files have"),
+        (no_labels, "rows with a class .and a tag., the published files have"),
         (tag_more, "8 tags in mirflickr/doc/common_tags.txt, the published files have 4"),
     ],
 )
