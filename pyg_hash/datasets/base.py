@@ -38,8 +38,8 @@ class Items:
 
     ids: list[str]  #: one name a row
     class_names: list[str]  #: one name a class; empty for a set without labels
-    image_paths: list[str | None]  #: picture files; None where there is none
-    texts: list[str | None]  #: raw texts; None where there is none
+    image_paths: Sequence[str | None] = ()  #: picture files; None where there is none; () for none
+    texts: Sequence[str | None] = ()  #: raw texts, the same
 
 
 class CrossModalDataset(InMemoryDataset):
@@ -143,12 +143,12 @@ class CrossModalDataset(InMemoryDataset):
     @property
     def image_paths(self) -> list[str | None]:
         """The picture file of each row; None where there is none."""
-        return self._items.image_paths
+        return [*self._items.image_paths] or [None] * len(self.ids)
 
     @property
     def texts(self) -> list[str | None]:
         """The raw text of each row; None where there is none."""
-        return self._items.texts
+        return [*self._items.texts] or [None] * len(self.ids)
 
     @property
     def num_classes(self) -> int:
@@ -186,8 +186,7 @@ class CrossModalDataset(InMemoryDataset):
     ) -> Tensor:
         """Features of texts by a bag of words that is fitted on those of train, and stored.
 
-        Raises:
-            ValueError: a text has no word of these, unless that is allowed: a row of zeros.
+        A text without a word of these is an error, or where ``allow_unknown`` a row of zeros.
         """
         encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
         encoder.save(self.text_encoder_dir)
@@ -251,11 +250,7 @@ def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
 
 
 def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict[str, Tensor]:
-    """Features of each modality, given its encoder and raw items.
-
-    Raises:
-        ValueError: items cannot be encoded; the message lists them.
-    """
+    """Features of each modality, given its encoder and items; ``ValueError`` lists bad items."""
     features: dict[str, Any] = {}
     problems = []
     for name, (encoder, raw) in items.items():

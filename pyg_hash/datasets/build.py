@@ -21,12 +21,7 @@ def row_chunks(num_rows: int, width: int) -> list[tuple[int, int]]:
 
 
 def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
-    """A bool mask ``[N]`` from a bool mask or from row numbers.
-
-    Raises:
-        TypeError: neither bool nor integer.
-        ValueError: wrong length, a row number outside ``0 .. N - 1`` or given twice.
-    """
+    """A bool mask ``[N]`` from a bool mask or from row numbers, each of which may occur once."""
     if rows.dim() != 1:
         raise ValueError(f"{name}: expected one dimension, got shape {list(rows.shape)}")
     if rows.dtype == torch.bool:

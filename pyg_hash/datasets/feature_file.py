@@ -155,13 +155,11 @@ class FeatureFile(CrossModalDataset):
             n = StoredMatrix(file, "image").shape[0]
             ids = read_strings(file, "ids", n)
             names = read_strings(file, "class_names")
-            paths = read_strings(file, "image_paths", n) or [""] * n
-            texts = read_strings(file, "texts", n) or [""] * n
-        if names is None:
-            names = [f"class {c}" for c in range(self.num_classes)]
+            paths = read_strings(file, "image_paths", n) or []
+            texts = read_strings(file, "texts", n) or []
         return Items(
             ids=[str(i) for i in range(n)] if ids is None else ids,
-            class_names=names,
+            class_names=names or [f"class {c}" for c in range(self.num_classes)],
             image_paths=[str(self.path.parent / path) if path else None for path in paths],
             texts=[text or None for text in texts],
         )

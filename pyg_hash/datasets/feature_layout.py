@@ -46,11 +46,7 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def read_about(file: Any) -> str | None:
-    """What the file says of its features, or None if it says nothing.
-
-    Raises:
-        ValueError: the file does not say that it has this layout, or the attribute is no text.
-    """
+    """What the file says of its features or None; ``ValueError`` if it is not of this layout."""
     name, version = file.attrs.get("format"), file.attrs.get("version")
     if name != FORMAT or version != VERSION:
         raise ValueError(
@@ -147,11 +143,7 @@ def read_labels(file: Any) -> Tensor | None:
 
 
 def read_splits(file: Any, num_rows: int) -> dict[str, Tensor]:
-    """The bool masks ``[N]`` that the file holds.
-
-    Raises:
-        ValueError: train or query is missing, or a mask is not ``[N]`` of zeros and ones.
-    """
+    """The bool masks ``[N]`` that the file holds; train and query have to be among them."""
     masks = {}
     for name in SPLITS:
         if f"splits/{name}" in file:
@@ -168,11 +160,7 @@ def read_splits(file: Any, num_rows: int) -> dict[str, Tensor]:
 
 
 def read_strings(file: Any, name: str, length: int | None = None) -> list[str] | None:
-    """A list of strings, or None if the file has none.
-
-    Raises:
-        ValueError: it has not ``length`` entries, or is not made of strings.
-    """
+    """A list of strings, of this length if one is given, or None if the file has none."""
     if name not in file:
         return None
     node = file[name]

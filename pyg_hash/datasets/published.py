@@ -282,12 +282,7 @@ class PublishedDataset(CrossModalDataset):
         return names
 
     def download(self) -> None:
-        """Unpack what lies in ``raw/`` as an archive of known SHA-256; say what is missing.
-
-        Raises:
-            FileNotFoundError: lists the missing files, their places and where to get them.
-            CorruptFileError: an archive is not the published one.
-        """
+        """Unpack archives that lie in ``raw/``; ``FileNotFoundError`` lists what is missing."""
         source, raw = self._source, Path(self.raw_dir)
         archives = source.manifest["archives"]
         unpack(raw, archives, absent(raw, self.raw_file_names))
@@ -333,13 +328,7 @@ class PublishedDataset(CrossModalDataset):
         return ["\t".join(map(str, (name, *stamp(self.raw_dir, name)))) + "\n" for name in names]
 
     def build(self) -> HeteroData:
-        """Read labels, split them, and read or compute the features of the rows of the split.
-
-        Rows without a word that the training texts have are left out, with a warning.
-
-        Raises:
-            CorruptFileError: a published file is not the one of the first build, or is damaged.
-        """
+        """The rows of the split, but of those without a known word, with a warning."""
         record = Path(self.root) / "processed" / RECORD
         digests = checked_digests(Path(self.raw_dir), self._published_names, record)
         protocol, content = self._protocol, self._source.content
@@ -385,12 +374,12 @@ class PublishedDataset(CrossModalDataset):
         """Ids, classes, pictures (those that exist) and texts of the rows."""
         rows = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
         content, raw = self._source.content, Path(self.raw_dir)
-        paths = [raw / path for path in self._picture_paths(rows)] or [raw] * len(rows)
+        paths = [raw / path for path in self._picture_paths(rows)]
         return Items(
             ids=[str(content.names[row]) for row in rows],
             class_names=content.classes,
             image_paths=[str(path) if path.is_file() else None for path in paths],
-            texts=[(content.words[row] or None) if content.words else None for row in rows],
+            texts=[content.words[row] or None for row in rows if content.words],
         )
 
     def _picture_paths(self, rows: Array) -> list[str]:

@@ -38,10 +38,7 @@ BOW = {"Low_Level_Features/BoW_int.dat": 500}
 
 
 class NusWideFiles(Source):
-    """The 269,648 pictures of NUS-WIDE, their 81 concepts and their 1,000 tags.
-
-    The ``num_classes`` most frequent concepts of the manifest are the classes.
-    """
+    """269,648 pictures with 1,000 tags; classes are the most frequent of 81 concepts."""
 
     ready = {"image": {"lowlevel": LOW_LEVEL, "bow": BOW}, "text": {"tags": {}}}
     picture = "Flickr/{}"
@@ -86,10 +83,7 @@ class NusWideFiles(Source):
 
 
 class NusWide10kFiles(NusWideFiles):
-    """1,000 pictures of each of ten concepts, drawn from the official files, always the same.
-
-    The published rows are not to be had without unpickling.
-    """
+    """1,000 pictures of each of ten concepts; the papers' rows exist only as pickles."""
 
     def _rows(self, classes: list[str], labels: Array, tags: sp.csr_matrix) -> Array:
         """Those of exactly one of the ten concepts and a tag, in the order of the image list."""
@@ -187,10 +181,7 @@ MIR_LABELS = "mirflickr25k_annotations_v080/{}.txt"
 
 
 class MirFlickrFiles(Source):
-    """25,000 pictures with tags; used are those with a common tag and a label.
-
-    The classes are the 24 potential labels (not the 14 stricter ``_r1`` ones).
-    """
+    """25,000 pictures with tags; classes are the 24 potential labels, not the 14 ``_r1``."""
 
     ready = {"image": {}, "text": {"tags": {}}}
     picture = "mirflickr/{}.jpg"

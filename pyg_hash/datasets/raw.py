@@ -150,18 +150,10 @@ class RawMatrix:
 
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
-    """A text file of zeros and ones, one row a line, apart by white space, as it is sparse.
+    """A text file of zeros and ones, ``width`` a line and apart by white space, as it is sparse.
 
-    Args:
-        path: the file; 540 MB (NUS-WIDE's tags) need little more memory than their ones.
-        width: digits a line.
-
-    Returns:
-        uint8 ``[number of lines, width]``; blank lines do not count.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: anything else than that stands in it; the message names the line.
+    540 MB (NUS-WIDE's tags) need little more memory than their ones. Blank lines do not count. What
+    is anything else is a ``CorruptFileError`` that names the line. Gives uint8 ``[lines, width]``.
     """
     blocks, first = [sp.csr_matrix((0, width), dtype=np.uint8)], 1
     with open(path, "rb") as file:
@@ -184,12 +176,9 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
 
 
 def read_json(path: Path, *keys: str) -> Any:
-    """A JSON file whose objects keep some of their keys only.
+    """A JSON file of which objects keep these keys only.
 
     The instances of MS-COCO's train2014 are 450 MB, mostly outlines: ten times as much if kept.
-
-    Raises:
-        CorruptFileError: it is damaged.
     """
     with whole(path):
         return json.loads(
@@ -227,11 +216,7 @@ def holding(archives: Archives, names: Sequence[str]) -> Archives:
 
 
 def unpack(raw: Path, archives: Archives, names: Sequence[str]) -> None:
-    """Unpack the files from the archives that lie there and that they belong to.
-
-    Raises:
-        CorruptFileError: such an archive is not the one with the known SHA-256.
-    """
+    """Unpack the files from the archives that lie there, if these have the known SHA-256."""
     for archive, known in holding(archives, names).items():
         path = raw / archive
         if not path.is_file():
@@ -252,12 +237,7 @@ def unpack(raw: Path, archives: Archives, names: Sequence[str]) -> None:
 
 
 def checked_digests(raw: Path, names: Sequence[str], record: Path) -> dict[str, str]:
-    """SHA-256 of each file and of all in the record, which has the same one if it has any.
-
-    Raises:
-        CorruptFileError: files have other bytes, and the message lists them; or the record is
-            damaged.
-    """
+    """SHA-256 of each file and of all in the record; ``CorruptFileError`` lists what differs."""
     known = load_json(record) if record.is_file() else {}
     if not isinstance(known, dict) or not all(isinstance(item, str) for item in known.values()):
         raise CorruptFileError(f"{record}: not SHA-256 by file name; delete it")

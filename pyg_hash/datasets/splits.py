@@ -19,9 +19,8 @@ MANIFESTS = Path(__file__).parent / "manifests"
 class Protocol:
     """How a paper splits a data set.
 
-    Most papers publish counts and the word "random", not the rows. Such a split is drawn here by
-    a rule of this library with the paper's counts: always the same rows for the same seed, but
-    not the paper's.
+    Most papers publish counts and the word "random", not the rows. Such a split is drawn here by a
+    rule of this library: always the same rows for the same seed, but not the paper's.
     """
 
     source: str  #: the paper, and where the numbers stand
@@ -58,15 +57,12 @@ def published_protocols(name: str) -> dict[str, Protocol]:
 
 
 def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str, Array]]:
-    """The rows of a protocol and their parts.
+    """Row numbers ``[n]``, ascending, and bool masks ``train``, ``query``, ``database`` ``[n]``.
 
     Args:
         protocol: counts and rule.
         y: labels, multi-hot ``[N, C]``.
         seed: of the drawing; ``'first'`` and ``'last'`` draw nothing.
-
-    Returns:
-        row numbers, ascending ``[n]``, and bool masks ``train``, ``query``, ``database`` ``[n]``.
 
     Raises:
         ValueError: there are too few rows for the counts.

@@ -40,10 +40,7 @@ def _type_list(key: str | tuple[str, str, str]) -> list[str]:
 
 
 def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
-    """Remember the tensors of ``data``, to store later only what a transform changed.
-
-    Keep ``data`` alive while the snapshot is in use: freed memory may be used again.
-    """
+    """The tensors of ``data``, to tell later which of them changed; keep ``data`` alive so long."""
     return {
         _version(value): [_type_list(key), name]
         for key, store in data.to_dict().items()

@@ -109,6 +109,5 @@ class SyntheticCrossModal(CrossModalDataset):
 
     def read_items(self) -> Items:
         """Row numbers as ids, no raw files."""
-        n, num_classes = self.config["n"], self.config["num_classes"]
-        none: list[str | None] = [None] * n
-        return Items([*map(str, range(n))], [f"class {c}" for c in range(num_classes)], none, none)
+        names = [f"class {c}" for c in range(self.config["num_classes"])]
+        return Items([str(i) for i in range(self.config["n"])], names)

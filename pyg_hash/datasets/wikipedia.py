@@ -85,11 +85,7 @@ class Wikipedia(CrossModalDataset):
         return [*LISTS.values(), CATEGORIES, *chosen]
 
     def download(self) -> None:
-        """Say which files to get, as no server promises to keep them.
-
-        Raises:
-            FileNotFoundError: always; lists missing files, sizes, SHA-256 and the source.
-        """
+        """Raise ``FileNotFoundError``: missing files, their SHA-256, and where they are from."""
         known = _MANIFEST["files"]
         lines = [
             f"  {name}  {known[name]['bytes']} bytes  SHA-256 {known[name]['sha256']}\n"
@@ -128,13 +124,7 @@ class Wikipedia(CrossModalDataset):
         """Text ids; the texts if ``articles.jsonl.gz`` is there; the pictures are not published."""
         ids, _, _ = self._lists()
         has_texts = (Path(self.raw_dir) / ARTICLES).is_file()
-        none: list[str | None] = [None] * len(ids)
-        return Items(
-            ids=ids,
-            class_names=self._class_names(),
-            image_paths=none,
-            texts=[*self._articles(ids)] if has_texts else none,
-        )
+        return Items(ids, self._class_names(), texts=self._articles(ids) if has_texts else ())
 
     def _class_names(self) -> list[str]:
         return (Path(self.raw_dir) / CATEGORIES).read_text(encoding="utf-8").split()
