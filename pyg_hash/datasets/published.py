@@ -429,8 +429,8 @@ class PublishedDataset(CrossModalDataset):
         texts = [self._source.content.words[row] for row in usable[rows]]
         if not isinstance(choice, str):
             return encode_all(text=(choice, texts))["text"]
-        options = {"stop_words": "english", "min_length": 2, **WORD_FEATURES[choice]}
-        return self.fit_words(texts, torch.from_numpy(train), allow_unknown=True, **options)
+        options: dict[str, Any] = {"stop_words": "english", "min_length": 2, "allow_unknown": True}
+        return self.fit_words(texts, torch.from_numpy(train), **options, **WORD_FEATURES[choice])
 
     def image_encoder(self) -> ImageEncoder:
         """The encoder of the pictures, where they were encoded here."""

@@ -107,7 +107,7 @@ class Wikipedia(CrossModalDataset):
         train = torch.arange(len(ids)) < num_train
         image = self._matrix(self.image, labels)
         if self.text in _WORDS:
-            words = {"stop_words": "english", "min_length": 2, **_WORDS[self.text]}
+            words: dict[str, Any] = {"stop_words": "english", "min_length": 2, **_WORDS[self.text]}
             text = self.fit_words(self._articles(ids), train, **words)
         else:
             text = self._matrix(self.text, labels)

@@ -47,18 +47,6 @@ def test_rows_are_those_with_a_common_tag_and_a_label(tmp_path, arrays):
     assert dataset.texts[0].split()[-1] == f"only{rows[0]}"  # a rare tag is a word of the text
 
 
-def test_words_are_fitted_on_train(tmp_path, arrays):
-    pytest.importorskip("sklearn")
-    dataset = MIRFlickr25K(tmp_path, image=SIZES, text="bow2000")
-    store = dataset[0]["text"]
-    encoder = dataset.text_encoder()
-    trained = [text for text, m in zip(dataset.texts, store.train_mask, strict=True) if m]
-    assert set(encoder.vocabulary) == set(" ".join(trained).split())
-    assert set(encoder.vocabulary) & set(WORDS)
-    known = encoder.transform(dataset.texts, allow_unknown=True)
-    assert torch.equal(known, store.x)
-
-
 def test_default_pictures_are_encoded_by_efficientnet(tmp_path, arrays):
     pytest.importorskip("efficientnet_lite_pytorch")
     with pytest.raises(ValueError, match=r"items cannot be encoded.*\n  image 0 \(.*/im"):
