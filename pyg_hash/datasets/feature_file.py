@@ -293,8 +293,10 @@ def encode_feature_file(
     relative = [os.path.relpath(image, path.parent) for image in images]
     folder = Path(f"{path}.encoders")
     with atomic_path(path) as temporary:
-        more |= {"image_paths": relative, "texts": texts}
-        write_feature_file(temporary, image=found["image"], text=found["text"], **more)
+        image, text = found["image"], found["text"]
+        write_feature_file(
+            temporary, image=image, text=text, image_paths=relative, texts=texts, **more
+        )
         shutil.rmtree(folder, ignore_errors=True)
         with h5py.File(temporary, "r+") as file:
             for modality, encoder in ((IMAGE, image_encoder), (TEXT, text_encoder)):

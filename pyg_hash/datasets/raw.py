@@ -12,7 +12,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -114,39 +114,45 @@ class RawMatrix:
             )
         return content[self.name]
 
-    def _blocks(self) -> Iterator[tuple[int, Array]]:
-        """``(first row, float32 block)`` over all rows."""
-        chunks = row_chunks(*self.shape)
-        if self.path.suffix in TEXT_SUFFIXES:
-            with open(self.path, encoding="latin-1") as lines:
-                for start, stop in chunks:
-                    block = np.loadtxt(islice(lines, stop - start), np.float32, ndmin=2)
-                    if block.shape != (stop - start, self.shape[1]):
+    def _blocks(self, rows: Array) -> Iterator[tuple[int, Array]]:
+        """Those of ascending rows that lie together, float32, and the position of the first."""
+        is_text = self.path.suffix in TEXT_SUFFIXES
+        with ExitStack() as files:
+            content = self._array
+            if is_text:
+                content = files.enter_context(open(self.path, encoding="latin-1"))
+            elif content is None:
+                content = files.enter_context(h5py.File(self.path, "r"))[self.name]
+            for start, stop in row_chunks(*self.shape):
+                low, high = np.searchsorted(rows, (start, stop))
+                own = rows[low:high] - start
+                if is_text:  # only the lines that are asked for become numbers
+                    lines = list(islice(content, stop - start))
+                    if low == high:
+                        continue
+                    block = np.loadtxt([lines[row] for row in own], np.float32, ndmin=2)
+                    if block.shape != (len(own), self.shape[1]):
                         raise ValueError(f"lines {start + 1} to {stop} are {list(block.shape)}")
-                    yield start, block
-            return
-        with h5py.File(self.path, "r") if self._array is None else nullcontext() as file:
-            node = self._array if file is None else file[self.name]
-            for start, stop in chunks:
-                part = node[:, start:stop].T if self._transposed else node[start:stop]
-                dense = part.toarray() if isinstance(part, sp.csr_matrix) else part
-                yield start, np.asarray(dense, np.float32).reshape(stop - start, -1)
+                else:
+                    part = content[:, start:stop].T if self._transposed else content[start:stop]
+                    dense = part.toarray() if isinstance(part, sp.csr_matrix) else part
+                    block = np.asarray(dense, np.float32).reshape(stop - start, -1)[own]
+                yield int(low), block
 
     def read(self, rows: Array | None = None) -> Tensor:
         """The given rows, in ascending order, or all of them, as float32 ``[n, d]``."""
         rows = np.arange(self.shape[0]) if rows is None else rows
         out = np.empty((len(rows), self.shape[1]), np.float32)
         with whole(self.path):
-            for start, block in self._blocks():
-                low, high = np.searchsorted(rows, (start, start + len(block)))
-                out[low:high] = block[rows[low:high] - start]
+            for start, block in self._blocks(rows):
+                out[start : start + len(block)] = block
         return torch.from_numpy(out)
 
     def occupied(self) -> Array:
         """The numbers of the rows that are not all zeros, ascending."""
         with whole(self.path):
-            found = [start + np.flatnonzero(block.any(axis=1)) for start, block in self._blocks()]
-        return np.concatenate(found)
+            blocks = self._blocks(np.arange(self.shape[0]))
+            return np.concatenate([first + np.flatnonzero(x.any(axis=1)) for first, x in blocks])
 
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
@@ -157,12 +163,12 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
     """
     blocks, first = [sp.csr_matrix((0, width), dtype=np.uint8)], 1
     with open(path, "rb") as file:
-        while lines := file.readlines(_BYTES):
-            codes = np.frombuffer(b"".join(lines), np.uint8)
+        while block := file.read(_BYTES) + file.readline():
+            codes = np.frombuffer(block, np.uint8)
             digit = codes & 0xFE == ord("0")  # 0 and 1 differ in the last bit
             wrong = ~(digit | _IS_SPACE[codes])
             wrong[1:] |= digit[1:] & digit[:-1]  # 10 is no digit
-            starts = np.cumsum([0, *map(len, lines[:-1])])
+            starts = np.concatenate([[0], np.flatnonzero(codes[:-1] == ord("\n")) + 1])
             counts = np.add.reduceat(digit, starts, dtype=np.int64)
             bad = (counts != 0) & (counts != width) | np.logical_or.reduceat(wrong, starts)
             if bad.any():
@@ -171,7 +177,7 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
                     "get it again"
                 )
             blocks.append(sp.csr_matrix(codes[digit].reshape(-1, width) - np.uint8(ord("0"))))
-            first += len(lines)
+            first += len(starts)
     return sp.vstack(blocks, format="csr")
 
 
