@@ -243,7 +243,8 @@ def _array(values: Any) -> np.ndarray[Any, Any]:
 
 
 def _write_matrix(file: Any, name: str, matrix: Any, compression: str | None) -> None:
-    if not sp.issparse(matrix):
+    sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
+    if not sparse:
         file.create_dataset(name, data=_array(matrix), compression=compression)
         return
     csr = matrix.tocsr()

@@ -119,8 +119,8 @@ class Source(ABC):
             self.count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
         return matrices
 
-    def kept(self, used: Array, number: int = 0) -> Array:
-        """The rows that are used, if they are as many as the manifest's ``kept`` says."""
+    def kept(self, used: Any, number: int = 0) -> Array:
+        """The rows of a mask ``[N]``, if they are as many as the manifest's ``kept`` says."""
         self.count(int(used.sum()), self.manifest["kept"][number], "rows with a class (and a tag)")
         return np.flatnonzero(used)
 

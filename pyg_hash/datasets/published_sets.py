@@ -215,11 +215,11 @@ class MirFlickrFiles(Source):
         self.count(len(common), self.counts["tags"], f"tags in {MIR_COMMON_TAGS}")
         columns = {tag: column for column, tag in enumerate(common)}
         tags, words = np.zeros((len(labels), len(common)), np.uint8), []
-        for row, number in enumerate(self._numbers):
-            own = self.text_of(MIR_TAGS.format(number)).split()
+        for row, name in enumerate(map(MIR_TAGS.format, self._numbers)):
+            own = self.text_of(name).split()
             tags[row, [columns[tag] for tag in own if tag in columns]] = 1
             words.append(" ".join(own))
-        names = [f"im{number}" for number in self._numbers]
+        names = [f"im{i}" for i in self._numbers]
         rows = self.kept(labels.any(axis=1) & tags.any(axis=1))
         return Content(names, classes, labels, rows, sp.csr_matrix(tags), words)
 

@@ -161,7 +161,7 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
     540 MB (NUS-WIDE's tags) need little more memory than their ones. Blank lines do not count. What
     is anything else is a ``CorruptFileError`` that names the line. Gives uint8 ``[lines, width]``.
     """
-    blocks, first = [sp.csr_matrix((0, width), dtype=np.uint8)], 1
+    blocks, first = [sp.csr_matrix(np.zeros((0, width), np.uint8))], 1
     with open(path, "rb") as file:
         while block := file.read(_BYTES) + file.readline():
             codes = np.frombuffer(block, np.uint8)
@@ -178,7 +178,7 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
                 )
             blocks.append(sp.csr_matrix(codes[digit].reshape(-1, width) - np.uint8(ord("0"))))
             first += len(starts)
-    return sp.vstack(blocks, format="csr")
+    return sp.csr_matrix(sp.vstack(blocks))
 
 
 def read_json(path: Path, *keys: str) -> Any:
