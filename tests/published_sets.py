@@ -115,6 +115,7 @@ def shrink_nus(monkeypatch: pytest.MonkeyPatch, arrays: dict[str, Array]) -> Non
 
 # NUS-WIDE-10K --------------------------------------------------------------------------------
 
+CORR_AE = "nus_wide_deep_doc2vec-corr-ae.h5py"
 TEN = ["animal", "sky"]
 EACH = 10
 
@@ -142,7 +143,7 @@ def write_corr_ae(raw: Path, first: int = 1) -> dict[str, Array]:
         arrays[f"{part}_texts"] = rng.random((size, 6))
         arrays[f"{part}_imgs_labels"] = first + np.arange(size) % 2
     raw.mkdir(parents=True, exist_ok=True)
-    with h5py.File(raw / sets.CORR_AE, "w") as file:
+    with h5py.File(raw / CORR_AE, "w") as file:
         for name, value in arrays.items():
             file[name] = value
     return arrays
@@ -221,6 +222,7 @@ def write_matrices(
 
 # MS-COCO -------------------------------------------------------------------------------------
 
+COCO_FEATURES = "MSCOCO_deep_doc2vec_data_rand.h5py"
 COCO_SIZES = {"train2014": 40, "val2014": 20}
 COCO_CLASSES = {1: "person", 3: "car", 18: "dog"}
 

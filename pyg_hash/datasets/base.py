@@ -9,16 +9,16 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
-from torch_geometric.data.data import BaseData
 
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
-from pyg_hash.features import ImageEncoder, TextEncoder
+from pyg_hash.features import BagOfWords, ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.utils.files import (
     CorruptFileError,
     check_writable,
@@ -28,24 +28,18 @@ from pyg_hash.utils.files import (
 )
 
 DATA_FILE = "data.safetensors"
+_SHOWN = 20  # problems in an error message
 Transform = Callable[[HeteroData], HeteroData]
 
 
 @dataclass(frozen=True)
 class Items:
-    """The raw side of a data set, row i belonging to node i of both modalities.
+    """The raw side of a data set, row i belonging to node i of both modalities."""
 
-    Attributes:
-        ids: one name a row.
-        class_names: one name a class; empty for a set without labels.
-        image_paths: picture files; None where there is none.
-        texts: raw texts; None where there is none.
-    """
-
-    ids: list[str]
-    class_names: list[str]
-    image_paths: list[str | None]
-    texts: list[str | None]
+    ids: list[str]  #: one name a row
+    class_names: list[str]  #: one name a class; empty for a set without labels
+    image_paths: Sequence[str | None] = ()  #: picture files; None where there is none; () for none
+    texts: Sequence[str | None] = ()  #: raw texts, the same
 
 
 class CrossModalDataset(InMemoryDataset):
@@ -57,8 +51,8 @@ class CrossModalDataset(InMemoryDataset):
     side by side and none is ever stale. A transformed file refers to the untransformed one for
     every tensor that the transform left alone. Nothing is pickled.
 
-    A subclass gives :meth:`settings`, :meth:`build` and :meth:`read_items`, and encoders if it
-    has any.
+    A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items`, and an image encoder if it
+    has one.
 
     Args:
         root: folder of the raw and stored files; None keeps everything in memory.
@@ -89,18 +83,10 @@ class CrossModalDataset(InMemoryDataset):
                 f"pre_transform: {pre_transform!r} shows a memory address, not what it does; "
                 "give it a __repr__ with all its arguments, or pass it as transform="
             )
-        self._loaded: HeteroData | None = None
         self._in_memory = root is None
-        super().__init__(
-            None if root is None else str(root),
-            transform,
-            pre_transform,
-            force_reload=force_reload,
-        )
-        self._data = self._loaded  # InMemoryDataset.__init__ clears it
-        self._loaded = None
-
-    # to be given by a subclass -------------------------------------------------------------
+        own = None if root is None else str(root)
+        super().__init__(own, transform, pre_transform, force_reload=force_reload)
+        self._data = self._load_or_build()
 
     def settings(self) -> dict[str, Any]:
         """The JSON values that decide what :meth:`build` returns, raw file stamps included."""
@@ -125,18 +111,20 @@ class CrossModalDataset(InMemoryDataset):
     def text_encoder(self) -> TextEncoder:
         """The encoder that gives NEW texts features as in ``data['text'].x``.
 
+        Here the one that :meth:`build` fitted on the training texts, in :attr:`text_encoder_dir`.
+
         Raises:
             ValueError: the set came with ready-made features only.
         """
-        raise self._ready_made_error("text", "texts")
+        if self._in_memory or not self.text_encoder_dir.is_dir():
+            raise self._ready_made_error("text", "texts")
+        return cast(TextEncoder, load_encoder(self.text_encoder_dir))
 
     def _ready_made_error(self, modality: str, items: str) -> ValueError:
         return ValueError(
             f"{type(self).__name__}: its {modality} features came ready-made, without an encoder "
             f"for new {items}; compute such features yourself and pass them as a tensor"
         )
-
-    # raw items -------------------------------------------------------------------------------
 
     @cached_property
     def _items(self) -> Items:
@@ -155,25 +143,18 @@ class CrossModalDataset(InMemoryDataset):
     @property
     def image_paths(self) -> list[str | None]:
         """The picture file of each row; None where there is none."""
-        return self._items.image_paths
+        return [*self._items.image_paths] or [None] * len(self.ids)
 
     @property
     def texts(self) -> list[str | None]:
         """The raw text of each row; None where there is none."""
-        return self._items.texts
+        return [*self._items.texts] or [None] * len(self.ids)
 
     @property
     def num_classes(self) -> int:
         """Number of classes; 0 for a set without labels."""
         data: Any = self._data
         return int(data.num_classes)
-
-    # storing ---------------------------------------------------------------------------------
-
-    @property
-    def raw_file_names(self) -> list[str]:
-        """Names of the files that must lie in ``<root>/raw``."""
-        return []
 
     @property
     def processed_file_names(self) -> list[str]:
@@ -197,8 +178,19 @@ class CrossModalDataset(InMemoryDataset):
 
     @property
     def text_encoder_dir(self) -> Path:
-        """Where a text encoder lies that was fitted on the training texts."""
+        """Where the text encoder lies that was fitted on the training texts."""
         return self.base_dir / "text_encoder"
+
+    def fit_words(
+        self, texts: Sequence[str], train: Tensor, *, allow_unknown: bool = False, **options: Any
+    ) -> Tensor:
+        """Features of texts by a bag of words that is fitted on those of train, and stored.
+
+        A text without a word of these is an error, or where ``allow_unknown`` a row of zeros.
+        """
+        encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
+        encoder.save(self.text_encoder_dir)
+        return encoder.transform(texts, allow_unknown=allow_unknown)
 
     def computed_once(
         self, name: str, compute: Callable[[], Tensor], metadata: Any = None
@@ -211,56 +203,37 @@ class CrossModalDataset(InMemoryDataset):
         save_tensors(path, {"image": features}, metadata)
         return features
 
-    def process(self) -> None:
-        """Build, transform and store the data."""
-        if self._in_memory:
-            data = self.build()
-            self._loaded = data if self.pre_transform is None else self.pre_transform(data)
-            return
-        if self.stores_base or self.pre_transform is not None:
-            try:  # fail before anything expensive is computed, not after
-                check_writable(Path(self.root) / DATA_FILE)
-            except OSError as error:
-                raise OSError(
-                    f"root: cannot write to {self.root} ({error}); choose another folder"
-                ) from error
+    def _load_or_build(self) -> HeteroData:
+        if not self._in_memory:
+            path = Path(self.processed_paths[0])
+            if path.is_file() and not self.force_reload:
+                return _load_cache(path, base=self._base)
+            if self.stores_base or self.pre_transform is not None:
+                try:  # fail before anything expensive is computed, not after
+                    check_writable(Path(self.root) / DATA_FILE)
+                except OSError as error:
+                    raise OSError(
+                        f"root: cannot write to {self.root} ({error}); choose another folder"
+                    ) from error
         base = self._base(rebuild=self.force_reload)
-        self._loaded = base
-        if self.pre_transform is not None:
-            seen = snapshot(base)
-            self._loaded = self.pre_transform(copy.copy(base))
-            save_hetero(self.processed_paths[0], self._loaded, base=seen)
-
-    def _process(self) -> None:
-        # PyG's own version pickles the repr of pre_transform and only warns when it is stale
-        if self._in_memory or self.force_reload or not Path(self.processed_paths[0]).is_file():
-            self.process()
-        else:
-            self.load(self.processed_paths[0])
+        if self.pre_transform is None:
+            return base
+        seen = snapshot(base)
+        data: HeteroData = self.pre_transform(copy.copy(base))
+        if not self._in_memory:
+            save_hetero(path, data, base=seen)
+        return data
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
         """The untransformed data, from its file where there is one."""
+        if self._in_memory or not self.stores_base:
+            return self.build()
         path = self.base_dir / DATA_FILE
-        if self.stores_base and path.is_file() and not rebuild:
+        if path.is_file() and not rebuild:
             return _load_cache(path)
         data = self.build()
-        if self.stores_base:
-            save_hetero(path, data)
-        return data
-
-    def load(self, path: str, data_cls: type[BaseData] = HeteroData) -> None:
-        """Read a stored file.
-
-        Raises:
-            CorruptFileError: it is damaged; ``force_reload=True`` builds it again.
-        """
-        self._loaded = self._data = _load_cache(Path(path), base=self._base)
-
-    @classmethod
-    def save(cls, data_list: Sequence[BaseData], path: str) -> None:
-        """Write the one ``HeteroData`` of ``data_list``."""
-        (data,) = data_list
         save_hetero(path, data)
+        return data
 
 
 def _load_cache(path: Path, base: Callable[[], HeteroData] | None = None) -> HeteroData:
@@ -274,3 +247,19 @@ def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
     """Size and time of a file, which tell whether a stored result is still its own."""
     stat = (Path(folder) / name).stat()
     return [stat.st_size, stat.st_mtime_ns]
+
+
+def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict[str, Tensor]:
+    """Features of each modality, given its encoder and items; ``ValueError`` lists bad items."""
+    features: dict[str, Any] = {}
+    problems = []
+    for name, (encoder, raw) in items.items():
+        found = encode_each(encoder, raw, batch_size=batch_size, progress=f"{name} features")
+        features[name] = found.values
+        problems += [f"  {name} {row} ({raw[row]}): {t}" for row, t in found.problems.items()]
+    if problems:
+        raise ValueError(
+            f"{len(problems)} items cannot be encoded; drop these rows, nothing was written:\n"
+            + "\n".join(problems[:_SHOWN] + ["  ..."] * (len(problems) > _SHOWN))
+        )
+    return features

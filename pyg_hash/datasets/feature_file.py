@@ -14,26 +14,23 @@ import scipy.sparse as sp
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
 from pyg_hash.datasets.build import as_mask, build_hetero
-from pyg_hash.datasets.feature_check import check_feature_file
 from pyg_hash.datasets.feature_layout import (
     FORMAT,
     VERSION,
     StoredMatrix,
-    check_format,
+    check_feature_file,
     open_feature_file,
     read_about,
     read_labels,
     read_splits,
     read_strings,
 )
-from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
+from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.files import atomic_path, sha256
-
-_SHOWN = 20  # problems in an error message
 
 
 class FeatureFile(CrossModalDataset):
@@ -110,8 +107,7 @@ class FeatureFile(CrossModalDataset):
         """Read and check everything that a model needs."""
         with open_feature_file(self.path) as file:
             try:
-                check_format(file)
-                read_about(file)  # not needed here, but a bad one is told now
+                read_about(file)  # the format; and a bad text is told now
                 image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
                 splits = read_splits(file, image.shape[0])
                 names = read_strings(file, "class_names")
@@ -138,13 +134,20 @@ class FeatureFile(CrossModalDataset):
         Raises:
             ValueError: the features were made elsewhere.
         """
-        encoder: ImageEncoder | None = stored_encoder(self.path, IMAGE)
-        return super().image_encoder() if encoder is None else encoder
+        return self._encoder(IMAGE) or super().image_encoder()
 
     def text_encoder(self) -> TextEncoder:
         """The same for texts."""
-        encoder: TextEncoder | None = stored_encoder(self.path, TEXT)
-        return super().text_encoder() if encoder is None else encoder
+        return self._encoder(TEXT) or super().text_encoder()
+
+    def _encoder(self, modality: Modality) -> Any:
+        """The encoder that made the features; None if another hand wrote them."""
+        folder = Path(f"{self.path}.encoders") / modality
+        with open_feature_file(self.path) as file:
+            made_by = file.attrs.get(f"{modality}_encoder")
+        described = folder / ENCODER_FILE
+        same = made_by is not None and described.is_file() and sha256(described) == made_by
+        return load_encoder(folder) if same else None
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
@@ -152,13 +155,11 @@ class FeatureFile(CrossModalDataset):
             n = StoredMatrix(file, "image").shape[0]
             ids = read_strings(file, "ids", n)
             names = read_strings(file, "class_names")
-            paths = read_strings(file, "image_paths", n) or [""] * n
-            texts = read_strings(file, "texts", n) or [""] * n
-        if names is None:
-            names = [f"class {c}" for c in range(self.num_classes)]
+            paths = read_strings(file, "image_paths", n) or []
+            texts = read_strings(file, "texts", n) or []
         return Items(
             ids=[str(i) for i in range(n)] if ids is None else ids,
-            class_names=names,
+            class_names=names or [f"class {c}" for c in range(self.num_classes)],
             image_paths=[str(self.path.parent / path) if path else None for path in paths],
             texts=[text or None for text in texts],
         )
@@ -247,10 +248,9 @@ def _write_matrix(file: Any, name: str, matrix: Any, compression: str | None) ->
         file.create_dataset(name, data=_array(matrix), compression=compression)
         return
     csr = matrix.tocsr()
-    group = file.create_group(name)
-    group.attrs["shape"] = csr.shape
     for part in ("data", "indices", "indptr"):
-        group.create_dataset(part, data=getattr(csr, part), compression=compression)
+        file.create_dataset(f"{name}/{part}", data=getattr(csr, part), compression=compression)
+    file[name].attrs["shape"] = csr.shape
 
 
 def encode_feature_file(
@@ -290,48 +290,16 @@ def encode_feature_file(
             f"texts: {len(texts)} texts and {len(images)} pictures; row i of both is instance i"
         )
     path = Path(path)
-    encoders: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
-    features: dict[str, Any] = {}
-    problems = []
-    for modality, items in ((IMAGE, images), (TEXT, texts)):
-        found = encode_each(
-            encoders[modality], items, batch_size=batch_size, progress=f"{modality} features"
-        )
-        features[str(modality)] = found.values
-        problems += [f"{modality} {row}: {text}" for row, text in found.problems.items()]
-    if problems:
-        shown = problems[:_SHOWN] + (["..."] if len(problems) > _SHOWN else [])
-        raise ValueError(
-            f"{path} was not written; {len(problems)} items cannot be encoded, drop these rows:\n"
-            + "\n".join(shown)
-        )
+    found = encode_all(batch_size, image=(image_encoder, images), text=(text_encoder, texts))
     relative = [os.path.relpath(image, path.parent) for image in images]
-    folder = encoder_folder(path)
+    folder = Path(f"{path}.encoders")
     with atomic_path(path) as temporary:
-        write_feature_file(temporary, **features, image_paths=relative, texts=texts, **more)
+        image, text = found["image"], found["text"]
+        write_feature_file(
+            temporary, image=image, text=text, image_paths=relative, texts=texts, **more
+        )
         shutil.rmtree(folder, ignore_errors=True)
         with h5py.File(temporary, "r+") as file:
-            for modality in MODALITIES:
-                saved = encoders[modality].save(folder / modality)
-                file.attrs[f"{modality}_encoder"] = sha256(saved)
+            for modality, encoder in ((IMAGE, image_encoder), (TEXT, text_encoder)):
+                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
     return path
-
-
-def encoder_folder(path: str | os.PathLike[str]) -> Path:
-    """Where the encoders of a feature file are."""
-    return Path(f"{path}.encoders")
-
-
-def stored_encoder(path: Path, modality: Modality) -> Any:
-    """The encoder that made the features of a file; None if another hand wrote them.
-
-    Raises:
-        CorruptFileError: its files are damaged.
-        FileNotFoundError: its weights are gone.
-    """
-    folder = encoder_folder(path) / modality
-    with open_feature_file(path) as file:
-        made_by = file.attrs.get(f"{modality}_encoder")
-    if made_by is None or not (folder / ENCODER_FILE).is_file():
-        return None
-    return load_encoder(folder) if sha256(folder / ENCODER_FILE) == made_by else None

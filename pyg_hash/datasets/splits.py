@@ -19,38 +19,24 @@ MANIFESTS = Path(__file__).parent / "manifests"
 class Protocol:
     """How a paper splits a data set.
 
-    Most papers publish counts and the word "random", not the rows. Such a split is drawn here by
-    a rule of this library with the paper's counts: always the same rows for the same seed, but
-    not the paper's.
-
-    Attributes:
-        source: the paper, and where the numbers stand.
-        rule: ``'first'`` (queries are the first rows, then train) and ``'last'`` (queries are the
-            last rows) take rows in the order of the files; ``'random'`` draws them;
-            ``'per_label'`` draws equally many for each label, rarest label first, and what a
-            label lacks from all rows.
-        query: number of queries.
-        train: number of training rows, taken from the database; None: the whole database.
-        items: number of rows that are drawn before all else; None: all of them.
-        held_out: rows (a paper's validation set) that are left out of everything.
-        own_parts: whether the parts that a feature file names itself are used where it has any.
-        pictures: which of several picture folders belong to it; None: all of them.
-        unlabeled: whether rows without any label stay.
-        layout: the only layout whose row order the rule is meant for; None: any.
-        note: what the paper leaves open.
+    Most papers publish counts and the word "random", not the rows. Such a split is drawn here by a
+    rule of this library: always the same rows for the same seed, but not the paper's.
     """
 
-    source: str
+    source: str  #: the paper, and where the numbers stand
+    #: ``'first'`` (queries are the first rows, then train) and ``'last'`` (they are the last rows)
+    #: take rows in the order of the files; ``'random'`` draws them; ``'per_label'`` draws equally
+    #: many for each label, rarest label first, and what a label lacks from all rows
     rule: Literal["first", "last", "random", "per_label"]
-    query: int
-    train: int | None = None
-    items: int | None = None
-    held_out: int = 0
-    own_parts: bool = False
-    pictures: str | None = None
-    unlabeled: bool = False
-    layout: str | None = None
-    note: str = ""
+    query: int  #: number of queries
+    train: int | None = None  #: training rows, taken from the database; None: the whole database
+    items: int | None = None  #: rows that are drawn before all else; None: all of them
+    held_out: int = 0  #: rows (a paper's validation set) that are left out of everything
+    own_parts: bool = False  #: whether parts that a feature file names itself are used
+    pictures: str | None = None  #: which of several picture folders belong to it; None: all
+    unlabeled: bool = False  #: whether rows without any label stay
+    layout: str | None = None  #: the only layout whose row order the rule is meant for; None: any
+    note: str = ""  #: what the paper leaves open
 
 
 def load_manifest(name: str) -> dict[str, Any]:
@@ -71,26 +57,20 @@ def published_protocols(name: str) -> dict[str, Protocol]:
 
 
 def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str, Array]]:
-    """The rows of a protocol and their parts.
+    """Row numbers ``[n]``, ascending, and bool masks ``train``, ``query``, ``database`` ``[n]``.
 
     Args:
         protocol: counts and rule.
         y: labels, multi-hot ``[N, C]``.
         seed: of the drawing; ``'first'`` and ``'last'`` draw nothing.
 
-    Returns:
-        row numbers, ascending ``[n]``, and bool masks ``train``, ``query``, ``database`` ``[n]``.
-
     Raises:
         ValueError: there are too few rows for the counts.
     """
     num_rows = len(y)
-    order = np.arange(num_rows)
-    drawn = protocol.rule in ("random", "per_label")
-    if drawn or protocol.items is not None:
-        shuffled = list(range(num_rows))
-        random.Random(seed).shuffle(shuffled)
-        order = np.array(shuffled, dtype=np.int64)
+    rows = list(range(num_rows))
+    if protocol.rule in ("random", "per_label"):
+        random.Random(seed).shuffle(rows)
     needed = protocol.query + protocol.held_out + (protocol.train or 1)
     available = num_rows if protocol.items is None else protocol.items
     if max(needed, available) > num_rows or needed > available:
@@ -98,7 +78,7 @@ def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str
             f"protocol: needs {max(needed, available)} rows, the data have {num_rows}; "
             "are the files complete?"
         )
-    order = order[:available] if drawn else np.sort(order[:available])
+    order = np.array(rows[:available])
     free = np.zeros(num_rows, dtype=bool)
     free[order] = True
     balanced = y if protocol.rule == "per_label" else None
@@ -107,9 +87,8 @@ def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str
     _take(order, protocol.held_out, free, balanced)
     database = free.copy()
     train = database if protocol.train is None else _take(order, protocol.train, free, balanced)
-    rows = np.flatnonzero(query | database)
-    parts = {"train": train, "query": query, "database": database}
-    return rows, {name: mask[rows] for name, mask in parts.items()}
+    kept = np.flatnonzero(query | database)
+    return kept, {"train": train[kept], "query": query[kept], "database": database[kept]}
 
 
 def _take(order: Array, count: int, free: Array, y: Array | None) -> Array:

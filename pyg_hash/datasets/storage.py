@@ -31,79 +31,22 @@ def _version(tensor: Tensor) -> Version:
     )
 
 
-def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
-    """Remember the tensors of ``data``, to store later only what a transform changed.
-
-    Keep ``data`` alive while the snapshot is in use: freed memory may be used again.
-    """
-    return {
-        _version(value): [_type_list(key), name]
-        for key, store in data.to_dict().items()
-        for name, value in store.items()
-        if isinstance(value, Tensor) and value.layout == torch.strided and value.numel()
-    }
-
-
-def _store_key(types: list[str]) -> Any:
-    return types[0] if len(types) == 1 else tuple(types)
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def _type_list(key: str | tuple[str, str, str]) -> list[str]:
     return [key] if isinstance(key, str) else list(key)
 
 
-class _Encoder:
-    """Turns nested values into JSON plus named tensors, each distinct tensor stored once."""
-
-    def __init__(self, base: Mapping[Version, list[Any]]) -> None:
-        self.base = base
-        self.tensors: dict[str, Tensor] = {}
-        self._names: dict[Version, str] = {}
-
-    def __call__(self, value: Any, where: str) -> dict[str, Any]:
-        if isinstance(value, Tensor) and value.layout == torch.strided:
-            return self._tensor(value, where)
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return {"value": value}
-        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            return {"dict": {key: self(item, f"{where}.{key}") for key, item in value.items()}}
-        if isinstance(value, (list, tuple)):
-            kind = "list" if isinstance(value, list) else "tuple"
-            return {kind: [self(item, f"{where}.{i}") for i, item in enumerate(value)]}
-        raise TypeError(
-            f"{where}: a {type(value).__name__} cannot be stored; "
-            "use dense tensors, numbers, strings, lists or dicts with string keys"
-        )
-
-    def _tensor(self, value: Tensor, where: str) -> dict[str, Any]:
-        version = _version(value)
-        if value.numel():
-            if version in self.base:
-                return {"base": self.base[version]}
-            if version in self._names:
-                return {"tensor": self._names[version]}
-            self._names[version] = where
-        plain = value.detach().cpu().contiguous()
-        if plain.untyped_storage().nbytes() != plain.nbytes:
-            plain = plain.clone()  # a view would drag its whole storage along
-        self.tensors[where] = plain
-        return {"tensor": where}
-
-
-def _decode(value: dict[str, Any], tensors: Mapping[str, Tensor], base: HeteroData | None) -> Any:
-    (kind, content), *_ = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "base":
-        if base is None:
-            raise KeyError("base")
-        return base.to_dict()[_store_key(content[0])][content[1]]
-    if kind == "dict":
-        return {name: _decode(item, tensors, base) for name, item in content.items()}
-    if kind in ("list", "tuple"):
-        items = [_decode(item, tensors, base) for item in content]
-        return items if kind == "list" else tuple(items)
-    return content
+def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
+    """The tensors of ``data``, to tell later which of them changed; keep ``data`` alive so long."""
+    return {
+        _version(value): [_type_list(key), name]
+        for key, store in data.to_dict().items()
+        for name, value in store.items()
+        if _is_dense(value)
+    }
 
 
 def save_hetero(
@@ -124,20 +67,39 @@ def save_hetero(
         TypeError: a value of another type; the message names it.
         OSError: the file cannot be written.
     """
-    encode = _Encoder({} if base is None else base)
-    stores = [
-        {
-            "type": _type_list(key),
-            "values": {
-                name: encode(value, "/".join([*_type_list(key), name]))
-                for name, value in store.items()
-            },
-        }
-        for key, store in data.to_dict().items()
-    ]
+    known: dict[Version, Any] = {tensor: {"base": at} for tensor, at in (base or {}).items()}
+    tensors: dict[str, Tensor] = {}
+
+    def encode(value: Any, where: str) -> dict[str, Any]:
+        """JSON of a nested value; each distinct tensor is named and stored once."""
+        if _is_dense(value):
+            entry = known.setdefault(_version(value), {"tensor": where})
+            if entry == {"tensor": where}:
+                plain = value.detach().cpu().contiguous()
+                if plain.untyped_storage().nbytes() != plain.nbytes:
+                    plain = plain.clone()  # a view would drag its whole storage along
+                tensors[where] = plain
+            return dict(entry)
+        if value is None or isinstance(value, bool | int | float | str):
+            return {"value": value}
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {"dict": {key: encode(item, f"{where}.{key}") for key, item in value.items()}}
+        if isinstance(value, list | tuple):
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {kind: [encode(item, f"{where}.{i}") for i, item in enumerate(value)]}
+        raise TypeError(
+            f"{where}: a {type(value).__name__} cannot be stored; "
+            "use dense tensors, numbers, strings, lists or dicts with string keys"
+        )
+
+    stores = []
+    for key, store in data.to_dict().items():
+        kind = _type_list(key)
+        values = {name: encode(value, "/".join([*kind, name])) for name, value in store.items()}
+        stores.append({"type": kind, "values": values})
     meta = {"format": _FORMAT, "version": _VERSION, "stores": stores}
     with atomic_path(path) as temporary:
-        save_file(encode.tensors, temporary, metadata={"json": json.dumps(meta)})
+        save_file(tensors, temporary, metadata={"json": json.dumps(meta)})
 
 
 def load_hetero(
@@ -157,15 +119,32 @@ def load_hetero(
     kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
     if kind != (_FORMAT, _VERSION):
         raise CorruptFileError(f"{path}: not a stored graph of this version; build it again")
-    needs_base = '"base"' in json.dumps(meta["stores"])
-    source = base() if base is not None and needs_base else None
-    stores: dict[Any, Any] = {}
+    source: dict[Any, Any] = {}
+    if base is not None and '"base"' in json.dumps(meta["stores"]):
+        source = base().to_dict()
+
+    def key_of(types: list[str]) -> Any:
+        return types[0] if len(types) == 1 else tuple(types)
+
+    def decode(entry: dict[str, Any]) -> Any:
+        ((kind, content),) = entry.items()
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "base":
+            return source[key_of(content[0])][content[1]]
+        if kind == "dict":
+            return {name: decode(item) for name, item in content.items()}
+        if kind in ("list", "tuple"):
+            items = [decode(item) for item in content]
+            return items if kind == "list" else tuple(items)
+        return content
+
     try:
-        for store in meta["stores"]:
-            values = store["values"].items()
-            stores[_store_key(store["type"])] = {
-                name: _decode(value, tensors, source) for name, value in values
+        return HeteroData.from_dict(
+            {
+                key_of(store["type"]): {k: decode(v) for k, v in store["values"].items()}
+                for store in meta["stores"]
             }
+        )
     except KeyError as error:
         raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error
-    return HeteroData.from_dict(stores)

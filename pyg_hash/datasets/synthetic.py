@@ -81,27 +81,21 @@ class SyntheticCrossModal(CrossModalDataset):
 
     def build(self) -> HeteroData:
         """Draw labels, splits and features."""
-        n, num_classes = self.config["n"], self.config["num_classes"]
-        generator = torch.Generator().manual_seed(self.config["seed"])
+        config, n, num_classes = self.config, self.config["n"], self.config["num_classes"]
+        generator = torch.Generator().manual_seed(config["seed"])
         order = torch.randperm(n, generator=generator)
         first = torch.empty(n, dtype=torch.long)
         first[order] = torch.arange(n) % num_classes  # equal shares in any prefix of order
-        y = self._multi_hot(first, generator) if self.config["multi_label"] else first
+        y = first
+        if config["multi_label"]:  # zero to two further classes a row, drawn with replacement
+            y = torch.zeros(n, num_classes).scatter_(1, first[:, None], 1.0)
+            extra = torch.randint(num_classes, (n, 2), generator=generator)
+            count = torch.randint(3, (n, 1), generator=generator)
+            y.scatter_(1, torch.where(count > torch.arange(2), extra, first[:, None]), 1.0)
         query = torch.zeros(n, dtype=torch.bool)
-        query[order[: self.config["num_queries"]]] = True
-        image, text = (self._features(y, d, generator) for d in self.config["num_features"])
+        query[order[: config["num_queries"]]] = True
+        image, text = (self._features(y, d, generator) for d in config["num_features"])
         return build_hetero(image, text, y=y, num_classes=num_classes, train=~query, query=query)
-
-    def _multi_hot(self, first: Tensor, generator: torch.Generator) -> Tensor:
-        """Zero to two further classes a row, drawn with replacement."""
-        n, num_classes = len(first), self.config["num_classes"]
-        y = torch.zeros(n, num_classes).scatter_(1, first[:, None], 1.0)
-        extra = torch.randint(num_classes, (n, 2), generator=generator)
-        count = torch.randint(3, (n, 1), generator=generator)
-        for column in range(2):
-            wanted = torch.where(count > column, extra[:, column : column + 1], first[:, None])
-            y.scatter_(1, wanted, 1.0)
-        return y
 
     def _features(self, y: Tensor, width: int, generator: torch.Generator) -> Tensor:
         """Drawn block by block into the result, so nothing of its size exists twice."""
@@ -110,16 +104,10 @@ class SyntheticCrossModal(CrossModalDataset):
         for start, stop in row_chunks(len(y), width):
             part = y[start:stop]
             mean = centres[part] if y.dim() == 1 else (part / part.sum(1, keepdim=True)) @ centres
-            block = x[start:stop].normal_(generator=generator)
-            block.mul_(self.config["noise"]).add_(mean)
+            x[start:stop].normal_(generator=generator).mul_(self.config["noise"]).add_(mean)
         return x
 
     def read_items(self) -> Items:
         """Row numbers as ids, no raw files."""
-        n = self.config["n"]
-        return Items(
-            ids=[str(i) for i in range(n)],
-            class_names=[f"class {c}" for c in range(self.config["num_classes"])],
-            image_paths=[None] * n,
-            texts=[None] * n,
-        )
+        names = [f"class {c}" for c in range(self.config["num_classes"])]
+        return Items([str(i) for i in range(self.config["n"])], names)

@@ -17,7 +17,6 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.raw import RawMatrix, absent, whole
 from pyg_hash.datasets.splits import load_manifest
-from pyg_hash.features import BagOfWords, TextEncoder
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
 
@@ -33,8 +32,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     "bow3000": {"mode": "count", "max_features": 3000},
     "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
 }
-ImageKind = Literal["sift", "image128"]
-TextKind = Literal["lda", "tfidf", "bow3000", "lsa200"]
+_FILES = dict.fromkeys(_IN_MAT, MAT) | {"image128": IMAGE128} | dict.fromkeys(_WORDS, ARTICLES)
 
 
 class Wikipedia(CrossModalDataset):
@@ -67,8 +65,8 @@ class Wikipedia(CrossModalDataset):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        image: ImageKind = "image128",
-        text: TextKind = "lsa200",
+        image: Literal["sift", "image128"] = "image128",
+        text: Literal["lda", "tfidf", "bow3000", "lsa200"] = "lsa200",
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,
@@ -76,38 +74,26 @@ class Wikipedia(CrossModalDataset):
     ) -> None:
         check_choice(image, ("sift", "image128"), "image")
         check_choice(text, ("lda", "tfidf", "bow3000", "lsa200"), "text")
-        self.image = image
-        self.text = text
+        self.image, self.text = image, text
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     @property
     def raw_file_names(self) -> list[str]:
         """The files that this choice of features needs."""
-        names = [*LISTS.values(), CATEGORIES]
-        if self.image in _IN_MAT or self.text in _IN_MAT:
-            names.append(MAT)
-        if self.image == "image128":
-            names.append(IMAGE128)
-        if self.text in _WORDS:
-            names.append(ARTICLES)
-        return names
+        needed = {_FILES[self.image], _FILES[self.text]}
+        chosen = [name for name in (MAT, IMAGE128, ARTICLES) if name in needed]
+        return [*LISTS.values(), CATEGORIES, *chosen]
 
     def download(self) -> None:
-        """Say which files to get, as no server promises to keep them.
-
-        Raises:
-            FileNotFoundError: always; lists missing files, sizes, SHA-256 and the source.
-        """
-        missing = absent(Path(self.raw_dir), self.raw_file_names)
+        """Raise ``FileNotFoundError``: missing files, their SHA-256, and where they are from."""
         known = _MANIFEST["files"]
         lines = [
-            f"  {name}  {known[name]['bytes']} bytes  SHA-256 {known[name]['sha256']}"
-            for name in missing
+            f"  {name}  {known[name]['bytes']} bytes  SHA-256 {known[name]['sha256']}\n"
+            for name in absent(Path(self.raw_dir), self.raw_file_names)
         ]
         raise FileNotFoundError(
             f"Wikipedia cannot be downloaded automatically. Put these files into {self.raw_dir}:\n"
-            + "\n".join(lines)
-            + f"\n{_MANIFEST['where']}"
+            f"{''.join(lines)}{_MANIFEST['where']}"
         )
 
     def settings(self) -> dict[str, Any]:
@@ -117,93 +103,67 @@ class Wikipedia(CrossModalDataset):
 
     def build(self) -> HeteroData:
         """Read the chosen features; fit the text encoder, if any, on the training texts."""
-        rows = self._rows()
-        num_train = sum(row["split"] == "train" for row in rows)
-        train = torch.arange(len(rows)) < num_train
-        image = self._image128(rows) if self.image == "image128" else self._mat(self.image)
-        encoder = None
+        ids, labels, num_train = self._lists()
+        train = torch.arange(len(ids)) < num_train
+        image = self._matrix(self.image, labels)
         if self.text in _WORDS:
-            texts = self._articles(rows)
-            encoder = BagOfWords(stop_words="english", min_length=2, **_WORDS[self.text])
-            text = encoder.fit(texts[:num_train])(texts)
+            words: dict[str, Any] = {"stop_words": "english", "min_length": 2, **_WORDS[self.text]}
+            text = self.fit_words(self._articles(ids), train, **words)
         else:
-            text = self._mat(self.text)
+            text = self._matrix(self.text, labels)
         for name, x in (("image", image), ("text", text)):
-            if x.size(0) != len(rows):
+            if len(x) != len(ids):
                 raise CorruptFileError(
-                    f"{self.raw_dir}: {x.size(0)} {name} rows but {len(rows)} lines in the lists; "
+                    f"{self.raw_dir}: {len(x)} {name} rows but {len(ids)} lines in the lists; "
                     "the files do not belong together, get them again"
                 )
-        data = build_hetero(
-            image,
-            text,
-            y=torch.tensor([row["label"] for row in rows]),
-            num_classes=len(self._class_names()),
-            train=train,
-            query=~train,
-        )
-        if encoder is not None:
-            encoder.save(self.text_encoder_dir)
-        return data
-
-    def text_encoder(self) -> TextEncoder:
-        """The encoder fitted on the training texts (``'bow3000'`` and ``'lsa200'`` only)."""
-        if self.text not in _WORDS:
-            return super().text_encoder()
-        return BagOfWords.load(self.text_encoder_dir)
+        y, num_classes = torch.tensor(labels), len(self._class_names())
+        return build_hetero(image, text, y=y, num_classes=num_classes, train=train, query=~train)
 
     def read_items(self) -> Items:
         """Text ids; the texts if ``articles.jsonl.gz`` is there; the pictures are not published."""
-        rows = self._rows()
+        ids, _, _ = self._lists()
         has_texts = (Path(self.raw_dir) / ARTICLES).is_file()
-        return Items(
-            ids=[row["text_id"] for row in rows],
-            class_names=self._class_names(),
-            image_paths=[None] * len(rows),
-            texts=list(self._articles(rows)) if has_texts else [None] * len(rows),
-        )
-
-    # raw files -------------------------------------------------------------------------------
+        return Items(ids, self._class_names(), texts=self._articles(ids) if has_texts else ())
 
     def _class_names(self) -> list[str]:
         return (Path(self.raw_dir) / CATEGORIES).read_text(encoding="utf-8").split()
 
-    def _rows(self) -> list[dict[str, Any]]:
-        """Text id, label 0..9 and split of every row, train first."""
-        rows = []
-        for split, name in LISTS.items():
+    def _lists(self) -> tuple[list[str], list[int], int]:
+        """Text ids and labels 0..9, those of the training rows first, and how many these are."""
+        ids, labels, sizes = [], [], []
+        for name in LISTS.values():
             path = Path(self.raw_dir) / name
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            lines = path.read_text(encoding="utf-8").splitlines()
+            for number, line in enumerate(lines, 1):
                 parts = line.split()
                 if len(parts) != 3 or not parts[2].isdigit():
                     raise CorruptFileError(
                         f"{path}: line {number} is not 'text-id image-id class'; get it again"
                     )
-                label = int(parts[2]) - 1
-                rows.append({"text_id": _text_id(parts[0]), "label": label, "split": split})
-        return rows
+                ids.append(_text_id(parts[0]))
+                labels.append(int(parts[2]) - 1)
+            sizes.append(len(lines))
+        return ids, labels, sizes[0]
 
-    def _mat(self, kind: str) -> Tensor:
-        """Both parts of one matrix of the official MATLAB file, train first."""
-        path, name = Path(self.raw_dir) / MAT, _IN_MAT[kind]
-        return torch.cat([RawMatrix(path, f"{name}_{part}").read() for part in ("tr", "te")])
-
-    def _image128(self, rows: list[dict[str, Any]]) -> Tensor:
-        path = Path(self.raw_dir) / IMAGE128
-        labels = RawMatrix(path, "labels").read().flatten().tolist()
-        if labels != [row["label"] + 1 for row in rows]:
+    def _matrix(self, kind: str, labels: list[int]) -> Tensor:
+        """A feature of the official MATLAB file, which holds it in two parts, or ``image128``."""
+        path = Path(self.raw_dir) / _FILES[kind]
+        if kind in _IN_MAT:
+            parts = [RawMatrix(path, f"{_IN_MAT[kind]}_{part}").read() for part in ("tr", "te")]
+            return torch.cat(parts)
+        if (RawMatrix(path, "labels").read().flatten() - 1).tolist() != labels:
             raise CorruptFileError(f"{path}: its labels are not those of the lists; get it again")
         return RawMatrix(path, "image").read()
 
-    def _articles(self, rows: list[dict[str, Any]]) -> list[str]:
+    def _articles(self, ids: list[str]) -> list[str]:
         path = Path(self.raw_dir) / ARTICLES
         with whole(path), gzip.open(path, "rt", encoding="utf-8") as file:
             articles = [json.loads(line) for line in file]
-            ids = [_text_id(article["text_id"]) for article in articles]
-            texts = [str(article["text"]) for article in articles]
-        if ids != [row["text_id"] for row in rows]:
+            texts = {_text_id(article["text_id"]): str(article["text"]) for article in articles}
+        if [*texts] != ids:
             raise CorruptFileError(f"{path}: its text ids are not those of the lists; get it again")
-        return texts
+        return [*texts.values()]
 
 
 def _text_id(name: str) -> str:

@@ -97,7 +97,7 @@ def test_bad_items_are_all_named_and_nothing_is_written(made, tmp_path):
     encoders["text_encoder"] = BagOfWords().fit(texts)
     with pytest.raises(ValueError, match="2 items cannot be encoded") as error:
         encode_feature_file(tmp_path / "x.h5", images=paths, texts=words, **encoders, **more)
-    assert "image 3: " in str(error.value) and "text 7: " in str(error.value)
+    assert "image 3 (" in str(error.value) and "text 7 (" in str(error.value)
     assert [p.name for p in tmp_path.iterdir()] == ["bad.png"]
     with pytest.raises(ValueError, match="35 texts and 36 pictures"):
         encode_feature_file(tmp_path / "x.h5", images=paths, texts=texts[1:], **encoders, **more)

@@ -47,21 +47,9 @@ def test_rows_are_those_with_a_common_tag_and_a_label(tmp_path, arrays):
     assert dataset.texts[0].split()[-1] == f"only{rows[0]}"  # a rare tag is a word of the text
 
 
-def test_words_are_fitted_on_train(tmp_path, arrays):
-    pytest.importorskip("sklearn")
-    dataset = MIRFlickr25K(tmp_path, image=SIZES, text="bow2000")
-    store = dataset[0]["text"]
-    encoder = dataset.text_encoder()
-    trained = [text for text, m in zip(dataset.texts, store.train_mask, strict=True) if m]
-    assert set(encoder.vocabulary) == set(" ".join(trained).split())
-    assert set(encoder.vocabulary) & set(WORDS)
-    known = encoder.transform(dataset.texts, allow_unknown=True)
-    assert torch.equal(known, store.x)
-
-
 def test_default_pictures_are_encoded_by_efficientnet(tmp_path, arrays):
     pytest.importorskip("efficientnet_lite_pytorch")
-    with pytest.raises(ValueError, match="image: .* items cannot be encoded"):
+    with pytest.raises(ValueError, match=r"items cannot be encoded.*\n  image 0 \(.*/im"):
         MIRFlickr25K(tmp_path)  # the pictures of this test are none
     with pytest.raises(ValueError, match="use one of 'efficientnet_lite0'"):
         MIRFlickr25K(tmp_path, image="vgg")
@@ -147,7 +135,7 @@ def tag_more(raw):
     [
         (no_number, r"baby.txt: 'x' is not the number of a picture"),
         (large_number, r"baby.txt: '61' is not the number of a picture"),
-        (no_labels, "rows with a tag and a label, the published files have"),
+        (no_labels, "rows with a class .and a tag., the published files have"),
         (tag_more, "8 tags in mirflickr/doc/common_tags.txt, the published files have 4"),
     ],
 )

@@ -199,7 +199,7 @@ FIRST = next(iter(LOW_LEVEL))
         (spoil(FIRST, "1 2 3"), "3 columns in .*Normalized_CH.dat, the published files have 64"),
         (spoil(TAGS, "0 1 1"), r"AllTags1k.txt: line 1 is not 8 times 0 or 1"),
         (spoil(LABELS.format("sky"), "-1130179"), "Labels_sky.txt: line 1 is not 1 times 0 or 1"),
-        (one_label_more, "rows with a class and a tag, the published files have"),
+        (one_label_more, "rows with a class .and a tag., the published files have"),
     ],
 )
 def test_damaged_or_other_files(tmp_path, arrays, change, message):
@@ -332,7 +332,7 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
     whole = NUSWIDE(tmp_path, concepts, "features", drop_textless=False)[0]
     assert np.array_equal(whole["text"].x.numpy(), text)
     shrink(monkeypatch, kept=[51])
-    with pytest.raises(CorruptFileError, match="50 rows, the published files have 51"):
+    with pytest.raises(CorruptFileError, match="50 rows in .*LAll, the published files have 51"):
         NUSWIDE(tmp_path, concepts, "features", force_reload=True)
 
 
