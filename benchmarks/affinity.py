@@ -22,8 +22,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from benchmarks.measure import Case, alone, options
-from benchmarks.record import Record
+from benchmarks.measure import Case, alone
+from benchmarks.record import Namespace, Record, benchmark
 from pyg_hash.transforms.affinity import AffinityGraph, nearest_neighbours, unified_affinity
 from pyg_hash.transforms.affinity.embedding import components
 from pyg_hash.transforms.affinity.steps import (
@@ -140,49 +140,32 @@ def difference(m: int, groups: int, spread: float, c: int) -> tuple[float, bool]
     return float(abs(ours - theirs).max()), same
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, picture=False)
-    record = Record("affinity", "The unified affinity graph", args)
+@benchmark("The unified affinity graph", picture=False)
+def main(record: Record, args: Namespace) -> None:
+    """Every case; the smaller ones beside the dense search."""
     rows, beside = [], []
     for name, case in (SHORT if args.short else PLANTED).items():
         m, _, _, c = case
         spent = alone(prepare, "sparse", *case)
         found = spent.value
-        rows.append(
-            {
-                "case": name,
-                "pairs": m,
-                "clusters": c,
-                "turns": len(found["components"]),
-                "components": found["components"][-1],
-                "seconds": spent.wall_seconds,
-                "CPU seconds": spent.cpu_seconds,
-                "extra MiB": spent.extra_bytes / 2**20,
-                "edges": found["edges"],
-                "worst residual": found["residual"],
-                "kNN seconds, not included": found["knn"],
-            }
-        )
+        row = {"case": name, "pairs": m, "clusters": c, "turns": len(found["components"])}
+        row |= {"components": found["components"][-1], "seconds": spent.wall_seconds}
+        row |= {"CPU seconds": spent.cpu_seconds, "extra MiB": spent.extra_bytes / 2**20}
+        row |= {"edges": found["edges"], "worst residual": found["residual"]}
+        rows.append(row | {"kNN seconds, not included": found["knn"]})
         if m > DENSE:
             continue
         dense = alone(prepare, "dense", *case)
         largest, same = difference(*case)
         same &= dense.value["components"] == found["components"]
-        beside.append(
-            {
-                "pairs": m,
-                "dense seconds": dense.wall_seconds,
-                "times as fast": dense.wall_seconds / spent.wall_seconds,
-                "dense extra MiB": dense.extra_bytes / 2**20,
-                "times as small": dense.extra_bytes / max(spent.extra_bytes, 1),
-                "same components": "in every turn" if same else "no",
-                "largest difference of Z": largest,
-            }
-        )
+        row = {"pairs": m, "dense seconds": dense.wall_seconds}
+        row |= {"times as fast": dense.wall_seconds / spent.wall_seconds}
+        row |= {"dense extra MiB": dense.extra_bytes / 2**20}
+        row |= {"times as small": dense.extra_bytes / max(spent.extra_bytes, 1)}
+        row |= {"same components": "in every turn" if same else "no"}
+        beside.append(row | {"largest difference of Z": largest})
     record.table("Searches", rows)
     record.table("Against the dense search", beside)
-    record.save()
 
 
 if __name__ == "__main__":

@@ -9,24 +9,18 @@ A benchmark is one file, and looks like this::
     What is computed on which data, and what each method is: shown with the results.
     '''
 
-    from benchmarks.measure import alone, options, side_by_side
-    from benchmarks.record import Record
-
-    def prepare_fast(n):                      # module level
+    def prepare_fast(n):                      # at the top level, for alone()
         x = torch.randn(n, 64)
         fast(x[:8])                           # load what the first call loads, outside the measure
         return lambda: fast(x)
 
-    def main(arguments=None):
-        args = options(__doc__, arguments)    # --short and --out; one thread
-        record = Record("name", "Title", args)
+    @benchmark("Title")                       # --short and --out; one thread
+    def main(record, args):
         n = 500 if args.short else 10_000
         seconds = side_by_side({"slow": prepare_slow(n), "fast": prepare_fast(n)})
-        extra = alone(prepare_fast, n).extra_bytes
-        record.table("Title", [{"method": name, "s": s} for name, s in seconds.items()])
-        record.goal("fast against slow", seconds["slow"] / seconds["fast"], at_least=6)
+        record.columns("Times", "method", {"s": seconds, "times as fast": faster(seconds, "slow")})
+        record.goal("extra MB", alone(prepare_fast, n).extra_bytes / 1e6, at_most=6)
         record.plot("N = ...", {"fast": [(n, ...)]}, x="nodes", y="seconds")
-        record.save()                         # DIR/name.json, .md, .png
 
 Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
 machine only ratios within one run mean anything. Memory is measured in a fresh process for each
@@ -150,6 +144,11 @@ def side_by_side(
             total += seconds
         turns += 1
     return best
+
+
+def faster(seconds: Mapping[str, float], reference: str) -> dict[str, float]:
+    """How many times as fast as the reference each case is."""
+    return {name: seconds[reference] / s for name, s in seconds.items()}
 
 
 def difference(found: Any, expected: Any) -> float:

@@ -11,13 +11,14 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmarks.measure import options
 from pyg_hash import __version__
 from pyg_hash.utils.files import atomic_path, check_writable
 
@@ -60,6 +61,27 @@ def machine() -> dict[str, str]:
     return about
 
 
+def benchmark(title: str, **choices: Any) -> Callable[..., Callable[..., None]]:
+    """Make a function of a record and its options the ``main`` of a benchmark.
+
+    Args:
+        title: headline of the page; the files are called as the benchmark's.
+        **choices: of :func:`measure.options`.
+    """
+
+    def command(fill: Callable[[Record, argparse.Namespace], None]) -> Callable[..., None]:
+        def main(arguments: list[str] | None = None) -> None:
+            script = fill.__globals__
+            args = options(script["__doc__"], arguments, **choices)
+            record = Record(Path(script["__file__"]).stem, title, args)
+            fill(record, args)
+            record.save()
+
+        return main
+
+    return command
+
+
 class Record:
     """The results of one run, printed as they come.
 
@@ -89,6 +111,16 @@ class Record:
         table = {"title": title, "rows": [dict(row) for row in rows], "note": note}
         self.tables.append(table)
         print("\n" + _table(table), flush=True)
+
+    def columns(
+        self, title: str, key: str, of: Mapping[str, Mapping[str, Any]], note: str = ""
+    ) -> None:
+        """Add a table by its columns; the first has all rows, whose names stand under ``key``."""
+        names = next(iter(of.values()))
+        rows = [
+            {key: name} | {head: values.get(name) for head, values in of.items()} for name in names
+        ]
+        self.table(title, rows, note)
 
     def goal(
         self,

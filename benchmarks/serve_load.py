@@ -27,8 +27,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.measure import options
-from benchmarks.record import Record
+from benchmarks.record import Namespace, Record, benchmark
 from pyg_hash.cli import main as pyg_hash
 from pyg_hash.runs import Run
 
@@ -155,10 +154,8 @@ def synthetic_run(folder: Path) -> Path:
     return folder / "run"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, run="")
-    record = Record("serve_load", "Search page", args)
+@benchmark("Search page", run="")
+def main(record: Record, args: Namespace) -> None:
     visitors, times, alone = (20, 2, 5) if args.short else (200, 3, 50)
     rows, errors, total = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +179,6 @@ def main(arguments: list[str] | None = None) -> None:
         {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")},
         x="milliseconds",
     )
-    record.save()
 
 
 if __name__ == "__main__":

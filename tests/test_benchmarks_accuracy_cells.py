@@ -10,7 +10,7 @@ from benchmarks.accuracy import cell as module
 from benchmarks.accuracy.cell import Bench, best
 from benchmarks.accuracy.data import SOURCES, DataSource
 from benchmarks.accuracy.methods import METHODS, Method
-from benchmarks.accuracy.table import Cell
+from benchmarks.accuracy.tables import Cell
 from pyg_hash.cli import build
 from pyg_hash.metrics import evaluate
 from pyg_hash.training import fit

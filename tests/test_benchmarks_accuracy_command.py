@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from toy import toy_data
 
-from benchmarks.accuracy import command as module
+from benchmarks.accuracy import __main__ as module
 from benchmarks.accuracy import store
-from benchmarks.accuracy.cell import Bench
-from benchmarks.accuracy.command import RESULTS, _parser, chosen
+from benchmarks.accuracy.__main__ import _parser, chosen
+from benchmarks.accuracy.cell import Bench, Done
 from benchmarks.accuracy.data import SOURCES, DataSource
-from benchmarks.accuracy.pool import Done
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -210,8 +209,3 @@ def test_make_accuracy_is_a_command_that_exists():
     assert {cell.data for cell in table.cells()} == {"emoji"}
     assert {cell.protocol for cell in table.cells()} == {"inductive"}
     assert str(args.out).startswith("build/")  # not among what is committed
-
-
-def test_short_results_go_elsewhere():
-    assert RESULTS[False] == ROOT / "benchmarks/results/accuracy"
-    assert RESULTS[True] == ROOT / "build/accuracy"

@@ -9,19 +9,23 @@ lets a code depend on least, and is the same for all protocols, seeds and code l
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import torch
-import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
 from benchmarks.accuracy import measures
 from benchmarks.accuracy.data import SOURCES, content, labelled_rows
 from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS, Method
-from benchmarks.accuracy.table import Cell
+from benchmarks.accuracy.tables import Cell
+from pyg_hash.cli import build
 from pyg_hash.metrics import evaluate
 from pyg_hash.typing import MODALITIES
 
@@ -81,12 +85,18 @@ class Bench:
             ValueError: the method's graph makes another protocol than the cell names.
             FloatingPointError: the training diverged.
         """
-        row = METHODS[cell.method]
+        row = trained_row = METHODS[cell.method]
+        seconds, more = {}, {}
         start = time.process_time()
-        choice = self._choice(cell, worths) if row.choices else None
-        choosing = {} if choice is None else {"choose": time.process_time() - start}
-        trained = self.trained(cell, row if choice is None else row.candidates()[choice["chosen"]])
-        data, model = trained.data, trained.model
+        if row.choices:
+            shared = same_choice(cell)
+            if shared not in self._worths:
+                self._worths[shared] = self.worths(cell) if worths is None else dict(worths)
+            found = self._worths[shared]
+            more["choice"] = {"chosen": best(found), "worths": found}
+            trained_row = row.candidates()[best(found)]
+            seconds["choose"] = time.process_time() - start
+        model, data, spent = self.trained(cell, trained_row)
         named = model.protocol(data)
         if named != cell.protocol:
             raise ValueError(f"{cell}: the graph is {named}")
@@ -104,25 +114,15 @@ class Bench:
             "labelled_sha256": labelled_rows(data) if row.labels else None,
             "definition": measures.DEFINITION,
             "extras": list(extras),
+            **more,
         }
-        if choice is not None:
-            line["choice"] = choice
         if "curves" in extras:
             line["curves"] = measures.curves(codes, data)
         if "tsne" in extras:
             line["tsne"] = measures.embeddings(codes, data, cell.seed)
-        seconds = choosing | trained.seconds | {"encode": encoded - start}
-        seconds["measure"] = time.process_time() - encoded
+        seconds |= spent | {"encode": encoded - start, "measure": time.process_time() - encoded}
         line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
         return line
-
-    def _choice(self, cell: Cell, known: Worths | None) -> dict[str, Any]:
-        """What is chosen for a cell, and why."""
-        shared = same_choice(cell)
-        if shared not in self._worths:
-            self._worths[shared] = self.worths(cell) if known is None else dict(known)
-        found = self._worths[shared]
-        return {"chosen": best(found), "worths": found}
 
     def worths(self, cell: Cell) -> Worths:
         """Mean worth of each candidate of a cell's row, over the seeds of the choice."""
@@ -143,42 +143,108 @@ class Bench:
         return 0.5 * (result.i2t + result.t2i)
 
     def raw(self, name: str) -> HeteroData:
-        """The data before anything is done to them."""
+        """The data before anything is done to them; one at a time, for they may be large."""
         if name not in self._raw:
-            self._raw.clear()  # one at a time: they may be large
-            self._raw[name] = SOURCES[name].load(self.places[name])
+            self._raw = {name: SOURCES[name].load(self.places[name])}
         return self._raw[name]
 
     def trained(self, cell: Cell, row: Method, *, held_out: float = 0.0) -> Trained:
-        """A model of a row, trained on a cell's data.
+        """A model of a row, which need not be the cell's, trained on its data.
 
-        Args:
-            cell: data, bits, labels, seed and protocol.
-            row: the method; it need not be the one that the cell names.
-            held_out: share of the labelled items that become ``val_mask``.
+        A share ``held_out`` of the labelled items becomes ``val_mask``. The last graph is built
+        once.
         """
         changes = {"val_rate": held_out} | self.changes
         config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **changes)
-        data, prepared = self._prepared(cell.data, row.transform(config))
-        start = time.process_time()
-        model = row.train(config, data)
-        seconds = {"graph": prepared, "train": time.process_time() - start}
-        return Trained(model, data, seconds)
-
-    def _prepared(self, name: str, transform: T.Compose) -> tuple[HeteroData, float]:
-        """Scaled data with masks and graph, and the seconds that they took; built once if asked
-        for again.
-        """
-        which = (name, repr(transform))
+        recipe = build.recipe_of(config)
+        which = (cell.data, repr(recipe.transforms))
         if which not in self._graphs:
-            raw = copy.copy(self.raw(name))
+            raw = copy.copy(self.raw(cell.data))
             self._graphs.clear()
             start = time.process_time()
-            data = transform(raw)
-            self._graphs[which] = (data, time.process_time() - start)
-        return self._graphs[which]
+            self._graphs[which] = recipe.transforms(raw), time.process_time() - start
+        data, prepared = self._graphs[which]
+        start = time.process_time()
+        model = recipe.model(data)
+        recipe.fit(model, data, patience=config.patience, progress=False)
+        return Trained(model, data, {"graph": prepared, "train": time.process_time() - start})
 
 
-def one_thread() -> None:
-    """As many processes as cores work beside each other; threads would get in the way."""
+# --- cells in processes of one thread: losing one loses one cell ----------------------------------
+
+_SPAWN = multiprocessing.get_context("spawn")
+_bench: Bench | None = None
+
+
+class Done(NamedTuple):
+    """What became of a cell: its line, or why there is none."""
+
+    cell: Cell
+    line: dict[str, Any] | None
+    problem: str = ""
+
+
+def _prepare(places: Mapping[str, str], changes: Mapping[str, Any]) -> None:
+    global _bench
     torch.set_num_threads(1)
+    _bench = Bench(places, changes)
+
+
+def _run(*asked: Any) -> dict[str, Any]:
+    assert _bench is not None
+    return _bench.run(*asked)
+
+
+def run_all(
+    cells: Iterable[Cell],
+    extras: tuple[str, ...],
+    places: Mapping[str, str],
+    *,
+    jobs: int = 1,
+    changes: Mapping[str, Any] | None = None,
+    wanted: Callable[[Cell], bool] = lambda cell: True,
+    worths: Callable[[Cell], Worths | None] = lambda cell: None,
+) -> Iterator[Done]:
+    """Run cells in ``jobs`` processes, and yield each as it is finished.
+
+    Args:
+        cells: in the order in which they start.
+        extras: what to measure besides the scores.
+        places: name of a data set -> where it lies.
+        jobs: number of processes.
+        changes: see :class:`Bench`.
+        wanted: asked right before a cell starts; one that is not wanted any more is left out.
+        worths: asked then too: what is known of the choice that the cell has, if it has any.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
+    waiting = iter(cells)
+    busy: dict[Future[dict[str, Any]], tuple[Cell, ProcessPoolExecutor]] = {}
+
+    def worker() -> ProcessPoolExecutor:
+        how = (places, changes or {})
+        return ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=_prepare, initargs=how)
+
+    def give(free: ProcessPoolExecutor) -> None:
+        for cell in waiting:
+            if wanted(cell):
+                busy[free.submit(_run, cell, extras, worths(cell))] = cell, free
+                return
+        free.shutdown()
+
+    try:
+        for _ in range(jobs):
+            give(worker())
+        while busy:
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                cell, own = busy.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    own.shutdown()
+                    own, problem = worker(), f"its process ended: {error}"
+                else:  # a cell that fails does not end the others; the cause has the traceback
+                    problem = f"{type(error).__name__}: {error}\n{error and error.__cause__}"
+                give(own)
+                yield Done(cell, None, problem) if error else Done(cell, future.result())
+    finally:
+        for _, own in busy.values():
+            own.shutdown(cancel_futures=True)

@@ -37,13 +37,7 @@ class DataSource:
 
 @dataclass(frozen=True)
 class Content:
-    """What a result says of its data.
-
-    Attributes:
-        about: sizes, for people.
-        data: hex digest of features and labels.
-        split: hex digest of the masks.
-    """
+    """What a result says of its data: sizes, digests of features and labels, and of masks."""
 
     about: str
     data: str
@@ -52,38 +46,40 @@ class Content:
 
 def content(data: HeteroData) -> Content:
     """The digests and sizes of a data set."""
-    store = data["image"]
-    features = hashlib.sha256()
-    for modality in MODALITIES:
-        for part in (data[modality].x, data[modality].y):
-            _feed(features, part)
-    masks = hashlib.sha256()
-    for part in SPLITS:
-        _feed(masks, store[f"{part}_mask"])
-    counts = ", ".join(f"{int(store[f'{part}_mask'].sum()):,} {part}" for part in SPLITS)
+    store, sizes = data["image"], _sizes(data)
+    counts = ", ".join(f"{sizes[part]:,} {part}" for part in SPLITS)
     widths = ", ".join(f"{data[m].x.size(1):,}-d {m}s" for m in MODALITIES)
     return Content(
         about=f"{counts}; {widths}; {data.num_classes} classes",
-        data=features.hexdigest()[:16],
-        split=masks.hexdigest()[:16],
+        data=_digest(*(part for m in MODALITIES for part in (data[m].x, data[m].y))),
+        split=_digest(*(store[f"{part}_mask"] for part in SPLITS)),
     )
 
 
 def labelled_rows(data: HeteroData) -> str:
     """Hex digest of the nodes whose labels are used."""
+    return _digest(data["image"].labeled_mask)
+
+
+def _digest(*of: Tensor) -> str:
     digest = hashlib.sha256()
-    _feed(digest, data["image"].labeled_mask)
+    for values in of:
+        digest.update(f"{values.dtype} {list(values.shape)}".encode())
+        parts = [values]
+        if values.layout != torch.strided:
+            sparse = values.to_sparse_coo().coalesce()
+            parts = [sparse.indices(), sparse.values()]
+        for part in parts:
+            digest.update(memoryview(part.contiguous().numpy()).cast("B"))
     return digest.hexdigest()[:16]
 
 
-def _feed(digest: Any, values: Tensor) -> None:
-    digest.update(f"{values.dtype} {list(values.shape)}".encode())
-    parts = [values]
-    if values.layout != torch.strided:
-        sparse = values.to_sparse_coo().coalesce()
-        parts = [sparse.indices(), sparse.values()]
-    for part in parts:
-        digest.update(memoryview(part.contiguous().numpy()).cast("B"))
+def _sizes(data: HeteroData) -> dict[str, int]:
+    """What is known of a data set's sizes."""
+    store = data["image"]
+    parts = {part: int(store[f"{part}_mask"].sum()) for part in SPLITS}
+    widths = {f"{m}_features": data[m].x.size(1) for m in MODALITIES}
+    return {"pairs": store.x.size(0), **parts, "classes": data.num_classes, **widths}
 
 
 def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
@@ -100,9 +96,7 @@ def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
         file = datasets.FeatureFile(path)
         data: HeteroData = file[0]
         found = _sizes(data)
-        wrong = [
-            f"{name}: {found[name]}, not {n}" for name, n in wanted.items() if found[name] != n
-        ]
+        wrong = [f"{of}: {found[of]}, not {n}" for of, n in wanted.items() if found[of] != n]
         if file.about != about:
             wrong.append(
                 f"about: {file.about!r}, not {about!r}; if that is what made them, say so by "
@@ -117,14 +111,6 @@ def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
     return DataSource(title, option, load, needs)
 
 
-def _sizes(data: HeteroData) -> dict[str, int]:
-    """What is known of a data set's sizes."""
-    store = data["image"]
-    parts = {part: int(store[f"{part}_mask"].sum()) for part in SPLITS}
-    widths = {f"{m}_features": data[m].x.size(1) for m in MODALITIES}
-    return {"pairs": store.x.size(0), **parts, "classes": data.num_classes, **widths}
-
-
 def _wikipedia(image: str, text: str) -> DataSource:
     return DataSource(
         f"Wikipedia, {image} + {text}",
@@ -136,29 +122,46 @@ def _wikipedia(image: str, text: str) -> DataSource:
 
 def _published(name: str, **options: Any) -> DataSource:
     """A data set of the library that is read from the files its authors publish."""
-    shown = [f"{option} {value}" for option, value in options.items()]
     return DataSource(
-        ", ".join([name, *shown]),
+        ", ".join([name, *(f"{option} {value}" for option, value in options.items())]),
         name.lower(),
         lambda root: getattr(datasets, name)(root, **options)[0],
         f"the root of pyg_hash.datasets.{name}; its message lists the files",
     )
 
 
-def _stated(
-    title: str, option: str, about: str, sizes: tuple[int, ...], words: int | None = None
-) -> DataSource:
-    """Images of 4,096 features and bags of words, in sizes that a paper states."""
-    names = ("pairs", "train", "query", "database", "classes")
-    wanted = {**dict(zip(names, sizes, strict=False)), "image_features": 4096}
-    return _papers(title, option, about, **wanted, **({"text_features": words} if words else {}))
+# the two larger sets of CNN-F: the paper's 188,321 and 117,218 are read as databases, see the
+# recipes; it does not say how many words NUS-WIDE has, nor the classes of MS-COCO
+_STATED = {
+    "wikipedia-vgg": ("Wikipedia, VGG", "vgg-fc7 + bow3000", "2866 2173 693 2173 10", 3000),
+    "nuswide10k-vgg": ("NUS-WIDE-10K, VGG", "vgg-fc7 + bow1000", "10000 8000 2000 8000 10", 1000),
+    "mirflickr25k-cnnf": ("MIRFlickr, CNN-F", "cnn-f + bow1386", "20015 10000 2000 18015 24", 1386),
+    "nuswide21-cnnf": ("NUS-WIDE, CNN-F", "cnn-f + bow", "190421 10500 2100 188321 21", None),
+    "mscoco-cnnf": ("MS-COCO, CNN-F", "cnn-f + bow2000", "122218 10000 5000 117218", 2000),
+}
+"""Images of 4,096 features and bags of words: title, what they are, sizes, number of words."""
+# SGEH's splits are in a supplement that is not to be had
+_USE = {
+    "wikipedia-use": ("Wikipedia", {"pairs": 2866, "classes": 10}),
+    "mirflickr25k-use": ("MIRFlickr", {}),
+    "mscoco-use": ("MS-COCO", {"pairs": 20_000}),
+    "nuswide-use": ("NUS-WIDE", {"pairs": 20_000}),
+}
+"""SGEH's features: their data set, and the sizes that the paper states."""
 
 
-def _use(name: str, option: str, **wanted: int) -> DataSource:
-    """SGEH's features of a data set; sizes alone would not tell one of them from another."""
-    about = f"{name}, vgg16-fc7 + use512"
-    features = {"image_features": 4096, "text_features": 512}
-    return _papers(f"{name}, VGG and USE", option, about, **wanted, **features)
+def _stated() -> dict[str, DataSource]:
+    found = {}
+    for name, (title, about, sizes, words) in _STATED.items():
+        names = ("pairs", "train", "query", "database", "classes")
+        wanted = dict(zip(names, map(int, sizes.split()), strict=False))
+        wanted |= {"image_features": 4096} | ({"text_features": words} if words else {})
+        found[name] = _papers(title, name, about, **wanted)
+    for name, (title, sizes) in _USE.items():
+        wanted = {**sizes, "image_features": 4096, "text_features": 512}
+        about = f"{title}, vgg16-fc7 + use512"
+        found[name] = _papers(f"{title}, VGG and USE", name, about, **wanted)
+    return found
 
 
 SOURCES: dict[str, DataSource] = {
@@ -184,36 +187,7 @@ SOURCES: dict[str, DataSource] = {
     "mirflickr25k-sgeh": _published("MIRFlickr25K", protocol="sgeh"),
     "nuswide10-sgeh": _published("NUSWIDE", concepts=10, protocol="sgeh"),
     "mscoco-sgeh": _published("MSCOCO", protocol="sgeh"),
-    "wikipedia-vgg": _stated(
-        "Wikipedia, VGG", "wikipedia-vgg", "vgg-fc7 + bow3000", (2866, 2173, 693, 2173, 10), 3000
-    ),
-    "nuswide10k-vgg": _stated(
-        "NUS-WIDE-10K, VGG",
-        "nuswide10k-vgg",
-        "vgg-fc7 + bow1000",
-        (10_000, 8000, 2000, 8000, 10),
-        1000,
-    ),
-    "mirflickr25k-cnnf": _stated(
-        "MIRFlickr, CNN-F",
-        "mirflickr25k-cnnf",
-        "cnn-f + bow1386",
-        (20_015, 10_000, 2000, 18_015, 24),
-        1386,
-    ),
-    # the two larger sets: the paper's 188,321 and 117,218 are read as databases, see the recipes;
-    # it does not say how many words NUS-WIDE has, nor the classes of MS-COCO
-    "nuswide21-cnnf": _stated(
-        "NUS-WIDE, CNN-F", "nuswide21-cnnf", "cnn-f + bow", (190_421, 10_500, 2100, 188_321, 21)
-    ),
-    "mscoco-cnnf": _stated(
-        "MS-COCO, CNN-F", "mscoco-cnnf", "cnn-f + bow2000", (122_218, 10_000, 5000, 117_218), 2000
-    ),
-    # SGEH's splits are in a supplement that is not to be had
-    "wikipedia-use": _use("Wikipedia", "wikipedia-use", pairs=2866, classes=10),
-    "mirflickr25k-use": _use("MIRFlickr", "mirflickr25k-use"),
-    "mscoco-use": _use("MS-COCO", "mscoco-use", pairs=20_000),
-    "nuswide-use": _use("NUS-WIDE", "nuswide-use", pairs=20_000),
+    **_stated(),
     "synthetic": DataSource(
         "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
     ),

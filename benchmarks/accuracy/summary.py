@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from benchmarks.accuracy.methods import METHODS, ORDER
@@ -18,18 +18,12 @@ def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def digits(value: float) -> str:
     """Three digits behind the point, as the papers print a mAP: ``.638``."""
-    text = f"{value:.3f}"
-    return text[1:] if text.startswith("0") else text
+    return f"{value:.3f}".removeprefix("0")
 
 
 def signed(value: float) -> str:
     """A difference: ``+.012``."""
     return ("-" if value < 0 else "+") + digits(abs(value))
-
-
-def error(value: float | None) -> str:
-    """What stands behind a mean; nothing if it is unknown."""
-    return "" if value is None else f" ± {digits(value)}"
 
 
 class Place(NamedTuple):
@@ -43,26 +37,21 @@ class Place(NamedTuple):
 
 
 class Group:
-    """The cells of one place.
-
-    Args:
-        lines: one a seed.
-    """
+    """The lines of one place, one a seed."""
 
     def __init__(self, lines: list[Line]) -> None:
         self.lines = sorted(lines, key=lambda line: int(line["seed"]))
 
-    def values(self, metric: str, task: str) -> list[float]:
-        """Scores by seed."""
+    def _values(self, metric: str, task: str) -> list[float]:
         return [line["scores"][metric][task] for line in self.lines]
 
     def mean(self, metric: str, task: str) -> float:
         """Mean over the seeds."""
-        return statistics.fmean(self.values(metric, task))
+        return statistics.fmean(self._values(metric, task))
 
     def deviation(self, metric: str, task: str) -> float:
         """Standard deviation over the seeds; 0 for one."""
-        values = self.values(metric, task)
+        values = self._values(metric, task)
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
     def error(self, metric: str, task: str) -> float | None:
@@ -84,11 +73,7 @@ class Group:
 
 
 class Groups:
-    """All cells of a table, by their places.
-
-    Args:
-        lines: the cells.
-    """
+    """All lines of a table, by their places."""
 
     def __init__(self, lines: Iterable[Line]) -> None:
         collected: dict[Place, list[Line]] = {}
@@ -108,6 +93,10 @@ class Groups:
         found = {getattr(where, name) for where in self.by_place}
         return sorted(value for value in found if value is not None)
 
+    def rates(self) -> list[float | None]:
+        """The label rates; None if there is none that reads labels."""
+        return self.values_of("labels") or [None]
+
     def get(self, where: Place) -> Group | None:
         """The cells of a place.
 
@@ -117,16 +106,14 @@ class Groups:
             where = where._replace(labels=None)
         return self.by_place.get(where)
 
-    def nearest(self, where: Place) -> tuple[Group | None, bool]:
-        """The cells of a place, or of the next protocol that is stricter; whether it is that one.
+    def nearest(self, where: Place) -> Group | None:
+        """The cells of a place, or of the next protocol that is stricter.
 
         A method whose codes never see more is the same thing under a wider protocol.
         """
-        for protocol in reversed(ORDER[: ORDER.index(where.protocol) + 1]):
-            group = self.get(where._replace(protocol=protocol))
-            if group is not None:
-                return group, protocol == where.protocol
-        return None, False
+        stricter = reversed(ORDER[: ORDER.index(where.protocol) + 1])
+        found = (self.get(where._replace(protocol=protocol)) for protocol in stricter)
+        return next((group for group in found if group is not None), None)
 
 
 class Verdict(NamedTuple):
@@ -145,9 +132,9 @@ class Verdict(NamedTuple):
     seeds: int | None = None
 
     @property
-    def named(self) -> str:
-        """The other row, and how many seeds stand behind it where they are not as many."""
-        return self.best if self.seeds is None else f"{self.best} ({self.seeds} seeds)"
+    def number(self) -> str:
+        """The difference ± its error."""
+        return signed(self.difference) + ("" if self.error is None else f" ± {digits(self.error)}")
 
     @property
     def words(self) -> str:
@@ -158,6 +145,10 @@ class Verdict(NamedTuple):
             return "no difference"
         return "ahead" if self.difference > 0 else "behind"
 
+    def __str__(self) -> str:
+        seeds = "" if self.seeds is None else f" ({self.seeds} seeds)"
+        return f"{self.number} on {self.best}{seeds}: {self.words}"
+
 
 def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdict:
     """How ``one`` stands to ``other``, which is called ``name``.
@@ -166,9 +157,8 @@ def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdi
     errs on the side of saying nothing.
     """
     difference = one.mean(metric, task) - other.mean(metric, task)
-    errors = [one.error(metric, task), other.error(metric, task)]
-    known = [error for error in errors if error is not None]
-    error = sum(e**2 for e in known) ** 0.5 if len(known) == len(errors) else None
+    a, b = one.error(metric, task), other.error(metric, task)
+    error = None if a is None or b is None else (a**2 + b**2) ** 0.5
     counts = len(one.lines), len(other.lines)
     return Verdict(name, difference, error, None if counts[0] == counts[1] else counts[1])
 
@@ -178,12 +168,9 @@ def compare(
 ) -> Verdict | None:
     """The row at ``where`` against the best mean of other rows; None if one is missing."""
     champion = groups.get(where)
-    rivals: Mapping[str, Group] = {
-        name: group
-        for name in others
-        if name != where.method
-        and (group := groups.nearest(where._replace(method=name))[0]) is not None
-    }
+    found = {name: groups.nearest(where._replace(method=name)) for name in others}
+    found.pop(where.method, None)
+    rivals = {name: group for name, group in found.items() if group is not None}
     if champion is None or not rivals:
         return None
     best = max(rivals, key=lambda name: rivals[name].mean(metric, task))
