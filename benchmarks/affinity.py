@@ -142,7 +142,6 @@ def difference(m: int, groups: int, spread: float, c: int) -> tuple[float, bool]
 
 @benchmark("The unified affinity graph", picture=False)
 def main(record: Record, args: Namespace) -> None:
-    """Every case; the smaller ones beside the dense search."""
     rows, beside = [], []
     for name, case in (SHORT if args.short else PLANTED).items():
         m, _, _, c = case

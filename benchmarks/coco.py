@@ -26,10 +26,9 @@ import inspect
 import json
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -56,13 +55,10 @@ def iterative_split(
     Args:
         labels: zeros and ones ``[N, C]``, at least one a row.
         sizes: part -> number of rows; they sum to N.
-        seed: seed of the order of rows.
+        seed: of the order of rows.
 
     Returns:
         Part -> sorted row numbers.
-
-    Raises:
-        ValueError: a row without label, or sizes that do not sum to N.
     """
     num_rows = len(labels)
     if sum(sizes.values()) != num_rows:
@@ -110,17 +106,8 @@ PACKAGES = ("numpy", "scipy", "scikit-learn")
 WORDS: dict[str, Any] = {"max_features": 2000, "min_df": 2, "stop_words": "english"}
 
 
-@dataclass(frozen=True)
-class Coco:
-    """The files' content without the dropped label; rows without label are still there.
-
-    Attributes:
-        image: float32 ``[N, d]``.
-        labels: zeros and ones ``[N, C]``.
-        names: label names ``[C]``.
-        captions: texts ``[N]``.
-        ids: the pictures' numbers ``[N]``.
-    """
+class Coco(NamedTuple):
+    """The files' content without the dropped label; rows without label are still there."""
 
     image: torch.Tensor
     labels: npt.NDArray[np.uint8]
@@ -144,12 +131,7 @@ def raw_files(folder: str | Path) -> tuple[Path, Path]:
 
 
 def read(folder: str | Path) -> Coco:
-    """Read the two files.
-
-    Raises:
-        FileNotFoundError: one of them is not there.
-        ValueError: they do not belong together.
-    """
+    """Read the two files; ``ValueError`` if they do not belong together."""
     features, captions = raw_files(folder)
     with h5py.File(features, "r") as file:
         ids = file["id"][:]
@@ -192,16 +174,13 @@ def make_manifest(coco: Coco, num_queries: int, num_train: int, seed: int) -> An
 def load_coco(
     folder: str | Path, manifest: Path = MANIFEST, cache: str | Path = CACHE
 ) -> HeteroData:
-    """The benchmark data: features before scaling, multi-hot labels, splits of the manifest.
-
-    The arguments and what is raised are those of :func:`feature_file`.
-    """
+    """What :func:`feature_file` makes: features before scaling, multi-hot labels, splits."""
     data: HeteroData = FeatureFile(feature_file(folder, manifest, cache))[0]
     return data
 
 
 def feature_file(folder: str | Path, manifest: Path = MANIFEST, cache: str | Path = CACHE) -> Path:
-    """The same as a file; made unless there is one of the same files and code.
+    """The benchmark data as a file; made unless there is one of the same files and code.
 
     Processes that miss it at once each make it: their files are equal, and the last one stays.
 
@@ -232,11 +211,8 @@ def _write(path: Path, coco: Coco, manifest: Path) -> None:
         raise ValueError(f"{FEATURES}: not the labels that {manifest.name} splits; get it again")
     letters = np.array(list("".join(split["rows"])))
     kept = np.flatnonzero(letters != NOWHERE)
-    masks = {
-        part: letters[kept] == letter
-        for part, letter in LETTERS.items()
-        if part != "database"  # all but the queries, train included
-    }
+    # the database, all but the queries, needs no mask
+    masks = {part: letters[kept] == LETTERS[part] for part in ("query", "train")}
     captions = [coco.captions[row] for row in kept]
     encoder = BagOfWords("tfidf", **WORDS)
     encoder.fit([text for text, train in zip(captions, masks["train"], strict=True) if train])
@@ -253,7 +229,6 @@ def _write(path: Path, coco: Coco, manifest: Path) -> None:
 
 
 def main() -> None:
-    """Check the files, or write the manifest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="where the two files lie")
     parser.add_argument("--write-manifest", action="store_true", help="write both manifests")

@@ -55,7 +55,6 @@ def cases(sizes: Sizes, new: int, data: HeteroData) -> dict[str, Case]:
 
 @benchmark("New items")
 def main(record: Record, args: Namespace) -> None:
-    """Many items at a time, and one."""
     sizes, new = (SHORT, 50) if args.short else (Sizes(pairs=WIKIPEDIA_TRAIN), 2_000)
     data = pairs(sizes, 0.3)
     many = side_by_side(cases(sizes, new, data), repeats=2 if args.short else 5)

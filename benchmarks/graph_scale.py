@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import sys
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +25,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
-from benchmarks.measure import CLOCKS, alone, options, side_by_side
-from benchmarks.record import Record, cell
+from benchmarks.measure import CLOCKS, alone, side_by_side
+from benchmarks.record import Namespace, Record, benchmark, cell
 from pyg_hash.graph import GraphOperator, Hub
 from pyg_hash.nn import HubGCNConv
 
@@ -42,6 +41,9 @@ class Graph:
     edge_index: Tensor
     edge_weight: Tensor
     label: Tensor
+
+    def to(self, device: str) -> Graph:
+        return Graph(*(tensor.to(device) for tensor in vars(self).values()))
 
 
 def make(n: int, labeled: float, device: str = "cpu", seed: int = 0) -> Graph:
@@ -58,7 +60,7 @@ def make(n: int, labeled: float, device: str = "cpu", seed: int = 0) -> Graph:
     index = coalesce(index, num_nodes=n, sort_by_row=False)
     weight = torch.ones(index.size(1))
     x = torch.randn(n, WIDTHS[0], generator=g)
-    return Graph(*(t.to(device) for t in (x, index, weight, label)))
+    return Graph(x, index, weight, label).to(device)
 
 
 def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
@@ -70,18 +72,6 @@ def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
         parts.append(pairs[:, pairs[0] != pairs[1]])
     edge_index = torch.cat(parts, dim=1)
     return edge_index, graph.edge_weight.new_ones(edge_index.size(1))
-
-
-class DenseConv(nn.Module):
-    """The convolution as most published code has it."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.lin = nn.Linear(in_channels, out_channels, bias=False)
-
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """``A X W`` with a dense ``A``."""
-        return adjacency @ self.lin(x)
 
 
 def hubs(graph: Graph) -> tuple[Any, ...]:
@@ -129,14 +119,13 @@ METHODS: dict[str, tuple[Callable[[Graph], tuple[Any, ...]], Callable[..., nn.Mo
     "hubs": (hubs, HubGCNConv),
     "csr": (csr, HubGCNConv),
     "edge_index": (messages, plain_conv),
-    "dense": (dense, DenseConv),
+    "dense": (dense, plain_conv),
 }
 
 
 def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
     """The step of a method, given what it made of the graph: returns the output."""
-    convolution = METHODS[method][1]
-    layers = [convolution(WIDTHS[0], WIDTHS[1]), convolution(WIDTHS[1], WIDTHS[2])]
+    layers = [METHODS[method][1](*widths) for widths in zip(WIDTHS, WIDTHS[1:], strict=False)]
     torch.manual_seed(0)
     for layer in layers:
         nn.init.xavier_uniform_(layer.lin.weight)  # the same numbers in every method
@@ -146,7 +135,8 @@ def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
         state = graph.x
         for layer in layers:
             layer.zero_grad()
-            state = torch.tanh(layer(state, *built))
+            state = built[0] @ layer.lin(state) if method == "dense" else layer(state, *built)
+            state = torch.tanh(state)
         state.sum().backward()
         return torch.cat(
             [state.detach().flatten(), *(la.lin.weight.grad.flatten() for la in layers)]
@@ -202,26 +192,21 @@ def expected_edges(n: float, labeled: float) -> tuple[float, float]:
 
 def largest(method: str, labeled: float, limit: float) -> int:
     """The most nodes, to two digits, that are predicted to fit with their features and edges."""
-
-    def fits(n: float) -> bool:
-        inputs = 4 * WIDTHS[0] * n + 20 * expected_edges(n, labeled)[0]
-        return inputs + predicted(method, n, labeled) <= limit
-
     low, high = 1.0, 1e12
     while high / low > 1.001:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        n = (low * high) ** 0.5
+        inputs = 4 * WIDTHS[0] * n + 20 * expected_edges(n, labeled)[0]
+        fits = inputs + predicted(method, n, labeled) <= limit
+        low, high = (n, high) if fits else (low, n)
     return int(float(f"{low:.2g}"))
 
 
 def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict[str, Any]:
-    """All methods that fit at one size: seconds, megabytes, and what does not fit."""
+    """All methods that fit at one size: seconds, bytes, and what does not fit."""
     device = str(args.device)
-    limit = args.limit_gb * 1e9
-    fitting = [m for m in methods if predicted(m, n, labeled) <= limit]
-    result: dict[str, Any] = {"nodes": n, "predicted": {}, "extra": {}, "build": {}, "step": {}}
-    for method in methods:
-        result["predicted"][method] = predicted(method, n, labeled)
+    needs = {method: predicted(method, n, labeled) for method in methods}
+    fitting = [m for m in methods if needs[m] <= args.limit_gb * 1e9]
+    result: dict[str, Any] = {"nodes": n, "predicted": needs, "extra": {}, "build": {}}
     for method in fitting:
         spent = alone(build_and_step, method, n, labeled, device, limit_gb=args.limit_gb + 3)
         result["extra"][method], result["build"][method] = spent.extra_bytes, spent.value
@@ -239,22 +224,20 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
     """Two tables and two panels of one kind of graph."""
     from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
 
-    def entry(result: dict[str, Any], method: str, value: Any) -> Any:
-        needed = result["predicted"][method] / 1e9
-        return value if method in result["step"] else f"needs {cell(needed)} GB"
-
     times, memory = [], []
     for result in results:
         step, extra = result["step"], result["extra"]
-        ours = step["hubs"]
-        row = {"nodes": result["nodes"], "edges": result["edges"], "hubs, s": ours}
-        row |= {f"{m} / hubs": entry(result, m, step.get(m, 0) / ours) for m in methods[1:]}
-        row |= {f"{m}, build s": entry(result, m, result["build"].get(m)) for m in methods}
-        times.append(row)
+        needs = {m: f"needs {cell(bound / 1e9)} GB" for m, bound in result["predicted"].items()}
+        speed, seconds, size = (
+            {m: of[m] / unit if m in step else needs[m] for m in methods}
+            for of, unit in ((step, step["hubs"]), (result["build"], 1), (extra, 1e6))
+        )
+        row = {"nodes": result["nodes"], "edges": result["edges"], "hubs, s": step["hubs"]}
+        row |= {f"{m} / hubs": speed[m] for m in methods[1:]}
+        times.append(row | {f"{m}, build s": seconds[m] for m in methods})
         row = {"nodes": result["nodes"], "hubs stored, MB": result["stored"] / 1e6}
-        row |= {f"{m}, MB": entry(result, m, extra.get(m, 0) / 1e6) for m in methods}
-        row["hubs predicted, MB"] = result["predicted"]["hubs"] / 1e6
-        memory.append(row)
+        row |= {f"{m}, MB": size[m] for m in methods}
+        memory.append(row | {"hubs predicted, MB": result["predicted"]["hubs"] / 1e6})
     record.table(f"{name}: time of a step", times)
     record.table(f"{name}: extra memory from edges to the first gradients", memory)
     steps = {m: [(r["nodes"], r["step"][m]) for r in results if m in r["step"]] for m in methods}
@@ -268,10 +251,8 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
     record.plot(f"{name}: extra memory (dashed: predicted)", lines, x="nodes", y="MB")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure and write."""
-    args = options(__doc__, arguments, device="cpu", limit_gb=10.0, up_to=1_000_000)
-    record = Record("graph_scale", "Graph size", args)
+@benchmark("Graph size", device="cpu", limit_gb=10.0, up_to=1_000_000)
+def main(record: Record, args: Namespace) -> None:
     sizes = [500, 1000] if args.short else [n for n in SIZES if n <= args.up_to]
     if args.device.type == "cuda":
         total = torch.cuda.get_device_properties(args.device).total_memory
@@ -282,17 +263,11 @@ def main(arguments: list[str] | None = None) -> None:
         methods = [m for m in METHODS if labeled or m != "csr"]  # without labels csr is hubs
         results = [at_size(n, labeled, methods, args) for n in sizes]
         show(record, name, results, methods)
-        fit = {m: largest(m, labeled, total) for m in methods}
-        dies.append({"graph": name, **fit})
-        stored[name] = {r["nodes"]: r["stored"] for r in results}
+        dies.append({"graph": name} | {m: largest(m, labeled, total) for m in methods})
+        stored = {r["nodes"]: r["stored"] / 1e6 for r in results}
     record.table(f"Most nodes in {total / 2**30:.0f} GiB, predicted", dies)
-    adjacency = stored["30 % labelled"].get(200_000)
-    record.goal(
-        "200k nodes, 30 % labelled: MB of the stored operator",
-        None if adjacency is None else adjacency / 1e6,
-        at_most=100,
-    )
-    record.save()
+    goal = "200k nodes, 30 % labelled: MB of the stored operator"
+    record.goal(goal, stored.get(200_000), at_most=100)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ alone. New rows meet stored ones, which knn has prepared. Recall is against back
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.measure import alone, options, side_by_side
-from benchmarks.record import Record
+from benchmarks.measure import Case, alone, faster, side_by_side
+from benchmarks.record import Namespace, Record, benchmark
 from pyg_hash.datasets import StoredMatrix, open_feature_file
 from pyg_hash.knn import knn, prepare
 
@@ -56,20 +56,19 @@ def bags_of_words(n: int, words: int, seed: int = 0) -> Tensor:
 
 
 def three_lines(query: Tensor, database: Tensor, k: int, own: bool) -> Tensor:
-    """The plain way in torch."""
     scores = query @ database.T
     if own:
         scores.fill_diagonal_(-torch.inf)
     return scores.topk(k).indices
 
 
-def searches(query: Tensor, database: Tensor) -> dict[str, Callable[[], Any]]:
+def searches(query: Tensor, database: Tensor) -> dict[str, Case]:
     """Each exact way to search, ready to run; new rows meet prepared ones."""
     own = query is database
     find = partial(knn, query, database if own else prepare(database), K, exclude_self=own)
     unit = normalize(database)
     unit_query = unit if own else normalize(query)
-    calls: dict[str, Callable[[], Any]] = {
+    calls: dict[str, Case] = {
         "three lines": partial(three_lines, unit_query, unit, K, own),
         "knn, torch": partial(find, backend="torch"),
         "knn, auto": find,
@@ -88,29 +87,29 @@ def recall(found: Tensor, true: Tensor) -> float:
     return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).float().mean())
 
 
-def rows_of_table(
-    seconds: Mapping[str, float], reference: str, found: Mapping[str, Tensor], true: Tensor
-) -> list[dict[str, Any]]:
-    """Speed against the reference, and recall where the neighbours are known."""
-    return [
-        {
-            "method": name,
-            "seconds": s,
-            f"speed, {reference} = 1": seconds[reference] / s,
-            "recall": recall(found[name], true) if name in found else None,
-        }
-        for name, s in seconds.items()
-    ]
+def compared(
+    record: Record,
+    title: str,
+    seconds: Mapping[str, float],
+    reference: str,
+    found: Mapping[str, Tensor],
+    note: str = "",
+) -> dict[str, float]:
+    """A table: speed against the reference; recall, which is given back, where that is known."""
+    parts = {name: recall(neighbours, found["knn, torch"]) for name, neighbours in found.items()}
+    speed = faster(seconds, reference)
+    columns = {"seconds": seconds, f"speed, {reference} = 1": speed, "recall": parts}
+    record.columns(title, "method", columns, note)
+    return parts
 
 
-def prepare_memory(n: int, width: int) -> Callable[[], None]:
-    """A self-join in memory."""
+def prepare_memory(n: int, width: int) -> Case:
     x = image_features(n, width)
     knn(x[:100], x[:100], 3)
     return lambda: (knn(x, x, K, exclude_self=True, backend="torch"), None)[1]
 
 
-def prepare_stored(path: str) -> Callable[[], None]:
+def prepare_stored(path: str) -> Case:
     """A search of 100 new rows in a file."""
     with open_feature_file(path) as file:
         width = StoredMatrix(file, "image").shape[1]
@@ -135,7 +134,6 @@ def write_features(path: Path, n: int, width: int) -> None:
 
 def exact(record: Record, device: torch.device, short: bool) -> None:
     """Tables of dense features, and their goals."""
-    clock = "cuda" if device.type == "cuda" else "cpu"
     shapes = [(0, 500, 64), (50, 500, 64), (1, 500, 64)] if short else SHAPES
     speed, parts, lone = {}, [], 0.0
     for queries, n, width in shapes:
@@ -143,13 +141,11 @@ def exact(record: Record, device: torch.device, short: bool) -> None:
         query = image_features(queries, width, seed=1).to(device) if queries else x
         calls = searches(query, x)
         found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
-        seconds = side_by_side(calls, repeats=3, at_least=2, clock=clock)
-        rivals = ("faiss.knn", "three lines")
-        reference = min((name for name in rivals if name in seconds), key=seconds.__getitem__)
-        rows = rows_of_table(seconds, reference, found, found["knn, torch"])
+        seconds = side_by_side(calls, repeats=3, at_least=2, clock=device.type)
+        reference = min(seconds.keys() - found.keys(), key=seconds.__getitem__)
         asked = f"{queries} new rows among {n:,}" if queries else f"all of {n:,} rows"
-        record.table(f"{asked}, {width} features", rows)
-        parts.append(recall(found["knn, auto"], found["knn, torch"]))
+        title = f"{asked}, {width} features"
+        parts.append(compared(record, title, seconds, reference, found)["knn, auto"])
         if queries == 1:
             lone = seconds["knn, auto"]
         else:
@@ -175,12 +171,9 @@ def words(record: Record, short: bool) -> None:
     }
     found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
     seconds = side_by_side(calls, repeats=4)
-    record.table(
-        f"Bags of words, {n:,} x {width:,}, {x.count_nonzero() / x.numel():.1%} not zero",
-        rows_of_table(seconds, "three lines", found, found["knn, torch"]),
-        "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
-        "place.",
-    )
+    title = f"Bags of words, {n:,} x {width:,}, {x.count_nonzero() / x.numel():.1%} not zero"
+    note = "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
+    compared(record, title, seconds, "three lines", found, note + "place.")
     rate = seconds["three lines"] / seconds["knn, auto, CSR tensor"]
     record.goal("sparse text kNN against three lines", rate, at_least=5)
 
@@ -189,60 +182,47 @@ def approximate(record: Record, device: torch.device, short: bool) -> None:
     """The table of approximate searches."""
     n, width = (1000, 256) if short else (10_000, 1024)
     x = image_features(n, width).to(device)
-    ways = [None, "pca"] if device.type == "cuda" else [None, "pca", "ivf", "hnsw"]
-    calls = {
-        way or "knn, torch": partial(
-            knn, x, x, K, exclude_self=True, approximate=way,
-            backend="auto" if way else "torch",
-        )
-        for way in ways
-    }  # fmt: skip
     found = {}
 
-    def run(name: str) -> None:
-        found[name] = calls[name]()[1]
+    def run(name: str, **how: Any) -> None:
+        found[name] = knn(x, x, K, exclude_self=True, **how)[1]
 
-    clock = "cuda" if device.type == "cuda" else "cpu"
-    cases = {name: partial(run, name) for name in calls}
-    seconds = side_by_side(cases, repeats=1, at_least=0, clock=clock)
-    rows = rows_of_table(seconds, "knn, torch", found, found["knn, torch"])
-    record.table(f"Approximate, {n:,} x {width:,}, indexes built in the time", rows)
+    cases = {"knn, torch": partial(run, "knn, torch", backend="torch")}
+    for way in ("pca",) if device.type == "cuda" else ("pca", "ivf", "hnsw"):
+        cases[way] = partial(run, way, approximate=way)
+    seconds = side_by_side(cases, repeats=1, at_least=0, clock=device.type)
+    title = f"Approximate, {n:,} x {width:,}, indexes built in the time"
+    compared(record, title, seconds, "knn, torch", found)
 
 
 def memory(record: Record, short: bool) -> None:
     """The table of peak memory."""
-
-    def row(case: str, n: int, width: int, queries: int, extra: int) -> dict[str, Any]:
-        return {
-            "case": f"{case}, {width:,} features",
-            "features, MB": n * width * 4 / 1e6,
-            "all scores, MB": n * queries * 4 / 1e6,
-            "extra MB": extra / 1e6,
-        }
-
     rows = []
+
+    def row(case: str, n: int, width: int, queries: int, extra: int) -> None:
+        sizes = {"features, MB": n * width * 4 / 1e6, "all scores, MB": n * queries * 4 / 1e6}
+        case = f"{case}, {width:,} features"
+        rows.append({"case": case} | sizes | {"extra MB": extra / 1e6})
+
     for n in (2000, 4000) if short else (10_000, 20_000):
         extra = alone(prepare_memory, n, 128).extra_bytes
-        rows.append(row(f"all of {n:,} rows in memory", n, 128, n, extra))
+        row(f"all of {n:,} rows in memory", n, 128, n, extra)
     n, width = (2000, 256) if short else (40_000, 2048)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "features.h5"
         write_features(path, n, width)
         extra = alone(prepare_stored, str(path)).extra_bytes
-    rows.append(row(f"100 new rows among {n:,} in HDF5", n, width, 100, extra))
+    row(f"100 new rows among {n:,} in HDF5", n, width, 100, extra)
     record.table("Peak memory beyond the data", rows)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, device="cpu")
-    record = Record("knn", "kNN graphs", args)
+@benchmark("kNN graphs", device="cpu")
+def main(record: Record, args: Namespace) -> None:
     exact(record, args.device, args.short)
     if args.device.type == "cpu":
         words(record, args.short)
         memory(record, args.short)
     approximate(record, args.device, args.short)
-    record.save()
 
 
 if __name__ == "__main__":

@@ -41,12 +41,10 @@ def autograd_class_sums(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
 
 
 def fused(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
-    """The library's."""
     return pairwise_nll(image, text, y, y, reduction="sum")
 
 
 def sampled(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
-    """The library's estimate."""
     return pairwise_nll(image, text, y, y, num_samples=SAMPLES, reduction="sum")
 
 
@@ -128,7 +126,6 @@ def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float
 
 @benchmark("Pairwise likelihood", device="cpu")
 def main(record: Record, args: Namespace) -> None:
-    """Time at two sizes, memory at two more."""
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
     device = str(args.device)
     of_small, of_middle = (times(record, n, False, device) for n in (small, middle))

@@ -58,7 +58,6 @@ def sorted_rows(query: Tensor, database: Tensor, query_y: Tensor, database_y: Te
 
 
 def index_order(*case: Tensor) -> float:
-    """Ties in database order."""
     return mean_average_precision(*case, ties="index")
 
 
@@ -74,7 +73,6 @@ METRICS: dict[str, Callable[..., Any]] = {
 
 
 def prepare(name: str, queries: int, n: int, bits: int, device: str) -> Case:
-    """A case of :func:`measure.alone`."""
     METRICS[name](*make(2, 200, bits, device))
     case = make(queries, n, bits, device)
     return lambda: METRICS[name](*case)
@@ -82,7 +80,6 @@ def prepare(name: str, queries: int, n: int, bits: int, device: str) -> Case:
 
 @benchmark("Mean average precision", device="cpu")
 def main(record: Record, args: Namespace) -> None:
-    """Time of every metric, memory of some."""
     mir, nus, few, many = (500, 1500, 50, 50) if args.short else (18_015, 186_221, 200, 2000)
     device = str(args.device)
     bars = {}

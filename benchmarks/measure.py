@@ -73,13 +73,11 @@ def options(
         the options; ``flags``, what was given on the command line except for ``--out``; and
         ``protocol``, the third paragraph of ``doc``.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, formatter_class=raw)
     parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the files (benchmarks/results; build/bench if --short)"
-    )
+    about = "folder of the files (benchmarks/results; build/bench if --short)"
+    parser.add_argument("--out", type=Path, help=about)
     if device:
         parser.add_argument("--device", type=torch.device, default=torch.device(device))
     for name, default in more.items():
@@ -122,10 +120,10 @@ CLOCKS: dict[str, Callable[[], float]] = {
 def side_by_side(
     cases: Mapping[str, Case], *, repeats: int = 3, at_least: float = 0.2, clock: str = ""
 ) -> dict[str, float]:
-    """The smallest time of each case in seconds; the cases take turns.
+    """The smallest time of each case in seconds; the cases take turns, the first is a warm-up too.
 
     Args:
-        cases: functions without arguments, data ready. The first turn doubles as the warm-up.
+        cases: functions without arguments, data ready.
         repeats: turns.
         at_least: seconds; short cases get up to 50 turns, until a turn of each adds up to this.
         clock: ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``; if not given,
@@ -197,17 +195,11 @@ class Alone(NamedTuple):
 def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:
     """Run one case in a fresh process: a fork of one that has loaded the libraries and no data.
 
-    Linux only.
-
-    Args:
-        prepare: a function at the top level of a file; makes the data and returns the case. It
-            should call the method once on tiny data, so that libraries are loaded.
-        *args: of ``prepare``.
-        limit_gb: the process may hold this much data, then its allocations fail.
-        **kwargs: of ``prepare``.
+    Linux only. ``prepare(*args, **kwargs)``, at the top level of a file, makes the data and returns
+    the case; it should call the method once on tiny data, so that libraries are loaded.
 
     Raises:
-        MemoryError: the case needs more than ``limit_gb``.
+        MemoryError: the case needs more than ``limit_gb``, beyond which allocations fail.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
     receive, send = _forks().Pipe(duplex=False)

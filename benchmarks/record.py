@@ -133,30 +133,19 @@ class Record:
         """Add a goal; ``reached`` None means that it was not measured. Exactly one bound."""
         if (at_least is None) == (at_most is None):
             raise ValueError("goal: give at_least or at_most, one of them")
-        if at_least is not None:
+        if at_most is None:
             bound, met = f">= {at_least:g}", reached is not None and reached >= at_least
         else:
-            assert at_most is not None
             bound, met = f"<= {at_most:g}", reached is not None and reached <= at_most
-        verdict = "yes" if met else "no"
-        if self.short or reached is None:
-            verdict = "not measured" if reached is None else "short form"
-        goal = {"goal": text, "bound": bound, "reached": reached, "met": verdict}
-        self.goals.append(goal)
+        verdict = "short form" if self.short else "yes" if met else "no"
+        verdict = "not measured" if reached is None else verdict
+        self.goals.append({"goal": text, "bound": bound, "reached": reached, "met": verdict})
         print(f"\ngoal: {text} {bound}: {cell(reached)} ({verdict})", flush=True)
 
     def plot(
         self, title: str, series: Mapping[str, Points], *, x: str, y: str, log: str = "xy"
     ) -> None:
-        """Add lines to the picture, one panel a call.
-
-        Args:
-            title: of the panel.
-            series: points of each line.
-            x: what the horizontal axis is.
-            y: what the vertical axis is.
-            log: axes that are logarithmic: ``'x'``, ``'y'``, ``'xy'`` or ``''``.
-        """
+        """Add a panel of lines to the picture; ``log``: which axes are logarithmic."""
         points = {name: [list(point) for point in line] for name, line in series.items()}
         self.plots.append({"title": title, "series": points, "x": x, "y": y, "log": log})
 
@@ -177,19 +166,12 @@ class Record:
 
     def save(self) -> None:
         """Write the JSON, the Markdown and, if there is something to see, the picture."""
-        content = {
-            "title": self.title,
-            "about": self.about,
-            "short": self.short,
-            "protocol": self.protocol,
-            "tables": self.tables,
-            "goals": self.goals,
-            "plots": self.plots,
-        }
-        with atomic_path(self._file("json")) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        with atomic_path(self._file("md")) as temporary:
-            temporary.write_text(self.markdown(), encoding="utf-8")
+        names = ("title", "about", "short", "protocol", "tables", "goals", "plots")
+        content = {name: getattr(self, name) for name in names}
+        stored = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        for ending, text in (("json", stored), ("md", self.markdown())):
+            with atomic_path(self._file(ending)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         if self.plots:
             from benchmarks.picture import draw
 

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 from torch_geometric.data import HeteroData
 
-from benchmarks.measure import Case, alone, options, resident
-from benchmarks.record import Record
+from benchmarks.measure import Case, alone, resident
+from benchmarks.record import Namespace, Record, benchmark
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import InterKNN, LabelHub
@@ -126,19 +126,22 @@ def _train(kind: str, data: Any, epochs: int) -> dict[str, float]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure each size, print and write the table."""
-    args = options(__doc__, arguments)
-    sizes = SHORT if args.short else SIZES
-    turnover = 2000 if args.short else TURNOVER
-    record = Record("scaling", "Cost against the number of nodes", args)
+@benchmark("Cost against the number of nodes")
+def main(record: Record, args: Namespace) -> None:
+    sizes, turnover = (SHORT, 2000) if args.short else (SIZES, TURNOVER)
     rows: list[dict[str, Any]] = []
     for size in sizes:  # the longest last
         for kind in (kind for kind, largest in LARGEST.items() if size <= largest):
             value = alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB).value
-            rows.append(_row(kind, size, value))
+            row = {"method": kind, "nodes": size, "epoch CPU s": value["seconds"]}
+            row |= {"us a node": value["seconds"] / size * 1e6}
+            row |= {"nodes a seed": value["nodes_a_seed"]}
+            row |= {"training GB": value["training_peak"] / 1e9}
+            row |= {"encode us a node": value["encode_seconds"] / size * 1e6}
+            row |= {"sampler CPU s": value["index_seconds"]}
+            row |= {"graph CPU s": value["build_seconds"], "peak GB": value["peak"] / 1e9}
+            rows.append(row)
             print(f"done: {kind}, {size:,} nodes", flush=True)
-    last = next(row for row in rows if (row["method"], row["nodes"]) == ("cells", sizes[-1]))
     record.table(
         "One epoch",
         rows,
@@ -146,12 +149,10 @@ def main(arguments: list[str] | None = None) -> None:
         "both modalities. Training: the process at most while it trains, data and graph included. "
         "Peak: the process at most, making the synthetic graph and encoding included.",
     )
-    cost = {(row["method"], row["nodes"]): row["us a node"] for row in rows}
-    record.goal(
-        f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)",
-        cost["cells", sizes[-1]] / cost["cells", sizes[0]],
-        at_most=1.3,
-    )
+    cells = {row["nodes"]: row for row in rows if row["method"] == "cells"}
+    first, last = cells[sizes[0]], cells[sizes[-1]]
+    goal = f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)"
+    record.goal(goal, last["us a node"] / first["us a node"], at_most=1.3)
     record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
     for name, label in (("us a node", "CPU us a node and epoch"), ("training GB", "GB")):
         lines = {
@@ -159,22 +160,6 @@ def main(arguments: list[str] | None = None) -> None:
             for kind in LARGEST
         }
         record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)
-    record.save()
-
-
-def _row(kind: str, size: int, value: dict[str, float]) -> dict[str, Any]:
-    return {
-        "method": kind,
-        "nodes": size,
-        "epoch CPU s": value["seconds"],
-        "us a node": value["seconds"] / size * 1e6,
-        "nodes a seed": value["nodes_a_seed"],
-        "training GB": value["training_peak"] / 1e9,
-        "encode us a node": value["encode_seconds"] / size * 1e6,
-        "sampler CPU s": value["index_seconds"],
-        "graph CPU s": value["build_seconds"],
-        "peak GB": value["peak"] / 1e9,
-    }
 
 
 if __name__ == "__main__":

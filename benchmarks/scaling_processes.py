@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.measure import one_thread, options
-from benchmarks.record import Record
+from benchmarks.measure import difference, one_thread
+from benchmarks.record import Namespace, Record, benchmark
 from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
@@ -94,12 +94,10 @@ def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str,
     return {name: max(each[name] for each in times) for name in times[0]}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure each number of processes, print and write the table."""
-    args = options(__doc__, arguments)
+@benchmark("Cost against processes")
+def main(record: Record, args: Namespace) -> None:
     most = 2 if args.short else max(2, min(16, os.cpu_count() or 2))
     counts = [count for count in (1, 2, 4, 8, 16) if count <= most]
-    record = Record("scaling_processes", "Cost against processes", args)
     best: dict[int, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {count: Path(folder) / str(count) for count in counts}
@@ -108,13 +106,16 @@ def main(arguments: list[str] | None = None) -> None:
                 times = launch(count, counts[-1] // count, args.short, files[count])
                 known = best.get(count, times)
                 best[count] = {name: min(known[name], value) for name, value in times.items()}
-        states = {count: load_file(file / "model.safetensors") for count, file in files.items()}
+        parameters = {
+            count: torch.cat([p.flatten() for p in load_file(file / "model.safetensors").values()])
+            for count, file in files.items()
+        }
     rows = []
     for count, times in best.items():
         row: dict[str, Any] = {"processes": count, **times}
-        for name in ("epoch CPU s", "encode CPU s"):
-            row[f"{name.split()[0]}: share of one"] = times[name] / best[1][name]
-        row["difference"] = _difference(states[1], states[count])
+        for name in ("epoch", "encode"):
+            row[f"{name}: share of one"] = times[f"{name} CPU s"] / best[1][f"{name} CPU s"]
+        row["difference"] = difference(parameters[count], parameters[1])
         rows.append(row)
     record.table(
         "An epoch and an encoding",
@@ -123,24 +124,15 @@ def main(arguments: list[str] | None = None) -> None:
         "by the number of processes. Difference: of the parameters after the epoch from those of "
         "one process, largest over largest.",
     )
-    last = rows[-1]
+    lines = {}
     for name in ("epoch", "encode"):
-        share = last[f"{name}: share of one"] * last["processes"]
-        record.goal(f"{name}: CPU of {last['processes']} processes against one", share, at_most=1.2)
-    worst = max(row["difference"] for row in rows)
+        share = row[f"{name}: share of one"] * row["processes"]
+        record.goal(f"{name}: CPU of {row['processes']} processes against one", share, at_most=1.2)
+        lines[name] = [(each["processes"], each[f"{name}: share of one"]) for each in rows]
+    worst = max(each["difference"] for each in rows)
     record.goal("difference of the parameters from one process", worst, at_most=1e-3)
-    lines = {
-        name: [(row["processes"], row[f"{name}: share of one"]) for row in rows]
-        for name in ("epoch", "encode")
-    }
-    ideal = {"ideal": [(count, 1 / count) for count in counts]}
-    record.plot("CPU time of a process", lines | ideal, x="processes", y="share of one alone")
-    record.save()
-
-
-def _difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    largest = max(float((a[name] - b[name]).abs().max()) for name in a)
-    return largest / max(float(tensor.abs().max()) for tensor in a.values())
+    lines["ideal"] = [(count, 1 / count) for count in counts]
+    record.plot("CPU time of a process", lines, x="processes", y="share of one alone")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ LISTS, VISITED = 1024, 16
 
 
 def codes(n: int, bits: int, seed: int) -> Tensor:
-    """Random codes."""
     g = torch.Generator().manual_seed(seed)
     return torch.randint(0, 2, (n, bits), generator=g, dtype=torch.int8).mul_(2).sub_(1)
 
@@ -76,7 +75,6 @@ def prepare_index(n: int, bits: int) -> Callable[[], None]:
 
 @benchmark("Hamming search")
 def main(record: Record, args: Namespace) -> None:
-    """Time at two code lengths, memory at one."""
     n, queries, k = (4000, 20, 10) if args.short else (1_000_000, 100, 100)
     flat, ours = "IndexBinaryFlat", "HammingIndex"
     ratios, bars = {}, {}

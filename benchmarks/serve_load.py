@@ -44,19 +44,12 @@ class Load(NamedTuple):
     cpu: float = float("nan")
 
     def row(self, kind: str, visitors: int) -> dict[str, Any]:
-        """A line of the table."""
         ms = sorted(1e3 * latency for latency in self.latencies) or [float("nan")]
-        return {
-            "request": kind,
-            "at a time": visitors,
-            "requests": len(self.latencies) + self.errors,
-            "errors": self.errors,
-            "p50, ms": ms[len(ms) // 2],
-            "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))],
-            "slowest, ms": ms[-1],
-            "requests/s": len(self.latencies) / self.seconds,
-            "CPU a request, ms": 1e3 * self.cpu / max(1, len(self.latencies)),
-        }
+        row = {"request": kind, "at a time": visitors}
+        row |= {"requests": len(self.latencies) + self.errors, "errors": self.errors}
+        row |= {"p50, ms": ms[len(ms) // 2], "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))]}
+        row |= {"slowest, ms": ms[-1], "requests/s": len(self.latencies) / self.seconds}
+        return row | {"CPU a request, ms": 1e3 * self.cpu / max(1, len(self.latencies))}
 
 
 @contextmanager
@@ -89,7 +82,6 @@ def cpu_seconds(process: int) -> float:
 
 
 def get(port: int, path: str) -> Any:
-    """JSON from the server."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return json.load(answer)
 
@@ -174,11 +166,8 @@ def main(record: Record, args: Namespace) -> None:
             items = get(port, "/api/run")["database"]["image"]
     record.table(f"{items:,} items in the database", rows)
     record.goal(f"errors in {total:,} requests, {visitors} at a time", errors, at_most=0)
-    record.bars(
-        f"{visitors} at a time",
-        {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")},
-        x="milliseconds",
-    )
+    bars = {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")}
+    record.bars(f"{visitors} at a time", bars, x="milliseconds")
 
 
 if __name__ == "__main__":

@@ -187,7 +187,6 @@ def approximate_rows(folder: Path, n: int, queries: int) -> list[dict[str, Any]]
 
 @benchmark("Store of codes")
 def main(record: Record, args: Namespace) -> None:
-    """Files, lookups within a radius, approximate indexes."""
     n, few, queries = (20_000, 5_000, 50) if args.short else (1_000_000, 50_000, 200)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

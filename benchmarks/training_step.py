@@ -144,7 +144,6 @@ def products(
 
 @benchmark("A training step against its products", device="cpu")
 def main(record: Record, args: Namespace) -> None:
-    """All models with all labels, MCGCN with some."""
     sizes = SHORT if args.short else Sizes()
     square = {p: gemm_rate(d, device=args.device) / 1e9 for p, d in DTYPES.items()}
     shown = ", ".join(f"{p} {rate:,.0f} GFLOP/s" for p, rate in square.items())

@@ -51,7 +51,6 @@ class Between(NamedTuple):
     log: bool = True
 
     def ask(self, trial: Any, name: str) -> Any:
-        """A value from an Optuna trial."""
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
     def __str__(self) -> str:
@@ -66,7 +65,6 @@ class Whole(NamedTuple):
     step: int
 
     def ask(self, trial: Any, name: str) -> Any:
-        """A value from an Optuna trial."""
         return trial.suggest_int(name, self.low, self.high, step=self.step)
 
     def __str__(self) -> str:
@@ -79,7 +77,6 @@ class One(NamedTuple):
     of: tuple[Any, ...]
 
     def ask(self, trial: Any, name: str) -> Any:
-        """A value from an Optuna trial."""
         return trial.suggest_categorical(name, self.of)
 
     def __str__(self) -> str:
@@ -218,7 +215,6 @@ def cases(
 
 
 def ask(trial: Any, space: Space) -> dict[str, Any]:
-    """A setting from an Optuna trial."""
     return {name: of.ask(trial, name) for name, of in space.items()}
 
 
@@ -263,7 +259,6 @@ def worth(bench: Bench, values: Mapping[str, Any], case: Cell) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line asks for."""
     parser = _parser()
     args = parser.parse_args(arguments)
     places = where(tuple(args.data), {option: getattr(args, option) for option in DATA})

@@ -33,7 +33,6 @@ SHORT = {"epochs": 2}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line asks for."""
     parser = _parser()
     args = parser.parse_args(arguments)
     try:

@@ -203,7 +203,6 @@ METRICS = {
 
 
 def _about(table: Table, lines: Sequence[Line], stale: int) -> str:
-    """A list of facts."""
     options = dict.fromkeys(SOURCES[name].option for name in table.data)
     places = " ".join(f"--{option} PLACE" for option in options if option is not None)
     facts = [f"command: `python -m benchmarks.accuracy {table.name} {places} --jobs 2`"]

@@ -148,7 +148,6 @@ class Standard:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def met_by(self, line: Line) -> bool:
-        """Whether a line counts."""
         found = self.contents.get(line["data"])
         return (
             found is not None

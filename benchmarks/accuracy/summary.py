@@ -46,7 +46,6 @@ class Group:
         return [line["scores"][metric][task] for line in self.lines]
 
     def mean(self, metric: str, task: str) -> float:
-        """Mean over the seeds."""
         return statistics.fmean(self._values(metric, task))
 
     def deviation(self, metric: str, task: str) -> float:
@@ -68,7 +67,6 @@ class Group:
 
     @property
     def seconds(self) -> float:
-        """Mean seconds of a cell."""
         return statistics.fmean(sum(line["seconds"].values()) for line in self.lines)
 
 
@@ -133,7 +131,6 @@ class Verdict(NamedTuple):
 
     @property
     def number(self) -> str:
-        """The difference ± its error."""
         return signed(self.difference) + ("" if self.error is None else f" ± {digits(self.error)}")
 
     @property
