@@ -48,6 +48,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+quick = False
+"""Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
 HERE = Path(__file__).resolve().parent
 Case = Callable[[], Any]
 
@@ -60,7 +62,7 @@ def options(
     picture: bool = True,
     **more: Any,
 ) -> argparse.Namespace:
-    """The command line of a benchmark, and one thread for everything.
+    """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
 
     Args:
         doc: the script's docstring: a headline, the command, what is computed on which data.
@@ -92,6 +94,8 @@ def options(
     if args.out is None:
         args.out = HERE.parent / "build" / "bench" if args.short else HERE / "results"
     one_thread()
+    global quick
+    quick = args.short
     return args
 
 
@@ -132,6 +136,8 @@ def side_by_side(
     now = CLOCKS[clock or ("cuda" if torch.cuda.is_initialized() else "cpu")]
     best = dict.fromkeys(cases, float("inf"))
     turns, total = 0, 0.0
+    if quick:
+        repeats, at_least = 1, 0.0
     while turns < repeats or (total < at_least and turns < 50):
         for name, case in cases.items():
             start = now()
@@ -202,9 +208,9 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
         MemoryError: the case needs more than ``limit_gb``, beyond which allocations fail.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
-    receive, send = _forks().Pipe(duplex=False)
+    receive, send = forks().Pipe(duplex=False)
     what = (send, prepare, args, kwargs, int(limit_gb * 1e9))
-    child = _forks().Process(target=_answer, args=what)
+    child = forks().Process(target=_answer, args=what)
     child.start()
     send.close()
     try:
@@ -220,10 +226,11 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
 
 
 @cache
-def _forks() -> Any:
-    """Processes that are forks of one that has loaded the libraries and done nothing."""
+def forks() -> Any:
+    """A context of processes that are forks of one that has loaded the libraries, and no more."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["faiss", "pyg_hash.models", "pyg_hash.transforms", __name__])
+    here = [name for name in sys.modules if name.startswith("benchmarks.")]
+    context.set_forkserver_preload(["faiss", "pyg_hash.models", "pyg_hash.transforms", *here])
     settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
     before = dict(os.environ)
     os.environ.update(settings, PYTHONPATH=os.pathsep.join(sys.path))
@@ -239,12 +246,13 @@ def _answer(pipe: Any, prepare: Callable[..., Case], args: Any, kwargs: Any, lim
     one_thread()
     try:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        pipe.send(_measured(prepare(*args, **kwargs)))
+        pipe.send(measured(prepare(*args, **kwargs)))
     except BaseException:
         pipe.send(traceback.format_exc())
 
 
-def _measured(case: Case) -> Alone:
+def measured(case: Case) -> Alone:
+    """What a case takes in this process."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     cuda = torch.cuda.is_initialized()

@@ -5,12 +5,12 @@ See ``measure.py`` for how a benchmark uses it.
 
 from __future__ import annotations
 
-import argparse
 import importlib.metadata
 import json
 import os
 import platform
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -69,7 +69,7 @@ def benchmark(title: str, **choices: Any) -> Callable[..., Callable[..., None]]:
         **choices: of :func:`measure.options`.
     """
 
-    def command(fill: Callable[[Record, argparse.Namespace], None]) -> Callable[..., None]:
+    def command(fill: Callable[[Record, Namespace], None]) -> Callable[..., None]:
         def main(arguments: list[str] | None = None) -> None:
             script = fill.__globals__
             args = options(script["__doc__"], arguments, **choices)
@@ -94,7 +94,7 @@ class Record:
         OSError: the files cannot be written; said before anything is measured.
     """
 
-    def __init__(self, name: str, title: str, args: argparse.Namespace) -> None:
+    def __init__(self, name: str, title: str, args: Namespace) -> None:
         self.path = Path(args.out) / name
         check_writable(self._file("json"))
         self.short = bool(args.short)
