@@ -209,6 +209,16 @@ def wikipedia(run: Run) -> Iterator[Row]:
         yield row
 
 
+def _knn(n: int, width: int, device: str) -> Case:
+    x = clustered(n, width, device)
+    return lambda: knn(x, x, K, exclude_self=True)[1]
+
+
+def _product(n: int, width: int, device: str) -> Case:
+    x = clustered(n, width, device)
+    return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
+
+
 def neighbours(run: Run) -> Iterator[Row]:
     """kNN, k = 20, each row among the others"""
     for n, width, cpu in (
@@ -218,19 +228,10 @@ def neighbours(run: Run) -> Iterator[Row]:
     ):
         if not cpu and run.gpu is None and not run.short:
             continue
-
-        def library(device: str, n: int = n, width: int = width) -> Case:
-            x = clustered(n, width, device)
-            return lambda: knn(x, x, K, exclude_self=True)[1]
-
-        def plain(device: str, n: int = n, width: int = width) -> Case:
-            x = clustered(n, width, device)
-            return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
-
         about = f"{n:,} x {width:,}"
         how: Row = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
-        yield run.row(f"knn, {about}", library, unlike=differing, **how)
-        yield run.row(f"product and topk, {about}", plain, **how)
+        yield run.row(f"knn, {about}", partial(_knn, n, width), unlike=differing, **how)
+        yield run.row(f"product and topk, {about}", partial(_product, n, width), **how)
 
 
 def graphs(run: Run) -> Iterator[Row]:
@@ -238,10 +239,7 @@ def graphs(run: Run) -> Iterator[Row]:
     n = run.size(10_000, 300)
     widths = propagation.SHORT_WIDTHS if run.short else propagation.WIDTHS
     for name in (propagation.REFERENCE, propagation.OURS, propagation.CACHED):
-
-        def make(device: str, name: str = name) -> Case:
-            return propagation.convolutions(name, n, widths, device)
-
+        make = partial(propagation.convolutions, name, n, widths)
         yield run.row(f"{name}, {n:,} nodes, {' -> '.join(f'{w}' for w in widths)}", make)
     width = propagation.LABEL_WIDTH
     for n, cpu in ((run.size(10_000, 300), True), (run.size(200_000, 600), False)):
@@ -267,12 +265,9 @@ def likelihood(run: Run) -> Iterator[Row]:
         (run.size(50_000, 600), ("fused",), False),
     ):
         for name in names:
-
-            def make(device: str, name: str = name, n: int = n) -> Case:
-                return losses.step(name, n, False, device)
-
             # three products; the tiles of a pair's inner product written and read again
             flop, moved = 6.0 * n * n * losses.BITS, 8.0 * n * n
+            make = partial(losses.step, name, n, False)
             yield run.row(f"{name}, n = {n:,}", make, flop=flop, moved=moved, cpu=cpu, repeats=2)
 
 
@@ -283,10 +278,7 @@ def hamming_map(run: Run) -> Iterator[Row]:
         (run.size(2_000, 30), run.size(186_221, 900), ("counts",), False),
     ):
         for name in names:
-
-            def make(device: str, name: str = name, q: int = queries, n: int = n) -> Any:
-                return map.prepare(name, q, n, BITS, device)
-
+            make = partial(map.prepare, name, queries, n, BITS)
             # a product a pair; its distance written and read again
             flop, moved = 2.0 * queries * n * BITS, 8.0 * queries * n
             name = f"{name}, {queries:,} queries, {n:,} items"
@@ -326,13 +318,7 @@ def graph_size(run: Run) -> Iterator[Row]:
         ("dense", run.size(10_000, 300), True),
         ("hubs", run.size(1_000_000, 800), False),
     ):
-
-        def make(device: str, method: str = method, n: int = n) -> Case:
-            graph = graph_scale.make(n, RATE, device)
-            built = graph_scale.METHODS[method][0](graph)
-            stepper = graph_scale.stepper(method, graph)
-            return lambda: stepper(built)
-
+        make = partial(graph_scale.prepare, method, n, RATE)
         yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu, repeats=2)
 
 

@@ -145,6 +145,12 @@ def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
     return step
 
 
+def prepare(method: str, n: int, labeled: float, device: str) -> Callable[[], Tensor]:
+    """A step on a graph that is built."""
+    graph = make(n, labeled, device)
+    return partial(stepper(method, graph), METHODS[method][0](graph))
+
+
 def build_and_step(method: str, n: int, labeled: float, device: str) -> Callable[[], float]:
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]

@@ -37,10 +37,12 @@ import json
 import multiprocessing
 import os
 import resource
+import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import forkserver
 from pathlib import Path
@@ -208,21 +210,42 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
         MemoryError: the case needs more than ``limit_gb``, beyond which allocations fail.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
-    receive, send = forks().Pipe(duplex=False)
-    what = (send, prepare, args, kwargs, int(limit_gb * 1e9))
-    child = forks().Process(target=_answer, args=what)
-    child.start()
-    send.close()
-    try:
-        found = receive.recv()
-    except EOFError:
-        child.join()
-        found = f"MemoryError? its process ended with {child.exitcode}"
-    child.join()
-    if isinstance(found, Alone):
-        return found
-    lacking = any(sign in found for sign in ("MemoryError", "can't allocate", "out of mem"))
-    raise (MemoryError if lacking else RuntimeError)(f"{prepare.__name__}{args}: {found[-2000:]}")
+    with ProcessPoolExecutor(1, mp_context=forks()) as own:
+        try:
+            return own.submit(_alone, prepare, args, kwargs, int(limit_gb * 1e9)).result()
+        except BrokenProcessPool as error:
+            raise MemoryError(f"{prepare.__name__}{args}: its process was killed") from error
+        except Exception as error:
+            said = f"{error.__cause__}"  # the traceback there
+            lacking = any(sign in said for sign in ("MemoryError", "can't allocate", "out of mem"))
+            kind = MemoryError if lacking else RuntimeError
+            raise kind(f"{prepare.__name__}{args}: {said[-2000:]}") from error
+
+
+def _alone(prepare: Callable[..., Case], args: Any, kwargs: Any, limit: int) -> Alone:
+    one_thread()
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    return measured(prepare(*args, **kwargs))
+
+
+def in_ranks(count: int, work: Callable[..., Any], *args: Any) -> list[int | None]:
+    """Call a function in processes that find each other as those of ``torchrun``; exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    place |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "none"}
+    ranks = [forks().Process(target=_rank, args=(i, place, work, args)) for i in range(count)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join()
+    return [process.exitcode for process in ranks]
+
+
+def _rank(rank: int, place: dict[str, str], work: Callable[..., Any], args: Any) -> None:
+    one_thread()
+    os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank))
+    work(*args)
 
 
 @cache
@@ -240,15 +263,6 @@ def forks() -> Any:
         os.environ.clear()
         os.environ.update(before)
     return context
-
-
-def _answer(pipe: Any, prepare: Callable[..., Case], args: Any, kwargs: Any, limit: int) -> None:
-    one_thread()
-    try:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        pipe.send(measured(prepare(*args, **kwargs)))
-    except BaseException:
-        pipe.send(traceback.format_exc())
 
 
 def measured(case: Case) -> Alone:

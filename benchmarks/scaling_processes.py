@@ -1,4 +1,4 @@
-"""Cost against processes: mini-batch training and encoding shared out by torchrun.
+"""Cost against processes: mini-batch training and encoding shared out.
 
     python -m benchmarks.scaling_processes [--short]
 
@@ -7,7 +7,7 @@ pairs labelled (the synthetic graph of scaling.py), in mini-batches of 512 seeds
 Whatever the number of processes, an epoch has the same batches and the same steps: a step averages
 as many batches as there are processes at most, several of them in one process where there are
 fewer. Encoding makes codes of 20,000 new pairs' images, each process a part, gathered on all.
-Processes run on this machine, one thread each, started by torchrun with gloo; runs take turns and
+Processes run on this machine, one thread each, joined by gloo; runs take turns and
 the smallest time counts. CPU seconds are those of the busiest process, communication included:
 what a machine of its own would spend. Wall time says the same only where each process has a core.
 """
@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,7 +24,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.measure import difference, one_thread
+from benchmarks.measure import difference, in_ranks
 from benchmarks.record import Namespace, Record, benchmark
 from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
@@ -40,7 +38,6 @@ TURNS = 2
 
 def work(short: bool, accumulate: int, out: Path) -> None:
     """What each process does: train an epoch, encode, write how long it took."""
-    one_thread()
     nodes, new, batch = SIZES[short]
     with process_group():
         _epoch(block_graph(1000), 128, accumulate)  # load what the first step loads
@@ -77,19 +74,11 @@ def _timed(name: str, case: Any) -> dict[str, float]:
 
 
 def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str, float]:
-    """Run :func:`work` under torchrun; the times of the slowest process."""
+    """Call :func:`work` in so many processes; the times of the slowest one."""
     out.mkdir(exist_ok=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += [f"--nproc-per-node={processes}", "--module", "benchmarks.scaling_processes"]
-    result = subprocess.run(
-        [*torchrun, str(int(short)), str(accumulate), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise RuntimeError(f"{processes} processes failed:\n{result.stderr[:5000]}")
+    codes = in_ranks(processes, work, short, accumulate, out)
+    if any(codes):
+        raise RuntimeError(f"{processes} processes ended with {codes}; see above")
     times = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
     return {name: max(each[name] for each in times) for name in times[0]}
 
@@ -136,8 +125,4 @@ def main(record: Record, args: Namespace) -> None:
 
 
 if __name__ == "__main__":
-    if "LOCAL_RANK" in os.environ:  # torchrun's: this is one of the processes
-        short, accumulate, out = sys.argv[1:]
-        work(bool(int(short)), int(accumulate), Path(out))
-    else:
-        main()
+    main()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import socket
 from pathlib import Path
 
 import torch
@@ -13,7 +11,6 @@ from safetensors.torch import save_file
 from small import adam, assert_same_codes, graph_for, model_for, relaxed_of_new
 from toy import toy_data
 
-from benchmarks.measure import forks
 from pyg_hash.models import GCH, MCGCN, SGCH, SGEH
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
@@ -133,29 +130,7 @@ def encoding(out: Path, rank: int) -> None:
 
 def all_cases(out: Path) -> None:
     """What each rank does."""
-    torch.set_num_threads(1)
     with process_group():
         rank = torch.distributed.get_rank()
         for step in (cases, four_batches, interrupted, stopping, failing, encoding):
             step(out, rank)
-
-
-def as_rank(place: dict[str, str], work, *args) -> None:
-    os.environ.update(place)
-    work(*args)
-
-
-def in_two_ranks(work, *args) -> list[int]:
-    """Call a function in two processes as ``torchrun`` starts them, but forked; their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
-    place |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "none"}
-    ranks = []
-    for rank in "01":
-        own = place | {"RANK": rank, "LOCAL_RANK": rank}
-        ranks.append(forks().Process(target=as_rank, args=(own, work, *args)))
-        ranks[-1].start()
-    for process in ranks:
-        process.join(300)
-    return [process.exitcode for process in ranks]

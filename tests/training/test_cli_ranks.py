@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from rank_cases import in_two_ranks
 from toy import toy_data
 
+from benchmarks.measure import in_ranks
 from pyg_hash.cli import main
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.models import GCH, MCGCN, SGCH
@@ -82,7 +82,7 @@ def test_two_processes_write_one_run(file, tmp_path):
         k: pytest.approx(v, abs=0.02) if isinstance(v, float) else v for k, v in expected.items()
     }
     # every stage is there: nothing is left to do, by however many
-    assert in_two_ranks(run_main, ["train", f"--out={two}", "--resume"]) == [0, 0]
+    assert in_ranks(2, run_main, ["train", f"--out={two}", "--resume"]) == [0, 0]
 
 
 def test_settings_are_kept_and_used(file, tmp_path):

@@ -5,11 +5,12 @@ import json
 import pytest
 import rank_cases
 import torch
-from rank_cases import CASES, in_two_ranks, train
+from rank_cases import CASES, train
 from safetensors.torch import load_file
 from small import adam, graph_for, model_for
 from toy import toy_data
 
+from benchmarks.measure import in_ranks
 from pyg_hash.models import GCH, MCGCN
 from pyg_hash.models.batches import Share
 from pyg_hash.sampling import InstanceLoader
@@ -21,7 +22,7 @@ from pyg_hash.training.ranks import Ranks, encode_sharded, process_group, shared
 def out(tmp_path_factory):
     """What the two ranks of ``rank_cases.py`` left behind."""
     folder = tmp_path_factory.mktemp("ranks")
-    assert in_two_ranks(rank_cases.all_cases, folder) == [0, 0]
+    assert in_ranks(2, rank_cases.all_cases, folder) == [0, 0]
     return folder
 
 
