@@ -10,26 +10,22 @@ are random, which costs the same as trained ones; "kNN" is the search for these 
 is a single item at a time. All times are CPU times.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
 
 import torch
-from torch_geometric.data import HeteroData
 
-from benchmarks.measure import Case, gemm_rate, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import gemm_rate, side_by_side
+from benchmarks.record import benchmark
 from benchmarks.training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 from pyg_hash.knn import knn
-from pyg_hash.models import GCH, SGEH, HashModel
+from pyg_hash.models import GCH, SGEH
 from pyg_hash.typing import IMAGE, MODALITIES
 
 WIKIPEDIA_TRAIN = 2_173
 GOAL = 2_000
 
 
-MODELS: dict[str, Callable[[Sizes], HashModel]] = {
+MODELS = {
     "MCGCN": mcgcn,
     "SGCH": sgch,
     "GCH": lambda s: GCH((s.image, s.text), CLASSES, s.bits, hidden_channels=s.hidden),
@@ -37,9 +33,9 @@ MODELS: dict[str, Callable[[Sizes], HashModel]] = {
 }
 
 
-def cases(sizes: Sizes, new: int, data: HeteroData) -> dict[str, Case]:
+def cases(sizes, new, data):
     """All models, none of them trained, on the same new items; the search for neighbours alone."""
-    calls: dict[str, Case] = {}
+    calls = {}
     g = torch.Generator().manual_seed(1)
     for modality in MODALITIES:
         x = torch.rand(new, data[modality].num_features, generator=g)
@@ -54,7 +50,7 @@ def cases(sizes: Sizes, new: int, data: HeteroData) -> dict[str, Case]:
 
 
 @benchmark("New items")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     sizes, new = (SHORT, 50) if args.short else (Sizes(pairs=WIKIPEDIA_TRAIN), 2_000)
     data = pairs(sizes, 0.3)
     many = side_by_side(cases(sizes, new, data), repeats=2 if args.short else 5)

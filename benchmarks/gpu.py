@@ -12,28 +12,23 @@ largest value. Every part is written as soon as it is done; one that fails or no
 the minutes is named as such, and the others run.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmarks import encode, graph_scale, losses, map, propagation, training_step
 from benchmarks.affinity import sparse_search
 from benchmarks.knn import image_features
-from benchmarks.measure import Case, difference, gemm_rate, options, side_by_side
+from benchmarks.measure import difference, gemm_rate, options, side_by_side
 from benchmarks.record import Record
 from pyg_hash.codes import hamming_distance
 from pyg_hash.index import HammingIndex
@@ -44,8 +39,6 @@ from pyg_hash.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 K, BITS, RATE = 20, 64, 0.3
-Row = dict[str, Any]
-Make = Callable[[str], Case]
 
 
 class Run:
@@ -57,31 +50,21 @@ class Run:
         until: when the last case has to start, as ``time.monotonic()`` counts.
     """
 
-    def __init__(self, device: str, short: bool, until: float) -> None:
+    def __init__(self, device, short, until):
         self.short, self.until = short, until
         self.gpu = None if device == "cpu" else device
         self.devices = ["cpu", *([self.gpu] if self.gpu else [])]
-        self.peaks: dict[str, dict[str, float]] = {}
+        self.peaks = {}
 
-    def size(self, full: int, short: int) -> int:
+    def size(self, full, short):
         return short if self.short else full
 
-    def seconds(self, case: Case, device: str, repeats: int = 3, at_least: float = 0.2) -> float:
+    def seconds(self, case, device, repeats=3, at_least=0.2):
         """The smallest time of some calls; the first call is the caller's."""
         clock = "wall" if device == "cpu" else "cuda"
         return side_by_side({"": case}, repeats=repeats, at_least=at_least, clock=clock)[""]
 
-    def row(
-        self,
-        name: str,
-        make: Make,
-        *,
-        flop: float = 0.0,
-        moved: float = 0.0,
-        cpu: bool = True,
-        unlike: Callable[[Any, Any], float | None] = difference,
-        repeats: int = 3,
-    ) -> Row:
+    def row(self, name, make, *, flop=0.0, moved=0.0, cpu=True, unlike=difference, repeats=3):
         """One case on both devices.
 
         Args:
@@ -107,7 +90,7 @@ class Run:
             del case
             if device != "cpu":
                 torch.cuda.empty_cache()
-        found: Row = {"case": name, "CPU s": spent.get("cpu")}
+        found = {"case": name, "CPU s": spent.get("cpu")}
         if self.gpu is not None:
             found["GPU s"] = spent[self.gpu]
             found["times as fast"] = spent["cpu"] / spent[self.gpu] if "cpu" in spent else None
@@ -126,12 +109,12 @@ class Run:
         return found
 
 
-def clustered(n: int, width: int, device: str, seed: int = 0) -> Tensor:
+def clustered(n, width, device, seed=0):
     """Features as of an image network, all of length 1."""
     return normalize(image_features(n, width, seed)).to(device)
 
 
-def differing(a: Any, b: Any) -> float:
+def differing(a, b):
     """The share of entries that differ."""
     return float((a.cpu() != b.cpu()).float().mean())
 
@@ -139,7 +122,7 @@ def differing(a: Any, b: Any) -> float:
 # --- the parts: each yields the rows of its table -------------------------------------------------
 
 
-def peaks(run: Run) -> Iterator[Row]:
+def peaks(run):
     """Peaks: square products and a copy"""
     for device in run.devices:
         size = run.size(2048 if device == "cpu" else 8192, 256)
@@ -156,12 +139,12 @@ def peaks(run: Run) -> Iterator[Row]:
         a = torch.ones(run.size(2**26 if device == "cpu" else 2**28, 2**16), device=device)
         b = torch.empty_like(a)
         found["copy"] = 2 * 4 * a.numel() / run.seconds(lambda a=a, b=b: b.copy_(a), device)
-        row: Row = {"device": device, "product of, at most": size}
+        row = {"device": device, "product of, at most": size}
         row |= {f"{kind}, TFLOP/s": found.get(kind, 0) / 1e12 or None for kind in kinds}
         yield row | {"copy, GB/s": found["copy"] / 1e9}
 
 
-def tests(run: Run) -> Iterator[Row]:
+def tests(run):
     """Tests that need a GPU"""
     files = [
         str(path.relative_to(ROOT))
@@ -184,7 +167,7 @@ def tests(run: Run) -> Iterator[Row]:
         raise RuntimeError(f"pytest ended with {done.returncode}")
 
 
-def wikipedia(run: Run) -> Iterator[Row]:
+def wikipedia(run):
     """MCGCN at Wikipedia's size, 30 % of the labels, default settings"""
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
     data = training_step.features(sizes, queries=run.size(693, 30))
@@ -209,17 +192,17 @@ def wikipedia(run: Run) -> Iterator[Row]:
         yield row
 
 
-def _knn(n: int, width: int, device: str) -> Case:
+def _knn(n, width, device):
     x = clustered(n, width, device)
     return lambda: knn(x, x, K, exclude_self=True)[1]
 
 
-def _product(n: int, width: int, device: str) -> Case:
+def _product(n, width, device):
     x = clustered(n, width, device)
     return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
 
 
-def neighbours(run: Run) -> Iterator[Row]:
+def neighbours(run):
     """kNN, k = 20, each row among the others"""
     for n, width, cpu in (
         (run.size(5_000, 300), run.size(4_096, 32), True),
@@ -229,12 +212,12 @@ def neighbours(run: Run) -> Iterator[Row]:
         if not cpu and run.gpu is None and not run.short:
             continue
         about = f"{n:,} x {width:,}"
-        how: Row = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
+        how = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
         yield run.row(f"knn, {about}", partial(_knn, n, width), unlike=differing, **how)
         yield run.row(f"product and topk, {about}", partial(_product, n, width), **how)
 
 
-def graphs(run: Run) -> Iterator[Row]:
+def graphs(run):
     """Propagation, forward and backward"""
     n = run.size(10_000, 300)
     widths = propagation.SHORT_WIDTHS if run.short else propagation.WIDTHS
@@ -250,7 +233,7 @@ def graphs(run: Run) -> Iterator[Row]:
         flop = 2 * 2.0 * entries * width
         moved = 2 * (entries * (4.0 * width + 8) + 4.0 * n * width)
 
-        def spread(device: str, n: int = n, edges: Tensor = edges) -> Case:
+        def spread(device, n=n, edges=edges):
             graph = propagation.label_graph("hubs", n, RATE, edges, device)
             return propagation.cliques(graph, width)
 
@@ -258,7 +241,7 @@ def graphs(run: Run) -> Iterator[Row]:
         yield run.row(name, spread, flop=flop, moved=moved, cpu=cpu)
 
 
-def likelihood(run: Run) -> Iterator[Row]:
+def likelihood(run):
     """Pair likelihood with gradients, 64 bits"""
     for n, names, cpu in (
         (run.size(8_000, 300), ("autograd", "fused"), True),
@@ -271,7 +254,7 @@ def likelihood(run: Run) -> Iterator[Row]:
             yield run.row(f"{name}, n = {n:,}", make, flop=flop, moved=moved, cpu=cpu, repeats=2)
 
 
-def hamming_map(run: Run) -> Iterator[Row]:
+def hamming_map(run):
     """mAP@all of 64-bit codes"""
     for queries, n, names, cpu in (
         (run.size(1_000, 30), run.size(18_015, 500), ("sorted rows", "counts"), True),
@@ -285,7 +268,7 @@ def hamming_map(run: Run) -> Iterator[Row]:
             yield run.row(name, make, flop=flop, moved=moved, cpu=cpu, repeats=2)
 
 
-def step(run: Run) -> Iterator[Row]:
+def step(run):
     """A training step at Wikipedia's size, all labels, the paper's widths"""
     sizes = training_step.SHORT if run.short else training_step.Sizes()
     data = training_step.pairs(sizes, 1.0)
@@ -299,18 +282,18 @@ def step(run: Run) -> Iterator[Row]:
         if not (cpu or run.short or run.gpu):
             continue
 
-        def products(device: str, dtype: torch.dtype = dtype) -> Case:
+        def products(device, dtype=dtype):
             return training_step.products(shapes, dtype, torch.device(device))[0]
 
-        def epoch(device: str, precision: str = precision) -> Case:
+        def epoch(device, precision=precision):
             return training_step.step("MCGCN", sizes, there[device], precision)
 
-        how: Row = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
+        how = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
         yield run.row(f"its products, {precision}", products, **how)
         yield run.row(f"step, {precision}", epoch, **how)
 
 
-def graph_size(run: Run) -> Iterator[Row]:
+def graph_size(run):
     """A step of graph convolutions, 128 -> 128 -> 64, 30 % labelled"""
     for method, n, cpu in (
         ("hubs", run.size(20_000, 500), True),
@@ -322,7 +305,7 @@ def graph_size(run: Run) -> Iterator[Row]:
         yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu, repeats=2)
 
 
-def new_items(run: Run) -> Iterator[Row]:
+def new_items(run):
     """Codes of 2,000 new images, anchors of Wikipedia's size"""
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
     data = training_step.pairs(sizes, RATE)
@@ -330,7 +313,7 @@ def new_items(run: Run) -> Iterator[Row]:
     for name in encode.MODELS:
         for items in (x, x[:1]):
 
-            def make(device: str, name: str = name, items: Tensor = items) -> Case:
+            def make(device, name=name, items=items):
                 there = data if device == "cpu" else data.clone().to(device)
                 torch.manual_seed(0)
                 model = encode.MODELS[name](sizes).to(device).attach(there).eval()
@@ -340,12 +323,12 @@ def new_items(run: Run) -> Iterator[Row]:
             yield run.row(f"{name}, {len(items):,} items", make, unlike=differing)
 
 
-def hamming_search(run: Run) -> Iterator[Row]:
+def hamming_search(run):
     """Hamming search, k = 100, 100 queries of 64 bits"""
     n, k = run.size(1_000_000, 2_000), run.size(100, 10)
     g = torch.Generator().manual_seed(0)
 
-    def codes(rows: int) -> Tensor:
+    def codes(rows):
         return torch.randint(0, 2, (rows, BITS), generator=g, dtype=torch.int8).mul_(2).sub_(1)
 
     database, query = codes(n), codes(run.size(100, 10))
@@ -356,7 +339,7 @@ def hamming_search(run: Run) -> Iterator[Row]:
     case()
     yield {"case": "HammingIndex, torch", "CPU s": run.seconds(case, "cpu")}
 
-    def make(device: str) -> Case:
+    def make(device):
         q, d = query.to(device), database.to(device)
         return lambda: hamming_distance(q, d).topk(k, largest=False).values
 
@@ -364,7 +347,7 @@ def hamming_search(run: Run) -> Iterator[Row]:
     yield run.row("distances and topk", make, flop=2.0 * len(query) * n * BITS, moved=moved)
 
 
-def affinity(run: Run) -> Iterator[Row]:
+def affinity(run):
     """SGEH's stage 1, which works on the CPU wherever its features are"""
     n = run.size(5_000, 200)
     views = [clustered(n, width, "cpu", seed=i) for i, width in enumerate((128, 64))]
@@ -372,7 +355,7 @@ def affinity(run: Run) -> Iterator[Row]:
     yield {"case": f"{n:,} pairs, 20 turns at most", "CPU s": seconds}
 
 
-PARTS: Mapping[str, tuple[float, Callable[[Run], Iterator[Row]]]] = {
+PARTS = {
     "peaks": (5, peaks),
     "tests": (40, tests),
     "wikipedia": (40, wikipedia),
@@ -389,7 +372,7 @@ PARTS: Mapping[str, tuple[float, Callable[[Run], Iterator[Row]]]] = {
 """Name -> seconds that a part is taken to need, and the part."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments=None):
     """Run the parts one after the other; what is done is written at once."""
     threads = torch.get_num_threads()
     args = options(__doc__, arguments, device="cuda", picture=False, minutes=8.0)
@@ -400,12 +383,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("benchmarks.gpu: no CUDA GPU was found; --device cpu measures the CPU alone")
     record = Record("gpu", "CPU and GPU", args)
     run = Run(device, args.short, time.monotonic() + 60 * args.minutes)
-    states: list[Row] = []
+    states = []
     record.tables.append({"title": "Parts", "rows": states, "note": ""})
     for name, (needed, part) in PARTS.items():
         start = time.monotonic()
         left = run.until - start
-        state, rows = "done", list[Row]()
+        state, rows = "done", []
         try:
             if left < (0 if args.short else needed):
                 state = f"skipped: needs about {needed:.0f} s, {max(0, left):.0f} are left"

@@ -11,14 +11,10 @@ the same edges, "dense" an N x N array. All compute the same numbers. What a met
 predicted first; what does not fit into the limit is not run.
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +22,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
 from benchmarks.measure import CLOCKS, alone, side_by_side
-from benchmarks.record import Namespace, Record, benchmark, cell
+from benchmarks.record import benchmark, cell
 from pyg_hash.graph import GraphOperator, Hub
 from pyg_hash.nn import HubGCNConv
 
@@ -42,11 +38,11 @@ class Graph:
     edge_weight: Tensor
     label: Tensor
 
-    def to(self, device: str) -> Graph:
+    def to(self, device):
         return Graph(*(tensor.to(device) for tensor in vars(self).values()))
 
 
-def make(n: int, labeled: float, device: str = "cpu", seed: int = 0) -> Graph:
+def make(n, labeled, device="cpu", seed=0):
     """Random neighbours in clusters; ``labeled`` of the nodes have their cluster's class."""
     g = torch.Generator().manual_seed(seed)
     clusters = max(1, n // CLUSTER)
@@ -63,7 +59,7 @@ def make(n: int, labeled: float, device: str = "cpu", seed: int = 0) -> Graph:
     return Graph(x, index, weight, label).to(device)
 
 
-def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
+def with_cliques(graph):
     """Neighbours and all pairs of equal label as edges."""
     parts = [graph.edge_index]
     for c in range(CLASSES):
@@ -74,7 +70,7 @@ def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
     return edge_index, graph.edge_weight.new_ones(edge_index.size(1))
 
 
-def hubs(graph: Graph) -> tuple[Any, ...]:
+def hubs(graph):
     """The library's: neighbours as one CSR matrix, labels as hubs, which hold their own state."""
     nodes = (graph.label >= 0).nonzero().flatten()
     hub = Hub(nodes, graph.label[nodes], CLASSES, None)
@@ -82,12 +78,12 @@ def hubs(graph: Graph) -> tuple[Any, ...]:
     return (GraphOperator(graph.edge_index, graph.edge_weight, loops, hub),)
 
 
-def csr(graph: Graph) -> tuple[Any, ...]:
+def csr(graph):
     """The same operator with every pair of equal label as an edge."""
     return (GraphOperator(*with_cliques(graph), graph.x.new_ones(len(graph.x))),)
 
 
-def messages(graph: Graph) -> tuple[Any, ...]:
+def messages(graph):
     """PyG's message passing, normalised once."""
     edge_index, weight = with_cliques(graph)
     loop = torch.arange(len(graph.x), device=edge_index.device).expand(2, -1)
@@ -97,7 +93,7 @@ def messages(graph: Graph) -> tuple[Any, ...]:
     return edge_index, weight * scale[edge_index[0]] * scale[edge_index[1]]
 
 
-def dense(graph: Graph) -> tuple[Any, ...]:
+def dense(graph):
     """One N x N array, filled and normalised in place."""
     n = len(graph.x)
     adjacency = graph.x.new_zeros(n, n)
@@ -110,12 +106,12 @@ def dense(graph: Graph) -> tuple[Any, ...]:
     return (adjacency.mul_(scale).mul_(scale.unsqueeze(1)),)
 
 
-def plain_conv(in_channels: int, out_channels: int) -> GCNConv:
+def plain_conv(in_channels, out_channels):
     """PyG's layer; the weights of the edges are ready."""
     return GCNConv(in_channels, out_channels, normalize=False, bias=False)
 
 
-METHODS: dict[str, tuple[Callable[[Graph], tuple[Any, ...]], Callable[..., nn.Module]]] = {
+METHODS = {
     "hubs": (hubs, HubGCNConv),
     "csr": (csr, HubGCNConv),
     "edge_index": (messages, plain_conv),
@@ -123,7 +119,7 @@ METHODS: dict[str, tuple[Callable[[Graph], tuple[Any, ...]], Callable[..., nn.Mo
 }
 
 
-def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
+def stepper(method, graph):
     """The step of a method, given what it made of the graph: returns the output."""
     layers = [METHODS[method][1](*widths) for widths in zip(WIDTHS, WIDTHS[1:], strict=False)]
     torch.manual_seed(0)
@@ -131,7 +127,7 @@ def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
         nn.init.xavier_uniform_(layer.lin.weight)  # the same numbers in every method
         layer.to(graph.x.device)
 
-    def step(built: tuple[Any, ...]) -> Tensor:
+    def step(built):
         state = graph.x
         for layer in layers:
             layer.zero_grad()
@@ -145,13 +141,13 @@ def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
     return step
 
 
-def prepare(method: str, n: int, labeled: float, device: str) -> Callable[[], Tensor]:
+def prepare(method, n, labeled, device):
     """A step on a graph that is built."""
     graph = make(n, labeled, device)
     return partial(stepper(method, graph), METHODS[method][0](graph))
 
 
-def build_and_step(method: str, n: int, labeled: float, device: str) -> Callable[[], float]:
+def build_and_step(method, n, labeled, device):
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]
     tiny = make(1000, labeled, device)
@@ -159,7 +155,7 @@ def build_and_step(method: str, n: int, labeled: float, device: str) -> Callable
     graph = make(n, labeled, device)
     step = stepper(method, graph)
 
-    def case() -> float:
+    def case():
         start = now()
         built = METHODS[method][0](graph)
         seconds = now() - start
@@ -173,7 +169,7 @@ SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_
 KINDS = {"no labels": 0.0, "30 % labelled": 0.3}
 
 
-def predicted(method: str, n: float, labeled: float) -> float:
+def predicted(method, n, labeled):
     """Extra bytes from edges to the first gradients.
 
     An edge costs 110 bytes while a sorted CSR is made; as a message it is 128 numbers twice,
@@ -191,12 +187,12 @@ def predicted(method: str, n: float, labeled: float) -> float:
     return max(110 * edges, 8 * edges + states)
 
 
-def expected_edges(n: float, labeled: float) -> tuple[float, float]:
+def expected_edges(n, labeled):
     """Neighbour edges, of which two in twenty meet another, and edges of equal label."""
     return 18.2 * n * (1 - labeled**2), (labeled * n) ** 2 / CLASSES
 
 
-def largest(method: str, labeled: float, limit: float) -> int:
+def largest(method, labeled, limit):
     """The most nodes, to two digits, that are predicted to fit with their features and edges."""
     low, high = 1.0, 1e12
     while high / low > 1.001:
@@ -207,12 +203,12 @@ def largest(method: str, labeled: float, limit: float) -> int:
     return int(float(f"{low:.2g}"))
 
 
-def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict[str, Any]:
+def at_size(n, labeled, methods, args):
     """All methods that fit at one size: seconds, bytes, and what does not fit."""
     device = str(args.device)
     needs = {method: predicted(method, n, labeled) for method in methods}
     fitting = [m for m in methods if needs[m] <= args.limit_gb * 1e9]
-    result: dict[str, Any] = {"nodes": n, "predicted": needs, "extra": {}, "build": {}}
+    result = {"nodes": n, "predicted": needs, "extra": {}, "build": {}}
     for method in fitting:
         spent = alone(build_and_step, method, n, labeled, device, limit_gb=args.limit_gb + 3)
         result["extra"][method], result["build"][method] = spent.extra_bytes, spent.value
@@ -226,7 +222,7 @@ def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict
     return result
 
 
-def show(record: Record, name: str, results: list[dict[str, Any]], methods: list[str]) -> None:
+def show(record, name, results, methods):
     """Two tables and two panels of one kind of graph."""
     from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
 
@@ -258,7 +254,7 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
 
 
 @benchmark("Graph size", device="cpu", limit_gb=10.0, up_to=1_000_000)
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     sizes = [500, 1000] if args.short else [n for n in SIZES if n <= args.up_to]
     if args.device.type == "cuda":
         total = torch.cuda.get_device_properties(args.device).total_memory

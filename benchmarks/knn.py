@@ -9,21 +9,16 @@ rows and order no ties; knn checks, normalises, orders ties by index and scores 
 alone. New rows meet stored ones, which knn has prepared. Recall is against backend='torch'.
 """
 
-from __future__ import annotations
-
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import h5py
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.measure import Case, alone, faster, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.datasets import StoredMatrix, open_feature_file
 from pyg_hash.knn import knn, prepare
 
@@ -34,7 +29,7 @@ SHAPES = (  # new rows (0: every row among the others), stored rows, features
 )  # fmt: skip
 
 
-def image_features(n: int, width: int, seed: int = 0) -> Tensor:
+def image_features(n, width, seed=0):
     """Rows as of an image network: not negative, in clusters."""
     g = torch.Generator().manual_seed(seed)
     same = torch.Generator().manual_seed(99)  # the clusters of all seeds
@@ -44,7 +39,7 @@ def image_features(n: int, width: int, seed: int = 0) -> Tensor:
     return torch.relu_(x + 0.3 * torch.randn(n, width, generator=g) - 0.3)
 
 
-def bags_of_words(n: int, words: int, seed: int = 0) -> Tensor:
+def bags_of_words(n, words, seed=0):
     """Logarithms of word counts; about 1.4 % of the entries are not zero."""
     g = torch.Generator().manual_seed(seed)
     frequency = torch.arange(1, words + 1).float() ** -0.8
@@ -55,20 +50,20 @@ def bags_of_words(n: int, words: int, seed: int = 0) -> Tensor:
     return x.log1p_()
 
 
-def three_lines(query: Tensor, database: Tensor, k: int, own: bool) -> Tensor:
+def three_lines(query, database, k, own):
     scores = query @ database.T
     if own:
         scores.fill_diagonal_(-torch.inf)
     return scores.topk(k).indices
 
 
-def searches(query: Tensor, database: Tensor) -> dict[str, Case]:
+def searches(query, database):
     """Each exact way to search, ready to run; new rows meet prepared ones."""
     own = query is database
     find = partial(knn, query, database if own else prepare(database), K, exclude_self=own)
     unit = normalize(database)
     unit_query = unit if own else normalize(query)
-    calls: dict[str, Case] = {
+    calls = {
         "three lines": partial(three_lines, unit_query, unit, K, own),
         "knn, torch": partial(find, backend="torch"),
         "knn, auto": find,
@@ -82,19 +77,12 @@ def searches(query: Tensor, database: Tensor) -> dict[str, Case]:
     return {"faiss.knn": partial(faiss.knn, rows, columns, K + own, metric=metric)} | calls
 
 
-def recall(found: Tensor, true: Tensor) -> float:
+def recall(found, true):
     """The part of the true neighbours that was found."""
     return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).float().mean())
 
 
-def compared(
-    record: Record,
-    title: str,
-    seconds: Mapping[str, float],
-    reference: str,
-    found: Mapping[str, Tensor],
-    note: str = "",
-) -> dict[str, float]:
+def compared(record, title, seconds, reference, found, note=""):
     """A table: speed against the reference; recall, which is given back, where that is known."""
     parts = {name: recall(neighbours, found["knn, torch"]) for name, neighbours in found.items()}
     speed = faster(seconds, reference)
@@ -103,27 +91,27 @@ def compared(
     return parts
 
 
-def prepare_memory(n: int, width: int) -> Case:
+def prepare_memory(n, width):
     x = image_features(n, width)
     knn(x[:100], x[:100], 3)
     return lambda: (knn(x, x, K, exclude_self=True, backend="torch"), None)[1]
 
 
-def prepare_stored(path: str) -> Case:
+def prepare_stored(path):
     """A search of 100 new rows in a file."""
     with open_feature_file(path) as file:
         width = StoredMatrix(file, "image").shape[1]
     query = image_features(100, width, seed=1)
     knn(query, query, 3)
 
-    def run() -> None:
+    def run():
         with open_feature_file(path) as file:
             knn(query, StoredMatrix(file, "image"), K, backend="torch")
 
     return run
 
 
-def write_features(path: Path, n: int, width: int) -> None:
+def write_features(path, n, width):
     """Image features in HDF5, never all of them in memory."""
     with h5py.File(path, "w") as file:
         node = file.create_dataset("image", (n, width), "f4")
@@ -132,7 +120,7 @@ def write_features(path: Path, n: int, width: int) -> None:
             node[start : start + len(part)] = part.numpy()
 
 
-def exact(record: Record, device: torch.device, short: bool) -> None:
+def exact(record, device, short):
     """Tables of dense features, and their goals."""
     shapes = [(0, 500, 64), (50, 500, 64), (1, 500, 64)] if short else SHAPES
     speed, parts, lone = {}, [], 0.0
@@ -156,7 +144,7 @@ def exact(record: Record, device: torch.device, short: bool) -> None:
     record.goal("recall of knn, auto, the lowest", min(parts), at_least=0.999)
 
 
-def words(record: Record, short: bool) -> None:
+def words(record, short):
     """The table of bags of words, and its goal."""
     n, width = (400, 620) if short else (6000, 3000)
     x = bags_of_words(n, width)
@@ -178,13 +166,13 @@ def words(record: Record, short: bool) -> None:
     record.goal("sparse text kNN against three lines", rate, at_least=5)
 
 
-def approximate(record: Record, device: torch.device, short: bool) -> None:
+def approximate(record, device, short):
     """The table of approximate searches."""
     n, width = (1000, 256) if short else (10_000, 1024)
     x = image_features(n, width).to(device)
     found = {}
 
-    def run(name: str, **how: Any) -> None:
+    def run(name, **how):
         found[name] = knn(x, x, K, exclude_self=True, **how)[1]
 
     cases = {"knn, torch": partial(run, "knn, torch", backend="torch")}
@@ -195,11 +183,11 @@ def approximate(record: Record, device: torch.device, short: bool) -> None:
     compared(record, title, seconds, "knn, torch", found)
 
 
-def memory(record: Record, short: bool) -> None:
+def memory(record, short):
     """The table of peak memory."""
     rows = []
 
-    def row(case: str, n: int, width: int, queries: int, extra: int) -> None:
+    def row(case, n, width, queries, extra):
         sizes = {"features, MB": n * width * 4 / 1e6, "all scores, MB": n * queries * 4 / 1e6}
         case = f"{case}, {width:,} features"
         rows.append({"case": case} | sizes | {"extra MB": extra / 1e6})
@@ -217,7 +205,7 @@ def memory(record: Record, short: bool) -> None:
 
 
 @benchmark("kNN graphs", device="cpu")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     exact(record, args.device, args.short)
     if args.device.type == "cpu":
         words(record, args.short)

@@ -10,45 +10,39 @@ pairwise_nll, which gives the same numbers. "GEMM floor" is its three matrix pro
 tiles and nothing else. "sampled" lets each image meet 1,024 texts.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from benchmarks.measure import Case, alone, faster, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.losses import pairwise_nll
 
 BITS, CLASSES, LABELS, TILE, SAMPLES = 64, 10, 24, 512, 1024
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def autograd(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+def autograd(image, text, y):
     """Eq. 7 with whole matrices."""
     w = 0.5 * image @ text.T
     j = y[:, None] == y[None] if y.dim() == 1 else y @ y.T > 0
     return (F.softplus(w) - j.to(w.dtype) * w).sum()
 
 
-def autograd_class_sums(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+def autograd_class_sums(image, text, y):
     """The same; the sum of w over similar pairs is one over classes, for one label a row."""
     w = 0.5 * image @ text.T
     hot = F.one_hot(y, CLASSES).to(w.dtype)
     return F.softplus(w).sum() - 0.5 * ((hot.T @ image) * (hot.T @ text)).sum()
 
 
-def fused(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+def fused(image, text, y):
     return pairwise_nll(image, text, y, y, reduction="sum")
 
 
-def sampled(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+def sampled(image, text, y):
     return pairwise_nll(image, text, y, y, num_samples=SAMPLES, reduction="sum")
 
 
-LOSSES: dict[str, Loss] = {
+LOSSES = {
     "autograd": autograd,
     "autograd, class sums": autograd_class_sums,
     "fused": fused,
@@ -56,7 +50,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def inputs(n: int, multi_label: bool = False, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+def inputs(n, multi_label=False, device="cpu"):
     """Relaxed codes of both modalities and their labels."""
     g = torch.Generator().manual_seed(0)
     image, text = (torch.randn(n, BITS, generator=g).tanh_().to(device) for _ in range(2))
@@ -66,11 +60,11 @@ def inputs(n: int, multi_label: bool = False, device: str = "cpu") -> tuple[Tens
     return image.requires_grad_(), text.requires_grad_(), y.to(device)
 
 
-def step(name: str, n: int, multi_label: bool = False, device: str = "cpu") -> Case:
+def step(name, n, multi_label=False, device="cpu"):
     """A case: value and gradients."""
     loss = LOSSES[name]
 
-    def run(image: Tensor, text: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def run(image, text, y):
         value = loss(image, text, y)
         return (value.detach(), *torch.autograd.grad(value, (image, text)))
 
@@ -79,12 +73,12 @@ def step(name: str, n: int, multi_label: bool = False, device: str = "cpu") -> C
     return lambda: run(*given)
 
 
-def gemm_floor(n: int, device: str = "cpu") -> Case:
+def gemm_floor(n, device="cpu"):
     """The products of a fused pass, tile by tile."""
     image, text, _ = (x.detach() for x in inputs(n, device=device))
     size = TILE if device == "cpu" else 8 * TILE
 
-    def run() -> None:
+    def run():
         buffer = image.new_empty(size, size)
         of_image, of_text = torch.zeros_like(image), torch.zeros_like(text)
         for p in range(0, n, size):
@@ -97,10 +91,10 @@ def gemm_floor(n: int, device: str = "cpu") -> Case:
     return run
 
 
-def times(record: Record, n: int, multi_label: bool, device: str) -> dict[str, float]:
+def times(record, n, multi_label, device):
     """Seconds of all ways at one size, with how far they are from autograd."""
     names = [name for name in LOSSES if not (multi_label and name == "autograd, class sums")]
-    cases: dict[str, Case] = {name: step(name, n, multi_label, device) for name in names}
+    cases = {name: step(name, n, multi_label, device) for name in names}
     exact = cases["autograd"]()
     error = {name: difference(case(), exact) for name, case in cases.items()}
     if not multi_label:
@@ -117,7 +111,7 @@ def times(record: Record, n: int, multi_label: bool, device: str) -> dict[str, f
     return seconds
 
 
-def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float, float]:
+def difference(got, want):
     """Relative difference of values, and of gradients in norm."""
     value = abs(float(got[0]) / float(want[0]) - 1)
     a, b = torch.cat(got[1:]), torch.cat(want[1:])
@@ -125,7 +119,7 @@ def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float
 
 
 @benchmark("Pairwise likelihood", device="cpu")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
     device = str(args.device)
     of_small, of_middle = (times(record, n, False, device) for n in (small, middle))

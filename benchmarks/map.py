@@ -10,28 +10,23 @@ mean_average_precision, the exact mean over all orders of ties. "counts, index o
 the order of the database, as a stable sort does. The others are made of the same counts.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from benchmarks.measure import Case, alone, faster, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.metrics import hash_lookup, mean_average_precision, ndcg, pr_curve, precision_at_n
 
 LABELS = 24
 
 
-def make(queries: int, n: int, bits: int, device: str = "cpu") -> tuple[Tensor, ...]:
+def make(queries, n, bits, device="cpu"):
     """Codes around a sum of label centres."""
     g = torch.Generator().manual_seed(0)
     centres = torch.randn(LABELS, bits, generator=g)
 
-    def part(rows: int) -> tuple[Tensor, Tensor]:
+    def part(rows):
         y = (torch.rand(rows, LABELS, generator=g) < 0.1).float()
         noisy = y @ centres + 1.5 * torch.randn(rows, bits, generator=g)
         return torch.where(noisy >= 0, 1, -1).to(torch.int8).to(device), y.to(device)
@@ -41,7 +36,7 @@ def make(queries: int, n: int, bits: int, device: str = "cpu") -> tuple[Tensor, 
     return query, database, query_y, database_y
 
 
-def sorted_rows(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> float:
+def sorted_rows(query, database, query_y, database_y):
     """The usual loop over queries."""
     total, bits = 0.0, query.size(1)
     codes, others = query.float(), database.float()
@@ -57,11 +52,11 @@ def sorted_rows(query: Tensor, database: Tensor, query_y: Tensor, database_y: Te
     return total / len(query)
 
 
-def index_order(*case: Tensor) -> float:
+def index_order(*case):
     return mean_average_precision(*case, ties="index")
 
 
-METRICS: dict[str, Callable[..., Any]] = {
+METRICS = {
     "sorted rows": sorted_rows,
     "counts": mean_average_precision,
     "counts, index order": index_order,
@@ -72,14 +67,14 @@ METRICS: dict[str, Callable[..., Any]] = {
 }
 
 
-def prepare(name: str, queries: int, n: int, bits: int, device: str) -> Case:
+def prepare(name, queries, n, bits, device):
     METRICS[name](*make(2, 200, bits, device))
     case = make(queries, n, bits, device)
     return lambda: METRICS[name](*case)
 
 
 @benchmark("Mean average precision", device="cpu")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     mir, nus, few, many = (500, 1500, 50, 50) if args.short else (18_015, 186_221, 200, 2000)
     device = str(args.device)
     bars = {}

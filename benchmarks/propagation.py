@@ -11,20 +11,16 @@ joined, 512 numbers a node, forward and backward; "hubs" is the library's factor
 same operator with every pair as an edge. All compute the same numbers.
 """
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Callable
 
 import torch
-from torch import Tensor
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
 from benchmarks.graph_scale import Graph, csr, hubs
-from benchmarks.measure import Case, alone, difference, faster, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import alone, difference, faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.graph import GraphOperator, WholeGraph
 from pyg_hash.nn import GCNChannel
 
@@ -33,20 +29,18 @@ SHORT_WIDTHS = (32, 16, 8)
 REFERENCE, OURS, CACHED = "GCNConv, edge_index", "operator", "operator, cached"
 
 
-def neighbour_edges(n: int) -> Tensor:
+def neighbour_edges(n):
     """Random neighbours of each node, both ways, int64 ``[2, E]``."""
     g = torch.Generator().manual_seed(0)
     source = torch.randint(n, (n * NEIGHBOURS,), generator=g)
     target = torch.arange(n).repeat_interleave(NEIGHBOURS)
     keep = source != target
     both = torch.stack((source[keep], target[keep]))
-    edges: Tensor = coalesce(torch.cat((both, both.flip(0)), dim=1))
+    edges = coalesce(torch.cat((both, both.flip(0)), dim=1))
     return edges
 
 
-def network(
-    name: str, edges: Tensor, n: int, widths: tuple[int, ...]
-) -> tuple[torch.nn.Module, Callable[[Tensor], Tensor], int]:
+def network(name, edges, n, widths):
     """The layers of a method, all of the same weights, and as a function; bytes of its graph."""
     torch.manual_seed(0)
     if name.startswith(OURS):
@@ -69,7 +63,7 @@ def network(
     pairs = zip(widths, widths[1:], strict=False)
     convs = torch.nn.ModuleList(GCNConv(a, b, bias=False, **kwargs) for a, b in pairs)
 
-    def forward(x: Tensor) -> Tensor:
+    def forward(x):
         for conv in convs:
             x = (adjacency @ conv.lin(x) if name == "dense" else conv(x, adjacency)).tanh()
         return x
@@ -80,7 +74,7 @@ def network(
 NAMES = (REFERENCE, "GCNConv, torch CSR", "dense", OURS, CACHED)
 
 
-def convolutions(name: str, n: int, widths: tuple[int, ...], device: str = "cpu") -> Case:
+def convolutions(name, n, widths, device="cpu"):
     """A case: forward and backward; gives the output and the gradients.
 
     What a method keeps (normalised weights, a cached product) it makes in the first call.
@@ -89,12 +83,12 @@ def convolutions(name: str, n: int, widths: tuple[int, ...], device: str = "cpu"
     return _convolutions(name, n, widths, device)
 
 
-def _convolutions(name: str, n: int, widths: tuple[int, ...], device: str) -> Case:
+def _convolutions(name, n, widths, device):
     model, forward, _ = network(name, neighbour_edges(n).to(device), n, tuple(widths))
     model.to(device)
     x = torch.randn(n, widths[0], generator=torch.Generator().manual_seed(1)).to(device)
 
-    def run() -> list[Tensor]:
+    def run():
         model.zero_grad(set_to_none=True)
         out = forward(x)
         out.square().mean().backward()
@@ -104,7 +98,7 @@ def _convolutions(name: str, n: int, widths: tuple[int, ...], device: str) -> Ca
     return run
 
 
-def label_graph(form: str, n: int, labeled: float, edges: Tensor, device: str) -> GraphOperator:
+def label_graph(form, n, labeled, edges, device):
     """Neighbour edges where an end has no label, and all pairs of equal label (MCGCN Eq. 1)."""
     g = torch.Generator().manual_seed(2)
     nodes = torch.randperm(n, generator=g)[: round(labeled * n)].sort().values
@@ -115,14 +109,14 @@ def label_graph(form: str, n: int, labeled: float, edges: Tensor, device: str) -
     return (hubs if form == "hubs" else csr)(graph)[0]
 
 
-def cliques(operator: GraphOperator, width: int) -> Case:
+def cliques(operator, width):
     """A case: a propagation, and the gradient of its input."""
     like = operator.inv_sqrt_degree
     g = torch.Generator().manual_seed(1)
     x, slope = (torch.randn(like.numel(), width, generator=g).to(like.device) for _ in range(2))
     x.requires_grad_()
 
-    def run() -> list[Tensor]:
+    def run():
         out = operator @ x
         (gradient,) = torch.autograd.grad(out, x, slope)
         return [out.detach(), gradient]
@@ -131,12 +125,12 @@ def cliques(operator: GraphOperator, width: int) -> Case:
 
 
 @benchmark("Propagation on sparse graphs", device="cpu")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     part_one(record, args.short, str(args.device))
     part_two(record, args.short, str(args.device))
 
 
-def part_one(record: Record, short: bool, device: str) -> None:
+def part_one(record, short, device):
     n, widths = (400, SHORT_WIDTHS) if short else (10_000, WIDTHS)
     steps = {name: convolutions(name, n, widths, device) for name in NAMES}
     expected = steps[REFERENCE]()
@@ -167,7 +161,7 @@ def part_one(record: Record, short: bool, device: str) -> None:
     record.bars("Times as fast as GCNConv", fast, x="x")
 
 
-def part_two(record: Record, short: bool, device: str) -> None:
+def part_two(record, short, device):
     *sizes, largest = (300, 500, 2_000) if short else (2_173, 8_000, 200_000)
     rows, large, bars = [], [], {}
     for n in sizes:

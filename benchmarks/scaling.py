@@ -12,17 +12,14 @@ Adam, sampling included; small graphs get several epochs. Each row runs in a pro
 Encoding makes the exact codes of all nodes, layer by layer.
 """
 
-from __future__ import annotations
-
 import resource
 import time
-from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData
 
-from benchmarks.measure import Case, alone, resident
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import alone, resident
+from benchmarks.record import benchmark
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import InterKNN, LabelHub
@@ -32,9 +29,7 @@ from pyg_hash.typing import INTRA, MODALITIES, NEAREST
 BLOCK, CLASSES, BLOCKS_AT_ONCE = 500, 10, 64
 
 
-def block_graph(
-    num_nodes: int, *, width: int = 128, k: int = 10, labeled: float = 0.3, seed: int = 0
-) -> HeteroData:
+def block_graph(num_nodes, *, width=128, k=10, labeled=0.3, seed=0):
     """A graph for MCGCN: ``num_nodes`` pairs in blocks of 500, k neighbours, class hubs."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(CLASSES, (num_nodes,), generator=generator)
@@ -62,7 +57,7 @@ def block_graph(
     return LabelHub()(InterKNN()(data))
 
 
-def _nearest(x: torch.Tensor, blocks: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _nearest(x, blocks, k):
     """Source and weight of the k edges that each node receives, by node."""
     source = torch.empty(x.size(0), k, dtype=torch.long)
     weight = torch.empty(x.size(0), k)
@@ -84,7 +79,7 @@ LIMIT_GB = 16.0
 TURNOVER = 50_000  # seeds that a measurement passes at least
 
 
-def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
+def prepare(kind, num_nodes, turnover):
     """One kind of training on one graph; the case trains, then encodes all nodes."""
     _train(kind, block_graph(500), 1)  # load what the first step loads
     start = time.process_time()
@@ -93,13 +88,13 @@ def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
     return lambda: {"build_seconds": built} | _train(kind, data, max(1, turnover // num_nodes))
 
 
-def _train(kind: str, data: Any, epochs: int) -> dict[str, float]:
+def _train(kind, data, epochs):
     torch.manual_seed(0)
     num_nodes = data["image"].x.size(0)
     model = MCGCN(data.num_features, CLASSES, 32).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     start = time.process_time()
-    loader: Any = [data]
+    loader = [data]
     if kind != "whole graph":
         cell = CELL if kind == "cells" else 1
         loader = InstanceLoader(
@@ -127,9 +122,9 @@ def _train(kind: str, data: Any, epochs: int) -> dict[str, float]:
 
 
 @benchmark("Cost against the number of nodes")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     sizes, turnover = (SHORT, 2000) if args.short else (SIZES, TURNOVER)
-    rows: list[dict[str, Any]] = []
+    rows = []
     for size in sizes:  # the longest last
         for kind in (kind for kind, largest in LARGEST.items() if size <= largest):
             value = alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB).value

@@ -12,20 +12,17 @@ the smallest time counts. CPU seconds are those of the busiest process, communic
 what a machine of its own would spend. Wall time says the same only where each process has a core.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from benchmarks.measure import difference, in_ranks
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.record import benchmark
 from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
@@ -36,7 +33,7 @@ SIZES = {False: (50_000, 20_000, 512), True: (2000, 1000, 128)}  # nodes, new it
 TURNS = 2
 
 
-def work(short: bool, accumulate: int, out: Path) -> None:
+def work(short, accumulate, out):
     """What each process does: train an epoch, encode, write how long it took."""
     nodes, new, batch = SIZES[short]
     with process_group():
@@ -53,7 +50,7 @@ def work(short: bool, accumulate: int, out: Path) -> None:
     (out / f"{rank}.json").write_text(json.dumps(times))
 
 
-def _epoch(data: Any, batch: int, accumulate: int) -> tuple[MCGCN, dict[str, float]]:
+def _epoch(data, batch, accumulate):
     torch.manual_seed(0)
     model = MCGCN(data.num_features, CLASSES, 32)
     adam = {ALL: torch.optim.Adam(model.parameters(), lr=1e-3)}
@@ -62,7 +59,7 @@ def _epoch(data: Any, batch: int, accumulate: int) -> tuple[MCGCN, dict[str, flo
     return model, _timed("epoch", lambda: train_epoch(model, None, adam, 0, steps, lambda _: None))
 
 
-def _timed(name: str, case: Any) -> dict[str, float]:
+def _timed(name, case):
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     cpu, wall = time.process_time(), time.perf_counter()
@@ -73,7 +70,7 @@ def _timed(name: str, case: Any) -> dict[str, float]:
     }
 
 
-def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str, float]:
+def launch(processes, accumulate, short, out):
     """Call :func:`work` in so many processes; the times of the slowest one."""
     out.mkdir(exist_ok=True)
     codes = in_ranks(processes, work, short, accumulate, out)
@@ -84,10 +81,10 @@ def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str,
 
 
 @benchmark("Cost against processes")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     most = 2 if args.short else max(2, min(16, os.cpu_count() or 2))
     counts = [count for count in (1, 2, 4, 8, 16) if count <= most]
-    best: dict[int, dict[str, float]] = {}
+    best = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {count: Path(folder) / str(count) for count in counts}
         for _ in range(1 if args.short else TURNS):
@@ -101,7 +98,7 @@ def main(record: Record, args: Namespace) -> None:
         }
     rows = []
     for count, times in best.items():
-        row: dict[str, Any] = {"processes": count, **times}
+        row = {"processes": count, **times}
         for name in ("epoch", "encode"):
             row[f"{name}: share of one"] = times[f"{name} CPU s"] / best[1][f"{name} CPU s"]
         row["difference"] = difference(parameters[count], parameters[1])

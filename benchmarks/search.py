@@ -9,36 +9,31 @@ only: recall is the share of its answers that are no farther than the exact k-th
 random, the worst case of such an index.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from benchmarks.measure import alone, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.record import benchmark
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 
 LISTS, VISITED = 1024, 16
 
 
-def codes(n: int, bits: int, seed: int) -> Tensor:
+def codes(n, bits, seed):
     g = torch.Generator().manual_seed(seed)
     return torch.randint(0, 2, (n, bits), generator=g, dtype=torch.int8).mul_(2).sub_(1)
 
 
-def whole_matrix(query: Tensor, database: Tensor, k: int) -> Tensor:
+def whole_matrix(query, database, k):
     """All distances, then topk, as scripts do it; 50 queries at a time."""
     parts = [hamming_distance(part, database) for part in torch.split(query, 50)]
     return torch.cat([part.topk(k, largest=False).values for part in parts])
 
 
-def cases(n: int, queries: int, bits: int, k: int) -> dict[str, Callable[[], Any]]:
+def cases(n, queries, bits, k):
     """Each way to search, ready to run; all return distances first."""
     import faiss
 
@@ -66,7 +61,7 @@ def cases(n: int, queries: int, bits: int, k: int) -> dict[str, Callable[[], Any
     }
 
 
-def prepare_index(n: int, bits: int) -> Callable[[], None]:
+def prepare_index(n, bits):
     """What an index of n codes holds, codes not counted."""
     HammingIndex(bits).add(codes(10, bits, 1))
     database, index = codes(n, bits, 0), HammingIndex(bits)
@@ -74,7 +69,7 @@ def prepare_index(n: int, bits: int) -> Callable[[], None]:
 
 
 @benchmark("Hamming search")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     n, queries, k = (4000, 20, 10) if args.short else (1_000_000, 100, 100)
     flat, ours = "IndexBinaryFlat", "HammingIndex"
     ratios, bars = {}, {}

@@ -12,27 +12,22 @@ flat scan of the radius lookup is IndexBinaryFlat.range_search, and all answers 
 Approximate indexes are measured on fewer codes; recall counts answers as near as the exact k-th.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from benchmarks.measure import Case, faster, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
+from benchmarks.measure import faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.stores import HNSW, IVF, FaissStore, MultiIndex
 
 BITS, K, RADIUS = 64, 10, 2
 
 
-def packed_codes(n: int, kind: str, seed: int) -> Tensor:
+def packed_codes(n, kind, seed):
     """Packed codes, ``'grouped'`` around 1,000 centres or ``'random'``."""
     generator = np.random.default_rng(seed)
     codes = generator.integers(0, 256, (n, BITS // 8), dtype=np.uint8)
@@ -43,7 +38,7 @@ def packed_codes(n: int, kind: str, seed: int) -> Tensor:
     return torch.from_numpy(codes)
 
 
-def replaced(write: Callable[[str], Any], path: Path) -> None:
+def replaced(write, path):
     """Write a file so that it is the old or the new one, whatever happens."""
     temporary = path.with_suffix(".tmp")
     write(str(temporary))
@@ -52,33 +47,31 @@ def replaced(write: Callable[[str], Any], path: Path) -> None:
     os.replace(temporary, path)
 
 
-def compared(
-    name: str, cases: tuple[Case, Case], clock: str = "cpu", repeats: int = 20
-) -> dict[str, Any]:
+def compared(name, cases, clock="cpu", repeats=20):
     """A row of the first table: raw FAISS and the store."""
     raw, ours = side_by_side(dict(enumerate(cases)), repeats=repeats, clock=clock).values()
     row = {"step": name, "clock": clock, "raw FAISS ms": 1000 * raw, "store ms": 1000 * ours}
     return row | {"store / raw": ours / raw}
 
 
-def build_and_files(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
+def build_and_files(folder, n, queries):
     """Rows of the first table."""
     import faiss
 
     codes, query = packed_codes(n, "grouped", 0), packed_codes(queries, "grouped", 1)
     ids = torch.arange(n) * 3
 
-    def raw_build() -> Any:
+    def raw_build():
         index = faiss.IndexBinaryIDMap2(faiss.IndexBinaryFlat(BITS))
         index.add_with_ids(codes.numpy(), ids.numpy())
         return index
 
-    def raw_codes_only() -> Any:
+    def raw_codes_only():
         index = faiss.IndexBinaryFlat(BITS)
         index.add(codes.numpy())
         return index
 
-    def build(name: str = "new") -> FaissStore:
+    def build(name="new"):
         store = FaissStore.create(folder / name, BITS)
         store.add(codes, ids)
         return store
@@ -96,7 +89,7 @@ def build_and_files(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
     same = np.array_equal(opened.search(query, K)[0].numpy(), flat.search(raw_query, K)[0])
     assert same, "the two searches differ"
 
-    def one(load: Case, asked: Any) -> Case:
+    def one(load, asked):
         return lambda: load().search(asked[:1], K)
 
     save = (
@@ -119,7 +112,7 @@ def build_and_files(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
     ]
 
 
-def radius_rows(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
+def radius_rows(folder, n, queries):
     """Rows of the second table."""
     import faiss
 
@@ -160,7 +153,7 @@ def radius_rows(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
     return rows
 
 
-def approximate_rows(folder: Path, n: int, queries: int) -> list[dict[str, Any]]:
+def approximate_rows(folder, n, queries):
     """Rows of the third table."""
     import faiss
 
@@ -186,7 +179,7 @@ def approximate_rows(folder: Path, n: int, queries: int) -> list[dict[str, Any]]
 
 
 @benchmark("Store of codes")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     n, few, queries = (20_000, 5_000, 50) if args.short else (1_000_000, 50_000, 200)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -11,9 +11,6 @@ nothing else. bf16 is fit(..., precision='bf16'): these products in bfloat16. "c
 the same step with every pair of equal label as an edge (LabelCliques), which gives the same codes.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -21,9 +18,9 @@ import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 
 from benchmarks.cliques import LabelCliques
-from benchmarks.measure import Case, gemm_rate, side_by_side
-from benchmarks.record import Namespace, Record, benchmark
-from pyg_hash.models import MCGCN, SGCH, HashModel
+from benchmarks.measure import gemm_rate, side_by_side
+from benchmarks.record import benchmark
+from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.typing import IMAGE, TEXT
 
@@ -47,7 +44,7 @@ class Sizes(NamedTuple):
 SHORT = Sizes(120, 40, 30, 20, 16, 12, 8, 5)
 
 
-def features(sizes: Sizes, queries: int = 0) -> HeteroData:
+def features(sizes, queries=0):
     """Pairs around ten centres; the last ``queries`` of them, added, are not trained on."""
     n = sizes.pairs + queries
     g = torch.Generator().manual_seed(0)
@@ -64,38 +61,38 @@ def features(sizes: Sizes, queries: int = 0) -> HeteroData:
     return data
 
 
-def pairs(sizes: Sizes, rate: float, form: type = LabelHub) -> HeteroData:
+def pairs(sizes, rate, form=LabelHub):
     """The data with its graph, of which a share is labelled."""
     graph = T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), form()])
-    found: HeteroData = graph(features(sizes))
+    found = graph(features(sizes))
     return found
 
 
-def mcgcn(sizes: Sizes) -> HashModel:
+def mcgcn(sizes):
     """The model at the paper's widths."""
     widths = {"latent_channels": sizes.latent, "shared_channels": sizes.shared}
     features = (sizes.image, sizes.text)
     return MCGCN(features, CLASSES, sizes.bits, hidden_channels=sizes.hidden, **widths)
 
 
-def sgch(sizes: Sizes) -> HashModel:
+def sgch(sizes):
     """SGCH with one step an epoch."""
     widths = {"hidden_channels": sizes.hidden, "out_channels": sizes.hidden}
     features = (sizes.image, sizes.text)
     return SGCH(features, CLASSES, sizes.bits, adversary="reversal", **widths)
 
 
-MODELS: dict[str, Callable[[Sizes], HashModel]] = {"MCGCN": mcgcn, "SGCH": sgch}
+MODELS = {"MCGCN": mcgcn, "SGCH": sgch}
 
 
-def step(name: str, sizes: Sizes, data: HeteroData, precision: str = "fp32") -> Case:
+def step(name, sizes, data, precision="fp32"):
     """One epoch of a full-batch model, as ``fit`` does it."""
     torch.manual_seed(0)
     device = data[IMAGE].x.device
     model = MODELS[name](sizes).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
 
-    def run() -> None:
+    def run():
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             (objective,) = model.objectives(data, 0)
         optimizer.zero_grad(set_to_none=True)
@@ -106,7 +103,7 @@ def step(name: str, sizes: Sizes, data: HeteroData, precision: str = "fp32") -> 
     return run
 
 
-def product_shapes(name: str, sizes: Sizes, labeled: int) -> list[tuple[int, int, int, bool]]:
+def product_shapes(name, sizes, labeled):
     """Rows, width in, width out of each layer, and whether its input needs a gradient."""
     n, s = sizes.pairs, sizes
     shapes = [(labeled, s.bits, labeled, True)] * 3  # codes with codes; twice for the view
@@ -123,9 +120,7 @@ def product_shapes(name: str, sizes: Sizes, labeled: int) -> list[tuple[int, int
     return shapes
 
 
-def products(
-    shapes: list[tuple[int, int, int, bool]], dtype: torch.dtype, device: torch.device
-) -> tuple[Case, float]:
+def products(shapes, dtype, device):
     """The products of a step into memory that is there, and how many FLOP they are."""
     work = []
     for rows, inner, outer, needs_input in shapes:
@@ -134,7 +129,7 @@ def products(
         work += [(x, w.t(), torch.empty_like(g)), (g.t(), x, torch.empty_like(w))]
         work += [(g, w, torch.empty_like(x))] if needs_input else []
 
-    def run() -> None:
+    def run():
         for a, b, out in work:
             torch.mm(a, b, out=out)
 
@@ -143,11 +138,11 @@ def products(
 
 
 @benchmark("A training step against its products", device="cpu")
-def main(record: Record, args: Namespace) -> None:
+def main(record, args):
     sizes = SHORT if args.short else Sizes()
     square = {p: gemm_rate(d, device=args.device) / 1e9 for p, d in DTYPES.items()}
     shown = ", ".join(f"{p} {rate:,.0f} GFLOP/s" for p, rate in square.items())
-    bars: dict[str, float] = {}
+    bars = {}
     for rate, names, precisions in ((1.0, MODELS, DTYPES), (0.3, ["MCGCN"], ["fp32"])):
         data = pairs(sizes, rate).to(args.device)
         labeled = int(data[IMAGE].labeled_mask.sum())
@@ -172,7 +167,7 @@ def main(record: Record, args: Namespace) -> None:
         title = f"{sizes.pairs:,} pairs, {rate:.0%} labelled"
         record.table(title, rows, f"A square product of 2048 reaches {shown}.")
 
-    def ratio(case: str, other: str) -> float:
+    def ratio(case, other):
         start = "MCGCN, 100% labelled: "
         return bars[start + case] / bars[start + other]
 
