@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 
 from benchmarks.accuracy.methods import ORDER
 from benchmarks.accuracy.store import RESULTS, ROOT, Store, is_current
@@ -28,6 +29,7 @@ LEFT_OUT = {"MCGCN, paper terms", "DJSRH, paper's factor"}
 """Rows of the overview that its own page shows."""
 
 
+@cache
 def tables() -> dict[str, str]:
     """Name of each part of the pages that is made of results -> its Markdown."""
     cells = _cells("overview")
