@@ -45,6 +45,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,8 +238,12 @@ def in_ranks(count: int, work: Callable[..., Any], *args: Any) -> list[int | Non
     ranks = [forks().Process(target=_rank, args=(i, place, work, args)) for i in range(count)]
     for process in ranks:
         process.start()
-    for process in ranks:
-        process.join()
+    running = {process.sentinel: process for process in ranks}
+    while running:
+        for sentinel in wait(list(running)):
+            if running.pop(sentinel).exitcode:  # the others would wait for it
+                for other in running.values():
+                    other.terminate()
     return [process.exitcode for process in ranks]
 
 
