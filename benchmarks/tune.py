@@ -12,13 +12,10 @@ it stopped, and several commands may work on one journal. ``METHOD.json`` and ``
 was found; nothing changes the library's defaults.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics
 import sys
-from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,10 +47,10 @@ class Between(NamedTuple):
     high: float
     log: bool = True
 
-    def ask(self, trial: Any, name: str) -> Any:
+    def ask(self, trial, name):
         return trial.suggest_float(name, self.low, self.high, log=self.log)
 
-    def __str__(self) -> str:
+    def __str__(self):
         return f"{self.low:g} to {self.high:g}" + (", log" if self.log else "")
 
 
@@ -64,10 +61,10 @@ class Whole(NamedTuple):
     high: int
     step: int
 
-    def ask(self, trial: Any, name: str) -> Any:
+    def ask(self, trial, name):
         return trial.suggest_int(name, self.low, self.high, step=self.step)
 
-    def __str__(self) -> str:
+    def __str__(self):
         return f"{self.low} to {self.high}, steps of {self.step}"
 
 
@@ -76,28 +73,26 @@ class One(NamedTuple):
 
     of: tuple[Any, ...]
 
-    def ask(self, trial: Any, name: str) -> Any:
+    def ask(self, trial, name):
         return trial.suggest_categorical(name, self.of)
 
-    def __str__(self) -> str:
+    def __str__(self):
         return ", ".join(map(str, self.of))
 
-
-Space = Mapping[str, Between | Whole | One]
 
 _WIDTH = One((128, 256, 512))
 _DROPOUT = Between(0.0, 0.6, log=False)
 _BATCH = One((32, 64, 128, 256))
 _SHARE = Between(0.0, 1.0, log=False)
-_TRAINED: Space = {
+_TRAINED = {
     "lr": Between(3e-4, 5e-3),
     "epochs": Whole(20, 100, 20),
     "model.hidden_channels": One((256, 512, 1024)),
     "model.dropout": _DROPOUT,
     "model.batch_size": _BATCH,
 }
-_RIDGE: Space = {"model.ridge": Between(1e-2, 1e3)}
-SPACES: dict[str, Space] = {
+_RIDGE = {"model.ridge": Between(1e-2, 1e3)}
+SPACES = {
     "MCGCN": {
         "lr": Between(5e-4, 1e-2),
         "epochs": Whole(40, 200, 20),
@@ -168,11 +163,7 @@ SPACES: dict[str, Space] = {
         "model.mu": Between(1.0, 1e3),
         "model.gamma": Between(1e-3, 1e2),
     },
-    "DCMH": {
-        **_TRAINED,
-        "model.gamma": Between(0.01, 10.0),
-        "model.eta": Between(0.01, 10.0),
-    },
+    "DCMH": {**_TRAINED, "model.gamma": Between(0.01, 10.0), "model.eta": Between(0.01, 10.0)},
     "DJSRH": {
         **_TRAINED,
         "model.beta": _SHARE,
@@ -201,11 +192,9 @@ SPACES: dict[str, Space] = {
 # --- what a setting is worth ----------------------------------------------------------------------
 
 
-def cases(
-    name: str, data: Sequence[str], rates: Sequence[float], seeds: Sequence[int]
-) -> list[Cell]:
+def cases(name, data, rates, seeds):
     """What a setting is measured on; seed by seed, so that a bad one is known early."""
-    shown: Sequence[float | None] = rates if METHODS[name].labels else [None]
+    shown = rates if METHODS[name].labels else [None]
     return [
         Cell(where, name, NUM_BITS, rate, seed, PROTOCOL)
         for seed in seeds
@@ -214,11 +203,11 @@ def cases(
     ]
 
 
-def ask(trial: Any, space: Space) -> dict[str, Any]:
+def ask(trial, space):
     return {name: of.ask(trial, name) for name, of in space.items()}
 
 
-def defaults(name: str, space: Space) -> dict[str, Any]:
+def defaults(name, space):
     """Today's values of what is varied."""
     method = METHODS[name]
     now = method.settings(PROTOCOL)
@@ -233,9 +222,9 @@ def defaults(name: str, space: Space) -> dict[str, Any]:
     return {name: known[name] for name in space}
 
 
-def space_of(name: str) -> Space:
+def space_of(name):
     """What is varied, wide enough for today's values."""
-    widened: dict[str, Between | Whole | One] = {}
+    widened = {}
     now = defaults(name, SPACES[name])
     for setting, of in SPACES[name].items():
         value = now[setting]
@@ -246,7 +235,7 @@ def space_of(name: str) -> Space:
     return widened
 
 
-def worth(bench: Bench, values: Mapping[str, Any], case: Cell) -> float:
+def worth(bench, values, case):
     """Mean of i2t and t2i of the held-out items against the rest of the database.
 
     Raises:
@@ -258,7 +247,7 @@ def worth(bench: Bench, values: Mapping[str, Any], case: Cell) -> float:
 # --- the search -----------------------------------------------------------------------------------
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments=None):
     parser = _parser()
     args = parser.parse_args(arguments)
     places = where(tuple(args.data), {option: getattr(args, option) for option in DATA})
@@ -295,7 +284,7 @@ def main(arguments: list[str] | None = None) -> None:
     print(path)
 
 
-def open_study(journal: Path, name: str, about: dict[str, Any]) -> Any:
+def open_study(journal, name, about):
     """The study in a journal, new or not; its first trial is today's defaults.
 
     Raises:
@@ -328,13 +317,13 @@ def open_study(journal: Path, name: str, about: dict[str, Any]) -> Any:
     return study
 
 
-def search(study: Any, bench: Bench, space: Space, on: Sequence[Cell], trials: int) -> None:
+def search(study, bench, space, on, trials):
     """Run trials until there are so many that were finished or ended early."""
     import optuna
 
-    def objective(trial: Any) -> float:
+    def objective(trial):
         values = ask(trial, space)
-        scores: list[float] = []
+        scores = []
         for step, case in enumerate(on):
             try:
                 scores.append(worth(bench, values, case))
@@ -345,11 +334,11 @@ def search(study: Any, bench: Bench, space: Space, on: Sequence[Cell], trials: i
                 raise optuna.TrialPruned
         return statistics.fmean(scores)
 
-    def are_enough() -> bool:
+    def are_enough():
         states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
         return len(study.get_trials(deepcopy=False, states=states)) >= trials
 
-    def told(study: Any, trial: Any) -> None:
+    def told(study, trial):
         shown = "ended early" if trial.value is None else f"{trial.value:.4f}"
         print(f"trial {trial.number}: {shown}", flush=True)
         if are_enough():
@@ -359,7 +348,7 @@ def search(study: Any, bench: Bench, space: Space, on: Sequence[Cell], trials: i
         study.optimize(objective, callbacks=[told])
 
 
-def confirmed(study: Any, bench: Bench, on: Sequence[Cell], best: int) -> dict[int, list[float]]:
+def confirmed(study, bench, on, best):
     """Scores, under fresh seeds, of the best trials and of the defaults, by trial number."""
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
     done.sort(key=lambda trial: -trial.value)
@@ -372,7 +361,7 @@ def confirmed(study: Any, bench: Bench, on: Sequence[Cell], best: int) -> dict[i
     return found
 
 
-def summary(study: Any, found: dict[int, list[float]]) -> dict[str, Any]:
+def summary(study, found):
     """What goes to the results: the chosen setting and every trial."""
     trials = study.get_trials(deepcopy=False)
     chosen = max(found, key=lambda number: statistics.fmean(found[number]))
@@ -389,8 +378,7 @@ def summary(study: Any, found: dict[int, list[float]]) -> dict[str, Any]:
     return {"chosen": trials[chosen].params, "chosen_trial": chosen, "trials": rows}
 
 
-def _parser() -> argparse.ArgumentParser:
-    assert __doc__ is not None
+def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tune",
         description=__doc__,
@@ -412,7 +400,7 @@ def _parser() -> argparse.ArgumentParser:
 SHOWN = 10
 
 
-def page(content: Mapping[str, Any]) -> str:
+def page(content):
     """Markdown of what ``METHOD.json`` holds."""
     chosen, now = content["chosen"], content["defaults"]
     rates = content["rates"]
@@ -449,11 +437,11 @@ def page(content: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _bounds(kind: str, *values: Any) -> str:
+def _bounds(kind, *values):
     return str({of.__name__: of for of in (Between, Whole, One)}[kind](*values))
 
 
-def _value(value: Any) -> str:
+def _value(value):
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 

@@ -11,28 +11,25 @@ the lines. Of the data sets of a table those are run whose place is given; what 
 said. Several commands may work on the same table.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.accuracy.cell import Worths, run_all
-from benchmarks.accuracy.data import SOURCES, Content, content, missing, where
+from benchmarks.accuracy.cell import run_all
+from benchmarks.accuracy.data import SOURCES, content, missing, where
 from benchmarks.accuracy.figures import draw_table
 from benchmarks.accuracy.methods import METHODS, ORDER
 from benchmarks.accuracy.page import page
 from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, is_current, stamp
-from benchmarks.accuracy.tables import CROSS, TABLES, Cell, Table
+from benchmarks.accuracy.tables import CROSS, TABLES
 from benchmarks.accuracy.tables import short as shortened
 from pyg_hash.utils.files import atomic_path
 
 SHORT = {"epochs": 2}
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments=None):
     parser = _parser()
     args = parser.parse_args(arguments)
     try:
@@ -40,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         parser.error(str(error))
     store = Store(args.out or (ROOT / "build/accuracy" if args.short else RESULTS), table.name)
-    failed: list[str] = []
+    failed = []
     if not args.render:
         places = where(table.data, vars(args))
         absent = tuple(name for name in table.data if name not in places)
@@ -59,7 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
         parser.exit(1, "not finished:\n" + "\n".join(failed) + "\n")
 
 
-def chosen(args: argparse.Namespace) -> Table:
+def chosen(args):
     """The table with what the command line changes; ``ValueError`` for an unknown method."""
     names = ("seeds", "bits", "data", "rates", "protocols", "methods")
     given = {name: value for name in names if (value := getattr(args, name)) is not None}
@@ -70,13 +67,7 @@ def chosen(args: argparse.Namespace) -> Table:
     return shortened(table) if args.short else table
 
 
-def run(
-    table: Table,
-    places: Mapping[str, str],
-    contents: Mapping[str, Content],
-    store: Store,
-    args: argparse.Namespace,
-) -> list[str]:
+def run(table, places, contents, store, args):
     """Run the cells that are not there; returns what went wrong, one text a cell."""
     for name, found in contents.items():
         print(f"{name}: {found.about}", flush=True)
@@ -85,11 +76,11 @@ def run(
     todo = cells if args.force else standard.left(cells, store)
     print(f"{table.name}: {len(cells)} cells, {len(todo)} to run", flush=True)
 
-    def is_wanted(cell: Cell) -> bool:
+    def is_wanted(cell):
         """Another command, or another row with these settings, may have run it meanwhile."""
         return args.force or bool(standard.left([cell], store))
 
-    def worths(cell: Cell) -> Worths | None:
+    def worths(cell):
         """A choice is made once, not once a seed."""
         return None if args.force else standard.worths(cell, store.all_lines())
 
@@ -108,7 +99,7 @@ def run(
     return failed
 
 
-def write(table: Table, store: Store, *, short: bool = False) -> Path:
+def write(table, store, *, short=False):
     """Tidy the lines and make page and picture of them; returns the page's path.
 
     Cells under other settings than today's are left out, and counted.
@@ -125,8 +116,7 @@ def write(table: Table, store: Store, *, short: bool = False) -> Path:
     return path
 
 
-def _parser() -> argparse.ArgumentParser:
-    assert __doc__ is not None
+def _parser():
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy",
         description=__doc__,

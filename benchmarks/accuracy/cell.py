@@ -6,50 +6,35 @@ the queries, and the rest of the database is searched. The choice is made under 
 lets a code depend on least, and is the same for all protocols, seeds and code lengths.
 """
 
-from __future__ import annotations
-
 import copy
 import multiprocessing
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import torch
-from torch_geometric.data import HeteroData
 
 from benchmarks.accuracy import measures
 from benchmarks.accuracy.data import SOURCES, content, labelled_rows
-from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS, Method
+from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS
 from benchmarks.accuracy.tables import Cell
 from pyg_hash.cli import build
 from pyg_hash.metrics import evaluate
 from pyg_hash.typing import MODALITIES
 
-Worths = dict[str, float]
-"""A candidate of ``Method.candidates`` -> what it is worth."""
 
-
-def same_choice(cell: Cell) -> Cell:
+def same_choice(cell):
     """One and the same cell for all that share a choice."""
     protocol = METHODS[cell.method].protocols[0]
     return cell._replace(bits=CHOICE_BITS, seed=CHOICE_SEEDS[0], protocol=protocol)
 
 
-def best(found: Worths) -> str:
+def best(found):
     """The candidate that is worth most; the first of equals."""
     return max(found, key=found.__getitem__)
-
-
-class Trained(NamedTuple):
-    """A trained model, the data with its graph, and the CPU seconds that both took."""
-
-    model: Any
-    data: HeteroData
-    seconds: dict[str, float]
 
 
 class Bench:
@@ -60,16 +45,14 @@ class Bench:
         changes: settings in place of every trained method's own, to see that things run.
     """
 
-    def __init__(self, places: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, places, changes=None):
         self.places = places
         self.changes = dict(changes or {})
-        self._raw: dict[str, HeteroData] = {}
-        self._graphs: dict[tuple[str, str], tuple[HeteroData, float]] = {}
-        self._worths: dict[Cell, Worths] = {}
+        self._raw = {}
+        self._graphs = {}
+        self._worths = {}
 
-    def run(
-        self, cell: Cell, extras: tuple[str, ...] = (), worths: Worths | None = None
-    ) -> dict[str, Any]:
+    def run(self, cell, extras=(), worths=None):
         """Train and measure.
 
         Args:
@@ -124,7 +107,7 @@ class Bench:
         line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
         return line
 
-    def worths(self, cell: Cell) -> Worths:
+    def worths(self, cell):
         """Mean worth of each candidate of a cell's row, over the seeds of the choice."""
         asked = [same_choice(cell)._replace(seed=seed) for seed in CHOICE_SEEDS]
         return {
@@ -132,24 +115,24 @@ class Bench:
             for name, row in METHODS[cell.method].candidates().items()
         }
 
-    def worth(self, cell: Cell, row: Method) -> float:
+    def worth(self, cell, row):
         """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training.
 
         Raises:
             FloatingPointError: the training diverged.
         """
-        trained = self.trained(cell, row, held_out=HELD_OUT)
-        result = evaluate(trained.model, trained.data, split="val")
+        model, data, _ = self.trained(cell, row, held_out=HELD_OUT)
+        result = evaluate(model, data, split="val")
         return 0.5 * (result.i2t + result.t2i)
 
-    def raw(self, name: str) -> HeteroData:
+    def raw(self, name):
         """The data before anything is done to them; one at a time, for they may be large."""
         if name not in self._raw:
             self._raw = {name: SOURCES[name].load(self.places[name])}
         return self._raw[name]
 
-    def trained(self, cell: Cell, row: Method, *, held_out: float = 0.0) -> Trained:
-        """A model of a row, which need not be the cell's, trained on its data.
+    def trained(self, cell, row, *, held_out=0.0):
+        """A model of a row, which need not be the cell's, its data with graph, and CPU seconds.
 
         A share ``held_out`` of the labelled items becomes ``val_mask``. The last graph is built
         once.
@@ -167,13 +150,13 @@ class Bench:
         start = time.process_time()
         model = recipe.model(data)
         recipe.fit(model, data, patience=config.patience, progress=False)
-        return Trained(model, data, {"graph": prepared, "train": time.process_time() - start})
+        return model, data, {"graph": prepared, "train": time.process_time() - start}
 
 
 # --- cells in processes of one thread: losing one loses one cell ----------------------------------
 
 _SPAWN = multiprocessing.get_context("spawn")
-_bench: Bench | None = None
+_bench = None  # of this process
 
 
 class Done(NamedTuple):
@@ -184,27 +167,26 @@ class Done(NamedTuple):
     problem: str = ""
 
 
-def _prepare(places: Mapping[str, str], changes: Mapping[str, Any]) -> None:
+def _prepare(places, changes):
     global _bench
     torch.set_num_threads(1)
     _bench = Bench(places, changes)
 
 
-def _run(*asked: Any) -> dict[str, Any]:
-    assert _bench is not None
+def _run(*asked):
     return _bench.run(*asked)
 
 
 def run_all(
-    cells: Iterable[Cell],
-    extras: tuple[str, ...],
-    places: Mapping[str, str],
+    cells,
+    extras,
+    places,
     *,
-    jobs: int = 1,
-    changes: Mapping[str, Any] | None = None,
-    wanted: Callable[[Cell], bool] = lambda cell: True,
-    worths: Callable[[Cell], Worths | None] = lambda cell: None,
-) -> Iterator[Done]:
+    jobs=1,
+    changes=None,
+    wanted=lambda cell: True,
+    worths=lambda cell: None,
+):
     """Run cells in ``jobs`` processes, and yield each as it is finished.
 
     Args:
@@ -218,13 +200,13 @@ def run_all(
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
     waiting = iter(cells)
-    busy: dict[Future[dict[str, Any]], tuple[Cell, ProcessPoolExecutor]] = {}
+    busy = {}
 
-    def worker() -> ProcessPoolExecutor:
+    def worker():
         how = (places, changes or {})
         return ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=_prepare, initargs=how)
 
-    def give(free: ProcessPoolExecutor) -> None:
+    def give(free):
         for cell in waiting:
             if wanted(cell):
                 busy[free.submit(_run, cell, extras, worths(cell))] = cell, free

@@ -1,14 +1,10 @@
 """The data of the tables: where they come from, and what they are known by."""
 
-from __future__ import annotations
-
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 
 import pyg_hash.datasets as datasets
@@ -44,7 +40,7 @@ class Content:
     split: str
 
 
-def content(data: HeteroData) -> Content:
+def content(data):
     """The digests and sizes of a data set."""
     store, sizes = data["image"], _sizes(data)
     counts = ", ".join(f"{sizes[part]:,} {part}" for part in SPLITS)
@@ -56,12 +52,12 @@ def content(data: HeteroData) -> Content:
     )
 
 
-def labelled_rows(data: HeteroData) -> str:
+def labelled_rows(data):
     """Hex digest of the nodes whose labels are used."""
     return _digest(data["image"].labeled_mask)
 
 
-def _digest(*of: Tensor) -> str:
+def _digest(*of):
     digest = hashlib.sha256()
     for values in of:
         digest.update(f"{values.dtype} {list(values.shape)}".encode())
@@ -74,7 +70,7 @@ def _digest(*of: Tensor) -> str:
     return digest.hexdigest()[:16]
 
 
-def _sizes(data: HeteroData) -> dict[str, int]:
+def _sizes(data):
     """What is known of a data set's sizes."""
     store = data["image"]
     parts = {part: int(store[f"{part}_mask"].sum()) for part in SPLITS}
@@ -82,7 +78,7 @@ def _sizes(data: HeteroData) -> dict[str, int]:
     return {"pairs": store.x.size(0), **parts, "classes": data.num_classes, **widths}
 
 
-def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
+def _papers(title, option, about, **wanted):
     """Features like a paper's. Others are refused, so that its numbers may stand beside ours.
 
     Args:
@@ -92,9 +88,9 @@ def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
         wanted: the sizes that the paper states, named as those of ``_sizes``.
     """
 
-    def load(path: str) -> HeteroData:
+    def load(path):
         file = datasets.FeatureFile(path)
-        data: HeteroData = file[0]
+        data = file[0]
         found = _sizes(data)
         wrong = [f"{of}: {found[of]}, not {n}" for of, n in wanted.items() if found[of] != n]
         if file.about != about:
@@ -111,7 +107,7 @@ def _papers(title: str, option: str, about: str, **wanted: int) -> DataSource:
     return DataSource(title, option, load, needs)
 
 
-def _wikipedia(image: str, text: str) -> DataSource:
+def _wikipedia(image, text):
     return DataSource(
         f"Wikipedia, {image} + {text}",
         "wikipedia",
@@ -120,7 +116,7 @@ def _wikipedia(image: str, text: str) -> DataSource:
     )
 
 
-def _published(name: str, **options: Any) -> DataSource:
+def _published(name, **options):
     """A data set of the library that is read from the files its authors publish."""
     return DataSource(
         ", ".join([name, *(f"{option} {value}" for option, value in options.items())]),
@@ -150,7 +146,7 @@ _USE = {
 """SGEH's features: their data set, and the sizes that the paper states."""
 
 
-def _stated() -> dict[str, DataSource]:
+def _stated():
     found = {}
     for name, (title, about, sizes, words) in _STATED.items():
         names = ("pairs", "train", "query", "database", "classes")
@@ -164,7 +160,7 @@ def _stated() -> dict[str, DataSource]:
     return found
 
 
-SOURCES: dict[str, DataSource] = {
+SOURCES = {
     "wikipedia": _wikipedia("image128", "lsa200"),
     "wikipedia-bow": _wikipedia("image128", "bow3000"),
     "wikipedia-sift": _wikipedia("sift", "lda"),
@@ -195,14 +191,14 @@ SOURCES: dict[str, DataSource] = {
 """All data by their names on the command line."""
 
 
-def where(names: tuple[str, ...], roots: Mapping[str, str | None]) -> dict[str, str]:
+def where(names, roots):
     """The place of each data set that has one."""
     options = {name: SOURCES[name].option for name in names}
     places = {name: "" if option is None else roots.get(option) for name, option in options.items()}
     return {name: place for name, place in places.items() if place is not None}
 
 
-def missing(names: tuple[str, ...]) -> str:
+def missing(names):
     """What has to be given for some data, a line each."""
     listed = [(SOURCES[name].option, name, SOURCES[name].needs) for name in names]
     return "\n".join(f"  --{option} PLACE   for {name}: {needs}" for option, name, needs in listed)

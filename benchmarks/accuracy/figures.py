@@ -1,28 +1,21 @@
 """The picture of a table: lines over code lengths, curves, or a t-SNE."""
 
-from __future__ import annotations
-
 import statistics
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
 
 from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.methods import FACTORS, METHODS, ORDER, WEIGHTS, varied
-from benchmarks.accuracy.store import Line
 from benchmarks.accuracy.summary import Groups, Place
-from benchmarks.accuracy.tables import CROSS, Table
+from benchmarks.accuracy.tables import CROSS
 from benchmarks.picture import draw
 from pyg_hash.utils.files import atomic_path
 
 _WIDEST = 7  # lines in one panel that can be told apart
-Panels = Iterator[dict[str, Any]]
 
 
-def draw_table(table: Table, lines: Sequence[Line], path: Path) -> None:
+def draw_table(table, lines, path):
     """Write the picture of some cells; none, if there is nothing to see."""
     if not lines:
         return
@@ -41,7 +34,7 @@ def draw_table(table: Table, lines: Sequence[Line], path: Path) -> None:
         draw(listed, path)
 
 
-def _means(table: Table, groups: Groups) -> Panels:
+def _means(table, groups):
     """Bars of every method at one code length and the lowest label rate."""
     all_bits = groups.values_of("bits")
     bits, rate = 32 if 32 in all_bits else all_bits[0], groups.rates()[0]
@@ -58,31 +51,30 @@ def _means(table: Table, groups: Groups) -> Panels:
             yield {"title": title, "bars": ordered, "x": "mAP"}
 
 
-def _name(where: Place) -> str:
+def _name(where):
     """The row, and its protocol where it has a choice."""
     only = METHODS[where.method].protocols == ("inductive",)
     return where.method if only else f"{where.method} ({where.protocol})"
 
 
-def _weights(table: Table, groups: Groups) -> Panels:
+def _weights(table, groups):
     """Fig. 5: mAP over the factor of each weight, a line a direction and protocol."""
     for data in groups.values_of("data"):
         bits, rate = groups.values_of("bits")[0], groups.values_of("labels")[0]
         for weight, default in WEIGHTS.items():
-            series: dict[str, list[tuple[float, float]]] = {}
+            series = {}
             for protocol in groups.values_of("protocol"):
                 for factor in sorted((1.0, *FACTORS)):
                     name = "MCGCN" if factor == 1.0 else varied(weight, factor)
                     group = groups.get(Place(data, name, bits, rate, protocol))
                     for task in CROSS if group is not None else ():
-                        assert group is not None
                         point = (default * factor, group.mean(table.metric, task))
                         series.setdefault(f"{task}, {protocol}", []).append(point)
             title = f"{SOURCES[data].title}: {weight} (default {default:g})"
             yield {"title": title, "series": series, "x": weight, "y": "mAP", "log": "x"}
 
 
-def _curves(groups: Groups) -> Panels:
+def _curves(groups):
     """Precision over recall, and precision over rank: means over the seeds.
 
     There is one point a radius or rank, so that those of the seeds belong together. A radius within
@@ -93,8 +85,8 @@ def _curves(groups: Groups) -> Panels:
         seeds = sorted({line["seed"] for _, group in shown for line in group.lines})
         number = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         for task in CROSS:
-            recall: dict[str, list[tuple[float, float]]] = {}
-            ranks: dict[str, list[tuple[float, float]]] = {}
+            recall = {}
+            ranks = {}
             for place, group in shown:
                 of = [line["curves"][task] for line in group.lines]
                 mean = {
@@ -113,7 +105,7 @@ def _curves(groups: Groups) -> Panels:
             yield {**about, "series": ranks, "x": "rank", "log": "x"}
 
 
-def _tsne(lines: Sequence[Line], path: Path) -> None:
+def _tsne(lines, path):
     """Circles are images, triangles texts; a colour a class; a row a protocol."""
     lines = sorted(lines, key=lambda line: (line["data"], ORDER.index(line["protocol"])))
     with matplotlib.rc_context({"axes.titlesize": 10}):

@@ -1,18 +1,11 @@
 """What is measured of the codes of one cell."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
-
 import torch
-from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from benchmarks.accuracy.tables import CROSS
 from pyg_hash.metrics import mean_average_precision, pr_curve, precision_at_n
 from pyg_hash.metrics.mean_ap import DENOMINATORS
-from pyg_hash.typing import IMAGE, TEXT, Modality
+from pyg_hash.typing import IMAGE, TEXT
 
 CUTS = (50, 500)
 DEFINITION = (
@@ -24,16 +17,10 @@ DEFINITION = (
 )
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000)
 CLASSES = 5  # of a t-SNE, as in MCGCN's Fig. 4
-_SIDES: dict[str, tuple[Modality, Modality]] = {
-    "i2t": (IMAGE, TEXT),
-    "t2i": (TEXT, IMAGE),
-    "i2i": (IMAGE, IMAGE),
-    "t2t": (TEXT, TEXT),
-}
-Codes = Mapping[Modality, Tensor]
+_SIDES = {"i2t": (IMAGE, TEXT), "t2i": (TEXT, IMAGE), "i2i": (IMAGE, IMAGE), "t2t": (TEXT, TEXT)}
 
 
-def _asked(codes: Codes, data: HeteroData, task: str, among: str = "database") -> Any:
+def _asked(codes, data, task, among="database"):
     """Codes of the queries and of what is searched, and the labels of both."""
     source, target = _SIDES[task]
     query, database = data[source].query_mask, data[target][f"{among}_mask"]
@@ -41,14 +28,14 @@ def _asked(codes: Codes, data: HeteroData, task: str, among: str = "database") -
     return codes[source][query], codes[target][database], *y
 
 
-def scores(codes: Codes, data: HeteroData, *, ties: bool = False) -> dict[str, dict[str, float]]:
+def scores(codes, data, *, ties=False):
     """Every metric in every direction; see :data:`DEFINITION`."""
     if bool((data[IMAGE].query_mask & data[IMAGE].database_mask).any()):
         raise ValueError("query_mask: queries are in the database and would find themselves")
-    found: dict[str, dict[str, float]] = {}
+    found = {}
     for task in _SIDES:
         asked = _asked(codes, data, task)
-        ways: dict[str, tuple[Any, dict[str, Any]]] = {"all": (asked, {})}
+        ways = {"all": (asked, {})}
         for cut in CUTS:
             for name in DENOMINATORS:
                 ways[f"{cut} {name}"] = asked, {"topk": cut, "denominator": name}
@@ -66,12 +53,12 @@ def scores(codes: Codes, data: HeteroData, *, ties: bool = False) -> dict[str, d
     return found
 
 
-def curves(codes: Codes, data: HeteroData) -> dict[str, Any]:
+def curves(codes, data):
     """Precision and recall within every Hamming radius, and precision at some ranks.
 
     Precision is that of the queries that find something, None where none does.
     """
-    found: dict[str, Any] = {}
+    found = {}
     for task in CROSS:
         asked = _asked(codes, data, task)
         curve = pr_curve(*asked)
@@ -88,7 +75,7 @@ def curves(codes: Codes, data: HeteroData) -> dict[str, Any]:
     return found
 
 
-def embeddings(codes: Codes, data: HeteroData, seed: int) -> dict[str, Any]:
+def embeddings(codes, data, seed):
     """t-SNE of the training items of the first classes: features of each modality, and codes."""
     from sklearn.manifold import TSNE
 
@@ -97,7 +84,7 @@ def embeddings(codes: Codes, data: HeteroData, seed: int) -> dict[str, Any]:
     rows = (store.train_mask & (y < CLASSES)).nonzero().flatten()
     parts = {"image features": data[IMAGE].x[rows], "text features": data[TEXT].x[rows]}
     parts["codes"] = torch.cat([codes[IMAGE][rows], codes[TEXT][rows]]).float()
-    found: dict[str, Any] = {"classes": y[rows].tolist()}
+    found = {"classes": y[rows].tolist()}
     for name, x in parts.items():
         perplexity = min(30.0, (len(x) - 1) / 3)
         tsne = TSNE(random_state=seed, perplexity=perplexity, init="pca")
@@ -105,5 +92,5 @@ def embeddings(codes: Codes, data: HeteroData, seed: int) -> dict[str, Any]:
     return found
 
 
-def _rounded(values: Any, digits: int) -> list[float]:
+def _rounded(values, digits):
     return [round(value, digits) for value in values.tolist()]

@@ -4,11 +4,9 @@ Settings are those of ``pyg-hash train``: what a row does not name is the comman
 so that no number stands in two places.
 """
 
-from __future__ import annotations
-
 import inspect
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
@@ -30,14 +28,14 @@ CHOICE_SEEDS = (0, 1, 2)
 CHOICE_BITS = 32
 
 
-def _with(options: Mapping[str, Any], path: Sequence[str], value: Any) -> dict[str, Any]:
+def _with(options, path, value):
     """``options`` with another value at a path, ``('weights', 'balance')``."""
     name, *rest = path
     return {**options, name: _with(options.get(name) or {}, rest, value) if rest else value}
 
 
 @cache  # thousands of lines have few settings
-def _all_options(kind: Any, options: str) -> dict[str, Any]:
+def _all_options(kind, options):
     """All options of a model, groups filled up, from some as JSON; but its sizes and its seed."""
     sizes = {"num_classes": 2} if "num_classes" in inspect.signature(kind).parameters else {}
     model = kind(dict.fromkeys(MODALITIES, 1), **sizes, **json.loads(options))
@@ -67,11 +65,11 @@ class Method:
     data: tuple[str, ...] = ()
 
     @property
-    def labels(self) -> bool:
+    def labels(self):
         """Whether it reads labels; one that does not has one result for all label rates."""
         return "label_rate" in RECIPES[self.model]
 
-    def with_values(self, values: Mapping[str, Any]) -> Method:
+    def with_values(self, values):
         """The row under other settings, without a choice.
 
         Args:
@@ -87,15 +85,13 @@ class Method:
             config[part] = value
         return replace(self, config=config, choices=())
 
-    def candidates(self) -> dict[str, Method]:
+    def candidates(self):
         """What there is to choose from, by the settings' text; empty for a row without choices."""
         texts = (", ".join(f"{name}={v}" for name, v in one.items()) for one in self.choices)
         rows = map(self.with_values, self.choices)
         return {text or "defaults": row for text, row in zip(texts, rows, strict=True)}
 
-    def train_config(
-        self, bits: int, labels: float | None, seed: int, protocol: str, **changes: Any
-    ) -> TrainConfig:
+    def train_config(self, bits, labels, seed, protocol, **changes):
         """All settings of one run, ``changes`` included; those that the method lacks left out."""
         has = RECIPES[self.model]
         asked = {"label_rate": labels, "protocol": protocol}
@@ -105,12 +101,12 @@ class Method:
         mine = {**given, **self.config, **own}
         return build.with_defaults(TrainConfig(model=self.model, num_bits=bits, seed=seed, **mine))
 
-    def settings(self, protocol: str, **changes: Any) -> dict[str, Any]:
+    def settings(self, protocol, **changes):
         """All that decides its codes besides data, bits, labels and seed, as JSON values."""
         config = self.train_config(32, 0.5 if self.labels else None, 0, protocol, **changes)
         kind = getattr(pyg_hash.models, self.model)
         options = _all_options(kind, json.dumps(config.model_options, sort_keys=True))
-        about: dict[str, Any] = {"model": self.model, "options": options}
+        about = {"model": self.model, "options": options}
         about["graph"] = [repr(step) for step in build.recipe_of(config).graph]
         if config.epochs is not None:  # else it has a closed form
             steps = {"optimizer": "Adam", "lr": config.lr, "epochs": config.epochs}
@@ -123,15 +119,14 @@ class Method:
         if self.choices:
             about["choices"] = {"of": self.choices, "held_out": HELD_OUT}
             about["choices"] |= {"seeds": CHOICE_SEEDS, "bits": CHOICE_BITS}
-        plain: dict[str, Any] = json.loads(json.dumps(about))
-        return plain
+        return json.loads(json.dumps(about))
 
 
-def _model(**options: Any) -> dict[str, Any]:
+def _model(**options):
     return {"model_options": options}
 
 
-def _graph(**options: Any) -> dict[str, Any]:
+def _graph(**options):
     return {"graph_options": options}
 
 
@@ -203,7 +198,7 @@ WEIGHTS = {letter: DEFAULTS[term] for letter, term in LETTERS.items()}
 FACTORS = (0.01, 0.1, 10.0, 100.0)
 
 
-def varied(weight: str, factor: float) -> str:
+def varied(weight, factor):
     """The row of MCGCN with one weight of its loss multiplied."""
     return f"MCGCN, {weight} x {factor:g}"
 

@@ -4,35 +4,19 @@ What every number is and how it was made; the scores; what was chosen; what is c
 beside what is measured; and, for the table ``choices``, one set of codes under many definitions.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.measures import CUTS
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
-from benchmarks.accuracy.store import Line, short_commit
-from benchmarks.accuracy.summary import (
-    Group,
-    Groups,
-    Place,
-    Verdict,
-    compare,
-    digits,
-    grid,
-    signed,
-    versus,
-)
-from benchmarks.accuracy.tables import CROSS, Printed, Table
+from benchmarks.accuracy.store import short_commit
+from benchmarks.accuracy.summary import Groups, Place, compare, digits, grid, signed, versus
+from benchmarks.accuracy.tables import CROSS
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.recipes import presets
 
-Column = tuple[int, float | None]
-"""A code length and a label rate."""
 
-
-def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = False) -> str:
+def page(table, lines, *, stale=0, short=False):
     """The page.
 
     Args:
@@ -58,7 +42,7 @@ def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = F
     return "\n\n".join(parts) + "\n"
 
 
-def _pairs(value: Callable[[str], float], show: Callable[[float], str] = digits) -> str:
+def _pairs(value, show=digits):
     """A number in both directions, i2t / t2i."""
     return " / ".join(show(value(task)) for task in CROSS)
 
@@ -66,7 +50,7 @@ def _pairs(value: Callable[[str], float], show: Callable[[float], str] = digits)
 # --- the scores -----------------------------------------------------------------------------------
 
 
-def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
+def _section(table, groups, data):
     columns = [(bits, rate) for bits in groups.values_of("bits") for rate in groups.rates()]
     printed = table.printed.get(data)
     # every line that has a cell, in the order of the declaration
@@ -110,12 +94,13 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
             yield f"The same codes as MAP@R {about}:\n\n{text}"
 
 
-def _heading(column: Column) -> str:
+def _heading(column):
+    """A code length and a label rate."""
     bits, rate = column
     return f"{bits} bits" if rate is None else f"{bits} bits, {rate:.0%}"
 
 
-def _table(found: Mapping[tuple[str, str], Group], metrics: Mapping[str, str]) -> str:
+def _table(found, metrics):
     """A line a method and protocol, a column a metric, i2t / t2i; nothing if there is none."""
     lines = [
         [*where, *(_pairs(lambda task, g=group, m=m: g.mean(m, task)) for m in metrics)]
@@ -124,9 +109,7 @@ def _table(found: Mapping[tuple[str, str], Group], metrics: Mapping[str, str]) -
     return grid(["method", "protocol", *metrics.values()], lines) if lines else ""
 
 
-def _chosen(
-    groups: Groups, of: Mapping[tuple[str, str], Mapping[Column, Group | None]]
-) -> Iterator[str]:
+def _chosen(groups, of):
     """What held-out labels have chosen for the rows that leave them a choice."""
     lines = []
     for (name, protocol), found in of.items():
@@ -148,7 +131,7 @@ def _chosen(
         )
 
 
-def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[list[str]]:
+def _paper(printed, task, columns):
     """The paper's lines, called as ours are."""
     source = presets()[printed.recipe].tables[printed.table]
     # a table without label rates has one column, which is that of all
@@ -167,9 +150,7 @@ def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[l
         yield [f"*{ours.get(name, name)}*", "*paper*", *shown, ""]
 
 
-def _verdicts(
-    table: Table, champion: str, groups: Groups, data: str, columns: Sequence[Column]
-) -> Iterator[str]:
+def _verdicts(table, champion, groups, data, columns):
     """The champion against the best other row, where it has cells."""
     others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
     others = others or [name for name in table.methods if name != champion]  # ablations
@@ -202,7 +183,7 @@ METRICS = {
 }
 
 
-def _about(table: Table, lines: Sequence[Line], stale: int) -> str:
+def _about(table, lines, stale):
     options = dict.fromkeys(SOURCES[name].option for name in table.data)
     places = " ".join(f"--{option} PLACE" for option in options if option is not None)
     facts = [f"command: `python -m benchmarks.accuracy {table.name} {places} --jobs 2`"]
@@ -235,9 +216,9 @@ def _about(table: Table, lines: Sequence[Line], stale: int) -> str:
     return "- " + "\n- ".join(facts)
 
 
-def _trainings(lines: Sequence[Line]) -> list[str]:
+def _trainings(lines):
     """How the rows are trained; rows that are trained alike stand together."""
-    rows: dict[str, list[str]] = {}
+    rows = {}
     for name, line in {line["method"]: line for line in lines}.items():
         training = line["settings"].get("training")
         if training:
@@ -247,12 +228,12 @@ def _trainings(lines: Sequence[Line]) -> list[str]:
     return [f"training of {'; '.join(sorted(names))}: {text}" for text, names in rows.items()]
 
 
-def _several(texts: Iterable[str]) -> str:
+def _several(texts):
     """The different ones; most often it is one."""
     return "; ".join(sorted(set(texts)))
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _ranges(numbers):
     """``0-9`` for consecutive numbers."""
     if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]}-{numbers[-1]}"
@@ -269,7 +250,7 @@ _ABOUT = (
 )
 
 
-def _claims(table: Table, groups: Groups) -> str:
+def _claims(table, groups):
     """One line a claim, data set, code length, label rate and pair of protocols."""
     lines = []
     for data in groups.values_of("data"):
@@ -293,12 +274,12 @@ def _claims(table: Table, groups: Groups) -> str:
     return f"{_ABOUT}\n\n{grid([*heads, 'source of the claim'], lines)}"
 
 
-def signs(found: Iterable[Verdict]) -> str:
+def signs(found):
     """``+``, ``-``, or ``0`` for what may be chance; ``?`` if nobody can tell."""
     return " / ".join(_SIGNS[verdict.words] for verdict in found)
 
 
-def agreement(ours: str, claimed: str) -> str:
+def agreement(ours, claimed):
     """How the measured signs, ``'+ / -'``, stand to the claimed ones."""
     both = zip(ours.split(" / "), claimed.split(" / "), strict=True)
     pairs = [(o, c) for o, c in both if "?" not in (o, c)]
@@ -327,7 +308,7 @@ _DATABASES = {
 }
 
 
-def _shifts(groups: Groups) -> str:
+def _shifts(groups):
     """How far each choice moves MCGCN's number, i2t / t2i; all else as in the library."""
     lines = []
     bits = groups.values_of("bits")[0]
@@ -338,7 +319,7 @@ def _shifts(groups: Groups) -> str:
             if own is None or wide is None:
                 continue
 
-            def apart(metrics: Iterable[str], task: str, own: Group = own) -> float:
+            def apart(metrics, task, own=own):
                 values = [own.mean(metric, task) for metric in metrics]
                 return max(values) - min(values)
 
@@ -360,7 +341,7 @@ def _shifts(groups: Groups) -> str:
     return grid([*heads, "searching the queries' other side"], lines)
 
 
-def _choices(groups: Groups, data: str) -> Iterator[str]:
+def _choices(groups, data):
     """The parts of one data set."""
     bits = groups.values_of("bits")[0]
     for rate in groups.values_of("labels"):

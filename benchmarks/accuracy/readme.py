@@ -3,10 +3,7 @@
 python -m benchmarks.accuracy.readme
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from benchmarks.accuracy.methods import ORDER
@@ -30,7 +27,7 @@ LEFT_OUT = {"MCGCN, paper terms", "DJSRH, paper's factor"}
 
 
 @cache
-def tables() -> dict[str, str]:
+def tables():
     """Name of each part of the pages that is made of results -> its Markdown."""
     cells = _cells("overview")
     every = dict.fromkeys((0.3, 1.0, None), TABLES["overview"].methods)
@@ -38,7 +35,7 @@ def tables() -> dict[str, str]:
     return parts | {"protocols": _protocols(_cells("choices"))}
 
 
-def filled(text: str, names: Sequence[str]) -> str:
+def filled(text, names):
     """``text`` with its marked parts, ``names``, made anew.
 
     Raises:
@@ -54,7 +51,7 @@ def filled(text: str, names: Sequence[str]) -> str:
     return text
 
 
-def _cells(table: str) -> dict[Place, str]:
+def _cells(table):
     """What is shown of each place of a table."""
     lines = Store(RESULTS, table).read().values()
     found = {}
@@ -65,7 +62,7 @@ def _cells(table: str) -> dict[Place, str]:
     return found
 
 
-def _overview(cells: Mapping[Place, str], methods: Mapping[float | None, Iterable[str]]) -> str:
+def _overview(cells, methods):
     """Methods by data sets, inductive, a line for each share of labels."""
     rows = []
     for rate, listed in methods.items():
@@ -77,7 +74,7 @@ def _overview(cells: Mapping[Place, str], methods: Mapping[float | None, Iterabl
     return grid(["labels", "method", *(NAMES[data] for data in OURS)], rows)
 
 
-def _protocols(cells: Mapping[Place, str]) -> str:
+def _protocols(cells):
     """What MCGCN reaches under each protocol."""
     rows = []
     for data in reversed(TABLES["choices"].data):

@@ -4,14 +4,12 @@ A line says which program made it, and counts as its cell while settings, data a
 of today.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -19,9 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cell import Worths, best, same_choice
+from benchmarks.accuracy.cell import best, same_choice
 from benchmarks.accuracy.data import Content
-from benchmarks.accuracy.methods import METHODS, Method
+from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.tables import Cell
 from benchmarks.record import versions
 from pyg_hash.utils.files import atomic_path
@@ -29,10 +27,9 @@ from pyg_hash.utils.files import atomic_path
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results/accuracy"
 CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
-Line = dict[str, Any]
 
 
-def place(line: Mapping[str, Any]) -> Cell:
+def place(line):
     """The cell that a line is of."""
     return Cell(**{name: line[name] for name in Cell._fields})
 
@@ -44,20 +41,20 @@ class Store:
     when it was killed is passed over, and the next one starts on a line of its own.
     """
 
-    def __init__(self, folder: Path, table: str) -> None:
+    def __init__(self, folder, table):
         self.folder = folder
         self.path = folder / f"{table}.jsonl"
 
-    def read(self) -> dict[Cell, Line]:
+    def read(self):
         """The cells; the last line of each."""
         return {place(line): line for line in _lines(self.path)}
 
-    def all_lines(self) -> list[Line]:
+    def all_lines(self):
         """Its cells' lines, then those of the other tables in the folder."""
         others = (path for path in sorted(self.folder.glob("*.jsonl")) if path != self.path)
         return [*self.read().values(), *(line for path in others for line in _lines(path))]
 
-    def append(self, line: Mapping[str, Any]) -> None:
+    def append(self, line):
         """Add a cell, so that it survives whatever happens next."""
         text = json.dumps(line, ensure_ascii=False) + "\n"
         with self._locked(), open(self.path, "ab+") as file:
@@ -69,7 +66,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
-    def tidy(self) -> None:
+    def tidy(self):
         """Write the file again: one line a cell, in order."""
         with self._locked():
             lines = self.read()
@@ -79,7 +76,7 @@ class Store:
                 temporary.write_text("".join(text), encoding="utf-8")
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self):
         # the folder, because tidy() replaces the file
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.folder, os.O_RDONLY)
@@ -90,7 +87,7 @@ class Store:
             os.close(folder)  # gives the lock back
 
 
-def _lines(path: Path) -> Iterator[Line]:
+def _lines(path):
     content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
     for text in content.splitlines():
         try:
@@ -102,11 +99,11 @@ def _lines(path: Path) -> Iterator[Line]:
 
 
 @cache
-def commit() -> str:
+def commit():
     """The git commit, with ``-dirty`` behind it if the code differs from it; results may."""
 
-    def git(*words: str) -> str:
-        how: dict[str, Any] = {"capture_output": True, "text": True, "check": True, "timeout": 30}
+    def git(*words):
+        how = {"capture_output": True, "text": True, "check": True, "timeout": 30}
         return subprocess.run(["git", *words], cwd=ROOT, **how).stdout
 
     try:
@@ -116,18 +113,18 @@ def commit() -> str:
         return "unknown: no git checkout"
 
 
-def short_commit(commit: str) -> str:
+def short_commit(commit):
     """A commit for a page; that the code differed from it is never left out."""
     return re.sub("^([0-9a-f]{12})[0-9a-f]{28}", r"\1", commit)
 
 
-def stamp() -> dict[str, Any]:
+def stamp():
     """Commit, versions and time, for a line that is written now."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"commit": commit(), "versions": versions(), "threads": 1, "finished": now}
 
 
-def is_current(line: Line, changes: Mapping[str, Any] | None = None) -> bool:
+def is_current(line, changes=None):
     """Whether a line was made with the settings that its method has today."""
     row = METHODS.get(line["method"])
     return row is not None and line["settings"] == row.settings(line["protocol"], **(changes or {}))
@@ -147,7 +144,7 @@ class Standard:
     contents: Mapping[str, Content]
     changes: Mapping[str, Any] = field(default_factory=dict)
 
-    def met_by(self, line: Line) -> bool:
+    def met_by(self, line):
         found = self.contents.get(line["data"])
         return (
             found is not None
@@ -156,16 +153,15 @@ class Standard:
             and is_current(line, self.changes)
         )
 
-    def worths(self, cell: Cell, lines: Iterable[Line]) -> Worths | None:
+    def worths(self, cell, lines):
         """What another seed or code length of a cell has found of its row's choices."""
         any_extras, shared = replace(self, extras=()), same_choice(cell)
         for line in lines if METHODS[cell.method].choices else ():
             if same_choice(place(line)) == shared and any_extras.met_by(line):
-                found: Worths = line["choice"]["worths"]
-                return found
+                return line["choice"]["worths"]
         return None
 
-    def left(self, cells: Collection[Cell], store: Store) -> list[Cell]:
+    def left(self, cells, store):
         """The cells that a store lacks; those that another table or row has are copied first."""
         own, lines = store.read(), store.all_lines()
         left = [cell for cell in cells if cell not in own or not self.met_by(own[cell])]
@@ -179,7 +175,7 @@ class Standard:
                 store.append(line)
         return [cell for cell in left if cell not in copied]
 
-    def _twin(self, cell: Cell, lines: Iterable[Line]) -> Line | None:
+    def _twin(self, cell, lines):
         """Another row's line as one of this cell: one of the two chose the other's settings."""
         row, trained, more = METHODS[cell.method], METHODS[cell.method], {}
         if row.choices:
@@ -197,10 +193,10 @@ class Standard:
                 return own | cell._asdict() | more | {"settings": self._settings(row, cell)}
         return None
 
-    def _settings(self, row: Method, cell: Cell) -> dict[str, Any]:
+    def _settings(self, row, cell):
         return row.settings(cell.protocol, **self.changes)
 
-    def _trained(self, line: Line) -> dict[str, Any]:
+    def _trained(self, line):
         """The settings that a line was made with, after its choice."""
         if "choice" not in line:
             return dict(line["settings"])

@@ -1,27 +1,23 @@
 """Means over the seeds, which differences are more than chance, and numbers as text."""
 
-from __future__ import annotations
-
 import statistics
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.accuracy.methods import METHODS, ORDER
-from benchmarks.accuracy.store import Line
 
 
-def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def grid(head, lines):
     """A Markdown table."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def digits(value: float) -> str:
+def digits(value):
     """Three digits behind the point, as the papers print a mAP: ``.638``."""
     return f"{value:.3f}".removeprefix("0")
 
 
-def signed(value: float) -> str:
+def signed(value):
     """A difference: ``+.012``."""
     return ("-" if value < 0 else "+") + digits(abs(value))
 
@@ -39,26 +35,26 @@ class Place(NamedTuple):
 class Group:
     """The lines of one place, one a seed."""
 
-    def __init__(self, lines: list[Line]) -> None:
+    def __init__(self, lines):
         self.lines = sorted(lines, key=lambda line: int(line["seed"]))
 
-    def _values(self, metric: str, task: str) -> list[float]:
+    def _values(self, metric, task):
         return [line["scores"][metric][task] for line in self.lines]
 
-    def mean(self, metric: str, task: str) -> float:
+    def mean(self, metric, task):
         return statistics.fmean(self._values(metric, task))
 
-    def deviation(self, metric: str, task: str) -> float:
+    def deviation(self, metric, task):
         """Standard deviation over the seeds; 0 for one."""
         values = self._values(metric, task)
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
-    def error(self, metric: str, task: str) -> float | None:
+    def error(self, metric, task):
         """Standard error of the mean; None for one seed."""
         count = len(self.lines)
         return self.deviation(metric, task) / count**0.5 if count > 1 else None
 
-    def shown(self, metric: str, task: str) -> str:
+    def shown(self, metric, task):
         """Mean ± standard deviation, as in the tables."""
         mean = digits(self.mean(metric, task))
         if len(self.lines) == 1:
@@ -66,36 +62,36 @@ class Group:
         return f"{mean} ± {digits(self.deviation(metric, task))}"
 
     @property
-    def seconds(self) -> float:
+    def seconds(self):
         return statistics.fmean(sum(line["seconds"].values()) for line in self.lines)
 
 
 class Groups:
     """All lines of a table, by their places."""
 
-    def __init__(self, lines: Iterable[Line]) -> None:
-        collected: dict[Place, list[Line]] = {}
+    def __init__(self, lines):
+        collected = {}
         for line in lines:
             where = Place(*(line[name] for name in Place._fields))
             collected.setdefault(where, []).append(line)
         self.by_place = {where: Group(members) for where, members in collected.items()}
 
-    def shown(self, group: Group, metric: str, task: str) -> str:
+    def shown(self, group, metric, task):
         """:meth:`Group.shown`, and in brackets how many seeds it has, if others have more."""
         count = len(group.lines)
         most = max(len(each.lines) for each in self.by_place.values())
         return group.shown(metric, task) + ("" if count == most else f" ({count})")
 
-    def values_of(self, name: str) -> list[Any]:
+    def values_of(self, name):
         """What the places have, e.g. all code lengths; None is left out."""
         found = {getattr(where, name) for where in self.by_place}
         return sorted(value for value in found if value is not None)
 
-    def rates(self) -> list[float | None]:
+    def rates(self):
         """The label rates; None if there is none that reads labels."""
         return self.values_of("labels") or [None]
 
-    def get(self, where: Place) -> Group | None:
+    def get(self, where):
         """The cells of a place.
 
         A method that reads no labels has one result for all label rates.
@@ -104,7 +100,7 @@ class Groups:
             where = where._replace(labels=None)
         return self.by_place.get(where)
 
-    def nearest(self, where: Place) -> Group | None:
+    def nearest(self, where):
         """The cells of a place, or of the next protocol that is stricter.
 
         A method whose codes never see more is the same thing under a wider protocol.
@@ -130,11 +126,11 @@ class Verdict(NamedTuple):
     seeds: int | None = None
 
     @property
-    def number(self) -> str:
+    def number(self):
         return signed(self.difference) + ("" if self.error is None else f" ± {digits(self.error)}")
 
     @property
-    def words(self) -> str:
+    def words(self):
         """``ahead`` or ``behind`` where the difference is beyond two standard errors."""
         if self.error is None:
             return "one seed"
@@ -142,12 +138,12 @@ class Verdict(NamedTuple):
             return "no difference"
         return "ahead" if self.difference > 0 else "behind"
 
-    def __str__(self) -> str:
+    def __str__(self):
         seeds = "" if self.seeds is None else f" ({self.seeds} seeds)"
         return f"{self.number} on {self.best}{seeds}: {self.words}"
 
 
-def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdict:
+def versus(name, one, other, metric, task):
     """How ``one`` stands to ``other``, which is called ``name``.
 
     The standard error is that of a difference of independent means: seeds are not paired, which
@@ -160,9 +156,7 @@ def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdi
     return Verdict(name, difference, error, None if counts[0] == counts[1] else counts[1])
 
 
-def compare(
-    groups: Groups, where: Place, others: Iterable[str], metric: str, task: str
-) -> Verdict | None:
+def compare(groups, where, others, metric, task):
     """The row at ``where`` against the best mean of other rows; None if one is missing."""
     champion = groups.get(where)
     found = {name: groups.nearest(where._replace(method=name)) for name in others}

@@ -1,10 +1,8 @@
 """The tables and figures, each of the papers and some of our own, and the cells they consist of."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.accuracy.methods import CODE, FACTORS, METHODS, ORDER, PAPER, WEIGHTS, varied
 
@@ -22,7 +20,7 @@ class Cell(NamedTuple):
     seed: int
     protocol: str
 
-    def __str__(self) -> str:
+    def __str__(self):
         share = "no labels" if self.labels is None else f"{self.labels:.0%}"
         where = f"{self.data}, {self.method}, {self.bits} bits, {share}"
         return f"{where}, seed {self.seed}, {self.protocol}"
@@ -102,7 +100,7 @@ class Table:
     impossible: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
     printed: Mapping[str, Printed] = field(default_factory=dict)
 
-    def cells(self) -> Iterator[Cell]:
+    def cells(self):
         """The cells, such that those with the same graph follow each other."""
         for data in self.data:
             for seed in self.seeds:
@@ -112,7 +110,7 @@ class Table:
                             for bits in self.bits:
                                 yield Cell(data, method, bits, labels, seed, protocol)
 
-    def _rows(self, data: str, protocol: str, labels: float | None) -> Iterable[str]:
+    def _rows(self, data, protocol, labels):
         impossible, _ = self.impossible.get(data, ((), ""))
         for name in self.methods:
             row = METHODS[name]
@@ -126,19 +124,19 @@ class Table:
                 yield name
 
 
-def _split(names: str) -> tuple[str, ...]:
+def _split(names):
     return tuple(names.split("; "))
 
 
-TABLES: dict[str, Table] = {}
+TABLES = {}
 """All tables by name."""
 
 
-def _table(name: str, title: str, about: str, methods: str, data: str, **more: Any) -> None:
+def _table(name, title, about, methods, data, **more):
     TABLES[name] = Table(name, title, about, _split(methods), tuple(data.split()), **more)
 
 
-def _ablations(method: str, rate: float, claims: tuple[Claim, ...], about: str) -> None:
+def _ablations(method, rate, claims, about):
     rows = dict.fromkeys(row for claim in claims for row in (claim.full, claim.variant))
     protocols = dict.fromkeys(p for claim in claims for pair in claim.protocols for p in pair)
     what = {"bits": (32,), "rates": (rate,), "seeds": _SMALL, "protocols": tuple(protocols)}
@@ -167,7 +165,7 @@ _SGEH_PRINTED = {
 _MCGCN_RIVALS = "ClassCodes; ClassCodes, centred; DGCPN; GCH; SGCH; SGCH, code's graph; MCGCN"
 _MCGCN_3 = {"MCGCN": "full"} | {f"MCGCN-{v}": v for v in ("S", "IT", "A", "C")}
 _GCH_RIVALS = "SCM; DCMH; ClassCodes; ClassCodes, centred; GCH"
-_GCH: dict[str, Any] = {"rates": (1.0,), "metric": "500 hits"}
+_GCH = {"rates": (1.0,), "metric": "500 hits"}
 _SHALLOW = ("SCM", "CMSSH", "STMH", "SePH")
 _VARIANTS = (
     "S: without the cross-modal channel; IT: without the specific channels; A: concatenation for "
@@ -455,7 +453,7 @@ _ablations(
 )
 
 
-def short(table: Table) -> Table:
+def short(table):
     """The table with one of everything, to see that it runs."""
     one = {name: getattr(table, name)[:1] for name in ("bits", "rates", "seeds")}
     return replace(table, data=("synthetic",), **one)
