@@ -80,111 +80,81 @@ class One(NamedTuple):
         return ", ".join(map(str, self.of))
 
 
+def _of(part, **settings):
+    return {f"{part}.{name}": of for name, of in settings.items()}
+
+
+def _weights(**bounds):
+    return {f"model.weights.{name}": Between(*of) for name, of in bounds.items()}
+
+
 _WIDTH = One((128, 256, 512))
-_DROPOUT = Between(0.0, 0.6, log=False)
-_BATCH = One((32, 64, 128, 256))
 _SHARE = Between(0.0, 1.0, log=False)
-_TRAINED = {
-    "lr": Between(3e-4, 5e-3),
-    "epochs": Whole(20, 100, 20),
-    "model.hidden_channels": One((256, 512, 1024)),
-    "model.dropout": _DROPOUT,
-    "model.batch_size": _BATCH,
-}
+_REGULAR = _of("model", dropout=Between(0.0, 0.6, log=False), batch_size=One((32, 64, 128, 256)))
+_TRAINED = {"lr": Between(3e-4, 5e-3), "epochs": Whole(20, 100, 20)}
+_TRAINED |= {"model.hidden_channels": One((256, 512, 1024)), **_REGULAR}
+_GRAPH = {"lr": Between(5e-4, 1e-2), "epochs": Whole(40, 200, 20), "k": One((10, 20, 40))}
+_GRAPH |= {"graph.neighbor_weight": Between(0.03, 1.0), "model.hidden_channels": _WIDTH}
 _RIDGE = {"model.ridge": Between(1e-2, 1e3)}
 SPACES = {
     "MCGCN": {
-        "lr": Between(5e-4, 1e-2),
-        "epochs": Whole(40, 200, 20),
-        "k": One((10, 20, 40)),
-        "graph.neighbor_weight": Between(0.03, 1.0),
-        "model.hidden_channels": _WIDTH,
-        "model.latent_channels": _WIDTH,
-        "model.shared_channels": _WIDTH,
-        "model.weights.quantization": Between(1e-3, 1.0),
-        "model.weights.balance": Between(1e-3, 10.0),
-        "model.weights.prediction": Between(0.1, 10.0),
-        "model.weights.reconstruction": Between(1e-4, 0.1),
-        "model.weights.adversarial": Between(1e-3, 1.0),
-        "model.weights.pairing": Between(0.1, 30.0),
-        "model.weights.view": Between(0.03, 3.0),
+        **_GRAPH,
+        **_of("model", latent_channels=_WIDTH, shared_channels=_WIDTH),
+        **_weights(quantization=(1e-3, 1.0), balance=(1e-3, 10.0), prediction=(0.1, 10.0)),
+        **_weights(reconstruction=(1e-4, 0.1), adversarial=(1e-3, 1.0)),
+        **_weights(pairing=(0.1, 30.0), view=(0.03, 3.0)),
     },
     "GCH": {
         "lr": Between(3e-4, 5e-3),
         "epochs": Whole(10, 50, 5),
-        "model.hidden_channels": _WIDTH,
+        **_of("model", hidden_channels=_WIDTH),
         "model.beacon.channels": One((256, 512, 1024)),
-        "model.dropout": _DROPOUT,
-        "model.weights.pairwise": Between(0.1, 10.0),
-        "model.weights.beacon": Between(0.1, 10.0),
-        "model.weights.prediction": Between(0.1, 10.0),
-        "model.batch_size": _BATCH,
+        "model.dropout": _REGULAR["model.dropout"],
+        **_weights(pairwise=(0.1, 10.0), beacon=(0.1, 10.0), prediction=(0.1, 10.0)),
+        "model.batch_size": _REGULAR["model.batch_size"],
     },
     "SGCH": {
-        "lr": Between(5e-4, 1e-2),
-        "epochs": Whole(40, 200, 20),
-        "k": One((10, 20, 40)),
-        "graph.neighbor_weight": Between(0.03, 1.0),
-        "model.hidden_channels": _WIDTH,
+        **_GRAPH,
         "model.out_channels": _WIDTH,
-        "model.weights.balance": Between(0.1, 100.0),
-        "model.weights.quantization": Between(1e-3, 1.0),
-        "model.weights.pairing": Between(0.03, 10.0),
-        "model.weights.adversarial": Between(1e-3, 1.0),
-        "model.weights.view": Between(0.03, 3.0),
+        **_weights(balance=(0.1, 100.0), quantization=(1e-3, 1.0), pairing=(0.03, 10.0)),
+        **_weights(adversarial=(1e-3, 1.0), view=(0.03, 3.0)),
     },
     "SGEH": {
         "lr": Between(3e-4, 5e-3),
         "epochs": Whole(20, 100, 20),
         "k": One((10, 20, 30, 50)),
         "model.hidden_channels": _WIDTH,
-        "model.dropout": _DROPOUT,
-        "model.batch_size": _BATCH,
-        "model.walk_steps": One((1, 2, 3)),
-        "model.alpha": Between(1.0, 6.0, log=False),
-        "model.lambda3": Between(0.1, 1.0, log=False),
-        "model.lambda4": Between(0.1, 0.9, log=False),
-        "model.weights.affinity_ii": Between(0.03, 3.0),
-        "model.weights.affinity_tt": Between(0.03, 3.0),
-        "model.weights.prior": Between(1e-4, 0.1),
+        **_REGULAR,
+        **_of("model", walk_steps=One((1, 2, 3)), alpha=Between(1.0, 6.0, log=False)),
+        **_of("model", lambda3=Between(0.1, 1.0, log=False), lambda4=Between(0.1, 0.9, log=False)),
+        **_weights(affinity_ii=(0.03, 3.0), affinity_tt=(0.03, 3.0), prior=(1e-4, 0.1)),
     },
     "CCA": _RIDGE,
     "ITQ": {**_RIDGE, "model.weighted": One((False, True))},
     "LSH": _RIDGE,
     "SCM": {"model.ridge": Between(1e-3, 1e2), "model.variant": One(("sequential", "orthogonal"))},
     "ClassCodes": {"model.penalty": Between(1e-3, 1e2), "model.center": One((False, True))},
-    "IMH": {
-        "model.k": One((5, 10, 20, 40)),
-        "model.weight": Between(1e-4, 1.0),
-        "model.ridge": Between(1e-3, 1e2),
-    },
-    "CMFH": {
-        "model.share": Between(0.1, 0.9, log=False),
-        "model.mu": Between(1.0, 1e3),
-        "model.gamma": Between(1e-3, 1e2),
-    },
-    "DCMH": {**_TRAINED, "model.gamma": Between(0.01, 10.0), "model.eta": Between(0.01, 10.0)},
+    "IMH": _of(
+        "model", k=One((5, 10, 20, 40)), weight=Between(1e-4, 1.0), ridge=Between(1e-3, 1e2)
+    ),
+    "CMFH": _of(
+        "model", share=Between(0.1, 0.9, log=False), mu=Between(1.0, 1e3), gamma=Between(1e-3, 1e2)
+    ),
+    "DCMH": {**_TRAINED, **_of("model", gamma=Between(0.01, 10.0), eta=Between(0.01, 10.0))},
     "DJSRH": {
         **_TRAINED,
-        "model.beta": _SHARE,
-        "model.eta": _SHARE,
-        "model.mu": Between(1.0, 20.0),
-        "model.lambda1": Between(0.03, 3.0),
-        "model.lambda2": Between(0.03, 3.0),
+        **_of("model", beta=_SHARE, eta=_SHARE, mu=Between(1.0, 20.0)),
+        **_of("model", lambda1=Between(0.03, 3.0), lambda2=Between(0.03, 3.0)),
     },
     "JDSH": {
         **_TRAINED,
-        "model.alpha": _SHARE,
-        "model.beta": _SHARE,
-        "model.mu": Between(1.0, 20.0),
-        "model.intra": Between(0.03, 3.0),
+        **_of("model", alpha=_SHARE, beta=_SHARE, mu=Between(1.0, 20.0)),
+        **_of("model", intra=Between(0.03, 3.0)),
     },
     "DGCPN": {
         **_TRAINED,
-        "model.k": One((20, 50, 100, 200)),
-        "model.a1": _SHARE,
-        "model.a2": _SHARE,
-        "model.consistency": Between(0.03, 3.0),
+        **_of("model", k=One((20, 50, 100, 200)), a1=_SHARE, a2=_SHARE),
+        **_of("model", consistency=Between(0.03, 3.0)),
     },
 }
 """Method -> what is varied."""
