@@ -139,12 +139,13 @@ def _table(name, title, about, methods, data, **more):
 def _ablations(method, rate, claims, about):
     rows = dict.fromkeys(row for claim in claims for row in (claim.full, claim.variant))
     protocols = dict.fromkeys(p for claim in claims for pair in claim.protocols for p in pair)
-    what = {"bits": (32,), "rates": (rate,), "seeds": _SMALL, "protocols": tuple(protocols)}
     where = f"ablations-{method.lower()}", f"{method}: ablations", about
-    _table(*where, "; ".join(rows), "wikipedia emoji", **what, claims=claims)
+    what = {"rates": (rate,), "protocols": tuple(protocols), "claims": claims}
+    _table(*where, "; ".join(rows), "wikipedia emoji", **_FEW, **what)
 
 
 _SMALL = (0, 1, 2)
+_FEW = {"bits": (32,), "seeds": _SMALL}
 OURS = ("wikipedia", "emoji", "coco")
 _OURS = " ".join(OURS)
 _WIKIPEDIA = "wikipedia wikipedia-vgg"
@@ -152,15 +153,14 @@ _NUSWIDE10K = "nuswide10k nuswide10k-vgg"
 _GCH_DATA = f"mirflickr25k nuswide21 mscoco {_OURS} mirflickr25k-cnnf nuswide21-cnnf mscoco-cnnf"
 _SGEH_PAPER = "wikipedia-use mirflickr25k-use mscoco-use nuswide-use"
 _SGEH_DATA = f"mirflickr25k-sgeh nuswide10-sgeh mscoco-sgeh {_SGEH_PAPER}"
-_MCGCN_PRINTED = {
-    "wikipedia-vgg": Printed("mcgcn/wikipedia"),
-    "nuswide10k-vgg": Printed("mcgcn/nuswide10k"),
-}
+_WIKIPEDIA_PRINTED = {"wikipedia-vgg": Printed("mcgcn/wikipedia")}
+_NUSWIDE_PRINTED = {"nuswide10k-vgg": Printed("mcgcn/nuswide10k")}
+_MCGCN_PRINTED = _WIKIPEDIA_PRINTED | _NUSWIDE_PRINTED
 _SGEH_PRINTED = {
-    "wikipedia-use": Printed("sgeh/wikipedia"),
-    "mirflickr25k-use": Printed("sgeh/mirflickr"),
-    "mscoco-use": Printed("sgeh/coco"),
-    "nuswide-use": Printed("sgeh/nuswide"),
+    data: Printed(f"sgeh/{name}")
+    for data, name in zip(
+        _SGEH_PAPER.split(), ("wikipedia", "mirflickr", "coco", "nuswide"), strict=True
+    )
 }
 _MCGCN_RIVALS = "ClassCodes; ClassCodes, centred; DGCPN; GCH; SGCH; SGCH, code's graph; MCGCN"
 _MCGCN_3 = {"MCGCN": "full"} | {f"MCGCN-{v}": v for v in ("S", "IT", "A", "C")}
@@ -184,7 +184,7 @@ _table(
     _MCGCN_RIVALS,
     _WIKIPEDIA,
     champion="MCGCN",
-    printed={"wikipedia-vgg": Printed("mcgcn/wikipedia")},
+    printed=_WIKIPEDIA_PRINTED,
 )
 _table(
     "mcgcn-table2",
@@ -193,7 +193,7 @@ _table(
     _MCGCN_RIVALS,
     _NUSWIDE10K,
     champion="MCGCN",
-    printed={"nuswide10k-vgg": Printed("mcgcn/nuswide10k")},
+    printed=_NUSWIDE_PRINTED,
 )
 _table(
     "mcgcn-table3",
@@ -226,9 +226,8 @@ _table(
     + ".",
     "; ".join(["MCGCN", *(varied(weight, factor) for weight in WEIGHTS for factor in FACTORS)]),
     "wikipedia",
-    bits=(32,),
+    **_FEW,
     rates=(0.3,),
-    seeds=_SMALL,
 )
 _table(
     "gch-table1",
@@ -308,8 +307,7 @@ _table(
     "No labels, 32 bits.",
     "CMFH; IMH; ITQ; DJSRH; JDSH; DGCPN; SGEH",
     f"{_OURS} {_SGEH_DATA}",
-    bits=(32,),
-    seeds=_SMALL,
+    **_FEW,
     extras=("curves",),
 )
 _table(
@@ -349,9 +347,8 @@ _table(
         + [name for name in METHODS if f", {PAPER}" in name or f", {CODE}" in name]
     ),
     f"{_WIKIPEDIA} {_NUSWIDE10K} {_SGEH_DATA}",
-    bits=(32,),
+    **_FEW,
     rates=(0.3, 1.0),
-    seeds=_SMALL,
     printed=_MCGCN_PRINTED | _SGEH_PRINTED,
 )
 _table(
@@ -382,9 +379,8 @@ _table(
     f"{_PAPER_TERMS}.",
     "ClassCodes; ClassCodes, centred; MCGCN, paper terms; MCGCN",
     "wikipedia emoji",
-    bits=(32,),
+    **_FEW,
     rates=(0.3, 1.0),
-    seeds=_SMALL,
     extras=("ties",),
 )
 
