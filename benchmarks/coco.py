@@ -116,7 +116,6 @@ class Coco(NamedTuple):
 
 
 def raw_files(folder):
-    """The two files; ``FileNotFoundError`` if one of them is not there."""
     features, captions = Path(folder) / FEATURES, Path(folder) / CAPTIONS
     for path in (features, captions):
         if not path.is_file():

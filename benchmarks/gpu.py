@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks import encode, graph_scale, losses, map, propagation, training_step
+from benchmarks import encode, graph_scale, losses, map, propagation, search, training_step
 from benchmarks.affinity import sparse_search
 from benchmarks.knn import image_features
 from benchmarks.measure import difference, gemm_rate, options, side_by_side
@@ -326,12 +326,7 @@ def new_items(run):
 def hamming_search(run):
     """Hamming search, k = 100, 100 queries of 64 bits"""
     n, k = run.size(1_000_000, 2_000), run.size(100, 10)
-    g = torch.Generator().manual_seed(0)
-
-    def codes(rows):
-        return torch.randint(0, 2, (rows, BITS), generator=g, dtype=torch.int8).mul_(2).sub_(1)
-
-    database, query = codes(n), codes(run.size(100, 10))
+    database, query = search.codes(n, BITS, 0), search.codes(run.size(100, 10), BITS, 1)
     index = HammingIndex(BITS, backend="torch")
     index.add(database)
     # the index packs its codes and stays on the CPU: this is what there is to compare with

@@ -9,18 +9,17 @@ A benchmark is one file, and looks like this::
     What is computed on which data, and what each method is: shown with the results.
     '''
 
-    def prepare_fast(n):                      # at the top level, for alone()
+    def prepare(name, n):                     # at the top level, for alone()
         x = torch.randn(n, 64)
-        fast(x[:8])                           # load what the first call loads, outside the measure
-        return lambda: fast(x)
+        METHODS[name](x[:8])                  # load what the first call loads
+        return lambda: METHODS[name](x)
 
     @benchmark("Title")                       # --short and --out; one thread
     def main(record, args):
         n = 500 if args.short else 10_000
-        seconds = side_by_side({"slow": prepare_slow(n), "fast": prepare_fast(n)})
+        seconds = side_by_side({name: prepare(name, n) for name in METHODS})
         record.columns("Times", "method", {"s": seconds, "times as fast": faster(seconds, "slow")})
-        record.goal("extra MB", alone(prepare_fast, n).extra_bytes / 1e6, at_most=6)
-        record.plot("N = ...", {"fast": [(n, ...)]}, x="nodes", y="seconds")
+        record.goal("extra MB", alone(prepare, "fast", n).extra_bytes / 1e6, at_most=6)
 
 Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
 machine only ratios within one run mean anything. Memory is measured in a fresh process for each
@@ -68,15 +67,15 @@ def options(
     """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
 
     Args:
-        doc: the script's docstring: a headline, the command, what is computed on which data.
-        arguments: of the command line; None takes the process's own.
+        doc: the script's: a headline, the command, what is computed on which data.
+        arguments: None takes the process's own.
         device: default of ``--device``; without one there is no such option.
         picture: whether the benchmark draws, which needs matplotlib.
-        **more: other options and their default values, for example ``limit_gb=10.0``.
+        **more: other options and their default values.
 
     Returns:
-        the options; ``flags``, what was given on the command line except for ``--out``; and
-        ``protocol``, the third paragraph of ``doc``.
+        the options; ``flags``, what was given except for ``--out``; ``protocol``, the third
+        paragraph of ``doc``.
     """
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, formatter_class=raw)
@@ -186,19 +185,12 @@ def gemm_rate(
 
 
 class Alone(NamedTuple):
-    """What a case took in a process of its own.
+    """What one call of a case took."""
 
-    Attributes:
-        extra_bytes: largest memory during the call minus memory at its start, data included there.
-        cpu_seconds: of the call; one run, for cases too large to repeat.
-        wall_seconds: of the call.
-        value: what the call returned, if JSON can hold it, else None.
-    """
-
-    extra_bytes: int
+    extra_bytes: int  # largest memory during it minus memory at its start, data included there
     cpu_seconds: float
     wall_seconds: float
-    value: Any
+    value: Any  # what it returned, if JSON can hold it, else None
 
 
 def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:

@@ -53,16 +53,12 @@ class Bench:
         self._worths = {}
 
     def run(self, cell, extras=(), worths=None):
-        """Train and measure.
+        """Train and measure; the line, JSON values.
 
         Args:
             cell: what.
             extras: ``'ties'``, ``'curves'``, ``'tsne'``: what to measure besides the scores.
             worths: of the row's candidates, where they are known from another seed.
-
-        Returns:
-            JSON values: the cell's place, its settings, scores, digests of data, split and
-            labelled rows, what was chosen, and CPU seconds.
 
         Raises:
             ValueError: the method's graph makes another protocol than the cell names.
@@ -116,11 +112,7 @@ class Bench:
         }
 
     def worth(self, cell, row):
-        """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training.
-
-        Raises:
-            FloatingPointError: the training diverged.
-        """
+        """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training."""
         model, data, _ = self.trained(cell, row, held_out=HELD_OUT)
         result = evaluate(model, data, split="val")
         return 0.5 * (result.i2t + result.t2i)
