@@ -26,8 +26,6 @@ machine only ratios within one run mean anything. Memory is measured in a fresh 
 case, so that nothing is left over from another.
 """
 
-from __future__ import annotations
-
 import argparse
 import ctypes
 import gc
@@ -39,7 +37,6 @@ import resource
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
@@ -53,17 +50,9 @@ import torch
 quick = False
 """Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
 HERE = Path(__file__).resolve().parent
-Case = Callable[[], Any]
 
 
-def options(
-    doc: str | None,
-    arguments: list[str] | None = None,
-    *,
-    device: str = "",
-    picture: bool = True,
-    **more: Any,
-) -> argparse.Namespace:
+def options(doc, arguments=None, *, device="", picture=True, **more):
     """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
 
     Args:
@@ -101,7 +90,7 @@ def options(
     return args
 
 
-def one_thread() -> None:
+def one_thread():
     """Compute with one thread, in torch and in faiss."""
     torch.set_num_threads(1)
     if importlib.util.find_spec("faiss") is not None:
@@ -110,22 +99,16 @@ def one_thread() -> None:
         faiss.omp_set_num_threads(1)
 
 
-def cuda_seconds() -> float:
+def cuda_seconds():
     """Wall time, once the GPU has done all that it was asked for."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
-CLOCKS: dict[str, Callable[[], float]] = {
-    "cpu": time.process_time,
-    "wall": time.perf_counter,
-    "cuda": cuda_seconds,
-}
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "cuda": cuda_seconds}
 
 
-def side_by_side(
-    cases: Mapping[str, Case], *, repeats: int = 3, at_least: float = 0.2, clock: str = ""
-) -> dict[str, float]:
+def side_by_side(cases, *, repeats=3, at_least=0.2, clock=""):
     """The smallest time of each case in seconds; the cases take turns, the first is a warm-up too.
 
     Args:
@@ -152,12 +135,12 @@ def side_by_side(
     return best
 
 
-def faster(seconds: Mapping[str, float], reference: str) -> dict[str, float]:
+def faster(seconds, reference):
     """How many times as fast as the reference each case is."""
     return {name: seconds[reference] / s for name, s in seconds.items()}
 
 
-def difference(found: Any, expected: Any) -> float:
+def difference(found, expected):
     """Of tensors or numbers, or of lists of them: the largest, relative to the largest value."""
     if isinstance(expected, (list, tuple)):
         return max(difference(a, b) for a, b in zip(found, expected, strict=True))
@@ -165,12 +148,7 @@ def difference(found: Any, expected: Any) -> float:
     return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
 
 
-def gemm_rate(
-    dtype: torch.dtype = torch.float32,
-    size: int = 2048,
-    device: torch.device | str | None = None,
-    clock: str = "",
-) -> float:
+def gemm_rate(dtype=torch.float32, size=2048, device=None, clock=""):
     """What the machine reaches in a square matrix product right now, in FLOP/s: the floor.
 
     Some processors take a minute for a large product in bfloat16: sizes grow until one is slow.
@@ -193,7 +171,7 @@ class Alone(NamedTuple):
     value: Any  # what it returned, if JSON can hold it, else None
 
 
-def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:
+def alone(prepare, *args, limit_gb=10.0, **kwargs):
     """Run one case in a fresh process: a fork of one that has loaded the libraries and no data.
 
     Linux only. ``prepare(*args, **kwargs)``, at the top level of a file, makes the data and returns
@@ -215,13 +193,13 @@ def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kw
             raise kind(f"{prepare.__name__}{args}: {said[-2000:]}") from error
 
 
-def _alone(prepare: Callable[..., Case], args: Any, kwargs: Any, limit: int) -> Alone:
+def _alone(prepare, args, kwargs, limit):
     one_thread()
     resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     return measured(prepare(*args, **kwargs))
 
 
-def in_ranks(count: int, work: Callable[..., Any], *args: Any) -> list[int | None]:
+def in_ranks(count, work, *args):
     """Call a function in processes that find each other as those of ``torchrun``; exit codes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -239,14 +217,14 @@ def in_ranks(count: int, work: Callable[..., Any], *args: Any) -> list[int | Non
     return [process.exitcode for process in ranks]
 
 
-def _rank(rank: int, place: dict[str, str], work: Callable[..., Any], args: Any) -> None:
+def _rank(rank, place, work, args):
     one_thread()
     os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank))
     work(*args)
 
 
 @cache
-def forks() -> Any:
+def forks():
     """A context of processes that are forks of one that has loaded the libraries, and no more."""
     context = multiprocessing.get_context("forkserver")
     here = [name for name in sys.modules if name.startswith("benchmarks.")]
@@ -262,7 +240,7 @@ def forks() -> Any:
     return context
 
 
-def measured(case: Case) -> Alone:
+def measured(case):
     """What a case takes in this process."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
@@ -286,7 +264,7 @@ def measured(case: Case) -> Alone:
     return Alone(max(0, after - before), cpu, wall, value)
 
 
-def resident(key: str) -> int:
+def resident(key):
     """Bytes of this process in memory: ``'VmRSS'`` now, ``'VmHWM'`` at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024

@@ -3,18 +3,13 @@
 See ``measure.py`` for how a benchmark uses it.
 """
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import os
 import platform
 import sys
-from argparse import Namespace
-from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -24,12 +19,10 @@ from pyg_hash.utils.files import atomic_path, check_writable
 
 PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")
-Row = Mapping[str, Any]
-Points = Sequence[tuple[float, float]]
 
 
 @cache
-def versions() -> dict[str, str]:
+def versions():
     """Versions of the packages that numbers may depend on."""
     found = {"pyg_hash": __version__, "python": platform.python_version()}
     for package in PACKAGES:
@@ -40,7 +33,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, str]:
+def machine():
     """Processor, memory, GPU, load and versions, for people."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -61,7 +54,7 @@ def machine() -> dict[str, str]:
     return about
 
 
-def benchmark(title: str, **choices: Any) -> Callable[..., Callable[..., None]]:
+def benchmark(title, **choices):
     """Make a function of a record and its options the ``main`` of a benchmark.
 
     Args:
@@ -69,8 +62,8 @@ def benchmark(title: str, **choices: Any) -> Callable[..., Callable[..., None]]:
         **choices: of :func:`measure.options`.
     """
 
-    def command(fill: Callable[[Record, Namespace], None]) -> Callable[..., None]:
-        def main(arguments: list[str] | None = None) -> None:
+    def command(fill):
+        def main(arguments=None):
             script = fill.__globals__
             args = options(script["__doc__"], arguments, **choices)
             record = Record(Path(script["__file__"]).stem, title, args)
@@ -94,27 +87,23 @@ class Record:
         OSError: the files cannot be written; said before anything is measured.
     """
 
-    def __init__(self, name: str, title: str, args: Namespace) -> None:
+    def __init__(self, name, title, args):
         self.path = Path(args.out) / name
         check_writable(self._file("json"))
         self.short = bool(args.short)
         command = " ".join(["python -m", f"benchmarks.{name}", *args.flags])
         self.about = {"command": command, **machine()}
         self.title, self.protocol = title, args.protocol
-        self.tables: list[dict[str, Any]] = []
-        self.goals: list[dict[str, Any]] = []
-        self.plots: list[dict[str, Any]] = []
+        self.tables, self.goals, self.plots = [], [], []
         print(f"# {title}\n\n{self.protocol}", flush=True)
 
-    def table(self, title: str, rows: Sequence[Row], note: str = "") -> None:
+    def table(self, title, rows, note=""):
         """Add a table; its columns are the keys of the rows."""
         table = {"title": title, "rows": [dict(row) for row in rows], "note": note}
         self.tables.append(table)
         print("\n" + _table(table), flush=True)
 
-    def columns(
-        self, title: str, key: str, of: Mapping[str, Mapping[str, Any]], note: str = ""
-    ) -> None:
+    def columns(self, title, key, of, note=""):
         """Add a table by its columns; the first has all rows, whose names stand under ``key``."""
         names = next(iter(of.values()))
         rows = [
@@ -122,14 +111,7 @@ class Record:
         ]
         self.table(title, rows, note)
 
-    def goal(
-        self,
-        text: str,
-        reached: float | None,
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
+    def goal(self, text, reached, *, at_least=None, at_most=None):
         """Add a goal; ``reached`` None means that it was not measured. Exactly one bound."""
         if (at_least is None) == (at_most is None):
             raise ValueError("goal: give at_least or at_most, one of them")
@@ -142,18 +124,16 @@ class Record:
         self.goals.append({"goal": text, "bound": bound, "reached": reached, "met": verdict})
         print(f"\ngoal: {text} {bound}: {cell(reached)} ({verdict})", flush=True)
 
-    def plot(
-        self, title: str, series: Mapping[str, Points], *, x: str, y: str, log: str = "xy"
-    ) -> None:
+    def plot(self, title, series, *, x, y, log="xy"):
         """Add a panel of lines to the picture; ``log``: which axes are logarithmic."""
         points = {name: [list(point) for point in line] for name, line in series.items()}
         self.plots.append({"title": title, "series": points, "x": x, "y": y, "log": log})
 
-    def bars(self, title: str, values: Mapping[str, float], *, x: str) -> None:
+    def bars(self, title, values, *, x):
         """Add a panel of horizontal bars, for example times as fast as the reference."""
         self.plots.append({"title": title, "bars": dict(values), "x": x})
 
-    def markdown(self) -> str:
+    def markdown(self):
         """The results page."""
         about = "\n".join(f"- {key}: {value}" for key, value in self.about.items())
         parts = [f"# {self.title}", about, self.protocol]
@@ -164,7 +144,7 @@ class Record:
             parts.append(_table({"title": "Goals", "rows": self.goals, "note": ""}))
         return "\n\n".join(parts) + "\n"
 
-    def save(self) -> None:
+    def save(self):
         """Write the JSON, the Markdown and, if there is something to see, the picture."""
         names = ("title", "about", "short", "protocol", "tables", "goals", "plots")
         content = {name: getattr(self, name) for name in names}
@@ -178,11 +158,11 @@ class Record:
             draw(self.plots, self._file("png"))
         print(f"\nwritten: {self.path}.*", file=sys.stderr)
 
-    def _file(self, ending: str) -> Path:
+    def _file(self, ending):
         return self.path.with_name(f"{self.path.name}.{ending}")
 
 
-def cell(value: Any) -> str:
+def cell(value):
     """One value of a table: three digits of a float, thousands of an integer."""
     if value is None:
         return "-"
@@ -191,7 +171,7 @@ def cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _table(table: Mapping[str, Any]) -> str:
+def _table(table):
     columns = list(dict.fromkeys(column for row in table["rows"] for column in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[cell(row.get(column)) for column in columns] for row in table["rows"]]
