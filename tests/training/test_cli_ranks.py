@@ -5,12 +5,12 @@ import re
 import socket
 import subprocess
 import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from rank_cases import run_command
 from toy import toy_data
 
 from benchmarks.measure import in_ranks
@@ -52,12 +52,6 @@ def start(*place, words):
     )
 
 
-def run_main(words, folder):
-    """What a rank does: the command, its output into a file."""
-    with open(folder / f"said-{os.environ['RANK']}.txt", "w") as file, redirect_stdout(file):
-        sys.exit(main(words))
-
-
 BATCHES = ("--batch_size=10", "--loader_options.num_neighbors=[3,2]")
 
 
@@ -65,7 +59,7 @@ def test_two_processes_write_one_run(file, tmp_path):
     """The same codes as one process that averages two batches, from one command."""
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(words(file, one, *BATCHES, "--accumulate=2")) == 0
-    assert in_ranks(2, run_main, words(file, two, *BATCHES), tmp_path) == [0, 0]
+    assert in_ranks(2, run_command, words(file, two, *BATCHES), tmp_path) == [0, 0]
     said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in range(2)]
     assert "".join(said).count("i2t") == 1  # one of them reports
     Run.open(two, need=PARTS)
@@ -79,7 +73,7 @@ def test_two_processes_write_one_run(file, tmp_path):
     }
     # every stage is there: nothing is left to do, by however many
     resumed = ["train", f"--out={two}", "--resume"]
-    assert in_ranks(2, run_main, resumed, tmp_path) == [0, 0]
+    assert in_ranks(2, run_command, resumed, tmp_path) == [0, 0]
 
 
 def test_settings_are_kept_and_used(file, tmp_path):
