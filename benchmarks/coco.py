@@ -29,7 +29,6 @@ from typing import NamedTuple
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
 
@@ -104,7 +103,7 @@ class Coco(NamedTuple):
     """The files' content without the dropped label; rows without label are still there."""
 
     image: torch.Tensor
-    labels: npt.NDArray[np.uint8]
+    labels: np.ndarray
     names: list[str]
     captions: list[str]
     ids: list[str]
@@ -166,8 +165,7 @@ def make_manifest(coco, num_queries, num_train, seed):
 
 def load_coco(folder, manifest=MANIFEST, cache=CACHE):
     """What :func:`feature_file` makes: features before scaling, multi-hot labels, splits."""
-    data = FeatureFile(feature_file(folder, manifest, cache))[0]
-    return data
+    return FeatureFile(feature_file(folder, manifest, cache))[0]
 
 
 def feature_file(folder, manifest=MANIFEST, cache=CACHE):

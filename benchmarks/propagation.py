@@ -36,8 +36,7 @@ def neighbour_edges(n):
     target = torch.arange(n).repeat_interleave(NEIGHBOURS)
     keep = source != target
     both = torch.stack((source[keep], target[keep]))
-    edges = coalesce(torch.cat((both, both.flip(0)), dim=1))
-    return edges
+    return coalesce(torch.cat((both, both.flip(0)), dim=1))
 
 
 def network(name, edges, n, widths):

@@ -64,8 +64,7 @@ def features(sizes, queries=0):
 def pairs(sizes, rate, form=LabelHub):
     """The data with its graph, of which a share is labelled."""
     graph = T.Compose([LabelRate(rate), IntraKNN(sizes.k), InterKNN(), form()])
-    found = graph(features(sizes))
-    return found
+    return graph(features(sizes))
 
 
 def mcgcn(sizes):
