@@ -16,19 +16,12 @@ SPLITS = ("train", "query", "database")
 
 @dataclass(frozen=True)
 class DataSource:
-    """Features and a split.
+    """Features and a split."""
 
-    Attributes:
-        title: in the tables.
-        option: command-line option that says where it lies; None needs no place.
-        load: place -> data before scaling.
-        needs: what has to lie there, in words.
-    """
-
-    title: str
-    option: str | None
-    load: Callable[[str], HeteroData]
-    needs: str = ""
+    title: str  # in the tables
+    option: str | None  # of the command line, says where it lies; None needs no place
+    load: Callable[[str], HeteroData]  # place -> data before scaling
+    needs: str = ""  # what has to lie there, in words
 
 
 @dataclass(frozen=True)

@@ -45,24 +45,16 @@ def _all_options(kind, options):
 
 @dataclass(frozen=True)
 class Method:
-    """One way to get codes.
+    """One way to get codes."""
 
-    Attributes:
-        name: of the row; unique.
-        model: a class of ``pyg_hash.models``.
-        config: settings of ``pyg-hash train`` that differ from its defaults.
-        protocols: what its graph can be; a method whose codes need no graph is inductive.
-        choices: settings, as :meth:`with_values` takes them. Held-out labels choose one of them
-            for each data set and label rate, see ``cell.py``.
-        data: where it is run, if not everywhere.
-    """
-
-    name: str
-    model: str
-    config: dict[str, Any] = field(default_factory=dict)
+    name: str  # of the row; unique
+    model: str  # a class of pyg_hash.models
+    config: dict[str, Any] = field(default_factory=dict)  # what differs from pyg-hash train's
+    # what its graph can be; a method whose codes need no graph is inductive
     protocols: tuple[str, ...] = ("inductive",)
+    # settings for with_values(): held-out labels choose one for each data set and label rate
     choices: tuple[Mapping[str, Any], ...] = ()
-    data: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()  # where it is run, if not everywhere
 
     @property
     def labels(self):

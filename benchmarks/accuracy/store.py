@@ -132,17 +132,11 @@ def is_current(line, changes=None):
 
 @dataclass(frozen=True)
 class Standard:
-    """What a line has to be like to count as its cell.
+    """What a line has to be like to count as its cell."""
 
-    Attributes:
-        extras: what has to be measured besides the scores.
-        contents: name of a data set -> its digests today.
-        changes: settings in place of every trained method's own.
-    """
-
-    extras: tuple[str, ...]
-    contents: Mapping[str, Content]
-    changes: Mapping[str, Any] = field(default_factory=dict)
+    extras: tuple[str, ...]  # what has to be measured besides the scores
+    contents: Mapping[str, Content]  # name of a data set -> its digests today
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of every method's settings
 
     def met_by(self, line):
         found = self.contents.get(line["data"])

@@ -111,19 +111,12 @@ class Groups:
 
 
 class Verdict(NamedTuple):
-    """How one row stands to another, e.g. the best of the others.
+    """How one row stands to another, e.g. the best of the others."""
 
-    Attributes:
-        best: name of the other row.
-        difference: of the means.
-        error: its standard error; None for a single seed.
-        seeds: how many the other row has, where this one has another number of them.
-    """
-
-    best: str
-    difference: float
-    error: float | None
-    seeds: int | None = None
+    best: str  # name of the other row
+    difference: float  # of the means
+    error: float | None  # its standard error; None for a single seed
+    seeds: int | None = None  # how many the other row has, where it has another number of them
 
     @property
     def number(self):

@@ -27,77 +27,46 @@ class Cell(NamedTuple):
 
 
 class Printed(NamedTuple):
-    """Where a paper prints what a table measures.
+    """Where a paper prints what a table measures."""
 
-    Attributes:
-        recipe: a key of :func:`pyg_hash.recipes.presets`.
-        table: number among its tables.
-        names: row of ours -> row of the paper, where they are called differently.
-        only: the paper's rows that have the features of this data; all if empty.
-    """
-
-    recipe: str
-    table: int = 0
-    names: Mapping[str, str] = {}
-    only: tuple[str, ...] = ()
+    recipe: str  # a key of pyg_hash.recipes.presets()
+    table: int = 0  # number among its tables
+    names: Mapping[str, str] = {}  # row of ours -> row of the paper, where they differ
+    only: tuple[str, ...] = ()  # the paper's rows that have the features of this data; all if empty
 
 
 class Claim(NamedTuple):
-    """A row against another one, and what is said of their difference.
-
-    Attributes:
-        variant: row.
-        full: row that it is compared with.
-        signs: of variant minus full in i2t and t2i, each ``'+'``, ``'-'`` or ``'?'`` (no claim).
-        source: where that is said.
-        protocols: pairs of a protocol of the variant and one of the full row.
-    """
+    """A row against another one, and what is said of their difference."""
 
     variant: str
-    full: str
-    signs: str
-    source: str
+    full: str  # row that it is compared with
+    signs: str  # of variant minus full, "i2t / t2i": each "+", "-" or "?" (no claim)
+    source: str  # where that is said
+    # pairs of a protocol of the variant and one of the full row
     protocols: tuple[tuple[str, str], ...] = (("inductive", "inductive"),)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Methods x bits x label rates x seeds x data x protocols.
+    """Methods x bits x label rates x seeds x data x protocols."""
 
-    Attributes:
-        name: on the command line.
-        title: headline.
-        about: what the paper shows there and what this is.
-        methods: rows, names of ``METHODS``.
-        data: keys of ``data.SOURCES``; those that are there are run unless others are asked for.
-        bits: code lengths.
-        rates: shares of the training items that show their labels.
-        seeds: of labels, parameters and training.
-        protocols: of the methods that have a choice.
-        metric: what the tables show, a key of a cell's scores; all others are stored too.
-        tasks: directions that are shown.
-        extras: what else a cell measures: ``'ties'``, ``'curves'``, ``'tsne'``.
-        champion: a row that is compared with the best other one.
-        claims: rows that are compared one by one, beside what their source says of them.
-        impossible: data -> rows that cannot be run on them, and why.
-        printed: data -> where a paper prints such numbers, for its own data and features.
-    """
-
-    name: str
+    name: str  # on the command line
     title: str
-    about: str
-    methods: tuple[str, ...]
-    data: tuple[str, ...]
+    about: str  # what the paper shows there and what this is
+    methods: tuple[str, ...]  # rows, names of METHODS
+    data: tuple[str, ...]  # of SOURCES; those that are there are run unless others are asked for
     bits: tuple[int, ...] = (16, 32, 64)
-    rates: tuple[float, ...] = (0.3, 0.7, 1.0)
-    seeds: tuple[int, ...] = tuple(range(10))
-    protocols: tuple[str, ...] = ORDER
-    metric: str = "all"
-    tasks: tuple[str, ...] = CROSS
-    extras: tuple[str, ...] = ()
-    champion: str | None = None
-    claims: tuple[Claim, ...] = ()
+    rates: tuple[float, ...] = (0.3, 0.7, 1.0)  # shares of training items that show their labels
+    seeds: tuple[int, ...] = tuple(range(10))  # of labels, parameters and training
+    protocols: tuple[str, ...] = ORDER  # of the methods that have a choice
+    metric: str = "all"  # what is shown, a key of a cell's scores; all others are stored too
+    tasks: tuple[str, ...] = CROSS  # directions that are shown
+    extras: tuple[str, ...] = ()  # what else a cell measures: "ties", "curves", "tsne"
+    champion: str | None = None  # a row that is compared with the best other one
+    claims: tuple[Claim, ...] = ()  # rows that are compared one by one
+    # data -> rows that cannot be run on them, and why
     impossible: Mapping[str, tuple[tuple[str, ...], str]] = field(default_factory=dict)
+    # data -> where a paper prints such numbers, for its own data and features
     printed: Mapping[str, Printed] = field(default_factory=dict)
 
     def cells(self):
