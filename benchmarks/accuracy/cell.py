@@ -147,7 +147,7 @@ class Bench:
 
 # --- cells in processes of one thread: losing one loses one cell ----------------------------------
 
-_SPAWN = multiprocessing.get_context("spawn")
+_FORKS = multiprocessing.get_context("forkserver")
 _bench = None  # of this process
 
 
@@ -191,12 +191,13 @@ def run_all(
         worths: asked then too: what is known of the choice that the cell has, if it has any.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
+    _FORKS.set_forkserver_preload([__name__])
     waiting = iter(cells)
     busy = {}
 
     def worker():
         how = (places, changes or {})
-        return ProcessPoolExecutor(1, mp_context=_SPAWN, initializer=_prepare, initargs=how)
+        return ProcessPoolExecutor(1, mp_context=_FORKS, initializer=_prepare, initargs=how)
 
     def give(free):
         for cell in waiting:
