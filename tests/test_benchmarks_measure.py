@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from alone_cases import MEGABYTE, fail, fill
+from alone_cases import MEGABYTE, fail, fail_as_second, fill
 
 from benchmarks import measure
-from benchmarks.measure import alone
+from benchmarks.measure import alone, in_ranks
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 DOC = """Headline.
@@ -35,6 +35,11 @@ def test_failures_of_a_case_are_told_apart():
         alone(fail, "no such thing")
     with pytest.raises(MemoryError, match="fill"):
         alone(fill, 3000, before=0, limit_gb=1.5)
+
+
+@linux
+def test_a_rank_that_fails_ends_the_others():
+    assert in_ranks(2, fail_as_second) == [-15, 1]
 
 
 @pytest.fixture
