@@ -29,7 +29,7 @@ from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training.epoch import ALL, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
 
-SIZES = {False: (50_000, 20_000, 512), True: (2000, 1000, 128)}  # nodes, new items, batch
+SIZES = {False: (50_000, 20_000, 512), True: (1000, 300, 128)}  # nodes, new items, batch
 TURNS = 2
 
 
@@ -37,7 +37,7 @@ def work(short, accumulate, out):
     """What each process does: train an epoch, encode, write how long it took."""
     nodes, new, batch = SIZES[short]
     with process_group():
-        _epoch(block_graph(1000), 128, accumulate)  # load what the first step loads
+        _epoch(block_graph(500), 128, accumulate)  # load what the first step loads
         data = block_graph(nodes)
         model, times = _epoch(data, batch, accumulate)
         model.attach(data)
