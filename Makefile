@@ -1,5 +1,7 @@
 # Every target makes .venv by itself. PYTHON chooses the interpreter: make test PYTHON=python3.12
 PYTHON ?= python3
+# processes of the tests, one thread each: make test PROCESSES=8
+PROCESSES ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -33,7 +35,7 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 
 test-stores: $(VENV)/.installed-test $(VENV)/.installed-lancedb
 	PYG_HASH_MILVUS=1 $(BIN)/python -m pytest tests/stores

@@ -10,21 +10,17 @@ search holds m x m float64 matrices: all pairs of distances, full rows in every 
 the c smallest eigenvectors. It takes the same steps, so its graph must be the same.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
-from typing import Any
 
 import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 import torch
-from torch import Tensor
 
-from benchmarks.measure import Case, alone, options
-from benchmarks.record import Record
-from pyg_hash.transforms.affinity import AffinityGraph, nearest_neighbours, unified_affinity
+from benchmarks.measure import alone
+from benchmarks.record import benchmark
+from pyg_hash.transforms.affinity import nearest_neighbours, unified_affinity
 from pyg_hash.transforms.affinity.embedding import components
 from pyg_hash.transforms.affinity.steps import (
     neighbour_weights,
@@ -35,7 +31,7 @@ from pyg_hash.transforms.affinity.steps import (
 from pyg_hash.transforms.affinity.unified import next_lambda
 
 K, MAX_ITER, WIDTHS, LATENT = 5, 20, (128, 64), 16
-PLANTED: dict[str, tuple[int, int, float, int]] = {  # pairs, groups, how far apart, clusters
+PLANTED = {  # pairs, groups, how far apart, clusters
     "20k, overlapping groups": (20_000, 20, 1.0, 10),
     "20k, groups that touch": (20_000, 20, 2.0, 20),
     "20k, hardly any groups": (20_000, 20, 0.3, 30),
@@ -47,7 +43,7 @@ DENSE = 2_000
 """The most pairs that the dense search gets."""
 
 
-def features(m: int, groups: int, spread: float, seed: int = 0) -> list[Tensor]:
+def features(m, groups, spread, seed=0):
     """Two modalities of planted groups, float32 ``[m, d]``, rows of squared length 10."""
     g = torch.Generator().manual_seed(seed)
     y = torch.randint(groups, (m,), generator=g)
@@ -62,7 +58,7 @@ def features(m: int, groups: int, spread: float, seed: int = 0) -> list[Tensor]:
     return views
 
 
-def dense_search(views: list[Tensor], c: int) -> tuple[np.ndarray, list[int]]:
+def dense_search(views, c):
     """The same search with m x m matrices throughout: Z and the components of each turn."""
     distances, orders, m = [], [], len(views[0])
     support = np.zeros((m, m), dtype=bool)
@@ -77,7 +73,7 @@ def dense_search(views: list[Tensor], c: int) -> tuple[np.ndarray, list[int]]:
     s = [neighbour_weights(b, K) for b in distances]
     z = np.mean(s, axis=0)
     weights = [0.5, 0.5]
-    counts: list[int] = []
+    counts = []
     lam, d = 1.0, embedding_distances(z, c)
     for _ in range(MAX_ITER):
         parts = zip(distances, orders, weights, strict=True)
@@ -93,7 +89,7 @@ def dense_search(views: list[Tensor], c: int) -> tuple[np.ndarray, list[int]]:
     return z, counts
 
 
-def embedding_distances(z: np.ndarray, c: int) -> np.ndarray:
+def embedding_distances(z, c):
     """All squared distances between the rows of the c smallest eigenvectors."""
     half = (z + z.T) / 2
     lap = np.diag(half.sum(1)) - half
@@ -102,35 +98,35 @@ def embedding_distances(z: np.ndarray, c: int) -> np.ndarray:
     return np.maximum(square[:, None] + square - 2.0 * (f @ f.T), 0.0)
 
 
-def sparse_search(views: list[Any], c: int) -> AffinityGraph:
+def sparse_search(views, c):
     """The library's; the tables say whether c was reached."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return unified_affinity(views, c, K, max_iter=MAX_ITER, progress=False)
 
 
-def prepare(kind: str, m: int, groups: int, spread: float, c: int) -> Case:
+def prepare(kind, m, groups, spread, c):
     """A search with its neighbours found; the case tells how it went."""
     sparse_search(features(120, 3, 1.0), 4)
     views = features(m, groups, spread)
     start = time.perf_counter()
     given = [nearest_neighbours(x, K) for x in views]
-    found: dict[str, Any] = {"knn": time.perf_counter() - start}
+    found = {"knn": time.perf_counter() - start}
 
-    def sparse() -> dict[str, Any]:
+    def sparse():
         graph = sparse_search(given, c)
         turns = graph.history
         found["components"] = [turn["num_components"] for turn in turns]
         found["residual"] = max(turn["residual"] or 0.0 for turn in turns)
         return found | {"edges": len(graph.values)}
 
-    def dense() -> dict[str, Any]:
+    def dense():
         return {"components": dense_search(views, c)[1]}
 
     return sparse if kind == "sparse" else dense
 
 
-def difference(m: int, groups: int, spread: float, c: int) -> tuple[float, bool]:
+def difference(m, groups, spread, c):
     """The largest difference of the two graphs, and whether their components are the same."""
     views = features(m, groups, spread)
     graph, (z, _) = sparse_search(views, c), dense_search(views, c)
@@ -140,49 +136,31 @@ def difference(m: int, groups: int, spread: float, c: int) -> tuple[float, bool]
     return float(abs(ours - theirs).max()), same
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, picture=False)
-    record = Record("affinity", "The unified affinity graph", args)
+@benchmark("The unified affinity graph", picture=False)
+def main(record, args):
     rows, beside = [], []
     for name, case in (SHORT if args.short else PLANTED).items():
         m, _, _, c = case
         spent = alone(prepare, "sparse", *case)
         found = spent.value
-        rows.append(
-            {
-                "case": name,
-                "pairs": m,
-                "clusters": c,
-                "turns": len(found["components"]),
-                "components": found["components"][-1],
-                "seconds": spent.wall_seconds,
-                "CPU seconds": spent.cpu_seconds,
-                "extra MiB": spent.extra_bytes / 2**20,
-                "edges": found["edges"],
-                "worst residual": found["residual"],
-                "kNN seconds, not included": found["knn"],
-            }
-        )
+        row = {"case": name, "pairs": m, "clusters": c, "turns": len(found["components"])}
+        row |= {"components": found["components"][-1], "seconds": spent.wall_seconds}
+        row |= {"CPU seconds": spent.cpu_seconds, "extra MiB": spent.extra_bytes / 2**20}
+        row |= {"edges": found["edges"], "worst residual": found["residual"]}
+        rows.append(row | {"kNN seconds, not included": found["knn"]})
         if m > DENSE:
             continue
         dense = alone(prepare, "dense", *case)
         largest, same = difference(*case)
         same &= dense.value["components"] == found["components"]
-        beside.append(
-            {
-                "pairs": m,
-                "dense seconds": dense.wall_seconds,
-                "times as fast": dense.wall_seconds / spent.wall_seconds,
-                "dense extra MiB": dense.extra_bytes / 2**20,
-                "times as small": dense.extra_bytes / max(spent.extra_bytes, 1),
-                "same components": "in every turn" if same else "no",
-                "largest difference of Z": largest,
-            }
-        )
+        row = {"pairs": m, "dense seconds": dense.wall_seconds}
+        row |= {"times as fast": dense.wall_seconds / spent.wall_seconds}
+        row |= {"dense extra MiB": dense.extra_bytes / 2**20}
+        row |= {"times as small": dense.extra_bytes / max(spent.extra_bytes, 1)}
+        row |= {"same components": "in every turn" if same else "no"}
+        beside.append(row | {"largest difference of Z": largest})
     record.table("Searches", rows)
     record.table("Against the dense search", beside)
-    record.save()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,6 @@
 """Same-label cliques with every pair as an edge: what :class:`LabelHub` does not store."""
 
-from __future__ import annotations
-
 import torch
-from torch_geometric.data import HeteroData
 
 from pyg_hash.transforms import LabelHub
 from pyg_hash.typing import CLASS, IN_CLASS, INTER, INTRA, JOINT, MODALITIES, OVERLAP
@@ -12,7 +9,7 @@ from pyg_hash.typing import CLASS, IN_CLASS, INTER, INTRA, JOINT, MODALITIES, OV
 class LabelCliques(LabelHub):
     """:class:`LabelHub` with its hubs written out, up to ``N_L^2`` edges an edge type."""
 
-    def forward(self, data: HeteroData) -> HeteroData:
+    def forward(self, data):
         """Return ``data`` with label edges in place of kNN edges between labelled nodes."""
         data = super().forward(data)
         node, hub = data[IN_CLASS["image"]].edge_index

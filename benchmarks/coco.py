@@ -17,35 +17,27 @@ made in ``build/coco``, once, and read from then on. Its name has a digest of al
 of, this code included, so that it is never a stale one; those of the past may be deleted.
 """
 
-from __future__ import annotations
-
 import argparse
 import gzip
 import hashlib
 import inspect
 import json
 import random
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import h5py
 import numpy as np
-import numpy.typing as npt
 import scipy.sparse as sp
 import torch
-from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
 from pyg_hash.utils.files import load_json, save_json
 
 
-def iterative_split(
-    labels: npt.NDArray[np.uint8], sizes: Mapping[str, int], *, seed: int
-) -> dict[str, list[int]]:
+def iterative_split(labels, sizes, *, seed):
     """Split rows so that every part has its share of every label.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011, Algorithm 1): the rows
@@ -56,13 +48,10 @@ def iterative_split(
     Args:
         labels: zeros and ones ``[N, C]``, at least one a row.
         sizes: part -> number of rows; they sum to N.
-        seed: seed of the order of rows.
+        seed: of the order of rows.
 
     Returns:
         Part -> sorted row numbers.
-
-    Raises:
-        ValueError: a row without label, or sizes that do not sum to N.
     """
     num_rows = len(labels)
     if sum(sizes.values()) != num_rows:
@@ -75,7 +64,7 @@ def iterative_split(
     total = labels.sum(axis=0, dtype=np.int64)
     wanted = {part: total * (size / num_rows) for part, size in sizes.items()}
     room = dict(sizes)
-    parts: dict[str, list[int]] = {part: [] for part in sizes}
+    parts = {part: [] for part in sizes}
     left = total.copy()
     free = np.ones(num_rows, dtype=bool)
     while left.any():
@@ -107,35 +96,25 @@ CACHE = Path(__file__).resolve().parents[1] / "build" / "coco"
 CODE = (Path(__file__), Path(inspect.getfile(BagOfWords)))
 PACKAGES = ("numpy", "scipy", "scikit-learn")
 """With ``CODE``, what makes the features of texts."""
-WORDS: dict[str, Any] = {"max_features": 2000, "min_df": 2, "stop_words": "english"}
+WORDS = {"max_features": 2000, "min_df": 2, "stop_words": "english"}
 
 
-@dataclass(frozen=True)
-class Coco:
-    """The files' content without the dropped label; rows without label are still there.
-
-    Attributes:
-        image: float32 ``[N, d]``.
-        labels: zeros and ones ``[N, C]``.
-        names: label names ``[C]``.
-        captions: texts ``[N]``.
-        ids: the pictures' numbers ``[N]``.
-    """
+class Coco(NamedTuple):
+    """The files' content without the dropped label; rows without label are still there."""
 
     image: torch.Tensor
-    labels: npt.NDArray[np.uint8]
+    labels: np.ndarray
     names: list[str]
     captions: list[str]
     ids: list[str]
 
     @property
-    def digest(self) -> str:
+    def digest(self):
         """Hex digest of the labels, which a split belongs to."""
         return hashlib.sha256(np.packbits(self.labels).tobytes()).hexdigest()
 
 
-def raw_files(folder: str | Path) -> tuple[Path, Path]:
-    """The two files; ``FileNotFoundError`` if one of them is not there."""
+def raw_files(folder):
     features, captions = Path(folder) / FEATURES, Path(folder) / CAPTIONS
     for path in (features, captions):
         if not path.is_file():
@@ -143,13 +122,8 @@ def raw_files(folder: str | Path) -> tuple[Path, Path]:
     return features, captions
 
 
-def read(folder: str | Path) -> Coco:
-    """Read the two files.
-
-    Raises:
-        FileNotFoundError: one of them is not there.
-        ValueError: they do not belong together.
-    """
+def read(folder):
+    """Read the two files; ``ValueError`` if they do not belong together."""
     features, captions = raw_files(folder)
     with h5py.File(features, "r") as file:
         ids = file["id"][:]
@@ -170,7 +144,7 @@ def read(folder: str | Path) -> Coco:
     )
 
 
-def make_manifest(coco: Coco, num_queries: int, num_train: int, seed: int) -> Any:
+def make_manifest(coco, num_queries, num_train, seed):
     """A split stratified over all labels: one letter a row, 100 rows a line."""
     rows = np.flatnonzero(coco.labels.any(axis=1))
     sizes = {"query": num_queries, "train": num_train}
@@ -189,19 +163,13 @@ def make_manifest(coco: Coco, num_queries: int, num_train: int, seed: int) -> An
     }
 
 
-def load_coco(
-    folder: str | Path, manifest: Path = MANIFEST, cache: str | Path = CACHE
-) -> HeteroData:
-    """The benchmark data: features before scaling, multi-hot labels, splits of the manifest.
-
-    The arguments and what is raised are those of :func:`feature_file`.
-    """
-    data: HeteroData = FeatureFile(feature_file(folder, manifest, cache))[0]
-    return data
+def load_coco(folder, manifest=MANIFEST, cache=CACHE):
+    """What :func:`feature_file` makes: features before scaling, multi-hot labels, splits."""
+    return FeatureFile(feature_file(folder, manifest, cache))[0]
 
 
-def feature_file(folder: str | Path, manifest: Path = MANIFEST, cache: str | Path = CACHE) -> Path:
-    """The same as a file; made unless there is one of the same files and code.
+def feature_file(folder, manifest=MANIFEST, cache=CACHE):
+    """The benchmark data as a file; made unless there is one of the same files and code.
 
     Processes that miss it at once each make it: their files are equal, and the last one stays.
 
@@ -220,23 +188,20 @@ def feature_file(folder: str | Path, manifest: Path = MANIFEST, cache: str | Pat
     return path
 
 
-def _digest(*files: Path) -> str:
+def _digest(*files):
     parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     parts += [version(package) for package in PACKAGES]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
 
 
-def _write(path: Path, coco: Coco, manifest: Path) -> None:
+def _write(path, coco, manifest):
     split = load_json(manifest)
     if split["labels_sha256"] != coco.digest:
         raise ValueError(f"{FEATURES}: not the labels that {manifest.name} splits; get it again")
     letters = np.array(list("".join(split["rows"])))
     kept = np.flatnonzero(letters != NOWHERE)
-    masks = {
-        part: letters[kept] == letter
-        for part, letter in LETTERS.items()
-        if part != "database"  # all but the queries, train included
-    }
+    # the database, all but the queries, needs no mask
+    masks = {part: letters[kept] == LETTERS[part] for part in ("query", "train")}
     captions = [coco.captions[row] for row in kept]
     encoder = BagOfWords("tfidf", **WORDS)
     encoder.fit([text for text, train in zip(captions, masks["train"], strict=True) if train])
@@ -252,8 +217,7 @@ def _write(path: Path, coco: Coco, manifest: Path) -> None:
     )
 
 
-def main() -> None:
-    """Check the files, or write the manifest."""
+def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="where the two files lie")
     parser.add_argument("--write-manifest", action="store_true", help="write both manifests")

@@ -12,26 +12,22 @@ largest value. Every part is written as soon as it is done; one that fails or no
 the minutes is named as such, and the others run.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks import encode, graph_scale, losses, map, propagation, training_step
+from benchmarks import encode, graph_scale, losses, map, propagation, search, training_step
 from benchmarks.affinity import sparse_search
+from benchmarks.knn import image_features
 from benchmarks.measure import difference, gemm_rate, options, side_by_side
 from benchmarks.record import Record
 from pyg_hash.codes import hamming_distance
@@ -43,8 +39,6 @@ from pyg_hash.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 K, BITS, RATE = 20, 64, 0.3
-Row = dict[str, Any]
-Make = Callable[[str], Callable[[], Any]]
 
 
 class Run:
@@ -56,32 +50,21 @@ class Run:
         until: when the last case has to start, as ``time.monotonic()`` counts.
     """
 
-    def __init__(self, device: str, short: bool, until: float) -> None:
+    def __init__(self, device, short, until):
         self.short, self.until = short, until
         self.gpu = None if device == "cpu" else device
-        self.device = device
-        self.peaks: dict[str, dict[str, float]] = {}
+        self.devices = ["cpu", *([self.gpu] if self.gpu else [])]
+        self.peaks = {}
 
-    def size(self, full: int, short: int) -> int:
-        """One of the two."""
+    def size(self, full, short):
         return short if self.short else full
 
-    def seconds(self, case: Callable[[], Any], device: str, repeats: int = 3) -> float:
+    def seconds(self, case, device, repeats=3, at_least=0.2):
         """The smallest time of some calls; the first call is the caller's."""
         clock = "wall" if device == "cpu" else "cuda"
-        return side_by_side({"": case}, repeats=repeats, clock=clock)[""]
+        return side_by_side({"": case}, repeats=repeats, at_least=at_least, clock=clock)[""]
 
-    def row(
-        self,
-        name: str,
-        make: Make,
-        *,
-        flop: float = 0.0,
-        moved: float = 0.0,
-        cpu: bool = True,
-        unlike: Callable[[Any, Any], float | None] | None = None,
-        repeats: int = 3,
-    ) -> Row:
+    def row(self, name, make, *, flop=0.0, moved=0.0, cpu=True, unlike=difference, repeats=3):
         """One case on both devices.
 
         Args:
@@ -89,7 +72,7 @@ class Run:
             make: device -> the case with its data, loaded.
             flop: of a call, where products are most of it.
             moved: bytes that it has to read and write.
-            cpu: whether the CPU takes it in reasonable time; it does if there is no GPU.
+            cpu: whether the CPU takes it in reasonable time; it does if short or without a GPU.
             unlike: how much two results differ, if not as arrays do.
             repeats: calls.
 
@@ -98,53 +81,50 @@ class Run:
         """
         if time.monotonic() > self.until:
             raise TimeoutError("the minutes are over")
-        found: Row = {"case": name}
-        devices = [*(["cpu"] if cpu or self.gpu is None else []), *([self.gpu] if self.gpu else [])]
         spent, results = {}, {}
-        for device in devices:
+        device = "cpu"
+        for device in self.devices if cpu or self.short or not self.gpu else [self.gpu]:
             case = make(device)
             results[device] = case()
             spent[device] = self.seconds(case, device, repeats)
             del case
             if device != "cpu":
                 torch.cuda.empty_cache()
-        found["CPU s"] = spent.get("cpu")
+        found = {"case": name, "CPU s": spent.get("cpu")}
         if self.gpu is not None:
             found["GPU s"] = spent[self.gpu]
             found["times as fast"] = spent["cpu"] / spent[self.gpu] if "cpu" in spent else None
             if len(results) == 2:
-                compare = unlike or difference
-                found["difference"] = compare(results[self.gpu], results["cpu"])
-        last = spent[devices[-1]]
-        peak = self.peaks.get(devices[-1], {})
+                found["difference"] = unlike(results[self.gpu], results["cpu"])
+        peak = self.peaks.get(device, {})
         if flop:
-            found["TFLOP/s"] = flop / last / 1e12
+            found["TFLOP/s"] = flop / spent[device] / 1e12
             for kind in ("fp32", "tf32", "bf16"):
                 if kind in peak:
-                    found[f"of the {kind} product"] = flop / last / peak[kind]
+                    found[f"of the {kind} product"] = flop / spent[device] / peak[kind]
         if moved:
-            found["GB/s"] = moved / last / 1e9
+            found["GB/s"] = moved / spent[device] / 1e9
             if "copy" in peak:
-                found["of the copy"] = moved / last / peak["copy"]
+                found["of the copy"] = moved / spent[device] / peak["copy"]
         return found
 
 
-def clustered(n: int, width: int, device: str, seed: int = 0) -> Tensor:
-    """Features as of an image network: not negative, around 30 centres, all of length 1."""
-    g = torch.Generator().manual_seed(seed)
-    latent = torch.randn(30, 48, generator=torch.Generator().manual_seed(99))
-    latent = latent[torch.randint(30, (n,), generator=g)] + 0.7 * torch.randn(n, 48, generator=g)
-    layer = torch.randn(48, width, generator=torch.Generator().manual_seed(98))
-    noise = 0.3 * torch.randn(n, width, generator=g)
-    return normalize((latent @ layer / 7 + noise).relu_()).to(device)
+def clustered(n, width, device, seed=0):
+    """Features as of an image network, all of length 1."""
+    return normalize(image_features(n, width, seed)).to(device)
+
+
+def differing(a, b):
+    """The share of entries that differ."""
+    return float((a.cpu() != b.cpu()).float().mean())
 
 
 # --- the parts: each yields the rows of its table -------------------------------------------------
 
 
-def peaks(run: Run) -> Iterator[Row]:
+def peaks(run):
     """Peaks: square products and a copy"""
-    for device in ("cpu", run.gpu) if run.gpu else ("cpu",):
+    for device in run.devices:
         size = run.size(2048 if device == "cpu" else 8192, 256)
         found = run.peaks.setdefault(device, {})
         kinds = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
@@ -159,12 +139,12 @@ def peaks(run: Run) -> Iterator[Row]:
         a = torch.ones(run.size(2**26 if device == "cpu" else 2**28, 2**16), device=device)
         b = torch.empty_like(a)
         found["copy"] = 2 * 4 * a.numel() / run.seconds(lambda a=a, b=b: b.copy_(a), device)
-        row: Row = {"device": device, "product of, at most": size}
+        row = {"device": device, "product of, at most": size}
         row |= {f"{kind}, TFLOP/s": found.get(kind, 0) / 1e12 or None for kind in kinds}
         yield row | {"copy, GB/s": found["copy"] / 1e9}
 
 
-def tests(run: Run) -> Iterator[Row]:
+def tests(run):
     """Tests that need a GPU"""
     files = [
         str(path.relative_to(ROOT))
@@ -187,29 +167,22 @@ def tests(run: Run) -> Iterator[Row]:
         raise RuntimeError(f"pytest ended with {done.returncode}")
 
 
-def wikipedia(run: Run) -> Iterator[Row]:
+def wikipedia(run):
     """MCGCN at Wikipedia's size, 30 % of the labels, default settings"""
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
-    queries = run.size(693, 30)
-    data = training_step.features(sizes, queries)
+    data = training_step.features(sizes, queries=run.size(693, 30))
     mcgcn = recipe("mcgcn", label_rate=RATE, **({"k": 5} if run.short else {}))
     data = mcgcn.transforms(data)
-    for device, epochs in (("cpu", run.size(3, 2)), (run.gpu, run.size(80, 3))):
-        if device is None:
-            continue
+    for device in run.devices:
+        epochs = run.size(3, 2) if device == "cpu" else run.size(80, 3)
         there = data if device == "cpu" else data.clone().to(device)
         model = mcgcn.model(there)
-        optimizer = mcgcn.optimizers(model)
-        fit(model, there, optimizer, epochs=1, progress=False)
+        train = partial(fit, model, there, mcgcn.optimizers(model), progress=False)
+        train(epochs=1)
         if device != "cpu":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats()
-
-        def train(m: Any = model, d: Any = there, o: Any = optimizer, e: int = epochs) -> Any:
-            return fit(m, d, o, epochs=e, progress=False)
-
-        clock = "wall" if device == "cpu" else "cuda"
-        seconds = side_by_side({"": train}, repeats=1, at_least=0, clock=clock)[""]
+        seconds = run.seconds(partial(train, epochs=epochs), device, 1, 0)
         found = evaluate(model, there)
         row = {"device": device, "epochs": epochs + 1, "s an epoch": seconds / epochs}
         row |= {"i2t": found.i2t, "t2i": found.t2i}
@@ -219,12 +192,18 @@ def wikipedia(run: Run) -> Iterator[Row]:
         yield row
 
 
-def neighbours(run: Run) -> Iterator[Row]:
+def _knn(n, width, device):
+    x = clustered(n, width, device)
+    return lambda: knn(x, x, K, exclude_self=True)[1]
+
+
+def _product(n, width, device):
+    x = clustered(n, width, device)
+    return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
+
+
+def neighbours(run):
     """kNN, k = 20, each row among the others"""
-
-    def differing(a: Any, b: Any) -> float:
-        return float((a[1].cpu() != b[1].cpu()).float().mean())
-
     for n, width, cpu in (
         (run.size(5_000, 300), run.size(4_096, 32), True),
         (run.size(20_000, 500), run.size(512, 16), True),
@@ -232,30 +211,18 @@ def neighbours(run: Run) -> Iterator[Row]:
     ):
         if not cpu and run.gpu is None and not run.short:
             continue
-
-        def library(device: str, n: int = n, width: int = width) -> Callable[[], Any]:
-            x = clustered(n, width, device)
-            return lambda: knn(x, x, K, exclude_self=True)
-
-        def plain(device: str, n: int = n, width: int = width) -> Callable[[], Any]:
-            x = clustered(n, width, device)
-            return lambda: [(part @ x.T).topk(K + 1).values for part in x.split(512)]
-
         about = f"{n:,} x {width:,}"
-        flop, moved = 2.0 * n * n * width, 4.0 * n * width
-        yield run.row(f"knn, {about}", library, flop=flop, moved=moved, cpu=cpu, unlike=differing)
-        yield run.row(f"product and topk, {about}", plain, flop=flop, moved=moved, cpu=cpu)
+        how = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
+        yield run.row(f"knn, {about}", partial(_knn, n, width), unlike=differing, **how)
+        yield run.row(f"product and topk, {about}", partial(_product, n, width), **how)
 
 
-def graphs(run: Run) -> Iterator[Row]:
+def graphs(run):
     """Propagation, forward and backward"""
     n = run.size(10_000, 300)
     widths = propagation.SHORT_WIDTHS if run.short else propagation.WIDTHS
     for name in (propagation.REFERENCE, propagation.OURS, propagation.CACHED):
-
-        def make(device: str, name: str = name) -> Callable[[], Any]:
-            return propagation.convolutions(name, n, widths, device)
-
+        make = partial(propagation.convolutions, name, n, widths)
         yield run.row(f"{name}, {n:,} nodes, {' -> '.join(f'{w}' for w in widths)}", make)
     width = propagation.LABEL_WIDTH
     for n, cpu in ((run.size(10_000, 300), True), (run.size(200_000, 600), False)):
@@ -266,75 +233,67 @@ def graphs(run: Run) -> Iterator[Row]:
         flop = 2 * 2.0 * entries * width
         moved = 2 * (entries * (4.0 * width + 8) + 4.0 * n * width)
 
-        def spread(device: str, n: int = n, edges: Tensor = edges) -> Callable[[], Any]:
+        def spread(device, n=n, edges=edges):
             graph = propagation.label_graph("hubs", n, RATE, edges, device)
             return propagation.cliques(graph, width)
 
         name = f"operator with hubs, {n:,} nodes x {width}"
-        yield run.row(name, spread, flop=flop, moved=moved, cpu=cpu or run.short)
+        yield run.row(name, spread, flop=flop, moved=moved, cpu=cpu)
 
 
-def likelihood(run: Run) -> Iterator[Row]:
+def likelihood(run):
     """Pair likelihood with gradients, 64 bits"""
     for n, names, cpu in (
         (run.size(8_000, 300), ("autograd", "fused"), True),
         (run.size(50_000, 600), ("fused",), False),
     ):
         for name in names:
-
-            def make(device: str, name: str = name, n: int = n) -> Callable[[], Any]:
-                return losses.step(name, n, False, device)
-
             # three products; the tiles of a pair's inner product written and read again
             flop, moved = 6.0 * n * n * losses.BITS, 8.0 * n * n
-            yield run.row(
-                f"{name}, n = {n:,}", make, flop=flop, moved=moved, cpu=cpu or run.short, repeats=2
-            )
+            make = partial(losses.step, name, n, False)
+            yield run.row(f"{name}, n = {n:,}", make, flop=flop, moved=moved, cpu=cpu, repeats=2)
 
 
-def hamming_map(run: Run) -> Iterator[Row]:
+def hamming_map(run):
     """mAP@all of 64-bit codes"""
     for queries, n, names, cpu in (
         (run.size(1_000, 30), run.size(18_015, 500), ("sorted rows", "counts"), True),
         (run.size(2_000, 30), run.size(186_221, 900), ("counts",), False),
     ):
         for name in names:
-
-            def make(device: str, name: str = name, q: int = queries, n: int = n) -> Any:
-                return map.prepare(name, q, n, BITS, device)
-
+            make = partial(map.prepare, name, queries, n, BITS)
             # a product a pair; its distance written and read again
             flop, moved = 2.0 * queries * n * BITS, 8.0 * queries * n
             name = f"{name}, {queries:,} queries, {n:,} items"
-            yield run.row(name, make, flop=flop, moved=moved, cpu=cpu or run.short, repeats=2)
+            yield run.row(name, make, flop=flop, moved=moved, cpu=cpu, repeats=2)
 
 
-def step(run: Run) -> Iterator[Row]:
+def step(run):
     """A training step at Wikipedia's size, all labels, the paper's widths"""
     sizes = training_step.SHORT if run.short else training_step.Sizes()
     data = training_step.pairs(sizes, 1.0)
-    there = {"cpu": data} | ({run.gpu: data.clone().to(run.gpu)} if run.gpu else {})
+    there = {device: data.clone().to(device) for device in run.devices}
     shapes = training_step.product_shapes("MCGCN", sizes, sizes.pairs)
     flop = training_step.products(shapes, torch.float32, torch.device("cpu"))[1]
     known = run.peaks.get("cpu", {})
     for precision, dtype in training_step.DTYPES.items():
         # some processors would take many minutes in bfloat16
-        cpu = run.short or precision == "fp32" or known.get("bf16", 0) > known.get("fp32", 0)
-        if not cpu and run.gpu is None:
+        cpu = precision == "fp32" or known.get("bf16", 0) > known.get("fp32", 0)
+        if not (cpu or run.short or run.gpu):
             continue
 
-        def products(device: str, dtype: torch.dtype = dtype) -> Callable[[], Any]:
+        def products(device, dtype=dtype):
             return training_step.products(shapes, dtype, torch.device(device))[0]
 
-        def epoch(device: str, precision: str = precision) -> Callable[[], Any]:
+        def epoch(device, precision=precision):
             return training_step.step("MCGCN", sizes, there[device], precision)
 
-        how: Row = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
+        how = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
         yield run.row(f"its products, {precision}", products, **how)
         yield run.row(f"step, {precision}", epoch, **how)
 
 
-def graph_size(run: Run) -> Iterator[Row]:
+def graph_size(run):
     """A step of graph convolutions, 128 -> 128 -> 64, 30 % labelled"""
     for method, n, cpu in (
         ("hubs", run.size(20_000, 500), True),
@@ -342,17 +301,11 @@ def graph_size(run: Run) -> Iterator[Row]:
         ("dense", run.size(10_000, 300), True),
         ("hubs", run.size(1_000_000, 800), False),
     ):
-
-        def make(device: str, method: str = method, n: int = n) -> Callable[[], Any]:
-            graph = graph_scale.make(n, RATE, device)
-            built = graph_scale.METHODS[method][0](graph)
-            stepper = graph_scale.stepper(method, graph)
-            return lambda: stepper(built)
-
-        yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu or run.short, repeats=2)
+        make = partial(graph_scale.prepare, method, n, RATE)
+        yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu, repeats=2)
 
 
-def new_items(run: Run) -> Iterator[Row]:
+def new_items(run):
     """Codes of 2,000 new images, anchors of Wikipedia's size"""
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
     data = training_step.pairs(sizes, RATE)
@@ -360,28 +313,20 @@ def new_items(run: Run) -> Iterator[Row]:
     for name in encode.MODELS:
         for items in (x, x[:1]):
 
-            def make(device: str, name: str = name, items: Tensor = items) -> Callable[[], Any]:
+            def make(device, name=name, items=items):
                 there = data if device == "cpu" else data.clone().to(device)
                 torch.manual_seed(0)
                 model = encode.MODELS[name](sizes).to(device).attach(there).eval()
                 asked = items.to(device)
                 return lambda: model.encode_image(asked)
 
-            def differing(a: Tensor, b: Tensor) -> float:
-                return float((a.cpu() != b.cpu()).float().mean())
-
             yield run.row(f"{name}, {len(items):,} items", make, unlike=differing)
 
 
-def hamming_search(run: Run) -> Iterator[Row]:
+def hamming_search(run):
     """Hamming search, k = 100, 100 queries of 64 bits"""
     n, k = run.size(1_000_000, 2_000), run.size(100, 10)
-    g = torch.Generator().manual_seed(0)
-
-    def codes(rows: int) -> Tensor:
-        return torch.randint(0, 2, (rows, BITS), generator=g, dtype=torch.int8).mul_(2).sub_(1)
-
-    database, query = codes(n), codes(run.size(100, 10))
+    database, query = search.codes(n, BITS, 0), search.codes(run.size(100, 10), BITS, 1)
     index = HammingIndex(BITS, backend="torch")
     index.add(database)
     # the index packs its codes and stays on the CPU: this is what there is to compare with
@@ -389,7 +334,7 @@ def hamming_search(run: Run) -> Iterator[Row]:
     case()
     yield {"case": "HammingIndex, torch", "CPU s": run.seconds(case, "cpu")}
 
-    def make(device: str) -> Callable[[], Any]:
+    def make(device):
         q, d = query.to(device), database.to(device)
         return lambda: hamming_distance(q, d).topk(k, largest=False).values
 
@@ -397,16 +342,15 @@ def hamming_search(run: Run) -> Iterator[Row]:
     yield run.row("distances and topk", make, flop=2.0 * len(query) * n * BITS, moved=moved)
 
 
-def affinity(run: Run) -> Iterator[Row]:
+def affinity(run):
     """SGEH's stage 1, which works on the CPU wherever its features are"""
     n = run.size(5_000, 200)
     views = [clustered(n, width, "cpu", seed=i) for i, width in enumerate((128, 64))]
-    search = partial(sparse_search, views, 10)
-    seconds = side_by_side({"": search}, repeats=1, at_least=0, clock="wall")[""]
+    seconds = run.seconds(partial(sparse_search, views, 10), "cpu", 1, 0)
     yield {"case": f"{n:,} pairs, 20 turns at most", "CPU s": seconds}
 
 
-PARTS: Mapping[str, tuple[float, Callable[[Run], Iterator[Row]]]] = {
+PARTS = {
     "peaks": (5, peaks),
     "tests": (40, tests),
     "wikipedia": (40, wikipedia),
@@ -423,7 +367,7 @@ PARTS: Mapping[str, tuple[float, Callable[[Run], Iterator[Row]]]] = {
 """Name -> seconds that a part is taken to need, and the part."""
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(arguments=None):
     """Run the parts one after the other; what is done is written at once."""
     threads = torch.get_num_threads()
     args = options(__doc__, arguments, device="cuda", picture=False, minutes=8.0)
@@ -434,12 +378,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit("benchmarks.gpu: no CUDA GPU was found; --device cpu measures the CPU alone")
     record = Record("gpu", "CPU and GPU", args)
     run = Run(device, args.short, time.monotonic() + 60 * args.minutes)
-    states: list[Row] = []
+    states = []
     record.tables.append({"title": "Parts", "rows": states, "note": ""})
     for name, (needed, part) in PARTS.items():
         start = time.monotonic()
         left = run.until - start
-        state, rows = "done", list[Row]()
+        state, rows = "done", []
         try:
             if left < (0 if args.short else needed):
                 state = f"skipped: needs about {needed:.0f} s, {max(0, left):.0f} are left"

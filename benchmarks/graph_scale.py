@@ -11,23 +11,18 @@ the same edges, "dense" an N x N array. All compute the same numbers. What a met
 predicted first; what does not fit into the limit is not run.
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
-from benchmarks.measure import CLOCKS, alone, options, side_by_side
-from benchmarks.record import Record, cell
+from benchmarks.measure import CLOCKS, alone, side_by_side
+from benchmarks.record import benchmark, cell
 from pyg_hash.graph import GraphOperator, Hub
 from pyg_hash.nn import HubGCNConv
 
@@ -43,8 +38,11 @@ class Graph:
     edge_weight: Tensor
     label: Tensor
 
+    def to(self, device):
+        return Graph(*(tensor.to(device) for tensor in vars(self).values()))
 
-def make(n: int, labeled: float, device: str = "cpu", seed: int = 0) -> Graph:
+
+def make(n, labeled, device="cpu", seed=0):
     """Random neighbours in clusters; ``labeled`` of the nodes have their cluster's class."""
     g = torch.Generator().manual_seed(seed)
     clusters = max(1, n // CLUSTER)
@@ -58,10 +56,10 @@ def make(n: int, labeled: float, device: str = "cpu", seed: int = 0) -> Graph:
     index = coalesce(index, num_nodes=n, sort_by_row=False)
     weight = torch.ones(index.size(1))
     x = torch.randn(n, WIDTHS[0], generator=g)
-    return Graph(*(t.to(device) for t in (x, index, weight, label)))
+    return Graph(x, index, weight, label).to(device)
 
 
-def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
+def with_cliques(graph):
     """Neighbours and all pairs of equal label as edges."""
     parts = [graph.edge_index]
     for c in range(CLASSES):
@@ -72,19 +70,7 @@ def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
     return edge_index, graph.edge_weight.new_ones(edge_index.size(1))
 
 
-class DenseConv(nn.Module):
-    """The convolution as most published code has it."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.lin = nn.Linear(in_channels, out_channels, bias=False)
-
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """``A X W`` with a dense ``A``."""
-        return adjacency @ self.lin(x)
-
-
-def hubs(graph: Graph) -> tuple[Any, ...]:
+def hubs(graph):
     """The library's: neighbours as one CSR matrix, labels as hubs, which hold their own state."""
     nodes = (graph.label >= 0).nonzero().flatten()
     hub = Hub(nodes, graph.label[nodes], CLASSES, None)
@@ -92,12 +78,12 @@ def hubs(graph: Graph) -> tuple[Any, ...]:
     return (GraphOperator(graph.edge_index, graph.edge_weight, loops, hub),)
 
 
-def csr(graph: Graph) -> tuple[Any, ...]:
+def csr(graph):
     """The same operator with every pair of equal label as an edge."""
     return (GraphOperator(*with_cliques(graph), graph.x.new_ones(len(graph.x))),)
 
 
-def messages(graph: Graph) -> tuple[Any, ...]:
+def messages(graph):
     """PyG's message passing, normalised once."""
     edge_index, weight = with_cliques(graph)
     loop = torch.arange(len(graph.x), device=edge_index.device).expand(2, -1)
@@ -107,7 +93,7 @@ def messages(graph: Graph) -> tuple[Any, ...]:
     return edge_index, weight * scale[edge_index[0]] * scale[edge_index[1]]
 
 
-def dense(graph: Graph) -> tuple[Any, ...]:
+def dense(graph):
     """One N x N array, filled and normalised in place."""
     n = len(graph.x)
     adjacency = graph.x.new_zeros(n, n)
@@ -120,33 +106,33 @@ def dense(graph: Graph) -> tuple[Any, ...]:
     return (adjacency.mul_(scale).mul_(scale.unsqueeze(1)),)
 
 
-def plain_conv(in_channels: int, out_channels: int) -> GCNConv:
+def plain_conv(in_channels, out_channels):
     """PyG's layer; the weights of the edges are ready."""
     return GCNConv(in_channels, out_channels, normalize=False, bias=False)
 
 
-METHODS: dict[str, tuple[Callable[[Graph], tuple[Any, ...]], Callable[..., nn.Module]]] = {
+METHODS = {
     "hubs": (hubs, HubGCNConv),
     "csr": (csr, HubGCNConv),
     "edge_index": (messages, plain_conv),
-    "dense": (dense, DenseConv),
+    "dense": (dense, plain_conv),
 }
 
 
-def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
+def stepper(method, graph):
     """The step of a method, given what it made of the graph: returns the output."""
-    convolution = METHODS[method][1]
-    layers = [convolution(WIDTHS[0], WIDTHS[1]), convolution(WIDTHS[1], WIDTHS[2])]
+    layers = [METHODS[method][1](*widths) for widths in zip(WIDTHS, WIDTHS[1:], strict=False)]
     torch.manual_seed(0)
     for layer in layers:
         nn.init.xavier_uniform_(layer.lin.weight)  # the same numbers in every method
         layer.to(graph.x.device)
 
-    def step(built: tuple[Any, ...]) -> Tensor:
+    def step(built):
         state = graph.x
         for layer in layers:
             layer.zero_grad()
-            state = torch.tanh(layer(state, *built))
+            state = built[0] @ layer.lin(state) if method == "dense" else layer(state, *built)
+            state = torch.tanh(state)
         state.sum().backward()
         return torch.cat(
             [state.detach().flatten(), *(la.lin.weight.grad.flatten() for la in layers)]
@@ -155,7 +141,13 @@ def stepper(method: str, graph: Graph) -> Callable[[tuple[Any, ...]], Tensor]:
     return step
 
 
-def build_and_step(method: str, n: int, labeled: float, device: str) -> Callable[[], float]:
+def prepare(method, n, labeled, device):
+    """A step on a graph that is built."""
+    graph = make(n, labeled, device)
+    return partial(stepper(method, graph), METHODS[method][0](graph))
+
+
+def build_and_step(method, n, labeled, device):
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]
     tiny = make(1000, labeled, device)
@@ -163,7 +155,7 @@ def build_and_step(method: str, n: int, labeled: float, device: str) -> Callable
     graph = make(n, labeled, device)
     step = stepper(method, graph)
 
-    def case() -> float:
+    def case():
         start = now()
         built = METHODS[method][0](graph)
         seconds = now() - start
@@ -177,7 +169,7 @@ SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_
 KINDS = {"no labels": 0.0, "30 % labelled": 0.3}
 
 
-def predicted(method: str, n: float, labeled: float) -> float:
+def predicted(method, n, labeled):
     """Extra bytes from edges to the first gradients.
 
     An edge costs 110 bytes while a sorted CSR is made; as a message it is 128 numbers twice,
@@ -195,33 +187,28 @@ def predicted(method: str, n: float, labeled: float) -> float:
     return max(110 * edges, 8 * edges + states)
 
 
-def expected_edges(n: float, labeled: float) -> tuple[float, float]:
+def expected_edges(n, labeled):
     """Neighbour edges, of which two in twenty meet another, and edges of equal label."""
     return 18.2 * n * (1 - labeled**2), (labeled * n) ** 2 / CLASSES
 
 
-def largest(method: str, labeled: float, limit: float) -> int:
+def largest(method, labeled, limit):
     """The most nodes, to two digits, that are predicted to fit with their features and edges."""
-
-    def fits(n: float) -> bool:
-        inputs = 4 * WIDTHS[0] * n + 20 * expected_edges(n, labeled)[0]
-        return inputs + predicted(method, n, labeled) <= limit
-
     low, high = 1.0, 1e12
     while high / low > 1.001:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        n = (low * high) ** 0.5
+        inputs = 4 * WIDTHS[0] * n + 20 * expected_edges(n, labeled)[0]
+        fits = inputs + predicted(method, n, labeled) <= limit
+        low, high = (n, high) if fits else (low, n)
     return int(float(f"{low:.2g}"))
 
 
-def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict[str, Any]:
-    """All methods that fit at one size: seconds, megabytes, and what does not fit."""
+def at_size(n, labeled, methods, args):
+    """All methods that fit at one size: seconds, bytes, and what does not fit."""
     device = str(args.device)
-    limit = args.limit_gb * 1e9
-    fitting = [m for m in methods if predicted(m, n, labeled) <= limit]
-    result: dict[str, Any] = {"nodes": n, "predicted": {}, "extra": {}, "build": {}, "step": {}}
-    for method in methods:
-        result["predicted"][method] = predicted(method, n, labeled)
+    needs = {method: predicted(method, n, labeled) for method in methods}
+    fitting = [m for m in methods if needs[m] <= args.limit_gb * 1e9]
+    result = {"nodes": n, "predicted": needs, "extra": {}, "build": {}}
     for method in fitting:
         spent = alone(build_and_step, method, n, labeled, device, limit_gb=args.limit_gb + 3)
         result["extra"][method], result["build"][method] = spent.extra_bytes, spent.value
@@ -235,26 +222,24 @@ def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict
     return result
 
 
-def show(record: Record, name: str, results: list[dict[str, Any]], methods: list[str]) -> None:
+def show(record, name, results, methods):
     """Two tables and two panels of one kind of graph."""
     from benchmarks.picture import PREDICTED  # only here, because it needs matplotlib
-
-    def entry(result: dict[str, Any], method: str, value: Any) -> Any:
-        needed = result["predicted"][method] / 1e9
-        return value if method in result["step"] else f"needs {cell(needed)} GB"
 
     times, memory = [], []
     for result in results:
         step, extra = result["step"], result["extra"]
-        ours = step["hubs"]
-        row = {"nodes": result["nodes"], "edges": result["edges"], "hubs, s": ours}
-        row |= {f"{m} / hubs": entry(result, m, step.get(m, 0) / ours) for m in methods[1:]}
-        row |= {f"{m}, build s": entry(result, m, result["build"].get(m)) for m in methods}
-        times.append(row)
+        needs = {m: f"needs {cell(bound / 1e9)} GB" for m, bound in result["predicted"].items()}
+        speed, seconds, size = (
+            {m: of[m] / unit if m in step else needs[m] for m in methods}
+            for of, unit in ((step, step["hubs"]), (result["build"], 1), (extra, 1e6))
+        )
+        row = {"nodes": result["nodes"], "edges": result["edges"], "hubs, s": step["hubs"]}
+        row |= {f"{m} / hubs": speed[m] for m in methods[1:]}
+        times.append(row | {f"{m}, build s": seconds[m] for m in methods})
         row = {"nodes": result["nodes"], "hubs stored, MB": result["stored"] / 1e6}
-        row |= {f"{m}, MB": entry(result, m, extra.get(m, 0) / 1e6) for m in methods}
-        row["hubs predicted, MB"] = result["predicted"]["hubs"] / 1e6
-        memory.append(row)
+        row |= {f"{m}, MB": size[m] for m in methods}
+        memory.append(row | {"hubs predicted, MB": result["predicted"]["hubs"] / 1e6})
     record.table(f"{name}: time of a step", times)
     record.table(f"{name}: extra memory from edges to the first gradients", memory)
     steps = {m: [(r["nodes"], r["step"][m]) for r in results if m in r["step"]] for m in methods}
@@ -268,10 +253,8 @@ def show(record: Record, name: str, results: list[dict[str, Any]], methods: list
     record.plot(f"{name}: extra memory (dashed: predicted)", lines, x="nodes", y="MB")
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure and write."""
-    args = options(__doc__, arguments, device="cpu", limit_gb=10.0, up_to=1_000_000)
-    record = Record("graph_scale", "Graph size", args)
+@benchmark("Graph size", device="cpu", limit_gb=10.0, up_to=1_000_000)
+def main(record, args):
     sizes = [500, 1000] if args.short else [n for n in SIZES if n <= args.up_to]
     if args.device.type == "cuda":
         total = torch.cuda.get_device_properties(args.device).total_memory
@@ -282,17 +265,11 @@ def main(arguments: list[str] | None = None) -> None:
         methods = [m for m in METHODS if labeled or m != "csr"]  # without labels csr is hubs
         results = [at_size(n, labeled, methods, args) for n in sizes]
         show(record, name, results, methods)
-        fit = {m: largest(m, labeled, total) for m in methods}
-        dies.append({"graph": name, **fit})
-        stored[name] = {r["nodes"]: r["stored"] for r in results}
+        dies.append({"graph": name} | {m: largest(m, labeled, total) for m in methods})
+        stored = {r["nodes"]: r["stored"] / 1e6 for r in results}
     record.table(f"Most nodes in {total / 2**30:.0f} GiB, predicted", dies)
-    adjacency = stored["30 % labelled"].get(200_000)
-    record.goal(
-        "200k nodes, 30 % labelled: MB of the stored operator",
-        None if adjacency is None else adjacency / 1e6,
-        at_most=100,
-    )
-    record.save()
+    goal = "200k nodes, 30 % labelled: MB of the stored operator"
+    record.goal(goal, stored.get(200_000), at_most=100)
 
 
 if __name__ == "__main__":

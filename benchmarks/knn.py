@@ -9,21 +9,16 @@ rows and order no ties; knn checks, normalises, orders ties by index and scores 
 alone. New rows meet stored ones, which knn has prepared. Recall is against backend='torch'.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import h5py
 import torch
-from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmarks.measure import alone, options, side_by_side
-from benchmarks.record import Record
+from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.datasets import StoredMatrix, open_feature_file
 from pyg_hash.knn import knn, prepare
 
@@ -34,7 +29,7 @@ SHAPES = (  # new rows (0: every row among the others), stored rows, features
 )  # fmt: skip
 
 
-def image_features(n: int, width: int, seed: int = 0) -> Tensor:
+def image_features(n, width, seed=0):
     """Rows as of an image network: not negative, in clusters."""
     g = torch.Generator().manual_seed(seed)
     same = torch.Generator().manual_seed(99)  # the clusters of all seeds
@@ -44,7 +39,7 @@ def image_features(n: int, width: int, seed: int = 0) -> Tensor:
     return torch.relu_(x + 0.3 * torch.randn(n, width, generator=g) - 0.3)
 
 
-def bags_of_words(n: int, words: int, seed: int = 0) -> Tensor:
+def bags_of_words(n, words, seed=0):
     """Logarithms of word counts; about 1.4 % of the entries are not zero."""
     g = torch.Generator().manual_seed(seed)
     frequency = torch.arange(1, words + 1).float() ** -0.8
@@ -55,21 +50,20 @@ def bags_of_words(n: int, words: int, seed: int = 0) -> Tensor:
     return x.log1p_()
 
 
-def three_lines(query: Tensor, database: Tensor, k: int, own: bool) -> Tensor:
-    """The plain way in torch."""
+def three_lines(query, database, k, own):
     scores = query @ database.T
     if own:
         scores.fill_diagonal_(-torch.inf)
     return scores.topk(k).indices
 
 
-def searches(query: Tensor, database: Tensor) -> dict[str, Callable[[], Any]]:
+def searches(query, database):
     """Each exact way to search, ready to run; new rows meet prepared ones."""
     own = query is database
     find = partial(knn, query, database if own else prepare(database), K, exclude_self=own)
     unit = normalize(database)
     unit_query = unit if own else normalize(query)
-    calls: dict[str, Callable[[], Any]] = {
+    calls = {
         "three lines": partial(three_lines, unit_query, unit, K, own),
         "knn, torch": partial(find, backend="torch"),
         "knn, auto": find,
@@ -83,48 +77,41 @@ def searches(query: Tensor, database: Tensor) -> dict[str, Callable[[], Any]]:
     return {"faiss.knn": partial(faiss.knn, rows, columns, K + own, metric=metric)} | calls
 
 
-def recall(found: Tensor, true: Tensor) -> float:
+def recall(found, true):
     """The part of the true neighbours that was found."""
     return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).float().mean())
 
 
-def rows_of_table(
-    seconds: Mapping[str, float], reference: str, found: Mapping[str, Tensor], true: Tensor
-) -> list[dict[str, Any]]:
-    """Speed against the reference, and recall where the neighbours are known."""
-    return [
-        {
-            "method": name,
-            "seconds": s,
-            f"speed, {reference} = 1": seconds[reference] / s,
-            "recall": recall(found[name], true) if name in found else None,
-        }
-        for name, s in seconds.items()
-    ]
+def compared(record, title, seconds, reference, found, note=""):
+    """A table: speed against the reference; recall, which is given back, where that is known."""
+    parts = {name: recall(neighbours, found["knn, torch"]) for name, neighbours in found.items()}
+    speed = faster(seconds, reference)
+    columns = {"seconds": seconds, f"speed, {reference} = 1": speed, "recall": parts}
+    record.columns(title, "method", columns, note)
+    return parts
 
 
-def prepare_memory(n: int, width: int) -> Callable[[], None]:
-    """A self-join in memory."""
+def prepare_memory(n, width):
     x = image_features(n, width)
     knn(x[:100], x[:100], 3)
     return lambda: (knn(x, x, K, exclude_self=True, backend="torch"), None)[1]
 
 
-def prepare_stored(path: str) -> Callable[[], None]:
+def prepare_stored(path):
     """A search of 100 new rows in a file."""
     with open_feature_file(path) as file:
         width = StoredMatrix(file, "image").shape[1]
     query = image_features(100, width, seed=1)
     knn(query, query, 3)
 
-    def run() -> None:
+    def run():
         with open_feature_file(path) as file:
             knn(query, StoredMatrix(file, "image"), K, backend="torch")
 
     return run
 
 
-def write_features(path: Path, n: int, width: int) -> None:
+def write_features(path, n, width):
     """Image features in HDF5, never all of them in memory."""
     with h5py.File(path, "w") as file:
         node = file.create_dataset("image", (n, width), "f4")
@@ -133,9 +120,8 @@ def write_features(path: Path, n: int, width: int) -> None:
             node[start : start + len(part)] = part.numpy()
 
 
-def exact(record: Record, device: torch.device, short: bool) -> None:
+def exact(record, device, short):
     """Tables of dense features, and their goals."""
-    clock = "cuda" if device.type == "cuda" else "cpu"
     shapes = [(0, 500, 64), (50, 500, 64), (1, 500, 64)] if short else SHAPES
     speed, parts, lone = {}, [], 0.0
     for queries, n, width in shapes:
@@ -143,13 +129,11 @@ def exact(record: Record, device: torch.device, short: bool) -> None:
         query = image_features(queries, width, seed=1).to(device) if queries else x
         calls = searches(query, x)
         found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
-        seconds = side_by_side(calls, repeats=3, at_least=2, clock=clock)
-        rivals = ("faiss.knn", "three lines")
-        reference = min((name for name in rivals if name in seconds), key=seconds.__getitem__)
-        rows = rows_of_table(seconds, reference, found, found["knn, torch"])
+        seconds = side_by_side(calls, repeats=3, at_least=2, clock=device.type)
+        reference = min(seconds.keys() - found.keys(), key=seconds.__getitem__)
         asked = f"{queries} new rows among {n:,}" if queries else f"all of {n:,} rows"
-        record.table(f"{asked}, {width} features", rows)
-        parts.append(recall(found["knn, auto"], found["knn, torch"]))
+        title = f"{asked}, {width} features"
+        parts.append(compared(record, title, seconds, reference, found)["knn, auto"])
         if queries == 1:
             lone = seconds["knn, auto"]
         else:
@@ -160,7 +144,7 @@ def exact(record: Record, device: torch.device, short: bool) -> None:
     record.goal("recall of knn, auto, the lowest", min(parts), at_least=0.999)
 
 
-def words(record: Record, short: bool) -> None:
+def words(record, short):
     """The table of bags of words, and its goal."""
     n, width = (400, 620) if short else (6000, 3000)
     x = bags_of_words(n, width)
@@ -175,74 +159,58 @@ def words(record: Record, short: bool) -> None:
     }
     found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
     seconds = side_by_side(calls, repeats=4)
-    record.table(
-        f"Bags of words, {n:,} x {width:,}, {x.count_nonzero() / x.numel():.1%} not zero",
-        rows_of_table(seconds, "three lines", found, found["knn, torch"]),
-        "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
-        "place.",
-    )
+    title = f"Bags of words, {n:,} x {width:,}, {x.count_nonzero() / x.numel():.1%} not zero"
+    note = "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
+    compared(record, title, seconds, "three lines", found, note + "place.")
     rate = seconds["three lines"] / seconds["knn, auto, CSR tensor"]
     record.goal("sparse text kNN against three lines", rate, at_least=5)
 
 
-def approximate(record: Record, device: torch.device, short: bool) -> None:
+def approximate(record, device, short):
     """The table of approximate searches."""
     n, width = (1000, 256) if short else (10_000, 1024)
     x = image_features(n, width).to(device)
-    ways = [None, "pca"] if device.type == "cuda" else [None, "pca", "ivf", "hnsw"]
-    calls = {
-        way or "knn, torch": partial(
-            knn, x, x, K, exclude_self=True, approximate=way,
-            backend="auto" if way else "torch",
-        )
-        for way in ways
-    }  # fmt: skip
     found = {}
 
-    def run(name: str) -> None:
-        found[name] = calls[name]()[1]
+    def run(name, **how):
+        found[name] = knn(x, x, K, exclude_self=True, **how)[1]
 
-    clock = "cuda" if device.type == "cuda" else "cpu"
-    cases = {name: partial(run, name) for name in calls}
-    seconds = side_by_side(cases, repeats=1, at_least=0, clock=clock)
-    rows = rows_of_table(seconds, "knn, torch", found, found["knn, torch"])
-    record.table(f"Approximate, {n:,} x {width:,}, indexes built in the time", rows)
+    cases = {"knn, torch": partial(run, "knn, torch", backend="torch")}
+    for way in ("pca",) if device.type == "cuda" else ("pca", "ivf", "hnsw"):
+        cases[way] = partial(run, way, approximate=way)
+    seconds = side_by_side(cases, repeats=1, at_least=0, clock=device.type)
+    title = f"Approximate, {n:,} x {width:,}, indexes built in the time"
+    compared(record, title, seconds, "knn, torch", found)
 
 
-def memory(record: Record, short: bool) -> None:
+def memory(record, short):
     """The table of peak memory."""
-
-    def row(case: str, n: int, width: int, queries: int, extra: int) -> dict[str, Any]:
-        return {
-            "case": f"{case}, {width:,} features",
-            "features, MB": n * width * 4 / 1e6,
-            "all scores, MB": n * queries * 4 / 1e6,
-            "extra MB": extra / 1e6,
-        }
-
     rows = []
+
+    def row(case, n, width, queries, extra):
+        sizes = {"features, MB": n * width * 4 / 1e6, "all scores, MB": n * queries * 4 / 1e6}
+        case = f"{case}, {width:,} features"
+        rows.append({"case": case} | sizes | {"extra MB": extra / 1e6})
+
     for n in (2000, 4000) if short else (10_000, 20_000):
         extra = alone(prepare_memory, n, 128).extra_bytes
-        rows.append(row(f"all of {n:,} rows in memory", n, 128, n, extra))
+        row(f"all of {n:,} rows in memory", n, 128, n, extra)
     n, width = (2000, 256) if short else (40_000, 2048)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "features.h5"
         write_features(path, n, width)
         extra = alone(prepare_stored, str(path)).extra_bytes
-    rows.append(row(f"100 new rows among {n:,} in HDF5", n, width, 100, extra))
+    row(f"100 new rows among {n:,} in HDF5", n, width, 100, extra)
     record.table("Peak memory beyond the data", rows)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, device="cpu")
-    record = Record("knn", "kNN graphs", args)
+@benchmark("kNN graphs", device="cpu")
+def main(record, args):
     exact(record, args.device, args.short)
     if args.device.type == "cpu":
         words(record, args.short)
         memory(record, args.short)
     approximate(record, args.device, args.short)
-    record.save()
 
 
 if __name__ == "__main__":

@@ -10,48 +10,39 @@ pairwise_nll, which gives the same numbers. "GEMM floor" is its three matrix pro
 tiles and nothing else. "sampled" lets each image meet 1,024 texts.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
-from benchmarks.measure import alone, options, side_by_side
-from benchmarks.record import Record
+from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.losses import pairwise_nll
 
 BITS, CLASSES, LABELS, TILE, SAMPLES = 64, 10, 24, 512, 1024
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def autograd(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+def autograd(image, text, y):
     """Eq. 7 with whole matrices."""
     w = 0.5 * image @ text.T
     j = y[:, None] == y[None] if y.dim() == 1 else y @ y.T > 0
     return (F.softplus(w) - j.to(w.dtype) * w).sum()
 
 
-def autograd_class_sums(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
+def autograd_class_sums(image, text, y):
     """The same; the sum of w over similar pairs is one over classes, for one label a row."""
     w = 0.5 * image @ text.T
     hot = F.one_hot(y, CLASSES).to(w.dtype)
     return F.softplus(w).sum() - 0.5 * ((hot.T @ image) * (hot.T @ text)).sum()
 
 
-def fused(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
-    """The library's."""
+def fused(image, text, y):
     return pairwise_nll(image, text, y, y, reduction="sum")
 
 
-def sampled(image: Tensor, text: Tensor, y: Tensor) -> Tensor:
-    """The library's estimate."""
+def sampled(image, text, y):
     return pairwise_nll(image, text, y, y, num_samples=SAMPLES, reduction="sum")
 
 
-LOSSES: dict[str, Loss] = {
+LOSSES = {
     "autograd": autograd,
     "autograd, class sums": autograd_class_sums,
     "fused": fused,
@@ -59,7 +50,7 @@ LOSSES: dict[str, Loss] = {
 }
 
 
-def inputs(n: int, multi_label: bool = False, device: str = "cpu") -> tuple[Tensor, Tensor, Tensor]:
+def inputs(n, multi_label=False, device="cpu"):
     """Relaxed codes of both modalities and their labels."""
     g = torch.Generator().manual_seed(0)
     image, text = (torch.randn(n, BITS, generator=g).tanh_().to(device) for _ in range(2))
@@ -69,11 +60,11 @@ def inputs(n: int, multi_label: bool = False, device: str = "cpu") -> tuple[Tens
     return image.requires_grad_(), text.requires_grad_(), y.to(device)
 
 
-def step(name: str, n: int, multi_label: bool = False, device: str = "cpu") -> Callable[[], Any]:
+def step(name, n, multi_label=False, device="cpu"):
     """A case: value and gradients."""
     loss = LOSSES[name]
 
-    def run(image: Tensor, text: Tensor, y: Tensor) -> tuple[Tensor, ...]:
+    def run(image, text, y):
         value = loss(image, text, y)
         return (value.detach(), *torch.autograd.grad(value, (image, text)))
 
@@ -82,12 +73,12 @@ def step(name: str, n: int, multi_label: bool = False, device: str = "cpu") -> C
     return lambda: run(*given)
 
 
-def gemm_floor(n: int, device: str = "cpu") -> Callable[[], None]:
+def gemm_floor(n, device="cpu"):
     """The products of a fused pass, tile by tile."""
     image, text, _ = (x.detach() for x in inputs(n, device=device))
     size = TILE if device == "cpu" else 8 * TILE
 
-    def run() -> None:
+    def run():
         buffer = image.new_empty(size, size)
         of_image, of_text = torch.zeros_like(image), torch.zeros_like(text)
         for p in range(0, n, size):
@@ -100,52 +91,39 @@ def gemm_floor(n: int, device: str = "cpu") -> Callable[[], None]:
     return run
 
 
-def times(record: Record, n: int, multi_label: bool, device: str) -> dict[str, float]:
+def times(record, n, multi_label, device):
     """Seconds of all ways at one size, with how far they are from autograd."""
     names = [name for name in LOSSES if not (multi_label and name == "autograd, class sums")]
-    cases: dict[str, Callable[[], Any]] = {
-        name: step(name, n, multi_label, device) for name in names
-    }
+    cases = {name: step(name, n, multi_label, device) for name in names}
     exact = cases["autograd"]()
     error = {name: difference(case(), exact) for name, case in cases.items()}
     if not multi_label:
         cases["GEMM floor"] = gemm_floor(n, device)
     seconds = side_by_side(cases)
-    rows = [
-        {
-            "method": name,
-            "seconds": s,
-            "times as fast as autograd": seconds["autograd"] / s,
-            "loss, relative difference": error.get(name, (None, None))[0],
-            "gradients": error.get(name, (None, None))[1],
-        }
-        for name, s in seconds.items()
-    ]
+    columns = {
+        "seconds": seconds,
+        "times as fast as autograd": faster(seconds, "autograd"),
+        "loss, relative difference": {name: loss for name, (loss, _) in error.items()},
+        "gradients": {name: gradients for name, (_, gradients) in error.items()},
+    }
     kind = f"{LABELS} labels, several a row" if multi_label else f"{CLASSES} classes"
-    record.table(f"Time, n = {n:,}, {kind}", rows)
+    record.columns(f"Time, n = {n:,}, {kind}", "method", columns)
     return seconds
 
 
-def difference(got: tuple[Tensor, ...], want: tuple[Tensor, ...]) -> tuple[float, float]:
+def difference(got, want):
     """Relative difference of values, and of gradients in norm."""
     value = abs(float(got[0]) / float(want[0]) - 1)
     a, b = torch.cat(got[1:]), torch.cat(want[1:])
     return value, float((a - b).norm() / b.norm())
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, device="cpu")
-    record = Record("losses", "Pairwise likelihood", args)
+@benchmark("Pairwise likelihood", device="cpu")
+def main(record, args):
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
     device = str(args.device)
-    series: dict[str, list[tuple[float, float]]] = {}
-    for n in (small, middle):
-        seconds = times(record, n, False, device)
-        for name, s in seconds.items():
-            series.setdefault(name, []).append((n, s))
+    of_small, of_middle = (times(record, n, False, device) for n in (small, middle))
     times(record, middle, True, device)
-
     rows = []
     for n, names in ((large, ("autograd", "autograd, class sums", "fused")), (huge, ("fused",))):
         for name in names:
@@ -154,24 +132,18 @@ def main(arguments: list[str] | None = None) -> None:
             rows.append(row | {"CPU seconds": spent.cpu_seconds})
     note = f"autograd at n = {huge:,} would hold {5 * 4 * huge**2 / 1e9:,.0f} GB: not run."
     record.table("Extra memory of one step, in a process of its own", rows, note)
-    extra = {(row["n"], row["method"]): row["extra MB"] for row in rows}
-    series["fused"].append((huge, rows[-1]["CPU seconds"]))
 
-    record.goal(
-        f"fused against autograd, n = {middle:,}",
-        seconds["autograd"] / seconds["fused"],
-        at_least=3,
-    )
-    record.goal(
-        f"memory of fused against autograd, n = {large:,}",
-        extra[large, "fused"] / extra[large, "autograd"],
-        at_most=0.05,
-    )
+    ratio = of_middle["autograd"] / of_middle["fused"]
+    record.goal(f"fused against autograd, n = {middle:,}", ratio, at_least=3)
+    extra = {(row["n"], row["method"]): row["extra MB"] for row in rows}
+    ratio = extra[large, "fused"] / extra[large, "autograd"]
+    record.goal(f"memory of fused against autograd, n = {large:,}", ratio, at_most=0.05)
     record.goal(f"MB at n = {huge:,}", extra[huge, "fused"], at_most=100)
+    series = {name: [(small, s), (middle, of_middle[name])] for name, s in of_small.items()}
+    series["fused"].append((huge, rows[-1]["CPU seconds"]))
     record.plot("Value and gradients, 10 classes", series, x="images and texts", y="CPU seconds")
     bars = {f"{row['method']}, n = {row['n']:,}": row["extra MB"] for row in rows}
     record.bars("Extra memory", bars, x="MB")
-    record.save()
 
 
 if __name__ == "__main__":

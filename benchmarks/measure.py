@@ -9,31 +9,22 @@ A benchmark is one file, and looks like this::
     What is computed on which data, and what each method is: shown with the results.
     '''
 
-    from benchmarks.measure import alone, options, side_by_side
-    from benchmarks.record import Record
-
-    def prepare_fast(n):                      # module level
+    def prepare(name, n):                     # at the top level, for alone()
         x = torch.randn(n, 64)
-        fast(x[:8])                           # load what the first call loads, outside the measure
-        return lambda: fast(x)
+        METHODS[name](x[:8])                  # load what the first call loads
+        return lambda: METHODS[name](x)
 
-    def main(arguments=None):
-        args = options(__doc__, arguments)    # --short and --out; one thread
-        record = Record("name", "Title", args)
+    @benchmark("Title")                       # --short and --out; one thread
+    def main(record, args):
         n = 500 if args.short else 10_000
-        seconds = side_by_side({"slow": prepare_slow(n), "fast": prepare_fast(n)})
-        extra = alone(prepare_fast, n).extra_bytes
-        record.table("Title", [{"method": name, "s": s} for name, s in seconds.items()])
-        record.goal("fast against slow", seconds["slow"] / seconds["fast"], at_least=6)
-        record.plot("N = ...", {"fast": [(n, ...)]}, x="nodes", y="seconds")
-        record.save()                         # DIR/name.json, .md, .png
+        seconds = side_by_side({name: prepare(name, n) for name in METHODS})
+        record.columns("Times", "method", {"s": seconds, "times as fast": faster(seconds, "slow")})
+        record.goal("extra MB", alone(prepare, "fast", n).extra_bytes / 1e6, at_most=6)
 
 Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
 machine only ratios within one run mean anything. Memory is measured in a fresh process for each
 case, so that nothing is left over from another.
 """
-
-from __future__ import annotations
 
 import argparse
 import ctypes
@@ -43,49 +34,43 @@ import json
 import multiprocessing
 import os
 import resource
+import socket
 import sys
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import forkserver
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+quick = False
+"""Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
 HERE = Path(__file__).resolve().parent
-Case = Callable[[], Any]
 
 
-def options(
-    doc: str | None,
-    arguments: list[str] | None = None,
-    *,
-    device: str = "",
-    picture: bool = True,
-    **more: Any,
-) -> argparse.Namespace:
-    """The command line of a benchmark, and one thread for everything.
+def options(doc, arguments=None, *, device="", picture=True, **more):
+    """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
 
     Args:
-        doc: the script's docstring: a headline, the command, what is computed on which data.
-        arguments: of the command line; None takes the process's own.
+        doc: the script's: a headline, the command, what is computed on which data.
+        arguments: None takes the process's own.
         device: default of ``--device``; without one there is no such option.
         picture: whether the benchmark draws, which needs matplotlib.
-        **more: other options and their default values, for example ``limit_gb=10.0``.
+        **more: other options and their default values.
 
     Returns:
-        the options; ``flags``, what was given on the command line except for ``--out``; and
-        ``protocol``, the third paragraph of ``doc``.
+        the options; ``flags``, what was given except for ``--out``; ``protocol``, the third
+        paragraph of ``doc``.
     """
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, formatter_class=raw)
     parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
-    parser.add_argument(
-        "--out", type=Path, help="folder of the files (benchmarks/results; build/bench if --short)"
-    )
+    about = "folder of the files (benchmarks/results; build/bench if --short)"
+    parser.add_argument("--out", type=Path, help=about)
     if device:
         parser.add_argument("--device", type=torch.device, default=torch.device(device))
     for name, default in more.items():
@@ -100,10 +85,12 @@ def options(
     if args.out is None:
         args.out = HERE.parent / "build" / "bench" if args.short else HERE / "results"
     one_thread()
+    global quick
+    quick = args.short
     return args
 
 
-def one_thread() -> None:
+def one_thread():
     """Compute with one thread, in torch and in faiss."""
     torch.set_num_threads(1)
     if importlib.util.find_spec("faiss") is not None:
@@ -112,26 +99,20 @@ def one_thread() -> None:
         faiss.omp_set_num_threads(1)
 
 
-def cuda_seconds() -> float:
+def cuda_seconds():
     """Wall time, once the GPU has done all that it was asked for."""
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
-CLOCKS: dict[str, Callable[[], float]] = {
-    "cpu": time.process_time,
-    "wall": time.perf_counter,
-    "cuda": cuda_seconds,
-}
+CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "cuda": cuda_seconds}
 
 
-def side_by_side(
-    cases: Mapping[str, Case], *, repeats: int = 3, at_least: float = 0.2, clock: str = ""
-) -> dict[str, float]:
-    """The smallest time of each case in seconds; the cases take turns.
+def side_by_side(cases, *, repeats=3, at_least=0.2, clock=""):
+    """The smallest time of each case in seconds; the cases take turns, the first is a warm-up too.
 
     Args:
-        cases: functions without arguments, data ready. The first turn doubles as the warm-up.
+        cases: functions without arguments, data ready.
         repeats: turns.
         at_least: seconds; short cases get up to 50 turns, until a turn of each adds up to this.
         clock: ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``; if not given,
@@ -140,6 +121,8 @@ def side_by_side(
     now = CLOCKS[clock or ("cuda" if torch.cuda.is_initialized() else "cpu")]
     best = dict.fromkeys(cases, float("inf"))
     turns, total = 0, 0.0
+    if quick:
+        repeats, at_least = 1, 0.0
     while turns < repeats or (total < at_least and turns < 50):
         for name, case in cases.items():
             start = now()
@@ -152,7 +135,12 @@ def side_by_side(
     return best
 
 
-def difference(found: Any, expected: Any) -> float:
+def faster(seconds, reference):
+    """How many times as fast as the reference each case is."""
+    return {name: seconds[reference] / s for name, s in seconds.items()}
+
+
+def difference(found, expected):
     """Of tensors or numbers, or of lists of them: the largest, relative to the largest value."""
     if isinstance(expected, (list, tuple)):
         return max(difference(a, b) for a, b in zip(found, expected, strict=True))
@@ -160,12 +148,7 @@ def difference(found: Any, expected: Any) -> float:
     return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
 
 
-def gemm_rate(
-    dtype: torch.dtype = torch.float32,
-    size: int = 2048,
-    device: torch.device | str | None = None,
-    clock: str = "",
-) -> float:
+def gemm_rate(dtype=torch.float32, size=2048, device=None, clock=""):
     """What the machine reaches in a square matrix product right now, in FLOP/s: the floor.
 
     Some processors take a minute for a large product in bfloat16: sizes grow until one is slow.
@@ -180,59 +163,72 @@ def gemm_rate(
 
 
 class Alone(NamedTuple):
-    """What a case took in a process of its own.
+    """What one call of a case took."""
 
-    Attributes:
-        extra_bytes: largest memory during the call minus memory at its start, data included there.
-        cpu_seconds: of the call; one run, for cases too large to repeat.
-        wall_seconds: of the call.
-        value: what the call returned, if JSON can hold it, else None.
-    """
-
-    extra_bytes: int
+    extra_bytes: int  # largest memory during it minus memory at its start, data included there
     cpu_seconds: float
     wall_seconds: float
-    value: Any
+    value: Any  # what it returned, if JSON can hold it, else None
 
 
-def alone(prepare: Callable[..., Case], *args: Any, limit_gb: float = 10.0, **kwargs: Any) -> Alone:
+def alone(prepare, *args, limit_gb=10.0, **kwargs):
     """Run one case in a fresh process: a fork of one that has loaded the libraries and no data.
 
-    Linux only.
-
-    Args:
-        prepare: a function at the top level of a file; makes the data and returns the case. It
-            should call the method once on tiny data, so that libraries are loaded.
-        *args: of ``prepare``.
-        limit_gb: the process may hold this much data, then its allocations fail.
-        **kwargs: of ``prepare``.
+    Linux only. ``prepare(*args, **kwargs)``, at the top level of a file, makes the data and returns
+    the case; it should call the method once on tiny data, so that libraries are loaded.
 
     Raises:
-        MemoryError: the case needs more than ``limit_gb``.
+        MemoryError: the case needs more than ``limit_gb``, beyond which allocations fail.
         RuntimeError: it failed otherwise; the message holds what it printed.
     """
-    receive, send = _forks().Pipe(duplex=False)
-    what = (send, prepare, args, kwargs, int(limit_gb * 1e9))
-    child = _forks().Process(target=_answer, args=what)
-    child.start()
-    send.close()
-    try:
-        found = receive.recv()
-    except EOFError:
-        child.join()
-        found = f"MemoryError? its process ended with {child.exitcode}"
-    child.join()
-    if isinstance(found, Alone):
-        return found
-    lacking = any(sign in found for sign in ("MemoryError", "can't allocate", "out of mem"))
-    raise (MemoryError if lacking else RuntimeError)(f"{prepare.__name__}{args}: {found[-2000:]}")
+    with ProcessPoolExecutor(1, mp_context=forks()) as own:
+        try:
+            return own.submit(_alone, prepare, args, kwargs, int(limit_gb * 1e9)).result()
+        except BrokenProcessPool as error:
+            raise MemoryError(f"{prepare.__name__}{args}: its process was killed") from error
+        except Exception as error:
+            said = f"{error.__cause__}"  # the traceback there
+            lacking = any(sign in said for sign in ("MemoryError", "can't allocate", "out of mem"))
+            kind = MemoryError if lacking else RuntimeError
+            raise kind(f"{prepare.__name__}{args}: {said[-2000:]}") from error
+
+
+def _alone(prepare, args, kwargs, limit):
+    one_thread()
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    return measured(prepare(*args, **kwargs))
+
+
+def in_ranks(count, work, *args):
+    """Call a function in processes that find each other as those of ``torchrun``; exit codes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    place |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "none"}
+    ranks = [forks().Process(target=_rank, args=(i, place, work, args)) for i in range(count)]
+    for process in ranks:
+        process.start()
+    running = {process.sentinel: process for process in ranks}
+    while running:
+        for sentinel in wait(list(running)):
+            if running.pop(sentinel).exitcode:  # the others would wait for it
+                for other in running.values():
+                    other.terminate()
+    return [process.exitcode for process in ranks]
+
+
+def _rank(rank, place, work, args):
+    one_thread()
+    os.environ.update(place, RANK=str(rank), LOCAL_RANK=str(rank))
+    work(*args)
 
 
 @cache
-def _forks() -> Any:
-    """Processes that are forks of one that has loaded the libraries and done nothing."""
+def forks():
+    """A context of processes that are forks of one that has loaded the libraries, and no more."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["faiss", "pyg_hash.models", "pyg_hash.transforms", __name__])
+    here = [name for name in sys.modules if name.startswith("benchmarks.")]
+    context.set_forkserver_preload(["faiss", "pyg_hash.models", "pyg_hash.transforms", *here])
     settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
     before = dict(os.environ)
     os.environ.update(settings, PYTHONPATH=os.pathsep.join(sys.path))
@@ -244,16 +240,8 @@ def _forks() -> Any:
     return context
 
 
-def _answer(pipe: Any, prepare: Callable[..., Case], args: Any, kwargs: Any, limit: int) -> None:
-    one_thread()
-    try:
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        pipe.send(_measured(prepare(*args, **kwargs)))
-    except BaseException:
-        pipe.send(traceback.format_exc())
-
-
-def _measured(case: Case) -> Alone:
+def measured(case):
+    """What a case takes in this process."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     cuda = torch.cuda.is_initialized()
@@ -276,7 +264,7 @@ def _measured(case: Case) -> Alone:
     return Alone(max(0, after - before), cpu, wall, value)
 
 
-def resident(key: str) -> int:
+def resident(key):
     """Bytes of this process in memory: ``'VmRSS'`` now, ``'VmHWM'`` at most."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return int(next(line for line in lines if line.startswith(key)).split()[1]) * 1024

@@ -1,11 +1,5 @@
 """The picture of a benchmark: one panel for each plot of a :class:`record.Record`."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
-
 import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
@@ -17,7 +11,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6
 MARKERS = "osD^vPX"
 
 
-def draw(plots: Sequence[Mapping[str, Any]], path: Path) -> None:
+def draw(plots, path):
     """Write panels to a PNG, two or three in a row; a name has one colour in all of them."""
     columns = {1: 1, 2: 2, 4: 2}.get(len(plots), 3)
     names = [name.removesuffix(PREDICTED) for plot in plots for name in plot.get("series", ())]
@@ -40,7 +34,7 @@ def draw(plots: Sequence[Mapping[str, Any]], path: Path) -> None:
             figure.savefig(temporary, format="png", dpi=110)
 
 
-def _lines(axis: Any, plot: Mapping[str, Any], order: Mapping[str, int]) -> None:
+def _lines(axis, plot, order):
     for name, points in plot["series"].items():
         base = name.removesuffix(PREDICTED)
         style = {"color": COLOURS[order[base] % len(COLOURS)]}
@@ -65,7 +59,7 @@ def _lines(axis: Any, plot: Mapping[str, Any], order: Mapping[str, int]) -> None
         axis.legend(fontsize=8, frameon=False)
 
 
-def _ticks(axis: Any, values: Sequence[float], formatter: Any) -> None:
+def _ticks(axis, values, formatter):
     """Readable numbers on a logarithmic axis; between the powers of ten too where it is short."""
     short = max(values) < 50 * min(values)
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if short else (1,)))
@@ -73,7 +67,7 @@ def _ticks(axis: Any, values: Sequence[float], formatter: Any) -> None:
     axis.set_major_formatter(formatter)
 
 
-def _bars(axis: Any, plot: Mapping[str, Any]) -> None:
+def _bars(axis, plot):
     names, values = list(plot["bars"]), list(plot["bars"].values())
     bars = axis.barh(names, values, color=COLOURS[0])
     labels = [f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" for value in values]

@@ -3,32 +3,26 @@
 See ``measure.py`` for how a benchmark uses it.
 """
 
-from __future__ import annotations
-
-import argparse
 import importlib.metadata
 import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 
+from benchmarks.measure import options
 from pyg_hash import __version__
 from pyg_hash.utils.files import atomic_path, check_writable
 
 PACKAGES = ("torch", "torch_geometric", "faiss-cpu", "faiss-gpu", "numpy", "scipy", "scikit-learn")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vpopcntdq", "amx_bf16")
-Row = Mapping[str, Any]
-Points = Sequence[tuple[float, float]]
 
 
 @cache
-def versions() -> dict[str, str]:
+def versions():
     """Versions of the packages that numbers may depend on."""
     found = {"pyg_hash": __version__, "python": platform.python_version()}
     for package in PACKAGES:
@@ -39,7 +33,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def machine() -> dict[str, str]:
+def machine():
     """Processor, memory, GPU, load and versions, for people."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -60,6 +54,27 @@ def machine() -> dict[str, str]:
     return about
 
 
+def benchmark(title, **choices):
+    """Make a function of a record and its options the ``main`` of a benchmark.
+
+    Args:
+        title: headline of the page; the files are called as the benchmark's.
+        **choices: of :func:`measure.options`.
+    """
+
+    def command(fill):
+        def main(arguments=None):
+            script = fill.__globals__
+            args = options(script["__doc__"], arguments, **choices)
+            record = Record(Path(script["__file__"]).stem, title, args)
+            fill(record, args)
+            record.save()
+
+        return main
+
+    return command
+
+
 class Record:
     """The results of one run, printed as they come.
 
@@ -72,67 +87,53 @@ class Record:
         OSError: the files cannot be written; said before anything is measured.
     """
 
-    def __init__(self, name: str, title: str, args: argparse.Namespace) -> None:
+    def __init__(self, name, title, args):
         self.path = Path(args.out) / name
         check_writable(self._file("json"))
         self.short = bool(args.short)
         command = " ".join(["python -m", f"benchmarks.{name}", *args.flags])
         self.about = {"command": command, **machine()}
         self.title, self.protocol = title, args.protocol
-        self.tables: list[dict[str, Any]] = []
-        self.goals: list[dict[str, Any]] = []
-        self.plots: list[dict[str, Any]] = []
+        self.tables, self.goals, self.plots = [], [], []
         print(f"# {title}\n\n{self.protocol}", flush=True)
 
-    def table(self, title: str, rows: Sequence[Row], note: str = "") -> None:
+    def table(self, title, rows, note=""):
         """Add a table; its columns are the keys of the rows."""
         table = {"title": title, "rows": [dict(row) for row in rows], "note": note}
         self.tables.append(table)
         print("\n" + _table(table), flush=True)
 
-    def goal(
-        self,
-        text: str,
-        reached: float | None,
-        *,
-        at_least: float | None = None,
-        at_most: float | None = None,
-    ) -> None:
+    def columns(self, title, key, of, note=""):
+        """Add a table by its columns; the first has all rows, whose names stand under ``key``."""
+        names = next(iter(of.values()))
+        rows = [
+            {key: name} | {head: values.get(name) for head, values in of.items()} for name in names
+        ]
+        self.table(title, rows, note)
+
+    def goal(self, text, reached, *, at_least=None, at_most=None):
         """Add a goal; ``reached`` None means that it was not measured. Exactly one bound."""
         if (at_least is None) == (at_most is None):
             raise ValueError("goal: give at_least or at_most, one of them")
-        if at_least is not None:
+        if at_most is None:
             bound, met = f">= {at_least:g}", reached is not None and reached >= at_least
         else:
-            assert at_most is not None
             bound, met = f"<= {at_most:g}", reached is not None and reached <= at_most
-        verdict = "yes" if met else "no"
-        if self.short or reached is None:
-            verdict = "not measured" if reached is None else "short form"
-        goal = {"goal": text, "bound": bound, "reached": reached, "met": verdict}
-        self.goals.append(goal)
+        verdict = "short form" if self.short else "yes" if met else "no"
+        verdict = "not measured" if reached is None else verdict
+        self.goals.append({"goal": text, "bound": bound, "reached": reached, "met": verdict})
         print(f"\ngoal: {text} {bound}: {cell(reached)} ({verdict})", flush=True)
 
-    def plot(
-        self, title: str, series: Mapping[str, Points], *, x: str, y: str, log: str = "xy"
-    ) -> None:
-        """Add lines to the picture, one panel a call.
-
-        Args:
-            title: of the panel.
-            series: points of each line.
-            x: what the horizontal axis is.
-            y: what the vertical axis is.
-            log: axes that are logarithmic: ``'x'``, ``'y'``, ``'xy'`` or ``''``.
-        """
+    def plot(self, title, series, *, x, y, log="xy"):
+        """Add a panel of lines to the picture; ``log``: which axes are logarithmic."""
         points = {name: [list(point) for point in line] for name, line in series.items()}
         self.plots.append({"title": title, "series": points, "x": x, "y": y, "log": log})
 
-    def bars(self, title: str, values: Mapping[str, float], *, x: str) -> None:
+    def bars(self, title, values, *, x):
         """Add a panel of horizontal bars, for example times as fast as the reference."""
         self.plots.append({"title": title, "bars": dict(values), "x": x})
 
-    def markdown(self) -> str:
+    def markdown(self):
         """The results page."""
         about = "\n".join(f"- {key}: {value}" for key, value in self.about.items())
         parts = [f"# {self.title}", about, self.protocol]
@@ -143,32 +144,25 @@ class Record:
             parts.append(_table({"title": "Goals", "rows": self.goals, "note": ""}))
         return "\n\n".join(parts) + "\n"
 
-    def save(self) -> None:
+    def save(self):
         """Write the JSON, the Markdown and, if there is something to see, the picture."""
-        content = {
-            "title": self.title,
-            "about": self.about,
-            "short": self.short,
-            "protocol": self.protocol,
-            "tables": self.tables,
-            "goals": self.goals,
-            "plots": self.plots,
-        }
-        with atomic_path(self._file("json")) as temporary:
-            temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        with atomic_path(self._file("md")) as temporary:
-            temporary.write_text(self.markdown(), encoding="utf-8")
+        names = ("title", "about", "short", "protocol", "tables", "goals", "plots")
+        content = {name: getattr(self, name) for name in names}
+        stored = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        for ending, text in (("json", stored), ("md", self.markdown())):
+            with atomic_path(self._file(ending)) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         if self.plots:
             from benchmarks.picture import draw
 
             draw(self.plots, self._file("png"))
         print(f"\nwritten: {self.path}.*", file=sys.stderr)
 
-    def _file(self, ending: str) -> Path:
+    def _file(self, ending):
         return self.path.with_name(f"{self.path.name}.{ending}")
 
 
-def cell(value: Any) -> str:
+def cell(value):
     """One value of a table: three digits of a float, thousands of an integer."""
     if value is None:
         return "-"
@@ -177,7 +171,7 @@ def cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _table(table: Mapping[str, Any]) -> str:
+def _table(table):
     columns = list(dict.fromkeys(column for row in table["rows"] for column in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[cell(row.get(column)) for column in columns] for row in table["rows"]]

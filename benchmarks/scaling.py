@@ -12,17 +12,14 @@ Adam, sampling included; small graphs get several epochs. Each row runs in a pro
 Encoding makes the exact codes of all nodes, layer by layer.
 """
 
-from __future__ import annotations
-
 import resource
 import time
-from typing import Any
 
 import torch
 from torch_geometric.data import HeteroData
 
-from benchmarks.measure import Case, alone, options, resident
-from benchmarks.record import Record
+from benchmarks.measure import alone, resident
+from benchmarks.record import benchmark
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import InterKNN, LabelHub
@@ -32,9 +29,7 @@ from pyg_hash.typing import INTRA, MODALITIES, NEAREST
 BLOCK, CLASSES, BLOCKS_AT_ONCE = 500, 10, 64
 
 
-def block_graph(
-    num_nodes: int, *, width: int = 128, k: int = 10, labeled: float = 0.3, seed: int = 0
-) -> HeteroData:
+def block_graph(num_nodes, *, width=128, k=10, labeled=0.3, seed=0):
     """A graph for MCGCN: ``num_nodes`` pairs in blocks of 500, k neighbours, class hubs."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.randint(CLASSES, (num_nodes,), generator=generator)
@@ -62,7 +57,7 @@ def block_graph(
     return LabelHub()(InterKNN()(data))
 
 
-def _nearest(x: torch.Tensor, blocks: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _nearest(x, blocks, k):
     """Source and weight of the k edges that each node receives, by node."""
     source = torch.empty(x.size(0), k, dtype=torch.long)
     weight = torch.empty(x.size(0), k)
@@ -84,7 +79,7 @@ LIMIT_GB = 16.0
 TURNOVER = 50_000  # seeds that a measurement passes at least
 
 
-def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
+def prepare(kind, num_nodes, turnover):
     """One kind of training on one graph; the case trains, then encodes all nodes."""
     _train(kind, block_graph(500), 1)  # load what the first step loads
     start = time.process_time()
@@ -93,13 +88,13 @@ def prepare(kind: str, num_nodes: int, turnover: int) -> Case:
     return lambda: {"build_seconds": built} | _train(kind, data, max(1, turnover // num_nodes))
 
 
-def _train(kind: str, data: Any, epochs: int) -> dict[str, float]:
+def _train(kind, data, epochs):
     torch.manual_seed(0)
     num_nodes = data["image"].x.size(0)
     model = MCGCN(data.num_features, CLASSES, 32).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     start = time.process_time()
-    loader: Any = [data]
+    loader = [data]
     if kind != "whole graph":
         cell = CELL if kind == "cells" else 1
         loader = InstanceLoader(
@@ -126,19 +121,22 @@ def _train(kind: str, data: Any, epochs: int) -> dict[str, float]:
     }
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure each size, print and write the table."""
-    args = options(__doc__, arguments)
-    sizes = SHORT if args.short else SIZES
-    turnover = 2000 if args.short else TURNOVER
-    record = Record("scaling", "Cost against the number of nodes", args)
-    rows: list[dict[str, Any]] = []
+@benchmark("Cost against the number of nodes")
+def main(record, args):
+    sizes, turnover = (SHORT, 2000) if args.short else (SIZES, TURNOVER)
+    rows = []
     for size in sizes:  # the longest last
         for kind in (kind for kind, largest in LARGEST.items() if size <= largest):
             value = alone(prepare, kind, size, turnover, limit_gb=LIMIT_GB).value
-            rows.append(_row(kind, size, value))
+            row = {"method": kind, "nodes": size, "epoch CPU s": value["seconds"]}
+            row |= {"us a node": value["seconds"] / size * 1e6}
+            row |= {"nodes a seed": value["nodes_a_seed"]}
+            row |= {"training GB": value["training_peak"] / 1e9}
+            row |= {"encode us a node": value["encode_seconds"] / size * 1e6}
+            row |= {"sampler CPU s": value["index_seconds"]}
+            row |= {"graph CPU s": value["build_seconds"], "peak GB": value["peak"] / 1e9}
+            rows.append(row)
             print(f"done: {kind}, {size:,} nodes", flush=True)
-    last = next(row for row in rows if (row["method"], row["nodes"]) == ("cells", sizes[-1]))
     record.table(
         "One epoch",
         rows,
@@ -146,12 +144,10 @@ def main(arguments: list[str] | None = None) -> None:
         "both modalities. Training: the process at most while it trains, data and graph included. "
         "Peak: the process at most, making the synthetic graph and encoding included.",
     )
-    cost = {(row["method"], row["nodes"]): row["us a node"] for row in rows}
-    record.goal(
-        f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)",
-        cost["cells", sizes[-1]] / cost["cells", sizes[0]],
-        at_most=1.3,
-    )
+    cells = {row["nodes"]: row for row in rows if row["method"] == "cells"}
+    first, last = cells[sizes[0]], cells[sizes[-1]]
+    goal = f"cost of a node, N = {sizes[-1]:,} against {sizes[0]:,} (cells)"
+    record.goal(goal, last["us a node"] / first["us a node"], at_most=1.3)
     record.goal(f"an epoch at N = {sizes[-1]:,}: peak in GB", last["peak GB"], at_most=LIMIT_GB)
     for name, label in (("us a node", "CPU us a node and epoch"), ("training GB", "GB")):
         lines = {
@@ -159,22 +155,6 @@ def main(arguments: list[str] | None = None) -> None:
             for kind in LARGEST
         }
         record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)
-    record.save()
-
-
-def _row(kind: str, size: int, value: dict[str, float]) -> dict[str, Any]:
-    return {
-        "method": kind,
-        "nodes": size,
-        "epoch CPU s": value["seconds"],
-        "us a node": value["seconds"] / size * 1e6,
-        "nodes a seed": value["nodes_a_seed"],
-        "training GB": value["training_peak"] / 1e9,
-        "encode us a node": value["encode_seconds"] / size * 1e6,
-        "sampler CPU s": value["index_seconds"],
-        "graph CPU s": value["build_seconds"],
-        "peak GB": value["peak"] / 1e9,
-    }
 
 
 if __name__ == "__main__":

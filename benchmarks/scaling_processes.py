@@ -1,4 +1,4 @@
-"""Cost against processes: mini-batch training and encoding shared out by torchrun.
+"""Cost against processes: mini-batch training and encoding shared out.
 
     python -m benchmarks.scaling_processes [--short]
 
@@ -7,43 +7,37 @@ pairs labelled (the synthetic graph of scaling.py), in mini-batches of 512 seeds
 Whatever the number of processes, an epoch has the same batches and the same steps: a step averages
 as many batches as there are processes at most, several of them in one process where there are
 fewer. Encoding makes codes of 20,000 new pairs' images, each process a part, gathered on all.
-Processes run on this machine, one thread each, started by torchrun with gloo; runs take turns and
+Processes run on this machine, one thread each, joined by gloo; runs take turns and
 the smallest time counts. CPU seconds are those of the busiest process, communication included:
 what a machine of its own would spend. Wall time says the same only where each process has a core.
 """
 
-from __future__ import annotations
-
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
-from benchmarks.measure import one_thread, options
-from benchmarks.record import Record
+from benchmarks.measure import difference, in_ranks
+from benchmarks.record import benchmark
 from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training.epoch import ALL, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
 
-SIZES = {False: (50_000, 20_000, 512), True: (2000, 1000, 128)}  # nodes, new items, batch
+SIZES = {False: (50_000, 20_000, 512), True: (1000, 300, 128)}  # nodes, new items, batch
 TURNS = 2
 
 
-def work(short: bool, accumulate: int, out: Path) -> None:
+def work(short, accumulate, out):
     """What each process does: train an epoch, encode, write how long it took."""
-    one_thread()
     nodes, new, batch = SIZES[short]
     with process_group():
-        _epoch(block_graph(1000), 128, accumulate)  # load what the first step loads
+        _epoch(block_graph(500), 128, accumulate)  # load what the first step loads
         data = block_graph(nodes)
         model, times = _epoch(data, batch, accumulate)
         model.attach(data)
@@ -56,7 +50,7 @@ def work(short: bool, accumulate: int, out: Path) -> None:
     (out / f"{rank}.json").write_text(json.dumps(times))
 
 
-def _epoch(data: Any, batch: int, accumulate: int) -> tuple[MCGCN, dict[str, float]]:
+def _epoch(data, batch, accumulate):
     torch.manual_seed(0)
     model = MCGCN(data.num_features, CLASSES, 32)
     adam = {ALL: torch.optim.Adam(model.parameters(), lr=1e-3)}
@@ -65,7 +59,7 @@ def _epoch(data: Any, batch: int, accumulate: int) -> tuple[MCGCN, dict[str, flo
     return model, _timed("epoch", lambda: train_epoch(model, None, adam, 0, steps, lambda _: None))
 
 
-def _timed(name: str, case: Any) -> dict[str, float]:
+def _timed(name, case):
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     cpu, wall = time.process_time(), time.perf_counter()
@@ -76,31 +70,21 @@ def _timed(name: str, case: Any) -> dict[str, float]:
     }
 
 
-def launch(processes: int, accumulate: int, short: bool, out: Path) -> dict[str, float]:
-    """Run :func:`work` under torchrun; the times of the slowest process."""
+def launch(processes, accumulate, short, out):
+    """Call :func:`work` in so many processes; the times of the slowest one."""
     out.mkdir(exist_ok=True)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    torchrun += [f"--nproc-per-node={processes}", "--module", "benchmarks.scaling_processes"]
-    result = subprocess.run(
-        [*torchrun, str(int(short)), str(accumulate), str(out)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if result.returncode:
-        raise RuntimeError(f"{processes} processes failed:\n{result.stderr[:5000]}")
+    codes = in_ranks(processes, work, short, accumulate, out)
+    if any(codes):
+        raise RuntimeError(f"{processes} processes ended with {codes}; see above")
     times = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
     return {name: max(each[name] for each in times) for name in times[0]}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure each number of processes, print and write the table."""
-    args = options(__doc__, arguments)
+@benchmark("Cost against processes")
+def main(record, args):
     most = 2 if args.short else max(2, min(16, os.cpu_count() or 2))
     counts = [count for count in (1, 2, 4, 8, 16) if count <= most]
-    record = Record("scaling_processes", "Cost against processes", args)
-    best: dict[int, dict[str, float]] = {}
+    best = {}
     with tempfile.TemporaryDirectory() as folder:
         files = {count: Path(folder) / str(count) for count in counts}
         for _ in range(1 if args.short else TURNS):
@@ -108,13 +92,16 @@ def main(arguments: list[str] | None = None) -> None:
                 times = launch(count, counts[-1] // count, args.short, files[count])
                 known = best.get(count, times)
                 best[count] = {name: min(known[name], value) for name, value in times.items()}
-        states = {count: load_file(file / "model.safetensors") for count, file in files.items()}
+        parameters = {
+            count: torch.cat([p.flatten() for p in load_file(file / "model.safetensors").values()])
+            for count, file in files.items()
+        }
     rows = []
     for count, times in best.items():
-        row: dict[str, Any] = {"processes": count, **times}
-        for name in ("epoch CPU s", "encode CPU s"):
-            row[f"{name.split()[0]}: share of one"] = times[name] / best[1][name]
-        row["difference"] = _difference(states[1], states[count])
+        row = {"processes": count, **times}
+        for name in ("epoch", "encode"):
+            row[f"{name}: share of one"] = times[f"{name} CPU s"] / best[1][f"{name} CPU s"]
+        row["difference"] = difference(parameters[count], parameters[1])
         rows.append(row)
     record.table(
         "An epoch and an encoding",
@@ -123,29 +110,16 @@ def main(arguments: list[str] | None = None) -> None:
         "by the number of processes. Difference: of the parameters after the epoch from those of "
         "one process, largest over largest.",
     )
-    last = rows[-1]
+    lines = {}
     for name in ("epoch", "encode"):
-        share = last[f"{name}: share of one"] * last["processes"]
-        record.goal(f"{name}: CPU of {last['processes']} processes against one", share, at_most=1.2)
-    worst = max(row["difference"] for row in rows)
+        share = row[f"{name}: share of one"] * row["processes"]
+        record.goal(f"{name}: CPU of {row['processes']} processes against one", share, at_most=1.2)
+        lines[name] = [(each["processes"], each[f"{name}: share of one"]) for each in rows]
+    worst = max(each["difference"] for each in rows)
     record.goal("difference of the parameters from one process", worst, at_most=1e-3)
-    lines = {
-        name: [(row["processes"], row[f"{name}: share of one"]) for row in rows]
-        for name in ("epoch", "encode")
-    }
-    ideal = {"ideal": [(count, 1 / count) for count in counts]}
-    record.plot("CPU time of a process", lines | ideal, x="processes", y="share of one alone")
-    record.save()
-
-
-def _difference(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
-    largest = max(float((a[name] - b[name]).abs().max()) for name in a)
-    return largest / max(float(tensor.abs().max()) for tensor in a.values())
+    lines["ideal"] = [(count, 1 / count) for count in counts]
+    record.plot("CPU time of a process", lines, x="processes", y="share of one alone")
 
 
 if __name__ == "__main__":
-    if "LOCAL_RANK" in os.environ:  # torchrun's: this is one of the processes
-        short, accumulate, out = sys.argv[1:]
-        work(bool(int(short)), int(accumulate), Path(out))
-    else:
-        main()
+    main()

@@ -9,37 +9,31 @@ only: recall is the share of its answers that are no farther than the exact k-th
 random, the worst case of such an index.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from benchmarks.measure import alone, options, side_by_side
-from benchmarks.record import Record
+from benchmarks.measure import alone, side_by_side
+from benchmarks.record import benchmark
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 
 LISTS, VISITED = 1024, 16
 
 
-def codes(n: int, bits: int, seed: int) -> Tensor:
-    """Random codes."""
+def codes(n, bits, seed):
     g = torch.Generator().manual_seed(seed)
     return torch.randint(0, 2, (n, bits), generator=g, dtype=torch.int8).mul_(2).sub_(1)
 
 
-def whole_matrix(query: Tensor, database: Tensor, k: int) -> Tensor:
+def whole_matrix(query, database, k):
     """All distances, then topk, as scripts do it; 50 queries at a time."""
     parts = [hamming_distance(part, database) for part in torch.split(query, 50)]
     return torch.cat([part.topk(k, largest=False).values for part in parts])
 
 
-def cases(n: int, queries: int, bits: int, k: int) -> dict[str, Callable[[], Any]]:
+def cases(n, queries, bits, k):
     """Each way to search, ready to run; all return distances first."""
     import faiss
 
@@ -67,39 +61,37 @@ def cases(n: int, queries: int, bits: int, k: int) -> dict[str, Callable[[], Any
     }
 
 
-def prepare_index(n: int, bits: int) -> Callable[[], None]:
+def prepare_index(n, bits):
     """What an index of n codes holds, codes not counted."""
     HammingIndex(bits).add(codes(10, bits, 1))
     database, index = codes(n, bits, 0), HammingIndex(bits)
     return lambda: index.add(database)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments)
-    record = Record("search", "Hamming search", args)
+@benchmark("Hamming search")
+def main(record, args):
     n, queries, k = (4000, 20, 10) if args.short else (1_000_000, 100, 100)
+    flat, ours = "IndexBinaryFlat", "HammingIndex"
     ratios, bars = {}, {}
     for bits in (64, 128):
         calls = cases(n, queries, bits, k)
-        exact = np.asarray(calls["IndexBinaryFlat"]()[0])
+        exact = np.asarray(calls[flat]()[0])
         seconds = side_by_side(calls)
-        rows = []
-        for name, s in seconds.items():
-            found = np.asarray(calls[name]()[0])
-            row = {
-                "method": name,
-                "ms a query": s / queries * 1e3,
-                "time, IndexBinaryFlat = 1": s / seconds["IndexBinaryFlat"],
-                "recall": float((found <= exact[:, -1:]).mean()),
-            }
-            rows.append(row)
-            bars[f"{name}, {bits} bits"] = row["time, IndexBinaryFlat = 1"]
-        record.table(f"{n:,} items, {bits} bits, {queries} queries, k = {k}", rows)
+        found = {name: np.asarray(call()[0]) <= exact[:, -1:] for name, call in calls.items()}
+        times = {name: s / seconds[flat] for name, s in seconds.items()}
+        bars |= {f"{name}, {bits} bits": ratio for name, ratio in times.items()}
+        columns = {
+            "ms a query": {name: s / queries * 1e3 for name, s in seconds.items()},
+            "time, IndexBinaryFlat = 1": times,
+            "recall": {name: float(near.mean()) for name, near in found.items()},
+        }
+        title = f"{n:,} items, {bits} bits, {queries} queries, k = {k}"
+        record.columns(title, "method", columns)
         # the two that the goal compares, alone and often
-        pair = {name: calls[name] for name in ("IndexBinaryFlat", "HammingIndex")}
-        close = side_by_side(pair, repeats=3 if args.short else 15)
-        ratios[bits] = close["HammingIndex"] / close["IndexBinaryFlat"]
+        close = side_by_side(
+            {flat: calls[flat], ours: calls[ours]}, repeats=3 if args.short else 15
+        )
+        ratios[bits] = close[ours] / close[flat]
     spent = alone(prepare_index, n, 64)
     row = {"items": n, "codes alone, MB": n * 8 / 1e6, "extra MB": spent.extra_bytes / 1e6}
     record.table(
@@ -110,7 +102,6 @@ def main(arguments: list[str] | None = None) -> None:
     for bits, ratio in ratios.items():
         record.goal(f"HammingIndex beside IndexBinaryFlat, {bits} bits", ratio, at_most=1.1)
     record.bars("Search time", bars, x="IndexBinaryFlat = 1")
-    record.save()
 
 
 if __name__ == "__main__":

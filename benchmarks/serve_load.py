@@ -11,8 +11,6 @@ on what else the machine does. Kinds that the run cannot answer (no encoder) are
 RUN, an MCGCN on synthetic features is trained first, which answers "similar item" alone.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
@@ -22,18 +20,15 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from benchmarks.measure import options
-from benchmarks.record import Record
+from benchmarks.record import benchmark
 from pyg_hash.cli import main as pyg_hash
 from pyg_hash.runs import Run
 
 ROOT = Path(__file__).resolve().parents[1]
-Ask = Callable[[int], bytes]
 
 
 class Load(NamedTuple):
@@ -44,24 +39,17 @@ class Load(NamedTuple):
     seconds: float
     cpu: float = float("nan")
 
-    def row(self, kind: str, visitors: int) -> dict[str, Any]:
-        """A line of the table."""
+    def row(self, kind, visitors):
         ms = sorted(1e3 * latency for latency in self.latencies) or [float("nan")]
-        return {
-            "request": kind,
-            "at a time": visitors,
-            "requests": len(self.latencies) + self.errors,
-            "errors": self.errors,
-            "p50, ms": ms[len(ms) // 2],
-            "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))],
-            "slowest, ms": ms[-1],
-            "requests/s": len(self.latencies) / self.seconds,
-            "CPU a request, ms": 1e3 * self.cpu / max(1, len(self.latencies)),
-        }
+        row = {"request": kind, "at a time": visitors}
+        row |= {"requests": len(self.latencies) + self.errors, "errors": self.errors}
+        row |= {"p50, ms": ms[len(ms) // 2], "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))]}
+        row |= {"slowest, ms": ms[-1], "requests/s": len(self.latencies) / self.seconds}
+        return row | {"CPU a request, ms": 1e3 * self.cpu / max(1, len(self.latencies))}
 
 
 @contextmanager
-def server(run: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
+def server(run):
     """A server of a run in its own process; its port and process number."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, "-u", "-m", "pyg_hash", "serve", str(run), "--port=0"]
@@ -80,7 +68,7 @@ def server(run: str | os.PathLike[str]) -> Iterator[tuple[int, int]]:
         process.stdout.close()
 
 
-def cpu_seconds(process: int) -> float:
+def cpu_seconds(process):
     """Processor time of a process so far; NaN where there is no /proc."""
     stat = Path(f"/proc/{process}/stat")
     if not stat.exists():
@@ -89,23 +77,22 @@ def cpu_seconds(process: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def get(port: int, path: str) -> Any:
-    """JSON from the server."""
+def get(port, path):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as answer:
         return json.load(answer)
 
 
-def message(method: str, path: str, body: bytes = b"") -> bytes:
+def message(method, path, body=b""):
     """A request as it goes over the wire."""
     head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def kinds(port: int, run: Run) -> dict[str, Ask]:
+def kinds(port, run):
     """Requests that the run can answer: number -> bytes."""
     items, about = run.items(), get(port, "/api/run")
     rows = run.index("image").ids.tolist()
-    asks: dict[str, Ask] = {}
+    asks = {}
     if "text" in about["queries"]:
         texts = [urllib.request.quote((items.texts[row] or "")[:200]) for row in rows]
         asks["words"] = lambda i: message("GET", f"/api/search?text={texts[i % len(texts)]}")
@@ -117,12 +104,12 @@ def kinds(port: int, run: Run) -> dict[str, Ask]:
     return asks
 
 
-async def load(port: int, ask: Ask, visitors: int, times: int) -> Load:
+async def load(port, ask, visitors, times):
     """Let visitors ask, each ``times`` times."""
-    latencies: list[float] = []
+    latencies = []
     errors = 0
 
-    async def visit(visitor: int) -> None:
+    async def visit(visitor):
         nonlocal errors
         for number in range(times):
             content = ask(visitor * times + number)
@@ -146,7 +133,7 @@ async def load(port: int, ask: Ask, visitors: int, times: int) -> Load:
     return Load(latencies, errors, time.perf_counter() - start)
 
 
-def synthetic_run(folder: Path) -> Path:
+def synthetic_run(folder):
     """A small trained run without raw items."""
     words = ["--dataset=synthetic", "--dataset_options.n=600", f"--root={folder / 'data'}"]
     words += [f"--out={folder / 'run'}"]
@@ -155,10 +142,8 @@ def synthetic_run(folder: Path) -> Path:
     return folder / "run"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Measure, print and write."""
-    args = options(__doc__, arguments, run="")
-    record = Record("serve_load", "Search page", args)
+@benchmark("Search page", run="")
+def main(record, args):
     visitors, times, alone = (20, 2, 5) if args.short else (200, 3, 50)
     rows, errors, total = [], 0, 0
     with tempfile.TemporaryDirectory() as folder:
@@ -177,12 +162,8 @@ def main(arguments: list[str] | None = None) -> None:
             items = get(port, "/api/run")["database"]["image"]
     record.table(f"{items:,} items in the database", rows)
     record.goal(f"errors in {total:,} requests, {visitors} at a time", errors, at_most=0)
-    record.bars(
-        f"{visitors} at a time",
-        {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")},
-        x="milliseconds",
-    )
-    record.save()
+    bars = {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")}
+    record.bars(f"{visitors} at a time", bars, x="milliseconds")
 
 
 if __name__ == "__main__":

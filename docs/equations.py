@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pyg_hash.utils.files import atomic_path
+
 ROOT = Path(__file__).resolve().parents[1]
 PAPERS = {
     "MCGCN": "Wu, Li, Gao, Ji, Jing, Wan, Pattern Recognition 136, 2023",
@@ -73,7 +75,8 @@ def write() -> None:
     path = Path(__file__).with_name("equations.rst")
     text = page()
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
+        with atomic_path(path) as temporary:  # others may read it meanwhile
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,8 @@
 """Cases of ``benchmarks.measure.alone``, which imports this file in a process of its own."""
 
+import os
+import time
+
 import torch
 
 MEGABYTE = 2**20
@@ -20,3 +23,9 @@ def fill(megabytes, before):
 
 def fail(message):
     raise ValueError(message)
+
+
+def fail_as_second():
+    if os.environ["RANK"] == "1":
+        raise ValueError("no such thing")
+    time.sleep(100)

@@ -1,9 +1,11 @@
-"""Trainings that one process and two ranks do alike; also the program that ``torchrun`` starts."""
+"""Trainings that one process and two ranks do alike, and the two ranks."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from safetensors.torch import save_file
 from small import adam, assert_same_codes, graph_for, model_for, relaxed_of_new
 from toy import toy_data
 
+from pyg_hash.cli import main as pyg_hash
 from pyg_hash.models import GCH, MCGCN, SGCH, SGEH
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
@@ -129,15 +132,16 @@ def encoding(out: Path, rank: int) -> None:
                 assert_same_codes(codes, model.encode(data, m), relaxed)
 
 
-def main() -> None:
-    out = Path(sys.argv[1])
-    torch.set_num_threads(1)
+def all_cases(out: Path) -> None:
+    """What each rank does."""
     with process_group():
         rank = torch.distributed.get_rank()
         for step in (cases, four_batches, interrupted, stopping, failing, encoding):
             step(out, rank)
-    (out / f"done-{rank}").touch()
 
 
-if __name__ == "__main__":
-    main()
+def run_command(words: list[str], folder: Path) -> None:
+    """What a rank of ``pyg-hash`` does; what it says goes into a file."""
+    rank = os.environ["RANK"]
+    with open(folder / f"said-{rank}.txt", "w") as file, contextlib.redirect_stdout(file):
+        sys.exit(pyg_hash(words))

@@ -50,12 +50,12 @@ def test_claims_lead_across_protocols():
 
 
 def test_verdicts_on_claims():
-    assert agreement(("-", "-"), ("-", "-")) == "agrees"
-    assert agreement(("-", "0"), ("-", "-")) == "agrees in part"
-    assert agreement(("0", "0"), ("-", "-")) == "no effect seen"
-    assert agreement(("+", "-"), ("-", "-")) == "contradicts"
-    assert agreement(("+", "0"), ("-", "-")) == "contradicts"
-    assert agreement(("+", "0"), ("?", "?")) == "no claim"
-    assert agreement(("?", "?"), ("-", "-")) == "open"
+    assert agreement("- / -", "- / -") == "agrees"
+    assert agreement("- / 0", "- / -") == "agrees in part"
+    assert agreement("0 / 0", "- / -") == "no effect seen"
+    assert agreement("+ / -", "- / -") == "contradicts"
+    assert agreement("+ / 0", "- / -") == "contradicts"
+    assert agreement("+ / 0", "? / ?") == "no claim"
+    assert agreement("? / ?", "- / -") == "open"
     found = [Verdict("", d, e) for d, e in ((0.1, 0.01), (-0.1, 0.01), (0.02, 0.01), (1.0, None))]
-    assert signs(found) == ("+", "-", "0", "?")
+    assert signs(found) == "+ / - / 0 / ?"

@@ -7,11 +7,11 @@ import signal
 
 import pytest
 
-from benchmarks.accuracy import pool
+from benchmarks.accuracy import cell as pool
 from benchmarks.accuracy.data import Content
 from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.store import Standard, Store
-from benchmarks.accuracy.table import Cell
+from benchmarks.accuracy.tables import Cell
 
 
 def cell(seed=0, method="ClassCodes", data="synthetic"):
@@ -124,16 +124,16 @@ def chooser(seed=0, bits=8, **values):
 def test_a_choice_is_read_back_for_other_seeds_and_bits(tmp_path, where):
     results = store(tmp_path)
     asked = cell(5, "SGCH, chosen")
-    assert standard().worths(asked, results) is None
+    assert standard().worths(asked, results.all_lines()) is None
     for stale in ({"data_sha256": "x"}, {"labels": 1.0}, {"protocol": "strict"}):
         store(tmp_path, where).append(chooser(**stale))
     old = chooser(seed=3)
     old["settings"] = old["settings"] | {"choices": {"of": [{"graph.neighbor_weight": 0.1}]}}
     store(tmp_path, where).append(old)
-    assert standard().worths(asked, results) is None
+    assert standard().worths(asked, results.all_lines()) is None
     store(tmp_path, where).append(chooser(seed=4, bits=64))
-    assert standard(("ties",)).worths(asked, results) == {"a": 0.5}
-    assert standard().worths(cell(5), results) is None  # a row without a choice
+    assert standard(("ties",)).worths(asked, results.all_lines()) == {"a": 0.5}
+    assert standard().worths(cell(5), results.all_lines()) is None  # a row without a choice
 
 
 def test_a_row_that_chose_the_settings_of_another_is_run_once(tmp_path):
@@ -189,7 +189,7 @@ class Killer:
 @pytest.fixture
 def forked(monkeypatch):
     """Workers that inherit what the test has replaced, and start at once."""
-    monkeypatch.setattr(pool, "_SPAWN", multiprocessing.get_context("fork"))
+    monkeypatch.setattr(pool, "_FORKS", multiprocessing.get_context("fork"))
     monkeypatch.setattr(pool, "Bench", Killer)
     return pool.run_all
 
@@ -200,7 +200,7 @@ def test_a_worker_that_dies_or_fails_loses_one_cell(forked, jobs):
     done = list(forked(cells, ("ties",), {}, jobs=jobs))
     assert {result.cell for result in done} == set(cells)
     by_seed = {result.cell.seed: result for result in done}
-    assert by_seed[1].line is None and "its process ended (-9)" in by_seed[1].problem
+    assert by_seed[1].line is None and "its process ended" in by_seed[1].problem
     assert by_seed[2].line is None
     assert by_seed[2].problem.startswith("FloatingPointError: loss is nan")
     for seed in (0, *range(3, 8)):

@@ -69,7 +69,7 @@ def test_a_part_that_fails_or_comes_too_late_is_named(tmp_path, monkeypatch):
 def test_both_devices_are_compared(monkeypatch):
     """With the CPU in the GPU's place: what is said of each is of its own time."""
     monkeypatch.setattr(gpu.torch.cuda, "empty_cache", lambda: None)
-    run = gpu.Run("meta", True, float("inf"))
+    run = gpu.Run("meta", False, float("inf"))
     run.peaks = {"meta": {"fp32": 8e12, "copy": 1e9}}
     monkeypatch.setattr(run, "seconds", lambda case, device, repeats: {"cpu": 2.0}.get(device, 0.5))
     results = {"cpu": [torch.tensor([1.0, 4.0])], "meta": [torch.tensor([1.0, 3.0])]}

@@ -6,10 +6,10 @@ import sys
 
 import pytest
 import torch
-from alone_cases import MEGABYTE, fail, fill
+from alone_cases import MEGABYTE, fail, fail_as_second, fill
 
 from benchmarks import measure
-from benchmarks.measure import alone
+from benchmarks.measure import alone, in_ranks
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 DOC = """Headline.
@@ -37,7 +37,17 @@ def test_failures_of_a_case_are_told_apart():
         alone(fill, 3000, before=0, limit_gb=1.5)
 
 
-def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
+@linux
+def test_a_rank_that_fails_ends_the_others():
+    assert in_ranks(2, fail_as_second) == [-15, 1]
+
+
+@pytest.fixture
+def in_full(monkeypatch):
+    monkeypatch.setattr(measure, "quick", False)
+
+
+def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch, in_full):
     clock, order = [0.0], []
     monkeypatch.setitem(measure.CLOCKS, "cpu", lambda: clock[0])
     durations = {"a": iter([5.0, 1.0, 3.0]), "b": iter([2.0, 4.0, 6.0])}
@@ -54,7 +64,7 @@ def test_cases_take_turns_and_the_smallest_time_counts(monkeypatch):
     assert best == {"a": 1.0, "b": 2.0}
 
 
-def test_short_cases_take_more_turns(monkeypatch):
+def test_short_cases_take_more_turns(monkeypatch, in_full):
     clock, calls = [0.0], []
     monkeypatch.setitem(measure.CLOCKS, "wall", lambda: clock[0])
 
@@ -67,6 +77,10 @@ def test_short_cases_take_more_turns(monkeypatch):
     calls.clear()
     measure.side_by_side({"a": run}, repeats=2, at_least=1000.0, clock="wall")
     assert len(calls) == 50
+    monkeypatch.setattr(measure, "quick", True)
+    calls.clear()
+    measure.side_by_side({"a": run}, repeats=2, at_least=0.5, clock="wall")
+    assert len(calls) == 1
 
 
 def test_gemm_rate_counts_two_operations_a_product(monkeypatch):
@@ -74,7 +88,7 @@ def test_gemm_rate_counts_two_operations_a_product(monkeypatch):
     assert measure.gemm_rate(size=10) == 4000
 
 
-def test_options(tmp_path, monkeypatch, capsys):
+def test_options(tmp_path, monkeypatch, capsys, in_full):
     monkeypatch.setattr(measure.importlib.util, "find_spec", lambda name: name != "faiss" or None)
     short = measure.options(DOC, ["--short"])
     assert short.short and short.out.parts[-2:] == ("build", "bench")

@@ -9,9 +9,20 @@ from toy import toy_data
 from benchmarks.accuracy.cell import Bench
 from benchmarks.accuracy.data import SOURCES, DataSource
 from benchmarks.accuracy.methods import METHODS
-from benchmarks.tune.command import main, open_study
-from benchmarks.tune.objective import Case, ask, cases, defaults, space_of, worth
-from benchmarks.tune.spaces import SPACES, Between, One, Whole
+from benchmarks.accuracy.tables import Cell
+from benchmarks.tune import (
+    SPACES,
+    Between,
+    One,
+    Whole,
+    ask,
+    cases,
+    defaults,
+    main,
+    open_study,
+    space_of,
+    worth,
+)
 
 
 @pytest.fixture
@@ -84,9 +95,10 @@ def test_worth_is_the_map_of_held_out_items(toys, name):
     values = {"MCGCN": {"epochs": 2, "lr": 1e-2}, "ITQ": {"model.ridge": 1.0}}[name]
     if name == "ITQ":
         values["model.weighted"] = True
-    case = Case("wikipedia", 0.5 if name == "MCGCN" else None, 0)
+    labels = 0.5 if name == "MCGCN" else None
+    case = Cell("wikipedia", name, 32, labels, 0, "inductive")
     bench = Bench({"wikipedia": ""})
-    before = worth(bench, name, values, case)
+    before = worth(bench, values, case)
     assert 0.2 < before <= 1
     poisoned = toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
     queries = poisoned["image"].query_mask
@@ -95,7 +107,7 @@ def test_worth_is_the_map_of_held_out_items(toys, name):
         poisoned[modality].x[queries] = torch.randn_like(poisoned[modality].x[queries])
     bench = Bench({"wikipedia": ""})
     bench._raw = {"wikipedia": poisoned}
-    assert worth(bench, name, values, case) == pytest.approx(before)
+    assert worth(bench, values, case) == pytest.approx(before)
 
 
 def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
@@ -131,9 +143,9 @@ def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
 
 def test_settings_that_diverge_end_early(toys, tmp_path, monkeypatch):
     pytest.importorskip("optuna")
-    import benchmarks.tune.command as command
+    import benchmarks.tune as command
 
-    def worth(bench, name, values, case):
+    def worth(bench, values, case):
         if values["model.ridge"] != 10.0:
             raise FloatingPointError("loss is nan")
         return 0.5
@@ -156,11 +168,11 @@ def test_what_is_wrong_is_said(tmp_path, capsys, monkeypatch):
         main(["KNN"])
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(SystemExit, match="pip install"):
-        open_study(tmp_path / "x.journal", "ITQ", {}, {})
+        open_study(tmp_path / "x.journal", "ITQ", {})
 
 
 def test_a_default_outside_the_bounds_widens_them(monkeypatch):
-    import benchmarks.tune.objective as objective
+    import benchmarks.tune as objective
 
     space = {"a": Between(1.0, 2.0), "b": Whole(10, 20, 5), "c": One((1, 2)), "d": One((1, 2))}
     monkeypatch.setitem(objective.SPACES, "X", space)

@@ -1,6 +1,146 @@
-"""``python -m benchmarks.accuracy``."""
+"""Run a table of a paper and write it down.
 
-from benchmarks.accuracy.command import main
+    python -m benchmarks.accuracy mcgcn-table1 --wikipedia ROOT --jobs 2
+    python -m benchmarks.accuracy overview --wikipedia ROOT --emoji ROOT --coco DIR --seeds 0 1 2
+    python -m benchmarks.accuracy overview --render
+
+Every finished cell (data, method, bits, label rate, seed, protocol) is one line in
+``results/accuracy/TABLE.jsonl``; a cell that is there with the same settings and data is not run
+again (``--force`` does), whichever table it was run for. ``TABLE.md`` and ``TABLE.png`` are made of
+the lines. Of the data sets of a table those are run whose place is given; what the others need is
+said. Several commands may work on the same table.
+"""
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.accuracy.cell import run_all
+from benchmarks.accuracy.data import SOURCES, content, missing, where
+from benchmarks.accuracy.figures import draw_table
+from benchmarks.accuracy.methods import METHODS, ORDER
+from benchmarks.accuracy.page import page
+from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, is_current, stamp
+from benchmarks.accuracy.tables import CROSS, TABLES
+from benchmarks.accuracy.tables import short as shortened
+from pyg_hash.utils.files import atomic_path
+
+SHORT = {"epochs": 2}
+
+
+def main(arguments=None):
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    try:
+        table = chosen(args)
+    except ValueError as error:
+        parser.error(str(error))
+    store = Store(args.out or (ROOT / "build/accuracy" if args.short else RESULTS), table.name)
+    failed = []
+    if not args.render:
+        places = where(table.data, vars(args))
+        absent = tuple(name for name in table.data if name not in places)
+        if absent:
+            print(f"{table.name} has more data, which need:\n{missing(absent)}", file=sys.stderr)
+        if not places:
+            parser.error(f"{table.name}: there are no data; give the place of some (see above)")
+        try:
+            contents = {name: content(SOURCES[name].load(spot)) for name, spot in places.items()}
+        except (OSError, ValueError) as error:
+            parser.error(f"{table.name}: {error}")
+        table = replace(table, data=tuple(places))
+        failed = run(table, places, contents, store, args)
+    print(write(TABLES[table.name], store, short=args.short))
+    if failed:
+        parser.exit(1, "not finished:\n" + "\n".join(failed) + "\n")
+
+
+def chosen(args):
+    """The table with what the command line changes; ``ValueError`` for an unknown method."""
+    names = ("seeds", "bits", "data", "rates", "protocols", "methods")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    table = replace(TABLES[args.table], **{name: tuple(value) for name, value in given.items()})
+    for name in table.methods:
+        if name not in METHODS:
+            raise ValueError(f"--methods: {name!r} is not known; use some of {sorted(METHODS)}")
+    return shortened(table) if args.short else table
+
+
+def run(table, places, contents, store, args):
+    """Run the cells that are not there; returns what went wrong, one text a cell."""
+    for name, found in contents.items():
+        print(f"{name}: {found.about}", flush=True)
+    standard = Standard(table.extras, contents, SHORT if args.short else {})
+    cells = list(table.cells())
+    todo = cells if args.force else standard.left(cells, store)
+    print(f"{table.name}: {len(cells)} cells, {len(todo)} to run", flush=True)
+
+    def is_wanted(cell):
+        """Another command, or another row with these settings, may have run it meanwhile."""
+        return args.force or bool(standard.left([cell], store))
+
+    def worths(cell):
+        """A choice is made once, not once a seed."""
+        return None if args.force else standard.worths(cell, store.all_lines())
+
+    failed = []
+    asked = {"changes": standard.changes, "wanted": is_wanted, "worths": worths}
+    done = run_all(todo, table.extras, places, jobs=args.jobs, **asked)
+    for number, (cell, line, problem) in enumerate(done, 1):
+        if line is None:
+            failed.append(f"{cell}: {problem}")
+            print(f"{cell}: {problem.splitlines()[0]}", flush=True)
+            continue
+        store.append(line | {"table": table.name} | stamp())
+        values = "  ".join(f"{task} {line['scores'][table.metric][task]:.3f}" for task in CROSS)
+        seconds = sum(line["seconds"].values())
+        print(f"[{number}/{len(todo)}] {cell}  {values}  {seconds:.0f} s", flush=True)
+    return failed
+
+
+def write(table, store, *, short=False):
+    """Tidy the lines and make page and picture of them; returns the page's path.
+
+    Cells under other settings than today's are left out, and counted.
+    """
+    if store.path.exists():
+        store.tidy()
+    lines = list(store.read().values())
+    current = [line for line in lines if is_current(line, SHORT if short else {})]
+    path = store.path.with_suffix(".md")
+    with atomic_path(path) as temporary:
+        text = page(table, current, stale=len(lines) - len(current), short=short)
+        temporary.write_text(text, encoding="utf-8")
+    draw_table(table, current, path.with_suffix(".png"))
+    return path
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__,
+        epilog="\n".join(f"{name:20s} {table.title}" for name, table in TABLES.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("table", choices=list(TABLES), metavar="TABLE", help="see below")
+    for option in dict.fromkeys(s.option for s in SOURCES.values() if s.option is not None):
+        names = ", ".join(name for name, source in SOURCES.items() if source.option == option)
+        add(f"--{option}", dest=option, metavar="PLACE", help=f"where {names} lies")
+    add("--data", nargs="+", choices=list(SOURCES), metavar="NAME")
+    add("--methods", nargs="+", metavar="ROW", help="rows, e.g. GCH 'MCGCN, paper terms'")
+    add("--bits", type=int, nargs="+")
+    add("--rates", type=float, nargs="+", help="label rates, e.g. 0.3 1")
+    add("--seeds", type=int, nargs="+")
+    add("--protocols", nargs="+", choices=ORDER)
+    add("--jobs", type=int, default=1, help="processes of one thread each")
+    add("--force", action="store_true", help="run finished cells again")
+    add("--short", action="store_true", help="one tiny cell of each, to see it run")
+    add("--render", action="store_true", help="only make page and picture again")
+    add("--out", type=Path, help="folder of the results")
+    return parser
+
 
 if __name__ == "__main__":
     main()

@@ -6,46 +6,35 @@ the queries, and the rest of the database is searched. The choice is made under 
 lets a code depend on least, and is the same for all protocols, seeds and code lengths.
 """
 
-from __future__ import annotations
-
 import copy
+import multiprocessing
+import os
 import statistics
 import time
-from collections.abc import Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, NamedTuple
 
 import torch
-import torch_geometric.transforms as T
-from torch_geometric.data import HeteroData
 
 from benchmarks.accuracy import measures
 from benchmarks.accuracy.data import SOURCES, content, labelled_rows
-from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS, Method
-from benchmarks.accuracy.table import Cell
+from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS
+from benchmarks.accuracy.tables import Cell
+from pyg_hash.cli import build
 from pyg_hash.metrics import evaluate
 from pyg_hash.typing import MODALITIES
 
-Worths = dict[str, float]
-"""A candidate of ``Method.candidates`` -> what it is worth."""
 
-
-def same_choice(cell: Cell) -> Cell:
+def same_choice(cell):
     """One and the same cell for all that share a choice."""
     protocol = METHODS[cell.method].protocols[0]
     return cell._replace(bits=CHOICE_BITS, seed=CHOICE_SEEDS[0], protocol=protocol)
 
 
-def best(found: Worths) -> str:
+def best(found):
     """The candidate that is worth most; the first of equals."""
     return max(found, key=found.__getitem__)
-
-
-class Trained(NamedTuple):
-    """A trained model, the data with its graph, and the CPU seconds that both took."""
-
-    model: Any
-    data: HeteroData
-    seconds: dict[str, float]
 
 
 class Bench:
@@ -56,37 +45,37 @@ class Bench:
         changes: settings in place of every trained method's own, to see that things run.
     """
 
-    def __init__(self, places: Mapping[str, str], changes: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, places, changes=None):
         self.places = places
         self.changes = dict(changes or {})
-        self._raw: dict[str, HeteroData] = {}
-        self._graphs: dict[tuple[str, str], tuple[HeteroData, float]] = {}
-        self._worths: dict[Cell, Worths] = {}
+        self._raw = {}
+        self._graphs = {}
+        self._worths = {}
 
-    def run(
-        self, cell: Cell, extras: tuple[str, ...] = (), worths: Worths | None = None
-    ) -> dict[str, Any]:
-        """Train and measure.
+    def run(self, cell, extras=(), worths=None):
+        """Train and measure; the line, JSON values.
 
         Args:
             cell: what.
             extras: ``'ties'``, ``'curves'``, ``'tsne'``: what to measure besides the scores.
             worths: of the row's candidates, where they are known from another seed.
 
-        Returns:
-            JSON values: the cell's place, its settings, scores, digests of data, split and
-            labelled rows, what was chosen, and CPU seconds.
-
         Raises:
             ValueError: the method's graph makes another protocol than the cell names.
             FloatingPointError: the training diverged.
         """
-        row = METHODS[cell.method]
+        row = trained_row = METHODS[cell.method]
+        seconds, more = {}, {}
         start = time.process_time()
-        choice = self._choice(cell, worths) if row.choices else None
-        choosing = {} if choice is None else {"choose": time.process_time() - start}
-        trained = self.trained(cell, row if choice is None else row.candidates()[choice["chosen"]])
-        data, model = trained.data, trained.model
+        if row.choices:
+            shared = same_choice(cell)
+            if shared not in self._worths:
+                self._worths[shared] = self.worths(cell) if worths is None else dict(worths)
+            found = self._worths[shared]
+            more["choice"] = {"chosen": best(found), "worths": found}
+            trained_row = row.candidates()[best(found)]
+            seconds["choose"] = time.process_time() - start
+        model, data, spent = self.trained(cell, trained_row)
         named = model.protocol(data)
         if named != cell.protocol:
             raise ValueError(f"{cell}: the graph is {named}")
@@ -104,27 +93,17 @@ class Bench:
             "labelled_sha256": labelled_rows(data) if row.labels else None,
             "definition": measures.DEFINITION,
             "extras": list(extras),
+            **more,
         }
-        if choice is not None:
-            line["choice"] = choice
         if "curves" in extras:
             line["curves"] = measures.curves(codes, data)
         if "tsne" in extras:
             line["tsne"] = measures.embeddings(codes, data, cell.seed)
-        seconds = choosing | trained.seconds | {"encode": encoded - start}
-        seconds["measure"] = time.process_time() - encoded
+        seconds |= spent | {"encode": encoded - start, "measure": time.process_time() - encoded}
         line["seconds"] = {part: round(value, 2) for part, value in seconds.items()}
         return line
 
-    def _choice(self, cell: Cell, known: Worths | None) -> dict[str, Any]:
-        """What is chosen for a cell, and why."""
-        shared = same_choice(cell)
-        if shared not in self._worths:
-            self._worths[shared] = self.worths(cell) if known is None else dict(known)
-        found = self._worths[shared]
-        return {"chosen": best(found), "worths": found}
-
-    def worths(self, cell: Cell) -> Worths:
+    def worths(self, cell):
         """Mean worth of each candidate of a cell's row, over the seeds of the choice."""
         asked = [same_choice(cell)._replace(seed=seed) for seed in CHOICE_SEEDS]
         return {
@@ -132,53 +111,115 @@ class Bench:
             for name, row in METHODS[cell.method].candidates().items()
         }
 
-    def worth(self, cell: Cell, row: Method) -> float:
-        """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training.
-
-        Raises:
-            FloatingPointError: the training diverged.
-        """
-        trained = self.trained(cell, row, held_out=HELD_OUT)
-        result = evaluate(trained.model, trained.data, split="val")
+    def worth(self, cell, row):
+        """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training."""
+        model, data, _ = self.trained(cell, row, held_out=HELD_OUT)
+        result = evaluate(model, data, split="val")
         return 0.5 * (result.i2t + result.t2i)
 
-    def raw(self, name: str) -> HeteroData:
-        """The data before anything is done to them."""
+    def raw(self, name):
+        """The data before anything is done to them; one at a time, for they may be large."""
         if name not in self._raw:
-            self._raw.clear()  # one at a time: they may be large
-            self._raw[name] = SOURCES[name].load(self.places[name])
+            self._raw = {name: SOURCES[name].load(self.places[name])}
         return self._raw[name]
 
-    def trained(self, cell: Cell, row: Method, *, held_out: float = 0.0) -> Trained:
-        """A model of a row, trained on a cell's data.
+    def trained(self, cell, row, *, held_out=0.0):
+        """A model of a row, which need not be the cell's, its data with graph, and CPU seconds.
 
-        Args:
-            cell: data, bits, labels, seed and protocol.
-            row: the method; it need not be the one that the cell names.
-            held_out: share of the labelled items that become ``val_mask``.
+        A share ``held_out`` of the labelled items becomes ``val_mask``. The last graph is built
+        once.
         """
         changes = {"val_rate": held_out} | self.changes
         config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **changes)
-        data, prepared = self._prepared(cell.data, row.transform(config))
-        start = time.process_time()
-        model = row.train(config, data)
-        seconds = {"graph": prepared, "train": time.process_time() - start}
-        return Trained(model, data, seconds)
-
-    def _prepared(self, name: str, transform: T.Compose) -> tuple[HeteroData, float]:
-        """Scaled data with masks and graph, and the seconds that they took; built once if asked
-        for again.
-        """
-        which = (name, repr(transform))
+        recipe = build.recipe_of(config)
+        which = (cell.data, repr(recipe.transforms))
         if which not in self._graphs:
-            raw = copy.copy(self.raw(name))
+            raw = copy.copy(self.raw(cell.data))
             self._graphs.clear()
             start = time.process_time()
-            data = transform(raw)
-            self._graphs[which] = (data, time.process_time() - start)
-        return self._graphs[which]
+            self._graphs[which] = recipe.transforms(raw), time.process_time() - start
+        data, prepared = self._graphs[which]
+        start = time.process_time()
+        model = recipe.model(data)
+        recipe.fit(model, data, patience=config.patience, progress=False)
+        return model, data, {"graph": prepared, "train": time.process_time() - start}
 
 
-def one_thread() -> None:
-    """As many processes as cores work beside each other; threads would get in the way."""
+# --- cells in processes of one thread: losing one loses one cell ----------------------------------
+
+_FORKS = multiprocessing.get_context("forkserver")
+_bench = None  # of this process
+
+
+class Done(NamedTuple):
+    """What became of a cell: its line, or why there is none."""
+
+    cell: Cell
+    line: dict[str, Any] | None
+    problem: str = ""
+
+
+def _prepare(places, changes):
+    global _bench
     torch.set_num_threads(1)
+    _bench = Bench(places, changes)
+
+
+def _run(*asked):
+    return _bench.run(*asked)
+
+
+def run_all(
+    cells,
+    extras,
+    places,
+    *,
+    jobs=1,
+    changes=None,
+    wanted=lambda cell: True,
+    worths=lambda cell: None,
+):
+    """Run cells in ``jobs`` processes, and yield each as it is finished.
+
+    Args:
+        cells: in the order in which they start.
+        extras: what to measure besides the scores.
+        places: name of a data set -> where it lies.
+        jobs: number of processes.
+        changes: see :class:`Bench`.
+        wanted: asked right before a cell starts; one that is not wanted any more is left out.
+        worths: asked then too: what is known of the choice that the cell has, if it has any.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
+    _FORKS.set_forkserver_preload([__name__])
+    waiting = iter(cells)
+    busy = {}
+
+    def worker():
+        how = (places, changes or {})
+        return ProcessPoolExecutor(1, mp_context=_FORKS, initializer=_prepare, initargs=how)
+
+    def give(free):
+        for cell in waiting:
+            if wanted(cell):
+                busy[free.submit(_run, cell, extras, worths(cell))] = cell, free
+                return
+        free.shutdown()
+
+    try:
+        for _ in range(jobs):
+            give(worker())
+        while busy:
+            for future in wait(busy, return_when=FIRST_COMPLETED).done:
+                cell, own = busy.pop(future)
+                error = future.exception()
+                if isinstance(error, BrokenProcessPool):
+                    own.shutdown()
+                    own, problem = worker(), f"its process ended: {error}"
+                else:  # a cell that fails does not end the others; the cause has the traceback
+                    problem = f"{type(error).__name__}: {error}\n{error and error.__cause__}"
+                give(own)
+                yield Done(cell, None, problem) if error else Done(cell, future.result())
+    finally:
+        for _, own in busy.values():
+            own.shutdown(cancel_futures=True)

@@ -4,45 +4,19 @@ What every number is and how it was made; the scores; what was chosen; what is c
 beside what is measured; and, for the table ``choices``, one set of codes under many definitions.
 """
 
-from __future__ import annotations
-
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 
 from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.measures import CUTS
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
-from benchmarks.accuracy.store import Line, short_commit
-from benchmarks.accuracy.summary import (
-    Group,
-    Groups,
-    Place,
-    Verdict,
-    compare,
-    digits,
-    error,
-    grid,
-    signed,
-    versus,
-)
-from benchmarks.accuracy.table import CROSS, Claim, Printed, Table
+from benchmarks.accuracy.store import short_commit
+from benchmarks.accuracy.summary import Groups, Place, compare, digits, grid, signed, versus
+from benchmarks.accuracy.tables import CROSS
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.recipes import presets
-from pyg_hash.utils.files import atomic_path
-
-Column = tuple[int, float | None]
 
 
-def write(
-    table: Table, lines: Sequence[Line], path: Path, *, stale: int = 0, short: bool = False
-) -> None:
-    """Write the page of some cells."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(page(table, lines, stale=stale, short=short), encoding="utf-8")
-
-
-def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = False) -> str:
+def page(table, lines, *, stale=0, short=False):
     """The page.
 
     Args:
@@ -57,26 +31,50 @@ def page(table: Table, lines: Sequence[Line], *, stale: int = 0, short: bool = F
         parts.append(f"![{table.title}]({table.name}.png)")
     if short:
         parts.append("Short form: planted clusters, hardly any training; it shows that all runs.")
-    parts.append(about(table, lines, stale))
+    parts.append(_about(table, lines, stale))
     if lines and "ties" in table.extras:
-        parts += ["## How far each choice moves MCGCN", shifts(groups)]
+        parts += ["## How far each choice moves MCGCN", _shifts(groups)]
     if lines and table.claims:
-        parts += ["## What is claimed and what is measured", claims(table, groups)]
+        parts += ["## What is claimed and what is measured", _claims(table, groups)]
     for data in groups.values_of("data"):
         parts.append(f"## {SOURCES[data].title}")
-        parts += choices(groups, data) if "ties" in table.extras else _section(table, groups, data)
+        parts += _choices(groups, data) if "ties" in table.extras else _section(table, groups, data)
     return "\n\n".join(parts) + "\n"
 
 
-def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
-    columns = [(bits, rate) for bits in groups.values_of("bits") for rate in rates(groups)]
-    printed = (table.printed or {}).get(data)
+def _pairs(value, show=digits):
+    """A number in both directions, i2t / t2i."""
+    return " / ".join(show(value(task)) for task in CROSS)
+
+
+# --- the scores -----------------------------------------------------------------------------------
+
+
+def _section(table, groups, data):
+    columns = [(bits, rate) for bits in groups.values_of("bits") for rate in groups.rates()]
+    printed = table.printed.get(data)
+    # every line that has a cell, in the order of the declaration
+    there = {(w.method, w.protocol) for w in groups.by_place if w.data == data}
+    names = dict.fromkeys((*table.methods, *METHODS))
+    places = [(n, protocol) for n in names for protocol in ORDER if (n, protocol) in there]
+    of = {
+        (name, protocol): {c: groups.get(Place(data, name, *c, protocol)) for c in columns}
+        for name, protocol in places
+    }
     for task in table.tasks:
-        yield f"{task}:\n\n" + _scores(table, groups, data, task, columns, printed)
+        lines = []
+        for where, found in of.items():
+            shown = [groups.shown(g, table.metric, task) if g else "" for g in found.values()]
+            seconds = [group.seconds for group in found.values() if group is not None]
+            lines.append([*where, *shown, f"{sum(seconds) / len(seconds):.0f}"])
+        if printed is not None:
+            lines += _paper(printed, task, columns)
+        heads = ["method", "protocol", *map(_heading, columns), "seconds"]
+        yield f"{task}:\n\n" + grid(heads, lines)
     if data in table.impossible:
-        names, reason = table.impossible[data]
-        yield f"Cannot be run: {'; '.join(names)} ({reason})."
-    yield from _chosen(table, groups, data)
+        rows, reason = table.impossible[data]
+        yield f"Cannot be run: {'; '.join(rows)} ({reason})."
+    yield from _chosen(groups, of)
     if printed is not None:
         source = presets()[printed.recipe].tables[printed.table]
         remark = f" ({source.remark})" if source.remark else ""
@@ -86,63 +84,42 @@ def _section(table: Table, groups: Groups, data: str) -> Iterator[str]:
             f"called *{PAPER}* or *{CODE}* (table `recipes`)."
         )
     if table.champion is not None:
-        yield from _verdicts(table, groups, data, columns)
-    yield from _denominators(table, groups, data, columns)
+        yield from _verdicts(table, table.champion, groups, data, columns)
+    metrics = [f"{cut} {denominator}" for cut in CUTS for denominator in DENOMINATORS]
+    for column in columns:
+        there_too = {where: g for where, found in of.items() if (g := found[column])}
+        text = _table(there_too, {metric: f"@{metric}" for metric in metrics})
+        if text:
+            about = f"under each denominator, {_heading(column)}, i2t / t2i"
+            yield f"The same codes as MAP@R {about}:\n\n{text}"
 
 
-def rates(groups: Groups) -> list[float | None]:
-    """The label rates of some cells; None if there is none that reads labels."""
-    return groups.values_of("labels") or [None]
-
-
-def heading(column: Column) -> str:
-    """A code length and label rate."""
+def _heading(column):
+    """A code length and a label rate."""
     bits, rate = column
     return f"{bits} bits" if rate is None else f"{bits} bits, {rate:.0%}"
 
 
-def places(table: Table, groups: Groups, data: str) -> Iterator[tuple[str, str]]:
-    """Method and protocol of every line that has a cell, in the order of the declaration."""
-    there = {(w.method, w.protocol) for w in groups.by_place if w.data == data}
-    listed = [*table.methods, *(name for name in METHODS if name not in table.methods)]
-    for name in listed:
-        for protocol in ORDER:
-            if (name, protocol) in there:
-                yield name, protocol
+def _table(found, metrics):
+    """A line a method and protocol, a column a metric, i2t / t2i; nothing if there is none."""
+    lines = [
+        [*where, *(_pairs(lambda task, g=group, m=m: g.mean(m, task)) for m in metrics)]
+        for where, group in found.items()
+    ]
+    return grid(["method", "protocol", *metrics.values()], lines) if lines else ""
 
 
-def _scores(
-    table: Table,
-    groups: Groups,
-    data: str,
-    task: str,
-    columns: Sequence[Column],
-    printed: Printed | None,
-) -> str:
-    """One direction: a line a method and protocol, a column a code length and label rate."""
-    lines = []
-    for name, protocol in places(table, groups, data):
-        found = [groups.get(Place(data, name, *column, protocol)) for column in columns]
-        shown = ["" if g is None else groups.shown(g, table.metric, task) for g in found]
-        seconds = [group.seconds for group in found if group is not None]
-        lines.append([name, protocol, *shown, f"{sum(seconds) / len(seconds):.0f}"])
-    if printed is not None:
-        lines += _paper(printed, task, columns)
-    return grid(["method", "protocol", *map(heading, columns), "seconds"], lines)
-
-
-def _chosen(table: Table, groups: Groups, data: str) -> Iterator[str]:
+def _chosen(groups, of):
     """What held-out labels have chosen for the rows that leave them a choice."""
     lines = []
-    for name, protocol in places(table, groups, data):
+    for (name, protocol), found in of.items():
         if not METHODS[name].choices:
             continue
-        for rate in rates(groups) if METHODS[name].labels else [None]:
-            wheres = [Place(data, name, b, rate, protocol) for b in groups.values_of("bits")]
-            there = [group for where in wheres if (group := groups.get(where)) is not None]
-            found = [line["choice"] for group in there for line in group.lines]
+        for rate in groups.rates() if METHODS[name].labels else [None]:
+            there = [group for (_, r), group in found.items() if group and rate in (r, None)]
+            choices = [line["choice"] for group in there for line in group.lines]
             # more than one only where something else than the settings has changed meanwhile
-            for choice in {json.dumps(one): one for one in found}.values():
+            for choice in {json.dumps(one): one for one in choices}.values():
                 worths = ", ".join(f"{digits(v)} for {of}" for of, v in choice["worths"].items())
                 share = "" if rate is None else f"{rate:.0%}"
                 lines.append([name, protocol, share, choice["chosen"], worths])
@@ -154,34 +131,27 @@ def _chosen(table: Table, groups: Groups, data: str) -> Iterator[str]:
         )
 
 
-def _paper(printed: Printed, task: str, columns: Sequence[Column]) -> Iterator[list[str]]:
+def _paper(printed, task, columns):
     """The paper's lines, called as ours are."""
     source = presets()[printed.recipe].tables[printed.table]
-    rate_of = [_share(text) for text in source.columns]
+    # a table without label rates has one column, which is that of all
+    rates = [round(float(t[:-1]) / 100, 4) if t.endswith("%") else None for t in source.columns]
     ours = {theirs: row for row, theirs in printed.names.items()}
     for name in printed.only or source.values:
-        tasks = source.values[name]
+        values = source.values[name].get(task, {})
         deviations = source.deviations.get(name, {}).get(task, {})
         shown = []
         for bits, rate in columns:
-            number = rate_of.index(rate) if rate in rate_of else 0 if rate_of == [None] else None
-            values = tasks.get(task, {}).get(bits)
-            text = "" if values is None or number is None else digits(values[number])
-            if text and bits in deviations:
-                text += f" ± {digits(deviations[bits][number])}"
-            shown.append(text)
+            number = rates.index(rate) if rate in rates else 0 if rates == [None] else None
+            known = bits in values and number is not None
+            shown.append(digits(values[bits][number]) if known else "")
+            if known and bits in deviations:
+                shown[-1] += f" ± {digits(deviations[bits][number])}"
         yield [f"*{ours.get(name, name)}*", "*paper*", *shown, ""]
 
 
-def _share(text: str) -> float | None:
-    """``'30%'`` as a number; None for a table without label rates."""
-    return round(float(text[:-1]) / 100, 4) if text.endswith("%") else None
-
-
-def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]) -> Iterator[str]:
+def _verdicts(table, champion, groups, data, columns):
     """The champion against the best other row, where it has cells."""
-    champion = table.champion
-    assert champion is not None
     others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
     others = others or [name for name in table.methods if name != champion]  # ablations
     lines = []
@@ -189,14 +159,8 @@ def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]
         for column in columns:
             where = Place(data, champion, *column, protocol)
             found = [compare(groups, where, others, table.metric, task) for task in CROSS]
-            if any(verdict is not None for verdict in found):
-                shown = [
-                    ""
-                    if v is None
-                    else f"{signed(v.difference)}{error(v.error)} on {v.named}: {v.words}"
-                    for v in found
-                ]
-                lines.append([protocol, heading(column), *shown])
+            if any(found):
+                lines.append([protocol, _heading(column), *(str(v) if v else "" for v in found)])
     if lines:
         yield (
             f"{champion} against the best other row (mean difference ± its standard error; *ahead* "
@@ -206,25 +170,7 @@ def _verdicts(table: Table, groups: Groups, data: str, columns: Sequence[Column]
         )
 
 
-def _denominators(
-    table: Table, groups: Groups, data: str, columns: Sequence[Column]
-) -> Iterator[str]:
-    """MAP@R under all four denominators, a grid a code length and label rate."""
-    metrics = [f"{cut} {denominator}" for cut in CUTS for denominator in DENOMINATORS]
-    for column in columns:
-        lines = []
-        for name, protocol in places(table, groups, data):
-            group = groups.get(Place(data, name, *column, protocol))
-            if group is not None:
-                pairs = (" / ".join(digits(group.mean(m, task)) for task in CROSS) for m in metrics)
-                lines.append([name, protocol, *pairs])
-        if lines:
-            heads = [f"@{metric}" for metric in metrics]
-            yield (
-                f"The same codes as MAP@R under each denominator, {heading(column)}, i2t / t2i:"
-                "\n\n" + grid(["method", "protocol", *heads], lines)
-            )
-
+# --- what the numbers are -------------------------------------------------------------------------
 
 PROTOCOLS = (
     "*inductive*: only training items are anybody's neighbours; *strict*: all items are, but no "
@@ -237,71 +183,64 @@ METRICS = {
 }
 
 
-def command(table: Table) -> str:
-    """How to run a table."""
+def _about(table, lines, stale):
     options = dict.fromkeys(SOURCES[name].option for name in table.data)
     places = " ".join(f"--{option} PLACE" for option in options if option is not None)
-    return f"python -m benchmarks.accuracy {table.name} {places} --jobs 2"
-
-
-def about(table: Table, lines: Sequence[Line], stale: int) -> str:
-    """A list of facts."""
-    facts = [f"command: `{command(table)}`"]
+    facts = [f"command: `python -m benchmarks.accuracy {table.name} {places} --jobs 2`"]
     if not lines:
         return "- " + "\n- ".join([*facts, "not run yet"])
-    seeds = sorted({line["seed"] for line in lines})
     facts += [
         f"metric: {METRICS[table.metric]}; mean ± standard deviation over the seeds; others are "
         f"in `{table.name}.jsonl`",
-        f"seeds (labelled items, parameters, training): {_ranges(seeds)}; *(n)*: only n of them",
+        "seeds (labelled items, parameters, training): "
+        f"{_ranges(sorted({line['seed'] for line in lines}))}; *(n)*: only n of them",
         f"protocols: {PROTOCOLS}",
     ]
     for data in sorted({line["data"] for line in lines}):
-        of = [line for line in lines if line["data"] == data]
-        marks = [_several(line[key] for line in of) for key in ("data_sha256", "split_sha256")]
-        facts.append(f"{SOURCES[data].title}: {_several(line['data_about'] for line in of)}")
-        facts[-1] += f" (data {marks[0]}, split {marks[1]})"
+        about, *marks = (
+            _several(line[key] for line in lines if line["data"] == data)
+            for key in ("data_about", "data_sha256", "split_sha256")
+        )
+        facts.append(f"{SOURCES[data].title}: {about} (data {marks[0]}, split {marks[1]})")
     facts.append("features: `ScaleFeatures()`, fitted on the training items, for all methods")
     facts += _trainings(lines)
     hours = sum(sum(line["seconds"].values()) for line in lines) / 3600
-    facts.append(
-        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell"
-    )
-    facts.append(f"commit: {_several(short_commit(line['commit']) for line in lines)}")
-    facts.append(f"versions: {_several(_versions(line) for line in lines)}")
+    versions = (", ".join(f"{k} {v}" for k, v in line["versions"].items()) for line in lines)
+    facts += [
+        f"cost: {len(lines):,} cells, {hours:.1f} CPU hours; *seconds*: CPU seconds of a cell",
+        f"commit: {_several(short_commit(line['commit']) for line in lines)}",
+        f"versions: {_several(versions)}",
+    ]
     if stale:
         facts.append(f"{stale} stored cells under other settings are left out")
     return "- " + "\n- ".join(facts)
 
 
-def _trainings(lines: Sequence[Line]) -> list[str]:
+def _trainings(lines):
     """How the rows are trained; rows that are trained alike stand together."""
-    rows: dict[str, list[str]] = {}
+    rows = {}
     for name, line in {line["method"]: line for line in lines}.items():
         training = line["settings"].get("training")
-        if training and METHODS[name].choices:
-            rows.setdefault("as held-out labels chose, see below", []).append(name)
-        elif training:
+        if training:
             text = ", ".join(f"{what} {value}" for what, value in training.items())
-            rows.setdefault(text, []).append(name)
+            chosen = "as held-out labels chose, see below"
+            rows.setdefault(chosen if METHODS[name].choices else text, []).append(name)
     return [f"training of {'; '.join(sorted(names))}: {text}" for text, names in rows.items()]
 
 
-def _versions(line: Line) -> str:
-    return ", ".join(f"{name} {version}" for name, version in line["versions"].items())
-
-
-def _several(texts: Iterable[str]) -> str:
+def _several(texts):
     """The different ones; most often it is one."""
     return "; ".join(sorted(set(texts)))
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def _ranges(numbers):
     """``0-9`` for consecutive numbers."""
     if len(numbers) > 2 and list(numbers) == list(range(numbers[0], numbers[-1] + 1)):
         return f"{numbers[0]}-{numbers[-1]}"
     return ", ".join(map(str, numbers))
 
+
+# --- claims ---------------------------------------------------------------------------------------
 
 _SIGNS = {"ahead": "+", "behind": "-", "no difference": "0", "one seed": "?"}
 _ABOUT = (
@@ -311,49 +250,39 @@ _ABOUT = (
 )
 
 
-def claims(table: Table, groups: Groups) -> str:
+def _claims(table, groups):
     """One line a claim, data set, code length, label rate and pair of protocols."""
-    lines = [line for data in groups.values_of("data") for line in _lines(table, groups, data)]
+    lines = []
+    for data in groups.values_of("data"):
+        for claim in table.claims:
+            for variant, group in groups.by_place.items():
+                for own, other in claim.protocols:
+                    full = variant._replace(method=claim.full, protocol=other)
+                    asked = (data, claim.variant, own)
+                    if (variant.data, variant.method, variant.protocol) != asked:
+                        continue
+                    if full not in groups.by_place:
+                        continue
+                    beside = claim.full, group, groups.by_place[full], table.metric
+                    found = [versus(*beside, task) for task in CROSS]
+                    sign = signs(found)
+                    rows = (f"{place.method} ({place.protocol})" for place in (variant, full))
+                    line = [SOURCES[data].title, str(variant.bits), *rows]
+                    line += [*(v.number for v in found), sign, claim.signs]
+                    lines.append([*line, agreement(sign, claim.signs), claim.source])
     heads = ["data", "bits", "variant", "full", *CROSS, "sign", "claimed", "verdict"]
     return f"{_ABOUT}\n\n{grid([*heads, 'source of the claim'], lines)}"
 
 
-def _lines(table: Table, groups: Groups, data: str) -> Iterator[list[str]]:
-    for claim in table.claims:
-        for variant, full in _pairs(claim, groups, data):
-            found = [
-                versus(claim.full, groups.by_place[variant], groups.by_place[full], table.metric, t)
-                for t in CROSS
-            ]
-            ours = signs(found)
-            yield [
-                *(SOURCES[data].title, str(variant.bits)),
-                *(f"{place.method} ({place.protocol})" for place in (variant, full)),
-                *(signed(v.difference) + error(v.error) for v in found),
-                *(" / ".join(of) for of in (ours, claim.signs)),
-                *(agreement(ours, claim.signs), claim.source),
-            ]
-
-
-def _pairs(claim: Claim, groups: Groups, data: str) -> Iterator[tuple[Place, Place]]:
-    """The places of a variant and of what it is compared with."""
-    for variant in groups.by_place:
-        for own, other in claim.protocols:
-            if (variant.data, variant.method, variant.protocol) != (data, claim.variant, own):
-                continue
-            full = variant._replace(method=claim.full, protocol=other)
-            if full in groups.by_place:
-                yield variant, full
-
-
-def signs(found: list[Verdict]) -> tuple[str, ...]:
+def signs(found):
     """``+``, ``-``, or ``0`` for what may be chance; ``?`` if nobody can tell."""
-    return tuple(_SIGNS[verdict.words] for verdict in found)
+    return " / ".join(_SIGNS[verdict.words] for verdict in found)
 
 
-def agreement(ours: tuple[str, ...], claimed: tuple[str, ...]) -> str:
-    """How the measured signs stand to the claimed ones."""
-    pairs = [(o, c) for o, c in zip(ours, claimed, strict=True) if "?" not in (o, c)]
+def agreement(ours, claimed):
+    """How the measured signs, ``'+ / -'``, stand to the claimed ones."""
+    both = zip(ours.split(" / "), claimed.split(" / "), strict=True)
+    pairs = [(o, c) for o, c in both if "?" not in (o, c)]
     if not pairs:
         return "no claim" if "?" in claimed else "open"
     agreeing = [o == c for o, c in pairs]
@@ -364,6 +293,8 @@ def agreement(ours: tuple[str, ...], claimed: tuple[str, ...]) -> str:
     return "agrees in part" if any(agreeing) else "no effect seen"
 
 
+# --- one set of codes under many definitions ------------------------------------------------------
+
 _ORDERS = {
     "all": "expected: the mean over all orders",
     "all, index": "the file's order",
@@ -371,15 +302,13 @@ _ORDERS = {
     "all, optimistic": "relevant items first",
     "all, pessimistic": "relevant items last",
 }
-
-
 _DATABASES = {
     "all": "the database",
     "all, among queries": "the queries' other side, own pair included",
 }
 
 
-def shifts(groups: Groups) -> str:
+def _shifts(groups):
     """How far each choice moves MCGCN's number, i2t / t2i; all else as in the library."""
     lines = []
     bits = groups.values_of("bits")[0]
@@ -389,16 +318,22 @@ def shifts(groups: Groups) -> str:
             own, wide = of["inductive"], of["transductive"]
             if own is None or wide is None:
                 continue
-            pairs = [
-                [own.deviation("all", task) for task in CROSS],
-                [wide.mean("all", task) - own.mean("all", task) for task in CROSS],
-                [_range(own, _ORDERS, task) for task in CROSS],
-                [_range(own, [f"50 {name}" for name in DENOMINATORS], task) for task in CROSS],
-                [own.mean("all, among queries", t) - own.mean("all", t) for t in CROSS],
-            ]
-            shown = [" / ".join(digits(v) for v in pairs[0])]
-            shown += [" / ".join(signed(v) for v in pair) for pair in pairs[1:]]
-            lines.append([SOURCES[data].title, f"{rate:.0%}", *shown])
+
+            def apart(metrics, task, own=own):
+                values = [own.mean(metric, task) for metric in metrics]
+                return max(values) - min(values)
+
+            cuts = [f"50 {name}" for name in DENOMINATORS]
+            lines.append(
+                [
+                    *(SOURCES[data].title, f"{rate:.0%}"),
+                    _pairs(lambda t, g=own: g.deviation("all", t)),
+                    _pairs(lambda t, a=own, b=wide: b.mean("all", t) - a.mean("all", t), signed),
+                    _pairs(lambda t, f=apart: f(_ORDERS, t), signed),
+                    _pairs(lambda t, f=apart, c=cuts: f(c, t), signed),
+                    _pairs(lambda t, f=own.mean: f("all, among queries", t) - f("all", t), signed),
+                ]
+            )
     if not lines:
         return "Not run under today's settings."
     heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
@@ -406,12 +341,7 @@ def shifts(groups: Groups) -> str:
     return grid([*heads, "searching the queries' other side"], lines)
 
 
-def _range(group: Group, metrics: Iterable[str], task: str) -> float:
-    values = [group.mean(metric, task) for metric in metrics]
-    return max(values) - min(values)
-
-
-def choices(groups: Groups, data: str) -> Iterator[str]:
+def _choices(groups, data):
     """The parts of one data set."""
     bits = groups.values_of("bits")[0]
     for rate in groups.values_of("labels"):
@@ -424,36 +354,18 @@ def choices(groups: Groups, data: str) -> Iterator[str]:
         if not found:
             continue
         yield f"### {bits} bits, {rate:.0%} of the labels"
-        yield "What a code may depend on (mAP@all, expected ties):\n\n" + _protocols(found)
+        lines = []
+        for (method, protocol), group in found.items():
+            base = found.get((method, "inductive"), group)
+            moved = [group.mean("all", task) - base.mean("all", task) for task in CROSS]
+            shown = [group.shown("all", task) for task in CROSS]
+            shown += ["" if base is group else signed(m) for m in moved]
+            lines.append([method, protocol, *shown])
+        heads = ["method", "protocol", *CROSS, *(f"{task} - inductive" for task in CROSS)]
+        yield "What a code may depend on (mAP@all, expected ties):\n\n" + grid(heads, lines)
         yield "What is searched (mAP@all, expected ties):\n\n" + _table(found, _DATABASES)
         yield "How ties are ordered (mAP@all):\n\n" + _table(found, _ORDERS)
         for cut in CUTS:
-            yield f"What the sum is divided by (mAP@{cut}, expected ties):\n\n" + _divided(
-                found, cut
-            )
-
-
-Found = dict[tuple[str, str], Group]
-
-
-def _protocols(found: Found) -> str:
-    lines = []
-    for (method, protocol), group in found.items():
-        line = [method, protocol, *(group.shown("all", task) for task in CROSS)]
-        base = found.get((method, "inductive"), group)
-        moved = [group.mean("all", task) - base.mean("all", task) for task in CROSS]
-        lines.append([*line, *("" if base is group else signed(m) for m in moved)])
-    return grid(["method", "protocol", *CROSS, *(f"{t} - inductive" for t in CROSS)], lines)
-
-
-def _divided(found: Found, cut: int) -> str:
-    return _table(found, {f"{cut} {name}": f"`{name}`" for name in DENOMINATORS})
-
-
-def _table(found: Found, metrics: dict[str, str]) -> str:
-    """A line a method and protocol, a column a metric, i2t / t2i."""
-    lines = [
-        [*where, *(" / ".join(digits(group.mean(m, task)) for task in CROSS) for m in metrics)]
-        for where, group in found.items()
-    ]
-    return grid(["method", "protocol", *metrics.values()], lines)
+            names = {f"{cut} {name}": f"`{name}`" for name in DENOMINATORS}
+            about = f"What the sum is divided by (mAP@{cut}, expected ties)"
+            yield f"{about}:\n\n{_table(found, names)}"

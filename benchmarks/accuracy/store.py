@@ -4,14 +4,12 @@ A line says which program made it, and counts as its cell while settings, data a
 of today.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
 import re
 import subprocess
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
@@ -19,17 +17,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy.cell import Worths, best, same_choice
+from benchmarks.accuracy.cell import best, same_choice
 from benchmarks.accuracy.data import Content
-from benchmarks.accuracy.methods import METHODS, Method
-from benchmarks.accuracy.table import Cell
+from benchmarks.accuracy.methods import METHODS
+from benchmarks.accuracy.tables import Cell
 from benchmarks.record import versions
 from pyg_hash.utils.files import atomic_path
 
-Line = dict[str, Any]
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "benchmarks/results/accuracy"
+CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
 
 
-def place(line: Mapping[str, Any]) -> Cell:
+def place(line):
     """The cell that a line is of."""
     return Cell(**{name: line[name] for name in Cell._fields})
 
@@ -39,27 +39,22 @@ class Store:
 
     A later line of the same cell replaces an earlier one. A line that a process did not finish
     when it was killed is passed over, and the next one starts on a line of its own.
-
-    Args:
-        folder: of all tables; need not exist.
-        table: name of the table.
     """
 
-    def __init__(self, folder: Path, table: str) -> None:
+    def __init__(self, folder, table):
         self.folder = folder
         self.path = folder / f"{table}.jsonl"
 
-    def read(self) -> dict[Cell, Line]:
+    def read(self):
         """The cells; the last line of each."""
         return {place(line): line for line in _lines(self.path)}
 
-    def others(self) -> Iterator[Line]:
-        """Lines of the other tables in the folder."""
-        for path in sorted(self.folder.glob("*.jsonl")):
-            if path != self.path:
-                yield from _lines(path)
+    def all_lines(self):
+        """Its cells' lines, then those of the other tables in the folder."""
+        others = (path for path in sorted(self.folder.glob("*.jsonl")) if path != self.path)
+        return [*self.read().values(), *(line for path in others for line in _lines(path))]
 
-    def append(self, line: Mapping[str, Any]) -> None:
+    def append(self, line):
         """Add a cell, so that it survives whatever happens next."""
         text = json.dumps(line, ensure_ascii=False) + "\n"
         with self._locked(), open(self.path, "ab+") as file:
@@ -71,7 +66,7 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
 
-    def tidy(self) -> None:
+    def tidy(self):
         """Write the file again: one line a cell, in order."""
         with self._locked():
             lines = self.read()
@@ -81,7 +76,7 @@ class Store:
                 temporary.write_text("".join(text), encoding="utf-8")
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _locked(self):
         # the folder, because tidy() replaces the file
         self.folder.mkdir(parents=True, exist_ok=True)
         folder = os.open(self.folder, os.O_RDONLY)
@@ -92,10 +87,9 @@ class Store:
             os.close(folder)  # gives the lock back
 
 
-def _lines(path: Path) -> Iterator[Line]:
-    if not path.exists():
-        return
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+def _lines(path):
+    content = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for text in content.splitlines():
         try:
             line = json.loads(text)
         except json.JSONDecodeError:  # not finished
@@ -104,40 +98,33 @@ def _lines(path: Path) -> Iterator[Line]:
             yield line
 
 
-ROOT = Path(__file__).resolve().parents[2]
-CODE = ("pyg_hash", "benchmarks", ":!benchmarks/results")
-
-
 @cache
-def commit() -> str:
+def commit():
     """The git commit, with ``-dirty`` behind it if the code differs from it; results may."""
+
+    def git(*words):
+        how = {"capture_output": True, "text": True, "check": True, "timeout": 30}
+        return subprocess.run(["git", *words], cwd=ROOT, **how).stdout
+
     try:
-        head = _git("rev-parse", "HEAD").strip()
-        changed = _git("status", "--porcelain", "--", *CODE)
-        return f"{head}-dirty" if changed else head
+        head = git("rev-parse", "HEAD").strip()
+        return f"{head}-dirty" if git("status", "--porcelain", "--", *CODE) else head
     except (OSError, subprocess.CalledProcessError):
         return "unknown: no git checkout"
 
 
-def short_commit(commit: str) -> str:
+def short_commit(commit):
     """A commit for a page; that the code differed from it is never left out."""
     return re.sub("^([0-9a-f]{12})[0-9a-f]{28}", r"\1", commit)
 
 
-def stamp() -> dict[str, Any]:
+def stamp():
     """Commit, versions and time, for a line that is written now."""
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return {"commit": commit(), "versions": versions(), "threads": 1, "finished": now}
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(
-        ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
-    )
-    return done.stdout
-
-
-def is_current(line: Line, changes: Mapping[str, Any] | None = None) -> bool:
+def is_current(line, changes=None):
     """Whether a line was made with the settings that its method has today."""
     row = METHODS.get(line["method"])
     return row is not None and line["settings"] == row.settings(line["protocol"], **(changes or {}))
@@ -145,20 +132,13 @@ def is_current(line: Line, changes: Mapping[str, Any] | None = None) -> bool:
 
 @dataclass(frozen=True)
 class Standard:
-    """What a line has to be like to count as its cell.
+    """What a line has to be like to count as its cell."""
 
-    Attributes:
-        extras: what has to be measured besides the scores.
-        contents: name of a data set -> its digests today.
-        changes: settings in place of every trained method's own.
-    """
+    extras: tuple[str, ...]  # what has to be measured besides the scores
+    contents: Mapping[str, Content]  # name of a data set -> its digests today
+    changes: Mapping[str, Any] = field(default_factory=dict)  # of every method's settings
 
-    extras: tuple[str, ...]
-    contents: Mapping[str, Content]
-    changes: Mapping[str, Any] = field(default_factory=dict)
-
-    def met_by(self, line: Line) -> bool:
-        """Whether a line counts."""
+    def met_by(self, line):
         found = self.contents.get(line["data"])
         return (
             found is not None
@@ -167,73 +147,52 @@ class Standard:
             and is_current(line, self.changes)
         )
 
-    def among(self, lines: Iterable[Line], cells: Collection[Cell]) -> dict[Cell, Line]:
-        """The lines that count, of some cells."""
-        wanted = set(cells)
-        return {place(line): line for line in lines if place(line) in wanted and self.met_by(line)}
-
-    def worths(self, cell: Cell, store: Store) -> Worths | None:
+    def worths(self, cell, lines):
         """What another seed or code length of a cell has found of its row's choices."""
-        return self._worths(cell, _all(store))
-
-    def _worths(self, cell: Cell, lines: Iterable[Line]) -> Worths | None:
-        if not METHODS[cell.method].choices:
-            return None
-        any_extras = replace(self, extras=())
-        for line in lines:
-            if same_choice(place(line)) == same_choice(cell) and any_extras.met_by(line):
-                found: Worths = line["choice"]["worths"]
-                return found
+        any_extras, shared = replace(self, extras=()), same_choice(cell)
+        for line in lines if METHODS[cell.method].choices else ():
+            if same_choice(place(line)) == shared and any_extras.met_by(line):
+                return line["choice"]["worths"]
         return None
 
-    def left(self, cells: Collection[Cell], store: Store) -> list[Cell]:
+    def left(self, cells, store):
         """The cells that a store lacks; those that another table or row has are copied first."""
-        lines = _all(store)
-        found = self.among(store.read().values(), cells)  # what others have is to be copied
-        copied = self.among(lines, set(cells) - set(found))
-        copied |= self.twins(lines, set(cells) - set(found) - set(copied))
-        for line in copied.values():
-            store.append(line)
-        return [cell for cell in cells if cell not in found and cell not in copied]
+        own, lines = store.read(), store.all_lines()
+        left = [cell for cell in cells if cell not in own or not self.met_by(own[cell])]
+        wanted = set(left)
+        theirs = (line for line in lines if place(line) in wanted and self.met_by(line))
+        copied = {place(line): line for line in theirs}
+        for cell in left:
+            line = copied.get(cell) or self._twin(cell, lines)
+            if line is not None:
+                copied[cell] = line
+                store.append(line)
+        return [cell for cell in left if cell not in copied]
 
-    def twins(self, lines: Collection[Line], cells: Collection[Cell]) -> dict[Cell, Line]:
-        """Cells whose settings another row has run: one of the two has chosen those of the other.
+    def _twin(self, cell, lines):
+        """Another row's line as one of this cell: one of the two chose the other's settings."""
+        row, trained, more = METHODS[cell.method], METHODS[cell.method], {}
+        if row.choices:
+            worths = self.worths(cell, lines)
+            if worths is None:  # nothing is chosen yet
+                return None
+            more["choice"] = {"chosen": best(worths), "worths": worths}
+            trained = row.candidates()[best(worths)]
+        settings = self._settings(trained, cell)
+        for line in lines:
+            beside = place(line) == cell._replace(method=line["method"]) and self.met_by(line)
+            if beside and self._trained(line) == settings:
+                own = {k: v for k, v in line.items() if k != "choice"}
+                own["seconds"] = {k: v for k, v in line["seconds"].items() if k != "choose"}
+                return own | cell._asdict() | more | {"settings": self._settings(row, cell)}
+        return None
 
-        Returns:
-            The other row's lines, as lines of these cells.
-        """
-        found: dict[Cell, Line] = {}
-        for cell in cells:
-            row, trained, more = METHODS[cell.method], METHODS[cell.method], {}
-            if row.choices:
-                worths = self._worths(cell, lines)
-                if worths is None:  # nothing is chosen yet
-                    continue
-                more["choice"] = {"chosen": best(worths), "worths": worths}
-                trained = row.candidates()[best(worths)]
-            settings = self._settings(trained, cell)
-            for line in lines:
-                beside = place(line) == cell._replace(method=line["method"]) and self.met_by(line)
-                if beside and self._trained(line) == settings:
-                    more["settings"] = self._settings(row, cell)
-                    found[cell] = _without_choice(line) | cell._asdict() | more
-        return found
-
-    def _settings(self, row: Method, cell: Cell) -> dict[str, Any]:
+    def _settings(self, row, cell):
         return row.settings(cell.protocol, **self.changes)
 
-    def _trained(self, line: Line) -> dict[str, Any]:
+    def _trained(self, line):
         """The settings that a line was made with, after its choice."""
         if "choice" not in line:
             return dict(line["settings"])
         row = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
         return self._settings(row, place(line))
-
-
-def _all(store: Store) -> list[Line]:
-    return [*store.read().values(), *store.others()]
-
-
-def _without_choice(line: Line) -> Line:
-    seconds = {part: value for part, value in line["seconds"].items() if part != "choose"}
-    return {k: v for k, v in line.items() if k != "choice"} | {"seconds": seconds}

@@ -1,35 +1,25 @@
 """Means over the seeds, which differences are more than chance, and numbers as text."""
 
-from __future__ import annotations
-
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from benchmarks.accuracy.methods import METHODS, ORDER
-from benchmarks.accuracy.store import Line
 
 
-def grid(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def grid(head, lines):
     """A Markdown table."""
     rows = [head, ["---"] * len(head), *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def digits(value: float) -> str:
+def digits(value):
     """Three digits behind the point, as the papers print a mAP: ``.638``."""
-    text = f"{value:.3f}"
-    return text[1:] if text.startswith("0") else text
+    return f"{value:.3f}".removeprefix("0")
 
 
-def signed(value: float) -> str:
+def signed(value):
     """A difference: ``+.012``."""
     return ("-" if value < 0 else "+") + digits(abs(value))
-
-
-def error(value: float | None) -> str:
-    """What stands behind a mean; nothing if it is unknown."""
-    return "" if value is None else f" ± {digits(value)}"
 
 
 class Place(NamedTuple):
@@ -43,34 +33,28 @@ class Place(NamedTuple):
 
 
 class Group:
-    """The cells of one place.
+    """The lines of one place, one a seed."""
 
-    Args:
-        lines: one a seed.
-    """
-
-    def __init__(self, lines: list[Line]) -> None:
+    def __init__(self, lines):
         self.lines = sorted(lines, key=lambda line: int(line["seed"]))
 
-    def values(self, metric: str, task: str) -> list[float]:
-        """Scores by seed."""
+    def _values(self, metric, task):
         return [line["scores"][metric][task] for line in self.lines]
 
-    def mean(self, metric: str, task: str) -> float:
-        """Mean over the seeds."""
-        return statistics.fmean(self.values(metric, task))
+    def mean(self, metric, task):
+        return statistics.fmean(self._values(metric, task))
 
-    def deviation(self, metric: str, task: str) -> float:
+    def deviation(self, metric, task):
         """Standard deviation over the seeds; 0 for one."""
-        values = self.values(metric, task)
+        values = self._values(metric, task)
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
-    def error(self, metric: str, task: str) -> float | None:
+    def error(self, metric, task):
         """Standard error of the mean; None for one seed."""
         count = len(self.lines)
         return self.deviation(metric, task) / count**0.5 if count > 1 else None
 
-    def shown(self, metric: str, task: str) -> str:
+    def shown(self, metric, task):
         """Mean ± standard deviation, as in the tables."""
         mean = digits(self.mean(metric, task))
         if len(self.lines) == 1:
@@ -78,37 +62,36 @@ class Group:
         return f"{mean} ± {digits(self.deviation(metric, task))}"
 
     @property
-    def seconds(self) -> float:
-        """Mean seconds of a cell."""
+    def seconds(self):
         return statistics.fmean(sum(line["seconds"].values()) for line in self.lines)
 
 
 class Groups:
-    """All cells of a table, by their places.
+    """All lines of a table, by their places."""
 
-    Args:
-        lines: the cells.
-    """
-
-    def __init__(self, lines: Iterable[Line]) -> None:
-        collected: dict[Place, list[Line]] = {}
+    def __init__(self, lines):
+        collected = {}
         for line in lines:
             where = Place(*(line[name] for name in Place._fields))
             collected.setdefault(where, []).append(line)
         self.by_place = {where: Group(members) for where, members in collected.items()}
 
-    def shown(self, group: Group, metric: str, task: str) -> str:
+    def shown(self, group, metric, task):
         """:meth:`Group.shown`, and in brackets how many seeds it has, if others have more."""
         count = len(group.lines)
         most = max(len(each.lines) for each in self.by_place.values())
         return group.shown(metric, task) + ("" if count == most else f" ({count})")
 
-    def values_of(self, name: str) -> list[Any]:
+    def values_of(self, name):
         """What the places have, e.g. all code lengths; None is left out."""
         found = {getattr(where, name) for where in self.by_place}
         return sorted(value for value in found if value is not None)
 
-    def get(self, where: Place) -> Group | None:
+    def rates(self):
+        """The label rates; None if there is none that reads labels."""
+        return self.values_of("labels") or [None]
+
+    def get(self, where):
         """The cells of a place.
 
         A method that reads no labels has one result for all label rates.
@@ -117,40 +100,30 @@ class Groups:
             where = where._replace(labels=None)
         return self.by_place.get(where)
 
-    def nearest(self, where: Place) -> tuple[Group | None, bool]:
-        """The cells of a place, or of the next protocol that is stricter; whether it is that one.
+    def nearest(self, where):
+        """The cells of a place, or of the next protocol that is stricter.
 
         A method whose codes never see more is the same thing under a wider protocol.
         """
-        for protocol in reversed(ORDER[: ORDER.index(where.protocol) + 1]):
-            group = self.get(where._replace(protocol=protocol))
-            if group is not None:
-                return group, protocol == where.protocol
-        return None, False
+        stricter = reversed(ORDER[: ORDER.index(where.protocol) + 1])
+        found = (self.get(where._replace(protocol=protocol)) for protocol in stricter)
+        return next((group for group in found if group is not None), None)
 
 
 class Verdict(NamedTuple):
-    """How one row stands to another, e.g. the best of the others.
+    """How one row stands to another, e.g. the best of the others."""
 
-    Attributes:
-        best: name of the other row.
-        difference: of the means.
-        error: its standard error; None for a single seed.
-        seeds: how many the other row has, where this one has another number of them.
-    """
-
-    best: str
-    difference: float
-    error: float | None
-    seeds: int | None = None
+    best: str  # name of the other row
+    difference: float  # of the means
+    error: float | None  # its standard error; None for a single seed
+    seeds: int | None = None  # how many the other row has, where it has another number of them
 
     @property
-    def named(self) -> str:
-        """The other row, and how many seeds stand behind it where they are not as many."""
-        return self.best if self.seeds is None else f"{self.best} ({self.seeds} seeds)"
+    def number(self):
+        return signed(self.difference) + ("" if self.error is None else f" ± {digits(self.error)}")
 
     @property
-    def words(self) -> str:
+    def words(self):
         """``ahead`` or ``behind`` where the difference is beyond two standard errors."""
         if self.error is None:
             return "one seed"
@@ -158,32 +131,30 @@ class Verdict(NamedTuple):
             return "no difference"
         return "ahead" if self.difference > 0 else "behind"
 
+    def __str__(self):
+        seeds = "" if self.seeds is None else f" ({self.seeds} seeds)"
+        return f"{self.number} on {self.best}{seeds}: {self.words}"
 
-def versus(name: str, one: Group, other: Group, metric: str, task: str) -> Verdict:
+
+def versus(name, one, other, metric, task):
     """How ``one`` stands to ``other``, which is called ``name``.
 
     The standard error is that of a difference of independent means: seeds are not paired, which
     errs on the side of saying nothing.
     """
     difference = one.mean(metric, task) - other.mean(metric, task)
-    errors = [one.error(metric, task), other.error(metric, task)]
-    known = [error for error in errors if error is not None]
-    error = sum(e**2 for e in known) ** 0.5 if len(known) == len(errors) else None
+    a, b = one.error(metric, task), other.error(metric, task)
+    error = None if a is None or b is None else (a**2 + b**2) ** 0.5
     counts = len(one.lines), len(other.lines)
     return Verdict(name, difference, error, None if counts[0] == counts[1] else counts[1])
 
 
-def compare(
-    groups: Groups, where: Place, others: Iterable[str], metric: str, task: str
-) -> Verdict | None:
+def compare(groups, where, others, metric, task):
     """The row at ``where`` against the best mean of other rows; None if one is missing."""
     champion = groups.get(where)
-    rivals: Mapping[str, Group] = {
-        name: group
-        for name in others
-        if name != where.method
-        and (group := groups.nearest(where._replace(method=name))[0]) is not None
-    }
+    found = {name: groups.nearest(where._replace(method=name)) for name in others}
+    found.pop(where.method, None)
+    rivals = {name: group for name, group in found.items() if group is not None}
     if champion is None or not rivals:
         return None
     best = max(rivals, key=lambda name: rivals[name].mean(metric, task))

@@ -135,7 +135,7 @@ def test_the_expected_operator_is_that_of_the_whole_graph(protocol, multi_label,
     seeds = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:9]
     loader = InstanceLoader(view, **FEW, seeds=seeds, batch_size=9)
     torch.manual_seed(1)
-    draws = 500
+    draws = 200
     wanted = {name: operator.to_dense() for name, operator in exact.operators.items()}
     labelled = view[IMAGE].labeled_mask.nonzero().flatten().tolist()
     known = [labelled.index(int(s)) for s in seeds if int(s) in labelled]

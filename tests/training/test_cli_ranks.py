@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from rank_cases import run_command
 from toy import toy_data
 
+from benchmarks.measure import in_ranks
 from pyg_hash.cli import main
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.models import GCH, MCGCN, SGCH
@@ -50,13 +52,6 @@ def start(*place, words):
     )
 
 
-def torchrun(*words):
-    """Two processes on this machine: status, output, errors."""
-    process = start("--standalone", "--nproc-per-node=2", words=words)
-    output, errors = process.communicate(timeout=300)
-    return process.returncode, output, errors
-
-
 BATCHES = ("--batch_size=10", "--loader_options.num_neighbors=[3,2]")
 
 
@@ -64,9 +59,9 @@ def test_two_processes_write_one_run(file, tmp_path):
     """The same codes as one process that averages two batches, from one command."""
     one, two = tmp_path / "one", tmp_path / "two"
     assert main(words(file, one, *BATCHES, "--accumulate=2")) == 0
-    status, output, errors = torchrun(*words(file, two, *BATCHES))
-    assert status == 0, errors[:5000]
-    assert output.count("i2t") == 1  # one of them reports
+    assert in_ranks(2, run_command, words(file, two, *BATCHES), tmp_path) == [0, 0]
+    said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in range(2)]
+    assert "".join(said).count("i2t") == 1  # one of them reports
     Run.open(two, need=PARTS)
     a, b = (SGCH.load(out / "model").state_dict() for out in (one, two))
     for name, tensor in a.items():
@@ -77,8 +72,8 @@ def test_two_processes_write_one_run(file, tmp_path):
         k: pytest.approx(v, abs=0.02) if isinstance(v, float) else v for k, v in expected.items()
     }
     # every stage is there: nothing is left to do, by however many
-    status, _, errors = torchrun("train", f"--out={two}", "--resume")
-    assert status == 0, errors[:5000]
+    resumed = ["train", f"--out={two}", "--resume"]
+    assert in_ranks(2, run_command, resumed, tmp_path) == [0, 0]
 
 
 def test_settings_are_kept_and_used(file, tmp_path):

@@ -1,10 +1,6 @@
 """Two ranks on this machine: the same result as one process that averages the same batches."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import rank_cases
@@ -14,37 +10,19 @@ from safetensors.torch import load_file
 from small import adam, graph_for, model_for
 from toy import toy_data
 
+from benchmarks.measure import in_ranks
 from pyg_hash.models import GCH, MCGCN
 from pyg_hash.models.batches import Share
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group, shared_out
 
-TESTS = Path(__file__).resolve().parents[1]
-
-
-def launch(*command, ranks=2, **kwargs):
-    """Run a program under ``torchrun`` on this machine, on a free port."""
-    environment = dict(os.environ, OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE")
-    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), str(TESTS.parent)])
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    return subprocess.run(
-        [*torchrun, f"--nproc-per-node={ranks}", *map(str, command)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        **kwargs,
-    )
-
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """What the two ranks of ``rank_cases.py`` left behind."""
     folder = tmp_path_factory.mktemp("ranks")
-    result = launch(rank_cases.__file__, folder)
-    assert result.returncode == 0, result.stderr[:5000]
-    assert (folder / "done-0").exists() and (folder / "done-1").exists()
+    assert in_ranks(2, rank_cases.all_cases, folder) == [0, 0]
     return folder
 
 
