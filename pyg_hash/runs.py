@@ -136,13 +136,11 @@ class Run:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
-        lacking = [PARTS[part] for part in need if not run.has(part)]
-        if lacking:
+        if lacking := ", ".join(PARTS[part] for part in need if not run.has(part)):
             remedy = "give a folder that pyg-hash train wrote"
             if run.has("config"):
                 remedy = f"finish it with: pyg-hash train --out {path} --resume"
-            missing = ", ".join(lacking)
-            raise IncompleteRunError(f"run: {path} is incomplete, it lacks {missing}; {remedy}")
+            raise IncompleteRunError(f"run: {path} is incomplete, it lacks {lacking}; {remedy}")
         return run
 
     def file(self, part: str) -> Path:
@@ -235,11 +233,6 @@ class Run:
         from pyg_hash.index import HammingIndex
 
         return HammingIndex.load(self.index_file(modality))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every part is there."""
-        return all(self.has(part) for part in PARTS)
 
 
 __all__ = ["RunItems", "Run"]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.base import Objective
 from pyg_hash.models.common import check_widths, known_labels, multi_hot
 from pyg_hash.typing import IMAGE, MODALITIES
 
@@ -49,14 +48,6 @@ class Share:
 WHOLE = Share()
 
 
-class MakesBatches(Protocol):
-    """A model with ``makes_batches``."""
-
-    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
-        """As :meth:`HashModel.objectives`, of one share of the mini-batches alone."""
-        ...
-
-
 def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[str]) -> None:
     """Raise ``ValueError`` unless a model can read the items of ``data``.
 
@@ -90,27 +81,11 @@ def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Ten
     return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot(y, num_classes).to(like)
 
 
-def random_batches(
-    rows: Tensor, batch_size: int, generator: torch.Generator | None = None
-) -> list[Tensor]:
-    """A random partition of the positions of ``rows``; no batch has less than two.
-
-    A last batch of one joins the one before: a single row has no pairs, and no variance that
-    batch normalisation could divide by.
-
-    Args:
-        rows: ``[n]``, with ``n >= 2``; only its length and device matter.
-        batch_size: positions of a batch, at least 2.
-        generator: draws the order, on the CPU; None is torch's global one.
-
-    Returns:
-        int64 positions ``0 .. n - 1``, on the device of ``rows``.
-    """
-    return cut(torch.randperm(rows.numel(), generator=generator).to(rows.device), batch_size)
-
-
 def cut(order: Tensor, batch_size: int) -> list[Tensor]:
-    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before."""
+    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before.
+
+    A single row has no pairs, and no variance that batch normalisation could divide by.
+    """
     batches = list(torch.split(order, batch_size))
     if batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -120,19 +95,22 @@ def cut(order: Tensor, batch_size: int) -> list[Tensor]:
 class BatchDraw:
     """Draws the random mini-batches of an epoch, one partition after the other.
 
+    Batches are int64 positions ``0 .. n - 1``, on the device of the rows; none has less than two.
+
     Args:
-        rows: see :func:`random_batches`, as ``batch_size``.
-        batch_size: positions of a batch.
+        rows: ``[n]``, with ``n >= 2``; only its length and device matter.
+        batch_size: positions of a batch, at least 2.
         share: whose batches are wanted.
     """
 
-    def __init__(self, rows: Tensor, batch_size: int, share: Share) -> None:
+    def __init__(self, rows: Tensor, batch_size: int, share: Share = WHOLE) -> None:
         self.rows, self.batch_size, self.share = rows, batch_size, share
         self.generator = share.generator()
 
     def all(self) -> list[Tensor]:
         """The batches of the next partition, whoever's they are."""
-        return random_batches(self.rows, self.batch_size, self.generator)
+        order = torch.randperm(self.rows.numel(), generator=self.generator)
+        return cut(order.to(self.rows.device), self.batch_size)
 
     def own(self, passes: int = 1) -> Iterator[Tensor]:
         """The share of the next partitions."""

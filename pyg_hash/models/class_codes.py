@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.closed_form import (
-    ClosedFormModel,
-    selected_features,
-    solved,
-)
+from pyg_hash.models.closed_form import ClosedFormModel, selected_features, solved
 from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_positive, check_positive_int
-
-_INFINITE = float("inf")
 
 
 class ClassCodes(ClosedFormModel):
@@ -93,12 +89,12 @@ class ClassCodes(ClosedFormModel):
         is_column = bool(self.multi_label)
         classes = np.unique(y)
         weight = np.zeros((x.shape[1], 1 if is_column else self.num_classes))
-        bias = np.full(weight.shape[1], -_INFINITE)
+        bias = np.full(weight.shape[1], -inf)
         if len(classes) == 1:  # nothing to learn: all labelled nodes are alike
             if not is_column:
                 bias[classes] = 0.0
             elif classes[0] == 1:
-                bias[0] = _INFINITE
+                bias[0] = inf
             return weight, bias
         fitted = LogisticRegression(C=1.0 / self.penalty, max_iter=5000).fit(x, y)
         if is_column:

@@ -15,6 +15,9 @@ from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
 
+Views = tuple[Tensor, Tensor]
+"""Something of images and of texts."""
+
 
 class ClosedFormModel(EncoderHashModel):
     """A model whose parameters are solved for, not descended to.
@@ -118,14 +121,10 @@ class LinearHashModel(ClosedFormModel):
         """Relaxed codes ``[n, num_bits]`` of float64 features."""
         return torch.tanh(x @ self.weight[modality] - self.offset[modality])
 
-    def _keep(self, modality: Modality, weight: Tensor, offset: Tensor) -> None:
-        """Take over what was solved for."""
+    def _keep(self, modality: Modality, weight: Tensor, mean: Tensor) -> None:
+        """Take over a map that was solved for, of features less their mean, float64 ``[d]``."""
         self.weight[modality].copy_(weight)
-        self.offset[modality].copy_(offset)
-
-    def _keep_centred(self, modality: Modality, weight: Tensor, mean: Tensor) -> None:
-        """The same of a map for features less their mean, float64 ``[d]``."""
-        self._keep(modality, weight, torch.mv(weight.T, mean))
+        self.offset[modality].copy_(torch.mv(weight.T, mean))
 
 
 def solved(*shape: int) -> nn.Parameter:
@@ -133,7 +132,7 @@ def solved(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.zeros(*shape, dtype=torch.float64), requires_grad=False)
 
 
-def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tensor, Tensor]:
+def selected_features(data: HeteroData, mask: str = "train_mask") -> Views:
     """Image and text features of the rows under a mask, float64, finite, not all the same."""
     rows = data[IMAGE][mask].nonzero().flatten()
     if not len(rows):
@@ -149,7 +148,7 @@ def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tenso
     return image.double(), text.double()
 
 
-def centred(views: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def centred(views: Views) -> tuple[Views, Views]:
     """Two views less their means, and the means."""
     means = (views[0].mean(dim=0), views[1].mean(dim=0))
     return (views[0] - means[0], views[1] - means[1]), means

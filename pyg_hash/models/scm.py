@@ -7,8 +7,8 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
-from pyg_hash.models.cca import whitener
-from pyg_hash.models.closed_form import LinearHashModel, centred, selected_features
+from pyg_hash.models.canonical import whitener
+from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
 from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice, check_weight
@@ -60,21 +60,17 @@ class SCM(LinearHashModel):
         self.num_classes, self.variant, self.ridge = num_classes, variant, ridge
 
     def _solve(self, data: HeteroData) -> None:
-        y = known_labels(data, self.num_classes)
-        labels = multi_hot(y, self.num_classes)
+        labels = multi_hot(known_labels(data, self.num_classes), self.num_classes)
         views, means = centred(selected_features(data, "labeled_mask"))
         white = [whitener(x.T @ x / len(x), self.ridge) for x in views]
         learn = sequential_directions if self.variant == "sequential" else orthogonal_directions
-        directions = learn(
-            (views[0] @ white[0], views[1] @ white[1]), labels.to(views[0]), self.num_bits
-        )
+        spread = (views[0] @ white[0], views[1] @ white[1])
+        directions = learn(spread, labels.to(views[0]), self.num_bits)
         for m, mean, whiten, direction in zip(MODALITIES, means, white, directions, strict=True):
-            self._keep_centred(m, whiten @ direction, mean)
+            self._keep(m, whiten @ direction, mean)
 
 
-def orthogonal_directions(
-    views: tuple[Tensor, Tensor], labels: Tensor, num_bits: int
-) -> tuple[Tensor, Tensor]:
+def orthogonal_directions(views: Views, labels: Tensor, num_bits: int) -> Views:
     """Directions ``[r_x, num_bits]`` and ``[r_y, num_bits]`` of whitened views, jointly.
 
     Args:
@@ -99,16 +95,18 @@ def orthogonal_directions(
     return u[:, :num_bits], v[:num_bits].T
 
 
-def sequential_directions(
-    views: tuple[Tensor, Tensor], labels: Tensor, num_bits: int
-) -> tuple[Tensor, Tensor]:
+def sequential_directions(views: Views, labels: Tensor, num_bits: int) -> Views:
     """Directions of whitened views, one after the other; see :func:`orthogonal_directions`."""
     x, y = views
     left, right = _similarity_factors(views, labels)
     left = num_bits * left
     image, text = [], []
     for _ in range(num_bits):
-        u, v = _leading_pair(left, right)
+        # of left @ right.T, which has few columns in between
+        q_left, r_left = torch.linalg.qr(left)
+        q_right, r_right = torch.linalg.qr(right)
+        inner, _, outer = torch.linalg.svd(r_left @ r_right.T)
+        u, v = q_left @ inner[:, 0], q_right @ outer[0]
         image.append(u)
         text.append(v)
         left = torch.cat([left, -(x.T @ binarize(x @ u).to(x))[:, None]], dim=1)
@@ -116,17 +114,9 @@ def sequential_directions(
     return torch.stack(image, dim=1), torch.stack(text, dim=1)
 
 
-def _similarity_factors(views: tuple[Tensor, Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
+def _similarity_factors(views: Views, labels: Tensor) -> Views:
     """``A`` and ``B`` with ``A @ B.T = X.T @ S @ Y``, of one column more than there are classes."""
     unit = torch.nn.functional.normalize(labels, dim=1)
     one = torch.ones_like(unit[:, :1])
     x, y = views
     return x.T @ torch.cat([2.0 * unit, -one], dim=1), y.T @ torch.cat([unit, one], dim=1)
-
-
-def _leading_pair(left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-    """The leading singular vectors of ``left @ right.T``, which has few columns in between."""
-    q_left, r_left = torch.linalg.qr(left)
-    q_right, r_right = torch.linalg.qr(right)
-    u, _, v = torch.linalg.svd(r_left @ r_right.T)
-    return q_left @ u[:, 0], q_right @ v[0]

@@ -13,9 +13,8 @@ from tqdm.auto import tqdm
 from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.training.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
-from pyg_hash.training.history import History
 from pyg_hash.training.ranks import Ranks
-from pyg_hash.training.state import TrainingState
+from pyg_hash.training.state import History, TrainingState
 from pyg_hash.typing import IMAGE
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import check_writable
@@ -105,13 +104,13 @@ def fit(
     check_positive_int(checkpoint_every, "checkpoint_every")
     check_positive_int(eval_every, "eval_every")
     check_positive_int(accumulate, "accumulate")
+    if patience is not None:
+        check_positive_int(patience, "patience")
     check_choice(precision, PRECISIONS, "precision")
     ranks = Ranks.of(model)
     _check_loader(model, loader, accumulate * ranks.size)
-    if patience is not None:
-        check_positive_int(patience, "patience")
-        if "val_mask" not in data[IMAGE]:
-            raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
+    if patience is not None and "val_mask" not in data[IMAGE]:
+        raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
     if not bool(data[IMAGE].train_mask.any()):
         raise ValueError("train_mask: no training node")
     if resume and checkpoint is None:
@@ -142,8 +141,7 @@ def fit(
             for scheduler in schedulers:
                 scheduler.step()
             if patience is not None and row["epoch"] % eval_every == 0:
-                score = _validation_map(model, data) if ranks.is_main else 0.0
-                row["val_map"] = ranks.agree(score)
+                row["val_map"] = ranks.agree(_validation_map(model, data) if ranks.is_main else 0.0)
                 state.note_validation(row["val_map"], patience)
             state.finish_epoch(row)
             for callback in callbacks if ranks.is_main else ():
@@ -172,20 +170,18 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
     """The optimisers by name, each checked to hold parameters of what it is for."""
     parts = model.parts()
     if isinstance(given, torch.optim.Optimizer):
-        checks = {"": (given, list(model.parameters()))}
+        given, parts = {ALL: given}, {ALL: list(model.parameters())}
     elif set(given) != set(parts):
         raise ValueError(
             f"optimizer: one optimiser a part is needed, for {', '.join(parts)}; "
             f"got {', '.join(map(str, given)) or 'none'}"
         )
-    else:
-        checks = {f"{name}": (given[name], parameters) for name, parameters in parts.items()}
-    for name, (optimizer, parameters) in checks.items():
+    for name, parameters in parts.items():
         ours = set(parameters)
-        if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
-            what = f"the part {name!r} of this model" if name else "this model"
+        if not any(p in ours for group in given[name].param_groups for p in group["params"]):
+            what = "this model" if name == ALL else f"the part {name!r} of this model"
             raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
-    return {name or ALL: optimizer for name, (optimizer, _) in checks.items()}
+    return {name: given[name] for name in parts}
 
 
 def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
@@ -217,4 +213,4 @@ def _check_row(row: Row) -> None:
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
     result = evaluate(model, data, split="val")
-    return float(0.5 * (result.i2t + result.t2i))
+    return 0.5 * (result.i2t + result.t2i)

@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -141,18 +142,20 @@ class Ranks:
     @contextmanager
     def file_of_main(self, path: str | os.PathLike[str]) -> Iterator[Path | None]:
         """A file that rank 0 can read, for all ranks, also on other machines; None if not there."""
-        content = Path(path).read_bytes() if self.is_main and Path(path).is_file() else None
+        path = Path(path)
+        content = path.read_bytes() if self.is_main and path.is_file() else None
         size = int(self.agree(-1 if content is None else len(content)))
+        if size >= 0 and self.size > 1:
+            sent = torch.empty(size, dtype=torch.uint8, device=self.device)
+            if content is not None:
+                sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            dist.broadcast(sent, src=0)
         if self.is_main or size < 0:
-            if self.size > 1 and content is not None:
-                dist.broadcast(_from_bytes(content, self.device), src=0)
-            yield Path(path) if size >= 0 else None
+            yield path if size >= 0 else None
             return
-        received = torch.empty(size, dtype=torch.uint8, device=self.device)
-        dist.broadcast(received, src=0)
         with tempfile.TemporaryDirectory() as folder:
-            copied = Path(folder) / Path(path).name
-            copied.write_bytes(received.cpu().numpy().tobytes())
+            copied = Path(folder) / path.name
+            copied.write_bytes(sent.cpu().numpy().tobytes())
             yield copied
 
 
@@ -221,9 +224,11 @@ def process_group(
     check_choice(device, ("cpu", "cuda"), "device")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: no CUDA GPU is at hand; use cpu")
-    launched = dist.is_available() and dist.is_torchelastic_launched()
     place = torch.device(device)
-    if device == "cuda" and launched:
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        yield place
+        return
+    if device == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise ValueError(
@@ -232,9 +237,6 @@ def process_group(
             )
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-    if not launched:
-        yield place
-        return
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timeout)
     try:
         yield place
@@ -263,33 +265,22 @@ def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modal
     rows = len(items) if isinstance(items, Tensor) else items[modality].x.size(0)
     size = -(-rows // ranks.size)
     own = slice(min(ranks.rank * size, rows), min((ranks.rank + 1) * size, rows))
+    if isinstance(items, Tensor):
+        encode: Any = model.encode_image if modality == IMAGE else model.encode_text
+        part: Any = items[own]
+    elif isinstance(model, EncoderHashModel):
+        encode = partial(model.encode, modality=modality)
+        part = HeteroData({m: {"x": items[m].x[own]} for m in MODALITIES})
+    else:
+        raise ValueError(
+            f"items: the nodes of {type(model).__name__} exchange messages, so that none is "
+            "encoded alone; give features of new items, or use model.encode(data, modality)"
+        )
     codes = torch.ones(size, model.num_bits, dtype=torch.int8, device=ranks.device)
     if own.start < own.stop:
-        found = _encode_rows(model, items, modality, own)
-        codes = codes.to(found.device)
-        codes[: len(found)] = found
+        codes[: own.stop - own.start] = encode(part)
     if ranks.size == 1:
         return codes
     every = [torch.empty_like(codes) for _ in range(ranks.size)]
     dist.all_gather(every, codes)
     return torch.cat(every)[:rows]
-
-
-def _encode_rows(
-    model: HashModel, items: Tensor | HeteroData, modality: Modality, rows: slice
-) -> Tensor:
-    if isinstance(items, Tensor):
-        return (model.encode_image if modality == IMAGE else model.encode_text)(items[rows])
-    if not isinstance(model, EncoderHashModel):
-        raise ValueError(
-            f"items: the nodes of {type(model).__name__} exchange messages, so that none is "
-            "encoded alone; give features of new items, or use model.encode(data, modality)"
-        )
-    part = HeteroData()
-    for m in MODALITIES:
-        part[m].x = items[m].x[rows]
-    return model.encode(part, modality)
-
-
-def _from_bytes(content: bytes, device: torch.device) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device)

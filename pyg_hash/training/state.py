@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,36 +15,56 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.files import stored_config
-from pyg_hash.training.history import History
-from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    atomic_path,
+    load_tensors,
+    save_json,
+    save_tensors,
+)
 
 
+class History(list[dict[str, Any]]):
+    """Rows of named numbers, one an epoch; a plain list with two exports."""
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as a JSON list, atomically."""
+        save_json(path, list(self))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as CSV, atomically; a value that an epoch does not have stays empty."""
+        columns = list(dict.fromkeys(name for row in self for name in row))
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self)
+
+
+@dataclass
 class TrainingState:
     """Epoch, history, best parameters, and all that :meth:`save` needs to go on later.
 
-    Args:
+    Attributes:
         model: the model that is trained.
         optimizers: its optimisers by name.
         schedulers: of their learning rates.
+        is_whole: False while an epoch is under way.
     """
 
-    def __init__(
-        self,
-        model: HashModel,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        schedulers: Sequence[LRScheduler] = (),
-    ) -> None:
-        self.model = model
-        self.schedulers = schedulers
-        self.optimizers = dict(optimizers)
-        self.epoch = 0
-        self.history = History()
-        self.stopped = False
-        self.best: dict[str, Tensor] = {}
-        self.best_score = float("-inf")
-        self.since_best = 0
-        self.is_whole = True  # False while an epoch is under way
-        self._saved_epoch = -1
+    model: HashModel
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    schedulers: Sequence[LRScheduler] = ()
+    epoch: int = 0
+    history: History = field(default_factory=History)
+    stopped: bool = False
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = float("-inf")
+    since_best: int = 0
+    is_whole: bool = True
+    _saved_epoch: int = -1
 
     @property
     def is_saved(self) -> bool:
@@ -79,8 +101,19 @@ class TrainingState:
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
         optimizers = {}
         for name, optimizer in self.optimizers.items():
-            slots, optimizers[name] = _optimizer_state(optimizer)
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in slots.items()}
+            state, plain = optimizer.state_dict(), {}
+            for index, slots in state["state"].items():
+                prefix = f"optimizer.{name}.{index}"
+                held = {slot: v for slot, v in slots.items() if isinstance(v, Tensor)}
+                tensors |= {f"{prefix}.{slot}": value for slot, value in held.items()}
+                if rest := {slot: v for slot, v in slots.items() if slot not in held}:
+                    plain[str(index)] = rest
+            optimizers[name] = {
+                "name": type(optimizer).__name__,
+                "defaults": optimizer.defaults,
+                "groups": state["param_groups"],
+                "plain": plain,
+            }
         metadata = {
             "model": type(self.model).__name__,
             "config": stored_config(self.model.config),
@@ -146,34 +179,12 @@ class TrainingState:
         self.history = History(metadata["history"])
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What an optimiser holds: tensors as ``'index.slot'``, and plain values."""
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for index, slots in state["state"].items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value
-            else:
-                plain.setdefault(str(index), {})[name] = value
-    return tensors, {
-        "name": type(optimizer).__name__,
-        "defaults": optimizer.defaults,
-        "groups": state["param_groups"],
-        "plain": plain,
-    }
-
-
 def _load_optimizer(
     optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict[str, Any]
 ) -> None:
-    """Inverse of :func:`_optimizer_state`."""
-    state: dict[int, dict[str, Any]] = {
-        int(index): slots for index, slots in _split(tensors).items()
-    }
-    for index, slots in metadata["plain"].items():
-        state.setdefault(int(index), {}).update(slots)
+    """Put back what :meth:`TrainingState.save` wrote: tensors ``'index.slot'``, and the rest."""
+    held, plain = _split(tensors), metadata["plain"]
+    state = {int(index): {**held.get(index, {}), **plain.get(index, {})} for index in held | plain}
     groups = metadata["groups"]
     for group, current in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
         for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
