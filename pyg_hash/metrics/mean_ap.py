@@ -92,26 +92,16 @@ def mean_average_precision(
 
 def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
     """AP of each query from its counts, float64 ``[q, num_bits + 1]`` each."""
+    if ties != "expected":  # a bucket becomes two: its relevant items, and the others
+        items = torch.stack((relevant, items - relevant), 2)
+        relevant = torch.stack((relevant, torch.zeros_like(relevant)), 2)
+        if ties == "pessimistic":
+            items, relevant = items.flip(2), relevant.flip(2)
+        items, relevant = items.flatten(1), relevant.flatten(1)
     before = items.cumsum(1) - items
     hits_before = relevant.cumsum(1) - relevant
-    total = relevant.sum(1)
-    wanted = total.clamp_max(cut)  # min(k, R)
-    if ties == "expected":
-        if denominator == "dcmh":
-            return _expected_dcmh(items, relevant, before, hits_before, wanted)
-        return _expected(items, relevant, before, hits_before, cut, denominator)
-
-    # all relevant items of a bucket stand together: before or after the others
-    start = before if ties == "optimistic" else before + items - relevant
-    counted = wanted.unsqueeze(1) - hits_before if denominator == "dcmh" else cut - start
-    counted = torch.minimum(counted.clamp_min(0), relevant)
-    sums = ordered_sum(start, hits_before, counted).sum(1)
-    return _divide(sums, counted.sum(1), total, cut, denominator)
-
-
-def _expected(
-    items: Tensor, relevant: Tensor, before: Tensor, hits_before: Tensor, cut: int, denominator: str
-) -> Tensor:
+    if denominator == "dcmh":
+        return _at_any_rank(items, relevant, before, hits_before, cut)
     places = torch.minimum((cut - before).clamp_min(0), items)  # of a bucket, above the cut
     sums = expected_sum(before, hits_before, items, relevant, places)
     whole = places == items
@@ -129,17 +119,19 @@ def _expected(
     return score
 
 
-def _expected_dcmh(
-    items: Tensor, relevant: Tensor, before: Tensor, hits_before: Tensor, wanted: Tensor
+def _at_any_rank(
+    items: Tensor, relevant: Tensor, before: Tensor, hits_before: Tensor, cut: int
 ) -> Tensor:
-    counted = torch.minimum((wanted.unsqueeze(1) - hits_before).clamp_min(0), relevant)
+    """The denominator 'dcmh'."""
+    wanted = relevant.sum(1, keepdim=True).clamp_max(cut)  # min(k, R)
+    counted = torch.minimum((wanted - hits_before).clamp_min(0), relevant)
     whole = counted == relevant
     sums = expected_sum(before, hits_before, items, relevant, items)
     sums = torch.where(whole, sums, 0.0)
     for row, column in (~whole & (counted > 0)).nonzero().tolist():
         bucket = (before, hits_before, items, relevant, counted)
         sums[row, column] = expected_first_sum(*(int(x[row, column]) for x in bucket))
-    return sums.sum(1) / wanted.clamp_min(1)
+    return sums.sum(1) / wanted.squeeze(1).clamp_min(1)
 
 
 def _divide(sums: Tensor, hits: Tensor, total: Tensor, cut: int, denominator: str) -> Tensor:
@@ -192,11 +184,6 @@ def harmonic(start: Tensor, count: Tensor) -> Tensor:
 def _tail(x: Tensor) -> Tensor:
     square = 1 / (x * x)
     return square * (1 / 24 - square * (7 / 960 - square * (31 / 8064 - square * 127 / 30720)))
-
-
-def ordered_sum(before: Tensor, hits_before: Tensor, count: Tensor) -> Tensor:
-    """Sum of ``count`` relevant items in a row, after ``before`` items with ``hits_before``."""
-    return count + (hits_before - before) * harmonic(before, count)
 
 
 def expected_sum(

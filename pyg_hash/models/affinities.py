@@ -302,12 +302,7 @@ def weigh_by_distribution(affinity: Tensor, *, left: float = 0.1, right: float =
 
     The authors fit centre and scales to the training set of each data set and write them down;
     here :math:`c` is the median and :math:`\sigma` the root mean square distance from it on either
-    side, both of this mini-batch.
-
-    Args:
-        affinity: symmetric, float ``[m, m]``.
-        left: :math:`L_1`.
-        right: :math:`L_2`.
+    side, both of this mini-batch. ``left`` is :math:`L_1`, ``right`` :math:`L_2`.
     """
     different = affinity[~torch.eye(len(affinity), dtype=torch.bool, device=affinity.device)]
     if different.numel() == 0:
@@ -323,15 +318,10 @@ def weigh_by_distribution(affinity: Tensor, *, left: float = 0.1, right: float =
 
 
 class NeighbourRows(NamedTuple):
-    r"""The sparse rows of :math:`\hat P`.
+    r"""The sparse rows of :math:`\hat P`; each sums to 1, or is 0 without any neighbour."""
 
-    Attributes:
-        nearest: places of the neighbours among the training rows, int64 ``[n, k]``.
-        weight: their weights, float ``[n, k]``; each row sums to 1, or is 0 without any.
-    """
-
-    nearest: Tensor
-    weight: Tensor
+    nearest: Tensor  # places among the training rows, [n, k]
+    weight: Tensor  # [n, k]
 
     def coherence(self, batch: Tensor) -> Tensor:
         r""":math:`k\,\hat P \hat P^\top` among some training rows, float ``[m, m]``."""

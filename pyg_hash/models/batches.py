@@ -49,13 +49,7 @@ WHOLE = Share()
 
 
 def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless a model can read the items of ``data``.
-
-    Args:
-        data: both modalities.
-        num_features: widths of the features that the model takes.
-        raw: modalities whose items a module of the user's own reads; they may be anything.
-    """
+    """Raise ``ValueError`` unless a model reads ``data``; modalities in ``raw`` may be anything."""
     for m in MODALITIES:
         if m not in raw and data[m].x.dim() != 2:
             raise ValueError(
@@ -66,15 +60,7 @@ def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[st
 
 
 def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The labelled rows and their labels.
-
-    Returns:
-        int64 ``[n]``, and multi-hot ``[n, num_classes]`` in the type and place of ``like``.
-
-    Raises:
-        TypeError, ValueError: less than two rows, a class without any, or see
-            :func:`pyg_hash.models.common.known_labels`.
-    """
+    """The labelled rows, at least two, and their labels as multi-hot of the type of ``like``."""
     y = known_labels(data, num_classes, require_all=True)
     if y.size(0) < 2:
         raise ValueError("labeled_mask: selects one node, which makes no pair; label more")
@@ -93,14 +79,9 @@ def cut(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 class BatchDraw:
-    """Draws the random mini-batches of an epoch, one partition after the other.
+    """Draws the random mini-batches of an epoch, one partition of ``n >= 2`` rows after the other.
 
     Batches are int64 positions ``0 .. n - 1``, on the device of the rows; none has less than two.
-
-    Args:
-        rows: ``[n]``, with ``n >= 2``; only its length and device matter.
-        batch_size: positions of a batch, at least 2.
-        share: whose batches are wanted.
     """
 
     def __init__(self, rows: Tensor, batch_size: int, share: Share = WHOLE) -> None:

@@ -137,17 +137,11 @@ class LSH(CCA):
 
 
 class Projection(NamedTuple):
-    """Canonical directions of two views; a row ``x`` goes to ``(x - mean) @ weight``.
+    """Canonical directions of two views, the strongest correlation first."""
 
-    Attributes:
-        means: float64 ``[d]`` of each view.
-        weights: float64 ``[d, k]`` of each view, the strongest correlation first.
-        correlations: float64 ``[k]``.
-    """
-
-    means: Views
-    weights: Views
-    correlations: Tensor
+    means: Views  # [d] of each view
+    weights: Views  # [d, k]
+    correlations: Tensor  # [k]
 
     def __call__(self, x: Tensor, view: int) -> Tensor:
         """Canonical variates float64 ``[n, k]`` of rows of one view."""
@@ -159,20 +153,11 @@ class Projection(NamedTuple):
 
 
 def cca(x: Tensor, y: Tensor, count: int | None = None, *, ridge: float = 0.0) -> Projection:
-    r"""The ``count`` strongest canonical directions (Hotelling, 1936), by whitening and an SVD.
+    r"""The ``count`` strongest canonical directions, or all there are, by whitening and an SVD.
 
     With covariances :math:`C` of the centred views and :math:`C' = C + r\,\mathrm{tr}(C)/d\,I`,
     the singular values of :math:`C_{xx}'^{-1/2} C_{xy} C_{yy}'^{-1/2}` are the correlations.
     Variates of the given rows have variance 1 for ``ridge=0``.
-
-    Args:
-        x: float ``[n, d_x]``.
-        y: float ``[n, d_y]``; row i belongs to row i of ``x``.
-        count: number of directions; None takes all there are.
-        ridge: :math:`r`, relative to the mean variance of a view.
-
-    Raises:
-        ValueError: the views have fewer directions than ``count``.
     """
     views, means = centred((x.double(), y.double()))
     whiteners = [whitener(view.T @ view / len(view), ridge) for view in views]
@@ -191,12 +176,7 @@ def cca(x: Tensor, y: Tensor, count: int | None = None, *, ridge: float = 0.0) -
 
 
 def whitener(covariance: Tensor, ridge: float) -> Tensor:
-    r"""``[d, r]``: what makes :math:`C + r\,\mathrm{tr}(C)/d\,I` the identity.
-
-    Args:
-        covariance: symmetric, float64 ``[d, d]``; directions without variance are left out.
-        ridge: :math:`r`.
-    """
+    r"""What makes :math:`C + r\,\mathrm{tr}(C)/d\,I` the identity, without null directions."""
     values, vectors = torch.linalg.eigh(covariance)
     kept = values > _RANK * values[-1]
     scale = (values[kept] + ridge * values.clamp(min=0).mean()).sqrt()
@@ -207,15 +187,8 @@ def itq_rotation(v: Tensor, *, iterations: int = 50, seed: int = 0) -> tuple[Ten
     r"""The rotation that brings rows close to their signs (Gong et al., TPAMI 2013, Sec. 3.2).
 
     Minimises :math:`\lVert B - V R \rVert_F^2` in turns: :math:`B = \mathrm{sign}(V R)`, then the
-    orthogonal Procrustes solution for :math:`R`; the start is a random rotation.
-
-    Args:
-        v: float64 ``[n, k]``, centred.
-        iterations: number of turns.
-        seed: seed of the start.
-
-    Returns:
-        The rotation float64 ``[k, k]``, and the error before the first turn and after each.
+    orthogonal Procrustes solution for :math:`R`; the start is a random rotation. Second come the
+    errors, before the first turn and after each.
     """
     start = torch.randn(v.size(1), v.size(1), generator=torch.Generator().manual_seed(seed))
     rotation = torch.linalg.qr(start.to(v)).Q

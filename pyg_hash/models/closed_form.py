@@ -63,31 +63,18 @@ class ClosedFormModel(EncoderHashModel):
         """Relaxed codes ``[n, num_bits]`` of float64 features, once there are parameters."""
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes ``[n, num_bits]`` of items of one modality.
-
-        Raises:
-            RuntimeError: the model is not solved.
-        """
+        """Relaxed codes ``[n, num_bits]``; ``RuntimeError`` if the model is not solved."""
         if not bool(self.is_solved):
             raise RuntimeError(f"{type(self).__name__} has no parameters; call solve(data) first")
         return self.relaxed_solved(x.to(next(self.parameters())), modality)
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed.
-
-        Raises:
-            RuntimeError: the model is not solved.
-            ValueError: features of another width.
-        """
+        """Relaxed codes of all nodes; no graph is needed."""
         check_widths(data, self.num_features)
         return super().forward(data)
 
     def loss(self, out: HashOutput, data: HeteroData) -> NoReturn:
-        """There is nothing to descend.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raises ``TypeError``: there is nothing to descend."""
         raise TypeError(
             f"{type(self).__name__} has a closed form: call model.solve(data) in place of fit(...)"
         )

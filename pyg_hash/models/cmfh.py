@@ -15,17 +15,11 @@ from pyg_hash.utils.checks import check_fraction, check_positive, check_positive
 
 
 class Factors(NamedTuple):
-    """Where the alternation ends, rows being samples.
+    """Where the alternation ends."""
 
-    Attributes:
-        latent: :math:`V`, float64 ``[n, K]``.
-        loadings: :math:`U_m`, float64 ``[K, d_m]`` of each modality.
-        maps: :math:`P_m`, float64 ``[d_m, K]`` of each modality.
-    """
-
-    latent: Tensor
-    loadings: Views
-    maps: Views
+    latent: Tensor  # V, [n, K]
+    loadings: Views  # U_m, [K, d_m]
+    maps: Views  # P_m, [d_m, K]
 
 
 class CMFH(LinearHashModel):
@@ -85,11 +79,7 @@ class CMFH(LinearHashModel):
             self._keep(m, weight, mean)
 
     def factorise(self, views: Views) -> tuple[Factors, list[float]]:
-        """The alternation on centred features, and the objective after each turn.
-
-        Args:
-            views: float64 ``[n, d_i]`` and ``[n, d_t]``.
-        """
+        """The alternation on centred features, and the objective after each turn."""
         shares = (self.share, 1.0 - self.share)
         generator = torch.Generator().manual_seed(self.seed)
         v = torch.randn(len(views[0]), self.num_bits, generator=generator).to(views[0])

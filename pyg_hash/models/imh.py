@@ -113,13 +113,7 @@ def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 
 def smallest_eigenvectors(graph: sp.csr_array, scores: list[Floats], count: int) -> Floats:
-    """Of ``sum_m (I - Q_m Q_m^T) + L``, float64 ``[n, count]``, orthonormal.
-
-    Args:
-        graph: ``L``, sparse, positive semidefinite, ``[n, n]``.
-        scores: the matrices ``Q_m``, ``[n, d_m]``.
-        count: number of eigenvectors, less than n.
-    """
+    """Of ``sum_m (I - Q_m Q_m^T) + L`` with a sparse L and given Q, orthonormal ``[n, count]``."""
     rows = graph.shape[0]
 
     def apply(v: Floats) -> Floats:

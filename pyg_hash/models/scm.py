@@ -71,16 +71,7 @@ class SCM(LinearHashModel):
 
 
 def orthogonal_directions(views: Views, labels: Tensor, num_bits: int) -> Views:
-    """Directions ``[r_x, num_bits]`` and ``[r_y, num_bits]`` of whitened views, jointly.
-
-    Args:
-        views: whitened features, float64 ``[n, r_x]`` and ``[n, r_y]``.
-        labels: multi-hot, float64 ``[n, C]``.
-        num_bits: number of directions.
-
-    Raises:
-        ValueError: there are not that many.
-    """
+    """Directions of whitened views, jointly, by multi-hot labels; all float64."""
     x, y = views
     available = min(x.size(1), y.size(1))
     if num_bits > available:
@@ -96,7 +87,7 @@ def orthogonal_directions(views: Views, labels: Tensor, num_bits: int) -> Views:
 
 
 def sequential_directions(views: Views, labels: Tensor, num_bits: int) -> Views:
-    """Directions of whitened views, one after the other; see :func:`orthogonal_directions`."""
+    """Directions of whitened views, one after the other."""
     x, y = views
     left, right = _similarity_factors(views, labels)
     left = num_bits * left

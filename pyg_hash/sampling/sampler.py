@@ -138,15 +138,11 @@ class InstanceGraph:
     for all edge types, so that a batch needs one set of instances, not one for each modality.
     Edges of an instance's image with its own text are apart: they are never left out.
 
-    Args:
-        data: a graph.
-
     Attributes:
-        kinds: edge types of ``data`` that a batch has.
-        pair_weight: weight of the edge between an instance's two nodes, float ``[N]``, keyed by
-            the edge type.
+        kinds: edge types that a batch has.
+        pair_weight: by edge type, weight of the edge between an instance's nodes, float ``[N]``.
         dtype: of the weights.
-        degree: for each edge type the sum of the weights that each node receives, float ``[N]``.
+        degree: by edge type, the sum of the weights that each node receives, float ``[N]``.
         start: where the neighbours of each instance start, int64 ``[N + 1]``.
         source: the neighbours, int32 ``[E]``, which is half the memory.
     """
@@ -179,15 +175,11 @@ class InstanceGraph:
         self.source = (key % num_nodes).int()
 
     def sample(self, target: Tensor, size: int) -> tuple[Tensor, Tensor, dict[EdgeType, Tensor]]:
-        """Edges that lead to some instances, weighted so that every sum over them is unbiased.
-
-        Args:
-            target: instances, int64 ``[n]``.
-            size: neighbours of each; -1 takes all.
+        """Edges from ``size`` neighbours (-1: all), weighted so that sums over them are unbiased.
 
         Returns:
-            source (an instance) and position in ``target`` of each edge, int64, and for each edge
-            type its weight, float, which is 0 where the edge is none of that type.
+            source (an instance) and position in ``target`` of each edge, int64, and by edge type
+            its weight, float, which is 0 where the edge is none of that type.
         """
         position, place, ratio = sample_rows(self.start, target, size)
         weight = self._weight[place] * ratio.to(self.dtype).unsqueeze(1)
@@ -203,17 +195,9 @@ class HubSampler:
     hub and *s* the same for all hubs, so that rare classes are complete; its edges weigh
     :math:`1 / \pi_j`. So the expected edge is the true one.
 
-    Args:
-        data: a graph with hubs.
-        num_members: members in a batch; -1 takes all.
-        dtype: of the weights.
-
     Attributes:
         degree: what the cliques of one modality add to each node's degree, itself excluded, float
             ``[N]``.
-
-    Raises:
-        ValueError: images and texts belong to different hubs.
     """
 
     def __init__(self, data: HeteroData, num_members: int, dtype: torch.dtype) -> None:
@@ -253,10 +237,6 @@ class HubSampler:
     def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What some nodes receive from the members, themselves excluded.
 
-        Args:
-            members: what :meth:`members` gave.
-            target: nodes, int64 ``[n]``.
-
         Returns:
             source (a node), position in ``target``, and weight, of each edge. Members that share
             several hubs with the target occur several times; their weights add up.
@@ -278,12 +258,7 @@ class HubSampler:
 
 
 def member_probability(hub: Tensor, budget: int) -> Tensor:
-    """With what probability each member is drawn, float64 ``[n]``; they sum to the budget.
-
-    Args:
-        hub: of each member, int64 ``[n]``.
-        budget: members that are wanted; -1 takes all.
-    """
+    """With what probability each member of a hub is drawn, float64 ``[n]``; -1 takes all."""
     if budget < 0 or budget >= hub.numel():
         return torch.ones_like(hub, dtype=torch.float64)
     size = torch.bincount(hub).double()
@@ -295,15 +270,7 @@ def member_probability(hub: Tensor, budget: int) -> Tensor:
 
 
 def take_rows(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """All entries of some rows, which are stored one after the other.
-
-    Args:
-        start: where each row starts, int64 ``[R + 1]``.
-        rows: int64 ``[n]``.
-
-    Returns:
-        for each entry the position of its row in ``rows``, and its own position; int64.
-    """
+    """All entries of some rows, given where each row starts: position in ``rows``, and its own."""
     row, rank = _ranks(start[rows + 1] - start[rows])
     return row, start[rows][row] + rank
 
@@ -314,15 +281,7 @@ def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor,
     Systematic sampling without replacement: of :math:`d` entries those at
     :math:`\lfloor (u + t) d / s \rfloor`, :math:`t = 0 \dots s - 1`, with one uniform :math:`u`
     a row. Each is taken with probability exactly :math:`s / d`, so that a sum over the taken
-    ones, times :math:`d / s`, is unbiased; nothing is sorted.
-
-    Args:
-        start: see :func:`take_rows`, as ``rows``.
-        rows: int64 ``[n]``.
-        size: :math:`s`; -1 takes all.
-
-    Returns:
-        as :func:`take_rows`, and float64 :math:`d / s` of each entry.
+    ones, times :math:`d / s`, which comes third, is unbiased; nothing is sorted. -1 takes all.
     """
     first, length = start[rows], start[rows + 1] - start[rows]
     count = length if size < 0 else length.clamp(max=size)
@@ -337,11 +296,8 @@ def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor,
 def sample_weighted(cumulative: Tensor) -> Tensor:
     """Positions drawn without replacement with given probabilities (Madow's systematic sampling).
 
-    Args:
-        cumulative: running sum of the probabilities, each at most 1, float64 ``[n]``.
-
-    Returns:
-        int64, ascending; as many as the probabilities' sum, rounded up or down.
+    They ascend; there are as many as the probabilities' sum, rounded up or down. Given is the
+    running sum, float64 ``[n]``.
     """
     total = float(cumulative[-1]) if cumulative.numel() else 0.0
     shift = float(torch.rand(()))

@@ -29,14 +29,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 class Steps:
     """What an optimiser's step is made of: the batches of all ranks, ``accumulate`` on each.
 
-    Args:
-        loader: mini-batches; None lets the model make its own, or take all data at once.
-        accumulate: batches of a step on a rank.
-        precision: ``'bf16'`` computes the losses under ``torch.autocast``.
-        ranks: the processes that train together.
-
-    Raises:
-        TypeError: a loader whose batches cannot be shared out, see :func:`shared_out`.
+    Without a loader the model makes its own batches, or takes all data at once.
     """
 
     def __init__(

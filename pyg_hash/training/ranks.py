@@ -8,6 +8,7 @@ every function here does what one process needs, which is mostly nothing.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,17 +36,12 @@ __all__ = ["Ranks", "encode_sharded", "process_group", "shared_out"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that work together; one if no process group was made.
-
-    Attributes:
-        rank: number of this process.
-        size: how many there are.
-        device: where tensors must be to be sent: that of the model.
-    """
+    """The processes that work together; one if no process group was made."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    """Where tensors must be to be sent: that of the model."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Ranks:
@@ -97,10 +93,7 @@ class Ranks:
 
         A parameter that got a gradient on some ranks alone counts as zero on the others; one
         without any keeps none, so that optimisers leave it alone as they do in one process.
-
-        DistributedDataParallel does not fit: it expects one forward pass through the wrapped
-        module and then the gradients of all its parameters, while a step here is one of several
-        objectives that each reach a part of the parameters.
+        (DistributedDataParallel expects gradients of all parameters; a step here reaches a part.)
         """
         if self.size == 1:
             return
@@ -160,11 +153,7 @@ class Ranks:
 
 
 def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroData]:
-    """The batches of one share of a loader; the others are not even made.
-
-    Args:
-        loader: mini-batches; to be shared out it must be a ``DataLoader`` or a sequence.
-        share: which of them; the last batches are filled up with the first ones.
+    """The batches of one share of a ``DataLoader`` or a sequence; the others are not even made.
 
     Raises:
         TypeError: a loader of another kind, of which batches cannot be left out.
@@ -193,14 +182,14 @@ def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroDat
 class _OwnBatches:
     """The lists of indices of one share of a loader's batches."""
 
-    def __init__(self, batches: Iterable[list[int]], share: Share) -> None:
+    def __init__(self, batches: Any, share: Share) -> None:
         self.batches, self.share = batches, share
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.share.of(list(self.batches)))  # all now: they draw their order at once
 
     def __len__(self) -> int:
-        return -(-len(self.batches) // self.share.count)  # type: ignore[arg-type]
+        return math.ceil(len(self.batches) / self.share.count)
 
 
 @contextmanager
@@ -209,14 +198,13 @@ def process_group(
 ) -> Iterator[torch.device]:
     """Join the process group that ``torchrun`` describes, for a block; else do nothing.
 
+    Yields the device of this process.
+
     Args:
         device: ``'cpu'`` (backend gloo) or ``'cuda'`` (nccl: each process takes the GPU of its
             local rank).
         timeout: how long ranks wait for each other: while the first one builds a graph or
             evaluates, the others do. Where one fails, ``torchrun`` ends them all at once.
-
-    Yields:
-        the device of this process.
 
     Raises:
         ValueError: another device, or no GPU for this process.
@@ -263,7 +251,7 @@ def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modal
     check_choice(modality, MODALITIES, "modality")
     ranks = Ranks.of(model)
     rows = len(items) if isinstance(items, Tensor) else items[modality].x.size(0)
-    size = -(-rows // ranks.size)
+    size = math.ceil(rows / ranks.size)
     own = slice(min(ranks.rank * size, rows), min((ranks.rank + 1) * size, rows))
     if isinstance(items, Tensor):
         encode: Any = model.encode_image if modality == IMAGE else model.encode_text

@@ -45,14 +45,7 @@ class History(list[dict[str, Any]]):
 
 @dataclass
 class TrainingState:
-    """Epoch, history, best parameters, and all that :meth:`save` needs to go on later.
-
-    Attributes:
-        model: the model that is trained.
-        optimizers: its optimisers by name.
-        schedulers: of their learning rates.
-        is_whole: False while an epoch is under way.
-    """
+    """Epoch, history, best parameters, and all that :meth:`save` needs to go on later."""
 
     model: HashModel
     optimizers: Mapping[str, torch.optim.Optimizer]
@@ -63,7 +56,7 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_score: float = float("-inf")
     since_best: int = 0
-    is_whole: bool = True
+    is_whole: bool = True  # False while an epoch is under way
     _saved_epoch: int = -1
 
     @property
