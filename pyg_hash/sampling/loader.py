@@ -39,8 +39,8 @@ class InstanceLoader(NodeLoader):
 
     Args:
         data: what training sees: ``model.training_view(data)``.
-        num_neighbors: see :class:`InstanceSampler`.
-        num_members: see :class:`InstanceSampler`.
+        num_neighbors: see :class:`InstanceSampler`, as ``num_members``.
+        num_members: labelled instances that stand for all in a batch.
         seeds: nodes to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
         cell_size: seeds of a batch come in cells of so many neighbours (:class:`CellShuffle`);
             1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
@@ -105,12 +105,7 @@ class CellShuffle(Sampler[int]):
     convolutional networks", KDD 2019, Sec. 3.2, whose batches are the union of several random
     clusters; but no edge is dropped, and the clusters are the runs of a bandwidth-reducing order
     (reverse Cuthill-McKee), which takes one pass over the edges. Each epoch cuts the order at
-    another place.
-
-    Args:
-        order: seeds in an order with neighbours next to each other, int64 ``[n]``.
-        cell_size: seeds of a cell.
-        generator: decides the order; None is torch's global one.
+    another place. ``order`` has neighbours next to each other, int64 ``[n]``.
     """
 
     def __init__(
@@ -131,19 +126,13 @@ class CellShuffle(Sampler[int]):
 
 
 def close_order(start: Tensor, source: Tensor) -> Tensor:
-    """An order of all nodes in which neighbours are close.
+    """All nodes, neighbours close to each other: int64 ``[N]``, on the CPU.
 
-    Args:
-        start: where the neighbours of each node start, int64 ``[N + 1]``.
-        source: neighbours, integer ``[E]``.
-
-    Returns:
-        The nodes, int64 ``[N]``, on the CPU.
+    Given are where the neighbours of each node start, int64 ``[N + 1]``, and the int32 neighbours.
     """
-    indices = source.cpu().numpy().astype(np.int32, copy=False)
-    ones = np.ones(indices.size, dtype=np.int8)
-    num_nodes = start.numel() - 1
-    matrix = csr_array((ones, indices, start.cpu().numpy()), shape=(num_nodes, num_nodes))
+    ones = np.ones(source.numel(), dtype=np.int8)
+    shape = (start.numel() - 1, start.numel() - 1)
+    matrix = csr_array((ones, source.cpu().numpy(), start.cpu().numpy()), shape=shape)
     # edges between anchors go both ways; those of nodes that only receive change little
     order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
     return torch.from_numpy(order.astype(np.int64))
