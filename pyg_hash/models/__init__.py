@@ -2,7 +2,7 @@
 
 from pyg_hash.models.affinities import DGCPN, DJSRH, JDSH
 from pyg_hash.models.base import EncoderHashModel, HashModel, Objective
-from pyg_hash.models.canonical import CCA, ITQ, LSH
+from pyg_hash.models.canonical import CCA, ITQ, LSH, SCM
 from pyg_hash.models.class_codes import ClassCodes
 from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.closed_form import LinearHashModel as LinearHashModel
@@ -12,7 +12,6 @@ from pyg_hash.models.gch import GCH
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.imh import IMH
 from pyg_hash.models.mcgcn import MCGCN
-from pyg_hash.models.scm import SCM
 from pyg_hash.models.sgch import SGCH
 from pyg_hash.models.sgeh import SGEH
 

@@ -219,13 +219,9 @@ class _Means:
             self._counts[key] += 1
 
     def row(self) -> Row:
-        """The history row so far: ``loss`` is the sum over the parts.
-
-        Raises:
-            FloatingPointError: a loss was not finite, on all ranks.
-        """
+        """The history row so far; ``FloatingPointError`` on all ranks if a loss was not finite."""
         sums = self._ranks.sum([*self._sums.values()])
-        counts = self._ranks.sum([self._counts[key] for key in self._sums])
+        counts = self._ranks.sum([*self._counts.values()])
         means = {key: s / n for key, s, n in zip(self._sums, sums, counts, strict=True)}
         several = len({part for part, _ in means}) > 1
         named = {f"{p}_{name}" if several else name: mean for (p, name), mean in means.items()}

@@ -61,8 +61,7 @@ def fit(
     Args:
         model: the model; it is trained in place.
         data: the graph.
-        optimizer: an optimiser of the model's parameters; or one for each part, by the names of
-            ``model.parts()``.
+        optimizer: an optimiser of the model's parameters; or one for each of ``model.parts()``.
         epochs: number of passes in all; with ``resume`` the finished ones count.
         loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
             data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
@@ -94,9 +93,9 @@ def fit(
         TypeError: a callback added something other than numbers, strings or None to the row; a
             ``loader`` that can be gone through only once, or not be shared out.
         ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
-            without ``checkpoint``, a checkpoint of another model, an optimiser of another model,
-            a ``loader`` for a method that makes its own batches, or one without batches,
-            ``accumulate`` or several ranks without batches to share out.
+            without ``checkpoint``, a checkpoint or optimiser of another model, a ``loader`` for a
+            method that makes its own batches, or an empty one, ``accumulate`` or several ranks
+            without batches to share out.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """

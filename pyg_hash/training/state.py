@@ -116,7 +116,11 @@ class TrainingState:
             "since_best": self.since_best,
             "history": list(self.history),
             "optimizers": optimizers,
-            "schedulers": [_schedule(scheduler) for scheduler in self.schedulers],
+            # their functions, if they have any, come with the program
+            "schedulers": [
+                {key: value for key, value in scheduler.state_dict().items() if _is_plain(value)}
+                for scheduler in self.schedulers
+            ],
         }
         save_tensors(path, tensors, metadata)
         self._saved_epoch = self.epoch
@@ -159,7 +163,15 @@ class TrainingState:
         self.best = parts.get("best", {})
         slots = _split(parts.get("optimizer", {}))
         for name, optimizer in self.optimizers.items():
-            _load_optimizer(optimizer, slots.get(name, {}), stored[name])
+            held, plain = _split(slots.get(name, {})), stored[name]["plain"]
+            keys = held | plain  # the number of a parameter
+            values = {int(k): {**held.get(k, {}), **plain.get(k, {})} for k in keys}
+            groups = stored[name]["groups"]
+            for group, now in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
+                for key, value in now.items():  # JSON turned tuples (Adam's betas) into lists
+                    if isinstance(value, tuple):
+                        group[key] = tuple(group[key])
+            optimizer.load_state_dict({"state": values, "param_groups": groups})
         for scheduler, record in zip(self.schedulers, metadata.get("schedulers", []), strict=True):
             scheduler.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
@@ -172,25 +184,8 @@ class TrainingState:
         self.history = History(metadata["history"])
 
 
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict[str, Any]
-) -> None:
-    """Put back what :meth:`TrainingState.save` wrote: tensors ``'index.slot'``, and the rest."""
-    held, plain = _split(tensors), metadata["plain"]
-    state = {int(index): {**held.get(index, {}), **plain.get(index, {})} for index in held | plain}
-    groups = metadata["groups"]
-    for group, current in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
-        for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
-            if isinstance(value, tuple):
-                group[name] = tuple(group[name])
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _schedule(scheduler: LRScheduler) -> dict[str, Any]:
-    """The numbers of a scheduler's state; its functions, if it has any, come with the program."""
-    state = scheduler.state_dict()
-    plain = (bool, int, float, str, list, type(None))
-    return {name: value for name, value in state.items() if isinstance(value, plain)}
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str | list | None)
 
 
 def _as_json(value: Any) -> Any:
