@@ -10,9 +10,14 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import protocol
-from pyg_hash.metrics.mean_ap import DENOMINATORS, TIES, Denominator, Ties, mean_average_precision
+from pyg_hash.metrics.mean_ap import (
+    Denominator,
+    Ties,
+    check_definition,
+    mean_average_precision,
+)
 from pyg_hash.typing import IMAGE, MODALITIES, Modality
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice
 
 Split = Literal["query", "val"]
 
@@ -86,13 +91,9 @@ def evaluate(
             are missing or do not fit, unknown options.
     """
     check_choice(split, ("query", "val"), "split")
-    check_choice(ties, TIES, "ties")  # before the encoding, which may take long
-    check_choice(denominator, DENOMINATORS, "denominator")
-    if topk is not None:
-        check_positive_int(topk, "topk")
+    check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
     codes = {m: _encode(model, data, m) for m in MODALITIES}
-
     labels = {m: data[m].y.to(codes[m].device) for m in MODALITIES}
     scores = {}
     for source, target in product(MODALITIES, repeat=2):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.metrics.counts import Ranking, check_ranking, fill_relevance, slices
+from pyg_hash.metrics.counts import Ranking, fill_relevance
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
@@ -63,21 +63,15 @@ def mean_average_precision(
         query_y: class index, integer ``[q]``, or multi-hot ``[q, C]``.
         database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
         topk: rank cut, at least 1; ``None``, or more than n, means all.
-        ties: see above.
-        denominator: see above.
-
-    Returns:
-        mAP in [0, 1].
+        ties: see above, as ``denominator``.
+        denominator: what the sum is divided by.
 
     Raises:
         TypeError: codes that are not int8, class indices that are not integers, or ``topk``.
         ValueError: wrong shapes or values, no rows, labels of two kinds, unknown options.
     """
-    check_choice(ties, TIES, "ties")
-    check_choice(denominator, DENOMINATORS, "denominator")
-    if topk is not None:
-        check_positive_int(topk, "topk")
-    ranking = check_ranking(query, database, query_y, database_y)
+    check_definition(topk, ties, denominator)
+    ranking = Ranking(query, database, query_y, database_y)
     n = database.size(0)
     cut = n if topk is None else min(topk, n)
     if ties == "index":
@@ -88,6 +82,14 @@ def mean_average_precision(
             for items, relevant in ranking.counts()
         ]
     return float(torch.cat(parts).mean())
+
+
+def check_definition(topk: int | None, ties: str, denominator: str) -> None:
+    """Raise unless these are options of :func:`mean_average_precision`."""
+    check_choice(ties, TIES, "ties")
+    check_choice(denominator, DENOMINATORS, "denominator")
+    if topk is not None:
+        check_positive_int(topk, "topk")
 
 
 def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
@@ -107,13 +109,13 @@ def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominat
     whole = places == items
     hits = torch.where(whole, relevant, 0.0).sum(1)
     score = _divide(sums.sum(1), hits, relevant.sum(1), cut, denominator)
-    if denominator != "hits":
-        return score
     # a bucket that the cut divides makes the denominator random as well
     divided = ((places > 0) & ~whole & (relevant > 0)).nonzero()
+    if denominator != "hits" or len(divided) == 0:
+        return score
     nearer = torch.where(whole, sums, 0.0).sum(1)  # all buckets above it are whole
-    for some in slices(len(divided), max(1, _ELEMENTS // (cut + 1))):
-        row, column = divided[some].unbind(1)
+    for some in divided.split(max(1, _ELEMENTS // (cut + 1))):
+        row, column = some.unbind(1)
         bucket = (x[row, column] for x in (before, hits_before, items, relevant, places))
         score[row] = expected_hits_ap(nearer[row], *bucket)
     return score
@@ -146,11 +148,13 @@ def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor
     # numpy sorts small integers by radix
     kind = torch.uint8 if bits < 256 else torch.int16 if bits < 2**15 else torch.int32
     parts = []
-    for rows in slices(len(ranking.query), max(_SORTED_QUERIES, _ELEMENTS // n)):
-        query, own = ranking.query[rows].float(), ranking.query_y[rows].float()
+    size = max(_SORTED_QUERIES, _ELEMENTS // n)
+    for some, own in zip(ranking.query.split(size), ranking.query_y.split(size), strict=True):
+        query = some.float()
         product = query.new_empty(len(query), n)
         distance = torch.mm(query, database, out=product).sub_(bits).div_(-2).to(kind)
-        relevance = fill_relevance(own, others, product).gather(1, _stable_order(distance))
+        relevance = fill_relevance(own.float(), others, product)
+        relevance = relevance.gather(1, _stable_order(distance))
         parts.append(_of_lists(relevance, cut, denominator))
     return parts
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics.counts import check_ranking
+from pyg_hash.metrics.counts import Ranking
 from pyg_hash.utils.checks import check_positive_int
 
 
@@ -36,7 +36,7 @@ def precision_at_n(
     Raises:
         TypeError, ValueError: values of ``topn`` that are no integers from 1 to m.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     for n in topn:
         check_positive_int(n, "topn")
         if n > database.size(0):
@@ -74,7 +74,7 @@ def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tenso
 
     Codes, labels and errors are those of :func:`mean_average_precision`.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
     for items, relevant in ranking.counts():
         found, hits = items.cumsum(1), relevant.cumsum(1)
@@ -129,7 +129,7 @@ def ndcg(
     of the best ranking. A query without relevant items scores 0. Codes, labels, ``topk`` and errors
     are those of :func:`mean_average_precision`.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     if topk is not None:
         check_positive_int(topk, "topk")
     n = database.size(0)

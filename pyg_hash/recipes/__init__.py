@@ -66,17 +66,6 @@ class Recipe:
     @property
     def transforms(self) -> T.Compose:
         """Masks, scaled features and the graph: a data set's ``pre_transform``."""
-        return T.Compose([*self.masks, *self.graph])
-
-    @property
-    def graph(self) -> list[BaseTransform]:
-        """The transforms that make the graph, behind :attr:`masks`."""
-        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind), lambda _: []))
-        return make(self.settings)
-
-    @property
-    def masks(self) -> list[BaseTransform]:
-        """The transforms that make masks and scaled features, the same for all methods."""
         rate, held_out = self.settings.get("label_rate"), self.settings["val_rate"]
         seed = self.settings["seed"]
         steps: list[BaseTransform] = []
@@ -86,7 +75,13 @@ class Recipe:
         steps.append(transforms.ScaleFeatures(**self.settings["scaling"]))
         if held_out:
             steps.append(transforms.ValidationSplit(held_out, seed=seed))
-        return steps
+        return T.Compose([*steps, *self.graph])
+
+    @property
+    def graph(self) -> list[BaseTransform]:
+        """The transforms that make the graph."""
+        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind), lambda _: []))
+        return make(self.settings)
 
     def model(self, data: HeteroData) -> HashModel:
         """A new model for the widths and classes of ``data``, its weights drawn with the seed.
