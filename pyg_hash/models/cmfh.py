@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -12,14 +10,6 @@ from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selecte
 from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_fraction, check_positive, check_positive_int, check_weight
-
-
-class Factors(NamedTuple):
-    """Where the alternation ends."""
-
-    latent: Tensor  # V, [n, K]
-    loadings: Views  # U_m, [K, d_m]
-    maps: Views  # P_m, [d_m, K]
 
 
 class CMFH(LinearHashModel):
@@ -74,12 +64,12 @@ class CMFH(LinearHashModel):
 
     def _solve(self, data: HeteroData) -> None:
         views, means = centred(selected_features(data))
-        factors, _ = self.factorise(views)
-        for m, mean, weight in zip(MODALITIES, means, factors.maps, strict=True):
+        maps = self.factorise(views)[2]
+        for m, mean, weight in zip(MODALITIES, means, maps, strict=True):
             self._keep(m, weight, mean)
 
-    def factorise(self, views: Views) -> tuple[Factors, list[float]]:
-        """The alternation on centred features, and the objective after each turn."""
+    def factorise(self, views: Views) -> tuple[Tensor, Views, Views, list[float]]:
+        """``V``, ``U`` and ``P`` of centred features, and the objective after each turn."""
         shares = (self.share, 1.0 - self.share)
         generator = torch.Generator().manual_seed(self.seed)
         v = torch.randn(len(views[0]), self.num_bits, generator=generator).to(views[0])
@@ -110,4 +100,4 @@ class CMFH(LinearHashModel):
             ):
                 break
         (_, _, u, p), (_, _, u_text, p_text) = parts
-        return Factors(v, (u, u_text), (p, p_text)), objectives
+        return v, (u, u_text), (p, p_text), objectives

@@ -130,10 +130,11 @@ def fit(
     ranks.copy_state(model)
     view = model.training_view(data) if loader is None else None
     quiet = not (progress and ranks.is_main)
+    whole = True  # no epoch is under way
     bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
     try:
         while state.epoch < epochs and not state.stopped:
-            state.is_whole = False
+            whole = False
             row = train_epoch(
                 model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
             )
@@ -142,7 +143,9 @@ def fit(
             if patience is not None and row["epoch"] % eval_every == 0:
                 row["val_map"] = ranks.agree(_validation_map(model, data) if ranks.is_main else 0.0)
                 state.note_validation(row["val_map"], patience)
-            state.finish_epoch(row)
+            state.epoch += 1
+            state.history.append(row)
+            whole = True
             for callback in callbacks if ranks.is_main else ():
                 try:
                     callback(model, row)
@@ -157,10 +160,10 @@ def fit(
     finally:
         bar.close()
         # half an epoch is never saved: going on from it would repeat the other half
-        if saves is not None and state.is_whole and not state.is_saved:
+        if saves is not None and whole and state.saved_epoch != state.epoch:
             state.save(saves)
-    if patience is not None:
-        state.restore_best()
+    if patience is not None and state.best:
+        model.load_state_dict(state.best)
     model.attach(data)
     return state.history
 

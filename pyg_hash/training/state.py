@@ -56,13 +56,7 @@ class TrainingState:
     best: dict[str, Tensor] = field(default_factory=dict)
     best_score: float = float("-inf")
     since_best: int = 0
-    is_whole: bool = True  # False while an epoch is under way
-    _saved_epoch: int = -1
-
-    @property
-    def is_saved(self) -> bool:
-        """Whether the last epoch is in the checkpoint."""
-        return self._saved_epoch == self.epoch
+    saved_epoch: int = -1
 
     def note_validation(self, score: float, patience: int) -> None:
         """Keep the parameters if ``score`` is a new best; stop after ``patience`` others."""
@@ -73,17 +67,6 @@ class TrainingState:
         else:
             self.since_best += 1
             self.stopped = self.since_best >= patience
-
-    def finish_epoch(self, row: dict[str, Any]) -> None:
-        """Count an epoch and keep its history row."""
-        self.epoch += 1
-        self.history.append(row)
-        self.is_whole = True
-
-    def restore_best(self) -> None:
-        """Put the best parameters back, if any were measured."""
-        if self.best:
-            self.model.load_state_dict(self.best)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replace the checkpoint, atomically."""
@@ -123,7 +106,7 @@ class TrainingState:
             ],
         }
         save_tensors(path, tensors, metadata)
-        self._saved_epoch = self.epoch
+        self.saved_epoch = self.epoch
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over the state of a checkpoint.
@@ -177,7 +160,7 @@ class TrainingState:
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])
-        self.epoch = self._saved_epoch = metadata["epoch"]
+        self.epoch = self.saved_epoch = metadata["epoch"]
         self.stopped = metadata["stopped"]
         self.best_score = metadata["best_score"] if self.best else float("-inf")
         self.since_best = metadata["since_best"]
