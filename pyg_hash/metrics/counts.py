@@ -57,7 +57,8 @@ class Ranking:
         Yields:
             ``(items, relevant)``: float64 ``[some queries, num_bits + 1]``, on the CPU.
         """
-        for query, own in zip(self.query.split(_PART), self.query_y.split(_PART), strict=True):
+        parts = (torch.split(x, _PART) for x in (self.query, self.query_y))
+        for query, own in zip(*parts, strict=True):
             counts = self._count(query.float(), own.float()).double().cpu()
             yield counts.sum(2), counts[:, :, 1]
 
@@ -73,8 +74,8 @@ class Ranking:
         # the key of a pair is 2 * distance + relevant, and 2 * distance = num_bits - q.d
         offset = torch.arange(height, device=query.device).unsqueeze(1) * keys + self.num_bits
         offset = offset.float()
-        rows = list(zip(*(x.split(height) for x in (query, own, counts)), strict=True))
-        columns = (x.split(width) for x in (self.database, self.database_y))
+        rows = list(zip(*(torch.split(x, height) for x in (query, own, counts)), strict=True))
+        columns = (torch.split(x, width) for x in (self.database, self.database_y))
         for database, others in zip(*columns, strict=True):
             codes, others = database.float().T.contiguous(), others.float()
             for some, labels, found in rows:

@@ -114,7 +114,7 @@ def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominat
     if denominator != "hits" or len(divided) == 0:
         return score
     nearer = torch.where(whole, sums, 0.0).sum(1)  # all buckets above it are whole
-    for some in divided.split(max(1, _ELEMENTS // (cut + 1))):
+    for some in torch.split(divided, max(1, _ELEMENTS // (cut + 1))):
         row, column = some.unbind(1)
         bucket = (x[row, column] for x in (before, hits_before, items, relevant, places))
         score[row] = expected_hits_ap(nearer[row], *bucket)
@@ -149,7 +149,8 @@ def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor
     kind = torch.uint8 if bits < 256 else torch.int16 if bits < 2**15 else torch.int32
     parts = []
     size = max(_SORTED_QUERIES, _ELEMENTS // n)
-    for some, own in zip(ranking.query.split(size), ranking.query_y.split(size), strict=True):
+    rows = (torch.split(x, size) for x in (ranking.query, ranking.query_y))
+    for some, own in zip(*rows, strict=True):
         query = some.float()
         product = query.new_empty(len(query), n)
         distance = torch.mm(query, database, out=product).sub_(bits).div_(-2).to(kind)

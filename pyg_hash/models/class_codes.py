@@ -81,7 +81,7 @@ class ClassCodes(ClosedFormModel):
     def _regression(self, x: npt.NDArray[Any], y: Tensor, count: int) -> tuple[Tensor, Tensor]:
         """Weights and biases of the logits of classes; one that no labelled node has gets -inf."""
         linear = require("sklearn.linear_model", "scikit-learn", extra="baselines")
-        classes = y.unique().cpu()
+        classes = torch.unique(y).cpu()
         weight = torch.zeros(x.shape[1], count, dtype=torch.float64)
         bias = torch.full((count,), -inf, dtype=torch.float64)
         bias[classes] = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
@@ -96,7 +98,8 @@ def knn_laplacian(x: Tensor, k: int, metric: Metric) -> sp.csr_array:
     ends = found.flatten().cpu().numpy()
     starts = np.repeat(np.arange(count), k)
     edges = sp.csr_array((np.ones(len(ends)), (starts, ends)), shape=(count, count))
-    return sp.csr_array(laplacian(edges.maximum(edges.T)))
+    found: Any = laplacian(edges.maximum(edges.T))
+    return sp.csr_array(found)
 
 
 def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:

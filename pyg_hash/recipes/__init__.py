@@ -80,8 +80,8 @@ class Recipe:
     @property
     def graph(self) -> list[BaseTransform]:
         """The transforms that make the graph."""
-        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind), lambda _: []))
-        return make(self.settings)
+        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind)))
+        return [] if make is None else make(self.settings)
 
     def model(self, data: HeteroData) -> HashModel:
         """A new model for the widths and classes of ``data``, its weights drawn with the seed.

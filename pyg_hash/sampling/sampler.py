@@ -171,7 +171,7 @@ class InstanceGraph:
             place = torch.searchsorted(key, (target * num_nodes + source)[keep])
             weight = data[kind].edge_weight[keep]
             self._weight[:, column].index_add_(0, place, weight)
-        self.start = index2ptr(key // num_nodes, num_nodes)
+        self.start: Tensor = index2ptr(key // num_nodes, num_nodes)
         self.source = (key % num_nodes).int()
 
     def sample(self, target: Tensor, size: int) -> tuple[Tensor, Tensor, dict[EdgeType, Tensor]]:
@@ -210,7 +210,7 @@ class HubSampler:
         num_nodes, num_hubs = data[IMAGE].x.size(0), int(data[CLASS].num_nodes)
         order = node.argsort(stable=True)
         self._hubs = hub[order]
-        self._start = index2ptr(node[order], num_nodes)
+        self._start: Tensor = index2ptr(node[order], num_nodes)
         every = torch.arange(num_hubs, device=hub.device)
         pairs = data[OVERLAP].edge_index if OVERLAP in data.edge_types else every.expand(2, -1)
         pairs = pairs[:, pairs[0].argsort(stable=True)]
