@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import count
 from typing import Any, Literal, get_args
 
 import torch
@@ -101,18 +100,18 @@ def train_epoch(
             yield objective
 
     with torch.random.fork_rng(devices=[], enabled=several):
-        for streams in _streams(model, data, epoch, steps, order):
-            # a step takes one objective of each share: one at a time has its activations in memory
-            for objectives in zip(*map(descended, steps.shares, streams), strict=True):
-                part = objectives[0].part
-                steps.ranks.average_gradients([p for p in parts[part] if p.requires_grad])
-                running.average()
-                (optimizers[part] if part in optimizers else optimizers[ALL]).step()
-                model.zero_grad(set_to_none=True)
-                number += 1
-                if number % _CHECK_EVERY == 0:
-                    note(number)
-                    means.row()
+        streams = _streams(model, data, epoch, steps, order)
+        # a step takes one objective of each share: one at a time has its activations in memory
+        for objectives in zip(*map(descended, steps.shares, streams), strict=True):
+            part = objectives[0].part
+            steps.ranks.average_gradients([p for p in parts[part] if p.requires_grad])
+            running.average()
+            (optimizers[part] if part in optimizers else optimizers[ALL]).step()
+            model.zero_grad(set_to_none=True)
+            number += 1
+            if number % _CHECK_EVERY == 0:
+                note(number)
+                means.row()
     if number == 0:
         raise ValueError("loader: gave no batch; give at least one an epoch")
     row = means.row()
@@ -126,34 +125,28 @@ def train_epoch(
 
 def _streams(
     model: HashModel, data: HeteroData | None, epoch: int, steps: Steps, order: int | None
-) -> Iterator[list[Iterator[Objective]]]:
-    """Objectives of the batches that share their steps, side by side, for all such groups."""
+) -> list[Iterator[Objective]]:
+    """The objectives of an epoch, side by side for the shares of this rank."""
     if steps.loaders is None:
         assert data is not None
         if steps.count == 1:
-            yield [model.objectives(data, epoch)]
-        else:
-            shares = [replace(share, seed=order) for share in steps.shares]
-            make: Any = model.objectives  # of a model that makes batches
-            yield [make(data, epoch, share) for share in shares]
-        return
-    device = next(model.parameters()).device
-    iterators = []
+            return [model.objectives(data, epoch)]
+        make: Any = model.objectives  # of a model that makes batches
+        return [make(data, epoch, replace(share, seed=order)) for share in steps.shares]
+    streams = []
     for loader in steps.loaders:
         _seed(order, steps, 0, 0)  # loaders draw the order of their batches, all the same
         generator = getattr(loader, "generator", None)
         if order is not None and generator is not None:
             generator.manual_seed(order)
-        iterators.append(iter(loader))
-    for group in count(1):
-        streams = []
-        for share, batches in zip(steps.shares, iterators, strict=True):
-            _seed(order, steps, -group, share.place)
-            batch = next(batches, None)
-            if batch is None:
-                return  # all of them are as long
-            streams.append(model.objectives(batch.to(device, non_blocking=True), epoch))
-        yield streams
+        streams.append(_of_batches(model, iter(loader), epoch))
+    return streams
+
+
+def _of_batches(model: HashModel, batches: Iterator[HeteroData], epoch: int) -> Iterator[Objective]:
+    device = next(model.parameters()).device
+    for batch in batches:
+        yield from model.objectives(batch.to(device, non_blocking=True), epoch)
 
 
 def _seed(order: int | None, steps: Steps, step: int, place: int) -> None:
