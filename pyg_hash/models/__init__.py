@@ -1,4 +1,4 @@
-"""Hashing models: one method a file, one contract (:class:`HashModel`)."""
+"""Hashing models: one method a file, baselines by family, one contract (:class:`HashModel`)."""
 
 from pyg_hash.models.affinities import DGCPN, DJSRH, JDSH
 from pyg_hash.models.base import EncoderHashModel, HashModel, Objective
