@@ -39,7 +39,6 @@ PARTS: dict[str, str] = {
     "metrics": "metrics.json",
 }
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
-
 CHECKPOINT = "checkpoint.safetensors"
 """The state of the training; it shows that a run was started."""
 
@@ -52,11 +51,8 @@ class IncompleteRunError(FileNotFoundError):
 class RunItems:
     """What is known of the instances of a run; row ``i`` of every list is instance ``i``.
 
-    Attributes:
-        ids: names that the data set gives them.
-        texts: raw texts, None where there are features only.
-        image_paths: picture files, None where there are features only.
-        labels: class names of each instance.
+    ``ids`` are the data set's names, ``labels`` class names; texts and picture files are None where
+    there are features only.
     """
 
     ids: list[str]
@@ -83,12 +79,7 @@ class Run:
     def create(
         cls, path: str | os.PathLike[str], config: Mapping[str, Any], *, resume: bool = False
     ) -> Run:
-        """Make a run folder and write ``config.yaml`` into it, before any work is done.
-
-        Args:
-            path: the folder; made if need be.
-            config: the settings of the run.
-            resume: go on with a run that is there already.
+        """Make a run folder and write its settings into it, before any work is done.
 
         Raises:
             FileExistsError: there is a run in the folder and ``resume`` is False.
@@ -96,7 +87,9 @@ class Run:
             ValueError: ``resume``, but the settings differ from those of the run.
         """
         run = cls(Path(path))
-        if run.started:
+        # a folder with nothing but settings may be taken over
+        computed = [CHECKPOINT, *(file for part, file in PARTS.items() if part != "config")]
+        if any((run.path / file).is_file() for file in computed):
             if not run.has("config"):
                 raise FileExistsError(
                     f"out: {path} holds parts of a run without {PARTS['config']}, so its settings "
@@ -124,11 +117,7 @@ class Run:
     def open(
         cls, path: str | os.PathLike[str], need: Iterable[str] = ("config", "model", "items")
     ) -> Run:
-        """Open an existing run folder.
-
-        Args:
-            path: the folder.
-            need: the parts (keys of :data:`PARTS`) that must be there.
+        """Open an existing run folder that has some :data:`PARTS`.
 
         Raises:
             IncompleteRunError: no such folder, or parts are missing; the message lists them.
@@ -136,13 +125,11 @@ class Run:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
-        lacking = [PARTS[part] for part in need if not run.has(part)]
-        if lacking:
+        if lacking := ", ".join(PARTS[part] for part in need if not run.has(part)):
             remedy = "give a folder that pyg-hash train wrote"
             if run.has("config"):
                 remedy = f"finish it with: pyg-hash train --out {path} --resume"
-            missing = ", ".join(lacking)
-            raise IncompleteRunError(f"run: {path} is incomplete, it lacks {missing}; {remedy}")
+            raise IncompleteRunError(f"run: {path} is incomplete, it lacks {lacking}; {remedy}")
         return run
 
     def file(self, part: str) -> Path:
@@ -153,19 +140,8 @@ class Run:
         """Whether one part is there."""
         return self.file(part).is_file()
 
-    @property
-    def started(self) -> bool:
-        """Whether something was computed; a folder with nothing but settings may be taken over."""
-        return (self.path / CHECKPOINT).is_file() or any(
-            self.has(part) for part in PARTS if part != "config"
-        )
-
     def config(self) -> dict[str, Any]:
-        """The settings of the run.
-
-        Raises:
-            CorruptFileError: ``config.yaml`` is no mapping in YAML.
-        """
+        """The settings of the run; ``CorruptFileError`` if the file is no mapping in YAML."""
         path = self.file("config")
         try:
             value = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -229,17 +205,11 @@ class Run:
         """The Hamming index of the database items of one modality.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            CorruptFileError: the file is damaged.
+            FileNotFoundError, CorruptFileError: there is no such file, or it is damaged.
         """
         from pyg_hash.index import HammingIndex
 
         return HammingIndex.load(self.index_file(modality))
-
-    @property
-    def complete(self) -> bool:
-        """Whether every part is there."""
-        return all(self.has(part) for part in PARTS)
 
 
 __all__ = ["RunItems", "Run"]

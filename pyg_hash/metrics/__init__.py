@@ -3,12 +3,8 @@
 from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
 from pyg_hash.metrics.retrieval import (
-    Lookup as Lookup,
-)
-from pyg_hash.metrics.retrieval import (
-    LookupCurve as LookupCurve,
-)
-from pyg_hash.metrics.retrieval import (
+    Lookup,
+    LookupCurve,
     hash_lookup,
     ndcg,
     pr_curve,
@@ -17,6 +13,8 @@ from pyg_hash.metrics.retrieval import (
 
 __all__ = [
     "Evaluation",
+    "Lookup",
+    "LookupCurve",
     "evaluate",
     "hash_lookup",
     "mean_average_precision",

@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from itertools import product
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import protocol
-from pyg_hash.metrics.mean_ap import DENOMINATORS, TIES, Denominator, Ties, mean_average_precision
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.metrics.mean_ap import (
+    Denominator,
+    Ties,
+    check_definition,
+    mean_average_precision,
+)
+from pyg_hash.typing import IMAGE, MODALITIES, Modality
+from pyg_hash.utils.checks import check_choice
 
 Split = Literal["query", "val"]
 
 
-class Encoder(Protocol):
-    """What :func:`evaluate` needs of a model."""
-
-    @property
-    def num_bits(self) -> int:
-        """Bits of a code."""
-        ...
-
-    def encode(self, data: HeteroData, modality: Modality) -> Tensor:
-        """Codes of all nodes of one modality, int8 ±1 ``[N, num_bits]``."""
-        ...
-
-
 @dataclass(frozen=True)
 class Evaluation:
-    """mAP in the four directions, and what the numbers mean.
+    """mAP in four directions (``i2t``: queries are images, the database texts), and what it means.
 
     Attributes:
-        i2t: images as queries, texts as database.
-        t2i: texts as queries, images as database.
-        i2i: images to images.
-        t2t: texts to texts.
         protocol: ``'transductive'``, ``'strict'``, ``'inductive'`` or ``'none'`` (no graph).
         definition: the metric in words, e.g. ``'mAP@all, expected ties, denominator=hits'``.
         num_queries: queries of one modality.
@@ -74,7 +62,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: Encoder,
+    model: Any,
     data: HeteroData,
     *,
     split: Split = "query",
@@ -89,8 +77,8 @@ def evaluate(
     relevant if it shares a label with the query.
 
     Args:
-        model: anything with ``encode(data, modality)`` and ``num_bits``; its ``protocol(data)``, if
-            it has one, names the protocol in place of the graph's.
+        model: anything with ``num_bits``, and ``encode(data, modality)`` for codes of all nodes;
+            its ``protocol(data)``, if it has one, names the protocol in place of the graph's.
         data: both modalities with ``y``, ``query_mask`` and ``database_mask``.
         split: ``'query'``, or ``'val'`` for a choice of settings that leaves the queries alone.
         topk: see :func:`mean_average_precision`, as ``ties`` and ``denominator``.
@@ -103,31 +91,25 @@ def evaluate(
             are missing or do not fit, unknown options.
     """
     check_choice(split, ("query", "val"), "split")
-    check_choice(ties, TIES, "ties")  # before the encoding, which may take long
-    check_choice(denominator, DENOMINATORS, "denominator")
-    if topk is not None:
-        check_positive_int(topk, "topk")
+    check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
     codes = {m: _encode(model, data, m) for m in MODALITIES}
-
-    def score(source: Modality, target: Modality) -> float:
+    labels = {m: data[m].y.to(codes[m].device) for m in MODALITIES}
+    scores = {}
+    for source, target in product(MODALITIES, repeat=2):
         query, database = parts[source][0], parts[target][1]
-        return mean_average_precision(
+        scores[f"{source[0]}2{target[0]}"] = mean_average_precision(
             codes[source][query],
             codes[target][database],
-            data[source].y[query].to(codes[source].device),
-            data[target].y[database].to(codes[target].device),
+            labels[source][query],
+            labels[target][database],
             topk=topk,
             ties=ties,
             denominator=denominator,
         )
-
     query, database = parts[IMAGE]
     return Evaluation(
-        i2t=score(IMAGE, TEXT),
-        t2i=score(TEXT, IMAGE),
-        i2i=score(IMAGE, IMAGE),
-        t2t=score(TEXT, TEXT),
+        **scores,
         protocol=named(data) if (named := getattr(model, "protocol", None)) else protocol(data),
         definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}",
         num_queries=query.numel(),
@@ -161,10 +143,10 @@ def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Ten
     return query.nonzero().squeeze(1), database.nonzero().squeeze(1)
 
 
-def _encode(model: Encoder, data: HeteroData, modality: Modality) -> Tensor:
-    codes = model.encode(data, modality)
-    expected = (data[modality].y.size(0), model.num_bits)
-    if not isinstance(codes, torch.Tensor) or tuple(codes.shape) != expected:
-        shape = list(codes.shape) if isinstance(codes, torch.Tensor) else type(codes).__name__
-        raise ValueError(f"model.encode(data, {modality!r}): gave {shape}, not {list(expected)}")
+def _encode(model: Any, data: HeteroData, modality: Modality) -> Tensor:
+    codes: Tensor = model.encode(data, modality)
+    shape = list(getattr(codes, "shape", [type(codes).__name__]))
+    expected = [data[modality].y.size(0), model.num_bits]
+    if shape != expected:
+        raise ValueError(f"model.encode(data, {modality!r}): gave {shape}, not {expected}")
     return codes

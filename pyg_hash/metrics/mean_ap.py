@@ -1,4 +1,9 @@
-"""Mean average precision of Hamming rankings, exact under ties."""
+"""Mean average precision of Hamming rankings, exact under ties.
+
+A *bucket* is the set of items at one distance: n items, r of them relevant, after N0 nearer
+items with R0 relevant ones. Relevant item number j at rank i adds j / i to the sum that is then
+divided by the denominator. All numbers are float64.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +11,10 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.metrics import average_precision as ap
-from pyg_hash.metrics.counts import Ranking, check_ranking, fill_relevance, slices
+from pyg_hash.metrics.counts import Ranking, fill_relevance
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
@@ -17,7 +22,7 @@ Denominator = Literal["hits", "min_k_R", "R", "dcmh"]
 TIES, DENOMINATORS = get_args(Ties), get_args(Denominator)
 
 _ELEMENTS = 1 << 19  # numbers in an array, where queries are taken some at a time
-_SORTED_QUERIES, _TILE_DATABASE = 32, 1 << 14
+_SORTED_QUERIES = 8  # at least
 
 
 def mean_average_precision(
@@ -50,7 +55,7 @@ def mean_average_precision(
     * ``'optimistic'``, ``'pessimistic'``: relevant items first, or last.
 
     Time is O(q n num_bits) multiplications in tiles, memory O(num_bits) a query; with
-    ``ties='index'`` O(n).
+    ``ties='index'`` O(n num_bits) in all.
 
     Args:
         query: int8 ±1 ``[q, num_bits]``.
@@ -58,21 +63,15 @@ def mean_average_precision(
         query_y: class index, integer ``[q]``, or multi-hot ``[q, C]``.
         database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
         topk: rank cut, at least 1; ``None``, or more than n, means all.
-        ties: see above.
-        denominator: see above.
-
-    Returns:
-        mAP in [0, 1].
+        ties: see above, as ``denominator``.
+        denominator: what the sum is divided by.
 
     Raises:
         TypeError: codes that are not int8, class indices that are not integers, or ``topk``.
         ValueError: wrong shapes or values, no rows, labels of two kinds, unknown options.
     """
-    check_choice(ties, TIES, "ties")
-    check_choice(denominator, DENOMINATORS, "denominator")
-    if topk is not None:
-        check_positive_int(topk, "topk")
-    ranking = check_ranking(query, database, query_y, database_y)
+    check_definition(topk, ties, denominator)
+    ranking = Ranking(query, database, query_y, database_y)
     n = database.size(0)
     cut = n if topk is None else min(topk, n)
     if ties == "index":
@@ -85,56 +84,56 @@ def mean_average_precision(
     return float(torch.cat(parts).mean())
 
 
+def check_definition(topk: int | None, ties: str, denominator: str) -> None:
+    """Raise unless these are options of :func:`mean_average_precision`."""
+    check_choice(ties, TIES, "ties")
+    check_choice(denominator, DENOMINATORS, "denominator")
+    if topk is not None:
+        check_positive_int(topk, "topk")
+
+
 def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
     """AP of each query from its counts, float64 ``[q, num_bits + 1]`` each."""
+    if ties != "expected":  # a bucket becomes two: its relevant items, and the others
+        items = torch.stack((relevant, items - relevant), 2)
+        relevant = torch.stack((relevant, torch.zeros_like(relevant)), 2)
+        if ties == "pessimistic":
+            items, relevant = items.flip(2), relevant.flip(2)
+        items, relevant = items.flatten(1), relevant.flatten(1)
     before = items.cumsum(1) - items
     hits_before = relevant.cumsum(1) - relevant
-    total = relevant.sum(1)
-    wanted = total.clamp_max(cut)  # min(k, R)
-    if ties == "expected":
-        if denominator == "dcmh":
-            return _expected_dcmh(items, relevant, before, hits_before, wanted)
-        return _expected(items, relevant, before, hits_before, cut, denominator)
-
-    # all relevant items of a bucket stand together: before or after the others
-    start = before if ties == "optimistic" else before + items - relevant
-    counted = wanted.unsqueeze(1) - hits_before if denominator == "dcmh" else cut - start
-    counted = torch.minimum(counted.clamp_min(0), relevant)
-    sums = ap.ordered_sum(start, hits_before, counted).sum(1)
-    return _divide(sums, counted.sum(1), total, cut, denominator)
-
-
-def _expected(
-    items: Tensor, relevant: Tensor, before: Tensor, hits_before: Tensor, cut: int, denominator: str
-) -> Tensor:
+    if denominator == "dcmh":
+        return _at_any_rank(items, relevant, before, hits_before, cut)
     places = torch.minimum((cut - before).clamp_min(0), items)  # of a bucket, above the cut
-    sums = ap.expected_sum(before, hits_before, items, relevant, places)
+    sums = expected_sum(before, hits_before, items, relevant, places)
     whole = places == items
     hits = torch.where(whole, relevant, 0.0).sum(1)
     score = _divide(sums.sum(1), hits, relevant.sum(1), cut, denominator)
-    if denominator != "hits":
-        return score
     # a bucket that the cut divides makes the denominator random as well
     divided = ((places > 0) & ~whole & (relevant > 0)).nonzero()
+    if denominator != "hits" or len(divided) == 0:
+        return score
     nearer = torch.where(whole, sums, 0.0).sum(1)  # all buckets above it are whole
-    for some in slices(len(divided), max(1, _ELEMENTS // (cut + 1))):
-        row, column = divided[some].unbind(1)
+    for some in torch.split(divided, max(1, _ELEMENTS // (cut + 1))):
+        row, column = some.unbind(1)
         bucket = (x[row, column] for x in (before, hits_before, items, relevant, places))
-        score[row] = ap.expected_hits_ap(nearer[row], *bucket)
+        score[row] = expected_hits_ap(nearer[row], *bucket)
     return score
 
 
-def _expected_dcmh(
-    items: Tensor, relevant: Tensor, before: Tensor, hits_before: Tensor, wanted: Tensor
+def _at_any_rank(
+    items: Tensor, relevant: Tensor, before: Tensor, hits_before: Tensor, cut: int
 ) -> Tensor:
-    counted = torch.minimum((wanted.unsqueeze(1) - hits_before).clamp_min(0), relevant)
+    """The denominator 'dcmh'."""
+    wanted = relevant.sum(1, keepdim=True).clamp_max(cut)  # min(k, R)
+    counted = torch.minimum((wanted - hits_before).clamp_min(0), relevant)
     whole = counted == relevant
-    sums = ap.expected_sum(before, hits_before, items, relevant, items)
+    sums = expected_sum(before, hits_before, items, relevant, items)
     sums = torch.where(whole, sums, 0.0)
     for row, column in (~whole & (counted > 0)).nonzero().tolist():
         bucket = (before, hits_before, items, relevant, counted)
-        sums[row, column] = ap.expected_first_sum(*(int(x[row, column]) for x in bucket))
-    return sums.sum(1) / wanted.clamp_min(1)
+        sums[row, column] = expected_first_sum(*(int(x[row, column]) for x in bucket))
+    return sums.sum(1) / wanted.squeeze(1).clamp_min(1)
 
 
 def _divide(sums: Tensor, hits: Tensor, total: Tensor, cut: int, denominator: str) -> Tensor:
@@ -144,22 +143,20 @@ def _divide(sums: Tensor, hits: Tensor, total: Tensor, cut: int, denominator: st
 
 def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor]:
     """AP of each query where equal distances keep the order of the database."""
-    n, bits = ranking.database.size(0), ranking.num_bits
+    database, others = ranking.database.float().T.contiguous(), ranking.database_y.float()
+    bits, n = database.shape
     # numpy sorts small integers by radix
     kind = torch.uint8 if bits < 256 else torch.int16 if bits < 2**15 else torch.int32
     parts = []
-    for block in slices(ranking.query.size(0), _SORTED_QUERIES):
-        query, own = ranking.query[block].float(), ranking.query_y[block].float()
-        distance = query.new_empty(len(query), n, dtype=kind)
-        relevance = torch.empty_like(distance, dtype=torch.bool)
-        for columns in slices(n, _TILE_DATABASE):
-            tile, others = ranking.database[columns].float(), ranking.database_y[columns].float()
-            product = query.new_empty(len(query), len(tile))
-            distance[:, columns] = torch.mm(query, tile.T, out=product).sub_(bits).div_(-2)
-            relevance[:, columns] = fill_relevance(own, others, product)
-        for rows in slices(len(query), max(1, _ELEMENTS // n)):
-            order = _stable_order(distance[rows])
-            parts.append(_of_lists(relevance[rows].float().gather(1, order), cut, denominator))
+    size = max(_SORTED_QUERIES, _ELEMENTS // n)
+    rows = (torch.split(x, size) for x in (ranking.query, ranking.query_y))
+    for some, own in zip(*rows, strict=True):
+        query = some.float()
+        product = query.new_empty(len(query), n)
+        distance = torch.mm(query, database, out=product).sub_(bits).div_(-2).to(kind)
+        relevance = fill_relevance(own.float(), others, product)
+        relevance = relevance.gather(1, _stable_order(distance))
+        parts.append(_of_lists(relevance, cut, denominator))
     return parts
 
 
@@ -179,3 +176,95 @@ def _of_lists(relevance: Tensor, cut: int, denominator: str) -> Tensor:
     rank = torch.arange(1, end + 1, dtype=torch.float64, device=relevance.device)
     sums = (number[:, :end] / rank).mul_(counted).sum(1)
     return _divide(sums, counted.sum(1).double(), total, cut, denominator)
+
+
+def harmonic(start: Tensor, count: Tensor) -> Tensor:
+    """``1 / (start + 1) + ... + 1 / (start + count)``, without cancellation for large starts."""
+    exact = torch.special.digamma(start + count + 1) - torch.special.digamma(start + 1)
+    low, high = start + 0.5, start + count + 0.5  # H_m = log(m + 1/2) + Euler's constant + tail
+    smooth = torch.log1p(count / low) + _tail(high) - _tail(low)
+    return torch.where(start < 32, exact, smooth)
+
+
+def _tail(x: Tensor) -> Tensor:
+    square = 1 / (x * x)
+    return square * (1 / 24 - square * (7 / 960 - square * (31 / 8064 - square * 127 / 30720)))
+
+
+def expected_sum(
+    before: Tensor, hits_before: Tensor, items: Tensor, relevant: Tensor, first: Tensor
+) -> Tensor:
+    """Expected sum of the ``first`` places of a bucket in random order.
+
+    The place i of a bucket is relevant with probability r / n and then finds
+    ``R0 + 1 + (i - 1)(r - 1) / (n - 1)`` hits in expectation.
+    """
+    rate = relevant / items.clamp_min(1)
+    others = (relevant - 1) / (items - 1).clamp_min(1)
+    others = torch.where(items > 1, others, 1.0)  # one item: (i - 1) is 0
+    offset = hits_before + 1 - others * (before + 1)
+    total = rate * (offset * harmonic(before, first) + others * first)
+    return torch.where(relevant > 0, total, 0.0)
+
+
+def expected_hits_ap(
+    nearer: Tensor,
+    before: Tensor,
+    hits_before: Tensor,
+    items: Tensor,
+    relevant: Tensor,
+    places: Tensor,
+) -> Tensor:
+    """Expected AP ``[q]`` with denominator 'hits' where the rank cut falls into a bucket.
+
+    The number x of hits in the ``places`` places that remain (0 < places < items) is
+    hypergeometric. Given x, they are spread evenly over these places, hence each x has the closed
+    form of a whole bucket. ``nearer`` is the sum over the nearer buckets; all are ``[q]``.
+    """
+    low = (places - (items - relevant)).clamp_min(0)
+    high = torch.minimum(places, relevant)
+    steps = torch.arange(int((high - low).max()) + 1, dtype=low.dtype, device=low.device)
+    x = low[:, None] + steps
+    n0, r0, n, r, m, nearer = (
+        v[:, None] for v in (before, hits_before, items, relevant, places, nearer)
+    )
+    up = torch.where(x < high[:, None], (r - x) * (m - x), 1.0)
+    logs = _log_weights(up[:, :-1], ((x + 1) * (n - r - m + x + 1))[:, :-1])
+    probability = logs.masked_fill(x > high[:, None], -torch.inf).softmax(1)
+    x = torch.minimum(x, high[:, None])
+    sums = nearer + expected_sum(n0, r0, m, x, m)
+    score = torch.where(x + r0 > 0, sums / (x + r0).clamp_min(1), 0.0)
+    return (probability * score).sum(1)
+
+
+def expected_first_sum(before: int, hits_before: int, n: int, r: int, first: int) -> float:
+    """Expected sum of the ``first`` nearest of r relevant items of a bucket in random order.
+
+    Place i is relevant with probability r / n; C of the i - 1 places above it are, where C is
+    hypergeometric, and it counts while C < first, 0 < first < r. Needed are P(C < first) and
+    E[C; C < first] = (i - 1)(r - 1) / (n - 1) P(C' < first - 1), C' with one relevant item less.
+    """
+    above = torch.arange(n, dtype=torch.float64)  # i - 1
+    fewer = F.pad(_at_most(n - 2, r - 2, first - 1), (1, 0))
+    mean = above * (r - 1) / (n - 1) * fewer
+    counted = (hits_before + 1) * _at_most(n - 1, r - 1, first) + mean
+    return float(r / n * (counted / (before + 1 + above)).sum())
+
+
+def _at_most(items: int, relevant: int, bound: int) -> Tensor:
+    """P(fewer than ``bound`` relevant among the first i of ``items``) for i = 0 .. ``items``."""
+    fewer = torch.zeros(items + 1, dtype=torch.float64)
+    if bound == 0:
+        return fewer
+    # the rank of relevant item number `bound` is negative hypergeometric
+    rank = torch.arange(bound, items - relevant + bound, dtype=torch.float64)
+    up, down = rank * (items - rank - (relevant - bound)), (rank - bound + 1) * (items - rank)
+    probability = _log_weights(up, down).softmax(0)
+    fewer[:bound] = 1.0
+    fewer[bound : bound + len(rank)] = probability[1:].flip(0).cumsum(0).flip(0)
+    return fewer
+
+
+def _log_weights(up: Tensor, down: Tensor) -> Tensor:
+    """Logarithms of weights in a row whose ratios ``w[i + 1] / w[i]`` are ``up[i] / down[i]``."""
+    return F.pad((up.log() - down.log()).cumsum(-1), (1, 0))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics.counts import check_ranking
+from pyg_hash.metrics.counts import Ranking
 from pyg_hash.utils.checks import check_positive_int
 
 
@@ -34,10 +34,9 @@ def precision_at_n(
         float64 ``[len(topn)]``, one number for each n in ``topn``.
 
     Raises:
-        TypeError: values of ``topn`` that are not integers.
-        ValueError: values of ``topn`` outside 1 to m.
+        TypeError, ValueError: values of ``topn`` that are no integers from 1 to m.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     for n in topn:
         check_positive_int(n, "topn")
         if n > database.size(0):
@@ -75,7 +74,7 @@ def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tenso
 
     Codes, labels and errors are those of :func:`mean_average_precision`.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
     for items, relevant in ranking.counts():
         found, hits = items.cumsum(1), relevant.cumsum(1)
@@ -89,15 +88,7 @@ def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tenso
 
 @dataclass(frozen=True)
 class Lookup:
-    """Result of a lookup within one Hamming radius; the means are those of a LookupCurve.
-
-    Attributes:
-        radius: items at this distance or nearer are found.
-        precision: mean precision; a query that finds nothing scores 0.
-        recall: mean recall.
-        answered: share of queries that find anything.
-        found: mean number of items found.
-    """
+    """Result of a lookup within one Hamming radius; the means are those of a LookupCurve."""
 
     radius: int
     precision: float
@@ -114,8 +105,7 @@ def hash_lookup(
     Codes, labels and errors are those of :func:`mean_average_precision`.
 
     Raises:
-        TypeError: ``radius`` is not an integer.
-        ValueError: ``radius`` is not 0 to num_bits.
+        TypeError, ValueError: ``radius`` is no integer from 0 to num_bits.
     """
     if isinstance(radius, bool) or not isinstance(radius, int):
         raise TypeError(f"radius: expected an integer, got {radius!r}")
@@ -139,7 +129,7 @@ def ndcg(
     of the best ranking. A query without relevant items scores 0. Codes, labels, ``topk`` and errors
     are those of :func:`mean_average_precision`.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     if topk is not None:
         check_positive_int(topk, "topk")
     n = database.size(0)

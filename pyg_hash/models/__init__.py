@@ -1,22 +1,17 @@
-"""Hashing models: one method a file, one contract (:class:`HashModel`)."""
+"""Hashing models: one method a file, baselines by family, one contract (:class:`HashModel`)."""
 
+from pyg_hash.models.affinities import DGCPN, DJSRH, JDSH
 from pyg_hash.models.base import EncoderHashModel, HashModel, Objective
-from pyg_hash.models.cca import CCA
+from pyg_hash.models.canonical import CCA, ITQ, LSH, SCM
 from pyg_hash.models.class_codes import ClassCodes
 from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.closed_form import LinearHashModel as LinearHashModel
 from pyg_hash.models.cmfh import CMFH
 from pyg_hash.models.dcmh import DCMH
-from pyg_hash.models.dgcpn import DGCPN
-from pyg_hash.models.djsrh import DJSRH
 from pyg_hash.models.gch import GCH
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.imh import IMH
-from pyg_hash.models.itq import ITQ
-from pyg_hash.models.jdsh import JDSH
-from pyg_hash.models.lsh import LSH
 from pyg_hash.models.mcgcn import MCGCN
-from pyg_hash.models.scm import SCM
 from pyg_hash.models.sgch import SGCH
 from pyg_hash.models.sgeh import SGEH
 

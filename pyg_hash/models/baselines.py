@@ -2,20 +2,6 @@
 
 from pyg_hash.utils.moved import door
 
-_NAMES = [
-    "CCA",
-    "CMFH",
-    "DCMH",
-    "DGCPN",
-    "DJSRH",
-    "IMH",
-    "ITQ",
-    "JDSH",
-    "LSH",
-    "SCM",
-    "ClassCodes",
-    "ClosedFormModel",
-    "LinearHashModel",
-]
+_NAMES = "CCA CMFH DCMH DGCPN DJSRH IMH ITQ JDSH LSH SCM ClassCodes ClosedFormModel LinearHashModel"
 
-__getattr__ = door(__name__, dict.fromkeys(_NAMES, "pyg_hash.models"))
+__getattr__ = door(__name__, dict.fromkeys(_NAMES.split(), "pyg_hash.models"))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.base import Objective
 from pyg_hash.models.common import check_widths, known_labels, multi_hot
 from pyg_hash.typing import IMAGE, MODALITIES
 
@@ -49,22 +48,8 @@ class Share:
 WHOLE = Share()
 
 
-class MakesBatches(Protocol):
-    """A model with ``makes_batches``."""
-
-    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
-        """As :meth:`HashModel.objectives`, of one share of the mini-batches alone."""
-        ...
-
-
 def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless a model can read the items of ``data``.
-
-    Args:
-        data: both modalities.
-        num_features: widths of the features that the model takes.
-        raw: modalities whose items a module of the user's own reads; they may be anything.
-    """
+    """Raise ``ValueError`` unless a model reads ``data``; modalities in ``raw`` may be anything."""
     for m in MODALITIES:
         if m not in raw and data[m].x.dim() != 2:
             raise ValueError(
@@ -75,42 +60,18 @@ def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[st
 
 
 def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
-    """The labelled rows and their labels.
-
-    Returns:
-        int64 ``[n]``, and multi-hot ``[n, num_classes]`` in the type and place of ``like``.
-
-    Raises:
-        TypeError, ValueError: less than two rows, a class without any, or see
-            :func:`pyg_hash.models.common.known_labels`.
-    """
+    """The labelled rows, at least two, and their labels as multi-hot of the type of ``like``."""
     y = known_labels(data, num_classes, require_all=True)
     if y.size(0) < 2:
         raise ValueError("labeled_mask: selects one node, which makes no pair; label more")
     return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot(y, num_classes).to(like)
 
 
-def random_batches(
-    rows: Tensor, batch_size: int, generator: torch.Generator | None = None
-) -> list[Tensor]:
-    """A random partition of the positions of ``rows``; no batch has less than two.
-
-    A last batch of one joins the one before: a single row has no pairs, and no variance that
-    batch normalisation could divide by.
-
-    Args:
-        rows: ``[n]``, with ``n >= 2``; only its length and device matter.
-        batch_size: positions of a batch, at least 2.
-        generator: draws the order, on the CPU; None is torch's global one.
-
-    Returns:
-        int64 positions ``0 .. n - 1``, on the device of ``rows``.
-    """
-    return cut(torch.randperm(rows.numel(), generator=generator).to(rows.device), batch_size)
-
-
 def cut(order: Tensor, batch_size: int) -> list[Tensor]:
-    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before."""
+    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before.
+
+    A single row has no pairs, and no variance that batch normalisation could divide by.
+    """
     batches = list(torch.split(order, batch_size))
     if batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -118,21 +79,19 @@ def cut(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 class BatchDraw:
-    """Draws the random mini-batches of an epoch, one partition after the other.
+    """Draws the random mini-batches of an epoch, one partition of ``n >= 2`` rows after the other.
 
-    Args:
-        rows: see :func:`random_batches`, as ``batch_size``.
-        batch_size: positions of a batch.
-        share: whose batches are wanted.
+    Batches are int64 positions ``0 .. n - 1``, on the device of the rows; none has less than two.
     """
 
-    def __init__(self, rows: Tensor, batch_size: int, share: Share) -> None:
+    def __init__(self, rows: Tensor, batch_size: int, share: Share = WHOLE) -> None:
         self.rows, self.batch_size, self.share = rows, batch_size, share
         self.generator = share.generator()
 
     def all(self) -> list[Tensor]:
         """The batches of the next partition, whoever's they are."""
-        return random_batches(self.rows, self.batch_size, self.generator)
+        order = torch.randperm(self.rows.numel(), generator=self.generator)
+        return cut(order.to(self.rows.device), self.batch_size)
 
     def own(self, passes: int = 1) -> Iterator[Tensor]:
         """The share of the next partitions."""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import numpy as np
+from math import inf
+from typing import Any
+
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.closed_form import (
-    ClosedFormModel,
-    selected_features,
-    solved,
-)
+from pyg_hash.models.closed_form import ClosedFormModel, selected_features, solved
 from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_positive, check_positive_int
-
-_INFINITE = float("inf")
+from pyg_hash.utils.optional import require
 
 
 class ClassCodes(ClosedFormModel):
@@ -68,47 +65,33 @@ class ClassCodes(ClosedFormModel):
         for m, x in zip(MODALITIES, selected_features(data, "labeled_mask"), strict=True):
             # as float32 the features are what the data set holds, and the regression is faster
             rows = x.to(data[m].x.dtype).cpu().numpy()
-            columns = [y] if y.dim() == 1 else list(y.long().unbind(1))
-            fits = [self._regression(rows, column.cpu().numpy()) for column in columns]
-            self.weight[m].copy_(torch.from_numpy(np.concatenate([w for w, _ in fits], axis=1)))
-            self.bias[m].copy_(torch.from_numpy(np.concatenate([b for _, b in fits])))
+            if y.dim() == 1:
+                weight, bias = self._regression(rows, y, self.num_classes)
+            else:  # of each column the logit of having the class against not having it
+                fits = [self._regression(rows, column, 2) for column in y.long().unbind(1)]
+                weight = torch.stack([w[:, 1] - w[:, 0] for w, _ in fits], dim=1)
+                bias = torch.stack([b[1] - b[0] for _, b in fits])
+            self.weight[m].copy_(weight)
+            self.bias[m].copy_(bias)
         self.frequency.copy_(multi_hot(y, self.num_classes).double().mean(dim=0))
         generator = torch.Generator().manual_seed(self.seed)
         bits = torch.rand(self.num_classes, self.num_bits, generator=generator) < 0.5
         self.class_code.copy_(torch.where(bits, 1.0, -1.0))
 
-    def _regression(
-        self, x: npt.NDArray[np.floating], y: npt.NDArray[np.integer]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Weights and biases of the logits: of all classes, or of one multi-hot column.
-
-        A class that no labelled node has gets the bias -inf, a column that all have +inf.
-        """
-        try:
-            from sklearn.linear_model import LogisticRegression
-        except ImportError as error:
-            raise ImportError(
-                "ClassCodes needs scikit-learn; pip install 'pyg_hash[baselines]'"
-            ) from error
-        is_column = bool(self.multi_label)
-        classes = np.unique(y)
-        weight = np.zeros((x.shape[1], 1 if is_column else self.num_classes))
-        bias = np.full(weight.shape[1], -_INFINITE)
-        if len(classes) == 1:  # nothing to learn: all labelled nodes are alike
-            if not is_column:
-                bias[classes] = 0.0
-            elif classes[0] == 1:
-                bias[0] = _INFINITE
-            return weight, bias
-        fitted = LogisticRegression(C=1.0 / self.penalty, max_iter=5000).fit(x, y)
-        if is_column:
-            return fitted.coef_.T.astype(np.float64), fitted.intercept_.astype(np.float64)
-        if len(classes) == 2:  # scikit-learn keeps the logit of the second class alone
-            weight[:, classes[1]] = fitted.coef_[0]
-            bias[classes] = (0.0, fitted.intercept_[0])
-        else:
-            weight[:, classes] = fitted.coef_.T
-            bias[classes] = fitted.intercept_
+    def _regression(self, x: npt.NDArray[Any], y: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Weights and biases of the logits of classes; one that no labelled node has gets -inf."""
+        linear = require("sklearn.linear_model", "scikit-learn", extra="baselines")
+        classes = torch.unique(y).cpu()
+        weight = torch.zeros(x.shape[1], count, dtype=torch.float64)
+        bias = torch.full((count,), -inf, dtype=torch.float64)
+        bias[classes] = 0.0
+        if len(classes) > 1:
+            fitted = linear.LogisticRegression(C=1.0 / self.penalty, max_iter=5000)
+            fitted.fit(x, y.cpu().numpy())
+            # of two classes scikit-learn keeps the logit of the second alone
+            kept = classes[1:] if len(classes) == 2 else classes
+            weight[:, kept] = torch.from_numpy(fitted.coef_.T).double()
+            bias[kept] = torch.from_numpy(fitted.intercept_).double()
         return weight, bias
 
     def posterior(self, x: Tensor, modality: Modality) -> Tensor:

@@ -15,6 +15,9 @@ from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
 
+Views = tuple[Tensor, Tensor]
+"""Something of images and of texts."""
+
 
 class ClosedFormModel(EncoderHashModel):
     """A model whose parameters are solved for, not descended to.
@@ -60,31 +63,18 @@ class ClosedFormModel(EncoderHashModel):
         """Relaxed codes ``[n, num_bits]`` of float64 features, once there are parameters."""
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes ``[n, num_bits]`` of items of one modality.
-
-        Raises:
-            RuntimeError: the model is not solved.
-        """
+        """Relaxed codes ``[n, num_bits]``; ``RuntimeError`` if the model is not solved."""
         if not bool(self.is_solved):
             raise RuntimeError(f"{type(self).__name__} has no parameters; call solve(data) first")
         return self.relaxed_solved(x.to(next(self.parameters())), modality)
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed.
-
-        Raises:
-            RuntimeError: the model is not solved.
-            ValueError: features of another width.
-        """
+        """Relaxed codes of all nodes; no graph is needed."""
         check_widths(data, self.num_features)
         return super().forward(data)
 
     def loss(self, out: HashOutput, data: HeteroData) -> NoReturn:
-        """There is nothing to descend.
-
-        Raises:
-            TypeError: always.
-        """
+        """Raises ``TypeError``: there is nothing to descend."""
         raise TypeError(
             f"{type(self).__name__} has a closed form: call model.solve(data) in place of fit(...)"
         )
@@ -118,14 +108,10 @@ class LinearHashModel(ClosedFormModel):
         """Relaxed codes ``[n, num_bits]`` of float64 features."""
         return torch.tanh(x @ self.weight[modality] - self.offset[modality])
 
-    def _keep(self, modality: Modality, weight: Tensor, offset: Tensor) -> None:
-        """Take over what was solved for."""
+    def _keep(self, modality: Modality, weight: Tensor, mean: Tensor) -> None:
+        """Take over a map that was solved for, of features less their mean, float64 ``[d]``."""
         self.weight[modality].copy_(weight)
-        self.offset[modality].copy_(offset)
-
-    def _keep_centred(self, modality: Modality, weight: Tensor, mean: Tensor) -> None:
-        """The same of a map for features less their mean, float64 ``[d]``."""
-        self._keep(modality, weight, torch.mv(weight.T, mean))
+        self.offset[modality].copy_(torch.mv(weight.T, mean))
 
 
 def solved(*shape: int) -> nn.Parameter:
@@ -133,7 +119,7 @@ def solved(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.zeros(*shape, dtype=torch.float64), requires_grad=False)
 
 
-def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tensor, Tensor]:
+def selected_features(data: HeteroData, mask: str = "train_mask") -> Views:
     """Image and text features of the rows under a mask, float64, finite, not all the same."""
     rows = data[IMAGE][mask].nonzero().flatten()
     if not len(rows):
@@ -149,7 +135,7 @@ def selected_features(data: HeteroData, mask: str = "train_mask") -> tuple[Tenso
     return image.double(), text.double()
 
 
-def centred(views: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+def centred(views: Views) -> tuple[Views, Views]:
     """Two views less their means, and the means."""
     means = (views[0].mean(dim=0), views[1].mean(dim=0))
     return (views[0] - means[0], views[1] - means[1]), means

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.closed_form import LinearHashModel, centred, selected_features
+from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
 from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_fraction, check_positive, check_positive_int, check_weight
-
-
-class Factors(NamedTuple):
-    """One state of the alternation, rows being samples.
-
-    Attributes:
-        latent: :math:`V`, float64 ``[n, K]``.
-        loadings: :math:`U_m`, float64 ``[K, d_m]`` of each modality.
-        maps: :math:`P_m`, float64 ``[d_m, K]`` of each modality.
-    """
-
-    latent: Tensor
-    loadings: tuple[Tensor, Tensor]
-    maps: tuple[Tensor, Tensor]
 
 
 class CMFH(LinearHashModel):
@@ -80,61 +64,40 @@ class CMFH(LinearHashModel):
 
     def _solve(self, data: HeteroData) -> None:
         views, means = centred(selected_features(data))
-        factors = self.factorise(views)[0]
-        for m, mean, weight in zip(MODALITIES, means, factors.maps, strict=True):
-            self._keep_centred(m, weight, mean)
+        maps = self.factorise(views)[2]
+        for m, mean, weight in zip(MODALITIES, means, maps, strict=True):
+            self._keep(m, weight, mean)
 
-    def factorise(self, views: tuple[Tensor, Tensor]) -> tuple[Factors, list[float]]:
-        """The alternation on centred features, and the objective after each turn.
-
-        Args:
-            views: float64 ``[n, d_i]`` and ``[n, d_t]``.
-        """
-        weights = (self.share, 1.0 - self.share)
+    def factorise(self, views: Views) -> tuple[Tensor, Views, Views, list[float]]:
+        """``V``, ``U`` and ``P`` of centred features, and the objective after each turn."""
+        shares = (self.share, 1.0 - self.share)
         generator = torch.Generator().manual_seed(self.seed)
-        latent = torch.randn(len(views[0]), self.num_bits, generator=generator).to(views[0])
-        eye = torch.eye(self.num_bits).to(latent)
-        ridges = [_ridge_factor(x, self.gamma / self.mu) for x in views]
+        v = torch.randn(len(views[0]), self.num_bits, generator=generator).to(views[0])
+        eye = torch.eye(self.num_bits).to(v)
+        ridge = self.gamma / self.mu
+        ridges = [
+            torch.linalg.cholesky(x.T @ x + ridge * torch.eye(x.size(1)).to(x)) for x in views
+        ]
         objectives: list[float] = []
         for _ in range(self.iterations):
-            gram = latent.T @ latent
-            # a modality of weight 0 has no loadings: the regulariser alone decides
-            loadings = tuple(
-                torch.linalg.solve(w * gram + self.gamma * eye, w * (latent.T @ x))
-                for w, x in zip(weights, views, strict=True)
-            )
-            maps = tuple(
-                torch.cholesky_solve(x.T @ latent, ridge)
-                for x, ridge in zip(views, ridges, strict=True)
-            )
-            system = (2.0 * self.mu + self.gamma) * eye
-            target = torch.zeros_like(latent)
-            for w, x, u, p in zip(weights, views, loadings, maps, strict=True):
+            gram, system = v.T @ v, (2.0 * self.mu + self.gamma) * eye
+            target, parts = torch.zeros_like(v), []
+            for w, x, factor in zip(shares, views, ridges, strict=True):
+                # a modality of share 0 has no loadings: the regulariser alone decides
+                u = torch.linalg.solve(w * gram + self.gamma * eye, w * (v.T @ x))
+                p = torch.cholesky_solve(x.T @ v, factor)
                 system = system + w * (u @ u.T)
                 target += x @ (w * u.T + self.mu * p)
-            latent = torch.linalg.solve(system, target.T).T
-            factors = Factors(latent, (loadings[0], loadings[1]), (maps[0], maps[1]))
-            objectives.append(self.objective(views, factors))
+                parts.append((w, x, u, p))
+            v = torch.linalg.solve(system, target.T).T
+            objective = self.gamma * v.square().sum()
+            for w, x, u, p in parts:
+                objective += w * (x - v @ u).square().sum() + self.mu * (v - x @ p).square().sum()
+                objective += self.gamma * (u.square().sum() + p.square().sum())
+            objectives.append(float(objective))
             if len(objectives) > 1 and (
                 objectives[-2] - objectives[-1] <= self.tolerance * objectives[-2]
             ):
                 break
-        return factors, objectives
-
-    def objective(self, views: tuple[Tensor, Tensor], factors: Factors) -> float:
-        """What a turn decreases."""
-        v = factors.latent
-        total = self.gamma * v.square().sum()
-        weights = (self.share, 1.0 - self.share)
-        for w, x, u, p in zip(weights, views, factors.loadings, factors.maps, strict=True):
-            total += w * (x - v @ u).square().sum() + self.mu * (v - x @ p).square().sum()
-            total += self.gamma * (u.square().sum() + p.square().sum())
-        return float(total)
-
-
-def _ridge_factor(x: Tensor, ridge: float) -> Tensor:
-    """The Cholesky factor of ``X.T @ X + ridge * I``."""
-    gram = x.T @ x
-    gram.diagonal().add_(ridge)
-    factor: Tensor = torch.linalg.cholesky(gram)
-    return factor
+        (_, _, u, p), (_, _, u_text, p_text) = parts
+        return v, (u, u_text), (p, p_text), objectives

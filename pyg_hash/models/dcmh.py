@@ -82,10 +82,11 @@ class DCMH(TwoEncoders):
         code = binarize((image + text).detach()).to(image)
         with exact(image):
             pairs = len(rows) ** 2
+            balance = image.sum(dim=0).square().sum() + text.sum(dim=0).square().sum()
             terms = {
                 "likelihood": pairwise_nll(image, text, labels, labels),
                 "quantization": ((code - image).square() + (code - text).square()).sum() / pairs,
-                "balance": (_balance(image) + _balance(text)) / pairs,
+                "balance": balance / pairs,
             }
             return weighted(terms, self.weights)
 
@@ -111,7 +112,3 @@ class DCMH(TwoEncoders):
                     terms = weighted(terms, self.weights)
                 known[m][b] = live.detach()
                 yield Objective(terms, m)
-
-
-def _balance(codes: Tensor) -> Tensor:
-    return codes.sum(dim=0).square().sum()

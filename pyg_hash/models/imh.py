@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 import torch
+from scipy.sparse.csgraph import laplacian
 from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -76,19 +79,16 @@ class IMH(LinearHashModel):
                 f"num_bits, k: {self.num_bits} and {self.k}, but there are only {count} training "
                 "pairs; both must be less"
             )
-        laplacian = sp.csr_array((count, count))
-        maps, scores = [], []
-        for x in views:
-            laplacian = laplacian + knn_laplacian(x, self.k, self.metric)
-            to_map, low_rank = ridge_regression(x - x.mean(dim=0), self.ridge)
-            maps.append(to_map)
-            scores.append(low_rank.cpu().numpy())
-        latent = smallest_eigenvectors(self.graph_weight * laplacian, scores, self.num_bits)
+        image, text = (knn_laplacian(x, self.k, self.metric) for x in views)
+        fits = [ridge_regression(x - x.mean(dim=0), self.ridge) for x in views]
+        scores = [q.cpu().numpy() for _, q in fits]
+        latent = smallest_eigenvectors(self.graph_weight * (image + text), scores, self.num_bits)
         relaxed = torch.from_numpy(latent).to(views[0])
-        for m, x, to_map, q in zip(MODALITIES, views, maps, scores, strict=True):
-            weight = to_map @ (torch.from_numpy(q).to(relaxed).T @ relaxed)
+        for m, x, (to_map, q) in zip(MODALITIES, views, fits, strict=True):
+            weight = to_map @ (q.T @ relaxed)
             # equally many items on both sides, between the two in the middle
-            self._keep(m, weight, (x @ weight).quantile(0.5, dim=0))
+            self.weight[m].copy_(weight)
+            self.offset[m].copy_((x @ weight).quantile(0.5, dim=0))
 
 
 def knn_laplacian(x: Tensor, k: int, metric: Metric) -> sp.csr_array:
@@ -98,8 +98,8 @@ def knn_laplacian(x: Tensor, k: int, metric: Metric) -> sp.csr_array:
     ends = found.flatten().cpu().numpy()
     starts = np.repeat(np.arange(count), k)
     edges = sp.csr_array((np.ones(len(ends)), (starts, ends)), shape=(count, count))
-    edges = edges.maximum(edges.T)
-    return sp.csr_array(sp.diags_array(edges.sum(axis=1)) - edges)
+    found: Any = laplacian(edges.maximum(edges.T))
+    return sp.csr_array(found)
 
 
 def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
@@ -115,18 +115,12 @@ def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
     return root, x @ root
 
 
-def smallest_eigenvectors(laplacian: sp.csr_array, scores: list[Floats], count: int) -> Floats:
-    """Of ``sum_m (I - Q_m Q_m^T) + L``, float64 ``[n, count]``, orthonormal.
-
-    Args:
-        laplacian: sparse, positive semidefinite, ``[n, n]``.
-        scores: the matrices ``Q_m``, ``[n, d_m]``.
-        count: number of eigenvectors, less than n.
-    """
-    rows = laplacian.shape[0]
+def smallest_eigenvectors(graph: sp.csr_array, scores: list[Floats], count: int) -> Floats:
+    """Of ``sum_m (I - Q_m Q_m^T) + L`` with a sparse L and given Q, orthonormal ``[n, count]``."""
+    rows = graph.shape[0]
 
     def apply(v: Floats) -> Floats:
-        result: Floats = len(scores) * v + laplacian @ v
+        result: Floats = len(scores) * v + graph @ v
         for q in scores:
             result -= q @ (q.T @ v)
         return result

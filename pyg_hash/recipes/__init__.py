@@ -66,17 +66,6 @@ class Recipe:
     @property
     def transforms(self) -> T.Compose:
         """Masks, scaled features and the graph: a data set's ``pre_transform``."""
-        return T.Compose([*self.masks, *self.graph])
-
-    @property
-    def graph(self) -> list[BaseTransform]:
-        """The transforms that make the graph, behind :attr:`masks`."""
-        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind)))
-        return [] if make is None else make(self.settings)
-
-    @property
-    def masks(self) -> list[BaseTransform]:
-        """The transforms that make masks and scaled features, the same for all methods."""
         rate, held_out = self.settings.get("label_rate"), self.settings["val_rate"]
         seed = self.settings["seed"]
         steps: list[BaseTransform] = []
@@ -86,7 +75,13 @@ class Recipe:
         steps.append(transforms.ScaleFeatures(**self.settings["scaling"]))
         if held_out:
             steps.append(transforms.ValidationSplit(held_out, seed=seed))
-        return steps
+        return T.Compose([*steps, *self.graph])
+
+    @property
+    def graph(self) -> list[BaseTransform]:
+        """The transforms that make the graph."""
+        make = getattr(self.kind, "recipe_graph", _GRAPHS.get(_ours(self.kind)))
+        return [] if make is None else make(self.settings)
 
     def model(self, data: HeteroData) -> HashModel:
         """A new model for the widths and classes of ``data``, its weights drawn with the seed.
@@ -169,10 +164,7 @@ class Recipe:
             model: what :meth:`model` made for ``data``.
             data: what :attr:`transforms` made.
             options: of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method that is
-                solved has no use for them.
-
-        Returns:
-            One row an epoch; none if it was solved.
+                solved has no use for them, and no history.
         """
         if isinstance(model, ClosedFormModel):
             model.solve(data)
@@ -180,8 +172,7 @@ class Recipe:
         assert self.epochs is not None
         optimizers = self.optimizers(model)
         own = {"loader": self.loader(model, data), "schedulers": self.schedulers(optimizers)}
-        options = {**own, **options}
-        return fit(model, data, optimizers, epochs=self.epochs, **options)
+        return fit(model, data, optimizers, epochs=self.epochs, **(own | options))
 
 
 def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
@@ -217,13 +208,14 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     """
     name, _, written = name.partition("/")
     kind = _method(name)
-    defaults = _defaults(kind)
+    other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
+    own = METHODS.get(_ours(kind), other)
+    defaults = {**EVERY, **own, **getattr(kind, "recipe_defaults", {})}
     if preset or written:
         stated = _preset(f"{kind.__name__.lower()}/{preset or written}")
         defaults = {**defaults, **stated.settings}
     given = {key: value for key, value in settings.items() if value not in (None, {})}
-    foreign = sorted(set(given) - set(defaults))
-    if foreign:
+    if foreign := sorted(set(given) - set(defaults)):
         raise SettingError(
             f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
             f"{', '.join(name for name in defaults if name not in EVERY) or 'none of its own'})"
@@ -233,8 +225,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         given[key] = value if replaced else _added(defaults[key], value)
     made = Recipe(kind, {**defaults, **given})
     _check(made.settings)
-    missing = [name for name in ("epochs", "lr") if made.settings.get(name, 1) is None]
-    if missing:
+    if missing := [name for name in ("epochs", "lr") if made.settings.get(name, 1) is None]:
         raise SettingError(
             f"{missing[0]}: {kind.__name__} has no default; give one, or name it in the class: "
             "recipe_defaults = {'epochs': 50, 'lr': 1e-3}"
@@ -299,14 +290,8 @@ def _method(name: str) -> type[HashModel]:
 
 def _ours(kind: type[HashModel]) -> str:
     """The method that ``kind`` is or derives from; empty if it is none of ours."""
-    names = [base.__name__ for base in kind.__mro__ if base.__name__ in METHODS]
-    return next((name for name in names if issubclass(kind, getattr(models, name))), "")
-
-
-def _defaults(kind: type[HashModel]) -> Settings:
-    """The settings that a method has."""
-    other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
-    return {**EVERY, **METHODS.get(_ours(kind), other), **getattr(kind, "recipe_defaults", {})}
+    ours = {getattr(models, name): name for name in METHODS}
+    return next((ours[base] for base in kind.__mro__ if base in ours), "")
 
 
 def _mcgcn(settings: Settings) -> list[BaseTransform]:
@@ -346,11 +331,7 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
     return [transforms.UnifiedAffinity(k=settings["k"], **options)]
 
 
-_GRAPHS: dict[str, Callable[[Settings], list[BaseTransform]]] = {
-    "MCGCN": _mcgcn,
-    "SGCH": _sgch,
-    "SGEH": _sgeh,
-}
+_GRAPHS = {"MCGCN": _mcgcn, "SGCH": _sgch, "SGEH": _sgeh}
 EVERY: Settings = {
     **{"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
 }

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyg_hash.metrics.counts import check_ranking
+from pyg_hash.metrics.counts import Ranking
 from pyg_hash.report.style import (
     INK,
     MARKERS,
@@ -97,7 +97,7 @@ def distance_counts(
 
     Arguments and errors are those of :func:`distance_histogram`.
     """
-    ranking = check_ranking(query, database, query_y, database_y)
+    ranking = Ranking(query, database, query_y, database_y)
     total = torch.zeros(2, ranking.num_bits + 1, dtype=torch.float64)
     for items, relevant in ranking.counts():
         total += torch.stack([relevant.sum(0), (items - relevant).sum(0)])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
+from torch.utils.data import Sampler
 from torch_geometric.data import HeteroData
 from torch_geometric.loader import NodeLoader
 from torch_geometric.sampler import HeteroSamplerOutput
 
-from pyg_hash.sampling.cells import CellShuffle
-from pyg_hash.sampling.instance_graph import self_loops, true_degrees
 from pyg_hash.sampling.sampler import InstanceSampler
-from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.typing import IMAGE, INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
 from pyg_hash.utils.checks import check_positive_int
 
 _LOSS_MASKS = ("labeled_mask", "anchor_mask", "train_mask")
@@ -37,8 +39,8 @@ class InstanceLoader(NodeLoader):
 
     Args:
         data: what training sees: ``model.training_view(data)``.
-        num_neighbors: see :class:`InstanceSampler`.
-        num_members: see :class:`InstanceSampler`.
+        num_neighbors: see :class:`InstanceSampler`, as ``num_members``.
+        num_members: labelled instances that stand for all in a batch.
         seeds: nodes to train on, bool ``[N]`` or int64 ``[n]``; None takes all.
         cell_size: seeds of a batch come in cells of so many neighbours (:class:`CellShuffle`);
             1 draws each by itself. Cells of 100 need several times fewer nodes a seed, so that an
@@ -74,7 +76,7 @@ class InstanceLoader(NodeLoader):
         if seeds.numel() == 0:
             raise ValueError("seeds: none, so that there is nothing to train on")
         if cell_size > 1:
-            rank = sampler.graph.close_order().argsort()
+            rank = close_order(sampler.graph.start, sampler.graph.source).argsort()
             order = rank[seeds.cpu()].argsort()
             kwargs["sampler"] = CellShuffle(order, cell_size, kwargs.get("generator"))
         else:
@@ -95,19 +97,79 @@ class InstanceLoader(NodeLoader):
         return batch
 
 
+class CellShuffle(Sampler[int]):
+    r"""Random order of cells: runs of nodes that are close in the graph.
+
+    The seeds of a batch that are neighbours need the same neighbourhood once. The idea is that of
+    Chiang et al., "Cluster-GCN: An efficient algorithm for training deep and large graph
+    convolutional networks", KDD 2019, Sec. 3.2, whose batches are the union of several random
+    clusters; but no edge is dropped, and the clusters are the runs of a bandwidth-reducing order
+    (reverse Cuthill-McKee), which takes one pass over the edges. Each epoch cuts the order at
+    another place. ``order`` has neighbours next to each other, int64 ``[n]``.
+    """
+
+    def __init__(
+        self, order: Tensor, cell_size: int, generator: torch.Generator | None = None
+    ) -> None:
+        self.order = order
+        self.cell_size = cell_size
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[int]:
+        shift = int(torch.randint(self.order.numel(), (), generator=self.generator))
+        cells = torch.split(self.order.roll(shift), self.cell_size)
+        for cell in torch.randperm(len(cells), generator=self.generator).tolist():
+            yield from cells[cell].tolist()
+
+    def __len__(self) -> int:
+        return self.order.numel()
+
+
+def close_order(start: Tensor, source: Tensor) -> Tensor:
+    """All nodes, neighbours close to each other: int64 ``[N]``, on the CPU.
+
+    Given are where the neighbours of each node start, int64 ``[N + 1]``, and the int32 neighbours.
+    """
+    ones = np.ones(source.numel(), dtype=np.int8)
+    shape = (start.numel() - 1, start.numel() - 1)
+    matrix = csr_array((ones, source.cpu().numpy(), start.cpu().numpy()), shape=shape)
+    # edges between anchors go both ways; those of nodes that only receive change little
+    order = reverse_cuthill_mckee(matrix, symmetric_mode=True)
+    return torch.from_numpy(order.astype(np.int64))
+
+
 def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
     """Nodes with what a batch needs of them; the sampler has the edges."""
     nodes = HeteroData()
     nodes.graph = dict(data.graph)
     if "num_classes" in data:
         nodes.num_classes = data.num_classes
-    hubs = sampler.hubs
-    degrees = true_degrees(data, sampler.graph, 0.0 if hubs is None else hubs.degree)
     for m in MODALITIES:
         num_nodes = data[m].x.size(0)
         for name, value in data[m].items():  # names and raw texts are of no use to a loss
             if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_nodes:
                 nodes[m][name] = value
-        nodes[m].self_loop = self_loops(data, m)
-        nodes[m].update(degrees[m])
+        if "self_loop" not in nodes[m]:
+            nodes[m].self_loop = torch.ones(num_nodes, device=data[m].x.device)
+        nodes[m].update(_true_degrees(sampler, m, nodes[m].self_loop))
     return nodes
+
+
+def _true_degrees(sampler: InstanceSampler, m: Modality, loop: Tensor) -> dict[str, Tensor]:
+    """The degrees of the whole graph that a batch is normalised by, float ``[N]``.
+
+    ``degree``, ``joint_degree`` (if there are edges across the modalities), and ``view_degree`` and
+    ``joint_view_degree``, of nodes as new items.
+    """
+    hub = 0.0 if sampler.hubs is None else sampler.hubs.degree
+    edges = sampler.graph.degree
+    found = {"degree": loop + edges[INTRA[m]] + hub}
+    if NEAREST[m] in edges:
+        found["view_degree"] = 1 + edges[NEAREST[m]]
+    if INTER[m] in edges:
+        own = edges.get(JOINT[m], edges[INTRA[m]])
+        found["joint_degree"] = loop + own + edges[INTER[m]] + 2 * hub
+        if NEAREST[m] in edges:
+            near = edges.get(JOINT_NEAREST[m], edges[NEAREST[m]])
+            found["joint_view_degree"] = 1 + 2 * near
+    return found

@@ -8,23 +8,28 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.index import index2ptr, ptr2index
 from torch_geometric.sampler import BaseSampler, HeteroSamplerOutput, NodeSamplerInput
+from torch_geometric.utils import cumsum
 
-from pyg_hash.sampling.hubs import HubSampler
-from pyg_hash.sampling.instance_graph import InstanceGraph
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
     IN_CLASS,
+    INTER,
+    INTRA,
+    JOINT,
     JOINT_NEAREST,
     NEAREST,
+    OVERLAP,
     TEXT,
     EdgeType,
 )
 from pyg_hash.utils.checks import check_positive_int
 
 _LAYERS = 2  # of every GCN of this library
-_VIEWS = (*NEAREST.values(), *JOINT_NEAREST.values())
+_VIEWS = (*NEAREST.values(), *JOINT_NEAREST.values())  # what nodes receive as new items
+_KINDS = (*INTRA.values(), *INTER.values(), *JOINT.values(), *_VIEWS)
 
 
 class InstanceSampler(BaseSampler):
@@ -61,17 +66,18 @@ class InstanceSampler(BaseSampler):
                 f"num_neighbors: {list(num_neighbors)} has {len(num_neighbors)} entries; the "
                 f"models have {_LAYERS} layers, give one number for each"
             )
-        for index, number in enumerate(num_neighbors):
-            _check_size(number, f"num_neighbors[{index}]")
-        _check_size(num_members, "num_members")
+        sizes = {f"num_neighbors[{i}]": size for i, size in enumerate(num_neighbors)}
+        for name, size in (sizes | {"num_members": num_members}).items():
+            if size != -1:
+                check_positive_int(size, name)
         if "graph" not in data or "intra_anchors" not in data.graph:
             raise ValueError("data: has no graph to sample; apply IntraKNN or SGCHGraph first")
         self.num_neighbors = tuple(num_neighbors)
-        self.num_members = num_members
         self.graph = InstanceGraph(data)
         has_hubs = CLASS in data.node_types and data[IN_CLASS[IMAGE]].edge_index.numel() > 0
         self.hubs = HubSampler(data, num_members, self.graph.dtype) if has_hubs else None
-        self._position = torch.full((self.graph.num_nodes,), -1, device=data[IMAGE].x.device)
+        num_nodes = data[IMAGE].x.size(0)
+        self._position = torch.full((num_nodes,), -1, device=data[IMAGE].x.device)
 
     def sample_from_nodes(self, index: NodeSamplerInput, **_: Any) -> HeteroSamplerOutput:
         """The sampled neighbourhood of some instances, given as nodes of either modality.
@@ -81,75 +87,226 @@ class InstanceSampler(BaseSampler):
             what :class:`~torch_geometric.loader.NodeLoader` expects there, and third the weights
             of the edges, float, by edge type.
         """
-        seeds = index.node.to(self._position.device)
-        nodes, parts = self._expand(seeds)
-        row: dict[EdgeType, Tensor] = {}
-        col: dict[EdgeType, Tensor] = {}
-        weight: dict[EdgeType, Tensor] = {}
-        for kind in self.graph.edge_types:
-            columns = zip(*parts[kind], strict=True)
-            row[kind], col[kind], weight[kind] = (torch.cat(column) for column in columns)
-        return HeteroSamplerOutput(
-            node={IMAGE: nodes, TEXT: nodes},
-            row=row,
-            col=col,
-            edge=dict.fromkeys(row),
-            metadata=(index.input_id, index.time, weight),
-        )
-
-    def sample_from_edges(self, index: Any, neg_sampling: Any = None) -> NoReturn:
-        """Not needed: the models learn from nodes.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("InstanceSampler samples from nodes; use sample_from_nodes")
-
-    def _expand(
-        self, seeds: Tensor
-    ) -> tuple[Tensor, dict[EdgeType, list[tuple[Tensor, Tensor, Tensor]]]]:
-        """Instances of a batch, and its edges as positions among them."""
+        position, graph = self._position, self.graph
+        seeds = index.node.to(position.device)
         members = seeds[:0] if self.hubs is None else self.hubs.members()
-        parts: dict[EdgeType, list[tuple[Tensor, Tensor, Tensor]]] = {
-            kind: [] for kind in self.graph.edge_types
-        }
-        position = self._position
-        nodes, frontier, start = seeds, seeds, 0
+        # of each type the sources and targets, as positions among the nodes, and the weights
+        parts: dict[EdgeType, list[tuple[Tensor, Tensor, Tensor]]] = {k: [] for k in graph.kinds}
         position[seeds] = torch.arange(seeds.numel(), device=seeds.device)
+        nodes, frontier, start = seeds, seeds, 0
         for size in self.num_neighbors:
-            edges = self.graph.sample(frontier, size)
-            reached = torch.cat((edges.source, members))  # the members receive like neighbours
+            source, target, weights = graph.sample(frontier, size)
+            reached = torch.cat((source, members))  # the members receive like neighbours
             new = torch.unique(reached[position[reached] < 0])
             position[new] = torch.arange(new.numel(), device=new.device) + nodes.numel()
             nodes = torch.cat((nodes, new))
-            for kind, weight in edges.weight.items():
+            for kind, weight in weights.items():
                 keep = weight != 0
-                row, col = position[edges.source[keep]], edges.target[keep] + start
+                row, col = position[source[keep]], target[keep] + start
                 parts[kind].append((row, col, weight[keep]))
             if self.hubs is not None:
                 source, target, weight = self.hubs.edges(members, frontier)
-                for kind in self.graph.edge_types:
+                for kind in graph.kinds:
                     if kind not in _VIEWS:
                         parts[kind].append((position[source], target + start, weight))
-            self._add_pairs(parts, frontier, start)
+            for kind, pair_weight in graph.pair_weight.items():
+                weight = pair_weight[frontier]
+                own = weight.nonzero().flatten()
+                parts[kind].append((own + start, own + start, weight[own]))
             start, frontier = nodes.numel() - new.numel(), new
         position[nodes] = -1
-        return nodes, parts
+        rows, cols, weights = (
+            {kind: torch.cat([part[i] for part in parts[kind]]) for kind in parts} for i in range(3)
+        )
+        return HeteroSamplerOutput(
+            node={IMAGE: nodes, TEXT: nodes},
+            row=rows,
+            col=cols,
+            edge=dict.fromkeys(rows),
+            metadata=(index.input_id, index.time, weights),
+        )
 
-    def _add_pairs(
-        self,
-        parts: dict[EdgeType, list[tuple[Tensor, Tensor, Tensor]]],
-        frontier: Tensor,
-        start: int,
-    ) -> None:
-        """The edges between the two nodes of an instance."""
-        for kind, pair_weight in self.graph.pair_weight.items():
-            weight = pair_weight[frontier]
-            own = weight.nonzero().flatten()
-            parts[kind].append((own + start, own + start, weight[own]))
+    def sample_from_edges(self, index: Any, neg_sampling: Any = None) -> NoReturn:
+        """Raises ``NotImplementedError``: the models learn from nodes."""
+        raise NotImplementedError("InstanceSampler samples from nodes; use sample_from_nodes")
 
 
-def _check_size(number: int, name: str) -> None:
-    """Raise unless a number is -1 or positive."""
-    if number != -1:
-        check_positive_int(number, name)
+class InstanceGraph:
+    """Who receives from whom, by instances: row *i* of images and texts is one instance.
+
+    Two instances are joined if any edge type joins their images or texts. One draw then decides
+    for all edge types, so that a batch needs one set of instances, not one for each modality.
+    Edges of an instance's image with its own text are apart: they are never left out.
+
+    Attributes:
+        kinds: edge types that a batch has.
+        pair_weight: by edge type, weight of the edge between an instance's nodes, float ``[N]``.
+        dtype: of the weights.
+        degree: by edge type, the sum of the weights that each node receives, float ``[N]``.
+        start: where the neighbours of each instance start, int64 ``[N + 1]``.
+        source: the neighbours, int32 ``[E]``, which is half the memory.
+    """
+
+    def __init__(self, data: HeteroData) -> None:
+        num_nodes = data[IMAGE].x.size(0)
+        self.kinds = [kind for kind in _KINDS if kind in data.edge_types]
+        self.pair_weight: dict[EdgeType, Tensor] = {}
+        self.degree: dict[EdgeType, Tensor] = {}
+        key = torch.empty(0, dtype=torch.long, device=data[IMAGE].x.device)
+        for kind in self.kinds:  # a type at a time: all keys together would be most memory
+            source, target = data[kind].edge_index
+            weight = data[kind].edge_weight
+            self.degree[kind] = weight.new_zeros(num_nodes).index_add_(0, target, weight)
+            pair = source == target
+            if kind in INTER.values():
+                own = weight.new_zeros(num_nodes).index_add_(0, target[pair], weight[pair])
+                self.pair_weight[kind] = own
+            key = torch.unique(torch.cat((key, (target * num_nodes + source)[~pair])))
+        self.dtype = data[INTRA[IMAGE]].edge_weight.dtype
+        shape = (key.numel(), len(self.kinds))
+        self._weight = torch.zeros(shape, dtype=self.dtype, device=key.device)
+        for column, kind in enumerate(self.kinds):
+            source, target = data[kind].edge_index
+            keep = source != target
+            place = torch.searchsorted(key, (target * num_nodes + source)[keep])
+            weight = data[kind].edge_weight[keep]
+            self._weight[:, column].index_add_(0, place, weight)
+        self.start: Tensor = index2ptr(key // num_nodes, num_nodes)
+        self.source = (key % num_nodes).int()
+
+    def sample(self, target: Tensor, size: int) -> tuple[Tensor, Tensor, dict[EdgeType, Tensor]]:
+        """Edges from ``size`` neighbours (-1: all), weighted so that sums over them are unbiased.
+
+        Returns:
+            source (an instance) and position in ``target`` of each edge, int64, and by edge type
+            its weight, float, which is 0 where the edge is none of that type.
+        """
+        position, place, ratio = sample_rows(self.start, target, size)
+        weight = self._weight[place] * ratio.to(self.dtype).unsqueeze(1)
+        by_kind = dict(zip(self.kinds, weight.unbind(1), strict=True))
+        return self.source[place].long(), position, by_kind
+
+
+class HubSampler:
+    r"""The label cliques :math:`P M P^T` of :class:`LabelHub`, estimated from few members.
+
+    In a batch the same members stand for all members, for every receiving node. Member *j* is
+    drawn with probability :math:`\pi_j = \min(1, s / n_u)`, where :math:`n_u` is the size of its
+    hub and *s* the same for all hubs, so that rare classes are complete; its edges weigh
+    :math:`1 / \pi_j`. So the expected edge is the true one.
+
+    Attributes:
+        degree: what the cliques of one modality add to each node's degree, itself excluded, float
+            ``[N]``.
+    """
+
+    def __init__(self, data: HeteroData, num_members: int, dtype: torch.dtype) -> None:
+        node, hub = data[IN_CLASS[IMAGE]].edge_index
+        if not torch.equal(data[IN_CLASS[IMAGE]].edge_index, data[IN_CLASS[TEXT]].edge_index):
+            raise ValueError(
+                "data: images and texts belong to different class hubs, but instances are sampled "
+                "as pairs; make the hubs by LabelHub"
+            )
+        num_nodes, num_hubs = data[IMAGE].x.size(0), int(data[CLASS].num_nodes)
+        order = node.argsort(stable=True)
+        self._hubs = hub[order]
+        self._start: Tensor = index2ptr(node[order], num_nodes)
+        every = torch.arange(num_hubs, device=hub.device)
+        pairs = data[OVERLAP].edge_index if OVERLAP in data.edge_types else every.expand(2, -1)
+        pairs = pairs[:, pairs[0].argsort(stable=True)]
+        self._joined, self._joined_start = pairs[1], index2ptr(pairs[0].contiguous(), num_hubs)
+        size = torch.bincount(hub, minlength=num_hubs)
+        joined = torch.zeros_like(size).index_add_(0, pairs[0], size[pairs[1]])
+        joined[pairs[0][pairs[0] == pairs[1]]] -= 1  # a node is no neighbour of its own
+        self.degree = torch.zeros(num_nodes, dtype=dtype, device=hub.device)
+        self.degree.index_add_(0, node, joined[hub].to(dtype))
+
+        members = (self._start.diff() > 0).nonzero().flatten()
+        first = self._hubs[self._start[members]]
+        order = first.argsort(stable=True)  # so that each hub is well spread
+        self._members = members[order]
+        probability = member_probability(first[order], num_members)
+        self._cumulative = probability.cumsum(0)
+        self._weight = torch.ones(num_nodes, dtype=dtype, device=hub.device)
+        self._weight[self._members] = probability.reciprocal().to(dtype)
+
+    def members(self) -> Tensor:
+        """The members of a batch, drawn anew: int64 ``[m]``."""
+        return self._members[sample_weighted(self._cumulative)]
+
+    def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What some nodes receive from the members, themselves excluded.
+
+        Returns:
+            source (a node), position in ``target``, and weight, of each edge. Members that share
+            several hubs with the target occur several times; their weights add up.
+        """
+        row, place = take_rows(self._start, members)
+        hub = self._hubs[place]
+        order = hub.argsort(stable=True)
+        senders = members[row[order]]
+        start = index2ptr(hub[order], self._joined_start.numel() - 1)
+
+        of_target, place = take_rows(self._start, target)
+        of_hub, place = take_rows(self._joined_start, self._hubs[place])
+        of_sender, place = take_rows(start, self._joined[place])
+        source = senders[place]
+        position = of_target[of_hub[of_sender]]
+        keep = source != target[position]
+        source, position = source[keep], position[keep]
+        return source, position, self._weight[source]
+
+
+def member_probability(hub: Tensor, budget: int) -> Tensor:
+    """With what probability each member of a hub is drawn, float64 ``[n]``; -1 takes all."""
+    if budget < 0 or budget >= hub.numel():
+        return torch.ones_like(hub, dtype=torch.float64)
+    size = torch.bincount(hub).double()
+    ordered = size[size > 0].sort().values
+    smaller = ordered.cumsum(0) - ordered
+    larger = torch.arange(ordered.numel(), 0, -1, device=hub.device)
+    limit = ((budget - smaller) / larger).max()  # the largest number a hub that the budget allows
+    return (limit / size).clamp(max=1.0)[hub]
+
+
+def take_rows(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """All entries of some rows, given where each row starts: position in ``rows``, and its own."""
+    row, rank = _ranks(start[rows + 1] - start[rows])
+    return row, start[rows][row] + rank
+
+
+def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""At most ``size`` entries of each row, each entry of a row with the same probability.
+
+    Systematic sampling without replacement: of :math:`d` entries those at
+    :math:`\lfloor (u + t) d / s \rfloor`, :math:`t = 0 \dots s - 1`, with one uniform :math:`u`
+    a row. Each is taken with probability exactly :math:`s / d`, so that a sum over the taken
+    ones, times :math:`d / s`, which comes third, is unbiased; nothing is sorted. -1 takes all.
+    """
+    first, length = start[rows], start[rows + 1] - start[rows]
+    count = length if size < 0 else length.clamp(max=size)
+    ratio = length.double() / count.clamp(min=1)
+    row, rank = _ranks(count)
+    # 24 random bits: u + t and the product stay clear of the next integer in float64
+    shift = torch.rand(rows.numel(), device=rows.device).double()
+    offset = ((shift[row] + rank) * ratio[row]).long()
+    return row, first[row] + offset, ratio[row]
+
+
+def sample_weighted(cumulative: Tensor) -> Tensor:
+    """Positions drawn without replacement with given probabilities (Madow's systematic sampling).
+
+    They ascend; there are as many as the probabilities' sum, rounded up or down. Given is the
+    running sum, float64 ``[n]``.
+    """
+    total = float(cumulative[-1]) if cumulative.numel() else 0.0
+    shift = float(torch.rand(()))
+    points = torch.arange(shift, max(total, shift), dtype=torch.float64, device=cumulative.device)
+    return torch.searchsorted(cumulative, points, right=True).clamp(max=cumulative.numel() - 1)
+
+
+def _ranks(count: Tensor) -> tuple[Tensor, Tensor]:
+    """The row of each entry, and its rank in there, of rows with so many entries."""
+    start = cumsum(count)
+    row = ptr2index(start)
+    return row, torch.arange(row.numel(), device=count.device) - start[row]

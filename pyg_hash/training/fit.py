@@ -13,9 +13,8 @@ from tqdm.auto import tqdm
 from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.training.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
-from pyg_hash.training.history import History
 from pyg_hash.training.ranks import Ranks
-from pyg_hash.training.state import TrainingState
+from pyg_hash.training.state import History, TrainingState
 from pyg_hash.typing import IMAGE
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import check_writable
@@ -62,8 +61,7 @@ def fit(
     Args:
         model: the model; it is trained in place.
         data: the graph.
-        optimizer: an optimiser of the model's parameters; or one for each part, by the names of
-            ``model.parts()``.
+        optimizer: an optimiser of the model's parameters; or one for each of ``model.parts()``.
         epochs: number of passes in all; with ``resume`` the finished ones count.
         loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
             data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
@@ -95,9 +93,9 @@ def fit(
         TypeError: a callback added something other than numbers, strings or None to the row; a
             ``loader`` that can be gone through only once, or not be shared out.
         ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
-            without ``checkpoint``, a checkpoint of another model, an optimiser of another model,
-            a ``loader`` for a method that makes its own batches, or one without batches,
-            ``accumulate`` or several ranks without batches to share out.
+            without ``checkpoint``, a checkpoint or optimiser of another model, a ``loader`` for a
+            method that makes its own batches, or an empty one, ``accumulate`` or several ranks
+            without batches to share out.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """
@@ -105,13 +103,13 @@ def fit(
     check_positive_int(checkpoint_every, "checkpoint_every")
     check_positive_int(eval_every, "eval_every")
     check_positive_int(accumulate, "accumulate")
+    if patience is not None:
+        check_positive_int(patience, "patience")
     check_choice(precision, PRECISIONS, "precision")
     ranks = Ranks.of(model)
     _check_loader(model, loader, accumulate * ranks.size)
-    if patience is not None:
-        check_positive_int(patience, "patience")
-        if "val_mask" not in data[IMAGE]:
-            raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
+    if patience is not None and "val_mask" not in data[IMAGE]:
+        raise ValueError("patience: the data has no val_mask; add ValidationSplit(0.1) first")
     if not bool(data[IMAGE].train_mask.any()):
         raise ValueError("train_mask: no training node")
     if resume and checkpoint is None:
@@ -132,20 +130,22 @@ def fit(
     ranks.copy_state(model)
     view = model.training_view(data) if loader is None else None
     quiet = not (progress and ranks.is_main)
+    whole = True  # no epoch is under way
     bar = tqdm(total=epochs, initial=state.epoch, desc="fit", unit="epoch", disable=quiet)
     try:
         while state.epoch < epochs and not state.stopped:
-            state.is_whole = False
+            whole = False
             row = train_epoch(
                 model, view, optimizers, state.epoch, steps, lambda step: bar.set_postfix(step=step)
             )
             for scheduler in schedulers:
                 scheduler.step()
             if patience is not None and row["epoch"] % eval_every == 0:
-                score = _validation_map(model, data) if ranks.is_main else 0.0
-                row["val_map"] = ranks.agree(score)
+                row["val_map"] = ranks.agree(_validation_map(model, data) if ranks.is_main else 0.0)
                 state.note_validation(row["val_map"], patience)
-            state.finish_epoch(row)
+            state.epoch += 1
+            state.history.append(row)
+            whole = True
             for callback in callbacks if ranks.is_main else ():
                 try:
                     callback(model, row)
@@ -160,10 +160,10 @@ def fit(
     finally:
         bar.close()
         # half an epoch is never saved: going on from it would repeat the other half
-        if saves is not None and state.is_whole and not state.is_saved:
+        if saves is not None and whole and state.saved_epoch != state.epoch:
             state.save(saves)
-    if patience is not None:
-        state.restore_best()
+    if patience is not None and state.best:
+        model.load_state_dict(state.best)
     model.attach(data)
     return state.history
 
@@ -172,20 +172,18 @@ def _optimizers(model: HashModel, given: Optimizers) -> dict[str, torch.optim.Op
     """The optimisers by name, each checked to hold parameters of what it is for."""
     parts = model.parts()
     if isinstance(given, torch.optim.Optimizer):
-        checks = {"": (given, list(model.parameters()))}
+        given, parts = {ALL: given}, {ALL: list(model.parameters())}
     elif set(given) != set(parts):
         raise ValueError(
             f"optimizer: one optimiser a part is needed, for {', '.join(parts)}; "
             f"got {', '.join(map(str, given)) or 'none'}"
         )
-    else:
-        checks = {f"{name}": (given[name], parameters) for name, parameters in parts.items()}
-    for name, (optimizer, parameters) in checks.items():
+    for name, parameters in parts.items():
         ours = set(parameters)
-        if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
-            what = f"the part {name!r} of this model" if name else "this model"
+        if not any(p in ours for group in given[name].param_groups for p in group["params"]):
+            what = "this model" if name == ALL else f"the part {name!r} of this model"
             raise ValueError(f"optimizer: holds no parameter of {what}; make it of this one's")
-    return {name or ALL: optimizer for name, (optimizer, _) in checks.items()}
+    return {name: given[name] for name in parts}
 
 
 def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches: int) -> None:
@@ -217,4 +215,4 @@ def _check_row(row: Row) -> None:
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
     result = evaluate(model, data, split="val")
-    return float(0.5 * (result.i2t + result.t2i))
+    return 0.5 * (result.i2t + result.t2i)

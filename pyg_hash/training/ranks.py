@@ -8,14 +8,16 @@ every function here does what one process needs, which is mostly nothing.
 from __future__ import annotations
 
 import copy
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -34,17 +36,12 @@ __all__ = ["Ranks", "encode_sharded", "process_group", "shared_out"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """The processes that work together; one if no process group was made.
-
-    Attributes:
-        rank: number of this process.
-        size: how many there are.
-        device: where tensors must be to be sent: that of the model.
-    """
+    """The processes that work together; one if no process group was made."""
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")
+    """Where tensors must be to be sent: that of the model."""
 
     @classmethod
     def of(cls, model: nn.Module) -> Ranks:
@@ -96,10 +93,7 @@ class Ranks:
 
         A parameter that got a gradient on some ranks alone counts as zero on the others; one
         without any keeps none, so that optimisers leave it alone as they do in one process.
-
-        DistributedDataParallel does not fit: it expects one forward pass through the wrapped
-        module and then the gradients of all its parameters, while a step here is one of several
-        objectives that each reach a part of the parameters.
+        (DistributedDataParallel expects gradients of all parameters; a step here reaches a part.)
         """
         if self.size == 1:
             return
@@ -141,27 +135,25 @@ class Ranks:
     @contextmanager
     def file_of_main(self, path: str | os.PathLike[str]) -> Iterator[Path | None]:
         """A file that rank 0 can read, for all ranks, also on other machines; None if not there."""
-        content = Path(path).read_bytes() if self.is_main and Path(path).is_file() else None
+        path = Path(path)
+        content = path.read_bytes() if self.is_main and path.is_file() else None
         size = int(self.agree(-1 if content is None else len(content)))
+        if size >= 0 and self.size > 1:
+            sent = torch.empty(size, dtype=torch.uint8, device=self.device)
+            if content is not None:
+                sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            dist.broadcast(sent, src=0)
         if self.is_main or size < 0:
-            if self.size > 1 and content is not None:
-                dist.broadcast(_from_bytes(content, self.device), src=0)
-            yield Path(path) if size >= 0 else None
+            yield path if size >= 0 else None
             return
-        received = torch.empty(size, dtype=torch.uint8, device=self.device)
-        dist.broadcast(received, src=0)
         with tempfile.TemporaryDirectory() as folder:
-            copied = Path(folder) / Path(path).name
-            copied.write_bytes(received.cpu().numpy().tobytes())
+            copied = Path(folder) / path.name
+            copied.write_bytes(sent.cpu().numpy().tobytes())
             yield copied
 
 
 def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroData]:
-    """The batches of one share of a loader; the others are not even made.
-
-    Args:
-        loader: mini-batches; to be shared out it must be a ``DataLoader`` or a sequence.
-        share: which of them; the last batches are filled up with the first ones.
+    """The batches of one share of a ``DataLoader`` or a sequence; the others are not even made.
 
     Raises:
         TypeError: a loader of another kind, of which batches cannot be left out.
@@ -190,14 +182,14 @@ def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroDat
 class _OwnBatches:
     """The lists of indices of one share of a loader's batches."""
 
-    def __init__(self, batches: Iterable[list[int]], share: Share) -> None:
+    def __init__(self, batches: Any, share: Share) -> None:
         self.batches, self.share = batches, share
 
     def __iter__(self) -> Iterator[list[int]]:
         return iter(self.share.of(list(self.batches)))  # all now: they draw their order at once
 
     def __len__(self) -> int:
-        return -(-len(self.batches) // self.share.count)  # type: ignore[arg-type]
+        return math.ceil(len(self.batches) / self.share.count)
 
 
 @contextmanager
@@ -206,14 +198,13 @@ def process_group(
 ) -> Iterator[torch.device]:
     """Join the process group that ``torchrun`` describes, for a block; else do nothing.
 
+    Yields the device of this process.
+
     Args:
         device: ``'cpu'`` (backend gloo) or ``'cuda'`` (nccl: each process takes the GPU of its
             local rank).
         timeout: how long ranks wait for each other: while the first one builds a graph or
             evaluates, the others do. Where one fails, ``torchrun`` ends them all at once.
-
-    Yields:
-        the device of this process.
 
     Raises:
         ValueError: another device, or no GPU for this process.
@@ -221,9 +212,11 @@ def process_group(
     check_choice(device, ("cpu", "cuda"), "device")
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device: no CUDA GPU is at hand; use cpu")
-    launched = dist.is_available() and dist.is_torchelastic_launched()
     place = torch.device(device)
-    if device == "cuda" and launched:
+    if not (dist.is_available() and dist.is_torchelastic_launched()):
+        yield place
+        return
+    if device == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         if local >= torch.cuda.device_count():
             raise ValueError(
@@ -232,9 +225,6 @@ def process_group(
             )
         place = torch.device("cuda", local)
         torch.cuda.set_device(place)
-    if not launched:
-        yield place
-        return
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=timeout)
     try:
         yield place
@@ -261,35 +251,24 @@ def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modal
     check_choice(modality, MODALITIES, "modality")
     ranks = Ranks.of(model)
     rows = len(items) if isinstance(items, Tensor) else items[modality].x.size(0)
-    size = -(-rows // ranks.size)
+    size = math.ceil(rows / ranks.size)
     own = slice(min(ranks.rank * size, rows), min((ranks.rank + 1) * size, rows))
+    if isinstance(items, Tensor):
+        encode: Any = model.encode_image if modality == IMAGE else model.encode_text
+        part: Any = items[own]
+    elif isinstance(model, EncoderHashModel):
+        encode = partial(model.encode, modality=modality)
+        part = HeteroData({m: {"x": items[m].x[own]} for m in MODALITIES})
+    else:
+        raise ValueError(
+            f"items: the nodes of {type(model).__name__} exchange messages, so that none is "
+            "encoded alone; give features of new items, or use model.encode(data, modality)"
+        )
     codes = torch.ones(size, model.num_bits, dtype=torch.int8, device=ranks.device)
     if own.start < own.stop:
-        found = _encode_rows(model, items, modality, own)
-        codes = codes.to(found.device)
-        codes[: len(found)] = found
+        codes[: own.stop - own.start] = encode(part)
     if ranks.size == 1:
         return codes
     every = [torch.empty_like(codes) for _ in range(ranks.size)]
     dist.all_gather(every, codes)
     return torch.cat(every)[:rows]
-
-
-def _encode_rows(
-    model: HashModel, items: Tensor | HeteroData, modality: Modality, rows: slice
-) -> Tensor:
-    if isinstance(items, Tensor):
-        return (model.encode_image if modality == IMAGE else model.encode_text)(items[rows])
-    if not isinstance(model, EncoderHashModel):
-        raise ValueError(
-            f"items: the nodes of {type(model).__name__} exchange messages, so that none is "
-            "encoded alone; give features of new items, or use model.encode(data, modality)"
-        )
-    part = HeteroData()
-    for m in MODALITIES:
-        part[m].x = items[m].x[rows]
-    return model.encode(part, modality)
-
-
-def _from_bytes(content: bytes, device: torch.device) -> Tensor:
-    return torch.frombuffer(bytearray(content), dtype=torch.uint8).to(device)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,41 +15,48 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.files import stored_config
-from pyg_hash.training.history import History
-from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    atomic_path,
+    load_tensors,
+    save_json,
+    save_tensors,
+)
 
 
+class History(list[dict[str, Any]]):
+    """Rows of named numbers, one an epoch; a plain list with two exports."""
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as a JSON list, atomically."""
+        save_json(path, list(self))
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as CSV, atomically; a value that an epoch does not have stays empty."""
+        columns = list(dict.fromkeys(name for row in self for name in row))
+        with (
+            atomic_path(path) as temporary,
+            open(temporary, "w", newline="", encoding="utf-8") as file,
+        ):
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self)
+
+
+@dataclass
 class TrainingState:
-    """Epoch, history, best parameters, and all that :meth:`save` needs to go on later.
+    """Epoch, history, best parameters, and all that :meth:`save` needs to go on later."""
 
-    Args:
-        model: the model that is trained.
-        optimizers: its optimisers by name.
-        schedulers: of their learning rates.
-    """
-
-    def __init__(
-        self,
-        model: HashModel,
-        optimizers: Mapping[str, torch.optim.Optimizer],
-        schedulers: Sequence[LRScheduler] = (),
-    ) -> None:
-        self.model = model
-        self.schedulers = schedulers
-        self.optimizers = dict(optimizers)
-        self.epoch = 0
-        self.history = History()
-        self.stopped = False
-        self.best: dict[str, Tensor] = {}
-        self.best_score = float("-inf")
-        self.since_best = 0
-        self.is_whole = True  # False while an epoch is under way
-        self._saved_epoch = -1
-
-    @property
-    def is_saved(self) -> bool:
-        """Whether the last epoch is in the checkpoint."""
-        return self._saved_epoch == self.epoch
+    model: HashModel
+    optimizers: Mapping[str, torch.optim.Optimizer]
+    schedulers: Sequence[LRScheduler] = ()
+    epoch: int = 0
+    history: History = field(default_factory=History)
+    stopped: bool = False
+    best: dict[str, Tensor] = field(default_factory=dict)
+    best_score: float = float("-inf")
+    since_best: int = 0
+    saved_epoch: int = -1
 
     def note_validation(self, score: float, patience: int) -> None:
         """Keep the parameters if ``score`` is a new best; stop after ``patience`` others."""
@@ -59,17 +68,6 @@ class TrainingState:
             self.since_best += 1
             self.stopped = self.since_best >= patience
 
-    def finish_epoch(self, row: dict[str, Any]) -> None:
-        """Count an epoch and keep its history row."""
-        self.epoch += 1
-        self.history.append(row)
-        self.is_whole = True
-
-    def restore_best(self) -> None:
-        """Put the best parameters back, if any were measured."""
-        if self.best:
-            self.model.load_state_dict(self.best)
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Replace the checkpoint, atomically."""
         tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
@@ -79,8 +77,19 @@ class TrainingState:
             tensors["rng.cuda"] = torch.cuda.get_rng_state()
         optimizers = {}
         for name, optimizer in self.optimizers.items():
-            slots, optimizers[name] = _optimizer_state(optimizer)
-            tensors |= {f"optimizer.{name}.{key}": value for key, value in slots.items()}
+            state, plain = optimizer.state_dict(), {}
+            for index, slots in state["state"].items():
+                prefix = f"optimizer.{name}.{index}"
+                held = {slot: v for slot, v in slots.items() if isinstance(v, Tensor)}
+                tensors |= {f"{prefix}.{slot}": value for slot, value in held.items()}
+                if rest := {slot: v for slot, v in slots.items() if slot not in held}:
+                    plain[str(index)] = rest
+            optimizers[name] = {
+                "name": type(optimizer).__name__,
+                "defaults": optimizer.defaults,
+                "groups": state["param_groups"],
+                "plain": plain,
+            }
         metadata = {
             "model": type(self.model).__name__,
             "config": stored_config(self.model.config),
@@ -90,10 +99,14 @@ class TrainingState:
             "since_best": self.since_best,
             "history": list(self.history),
             "optimizers": optimizers,
-            "schedulers": [_schedule(scheduler) for scheduler in self.schedulers],
+            # their functions, if they have any, come with the program
+            "schedulers": [
+                {key: value for key, value in scheduler.state_dict().items() if _is_plain(value)}
+                for scheduler in self.schedulers
+            ],
         }
         save_tensors(path, tensors, metadata)
-        self._saved_epoch = self.epoch
+        self.saved_epoch = self.epoch
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over the state of a checkpoint.
@@ -133,60 +146,29 @@ class TrainingState:
         self.best = parts.get("best", {})
         slots = _split(parts.get("optimizer", {}))
         for name, optimizer in self.optimizers.items():
-            _load_optimizer(optimizer, slots.get(name, {}), stored[name])
+            held, plain = _split(slots.get(name, {})), stored[name]["plain"]
+            keys = held | plain  # the number of a parameter
+            values = {int(k): {**held.get(k, {}), **plain.get(k, {})} for k in keys}
+            groups = stored[name]["groups"]
+            for group, now in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
+                for key, value in now.items():  # JSON turned tuples (Adam's betas) into lists
+                    if isinstance(value, tuple):
+                        group[key] = tuple(group[key])
+            optimizer.load_state_dict({"state": values, "param_groups": groups})
         for scheduler, record in zip(self.schedulers, metadata.get("schedulers", []), strict=True):
             scheduler.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])
-        self.epoch = self._saved_epoch = metadata["epoch"]
+        self.epoch = self.saved_epoch = metadata["epoch"]
         self.stopped = metadata["stopped"]
         self.best_score = metadata["best_score"] if self.best else float("-inf")
         self.since_best = metadata["since_best"]
         self.history = History(metadata["history"])
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What an optimiser holds: tensors as ``'index.slot'``, and plain values."""
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for index, slots in state["state"].items():
-        for name, value in slots.items():
-            if isinstance(value, Tensor):
-                tensors[f"{index}.{name}"] = value
-            else:
-                plain.setdefault(str(index), {})[name] = value
-    return tensors, {
-        "name": type(optimizer).__name__,
-        "defaults": optimizer.defaults,
-        "groups": state["param_groups"],
-        "plain": plain,
-    }
-
-
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], metadata: dict[str, Any]
-) -> None:
-    """Inverse of :func:`_optimizer_state`."""
-    state: dict[int, dict[str, Any]] = {
-        int(index): slots for index, slots in _split(tensors).items()
-    }
-    for index, slots in metadata["plain"].items():
-        state.setdefault(int(index), {}).update(slots)
-    groups = metadata["groups"]
-    for group, current in zip(groups, optimizer.state_dict()["param_groups"], strict=True):
-        for name, value in current.items():  # JSON turned tuples (Adam's betas) into lists
-            if isinstance(value, tuple):
-                group[name] = tuple(group[name])
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _schedule(scheduler: LRScheduler) -> dict[str, Any]:
-    """The numbers of a scheduler's state; its functions, if it has any, come with the program."""
-    state = scheduler.state_dict()
-    plain = (bool, int, float, str, list, type(None))
-    return {name: value for name, value in state.items() if isinstance(value, plain)}
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str | list | None)
 
 
 def _as_json(value: Any) -> Any:

@@ -22,7 +22,7 @@ def plain_counts(query, database, query_y, database_y):
 
 
 def counts(*case):
-    parts = list(counting.check_ranking(*case).counts())
+    parts = list(counting.Ranking(*case).counts())
     return tuple(torch.cat(x) for x in zip(*parts, strict=True))
 
 

@@ -155,7 +155,6 @@ def test_tiles_do_not_change_the_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counts, "_TILE_DATABASE", 50)
     monkeypatch.setattr(mean_ap, "_ELEMENTS", 1)
     monkeypatch.setattr(mean_ap, "_SORTED_QUERIES", 3)
-    monkeypatch.setattr(mean_ap, "_TILE_DATABASE", 50)
     for ties in TIES:
         assert mean_average_precision(*case, ties=ties) == pytest.approx(want[ties], abs=1e-14)
 

@@ -11,8 +11,8 @@ from metric_oracles import codes_of_relevance, random_case
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_hash.metrics import (
-    average_precision,
     hash_lookup,
+    mean_ap,
     mean_average_precision,
     ndcg,
     precision_at_n,
@@ -78,7 +78,7 @@ def test_harmonic() -> None:
     for start in (0, 1, 31, 32, 33, 1000, 10**6):
         for count in (0, 1, 2, 500):
             want = math.fsum(1 / i for i in range(start + 1, start + count + 1))
-            got = average_precision.harmonic(
+            got = mean_ap.harmonic(
                 torch.tensor(float(start), dtype=torch.float64),
                 torch.tensor(float(count), dtype=torch.float64),
             )

@@ -10,8 +10,7 @@ from toy import toy_data
 
 from pyg_hash.metrics import evaluate
 from pyg_hash.models import DGCPN, DJSRH, JDSH
-from pyg_hash.models.dgcpn import neighbour_rows
-from pyg_hash.models.jdsh import weigh_by_distribution
+from pyg_hash.models.affinities import neighbour_rows, weigh_by_distribution
 from pyg_hash.training import fit
 from pyg_hash.typing import HashOutput
 

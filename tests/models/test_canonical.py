@@ -9,8 +9,8 @@ from small import assert_same_codes
 from toy import toy_data
 
 from pyg_hash.models import CCA, ITQ, LSH, SCM
-from pyg_hash.models.cca import cca
-from pyg_hash.models.itq import itq_rotation as itq
+from pyg_hash.models.canonical import cca
+from pyg_hash.models.canonical import itq_rotation as itq
 
 
 def views(n=200, widths=(7, 5), seed=0):

@@ -6,8 +6,7 @@ import torch
 from toy import toy_data
 
 from pyg_hash.models import SCM
-from pyg_hash.models.cca import whitener
-from pyg_hash.models.scm import orthogonal_directions, sequential_directions
+from pyg_hash.models.canonical import orthogonal_directions, sequential_directions, whitener
 from pyg_hash.transforms import LabelRate
 
 

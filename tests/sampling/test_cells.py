@@ -3,12 +3,12 @@
 import pytest
 import torch
 from small import small_graph, small_model
+from torch_geometric.index import index2ptr
 from toy import toy_data
 
 from pyg_hash.models.batches import Share
 from pyg_hash.sampling import CellShuffle, InstanceLoader
-from pyg_hash.sampling._rows import row_starts
-from pyg_hash.sampling.cells import close_order
+from pyg_hash.sampling.loader import close_order
 from pyg_hash.training.ranks import shared_out
 from pyg_hash.transforms import IntraKNN
 from pyg_hash.typing import IMAGE, MODALITIES
@@ -55,7 +55,7 @@ def test_neighbours_are_close_in_the_order():
     row = torch.cat((name[node], name[ahead]))
     column = torch.cat((name[ahead], name[node]))
     by_row = row.argsort()
-    order = close_order(row_starts(row[by_row], n), column[by_row].int())
+    order = close_order(index2ptr(row[by_row], n), column[by_row].int())
     assert sorted(order.tolist()) == list(range(n))
     rank = order.argsort()
     assert int((rank[row] - rank[column]).abs().max()) <= 2

@@ -3,15 +3,9 @@
 import pytest
 import torch
 
-from pyg_hash.sampling._rows import row_starts, sample_rows, sample_weighted, take_rows
+from pyg_hash.sampling.sampler import sample_rows, sample_weighted, take_rows
 
-ROW = torch.tensor([0, 0, 0, 2, 2, 2, 2, 2, 2, 2, 4])  # rows 1 and 3 are empty
-START = row_starts(ROW, 5)
-
-
-def test_row_starts():
-    assert START.tolist() == [0, 3, 3, 10, 10, 11]
-    assert row_starts(ROW[:0], 3).tolist() == [0, 0, 0, 0]
+START = torch.tensor([0, 3, 3, 10, 10, 11])  # rows 1 and 3 are empty
 
 
 @pytest.mark.parametrize("rows", [[], [1], [4, 0, 1, 2], [2, 2]])

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from pyg_hash.training.history import History
+from pyg_hash.training.state import History
 
 ROWS = [
     {"epoch": 1, "loss": 0.1 + 0.2, "val_map": 0.5},

@@ -9,7 +9,6 @@ from safetensors.torch import save_file
 from small import adam, assert_same_state, small_graph, small_model
 
 from pyg_hash.training import fit
-from pyg_hash.training.state import TrainingState
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
@@ -294,23 +293,3 @@ def test_the_state_is_plain_json_and_tensors(data, file):
     assert json.loads(json.dumps(metadata)) == metadata
     assert metadata["epoch"] == 2 and len(metadata["history"]) == 2
     assert {"model", "optimizer", "rng"} <= {name.split(".")[0] for name in tensors}
-
-
-def test_state_alone(data, file):
-    """The class serves other loops too."""
-    model = small_model(data)
-    state = TrainingState(model, {"all": adam(model)})
-    assert not state.is_saved and state.is_whole
-    state.finish_epoch({"epoch": 1, "loss": 0.5})
-    state.note_validation(0.25, patience=2)
-    state.save(file)
-    assert state.is_saved
-    other = TrainingState(model, {"all": adam(model)})
-    other.load(file)
-    assert (other.epoch, other.best_score, other.since_best) == (1, 0.25, 0)
-    assert list(other.history) == [{"epoch": 1, "loss": 0.5}]
-    with torch.no_grad():
-        for p in model.parameters():
-            p.zero_()
-    other.restore_best()
-    assert any(bool(p.any()) for p in model.parameters())
