@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import num_bytes
+from pyg_hash.index.base import Bytes
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.optional import require
 
-Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 
 

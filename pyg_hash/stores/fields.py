@@ -1,10 +1,12 @@
-"""What is kept beside a code, and filters by it: types, values, and conditions of databases."""
+"""What is kept beside a code, and filters by it: types and values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pyg_hash.index.base import check_text
 
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
 
@@ -23,29 +25,6 @@ def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
         if kind not in FIELD_TYPES:
             raise ValueError(f"fields: {name} has type {kind!r}; use str, int, float or bool")
     return dict(fields)
-
-
-def settings_of(num_bits: int, id_type: type, fields: Mapping[str, type]) -> dict[str, Any]:
-    """What a database is to know about a store, as JSON values."""
-    types = {name: kind.__name__ for name, kind in fields.items()}
-    return {"num_bits": num_bits, "ids": id_type.__name__, "fields": types}
-
-
-def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type]]:
-    """Undo :func:`settings_of`; ``KeyError`` or ``TypeError`` if it is something else."""
-    kinds = {kind.__name__: kind for kind in FIELD_TYPES}
-    fields = {name: kinds[kind] for name, kind in settings["fields"].items()}
-    return settings["num_bits"], kinds[settings["ids"]], fields
-
-
-def check_text(value: str, name: str) -> None:
-    """Raise ``ValueError`` for what databases cannot keep: NUL and halves of characters."""
-    if "\0" in value:
-        raise ValueError(f"{name}: {value!r} holds a NUL character; leave it out")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{name}: {value!r} is not valid Unicode ({error.reason})") from error
 
 
 def _value(value: Any, kind: type, name: str) -> Any:
@@ -106,32 +85,3 @@ def conditions(where: Mapping[str, Any] | None, fields: Mapping[str, type]) -> d
             raise ValueError(f"where: {name} has no value to look for")
         result[name] = [_value(value, fields[name], f"where: {name}") for value in values]
     return result
-
-
-def condition(
-    column: str,
-    values: Sequence[Any],
-    quoted: Callable[[str], str],
-    members: str = "{} IN ({})",
-    either: str = " OR ",
-) -> str:
-    """Condition in a database's language, by default SQL: the column has one of the values.
-
-    Args:
-        column: its name, quoted if need be.
-        values: all of one type.
-        quoted: writes a string.
-        members: membership, with places for the column and for the literals.
-        either: the word "or", with spaces around it.
-    """
-    lowest = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
-    rest = [value for value in values if not isinstance(value, int) or value != lowest]
-    literals = [quoted(value) if isinstance(value, str) else _plain(value) for value in rest]
-    parts = [members.format(column, ", ".join(literals))] if rest else []
-    if len(rest) < len(values):
-        parts.append(f"{column} < {lowest + 1}")
-    return f"({either.join(parts)})"
-
-
-def _plain(value: float) -> str:
-    return str(value).lower() if isinstance(value, bool) else repr(value)

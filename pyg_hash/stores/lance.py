@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
-from pyg_hash.stores.export import Bytes
-from pyg_hash.stores.fields import condition, read_settings, settings_of
+from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.stores.database import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 
@@ -30,7 +29,7 @@ def _lancedb() -> Any:
     return require("lancedb", "lancedb", extra="lancedb")
 
 
-class LanceStore(CodeStore):
+class LanceStore(DatabaseStore):
     """Codes and their metadata in a table of LanceDB, a folder on disk or in object storage.
 
     Every ``add`` and ``remove`` is on disk when it returns, whole or not at all. Searches compare
@@ -144,38 +143,30 @@ class LanceStore(CodeStore):
         columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
         self.table.add(arrow.Table.from_arrays(columns, names=schema.names))
 
-    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+    def _known(self, ids: NDArray[Any]) -> set[Any]:
         query = self.table.search().select(["id"])
         if len(ids) <= _FEW:
             query = query.where(_condition("id", ids.tolist())).limit(len(ids))
-        known: set[Any] = set()
-        for batch in query.to_batches():
-            known.update(batch["id"].to_pylist())
-        return np.array([name in known for name in ids.tolist()], bool)
+        return {name for batch in query.to_batches() for name in batch["id"].to_pylist()}
 
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(_condition("id", ids.tolist()))
 
-    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
-        return self._table([self._hits(code, k, where) for code in packed], k)
-
-    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
-        items = len(self)
-        return self._ranges([self._hits(code, items, where, radius) for code in packed])
-
-    def _hits(self, code: Bytes, limit: int, where: Allowed, radius: int | None = None) -> Hits:
-        query = self.table.search(code, vector_column_name="code").distance_type("hamming")
-        query = query.select(["id", "_distance"]).limit(limit)
-        if radius is not None:
-            query = query.distance_range(0, radius + 0.5)  # the end does not count
-        if where:
-            query = query.where(
-                " AND ".join(_condition(*item) for item in where.items()), prefilter=True
-            )
-        found = query.to_arrow()
-        return list(
-            zip(map(int, found["_distance"].to_pylist()), found["id"].to_pylist(), strict=True)
-        )
+    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
+        limit = len(self) if k is None else k
+        condition = " AND ".join(_condition(*item) for item in where.items())
+        hits: list[Hits] = []
+        for code in packed:
+            query = self.table.search(code, vector_column_name="code").distance_type("hamming")
+            query = query.select(["id", "_distance"]).limit(limit)
+            if radius is not None:
+                query = query.distance_range(0, radius + 0.5)  # the end does not count
+            if condition:
+                query = query.where(condition, prefilter=True)
+            found = query.to_arrow()
+            distances = map(int, found["_distance"].to_pylist())
+            hits.append(list(zip(distances, found["id"].to_pylist(), strict=True)))
+        return hits
 
 
 def _condition(column: str, values: list[Any]) -> str:

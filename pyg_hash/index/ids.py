@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = Mapping[str, NDArray[Any]]
+from pyg_hash.index.scan import Arrays
 
 
 class IntIds:
-    """int64 ids.
-
-    Args:
-        values: id of each position, ``[n]``.
-    """
+    """int64 ids ``[n]``."""
 
     def __init__(self, values: NDArray[np.int64]) -> None:
         self.values = values
-        self._order: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, ids: NDArray[Any]) -> IntIds:
@@ -46,23 +41,23 @@ class IntIds:
         """Ids of positions, of the same shape."""
         return self.values[positions]
 
+    @cached_property
+    def _sorter(self) -> NDArray[np.int64] | None:
+        """Positions by rising id; None where they rise already."""
+        rising = bool((self.values[1:] > self.values[:-1]).all())
+        return None if rising else np.argsort(self.values, kind="stable")
+
     def find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         """Positions of ids, -1 where there is no such id."""
         if len(self) == 0:
             return np.full(len(ids), -1, np.int64)
-        if self._order is None:
-            rising = bool((self.values[1:] > self.values[:-1]).all())
-            self._order = np.arange(len(self)) if rising else np.argsort(self.values, kind="stable")
-        order = self._order
-        if len(ids) and int(ids.min()) > int(self.values[order[-1]]):  # new ones mostly are
-            return np.full(len(ids), -1, np.int64)
-        place = np.searchsorted(self.values, ids, sorter=order).clip(max=len(self) - 1)
-        position = order[place]
+        place = np.searchsorted(self.values, ids, sorter=self._sorter).clip(max=len(self) - 1)
+        position = place if self._sorter is None else self._sorter[place]
         return np.where(self.values[position] == ids, position, -1)
 
     def extended(self, ids: NDArray[Any]) -> IntIds:
         """These and then ``ids``."""
-        return IntIds(np.concatenate([self.values, ids]) if len(self) else ids.copy())
+        return IntIds(np.concatenate([self.values, ids]))
 
     def kept(self, keep: NDArray[np.bool_]) -> IntIds:
         """Those at the positions to keep."""
@@ -70,16 +65,10 @@ class IntIds:
 
 
 class StrIds:
-    """String ids: UTF-8, one after the other.
-
-    Args:
-        text: all of them, uint8 ``[bytes]``.
-        ends: where each ends, int64 ``[n]``.
-    """
+    """String ids: their UTF-8 one after the other, ``[bytes]``, and where each ends, ``[n]``."""
 
     def __init__(self, text: NDArray[np.uint8], ends: NDArray[np.int64]) -> None:
         self.text, self.ends = text, ends
-        self._positions: dict[str, int] | None = None
 
     @classmethod
     def of(cls, ids: NDArray[Any]) -> StrIds:
@@ -115,24 +104,23 @@ class StrIds:
             result.flat[i] = self.text[start:end].tobytes().decode()
         return result
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {value: i for i, value in enumerate(self.at(slice(None)))}
+
     def find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
         """Positions of ids, -1 where there is no such id."""
-        if self._positions is None:
-            self._positions = {value: i for i, value in enumerate(self.at(slice(None)))}
-        known = self._positions
-        return np.array([known.get(value, -1) for value in ids], np.int64)
+        return np.array([self._positions.get(value, -1) for value in ids], np.int64)
 
     def extended(self, ids: NDArray[Any]) -> StrIds:
         """These and then ``ids``."""
         more = StrIds.of(ids)
-        result = StrIds(
-            np.concatenate([self.text, more.text]),
-            np.concatenate([self.ends, more.ends + self.text.size]),
-        )
-        if self._positions is not None:  # handed on: only the newest owner ever grows it
-            known = self._positions
+        text = np.concatenate([self.text, more.text])
+        result = StrIds(text, np.concatenate([self.ends, more.ends + self.text.size]))
+        known = self.__dict__.pop("_positions", None)
+        if known is not None:  # handed on: only the newest owner ever grows it
             known.update(zip(ids, range(len(self), len(result)), strict=True))
-            result._positions, self._positions = known, None
+            result._positions = known
         return result
 
     def kept(self, keep: NDArray[np.bool_]) -> StrIds:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyg_hash.stores._ids import IntIds, StrIds
+from pyg_hash.index.ids import IntIds, StrIds
 
 
 def ints(values):
