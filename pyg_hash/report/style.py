@@ -1,14 +1,17 @@
-"""The look of all figures: colours for every eye, for light pages and for dark ones; as SVG."""
+"""The look of figures and pages: colours for every eye, light pages and dark ones; SVG and HTML.
+
+HTML is made from values: what is not :class:`Html` is escaped, so texts of the data stay texts.
+"""
 
 from __future__ import annotations
 
 import io
-import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import wraps
+from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
 from xml.etree import ElementTree
 
 from pyg_hash.typing import IMAGE, TEXT, Modality
@@ -50,7 +53,6 @@ WIDTH = 4.0
 """Inches: as wide as a phone shows without shrinking the letters."""
 
 _DOTS = 200  # per inch, of the parts that are drawn as pixels
-_NAMESPACE = re.compile(r"\{.*?\}")
 
 _RC = {
     "font.size": 9.5,
@@ -102,26 +104,11 @@ def new_figure(
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def whole_numbers(axes: Axes) -> None:
-    """Label the x axis with integers only, for it counts something."""
-    axes.locator_params(axis="x", integer=True)
-
-
 def on_color(color: str) -> str:
-    """Black or white, whichever is easier to read on ``color``."""
-    return min(("#000000", "#ffffff"), key=lambda text: -contrast(text, color))
-
-
-def contrast(a: str, b: str) -> float:
-    """Contrast ratio of two colours ``#rrggbb``, 1 to 21 (WCAG 2.2)."""
-    low, high = sorted((_luminance(a), _luminance(b)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(color: str) -> float:
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else math.pow((c + 0.055) / 1.055, 2.4) for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    """Black or white, whichever is easier to read on ``#rrggbb``."""
+    parts = zip((0.2126, 0.7152, 0.0722), (1, 3, 5), strict=True)
+    luminance = sum(share * (int(color[i : i + 2], 16) / 255) ** 2.2 for share, i in parts)
+    return "#ffffff" if luminance < 0.179 else "#000000"  # of equal contrast to both (WCAG 2.2)
 
 
 def to_svg(figure: Figure, *, name: str, label: str) -> str:
@@ -148,18 +135,16 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
                 parent.remove(child)
     for element in root.iter():
         element.tag = _plain(element.tag)
-        values = {_plain(key): value for key, value in element.attrib.items()}
-        element.attrib.clear()
-        element.attrib.update({key: _value(key, value, name) for key, value in values.items()})
-    for size in ("width", "height"):
-        del root.attrib[size]
+        values = {_plain(key): value for key, value in element.items()}
+        element.attrib = {key: _value(key, value, name) for key, value in values.items()}
+    del root.attrib["width"], root.attrib["height"]
     root.attrib.update({"role": "img", "aria-label": label})
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _plain(name: str) -> str:
     """A name without its namespace: in HTML, SVG needs none."""
-    return _NAMESPACE.sub("", name)
+    return re.sub(r"\{.*?\}", "", name)
 
 
 def _value(key: str, value: str, name: str) -> str:
@@ -168,3 +153,47 @@ def _value(key: str, value: str, name: str) -> str:
     if key == "href" and value.startswith("#"):
         return f"#{name}-{value[1:]}"
     return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+
+
+class Html(str):
+    """A string that is HTML already."""
+
+
+Child: TypeAlias = "str | Iterable[str]"
+
+
+def joined(*children: Child) -> Html:
+    """Children one after the other; plain strings are escaped."""
+    parts = (part for child in children for part in ([child] if isinstance(child, str) else child))
+    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
+
+
+def element(name: str, /, *children: Child, **attributes: str) -> Html:
+    """One element of HTML, or strings to escape; ``http_equiv`` is http-equiv, ``class_`` class."""
+    words = [
+        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
+        for key, value in attributes.items()
+    ]
+    end = "" if name in ("img", "link", "meta") else f"</{name}>"
+    return Html(f"<{name}{''.join(words)}>{joined(*children)}{end}")
+
+
+def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
+    """A table that scrolls by itself where the screen is narrow; column 1 names the rows."""
+    head = element("tr", [element("th", cell, scope="col") for cell in header])
+    body = [
+        element("tr", element("th", first, scope="row"), [element("td", cell) for cell in rest])
+        for first, *rest in rows
+    ]
+    inner = element(
+        "table", element("caption", caption), element("thead", head), element("tbody", body)
+    )
+    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+class Section(NamedTuple):
+    """A part of the page: its id, which a link can name, its heading, and what stands below."""
+
+    name: str
+    title: str
+    content: Html

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Generic, TypeVar
 
 from pyg_hash.serve.limits import Limits
@@ -20,12 +21,14 @@ R = TypeVar("R")
 class BusyError(RuntimeError):
     """Too much is waiting, or it took too long."""
 
+    status = 503
+
 
 class _Pool:
     """Threads, a bounded number of callers, and a time after which they give up."""
 
     def __init__(self, threads: int, limits: Limits) -> None:
-        self.waiting, self.timeout = limits.waiting, limits.timeout
+        self.threads, self.waiting, self.timeout = threads, limits.waiting, limits.timeout
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
 
     def close(self) -> None:
@@ -45,27 +48,19 @@ class _Pool:
 
 
 class Worker(_Pool):
-    """A pool of threads with a bounded queue.
-
-    When a caller gives up, what runs runs to its end, and what has not begun never does.
-    """
+    """Calls in threads. Of those that a caller gave up, what has not begun never does."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits.threads, limits)
-        self._threads, self._pending = limits.threads, 0
+        self._pending = 0
 
     @property
     def crowded(self) -> bool:
         """Whether calls wait for a thread."""
-        return self._pending > self._threads
+        return self._pending > self.threads
 
     async def run(self, call: Callable[[], R]) -> R:
-        """The result of ``call``, made in a thread.
-
-        Raises:
-            BusyError: the queue is full, or the time is over.
-            Exception: whatever ``call`` raises.
-        """
+        """The result of ``call``, or what it raises; ``BusyError`` if that would take too long."""
         self._admit(self._pending)
         self._pending += 1
         try:
@@ -98,26 +93,21 @@ class Batches(_Pool, Generic[T, R]):
     ) -> None:
         super().__init__(1, limits)
         self._call, self._most, self._more = call, most, more
-        self._asked: list[tuple[T, asyncio.Future[R]]] = []
+        self._asked: dict[asyncio.Future[R], T] = {}  # in order
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, question: T) -> R:
-        """The answer to a question.
-
-        Raises:
-            BusyError: too many wait, or the time is over.
-            Exception: the one that ``call`` gave or raised.
-        """
+        """The answer to a question, or its exception; ``BusyError`` if that would take too long."""
         self._admit(len(self._asked))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        self._asked.append((question, answer))
+        self._asked[answer] = question
         if self._task is None:
             self._task = loop.create_task(self._work())
         try:
             return await self._in_time(answer)
         finally:  # who gave up makes room at once
-            self._asked = [pair for pair in self._asked if pair[1] is not answer]
+            self._asked.pop(answer, None)
 
     async def _work(self) -> None:
         """Calls until nobody waits."""
@@ -127,20 +117,19 @@ class Batches(_Pool, Generic[T, R]):
                     if len(self._asked) >= _ENOUGH or not self._more():
                         break
                     await asyncio.sleep(_TURN)
-                taken, self._asked = self._asked[: self._most], self._asked[self._most :]
-                await self._answer(taken)
+                futures = list(islice(self._asked, self._most))
+                await self._answer(futures, [self._asked.pop(future) for future in futures])
         finally:
             self._task = None
 
-    async def _answer(self, taken: list[tuple[T, asyncio.Future[R]]]) -> None:
-        questions = [question for question, _ in taken]
+    async def _answer(self, futures: list[asyncio.Future[R]], questions: list[T]) -> None:
         loop = asyncio.get_running_loop()
         answers: list[R | Exception]
         try:
             answers = await loop.run_in_executor(self._pool, self._call, questions)
         except Exception as error:
             answers = [error] * len(questions)
-        for (_, future), answer in zip(taken, answers, strict=True):
+        for future, answer in zip(futures, answers, strict=True):
             if future.done():  # its caller gave up
                 continue
             if isinstance(answer, Exception):

@@ -13,12 +13,23 @@ from pyg_hash.report.style import (
     GREY,
     LIGHT,
     SERIES,
-    contrast,
     on_color,
     page_css,
 )
 
 CSS = page_css()
+
+
+def luminance(color):
+    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a, b):
+    """Contrast ratio of two colours ``#rrggbb``, 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
 
 
 def palette(block):

@@ -4,50 +4,32 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
 from pyg_hash.index import HammingIndex
-from pyg_hash.report.markup import Html, Section, element, joined
-from pyg_hash.report.results import Results, direction_name
+from pyg_hash.report.results import Results
+from pyg_hash.report.style import Html, Section, element, joined
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, TEXT, Modality
-from pyg_hash.utils.checks import check_positive_int
 
 _PIXELS, _QUALITY = 96, 80  # of a picture on a card
 _LETTERS = 160  # of a text on a card
-_MARKS: Mapping[bool | None, tuple[str, str]] = {
-    True: ("right", "✓ right"),
-    False: ("wrong", "✗ wrong"),
-    None: ("", ""),
-}
 
 
-@dataclass(frozen=True)
-class Answer:
-    """One item that was found.
+class Answer(NamedTuple):
+    """Row number and Hamming distance of an item that was found.
 
-    Attributes:
-        row: its row number.
-        distance: its Hamming distance to the query.
-        right: whether it shares a label with the query; None for data without labels.
+    ``right``: whether it shares a label with the query; None for data without labels.
     """
 
     row: int
     distance: int
     right: bool | None
-
-
-@dataclass(frozen=True)
-class GalleryRow:
-    """The row number of a query, and its answers: nearest first, equal distances by row number."""
-
-    query: int
-    answers: list[Answer]
 
 
 def gallery(
@@ -58,22 +40,12 @@ def gallery(
     num_queries: int = 6,
     k: int = 8,
     seed: int = 0,
-) -> list[GalleryRow]:
-    """Search the database with some queries, drawn at random rather than for their looks.
+) -> list[tuple[int, list[Answer]]]:
+    """Row numbers of some queries, drawn at random rather than for their looks, and their answers.
 
-    Args:
-        results: codes, labels and splits.
-        source: the modality that asks.
-        target: the modality that is searched.
-        num_queries: how many; all of them if there are fewer.
-        k: answers to each; all items if there are fewer.
-        seed: of the draw.
-
-    Raises:
-        TypeError, ValueError: ``num_queries`` or ``k`` not a positive integer.
+    Answers are nearest first, equal distances by row number. Where there are fewer queries than
+    ``num_queries``, or fewer items than ``k``, all are taken.
     """
-    check_positive_int(num_queries, "num_queries")
-    check_positive_int(k, "k")
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randperm(results.query.numel(), generator=generator)[:num_queries]
     queries = results.query[drawn]
@@ -85,7 +57,7 @@ def gallery(
         right: Sequence[bool | None] = [None] * found.numel()
         if results.labels is not None:
             right = results.relevant(source, query, target, found)
-        rows.append(GalleryRow(query, list(map(Answer, found.tolist(), far, right))))
+        rows.append((query, list(map(Answer, found.tolist(), far, right))))
     return rows
 
 
@@ -98,6 +70,13 @@ def thumbnail(path: str | os.PathLike[str]) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
 
 
+def lacks(items: RunItems) -> list[str]:
+    """What a run has not kept of its items, for people."""
+    kinds = {"picture files": items.image_paths, "raw texts": items.texts}
+    words = "This run came without {}: cards show names instead."
+    return [words.format(kind) for kind, values in kinds.items() if not any(values)]
+
+
 def gallery_section(
     results: Results, items: RunItems, *, num_queries: int, seed: int
 ) -> tuple[Section, list[str]]:
@@ -106,12 +85,11 @@ def gallery_section(
     parts = []
     for source, target in ((TEXT, IMAGE), (IMAGE, TEXT)):
         rows = gallery(results, source, target, num_queries=num_queries, seed=seed)
-        parts.append(element("h3", direction_name(source, target).capitalize()))
-        for row in rows:
-            answers = [cards.answer(answer, target) for answer in row.answers]
+        parts.append(element("h3", f"{source.capitalize()} to {target}"))
+        for row, found in rows:
+            answers = [cards.answer(answer, target) for answer in found]
             listed = element("ol", answers, class_=f"answers {target}s")
-            query = cards.query(row.query, source)
-            parts.append(element("article", query, listed, class_="asked"))
+            parts.append(element("article", cards.query(row, source), listed, class_="asked"))
     words = (
         f"{len(rows)} queries of each modality, drawn at random (seed {seed}), with the nearest "
         "items of the database in the other modality. A card shows the Hamming distance; items at "
@@ -119,10 +97,7 @@ def gallery_section(
     )
     if results.labels is not None:
         words += " ✓ right: shares a label with the query. ✗ wrong: does not."
-    notes = []
-    for kind, values in (("picture files", items.image_paths), ("raw texts", items.texts)):
-        if not any(values):
-            notes.append(f"This run came without {kind}: cards show names instead.")
+    notes = lacks(items)
     if cards.unreadable:
         first, *_ = cards.unreadable
         notes.append(f"Pictures that cannot be read: {len(cards.unreadable)} (first: {first}).")
@@ -143,13 +118,15 @@ class _Cards:
 
     def answer(self, answer: Answer, modality: Modality) -> Html:
         """What was found: first the modality that was searched, then the other one."""
-        kind, words = _MARKS[answer.right]
-        mark = [element("span", words, class_="mark"), " "] if words else []
+        mark, style = [], f"card {modality}s"
+        if answer.right is not None:
+            style += " right" if answer.right else " wrong"
+            words = "✓ right" if answer.right else "✗ wrong"
+            mark = [element("span", words, class_="mark"), " "]
         distance = element("p", mark, f"distance {answer.distance}")
         shown = [self._words(answer.row)]
         if self.items.image_paths[answer.row]:  # else the name, once, is enough
             shown.insert(0 if modality == IMAGE else 1, self._picture(answer.row))
-        style = f"card {modality}s {kind}".strip()
         return element("li", distance, shown, self._labels(answer.row), class_=style)
 
     def _labels(self, row: int) -> Html:
