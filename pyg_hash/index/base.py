@@ -25,16 +25,7 @@ Ranges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]
 
 
 class CodeSet(ABC):
-    """Codes under ids, searched by Hamming distance.
-
-    Distances are exact, a radius includes its border, an id is there at most once. **Codes** are
-    int8 ±1 ``[n, num_bits]``, or packed already: uint8 ``[n, ceil(num_bits / 8)]`` as
-    :func:`pyg_hash.codes.pack_bits` makes them.
-
-    Attributes:
-        num_bits: bits of a code.
-        id_type: ``int`` (int64) or ``str``.
-    """
+    """Codes of ``num_bits`` bits under ids of ``id_type``, searched by Hamming distance."""
 
     _kind = "store"
     """What it is called in messages."""
@@ -180,21 +171,16 @@ class CodeSet(ABC):
         return array
 
     def _int_ids(self, ids: Any) -> NDArray[np.int64]:
-        if isinstance(ids, Tensor):
-            ids = ids.detach().cpu().numpy()
-        elif len(ids) == 0:
-            return np.empty(0, np.int64)
         try:
-            array = np.asarray(ids)
+            array = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
         except (ValueError, OverflowError) as error:
             raise TypeError(f"ids: expected integers that fit int64 ({error})") from error
-        if array.dtype.kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max:
-            raise TypeError("ids: expected integers that fit int64, some are larger")
-        if array.dtype.kind not in "iu":
-            found = type(array.flat[0]).__name__ if array.dtype == object else str(array.dtype)
+        if array.shape == (0,):
+            return np.empty(0, np.int64)
+        if array.dtype.kind not in "iu" or int(array.max()) > np.iinfo(np.int64).max:
             raise TypeError(
-                f"ids: expected integers, got {found}; this {self._kind} has integer ids that "
-                "fit int64"
+                f"ids: expected integers that fit int64, got {array.flat[0]!r} ({array.dtype}); "
+                f"this {self._kind} has integer ids"
             )
         if array.ndim != 1:
             raise ValueError(f"ids: expected shape [n], got {list(array.shape)}")
