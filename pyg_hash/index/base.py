@@ -179,8 +179,8 @@ class CodeSet(ABC):
             return np.empty(0, np.int64)
         if array.dtype.kind not in "iu" or int(array.max()) > np.iinfo(np.int64).max:
             raise TypeError(
-                f"ids: expected integers that fit int64, got {array.flat[0]!r} ({array.dtype}); "
-                f"this {self._kind} has integer ids"
+                f"ids: expected integers, got {array.dtype}; this {self._kind} has integer ids "
+                "that fit int64"
             )
         if array.ndim != 1:
             raise ValueError(f"ids: expected shape [n], got {list(array.shape)}")
