@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,7 +13,6 @@ from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
 from pyg_hash.index import HammingIndex
 from pyg_hash.report.results import Results
-from pyg_hash.report.style import Html, Section, element, joined
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, TEXT, Modality
 
@@ -79,17 +78,17 @@ def lacks(items: RunItems) -> list[str]:
 
 def gallery_section(
     results: Results, items: RunItems, *, num_queries: int, seed: int
-) -> tuple[Section, list[str]]:
+) -> tuple[dict[str, Any], list[str]]:
     """The gallery of both directions across modalities, and notes on what it lacks."""
     cards = _Cards(items)
     parts = []
     for source, target in ((TEXT, IMAGE), (IMAGE, TEXT)):
-        rows = gallery(results, source, target, num_queries=num_queries, seed=seed)
-        parts.append(element("h3", f"{source.capitalize()} to {target}"))
-        for row, found in rows:
-            answers = [cards.answer(answer, target) for answer in found]
-            listed = element("ol", answers, class_=f"answers {target}s")
-            parts.append(element("article", cards.query(row, source), listed, class_="asked"))
+        found = gallery(results, source, target, num_queries=num_queries, seed=seed)
+        rows = [
+            (cards.query(row, source), [cards.answer(answer, target) for answer in answers])
+            for row, answers in found
+        ]
+        parts.append((f"{source.capitalize()} to {target}", target, rows))
     words = (
         f"{len(rows)} queries of each modality, drawn at random (seed {seed}), with the nearest "
         "items of the database in the other modality. A card shows the Hamming distance; items at "
@@ -101,49 +100,44 @@ def gallery_section(
     if cards.unreadable:
         first, *_ = cards.unreadable
         notes.append(f"Pictures that cannot be read: {len(cards.unreadable)} (first: {first}).")
-    return Section("gallery", "What queries find", joined(element("p", words), parts)), notes
+    title = "What queries find"
+    return {"name": "gallery", "title": title, "words": words, "gallery": parts}, notes
 
 
 class _Cards:
-    """Makes cards and remembers which pictures could not be read."""
+    """What cards show, as pairs of a picture or None and words; remembers unreadable pictures."""
 
     def __init__(self, items: RunItems) -> None:
         self.items = items
         self.unreadable: dict[str, None] = {}  # in order
 
-    def query(self, row: int, modality: Modality) -> Html:
+    def query(self, row: int, modality: Modality) -> dict[str, Any]:
         """What was asked: a picture or a text, never both, for the code knows only one."""
         shown = self._picture(row) if modality == IMAGE else self._words(row)
-        return element("div", shown, self._labels(row), class_="query")
+        return {"shown": [shown], "labels": ", ".join(self.items.labels[row])}
 
-    def answer(self, answer: Answer, modality: Modality) -> Html:
+    def answer(self, answer: Answer, modality: Modality) -> dict[str, Any]:
         """What was found: first the modality that was searched, then the other one."""
-        mark, style = [], f"card {modality}s"
-        if answer.right is not None:
-            style += " right" if answer.right else " wrong"
-            words = "✓ right" if answer.right else "✗ wrong"
-            mark = [element("span", words, class_="mark"), " "]
-        distance = element("p", mark, f"distance {answer.distance}")
         shown = [self._words(answer.row)]
         if self.items.image_paths[answer.row]:  # else the name, once, is enough
             shown.insert(0 if modality == IMAGE else 1, self._picture(answer.row))
-        return element("li", distance, shown, self._labels(answer.row), class_=style)
+        return {
+            "mark": "" if answer.right is None else "right" if answer.right else "wrong",
+            "distance": answer.distance,
+            "shown": shown,
+            "labels": ", ".join(self.items.labels[answer.row]),
+        }
 
-    def _labels(self, row: int) -> Html:
-        return element("p", ", ".join(self.items.labels[row]), class_="soft")
-
-    def _words(self, row: int) -> Html:
+    def _words(self, row: int) -> tuple[None, str]:
         text = " ".join((self.items.texts[row] or self.items.ids[row]).split())
-        if len(text) > _LETTERS:
-            text = text[: _LETTERS - 1] + "…"
-        return element("p", text, class_="words")
+        return None, text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
 
-    def _picture(self, row: int) -> Html:
+    def _picture(self, row: int) -> tuple[dict[str, str | None], str]:
         path, name = self.items.image_paths[row], self.items.ids[row]
         if path is None:
-            return element("div", name, class_="none")
-        data = thumbnail(path)
-        if data is None:
+            return {"src": None, "alt": name}, ""
+        source = thumbnail(path)
+        if source is None:
             self.unreadable[path] = None
-            return element("div", f"{name}: not readable", class_="none")
-        return element("img", src=data, alt=f"picture {name}", width="96", height="96")
+        words = f"picture {name}" if source else f"{name}: not readable"
+        return {"src": source, "alt": words}, ""

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -19,7 +20,7 @@ from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS
 from pyg_hash.report.gallery import gallery_section
 from pyg_hash.report.results import Results
-from pyg_hash.report.style import Html, Section, element, joined, page_css, table, to_svg
+from pyg_hash.report.style import page_css, to_svg
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import check_positive_int
@@ -29,8 +30,8 @@ from pyg_hash.utils.optional import require
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# nothing is fetched and nothing runs, even if a text of the data tried to
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+Part = dict[str, Any]
+"""What the template shows of a section or of a box in it."""
 
 _PROTOCOLS = {
     "inductive": "training knows nothing of the queries, and a query is encoded by itself",
@@ -96,6 +97,7 @@ def report_page(
     check_positive_int(points, "points")
     for module, package in (("matplotlib",) * 2, ("sklearn", "scikit-learn"), ("PIL", "pillow")):
         require(module, package, extra="report")  # found out now, not after the work
+    environment = require("jinja2", "jinja2", extra="report").Environment(autoescape=True)
     about = about or About()
     results = Results.of(model, data)
     ids, none = [f"row {row}" for row in range(len(results))], [None] * len(results)
@@ -123,7 +125,16 @@ def report_page(
         f"{results.num_bits} bits, {kind}, {results.query.numel():,} queries, "
         f"{results.database.numel():,} database items. pyg_hash {__version__}"
     )
-    return _document(about.title or type(model).__name__, words, notes, parts)
+    template = files("pyg_hash.report").joinpath("page.html").read_text("utf-8")
+    html: str = environment.from_string(template).render(
+        title=about.title or type(model).__name__,
+        words=words,
+        notes=notes,
+        parts=parts,
+        css=page_css(),
+        version=__version__,
+    )
+    return html
 
 
 def write_report(
@@ -143,19 +154,12 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _boxed(figure: Figure, name: str, title: str, label: str, caption: str = "") -> Html:
+def _boxed(figure: Figure, name: str, title: str, label: str, caption: str = "") -> Part:
     """A figure with a heading, a description to be read aloud, and a caption."""
-    below = [element("figcaption", caption)] if caption else []
-    drawn = Html(to_svg(figure, name=name, label=label))
-    return element("figure", element("h3", title), drawn, below)
+    return {"svg": to_svg(figure, name=name, label=label), "title": title, "caption": caption}
 
 
-def _side_by_side(boxes: Sequence[Html]) -> Html:
-    """Figures side by side, as many as there is room for."""
-    return element("div", boxes, class_="figures")
-
-
-def _accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
+def _accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
     """Scores of rankings and lookups in the four directions, and what they mean."""
     evaluation = results.evaluation
     assert evaluation is not None
@@ -173,11 +177,11 @@ def _accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
         f"radius {RADIUS}, a query that finds nothing has precision 0; answered is the share of "
         "queries that find anything."
     )
-    content = joined(table(caption, header, rows), element("p", words))
-    return Section("accuracy", "Accuracy", content)
+    table = caption, header, rows
+    return {"name": "accuracy", "title": "Accuracy", "table": table, "words": words}
 
 
-def _curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Section:
+def _curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
     """Precision and recall by radius and by rank."""
     precisions, topn = results.precisions()
     last = f"first {topn[-1]}"
@@ -207,12 +211,12 @@ def _curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Secti
             f"A query that finds nothing counts as 0. The vertical line is radius {RADIUS}.",
         ),
     ]
-    return Section("curves", "Curves", _side_by_side(boxes))
+    return {"name": "curves", "title": "Curves", "boxes": boxes}
 
 
-def _training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Section:
+def _training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Part:
     """The losses of every epoch, and the settings that repeat the run."""
-    boxes = []
+    boxes: list[Part] = []
     names = [k for k in dict.fromkeys(k for row in history for k in row) if k != "epoch"]
     if names:
         label = f"Terms of the loss over {len(history)} epochs: {', '.join(names)}."
@@ -223,12 +227,12 @@ def _training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any])
             [name, value if isinstance(value, str) else json.dumps(value, default=str)]
             for name, value in settings.items()
         ]
-        inner = table("Settings, as in config.yaml", ["setting", "value"], rows)
-        boxes.append(element("div", inner, class_="settings"))
-    return Section("training", "Training", _side_by_side(boxes))
+        table = "Settings, as in config.yaml", ["setting", "value"], rows
+        boxes.append({"class": "settings", "table": table})
+    return {"name": "training", "title": "Training", "boxes": boxes}
 
 
-def _code_section(results: Results) -> Section:
+def _code_section(results: Results) -> Part:
     """How well the codes use their bits."""
     codes = {m: results.codes[m][results.database] for m in MODALITIES}
     judged = {m: code_diagnostics(values) for m, values in codes.items()}
@@ -246,7 +250,7 @@ def _code_section(results: Results) -> Section:
     caption = f"The {results.database.numel():,} database codes of {results.num_bits} bits"
     off = _each(judged, lambda d: f"mean distance from balance {d.imbalance / 2:.2f}")
     boxes = [
-        table(caption, ["", *judged], cells),
+        {"table": (caption, ["", *judged], cells)},
         _boxed(
             figures.bit_balance(codes),
             "balance",
@@ -267,7 +271,7 @@ def _code_section(results: Results) -> Section:
         caption = "Off the diagonal, 0 (dark) is best. Constant bits stay empty."
         drawn = figures.bit_correlation(codes[modality])
         boxes.append(_boxed(drawn, f"correlation-{modality}", title, label, caption))
-    return Section("codes", "Codes", _side_by_side(boxes))
+    return {"name": "codes", "title": "Codes", "boxes": boxes}
 
 
 def _embeddings(
@@ -277,12 +281,12 @@ def _embeddings(
     *,
     points: int,
     seed: int,
-) -> Section:
+) -> Part:
     """t-SNE of the features of each modality, and of the codes of both."""
     rows = results.sample(points, seed=seed)
     count = rows.numel()
 
-    def box(values: Mapping[Any, Tensor], name: str, title: str, label: str) -> Html:
+    def box(values: Mapping[Any, Tensor], name: str, title: str, label: str) -> Part:
         labels = results.labels and {m: results.labels[m][rows] for m in values}
         here = {m: x[rows].cpu() for m, x in values.items()}
         return _boxed(
@@ -298,7 +302,7 @@ def _embeddings(
         "modality in a space of its own, and the codes, which share one. Squares are pictures, "
         "triangles are texts; only nearness means anything."
     )
-    return Section("map", "Maps", joined(element("p", words), _side_by_side(boxes)))
+    return {"name": "map", "title": "Maps", "words": words, "boxes": boxes}
 
 
 def _at_radius(values: Tensor) -> float:
@@ -307,27 +311,3 @@ def _at_radius(values: Tensor) -> float:
 
 def _each(values: Mapping[Any, Any], say: Callable[[Any], str]) -> str:
     return "; ".join(f"{name}: {say(value)}" for name, value in values.items())
-
-
-def _document(title: str, words: str, notes: Sequence[str], parts: Sequence[Section]) -> str:
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="generator", content=f"pyg_hash {__version__}"),
-        element("title", title),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(page_css())),
-    )
-    links = [element("a", part.title, href=f"#{part.name}") for part in parts]
-    header = element(
-        "header",
-        element("h1", title),
-        element("p", words, class_="soft"),
-        element("nav", links),
-    )
-    listed = [element("ul", [element("li", note) for note in notes], class_="notes")]
-    shown = [element("section", element("h2", p.title), p.content, id=p.name) for p in parts]
-    body = element("body", header, listed if notes else [], element("main", shown))
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"

@@ -1,17 +1,13 @@
-"""The look of figures and pages: colours for every eye, light pages and dark ones; SVG and HTML.
-
-HTML is made from values: what is not :class:`Html` is escaped, so texts of the data stay texts.
-"""
+"""The look of all figures: colours for every eye, for light pages and for dark ones; as SVG."""
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from functools import wraps
-from html import escape
 from importlib.resources import files
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, ParamSpec
 from xml.etree import ElementTree
 
 from pyg_hash.typing import IMAGE, TEXT, Modality
@@ -153,47 +149,3 @@ def _value(key: str, value: str, name: str) -> str:
     if key == "href" and value.startswith("#"):
         return f"#{name}-{value[1:]}"
     return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
-
-
-class Html(str):
-    """A string that is HTML already."""
-
-
-Child: TypeAlias = "str | Iterable[str]"
-
-
-def joined(*children: Child) -> Html:
-    """Children one after the other; plain strings are escaped."""
-    parts = (part for child in children for part in ([child] if isinstance(child, str) else child))
-    return Html("".join(part if isinstance(part, Html) else escape(part) for part in parts))
-
-
-def element(name: str, /, *children: Child, **attributes: str) -> Html:
-    """One element of HTML, or strings to escape; ``http_equiv`` is http-equiv, ``class_`` class."""
-    words = [
-        f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"'
-        for key, value in attributes.items()
-    ]
-    end = "" if name in ("img", "link", "meta") else f"</{name}>"
-    return Html(f"<{name}{''.join(words)}>{joined(*children)}{end}")
-
-
-def table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> Html:
-    """A table that scrolls by itself where the screen is narrow; column 1 names the rows."""
-    head = element("tr", [element("th", cell, scope="col") for cell in header])
-    body = [
-        element("tr", element("th", first, scope="row"), [element("td", cell) for cell in rest])
-        for first, *rest in rows
-    ]
-    inner = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", body)
-    )
-    return element("div", inner, class_="scroll", tabindex="0", role="region", aria_label=caption)
-
-
-class Section(NamedTuple):
-    """A part of the page: its id, which a link can name, its heading, and what stands below."""
-
-    name: str
-    title: str
-    content: Html

@@ -19,9 +19,8 @@ from pyg_hash.features.images import square_jpeg
 from pyg_hash.report.style import page_css
 from pyg_hash.serve.engine import Answers, QueryError, Question, SearchEngine
 from pyg_hash.serve.guard import LOOPBACK, Guard
-from pyg_hash.serve.limits import Limits
 from pyg_hash.serve.openapi import Json, describe_api
-from pyg_hash.serve.worker import Batches, BusyError, Worker
+from pyg_hash.serve.worker import Batches, BusyError, Limits, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.optional import require
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyg_hash import __version__
-from pyg_hash.serve.limits import Limits
+from pyg_hash.serve.worker import Limits
 
 Json = dict[str, Any]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pyg_hash.serve.app import create_app
 from pyg_hash.serve.engine import SearchEngine
 from pyg_hash.serve.guard import LOOPBACK
-from pyg_hash.serve.limits import Limits
+from pyg_hash.serve.worker import Limits
 from pyg_hash.utils.optional import require
 
 

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.index.base import Bytes, CodeSet, Ids
+from pyg_hash.index.base import Bytes, CodeSet, Ids, check_text
 from pyg_hash.stores.export import export_codes
-from pyg_hash.stores.fields import columns, conditions
 
 Where = Mapping[str, Any]
+FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
 
 
 class CodeStore(CodeSet):
@@ -115,3 +115,54 @@ class CodeStore(CodeSet):
     @abstractmethod
     def close(self) -> None:
         """Let go of files and connections; the store cannot be used afterwards."""
+
+
+def _value(value: Any, kind: type, name: str) -> Any:
+    """One value of a field as ``kind``."""
+    if hasattr(value, "item"):
+        value = value.item()  # numpy's and torch's numbers
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}")
+    if isinstance(value, str):
+        check_text(value, name)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name}: {value} does not fit int64")
+    if kind is float and value != value:
+        raise ValueError(f"{name}: NaN cannot be kept")
+    return value
+
+
+def columns(
+    metadata: Mapping[str, Sequence[Any]] | None, fields: Mapping[str, type], n: int
+) -> dict[str, list[Any]]:
+    """Values of all fields, ``n`` each; ``TypeError`` or ``ValueError`` if they are others."""
+    metadata = {} if metadata is None else metadata
+    if set(metadata) != set(fields):
+        raise ValueError(
+            f"metadata: got {sorted(metadata) or 'nothing'}, this store keeps "
+            f"{sorted(fields) or 'nothing'} beside a code; give exactly that"
+        )
+    for name, values in metadata.items():
+        if len(values) != n:
+            raise ValueError(f"metadata: {name} has {len(values)} values for {n} codes")
+    return {
+        name: [_value(value, fields[name], f"metadata: {name}") for value in values]
+        for name, values in metadata.items()
+    }
+
+
+def conditions(where: Where | None, fields: Mapping[str, type]) -> dict[str, list[Any]]:
+    """A filter as the allowed values of each field; ``TypeError`` or ``ValueError`` if wrong."""
+    result = {}
+    for name, wanted in ({} if where is None else where).items():
+        if name not in fields:
+            raise ValueError(
+                f"where: {name!r} is not known; this store keeps {sorted(fields) or 'no fields'}"
+            )
+        values = [wanted] if isinstance(wanted, FIELD_TYPES) else list(wanted)
+        if not values:
+            raise ValueError(f"where: {name} has no value to look for")
+        result[name] = [_value(value, fields[name], f"where: {name}") for value in values]
+    return result

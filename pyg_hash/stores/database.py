@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
@@ -11,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_hash.index.base import Bytes, Columns, Ranges, Table
-from pyg_hash.stores.base import CodeStore
-from pyg_hash.stores.fields import FIELD_TYPES, checked_fields
+from pyg_hash.stores.base import FIELD_TYPES, CodeStore
 
 Hits = list[tuple[int, Any]]
 """``(distance, id)`` of one query, as databases answer."""
@@ -23,7 +23,15 @@ class DatabaseStore(CodeStore):
 
     def __init__(self, num_bits: int, id_type: type[Any], fields: Mapping[str, type]) -> None:
         super().__init__(num_bits, id_type)
-        self.fields = checked_fields(fields)
+        for name, kind in fields.items():
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name) or name in ("id", "code"):
+                raise ValueError(
+                    f"fields: {name!r} cannot be a name; use letters, digits and _, "
+                    "not 'id' or 'code'"
+                )
+            if kind not in FIELD_TYPES:
+                raise ValueError(f"fields: {name} has type {kind!r}; use str, int, float or bool")
+        self.fields = dict(fields)
 
     @abstractmethod
     def _known(self, ids: NDArray[Any]) -> set[Any]:
@@ -41,20 +49,17 @@ class DatabaseStore(CodeStore):
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), self._no_id, self._id_dtype)
         for row, found in enumerate(self._hits(packed, k, None, where)):
-            for column, (distance, name) in enumerate(sorted(found, key=_distance)):
+            for column, (distance, name) in enumerate(sorted(found, key=itemgetter(0))):
                 distances[row, column], ids[row, column] = distance, name
         return distances, ids
 
     def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges:
         hits = self._hits(packed, None, radius, where)
         limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
-        flat = [hit for found in hits for hit in sorted(found, key=_distance)]
+        flat = [hit for found in hits for hit in sorted(found, key=itemgetter(0))]
         ids = np.empty(len(flat), self._id_dtype)
         ids[:] = [name for _, name in flat]
         return limits, np.array([distance for distance, _ in flat], np.int32), ids
-
-
-_distance = itemgetter(0)
 
 
 def settings_of(num_bits: int, id_type: type, fields: Mapping[str, type]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class FaissIndex(Index, ABC):
 
     def searcher(self) -> FaissScan:
         """An index, made when first needed."""
-        return Approximate(self)
+        return _Approximate(self)
 
     @abstractmethod
     def make(self, packed: Bytes) -> Any:
@@ -123,7 +123,7 @@ class HNSW(FaissIndex):
         return index
 
 
-class Approximate(FaissScan):
+class _Approximate(FaissScan):
     """``search`` through an index of FAISS, radius lookups exact by a scan."""
 
     def __init__(self, kind: FaissIndex) -> None:
@@ -132,7 +132,6 @@ class Approximate(FaissScan):
         self._index: Any = None
 
     def update(self, packed: Bytes) -> None:
-        """Add the codes that are new; train first, if it is the first time."""
         if self._index is None:
             self._index = self._kind.make(packed)
         if self._index.ntotal < len(packed):
@@ -144,7 +143,6 @@ class Approximate(FaissScan):
         return {"index": data, "index_crc": np.array([zlib.crc32(data.data)])}
 
     def restore(self, arrays: Arrays, packed: Bytes) -> None:
-        """Read it into memory, with its settings."""
         data = np.array(arrays["index"])
         if zlib.crc32(data.data) != int(arrays["index_crc"][0]):
             raise ValueError("the index has a wrong checksum")
@@ -154,7 +152,6 @@ class Approximate(FaissScan):
         self._index = index
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """As FAISS finds them; position -1 where it found less than ``k``."""
         distances, positions = self._index.search(query, k)
         return distances, positions
 

@@ -14,7 +14,7 @@ from pyg_hash import report
 from pyg_hash.models import MCGCN
 from pyg_hash.report.figures import bit_balance
 from pyg_hash.report.page import About, report_page, write_report
-from pyg_hash.report.style import INK, Html, element, joined, table, to_svg
+from pyg_hash.report.style import INK, to_svg
 from pyg_hash.runs import RunItems
 
 pytest.importorskip("matplotlib")
@@ -246,19 +246,3 @@ def test_svg_takes_the_colours_of_the_page():
     assert "currentColor" in svg
     assert ">share of +1</text>" in svg  # letters, not shapes
     assert all(name.startswith("one-") for name in re.findall(r' id="(.*?)"', svg))
-
-
-def test_markup_escapes():
-    assert (
-        element("p", "a < b", class_="x", title='"') == '<p class="x" title="&quot;">a &lt; b</p>'
-    )
-    assert element("p", [element("b", "x"), "&"]) == "<p><b>x</b>&amp;</p>"
-    assert isinstance(joined("<"), Html)
-    assert joined("<") == "&lt;"
-    assert element("img", src="data:,", alt="") == '<img src="data:," alt="">'
-
-
-def test_table():
-    page = Page(table("T", ["", "a"], [["r", "1"]]))
-    assert [attrs.get("scope") for attrs in page.every("th")] == ["col", "col", "row"]
-    assert page.every("div")[0]["aria-label"] == "T"
