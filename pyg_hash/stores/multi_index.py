@@ -74,6 +74,7 @@ class MultiIndexHash(FaissScan):
         n = len(packed)
         table, mask = _differences(radius, len(self._order))
         words, left = _words(query), np.zeros(len(query), bool)
+        codes, asked = _wide(packed), _wide(query)
         found: list[Matches] = []
         step = max(1, _CHUNK // len(mask))
         for first in range(0, len(query), step):
@@ -89,9 +90,7 @@ class MultiIndexHash(FaissScan):
                 places = _ranges((start[part] + table * n).reshape(-1), counts[part].reshape(-1))
                 position = self._order.reshape(-1)[places].astype(np.int64)
                 row = np.repeat(first + part, counts[part].sum(axis=1))
-                distance = _ones()[_words(packed[position]) ^ words[row]].sum(
-                    axis=1, dtype=np.int64
-                )
+                distance = _popcount(codes[position] ^ asked[row])
                 near = distance <= radius
                 found.append((row[near], distance[near], position[near]))
         q, d, p = _joined(found)
@@ -131,6 +130,23 @@ def _words(packed: Bytes) -> NDArray[np.uint16]:
     if packed.shape[1] % 2:
         packed = np.pad(packed, ((0, 0), (0, 1)))
     return np.ascontiguousarray(packed).view("<u2").astype(np.uint16, copy=False)
+
+
+def _wide(packed: Bytes) -> NDArray[np.unsignedinteger]:
+    """Codes in the widest integers that fit, ``[n, parts]``."""
+    width = next(width for width in (8, 4, 2, 1) if packed.shape[1] % width == 0)
+    wide: NDArray[np.unsignedinteger] = packed.view(f"u{width}")
+    return wide
+
+
+def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Number of ones in each row."""
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        ones = np.bitwise_count(words)
+    else:
+        ones = _ones()[words.view(np.uint8)]
+    total: NDArray[np.int64] = ones.sum(axis=1, dtype=np.int64)
+    return total
 
 
 @lru_cache(maxsize=1)
