@@ -123,11 +123,8 @@ def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
 
 def correlation_matrix(codes: Tensor) -> Tensor:
     """Absolute Pearson correlation of all pairs of bits, float64; NaN where a bit is constant."""
-    x = codes.cpu().double()
-    x = x - x.mean(0)
-    x = x / x.norm(dim=0)  # 0 / 0 is NaN, as it should be
-    matrix: Tensor = x.T @ x
-    return matrix.abs().clamp_(max=1)
+    matrix = torch.corrcoef(codes.cpu().double().T)
+    return matrix.abs().reshape(codes.size(1), -1)
 
 
 @styled
@@ -279,7 +276,7 @@ def tsne(
         text.set_bbox({"boxstyle": "round,pad=0.25", "facecolor": back, "edgecolor": "none"})
         text.set_in_layout(False)  # it lies among the points, whatever the layout
     axes.set_axis_off()  # only nearness means anything
-    marks = [(MARKERS[m], GREY if top else MODALITY_COLORS[m], m) for m in points]
+    marks = [(MARKERS[m], GREY if top else MODALITY_COLORS[m], str(m)) for m in points]
     for number, (c, color) in enumerate(top.items(), 1):
         name = class_names[c] if c < len(class_names) else f"class {c}"
         short = name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 1] + "…"

@@ -19,6 +19,9 @@ from pyg_hash.typing import IMAGE, TEXT, Modality
 _PIXELS, _QUALITY = 96, 80  # of a picture on a card
 _LETTERS = 160  # of a text on a card
 
+Shown = tuple[dict[str, str | None] | None, str]
+"""A picture, or None and a text."""
+
 
 class Answer(NamedTuple):
     """Row number and Hamming distance of an item that was found.
@@ -105,7 +108,7 @@ def gallery_section(
 
 
 class _Cards:
-    """What cards show, as pairs of a picture or None and words; remembers unreadable pictures."""
+    """What cards show; remembers which pictures could not be read."""
 
     def __init__(self, items: RunItems) -> None:
         self.items = items
@@ -128,11 +131,11 @@ class _Cards:
             "labels": ", ".join(self.items.labels[answer.row]),
         }
 
-    def _words(self, row: int) -> tuple[None, str]:
+    def _words(self, row: int) -> Shown:
         text = " ".join((self.items.texts[row] or self.items.ids[row]).split())
         return None, text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
 
-    def _picture(self, row: int) -> tuple[dict[str, str | None], str]:
+    def _picture(self, row: int) -> Shown:
         path, name = self.items.image_paths[row], self.items.ids[row]
         if path is None:
             return {"src": None, "alt": name}, ""

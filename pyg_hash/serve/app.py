@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.routing import Route
 
+    Handler = Callable[..., Awaitable[Response]]
+
 _log = logging.getLogger(__name__)
 
 
@@ -116,7 +118,7 @@ class Handlers:
             "/api/openapi.json": _json(api),
             "/api/run": _json({**self.engine.about(), "limits": self.limits.to_dict()}),
         }
-        handlers = {
+        handlers: dict[tuple[str, str], Handler] = {
             ("get", "/api/search"): self.search_text,
             ("post", "/api/search"): self.search_image,
             ("get", "/api/item/{row}"): self.item,
@@ -226,9 +228,7 @@ class Handlers:
         return bytes(content)
 
 
-def _endpoint(
-    handler: Callable[..., Awaitable[Response]], parameters: list[Json]
-) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(handler: Handler, parameters: list[Json]) -> Handler:
     """A handler that gets its parameters, with its errors as JSON."""
     schemas = {known["name"]: known["schema"] for known in parameters if known["in"] == "query"}
 
@@ -288,13 +288,13 @@ def _values(given: list[tuple[str, str]], schemas: Mapping[str, Json]) -> dict[s
             raise Refused(400, f"{name[:40]}: this parameter is not known; use {listed}")
         if name in dict(given[:number]):
             raise Refused(400, f"{name}: is given twice")
-        schema, value = schemas[name], text
+        schema = schemas[name]
+        values[name] = text
         if schema["type"] == "integer":
-            value = _integer(text, name, schema["minimum"], schema["maximum"])
+            values[name] = _integer(text, name, schema["minimum"], schema["maximum"])
         elif text not in schema.get("enum", [text]):
             known = " or ".join(schema["enum"])
             raise Refused(400, f"{name}: {text[:20]!r} is not known; use {known}")
-        values[name] = value
     return values
 
 

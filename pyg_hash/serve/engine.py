@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -65,14 +65,13 @@ class Answers:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Features ``[1, d]`` of a new item, the modality to search, how many answers, and notes."""
 
     features: Tensor
     target: Modality
     k: int
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
 
 class SearchEngine:
@@ -198,7 +197,7 @@ class SearchEngine:
             distances, items = self._nearest(codes[rows], target, most)
             for row, far, near in zip(rows, distances, items, strict=True):
                 k = asked[row].k
-                found[row] = Answers(target, near[:k], far[:k], asked[row].notes)
+                found[row] = Answers(target, near[:k], far[:k], list(asked[row].notes))
         return [found[row] for row in range(len(asked))]
 
     def _only(self, source: Modality, question: Question) -> Answers:
@@ -329,14 +328,10 @@ def _encode_grey(encoder: Any) -> Tensor:
 
 
 def decode(content: bytes) -> Any:
-    """The content of a picture file of unknown origin, as a Pillow picture.
+    """The content of a picture file of unknown origin: RGB on white, turned as its EXIF says.
 
-    It is RGB on white, turned as its EXIF says.
-
-    Raises:
-        UnreadableImageError: no picture of a known format, a damaged one, or too many pixels,
-            which is found out before they are decoded.
-        ImportError: Pillow is not installed.
+    ``UnreadableImageError`` if it is no picture of a known format, a damaged one, or has too many
+    pixels, which is found out before they are decoded.
     """
     module = require("PIL.Image", "pillow", extra="serve")
     turn = require("PIL.ImageOps", "pillow", extra="serve").exif_transpose
@@ -360,11 +355,7 @@ def decode(content: bytes) -> Any:
 
 
 def encode_picture(encoder: Any, picture: Any) -> Tensor:
-    """Features ``[1, d]`` of a Pillow picture, for encoders take files.
-
-    Raises:
-        ValueError: the encoder cannot make anything of it.
-    """
+    """Features ``[1, d]`` of a picture, for encoders take files; ``ValueError`` of theirs."""
     with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
         path = Path(folder) / "query.ppm"  # pixels as they are
         picture.save(path)

@@ -21,14 +21,6 @@ _SETTINGS = b"pyg_hash"
 _FEW = 1000  # ids that are looked for by a filter; for more, all ids are read
 
 
-def _arrow() -> Any:
-    return require("pyarrow", "pyarrow", extra="lancedb")
-
-
-def _lancedb() -> Any:
-    return require("lancedb", "lancedb", extra="lancedb")
-
-
 class LanceStore(DatabaseStore):
     """Codes and their metadata in a table of LanceDB, a folder on disk or in object storage.
 
@@ -70,8 +62,9 @@ class LanceStore(DatabaseStore):
             ImportError: LanceDB is not installed.
             TypeError, ValueError: wrong arguments.
         """
-        lancedb, arrow = _lancedb(), _arrow()
-        store = cls(None, num_bits, ids, {} if fields is None else fields)
+        lancedb = require("lancedb", "lancedb", extra="lancedb")
+        arrow = require("pyarrow", "pyarrow", extra="lancedb")
+        store = cls(None, num_bits, ids, fields or {})
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_()}
         code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
@@ -98,7 +91,7 @@ class LanceStore(DatabaseStore):
             CorruptFileError: the table was not made by this class.
             ImportError: LanceDB is not installed.
         """
-        lancedb = _lancedb()
+        lancedb = require("lancedb", "lancedb", extra="lancedb")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
             raise FileNotFoundError(f"{uri}: no such folder")
@@ -135,7 +128,7 @@ class LanceStore(DatabaseStore):
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
     def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
-        arrow, schema = _arrow(), self.table.schema
+        arrow, schema = require("pyarrow", "pyarrow", extra="lancedb"), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
         )

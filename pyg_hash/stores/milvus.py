@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +23,6 @@ _MOST = 16_384  # answers that Milvus gives to one query
 _ROWS = 10_000  # in one request, which must stay under 64 MB
 _NAMES = 1_000  # ids in one condition
 _TEXT = 65_535  # bytes of a string
-
-
-def _load() -> Any:
-    return require("pymilvus", "pymilvus", extra="milvus")
 
 
 class MilvusStore(DatabaseStore):
@@ -86,9 +83,9 @@ class MilvusStore(DatabaseStore):
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
-        milvus = _load()
+        milvus = require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
-        store = cls(None, name, num_bits, ids, {} if fields is None else fields, "://" not in uri)
+        store = cls(None, name, num_bits, ids, fields or {}, "://" not in uri)
         about = {"pyg_hash": settings_of(num_bits, ids, store.fields)}
         kind = milvus.DataType
         kinds: dict[type, dict[str, Any]] = {
@@ -133,7 +130,7 @@ class MilvusStore(DatabaseStore):
             ImportError: pymilvus is not installed.
             pymilvus.MilvusException: the server cannot be reached or refuses.
         """
-        milvus = _load()
+        milvus = require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.exists(uri):
             raise FileNotFoundError(f"{uri}: no such file")
@@ -179,10 +176,9 @@ class MilvusStore(DatabaseStore):
 
     def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
         names = ids.tolist()
-        for values in [names, *metadata.values()]:
-            for value in values:
-                if isinstance(value, str):
-                    _check_text(value)
+        for value in chain(names, *metadata.values()):
+            if isinstance(value, str):
+                _check_text(value)
         if self._lite:
             _check_for_lite(names)
         for start in range(0, len(names), _ROWS):
