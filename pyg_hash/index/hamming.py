@@ -72,9 +72,8 @@ class HammingIndex(InMemory):
                 numbers after the highest id ever added, from 0.
 
         Raises:
-            TypeError: codes of another type, ids that are not integers.
-            ValueError: wrong shapes or values, ids given twice or present already. The index is
-                then unchanged.
+            TypeError, ValueError: wrong types, shapes or values; ids given twice or present
+                already. The index is then unchanged.
         """
         packed = self._packed_codes(codes)
         numbers = np.arange(self._next_id, self._next_id + len(packed)) if ids is None else ids
@@ -104,8 +103,7 @@ class HammingIndex(InMemory):
             distances by lower id.
 
         Raises:
-            TypeError: codes of another type, or ``k`` not an integer.
-            ValueError: wrong shapes or values, or ``k`` out of range.
+            TypeError, ValueError: wrong types, shapes or values, or ``k`` out of range.
         """
         check_positive_int(k, "k")
         if k > len(self):
@@ -123,12 +121,10 @@ class HammingIndex(InMemory):
 
         Returns:
             ``(limits, distances, ids)``, on the CPU: int64 ``[q + 1]``, int32 and int64 ``[m]``.
-            The matches of query i are ``limits[i]:limits[i + 1]``, nearest first, equal distances
-            by lower id.
+            The matches of query i are ``limits[i]:limits[i + 1]``, ordered as by :meth:`search`.
 
         Raises:
-            TypeError: codes of another type, or ``radius`` not an integer.
-            ValueError: wrong shapes or values, or a negative radius.
+            TypeError, ValueError: wrong types, shapes or values.
         """
         return self._within(codes, radius, {})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Callable
 from functools import wraps
 from importlib.resources import files
@@ -115,7 +114,7 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
 
     Args:
         figure: what a function of :mod:`pyg_hash.report` drew.
-        name: starts every id, so that figures of one page do not take each other's parts.
+        name: salts every id, so that figures of one page do not take each other's parts.
         label: the figure in words, for those who cannot see it.
     """
     matplotlib = require("matplotlib", "matplotlib", extra="report")
@@ -131,8 +130,11 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
                 parent.remove(child)
     for element in root.iter():
         element.tag = _plain(element.tag)
-        values = {_plain(key): value for key, value in element.items()}
-        element.attrib = {key: _value(key, value, name) for key, value in values.items()}
+        element.attrib = {
+            _plain(key): value.replace(INK, "currentColor")
+            for key, value in element.items()
+            if (element.tag, key) != ("g", "id")  # the same in every figure, and never referred to
+        }
     del root.attrib["width"], root.attrib["height"]
     root.attrib.update({"role": "img", "aria-label": label})
     return ElementTree.tostring(root, encoding="unicode")
@@ -140,12 +142,4 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
 
 def _plain(name: str) -> str:
     """A name without its namespace: in HTML, SVG needs none."""
-    return re.sub(r"\{.*?\}", "", name)
-
-
-def _value(key: str, value: str, name: str) -> str:
-    if key == "id":
-        return f"{name}-{value}"
-    if key == "href" and value.startswith("#"):
-        return f"#{name}-{value[1:]}"
-    return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    return name.rpartition("}")[2]

@@ -159,7 +159,7 @@ def test_same_page_twice(bare, pair):
 
 
 def test_a_history_of_nothing_but_epochs(pair):
-    assert "loss-figure" not in report_page(*pair, About(history=[{"epoch": 1}]), **FAST)
+    assert "epochs</h3>" not in report_page(*pair, About(history=[{"epoch": 1}]), **FAST)
 
 
 def test_page_of_a_bare_model(bare):
@@ -245,4 +245,6 @@ def test_svg_takes_the_colours_of_the_page():
     assert INK not in svg
     assert "currentColor" in svg
     assert ">share of +1</text>" in svg  # letters, not shapes
-    assert all(name.startswith("one-") for name in re.findall(r' id="(.*?)"', svg))
+    other = to_svg(bit_balance({"image": values}), name="two", label="other")
+    ids = [set(re.findall(r' id="(.*?)"', drawn)) for drawn in (svg, other)]
+    assert ids[0] and not ids[0] & ids[1]
