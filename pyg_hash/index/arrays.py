@@ -27,14 +27,8 @@ def write_arrays(
 ) -> None:
     """Write int64, int32 and uint8 arrays and JSON metadata, without a copy of them in memory.
 
-    Args:
-        path: the file.
-        owner: the class whose file it is.
-        arrays: by name.
-        metadata: beside ``format`` and ``version``.
-
-    Raises:
-        OSError: the file cannot be written; the old one is then still there.
+    ``owner`` is the class whose file it is; ``format`` and ``version`` are added to the metadata.
+    ``OSError`` if the file cannot be written; the old one is then still there.
     """
     names = {np.dtype(code): name for name, code in _NAMES.items()}
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)  # keeps all aligned
@@ -58,12 +52,8 @@ def read_arrays(
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     """Read what :func:`write_arrays` wrote: ``(arrays, metadata)``.
 
-    Args:
-        path: the file.
-        owner: the class whose file it must be.
-        mapped: leave the arrays on disk, read-only, to be read as they are used. The file may be
-            replaced meanwhile, as :func:`write_arrays` does: the old content stays until it is
-            let go.
+    Mapped arrays stay on disk, read-only, and are read as they are used. The file may be replaced
+    meanwhile, as :func:`write_arrays` does: the old content stays until it is let go.
 
     Raises:
         FileNotFoundError: there is no such file.

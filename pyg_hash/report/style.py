@@ -107,15 +107,11 @@ def on_color(color: str) -> str:
 
 
 def to_svg(figure: Figure, *, name: str, label: str) -> str:
-    """A figure as an SVG element for the body of an HTML page.
+    """A figure as an SVG element for the body of an HTML page, as large as what is around it.
 
-    The background is left out, :data:`INK` becomes ``currentColor``, and letters stay letters. The
-    size is that of the element around it.
-
-    Args:
-        figure: what a function of :mod:`pyg_hash.report` drew.
-        name: salts every id, so that figures of one page do not take each other's parts.
-        label: the figure in words, for those who cannot see it.
+    The background is left out, :data:`INK` becomes ``currentColor``, and letters stay letters.
+    ``name`` salts every id, so that figures of one page do not take each other's parts; ``label``
+    is the figure in words, for those who cannot see it.
     """
     matplotlib = require("matplotlib", "matplotlib", extra="report")
     buffer = io.StringIO()
