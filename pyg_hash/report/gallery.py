@@ -17,10 +17,6 @@ from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, TEXT, Modality
 
 _PIXELS, _QUALITY = 96, 80  # of a picture on a card
-_LETTERS = 160  # of a text on a card
-
-Shown = tuple[dict[str, str | None] | None, str]
-"""A picture, or None and a text."""
 
 
 class Answer(NamedTuple):
@@ -83,64 +79,24 @@ def gallery_section(
     results: Results, items: RunItems, *, num_queries: int, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """The gallery of both directions across modalities, and notes on what it lacks."""
-    cards = _Cards(items)
-    parts = []
-    for source, target in ((TEXT, IMAGE), (IMAGE, TEXT)):
-        found = gallery(results, source, target, num_queries=num_queries, seed=seed)
-        rows = [
-            (cards.query(row, source), [cards.answer(answer, target) for answer in answers])
-            for row, answers in found
-        ]
-        parts.append((f"{source.capitalize()} to {target}", target, rows))
+    parts = [
+        (*pair, gallery(results, *pair, num_queries=num_queries, seed=seed))
+        for pair in ((TEXT, IMAGE), (IMAGE, TEXT))
+    ]
+    shown = [a.row for _, _, found in parts for _, answers in found for a in answers]
+    shown += [query for query, _ in parts[1][2]]
+    paths = dict.fromkeys(filter(None, (items.image_paths[row] for row in shown)))
+    pictures = {path: thumbnail(path) for path in paths}
     words = (
-        f"{len(rows)} queries of each modality, drawn at random (seed {seed}), with the nearest "
-        "items of the database in the other modality. A card shows the Hamming distance; items at "
-        "equal distance come in the order of their rows."
+        f"{len(parts[0][2])} queries of each modality, drawn at random (seed {seed}), with the "
+        "nearest items of the database in the other modality. A card shows the Hamming distance; "
+        "items at equal distance come in the order of their rows."
     )
     if results.labels is not None:
         words += " ✓ right: shares a label with the query. ✗ wrong: does not."
     notes = lacks(items)
-    if cards.unreadable:
-        first, *_ = cards.unreadable
-        notes.append(f"Pictures that cannot be read: {len(cards.unreadable)} (first: {first}).")
-    title = "What queries find"
-    return {"name": "gallery", "title": title, "words": words, "gallery": parts}, notes
-
-
-class _Cards:
-    """What cards show; remembers which pictures could not be read."""
-
-    def __init__(self, items: RunItems) -> None:
-        self.items = items
-        self.unreadable: dict[str, None] = {}  # in order
-
-    def query(self, row: int, modality: Modality) -> dict[str, Any]:
-        """What was asked: a picture or a text, never both, for the code knows only one."""
-        shown = self._picture(row) if modality == IMAGE else self._words(row)
-        return {"shown": [shown], "labels": ", ".join(self.items.labels[row])}
-
-    def answer(self, answer: Answer, modality: Modality) -> dict[str, Any]:
-        """What was found: first the modality that was searched, then the other one."""
-        shown = [self._words(answer.row)]
-        if self.items.image_paths[answer.row]:  # else the name, once, is enough
-            shown.insert(0 if modality == IMAGE else 1, self._picture(answer.row))
-        return {
-            "mark": "" if answer.right is None else "right" if answer.right else "wrong",
-            "distance": answer.distance,
-            "shown": shown,
-            "labels": ", ".join(self.items.labels[answer.row]),
-        }
-
-    def _words(self, row: int) -> Shown:
-        text = " ".join((self.items.texts[row] or self.items.ids[row]).split())
-        return None, text if len(text) <= _LETTERS else text[: _LETTERS - 1] + "…"
-
-    def _picture(self, row: int) -> Shown:
-        path, name = self.items.image_paths[row], self.items.ids[row]
-        if path is None:
-            return {"src": None, "alt": name}, ""
-        source = thumbnail(path)
-        if source is None:
-            self.unreadable[path] = None
-        words = f"picture {name}" if source else f"{name}: not readable"
-        return {"src": source, "alt": words}, ""
+    unreadable = [path for path, picture in pictures.items() if picture is None]
+    if unreadable:
+        notes.append(f"Pictures that cannot be read: {len(unreadable)} (first: {unreadable[0]}).")
+    section = {"name": "gallery", "title": "What queries find", "words": words}
+    return {**section, "gallery": parts, "pictures": pictures}, notes

@@ -131,6 +131,7 @@ def report_page(
         words=words,
         notes=notes,
         parts=parts,
+        items=items,
         css=page_css(),
         version=__version__,
     )
