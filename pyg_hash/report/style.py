@@ -21,11 +21,11 @@ P = ParamSpec("P")
 INK = "#20252b"
 """Texts and axes. A page replaces it by the colour of its own text."""
 
-LIGHT, DARK = "#ffffff", "#14171b"
-"""The backgrounds that figures are read on; every colour has a contrast of 3 to both."""
-
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#c2649a")
-"""Colours of lines: those of Okabe and Ito, the last one darker."""
+"""Colours of lines: those of Okabe and Ito, the last one darker.
+
+Like all others they have a contrast of 3 to the page, light or dark.
+"""
 
 DASHES = ("-", "--", "-.", ":")
 """Line styles: colour is never the only difference."""
