@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.codes import check_packed, num_bytes, pack_bits, unpack_bits
-from pyg_hash.index import checks
-from pyg_hash.index.engines import FaissEngine, TorchEngine
+from pyg_hash.codes import check_packed, unpack_bits
+from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
+from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.index.memory import InMemory
+from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
 Backend = Literal["auto", "faiss", "torch"]
 
 
-class HammingIndex:
+class HammingIndex(InMemory):
     """Codes under integer ids, searched exhaustively by Hamming distance.
 
-    Uses FAISS's ``IndexBinaryFlat`` if FAISS is installed, else a slower exact search in torch
-    with the same results. Items are kept in order of their ids, so **equal distances are ordered
-    by lower id**, also where ``k`` cuts through them, whatever the order of insertion. Adding ids
-    above all present ones appends; adding lower ones copies the index.
+    Uses FAISS if it is installed, else a slower exact search in torch with the same results.
+    Items are kept in order of their ids, so **equal distances are ordered by lower id**, also
+    where ``k`` cuts through them, whatever the order of insertion. Adding ids above all present
+    ones appends; adding lower ones copies the index.
 
     Example:
         >>> index = HammingIndex(32)
@@ -41,20 +44,15 @@ class HammingIndex:
         ImportError: ``backend='faiss'`` and FAISS is not installed.
     """
 
+    _kind = "index"
+
     def __init__(self, num_bits: int, *, backend: Backend = "auto") -> None:
-        check_positive_int(num_bits, "num_bits")
         check_choice(backend, ("auto", "faiss", "torch"), "backend")
         if backend == "auto":
             backend = "faiss" if _faiss.is_installed() else "torch"
-        self.num_bits = num_bits
+        super().__init__(num_bits, int, FaissScan if backend == "faiss" else Scan)
         self.backend = backend
-        self._ids = torch.empty(0, dtype=torch.int64)  # ascending; position -> id
         self._next_id = 0
-        self._engine = self._new_engine()
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return self._ids.numel()
 
     def __repr__(self) -> str:
         """Bits, items and backend."""
@@ -63,39 +61,23 @@ class HammingIndex:
     @property
     def ids(self) -> Tensor:
         """All ids, ascending, int64 ``[len(self)]``."""
-        return self._ids.clone()
+        return torch.tensor(self._ids.at(slice(None)))
 
     def add(self, codes: Tensor, ids: Tensor | Sequence[int] | None = None) -> None:
         """Add items.
 
         Args:
-            codes: int8 ±1 ``[n, num_bits]``.
+            codes: n codes, int8 ±1 ``[n, num_bits]`` or packed.
             ids: n different integers that fit int64 and are not in the index; by default the
                 numbers after the highest id ever added, from 0.
 
         Raises:
-            TypeError: codes that are not int8, ids that are not integers.
-            ValueError: wrong shapes or values, ids given twice or present already. The index is
-                then unchanged.
+            TypeError, ValueError: wrong types, shapes or values; ids given twice or present
+                already. The index is then unchanged.
         """
-        packed = self._pack(codes)
-        if ids is None:
-            new = torch.arange(self._next_id, self._next_id + codes.size(0))
-        else:
-            new = _as_ids(ids)
-        new, order = new.sort()
-        checks.check_new_ids(new.numpy(), codes.size(0))
-        if new.numel() == 0:
-            return
-        checks.check_absent(new.numpy(), (self._position(new) >= 0).numpy(), "index")
-        packed = packed[order]
-        if len(self) and int(new[0]) < int(self._ids[-1]):
-            merged, order = torch.cat([self._ids, new]).sort()
-            self._rebuild(torch.cat([self._engine.packed(), packed])[order], merged)
-        else:
-            self._engine.add(packed)
-            self._ids = torch.cat([self._ids, new])
-        self._next_id = max(self._next_id, int(new[-1]) + 1)
+        packed = self._packed_codes(codes)
+        numbers = np.arange(self._next_id, self._next_id + len(packed)) if ids is None else ids
+        self._insert(packed, numbers, {})
 
     def codes(self, ids: Tensor | Sequence[int]) -> Tensor:
         """The codes of items: int8 ±1 ``[n, num_bits]``, in the order of ``ids``.
@@ -104,14 +86,16 @@ class HammingIndex:
             TypeError: ids that are not integers.
             ValueError: ids that are not in the index.
         """
-        positions = self._present(_as_ids(ids))
-        return unpack_bits(self._engine.packed()[positions], self.num_bits)
+        names = self._id_array(ids)
+        self._check_present(names)
+        packed = self._ready()[0][self._ids.find(names)]
+        return unpack_bits(torch.from_numpy(packed), self.num_bits)
 
     def search(self, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The ``k`` nearest items of each query.
 
         Args:
-            codes: int8 ±1 ``[q, num_bits]``.
+            codes: q codes, int8 ±1 ``[q, num_bits]`` or packed.
             k: 1 to ``len(self)``.
 
         Returns:
@@ -119,59 +103,30 @@ class HammingIndex:
             distances by lower id.
 
         Raises:
-            TypeError: codes that are not int8, or ``k`` not an integer.
-            ValueError: wrong shapes or values, or ``k`` out of range.
+            TypeError, ValueError: wrong types, shapes or values, or ``k`` out of range.
         """
-        packed = self._pack(codes)
         check_positive_int(k, "k")
         if k > len(self):
             raise ValueError(
                 f"k: {k} items asked for, but the index holds {len(self)}; use k <= {len(self)}"
             )
-        if codes.size(0) == 0:
-            return torch.empty(0, k, dtype=torch.int32), torch.empty(0, k, dtype=torch.int64)
-        distances, positions = self._engine.search(packed, k)
-        return distances.int(), self._ids[positions]
+        return self._nearest(codes, k, {})
 
     def range_search(self, codes: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
         """All items within a Hamming radius, **distance <= radius**.
 
         Args:
-            codes: int8 ±1 ``[q, num_bits]``.
+            codes: q codes, int8 ±1 ``[q, num_bits]`` or packed.
             radius: 0 or more.
 
         Returns:
             ``(limits, distances, ids)``, on the CPU: int64 ``[q + 1]``, int32 and int64 ``[m]``.
-            The matches of query i are ``limits[i]:limits[i + 1]``, nearest first, equal distances
-            by lower id.
+            The matches of query i are ``limits[i]:limits[i + 1]``, ordered as by :meth:`search`.
 
         Raises:
-            TypeError: codes that are not int8, or ``radius`` not an integer.
-            ValueError: wrong shapes or values, or a negative radius.
+            TypeError, ValueError: wrong types, shapes or values.
         """
-        packed = self._pack(codes)
-        checks.check_radius(radius)
-        limits = torch.zeros(codes.size(0) + 1, dtype=torch.int64)
-        if codes.size(0) == 0 or len(self) == 0:
-            return limits, torch.empty(0, dtype=torch.int32), torch.empty(0, dtype=torch.int64)
-        query, distances, positions = self._engine.range_search(packed, min(radius, self.num_bits))
-        order = ((query * (self.num_bits + 1) + distances) * len(self) + positions).argsort()
-        limits[1:] = query.bincount(minlength=codes.size(0)).cumsum(0)
-        return limits, distances[order].int(), self._ids[positions[order]]
-
-    def remove(self, ids: Tensor | Sequence[int]) -> None:
-        """Remove items.
-
-        Args:
-            ids: ids in the index; one given twice is removed once.
-
-        Raises:
-            TypeError: ids that are not integers.
-            ValueError: ids that are not in the index, which is then unchanged.
-        """
-        keep = torch.ones(len(self), dtype=torch.bool)
-        keep[self._present(_as_ids(ids))] = False
-        self._rebuild(self._engine.packed()[keep], self._ids[keep])
+        return self._within(codes, radius, {})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to one safetensors file, atomically.
@@ -179,13 +134,8 @@ class HammingIndex:
         Raises:
             OSError: the file cannot be written.
         """
-        metadata = {
-            "format": "pyg_hash.HammingIndex",
-            "version": checks.VERSION,
-            "num_bits": self.num_bits,
-            "next_id": self._next_id,
-        }
-        save_tensors(path, {"codes": self._engine.packed(), "ids": self._ids}, metadata)
+        metadata = {"num_bits": self.num_bits, "next_id": self._next_id}
+        write_arrays(path, "HammingIndex", self._arrays(), metadata)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> HammingIndex:
@@ -196,47 +146,22 @@ class HammingIndex:
             CorruptFileError: the file is truncated, damaged or something else.
             ImportError: ``backend='faiss'`` and FAISS is not installed.
         """
-        tensors, metadata = load_tensors(path)
-        checks.check_format(path, metadata, "HammingIndex", "an index")
-        try:
+        arrays, metadata = read_arrays(path, "HammingIndex", mapped=False)
+        with damaged(path):
             index = cls(metadata["num_bits"], backend=backend)
-            codes, ids = tensors["codes"], tensors["ids"]
-            if len(ids) != len(codes) or ids.dtype != torch.int64 or bool((ids.diff() <= 0).any()):
-                raise ValueError("ids do not fit the codes")
-            check_packed(codes, index.num_bits)
-            next_id = int(metadata["next_id"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
-        index._rebuild(codes, ids)
-        index._next_id = next_id
+            check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
+            index._restore(arrays)
+            if bool((np.diff(arrays["ids"]) <= 0).any()):
+                raise ValueError("ids do not fit the codes: they do not ascend")
+            index._next_id = int(metadata["next_id"])
         return index
 
-    def _pack(self, codes: Tensor) -> Tensor:
-        return pack_bits(codes, num_bits=self.num_bits).cpu()
-
-    def _new_engine(self) -> FaissEngine | TorchEngine:
-        kind = FaissEngine if self.backend == "faiss" else TorchEngine
-        return kind(num_bytes(self.num_bits))
-
-    def _rebuild(self, packed: Tensor, ids: Tensor) -> None:
-        engine = self._new_engine()
-        if ids.numel():
-            engine.add(packed)
-        self._engine, self._ids = engine, ids
-
-    def _present(self, ids: Tensor) -> Tensor:
-        """Positions of ids that must be there."""
-        positions = self._position(ids)
-        checks.check_present(ids.numpy(), (positions >= 0).numpy(), "index")
-        return positions
-
-    def _position(self, ids: Tensor) -> Tensor:
-        """Positions of ids, -1 where an id is not in the index."""
-        if len(self) == 0:
-            return torch.full_like(ids, -1)
-        position = torch.searchsorted(self._ids, ids).clamp_max(len(self) - 1)
-        return torch.where(self._ids[position] == ids, position, -1)
-
-
-def _as_ids(ids: Tensor | Sequence[int]) -> Tensor:
-    return torch.from_numpy(checks.int_ids(ids, "index"))
+    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+        order = ids.argsort()
+        appended = len(self) == 0 or ids.min() > self._ids.at(slice(-1, None))[0]
+        super()._add(packed[order], ids[order], metadata)
+        if not appended:
+            merged = self._ids.at(slice(None))
+            order = merged.argsort()
+            self._packed, self._ids = self._joined()[order], self._ids.of(merged[order])
+        self._next_id = max(self._next_id, int(ids.max()) + 1)

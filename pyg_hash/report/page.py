@@ -2,30 +2,45 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash import __version__
+from pyg_hash.codes import code_diagnostics
+from pyg_hash.metrics import LookupCurve
 from pyg_hash.models import HashModel
-from pyg_hash.report import sections
-from pyg_hash.report.answers import gallery_section
-from pyg_hash.report.markup import Html, Section, element
+from pyg_hash.report import figures
+from pyg_hash.report.figures import RADIUS
+from pyg_hash.report.gallery import gallery_section
 from pyg_hash.report.results import Results
-from pyg_hash.report.style import page_css
+from pyg_hash.report.style import page_css, to_svg
 from pyg_hash.runs import RunItems
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import atomic_path
 from pyg_hash.utils.optional import require
 
-# nothing is fetched and nothing runs, even if a text of the data tried to
-_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-_NEEDED = {"matplotlib": "matplotlib", "sklearn": "scikit-learn", "PIL": "pillow"}
+Part = dict[str, Any]
+"""What the template shows of a section or of a box in it."""
+
+_PROTOCOLS = {
+    "inductive": "training knows nothing of the queries, and a query is encoded by itself",
+    "strict": "queries are nodes of the graph, but a query's code knows nothing of its other "
+    "modality",
+    "transductive": "queries are nodes of the graph, and a query's code may depend on its own "
+    "other modality (as in the papers)",
+    "none": "the data carry no graph",
+}
 
 
 @dataclass(frozen=True)
@@ -80,8 +95,9 @@ def report_page(
     """
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")
-    for module, package in _NEEDED.items():  # found out now, not after the work
-        require(module, package, extra="report")
+    for module, package in (("matplotlib",) * 2, ("sklearn", "scikit-learn"), ("PIL", "pillow")):
+        require(module, package, extra="report")  # found out now, not after the work
+    environment = require("jinja2", "jinja2", extra="report").Environment(autoescape=True)
     about = about or About()
     results = Results.of(model, data)
     ids, none = [f"row {row}" for row in range(len(results))], [None] * len(results)
@@ -94,22 +110,32 @@ def report_page(
         notes.append("The data have no labels: nothing is right or wrong, and no accuracy exists.")
     else:
         curves = results.curves()
-        parts.insert(0, sections.accuracy(results, curves))
-        parts.append(sections.curve_figures(results, curves))
-    parts.append(sections.code_section(results))
+        parts.insert(0, _accuracy(results, curves))
+        parts.append(_curve_figures(results, curves))
+    parts.append(_code_section(results))
     features = {m: data[m].x for m in MODALITIES}
-    maps = sections.embeddings(results, features, about.class_names, points=points, seed=seed)
+    maps = _embeddings(results, features, about.class_names, points=points, seed=seed)
     parts.append(maps)
     if not about.history:
         notes.append("The run kept no history of its losses.")
     if about.history or about.settings:
-        parts.append(sections.training(about.history, about.settings))
+        parts.append(_training(about.history, about.settings))
     kind = "no labels" if results.evaluation is None else results.evaluation.protocol
     words = (
         f"{results.num_bits} bits, {kind}, {results.query.numel():,} queries, "
         f"{results.database.numel():,} database items. pyg_hash {__version__}"
     )
-    return _document(about.title or type(model).__name__, words, notes, parts)
+    template = files("pyg_hash.report").joinpath("page.html").read_text("utf-8")
+    html: str = environment.from_string(template).render(
+        title=about.title or type(model).__name__,
+        words=words,
+        notes=notes,
+        parts=parts,
+        items=items,
+        css=page_css(),
+        version=__version__,
+    )
+    return html
 
 
 def write_report(
@@ -129,24 +155,160 @@ def write_report(
         temporary.write_text(page, encoding="utf-8")
 
 
-def _document(title: str, words: str, notes: Sequence[str], parts: Sequence[Section]) -> str:
-    head = element(
-        "head",
-        element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        element("meta", name="generator", content=f"pyg_hash {__version__}"),
-        element("title", title),
-        element("link", rel="icon", href="data:,"),
-        element("style", Html(page_css())),
+def _boxed(figure: Figure, name: str, title: str, label: str, caption: str = "") -> Part:
+    """A figure with a heading, a description to be read aloud, and a caption."""
+    return {"svg": to_svg(figure, name=name, label=label), "title": title, "caption": caption}
+
+
+def _accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
+    """Scores of rankings and lookups in the four directions, and what they mean."""
+    evaluation = results.evaluation
+    assert evaluation is not None
+    scores = (evaluation.i2t, evaluation.t2i, evaluation.i2i, evaluation.t2t)
+    rows = []
+    for (name, curve), score in zip(curves.items(), scores, strict=True):
+        lookup = (_at_radius(values) for values in (curve.precision, curve.recall, curve.answered))
+        rows.append([name, *(f"{value:.3f}" for value in (score, *lookup))])
+    header = ["", "mAP", "precision", "recall", "answered"]
+    caption = f"mAP, and lookups within radius {RADIUS}"
+    meaning = _PROTOCOLS.get(evaluation.protocol, "as the model names it")
+    words = (
+        f"{evaluation.definition}. Protocol {evaluation.protocol}: {meaning}. "
+        f"{evaluation.num_queries:,} queries, {evaluation.num_database:,} database items. Within "
+        f"radius {RADIUS}, a query that finds nothing has precision 0; answered is the share of "
+        "queries that find anything."
     )
-    header = element(
-        "header",
-        element("h1", title),
-        element("p", words, class_="soft"),
-        element("nav", [part.link for part in parts]),
+    table = caption, header, rows
+    return {"name": "accuracy", "title": "Accuracy", "table": table, "words": words}
+
+
+def _curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
+    """Precision and recall by radius and by rank."""
+    precisions, topn = results.precisions()
+    last = f"first {topn[-1]}"
+    best = _each(curves, lambda c: f"best precision {float(c.precision.max()):.2f}")
+    ends = _each(precisions, lambda p: f"{p[0]:.2f} for the first, {p[-1]:.2f} {last}")
+    within = _each(curves, lambda c: f"{_at_radius(c.precision):.2f}")
+    boxes = [
+        _boxed(
+            figures.pr_curve(curves),
+            "pr",
+            "Precision and recall",
+            f"Precision against recall over the Hamming radius. {best}",
+            f"Each point is a radius; the dots are radius {RADIUS}.",
+        ),
+        _boxed(
+            figures.precision_at_n(precisions, topn),
+            "pn",
+            "Precision of the first n",
+            f"Precision of the first n items against n. {ends}",
+            "Equal distances are averaged over all their orders.",
+        ),
+        _boxed(
+            figures.radius_precision(curves),
+            "radius",
+            "Precision within a radius",
+            f"Precision within each Hamming radius. {within} (at radius {RADIUS})",
+            f"A query that finds nothing counts as 0. The vertical line is radius {RADIUS}.",
+        ),
+    ]
+    return {"name": "curves", "title": "Curves", "boxes": boxes}
+
+
+def _training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Part:
+    """The losses of every epoch, and the settings that repeat the run."""
+    boxes: list[Part] = []
+    names = [k for k in dict.fromkeys(k for row in history for k in row) if k != "epoch"]
+    if names:
+        label = f"Terms of the loss over {len(history)} epochs: {', '.join(names)}."
+        drawn = figures.loss_curves(history, names)
+        boxes.append(_boxed(drawn, "loss", f"{len(history)} epochs", label))
+    if settings:
+        rows = [
+            [name, value if isinstance(value, str) else json.dumps(value, default=str)]
+            for name, value in settings.items()
+        ]
+        table = "Settings, as in config.yaml", ["setting", "value"], rows
+        boxes.append({"class": "settings", "table": table})
+    return {"name": "training", "title": "Training", "boxes": boxes}
+
+
+def _code_section(results: Results) -> Part:
+    """How well the codes use their bits."""
+    codes = {m: results.codes[m][results.database] for m in MODALITIES}
+    judged = {m: code_diagnostics(values) for m, values in codes.items()}
+    rows = {
+        "imbalance of a bit (0 is best)": "{0.imbalance:.3f}",
+        "entropy of a bit (at most 1)": "{0.bit_entropy:.3f}",
+        "correlation of two bits (0 is best)": "{0.correlation:.3f}",
+        "constant bits": "{0.constant_bits}",
+        "entropy of a code, in bits": "{0.code_entropy:.2f}",
+        "different codes": "{0.distinct_codes:,}",
+        "items that share their code": "{0.collisions:,}",
+        "items with the commonest code": "{0.largest_bucket:,}",
+    }
+    cells = [[name, *map(value.format, judged.values())] for name, value in rows.items()]
+    caption = f"The {results.database.numel():,} database codes of {results.num_bits} bits"
+    off = _each(judged, lambda d: f"mean distance from balance {d.imbalance / 2:.2f}")
+    boxes = [
+        {"table": (caption, ["", *judged], cells)},
+        _boxed(
+            figures.bit_balance(codes),
+            "balance",
+            "Balance of the bits",
+            f"Share of +1 of each bit. {off}",
+            "One half is best; squares are pictures, triangles are texts.",
+        ),
+    ]
+    for source, target in ((IMAGE, TEXT), (TEXT, IMAGE)):
+        name = f"{source} to {target}"
+        label = f"Histogram of the Hamming distances of pairs, {name}."
+        caption = "" if results.labels is None else "The less the two overlap, the better."
+        drawn = figures.distance_histogram(*results.split(source, target))
+        boxes.append(_boxed(drawn, f"distance-{source}", f"Distances, {name}", label, caption))
+    for modality in MODALITIES:
+        title = f"Correlation of the bits, {modality}"
+        label = f"Matrix of absolute correlations of bits, mean {judged[modality].correlation:.2f}"
+        caption = "Off the diagonal, 0 (dark) is best. Constant bits stay empty."
+        drawn = figures.bit_correlation(codes[modality])
+        boxes.append(_boxed(drawn, f"correlation-{modality}", title, label, caption))
+    return {"name": "codes", "title": "Codes", "boxes": boxes}
+
+
+def _embeddings(
+    results: Results,
+    features: Mapping[Any, Tensor],
+    class_names: Sequence[str],
+    *,
+    points: int,
+    seed: int,
+) -> Part:
+    """t-SNE of the features of each modality, and of the codes of both."""
+    rows = results.sample(points, seed=seed)
+    count = rows.numel()
+
+    def box(values: Mapping[Any, Tensor], name: str, title: str, label: str) -> Part:
+        labels = results.labels and {m: results.labels[m][rows] for m in values}
+        here = {m: x[rows].cpu() for m, x in values.items()}
+        return _boxed(
+            figures.tsne(here, labels, class_names, seed=seed), f"tsne-{name}", title, label
+        )
+
+    words = "t-SNE of {} {} features, coloured by class."
+    boxes = [box({m: features[m]}, m, f"Features, {m}", words.format(count, m)) for m in MODALITIES]
+    label = f"t-SNE of the codes of {count} instances; both modalities in one space."
+    boxes.append(box(results.codes, "codes", "Codes of both", label))
+    words = (
+        f"t-SNE of {count:,} instances drawn at random: features as they came in, each "
+        "modality in a space of its own, and the codes, which share one. Squares are pictures, "
+        "triangles are texts; only nearness means anything."
     )
-    listed = [element("ul", [element("li", note) for note in notes], class_="notes")]
-    main = element("main", [part.html for part in parts])
-    body = element("body", header, listed if notes else [], main)
-    return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"
+    return {"name": "map", "title": "Maps", "words": words, "boxes": boxes}
+
+
+def _at_radius(values: Tensor) -> float:
+    return float(values[min(RADIUS, values.numel() - 1)])
+
+
+def _each(values: Mapping[Any, Any], say: Callable[[Any], str]) -> str:
+    return "; ".join(f"{name}: {say(value)}" for name, value in values.items())

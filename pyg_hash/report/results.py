@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,11 +21,6 @@ DIRECTIONS: tuple[tuple[Modality, Modality], ...] = (
 """What asks and what is searched, in the order of :class:`~pyg_hash.metrics.Evaluation`."""
 
 _TOPN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-
-
-def direction_name(source: Modality, target: Modality) -> str:
-    """``'image to text'``."""
-    return f"{source} to {target}"
 
 
 @dataclass(frozen=True)
@@ -60,13 +57,16 @@ class Results:
             rows[name] = data[IMAGE][name].nonzero().flatten().cpu()
         codes = {m: model.encode(data, m) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
+        encoded: Any = SimpleNamespace(
+            num_bits=model.num_bits, protocol=model.protocol, encode=lambda _, m: codes[m]
+        )
         return cls(
             codes={m: values.cpu() for m, values in codes.items()},
             labels={m: data[m].y.cpu() for m in MODALITIES} if labeled else None,
             query=rows["query_mask"],
             database=rows["database_mask"],
             num_bits=model.num_bits,
-            evaluation=evaluate(_Encoded(model, codes), data) if labeled else None,
+            evaluation=evaluate(encoded, data) if labeled else None,
         )
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class Results:
         Raises:
             ValueError: there are no labels.
         """
-        return {direction_name(*pair): pr_curve(*self._labeled(*pair)) for pair in DIRECTIONS}
+        return {name: pr_curve(*split) for name, split in self._labeled().items()}
 
     def precisions(self) -> tuple[dict[str, Tensor], list[int]]:
         """Precision at n by direction, and the values of n.
@@ -97,8 +97,8 @@ class Results:
             ValueError: there are no labels.
         """
         topn = [n for n in _TOPN if n <= self.database.numel()]
-        parts = {direction_name(*pair): self._labeled(*pair) for pair in DIRECTIONS}
-        return {name: precision_at_n(*part, topn=topn) for name, part in parts.items()}, topn
+        splits = self._labeled().items()
+        return {name: precision_at_n(*split, topn=topn) for name, split in splits}, topn
 
     def relevant(self, source: Modality, query: int, target: Modality, rows: Tensor) -> list[bool]:
         """Whether items share a label with one of another row.
@@ -106,32 +106,24 @@ class Results:
         Raises:
             ValueError: there are no labels.
         """
-        if self.labels is None:
-            raise ValueError("labels: the data have none, so nothing is right or wrong")
-        own, others = self.labels[source][query], self.labels[target][rows]
-        shared = others == own if others.dim() == 1 else (others * own).sum(1) > 0
-        return [bool(value) for value in shared]
+        labels = self._known_labels()
+        own, others = labels[source][query], labels[target][rows]
+        shared: Tensor = others == own if others.dim() == 1 else (others * own).sum(1) > 0
+        return shared.tolist()
 
     def sample(self, size: int, *, seed: int = 0) -> Tensor:
         """At most ``size`` row numbers, drawn without replacement, ascending."""
         generator = torch.Generator().manual_seed(seed)
         return torch.randperm(len(self), generator=generator)[:size].sort().values
 
-    def _labeled(self, source: Modality, target: Modality) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        query, database, query_y, database_y = self.split(source, target)
-        if query_y is None or database_y is None:
-            raise ValueError("labels: the data have none, so there is nothing to measure by")
-        return query, database, query_y, database_y
+    def _known_labels(self) -> Mapping[Modality, Tensor]:
+        if self.labels is None:
+            raise ValueError("labels: the data have none, so nothing is right or wrong")
+        return self.labels
 
-
-class _Encoded:
-    """Codes that are there already, for :func:`evaluate`."""
-
-    def __init__(self, model: HashModel, codes: Mapping[Modality, Tensor]) -> None:
-        self.num_bits = model.num_bits
-        self.protocol = model.protocol
-        self._codes = codes
-
-    def encode(self, data: HeteroData, modality: Modality) -> Tensor:
-        """The codes of one modality."""
-        return self._codes[modality]
+    def _labeled(self) -> dict[str, Any]:
+        """:meth:`split` of each direction, by its name."""
+        self._known_labels()
+        return {
+            f"{source} to {target}": self.split(source, target) for source, target in DIRECTIONS
+        }

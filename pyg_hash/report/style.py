@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
-import re
 from collections.abc import Callable
 from functools import wraps
 from importlib.resources import files
@@ -23,11 +21,11 @@ P = ParamSpec("P")
 INK = "#20252b"
 """Texts and axes. A page replaces it by the colour of its own text."""
 
-LIGHT, DARK = "#ffffff", "#14171b"
-"""The backgrounds that figures are read on; every colour has a contrast of 3 to both."""
-
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#c2649a")
-"""Colours of lines: those of Okabe and Ito, the last one darker."""
+"""Colours of lines: those of Okabe and Ito, the last one darker.
+
+Like all others they have a contrast of 3 to the page, light or dark.
+"""
 
 DASHES = ("-", "--", "-.", ":")
 """Line styles: colour is never the only difference."""
@@ -50,7 +48,6 @@ WIDTH = 4.0
 """Inches: as wide as a phone shows without shrinking the letters."""
 
 _DOTS = 200  # per inch, of the parts that are drawn as pixels
-_NAMESPACE = re.compile(r"\{.*?\}")
 
 _RC = {
     "font.size": 9.5,
@@ -102,38 +99,19 @@ def new_figure(
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def whole_numbers(axes: Axes) -> None:
-    """Label the x axis with integers only, for it counts something."""
-    axes.locator_params(axis="x", integer=True)
-
-
 def on_color(color: str) -> str:
-    """Black or white, whichever is easier to read on ``color``."""
-    return min(("#000000", "#ffffff"), key=lambda text: -contrast(text, color))
-
-
-def contrast(a: str, b: str) -> float:
-    """Contrast ratio of two colours ``#rrggbb``, 1 to 21 (WCAG 2.2)."""
-    low, high = sorted((_luminance(a), _luminance(b)))
-    return (high + 0.05) / (low + 0.05)
-
-
-def _luminance(color: str) -> float:
-    parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else math.pow((c + 0.055) / 1.055, 2.4) for c in parts]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    """Black or white, whichever is easier to read on ``#rrggbb``."""
+    parts = zip((0.2126, 0.7152, 0.0722), (1, 3, 5), strict=True)
+    luminance = sum(share * (int(color[i : i + 2], 16) / 255) ** 2.2 for share, i in parts)
+    return "#ffffff" if luminance < 0.179 else "#000000"  # of equal contrast to both (WCAG 2.2)
 
 
 def to_svg(figure: Figure, *, name: str, label: str) -> str:
-    """A figure as an SVG element for the body of an HTML page.
+    """A figure as an SVG element for the body of an HTML page, as large as what is around it.
 
-    The background is left out, :data:`INK` becomes ``currentColor``, and letters stay letters. The
-    size is that of the element around it.
-
-    Args:
-        figure: what a function of :mod:`pyg_hash.report` drew.
-        name: starts every id, so that figures of one page do not take each other's parts.
-        label: the figure in words, for those who cannot see it.
+    The background is left out, :data:`INK` becomes ``currentColor``, and letters stay letters.
+    ``name`` salts every id, so that figures of one page do not take each other's parts; ``label``
+    is the figure in words, for those who cannot see it.
     """
     matplotlib = require("matplotlib", "matplotlib", extra="report")
     buffer = io.StringIO()
@@ -148,23 +126,16 @@ def to_svg(figure: Figure, *, name: str, label: str) -> str:
                 parent.remove(child)
     for element in root.iter():
         element.tag = _plain(element.tag)
-        values = {_plain(key): value for key, value in element.attrib.items()}
-        element.attrib.clear()
-        element.attrib.update({key: _value(key, value, name) for key, value in values.items()})
-    for size in ("width", "height"):
-        del root.attrib[size]
+        element.attrib = {
+            _plain(key): value.replace(INK, "currentColor")
+            for key, value in element.items()
+            if (element.tag, key) != ("g", "id")  # the same in every figure, and never referred to
+        }
+    del root.attrib["width"], root.attrib["height"]
     root.attrib.update({"role": "img", "aria-label": label})
-    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=True)
+    return ElementTree.tostring(root, encoding="unicode")
 
 
 def _plain(name: str) -> str:
     """A name without its namespace: in HTML, SVG needs none."""
-    return _NAMESPACE.sub("", name)
-
-
-def _value(key: str, value: str, name: str) -> str:
-    if key == "id":
-        return f"{name}-{value}"
-    if key == "href" and value.startswith("#"):
-        return f"#{name}-{value[1:]}"
-    return value.replace("url(#", f"url(#{name}-").replace(INK, "currentColor")
+    return name.rpartition("}")[2]

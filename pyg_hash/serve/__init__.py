@@ -2,7 +2,7 @@
 
 from pyg_hash.serve.app import create_app
 from pyg_hash.serve.engine import SearchEngine
-from pyg_hash.serve.limits import Limits
 from pyg_hash.serve.server import serve
+from pyg_hash.serve.worker import Limits
 
 __all__ = ["Limits", "SearchEngine", "create_app", "serve"]

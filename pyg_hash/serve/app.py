@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
 from pyg_hash.report.style import page_css
-from pyg_hash.serve.engine import Answers, NotFoundError, QueryError, Question, SearchEngine
+from pyg_hash.serve.engine import Answers, QueryError, Question, SearchEngine
 from pyg_hash.serve.guard import LOOPBACK, Guard
-from pyg_hash.serve.limits import Limits
-from pyg_hash.serve.openapi import describe_api
-from pyg_hash.serve.worker import Batches, BusyError, Worker
+from pyg_hash.serve.openapi import Json, describe_api
+from pyg_hash.serve.worker import Batches, BusyError, Limits, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.optional import require
 
@@ -29,8 +28,9 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 
-    Handler = Callable[[Request], Awaitable[Response]]
+    Handler = Callable[..., Awaitable[Response]]
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,6 @@ def create_app(
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
-    from starlette.routing import Route
 
     handlers = Handlers(engine, limits or Limits())
 
@@ -68,10 +67,7 @@ def create_app(
         handlers.close()
 
     app = Starlette(
-        routes=[
-            Route(path, _endpoint(handler), methods=[method])
-            for (method, path), handler in handlers.routes().items()
-        ],
+        routes=handlers.routes(),
         middleware=[Middleware(Guard, hosts=hosts)],
         exception_handlers={HTTPException: _http_error},
         lifespan=lifespan,
@@ -80,13 +76,8 @@ def create_app(
     return app
 
 
-class Refused(Exception):
-    """A request that is answered with an error.
-
-    Args:
-        status: of HTTP.
-        message: for the one who asked.
-    """
+class Refused(QueryError):
+    """A request that is answered with an error: the status of HTTP, and words for who asked."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -94,7 +85,7 @@ class Refused(Exception):
 
 
 class Handlers:
-    """One method a route."""
+    """One method a route; it gets the parameters as the description of the API has them."""
 
     def __init__(self, engine: SearchEngine, limits: Limits) -> None:
         self.engine = engine
@@ -107,73 +98,76 @@ class Handlers:
             for source in MODALITIES
         }
         self._picture = lru_cache(limits.pictures)(_small_picture)
-        here = files("pyg_hash.serve")
-        style = page_css() + here.joinpath("page.css").read_text("utf-8")
-        self._fixed = {
-            "/": _page(here.joinpath("page.html").read_text("utf-8"), "html"),
-            "/page.css": _page(style, "css"),
-            "/page.js": _page(here.joinpath("page.js").read_text("utf-8"), "javascript"),
-            "/healthz": _json({"status": "ok"}),
-            "/api/openapi.json": _json(describe_api(limits)),
-            "/api/run": _json({**engine.about(), "limits": limits.to_dict()}),
-        }
 
     def close(self) -> None:
         """End all threads."""
         for pool in (self.worker, *self.batches.values()):
             pool.close()
 
-    def routes(self) -> dict[tuple[str, str], Handler]:
-        """Handlers by method and path."""
-        return {
-            **{("GET", path): partial(_same, reply) for path, reply in self._fixed.items()},
-            ("GET", "/api/search"): self.search_text,
-            ("POST", "/api/search"): self.search_image,
-            ("GET", "/api/item/{row}"): self.item,
-            ("GET", "/api/item/{row}/similar"): self.similar,
-            ("GET", "/api/item/{row}/picture"): self.picture,
-        }
+    def routes(self) -> list[Route]:
+        """All there is at an address."""
+        from starlette.routing import Route
 
-    async def search_text(self, request: Request) -> Response:
+        here, api = files("pyg_hash.serve"), describe_api(self.limits)
+        style = page_css() + here.joinpath("page.css").read_text("utf-8")
+        fixed = {
+            "/": _page(here.joinpath("page.html").read_text("utf-8"), "html"),
+            "/page.css": _page(style, "css"),
+            "/page.js": _page(here.joinpath("page.js").read_text("utf-8"), "javascript"),
+            "/healthz": _json({"status": "ok"}),
+            "/api/openapi.json": _json(api),
+            "/api/run": _json({**self.engine.about(), "limits": self.limits.to_dict()}),
+        }
+        handlers: dict[tuple[str, str], Handler] = {
+            ("get", "/api/search"): self.search_text,
+            ("post", "/api/search"): self.search_image,
+            ("get", "/api/item/{row}"): self.item,
+            ("get", "/api/item/{row}/similar"): self.similar,
+            ("get", "/api/item/{row}/picture"): self.picture,
+        }
+        routes = [Route(path, partial(_same, reply)) for path, reply in fixed.items()]
+        for (method, path), handler in handlers.items():
+            endpoint = _endpoint(handler, api["paths"][path][method]["parameters"])
+            routes.append(Route(path, endpoint, methods=[method.upper()]))
+        return routes
+
+    async def search_text(
+        self, request: Request, k: int, text: str = "", modality: Modality = IMAGE
+    ) -> Response:
         """Nearest items to words."""
-        values = _parameters(request, "text", "k", "modality")
-        text = values.get("text", "").strip()
+        text = text.strip()
         if not text:
             raise Refused(400, "text: is missing or empty; send some words")
         if len(text) > self.limits.letters:
             raise Refused(400, f"text: {len(text)} letters; at most {self.limits.letters} are read")
-        target, k = self._target(values, TEXT)
-        return await self._answer(self._new(TEXT, partial(self.engine.ask_text, text, target, k)))
+        return await self._answer(self._new(TEXT, partial(self.engine.ask_text, text, modality, k)))
 
-    async def search_image(self, request: Request) -> Response:
+    async def search_image(self, request: Request, k: int, modality: Modality = TEXT) -> Response:
         """Nearest items to the picture in the body."""
-        target, k = self._target(_parameters(request, "k", "modality"), IMAGE)
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
             raise Refused(415, "image: send the picture itself as the body, not a form")
         content = await self._body(request)
         if not content:
             raise Refused(400, "image: the body is empty; send a picture in it")
-        ask = partial(self.engine.ask_image, content, target, k)
+        ask = partial(self.engine.ask_image, content, modality, k)
         return await self._answer(self._new(IMAGE, ask))
 
     async def item(self, request: Request) -> Response:
         """What is known of an item."""
-        _parameters(request)
         return _json(self._described(self._row(request)))
 
-    async def similar(self, request: Request) -> Response:
+    async def similar(
+        self, request: Request, k: int, by: Modality, modality: Modality | None = None
+    ) -> Response:
         """Nearest items to an item of the database."""
-        values = _parameters(request, "by", "k", "modality")
-        source = _modality(values.get("by", IMAGE), "by")
-        target, k = self._target(values, source)
-        search = partial(self.engine.by_item, self._row(request), source, target, k)
+        row = self._row(request)
+        search = partial(self.engine.by_item, row, by, modality or other(by), k)
         return await self._answer(self.worker.run(search))
 
     async def picture(self, request: Request) -> Response:
         """The small picture of an item."""
         from starlette.responses import Response
 
-        _parameters(request)
         try:
             path = self.engine.picture_path(self._row(request))
             content, tag = await self.worker.run(partial(self._picture, path))
@@ -206,11 +200,6 @@ class Handlers:
         there = value.pop("has_picture")
         return {**value, "picture": f"/api/item/{row}/picture" if there else None}
 
-    def _target(self, values: Mapping[str, str], source: Modality) -> tuple[Modality, int]:
-        """Which codes to search, and for how many items."""
-        target = _modality(values.get("modality", other(source)), "modality")
-        return target, _integer(values.get("k", str(self.limits.k)), "k", 1, self.limits.max_k)
-
     def _row(self, request: Request) -> int:
         return _integer(request.path_params["row"], "item", 0, len(self.engine.items) - 1)
 
@@ -227,35 +216,27 @@ class Handlers:
             raise Refused(400, "image: the connection ended before its end") from error
 
     async def _read(self, request: Request) -> bytes:
-        limit = self.limits.upload_bytes
-        parts, size = [], 0
+        limit, size, content = self.limits.upload_bytes, 0, bytearray()
         async for part in request.stream():
             size += len(part)
             if size > 4 * limit:
                 break
-            if size <= limit:
-                parts.append(part)
-            else:  # read on a little: who hangs up while a client sends is not heard
-                parts.clear()
+            if size <= limit:  # else read on a little: who hangs up on a sender is not heard
+                content += part
         if size > limit:
             raise Refused(413, f"image: larger than the limit of {limit:,} bytes")
-        return b"".join(parts)
+        return bytes(content)
 
 
-def _endpoint(handler: Handler) -> Handler:
-    """A handler with its errors as JSON."""
+def _endpoint(handler: Handler, parameters: list[Json]) -> Handler:
+    """A handler that gets its parameters, with its errors as JSON."""
+    schemas = {known["name"]: known["schema"] for known in parameters if known["in"] == "query"}
 
     async def endpoint(request: Request) -> Response:
         try:
-            return await handler(request)
-        except Refused as error:
-            return _error(error, error.status)
-        except NotFoundError as error:
-            return _error(error, 404)
-        except QueryError as error:
-            return _error(error, 422)
-        except BusyError as error:
-            return _error(error, 503, {"Retry-After": "1"})
+            return await handler(request, **_values(request.query_params.multi_items(), schemas))
+        except (QueryError, BusyError) as error:
+            return _error(error, error.status, {"Retry-After": "1"} if error.status == 503 else {})
         except Exception:  # here, for Starlette would send its own answer outside of the guard
             _log.exception("%s %s", request.method, request.url.path)
             return _error("the server failed; its log says why", 500)
@@ -298,16 +279,22 @@ def _small_picture(path: str) -> tuple[bytes, str]:
     return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
 
 
-def _parameters(request: Request, *known: str) -> dict[str, str]:
-    """The query parameters by name; one that is not known, or given twice, is refused."""
-    values: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
-        if name not in known:
-            listed = ", ".join(known) or "none"
+def _values(given: list[tuple[str, str]], schemas: Mapping[str, Json]) -> dict[str, Any]:
+    """The query parameters as their schemas say; one that is not known, or twice, is refused."""
+    values = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
+    for number, (name, text) in enumerate(given):
+        if name not in schemas:
+            listed = ", ".join(schemas) or "none"
             raise Refused(400, f"{name[:40]}: this parameter is not known; use {listed}")
-        if name in values:
+        if name in dict(given[:number]):
             raise Refused(400, f"{name}: is given twice")
-        values[name] = value
+        schema = schemas[name]
+        values[name] = text
+        if schema["type"] == "integer":
+            values[name] = _integer(text, name, schema["minimum"], schema["maximum"])
+        elif text not in schema.get("enum", [text]):
+            known = " or ".join(schema["enum"])
+            raise Refused(400, f"{name}: {text[:20]!r} is not known; use {known}")
     return values
 
 
@@ -316,10 +303,3 @@ def _integer(text: str, name: str, low: int, high: int) -> int:
     if number is None or not low <= number <= high:
         raise Refused(400, f"{name}: expected a number from {low} to {high}, got {text[:20]!r}")
     return number
-
-
-def _modality(text: str, name: str) -> Modality:
-    for known in MODALITIES:
-        if text == known:
-            return known
-    raise Refused(400, f"{name}: {text[:20]!r} is not known; use {' or '.join(MODALITIES)}")

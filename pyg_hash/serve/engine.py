@@ -1,21 +1,36 @@
-"""Answers to queries about one trained run; knows nothing of the web."""
+"""Answers to queries about one trained run; knows nothing of the web.
+
+Encoders are tried before anybody asks, and pictures from outside are read with care.
+"""
 
 from __future__ import annotations
 
+import io
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from pyg_hash.features import UnreadableImageError
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
-from pyg_hash.runs import Run, RunItems
-from pyg_hash.serve.encoders import decode, encode_picture, find_encoders
+from pyg_hash.report.gallery import lacks
+from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.optional import require
+
+MAX_PIXELS = 25_000_000
+"""Pixels of a picture from outside: a few kilobytes can stand for gigabytes of them."""
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
 
 _EXAMPLES, _EXAMPLE_LETTERS = 6, 24
 
@@ -23,9 +38,14 @@ _EXAMPLES, _EXAMPLE_LETTERS = 6, 24
 class QueryError(ValueError):
     """A query that was understood and has no answer; the message is for the one who asked."""
 
+    status = 422
+    """Of HTTP, for those who need one."""
+
 
 class NotFoundError(QueryError):
     """An item that is not there."""
+
+    status = 404
 
 
 @dataclass(frozen=True)
@@ -45,14 +65,13 @@ class Answers:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Features ``[1, d]`` of a new item, the modality to search, how many answers, and notes."""
 
     features: Tensor
     target: Modality
     k: int
-    notes: list[str] = field(default_factory=list)
+    notes: Sequence[str] = ()
 
 
 class SearchEngine:
@@ -109,9 +128,7 @@ class SearchEngine:
         items = run.items()
         text = next((text for text in items.texts if text), "text")
         encoders, notes = find_encoders(run, model, own or {}, text)
-        for kind, values in (("picture files", items.image_paths), ("raw texts", items.texts)):
-            if not any(values):
-                notes.append(f"This run came without {kind}: cards show names instead.")
+        notes += lacks(items)
         indexes = {modality: run.index(modality) for modality in MODALITIES}
         for modality, index in indexes.items():
             ids = index.ids
@@ -180,7 +197,7 @@ class SearchEngine:
             distances, items = self._nearest(codes[rows], target, most)
             for row, far, near in zip(rows, distances, items, strict=True):
                 k = asked[row].k
-                found[row] = Answers(target, near[:k], far[:k], asked[row].notes)
+                found[row] = Answers(target, near[:k], far[:k], list(asked[row].notes))
         return [found[row] for row in range(len(asked))]
 
     def _only(self, source: Modality, question: Question) -> Answers:
@@ -271,3 +288,79 @@ class SearchEngine:
         index = self.indexes[target]
         distances, rows = index.search(codes, min(k, len(index)))
         return distances.tolist(), rows.tolist()
+
+
+def find_encoders(
+    run: Run, model: HashModel, own: Mapping[Modality, Any], text: str
+) -> tuple[dict[Modality, Any], list[str]]:
+    """Encoders that work, and a note on each that is missing or does not.
+
+    Each encodes one item, ``text`` or a grey square, so that nobody waits for what the first call
+    loads. ``own`` are encoders of the user's in place of the run's.
+    """
+    encoders, notes = {}, []
+    encode = {IMAGE: model.encode_image, TEXT: model.encode_text}
+    for modality, name in ((IMAGE, "pictures"), (TEXT, "words")):
+        try:
+            encoder = own[modality] if modality in own else run.encoder(modality)
+            if hasattr(encoder, "progress"):
+                encoder.progress = False
+            features = None
+            with suppress(ValueError):  # it works, and does not like what it was given
+                features = encoder([text]) if modality == TEXT else _encode_grey(encoder)
+            if features is not None:
+                encode[modality](features)
+        except IncompleteRunError:
+            notes.append(
+                f"This run has no {modality} encoder, for its data came as features: "
+                f"it cannot be searched with {name} of your own."
+            )
+        except Exception as error:  # a package or weights are missing, another width, a fault in it
+            notes.append(f"No search with {name} of your own: {error}")
+        else:
+            encoders[modality] = encoder
+    return encoders, notes
+
+
+def _encode_grey(encoder: Any) -> Tensor:
+    grey = require("PIL.Image", "pillow", extra="serve").new("RGB", (64, 64), "gray")
+    return encode_picture(encoder, grey)
+
+
+def decode(content: bytes) -> Any:
+    """The content of a picture file of unknown origin: RGB on white, turned as its EXIF says.
+
+    ``UnreadableImageError`` if it is no picture of a known format, a damaged one, or has too many
+    pixels, which is found out before they are decoded.
+    """
+    module = require("PIL.Image", "pillow", extra="serve")
+    turn = require("PIL.ImageOps", "pillow", extra="serve").exif_transpose
+    try:
+        with module.open(io.BytesIO(content), formats=FORMATS) as picture:
+            width, height = picture.size
+            if width * height > MAX_PIXELS:
+                raise module.DecompressionBombError(f"{width} x {height}")
+            layers = turn(picture).convert("RGBA")
+    except module.DecompressionBombError as error:
+        raise UnreadableImageError(
+            f"image: too many pixels; make it smaller, at most {MAX_PIXELS:,} are read"
+        ) from error
+    except Exception as error:  # a decoder in front of arbitrary bytes raises nearly anything
+        raise UnreadableImageError(
+            f"image: cannot be read as a picture; send one of {', '.join(FORMATS)}"
+        ) from error
+    white = module.new("RGBA", layers.size, "white")
+    white.alpha_composite(layers)
+    return white.convert("RGB")
+
+
+def encode_picture(encoder: Any, picture: Any) -> Tensor:
+    """Features ``[1, d]`` of a picture, for encoders take files; ``ValueError`` of theirs."""
+    with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
+        path = Path(folder) / "query.ppm"  # pixels as they are
+        picture.save(path)
+        try:
+            features: Tensor = encoder([path])
+        except (ValueError, OSError) as error:
+            raise ValueError(str(error).replace(str(path), "image")) from error
+    return features

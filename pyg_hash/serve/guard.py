@@ -44,10 +44,6 @@ class Guard:
         """Handle one request."""
         from starlette.responses import JSONResponse
 
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
@@ -55,7 +51,7 @@ class Guard:
             await send(message)
 
         app = self.app
-        if self.hosts is not None and _host(scope) not in self.hosts:
+        if scope["type"] == "http" and self.hosts is not None and _host(scope) not in self.hosts:
             app = JSONResponse({"error": "host: this server does not answer to that name"}, 421)
         await app(scope, receive, guarded)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pyg_hash import __version__
-from pyg_hash.serve.limits import Limits
+from pyg_hash.serve.worker import Limits
 
 Json = dict[str, Any]
 
@@ -64,19 +64,17 @@ def _schemas() -> Json:
         "labels": {"type": "array", "items": _TEXT},
         "picture": {"type": ["string", "null"], "description": "address of its small picture"},
     }
-    answer = {"distance": {**_NUMBER, "description": "Hamming distance to the query"}, **item}
+    distance = {"distance": {**_NUMBER, "description": "Hamming distance to the query"}}
     answers = {
         "modality": _MODALITY,
         "num_bits": {**_NUMBER, "description": "the largest possible distance"},
         "seconds": {"type": "number"},
         "notes": {"type": "array", "items": _TEXT},
-        "answers": {"type": "array", "items": _object(answer)},
+        "answers": {"type": "array", "items": _object({**distance, **item})},
     }
-    return {
-        "Item": _object(item),
-        "Answers": _object(answers),
-        "Error": _object({"error": {**_TEXT, "description": "what is wrong, and what to do"}}),
-    }
+    error = {"error": {**_TEXT, "description": "what is wrong, and what to do"}}
+    kinds = {"Item": item, "Answers": answers, "Error": error}
+    return {name: _object(properties) for name, properties in kinds.items()}
 
 
 def _object(properties: Json) -> Json:

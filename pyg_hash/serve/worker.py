@@ -1,13 +1,15 @@
-"""The threads that models run in, so that the event loop never waits for one."""
+"""What one visitor may ask, and the threads that models run in: the event loop waits for none."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from itertools import islice
 from typing import Generic, TypeVar
 
-from pyg_hash.serve.limits import Limits
+from pyg_hash.utils.checks import check_number, check_positive_int
 
 _MOST = 64  # questions in a call
 _ENOUGH = 8  # questions that share a call well
@@ -17,15 +19,58 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Limits of the search page.
+
+    Attributes:
+        upload_bytes: of a picture.
+        upload_timeout: seconds in which it must have come.
+        letters: of a text.
+        k: answers, if nothing is said.
+        max_k: answers at most.
+        threads: in which models run.
+        waiting: requests that may run and wait for these threads; one more is refused (503).
+        timeout: seconds after which a request that still waits is given up (503).
+        pictures: small pictures kept in memory, of some 10 kB each.
+    """
+
+    upload_bytes: int = 10_000_000
+    upload_timeout: float = 20.0
+    letters: int = 1000
+    k: int = 24
+    max_k: int = 200
+    threads: int = 2
+    waiting: int = 512
+    timeout: float = 60.0
+    pictures: int = 2000
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                check_positive_int(value, field.name)
+            elif check_number(value, field.name) <= 0:
+                raise ValueError(f"{field.name}: expected more than 0 seconds, got {value!r}")
+        if self.k > self.max_k:
+            raise ValueError(f"k: {self.k} is more than max_k = {self.max_k}")
+
+    def to_dict(self) -> dict[str, int | float]:
+        """Those that a visitor should know."""
+        return {name: getattr(self, name) for name in ("upload_bytes", "letters", "k", "max_k")}
+
+
 class BusyError(RuntimeError):
     """Too much is waiting, or it took too long."""
+
+    status = 503
 
 
 class _Pool:
     """Threads, a bounded number of callers, and a time after which they give up."""
 
     def __init__(self, threads: int, limits: Limits) -> None:
-        self.waiting, self.timeout = limits.waiting, limits.timeout
+        self.threads, self.waiting, self.timeout = threads, limits.waiting, limits.timeout
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
 
     def close(self) -> None:
@@ -45,27 +90,19 @@ class _Pool:
 
 
 class Worker(_Pool):
-    """A pool of threads with a bounded queue.
-
-    When a caller gives up, what runs runs to its end, and what has not begun never does.
-    """
+    """Calls in threads. Of those that a caller gave up, what has not begun never does."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits.threads, limits)
-        self._threads, self._pending = limits.threads, 0
+        self._pending = 0
 
     @property
     def crowded(self) -> bool:
         """Whether calls wait for a thread."""
-        return self._pending > self._threads
+        return self._pending > self.threads
 
     async def run(self, call: Callable[[], R]) -> R:
-        """The result of ``call``, made in a thread.
-
-        Raises:
-            BusyError: the queue is full, or the time is over.
-            Exception: whatever ``call`` raises.
-        """
+        """The result of ``call``, or what it raises; ``BusyError`` if that would take too long."""
         self._admit(self._pending)
         self._pending += 1
         try:
@@ -98,26 +135,21 @@ class Batches(_Pool, Generic[T, R]):
     ) -> None:
         super().__init__(1, limits)
         self._call, self._most, self._more = call, most, more
-        self._asked: list[tuple[T, asyncio.Future[R]]] = []
+        self._asked: dict[asyncio.Future[R], T] = {}  # in order
         self._task: asyncio.Task[None] | None = None
 
     async def run(self, question: T) -> R:
-        """The answer to a question.
-
-        Raises:
-            BusyError: too many wait, or the time is over.
-            Exception: the one that ``call`` gave or raised.
-        """
+        """The answer to a question, or its exception; ``BusyError`` if that would take too long."""
         self._admit(len(self._asked))
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[R] = loop.create_future()
-        self._asked.append((question, answer))
+        self._asked[answer] = question
         if self._task is None:
             self._task = loop.create_task(self._work())
         try:
             return await self._in_time(answer)
         finally:  # who gave up makes room at once
-            self._asked = [pair for pair in self._asked if pair[1] is not answer]
+            self._asked.pop(answer, None)
 
     async def _work(self) -> None:
         """Calls until nobody waits."""
@@ -127,20 +159,19 @@ class Batches(_Pool, Generic[T, R]):
                     if len(self._asked) >= _ENOUGH or not self._more():
                         break
                     await asyncio.sleep(_TURN)
-                taken, self._asked = self._asked[: self._most], self._asked[self._most :]
-                await self._answer(taken)
+                futures = list(islice(self._asked, self._most))
+                await self._answer(futures, [self._asked.pop(future) for future in futures])
         finally:
             self._task = None
 
-    async def _answer(self, taken: list[tuple[T, asyncio.Future[R]]]) -> None:
-        questions = [question for question, _ in taken]
+    async def _answer(self, futures: list[asyncio.Future[R]], questions: list[T]) -> None:
         loop = asyncio.get_running_loop()
         answers: list[R | Exception]
         try:
             answers = await loop.run_in_executor(self._pool, self._call, questions)
         except Exception as error:
             answers = [error] * len(questions)
-        for (_, future), answer in zip(taken, answers, strict=True):
+        for future, answer in zip(futures, answers, strict=True):
             if future.done():  # its caller gave up
                 continue
             if isinstance(answer, Exception):

@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any
 
-import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.codes import check_packed, pack_bits
-from pyg_hash.index import checks
-from pyg_hash.stores.export import Bytes, export_codes
-from pyg_hash.stores.fields import check_text, checked_fields, columns, conditions
-from pyg_hash.utils.checks import check_codes, check_positive_int
+from pyg_hash.index.base import Bytes, CodeSet, Ids, check_text
+from pyg_hash.stores.export import export_codes
 
-Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Where = Mapping[str, Any]
-Columns = dict[str, list[Any]]
-"""Values of each field, one an item."""
-Allowed = dict[str, list[Any]]
-"""Values that a filter allows, of each field that it names."""
-Table = tuple[NDArray[np.int32], NDArray[Any]]
-"""Distances and ids ``[q, k]``."""
-Ranges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]
-"""Limits ``[q + 1]``, distances and ids ``[m]``."""
-Hits = list[tuple[int, Any]]
-"""``(distance, id)`` of one query, as databases answer."""
+FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
 
 
-class CodeStore(ABC):
+class CodeStore(CodeSet):
     """Codes under ids, kept where they outlive the process, searched by Hamming distance.
 
     All stores take the same calls and keep the same promises: distances are exact, a radius
@@ -49,26 +33,7 @@ class CodeStore(ABC):
             knows no filters.
     """
 
-    def __init__(
-        self, num_bits: int, id_type: type[int] | type[str], fields: Mapping[str, type]
-    ) -> None:
-        check_positive_int(num_bits, "num_bits")
-        if id_type not in (int, str):
-            raise ValueError(f"ids: {id_type!r} is not known; use int or str, the types themselves")
-        self.num_bits = num_bits
-        self.id_type = id_type
-        self.fields = checked_fields(fields)
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Number of items."""
-
-    def __repr__(self) -> str:
-        """Bits, kind of ids and items."""
-        return (
-            f"{type(self).__name__}(num_bits={self.num_bits}, ids={self.id_type.__name__}, "
-            f"items={len(self)})"
-        )
+    fields: Mapping[str, type] = {}
 
     def __enter__(self) -> Self:
         """The store itself."""
@@ -92,22 +57,8 @@ class CodeStore(ABC):
             TypeError, ValueError: wrong types, shapes or values; ids given twice or present
                 already. The store is then unchanged.
         """
-        packed, new = self._packed_codes(codes), self._id_array(ids)
-        checks.check_new_ids(new, len(packed))
-        values = columns(metadata, self.fields, len(new))
-        if len(new) == 0:
-            return
-        checks.check_absent(new, self._present(new), "store")
-        self._add(packed, new, values)
-
-    def contains(self, ids: Ids) -> list[bool]:
-        """Whether each id is in the store.
-
-        Raises:
-            TypeError: ids of another type.
-        """
-        names = self._id_array(ids)
-        return self._present(names).tolist() if len(names) else []
+        packed = self._packed_codes(codes)
+        self._insert(packed, ids, columns(metadata, self.fields, len(packed)))
 
     def search(
         self, codes: Tensor, k: int, *, where: Where | None = None
@@ -128,14 +79,7 @@ class CodeStore(ABC):
         Raises:
             TypeError, ValueError: wrong types, shapes or values, or an unknown field.
         """
-        packed = self._packed_codes(codes)
-        check_positive_int(k, "k")
-        wanted = conditions(where, self.fields)
-        if len(packed) == 0:
-            distances, ids = np.empty((0, k), np.int32), np.empty((0, k), self._id_dtype)
-        else:
-            distances, ids = self._search(packed, k, wanted)
-        return torch.from_numpy(distances), self._public(ids)
+        return self._nearest(codes, k, conditions(where, self.fields))
 
     def range_search(
         self, codes: Tensor, radius: int, *, where: Where | None = None
@@ -154,31 +98,7 @@ class CodeStore(ABC):
         Raises:
             TypeError, ValueError: wrong types, shapes or values, or an unknown field.
         """
-        packed = self._packed_codes(codes)
-        checks.check_radius(radius)
-        wanted = conditions(where, self.fields)
-        if len(packed) and len(self):
-            limits, distances, ids = self._range_search(packed, min(radius, self.num_bits), wanted)
-        else:
-            limits = np.zeros(len(packed) + 1, np.int64)
-            distances, ids = np.empty(0, np.int32), np.empty(0, self._id_dtype)
-        return torch.from_numpy(limits), torch.from_numpy(distances), self._public(ids)
-
-    def remove(self, ids: Ids) -> None:
-        """Remove items.
-
-        Args:
-            ids: ids in the store; one given twice is removed once.
-
-        Raises:
-            TypeError: ids of another type.
-            ValueError: ids that are not in the store, which is then unchanged.
-        """
-        gone = np.unique(self._id_array(ids))
-        if len(gone) == 0:
-            return
-        checks.check_present(gone, self._present(gone), "store")
-        self._remove(gone)
+        return self._within(codes, radius, conditions(where, self.fields))
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all codes and ids to one file; see :func:`pyg_hash.stores.export_codes`."""
@@ -196,72 +116,53 @@ class CodeStore(ABC):
     def close(self) -> None:
         """Let go of files and connections; the store cannot be used afterwards."""
 
-    @abstractmethod
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None: ...
 
-    @abstractmethod
-    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]: ...
-
-    @abstractmethod
-    def _remove(self, ids: NDArray[Any]) -> None: ...
-
-    @abstractmethod
-    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table: ...
-
-    @abstractmethod
-    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges: ...
-
-    @property
-    def _id_dtype(self) -> type[np.int64] | type[np.object_]:
-        return np.int64 if self.id_type is int else np.object_
-
-    @property
-    def _no_id(self) -> int | None:
-        return -1 if self.id_type is int else None
-
-    def _public(self, ids: NDArray[Any]) -> Tensor | NDArray[Any]:
-        return torch.from_numpy(ids) if self.id_type is int else ids
-
-    def _packed_codes(self, codes: Tensor) -> Bytes:
-        """Codes, int8 ±1 or packed already, as rows of bytes."""
-        if isinstance(codes, Tensor) and codes.dtype == torch.uint8:
-            check_packed(codes, self.num_bits, "codes")
-            packed: Bytes = np.ascontiguousarray(codes.cpu().numpy())
-            return packed
-        check_codes(codes, "codes", num_bits=self.num_bits)
-        packed = pack_bits(codes.cpu()).numpy()
-        return packed
-
-    def _id_array(self, ids: Any) -> NDArray[Any]:
-        """Ids as int64 ``[n]``, or as an object array of ``str``."""
-        if self.id_type is int:
-            return checks.int_ids(ids, "store")
-        if isinstance(ids, str):
-            raise TypeError("ids: expected a list of strings, got one string")
-        array = np.empty(len(ids), np.object_)
-        for i, value in enumerate(ids):
-            if not isinstance(value, str):
-                raise TypeError(f"ids: this store has string ids, got {type(value).__name__}")
-            check_text(value, "ids")
-            array[i] = str(value)
-        return array
-
-    def _table(self, hits: Sequence[Hits], k: int) -> Table:
-        """Answers as ``[q, k]``, sorted by distance, the rest filled up with "no item"."""
-        distances = np.full((len(hits), k), -1, np.int32)
-        ids = np.full((len(hits), k), self._no_id, self._id_dtype)
-        for row, found in enumerate(hits):
-            for column, (distance, name) in enumerate(sorted(found, key=_distance)):
-                distances[row, column], ids[row, column] = distance, name
-        return distances, ids
-
-    def _ranges(self, hits: Sequence[Hits]) -> Ranges:
-        """Answers one after the other, sorted by distance, and where each query's begin."""
-        limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
-        flat = [hit for found in hits for hit in sorted(found, key=_distance)]
-        ids = np.empty(len(flat), self._id_dtype)
-        ids[:] = [name for _, name in flat]
-        return limits, np.array([distance for distance, _ in flat], np.int32), ids
+def _value(value: Any, kind: type, name: str) -> Any:
+    """One value of a field as ``kind``."""
+    if hasattr(value, "item"):
+        value = value.item()  # numpy's and torch's numbers
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}")
+    if isinstance(value, str):
+        check_text(value, name)
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name}: {value} does not fit int64")
+    if kind is float and value != value:
+        raise ValueError(f"{name}: NaN cannot be kept")
+    return value
 
 
-_distance = itemgetter(0)
+def columns(
+    metadata: Mapping[str, Sequence[Any]] | None, fields: Mapping[str, type], n: int
+) -> dict[str, list[Any]]:
+    """Values of all fields, ``n`` each; ``TypeError`` or ``ValueError`` if they are others."""
+    metadata = {} if metadata is None else metadata
+    if set(metadata) != set(fields):
+        raise ValueError(
+            f"metadata: got {sorted(metadata) or 'nothing'}, this store keeps "
+            f"{sorted(fields) or 'nothing'} beside a code; give exactly that"
+        )
+    for name, values in metadata.items():
+        if len(values) != n:
+            raise ValueError(f"metadata: {name} has {len(values)} values for {n} codes")
+    return {
+        name: [_value(value, fields[name], f"metadata: {name}") for value in values]
+        for name, values in metadata.items()
+    }
+
+
+def conditions(where: Where | None, fields: Mapping[str, type]) -> dict[str, list[Any]]:
+    """A filter as the allowed values of each field; ``TypeError`` or ``ValueError`` if wrong."""
+    result = {}
+    for name, wanted in ({} if where is None else where).items():
+        if name not in fields:
+            raise ValueError(
+                f"where: {name!r} is not known; this store keeps {sorted(fields) or 'no fields'}"
+            )
+        values = [wanted] if isinstance(wanted, FIELD_TYPES) else list(wanted)
+        if not values:
+            raise ValueError(f"where: {name} has no value to look for")
+        result[name] = [_value(value, fields[name], f"where: {name}") for value in values]
+    return result

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import num_bytes
+from pyg_hash.index.base import Bytes
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.optional import require
 
-Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 
 
@@ -38,13 +38,11 @@ class ExportedCodes(NamedTuple):
 
 
 def _numpy(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
-    parts = list(batches)
-    none = np.empty((0, num_bytes(num_bits)), np.uint8)
-    codes = np.concatenate([none, *(codes for codes, _ in parts)])
-    dtype = np.dtype(np.int64) if id_type is int else np.dtype(np.str_)
-    ids = np.concatenate([np.empty(0, dtype), *(ids.astype(dtype) for _, ids in parts)])
+    dtype = np.dtype(np.int64 if id_type is int else np.str_)
+    none = np.empty((0, num_bytes(num_bits)), np.uint8), np.empty(0, dtype)
+    codes, ids = map(np.concatenate, zip(none, *batches, strict=True))
     with open(path, "wb") as file:
-        np.savez(file, codes=codes, ids=ids, num_bits=np.array(num_bits))
+        np.savez(file, codes=codes, ids=ids.astype(dtype), num_bits=np.array(num_bits))
 
 
 def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
@@ -55,11 +53,10 @@ def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type) -> None:
         codes = file.create_dataset("codes", (0, width), np.uint8, maxshape=(None, width))
         ids = file.create_dataset("ids", (0,), dtype, maxshape=(None,))
         for packed, names in batches:
-            start, end = len(ids), len(ids) + len(names)
-            codes.resize(end, axis=0)
-            ids.resize(end, axis=0)
-            codes[start:] = packed
-            ids[start:] = names
+            start = len(ids)
+            for data, new in ((codes, packed), (ids, names)):
+                data.resize(start + len(new), axis=0)
+                data[start:] = new
 
 
 def load_pyarrow() -> Any:
@@ -150,10 +147,8 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
             raise ValueError("codes and ids do not fit")
     except (KeyError, OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
-    named: Tensor | NDArray[Any] = (
-        torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
-    )
-    return ExportedCodes(torch.from_numpy(codes), named, num_bits)
+    names = torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
+    return ExportedCodes(torch.from_numpy(codes), names, num_bits)
 
 
 def _read_numpy(path: Path) -> tuple[Bytes, NDArray[Any], int]:

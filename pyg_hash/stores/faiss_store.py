@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.codes import num_bytes
-from pyg_hash.index import checks
-from pyg_hash.stores._ids import IntIds, StrIds
-from pyg_hash.stores._mapped import read_arrays, write_arrays
-from pyg_hash.stores.base import Allowed, CodeStore, Columns, Ranges, Table
-from pyg_hash.stores.export import Bytes
-from pyg_hash.stores.indexes import Flat, Index, Scan, from_settings, scan
-from pyg_hash.utils import faiss as _faiss
+from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
+from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.index.memory import InMemory
+from pyg_hash.index.scan import FaissScan
+from pyg_hash.stores.base import CodeStore
+from pyg_hash.stores.indexes import Flat, Index, from_settings
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import CorruptFileError, check_writable
+from pyg_hash.utils.files import check_writable
 
 
-class FaissStore(CodeStore):
+class FaissStore(InMemory, CodeStore):
     """Codes in one file on disk, searched in place by FAISS.
 
     Changes are in memory until :meth:`save`, which replaces the file in one step: whatever
@@ -45,15 +42,9 @@ class FaissStore(CodeStore):
     """
 
     def __init__(self, path: Path, num_bits: int, id_type: type[Any], index: Index) -> None:
-        super().__init__(num_bits, id_type, {})
-        _faiss.load()
+        super().__init__(num_bits, id_type, index.searcher)
         self.path, self.index = path, index
         self.recall: dict[str, float] | None = None
-        self._searcher = index.searcher()
-        self._packed: Bytes = np.empty((0, num_bytes(num_bits)), np.uint8)
-        self._waiting: list[Bytes] = []  # added since; joined when they are needed
-        self._ids = (IntIds if id_type is int else StrIds).of(np.empty(0, self._id_dtype))
-        self._lock = threading.Lock()
 
     @classmethod
     def create(
@@ -101,29 +92,13 @@ class FaissStore(CodeStore):
             CorruptFileError: the file is truncated, damaged or something else.
             ImportError: FAISS is not installed.
         """
-        arrays, metadata = read_arrays(path, mapped=mapped)
-        checks.check_format(path, metadata, "FaissStore", "a store")
-        try:
+        arrays, metadata = read_arrays(path, "FaissStore", mapped=mapped)
+        with damaged(path):
             id_type = {"int": int, "str": str}[metadata["ids"]]
             store = cls(Path(path), metadata["num_bits"], id_type, from_settings(metadata["index"]))
             store._restore(arrays)
             store.recall = metadata["recall"]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
         return store
-
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        packed = arrays["codes"]
-        self._ids = type(self._ids).read(arrays)
-        if packed.dtype != np.uint8 or packed.shape != (len(self._ids), self._packed.shape[1]):
-            raise ValueError("codes and ids do not fit")
-        self._packed = packed
-        if len(packed):
-            self._searcher.restore(arrays, packed)
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self._ids)
 
     def save(self) -> None:
         """Write the file, atomically.
@@ -131,25 +106,17 @@ class FaissStore(CodeStore):
         Raises:
             OSError: the file cannot be written; the old one is then still there.
         """
-        packed, searcher = self._ready()
         metadata = {
-            "format": "pyg_hash.FaissStore",
-            "version": checks.VERSION,
             "num_bits": self.num_bits,
             "ids": self.id_type.__name__,
             "index": self.index.settings(),
             "recall": self.recall,
         }
-        arrays = {"codes": packed, **self._ids.arrays()}
-        if len(packed):
-            arrays.update(searcher.arrays())
-        write_arrays(self.path, arrays, metadata)
+        write_arrays(self.path, "FaissStore", self._arrays(), metadata)
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""
-        self._packed = self._packed[:0].copy()
-        self._ids = self._ids.of(np.empty(0, self._id_dtype))
-        self._waiting, self._searcher = [], self.index.searcher()
+        self._clear()
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items in the order they were added."""
@@ -180,62 +147,17 @@ class FaissStore(CodeStore):
                 f"k: {len(query)} queries and k = {k} of {len(self)} items; give "
                 "at least one query and k no larger than the store"
             )
-        packed, searcher = self._ready()
-        distances, positions = searcher.search(packed, query, k)
-        worst = scan(packed, query, k)[0][:, -1:]
+        packed, index = self._ready()
+        distances, positions = index.search(packed, query, k)
+        worst = FaissScan().search(packed, query, k)[0][:, -1:]
         value = float(((positions >= 0) & (distances <= worst)).mean())
         self.recall = {"value": value, "k": k, "queries": len(query)}
         return value
 
-    def _joined(self) -> Bytes:
-        """All codes in one array."""
-        if self._waiting:
-            first = [self._packed] if len(self._packed) else []
-            parts = [*first, *self._waiting]
-            self._packed = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            self._waiting = []
-        return self._packed
-
-    def _ready(self) -> tuple[Bytes, Scan]:
-        """All codes, and a searcher that knows them."""
-        with self._lock:  # of several threads that search, one prepares
-            packed = self._joined()
-            if len(packed):
-                self._searcher.update(packed)
-            return packed, self._searcher
-
-    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
-        return self._ids.find(ids) >= 0
-
     def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
-        self._waiting.append(packed.copy())
-        self._ids = self._ids.extended(ids)
+        super()._add(packed, ids, metadata)
         self.recall = None
 
     def _remove(self, ids: NDArray[Any]) -> None:
-        packed = self._joined()
-        keep = np.ones(len(packed), bool)
-        keep[self._ids.find(ids)] = False
-        self._packed, self._ids = packed[keep], self._ids.kept(keep)
-        self._searcher, self.recall = self.index.searcher(), None
-
-    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
-        database, searcher = self._ready()
-        distances = np.full((len(packed), k), -1, np.int32)
-        ids = np.full((len(packed), k), self._no_id, self._id_dtype)
-        if len(database):
-            some = min(k, len(database))
-            found, positions = searcher.search(database, packed, some)
-            there = positions >= 0
-            distances[:, :some] = np.where(there, found, -1)
-            ids[:, :some][there] = self._ids.at(positions[there])
-        return distances, ids
-
-    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
-        database, searcher = self._ready()
-        query, distances, positions = searcher.range_search(database, packed, radius)
-        if len(query) > 1:
-            order = np.lexsort((positions, distances, query))
-            query, distances, positions = query[order], distances[order], positions[order]
-        limits = np.bincount(query + 1, minlength=len(packed) + 1).cumsum()
-        return limits, distances.astype(np.int32), self._ids.at(positions)
+        super()._remove(ids)
+        self.recall = None

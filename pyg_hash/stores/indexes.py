@@ -11,161 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.stores.multi_index import Bytes, Matches, MultiIndexHash
+from pyg_hash.index.scan import Arrays, Bytes, FaissScan
+from pyg_hash.stores.multi_index import MultiIndexHash
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
-
-Arrays = Mapping[str, NDArray[Any]]
-
-
-class Scan:
-    """Exact search through all codes, by FAISS, wherever the codes lie: no copy is made.
-
-    The base of the others, which replace one of the two searches.
-    """
-
-    def update(self, packed: Bytes) -> None:
-        """Take notice of codes, the first of which it knows already."""
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """What goes into a file beside the codes."""
-        return {}
-
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
-        """Undo :meth:`arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
-
-    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """``(distances, positions)`` ``[q, k]``, by distance, then position; ``k <= n``."""
-        return scan(packed, query, k)
-
-    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
-        """All items within the radius, its border included, in any order."""
-        faiss = _faiss.load()
-        found = faiss.RangeSearchResult(len(query))
-        faiss.hamming_range_search(
-            faiss.swig_ptr(query),
-            faiss.swig_ptr(packed),
-            len(query),
-            len(packed),
-            radius + 1,  # FAISS means distance < radius
-            packed.shape[1],
-            found,
-        )
-        limits = faiss.rev_swig_ptr(found.lims, len(query) + 1).astype(np.int64)
-        total = int(limits[-1])
-        distances = faiss.rev_swig_ptr(found.distances, total).astype(np.int64)
-        positions = faiss.rev_swig_ptr(found.labels, total).astype(np.int64)
-        return np.repeat(np.arange(len(query)), np.diff(limits)), distances, positions
-
-
-def scan(packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The ``k`` nearest codes of each query, exact."""
-    distances, positions = _faiss.load().knn_hamming(query, packed, k)
-    return distances, positions
-
-
-class MultiIndexSearch(Scan):
-    """Radius lookups in hash tables, made when first needed after a change."""
-
-    def __init__(self) -> None:
-        self._tables: MultiIndexHash | None = None
-
-    def update(self, packed: Bytes) -> None:
-        """Build the tables, unless they are of so many codes."""
-        if self._tables is None or len(self._tables) != len(packed):
-            self._tables = MultiIndexHash.build(packed)
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The tables."""
-        assert self._tables is not None
-        return {"mih_order": self._tables.order, "mih_bounds": self._tables.bounds}
-
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
-        """Take the tables as they are, mapped or not."""
-        order, bounds = arrays["mih_order"], arrays["mih_bounds"]
-        tables = (packed.shape[1] + 1) // 2
-        if order.shape != (tables, len(packed)) or bounds.shape != (tables, (1 << 16) + 1):
-            raise ValueError("the hash tables do not fit the codes")
-        self._tables = MultiIndexHash(packed, order, bounds)
-
-    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
-        """Exact; queries whose buckets hold too much are answered by a scan."""
-        assert self._tables is not None
-        found, left = self._tables.search(query, radius)
-        if not np.count_nonzero(left):
-            return found
-        rest = super().range_search(packed, np.ascontiguousarray(query[left]), radius)
-        rest = (left.nonzero()[0][rest[0]], rest[1], rest[2])
-        q, d, p = (np.concatenate(pair) for pair in zip(found, rest, strict=True))
-        return q, d, p
-
-
-class Approximate(Scan):
-    """``search`` through an index of FAISS, radius lookups exact by a scan.
-
-    Args:
-        index: of what kind, with its settings.
-    """
-
-    def __init__(self, index: FaissIndex) -> None:
-        self._kind = index
-        self._faiss_index: Any = None
-
-    def update(self, packed: Bytes) -> None:
-        """Add the codes that are new; train first, if it is the first time."""
-        if self._faiss_index is None:
-            self._faiss_index = self._kind.make(packed)
-        if self._faiss_index.ntotal < len(packed):
-            self._faiss_index.add(np.ascontiguousarray(packed[self._faiss_index.ntotal :]))
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """FAISS's own form of it, and a checksum, because FAISS does not check what it reads."""
-        data = _faiss.load().serialize_index_binary(self._faiss_index)
-        return {"index": data, "index_crc": np.array([zlib.crc32(data.data)])}
-
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
-        """Read it into memory."""
-        data = np.array(arrays["index"])
-        if zlib.crc32(data.data) != int(arrays["index_crc"][0]):
-            raise ValueError("the index has a wrong checksum")
-        index = _faiss.load().deserialize_index_binary(data)
-        if index.ntotal != len(packed) or index.code_size != packed.shape[1]:
-            raise ValueError("the index does not fit the codes")
-        self._kind.tune(index)
-        self._faiss_index = index
-
-    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """As FAISS finds them; position -1 where it found less than ``k``."""
-        distances, positions = self._faiss_index.search(query, k)
-        return distances, positions
 
 
 class Index:
     """Settings of a way to look codes up."""
 
-    def searcher(self) -> Scan:
+    def searcher(self) -> FaissScan:
         """Something that searches so."""
-        return Scan()
+        return FaissScan()
 
     def settings(self) -> dict[str, Any]:
         """Name and arguments, as JSON values."""
         return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
-
-
-class FaissIndex(Index, ABC):
-    """Settings of an approximate index of FAISS."""
-
-    def searcher(self) -> Scan:
-        """An index, made when first needed."""
-        return Approximate(self)
-
-    @abstractmethod
-    def make(self, packed: Bytes) -> Any:
-        """An index without codes, trained on ``packed``."""
-
-    @abstractmethod
-    def tune(self, index: Any) -> None:
-        """Set what decides speed and recall of a search."""
 
 
 @dataclass(frozen=True)
@@ -180,9 +41,26 @@ class MultiIndex(Index):
     The tables take ``4 * ceil(num_bits / 16)`` bytes an item and are built again after a change.
     """
 
-    def searcher(self) -> Scan:
+    def searcher(self) -> FaissScan:
         """A scan with tables."""
-        return MultiIndexSearch()
+        return MultiIndexHash()
+
+
+class FaissIndex(Index, ABC):
+    """Settings of an approximate index of FAISS: positive integers."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():  # type: ignore[call-overload]
+            if (name, value) != ("nlist", None):
+                check_positive_int(value, name)
+
+    def searcher(self) -> FaissScan:
+        """An index, made when first needed."""
+        return _Approximate(self)
+
+    @abstractmethod
+    def make(self, packed: Bytes) -> Any:
+        """An index without codes, trained on ``packed``."""
 
 
 @dataclass(frozen=True)
@@ -200,11 +78,6 @@ class IVF(FaissIndex):
     nlist: int | None = None
     nprobe: int = 16
 
-    def __post_init__(self) -> None:
-        if self.nlist is not None:
-            check_positive_int(self.nlist, "nlist")
-        check_positive_int(self.nprobe, "nprobe")
-
     def make(self, packed: Bytes) -> Any:
         """A trained index without codes.
 
@@ -221,13 +94,9 @@ class IVF(FaissIndex):
         coarse.this.disown()  # the index frees it
         index.own_fields = True
         index.cp.min_points_per_centroid = 1  # few are what the user asked for
-        index.train(packed)
-        self.tune(index)
-        return index
-
-    def tune(self, index: Any) -> None:
-        """Set what decides speed and recall of a search."""
         index.nprobe = self.nprobe
+        index.train(packed)
+        return index
 
 
 @dataclass(frozen=True)
@@ -247,20 +116,44 @@ class HNSW(FaissIndex):
     ef_construction: int = 40
     ef_search: int = 64
 
-    def __post_init__(self) -> None:
-        for name in ("m", "ef_construction", "ef_search"):
-            check_positive_int(getattr(self, name), name)
-
     def make(self, packed: Bytes) -> Any:
         """An index without codes."""
         index = _faiss.load().IndexBinaryHNSW(8 * packed.shape[1], self.m)
-        index.hnsw.efConstruction = self.ef_construction
-        self.tune(index)
+        index.hnsw.efConstruction, index.hnsw.efSearch = self.ef_construction, self.ef_search
         return index
 
-    def tune(self, index: Any) -> None:
-        """Set what decides speed and recall of a search."""
-        index.hnsw.efSearch = self.ef_search
+
+class _Approximate(FaissScan):
+    """``search`` through an index of FAISS, radius lookups exact by a scan."""
+
+    def __init__(self, kind: FaissIndex) -> None:
+        super().__init__()
+        self._kind = kind
+        self._index: Any = None
+
+    def update(self, packed: Bytes) -> None:
+        if self._index is None:
+            self._index = self._kind.make(packed)
+        if self._index.ntotal < len(packed):
+            self._index.add(np.ascontiguousarray(packed[self._index.ntotal :]))
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """FAISS's own form of it, and a checksum, because FAISS does not check what it reads."""
+        data = self._faiss.serialize_index_binary(self._index)
+        return {"index": data, "index_crc": np.array([zlib.crc32(data.data)])}
+
+    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+        data = np.array(arrays["index"])
+        if zlib.crc32(data.data) != int(arrays["index_crc"][0]):
+            raise ValueError("the index has a wrong checksum")
+        index = self._faiss.deserialize_index_binary(data)
+        if index.ntotal != len(packed) or index.code_size != packed.shape[1]:
+            raise ValueError("the index does not fit the codes")
+        self._index = index
+
+    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        distances, positions = self._index.search(query, k)
+        return distances, positions
 
 
 KINDS: dict[str, type[Index]] = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
-from pyg_hash.stores.export import Bytes
-from pyg_hash.stores.fields import condition, read_settings, settings_of
+from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.stores.database import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 
@@ -22,15 +21,7 @@ _SETTINGS = b"pyg_hash"
 _FEW = 1000  # ids that are looked for by a filter; for more, all ids are read
 
 
-def _arrow() -> Any:
-    return require("pyarrow", "pyarrow", extra="lancedb")
-
-
-def _lancedb() -> Any:
-    return require("lancedb", "lancedb", extra="lancedb")
-
-
-class LanceStore(CodeStore):
+class LanceStore(DatabaseStore):
     """Codes and their metadata in a table of LanceDB, a folder on disk or in object storage.
 
     Every ``add`` and ``remove`` is on disk when it returns, whole or not at all. Searches compare
@@ -71,8 +62,9 @@ class LanceStore(CodeStore):
             ImportError: LanceDB is not installed.
             TypeError, ValueError: wrong arguments.
         """
-        lancedb, arrow = _lancedb(), _arrow()
-        store = cls(None, num_bits, ids, {} if fields is None else fields)
+        lancedb = require("lancedb", "lancedb", extra="lancedb")
+        arrow = require("pyarrow", "pyarrow", extra="lancedb")
+        store = cls(None, num_bits, ids, fields or {})
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_()}
         code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
@@ -99,7 +91,7 @@ class LanceStore(CodeStore):
             CorruptFileError: the table was not made by this class.
             ImportError: LanceDB is not installed.
         """
-        lancedb = _lancedb()
+        lancedb = require("lancedb", "lancedb", extra="lancedb")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
             raise FileNotFoundError(f"{uri}: no such folder")
@@ -136,7 +128,7 @@ class LanceStore(CodeStore):
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
     def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
-        arrow, schema = _arrow(), self.table.schema
+        arrow, schema = require("pyarrow", "pyarrow", extra="lancedb"), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
         )
@@ -144,38 +136,30 @@ class LanceStore(CodeStore):
         columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
         self.table.add(arrow.Table.from_arrays(columns, names=schema.names))
 
-    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+    def _known(self, ids: NDArray[Any]) -> set[Any]:
         query = self.table.search().select(["id"])
         if len(ids) <= _FEW:
             query = query.where(_condition("id", ids.tolist())).limit(len(ids))
-        known: set[Any] = set()
-        for batch in query.to_batches():
-            known.update(batch["id"].to_pylist())
-        return np.array([name in known for name in ids.tolist()], bool)
+        return {name for batch in query.to_batches() for name in batch["id"].to_pylist()}
 
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(_condition("id", ids.tolist()))
 
-    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
-        return self._table([self._hits(code, k, where) for code in packed], k)
-
-    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
-        items = len(self)
-        return self._ranges([self._hits(code, items, where, radius) for code in packed])
-
-    def _hits(self, code: Bytes, limit: int, where: Allowed, radius: int | None = None) -> Hits:
-        query = self.table.search(code, vector_column_name="code").distance_type("hamming")
-        query = query.select(["id", "_distance"]).limit(limit)
-        if radius is not None:
-            query = query.distance_range(0, radius + 0.5)  # the end does not count
-        if where:
-            query = query.where(
-                " AND ".join(_condition(*item) for item in where.items()), prefilter=True
-            )
-        found = query.to_arrow()
-        return list(
-            zip(map(int, found["_distance"].to_pylist()), found["id"].to_pylist(), strict=True)
-        )
+    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
+        limit = len(self) if k is None else k
+        condition = " AND ".join(_condition(*item) for item in where.items())
+        hits: list[Hits] = []
+        for code in packed:
+            query = self.table.search(code, vector_column_name="code").distance_type("hamming")
+            query = query.select(["id", "_distance"]).limit(limit)
+            if radius is not None:
+                query = query.distance_range(0, radius + 0.5)  # the end does not count
+            if condition:
+                query = query.where(condition, prefilter=True)
+            found = query.to_arrow()
+            distances = map(int, found["_distance"].to_pylist())
+            hits.append(list(zip(distances, found["id"].to_pylist(), strict=True)))
+        return hits
 
 
 def _condition(column: str, values: list[Any]) -> str:

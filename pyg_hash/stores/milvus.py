@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.stores.base import Allowed, CodeStore, Columns, Hits, Ranges, Table
-from pyg_hash.stores.export import Bytes
-from pyg_hash.stores.fields import condition, read_settings, settings_of
+from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.stores.database import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
@@ -25,11 +25,7 @@ _NAMES = 1_000  # ids in one condition
 _TEXT = 65_535  # bytes of a string
 
 
-def _load() -> Any:
-    return require("pymilvus", "pymilvus", extra="milvus")
-
-
-class MilvusStore(CodeStore):
+class MilvusStore(DatabaseStore):
     """Codes and their metadata in a collection of Milvus.
 
     The same class talks to a cluster (``"http://host:19530"``) and to a file of Milvus Lite
@@ -87,9 +83,9 @@ class MilvusStore(CodeStore):
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
-        milvus = _load()
+        milvus = require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
-        store = cls(None, name, num_bits, ids, {} if fields is None else fields, "://" not in uri)
+        store = cls(None, name, num_bits, ids, fields or {}, "://" not in uri)
         about = {"pyg_hash": settings_of(num_bits, ids, store.fields)}
         kind = milvus.DataType
         kinds: dict[type, dict[str, Any]] = {
@@ -134,7 +130,7 @@ class MilvusStore(CodeStore):
             ImportError: pymilvus is not installed.
             pymilvus.MilvusException: the server cannot be reached or refuses.
         """
-        milvus = _load()
+        milvus = require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.exists(uri):
             raise FileNotFoundError(f"{uri}: no such file")
@@ -180,10 +176,9 @@ class MilvusStore(CodeStore):
 
     def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
         names = ids.tolist()
-        for values in [names, *metadata.values()]:
-            for value in values:
-                if isinstance(value, str):
-                    _check_text(value)
+        for value in chain(names, *metadata.values()):
+            if isinstance(value, str):
+                _check_text(value)
         if self._lite:
             _check_for_lite(names)
         for start in range(0, len(names), _ROWS):
@@ -194,12 +189,12 @@ class MilvusStore(CodeStore):
             ]
             self.client.insert(self.name, rows)
 
-    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
-        known: set[Any] = set()
-        for part in self._parts(ids):
-            found = self.client.query(self.name, filter=part, output_fields=["id"])
-            known.update(row["id"] for row in found)
-        return np.array([name in known for name in ids.tolist()], bool)
+    def _known(self, ids: NDArray[Any]) -> set[Any]:
+        asked = (
+            self.client.query(self.name, filter=part, output_fields=["id"])
+            for part in self._parts(ids)
+        )
+        return {row["id"] for found in asked for row in found}
 
     def _remove(self, ids: NDArray[Any]) -> None:
         for part in self._parts(ids):
@@ -209,39 +204,28 @@ class MilvusStore(CodeStore):
         names = ids.tolist()
         return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
 
-    def _search(self, packed: Bytes, k: int, where: Allowed) -> Table:
-        if k > _MOST:
+    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
+        if k is not None and k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
-        return self._table(self._hits(packed, k, where, {}), k)
-
-    def _range_search(self, packed: Bytes, radius: int, where: Allowed) -> Ranges:
-        # Milvus means distance < radius
-        hits = self._hits(packed, _MOST, where, {"radius": radius + 1, "range_filter": 0})
-        if max(map(len, hits)) == _MOST:
-            raise ValueError(
-                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
-                "use a smaller radius"
-            )
-        return self._ranges(hits)
-
-    def _hits(
-        self, packed: Bytes, limit: int, where: Allowed, params: dict[str, int]
-    ) -> list[Hits]:
-        condition = " and ".join(_condition(*item) for item in where.items())
+        params = {"nprobe": self.nprobe}
+        if radius is not None:  # Milvus means distance < radius
+            params |= {"radius": radius + 1, "range_filter": 0}
         hits: list[Hits] = []
         for start in range(0, len(packed), _NAMES):
             answers = self.client.search(
                 self.name,
                 [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=condition,
-                limit=limit,
+                filter=" and ".join(_condition(*item) for item in where.items()),
+                limit=_MOST if k is None else k,
                 anns_field="code",
-                search_params={
-                    "metric_type": "HAMMING",
-                    "params": {"nprobe": self.nprobe, **params},
-                },
+                search_params={"metric_type": "HAMMING", "params": params},
             )
             hits += [[(int(hit["distance"]), hit["id"]) for hit in found] for found in answers]
+        if radius is not None and max(map(len, hits)) == _MOST:
+            raise ValueError(
+                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
+                "use a smaller radius"
+            )
         return hits
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_hash.index.scan import Arrays, Bytes, FaissScan, Matches
+
 _KEYS = 1 << 16
 _CHUNK = 1 << 21  # candidates and keys in hand at a time, at about 40 bytes each
 _SCAN_ADVANTAGE = 32  # codes that a scan reads in the time one candidate takes here
-_FEW = 32  # words to look up for which arrays of them cost more than they save
-
-Bytes = NDArray[np.uint8]
-Matches = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
-"""``(query, distance, position)``, one entry a match."""
 
 
-class MultiIndexHash:
+class MultiIndexHash(FaissScan):
     """One table for every 16 bits of a code, from their value to the items that have it.
 
     Multi-index hashing (Norouzi, Punjani, Fleet: Fast Search in Hamming Space with Multi-Index
@@ -28,109 +24,81 @@ class MultiIndexHash:
     of ``m`` words, or in at most ``r' - 1`` bits of one of the others. Looking up all words
     that are so close to the query's finds every match; comparing whole codes leaves only matches.
 
-    Args:
-        packed: the codes, uint8 ``[n, bytes]``.
-        order: item positions sorted by their word, int32 ``[m, n]``.
-        bounds: where in ``order`` each of the 65,536 words begins, int32 ``[m, 65537]``.
+    Of each table it keeps item positions sorted by their word, int32 ``[m, n]``, and where in
+    there each of the 65,536 words begins, int32 ``[m, 65537]``.
     """
 
-    def __init__(self, packed: Bytes, order: NDArray[np.int32], bounds: NDArray[np.int32]) -> None:
-        self.codes = _wide(packed)
-        self.order, self.bounds = order, bounds
+    _order: NDArray[np.int32] = np.empty((0, 0), np.int32)
+    _bounds: NDArray[np.int32] = np.empty((0, _KEYS + 1), np.int32)
 
-    @classmethod
-    def build(cls, packed: Bytes) -> MultiIndexHash:
-        """Index packed codes, uint8 ``[n, bytes]``.
+    def update(self, packed: Bytes) -> None:
+        """Build the tables, unless they are of so many codes.
 
         Raises:
             ValueError: 2^31 codes or more.
         """
         n = len(packed)
+        if self._order.shape[1] == n:
+            return
         if n >= 2**31:
             raise ValueError(f"codes: {n} are too many for one multi-index table; split them")
-        words = _words(packed)
-        order = np.empty((words.shape[1], n), np.int32)
-        bounds = np.zeros((words.shape[1], _KEYS + 1), np.int32)
-        for table in range(words.shape[1]):
-            word = np.ascontiguousarray(words[:, table])
-            order[table] = np.argsort(word, kind="stable")  # a radix sort
-            np.cumsum(np.bincount(word, minlength=_KEYS), out=bounds[table, 1:])
-        return cls(packed, order, bounds)
+        words = _words(packed).T
+        self._order = np.empty(words.shape, np.int32)
+        self._bounds = np.zeros((len(words), _KEYS + 1), np.int32)
+        for table, word in enumerate(map(np.ascontiguousarray, words)):
+            self._order[table] = np.argsort(word, kind="stable")  # a radix sort
+            np.cumsum(np.bincount(word, minlength=_KEYS), out=self._bounds[table, 1:])
 
-    def __len__(self) -> int:
-        return len(self.codes)
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The tables."""
+        return {"mih_order": self._order, "mih_bounds": self._bounds}
 
-    def search(self, query: Bytes, radius: int) -> tuple[Matches, NDArray[np.bool_]]:
-        """Items within a radius, of all queries for which a scan would not be faster.
+    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+        """Take the tables as they are, mapped or not."""
+        order, bounds = arrays["mih_order"], arrays["mih_bounds"]
+        tables = (packed.shape[1] + 1) // 2
+        if order.shape != (tables, len(packed)) or bounds.shape != (tables, _KEYS + 1):
+            raise ValueError("the hash tables do not fit the codes")
+        self._order, self._bounds = order, bounds
 
-        Args:
-            query: uint8 ``[q, bytes]``.
-            radius: 0 or more; the border counts.
+    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
+        """Exact; queries whose buckets hold too much are answered by a scan."""
+        found, left = self.lookup(packed, query, radius)
+        if left.any():
+            q, d, p = super().range_search(packed, np.ascontiguousarray(query[left]), radius)
+            found = _joined([found, (left.nonzero()[0][q], d, p)])
+        return found
 
-        Returns:
-            The matches, in no order, and which queries are left for a scan, bool ``[q]``.
-        """
-        masks = _differences(radius, len(self.order))
-        if len(query) * sum(map(len, masks)) <= _FEW:
-            return self._search_few(query, radius)
-        table = np.repeat(np.arange(len(masks)), [len(mask) for mask in masks])
-        mask = np.concatenate(masks)
-        asked, words = query.view(self.codes.dtype), _words(query)
-        left = np.zeros(len(query), bool)
+    def lookup(self, packed: Bytes, query: Bytes, radius: int) -> tuple[Matches, NDArray[np.bool_]]:
+        """Matches of all queries for which a scan would not be faster, and who is left for one."""
+        n = len(packed)
+        table, mask = _differences(radius, len(self._order))
+        words, left = _words(query), np.zeros(len(query), bool)
+        codes, asked = _wide(packed), _wide(query)
         found: list[Matches] = []
         step = max(1, _CHUNK // len(mask))
         for first in range(0, len(query), step):
-            rows = np.arange(first, min(first + step, len(query)))
-            key = (words[rows][:, table] ^ mask) + table * (_KEYS + 1)
-            start = self.bounds.reshape(-1)[key]
-            counts = self.bounds.reshape(-1)[key + 1] - start
-            start = start + table * len(self)  # places in all tables, one after the other
+            key = table * (_KEYS + 1) + (words[first : first + step, table] ^ mask)
+            start = self._bounds.reshape(-1)[key]
+            counts = self._bounds.reshape(-1)[key + 1] - start
             cost = counts.sum(axis=1, dtype=np.int64) + len(mask)
-            few = cost * _SCAN_ADVANTAGE <= len(self) + _KEYS
-            left[rows] = ~few
-            for part in _groups(few.nonzero()[0], cost):
-                position = self.order.reshape(-1)[_places(start[part], counts[part])]
-                row = np.repeat(rows[part], counts[part].sum(axis=1))
-                distance = _popcount(self.codes[position] ^ asked[row])
+            cheap = cost * _SCAN_ADVANTAGE <= n + _KEYS
+            left[first : first + step] = ~cheap
+            rows = cheap.nonzero()[0]
+            cuts = np.diff(np.cumsum(cost[rows]) // _CHUNK).nonzero()[0] + 1
+            for part in np.split(rows, cuts):
+                places = _ranges((start[part] + table * n).reshape(-1), counts[part].reshape(-1))
+                position = self._order.reshape(-1)[places].astype(np.int64)
+                row = np.repeat(first + part, counts[part].sum(axis=1))
+                distance = _popcount(codes[position] ^ asked[row])
                 near = distance <= radius
-                found.append((row[near], distance[near], position[near].astype(np.int64)))
+                found.append((row[near], distance[near], position[near]))
         q, d, p = _joined(found)
-        once = np.unique(q * len(self) + p, return_index=True)[1]  # found in several tables
+        once = np.unique(q * n + p, return_index=True)[1]  # found in several tables
         return (q[once], d[once], p[once]), left
-
-    def _search_few(self, query: Bytes, radius: int) -> tuple[Matches, NDArray[np.bool_]]:
-        """:meth:`search` word by word: a lone query takes a quarter of the time."""
-        bounds: Any = memoryview(self.bounds)  # type: ignore[arg-type]
-        flips, asked = _flips(radius, len(self.order)), query.view(self.codes.dtype)
-        left = np.zeros(len(query), bool)
-        found: list[Matches] = []
-        for row, words in enumerate(_words(query).tolist()):
-            parts = []
-            for table, some in enumerate(flips):
-                for key in some:
-                    key ^= words[table]
-                    parts.append(self.order[table, bounds[table, key] : bounds[table, key + 1]])
-            if (sum(map(len, parts)) + len(parts)) * _SCAN_ADVANTAGE > len(self) + _KEYS:
-                left[row] = True
-                continue
-            position = np.concatenate(parts)
-            distance = _popcount(self.codes.take(position, axis=0) ^ asked[row])
-            near = (distance <= radius).nonzero()[0]
-            position, distance = position[near], distance[near]
-            if len(near) > 1:  # found in several tables
-                once = list(dict(zip(position.tolist(), range(len(near)), strict=True)).values())
-                position, distance = position[once], distance[once]
-            of = np.empty(len(position), np.int64)
-            of[:] = row
-            found.append((of, distance, position.astype(np.int64)))
-        return _joined(found), left
 
 
 def _joined(found: list[Matches]) -> Matches:
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        return (np.empty(0, np.int64),) * 3
     q, d, p = (np.concatenate(column) for column in zip(*found, strict=True))
     return q, d, p
 
@@ -142,63 +110,33 @@ def reaches(radius: int, tables: int) -> list[int]:
 
 
 @lru_cache(maxsize=64)
-def _differences(radius: int, tables: int) -> list[NDArray[np.uint16]]:
-    """For each table, all differences from the query's word that are to be looked up."""
-    return [_masks(reach) for reach in reaches(radius, tables)]
+def _differences(radius: int, tables: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """All differences from a query's words that are to be looked up, and in which tables."""
+    masks = [np.flatnonzero(_ones().astype(int) <= reach) for reach in reaches(radius, tables)]
+    table = np.repeat(np.arange(tables), [len(mask) for mask in masks])
+    return table, np.concatenate(masks).astype(np.uint16)
 
 
-@lru_cache(maxsize=8)
-def _flips(radius: int, tables: int) -> list[list[int]]:
-    """The same as plain numbers."""
-    return [mask.tolist() for mask in _differences(radius, tables)]
-
-
-def _groups(rows: NDArray[np.int64], cost: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Rows in groups of about ``_CHUNK`` candidates."""
-    ends = np.cumsum(cost[rows]) // _CHUNK
-    start = 0
-    while start < len(rows):
-        end = int(np.searchsorted(ends, ends[start], "right"))
-        yield rows[start:end]
-        start = end
-
-
-def _places(start: NDArray[np.int64], counts: NDArray[np.int32]) -> NDArray[np.int64]:
+def _ranges(start: NDArray[np.int64], counts: NDArray[np.int32]) -> NDArray[np.int64]:
     """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
-    counts = counts.reshape(-1)
-    shift = start.reshape(-1) - (np.cumsum(counts, dtype=np.int64) - counts)
-    places: NDArray[np.int64] = np.arange(counts.sum(dtype=np.int64)) + np.repeat(shift, counts)
+    ends = np.cumsum(counts, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    places: NDArray[np.int64] = np.arange(total) + np.repeat(start - (ends - counts), counts)
     return places
 
 
 def _words(packed: Bytes) -> NDArray[np.uint16]:
     """Codes as 16-bit words ``[n, ceil(bytes / 2)]``; an odd byte is a word of its own."""
-    even = packed
     if packed.shape[1] % 2:
-        even = np.zeros((len(packed), packed.shape[1] + 1), np.uint8)
-        even[:, :-1] = packed
-    return np.ascontiguousarray(even).view("<u2").astype(np.uint16, copy=False)
+        packed = np.pad(packed, ((0, 0), (0, 1)))
+    return np.ascontiguousarray(packed).view("<u2").astype(np.uint16, copy=False)
 
 
 def _wide(packed: Bytes) -> NDArray[np.unsignedinteger]:
     """Codes in the widest integers that fit, ``[n, parts]``."""
-    width = next(w for w in (8, 4, 2, 1) if packed.shape[1] % w == 0)
-    wide: NDArray[np.unsignedinteger] = np.ascontiguousarray(packed).view(f"u{width}")
+    width = next(width for width in (8, 4, 2, 1) if packed.shape[1] % width == 0)
+    wide: NDArray[np.unsignedinteger] = packed.view(f"u{width}")
     return wide
-
-
-@lru_cache(maxsize=1)
-def _bits_of_words() -> NDArray[np.uint8]:
-    """Number of ones of every 16-bit word."""
-    words = np.arange(_KEYS, dtype=">u2").view(np.uint8).reshape(-1, 2)
-    ones: NDArray[np.uint8] = np.unpackbits(words, axis=1).sum(axis=1, dtype=np.uint8)
-    return ones
-
-
-@lru_cache(maxsize=18)
-def _masks(reach: int) -> NDArray[np.uint16]:
-    """All words with at most ``reach`` ones; none if it is -1."""
-    return np.flatnonzero(_bits_of_words().astype(int) <= reach).astype(np.uint16)
 
 
 def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
@@ -206,7 +144,14 @@ def _popcount(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
     if hasattr(np, "bitwise_count"):  # numpy 2
         ones = np.bitwise_count(words)
     else:
-        ones = _bits_of_words()[words.view(np.uint8)]
-    one = ones.shape[1] == 1  # a column is cheaper than a sum
-    total: NDArray[np.int64] = ones[:, 0].astype(np.int64) if one else ones.sum(1, np.int64)
+        ones = _ones()[words.view(np.uint8)]
+    total: NDArray[np.int64] = ones.sum(axis=1, dtype=np.int64)
     return total
+
+
+@lru_cache(maxsize=1)
+def _ones() -> NDArray[np.uint8]:
+    """Number of ones of every 16-bit word."""
+    words = np.arange(_KEYS, dtype="<u2").view(np.uint8).reshape(-1, 2)
+    ones: NDArray[np.uint8] = np.unpackbits(words, axis=1).sum(axis=1, dtype=np.uint8)
+    return ones

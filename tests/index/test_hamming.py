@@ -10,7 +10,7 @@ import torch
 from store_cases import random_codes
 from torch import Tensor
 
-from pyg_hash.index import HammingIndex, engines
+from pyg_hash.index import HammingIndex, scan
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError, save_tensors
 
@@ -58,9 +58,9 @@ def test_ties_at_the_cut_keep_the_lower_id(backend: Any) -> None:
         assert rows(*index.search(query, k)) == [row[:k] for row in want]
 
 
-def test_torch_engine_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "_TILE_QUERIES", 3)
-    monkeypatch.setattr(engines, "_TILE_DATABASE", 7)
+def test_torch_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan, "_TILE_QUERIES", 3)
+    monkeypatch.setattr(scan, "_TILE_DATABASE", 7)
     database, query = random_codes(50, 10), random_codes(11, 10, 1)
     index = HammingIndex(10, backend="torch")
     index.add(database)
@@ -171,7 +171,7 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no such file"):
         HammingIndex.load(path)
     save_tensors(path, {"x": torch.ones(1)})
-    with pytest.raises(CorruptFileError, match="is not an index"):
+    with pytest.raises(CorruptFileError, match=r"is not a file that HammingIndex.save\(\) wrote"):
         HammingIndex.load(path)
     good = {"format": "pyg_hash.HammingIndex", "version": 1, "num_bits": 8, "next_id": 2}
     codes = torch.zeros(2, 1, dtype=torch.uint8)
@@ -183,8 +183,8 @@ def test_damaged_and_foreign_files(tmp_path: Path) -> None:
         ({"codes": codes, "ids": ids}, {"num_bits": 9}, r"9 bits take shape \[n, 2\]"),
         ({"codes": codes + 1, "ids": ids}, {"num_bits": 7}, "bits after bit 7 are not zero"),
         ({"codes": codes, "ids": ids.flip(0)}, {}, "ids do not fit"),
-        ({"codes": codes, "ids": torch.tensor([0])}, {}, "ids do not fit"),
-        ({"codes": codes, "ids": ids.int()}, {}, "ids do not fit"),
+        ({"codes": codes, "ids": torch.tensor([0])}, {}, "codes and ids do not fit"),
+        ({"codes": codes, "ids": ids.int()}, {}, "ids are not int64"),
         ({"codes": codes, "ids": torch.zeros(2, dtype=torch.int64)}, {}, "ids do not fit"),
     ]:
         save_tensors(path, tensors, {**good, **change})

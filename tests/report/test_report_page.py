@@ -12,7 +12,7 @@ from small import MODELS, graph_for, model_for
 
 from pyg_hash import report
 from pyg_hash.models import MCGCN
-from pyg_hash.report.markup import Html, element, joined, table
+from pyg_hash.report.figures import bit_balance
 from pyg_hash.report.page import About, report_page, write_report
 from pyg_hash.report.style import INK, to_svg
 from pyg_hash.runs import RunItems
@@ -158,6 +158,10 @@ def test_same_page_twice(bare, pair):
         assert report_page(*pair, **FAST) == bare
 
 
+def test_a_history_of_nothing_but_epochs(pair):
+    assert "epochs</h3>" not in report_page(*pair, About(history=[{"epoch": 1}]), **FAST)
+
+
 def test_page_of_a_bare_model(bare):
     page = Page(bare)
     assert "MCGCN" in page.text
@@ -235,26 +239,12 @@ def test_write_is_atomic(pair, tmp_path, monkeypatch):
 
 def test_svg_takes_the_colours_of_the_page():
     values = torch.ones(3, 4, dtype=torch.int8)
-    svg = to_svg(report.bit_balance({"image": values}), name="one", label='say "<this>"')
+    svg = to_svg(bit_balance({"image": values}), name="one", label='say "<this>"')
     assert svg.startswith("<svg viewBox=")
     assert 'aria-label="say &quot;&lt;this&gt;&quot;"' in svg
     assert INK not in svg
     assert "currentColor" in svg
     assert ">share of +1</text>" in svg  # letters, not shapes
-    assert all(name.startswith("one-") for name in re.findall(r' id="(.*?)"', svg))
-
-
-def test_markup_escapes():
-    assert (
-        element("p", "a < b", class_="x", title='"') == '<p class="x" title="&quot;">a &lt; b</p>'
-    )
-    assert element("p", [element("b", "x"), "&"]) == "<p><b>x</b>&amp;</p>"
-    assert isinstance(joined("<"), Html)
-    assert joined("<") == "&lt;"
-    assert element("img", src="data:,", alt="") == '<img src="data:," alt="">'
-
-
-def test_table():
-    page = Page(table("T", ["", "a"], [["r", "1"]]))
-    assert [attrs.get("scope") for attrs in page.every("th")] == ["col", "col", "row"]
-    assert page.every("div")[0]["aria-label"] == "T"
+    other = to_svg(bit_balance({"image": values}), name="two", label="other")
+    ids = [set(re.findall(r' id="(.*?)"', drawn)) for drawn in (svg, other)]
+    assert ids[0] and not ids[0] & ids[1]

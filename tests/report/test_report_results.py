@@ -11,7 +11,7 @@ from small import graph_for, model_for
 from pyg_hash import metrics, report
 from pyg_hash.codes import hamming_distance
 from pyg_hash.models import MCGCN
-from pyg_hash.report.answers import gallery, thumbnail
+from pyg_hash.report.gallery import gallery, thumbnail
 from pyg_hash.typing import IMAGE, TEXT
 
 
@@ -53,15 +53,15 @@ def test_gallery_holds_the_nearest(pair, results):
     data = pair[1]
     rows = gallery(results, TEXT, IMAGE, num_queries=3, k=5)
     assert len(rows) == 3
-    for row in rows:
-        assert bool(data[TEXT].query_mask[row.query])
+    for query, answers in rows:
+        assert bool(data[TEXT].query_mask[query])
         every = hamming_distance(
-            results.codes[TEXT][row.query][None], results.codes[IMAGE][results.database]
+            results.codes[TEXT][query][None], results.codes[IMAGE][results.database]
         )
-        assert [a.distance for a in row.answers] == every[0].sort().values[:5].tolist()
-        for answer in row.answers:
+        assert [a.distance for a in answers] == every[0].sort().values[:5].tolist()
+        for answer in answers:
             assert bool(data[IMAGE].database_mask[answer.row])
-            own, other = (data[m].y[i] for m, i in ((TEXT, row.query), (IMAGE, answer.row)))
+            own, other = (data[m].y[i] for m, i in ((TEXT, query), (IMAGE, answer.row)))
             shared = bool(own == other) if own.dim() == 0 else bool((own * other).sum() > 0)
             assert answer.right is shared
 
@@ -69,15 +69,9 @@ def test_gallery_holds_the_nearest(pair, results):
 def test_gallery_takes_what_is_there(results):
     rows = gallery(results, IMAGE, TEXT, num_queries=1000, k=1000)
     assert len(rows) == 12
-    assert len(rows[0].answers) == 48
+    assert len(rows[0][1]) == 48
     again = gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
     assert again == gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
-
-
-@pytest.mark.parametrize("option", ["num_queries", "k"])
-def test_gallery_numbers_are_positive(results, option):
-    with pytest.raises(ValueError, match=f"{option}: expected a positive integer"):
-        gallery(results, IMAGE, TEXT, **{option: 0})
 
 
 def test_without_labels(pair):
@@ -87,7 +81,7 @@ def test_without_labels(pair):
         del data[modality].y
     blind = report.Results.of(model, data)
     assert blind.evaluation is None
-    assert gallery(blind, IMAGE, TEXT)[0].answers[0].right is None
+    assert gallery(blind, IMAGE, TEXT)[0][1][0].right is None
     for ask in (
         blind.curves,
         blind.precisions,

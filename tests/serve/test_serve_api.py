@@ -82,7 +82,7 @@ def test_a_picture_finds_texts(client, engine, form):
 def test_a_picture_is_the_same_in_a_file(client, engine, tmp_path):
     """Transparent, turned by EXIF, not square: what the command line sees, the page sees."""
     from pyg_hash.features import load_image
-    from pyg_hash.serve.encoders import decode
+    from pyg_hash.serve.engine import decode
 
     picture = image_module.new("RGBA", (31, 17), (10, 200, 30, 90))
     picture.paste((250, 0, 0, 255), (0, 0, 9, 9))

@@ -11,8 +11,8 @@ import torch
 from store_cases import check_range, check_search, random_codes
 
 from pyg_hash.codes import binarize
+from pyg_hash.index.arrays import read_arrays, write_arrays
 from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex
-from pyg_hash.stores._mapped import read_arrays, write_arrays
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError
 
@@ -150,9 +150,9 @@ def test_what_is_not_saved_is_not_there(tmp_path: Path) -> None:
 def test_damaged_stores(tmp_path: Path, index: Any) -> None:
     path = tmp_path / "store"
     filled(path, index).save()
-    arrays, metadata = read_arrays(path, mapped=False)
+    arrays, metadata = read_arrays(path, "FaissStore", mapped=False)
     changes: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-        ({}, {"format": "other"}, "is not a store"),
+        ({}, {"format": "other"}, "is not a file that FaissStore"),
         ({}, {"version": 99}, "has version 99"),
         ({}, {"num_bits": 0}, "is damaged"),
         ({}, {"num_bits": 72}, "codes and ids do not fit"),
@@ -171,11 +171,11 @@ def test_damaged_stores(tmp_path: Path, index: Any) -> None:
         changes += [({"index": wrong}, {}, "wrong checksum")]
         changes += [({"codes": arrays["codes"][1:], "ids": arrays["ids"][1:]}, {}, "not fit")]
     for other, more, message in changes:
-        write_arrays(path, {**arrays, **other}, {**metadata, **more})
+        write_arrays(path, "FaissStore", {**arrays, **other}, {**metadata, **more})
         with pytest.raises(CorruptFileError, match=message):
             FaissStore.open(path)
     for name in arrays:
-        write_arrays(path, {k: v for k, v in arrays.items() if k != name}, metadata)
+        write_arrays(path, "FaissStore", {k: v for k, v in arrays.items() if k != name}, metadata)
         with pytest.raises(CorruptFileError, match="is damaged"):
             FaissStore.open(path)
 
@@ -185,9 +185,9 @@ def test_damaged_string_ids(tmp_path: Path) -> None:
     store = FaissStore.create(path, 8, ids=str)
     store.add(random_codes(3, 8), ["a", "bc", "ä"])
     store.save()
-    arrays, metadata = read_arrays(path, mapped=False)
+    arrays, metadata = read_arrays(path, "FaissStore", mapped=False)
     for change in ({"id_text": arrays["id_text"][1:]}, {"id_ends": arrays["id_ends"][:2]}):
-        write_arrays(path, {**arrays, **change}, metadata)
+        write_arrays(path, "FaissStore", {**arrays, **change}, metadata)
         with pytest.raises(CorruptFileError, match="is damaged"):
             FaissStore.open(path)
 

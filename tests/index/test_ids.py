@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pyg_hash.stores._ids import IntIds, StrIds
+from pyg_hash.index.memory import _IntIds, _StrIds
 
 
 def ints(values):
-    return IntIds(np.array(values, np.int64))
+    return _IntIds(np.array(values, np.int64))
 
 
 def strings(values):
-    return StrIds.of(np.array(values, object))
+    return _StrIds.of(np.array(values, object))
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_both_ways(ids, values, others):
     assert more.at(slice(None)).tolist() == [*values, *others]
     assert more.find(asked).tolist() == [*range(n, n + len(others)), *reversed(range(n))]
     keep = np.array([i % 2 == 0 for i in range(len(more))])
-    kept = more.kept(keep)
+    kept = more.of(more.at(keep))
     left = [value for value, there in zip([*values, *others], keep, strict=True) if there]
     assert kept.at(slice(None)).tolist() == left
     again = type(ids).read(more.arrays())

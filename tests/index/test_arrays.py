@@ -1,4 +1,4 @@
-"""The file of a store: plain safetensors, mapped, and every damage is named."""
+"""The file of an index or a store: plain safetensors, mapped, and every damage is named."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from pyg_hash.stores._mapped import read_arrays, write_arrays
+from pyg_hash.index.arrays import read_arrays, write_arrays
 from pyg_hash.utils.files import CorruptFileError
 
 ARRAYS = {
@@ -23,42 +23,47 @@ ARRAYS = {
 
 @pytest.mark.parametrize("mapped", [True, False])
 def test_round_trip(tmp_path, mapped):
-    write_arrays(tmp_path / "file", ARRAYS, {"ä": [1, None]})
-    arrays, metadata = read_arrays(str(tmp_path / "file"), mapped=mapped)
-    assert metadata == {"ä": [1, None]} and arrays.keys() == ARRAYS.keys()
+    write_arrays(tmp_path / "file", "Own", ARRAYS, {"ä": [1, None]})
+    arrays, metadata = read_arrays(str(tmp_path / "file"), "Own", mapped=mapped)
+    assert metadata == {"format": "pyg_hash.Own", "version": 1, "ä": [1, None]}
+    assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype and np.array_equal(arrays[name], array)
-        assert isinstance(arrays[name].base, np.memmap) == (mapped and array.size > 0)
-        assert not arrays[name].size or not arrays[name].flags.writeable
+        if array.size:
+            assert isinstance(arrays[name].base, np.memmap) == mapped
+            assert arrays[name].flags.writeable != mapped
         assert arrays[name].ctypes.data % 8 == 0 or name in ("codes", "turned", "none", "order")
 
 
 def test_others_can_read_it(tmp_path):
-    write_arrays(tmp_path / "file", ARRAYS, {})
+    write_arrays(tmp_path / "file", "Own", ARRAYS, {})
     for name, array in load_file(tmp_path / "file").items():
         assert np.array_equal(array, ARRAYS[name])
 
 
 def test_a_replaced_file_stays_as_it_was_for_who_has_it(tmp_path):
-    write_arrays(tmp_path / "file", {"x": np.zeros(100_000, np.int64)}, {})
-    old, _ = read_arrays(tmp_path / "file", mapped=True)
-    write_arrays(tmp_path / "file", {"x": np.ones(100_000, np.int64)}, {})
-    new, _ = read_arrays(tmp_path / "file", mapped=True)
+    write_arrays(tmp_path / "file", "Own", {"x": np.zeros(100_000, np.int64)}, {})
+    old, _ = read_arrays(tmp_path / "file", "Own", mapped=True)
+    write_arrays(tmp_path / "file", "Own", {"x": np.ones(100_000, np.int64)}, {})
+    new, _ = read_arrays(tmp_path / "file", "Own", mapped=True)
     assert old["x"].sum() == 0 and new["x"].sum() == 100_000
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_every_truncation_is_noticed(tmp_path):
-    write_arrays(tmp_path / "file", ARRAYS, {"a": 1})
+    write_arrays(tmp_path / "file", "Own", ARRAYS, {"a": 1})
     content = (tmp_path / "file").read_bytes()
     for length in [*range(0, len(content), 13), len(content) - 1]:
         (tmp_path / "file").write_bytes(content[:length])
-        with pytest.raises(CorruptFileError, match="truncated or not a file of a store"):
-            read_arrays(tmp_path / "file", mapped=True)
+        with pytest.raises(CorruptFileError, match="truncated or not a safetensors"):
+            read_arrays(tmp_path / "file", "Own", mapped=True)
 
 
 def entry(dtype="U8", shape=(4,), offsets=(0, 4)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
+
+
+OWN = {"json": '{"format": "pyg_hash.Own", "version": 1}'}
 
 
 @pytest.mark.parametrize(
@@ -69,32 +74,32 @@ def entry(dtype="U8", shape=(4,), offsets=(0, 4)):
         {"x": entry()},
         {"__metadata__": {"json": "[]"}},
         {"__metadata__": {"json": "{"}},
-        {"__metadata__": {"json": "{}"}, "x": entry(dtype="F32")},
-        {"__metadata__": {"json": "{}"}, "x": entry(shape=(5,))},
-        {"__metadata__": {"json": "{}"}, "x": entry(shape=(-2, -2))},
-        {"__metadata__": {"json": "{}"}, "x": entry(shape=(2**32, 2**32), offsets=(0, 0))},
-        {"__metadata__": {"json": "{}"}, "x": entry(offsets=(-4, 0))},
-        {"__metadata__": {"json": "{}"}, "x": entry(offsets=(1, 5))},
-        {"__metadata__": {"json": "{}"}, "x": entry(offsets=(0,))},
-        {"__metadata__": {"json": "{}"}, "x": 3},
-        {"__metadata__": {"json": "{}"}, "x": entry(dtype=[])},
+        {"__metadata__": OWN, "x": entry(dtype="F32")},
+        {"__metadata__": OWN, "x": entry(shape=(5,))},
+        {"__metadata__": OWN, "x": entry(shape=(-2, -2))},
+        {"__metadata__": OWN, "x": entry(shape=(2**32, 2**32), offsets=(0, 0))},
+        {"__metadata__": OWN, "x": entry(offsets=(-4, 0))},
+        {"__metadata__": OWN, "x": entry(offsets=(1, 5))},
+        {"__metadata__": OWN, "x": entry(offsets=(0,))},
+        {"__metadata__": OWN, "x": 3},
+        {"__metadata__": OWN, "x": entry(dtype=[])},
     ],
 )
 def test_damaged_headers(tmp_path, header):
     text = json.dumps(header).encode()
     (tmp_path / "file").write_bytes(len(text).to_bytes(8, "little") + text + b"1234")
     with pytest.raises(CorruptFileError):
-        read_arrays(tmp_path / "file", mapped=True)
+        read_arrays(tmp_path / "file", "Own", mapped=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04]", b"PK\x03\x04" * 50, b"\xff" * 100])
 def test_other_files(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(CorruptFileError):
-        read_arrays(tmp_path / "file", mapped=True)
+        read_arrays(tmp_path / "file", "Own", mapped=True)
 
 
 def test_no_file(tmp_path):
     for path in (tmp_path / "none", tmp_path):
         with pytest.raises(FileNotFoundError, match="no such file"):
-            read_arrays(path, mapped=True)
+            read_arrays(path, "Own", mapped=True)

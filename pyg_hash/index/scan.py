@@ -1,0 +1,98 @@
+"""Exact Hamming search through all codes, with FAISS and without.
+
+Codes are uint8 ``[n, bytes]`` and stay where they lie, in memory or on disk. A radius includes
+its border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pyg_hash.utils import faiss
+
+_TILE_QUERIES = 256
+_TILE_DATABASE = 8192
+
+Bytes = NDArray[np.uint8]
+Arrays = Mapping[str, NDArray[Any]]
+Matches = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
+"""``(query, distance, position)``, one entry a match, in any order."""
+
+
+class Scan:
+    """Search by float32 matrix products of ±1, in tiles of both sides."""
+
+    def update(self, packed: Bytes) -> None:
+        """Take notice of codes, the first of which it knows already."""
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What goes into a file beside the codes."""
+        return {}
+
+    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+        """Undo :meth:`arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
+
+    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """``(distances, positions)`` ``[q, k]``, by distance, then position; ``k <= n``.
+
+        Approximate searches give position -1 where they found less than ``k``.
+        """
+        n, best = len(packed), dict[int, Tensor]()
+        for top, start, distance in _tiles(packed, query):
+            key = distance * n + torch.arange(start, start + distance.size(1))
+            key = torch.cat([best.get(top, key[:, :0]), key], dim=1)
+            best[top] = key.topk(min(k, key.size(1)), dim=1, largest=False).values
+        keys = torch.cat(list(best.values())).numpy()
+        return keys // n, keys % n
+
+    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
+        """All items within the radius."""
+        parts = []
+        for top, start, distance in _tiles(packed, query):
+            row, column = (distance <= radius).nonzero(as_tuple=True)
+            parts.append((row + top, distance[row, column], column + start))
+        q, d, p = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+        return q, d, p
+
+
+class FaissScan(Scan):
+    """Search by FAISS, which raises ``ImportError`` at once if it is not installed."""
+
+    def __init__(self) -> None:
+        self._faiss = faiss.load()
+
+    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """As :meth:`Scan.search`: FAISS's heaps order equal distances by position too."""
+        distances, positions = self._faiss.knn_hamming(query, packed, k)
+        return distances, positions
+
+    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
+        """As :meth:`Scan.range_search`."""
+        pointer, array = self._faiss.swig_ptr, self._faiss.rev_swig_ptr
+        found = self._faiss.RangeSearchResult(len(query))
+        sizes = len(query), len(packed), radius + 1, packed.shape[1]  # it means distance < radius
+        self._faiss.hamming_range_search(pointer(query), pointer(packed), *sizes, found)
+        limits = array(found.lims, len(query) + 1).astype(np.int64)
+        total = int(limits[-1])
+        distances = array(found.distances, total).astype(np.int64)
+        positions = array(found.labels, total).astype(np.int64)
+        return np.repeat(np.arange(len(query)), np.diff(limits)), distances, positions
+
+
+def _tiles(packed: Bytes, query: Bytes) -> Iterator[tuple[int, int, Tensor]]:
+    """First query, first code, and int64 distances of each tile."""
+    for top in range(0, len(query), _TILE_QUERIES):
+        asked = _signs(query[top : top + _TILE_QUERIES])
+        for start in range(0, len(packed), _TILE_DATABASE):
+            products = asked @ _signs(packed[start : start + _TILE_DATABASE]).T
+            yield top, start, products.sub_(asked.size(1)).div_(-2).long()
+
+
+def _signs(packed: Bytes) -> Tensor:
+    return torch.from_numpy(np.unpackbits(packed, axis=1)).float().mul_(2).sub_(1)
