@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,9 +25,6 @@ from pyg_hash.typing import (
     EdgeType,
 )
 from pyg_hash.utils.checks import check_choice, check_labels
-
-SELF_LOOPS = ("clean", "literal")
-MATCH = ("shared", "equal", "count")
 
 
 class LabelSets(NamedTuple):
@@ -96,6 +94,7 @@ def _sharing(sets: Tensor, chunk_size: int = 1024) -> Tensor:
     return torch.cat(found).T.contiguous() if found else sets.new_zeros(2, 0).long()
 
 
+@dataclass(eq=False)
 class LabelHub(BaseTransform):
     r"""Same-label cliques as hubs, exact and in O(N) storage: the label case of MCGCN Eq. 1.
 
@@ -116,11 +115,12 @@ class LabelHub(BaseTransform):
             makes one hub a class, with several for a node.
     """
 
-    def __init__(self, self_loops: str = "clean", match: str = "shared") -> None:
-        check_choice(self_loops, SELF_LOOPS, "self_loops")
-        check_choice(match, MATCH, "match")
-        self.self_loops = self_loops
-        self.match = match
+    self_loops: str = "clean"
+    match: str = "shared"
+
+    def __post_init__(self) -> None:
+        check_choice(self.self_loops, ("clean", "literal"), "self_loops")
+        check_choice(self.match, ("shared", "equal", "count"), "match")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with hubs in place of kNN edges between labelled nodes."""
@@ -157,21 +157,14 @@ class LabelHub(BaseTransform):
 
     @staticmethod
     def _drop_knn(data: HeteroData, labeled: Tensor) -> None:
-        for edge_type in (*INTRA.values(), *JOINT.values(), *INTER.values()):
-            if edge_type not in data.edge_types:
-                continue
-            edges = data[edge_type]
-            keep = ~(labeled[edges.edge_index[0]] & labeled[edges.edge_index[1]])
-            edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
-        for edge_type in (*NEAREST.values(), *JOINT_NEAREST.values()):
-            if edge_type not in data.edge_types:
-                continue  # only labelled nodes learn to be encoded as new items
-            edges = data[edge_type]
-            keep = labeled[edges.edge_index[1]]
-            edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(self_loops={self.self_loops!r}, match={self.match!r})"
+        for kind in (INTRA, JOINT, INTER, NEAREST, JOINT_NEAREST):
+            for edge_type in set(kind.values()).intersection(data.edge_types):
+                edges = data[edge_type]
+                source, target = labeled[edges.edge_index]
+                # of the nearest all go to labelled nodes: only these learn to be new items
+                keep = target if kind in (NEAREST, JOINT_NEAREST) else ~(source & target)
+                edges.edge_index = edges.edge_index[:, keep]
+                edges.edge_weight = edges.edge_weight[keep]
 
 
 def _add_pairs(data: HeteroData, edge_type: EdgeType, nodes: Tensor, weight: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -53,6 +55,7 @@ def stratified_sample(
     return chosen
 
 
+@dataclass(eq=False)
 class LabelRate(BaseTransform):
     r"""Keep the labels of a share of the training nodes, stratified by class.
 
@@ -65,10 +68,11 @@ class LabelRate(BaseTransform):
         seed: seed of the choice; the same seed gives the same nodes.
     """
 
-    def __init__(self, rate: float, seed: int = 0) -> None:
-        check_fraction(rate, "rate")
-        self.rate = rate
-        self.seed = seed
+    rate: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fraction(self.rate, "rate")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
@@ -81,10 +85,8 @@ class LabelRate(BaseTransform):
             data[modality].labeled_mask = mask
         return data
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rate={self.rate}, seed={self.seed})"
 
-
+@dataclass(eq=False)
 class ValidationSplit(BaseTransform):
     r"""Hold out a share of the labelled training nodes for early stopping.
 
@@ -98,12 +100,13 @@ class ValidationSplit(BaseTransform):
         seed: seed of the choice.
     """
 
-    def __init__(self, rate: float = 0.1, seed: int = 0) -> None:
-        check_fraction(rate, "rate")
-        if rate in (0.0, 1.0):
-            raise ValueError(f"rate: {rate} holds out nothing or everything; use e.g. 0.1")
-        self.rate = rate
-        self.seed = seed
+    rate: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fraction(self.rate, "rate")
+        if self.rate in (0.0, 1.0):
+            raise ValueError(f"rate: {self.rate} holds out nothing or everything; use e.g. 0.1")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
@@ -129,9 +132,6 @@ class ValidationSplit(BaseTransform):
             data[modality].train_mask = train
             data[modality].labeled_mask = labeled
         return data
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rate={self.rate}, seed={self.seed})"
 
 
 def _require_labels(data: HeteroData, name: str) -> None:
