@@ -25,8 +25,8 @@ from torch import Tensor
 from benchmarks.measure import Case, alone, options
 from benchmarks.record import Record
 from pyg_hash.transforms.affinity import AffinityGraph, nearest_neighbours, unified_affinity
-from pyg_hash.transforms.affinity.embedding import components
 from pyg_hash.transforms.affinity.steps import (
+    components,
     neighbour_weights,
     update_unified,
     update_view,
