@@ -22,7 +22,6 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
-    EdgeType,
 )
 from pyg_hash.utils.checks import check_choice, check_labels
 
@@ -45,11 +44,10 @@ class LabelSets(NamedTuple):
     def diagonal(self, num_rows: int) -> Tensor:
         """The weight of each node with itself: float ``[num_rows]``."""
         source, target = self.overlap
-        meets_itself = torch.zeros(self.num_sets, device=self.row.device)
-        meets_itself[source[source == target]] = 1.0
+        matches = torch.zeros(self.num_sets, device=self.row.device)
+        matches[source[source == target]] = 1.0
         # a node in several sets ('count') meets itself in each; these do not overlap
-        same = meets_itself.new_zeros(num_rows)
-        return same.index_add_(0, self.row, meets_itself[self.hub])
+        return matches.new_zeros(num_rows).index_add_(0, self.row, matches[self.hub])
 
     def is_apart(self) -> bool:
         """Whether each set matches itself and no other."""
@@ -58,40 +56,32 @@ class LabelSets(NamedTuple):
 
 
 def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
-    """Group nodes by what they share.
+    """Group labelled nodes by what they share (``match`` as in :class:`LabelHub`).
 
-    Args:
-        y: class index ``[n]`` or multi-hot ``[n, C]`` of the labelled nodes.
-        num_classes: number of classes ``C``.
-        match: multi-label nodes match if they have a ``'shared'`` label or ``'equal'`` vectors;
-            ``'count'`` is the number of shared labels. Class indices match iff they are equal.
-
-    Returns:
-        One set a label vector; with ``'count'`` one a class, of which a node has several.
+    One set a label vector; with ``'count'`` one a class, of which a node has several. Class
+    indices match iff they are equal.
     """
-    rows = torch.arange(y.size(0), device=y.device)
-    each = torch.arange(num_classes, device=y.device).repeat(2, 1)
+    row, count = torch.arange(y.size(0), device=y.device), num_classes
     if y.dim() == 1:
-        return LabelSets(rows, y.long(), num_classes, each)
-    if match == "count":
+        hub = y.long()
+    elif match == "count":
         row, hub = y.nonzero(as_tuple=True)
-        return LabelSets(row, hub, num_classes, each)
-    sets, hub = torch.unique(y.float(), dim=0, return_inverse=True)
-    if match == "shared":
-        overlap = _sharing(sets)
     else:
-        overlap = torch.arange(sets.size(0), device=y.device).repeat(2, 1)
-    return LabelSets(rows, hub, sets.size(0), overlap)
+        sets, hub = torch.unique(y.float(), dim=0, return_inverse=True)
+        if match == "shared":
+            return LabelSets(row, hub, sets.size(0), _sharing(sets))
+        count = sets.size(0)
+    return LabelSets(row, hub, count, torch.arange(count, device=y.device).repeat(2, 1))
 
 
 def _sharing(sets: Tensor, chunk_size: int = 1024) -> Tensor:
     """Pairs of label vectors that share a label: int64 ``[2, p]``."""
-    found = []
+    found = [sets.new_zeros(0, 2).long()]
     for start in range(0, sets.size(0), chunk_size):
         pairs = ((sets[start : start + chunk_size] @ sets.T) > 0).nonzero()
         pairs[:, 0] += start
         found.append(pairs)
-    return torch.cat(found).T.contiguous() if found else sets.new_zeros(2, 0).long()
+    return torch.cat(found).T.contiguous()
 
 
 @dataclass(eq=False)
@@ -150,8 +140,15 @@ class LabelHub(BaseTransform):
             literal = self.self_loops == "literal"
             data[modality].self_loop = once + same_as_self if literal else once
             if INTER[modality] in data.edge_types:
-                weight = {"all": once, "labeled": same_as_self, "none": 0 * once}
-                _add_pairs(data, INTER[modality], nodes, weight[data.graph["pair_edges"]][nodes])
+                choice = {"all": once, "labeled": same_as_self, "none": 0 * once}
+                weight = choice[data.graph["pair_edges"]] * labeled
+                pairs = weight.nonzero().flatten()  # nodes that are joined to their own pairs
+                edges = data[INTER[modality]]
+                source, target = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
+                weight = torch.cat((edges.edge_weight, weight[pairs]))
+                edges.edge_index, edges.edge_weight = merge_edges(
+                    source, target, weight, labeled.numel(), reduce="sum"
+                )
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 
@@ -165,17 +162,3 @@ class LabelHub(BaseTransform):
                 keep = target if kind in (NEAREST, JOINT_NEAREST) else ~(source & target)
                 edges.edge_index = edges.edge_index[:, keep]
                 edges.edge_weight = edges.edge_weight[keep]
-
-
-def _add_pairs(data: HeteroData, edge_type: EdgeType, nodes: Tensor, weight: Tensor) -> None:
-    """Join nodes to their own pairs; weight 0 means no edge. The order stays by target."""
-    edges = data[edge_type]
-    nodes, weight = nodes[weight != 0], weight[weight != 0]
-    source, target = torch.cat((edges.edge_index, nodes.expand(2, -1)), dim=1)
-    edges.edge_index, edges.edge_weight = merge_edges(
-        source,
-        target,
-        torch.cat((edges.edge_weight, weight)),
-        data[IMAGE].x.size(0),
-        reduce="sum",
-    )

@@ -16,20 +16,11 @@ from pyg_hash.utils.checks import check_fraction
 def stratified_sample(
     y: Tensor, pool: Tensor, rate: float, seed: int, *, at_least: int = 1
 ) -> Tensor:
-    """Sample a share of every class.
+    """Sample a share of every class: bool ``[N]``, a subset of ``pool``.
 
     Classes are visited from the rarest to the most frequent; each is filled up to
     ``max(at_least, round(rate * size))`` members, counting those already taken for another label.
-
-    Args:
-        y: class index ``[N]`` or multi-hot ``[N, C]``.
-        pool: bool ``[N]``, the nodes to choose from.
-        rate: share of each class, between 0 and 1; 0 takes nothing.
-        seed: seed of the choice.
-        at_least: smallest number of members of a class that occurs in the pool.
-
-    Returns:
-        bool ``[N]``, a subset of ``pool``.
+    A ``rate`` of 0 takes nothing.
     """
     if rate == 0.0:
         return torch.zeros_like(pool)

@@ -17,18 +17,12 @@ from pyg_hash.utils.scaling import apply_scaling
 
 
 def principal_directions(x: Tensor, count: int) -> Tensor:
-    """The ``count`` leading right singular vectors of ``x`` (latent semantic analysis).
+    """The leading right singular vectors of ``x`` (latent semantic analysis).
 
     Exact and deterministic: an eigendecomposition of the smaller Gram matrix in float64, with
-    signs fixed so that the largest entry of each direction is positive.
-
-    Args:
-        x: float ``[n, d]``.
-        count: number of directions, at most ``min(n, d)``.
-
-    Returns:
-        float32 ``[d, r]`` with orthonormal columns, the strongest first; ``r`` is ``count``, or
-        the rank of ``x`` if that is lower (at least 1): further directions would be rounding.
+    signs fixed so that the largest entry of each direction is positive. Returns float32 ``[d, r]``
+    with orthonormal columns, the strongest first; ``r`` is ``count``, or the rank of ``x`` if that
+    is lower (at least 1): further directions would be rounding.
     """
     directions: Tensor
     wide = x.double()

@@ -140,13 +140,7 @@ def project_rows(q: Floats, support: Bools) -> Floats:
 
     Args:
         q: float64 ``[m, w]``; values outside the support are never read.
-        support: bool ``[m, w]``; every row has at least one entry.
-
-    Returns:
-        float64 ``[m, w]``; rows sum to 1.
-
-    Raises:
-        ValueError: a row without support.
+        support: bool ``[m, w]``; a row without an entry is a ``ValueError``.
     """
     if not support.any(axis=1).all():
         raise ValueError("support: a row has no entry; there is no simplex to project on")
@@ -163,12 +157,9 @@ def project_rows(q: Floats, support: Bools) -> Floats:
 
 
 class Embedding(NamedTuple):
-    r"""Eigenvectors of the smallest eigenvalues.
+    r"""Orthonormal eigenvectors ``[m, c]``, those of eigenvalue 0 first, and the eigenvalues.
 
-    Attributes:
-        vectors: orthonormal columns, float64 ``[m, c]``; those of eigenvalue 0 come first.
-        values: ascending, float64 ``[c]``.
-        residual: largest :math:`\lVert L f - v f \rVert_2` of any column.
+    ``residual`` is the largest :math:`\lVert L f - v f \rVert_2` of any column.
     """
 
     vectors: Floats
@@ -177,10 +168,9 @@ class Embedding(NamedTuple):
 
 
 def components(graph: sp.csr_array) -> tuple[int, Ints]:
-    """Connected components, edges taken in both directions: exact, unlike eigenvalue sums.
+    """Number of connected components, edges taken in both directions, and that of each row.
 
-    Returns:
-        their number, and int64 ``[m]``, numbered in the order of their first rows.
+    They are numbered in the order of their first rows; exact, unlike eigenvalue sums.
     """
     count, label = connected_components(graph, directed=True, connection="weak")
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
@@ -213,22 +203,12 @@ def smallest_eigenvectors(
     seed: int = 0,
     dense_rows: int = 1000,
 ) -> Embedding:
-    """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6.
+    """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6; ``count`` components, ``label``.
 
     The null space is known exactly, one indicator a component, so only the rest is searched: by
-    LAPACK up to ``dense_rows`` rows, above by Lanczos' method in ``O(m c)`` memory.
-
-    Args:
-        lap: float64 ``[m, m]``.
-        label: component of each row, int64 ``[m]``.
-        count: number of components; less than ``c``.
-        c: number of eigenpairs.
-        tol: residual at which Lanczos' method accepts a pair, relative to twice the largest degree.
-        seed: seed of its first vector.
-        dense_rows: up to so many rows LAPACK, there as fast, solves the dense problem.
-
-    Raises:
-        RuntimeError: Lanczos' method did not find them.
+    LAPACK up to ``dense_rows`` rows, where it is as fast, above by Lanczos' method in ``O(m c)``
+    memory. That accepts a pair at a residual of ``tol`` times twice the largest degree, or raises
+    ``RuntimeError``.
     """
     m, wanted = lap.shape[0], c - count
     null = indicators(label, count)

@@ -44,12 +44,7 @@ _MANY_ROWS = 4000  # above them the eigenvectors of so many clusters take hours
 
 
 class Neighbours(NamedTuple):
-    """The ``k + 1`` nearest rows of each row of a view, the row itself excluded.
-
-    Attributes:
-        features: of the view, float ``[m, d]``.
-        index: nearest rows, int64 ``[m, k + 1]``.
-    """
+    """Features of a view, float ``[m, d]``, and the ``k + 1`` nearest other rows of each row."""
 
     features: Tensor
     index: Tensor
@@ -58,13 +53,8 @@ class Neighbours(NamedTuple):
 def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
     """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
-    Args:
-        x: float ``[m, d]``.
-        k: number of neighbours.
-        name: of ``x``, for messages.
-
     Raises:
-        TypeError: no floating-point tensor; ``k`` no integer.
+        TypeError: ``x``, which messages call ``name``, is not floating point; ``k`` no integer.
         ValueError: NaN or inf; fewer than ``k + 2`` rows.
     """
     check_features(x, name)
@@ -87,8 +77,7 @@ class Candidates(NamedTuple):
         column: row numbers, int64 ``[m, w]``.
         support: bool ``[m, w]``; the ``k`` nearest neighbours in at least one view: where Z lives.
         distance: squared distances in each view, float64 ``[m, w]``, inf in the padding.
-        order: for each view the positions of its ``k + 1`` neighbours, nearest first,
-            int64 ``[m, k + 1]``.
+        order: in each view the places of its ``k + 1`` neighbours, nearest first.
     """
 
     column: Ints
@@ -130,12 +119,7 @@ def candidates(views: Sequence[Neighbours]) -> Candidates:
 
 
 def row_distances(x: Tensor, column: Ints) -> Floats:
-    """Squared distances in float64 between row i and each row of ``column[i]``, block by block.
-
-    Args:
-        x: float ``[m, d]``.
-        column: row numbers, int64 ``[m, w]``.
-    """
+    """Squared distances in float64 between row i and the rows ``column[i]``, block by block."""
     x = x.detach().cpu()
     out = np.empty(column.shape)
     step = max(1, _CHUNK_ELEMENTS // (column.shape[1] * x.size(1)))
@@ -377,13 +361,13 @@ def _neighbour_lists(
 
 @dataclass(eq=False)
 class UnifiedAffinity(BaseTransform):
-    r"""The sparse graph that both modalities agree on, with ``num_clusters`` components.
+    """The sparse graph that both modalities agree on, with ``num_clusters`` components.
 
     The first stage of SGEH (Zhao et al., ACCV 2022), see
-    :func:`~pyg_hash.transforms.affinity.unified_affinity`, whose options these are. Only pairs of
-    ``train_mask`` take part; all others, queries above all, are never looked at. No label is read.
-    Put it after :class:`ScaleFeatures`, which brings the distances of both modalities to one scale,
-    and after :class:`ValidationSplit`.
+    :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs of ``train_mask`` take part;
+    all others, queries above all, are never looked at. No label is read. Put it after
+    :class:`ScaleFeatures`, which brings the distances of both modalities to one scale, and after
+    :class:`ValidationSplit`.
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
@@ -399,21 +383,12 @@ class UnifiedAffinity(BaseTransform):
         num_clusters: number of connected components of the graph; None takes the number of classes
             that the data set names (``data.num_classes``), without a look at any label.
         k: neighbours of a pair in each modality, by squared Euclidean distance.
-        rank: ``'effective'`` or ``'gmc'``, the S-step.
-        weight_rule: ``'gmc'`` or ``'paper'``, the weights of the modalities.
-        u_step: ``'exact'`` or ``'gmc'``, the Z-step.
-        lam: the first :math:`\lambda`.
-        max_iter: most turns of the search.
-        seed: seed of the eigensolver.
-        progress: show a progress bar.
-
-    Warns:
-        UserWarning: no ``num_clusters`` components after ``max_iter`` turns.
+        rank, weight_rule, u_step, lam, max_iter, seed, progress: of ``unified_affinity``, which
+            warns and raises, too.
 
     Raises:
-        TypeError: numbers of the wrong type.
-        ValueError: unknown options; NaN or inf in training rows; fewer than ``k + 2`` training
-            rows; ``num_clusters`` out of reach; an affinity graph that exists already.
+        ValueError: NaN or inf in training rows, or too few of them; no number of clusters; an
+            affinity graph that exists already.
     """
 
     num_clusters: int | None = None
