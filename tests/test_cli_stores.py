@@ -8,7 +8,7 @@ import pytest
 from small import relaxed_of_new
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import Coder, query_codes
+from pyg_hash.cli.queries import Coder
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
 
@@ -47,7 +47,7 @@ def test_a_store_is_filled_and_searched(trained, root, store, capsys):
     answers = json.loads(capsys.readouterr().out)
     assert len(answers) == 3 and all(set(a) == {"distance", "id"} for a in answers)
     coder = Run.open(trained)
-    text = query_codes(coder, ["red box"], "text")
+    text = Coder(coder, "text")(["red box"])
     pictures = Coder(coder, "image")
     for answer in answers:  # the true distance of each
         features = pictures.features([answer["id"]])

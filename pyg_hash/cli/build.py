@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
+from pyg_hash.runs import Run
 from pyg_hash.utils.checks import check_options, find
 
 if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
     from pyg_hash.recipes import Recipe
-    from pyg_hash.runs import Run
-
-_FEATURE_FILES = (".h5", ".hdf5")
 
 
 def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
@@ -37,12 +35,7 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
-    """How the settings' method is trained.
-
-    Raises:
-        UsageError: an unknown method or option, a setting that the method does not have, or a
-            recipe of another method.
-    """
+    """How the settings' method is trained; ``UsageError`` for settings that it cannot have."""
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
     if ":" in (config.recipe or ""):
@@ -56,11 +49,6 @@ def recipe_of(config: TrainConfig) -> Recipe:
             f"model: {config.model} is not what the recipe {config.recipe} trains; leave one out"
         )
     return made
-
-
-def model_class(config: TrainConfig) -> type[HashModel]:
-    """The model class that the settings name."""
-    return recipe_of(config).kind
 
 
 def with_defaults(config: TrainConfig) -> TrainConfig:
@@ -82,28 +70,47 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
     return cls(**keywords)
 
 
-def trained_with(run: Run, data: str | None = None, own: str | None = None) -> TrainConfig:
-    """The settings of a run.
+def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
+    """The trained model of a run; ``config`` are its settings, if they are read already."""
+    kind = recipe_of(config or TrainConfig.from_dict(run.config())).kind
+    return kind.load(run.path / "model")
 
-    Args:
-        run: a run folder.
-        data: where its data lie now, if they have moved: the feature file, or the folder of a
-            named data set.
-        own: the user's own model class, ``module:class``.
 
-    Raises:
-        UsageError: the run is of a class of somebody's own, and ``own`` is not its name.
-    """
-    config = TrainConfig.from_dict(run.config())
-    if (":" in (config.model or "") or own) and own != config.model:
-        raise UsageError(
-            f"model: {run.path} is a run of {config.model}"
-            + (f", not of {own}" if own else f"; to run that code, add --model {config.model}")
-        )
-    if data is None:
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(Command):
+    """A command about a run."""
+
+    run: str = option(MISSING, "a run folder", ["run"])
+    model: str | None = option(
+        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
+    )
+
+    def settings(self, run: Run) -> TrainConfig:
+        """The settings of the run; a class of somebody's own must be the one of ``--model``."""
+        config = TrainConfig.from_dict(run.config())
+        if (":" in (config.model or "") or self.model) and self.model != config.model:
+            remedy = f"; to run that code, add --model {config.model}"
+            if self.model:
+                remedy = f", not of {self.model}"
+            raise UsageError(f"model: {run.path} is a run of {config.model}{remedy}")
         return config
-    return replace(config, dataset=data) if _is_file(config) else replace(config, root=data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCommand(RunCommand):
+    """A command that reads the data set of a run."""
+
+    data: str | None = option(
+        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+    )
+
+    def settings(self, run: Run) -> TrainConfig:
+        """The settings of the run, with the place where its data lie now."""
+        config = super().settings(run)
+        if self.data is None:
+            return config
+        return replace(config, **{"dataset" if _is_file(config) else "root": self.data})
 
 
 def _is_file(config: TrainConfig) -> bool:
-    return config.dataset.endswith(_FEATURE_FILES)
+    return config.dataset.endswith((".h5", ".hdf5"))

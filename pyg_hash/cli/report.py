@@ -2,55 +2,44 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
-
-from pyg_hash.cli import build
-from pyg_hash.cli.options import UsageError, add_run
+from pyg_hash.cli.build import DataCommand, build_dataset, load_model
+from pyg_hash.cli.options import check_out, check_positive, option
 from pyg_hash.runs import Run
-from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import check_writable, load_json
+from pyg_hash.utils.files import load_json
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options of ``pyg-hash report``."""
-    add_run(parser, data=True)
-    parser.add_argument(
-        "--out", type=str | None, default=None, help="the page to write (default: RUN/report.html)"
-    )
-    parser.add_argument("--queries", type=int, default=4, help="queries in the gallery")
-    parser.add_argument("--points", type=int, default=500, help="items in the t-SNE maps")
-    parser.add_argument("--seed", type=int, default=0, help="seed of what is drawn at random")
-
-
-def run(args: Namespace) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Report(DataCommand):
     """Write the page and print its path."""
-    from pyg_hash.report import About, write_report
 
-    for name in ("queries", "points"):
-        try:
-            check_positive_int(getattr(args, name), name)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
-    folder = Run.open(args.run)
-    out = Path(args.out) if args.out is not None else folder.path / "report.html"
-    try:
-        check_writable(out)  # before the work, not after it
-    except OSError as error:
-        raise OSError(f"out: cannot write to {out} ({error.strerror or error})") from error
-    config = build.trained_with(folder, args.data, args.model)
-    model = build.model_class(config).load(folder.path / "model")
-    dataset = build.build_dataset(config)
-    history = folder.path / "history.json"
-    about = About(
-        title=f"{type(model).__name__} on {Path(config.dataset).name}",
-        settings=config.to_dict(),
-        history=load_json(history) if history.is_file() else (),
-        items=folder.items(),
-        class_names=dataset.class_names,
-    )
-    options = {"num_queries": args.queries, "points": args.points, "seed": args.seed}
-    write_report(out, model, dataset[0], about, **options)
-    print(f"report: {out}")
-    return 0
+    out: str | None = option(None, "the page to write (default: RUN/report.html)")
+    queries: int = option(4, "queries in the gallery")
+    points: int = option(500, "items in the t-SNE maps")
+    seed: int = option(0, "seed of what is drawn at random")
+
+    def execute(self) -> int:
+        """Collect and write."""
+        from pyg_hash.report import About, write_report
+
+        check_positive(queries=self.queries, points=self.points)
+        run = Run.open(self.run)
+        out = run.path / "report.html" if self.out is None else Path(self.out)
+        check_out(out)
+        config = self.settings(run)
+        model = load_model(run, config)
+        dataset = build_dataset(config)
+        history = run.path / "history.json"
+        about = About(
+            title=f"{type(model).__name__} on {Path(config.dataset).name}",
+            settings=config.to_dict(),
+            history=load_json(history) if history.is_file() else (),
+            items=run.items(),
+            class_names=dataset.class_names,
+        )
+        options = {"num_queries": self.queries, "points": self.points, "seed": self.seed}
+        write_report(out, model, dataset[0], about, **options)
+        print(f"report: {out}")
+        return 0
