@@ -243,13 +243,14 @@ def test_encode_raw_items(trained, root, tmp_path, capsys):
 
 
 def test_encode_folder_equals_search_codes(trained, root, tmp_path):
-    from pyg_hash.cli.queries import Coder
+    from pyg_hash.cli.queries import Coder, load_model
 
     out = tmp_path / "codes.h5"
     assert main(["encode", str(trained), "--images", str(root / "raw"), "--out", str(out)]) == 0
     with h5py.File(out) as file:
         name = file["image/ids"].asstr()[3]
-        coder = Coder(Run(trained), "image")
+        run = Run(trained)
+        coder = Coder(load_model(run), "image", run.encoder("image"))
         one = coder([name])[0]
         relaxed = relaxed_of_new(coder.model, coder.features([name]), "image")[0]
         assert_same_codes(torch.from_numpy(file["image/codes"][3]), one, relaxed)

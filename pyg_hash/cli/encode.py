@@ -10,11 +10,10 @@ from pyg_hash.cli.queries import (
     NewItems,
     NewItemsCommand,
     feature_rows,
-    messages,
     pictures,
     text_lines,
 )
-from pyg_hash.cli.stores import is_store, put, store_for
+from pyg_hash.cli.stores import put, store_for
 from pyg_hash.runs import Run
 from pyg_hash.typing import TEXT
 from pyg_hash.utils.files import atomic_path
@@ -45,13 +44,15 @@ class Encode(NewItemsCommand):
         Raises:
             ValueError: no item could be encoded, or ``strict`` and some could not.
         """
+        from pyg_hash.stores import store_class
+
         raw = self.images is not None or self.texts is not None
         if not raw and self.features is None:
             raise UsageError("input: give --images DIR, --texts FILE or --features FILE.h5")
         if self.features is not None and raw:
             raise UsageError("features: give either --features or raw --images and --texts")
         self.check_source()
-        into_store = is_store(self.out)
+        into_store = store_class(self.out) is not None
         if self.index is not None and not into_store:
             raise UsageError("index: is for --out NAME.store")
         run = Run.open(self.run, need=("config", "model"))
@@ -62,7 +63,7 @@ class Encode(NewItemsCommand):
             raise UsageError(
                 "out: a store is for codes of pictures or of texts; call encode for each"
             )
-        coders = self.coders(run, inputs)  # all are found before the first one starts to work
+        coders = self.coders(run, inputs)
         store = store_for(self.out, coders[0].model.num_bits, self.index) if into_store else None
         results = []
         for items, coder in zip(inputs, coders, strict=True):
@@ -74,7 +75,7 @@ class Encode(NewItemsCommand):
         lost = sum(len(found.problems) for _, found in results)
         total = sum(len(items.ids) for items in inputs)
         if lost == total:
-            first = messages(*results[0])[0] if total else "no items"
+            first = next(iter(results[0][1].problems.values())) if total else "no items"
             raise ValueError(f"none of {total} items could be encoded; the first: {first}")
         if self.strict and lost:
             raise ValueError(
@@ -119,4 +120,4 @@ def write_codes(path: str, results: list[tuple[NewItems, Encoded]]) -> None:
             if isinstance(items.values, list) and items.modality == TEXT:  # lines of a file
                 group.create_dataset("lines", data=[row + 1 for row in found.kept])
             if found.problems:
-                group.create_dataset("skipped", data=messages(items, found), dtype=strings)
+                group.create_dataset("skipped", data=[*found.problems.values()], dtype=strings)

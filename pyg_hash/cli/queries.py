@@ -126,26 +126,13 @@ def _read_npy(path: str) -> Tensor:
 
 
 class Coder:
-    """What turns new items into codes: the model of a run, and an encoder if they are ``raw``.
+    """What turns new items into codes: a model, and an encoder if they are raw."""
 
-    ``own`` is an encoder of the user's in place of the run's, ``model`` the run's if it is loaded.
-    """
-
-    def __init__(
-        self,
-        folder: Run,
-        modality: Modality,
-        *,
-        raw: bool = True,
-        own: Any = None,
-        model: HashModel | None = None,
-    ) -> None:
-        self.modality = modality
-        self.encoder = None if not raw else folder.encoder(modality) if own is None else own
-        if hasattr(self.encoder, "progress"):
-            self.encoder.progress = False  # one bar for all items is enough
-        self.model = model or load_model(folder)
-        self.code = self.model.encode_image if modality == IMAGE else self.model.encode_text
+    def __init__(self, model: HashModel, modality: Modality, encoder: Any = None) -> None:
+        self.model, self.modality, self.encoder = model, modality, encoder
+        if hasattr(encoder, "progress"):
+            encoder.progress = False  # one bar for all items is enough
+        self.code = model.encode_image if modality == IMAGE else model.encode_text
 
     def features(self, values: Any) -> Tensor:
         """Features of raw items; feature rows stay what they are."""
@@ -165,7 +152,7 @@ class Coder:
         return self.code(self.features(values))
 
     def each(self, items: NewItems) -> Encoded:
-        """Codes of all items that can be encoded; what is wrong with the others is said."""
+        """Codes of all items that can be encoded; the problems of the others are said, too."""
         from pyg_hash.features.base import encode_each
 
         values = items.values
@@ -176,10 +163,14 @@ class Coder:
         batch = 4096 if self.encoder is None else _BATCH[self.modality]
         found = encode_each(self, values, batch_size=batch, progress=name)
         late = {good[row]: text for row, text in found.problems.items()}
-        found.problems = dict(sorted({**items.problems, **late}.items()))
+        found.problems = {}
+        for row, problem in sorted({**items.problems, **late}.items()):
+            place = items.where[row]
+            problem = problem.removeprefix(f"{place}: ").removeprefix("texts: ")
+            problem = re.sub(r"^x: 1 of 1 rows (.*?) \(first: row 0\)", r"its features \1", problem)
+            found.problems[row] = f"{place}: {problem}"
+            print(f"pyg-hash: skipped: {place}: {problem}", file=sys.stderr)
         found.kept = [good[row] for row in found.kept]
-        for line in messages(items, found):
-            print(f"pyg-hash: skipped: {line}", file=sys.stderr)
         return found
 
     def note_unknown_words(self, text: str, place: str = "") -> None:
@@ -195,17 +186,6 @@ class Coder:
                 notes.append(f"no word of {text!r} is known; the answer rests on letter groups")
         for note in notes:
             print(f"pyg-hash: {place}note: {note}", file=sys.stderr)
-
-
-def messages(items: NewItems, found: Encoded) -> list[str]:
-    """One line for each item that could not be encoded; it begins with where the item stands."""
-    lines = []
-    for row, problem in found.problems.items():
-        place = items.where[row]
-        problem = problem.removeprefix(f"{place}: ").removeprefix("texts: ")
-        problem = re.sub(r"^x: 1 of 1 rows (.*?) \(first: row 0\)", r"its features \1", problem)
-        lines.append(f"{place}: {problem}")
-    return lines
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,9 +223,12 @@ class NewItemsCommand(EncoderCommand):
             raise UsageError("source: says what --features holds; give that too")
 
     def coders(self, run: Run, inputs: list[NewItems]) -> list[Coder]:
-        """What turns each input into codes."""
-        own, raw = self.own_encoders(), self.features is None
-        model = load_model(run, self.settings(run))
-        return [
-            Coder(run, i.modality, raw=raw, own=own.get(i.modality), model=model) for i in inputs
-        ]
+        """What turns each input into codes; all are found before the first starts to work."""
+        own, model = self.own_encoders(), load_model(run, self.settings(run))
+        coders = []
+        for modality in (items.modality for items in inputs):
+            encoder = own.get(modality)
+            if self.features is None and encoder is None:
+                encoder = run.encoder(modality)
+            coders.append(Coder(model, modality, encoder if self.features is None else None))
+        return coders

@@ -12,13 +12,6 @@ if TYPE_CHECKING:
     from pyg_hash.stores import CodeStore
 
 
-def is_store(address: str) -> bool:
-    """Whether an address is that of a store rather than of a plain file."""
-    from pyg_hash.stores import store_class
-
-    return store_class(address) is not None
-
-
 def open_store(address: str, num_bits: int) -> CodeStore:
     """A store that is there, with codes of ``num_bits``."""
     from pyg_hash.stores import store_class

@@ -50,10 +50,9 @@ class Train(TrainConfig, Command):
             raise
 
     def _train(self, device: torch.device) -> int:
-        """The stages: data set, training, items and encoders, index, metrics.
+        """The stages: data set, training, items and encoders, index, metrics; what is done stays.
 
-        What is finished stays; with ``--resume`` the first unfinished one goes on. Under
-        ``torchrun`` all processes train, and the first one does the rest.
+        Under ``torchrun`` all processes train, and the first one does the rest.
         """
         from pyg_hash.index import HammingIndex
         from pyg_hash.metrics import evaluate

@@ -97,13 +97,7 @@ class StoredEncoder(ABC):
 
 
 class NetworkEncoder(StoredEncoder):
-    """A network that encodes in batches.
-
-    Args:
-        batch_size: items in one forward pass; None for that of the class.
-        device: where the network runs; the features come back on the CPU.
-        progress: whether to show a progress bar.
-    """
+    """A network that encodes ``batch_size`` items at a time on ``device``."""
 
     batch_size = 16
     num_features: int
@@ -176,11 +170,6 @@ class OwnEncoder(StoredEncoder):
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self._function: Callable[[list[Any]], Any] | None = None
         self.use(function)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has its function."""
-        return self._function is not None
 
     def use(self, function: Callable[[list[Any]], Any]) -> OwnEncoder:
         """Set the function, for example after loading; returns itself."""

@@ -18,17 +18,10 @@ class UnreadableImageError(ValueError):
 
 
 def load_image(path: PathLike, size: int) -> Tensor:
-    """Read one picture as a square.
+    """Read one picture as a square of ``size`` pixels: uint8 ``[3, size, size]``, RGB, 0..255.
 
     Transparent parts are composited on white, the central square is cut out (a square
-    picture stays whole) and resized with bicubic interpolation.
-
-    Args:
-        path: the picture file, any format that Pillow reads.
-        size: height and width of the result, in pixels.
-
-    Returns:
-        uint8 ``[3, size, size]``, RGB, values 0..255.
+    picture stays whole) and resized with bicubic interpolation. Any format that Pillow reads.
 
     Raises:
         UnreadableImageError: the file is missing or damaged; the message names it.

@@ -43,12 +43,10 @@ class IntraKNN(BaseTransform):
         anchors: which nodes may be somebody's neighbour, ``'train'`` or ``'all'``
             (transductive, as in the papers).
         weight: ``'binary'`` (1, as in MCGCN) or ``'similarity'`` (the cosine itself, as in SGCH;
-            a neighbour whose cosine is not positive is none). None, the default, is
-            ``'similarity'`` under cosine, which serves MCGCN better too, and ``'binary'`` under
-            the other metrics, which know no other.
-        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
-            Against a node's self-loop and labels, that is: the smaller it is, the more a node's
-            own features count.
+            a neighbour whose cosine is not positive is none). None is ``'similarity'`` under
+            cosine, which serves MCGCN better too, and ``'binary'`` under the others.
+        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers. The
+            smaller it is, the more a node's own features (and labels) count.
         backend: of :func:`~pyg_hash.knn.knn`: how the exact search works.
         approximate: of :func:`~pyg_hash.knn.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
             rows, when a few missing neighbours do not matter. ``data.graph['recall']`` then says

@@ -11,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -119,9 +120,8 @@ class LabelHub(BaseTransform):
             raise ValueError(f"{name}: the data has no intra edges; apply IntraKNN first")
         if "self_loops" in data.graph:
             raise ValueError(f"{name}: label edges exist already; apply it once")
+        require_labels(data, name)
         store = data[IMAGE]
-        if "y" not in store:
-            raise ValueError(f"{name}: the data set has no labels; leave this transform out")
         labeled = store.labeled_mask
         if bool((labeled & ~store.train_mask).any()):
             raise ValueError("labeled_mask: labelled nodes must be training nodes")

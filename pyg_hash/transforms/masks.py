@@ -68,7 +68,7 @@ class LabelRate(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
         store = data[IMAGE]
-        _require_labels(data, type(self).__name__)
+        require_labels(data, type(self).__name__)
         if "graph" in data and "self_loops" in data.graph:
             raise ValueError("LabelRate: label edges exist already; apply it before LabelHub")
         mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
@@ -102,7 +102,7 @@ class ValidationSplit(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
         store = data[IMAGE]
-        _require_labels(data, type(self).__name__)
+        require_labels(data, type(self).__name__)
         if "graph" in data or "affinity" in data:
             raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
@@ -125,7 +125,8 @@ class ValidationSplit(BaseTransform):
         return data
 
 
-def _require_labels(data: HeteroData, name: str) -> None:
+def require_labels(data: HeteroData, name: str) -> None:
+    """Raise ``ValueError`` for data without labels; ``name`` is the transform's."""
     if "y" not in data[IMAGE]:
         raise ValueError(
             f"{name}: the data set has no labels to learn from; add them, or choose a method that "

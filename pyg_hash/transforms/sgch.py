@@ -10,6 +10,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash.transforms.edges import averaged_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.transforms.labels import LabelHub
+from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, Metric
 from pyg_hash.utils.checks import check_choice
 
@@ -58,8 +59,7 @@ class SGCHGraph(BaseTransform):
         self_loops: ``'clean'``: every node has itself once. ``'literal'``: a labelled node also
             has its :math:`W_{ii} = l_i^\top l_i`, see :class:`LabelHub`.
         neighbor_weight: :math:`\omega`, above 0.
-        backend: see :class:`IntraKNN`.
-        approximate: see :class:`IntraKNN`.
+        backend, approximate: see :class:`IntraKNN`.
 
     Raises:
         ValueError: a graph exists already, no labels, not more than ``k`` anchors (with ``'code'``:
@@ -99,8 +99,7 @@ class SGCHGraph(BaseTransform):
         """
         if "graph" in data:
             raise ValueError("SGCHGraph: the graph exists already; start from data without one")
-        if "y" not in data[IMAGE]:
-            raise ValueError("SGCHGraph: the data set has no labels, which SGCH learns from")
+        require_labels(data, "SGCHGraph")
         for step in self._steps():
             data = step(data)
         reach = "train"  # in the paper no edge leads across the modalities, whatever the anchors

@@ -42,9 +42,6 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
     Args:
         cost: float64 ``[m, w]``, at least ``k + 1`` finite entries a row, inf elsewhere.
         k: number of neighbours.
-
-    Returns:
-        float64 ``[m, w]``; rows sum to 1.
     """
     order = np.argsort(cost, axis=1, kind="stable")[:, : k + 1]
     ranked = np.take_along_axis(cost, order, axis=1)
