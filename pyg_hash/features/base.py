@@ -66,10 +66,6 @@ class StoredEncoder(ABC):
         """The encoder of these settings, stored in ``folder``; any error means damaged ones."""
         return cls(**settings, **run)
 
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
-        return f"{type(self).__name__}({shown})"
-
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; returns the file of its settings."""
         path = Path(folder) / ENCODER_FILE

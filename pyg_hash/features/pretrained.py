@@ -32,18 +32,7 @@ class Pretrained(NetworkEncoder):
     """An encoder that is stored as its settings, and path and digest of its weights.
 
     Weights are not copied. To ship an encoder, put them into its folder: there they are looked for
-    first.
-
-    Args:
-        weights: a safetensors file, or a folder with such files.
-        **run: ``batch_size`` (16 pictures or 64 texts in one forward pass), ``device`` (``'cpu'``:
-            where the network runs) and ``progress`` (True: show a progress bar).
-
-    Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: there are only pickled ones.
-        ImportError: the extra with the network's package is not installed.
-        CorruptFileError: the weights are incomplete, damaged, or of another network.
+    first. Arguments and errors are those of :class:`TimmEncoder`.
     """
 
     #: the keywords of the constructor that decide the features, weights left out
@@ -138,7 +127,8 @@ class TimmEncoder(PictureNetwork):
         name: of the architecture, as ``timm.create_model`` takes it, e.g. ``'resnet18'``.
         weights: its weights, the ``model.safetensors`` of its repository.
         image_size: side of the network's input; None takes the architecture's.
-        **run: ``batch_size`` (16), ``device`` (``'cpu'``) and ``progress`` (True).
+        **run: ``batch_size`` (16 pictures in one forward pass), ``device`` (``'cpu'``: where the
+            network runs) and ``progress`` (True: show a progress bar).
 
     Raises:
         FileNotFoundError: there are no such weights.
