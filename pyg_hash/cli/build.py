@@ -28,7 +28,7 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     known = {name: cls for name, cls in sets.items() if issubclass(cls, base) and cls is not base}
     of_files = known.pop("featurefile")  # is named by the file
     more = "or the path of an .h5 file"
-    cls = of_files if _is_file(config) else find(config.dataset, known, "dataset", more)
+    cls = of_files if is_file(config) else find(config.dataset, known, "dataset", more)
     taken = {"root", "path", "transform", "pre_transform", "force_reload"}
     check_options(cls, config.dataset_options, "dataset_options", taken)
     return cls
@@ -63,7 +63,7 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
     """The data set with its graph; computed once, then read from ``root/processed``."""
     cls: Callable[..., CrossModalDataset] = dataset_class(config)
     keywords = dict(config.dataset_options, pre_transform=recipe_of(config).transforms)
-    if _is_file(config):
+    if is_file(config):
         return cls(config.dataset, root=config.root, **keywords)
     if "root" in inspect.signature(cls).parameters:
         keywords["root"] = config.root or str(Path("data") / config.dataset.lower())
@@ -96,21 +96,6 @@ class RunCommand(Command):
         return config
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataCommand(RunCommand):
-    """A command that reads the data set of a run."""
-
-    data: str | None = option(
-        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
-    )
-
-    def settings(self, run: Run) -> TrainConfig:
-        """The settings of the run, with the place where its data lie now."""
-        config = super().settings(run)
-        if self.data is None:
-            return config
-        return replace(config, **{"dataset" if _is_file(config) else "root": self.data})
-
-
-def _is_file(config: TrainConfig) -> bool:
+def is_file(config: TrainConfig) -> bool:
+    """Whether the data set is a feature file."""
     return config.dataset.endswith((".h5", ".hdf5"))

@@ -1,14 +1,32 @@
-"""``pyg-hash evaluate``: mAP of a stored run."""
+"""``pyg-hash evaluate`` and ``pyg-hash report``: how good a stored run is on its data set."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from pyg_hash.cli.build import DataCommand, build_dataset, load_model
-from pyg_hash.cli.options import option
+from pyg_hash.cli.build import RunCommand, build_dataset, is_file, load_model
+from pyg_hash.cli.options import TrainConfig, check_out, check_positive, option
 from pyg_hash.runs import Run
+from pyg_hash.utils.files import load_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataCommand(RunCommand):
+    """A command that reads the data set of a run."""
+
+    data: str | None = option(
+        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
+    )
+
+    def settings(self, run: Run) -> TrainConfig:
+        """The settings of the run, with the place where its data lie now."""
+        config = super().settings(run)
+        if self.data is None:
+            return config
+        return replace(config, **{"dataset" if is_file(config) else "root": self.data})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,4 +57,38 @@ class Evaluate(DataCommand):
             name += "".join(f" {key}={value}" for key, value in definition.items())
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         run.add_metrics(name, result.to_dict())
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(DataCommand):
+    """Write the page and print its path."""
+
+    out: str | None = option(None, "the page to write (default: RUN/report.html)")
+    queries: int = option(4, "queries in the gallery")
+    points: int = option(500, "items in the t-SNE maps")
+    seed: int = option(0, "seed of what is drawn at random")
+
+    def execute(self) -> int:
+        """Collect and write."""
+        from pyg_hash.report import About, write_report
+
+        check_positive(queries=self.queries, points=self.points)
+        run = Run.open(self.run)
+        out = run.path / "report.html" if self.out is None else Path(self.out)
+        check_out(out)
+        config = self.settings(run)
+        model = load_model(run, config)
+        dataset = build_dataset(config)
+        history = run.path / "history.json"
+        about = About(
+            title=f"{type(model).__name__} on {Path(config.dataset).name}",
+            settings=config.to_dict(),
+            history=load_json(history) if history.is_file() else (),
+            items=run.items(),
+            class_names=dataset.class_names,
+        )
+        options = {"num_queries": self.queries, "points": self.points, "seed": self.seed}
+        write_report(out, model, dataset[0], about, **options)
+        print(f"report: {out}")
         return 0

@@ -146,6 +146,8 @@ def short_path(path: str) -> str:
 
 def table(answers: list[Answer]) -> str:
     """Answers as aligned text."""
+    if not answers:  # an approximate index may miss all
+        return "no answer"
     rows = [_cells(answer) for answer in answers]
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
