@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
@@ -13,7 +12,7 @@ from pyg_hash.graph.build import joint_edges
 from pyg_hash.graph.protocol import ANCHORS, PROTOCOLS, anchor_mask
 from pyg_hash.transforms.edges import averaged_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN
-from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
+from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
 from pyg_hash.utils.checks import check_choice
 
 
@@ -68,9 +67,18 @@ class InterKNN(BaseTransform):
             del data[edge_type]  # of an earlier application
         if anchors != intra:
             self._add_joint_edges(data, anchors)
-        for modality in MODALITIES:
+        joint = {m: joint_edges(data, m) for m in MODALITIES}
+        for modality in MODALITIES:  # source in the other one, target in this one
+            is_anchor = data[modality].joint_anchor_mask
+            source, target, weight = averaged_edges(joint, modality, is_anchor)
+            if self.pair_edges == "all":
+                pair = is_anchor.nonzero().flatten()
+                source, target = torch.cat((source, pair)), torch.cat((target, pair))
+                weight = torch.cat((weight, torch.ones_like(pair, dtype=weight.dtype)))
             edges = data[INTER[modality]]
-            edges.edge_index, edges.edge_weight = self._edges(data, modality)
+            edges.edge_index, edges.edge_weight = merge_edges(
+                source, target, weight, is_anchor.numel(), reduce="sum"
+            )
         data.graph = data.graph | {"inter_anchors": anchors, "pair_edges": self.pair_edges}
         return data
 
@@ -89,14 +97,3 @@ class InterKNN(BaseTransform):
             for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
                 data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
                 data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
-
-    def _edges(self, data: HeteroData, modality: Modality) -> tuple[Tensor, Tensor]:
-        """Edges received by ``modality``: source in the other one, target in this one."""
-        is_anchor = data[modality].joint_anchor_mask
-        intra = {m: joint_edges(data, m) for m in MODALITIES}
-        source, target, weight = averaged_edges(intra, modality, is_anchor)
-        if self.pair_edges == "all":
-            pair = is_anchor.nonzero().flatten()
-            source, target = torch.cat((source, pair)), torch.cat((target, pair))
-            weight = torch.cat((weight, torch.ones_like(pair, dtype=weight.dtype)))
-        return merge_edges(source, target, weight, is_anchor.numel(), reduce="sum")

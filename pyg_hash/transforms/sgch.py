@@ -103,25 +103,19 @@ class SGCHGraph(BaseTransform):
         for step in self._steps():
             data = step(data)
         reach = "train"  # in the paper no edge leads across the modalities, whatever the anchors
-        if self.graph == "code":
-            _average(data)
+        if self.graph == "code":  # both modalities get the mean; their hubs are the same already
             reach = self.anchors
+            is_anchor = data[IMAGE].anchor_mask
+            own = {m: data[INTRA[m]] for m in MODALITIES}
+            averaged = {m: averaged_edges(own, m, is_anchor) for m in MODALITIES}
+            for m, edges in own.items():
+                edges.edge_index, edges.edge_weight = merge_edges(
+                    *averaged[m], is_anchor.numel(), reduce="sum"
+                )
+                data[m].neighbor_mask = is_anchor & data[m].labeled_mask
         data.graph = data.graph | {"inter_anchors": reach, "reading": self.graph}
         return data
 
 
 class _LabeledKNN(IntraKNN):
     _labeled_only = True
-
-
-def _average(data: HeteroData) -> None:
-    """Give both modalities the mean of their edges; the hubs are the same in both already."""
-    is_anchor = data[IMAGE].anchor_mask
-    own = {m: data[INTRA[m]] for m in MODALITIES}
-    averaged = {m: averaged_edges(own, m, is_anchor) for m in MODALITIES}
-    for m, (source, target, weight) in averaged.items():
-        edges = data[INTRA[m]]
-        edges.edge_index, edges.edge_weight = merge_edges(
-            source, target, weight, is_anchor.numel(), reduce="sum"
-        )
-        data[m].neighbor_mask = is_anchor & data[m].labeled_mask
