@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pyg_hash.cli.build import RunCommand, build_dataset, is_file, load_model
 from pyg_hash.cli.options import TrainConfig, check_out, check_positive, option
@@ -47,7 +47,11 @@ class Evaluate(DataCommand):
 
         run = Run.open(self.run, need=("config", "model"))
         config = self.settings(run)
-        definition = {"topk": self.topk, "ties": self.ties, "denominator": self.denominator}
+        definition: dict[str, Any] = {
+            "topk": self.topk,
+            "ties": self.ties,
+            "denominator": self.denominator,
+        }
         with process_group(self.device) as device:
             model = load_model(run, config).to(device)
             data = build_dataset(config)[0].to(device)

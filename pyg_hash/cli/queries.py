@@ -82,7 +82,7 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
     """Feature vectors of a file: HDF5 in the layout of FeatureFile, or NPY of ``source``."""
     if source not in (None, *MODALITIES):
         raise UsageError(f"source: {source!r} is not known; use image or text")
-    found = {}  # modality -> features, and ids if there are any
+    found: dict[Modality, tuple[Tensor, list[str] | None]] = {}  # features, and ids if any
     if path.endswith(".npy"):
         if source is None:
             raise UsageError(f"source: {path} does not say what it holds; give --source image|text")

@@ -58,9 +58,9 @@ class Search(NewItemsCommand):
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: no such file")
         (coder,) = self.coders(run, [queries])
-        items, codes = None, self._store(coder.model.num_bits)
-        if codes is None:
-            items, codes = run.items(), run.index(target)
+        store = self._store(coder.model.num_bits)
+        items = run.items() if store is None else None
+        codes: HammingIndex | CodeStore = run.index(target) if store is None else store
         values = queries.values
         if self.features is not None:
             kept = coder.each(queries).kept  # a bad row does not end the others
@@ -86,7 +86,7 @@ class Search(NewItemsCommand):
         print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
         return 0
 
-    def _store(self, num_bits: int) -> HammingIndex | CodeStore | None:
+    def _store(self, num_bits: int) -> CodeStore | None:
         """The store that is to be searched in place of the run."""
         if self.store is None:
             return None

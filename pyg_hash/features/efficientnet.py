@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from typing_extensions import Self
 
 from pyg_hash.features.base import NetworkEncoder, PathLike
 from pyg_hash.features.images import load_image
@@ -111,7 +112,7 @@ class EfficientNetLite0(NetworkEncoder):
         return {"image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256}
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> EfficientNetLite0:
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         """The encoder, if its weights are those of this version."""
         size, digest = settings["image_size"], str(settings["weights_sha256"])
         if digest != WEIGHTS_SHA256:

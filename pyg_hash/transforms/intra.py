@@ -160,6 +160,6 @@ class IntraKNN(BaseTransform):
                 found += part * rows.numel() / x.size(0)
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
         source = sources[torch.cat(index).flatten()]
-        weight = self.neighbor_weight * edge_weights(torch.cat(scores), self.weight).flatten()
+        weight = self.neighbor_weight * edge_weights(torch.cat(scores), str(self.weight)).flatten()
         keep = weight > 0
         return source[keep], target[keep], weight[keep], found
