@@ -62,9 +62,9 @@ class StoredEncoder(ABC):
         """What decides the features, as JSON values."""
 
     @classmethod
+    @abstractmethod
     def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         """The encoder of these settings, stored in ``folder``; any error means damaged ones."""
-        return cls(**settings, **run)
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; returns the file of its settings."""
