@@ -21,8 +21,8 @@ import torch
 from benchmarks.measure import alone
 from benchmarks.record import benchmark
 from pyg_hash.transforms.affinity import nearest_neighbours, unified_affinity
-from pyg_hash.transforms.affinity.embedding import components
 from pyg_hash.transforms.affinity.steps import (
+    components,
     neighbour_weights,
     update_unified,
     update_view,

@@ -111,11 +111,9 @@ def dense_affinity(
     u_step: str = "exact",
     lam: float = 1.0,
     max_iter: int = 20,
-    distances: list[np.ndarray] | None = None,
 ) -> DenseResult:
     """The whole search with m x m matrices and a full eigendecomposition a turn."""
-    if distances is None:
-        distances = [squared_distances(x) for x in views]
+    distances = [squared_distances(x) for x in views]
     m = len(distances[0])
     support = np.zeros((m, m), dtype=bool)
     for b in distances:

@@ -242,14 +242,15 @@ def test_encode_raw_items(trained, root, tmp_path, capsys):
 
 
 def test_encode_folder_equals_search_codes(trained, root, tmp_path):
-    from pyg_hash.cli.queries import Coder, query_codes
+    from pyg_hash.cli.queries import Coder, load_model
 
     out = tmp_path / "codes.h5"
     assert main(["encode", str(trained), "--images", str(root / "raw"), "--out", str(out)]) == 0
     with h5py.File(out) as file:
         name = file["image/ids"].asstr()[3]
-        one = query_codes(Run(trained), [name], "image")[0]
-        coder = Coder(Run(trained), "image")
+        run = Run(trained)
+        coder = Coder(load_model(run), "image", run.encoder("image"))
+        one = coder([name])[0]
         relaxed = relaxed_of_new(coder.model, coder.features([name]), "image")[0]
         assert_same_codes(torch.from_numpy(file["image/codes"][3]), one, relaxed)
 
@@ -262,9 +263,7 @@ def test_label_names():
 
 def test_model_of_the_run_is_the_one_evaluated(trained, root):
     from pyg_hash.cli import build
-    from pyg_hash.cli.options import TrainConfig
 
-    config = TrainConfig.from_dict(Run(trained).config())
-    model = build.model_class(config).load(trained / "model")
-    result = evaluate(model, build.build_dataset(config)[0])
+    config = build.TrainConfig.from_dict(Run(trained).config())
+    result = evaluate(build.load_model(Run(trained)), build.build_dataset(config)[0])
     assert result.to_dict() == load_json(trained / "metrics.json")["query"]

@@ -11,7 +11,7 @@ import torch
 from small import assert_same_codes, relaxed_of_new
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import Coder, pictures, text_lines
+from pyg_hash.cli.queries import Coder, load_model, pictures, text_lines
 from pyg_hash.runs import Run
 
 pytestmark = pytest.mark.usefixtures("shapes")
@@ -32,7 +32,8 @@ def trained(root, tmp_path_factory):
 
 def assert_twins(run, codes, modality, item):
     """Two codes of one item, which a product may round by its place among the others."""
-    coder = Coder(Run(run), modality)
+    run = Run(run)
+    coder = Coder(load_model(run), modality, run.encoder(modality))
     relaxed = relaxed_of_new(coder.model, coder.features([item]), modality)[0]
     assert_same_codes(*map(torch.from_numpy, codes), relaxed)
 
@@ -174,7 +175,7 @@ def answers(capsys, *words):
 
 def test_search_with_feature_vectors(trained, vectors, tmp_path, capsys):
     start = ["search", str(trained), "-k4"]
-    relaxed = relaxed_of_new(Coder(Run(trained), "text").model, vectors, "text")
+    relaxed = relaxed_of_new(load_model(Run(trained)), vectors, "text")
     assert relaxed.abs().min() > 1e-5  # no bit is all rounding: alone or together is the same
     expected = [answers(capsys, *start, f"--text={t}") for t in ("red box", "blue flag", "green")]
     found = answers(capsys, *start, f"--features={tmp_path}/x.npy", "--source=text")

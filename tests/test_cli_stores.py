@@ -8,7 +8,7 @@ import pytest
 from small import relaxed_of_new
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import Coder, query_codes
+from pyg_hash.cli.queries import Coder, load_model
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
 
@@ -46,9 +46,9 @@ def test_a_store_is_filled_and_searched(trained, root, store, capsys):
     assert main([*words, "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     assert len(answers) == 3 and all(set(a) == {"distance", "id"} for a in answers)
-    coder = Run.open(trained)
-    text = query_codes(coder, ["red box"], "text")
-    pictures = Coder(coder, "image")
+    run = Run.open(trained)
+    text, pictures = (Coder(load_model(run), m, run.encoder(m)) for m in ("text", "image"))
+    text = text(["red box"])
     for answer in answers:  # the true distance of each
         features = pictures.features([answer["id"]])
         true = int((pictures.code(features) != text).sum())

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
+from pyg_hash.runs import Run
 from pyg_hash.utils.checks import check_options, find
 
 if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
     from pyg_hash.recipes import Recipe
-    from pyg_hash.runs import Run
-
-_FEATURE_FILES = (".h5", ".hdf5")
 
 
 def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
@@ -30,19 +28,14 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     known = {name: cls for name, cls in sets.items() if issubclass(cls, base) and cls is not base}
     of_files = known.pop("featurefile")  # is named by the file
     more = "or the path of an .h5 file"
-    cls = of_files if _is_file(config) else find(config.dataset, known, "dataset", more)
+    cls = of_files if is_file(config) else find(config.dataset, known, "dataset", more)
     taken = {"root", "path", "transform", "pre_transform", "force_reload"}
     check_options(cls, config.dataset_options, "dataset_options", taken)
     return cls
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
-    """How the settings' method is trained.
-
-    Raises:
-        UsageError: an unknown method or option, a setting that the method does not have, or a
-            recipe of another method.
-    """
+    """How the settings' method is trained; ``UsageError`` for settings that it cannot have."""
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
     if ":" in (config.recipe or ""):
@@ -58,11 +51,6 @@ def recipe_of(config: TrainConfig) -> Recipe:
     return made
 
 
-def model_class(config: TrainConfig) -> type[HashModel]:
-    """The model class that the settings name."""
-    return recipe_of(config).kind
-
-
 def with_defaults(config: TrainConfig) -> TrainConfig:
     """``config`` with the defaults of its method."""
     made = recipe_of(config)
@@ -75,35 +63,39 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
     """The data set with its graph; computed once, then read from ``root/processed``."""
     cls: Callable[..., CrossModalDataset] = dataset_class(config)
     keywords = dict(config.dataset_options, pre_transform=recipe_of(config).transforms)
-    if _is_file(config):
+    if is_file(config):
         return cls(config.dataset, root=config.root, **keywords)
     if "root" in inspect.signature(cls).parameters:
         keywords["root"] = config.root or str(Path("data") / config.dataset.lower())
     return cls(**keywords)
 
 
-def trained_with(run: Run, data: str | None = None, own: str | None = None) -> TrainConfig:
-    """The settings of a run.
+def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
+    """The trained model of a run; ``config`` are its settings, if they are read already."""
+    kind = recipe_of(config or TrainConfig.from_dict(run.config())).kind
+    return kind.load(run.path / "model")
 
-    Args:
-        run: a run folder.
-        data: where its data lie now, if they have moved: the feature file, or the folder of a
-            named data set.
-        own: the user's own model class, ``module:class``.
 
-    Raises:
-        UsageError: the run is of a class of somebody's own, and ``own`` is not its name.
-    """
-    config = TrainConfig.from_dict(run.config())
-    if (":" in (config.model or "") or own) and own != config.model:
-        raise UsageError(
-            f"model: {run.path} is a run of {config.model}"
-            + (f", not of {own}" if own else f"; to run that code, add --model {config.model}")
-        )
-    if data is None:
+@dataclass(frozen=True, kw_only=True)
+class RunCommand(Command):
+    """A command about a run."""
+
+    run: str = option(MISSING, "a run folder", ["run"])
+    model: str | None = option(
+        None, "MODULE:CLASS of a model of your own: code that a file names is never run"
+    )
+
+    def settings(self, run: Run) -> TrainConfig:
+        """The settings of the run; a class of somebody's own must be the one of ``--model``."""
+        config = TrainConfig.from_dict(run.config())
+        if (":" in (config.model or "") or self.model) and self.model != config.model:
+            remedy = f"; to run that code, add --model {config.model}"
+            if self.model:
+                remedy = f", not of {self.model}"
+            raise UsageError(f"model: {run.path} is a run of {config.model}{remedy}")
         return config
-    return replace(config, dataset=data) if _is_file(config) else replace(config, root=data)
 
 
-def _is_file(config: TrainConfig) -> bool:
-    return config.dataset.endswith(_FEATURE_FILES)
+def is_file(config: TrainConfig) -> bool:
+    """Whether the data set is a feature file."""
+    return config.dataset.endswith((".h5", ".hdf5"))

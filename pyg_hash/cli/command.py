@@ -11,18 +11,23 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pyg_hash import __version__
-from pyg_hash.cli import data, encode, evaluate, report, search, serve, train
-from pyg_hash.cli.options import UsageError
+from pyg_hash.cli.data import Data
+from pyg_hash.cli.encode import Encode
+from pyg_hash.cli.evaluate import Evaluate, Report
+from pyg_hash.cli.options import Command, UsageError
+from pyg_hash.cli.search import Search
+from pyg_hash.cli.serve import Serve
+from pyg_hash.cli.train import Train
 from pyg_hash.runs import PARTS
 
-COMMANDS = {
-    "train": (train, "train a model and write a run folder"),
-    "evaluate": (evaluate, "evaluate a run again: mAP in all four directions"),
-    "encode": (encode, "codes of new pictures, texts or features"),
-    "search": (search, "nearest items of a run to a text or a picture"),
-    "report": (report, "one HTML page about a run: accuracy, gallery, curves, codes"),
-    "serve": (serve, "a search page for a run in the browser, with a JSON API"),
-    "data": (data, "look into a feature file"),
+COMMANDS: dict[str, tuple[type[Command], str]] = {
+    "train": (Train, "train a model and write a run folder"),
+    "evaluate": (Evaluate, "evaluate a run again: mAP in all four directions"),
+    "encode": (Encode, "codes of new pictures, texts or features"),
+    "search": (Search, "nearest items of a run to a text or a picture"),
+    "report": (Report, "one HTML page about a run: accuracy, gallery, curves, codes"),
+    "serve": (Serve, "a search page for a run in the browser, with a JSON API"),
+    "data": (Data, "look into a feature file"),
 }
 
 
@@ -36,21 +41,17 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     parsers = {}
-    for name, (module, text) in COMMANDS.items():
+    for name, (kind, text) in COMMANDS.items():
         sub = ArgumentParser(description=text[0].upper() + text[1:] + ".", exit_on_error=False)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         commands.add_subcommand(name, sub, help=text)
-        module.add_arguments(sub)  # after add_subcommand: jsonargparse wants outer levels first
+        kind.add_arguments(sub)  # after add_subcommand: jsonargparse wants outer levels first
         parsers[name] = sub
     return parser, parsers
 
 
 def parse(argv: Sequence[str]) -> Namespace:
-    """Parse a command line.
-
-    Raises:
-        UsageError: unknown command or option, or a value of the wrong type; one line.
-    """
+    """Parse a command line; ``UsageError``, of one line, for what it does not know."""
     parser, parsers = build_parser()
     if not argv:
         parser.print_help(sys.stderr)
@@ -97,9 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
     try:
         args = parse(argv)
-        module = COMMANDS[args.command][0]
-        status: int = module.run(args[args.command])
-        return status
+        return COMMANDS[args.command][0].of(args[args.command]).execute()
     except KeyboardInterrupt:
         print("pyg-hash: stopped", file=sys.stderr)
         return 130

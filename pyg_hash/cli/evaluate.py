@@ -1,51 +1,98 @@
-"""``pyg-hash evaluate``: mAP of a stored run."""
+"""``pyg-hash evaluate`` and ``pyg-hash report``: how good a stored run is on its data set."""
 
 from __future__ import annotations
 
 import json
-from typing import Literal
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
-
-from pyg_hash.cli import build
-from pyg_hash.cli.options import add_run
+from pyg_hash.cli.build import RunCommand, build_dataset, is_file, load_model
+from pyg_hash.cli.options import TrainConfig, check_out, check_positive, option
 from pyg_hash.runs import Run
+from pyg_hash.utils.files import load_json
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options of ``pyg-hash evaluate``."""
-    add_run(parser, data=True)
-    parser.add_argument("--split", type=str, default="query", help="query or val")
-    parser.add_argument("--topk", type=int | None, default=None, help="rank cut (default: all)")
-    parser.add_argument(
-        "--ties", type=str, default="expected", help="expected, index, optimistic or pessimistic"
+@dataclass(frozen=True, kw_only=True)
+class DataCommand(RunCommand):
+    """A command that reads the data set of a run."""
+
+    data: str | None = option(
+        None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
     )
-    parser.add_argument("--denominator", type=str, default="hits", help="hits, min_k_R, R or dcmh")
-    parser.add_argument(
-        "--device", type=Literal["cpu", "cuda"], default="cpu", help="where to encode: cpu or cuda"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+
+    def settings(self, run: Run) -> TrainConfig:
+        """The settings of the run, with the place where its data lie now."""
+        config = super().settings(run)
+        if self.data is None:
+            return config
+        return replace(config, **{"dataset" if is_file(config) else "root": self.data})
 
 
-def run(args: Namespace) -> int:
-    """Evaluate and print; the result is kept in ``metrics.json`` under its definition."""
-    from pyg_hash.metrics import evaluate
-    from pyg_hash.training.ranks import process_group
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(DataCommand):
+    """Evaluate a run again; the result is kept in ``metrics.json`` under its definition."""
 
-    folder = Run.open(args.run, need=("config", "model"))
-    config = build.trained_with(folder, args.data, args.model)
-    with process_group(args.device) as device:
-        result = evaluate(
-            build.model_class(config).load(folder.path / "model").to(device),
-            build.build_dataset(config)[0].to(device),
-            split=args.split,
-            topk=args.topk,
-            ties=args.ties,
-            denominator=args.denominator,
+    split: str = option("query", "query or val")
+    topk: int | None = option(None, "rank cut (default: all)")
+    ties: str = option("expected", "expected, index, optimistic or pessimistic")
+    denominator: str = option("hits", "hits, min_k_R, R or dcmh")
+    device: Literal["cpu", "cuda"] = option("cpu", "where to encode: cpu or cuda")
+    json: bool = option(False, "print JSON instead of a table")
+
+    def execute(self) -> int:
+        """Evaluate, print and keep."""
+        from pyg_hash.metrics import evaluate
+        from pyg_hash.training.ranks import process_group
+
+        run = Run.open(self.run, need=("config", "model"))
+        config = self.settings(run)
+        definition: dict[str, Any] = {
+            "topk": self.topk,
+            "ties": self.ties,
+            "denominator": self.denominator,
+        }
+        with process_group(self.device) as device:
+            model = load_model(run, config).to(device)
+            data = build_dataset(config)[0].to(device)
+            result = evaluate(model, data, split=self.split, **definition)
+        name = self.split
+        if definition != {"topk": None, "ties": "expected", "denominator": "hits"}:
+            name += "".join(f" {key}={value}" for key, value in definition.items())
+        print(json.dumps(result.to_dict(), indent=2) if self.json else result)
+        run.add_metrics(name, result.to_dict())
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(DataCommand):
+    """Write the page and print its path."""
+
+    out: str | None = option(None, "the page to write (default: RUN/report.html)")
+    queries: int = option(4, "queries in the gallery")
+    points: int = option(500, "items in the t-SNE maps")
+    seed: int = option(0, "seed of what is drawn at random")
+
+    def execute(self) -> int:
+        """Collect and write."""
+        from pyg_hash.report import About, write_report
+
+        check_positive(queries=self.queries, points=self.points)
+        run = Run.open(self.run)
+        out = run.path / "report.html" if self.out is None else Path(self.out)
+        check_out(out)
+        config = self.settings(run)
+        model = load_model(run, config)
+        dataset = build_dataset(config)
+        history = run.path / "history.json"
+        about = About(
+            title=f"{type(model).__name__} on {Path(config.dataset).name}",
+            settings=config.to_dict(),
+            history=load_json(history) if history.is_file() else (),
+            items=run.items(),
+            class_names=dataset.class_names,
         )
-    name = args.split
-    if (args.topk, args.ties, args.denominator) != (None, "expected", "hits"):
-        name += f" topk={args.topk} ties={args.ties} denominator={args.denominator}"
-    print(json.dumps(result.to_dict(), indent=2) if args.json else result)
-    folder.add_metrics(name, result.to_dict())
-    return 0
+        options = {"num_queries": self.queries, "points": self.points, "seed": self.seed}
+        write_report(out, model, dataset[0], about, **options)
+        print(f"report: {out}")
+        return 0

@@ -1,106 +1,144 @@
-"""The settings of a training run: one dataclass that is the command line and the YAML file."""
+"""Options of the command line and settings of a training: a field of a dataclass is one option."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
+from typing_extensions import Self
 
-from pyg_hash.utils.checks import SettingError
+from pyg_hash.utils.checks import SettingError, check_positive_int
+from pyg_hash.utils.files import check_writable
 
 UsageError = SettingError
 """The command line asks for something that does not exist; exit status 2."""
 
 
-def add_run(parser: ArgumentParser, *, data: bool = False) -> None:
-    """Declare the run folder, and what cannot be read from it.
-
-    Args:
-        parser: of a subcommand.
-        data: whether it reads the data set.
-    """
-    parser.add_argument("run", type=str, help="a run folder")
-    own = "MODULE:CLASS of a model of your own: code that a file names is never run"
-    parser.add_argument("--model", type=str | None, default=None, help=own)
-    if data:
-        moved = "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
-        parser.add_argument("--data", type=str | None, default=None, help=moved)
-
-
-def _option(default: Any, text: str) -> Any:
+def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:
+    """A field that is an option: default or ``MISSING``, help text, names if not ``--FIELD``."""
+    metadata = {"help": text, "names": names}
     if isinstance(default, dict):
-        return field(default_factory=dict, metadata={"help": text})
-    return field(default=default, metadata={"help": text})
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Command(ABC):
+    """A subcommand: a dataclass of its options."""
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Declare the options."""
+        hints = get_type_hints(cls)
+        for f in fields(cls):
+            names = f.metadata["names"] or [f"--{f.name}"]
+            how: dict[str, Any] = {"type": hints[f.name], "help": f.metadata["help"]}
+            if f.type == "bool":
+                how = {"action": "store_true", "help": f.metadata["help"]}
+            elif f.default is not MISSING or f.default_factory is not MISSING:
+                how["default"] = {} if f.default is MISSING else f.default
+            elif names[0].startswith("-"):
+                how["required"] = True
+            parser.add_argument(*names, **how)
+
+    @classmethod
+    def of(cls, args: Namespace) -> Self:
+        """The command with the options of a parsed command line."""
+        return cls(**{f.name: args[f.name] for f in fields(cls)})
+
+    @abstractmethod
+    def execute(self) -> int:
+        """Do it; the exit status."""
+
+
+def check_positive(**values: int) -> None:
+    """Raise ``UsageError`` unless all are positive integers."""
+    try:
+        for name, value in values.items():
+            check_positive_int(value, name)
+    except (TypeError, ValueError) as error:
+        raise UsageError(str(error)) from error
+
+
+def check_out(path: str | Path) -> None:
+    """Raise ``OSError`` if ``--out`` cannot be written: before the work, not after it."""
+    try:
+        check_writable(path)
+    except OSError as error:
+        raise OSError(f"out: cannot write to {path} ({error.strerror or error})") from error
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """Everything that decides the codes of a run; the help texts are the documentation."""
 
-    dataset: str = _option(
+    dataset: str = option(
         "emoji",
         "emoji, wikipedia, nuswide10k, nuswide, mirflickr25k, mscoco, synthetic, ... "
         "or the path of your own features, FILE.h5",
     )
-    root: str | None = _option(None, "folder of the data set (default: data/DATASET)")
-    dataset_options: dict[str, Any] = _option({}, "options of the data set class")
-    model: str | None = _option(
+    root: str | None = option(None, "folder of the data set (default: data/DATASET)")
+    dataset_options: dict[str, Any] = option({}, "options of the data set class")
+    model: str | None = option(
         None, "a method: a class of pyg_hash.models, in any case, or MODULE:CLASS (mcgcn)"
     )
-    recipe: str | None = _option(
+    recipe: str | None = option(
         None, "a paper or program to the letter, in place of --model: mcgcn/wikipedia, ..."
     )
-    num_bits: int = _option(32, "length of the codes")
-    model_options: dict[str, Any] = _option({}, "options of the model class")
-    label_rate: float | None = _option(
+    num_bits: int = option(32, "length of the codes")
+    model_options: dict[str, Any] = option({}, "options of the model class")
+    label_rate: float | None = option(
         None, "share of the training items whose labels are used (0.3; gch 1; sgeh uses none)"
     )
-    val_rate: float = _option(
+    val_rate: float = option(
         0.0, "share of the training items held out: early stopping, --split val"
     )
-    protocol: Literal["inductive", "strict", "transductive"] | None = _option(
+    protocol: Literal["inductive", "strict", "transductive"] | None = option(
         None,
         "what a query's code may depend on (inductive; gch and sgeh are inductive by nature)",
     )
-    k: int | None = _option(None, "neighbours of a node in the graph (20; sgeh 50)")
-    metric: Literal["cosine", "ip", "l2"] | None = _option(
+    k: int | None = option(None, "neighbours of a node in the graph (20; sgeh 50)")
+    metric: Literal["cosine", "ip", "l2"] | None = option(
         None, "similarity of features in the graph of mcgcn and sgch (cosine)"
     )
-    weight: Literal["binary", "similarity"] | None = _option(
+    weight: Literal["binary", "similarity"] | None = option(
         None, "mcgcn: weight of a neighbour: 1 (Eq. 1) or its cosine (default under cosine)"
     )
-    match: Literal["shared", "equal"] | None = _option(
+    match: Literal["shared", "equal"] | None = option(
         None, "mcgcn: which multi-label items are similar: with a shared label, or equal ones"
     )
-    graph_options: dict[str, Any] = _option(
+    graph_options: dict[str, Any] = option(
         {}, "further options of the graph: mcgcn IntraKNN, sgch SGCHGraph, sgeh UnifiedAffinity"
     )
-    epochs: int | None = _option(None, "passes over the data (default: the method's)")
-    scaling: dict[str, Any] = _option({}, "options of ScaleFeatures: center, norm, ...")
-    lr: float | dict[str, Any] | None = _option(
+    epochs: int | None = option(None, "passes over the data (default: the method's)")
+    scaling: dict[str, Any] = option({}, "options of ScaleFeatures: center, norm, ...")
+    lr: float | dict[str, Any] | None = option(
         None, "learning rate, one or a mapping part: rate (default: the method's)"
     )
-    optimizer: dict[str, Any] = _option(
+    optimizer: dict[str, Any] = option(
         {}, "class of torch.optim and its keywords: {name: SGD, momentum: 0.9} (default: Adam)"
     )
-    decay: float | None = _option(None, "factor of the learning rates after each epoch (1)")
-    patience: int | None = _option(
+    decay: float | None = option(None, "factor of the learning rates after each epoch (1)")
+    patience: int | None = option(
         None, "stop after so many evaluations without progress (needs val_rate)"
     )
-    batch_size: int | None = _option(
+    batch_size: int | None = option(
         None, "mcgcn and sgch: train on mini-batches of so many instances (default: on all at once)"
     )
-    loader_options: dict[str, Any] = _option(
+    loader_options: dict[str, Any] = option(
         {}, "further options of these mini-batches: num_neighbors, num_members, num_workers, ..."
     )
-    accumulate: int = _option(
+    accumulate: int = option(
         1, "mini-batches of an optimiser's step, of each process where there are several"
     )
-    precision: Literal["fp32", "bf16"] = _option(
+    precision: Literal["fp32", "bf16"] = option(
         "fp32", "bf16: matrix products of the training in bfloat16"
     )
-    seed: int = _option(0, "seed of the labels, the weights and the noise")
+    seed: int = option(0, "seed of the labels, the weights and the noise")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as they go to ``config.yaml``."""
@@ -108,11 +146,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """The settings of a stored run.
-
-        Raises:
-            UsageError: a setting that this version does not know.
-        """
+        """The settings of a stored run; ``UsageError`` if this version does not know one."""
         names = [f.name for f in fields(cls)]
         unknown = sorted(set(values) - set(names))
         if unknown:
@@ -120,18 +154,3 @@ class TrainConfig:
                 f"config: {', '.join(unknown)} not known; use some of {', '.join(names)}"
             )
         return cls(**values)
-
-    @classmethod
-    def from_namespace(cls, args: Namespace) -> TrainConfig:
-        """The settings of a parsed command line."""
-        return cls(**{f.name: getattr(args, f.name) for f in fields(cls)})
-
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Add one command-line option for each setting."""
-        hints = get_type_hints(cls)
-        for f in fields(cls):
-            default = {} if f.type == "dict[str, Any]" else f.default
-            parser.add_argument(
-                f"--{f.name}", type=hints[f.name], default=default, help=f.metadata["help"]
-            )

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
 
-from jsonargparse import ArgumentParser, Namespace
-
-from pyg_hash.cli.encode import messages
-from pyg_hash.cli.options import UsageError, add_run
-from pyg_hash.cli.queries import Coder, NewItems, feature_rows, load_model
+from pyg_hash.cli.options import UsageError, check_positive, option
+from pyg_hash.cli.queries import Coder, NewItems, NewItemsCommand, feature_rows
+from pyg_hash.cli.stores import open_store
 from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 
@@ -21,173 +20,117 @@ if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex
     from pyg_hash.stores import CodeStore
 
+Answer = dict[str, Any]
 _NAME_WIDTH = 48
-_AGAIN = 1.0  # seconds; a query that took longer is not timed a second time
 
 
-class Latency(NamedTuple):
-    """Where the time of one query went, in seconds; model and index are loaded already."""
-
-    features: float
-    code: float
-    search: float
-
-    def __str__(self) -> str:
-        parts = ", ".join(f"{name} {1e3 * s:.1f}" for name, s in self._asdict().items())
-        return f"one query: {1e3 * sum(self):.1f} ms ({parts})"
-
-
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options of ``pyg-hash search``."""
-    add_run(parser)
-    for name, text in (
-        ("text", "search with these words"),
-        ("image", "search with this picture"),
-        ("features", "search with feature vectors: HDF5 (image or text) or NPY, one query a row"),
-        ("source", "what the rows of --features are: image or text"),
-        ("modality", "which codes to search, image or text (default: not those of the query)"),
-        ("store", "search there instead of in the run: what encode --out wrote, or one of yours"),
-        ("image_encoder", "your own encoder of pictures, MODULE:FUNCTION"),
-        ("text_encoder", "your own encoder of texts, MODULE:FUNCTION"),
-    ):
-        parser.add_argument(f"--{name}", type=str | None, default=None, help=text)
-    parser.add_argument("-k", "--k", type=int, default=10, help="number of answers")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-
-
-def run(args: Namespace) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Search(NewItemsCommand):
     """Search and print the answers."""
-    given = [name for name in ("text", "image", "features") if args[name] is not None]
-    if len(given) != 1:
-        raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
-    if args.modality not in (None, *MODALITIES):
-        raise UsageError(f"modality: {args.modality!r} is not known; use image or text")
-    if args.k < 1:
-        raise UsageError(f"k: expected a positive integer, got {args.k}")
-    if args.source is not None and args.features is None:
-        raise UsageError("source: says what --features holds; give that too")
-    if args.modality is not None and args.store is not None:
-        raise UsageError("modality: says which codes of the run; a store has only its own")
-    queries = _queries(args)
-    source = queries.modality
-    target: Modality = args.modality or other(source)
-    database = () if args.store is not None else ("items", f"index_{target}")
-    folder = Run.open(args.run, need=("config", "model", *database))
-    own = args.image_encoder if source == IMAGE else args.text_encoder
-    if args.image is not None and not Path(args.image).is_file():
-        raise FileNotFoundError(f"image: {args.image}: no such file")
-    model = load_model(folder, args.model)
-    coder = Coder(folder, source, raw=args.features is None, own=own, model=model)
-    there: Database
-    if args.store is None:
-        there = of_run(folder, target)
-    else:
-        there = of_store(args.store, coder.model.num_bits)
-    if args.features is None:
-        answers, latency = search(coder, queries.values, there, args.k)
-        coder.note_unknown_words(queries.values if source == TEXT else [])
+
+    text: str | None = option(None, "search with these words")
+    image: str | None = option(None, "search with this picture")
+    modality: str | None = option(
+        None, "which codes to search, image or text (default: not those of the query)"
+    )
+    store: str | None = option(
+        None, "search there instead of in the run: what encode --out wrote, or one of yours"
+    )
+    k: int = option(10, "number of answers", ["-k", "--k"])
+    json: bool = option(False, "print JSON instead of a table")
+
+    def execute(self) -> int:
+        """Search; the time of the first query goes to the standard error."""
+        if sum(given is not None for given in (self.text, self.image, self.features)) != 1:
+            raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
+        if self.modality not in (None, *MODALITIES):
+            raise UsageError(f"modality: {self.modality!r} is not known; use image or text")
+        check_positive(k=self.k)
+        self.check_source()
+        if self.modality is not None and self.store is not None:
+            raise UsageError("modality: says which codes of the run; a store has only its own")
+        queries = self._queries()
+        target: Modality = IMAGE if self.modality == IMAGE else TEXT
+        if self.modality is None:
+            target = other(queries.modality)
+        database = () if self.store is not None else ("items", f"index_{target}")
+        run = Run.open(self.run, need=("config", "model", *database))
+        if self.image is not None and not Path(self.image).is_file():
+            raise FileNotFoundError(f"image: {self.image}: no such file")
+        (coder,) = self.coders(run, [queries])
+        store = self._store(coder.model.num_bits)
+        items = run.items() if store is None else None
+        codes: HammingIndex | CodeStore = run.index(target) if store is None else store
+        values = queries.values
+        if self.features is not None:
+            kept = coder.each(queries).kept  # a bad row does not end the others
+            if not kept:
+                raise ValueError(f"features: no row of {self.features} can be encoded")
+            values = values[kept]
+        k = min(self.k, len(codes))
+        distances, ids = codes.search(coder(values), k)
+        answers = [  # a store with an approximate index may find less than k: distance -1
+            [answer_of(items, row, far) for far, row in zip(*pair, strict=True) if far >= 0]
+            for pair in zip(distances.tolist(), ids.tolist(), strict=True)
+        ]
+        latency = timing(coder, values[:1], codes, k)
+        if self.text is not None:
+            coder.note_unknown_words(self.text)
         shown: Any = answers[0]
         text = table(answers[0])
-    else:
-        found = coder.each(queries)  # a bad row does not end the others
-        for line in messages(queries, found):
-            print(f"pyg-hash: skipped: {line}", file=sys.stderr)
-        if not found.kept:
-            raise ValueError(f"features: no row of {args.features} can be encoded")
-        answers, latency = search(coder, queries.values[found.kept], there, args.k)
-        ids = [queries.ids[row] for row in found.kept]
-        pairs = list(zip(ids, answers, strict=True))
-        shown = [{"query": name, "answers": best} for name, best in pairs]
-        text = "\n\n".join(f"query {name}\n{table(best)}" for name, best in pairs)
-    print(json.dumps(shown, indent=2, ensure_ascii=False) if args.json else text)
-    print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
-    return 0
+        if self.features is not None:
+            pairs = [(queries.ids[row], best) for row, best in zip(kept, answers, strict=True)]
+            shown = [{"query": name, "answers": best} for name, best in pairs]
+            text = "\n\n".join(f"query {name}\n{table(best)}" for name, best in pairs)
+        print(json.dumps(shown, indent=2, ensure_ascii=False) if self.json else text)
+        print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
+        return 0
 
+    def _store(self, num_bits: int) -> CodeStore | None:
+        """The store that is to be searched in place of the run."""
+        if self.store is None:
+            return None
+        store = open_store(self.store, num_bits)
+        if len(store) == 0:
+            raise ValueError(f"store: {self.store} is empty; put codes into it with encode --out")
+        return store
 
-def _queries(args: Namespace) -> NewItems:
-    """What the command line asks for."""
-    if args.features is not None:
-        both = feature_rows(args.features, args.source)
-        if len(both) > 1:
-            raise UsageError(
-                f"source: {args.features} holds pictures and texts; give --source image|text"
-            )
-        return both[0]
-    if args.text is not None:
-        if not args.text.strip():
+    def _queries(self) -> NewItems:
+        """What the command line asks for."""
+        if self.features is not None:
+            both = feature_rows(self.features, self.source)
+            if len(both) > 1:
+                raise UsageError(
+                    f"source: {self.features} holds pictures and texts; give --source image|text"
+                )
+            return both[0]
+        if self.text is not None and not self.text.strip():
             raise UsageError("text: is empty; give words to search with")
-        return NewItems(TEXT, [args.text], [args.text], ["text"])
-    return NewItems(IMAGE, [args.image], [args.image], ["image"])
+        modality, value = (IMAGE, self.image) if self.text is None else (TEXT, self.text)
+        return NewItems(modality, [value], [str(value)], [modality])
 
 
-class Database(NamedTuple):
-    """Codes that are searched, and what is told about an item: ``describe(id, distance)``."""
-
-    codes: HammingIndex | CodeStore
-    describe: Callable[[Any, int], dict[str, Any]]
-
-
-def of_run(folder: Run, target: Modality) -> Database:
-    """The database items of a run by their ``target`` codes."""
-    items = folder.items()
-    return Database(folder.index(target), lambda row, distance: describe(items, row, distance))
-
-
-def of_store(address: str, num_bits: int) -> Database:
-    """A store, which knows no more than ids.
-
-    Raises:
-        ValueError: it is empty, or its codes have another length.
-    """
-    from pyg_hash.cli.stores import open_store
-
-    store = open_store(address, num_bits)
-    if len(store) == 0:
-        raise ValueError(f"store: {address} is empty; put codes into it with encode --out")
-    return Database(store, lambda name, distance: {"distance": distance, "id": str(name)})
+def timing(coder: Coder, value: Any, codes: HammingIndex | CodeStore, k: int) -> str:
+    """Where the time of one query goes; all is loaded, for there were answers before."""
+    times = [perf_counter()]
+    x = coder.features(value)
+    times.append(perf_counter())
+    code = coder.code(x)
+    times.append(perf_counter())
+    codes.search(code, k)
+    times.append(perf_counter())
+    spent = [1e3 * (end - start) for start, end in pairwise(times)]
+    parts = zip(("features", "code", "search"), spent, strict=True)
+    listed = ", ".join(f"{name} {each:.1f}" for name, each in parts)
+    return f"one query: {sum(spent):.1f} ms ({listed})"
 
 
-def search(
-    coder: Coder, values: Any, database: Database, k: int
-) -> tuple[list[list[dict[str, Any]]], Latency]:
-    """The ``k`` items nearest to each new item.
-
-    Args:
-        coder: of the new items.
-        values: raw items or feature rows.
-        database: where to search.
-        k: answers to each.
-
-    Returns:
-        the answers, and the time of the first item alone, the smaller of two turns unless the
-        first one is slow: what is loaded on the first use does not count.
-    """
-    index = database.codes
-    k = min(k, len(index))
-    distances, ids = index.search(coder(values), k)
-    answers = [  # a store with an approximate index may find less than k: distance -1
-        [database.describe(row, far) for far, row in zip(*pair, strict=True) if far >= 0]
-        for pair in zip(distances.tolist(), ids.tolist(), strict=True)
-    ]
-
-    def once() -> Latency:
-        times = [time.perf_counter()]
-        x = coder.features(values[:1])
-        times.append(time.perf_counter())
-        codes = coder.code(x)
-        times.append(time.perf_counter())
-        index.search(codes, k)
-        times.append(time.perf_counter())
-        return Latency(*(b - a for a, b in zip(times[:-1], times[1:], strict=True)))
-
-    latency = once()
-    return answers, min(latency, once(), key=sum) if sum(latency) < _AGAIN else latency
-
-
-def describe(items: RunItems, row: int, distance: int) -> dict[str, Any]:
-    """One answer as plain values."""
+def answer_of(items: RunItems | None, row: Any, distance: int) -> Answer:
+    """One item as plain values: a row of a run, or the id in a store, which knows no more."""
+    if items is None:
+        return {"distance": distance, "id": str(row)}
     return {
-        "distance": int(distance),
+        "distance": distance,
         "name": items.texts[row] or items.ids[row],
         "id": items.ids[row],
         "labels": items.labels[row],
@@ -201,22 +144,21 @@ def short_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def table(answers: list[dict[str, Any]]) -> str:
+def table(answers: list[Answer]) -> str:
     """Answers as aligned text."""
+    if not answers:  # an approximate index may miss all
+        return "no answer"
     rows = [_cells(answer) for answer in answers]
-    columns = {name: [name, *(row[name] for row in rows)] for name in rows[0]}
-    widths = {name: max(map(len, column)) for name, column in columns.items()}
+    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
-        "  ".join(
-            cell.rjust(widths[name]) if name == "distance" else cell.ljust(widths[name])
-            for name, cell in zip(columns, line, strict=True)
-        ).rstrip()
-        for line in zip(*columns.values(), strict=True)
+        "  ".join([line[0].rjust(widths[0]), *map(str.ljust, line[1:], widths[1:])]).rstrip()
+        for line in lines
     )
 
 
-def _cells(answer: dict[str, Any]) -> dict[str, str]:
-    """One answer by column; of a store there is no more than the id."""
+def _cells(answer: Answer) -> dict[str, str]:
+    """One answer by column."""
     cells = {"distance": str(answer["distance"])}
     if "name" not in answer:
         return cells | {"id": short_path(" ".join(answer["id"].split()))}

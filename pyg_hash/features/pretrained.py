@@ -6,21 +6,20 @@ nothing is downloaded. A class of this file is what a package needs to open a ne
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from tqdm import tqdm
-from typing_extensions import Self, Unpack
+from typing_extensions import Self
 
-from pyg_hash.features.base import PathLike, save_settings, stored_settings
+from pyg_hash.features.base import NetworkEncoder, PathLike
 from pyg_hash.features.images import load_image
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError, load_json, sha256
 from pyg_hash.utils.optional import require
 
@@ -29,49 +28,19 @@ Network = Callable[[Any], Tensor]
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 
 
-class Run(TypedDict, total=False):
-    """How an encoder computes; nothing of it changes the features."""
+class Pretrained(NetworkEncoder):
+    """An encoder that is stored as its settings, and path and digest of its weights.
 
-    batch_size: int
-    device: str | torch.device
-    progress: bool
-
-
-class Pretrained(ABC):
-    """An encoder that is stored as its name, its settings and the digest of its weights.
-
-    Args:
-        weights: a safetensors file, or a folder with such files.
-        batch_size: items in one forward pass; default: 16 pictures or 64 texts.
-        device: where the network runs; the features come back on the CPU.
-        progress: whether to show a progress bar.
-
-    Raises:
-        FileNotFoundError: there are no such weights.
-        ValueError: there are only pickled ones.
-        ImportError: the extra with the network's package is not installed.
-        CorruptFileError: the weights are incomplete, damaged, or of another network.
+    Weights are not copied. To ship an encoder, put them into its folder: there they are looked for
+    first. Arguments and errors are those of :class:`TimmEncoder`.
     """
 
-    kind: ClassVar[str]
     #: the keywords of the constructor that decide the features, weights left out
     stored: ClassVar[tuple[str, ...]] = ()
-    batch_size = 16
 
-    def __init__(
-        self,
-        weights: PathLike,
-        *,
-        batch_size: int | None = None,
-        device: str | torch.device = "cpu",
-        progress: bool = True,
-    ) -> None:
-        if batch_size is not None:
-            check_positive_int(batch_size, "batch_size")
-            self.batch_size = batch_size
+    def __init__(self, weights: PathLike, **run: Any) -> None:
+        super().__init__(**run)
         self.weights = Path(weights).expanduser().absolute()
-        self.device = torch.device(device)
-        self.progress = progress
         self._files = weight_files(self.weights)
         self._forward = self._open()
         with torch.no_grad():
@@ -82,75 +51,34 @@ class Pretrained(ABC):
         """The network, ready to use: a batch -> features ``[n, d]``."""
 
     @abstractmethod
-    def _encode(self, batch: Sequence[Any]) -> Tensor:
-        """Features of one batch, ``[n, d]``."""
-
-    @abstractmethod
     def _probe(self) -> Tensor:
         """Features of something."""
 
-    def settings(self) -> dict[str, Any]:
-        """The keywords of the constructor that decide the features, weights left out."""
-        return {name: getattr(self, name) for name in self.stored}
-
-    @torch.no_grad()
-    def __call__(self, items: Sequence[Any]) -> Tensor:
-        """Encode picture files, or texts.
-
-        Returns:
-            float32 ``[n, num_features]``, on the CPU.
-
-        Raises:
-            TypeError: ``items`` is one string.
-            UnreadableImageError: a picture is missing or damaged.
-            ValueError: a text is empty.
-        """
-        if isinstance(items, str):
-            raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
-        features = torch.empty(len(items), self.num_features)
-        hide = not self.progress
-        with tqdm(total=len(items), desc=self.kind, unit="", disable=hide, delay=1) as bar:
-            for start in range(0, len(items), self.batch_size):
-                batch = items[start : start + self.batch_size]
-                features[start : start + len(batch)] = self._encode(batch).float().cpu()
-                bar.update(len(batch))
-        return features
-
     def __repr__(self) -> str:
-        shown = {**self.settings(), "weights": self.weights.name}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in shown.items())})"
+        shown = [f"{name}={getattr(self, name)!r}" for name in self.stored]
+        return f"{type(self).__name__}({', '.join([*shown, f'weights={self.weights.name!r}'])})"
 
-    def save(self, folder: PathLike) -> Path:
-        """Write settings, and path and digest of the weights, to ``folder``.
-
-        Weights are not copied. To ship an encoder, put them into ``folder``: there they are looked
-        for first.
-        """
+    def settings(self) -> dict[str, Any]:
+        """Keywords of the constructor, and the digest of the weights."""
         about = {"weights": str(self.weights), "weights_sha256": sha256(*self._files)}
-        return save_settings(folder, self.kind, {**self.settings(), **about})
+        return {name: getattr(self, name) for name in self.stored} | about
 
     @classmethod
-    def load(cls, folder: PathLike, **kwargs: Any) -> Self:
-        """Read what :meth:`save` wrote; ``kwargs`` are batch_size, device and progress.
-
-        Raises:
-            FileNotFoundError: the folder holds no encoder, or its weights are gone.
-            CorruptFileError: the settings are damaged, or the weights are others than then.
-        """
-        with stored_settings(folder, cls.kind) as settings:
-            stored, expected = Path(settings.pop("weights")), settings.pop("weights_sha256")
-            beside = Path(folder) / stored.name
-            weights = beside if beside.exists() else stored
-            if not weights.exists():
-                raise FileNotFoundError(
-                    f"{folder}: the weights of its encoder are gone; put {stored.name} into it"
-                )
-            if sha256(*weight_files(weights)) != expected:
-                raise CorruptFileError(
-                    f"{folder}: {weights} holds other weights than those the data were encoded "
-                    f"with; put the right ones into {folder}"
-                )
-            return cls(**settings, weights=weights, **kwargs)
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder, if its weights are there and the same as then."""
+        stored, expected = Path(settings.pop("weights")), settings.pop("weights_sha256")
+        beside = folder / stored.name
+        weights = beside if beside.exists() else stored
+        if not weights.exists():
+            raise FileNotFoundError(
+                f"{folder}: the weights of its encoder are gone; put {stored.name} into it"
+            )
+        if sha256(*weight_files(weights)) != expected:
+            raise CorruptFileError(
+                f"{folder}: {weights} holds other weights than those the data were encoded "
+                f"with; put the right ones into {folder}"
+            )
+        return cls(**settings, weights=weights, **run)
 
 
 class PictureNetwork(Pretrained):
@@ -199,10 +127,13 @@ class TimmEncoder(PictureNetwork):
         name: of the architecture, as ``timm.create_model`` takes it, e.g. ``'resnet18'``.
         weights: its weights, the ``model.safetensors`` of its repository.
         image_size: side of the network's input; None takes the architecture's.
-        **run: ``batch_size`` (16), ``device`` and ``progress``.
+        **run: ``batch_size`` (16 pictures in one forward pass), ``device`` (``'cpu'``: where the
+            network runs) and ``progress`` (True: show a progress bar).
 
     Raises:
-        ImportError: the ``timm`` extra is not installed.
+        FileNotFoundError: there are no such weights.
+        ValueError: there are only pickled ones.
+        ImportError: the extra with the package, here ``timm``, is not installed.
         CorruptFileError: the weights are incomplete, damaged, or of another network.
     """
 
@@ -210,7 +141,7 @@ class TimmEncoder(PictureNetwork):
     stored = ("name", "image_size")
 
     def __init__(
-        self, name: str, weights: PathLike, *, image_size: int | None = None, **run: Unpack[Run]
+        self, name: str, weights: PathLike, *, image_size: int | None = None, **run: Any
     ) -> None:
         self.name, self.image_size = name, image_size or 0
         super().__init__(weights, **run)
@@ -227,23 +158,20 @@ class TimmEncoder(PictureNetwork):
 
 
 class _OpenClip(Pretrained):
-    """What both halves of an OpenCLIP model share."""
-
     stored = ("name",)
 
-    def __init__(self, name: str, weights: PathLike, **run: Unpack[Run]) -> None:
+    def __init__(self, name: str, weights: PathLike, **run: Any) -> None:
         self.name = name
         super().__init__(weights, **run)
 
-    def _model(self) -> tuple[Any, Any]:
-        """The package, and the model with its weights."""
-        package = require("open_clip", "open_clip_torch", extra="open_clip")
+    def _model(self) -> Any:
+        """The model with its weights."""
         # no weights of a part either: they would be downloaded
-        model = package.create_model(
+        model = require("open_clip", "open_clip_torch", extra="open_clip").create_model(
             self.name, load_weights=False, pretrained_image=False, pretrained_text=False
         )
         fill(model, self._files[0])
-        return package, model.eval().to(self.device)
+        return model.eval().to(self.device)
 
 
 class OpenClipImageEncoder(_OpenClip, PictureNetwork):
@@ -252,17 +180,13 @@ class OpenClipImageEncoder(_OpenClip, PictureNetwork):
     Args:
         name: of the architecture, as ``open_clip.create_model`` takes it, e.g. ``'ViT-B-32'``.
         weights: of both halves, the ``open_clip_model.safetensors`` of its repository.
-        **run: ``batch_size`` (16; 64 texts), ``device`` and ``progress``.
-
-    Raises:
-        ImportError: the ``open_clip`` extra is not installed.
-        CorruptFileError: the weights are incomplete, damaged, or of another network.
+        **run: as for :class:`TimmEncoder`, and so are the errors.
     """
 
     kind = "open_clip_image"
 
     def _open(self) -> Network:
-        _, model = self._model()
+        model = self._model()
         size = model.visual.image_size
         self.image_size = size if isinstance(size, int) else size[0]
         self.mean, self.std = model.visual.image_mean, model.visual.image_std
@@ -276,20 +200,16 @@ class OpenClipTextEncoder(_OpenClip, TextNetwork):
     kind = "open_clip_text"
 
     def _open(self) -> Network:
-        package, model = self._model()
-        tokens = package.get_tokenizer(self.name)
+        model = self._model()
+        tokens = require("open_clip", "open_clip_torch").get_tokenizer(self.name)
         return lambda texts: model.encode_text(tokens(texts).to(self.device))
 
 
 class _Transformers(Pretrained):
-    """What pictures and texts in the folder layout of Hugging Face transformers share."""
-
     stored = ("pooling",)
     pooling: Pooling
 
-    def __init__(
-        self, weights: PathLike, *, pooling: Pooling | None = None, **run: Unpack[Run]
-    ) -> None:
+    def __init__(self, weights: PathLike, *, pooling: Pooling | None = None, **run: Any) -> None:
         if pooling is not None:
             check_choice(pooling, ("mean", "cls", "pooler"), "pooling")
             self.pooling = pooling
@@ -299,14 +219,7 @@ class _Transformers(Pretrained):
         """``transformers.NAME.from_pretrained``, from the disk and without anybody's code."""
         cls = getattr(require("transformers", "transformers", extra="transformers"), name)
         more = {"use_safetensors": True} if name == "AutoModel" else {}
-        return _readable(
-            self.weights,
-            cls.from_pretrained,
-            self.weights,
-            local_files_only=True,
-            trust_remote_code=False,
-            **more,
-        )
+        return _read(name, cls.from_pretrained, self.weights, **more)
 
     def _pooled(self, out: Any, mask: Tensor | None = None) -> Tensor:
         """One row an item of a network's output: tensor, output object, tokens or feature map."""
@@ -330,11 +243,7 @@ class TransformersImageEncoder(_Transformers, PictureNetwork):
         weights: the folder: ``config.json``, ``model.safetensors``, ``preprocessor_config.json``.
         pooling: ``'cls'``, the first token (default); ``'mean'`` of all; or ``'pooler'``, the
             network's own. The halves of CLIP give their projection, whatever this says.
-        **run: ``batch_size`` (16), ``device`` and ``progress``.
-
-    Raises:
-        ImportError: the ``transformers`` extra is not installed.
-        CorruptFileError: the weights are incomplete, damaged, or of another network.
+        **run: as for :class:`TimmEncoder`, and so are the errors.
     """
 
     kind = "transformers_image"
@@ -387,13 +296,7 @@ class SentenceEncoder(TextNetwork):
 
     Args:
         weights: the folder, with ``modules.json`` and ``model.safetensors``.
-        batch_size: texts in one forward pass; default 64.
-        device: where the network runs.
-        progress: whether to show a progress bar.
-
-    Raises:
-        ImportError: the ``sentence_transformers`` extra is not installed.
-        CorruptFileError: the weights are incomplete, damaged, or of another network.
+        **run: as for :class:`TimmEncoder`, but ``batch_size`` is 64; so are the errors.
     """
 
     kind = "sentence_transformers"
@@ -402,26 +305,19 @@ class SentenceEncoder(TextNetwork):
         package = require("sentence_transformers", "sentence-transformers", extra=self.kind)
         if not (self.weights / "modules.json").is_file():  # it would invent a pooling
             raise CorruptFileError(f"{self.weights}: no modules.json; not of sentence-transformers")
-        model = _readable(
-            self.weights,
-            package.SentenceTransformer,
-            str(self.weights),
-            device=str(self.device),
-            local_files_only=True,
-            trust_remote_code=False,
-            model_kwargs={"use_safetensors": True},
-        ).eval()
+        more = {"device": str(self.device), "model_kwargs": {"use_safetensors": True}}
+        name = "SentenceTransformer"
+        model = _read(name, package.SentenceTransformer, self.weights, **more).eval()
         options = {"convert_to_tensor": True, "show_progress_bar": False}
         return lambda texts: model.encode(texts, batch_size=len(texts), **options)
 
 
-def _readable(folder: Path, read: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """What ``read`` makes of a folder of weights."""
+def _read(name: str, reader: Callable[..., Any], folder: Path, **options: Any) -> Any:
+    """What a hub's package makes of a folder of weights: from the disk, without anybody's code."""
     try:
-        return read(*args, **options)
+        return reader(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
-        by = getattr(read, "__self__", read).__name__
-        raise CorruptFileError(f"{folder}: cannot be read by {by} ({error})") from error
+        raise CorruptFileError(f"{folder}: cannot be read by {name} ({error})") from error
 
 
 def _pooler(out: Any) -> Tensor:
@@ -449,9 +345,10 @@ def weight_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise FileNotFoundError(f"weights: {path}: no such file or folder")
-    found = sorted(path.rglob("*.safetensors"))
+    files = sorted(path.rglob("*"))
+    found = [file for file in files if file.suffix == ".safetensors"]
     safe = {file.parent for file in found}
-    for file in sorted(path.rglob("*")):
+    for file in files:
         pickled = file.suffix in _PICKLED and file.name != "training_args.bin"
         if pickled and file.parent not in safe:
             raise ValueError(
@@ -464,12 +361,7 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def fill(model: torch.nn.Module, path: Path, *, spare: str | Sequence[str] = ()) -> None:
-    """Put the weights of a safetensors file into a network.
-
-    Args:
-        model: the network.
-        path: the file.
-        spare: modules that the file may have in addition (a classifier).
+    """Put the weights of a safetensors file, which may have ``spare`` modules, into a network.
 
     Raises:
         CorruptFileError: the file is damaged, or of another network.
@@ -481,8 +373,7 @@ def fill(model: torch.nn.Module, path: Path, *, spare: str | Sequence[str] = ())
     except SafetensorError as error:
         raise CorruptFileError(f"{path}: damaged ({error}); copy it again") from error
     except RuntimeError as error:
-        lines = str(error).splitlines()
+        lines = " ".join(" ".join(str(error).splitlines()[:3]).split())
         raise CorruptFileError(
-            f"{path}: these are not the weights of {type(model).__name__} "
-            f"({' '.join(' '.join(lines[:3]).split())[:300]})"
+            f"{path}: these are not the weights of {type(model).__name__} ({lines[:300]})"
         ) from error

@@ -11,8 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
-from pyg_hash.features.base import PathLike, save_settings, stored_settings
+from pyg_hash.features.base import PathLike, StoredEncoder
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.utils.optional import require
@@ -20,7 +21,7 @@ from pyg_hash.utils.optional import require
 TENSOR_FILE = "encoder.safetensors"
 
 
-class BagOfWords:
+class BagOfWords(StoredEncoder):
     """Word counts or TF-IDF over a vocabulary that is learnt from given texts.
 
     Words are runs of letters and digits, lower-cased, split by scikit-learn's
@@ -62,13 +63,13 @@ class BagOfWords:
         lsa: int | None = None,
         seed: int = 0,
     ) -> None:
+        self.config: dict[str, Any] = dict(locals())
+        del self.config["self"]
         check_choice(mode, ("count", "tfidf"), "mode")
         check_choice(stop_words, ("english", None), "stop_words")
-        for name, value in (("min_df", min_df), ("min_length", min_length)):
-            check_positive_int(value, name)
-        for name, limit in (("max_features", max_features), ("lsa", lsa)):
-            if limit is not None:
-                check_positive_int(limit, name)
+        for name in ("min_df", "min_length", "max_features", "lsa"):
+            if self.config[name] is not None or name.startswith("min"):
+                check_positive_int(self.config[name], name)
         if subwords is not None:
             shortest, longest = subwords
             if mode != "tfidf" or not 1 <= shortest <= longest:
@@ -76,16 +77,7 @@ class BagOfWords:
                     f"subwords: expected (shortest, longest) with 1 <= shortest <= longest and "
                     f"mode='tfidf', got {subwords!r} and mode={mode!r}"
                 )
-        self.config: dict[str, Any] = {
-            "mode": mode,
-            "max_features": max_features,
-            "min_df": min_df,
-            "stop_words": stop_words,
-            "min_length": min_length,
-            "subwords": None if subwords is None else list(subwords),
-            "lsa": lsa,
-            "seed": seed,
-        }
+            self.config["subwords"] = [shortest, longest]
         self._vectorizers: list[Any] = []  # of words, and of subwords if there are any
         self._vocabularies: list[list[str]] = []
         self._tensors: dict[str, Tensor] = {}
@@ -96,20 +88,19 @@ class BagOfWords:
     def _new_vectorizers(self, vocabularies: list[list[str]] | None) -> list[Any]:
         """Vectorizers to be fitted, or ready ones with the given vocabularies."""
         text = require("sklearn.feature_extraction.text", "scikit-learn")
-        pattern = rf"(?u)[^\W_]{{{self.config['min_length']},}}"
+        config = self.config
+        pattern = rf"(?u)[^\W_]{{{config['min_length']},}}"
         options: list[dict[str, Any]] = [
-            {"token_pattern": pattern, "stop_words": self.config["stop_words"]}
+            {"token_pattern": pattern, "stop_words": config["stop_words"]}
         ]
-        if self.config["subwords"] is not None:
-            ngrams = {"analyzer": "char_wb", "ngram_range": tuple(self.config["subwords"])}
+        learn: list[dict[str, Any]] = [{k: config[k] for k in ("max_features", "min_df")}]
+        if config["subwords"] is not None:
+            ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
             options.append({**ngrams, "preprocessor": _words_only})
+            learn.append({"min_df": 2})
         if vocabularies is not None:
-            for option, vocabulary in zip(options, vocabularies, strict=True):
-                option["vocabulary"] = vocabulary
-        else:
-            options[0].update({k: self.config[k] for k in ("max_features", "min_df")})
-            options[1:] = [{**option, "min_df": 2} for option in options[1:]]
-        return [text.CountVectorizer(**option) for option in options]
+            learn = [{"vocabulary": vocabulary} for vocabulary in vocabularies]
+        return [text.CountVectorizer(**a, **b) for a, b in zip(options, learn, strict=True)]
 
     @property
     def vocabulary(self) -> list[str]:
@@ -185,7 +176,15 @@ class BagOfWords:
         self._check_fitted()
         counts = [vectorizer.transform(list(texts)) for vectorizer in self._vectorizers]
         if not allow_unknown:
-            self._check_known(texts, sum(np.diff(part.indptr) for part in counts))
+            empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
+            if len(empty):
+                text = texts[empty[0]]
+                words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
+                which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
+                raise ValueError(
+                    f"texts: {which} has no known word; unknown: {words}. "
+                    f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
+                )
         weighted = _weighted(counts, self._tensors)
         components = self._tensors.get("components")
         if components is None:
@@ -194,18 +193,6 @@ class BagOfWords:
 
     __call__ = transform
 
-    def _check_known(self, texts: Sequence[str], known: Any) -> None:
-        empty = np.flatnonzero(known == 0)
-        if not len(empty):
-            return
-        text = texts[empty[0]]
-        words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
-        which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
-        raise ValueError(
-            f"texts: {which} has no known word; unknown: {words}. "
-            f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
-        )
-
     def unknown_words(self, text: str) -> list[str]:
         """The words of ``text`` that are not in the vocabulary, in order, each once."""
         self._check_fitted()
@@ -213,26 +200,24 @@ class BagOfWords:
         known = set(self._vocabularies[0])
         return [word for word in dict.fromkeys(words) if word not in known]
 
+    def settings(self) -> dict[str, Any]:
+        """Keywords of the constructor, and the vocabularies."""
+        self._check_fitted()
+        return {**self.config, "vocabularies": self._vocabularies}
+
     def save(self, folder: PathLike) -> Path:
         """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
         self._check_fitted()
         save_tensors(Path(folder) / TENSOR_FILE, self._tensors)
-        settings = {**self.config, "vocabularies": self._vocabularies}
-        return save_settings(folder, self.kind, settings)
+        return super().save(folder)
 
     @classmethod
-    def load(cls, folder: PathLike) -> BagOfWords:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            FileNotFoundError: the folder holds no encoder.
-            CorruptFileError: a file is damaged, or settings and weights do not belong together.
-        """
-        with stored_settings(folder, cls.kind) as settings:
-            tensors, _ = load_tensors(Path(folder) / TENSOR_FILE)
-            vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
-            encoder = cls(**settings)
-            encoder._vectorizers = encoder._new_vectorizers(vocabularies)
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder, if settings and weights belong together."""
+        tensors, _ = load_tensors(folder / TENSOR_FILE)
+        vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
+        encoder = cls(**settings)
+        encoder._vectorizers = encoder._new_vectorizers(vocabularies)
         expected = {"idf"} if encoder.config["mode"] == "tfidf" else set()
         expected |= {"components"} if encoder.config["lsa"] is not None else set()
         widths = {tensor.size(-1) for tensor in tensors.values()}
@@ -249,10 +234,7 @@ def _words_only(text: str) -> str:
 
 
 def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:
-    """Counts as they are, or TF-IDF with rows of length 1 (zero rows stay zero).
-
-    Each part is normalised before they are joined, so that parts weigh the same.
-    """
+    """Counts as they are, or TF-IDF: parts with rows of length 1 (zero rows stay zero), joined."""
     if "idf" not in tensors:
         return sp.hstack(counts, "csr").astype(np.float64)
     widths = [part.shape[1] for part in counts]

@@ -17,15 +17,8 @@ def averaged_edges(
     """The mean of both modalities' edges, as nodes of one modality receive them.
 
     Anchors receive :math:`(G^I + G^T) / 2`. A node that is no anchor receives the edges of **its
-    own modality** alone, at full weight: its other modality must not choose them.
-
-    Args:
-        edges: edges inside each modality.
-        modality: that of the receiving nodes.
-        is_anchor: bool ``[N]``.
-
-    Returns:
-        source, target and weight, where the same edge of both modalities still occurs twice.
+    own modality** alone, at full weight: its other modality must not choose them. Returns source,
+    target and weight, where the same edge of both modalities still occurs twice.
     """
     parts = []
     for each, store in edges.items():
@@ -40,17 +33,9 @@ def averaged_edges(
 def merge_edges(
     source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
 ) -> tuple[Tensor, Tensor]:
-    """Join parallel edges and sort by target, then source.
+    """Join parallel edges by ``'sum'`` or ``'amax'``, and sort by target, then source.
 
-    Args:
-        source: int64 ``[E]``.
-        target: int64 ``[E]``.
-        weight: float ``[E]``.
-        num_nodes: number of nodes on either side.
-        reduce: how parallel weights combine, ``'sum'`` or ``'amax'``.
-
-    Returns:
-        ``edge_index`` int64 ``[2, E']`` and ``edge_weight`` float ``[E']``.
+    Returns ``edge_index`` int64 ``[2, E']`` and ``edge_weight`` float ``[E']``.
     """
     key, group = torch.unique(target * num_nodes + source, return_inverse=True)
     merged = weight.new_zeros(key.numel()).scatter_reduce_(

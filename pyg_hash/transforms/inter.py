@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
-from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
@@ -11,12 +12,11 @@ from pyg_hash.graph.build import joint_edges
 from pyg_hash.graph.protocol import ANCHORS, PROTOCOLS, anchor_mask
 from pyg_hash.transforms.edges import averaged_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN
-from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
+from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
 from pyg_hash.utils.checks import check_choice
 
-PAIR_EDGES = ("all", "labeled", "none")
 
-
+@dataclass(eq=False)
 class InterKNN(BaseTransform):
     r"""Edges across modalities: the off-diagonal blocks of MCGCN Eq. 2.
 
@@ -40,12 +40,13 @@ class InterKNN(BaseTransform):
             a labelled node has the same label as itself), or ``'none'``.
     """
 
-    def __init__(self, anchors: str | None = None, pair_edges: str = "all") -> None:
-        if anchors is not None:
-            check_choice(anchors, ANCHORS, "anchors")
-        check_choice(pair_edges, PAIR_EDGES, "pair_edges")
-        self.anchors = anchors
-        self.pair_edges = pair_edges
+    anchors: str | None = None
+    pair_edges: str = "all"
+
+    def __post_init__(self) -> None:
+        if self.anchors is not None:
+            check_choice(self.anchors, ANCHORS, "anchors")
+        check_choice(self.pair_edges, ("all", "labeled", "none"), "pair_edges")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with inter edges and ``joint_anchor_mask``."""
@@ -62,14 +63,22 @@ class InterKNN(BaseTransform):
             )
         for modality in MODALITIES:
             data[modality].joint_anchor_mask = anchor_mask(data[modality], anchors)
-        for edge_type in (*JOINT.values(), *JOINT_NEAREST.values()):
-            if edge_type in data.edge_types:  # of an earlier application
-                del data[edge_type]
+        for edge_type in {*JOINT.values(), *JOINT_NEAREST.values()}.intersection(data.edge_types):
+            del data[edge_type]  # of an earlier application
         if anchors != intra:
             self._add_joint_edges(data, anchors)
-        for modality in MODALITIES:
+        joint = {m: joint_edges(data, m) for m in MODALITIES}
+        for modality in MODALITIES:  # source in the other one, target in this one
+            is_anchor = data[modality].joint_anchor_mask
+            source, target, weight = averaged_edges(joint, modality, is_anchor)
+            if self.pair_edges == "all":
+                pair = is_anchor.nonzero().flatten()
+                source, target = torch.cat((source, pair)), torch.cat((target, pair))
+                weight = torch.cat((weight, torch.ones_like(pair, dtype=weight.dtype)))
             edges = data[INTER[modality]]
-            edges.edge_index, edges.edge_weight = self._edges(data, modality)
+            edges.edge_index, edges.edge_weight = merge_edges(
+                source, target, weight, is_anchor.numel(), reduce="sum"
+            )
         data.graph = data.graph | {"inter_anchors": anchors, "pair_edges": self.pair_edges}
         return data
 
@@ -88,17 +97,3 @@ class InterKNN(BaseTransform):
             for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
                 data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
                 data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
-
-    def _edges(self, data: HeteroData, modality: Modality) -> tuple[Tensor, Tensor]:
-        """Edges received by ``modality``: source in the other one, target in this one."""
-        is_anchor = data[modality].joint_anchor_mask
-        intra = {m: joint_edges(data, m) for m in MODALITIES}
-        source, target, weight = averaged_edges(intra, modality, is_anchor)
-        if self.pair_edges == "all":
-            pair = is_anchor.nonzero().flatten()
-            source, target = torch.cat((source, pair)), torch.cat((target, pair))
-            weight = torch.cat((weight, torch.ones_like(pair, dtype=weight.dtype)))
-        return merge_edges(source, target, weight, is_anchor.numel(), reduce="sum")
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(anchors={self.anchors!r}, pair_edges={self.pair_edges!r})"

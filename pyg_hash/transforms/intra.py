@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.graph.build import edge_weights
@@ -24,6 +26,7 @@ from pyg_hash.utils.checks import (
 )
 
 
+@dataclass(eq=False)
 class IntraKNN(BaseTransform):
     r"""k-nearest-neighbour edges inside each modality: the kNN case of MCGCN Eq. 1.
 
@@ -40,12 +43,10 @@ class IntraKNN(BaseTransform):
         anchors: which nodes may be somebody's neighbour, ``'train'`` or ``'all'``
             (transductive, as in the papers).
         weight: ``'binary'`` (1, as in MCGCN) or ``'similarity'`` (the cosine itself, as in SGCH;
-            a neighbour whose cosine is not positive is none). None, the default, is
-            ``'similarity'`` under cosine, which serves MCGCN better too, and ``'binary'`` under
-            the other metrics, which know no other.
-        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
-            Against a node's self-loop and labels, that is: the smaller it is, the more a node's
-            own features count.
+            a neighbour whose cosine is not positive is none). None is ``'similarity'`` under
+            cosine, which serves MCGCN better too, and ``'binary'`` under the others.
+        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers. The
+            smaller it is, the more a node's own features (and labels) count.
         backend: of :func:`~pyg_hash.knn.knn`: how the exact search works.
         approximate: of :func:`~pyg_hash.knn.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
             rows, when a few missing neighbours do not matter. ``data.graph['recall']`` then says
@@ -57,37 +58,32 @@ class IntraKNN(BaseTransform):
             number of anchors, image and text rows that do not match.
     """
 
-    _source_name = "anchors"
+    k: int = 20
+    metric: Metric = "cosine"
+    anchors: str = "train"
+    weight: str | None = None
+    neighbor_weight: float = 1.0
+    backend: str = "auto"
+    approximate: str | None = None
 
-    def __init__(
-        self,
-        k: int = 20,
-        metric: Metric = "cosine",
-        anchors: str = "train",
-        weight: str | None = None,
-        neighbor_weight: float = 1.0,
-        backend: str = "auto",
-        approximate: str | None = None,
-    ) -> None:
-        check_positive_int(k, "k")
-        check_choice(metric, ("cosine", "ip", "l2"), "metric")
-        check_choice(anchors, ANCHORS, "anchors")
-        if weight is None:
-            weight = "similarity" if metric == "cosine" else "binary"
-        check_choice(weight, ("binary", "similarity"), "weight")
-        if weight == "similarity" and metric != "cosine":
+    # whether only labelled anchors may be somebody's nearest (the graph of SGCH's program)
+    _labeled_only: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        check_positive_int(self.k, "k")
+        check_choice(self.metric, ("cosine", "ip", "l2"), "metric")
+        check_choice(self.anchors, ANCHORS, "anchors")
+        if self.weight is None:
+            self.weight = "similarity" if self.metric == "cosine" else "binary"
+        check_choice(self.weight, ("binary", "similarity"), "weight")
+        if self.weight == "similarity" and self.metric != "cosine":
             raise ValueError(
-                f"weight: 'similarity' needs metric='cosine', got {metric!r}; use 'binary'"
+                f"weight: 'similarity' needs metric='cosine', got {self.metric!r}; use 'binary'"
             )
-        check_neighbor_weight(neighbor_weight)
-        check_backend(backend, approximate)
-        self.k = k
-        self.metric = metric
-        self.anchors = anchors
-        self.weight = weight
-        self.neighbor_weight = neighbor_weight
-        self.backend = backend
-        self.approximate = approximate
+        check_weight(self.neighbor_weight, "neighbor_weight")
+        if self.neighbor_weight == 0:
+            raise ValueError("neighbor_weight: 0 leaves no kNN edge; use a number above 0")
+        check_backend(self.backend, self.approximate)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with intra edges and ``anchor_mask`` in both modalities."""
@@ -98,8 +94,14 @@ class IntraKNN(BaseTransform):
         for modality in MODALITIES:
             store = data[modality]
             mask = anchor_mask(store, self.anchors)
-            sources = self._sources(store, mask)
-            self._check_k(int(sources.sum()))
+            sources = mask & store.labeled_mask if self._labeled_only else mask
+            count = int(sources.sum())
+            if self.k >= count:
+                kind = "labelled anchors" if self._labeled_only else "anchors"
+                raise ValueError(
+                    f"k: {self.k} neighbours asked for, but only {count} {kind} "
+                    f"(anchors={self.anchors!r}); use k < {max(count, 1)}"
+                )
             name = f"data['{modality}'].x"
             check_features(store.x, name)  # here, where row numbers are those of the data
             if self.metric == "cosine":
@@ -131,64 +133,33 @@ class IntraKNN(BaseTransform):
             data.graph |= {"approximate": self.approximate, "recall": found}
         return data
 
-    def _sources(self, store: NodeStorage, anchors: Tensor) -> Tensor:
-        """The anchors that may be somebody's nearest: bool ``[N]``. Here, all."""
-        return anchors
-
-    def _check_k(self, num_sources: int) -> None:
-        if self.k >= num_sources:
-            raise ValueError(
-                f"k: {self.k} neighbours asked for, but only {num_sources} {self._source_name} "
-                f"(anchors={self.anchors!r}); use k < {max(num_sources, 1)}"
-            )
-
     def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
         """Source, target and weight of the edges from its k nearest sources to each node.
 
         Also the part of the true nearest that was found.
         """
         sources, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
-        scores, index, found = self._search(x[sources], x[sources], exclude_self=True)
-        if rest.numel():
-            more = self._search(x[rest], x[sources], exclude_self=False)
-            scores, index = torch.cat((scores, more[0])), torch.cat((index, more[1]))
-            found = (sources.numel() * found + rest.numel() * more[2]) / x.size(0)
+        database = x[sources]
+        scores, index, found = [], [], 0.0
+        for rows in (sources, rest) if rest.numel() else (sources,):
+            own = rows is sources
+            query = database if own else x[rows]
+            near = knn(
+                query,
+                database,
+                self.k,
+                metric=self.metric,
+                exclude_self=own,
+                backend=self.backend,
+                approximate=self.approximate,
+            )
+            scores.append(near[0])
+            index.append(near[1])
+            if self.approximate is not None:
+                part = recall(near[1], query, database, metric=self.metric, exclude_self=own)
+                found += part * rows.numel() / x.size(0)
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
-        source, weight = sources[index.flatten()], edge_weights(scores, self.weight).flatten()
-        weight = self.neighbor_weight * weight
+        source = sources[torch.cat(index).flatten()]
+        weight = self.neighbor_weight * edge_weights(torch.cat(scores), str(self.weight)).flatten()
         keep = weight > 0
         return source[keep], target[keep], weight[keep], found
-
-    def _search(
-        self, query: Tensor, sources: Tensor, *, exclude_self: bool
-    ) -> tuple[Tensor, Tensor, float]:
-        """Scores and index of the nearest, and the part of the true ones among them."""
-        database = query if exclude_self else sources
-        scores, index = knn(
-            query,
-            database,
-            self.k,
-            metric=self.metric,
-            exclude_self=exclude_self,
-            backend=self.backend,
-            approximate=self.approximate,
-        )
-        found = 1.0
-        if self.approximate is not None:
-            found = recall(index, query, database, metric=self.metric, exclude_self=exclude_self)
-        return scores, index, found
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(k={self.k}, metric={self.metric!r}, "
-            f"anchors={self.anchors!r}, weight={self.weight!r}, "
-            f"neighbor_weight={self.neighbor_weight}, backend={self.backend!r}, "
-            f"approximate={self.approximate!r})"
-        )
-
-
-def check_neighbor_weight(neighbor_weight: float) -> None:
-    """Raise unless kNN edges stay edges."""
-    check_weight(neighbor_weight, "neighbor_weight")
-    if neighbor_weight == 0:
-        raise ValueError("neighbor_weight: 0 leaves no kNN edge; use a number above 0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -21,12 +23,8 @@ from pyg_hash.typing import (
     MODALITIES,
     NEAREST,
     OVERLAP,
-    EdgeType,
 )
 from pyg_hash.utils.checks import check_choice, check_labels
-
-SELF_LOOPS = ("clean", "literal")
-MATCH = ("shared", "equal", "count")
 
 
 class LabelSets(NamedTuple):
@@ -47,11 +45,10 @@ class LabelSets(NamedTuple):
     def diagonal(self, num_rows: int) -> Tensor:
         """The weight of each node with itself: float ``[num_rows]``."""
         source, target = self.overlap
-        meets_itself = torch.zeros(self.num_sets, device=self.row.device)
-        meets_itself[source[source == target]] = 1.0
+        matches = torch.zeros(self.num_sets, device=self.row.device)
+        matches[source[source == target]] = 1.0
         # a node in several sets ('count') meets itself in each; these do not overlap
-        same = meets_itself.new_zeros(num_rows)
-        return same.index_add_(0, self.row, meets_itself[self.hub])
+        return matches.new_zeros(num_rows).index_add_(0, self.row, matches[self.hub])
 
     def is_apart(self) -> bool:
         """Whether each set matches itself and no other."""
@@ -60,42 +57,35 @@ class LabelSets(NamedTuple):
 
 
 def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
-    """Group nodes by what they share.
+    """Group labelled nodes by what they share (``match`` as in :class:`LabelHub`).
 
-    Args:
-        y: class index ``[n]`` or multi-hot ``[n, C]`` of the labelled nodes.
-        num_classes: number of classes ``C``.
-        match: multi-label nodes match if they have a ``'shared'`` label or ``'equal'`` vectors;
-            ``'count'`` is the number of shared labels. Class indices match iff they are equal.
-
-    Returns:
-        One set a label vector; with ``'count'`` one a class, of which a node has several.
+    One set a label vector; with ``'count'`` one a class, of which a node has several. Class
+    indices match iff they are equal.
     """
-    rows = torch.arange(y.size(0), device=y.device)
-    each = torch.arange(num_classes, device=y.device).repeat(2, 1)
+    row, count = torch.arange(y.size(0), device=y.device), num_classes
     if y.dim() == 1:
-        return LabelSets(rows, y.long(), num_classes, each)
-    if match == "count":
+        hub = y.long()
+    elif match == "count":
         row, hub = y.nonzero(as_tuple=True)
-        return LabelSets(row, hub, num_classes, each)
-    sets, hub = torch.unique(y.float(), dim=0, return_inverse=True)
-    if match == "shared":
-        overlap = _sharing(sets)
     else:
-        overlap = torch.arange(sets.size(0), device=y.device).repeat(2, 1)
-    return LabelSets(rows, hub, sets.size(0), overlap)
+        sets, hub = torch.unique(y.float(), dim=0, return_inverse=True)
+        if match == "shared":
+            return LabelSets(row, hub, sets.size(0), _sharing(sets))
+        count = sets.size(0)
+    return LabelSets(row, hub, count, torch.arange(count, device=y.device).repeat(2, 1))
 
 
 def _sharing(sets: Tensor, chunk_size: int = 1024) -> Tensor:
     """Pairs of label vectors that share a label: int64 ``[2, p]``."""
-    found = []
+    found = [sets.new_zeros(0, 2).long()]
     for start in range(0, sets.size(0), chunk_size):
         pairs = ((sets[start : start + chunk_size] @ sets.T) > 0).nonzero()
         pairs[:, 0] += start
         found.append(pairs)
-    return torch.cat(found).T.contiguous() if found else sets.new_zeros(2, 0).long()
+    return torch.cat(found).T.contiguous()
 
 
+@dataclass(eq=False)
 class LabelHub(BaseTransform):
     r"""Same-label cliques as hubs, exact and in O(N) storage: the label case of MCGCN Eq. 1.
 
@@ -116,11 +106,12 @@ class LabelHub(BaseTransform):
             makes one hub a class, with several for a node.
     """
 
-    def __init__(self, self_loops: str = "clean", match: str = "shared") -> None:
-        check_choice(self_loops, SELF_LOOPS, "self_loops")
-        check_choice(match, MATCH, "match")
-        self.self_loops = self_loops
-        self.match = match
+    self_loops: str = "clean"
+    match: str = "shared"
+
+    def __post_init__(self) -> None:
+        check_choice(self.self_loops, ("clean", "literal"), "self_loops")
+        check_choice(self.match, ("shared", "equal", "count"), "match")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with hubs in place of kNN edges between labelled nodes."""
@@ -129,9 +120,8 @@ class LabelHub(BaseTransform):
             raise ValueError(f"{name}: the data has no intra edges; apply IntraKNN first")
         if "self_loops" in data.graph:
             raise ValueError(f"{name}: label edges exist already; apply it once")
+        require_labels(data, name)
         store = data[IMAGE]
-        if "y" not in store:
-            raise ValueError(f"{name}: the data set has no labels; leave this transform out")
         labeled = store.labeled_mask
         if bool((labeled & ~store.train_mask).any()):
             raise ValueError("labeled_mask: labelled nodes must be training nodes")
@@ -150,39 +140,25 @@ class LabelHub(BaseTransform):
             literal = self.self_loops == "literal"
             data[modality].self_loop = once + same_as_self if literal else once
             if INTER[modality] in data.edge_types:
-                weight = {"all": once, "labeled": same_as_self, "none": 0 * once}
-                _add_pairs(data, INTER[modality], nodes, weight[data.graph["pair_edges"]][nodes])
+                choice = {"all": once, "labeled": same_as_self, "none": 0 * once}
+                weight = choice[data.graph["pair_edges"]] * labeled
+                pairs = weight.nonzero().flatten()  # nodes that are joined to their own pairs
+                edges = data[INTER[modality]]
+                source, target = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
+                weight = torch.cat((edges.edge_weight, weight[pairs]))
+                edges.edge_index, edges.edge_weight = merge_edges(
+                    source, target, weight, labeled.numel(), reduce="sum"
+                )
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 
     @staticmethod
     def _drop_knn(data: HeteroData, labeled: Tensor) -> None:
-        for edge_type in (*INTRA.values(), *JOINT.values(), *INTER.values()):
-            if edge_type not in data.edge_types:
-                continue
-            edges = data[edge_type]
-            keep = ~(labeled[edges.edge_index[0]] & labeled[edges.edge_index[1]])
-            edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
-        for edge_type in (*NEAREST.values(), *JOINT_NEAREST.values()):
-            if edge_type not in data.edge_types:
-                continue  # only labelled nodes learn to be encoded as new items
-            edges = data[edge_type]
-            keep = labeled[edges.edge_index[1]]
-            edges.edge_index, edges.edge_weight = edges.edge_index[:, keep], edges.edge_weight[keep]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(self_loops={self.self_loops!r}, match={self.match!r})"
-
-
-def _add_pairs(data: HeteroData, edge_type: EdgeType, nodes: Tensor, weight: Tensor) -> None:
-    """Join nodes to their own pairs; weight 0 means no edge. The order stays by target."""
-    edges = data[edge_type]
-    nodes, weight = nodes[weight != 0], weight[weight != 0]
-    source, target = torch.cat((edges.edge_index, nodes.expand(2, -1)), dim=1)
-    edges.edge_index, edges.edge_weight = merge_edges(
-        source,
-        target,
-        torch.cat((edges.edge_weight, weight)),
-        data[IMAGE].x.size(0),
-        reduce="sum",
-    )
+        for kind in (INTRA, JOINT, INTER, NEAREST, JOINT_NEAREST):
+            for edge_type in set(kind.values()).intersection(data.edge_types):
+                edges = data[edge_type]
+                source, target = labeled[edges.edge_index]
+                # of the nearest all go to labelled nodes: only these learn to be new items
+                keep = target if kind in (NEAREST, JOINT_NEAREST) else ~(source & target)
+                edges.edge_index = edges.edge_index[:, keep]
+                edges.edge_weight = edges.edge_weight[keep]

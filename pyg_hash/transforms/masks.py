@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -14,20 +16,11 @@ from pyg_hash.utils.checks import check_fraction
 def stratified_sample(
     y: Tensor, pool: Tensor, rate: float, seed: int, *, at_least: int = 1
 ) -> Tensor:
-    """Sample a share of every class.
+    """Sample a share of every class: bool ``[N]``, a subset of ``pool``.
 
     Classes are visited from the rarest to the most frequent; each is filled up to
     ``max(at_least, round(rate * size))`` members, counting those already taken for another label.
-
-    Args:
-        y: class index ``[N]`` or multi-hot ``[N, C]``.
-        pool: bool ``[N]``, the nodes to choose from.
-        rate: share of each class, between 0 and 1; 0 takes nothing.
-        seed: seed of the choice.
-        at_least: smallest number of members of a class that occurs in the pool.
-
-    Returns:
-        bool ``[N]``, a subset of ``pool``.
+    A ``rate`` of 0 takes nothing.
     """
     if rate == 0.0:
         return torch.zeros_like(pool)
@@ -53,6 +46,7 @@ def stratified_sample(
     return chosen
 
 
+@dataclass(eq=False)
 class LabelRate(BaseTransform):
     r"""Keep the labels of a share of the training nodes, stratified by class.
 
@@ -65,15 +59,16 @@ class LabelRate(BaseTransform):
         seed: seed of the choice; the same seed gives the same nodes.
     """
 
-    def __init__(self, rate: float, seed: int = 0) -> None:
-        check_fraction(rate, "rate")
-        self.rate = rate
-        self.seed = seed
+    rate: float
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fraction(self.rate, "rate")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
         store = data[IMAGE]
-        _require_labels(data, type(self).__name__)
+        require_labels(data, type(self).__name__)
         if "graph" in data and "self_loops" in data.graph:
             raise ValueError("LabelRate: label edges exist already; apply it before LabelHub")
         mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
@@ -81,10 +76,8 @@ class LabelRate(BaseTransform):
             data[modality].labeled_mask = mask
         return data
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rate={self.rate}, seed={self.seed})"
 
-
+@dataclass(eq=False)
 class ValidationSplit(BaseTransform):
     r"""Hold out a share of the labelled training nodes for early stopping.
 
@@ -98,17 +91,18 @@ class ValidationSplit(BaseTransform):
         seed: seed of the choice.
     """
 
-    def __init__(self, rate: float = 0.1, seed: int = 0) -> None:
-        check_fraction(rate, "rate")
-        if rate in (0.0, 1.0):
-            raise ValueError(f"rate: {rate} holds out nothing or everything; use e.g. 0.1")
-        self.rate = rate
-        self.seed = seed
+    rate: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_fraction(self.rate, "rate")
+        if self.rate in (0.0, 1.0):
+            raise ValueError(f"rate: {self.rate} holds out nothing or everything; use e.g. 0.1")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
         store = data[IMAGE]
-        _require_labels(data, type(self).__name__)
+        require_labels(data, type(self).__name__)
         if "graph" in data or "affinity" in data:
             raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
@@ -130,11 +124,9 @@ class ValidationSplit(BaseTransform):
             data[modality].labeled_mask = labeled
         return data
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}(rate={self.rate}, seed={self.seed})"
 
-
-def _require_labels(data: HeteroData, name: str) -> None:
+def require_labels(data: HeteroData, name: str) -> None:
+    """Raise ``ValueError`` for data without labels; ``name`` is the transform's."""
     if "y" not in data[IMAGE]:
         raise ValueError(
             f"{name}: the data set has no labels to learn from; add them, or choose a method that "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,18 +17,12 @@ from pyg_hash.utils.scaling import apply_scaling
 
 
 def principal_directions(x: Tensor, count: int) -> Tensor:
-    """The ``count`` leading right singular vectors of ``x`` (latent semantic analysis).
+    """The leading right singular vectors of ``x`` (latent semantic analysis).
 
     Exact and deterministic: an eigendecomposition of the smaller Gram matrix in float64, with
-    signs fixed so that the largest entry of each direction is positive.
-
-    Args:
-        x: float ``[n, d]``.
-        count: number of directions, at most ``min(n, d)``.
-
-    Returns:
-        float32 ``[d, r]`` with orthonormal columns, the strongest first; ``r`` is ``count``, or
-        the rank of ``x`` if that is lower (at least 1): further directions would be rounding.
+    signs fixed so that the largest entry of each direction is positive. Returns float32 ``[d, r]``
+    with orthonormal columns, the strongest first; ``r`` is ``count``, or the rank of ``x`` if that
+    is lower (at least 1): further directions would be rounding.
     """
     directions: Tensor
     wide = x.double()
@@ -43,6 +38,7 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
     return (directions * signs).float()
 
 
+@dataclass(eq=False)
 class ScaleFeatures(BaseTransform):
     r"""Centre, project and normalise the features of each modality; fitted on ``train_mask``.
 
@@ -61,21 +57,18 @@ class ScaleFeatures(BaseTransform):
         norm: squared length :math:`s` of each scaled row; None skips the normalisation.
     """
 
-    def __init__(
-        self,
-        center: tuple[str, ...] = (IMAGE,),
-        text_components: int | None = 800,
-        norm: float | None = 10.0,
-    ) -> None:
-        for modality in center:
+    center: tuple[str, ...] = (IMAGE,)
+    text_components: int | None = 800
+    norm: float | None = 10.0
+
+    def __post_init__(self) -> None:
+        self.center = tuple(self.center)
+        for modality in self.center:
             check_choice(modality, MODALITIES, "center")
-        if text_components is not None:
-            check_positive_int(text_components, "text_components")
-        if norm is not None and not 0 < norm < math.inf:
-            raise ValueError(f"norm: expected a positive, finite number or None, got {norm!r}")
-        self.center = tuple(center)
-        self.text_components = text_components
-        self.norm = norm
+        if self.text_components is not None:
+            check_positive_int(self.text_components, "text_components")
+        if self.norm is not None and not 0 < self.norm < math.inf:
+            raise ValueError(f"norm: expected a positive, finite number or None, got {self.norm!r}")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with scaled ``x`` and the statistics in ``data.scaling``."""
@@ -105,9 +98,3 @@ class ScaleFeatures(BaseTransform):
         if self.norm is not None:
             scaling["norm"] = math.sqrt(self.norm)
         return scaling
-
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(center={self.center}, "
-            f"text_components={self.text_components}, norm={self.norm})"
-        )

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.graph.protocol import ANCHORS
-from pyg_hash.knn.knn import check_backend
 from pyg_hash.transforms.edges import averaged_edges, merge_edges
-from pyg_hash.transforms.intra import IntraKNN, check_neighbor_weight
-from pyg_hash.transforms.labels import SELF_LOOPS, LabelHub
+from pyg_hash.transforms.intra import IntraKNN
+from pyg_hash.transforms.labels import LabelHub
+from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, Metric
-from pyg_hash.utils.checks import check_choice, check_positive_int
-
-GRAPHS = ("paper", "code")
-NEIGHBOR_WEIGHT = 0.1
+from pyg_hash.utils.checks import check_choice
 
 
+@dataclass(eq=False)
 class SGCHGraph(BaseTransform):
     r"""The graphs of SGCH, one a modality, in one step.
 
@@ -64,40 +59,38 @@ class SGCHGraph(BaseTransform):
         self_loops: ``'clean'``: every node has itself once. ``'literal'``: a labelled node also
             has its :math:`W_{ii} = l_i^\top l_i`, see :class:`LabelHub`.
         neighbor_weight: :math:`\omega`, above 0.
-        backend: see :class:`IntraKNN`.
-        approximate: see :class:`IntraKNN`.
+        backend, approximate: see :class:`IntraKNN`.
 
     Raises:
         ValueError: a graph exists already, no labels, not more than ``k`` anchors (with ``'code'``:
             labelled anchors), or features that :class:`IntraKNN` cannot work with.
     """
 
-    def __init__(
-        self,
-        k: int = 20,
-        graph: str = "paper",
-        metric: Metric = "cosine",
-        anchors: str = "train",
-        self_loops: str = "clean",
-        neighbor_weight: float = NEIGHBOR_WEIGHT,
-        backend: str = "auto",
-        approximate: str | None = None,
-    ) -> None:
-        check_positive_int(k, "k")
-        check_choice(graph, GRAPHS, "graph")
-        check_choice(metric, ("cosine", "ip", "l2"), "metric")
-        check_choice(anchors, ANCHORS, "anchors")
-        check_choice(self_loops, SELF_LOOPS, "self_loops")
-        check_neighbor_weight(neighbor_weight)
-        check_backend(backend, approximate)
-        self.k = k
-        self.graph = graph
-        self.metric: Metric = metric
-        self.anchors = anchors
-        self.self_loops = self_loops
-        self.neighbor_weight = neighbor_weight
-        self.backend = backend
-        self.approximate = approximate
+    k: int = 20
+    graph: str = "paper"
+    metric: Metric = "cosine"
+    anchors: str = "train"
+    self_loops: str = "clean"
+    neighbor_weight: float = 0.1
+    backend: str = "auto"
+    approximate: str | None = None
+
+    def __post_init__(self) -> None:
+        check_choice(self.graph, ("paper", "code"), "graph")
+        self._steps()  # check their options
+
+    def _steps(self) -> tuple[IntraKNN, LabelHub]:
+        paper = self.graph == "paper"
+        nearest = (IntraKNN if paper else _LabeledKNN)(
+            self.k,
+            self.metric,
+            self.anchors,
+            None if paper else "binary",
+            self.neighbor_weight,
+            self.backend,
+            self.approximate,
+        )
+        return nearest, LabelHub(self.self_loops, match="count" if paper else "shared")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with intra edges, class hubs and ``anchor_mask`` in both modalities.
@@ -106,52 +99,23 @@ class SGCHGraph(BaseTransform):
         """
         if "graph" in data:
             raise ValueError("SGCHGraph: the graph exists already; start from data without one")
-        if "y" not in data[IMAGE]:
-            raise ValueError("SGCHGraph: the data set has no labels, which SGCH learns from")
-        how: dict[str, Any] = {
-            "neighbor_weight": self.neighbor_weight,
-            "backend": self.backend,
-            "approximate": self.approximate,
-        }
-        if self.graph == "paper":
-            data = IntraKNN(self.k, self.metric, self.anchors, **how)(data)
-            data = LabelHub(self.self_loops, match="count")(data)
-            reach = "train"  # no edge leads across the modalities, whatever the anchors
-        else:
-            data = _LabeledKNN(self.k, self.metric, self.anchors, "binary", **how)(data)
-            data = LabelHub(self.self_loops, match="shared")(data)
-            _average(data)
+        require_labels(data, "SGCHGraph")
+        for step in self._steps():
+            data = step(data)
+        reach = "train"  # in the paper no edge leads across the modalities, whatever the anchors
+        if self.graph == "code":  # both modalities get the mean; their hubs are the same already
             reach = self.anchors
+            is_anchor = data[IMAGE].anchor_mask
+            own = {m: data[INTRA[m]] for m in MODALITIES}
+            averaged = {m: averaged_edges(own, m, is_anchor) for m in MODALITIES}
+            for m, edges in own.items():
+                edges.edge_index, edges.edge_weight = merge_edges(
+                    *averaged[m], is_anchor.numel(), reduce="sum"
+                )
+                data[m].neighbor_mask = is_anchor & data[m].labeled_mask
         data.graph = data.graph | {"inter_anchors": reach, "reading": self.graph}
         return data
 
-    def __repr__(self) -> str:
-        return (
-            f"{type(self).__name__}(k={self.k}, graph={self.graph!r}, metric={self.metric!r}, "
-            f"anchors={self.anchors!r}, self_loops={self.self_loops!r}, "
-            f"neighbor_weight={self.neighbor_weight}, backend={self.backend!r}, "
-            f"approximate={self.approximate!r})"
-        )
-
 
 class _LabeledKNN(IntraKNN):
-    """:class:`IntraKNN` where only labelled nodes may be among somebody's nearest."""
-
-    _source_name = "labelled anchors"
-
-    def _sources(self, store: NodeStorage, anchors: Tensor) -> Tensor:
-        labeled: Tensor = store.labeled_mask
-        return anchors & labeled
-
-
-def _average(data: HeteroData) -> None:
-    """Give both modalities the mean of their edges; the hubs are the same in both already."""
-    is_anchor = data[IMAGE].anchor_mask
-    own = {m: data[INTRA[m]] for m in MODALITIES}
-    averaged = {m: averaged_edges(own, m, is_anchor) for m in MODALITIES}
-    for m, (source, target, weight) in averaged.items():
-        edges = data[INTRA[m]]
-        edges.edge_index, edges.edge_weight = merge_edges(
-            source, target, weight, is_anchor.numel(), reduce="sum"
-        )
-        data[m].neighbor_mask = is_anchor & data[m].labeled_mask
+    _labeled_only = True

@@ -24,11 +24,9 @@ def test_loaded_it_waits_for_its_function(tmp_path):
     OwnEncoder(lengths, 2, "word lengths").save(tmp_path)
     loaded = load_encoder(tmp_path)
     assert (loaded.name, loaded.num_features) == ("word lengths", 2)
-    assert not loaded.ready
     with pytest.raises(RuntimeError, match="'word lengths' is a function of yours"):
         loaded(["a"])
     assert loaded.use(lengths)(["ab"]).tolist() == [[2, 1]]
-    assert loaded.ready
     good = load_json(tmp_path / "encoder.json")
     for broken in ({**good, "num_features": "x"}, {**good, "num_features": 0}, {"kind": "own"}):
         save_json(tmp_path / "encoder.json", broken)

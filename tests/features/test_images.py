@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_hash.features import UnreadableImageError, check_images, load_image
+from pyg_hash.features import UnreadableImageError, load_image
 from pyg_hash.features.images import square_jpeg
 
 Image = pytest.importorskip("PIL.Image")
@@ -81,16 +81,6 @@ def test_missing_file_and_folder_are_named(tmp_path):
     for path in (tmp_path / "none.png", tmp_path):
         with pytest.raises(UnreadableImageError, match="no such picture file"):
             load_image(path, 8)
-
-
-def test_check_images_goes_on_with_the_rest(tmp_path):
-    good = save(tmp_path / "good.png", np.zeros((2, 2, 3)))
-    (tmp_path / "bad.png").write_bytes(b"x")
-    check = check_images([tmp_path / "bad.png", good, tmp_path / "none.png", str(good)])
-    assert check.readable == [1, 3] and not check.ok
-    assert set(check.problems) == {0, 2}
-    assert "bad.png" in check.problems[0] and "none.png" in check.problems[2]
-    assert check_images([good]).ok
 
 
 def test_square_jpeg_is_the_picture_that_is_read(tmp_path):

@@ -7,14 +7,13 @@ import scipy.sparse as sp
 import torch
 from affinity_oracles import count_components, dense_laplacian
 
-from pyg_hash.transforms.affinity.embedding import (
+from pyg_hash.transforms.affinity.steps import (
     components,
     indicators,
     laplacian,
     smallest_eigenvectors,
 )
-from pyg_hash.transforms.affinity.neighbours import row_distances
-from pyg_hash.transforms.affinity.unified import next_lambda
+from pyg_hash.transforms.affinity.unified import next_lambda, row_distances
 
 
 def two_triangles():
@@ -135,7 +134,7 @@ def test_a_chain_has_a_small_gap():
 
 
 def test_eigenvectors_that_are_not_found(monkeypatch):
-    monkeypatch.setattr("pyg_hash.transforms.affinity.embedding._RESTARTS", 1)
+    monkeypatch.setattr("pyg_hash.transforms.affinity.steps._RESTARTS", 1)
     graph = sp.csr_array(blocks([300], seed=9, degree=1))
     count, label = components(graph)
     with pytest.raises(RuntimeError, match="of 6 eigenvectors found; .* larger k, fewer clusters"):

@@ -10,12 +10,11 @@ import torch
 from affinity_oracles import count_components, dense_affinity, planted, squared_distances
 
 from pyg_hash.transforms.affinity import (
-    Neighbours,
     nearest_neighbours,
     neighbour_weights,
     unified_affinity,
 )
-from pyg_hash.transforms.affinity.embedding import smallest_eigenvectors
+from pyg_hash.transforms.affinity.steps import smallest_eigenvectors
 
 CASES = [
     (6, 2.0, 0, {}),
@@ -254,22 +253,6 @@ def test_given_neighbours():
     expected = search(views, 5)
     mixed = search([nearest_neighbours(views[0], 5), views[1]], 5)
     assert torch.equal(mixed.values, expected.values)
-
-
-def test_neighbours_without_features_are_all_that_is_known():
-    views, _ = planted(150, 4, seed=2)
-    given, distances = [], []
-    for x in views:
-        b = squared_distances(x)
-        index = np.argsort(b, 1, kind="stable")[:, :6]
-        near = np.take_along_axis(b, index, axis=1)
-        given.append(Neighbours(torch.from_numpy(near), torch.from_numpy(index)))
-        known = np.full_like(b, np.inf)
-        np.put_along_axis(known, index, near, axis=1)
-        distances.append(known)
-    found, expected = search(given, 5), dense_affinity(None, 5, distances=distances)
-    assert [row["num_components"] for row in found.history] == expected.counts
-    assert np.abs(found.to_dense().numpy() - expected.z).max() < 1e-6
 
 
 def test_memory_is_linear():

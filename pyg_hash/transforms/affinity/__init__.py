@@ -1,8 +1,12 @@
 """The unified sparse affinity graph of several views (SGEH's first stage)."""
 
-from pyg_hash.transforms.affinity.neighbours import Neighbours, nearest_neighbours
 from pyg_hash.transforms.affinity.steps import neighbour_weights, project_rows
-from pyg_hash.transforms.affinity.unified import AffinityGraph, unified_affinity
+from pyg_hash.transforms.affinity.unified import (
+    AffinityGraph,
+    Neighbours,
+    nearest_neighbours,
+    unified_affinity,
+)
 
 __all__ = [
     "AffinityGraph",

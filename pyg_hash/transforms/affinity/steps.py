@@ -1,4 +1,4 @@
-"""The closed-form updates of SGEH's stage 1: S, the weights of the views, and Z.
+"""The steps of SGEH's stage 1: S, the weights of the views, Z, and the embedding D.
 
 Graphs are padded rows, float64 ``[m, w]``, of the columns that ``Candidates`` lists: ``z`` is the
 unified one, ``s`` that of a view. So are a view's squared distances b (inf where an entry is
@@ -9,17 +9,23 @@ a view's nearest neighbours, nearest first.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import scipy.linalg
+import scipy.sparse as sp
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-ROUNDING = 1e-12
-"""Weights up to this are rounding errors of the projection and become zero."""
+_ROUNDING = 1e-12  # weights up to this are rounding errors of the projection and become zero
 _SMALLEST = float(np.sqrt(np.finfo(np.float64).eps))
+_LEAST_WIDTH = 60  # of the Krylov space: narrower ones are restarted too often
+_RESTARTS = 5000
 
 
 def neighbour_weights(cost: Floats, k: int) -> Floats:
@@ -36,9 +42,6 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
     Args:
         cost: float64 ``[m, w]``, at least ``k + 1`` finite entries a row, inf elsewhere.
         k: number of neighbours.
-
-    Returns:
-        float64 ``[m, w]``; rows sum to 1.
     """
     order = np.argsort(cost, axis=1, kind="stable")[:, : k + 1]
     ranked = np.take_along_axis(cost, order, axis=1)
@@ -134,13 +137,7 @@ def project_rows(q: Floats, support: Bools) -> Floats:
 
     Args:
         q: float64 ``[m, w]``; values outside the support are never read.
-        support: bool ``[m, w]``; every row has at least one entry.
-
-    Returns:
-        float64 ``[m, w]``; rows sum to 1.
-
-    Raises:
-        ValueError: a row without support.
+        support: bool ``[m, w]``; a row without an entry is a ``ValueError``.
     """
     if not support.any(axis=1).all():
         raise ValueError("support: a row has no entry; there is no simplex to project on")
@@ -152,5 +149,96 @@ def project_rows(q: Floats, support: Bools) -> Floats:
     threshold = (np.cumsum(ordered, axis=1) - 1.0) / count
     kept = (ordered > threshold).sum(axis=1, keepdims=True)
     z: Floats = shifted - np.take_along_axis(threshold, kept - 1, axis=1)
-    z[z <= ROUNDING] = 0.0
+    z[z <= _ROUNDING] = 0.0
     return z
+
+
+class Embedding(NamedTuple):
+    r"""Orthonormal eigenvectors ``[m, c]``, those of eigenvalue 0 first, and the eigenvalues.
+
+    ``residual`` is the largest :math:`\lVert L f - v f \rVert_2` of any column.
+    """
+
+    vectors: Floats
+    values: Floats
+    residual: float
+
+
+def components(graph: sp.csr_array) -> tuple[int, Ints]:
+    """Number of connected components, edges taken in both directions, and that of each row.
+
+    They are numbered in the order of their first rows; exact, unlike eigenvalue sums.
+    """
+    count, label = connected_components(graph, directed=True, connection="weak")
+    _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.argsort(np.argsort(first))
+    return int(count), rank[inverse].astype(np.int64)
+
+
+def laplacian(graph: sp.csr_array) -> sp.csr_array:
+    """L = D - (Z + Z^T) / 2 with D the row sums of (Z + Z^T) / 2."""
+    symmetric = ((graph + graph.T) * 0.5).tocsr()
+    degree = sp.diags_array(np.asarray(symmetric.sum(axis=1)).ravel())
+    return sp.csr_array(degree - symmetric)
+
+
+def indicators(label: Ints, count: int) -> Floats:
+    """Orthonormal columns, one a component, that span the null space of L: ``[m, count]``."""
+    size = np.bincount(label, minlength=count)
+    out = np.zeros((len(label), count))
+    out[np.arange(len(label)), label] = 1.0 / np.sqrt(size[label])
+    return out
+
+
+def smallest_eigenvectors(
+    lap: sp.csr_array,
+    label: Ints,
+    count: int,
+    c: int,
+    *,
+    tol: float = 1e-10,
+    seed: int = 0,
+    dense_rows: int = 1000,
+) -> Embedding:
+    """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6; ``count`` components, ``label``.
+
+    The null space is known exactly, one indicator a component, so only the rest is searched: by
+    LAPACK up to ``dense_rows`` rows, where it is as fast, above by Lanczos' method in ``O(m c)``
+    memory. That accepts a pair at a residual of ``tol`` times twice the largest degree, or raises
+    ``RuntimeError``.
+    """
+    m, wanted = lap.shape[0], c - count
+    null = indicators(label, count)
+    top = 2.0 * float(lap.diagonal().max())  # the spectrum ends there
+
+    def flipped(x: Floats) -> Floats:  # off the null space, the smallest pairs become the largest
+        out: Floats = top * (x - null @ (null.T @ x)) - lap @ x
+        return out
+
+    if m <= dense_rows:
+        lifted = lap.toarray() + 2.0 * top * (null @ null.T)  # the null space goes above it
+        values, vectors = scipy.linalg.eigh(lifted, subset_by_index=[0, wanted - 1])
+    else:
+        try:
+            values, vectors = eigsh(
+                LinearOperator(lap.shape, matvec=flipped, dtype=np.float64),
+                k=wanted,
+                which="LA",
+                v0=np.random.default_rng(seed).standard_normal(m),
+                ncv=min(m, max(2 * wanted + 1, _LEAST_WIDTH)),
+                maxiter=_RESTARTS,
+                tol=tol,
+            )
+        except ArpackNoConvergence as error:
+            raise RuntimeError(
+                f"affinity: {len(error.eigenvalues)} of {wanted} eigenvectors found; the graph is "
+                "hard to embed, use a larger k, fewer clusters, or a larger tol"
+            ) from error
+        order = np.argsort(-values)
+        values, vectors = top - values[order], vectors[:, order]
+    residual = np.linalg.norm(lap @ vectors - vectors * values, axis=0).max(initial=0.0)
+    return Embedding(
+        np.concatenate((null, vectors), axis=1),
+        np.concatenate((np.zeros(count), values)),
+        float(residual),
+    )

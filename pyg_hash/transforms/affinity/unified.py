@@ -4,43 +4,130 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
+from torch_geometric.data import HeteroData
+from torch_geometric.transforms import BaseTransform
 from tqdm.auto import tqdm
 
-from pyg_hash.transforms.affinity.embedding import (
+from pyg_hash.knn import knn
+from pyg_hash.transforms.affinity.steps import (
+    Bools,
     Embedding,
+    Floats,
+    Ints,
     components,
     indicators,
     laplacian,
-    smallest_eigenvectors,
-)
-from pyg_hash.transforms.affinity.neighbours import (
-    Neighbours,
-    candidates,
-    check_neighbours,
-    nearest_neighbours,
-    row_distances,
-)
-from pyg_hash.transforms.affinity.steps import (
-    Floats,
     neighbour_weights,
+    smallest_eigenvectors,
     update_unified,
     update_view,
     view_weight,
 )
+from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, PAIR, TEXT
 from pyg_hash.utils.checks import (
     check_choice,
     check_features,
     check_positive,
     check_positive_int,
+    check_same_rows,
 )
 
+_CHUNK_ELEMENTS = 1 << 21
 _MANY_ROWS = 4000  # above them the eigenvectors of so many clusters take hours
+
+
+class Neighbours(NamedTuple):
+    """Features of a view, float ``[m, d]``, and the ``k + 1`` nearest other rows of each row."""
+
+    features: Tensor
+    index: Tensor
+
+
+def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
+    """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
+
+    Raises:
+        TypeError: ``x``, which messages call ``name``, is not floating point; ``k`` no integer.
+        ValueError: NaN or inf; fewer than ``k + 2`` rows.
+    """
+    check_features(x, name)
+    check_positive_int(k, "k")
+    if x.size(0) < k + 2:
+        raise ValueError(
+            f"k: {k} neighbours need at least {k + 2} rows (the row, k neighbours and the next), "
+            f"got {x.size(0)}; use k <= {max(x.size(0) - 2, 1)}"
+        )
+    return Neighbours(x, knn(x, x, k + 1, metric="l2", exclude_self=True)[1])
+
+
+class Candidates(NamedTuple):
+    """All entries that any affinity may occupy, as padded rows; everything else stays zero.
+
+    Row i lists the neighbours of i in any view, by ascending row number. Its width is the number
+    of views times ``k + 1``, so memory is linear in the rows.
+
+    Attributes:
+        column: row numbers, int64 ``[m, w]``.
+        support: bool ``[m, w]``; the ``k`` nearest neighbours in at least one view: where Z lives.
+        distance: squared distances in each view, float64 ``[m, w]``, inf in the padding.
+        order: in each view the places of its ``k + 1`` neighbours, nearest first.
+    """
+
+    column: Ints
+    support: Bools
+    distance: list[Floats]
+    order: list[Ints]
+
+    def matrix(self, values: Floats) -> sp.csr_array:
+        """The positive ones of some values, float64 ``[m, w]``, as a matrix ``[m, m]``."""
+        keep = values > 0.0
+        indptr = np.concatenate(([0], np.cumsum(keep.sum(axis=1))))
+        parts = (values[keep], self.column[keep], indptr)
+        return sp.csr_array(parts, shape=(len(keep), len(keep)))
+
+
+def candidates(views: Sequence[Neighbours]) -> Candidates:
+    """The union of the views' neighbours; see :class:`Candidates`."""
+    lists = [view.index.cpu().numpy() for view in views]
+    joined = np.concatenate(lists, axis=1)
+    arrangement = np.argsort(joined, axis=1, kind="stable")
+    column = np.take_along_axis(joined, arrangement, axis=1)
+    valid = np.ones(column.shape, dtype=bool)
+    valid[:, 1:] = column[:, 1:] != column[:, :-1]
+    first = np.maximum.accumulate(np.where(valid, np.arange(column.shape[1]), 0), axis=1)
+    place = np.empty_like(first)  # of each entry of joined in the sorted row, repeats merged
+    np.put_along_axis(place, arrangement, first, axis=1)
+
+    found = Candidates(column, np.zeros(column.shape, dtype=bool), [], [])
+    starts = np.cumsum([index.shape[1] for index in lists])[:-1]
+    for view, own in zip(views, np.split(place, starts, axis=1), strict=True):
+        exact = row_distances(view.features, column)  # in float64: all have one rounding
+        ranked = np.full(column.shape, np.inf)
+        np.put_along_axis(ranked, own, np.take_along_axis(exact, own, axis=1), axis=1)
+        order = np.argsort(ranked, axis=1, kind="stable")[:, : own.shape[1]]
+        np.put_along_axis(found.support, order[:, :-1], True, axis=1)
+        found.distance.append(np.where(valid, exact, np.inf))
+        found.order.append(order)
+    return found
+
+
+def row_distances(x: Tensor, column: Ints) -> Floats:
+    """Squared distances in float64 between row i and the rows ``column[i]``, block by block."""
+    x = x.detach().cpu()
+    out = np.empty(column.shape)
+    step = max(1, _CHUNK_ELEMENTS // (column.shape[1] * x.size(1)))
+    for start in range(0, len(column), step):
+        part = slice(start, start + step)
+        pairs = x[torch.from_numpy(column[part])].double().sub_(x[part, None].double())
+        out[part] = pairs.square_().sum(dim=2).numpy()
+    return out
 
 
 @dataclass(frozen=True)
@@ -103,8 +190,8 @@ def unified_affinity(
     r"""Fuse the neighbour graphs of several views into one with ``num_clusters`` components.
 
     Minimises SGEH Eq. 7 (Zhao et al., ACCV 2022; GMC, Wang et al., TKDE 2020) by turns: each
-    view's graph S (:func:`~pyg_hash.transforms.affinity.steps.update_view`), the weights of the
-    views (``view_weight``), the unified graph Z (``update_unified``), and the embedding D, the
+    view's graph S (``update_view`` of :mod:`pyg_hash.transforms.affinity.steps`), the weights of
+    the views (``view_weight``), the unified graph Z (``update_unified``), and the embedding D, the
     ``num_clusters`` smallest eigenvectors of Z's Laplacian.
     After each turn the connected components of Z are counted: :math:`\lambda` doubles if there
     are too few, halves (and D goes back) if there are too many, and exactly ``num_clusters`` of
@@ -117,7 +204,8 @@ def unified_affinity(
     rows of equal length put the distances of all views on one scale.
 
     Args:
-        views: two or more; each the features, float ``[m, d]``, or its :class:`Neighbours`.
+        views: two or more; each the features, float ``[m, d]``, or what
+            :func:`nearest_neighbours` made of them.
         num_clusters: c, the number of components wanted.
         k: neighbours a row in each view.
         rank: ``'effective'`` solves the S-step exactly; ``'gmc'`` is it as printed, whose rows
@@ -138,9 +226,9 @@ def unified_affinity(
 
     Raises:
         TypeError: views or numbers of the wrong type.
-        ValueError: fewer than two views, different numbers of rows, bad neighbours, unknown
-            options, and a ``num_clusters`` that cannot be reached: more than half the rows (each
-            component has at least two), or fewer than the components that there are already.
+        ValueError: fewer than two views, different numbers of rows, neighbours for another ``k``,
+            unknown options, and a ``num_clusters`` that cannot be reached: more than half the rows
+            (each component has at least two), or fewer than the components that there are already.
         RuntimeError: eigenvectors that could not be found.
     """
     check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
@@ -222,20 +310,13 @@ def unified_affinity(
 
 def next_lambda(lam: float, count: int, c: int) -> float:
     """GMC's rule: twice as much for too few components, half for too many."""
-    if count == c:
-        return lam
-    return lam * 2.0 if count < c else lam / 2.0
+    return lam if count == c else lam * 2.0 if count < c else lam / 2.0
 
 
 def check_options(
     num_clusters: int, k: int, rank: str, weight_rule: str, u_step: str, lam: float, max_iter: int
 ) -> None:
-    """Check what does not depend on the data.
-
-    Raises:
-        TypeError: a number of the wrong type.
-        ValueError: a number out of range or an unknown option.
-    """
+    """Raise ``TypeError`` or ``ValueError`` for options that are wrong whatever the data."""
     for count, name in ((num_clusters, "num_clusters"), (k, "k"), (max_iter, "max_iter")):
         check_positive_int(count, name)
     check_choice(rank, ("effective", "gmc"), "rank")
@@ -267,10 +348,102 @@ def _neighbour_lists(
         )
     lists = []
     for number, view in enumerate(views):
-        if isinstance(view, Neighbours):
-            check_neighbours(view, k, f"views[{number}]")
-            lists.append(view)
-        else:
-            check_features(view, f"views[{number}]")
-            lists.append(nearest_neighbours(view, k))
+        if not isinstance(view, Neighbours):
+            view = nearest_neighbours(view, k, f"views[{number}]")
+        elif view.index.size(1) != k + 1:
+            raise ValueError(
+                f"views[{number}]: has {view.index.size(1) - 1} neighbours a row, not k={k}; "
+                "make it with nearest_neighbours(x, k)"
+            )
+        lists.append(view)
     return lists
+
+
+@dataclass(eq=False)
+class UnifiedAffinity(BaseTransform):
+    """The sparse graph that both modalities agree on, with ``num_clusters`` components.
+
+    The first stage of SGEH (Zhao et al., ACCV 2022), see
+    :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs of ``train_mask`` take part;
+    all others, queries above all, are never looked at. No label is read. Put it after
+    :class:`ScaleFeatures`, which brings the distances of both modalities to one scale, and after
+    :class:`ValidationSplit`.
+
+    Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
+    component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
+    ``edge_index`` (row 0 is i and row 1 is j of :math:`Z_{ij}`, sorted by i, then j) and
+    ``edge_weight`` (float32; the rows of Z sum to 1; Z is not symmetric); and the settings and
+    the course of the search in ``data.affinity``.
+
+    The number of clusters is the paper's c, but its numbers (10,000 of NUS-WIDE's 20,000 pairs)
+    contradict its code, which uses 10 clusters and 5 neighbours on Wikipedia; a guess of the
+    number of classes is what c means.
+
+    Args:
+        num_clusters: number of connected components of the graph; None takes the number of classes
+            that the data set names (``data.num_classes``), without a look at any label.
+        k: neighbours of a pair in each modality, by squared Euclidean distance.
+        rank, weight_rule, u_step, lam, max_iter, seed, progress: of ``unified_affinity``, which
+            warns and raises, too.
+
+    Raises:
+        ValueError: NaN or inf in training rows, or too few of them; no number of clusters; an
+            affinity graph that exists already.
+    """
+
+    num_clusters: int | None = None
+    k: int = 5
+    _: KW_ONLY
+    rank: str = "effective"
+    weight_rule: str = "gmc"
+    u_step: str = "exact"
+    lam: float = 1.0
+    max_iter: int = 20
+    seed: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        c = 1 if self.num_clusters is None else self.num_clusters
+        steps = (self.rank, self.weight_rule, self.u_step)
+        check_options(c, self.k, *steps, self.lam, self.max_iter)
+
+    def forward(self, data: HeteroData) -> HeteroData:
+        """Return ``data`` with the affinity graph."""
+        if "affinity" in data:
+            raise ValueError("UnifiedAffinity: the affinity graph exists already; apply it once")
+        check_same_rows(data[IMAGE].x, data[TEXT].x, "data['image'].x", "data['text'].x")
+        settings = dict(vars(self))
+        if self.num_clusters is None:
+            settings["num_clusters"] = int(data.num_classes if "num_classes" in data else 0)
+        if settings["num_clusters"] == 0:
+            raise ValueError("num_clusters: the data names no classes; say how many clusters")
+        rows = data[IMAGE].train_mask.nonzero().flatten()
+        if rows.numel() < self.k + 2:
+            raise ValueError(
+                f"k: {self.k} neighbours need at least {self.k + 2} training pairs, but "
+                f"train_mask has {rows.numel()}; lower k"
+            )
+        views = [data[modality].x[rows] for modality in MODALITIES]
+        for modality, x in zip(MODALITIES, views, strict=True):
+            bad = rows[~torch.isfinite(x).all(dim=1)]
+            if bad.numel():
+                raise ValueError(
+                    f"data['{modality}'].x: {bad.numel()} of {rows.numel()} training rows contain "
+                    f"NaN or inf (first: row {int(bad[0])}); clean or drop them"
+                )
+        graph = unified_affinity(views, **settings)
+        pair, edges = data[PAIR], data[AFFINITY]
+        pair.num_nodes = data[IMAGE].x.size(0)
+        pair.cluster = torch.full((pair.num_nodes,), -1, device=rows.device)
+        pair.cluster[rows] = graph.cluster.to(rows.device)
+        edges.edge_index = rows[graph.edge_index.to(rows.device)]
+        edges.edge_weight = graph.values.float().to(rows.device)
+        kept = ("num_clusters", "k", "rank", "weight_rule", "u_step")
+        found = ("num_components", "converged", "iterations", "lam", "history")
+        data.affinity = {
+            **{name: settings[name] for name in kept},
+            **{name: getattr(graph, name) for name in found},
+            "metric": "l2",
+            "weights": dict(zip(MODALITIES, graph.weights, strict=True)),
+        }
+        return data
