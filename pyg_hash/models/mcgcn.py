@@ -21,7 +21,6 @@ from pyg_hash.losses import (
     label_prediction_loss,
     pairwise_nll,
     quantization_loss,
-    reconstruction_loss,
     squared_distance_loss,
 )
 from pyg_hash.models.common import (
@@ -277,5 +276,5 @@ class MCGCN(GraphHashModel):
     ) -> Tensor:
         autoencoder, name = self._encoder(modality), f"{modality}_latent"
         latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
-        loss = reconstruction_loss(x, autoencoder.decode(latent), self.reduction)
+        loss = squared_distance_loss(x, autoencoder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

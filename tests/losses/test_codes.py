@@ -1,4 +1,4 @@
-"""quantization_loss, balance_loss, reconstruction_loss and squared_distance_loss."""
+"""quantization_loss, balance_loss and squared_distance_loss."""
 
 from __future__ import annotations
 
@@ -6,12 +6,7 @@ import pytest
 import torch
 from torch_geometric.testing import withCUDA
 
-from pyg_hash.losses import (
-    balance_loss,
-    quantization_loss,
-    reconstruction_loss,
-    squared_distance_loss,
-)
+from pyg_hash.losses import balance_loss, quantization_loss, squared_distance_loss
 
 CORNERS = torch.tensor([[1.0, -1.0], [1.0, 1.0], [1.0, 1.0]])
 
@@ -54,9 +49,9 @@ def test_equal_loops():
         assert float(quantization_loss(r)) == pytest.approx(quantized / (n * d), rel=1e-12)
         assert float(balance_loss(r, "sum")) == pytest.approx(balanced, rel=1e-12)
         assert float(balance_loss(r)) == pytest.approx(balanced / (n * n * d), rel=1e-12)
-        for loss in (reconstruction_loss, squared_distance_loss):
-            assert float(loss(x, r, "sum")) == pytest.approx(rebuilt, rel=1e-12)
-            assert float(loss(x, r)) == pytest.approx(rebuilt / (n * d), rel=1e-12)
+        distance = squared_distance_loss(x, r, "sum")
+        assert float(distance) == pytest.approx(rebuilt, rel=1e-12)
+        assert float(squared_distance_loss(x, r)) == pytest.approx(rebuilt / (n * d), rel=1e-12)
 
 
 def test_mean_balance_is_the_mean_squared_bit_mean():
@@ -71,7 +66,7 @@ def test_mean_losses_do_not_depend_on_the_number_of_copies():
     torch.testing.assert_close(quantization_loss(r.repeat(4, 1)), quantization_loss(r))
     torch.testing.assert_close(balance_loss(r.repeat(4, 1)), balance_loss(r))
     torch.testing.assert_close(
-        reconstruction_loss(x.repeat(4, 1), r.repeat(4, 1)), reconstruction_loss(x, r)
+        squared_distance_loss(x.repeat(4, 1), r.repeat(4, 1)), squared_distance_loss(x, r)
     )
 
 
@@ -99,7 +94,7 @@ def test_no_rows_give_an_exact_zero(reduction):
     for loss in (
         quantization_loss(r, reduction),
         balance_loss(r, reduction),
-        reconstruction_loss(torch.zeros(0, 4), r, reduction),
+        squared_distance_loss(torch.zeros(0, 4), r, reduction),
     ):
         assert loss.item() == 0.0
         (grad,) = torch.autograd.grad(loss, r)
@@ -109,13 +104,13 @@ def test_no_rows_give_an_exact_zero(reduction):
 def test_nan_is_not_hidden():
     r = torch.tensor([[float("nan"), 1.0]])
     assert quantization_loss(r).isnan() and balance_loss(r).isnan()
-    assert reconstruction_loss(r, r).isnan()
+    assert squared_distance_loss(r, r).isnan()
 
 
 @withCUDA
 def test_device(device: torch.device):
     r = CORNERS.to(device)
-    for loss in (quantization_loss(r), balance_loss(r), reconstruction_loss(r, r)):
+    for loss in (quantization_loss(r), balance_loss(r), squared_distance_loss(r, r)):
         assert loss.device.type == device.type and loss.dim() == 0
 
 
@@ -134,19 +129,19 @@ def test_squared_distance_errors():
         squared_distance_loss(CORNERS, CORNERS[1:])
     with pytest.raises(ValueError, match=r"b: expected shape \[N, d\]"):
         squared_distance_loss(CORNERS, CORNERS[0])
-    with pytest.raises(ValueError, match=r"x and reconstruction.*\[3, 2\].*\[1, 2\]"):
-        reconstruction_loss(CORNERS, CORNERS[:1])  # would broadcast
-    with pytest.raises(TypeError, match="x: .*int64"):
-        reconstruction_loss(CORNERS.long(), CORNERS)
+    with pytest.raises(ValueError, match=r"a and b.*\[3, 2\].*\[1, 2\]"):
+        squared_distance_loss(CORNERS, CORNERS[:1])  # would broadcast
+    with pytest.raises(TypeError, match="a: .*int64"):
+        squared_distance_loss(CORNERS.long(), CORNERS)
     with pytest.raises(ValueError, match="reduction"):
-        reconstruction_loss(CORNERS, CORNERS, "batchmean")
+        squared_distance_loss(CORNERS, CORNERS, "batchmean")
 
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)],
 )
-def test_reconstruction_equals_autograd_in_every_type(dtype, tolerance):
+def test_squared_distance_equals_autograd_in_every_type(dtype, tolerance):
     x, made = random(6, 5, 0).to(dtype), random(6, 5, 1).to(dtype)
     results = []
     for kind in (torch.float64, dtype):
@@ -154,7 +149,7 @@ def test_reconstruction_equals_autograd_in_every_type(dtype, tolerance):
         if kind == torch.float64 and not results:
             value = (a - b).square().sum()
         else:
-            value = reconstruction_loss(a, b, "sum")
+            value = squared_distance_loss(a, b, "sum")
         (3 * value).backward()
         results.append([value.detach().double(), a.grad.double(), b.grad.double()])
     for found, known in zip(*results, strict=True):

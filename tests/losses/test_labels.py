@@ -1,4 +1,4 @@
-"""label_prediction_loss and label_regression_loss."""
+"""label_prediction_loss."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch_geometric.testing import withCUDA
 
-from pyg_hash.losses import label_prediction_loss, label_regression_loss
+from pyg_hash.losses import label_prediction_loss
 
 
 def random(n, d, seed):
@@ -83,7 +83,6 @@ def test_no_rows_give_an_exact_zero(reduction):
     for loss in (
         label_prediction_loss(logits, torch.zeros(0, dtype=torch.long), reduction),
         label_prediction_loss(logits, torch.zeros(0, 2), reduction),
-        label_regression_loss(logits, torch.zeros(0, 2), reduction),
     ):
         assert loss.requires_grad and loss.item() == 0.0
         (grad,) = torch.autograd.grad(loss, logits)
@@ -108,36 +107,13 @@ def test_prediction_errors(logits, y, error, words):
         label_prediction_loss(logits, y)
 
 
-def test_regression_by_hand():
-    logits = torch.tensor([[0.0, 100.0], [-100.0, 0.0]])
-    labels = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
-    assert label_regression_loss(logits, labels, "sum").item() == pytest.approx(0.5)
-    assert label_regression_loss(logits, labels).item() == pytest.approx(0.125)
-
-
-def test_regression_gradcheck():
-    logits, labels = random(4, 3, 0).requires_grad_(), (random(4, 3, 1) > 0).double()
-    assert torch.autograd.gradcheck(lambda x: label_regression_loss(x, labels), logits)
-
-
-def test_regression_errors():
-    x = torch.ones(2, 3)
-    with pytest.raises(ValueError, match=r"logits and labels: shapes \[2, 3\] and \[2, 2\]"):
-        label_regression_loss(x, x[:, 1:])
-    with pytest.raises(TypeError, match="labels: expected a floating-point"):
-        label_regression_loss(x, x.long())
-    with pytest.raises(TypeError, match="logits: expected a floating-point"):
-        label_regression_loss(x.long(), x)
-
-
 def test_unknown_reduction():
-    for loss, y in ((label_prediction_loss, torch.tensor([0])), (label_regression_loss, None)):
-        with pytest.raises(ValueError, match="reduction: 'none'"):
-            loss(torch.zeros(1, 2), torch.zeros(1, 2) if y is None else y, "none")
+    with pytest.raises(ValueError, match="reduction: 'none'"):
+        label_prediction_loss(torch.zeros(1, 2), torch.tensor([0]), "none")
 
 
 @withCUDA
 def test_device(device):
     logits, y = torch.zeros(3, 2, device=device), torch.tensor([0, 1, 1], device=device)
-    for loss in (label_prediction_loss(logits, y), label_regression_loss(logits, logits)):
-        assert loss.device.type == device.type and loss.dim() == 0
+    loss = label_prediction_loss(logits, y)
+    assert loss.device.type == device.type and loss.dim() == 0

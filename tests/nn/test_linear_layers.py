@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch_geometric.testing import withCUDA
 
 import pyg_hash.nn
-from pyg_hash.losses import label_prediction_loss, quantization_loss, reconstruction_loss
+from pyg_hash.losses import label_prediction_loss, quantization_loss, squared_distance_loss
 from pyg_hash.nn import (
     AttentionFusion,
     Autoencoder,
@@ -79,10 +79,10 @@ def test_autoencoder_learns_to_rebuild(activation: str, left: float) -> None:
     x = x.relu() if activation == "relu" else x - x.mean(0)
     autoencoder = Autoencoder(4, 32, activation)
     optimizer = torch.optim.Adam(autoencoder.parameters(), lr=0.02)
-    start = reconstruction_loss(x, autoencoder(x)[1]).item()
+    start = squared_distance_loss(x, autoencoder(x)[1]).item()
     for _ in range(200):
         optimizer.zero_grad()
-        loss = reconstruction_loss(x, autoencoder(x)[1])
+        loss = squared_distance_loss(x, autoencoder(x)[1])
         loss.backward()
         optimizer.step()
     assert loss.item() < left * start  # a final ReLU can be dead from the start
@@ -90,7 +90,7 @@ def test_autoencoder_learns_to_rebuild(activation: str, left: float) -> None:
 
 def test_final_relu_cannot_rebuild_negative_features() -> None:
     x = -torch.ones(4, 3)
-    assert float(reconstruction_loss(x, Autoencoder(3, 8, "relu")(x)[1]).detach()) >= 1.0
+    assert float(squared_distance_loss(x, Autoencoder(3, 8, "relu")(x)[1]).detach()) >= 1.0
 
 
 def test_classifier_is_softmax_regression() -> None:
