@@ -29,7 +29,6 @@ from torch_geometric.utils import coalesce
 from benchmarks.measure import CLOCKS, alone, options, side_by_side
 from benchmarks.record import Record, cell
 from pyg_hash.graph import GraphOperator, Hub
-from pyg_hash.nn import HubGCNConv
 
 WIDTHS, K, CLUSTER, CLASSES = (128, 128, 64), 10, 100, 10
 
@@ -72,7 +71,7 @@ def with_cliques(graph: Graph) -> tuple[Tensor, Tensor]:
     return edge_index, graph.edge_weight.new_ones(edge_index.size(1))
 
 
-class DenseConv(nn.Module):
+class MatrixConv(nn.Module):
     """The convolution as most published code has it."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -80,7 +79,7 @@ class DenseConv(nn.Module):
         self.lin = nn.Linear(in_channels, out_channels, bias=False)
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """``A X W`` with a dense ``A``."""
+        """``A X W`` with a dense ``A`` or an operator."""
         return adjacency @ self.lin(x)
 
 
@@ -126,10 +125,10 @@ def plain_conv(in_channels: int, out_channels: int) -> GCNConv:
 
 
 METHODS: dict[str, tuple[Callable[[Graph], tuple[Any, ...]], Callable[..., nn.Module]]] = {
-    "hubs": (hubs, HubGCNConv),
-    "csr": (csr, HubGCNConv),
+    "hubs": (hubs, MatrixConv),
+    "csr": (csr, MatrixConv),
     "edge_index": (messages, plain_conv),
-    "dense": (dense, DenseConv),
+    "dense": (dense, MatrixConv),
 }
 
 

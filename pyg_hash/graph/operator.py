@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.typing import SparseTensor
 
-from pyg_hash.utils.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
+from pyg_hash.utils.csr import product, row_block, rows_of, sorted_csr, transpose
 
 
 @dataclass(frozen=True)
@@ -53,18 +52,6 @@ class SparseMap:
         self._gather = None if scatter is None else transpose(scatter)
         self._transposed: tuple[Tensor, Tensor | None] | None = None  # made when it is needed
         self._constant: tuple[Tensor, int, Tensor] | None = None
-
-    @classmethod
-    def from_adjacency(cls, adjacency: Tensor | SparseTensor) -> SparseMap:
-        """A ready matrix, row = target: a ``torch.sparse`` tensor or torch-sparse's SparseTensor.
-
-        Its values are used as they are; entries without values are ones.
-        """
-        if isinstance(adjacency, SparseTensor):
-            adjacency = adjacency.to_torch_sparse_csr_tensor()
-        matrix = adjacency.to_sparse_csr()
-        start, column, value = matrix.crow_indices(), matrix.col_indices(), matrix.values()
-        return cls(csr_matrix(start, column, value, matrix.size(1)))
 
     @property
     def is_symmetric(self) -> bool:

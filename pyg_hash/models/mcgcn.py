@@ -38,10 +38,10 @@ from pyg_hash.nn import (
     Autoencoder,
     ConcatFusion,
     GCNChannel,
-    LabelClassifier,
+    Head,
     ModalityDiscriminator,
 )
-from pyg_hash.nn.heads import OutActivation
+from pyg_hash.nn.fusion import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
@@ -182,9 +182,7 @@ class MCGCN(GraphHashModel):
         if self.has_specific and self.has_shared:
             fusion = ConcatFusion if variant == "A" else AttentionFusion
             self.fusions = nn.ModuleDict({m: fusion(num_bits) for m in MODALITIES})
-        self.classifiers = nn.ModuleDict(
-            {m: LabelClassifier(num_bits, num_classes) for m in MODALITIES}
-        )
+        self.classifiers = nn.ModuleDict({m: Head(num_bits, num_classes) for m in MODALITIES})
         if variant != "C":
             self.discriminator = ModalityDiscriminator(num_bits)
 

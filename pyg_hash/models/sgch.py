@@ -82,8 +82,8 @@ class SGCH(GraphHashModel):
             same with -1 in place of 0 for pairs that are not similar.
         adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
             on the same loss with the two labels swapped; the parts ``'discriminator'`` and
-            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through a
-            :class:`GradientReversal`.
+            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through the
+            gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
         weights: of the loss's terms, where they are to be others than these. The term

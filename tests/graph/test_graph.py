@@ -436,7 +436,7 @@ def test_constant_features_are_propagated_once(monkeypatch):
 
 def test_a_matrix_as_it_is():
     dense = torch.tensor([[0.0, 2, 0], [1, 0, 3]])
-    turned = SparseMap.from_adjacency(dense.to_sparse_csr())
+    turned = SparseMap(dense.to_sparse_csr())
     x = torch.randn(3, 4, requires_grad=True)
     out = turned @ x
     torch.testing.assert_close(out, dense @ x)

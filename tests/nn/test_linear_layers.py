@@ -1,4 +1,4 @@
-"""HashLayer, Autoencoder and LabelClassifier, and what all layers have in common."""
+"""HashLayer, Autoencoder and Head, and what all layers have in common."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pyg_hash.nn import (
     Autoencoder,
     ConcatFusion,
     HashLayer,
-    LabelClassifier,
+    Head,
     ModalityDiscriminator,
 )
 
@@ -25,7 +25,7 @@ LAYERS = {
     "Autoencoder": lambda: Autoencoder(4, 3),
     "ConcatFusion": lambda: ConcatFusion(4),
     "HashLayer": lambda: HashLayer(4, 3),
-    "LabelClassifier": lambda: LabelClassifier(4, 3),
+    "Head": lambda: Head(4, 3),
     "ModalityDiscriminator": lambda: ModalityDiscriminator(4),
 }
 
@@ -98,7 +98,7 @@ def test_classifier_is_softmax_regression() -> None:
     centres = 4 * torch.eye(3)
     y = torch.arange(30) % 3
     x = centres[y] + 0.1 * torch.randn(30, 3)
-    classifier = LabelClassifier(3, 3)
+    classifier = Head(3, 3)
     expected = x @ classifier.lin.weight.t() + classifier.lin.bias
     torch.testing.assert_close(classifier(x), expected)
     optimizer = torch.optim.Adam(classifier.parameters(), lr=0.1)
@@ -133,7 +133,7 @@ def test_the_seed_fixes_the_layer(name: str) -> None:
 
 
 def test_every_layer_is_exported() -> None:
-    assert set(LAYERS) | {"GradientReversal"} <= set(pyg_hash.nn.__all__)
+    assert set(LAYERS) - {"Head"} <= set(pyg_hash.nn.__all__)
     assert all(hasattr(pyg_hash.nn, name) for name in pyg_hash.nn.__all__)
 
 
@@ -146,7 +146,7 @@ def test_an_unknown_activation_is_named() -> None:
 @pytest.mark.parametrize("n", [0, 3])
 def test_device_and_no_rows(device: torch.device, n: int) -> None:
     x = torch.rand(n, 4, device=device)
-    outputs: list[Tensor] = [HashLayer(4, 3).to(device)(x), LabelClassifier(4, 3).to(device)(x)]
+    outputs: list[Tensor] = [HashLayer(4, 3).to(device)(x), Head(4, 3).to(device)(x)]
     outputs += Autoencoder(4, 3).to(device)(x)
     assert [tuple(out.shape) for out in outputs] == [(n, 3), (n, 3), (n, 3), (n, 4)]
     assert all(out.device.type == device.type for out in outputs)
