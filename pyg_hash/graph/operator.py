@@ -54,12 +54,6 @@ class SparseMap:
         self._constant: tuple[Tensor, int, Tensor] | None = None
 
     @property
-    def is_symmetric(self) -> bool:
-        """Whether the backward pass uses the same matrices as the forward pass."""
-        matrix, middle = self._transposes()
-        return matrix is self.matrix and middle is self._middle
-
-    @property
     def num_entries(self) -> int:
         """Stored weights of ``A``."""
         return self.matrix.values().numel()

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
-from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
-from pyg_hash.graph.build import edge_weights
-from pyg_hash.graph.place import BLOCK
+from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights
+from pyg_hash.graph.cache import GraphCache
+from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, Receiver, WholeGraph
 from pyg_hash.knn import PreparedRows, knn, prepare
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
@@ -217,12 +217,17 @@ class GraphHashModel(HashModel):
     ) -> HashOutput:
         check_widths(data, self.num_features)
         graphs = self._graphs(data)
+        places: dict[str, Place] = {}
         if self.is_whole:
-            places = graphs.whole(views=self.training and self.learns_views)
             x: dict[Modality, Sequence[Tensor]] = {m: [data[m].x] for m in MODALITIES}
+            views = graphs.views if self.training and self.learns_views else {}
+            for name, operator in graphs.operators.items():
+                places[name] = WholeGraph(operator, views.get(name), constant=graphs.constant)
         else:
-            places = graphs.blocked(messages)
             x = {m: data[m].x.split(BLOCK) for m in MODALITIES}
+            for name, operator in graphs.operators.items():
+                sent = None if messages is None else messages.setdefault(name, [])
+                places[name] = BlockedGraph(operator, sent)
         aux = self.propagate(x, places)
         return HashOutput(aux.pop(IMAGE), aux.pop(TEXT), aux)
 
