@@ -1,6 +1,6 @@
 """Hashing models: one method a file, one contract (:class:`HashModel`)."""
 
-from pyg_hash.models.base import EncoderHashModel, HashModel, Objective
+from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.cca import CCA
 from pyg_hash.models.class_codes import ClassCodes
 from pyg_hash.models.closed_form import ClosedFormModel
@@ -9,6 +9,7 @@ from pyg_hash.models.cmfh import CMFH
 from pyg_hash.models.dcmh import DCMH
 from pyg_hash.models.dgcpn import DGCPN
 from pyg_hash.models.djsrh import DJSRH
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.models.gch import GCH
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.imh import IMH

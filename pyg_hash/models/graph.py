@@ -19,12 +19,7 @@ from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, Receiver,
 from pyg_hash.knn import PreparedRows, knn, prepare
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
-from pyg_hash.models.new_items import (
-    Intake,
-    fitted_scaling,
-    holds_features,
-    item_shapes,
-)
+from pyg_hash.models.new_items import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
 from pyg_hash.utils.modes import eval_mode
@@ -66,9 +61,7 @@ class AnchorBank(Intake):
         }
         joint = data["image"].joint_anchor_mask if "joint_anchor_mask" in data["image"] else mask
         return cls(
-            shapes=item_shapes(data),
-            is_features=holds_features(data),
-            scaling=fitted_scaling(data),
+            **cls.facts(data),
             x={m: data[m].x[mask] for m in MODALITIES},
             joint=joint[mask],
             messages=kept,

@@ -15,8 +15,6 @@ from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_features, check_item_shape
 from pyg_hash.utils.scaling import apply_scaling
 
-Scaling = dict[str, dict[str, Any]]
-
 
 @dataclass
 class Intake:
@@ -30,12 +28,24 @@ class Intake:
 
     shapes: dict[str, list[int]]
     is_features: dict[str, bool]
-    scaling: Scaling = field(default_factory=dict)
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
     def from_data(cls, data: HeteroData) -> Intake:
-        """Shapes and scaling of ``data``."""
-        return cls(item_shapes(data), holds_features(data), fitted_scaling(data))
+        """What new items must be like to follow those of ``data``."""
+        return cls(**cls.facts(data))
+
+    @staticmethod
+    def facts(data: HeteroData) -> dict[str, Any]:
+        """The attributes of every intake."""
+        scaling = dict(data.scaling) if "scaling" in data else {}
+        shapes, is_features = {}, {}
+        for m in MODALITIES:
+            x, fitted = data[m].x, scaling.get(m, {})
+            before = fitted.get("mean", fitted.get("components"))
+            shapes[str(m)] = list(x.shape[1:] if before is None else before.shape[:1])
+            is_features[str(m)] = x.dim() == 2 and x.is_floating_point()
+        return {"shapes": shapes, "is_features": is_features, "scaling": scaling}
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """Check and scale new items, ``[n, *shape]``, in the type and place of ``like``.
@@ -100,26 +110,3 @@ def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[
             nested = isinstance(value, dict)
             plain[key] = _plain(value, f"{path}{key}.", tensors) if nested else value
     return plain
-
-
-def item_shapes(data: HeteroData) -> dict[str, list[int]]:
-    """Shape of one item of each modality, before any scaling."""
-    scaling = fitted_scaling(data)
-    shapes = {}
-    for modality in MODALITIES:
-        shapes[str(modality)] = list(data[modality].x.shape[1:])
-        for key in ("mean", "components"):
-            if key in scaling.get(modality, {}):
-                shapes[modality] = [int(scaling[modality][key].size(0))]
-                break
-    return shapes
-
-
-def holds_features(data: HeteroData) -> dict[str, bool]:
-    """Whether items of each modality are rows of real numbers, not raw."""
-    return {str(m): data[m].x.dim() == 2 and data[m].x.is_floating_point() for m in MODALITIES}
-
-
-def fitted_scaling(data: HeteroData) -> Scaling:
-    """``data.scaling``, or nothing."""
-    return dict(data.scaling) if "scaling" in data else {}
