@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyg_hash.cli.options import TrainConfig, UsageError
-from pyg_hash.utils.checks import check_options, find
+from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset

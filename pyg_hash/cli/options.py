@@ -7,7 +7,7 @@ from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.utils.checks import SettingError
+from pyg_hash.utils.settings import SettingError
 
 UsageError = SettingError
 """The command line asks for something that does not exist; exit status 2."""

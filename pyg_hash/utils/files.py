@@ -73,11 +73,6 @@ def sha256(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file of any size, in hexadecimal."""
-    return sha256(Path(path))
-
-
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
