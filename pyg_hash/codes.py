@@ -16,6 +16,17 @@ from torch import Tensor
 from pyg_hash.utils.binarize import binarize as binarize
 from pyg_hash.utils.checks import check_codes, check_positive_int
 
+__all__ = [
+    "CodeDiagnostics",
+    "binarize",
+    "check_packed",
+    "code_diagnostics",
+    "hamming_distance",
+    "num_bytes",
+    "pack_bits",
+    "unpack_bits",
+]
+
 
 def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
     """Pack codes, eight bits a byte.

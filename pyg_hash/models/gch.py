@@ -16,9 +16,9 @@ from torch_geometric.data import HeteroData
 from pyg_hash.losses.pairs import PairLoss
 from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
-from pyg_hash.models.common import filled, image_text_pair, loss_weights, weighted
+from pyg_hash.models.common import image_text_pair, loss_weights, weighted
 from pyg_hash.models.encoder import EncoderHashModel
-from pyg_hash.models.gch_terms import GCHTerms, likelihood_keywords
+from pyg_hash.models.gch_terms import GCHTerms, filled, likelihood_keywords
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_positive_int

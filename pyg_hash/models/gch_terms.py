@@ -12,7 +12,6 @@ from torch import Tensor
 from pyg_hash.codes import binarize
 from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distance_loss
 from pyg_hash.losses.pairs import check_likelihood
-from pyg_hash.models.common import filled
 from pyg_hash.nn import Encoding
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.modes import exact
@@ -125,3 +124,16 @@ def likelihood_keywords(given: str | Mapping[str, Any]) -> dict[str, Any]:
     factor, similar = (1.0 if chosen[k] is None else chosen[k] for k in ("factor", "similar"))
     check_likelihood(factor, similar, ("likelihood['factor']", "likelihood['similar']"))
     return chosen
+
+
+def filled(
+    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """The options of a group: the defaults, but for those that are given.
+
+    Raises:
+        ValueError: an option that does not exist.
+    """
+    for key in given or {}:
+        check_choice(key, tuple(defaults), name)
+    return {**defaults, **(given or {})}
