@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
+from benchmarks.cliques import num_bytes
 from benchmarks.measure import CLOCKS, alone, options, side_by_side
 from benchmarks.record import Record, cell
 from pyg_hash.graph import GraphOperator, Hub
@@ -227,7 +228,7 @@ def at_size(n: int, labeled: float, methods: list[str], args: Namespace) -> dict
     graph = make(n, labeled, device)
     result["edges"] = graph.edge_index.size(1)
     built = {m: METHODS[m][0](graph) for m in fitting}
-    result["stored"] = built["hubs"][0].num_bytes
+    result["stored"] = num_bytes(built["hubs"][0])
     steps = {m: partial(stepper(m, graph), b) for m, b in built.items()}
     print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
     result["step"] = side_by_side(steps, repeats=3 if n <= 5_000 else 2)

@@ -16,8 +16,13 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
 from pyg_hash.graph.protocol import protocol
-from pyg_hash.models.files import ModelFiles, load_model_files, save_model_files, stored_config
-from pyg_hash.models.new_items import Intake
+from pyg_hash.models.files import (
+    Intake,
+    ModelFiles,
+    load_model_files,
+    save_model_files,
+    stored_config,
+)
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError

@@ -1,14 +1,20 @@
-"""Trained models on disk: safetensors and JSON in a folder, never pickle."""
+"""What a fitted model keeps to encode new items alone, and models on disk: no pickle."""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from typing_extensions import Self
 
+from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.utils.checks import check_features, check_item_shape
 from pyg_hash.utils.files import (
     CorruptFileError,
     load_json,
@@ -17,10 +23,107 @@ from pyg_hash.utils.files import (
     save_tensors,
     sha256,
 )
+from pyg_hash.utils.scaling import apply_scaling
 
 FORMAT = "pyg_hash.model"
 FORMAT_VERSION = 2
 CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
+
+
+@dataclass
+class Intake:
+    """Checks and scales new items as the training data were.
+
+    Attributes:
+        shapes: shape of one item of a modality before scaling, ``[d]`` for features.
+        is_features: whether items of a modality are rows of real numbers.
+        scaling: fitted feature scaling (``data.scaling``), empty if there was none.
+    """
+
+    shapes: dict[str, list[int]]
+    is_features: dict[str, bool]
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_data(cls, data: HeteroData) -> Intake:
+        """What new items must be like to follow those of ``data``."""
+        return cls(**cls.facts(data))
+
+    @staticmethod
+    def facts(data: HeteroData) -> dict[str, Any]:
+        """The attributes of every intake."""
+        scaling = dict(data.scaling) if "scaling" in data else {}
+        shapes, is_features = {}, {}
+        for m in MODALITIES:
+            x, fitted = data[m].x, scaling.get(m, {})
+            before = fitted.get("mean", fitted.get("components"))
+            shapes[str(m)] = list(x.shape[1:] if before is None else before.shape[:1])
+            is_features[str(m)] = x.dim() == 2 and x.is_floating_point()
+        return {"shapes": shapes, "is_features": is_features, "scaling": scaling}
+
+    def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
+        """Check and scale new items, ``[n, *shape]``, in the type and place of ``like``.
+
+        Items that the data did not hold as features (pictures or word numbers for a network of the
+        user's own) keep their type.
+
+        Raises:
+            TypeError, ValueError: items of another type or shape, none, NaN or inf.
+        """
+        shape = self.shapes[modality]
+        if not self.is_features[modality]:
+            check_item_shape(x, "x", shape)
+            return x.to(like) if x.is_floating_point() else x.to(like.device)
+        check_features(x, "x", num_features=shape[0])
+        return apply_scaling(x.to(like), self.scaling.get(modality))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
+        return replace(self, **_mapped(self._tree(), function))
+
+    def _tree(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
+        tensors: dict[str, Tensor] = {}
+        return tensors, _plain(self._tree(), "", tensors)
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
+        """Inverse of :meth:`to_tensors`."""
+        known = {f.name for f in fields(cls) if f.init}
+        tree = {name: copy.deepcopy(value) for name, value in metadata.items() if name in known}
+        for path, tensor in tensors.items():
+            *parents, key = path.split(".")
+            node = tree
+            for name in parents:
+                node = node.setdefault(name, {})
+            node[key] = tensor
+        return cls(**tree)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A tree of dictionaries and lists with ``function`` applied to its tensors."""
+    if isinstance(value, dict):
+        return {key: _mapped(each, function) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_mapped(each, function) for each in value]
+    return function(value) if isinstance(value, Tensor) else value
+
+
+def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """A tree without its tensors, which go to ``tensors`` by their path."""
+    plain = {}
+    for key, value in tree.items():
+        if isinstance(value, list) and any(isinstance(each, Tensor) for each in value):
+            value = {str(i): each for i, each in enumerate(value)}
+        if isinstance(value, Tensor):
+            tensors[path + key] = value
+        else:
+            nested = isinstance(value, dict)
+            plain[key] = _plain(value, f"{path}{key}.", tensors) if nested else value
+    return plain
 
 
 class ModelFiles(NamedTuple):

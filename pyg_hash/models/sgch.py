@@ -34,8 +34,8 @@ from pyg_hash.models.common import (
     view_similarity,
     weighted,
 )
+from pyg_hash.models.files import Intake
 from pyg_hash.models.graph import GraphHashModel
-from pyg_hash.models.new_items import Intake
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
