@@ -60,12 +60,7 @@ def anchor_view(data: HeteroData) -> HeteroData:
 
 
 def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True) -> Graphs:
-    """The operators of a graph.
-
-    Args:
-        data: the graph.
-        specific: build one for each modality.
-        joint: build the one of both modalities.
+    """The operators of a graph: for each modality (``specific``), of both together (``joint``).
 
     Raises:
         ValueError: edges are missing.
@@ -163,12 +158,7 @@ def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
 
 
 def edge_weights(scores: Tensor, weight: str) -> Tensor:
-    """Edge weights of nearest neighbours: 1, or the similarity itself but never below 0.
-
-    Args:
-        scores: similarities, any shape.
-        weight: ``'binary'`` or ``'similarity'``.
-    """
+    """Weights of edges: 1 (``'binary'``), or their similarity, but never below 0."""
     return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
 
 

@@ -141,17 +141,14 @@ class HashModel(nn.Module, ABC):
         return self
 
     def make_intake(self, data: HeteroData) -> Intake:
-        """What :meth:`attach` keeps."""
+        """What :meth:`attach` keeps; it runs in evaluation mode without gradients."""
         return Intake.from_data(data)
 
     def encode_image(self, x: Tensor) -> Tensor:
-        """Codes of new images alone; the model is not retrained and no stored code changes.
+        """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
 
         Args:
             x: image features as the data set delivers them (before scaling), float ``[n, d]``.
-
-        Returns:
-            int8 ``[n, num_bits]`` in {-1, +1}.
 
         Raises:
             RuntimeError: the model was neither fitted nor attached to a graph.
@@ -193,7 +190,7 @@ class HashModel(nn.Module, ABC):
 
     @classmethod
     def load(cls: type[Model], path: str | os.PathLike[str], **modules: nn.Module) -> Model:
-        """Read a model that :meth:`save` wrote.
+        """Read a model from the folder that :meth:`save` wrote.
 
         Args:
             path: the folder.

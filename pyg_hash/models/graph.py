@@ -22,7 +22,6 @@ from pyg_hash.models.common import check_widths
 from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
-from pyg_hash.utils.modes import eval_mode
 
 
 @dataclass(kw_only=True)
@@ -218,16 +217,10 @@ class GraphHashModel(HashModel):
         """The anchors alone: under ``anchors='train'`` no query takes part in any way."""
         return anchor_view(data)
 
-    @torch.no_grad()
     def make_intake(self, data: HeteroData) -> Intake:
-        """The anchors and what they send.
-
-        Raises:
-            ValueError: the data has no anchors.
-        """
+        """The anchors and what they send."""
         if "anchor_mask" not in data[IMAGE]:
             raise ValueError("data: has no anchors; apply IntraKNN first")
         messages: dict[str, list[Tensor]] = {}
-        with eval_mode(self):
-            self(data, messages)
+        self(data, messages)
         return AnchorBank.from_graph(data, messages)

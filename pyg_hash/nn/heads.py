@@ -38,25 +38,14 @@ class Head(nn.Module):
 
 
 class HashLayer(Head):
-    r"""Relaxed codes :math:`\tanh(xW + b)`, to be binarised by their sign.
-
-    The common relaxation of :math:`\mathrm{sign}` that deep hashing trains with, as in Sec. 4.2 of
-    Xu et al., "Graph Convolutional Network Hashing for Cross-Modal Retrieval" (GCH), IJCAI 2019.
-
-    Args:
-        in_channels: width of the input.
-        num_bits: length of the codes.
-    """
+    r"""Relaxed codes :math:`\tanh(xW + b)`, as in Sec. 4.2 of Xu et al. (GCH), IJCAI 2019."""
 
     def __init__(self, in_channels: int, num_bits: int) -> None:
         check_positive_int(num_bits, "num_bits")
         super().__init__(in_channels, num_bits)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Relaxed codes, float ``[N, num_bits]`` in (-1, 1), of ``x``, ``[N, in_channels]``.
-
-        They have the layer's own type under :func:`torch.autocast` too.
-        """
+        """Float ``[N, num_bits]`` in (-1, 1), in the layer's own type under autocast too."""
         return torch.tanh(super().forward(x).to(self.lin.weight))
 
 
@@ -116,11 +105,7 @@ class ModalityDiscriminator(nn.Module):
             lin.reset_parameters()  # type: ignore[operator]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, float ``[N, 2]``: column 0 text, column 1 image.
-
-        Args:
-            x: codes of either modality, float ``[N, num_channels]``.
-        """
+        """Logits, float ``[N, 2]``: column 0 text, 1 image, of codes ``[N, num_channels]``."""
         if self.reversal is not None:
             x = _Reverse.apply(x, self.reversal)  # type: ignore[no-untyped-call]
         for lin in self.lins[:-1]:
