@@ -63,17 +63,17 @@ def test_softplus_sum_keeps_tiny_summands_and_nan():
 
 
 def test_labels_in_their_cheapest_form():
-    def comparable(a_y, b_y, match="shared"):
+    def numbered(a_y, b_y, match="shared"):
         codes = (torch.zeros(len(y), 4) for y in (a_y, b_y))
         return comparable(*codes, a_y, b_y, match, "sum")
 
-    a, b = comparable(torch.tensor([7, 10**12, 7]), torch.tensor([10**12]))
+    a, b = numbered(torch.tensor([7, 10**12, 7]), torch.tensor([10**12]))
     assert a.tolist() == [0, 1, 0] and b.tolist() == [1]
-    a, b = comparable(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[0, 1]]))
+    a, b = numbered(torch.tensor([[1, 0], [0, 1]]), torch.tensor([[0, 1]]))
     assert a.tolist() == [0, 1] and b.tolist() == [1]
     several = torch.tensor([[1, 1], [0, 0]])
-    a, b = comparable(several, torch.tensor([[0, 1]]))
+    a, b = numbered(several, torch.tensor([[0, 1]]))
     assert a.dtype == torch.float32
     assert _similar_pairs(a, b, torch.empty(2, 1)).tolist() == [[1.0], [0.0]]
-    a, b = comparable(several, several, "equal")
+    a, b = numbered(several, several, "equal")
     assert _similar_pairs(a, b, torch.empty(2, 2)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
