@@ -13,16 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.utils.binarize import binarize as binarize
+from pyg_hash.typing import binarize
 from pyg_hash.utils.checks import check_codes, check_positive_int
 
 __all__ = [
     "CodeDiagnostics",
     "binarize",
-    "check_packed",
     "code_diagnostics",
     "hamming_distance",
-    "num_bytes",
     "pack_bits",
     "unpack_bits",
 ]

@@ -36,10 +36,8 @@ class GraphCache(Generic[Built]):
     def __call__(self, data: HeteroData) -> Built:
         """The operators of ``data``."""
         tensors = self._watch(data)
-        # tensors made in inference mode do not count their changes
-        if any("degree" in store for store in data.node_stores) or any(
-            tensor.is_inference() for tensor in tensors
-        ):
+        is_batch = any("degree" in store for store in data.node_stores)
+        if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
             return self._build(data)
         key = [(tensor, tensor._version) for tensor in tensors]
         for known, built in self._slots:

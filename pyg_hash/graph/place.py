@@ -28,15 +28,12 @@ class Place(ABC):
 
     @abstractmethod
     def receive(self, layer: int, states: States, project: Project) -> States:
-        r"""What the nodes receive in a layer.
+        r"""What the nodes receive in a layer, in parts of rows ``[n, f']`` that are new in memory.
 
         Args:
             layer: number of the layer, from 0.
             states: :math:`H`, in parts of rows ``[n, f]``; those of layer 0 are the features.
             project: multiplies by the layer's weights :math:`\Theta`.
-
-        Returns:
-            parts of rows ``[n, f']``, new in memory.
         """
 
     def gather(self, states: States) -> list[Tensor]:
@@ -50,8 +47,8 @@ class WholeGraph(Place):
     Args:
         operator: the graph.
         view: nodes of this graph to encode as new items on the way; their parts come last.
-        constant: the same features come again and again, so that their propagation may be kept
-            and layer 0 needs none. It is kept where that is faster.
+        constant: the same features come again and again, so that their propagation is kept where
+            that is faster.
     """
 
     def __init__(
@@ -60,7 +57,7 @@ class WholeGraph(Place):
         self.operator, self.view, self.constant = operator, view, constant
 
     def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
-        """What the nodes receive, then what those of the view do; see :class:`Place`."""
+        """What the nodes receive, then what those of the view do."""
         if layer > 0:
             sent, *viewed = map(project, states)
             received = [self.operator @ sent]
@@ -84,19 +81,15 @@ class WholeGraph(Place):
 class BlockedGraph(Place):
     r"""All nodes of a graph, a block of rows after the other, without autograd.
 
-    What is alive is what all nodes send in one layer, and a block.
-
-    Args:
-        operator: the graph.
-        messages: a list that gets what each node sends to a neighbour, :math:`D^{-1/2} H \Theta`,
-            one tensor ``[N, f]`` a layer.
+    What is alive is what all nodes send in one layer, and a block. The list ``messages`` gets what
+    each node sends to a neighbour, :math:`D^{-1/2} H \Theta`, one tensor ``[N, f]`` a layer.
     """
 
     def __init__(self, operator: GraphOperator, messages: list[Tensor] | None = None) -> None:
         self.operator, self.messages = operator, messages
 
     def receive(self, layer: int, states: States, project: Project) -> Iterator[Tensor]:
-        """What the nodes receive, in consecutive blocks; see :class:`Place`."""
+        """What the nodes receive, in consecutive blocks."""
         (sent,) = self.gather(map(project, states))
         if self.messages is not None:
             self.messages.append(sent * self.operator.inv_sqrt_degree.unsqueeze(1))
@@ -118,18 +111,15 @@ class BlockedGraph(Place):
 class NewItems(Place):
     """Items that receive from the nodes of a graph and send to nobody.
 
-    Their states are exactly those that they would have as further nodes of the graph.
-
-    Args:
-        receiver: who receives from whom.
-        messages: what the known nodes send, from a :class:`BlockedGraph`.
+    Their states are exactly those that they would have as further nodes of the graph. ``messages``
+    is what the known nodes send, from a :class:`BlockedGraph`.
     """
 
     def __init__(self, receiver: Receiver, messages: Sequence[Tensor]) -> None:
         self.receiver, self.messages = receiver, messages
 
     def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
-        """What the items receive; see :class:`Place`."""
+        """What the items receive."""
         return [self.receiver(self.messages[layer], project(own)) for own in states]
 
 
@@ -197,10 +187,5 @@ class View:
         self.first = SparseMap(first)
 
     def __call__(self, projected: Tensor, own: Tensor) -> Tensor:
-        """What the rows receive in a later layer: float ``[rows, f]``.
-
-        Args:
-            projected: states of the graph's nodes, float ``[N, f]``.
-            own: states of the rows, float ``[rows, f]``.
-        """
+        """What the rows receive in a later layer, of projected states ``[N, f]`` and their own."""
         return self.others @ projected + self.own * own

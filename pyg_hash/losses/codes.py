@@ -16,14 +16,11 @@ from pyg_hash.utils.checks import check_floats, check_labels, reduced
 
 
 def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Distance of one modality's relaxed codes to its codes, :math:`\lVert B - R \rVert_F^2`.
+    r"""Distance of relaxed codes ``[N, num_bits]`` to codes, :math:`\lVert B - R \rVert_F^2`.
 
     The second term of MCGCN Eq. 7, without its factor :math:`\alpha`.
     :math:`B = \mathrm{sign}(R)`, with sign(0) = +1, is a constant: no gradient flows through it.
-
-    Args:
-        relaxed: relaxed codes :math:`R`, float ``[N, num_bits]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * num_bits``.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * num_bits``.
     """
     check_floats(relaxed, "relaxed")
     codes = torch.where(relaxed >= 0, 1.0, -1.0).to(relaxed)
@@ -31,16 +28,12 @@ def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
 
 
 def balance_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""How unevenly one modality's bits are used, :math:`\lVert R^\top \mathbf{1} \rVert^2`.
+    r"""How unevenly bits ``[N, num_bits]`` are used, :math:`\lVert R^\top \mathbf{1} \rVert^2`.
 
-    The third term of MCGCN Eq. 7, without its factor :math:`\beta`: each bit is summed over the
-    instances, and the sums are squared. The paper writes it on the binary codes, whose gradient is
-    zero everywhere; it is taken on the relaxed codes here.
-
-    Args:
-        relaxed: relaxed codes :math:`R`, float ``[N, num_bits]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``, which
-            gives the squared mean of a bit, averaged over the bits, in [0, 1].
+    The third term of MCGCN Eq. 7, without its factor :math:`\beta`. The paper writes it on the
+    binary codes, whose gradient is zero everywhere; it is taken on the relaxed codes here.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``, which gives the squared
+    mean of a bit, averaged over the bits, in [0, 1].
     """
     check_floats(relaxed, "relaxed")
     total = relaxed.sum(dim=0).square().sum()
@@ -48,16 +41,11 @@ def balance_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
 
 
 def squared_distance_loss(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Squared distance of two matrices, :math:`\lVert A - B \rVert_F^2`.
+    r"""Squared distance of two matrices ``[N, d]``, :math:`\lVert A - B \rVert_F^2`.
 
     The second term of GCH Eq. 5, between beacon codes and codes, without its factor, Eq. 12 of
     GCH's reproduction report ("Try2"), between image and text features, and the loss :math:`L_r` of
-    MCGCN's autoencoders (Fig. 2).
-
-    Args:
-        a: float ``[N, d]``.
-        b: float ``[N, d]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``.
+    MCGCN's autoencoders (Fig. 2). ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``.
     """
     check_floats(a, "a")
     check_floats(b, "b")
@@ -79,8 +67,7 @@ def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mea
     Args:
         logits: unnormalised predictions of the labelled rows, float ``[N_L, C]``.
         y: labels of these rows, class index ``[N_L]`` or multi-hot ``[N_L, C]``.
-        reduction: ``'mean'`` is the formula: it divides by the number of summands, which are the
-            rows, or rows times classes if multi-hot. ``'sum'`` does not divide.
+        reduction: ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes.
     """
     check_floats(logits, "logits")
     check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))

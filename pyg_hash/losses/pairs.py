@@ -57,18 +57,14 @@ def pairwise_nll(
         b: relaxed codes, e.g. of texts, same dtype, ``[m, num_bits]``.
         a_y: labels of ``a``, class index ``[n]`` or multi-hot ``[n, C]``.
         b_y: labels of ``b``, class index ``[m]`` or multi-hot ``[m, C]``.
-        match: when multi-hot labels are similar: ``'shared'``, at least one label in common, or
-            ``'equal'``, the same label set (two empty sets are equal).
+        match: multi-hot labels are similar if ``'shared'``, one at least, or ``'equal'``, all.
         kind: ``'nll'`` (papers) or ``'squared_nll'`` (GCH's released code).
         factor: of the inner product; None takes 1/2 for ``'nll'``, 1 for ``'squared_nll'``.
         similar: :math:`J` of similar pairs, in (0, 1]; None takes 1 or 0.999.
         reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
 
     Raises:
-        TypeError: codes that are not both float32 or both float64, or class indices that are no
-            integers.
-        ValueError: shapes that do not match, labels of different kinds, a number out of its
-            range, or an unknown option.
+        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
         RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(kind, ("nll", "squared_nll"), "kind")
@@ -104,8 +100,8 @@ def comparable(
 ) -> tuple[Tensor, Tensor]:
     """Check what came; the labels in the cheapest form that says which pairs are similar.
 
-    That is numbers 0, 1, ..., int64 ``[n]`` and ``[m]``, equal where a pair is similar; or
-    multi-hot labels of the codes' dtype, where it is similar if it shares one.
+    Numbers 0, 1, ..., int64 ``[n]`` and ``[m]``, are equal where a pair is similar; multi-hot
+    labels, of the codes' dtype, share one.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_choice(match, ("shared", "equal"), "match")
@@ -214,14 +210,11 @@ class _SumOfPairs(torch.autograd.Function):
         return (of_a, of_b, *[None] * 8)
 
 
-# Each of these takes the tile t = factor <a, b>, returns its sum and leaves the slopes in it.
+# Both take the tile t = factor <a, b>, return its sum and leave the slopes in it.
 
 
 def _nll(theta: Tensor, scratch: Tensor, similar: Tensor | list[Tensor]) -> Tensor:
-    """``log(1 + e^-t)`` of similar pairs and ``log(1 + e^t)`` of others.
-
-    Similar pairs are given as views of the tile, or as -1 among ones.
-    """
+    """``log(1 + e^-t)`` of similar pairs, views of the tile or -1 among ones; else of ``t``."""
 
     def flip() -> None:
         if isinstance(similar, Tensor):

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.codes import binarize
 from pyg_hash.graph.protocol import protocol
 from pyg_hash.models.files import (
     Intake,
@@ -23,7 +22,7 @@ from pyg_hash.models.files import (
     save_model_files,
     stored_config,
 )
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.modes import eval_mode

@@ -1,4 +1,8 @@
-"""MCGCN's layers around its graph convolutions: autoencoders before them, fusion behind."""
+"""MCGCN's layers around its graph convolutions: autoencoders before them, fusion behind.
+
+Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
+convolutional networks", Pattern Recognition 136, 2023.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,7 @@ OutActivation = Literal["none", "relu"]
 class AttentionFusion(Head):
     r"""Cross-graph attention of one modality.
 
-    Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
-    convolutional networks" (MCGCN), Pattern Recognition 136, 2023. The weights (MCGCN Eq. 4) and
-    the fused code (MCGCN Eq. 5):
+    The weights (MCGCN Eq. 4) and the fused code (MCGCN Eq. 5):
 
     .. math::
         (a, a_S) = \mathrm{softmax}\left(\sigma(z\theta + b), \sigma(z_S\theta + b)\right),
@@ -26,9 +28,6 @@ class AttentionFusion(Head):
 
     with one scalar weight a node and the same :math:`\theta, b` for both representations. As the
     sigmoid comes before the softmax, each weight lies between 0.2689 and 0.7311.
-
-    Args:
-        num_channels: width of both representations.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -51,9 +50,6 @@ class ConcatFusion(Head):
     The ablation of MCGCN that replaces attention (variant A). The paper does not say how the
     doubled width becomes ``num_channels`` again; here one linear layer does it, with tanh like the
     GCN channels.
-
-    Args:
-        num_channels: width of both representations and of the result.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -67,7 +63,7 @@ class ConcatFusion(Head):
 class Autoencoder(nn.Module):
     r"""One linear layer each way: :math:`h = \mathrm{ReLU}(xW_e + b_e)`, :math:`x_d = hW_d + b_d`.
 
-    Sec. 3.3 and 4.2 of Wu et al. (MCGCN). It brings both modalities to one width. The paper puts a
+    Sec. 3.3 and 4.2. It brings both modalities to one width. The paper puts a
     ReLU after the decoder too, which can only rebuild non-negative features (VGG fc7, word counts).
 
     Args:
@@ -99,8 +95,3 @@ class Autoencoder(nn.Module):
         """Reconstruction, float ``[N, in_channels]``, from ``h``, float ``[N, hidden]``."""
         x: Tensor = self.decoder(h)
         return x.relu_() if self.out_activation == "relu" else x
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent representation, float ``[N, hidden]``, and reconstruction, shaped like ``x``."""
-        h = self.encode(x)
-        return h, self.decode(h)

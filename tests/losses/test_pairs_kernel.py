@@ -12,6 +12,7 @@ from pyg_hash.losses.pairs import (
     _rectangles,
     _similar_pairs,
     _softplus_sum,
+    comparable,
     tiles,
 )
 
