@@ -44,10 +44,6 @@ class HashMLP(nn.Module):
         y: Tensor = self.lin2(hidden)
         return y
 
-    def extra_repr(self) -> str:
-        """The share that is dropped, for ``repr``."""
-        return f"dropout={self.dropout}"
-
 
 class PriorDiscriminator(HashMLP):
     r"""Tells codes from uniformly random ones: two fully-connected layers.
