@@ -8,6 +8,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
@@ -16,15 +17,18 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.graph.protocol import protocol
 from pyg_hash.models.files import (
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    INTAKE,
+    MODEL,
     Intake,
-    ModelFiles,
     load_model_files,
-    save_model_files,
     stored_config,
 )
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors, sha256
 from pyg_hash.utils.modes import eval_mode
 
 BATCH = 4096  # items that are encoded at a time
@@ -183,9 +187,20 @@ class HashModel(nn.Module, ABC):
 
         Of modules of the user's own, the class's name and the parameters are stored.
         """
-        config, parameters = stored_config(self.config), self.state_dict()
-        intake = None if self.intake is None else self.intake.to_tensors()
-        save_model_files(path, ModelFiles(type(self).__name__, config, parameters, intake))
+        folder = Path(path)
+        written: dict[str, Any] = {MODEL: (self.state_dict(),)}
+        if self.intake is not None:
+            written[INTAKE] = self.intake.to_tensors()
+        for file, content in written.items():
+            save_tensors(folder / file, *content)
+        record = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "model": type(self).__name__,
+            "config": stored_config(self.config),
+            "sha256": {file: sha256(folder / file) for file in written},
+        }
+        save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
 
     @classmethod
     def load(cls: type[Model], path: str | os.PathLike[str], **modules: nn.Module) -> Model:
@@ -201,10 +216,15 @@ class HashModel(nn.Module, ABC):
             CorruptFileError: a file is truncated, or the files do not belong together.
             ValueError: the folder holds another kind of model, or needs a module that is not given.
         """
-        files = load_model_files(path)
-        if files.name != cls.__name__:
-            raise ValueError(f"path: {path} holds a {files.name}, not a {cls.__name__}")
-        needed = files.own_modules()
+        record, contents = load_model_files(path)
+        if record["model"] != cls.__name__:
+            raise ValueError(f"path: {path} holds a {record['model']}, not a {cls.__name__}")
+        config = record["config"]
+        needed = {
+            name: value["module"]
+            for name, value in config.items()
+            if isinstance(value, dict) and set(value) == {"module"}
+        }
         for name in sorted(set(needed) ^ set(modules)):
             raise ValueError(
                 f"{name}: the model was built with a module of your own ({needed[name]}); "
@@ -213,14 +233,14 @@ class HashModel(nn.Module, ABC):
                 else f"{name}: the stored model has no module here; leave it out"
             )
         try:
-            model = cls(**(files.config | modules))
-            model.load_state_dict(files.parameters, assign=True)  # keeps float64 what it was
+            model = cls(**(config | modules))
+            model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
         except (TypeError, ValueError, RuntimeError) as error:
             raise CorruptFileError(
                 f"{path}: settings and parameters do not belong together ({error})"
             ) from error
-        if files.intake is not None:
-            model.intake = cls.intake_class.from_tensors(*files.intake)
+        if INTAKE in contents:
+            model.intake = cls.intake_class.from_tensors(*contents[INTAKE])
         return model.eval()
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
@@ -15,14 +15,7 @@ from typing_extensions import Self
 
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_features, check_item_shape
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    load_json,
-    load_tensors,
-    save_json,
-    save_tensors,
-    sha256,
-)
+from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, sha256
 from pyg_hash.utils.scaling import apply_scaling
 
 FORMAT = "pyg_hash.model"
@@ -126,23 +119,6 @@ def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[
     return plain
 
 
-class ModelFiles(NamedTuple):
-    """Content of a model folder."""
-
-    name: str
-    config: dict[str, Any]
-    parameters: dict[str, Tensor]
-    intake: tuple[dict[str, Tensor], dict[str, Any]] | None
-
-    def own_modules(self) -> dict[str, str]:
-        """Settings that were modules of the user's own, and the names of their classes."""
-        return {
-            name: value["module"]
-            for name, value in self.config.items()
-            if isinstance(value, dict) and set(value) == {"module"}
-        }
-
-
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they go to a file: a module of the user's own is stored by its class name."""
     return {
@@ -151,29 +127,8 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save_model_files(path: str | os.PathLike[str], files: ModelFiles) -> None:
-    """Write a model folder.
-
-    ``config.json`` is written last and names the SHA-256 of the other files, so that a folder
-    whose writing was cut short is noticed when it is read.
-    """
-    folder = Path(path)
-    save_tensors(folder / MODEL, files.parameters)
-    if files.intake is not None:
-        save_tensors(folder / INTAKE, *files.intake)
-    written = [MODEL] if files.intake is None else [MODEL, INTAKE]
-    record = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "model": files.name,
-        "config": files.config,
-        "sha256": {file: sha256(folder / file) for file in written},
-    }
-    save_json(folder / CONFIG, record)
-
-
-def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
-    """Read a model folder.
+def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record of a model folder, and the content of each of its other files by name.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
@@ -206,4 +161,4 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
                 f"{folder / file}: not the file that {CONFIG} was written with; "
                 "save the model again"
             )
-    return ModelFiles(record["model"], record["config"], contents[MODEL][0], contents.get(INTAKE))
+    return record, contents
