@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from pyg_hash.codes import check_codes
 from pyg_hash.metrics.counts import check_ranking
 from pyg_hash.report.style import (
     INK,
@@ -19,7 +20,6 @@ from pyg_hash.report.style import (
     whole_numbers,
 )
 from pyg_hash.typing import Modality
-from pyg_hash.utils.checks import check_codes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.codes import check_packed, pack_bits
+from pyg_hash.codes import check_codes, check_packed, pack_bits
 from pyg_hash.index import checks
 from pyg_hash.stores.export import Bytes, export_codes
 from pyg_hash.stores.fields import check_text, checked_fields, columns, conditions
-from pyg_hash.utils.checks import check_codes, check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Where = Mapping[str, Any]

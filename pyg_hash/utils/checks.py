@@ -156,16 +156,3 @@ def check_labels(
         raise ValueError(f"{name}: has {y.size(1)} columns, expected {num_classes} classes")
     if not bool(((y == 0) | (y == 1)).all()):
         raise ValueError(f"{name}: multi-hot labels must be 0 or 1")
-
-
-def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
-    """Check codes: int8 ``[n, K]`` with every entry -1 or +1."""
-    if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
-        kind = str(codes.dtype) if isinstance(codes, Tensor) else type(codes).__name__
-        raise TypeError(f"{name}: expected int8 codes in {{-1, +1}}, got {kind}; use binarize()")
-    if codes.dim() != 2 or codes.size(1) == 0:
-        raise ValueError(f"{name}: expected shape [n, num_bits], got {list(codes.shape)}")
-    if num_bits is not None and codes.size(1) != num_bits:
-        raise ValueError(f"{name}: has {codes.size(1)} bits, expected {num_bits}")
-    if codes.numel() and not bool((codes.abs() == 1).all()):
-        raise ValueError(f"{name}: entries must be -1 or +1; use binarize()")
