@@ -95,27 +95,11 @@ def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Ten
     return data[IMAGE].labeled_mask.nonzero().flatten(), multi_hot(y, num_classes).to(like)
 
 
-def random_batches(
-    rows: Tensor, batch_size: int, generator: torch.Generator | None = None
-) -> list[Tensor]:
-    """A random partition of the positions of ``rows``; no batch has less than two.
-
-    A last batch of one joins the one before: a single row has no pairs, and no variance that
-    batch normalisation could divide by.
-
-    Args:
-        rows: ``[n]``, with ``n >= 2``; only its length and device matter.
-        batch_size: positions of a batch, at least 2.
-        generator: draws the order, on the CPU; None is torch's global one.
-
-    Returns:
-        int64 positions ``0 .. n - 1``, on the device of ``rows``.
-    """
-    return cut(torch.randperm(rows.numel(), generator=generator).to(rows.device), batch_size)
-
-
 def cut(order: Tensor, batch_size: int) -> list[Tensor]:
-    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before."""
+    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before.
+
+    A single row has no pairs, and no variance that batch normalisation could divide by.
+    """
     batches = list(torch.split(order, batch_size))
     if batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -126,8 +110,8 @@ class BatchDraw:
     """Draws the random mini-batches of an epoch, one partition after the other.
 
     Args:
-        rows: see :func:`random_batches`, as ``batch_size``.
-        batch_size: positions of a batch.
+        rows: ``[n]``, with ``n >= 2``; only its length and device matter.
+        batch_size: positions of a batch, at least 2.
         share: whose batches are wanted.
     """
 
@@ -136,8 +120,9 @@ class BatchDraw:
         self.generator = share.generator()
 
     def all(self) -> list[Tensor]:
-        """The batches of the next partition, whoever's they are."""
-        return random_batches(self.rows, self.batch_size, self.generator)
+        """The next partition of the positions 0 .. n - 1, drawn on the CPU: int64 on its device."""
+        order = torch.randperm(self.rows.numel(), generator=self.generator)
+        return cut(order.to(self.rows.device), self.batch_size)
 
     def own(self, passes: int = 1) -> Iterator[Tensor]:
         """The share of the next partitions."""

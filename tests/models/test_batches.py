@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy import toy_data
 
-from pyg_hash.models.batches import labelled_rows, random_batches
+from pyg_hash.models.batches import WHOLE, BatchDraw, labelled_rows
 
 
 @pytest.mark.parametrize(
@@ -19,17 +19,17 @@ from pyg_hash.models.batches import labelled_rows, random_batches
     ],
 )
 def test_sizes(count, size, sizes):
-    batches = random_batches(torch.arange(count), size)
+    batches = BatchDraw(torch.arange(count), size, WHOLE).all()
     assert [len(b) for b in batches] == sizes
     assert sorted(torch.cat(batches).tolist()) == list(range(count))
 
 
 def test_order_comes_from_the_global_generator():
-    rows = torch.arange(50)
+    draw = BatchDraw(torch.arange(50), 8, WHOLE)
     torch.manual_seed(0)
-    first, second = random_batches(rows, 8), random_batches(rows, 8)
+    first, second = draw.all(), draw.all()
     torch.manual_seed(0)
-    assert torch.equal(torch.cat(random_batches(rows, 8)), torch.cat(first))
+    assert torch.equal(torch.cat(draw.all()), torch.cat(first))
     assert not torch.equal(torch.cat(first), torch.cat(second))
 
 
