@@ -46,7 +46,8 @@ class Intake:
     def facts(data: HeteroData) -> dict[str, Any]:
         """The attributes of every intake."""
         scaling = dict(data.scaling) if "scaling" in data else {}
-        shapes, is_features = {}, {}
+        shapes: dict[str, list[int]] = {}
+        is_features: dict[str, bool] = {}
         for m in MODALITIES:
             x, fitted = data[m].x, scaling.get(m, {})
             before = fitted.get("mean", fitted.get("components"))
