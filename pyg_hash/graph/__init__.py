@@ -12,7 +12,6 @@ from pyg_hash.graph.operator import Hub as Hub
 from pyg_hash.graph.place import BlockedGraph as BlockedGraph
 from pyg_hash.graph.place import NewItems as NewItems
 from pyg_hash.graph.place import Place
-from pyg_hash.graph.place import Receiver as Receiver
 from pyg_hash.graph.place import View as View
 from pyg_hash.graph.place import WholeGraph as WholeGraph
 from pyg_hash.graph.protocol import protocol

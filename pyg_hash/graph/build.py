@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
 from pyg_hash.graph.operator import GraphOperator, Hub
-from pyg_hash.graph.place import Receiver, View
+from pyg_hash.graph.place import NewItems, View
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -74,8 +74,7 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     if joint:
         operators["joint"] = joint_operator(data)
         nodes = torch.cat((labeled[IMAGE], labeled[TEXT] + data[IMAGE].x.size(0)))
-        receiver = query_view(data, *MODALITIES, joint=True)
-        views["joint"] = View(receiver, operators["joint"], nodes)
+        views["joint"] = View(query_view(data, *MODALITIES, joint=True), operators["joint"], nodes)
     return Graphs(operators, views, constant="degree" not in data[IMAGE])
 
 
@@ -121,7 +120,7 @@ def joint_operator(data: HeteroData) -> GraphOperator:
     )
 
 
-def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> Receiver:
+def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> NewItems:
     """How the labelled nodes, in order, would receive as new items.
 
     Args:
@@ -148,7 +147,7 @@ def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> 
     source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
     degree = _true_degree(data, "joint_view_degree" if joint else "view_degree", rows)
     num_known = 2 * num_nodes if joint else num_nodes
-    return Receiver(torch.stack((source, target)), weight, count, num_known, degree=degree)
+    return NewItems(torch.stack((source, target)), weight, count, num_known, degree=degree)
 
 
 def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:

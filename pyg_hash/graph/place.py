@@ -109,34 +109,19 @@ class BlockedGraph(Place):
 
 
 class NewItems(Place):
-    """Items that receive from the nodes of a graph and send to nobody.
+    r"""Items that receive from the nodes of a graph and send to nobody.
 
-    Their states are exactly those that they would have as further nodes of the graph. ``messages``
-    is what the known nodes send, from a :class:`BlockedGraph`.
-    """
-
-    def __init__(self, receiver: Receiver, messages: Sequence[Tensor]) -> None:
-        self.receiver, self.messages = receiver, messages
-
-    def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
-        """What the items receive."""
-        return [self.receiver(self.messages[layer], project(own)) for own in states]
-
-
-class Receiver:
-    r"""Nodes that only receive: rows of a GCN operator for items that no other node sees.
-
-    A row with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included. Given what
+    An item with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included. Given what
     its neighbours send, :math:`m = D^{-1/2} H \Theta`, float ``[known, f]``, and its own
     :math:`h \Theta`, ``[rows, f]``, it receives
-    :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: the row that the operator of the
-    enlarged graph would have.
+    :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: what it would as a node of the graph.
 
     Args:
-        edge_index: int64 ``[2, E]``: source among the known nodes, target among the rows.
+        edge_index: int64 ``[2, E]``: source among the known nodes, target among the items.
         edge_weight: float ``[E]``.
-        num_rows: number of receiving nodes.
+        num_rows: number of items.
         num_known: number of sending nodes.
+        messages: what these send in each layer, from a :class:`BlockedGraph`.
         degree: float ``[rows]``, used in place of :math:`d`, of which the edges are a sample.
     """
 
@@ -146,6 +131,7 @@ class Receiver:
         edge_weight: Tensor,
         num_rows: int,
         num_known: int,
+        messages: Sequence[Tensor] = (),
         *,
         degree: Tensor | None = None,
     ) -> None:
@@ -154,9 +140,14 @@ class Receiver:
             degree = edge_weight.new_ones(num_rows).index_add_(0, target, edge_weight)
         self.scale = degree.rsqrt().unsqueeze(1)
         self.map = SparseMap(sorted_csr(target, source, edge_weight, num_rows, num_known))
+        self.messages = messages
+
+    def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
+        """What the items receive."""
+        return [self(self.messages[layer], project(own)) for own in states]
 
     def __call__(self, messages: Tensor, own: Tensor) -> Tensor:
-        """What the rows receive: float ``[rows, f]``."""
+        """What they receive of ``messages``, float ``[rows, f]``."""
         return self.scale * (self.map @ messages + self.scale * own)
 
 
@@ -167,17 +158,17 @@ class View:
     product, ``first @ projected``; from the second layer on its state is another than in the graph.
 
     Args:
-        receiver: how the nodes would receive as new items.
+        items: how the nodes would receive as new items.
         operator: the graph that the known nodes belong to.
         nodes: the node that each row stands for, int64 ``[rows]``.
     """
 
-    def __init__(self, receiver: Receiver, operator: GraphOperator, nodes: Tensor) -> None:
-        matrix = receiver.map.matrix
+    def __init__(self, items: NewItems, operator: GraphOperator, nodes: Tensor) -> None:
+        matrix = items.map.matrix
         row, column = rows_of(matrix).long(), matrix.col_indices().long()
-        value = matrix.values() * receiver.scale.squeeze(1)[row] * operator.inv_sqrt_degree[column]
+        value = matrix.values() * items.scale.squeeze(1)[row] * operator.inv_sqrt_degree[column]
         others = csr_matrix(matrix.crow_indices(), column, value, matrix.size(1))
-        self.others, self.own = SparseMap(others), receiver.scale.square()
+        self.others, self.own = SparseMap(others), items.scale.square()
         first = sorted_csr(
             torch.cat((row, torch.arange(nodes.numel(), device=nodes.device))),
             torch.cat((column, nodes)),

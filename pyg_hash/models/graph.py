@@ -15,7 +15,7 @@ from typing_extensions import Self
 
 from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights
 from pyg_hash.graph.cache import GraphCache
-from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, Receiver, WholeGraph
+from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
 from pyg_hash.knn import PreparedRows, knn, prepare
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
@@ -85,14 +85,14 @@ class AnchorBank(Intake):
         places: dict[str, Place] = {}
         own = self._nearest(x, modality, torch.ones_like(self.joint))
         if modality in self.messages:
-            receiver = Receiver(torch.stack(own[:2]), own[2], n, num_anchors)
-            places[modality] = NewItems(receiver, self.messages[modality])
+            edges, sent = torch.stack(own[:2]), self.messages[modality]
+            places[modality] = NewItems(edges, own[2], n, num_anchors, sent)
         if "joint" in self.messages:
             every = bool(self.joint.all())
             source, target, weight = own if every else self._nearest(x, modality, self.joint)
             edges = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
-            receiver = Receiver(edges, weight.repeat(2), n, 2 * num_anchors)
-            places["joint"] = NewItems(receiver, self.messages["joint"])
+            sent = self.messages["joint"]
+            places["joint"] = NewItems(edges, weight.repeat(2), n, 2 * num_anchors, sent)
         return places
 
     def _nearest(

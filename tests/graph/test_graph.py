@@ -1,4 +1,4 @@
-"""GraphOperator, Receiver and the operators of a graph: closed forms, gradients, PyG, poison."""
+"""GraphOperator, NewItems and the operators of a graph: closed forms, gradients, PyG, poison."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from benchmarks.cliques import LabelCliques, num_bytes
 from pyg_hash.graph import (
     GraphOperator,
     Hub,
-    Receiver,
+    NewItems,
     SparseMap,
     build_graphs,
     intra_operator,
@@ -259,7 +259,7 @@ def test_receiver_equals_the_rows_of_the_enlarged_operator():
     rows[3] = 0  # a new item without neighbours keeps its own state
     dense = enlarged(raw, 9, rows)
     target, source = rows.nonzero().T
-    receiver = Receiver(torch.stack((source, target)), rows[target, source], 4, 9)
+    receiver = NewItems(torch.stack((source, target)), rows[target, source], 4, 9)
     x = torch.randn(13, 5, generator=generator, dtype=torch.float64, requires_grad=True)
     scale = raw.sum(1).rsqrt()[:, None]
     expected = (dense @ x)[9:]
@@ -274,9 +274,9 @@ def test_receiver_equals_the_rows_of_the_enlarged_operator():
 
 def test_receiver_without_rows_or_edges():
     empty = torch.zeros(2, 0, dtype=torch.int64)
-    nobody = Receiver(empty, torch.zeros(0), 0, 9)
+    nobody = NewItems(empty, torch.zeros(0), 0, 9)
     assert nobody(torch.randn(9, 3), torch.zeros(0, 3)).shape == (0, 3)
-    alone = Receiver(empty, torch.zeros(0), 2, 9)
+    alone = NewItems(empty, torch.zeros(0), 2, 9)
     own = torch.randn(2, 3)
     assert torch.equal(alone(torch.randn(9, 3), own), own)
 

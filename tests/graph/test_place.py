@@ -10,7 +10,6 @@ from toy import toy_data
 from pyg_hash.graph import (
     GraphOperator,
     NewItems,
-    Receiver,
     View,
     WholeGraph,
     build_graphs,
@@ -35,7 +34,7 @@ def random_view(known: int = 9):
     nodes = torch.tensor([7, 0, 4])
     edges = torch.tensor([[1, 2, 8, 3], [0, 0, 1, 1]])
     weight = torch.rand(4, generator=generator, dtype=torch.float64)
-    return operator, Receiver(edges, weight, 3, known), nodes
+    return operator, NewItems(edges, weight, 3, known), nodes
 
 
 def test_view_equals_the_receiver():
@@ -81,7 +80,9 @@ def test_channel_with_a_view_equals_attaching(anchors, constant, device):
     for conv in (channel.conv1, channel.conv2):
         messages.append(operator.inv_sqrt_degree[:, None] * conv.lin(h))
         h = torch.tanh(operator @ conv.lin(h))
-    (attached,) = channel(x[rows], NewItems(query_view(data, "text"), messages))
+    items = query_view(data, "text")
+    items.messages = messages
+    (attached,) = channel(x[rows], items)
     (attached * seen).sum().backward()
     torch.testing.assert_close(states, h, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(viewed, attached, rtol=1e-5, atol=1e-6)

@@ -16,7 +16,6 @@ from pyg_hash.graph import (
     BlockedGraph,
     GraphOperator,
     NewItems,
-    Receiver,
     WholeGraph,
     intra_operator,
     joint_operator,
@@ -71,11 +70,12 @@ def test_attached_nodes_equal_nodes_of_the_enlarged_graph():
     ones = torch.ones(10, dtype=torch.float64)
     op = GraphOperator(torch.stack((source, target)), raw[target, source], ones)
     to, start = rows.nonzero().T
-    receiver = Receiver(torch.stack((start, to)), rows[to, start], 4, 10)
+    items = NewItems(torch.stack((start, to)), rows[to, start], 4, 10)
     channel = GCNChannel(6, 8, 3).double()
     x = torch.randn(14, 6, dtype=torch.float64)
     known, messages = blocked(channel, x[:10], op)
-    (attached,) = channel(x[10:], NewItems(receiver, messages))
+    items.messages = messages
+    (attached,) = channel(x[10:], items)
 
     big = torch.zeros(14, 14, dtype=torch.float64)
     big[:10, :10], big[10:, :10] = raw, rows
@@ -95,8 +95,9 @@ def test_queries_of_the_graph_equal_attached_ones():
     near = data["image", "nearest", "image"]
     query = near.edge_index[1] >= 48
     source, target = near.edge_index[:, query]
-    receiver = Receiver(torch.stack((source, target - 48)), near.edge_weight[query], 12, 60)
-    (attached,) = channel(data["image"].x[48:], NewItems(receiver, messages))
+    items = NewItems(torch.stack((source, target - 48)), near.edge_weight[query], 12, 60)
+    items.messages = messages
+    (attached,) = channel(data["image"].x[48:], items)
     torch.testing.assert_close(attached, states[48:], rtol=0, atol=1e-6)
 
 
