@@ -2,6 +2,7 @@
 
 import torch
 
+from pyg_hash.graph import SparseMap
 from pyg_hash.transforms import LabelHub
 from pyg_hash.typing import CLASS, IN_CLASS, INTER, INTRA, JOINT, MODALITIES, OVERLAP
 
@@ -30,3 +31,12 @@ class LabelCliques(LabelHub):
                     edges.edge_weight = torch.cat((edges.edge_weight, weight))
         del data[CLASS]
         return data
+
+
+def num_bytes(sparse_map: SparseMap) -> int:
+    """Memory of the matrices, those of the backward pass included."""
+    m = sparse_map
+    parts = (m.matrix, m._scatter, m._gather, m._middle, *m._transposes())
+    matrices = {id(part): part for part in parts if part is not None}
+    arrays = [a for t in matrices.values() for a in (t.crow_indices(), t.col_indices(), t.values())]
+    return sum(array.numel() * array.element_size() for array in arrays)

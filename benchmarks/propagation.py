@@ -18,6 +18,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
+from benchmarks.cliques import num_bytes
 from benchmarks.graph_scale import Graph, csr, hubs
 from benchmarks.measure import alone, difference, faster, side_by_side
 from benchmarks.record import benchmark
@@ -47,7 +48,7 @@ def network(name, edges, n, widths):
         operator = GraphOperator(edges, torch.ones_like(edges[0], dtype=torch.float32), ones)
         place = WholeGraph(operator, constant=name == CACHED)
         channel = GCNChannel(*widths)
-        return channel, lambda x: channel(x, place)[0], operator.num_bytes
+        return channel, lambda x: channel(x, place)[0], num_bytes(operator)
     adjacency, kwargs = edges, {"cached": True}
     parts = [edges]
     if name != REFERENCE:
@@ -170,7 +171,7 @@ def part_two(record, short, device):
             steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
             error = difference(steps["hubs"](), steps["edges"]())
             seconds = side_by_side(steps)
-            size = {form: graph.num_bytes / 1e6 for form, graph in graphs.items()}
+            size = {form: num_bytes(graph) / 1e6 for form, graph in graphs.items()}
             row = {"nodes": n, "labelled": f"{labeled:.0%}", "edges": graphs["edges"].num_entries}
             row |= {"edges s": seconds["edges"], "hubs s": seconds["hubs"]}
             row |= {"times as fast": seconds["edges"] / seconds["hubs"]}
@@ -187,7 +188,7 @@ def part_two(record, short, device):
         implied = (labeled * largest) ** 2 / CLASSES
         seconds = side_by_side({"": cliques(graph, LABEL_WIDTH)})
         row = {"nodes": largest, "labelled": f"{labeled:.0%}", "seconds": seconds[""]}
-        row |= {"hubs MB": graph.num_bytes / 1e6}
+        row |= {"hubs MB": num_bytes(graph) / 1e6}
         large.append(row | {"edges would be MB": 8 * (implied + graph.num_entries) / 1e6})
     record.table("Where edges do not fit", large)
     most = max(row["hubs MB"] for row in large)

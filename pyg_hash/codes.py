@@ -13,28 +13,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pyg_hash.utils.checks import check_codes, check_positive_int
+from pyg_hash.typing import binarize
+from pyg_hash.utils.checks import check_positive_int
+
+__all__ = [
+    "CodeDiagnostics",
+    "binarize",
+    "code_diagnostics",
+    "hamming_distance",
+    "pack_bits",
+    "unpack_bits",
+]
 
 
-def binarize(x: Tensor) -> Tensor:
-    """Codes of relaxed codes: the sign, with sign(0) = +1.
-
-    Args:
-        x: float of any shape, e.g. relaxed codes ``[n, num_bits]``.
-
-    Returns:
-        int8 of the same shape, on the same device.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: NaN, which has no sign.
-    """
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
-        raise TypeError(f"x: expected a floating-point tensor, got {kind}")
-    if bool(torch.isnan(x).any()):
-        raise ValueError("x: contains NaN, which has no sign; did training diverge?")
-    return (x >= 0).to(torch.int8).mul_(2).sub_(1)
+def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
+    """Check codes: int8 ``[n, K]`` with every entry -1 or +1."""
+    if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
+        kind = str(codes.dtype) if isinstance(codes, Tensor) else type(codes).__name__
+        raise TypeError(f"{name}: expected int8 codes in {{-1, +1}}, got {kind}; use binarize()")
+    if codes.dim() != 2 or codes.size(1) == 0:
+        raise ValueError(f"{name}: expected shape [n, num_bits], got {list(codes.shape)}")
+    if num_bits is not None and codes.size(1) != num_bits:
+        raise ValueError(f"{name}: has {codes.size(1)} bits, expected {num_bits}")
+    if codes.numel() and not bool((codes.abs() == 1).all()):
+        raise ValueError(f"{name}: entries must be -1 or +1; use binarize()")
 
 
 def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:

@@ -1,10 +1,11 @@
-"""Names shared by the whole library: modalities, edge types and the output of a model."""
+"""What the whole library shares: modalities, edge types, the output of a model and its codes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 Modality = Literal["image", "text"]
@@ -56,3 +57,18 @@ class HashOutput:
         if modality not in MODALITIES:
             raise KeyError(f"modality: {modality!r}; use one of {', '.join(MODALITIES)}")
         return self.image if modality == IMAGE else self.text
+
+
+def binarize(x: Tensor) -> Tensor:
+    """Codes, int8 of the same shape, of relaxed codes: the sign, with sign(0) = +1.
+
+    Raises:
+        TypeError: not a floating-point tensor.
+        ValueError: NaN, which has no sign.
+    """
+    if not isinstance(x, Tensor) or not x.is_floating_point():
+        kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"x: expected a floating-point tensor, got {kind}")
+    if bool(torch.isnan(x).any()):
+        raise ValueError("x: contains NaN, which has no sign; did training diverge?")
+    return (x >= 0).to(torch.int8).mul_(2).sub_(1)

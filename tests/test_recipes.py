@@ -14,7 +14,7 @@ import pyg_hash.models
 import pyg_hash.recipes
 from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import EVERY, METHODS, presets, recipe
-from pyg_hash.utils.checks import SettingError
+from pyg_hash.utils.settings import SettingError
 
 PRESETS = presets()
 PRINTED = [name for name, preset in PRESETS.items() if preset.tables]

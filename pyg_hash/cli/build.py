@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
 from pyg_hash.runs import Run
-from pyg_hash.utils.checks import check_options, find
+from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
     from pyg_hash.datasets import CrossModalDataset

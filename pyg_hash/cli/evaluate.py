@@ -26,14 +26,15 @@ class DataCommand(RunCommand):
         config = super().settings(run)
         if self.data is None:
             return config
-        return replace(config, **{"dataset" if is_file(config) else "root": self.data})
+        moved: Any = {"dataset" if is_file(config) else "root": self.data}
+        return replace(config, **moved)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(DataCommand):
     """Evaluate a run again; the result is kept in ``metrics.json`` under its definition."""
 
-    split: str = option("query", "query or val")
+    split: Literal["query", "val"] = option("query", "query or val")
     topk: int | None = option(None, "rank cut (default: all)")
     ties: str = option("expected", "expected, index, optimistic or pessimistic")
     denominator: str = option("hits", "hits, min_k_R, R or dcmh")
@@ -56,7 +57,7 @@ class Evaluate(DataCommand):
             model = load_model(run, config).to(device)
             data = build_dataset(config)[0].to(device)
             result = evaluate(model, data, split=self.split, **definition)
-        name = self.split
+        name: str = self.split
         if definition != {"topk": None, "ties": "expected", "denominator": "hits"}:
             name += "".join(f" {key}={value}" for key, value in definition.items())
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)

@@ -11,8 +11,9 @@ from typing import Any, Literal, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 from typing_extensions import Self
 
-from pyg_hash.utils.checks import SettingError, check_positive_int
+from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.settings import SettingError
 
 UsageError = SettingError
 """The command line asks for something that does not exist; exit status 2."""

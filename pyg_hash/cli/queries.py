@@ -8,7 +8,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.build import RunCommand, load_model
 from pyg_hash.cli.options import UsageError, option
@@ -86,7 +86,7 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
     if path.endswith(".npy"):
         if source is None:
             raise UsageError(f"source: {path} does not say what it holds; give --source image|text")
-        found[cast(Modality, source)] = _read_npy(path), None
+        found[source] = _read_npy(path), None
     else:
         from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file, read_strings
 

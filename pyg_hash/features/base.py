@@ -38,7 +38,7 @@ class Encoder(Protocol):
 class ImageEncoder(Encoder, Protocol):
     """Turns picture files into feature rows."""
 
-    def __call__(self, paths: Sequence[PathLike]) -> Tensor:
+    def __call__(self, paths: Sequence[PathLike], /) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` picture files, on the CPU."""
         ...
 
@@ -47,7 +47,7 @@ class ImageEncoder(Encoder, Protocol):
 class TextEncoder(Encoder, Protocol):
     """Turns texts into feature rows."""
 
-    def __call__(self, texts: Sequence[str]) -> Tensor:
+    def __call__(self, texts: Sequence[str], /) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` texts, on the CPU."""
         ...
 

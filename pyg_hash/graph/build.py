@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
 from pyg_hash.graph.operator import GraphOperator, Hub
-from pyg_hash.graph.place import BlockedGraph, Place, Receiver, View, WholeGraph
+from pyg_hash.graph.place import NewItems, View
 from pyg_hash.typing import (
     CLASS,
     IMAGE,
@@ -42,27 +43,6 @@ class Graphs(NamedTuple):
     views: dict[str, View]
     constant: bool
 
-    def whole(self, *, views: bool) -> dict[str, Place]:
-        """The graphs at once, with or without the views: for training."""
-        seen = self.views if views else {}
-        return {
-            name: WholeGraph(operator, seen.get(name), constant=self.constant)
-            for name, operator in self.operators.items()
-        }
-
-    def blocked(self, messages: dict[str, list[Tensor]] | None = None) -> dict[str, Place]:
-        """The graphs in blocks of rows, without autograd.
-
-        Args:
-            messages: gets a list for each graph, see :class:`BlockedGraph`.
-        """
-        return {
-            name: BlockedGraph(
-                operator, None if messages is None else messages.setdefault(name, [])
-            )
-            for name, operator in self.operators.items()
-        }
-
 
 def anchor_view(data: HeteroData) -> HeteroData:
     """The subgraph of the anchors; ``data`` itself if all nodes are anchors or there is no graph.
@@ -80,29 +60,21 @@ def anchor_view(data: HeteroData) -> HeteroData:
 
 
 def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True) -> Graphs:
-    """The operators of a graph.
-
-    Args:
-        data: the graph.
-        specific: build one for each modality.
-        joint: build the one of both modalities.
+    """The operators of a graph: for each modality (``specific``), of both together (``joint``).
 
     Raises:
         ValueError: edges are missing.
     """
-    _check_edges(data, joint=joint)
     operators: dict[str, GraphOperator] = {}
     views: dict[str, View] = {}
-    if specific:
-        for m in MODALITIES:
-            operators[m] = intra_operator(data, m)
-            views[m] = query_view(data, m).inside(operators[m], _labeled(data, m))
+    labeled = {m: _labeled(data, m) for m in MODALITIES}
+    for m in MODALITIES if specific else ():
+        operators[m] = intra_operator(data, m)
+        views[m] = View(query_view(data, m), operators[m], labeled[m])
     if joint:
         operators["joint"] = joint_operator(data)
-        num_nodes = data[IMAGE].x.size(0)
-        nodes = torch.cat((_labeled(data, IMAGE), _labeled(data, TEXT) + num_nodes))
-        receiver = query_view(data, *MODALITIES, joint=True)
-        views["joint"] = receiver.inside(operators["joint"], nodes)
+        nodes = torch.cat((labeled[IMAGE], labeled[TEXT] + data[IMAGE].x.size(0)))
+        views["joint"] = View(query_view(data, *MODALITIES, joint=True), operators["joint"], nodes)
     return Graphs(operators, views, constant="degree" not in data[IMAGE])
 
 
@@ -110,9 +82,14 @@ def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
     """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``."""
     _check_edges(data, joint=False)
     edges = data[INTRA[modality]]
-    hub, degree = _hub(data, {modality: 0}), _true_degree(data, "degree", modality)
     loops = _self_loop(data, modality) - _through_hubs(data, modality)
-    return GraphOperator(edges.edge_index, edges.edge_weight, loops, hub, degree=degree)
+    return GraphOperator(
+        edges.edge_index,
+        edges.edge_weight,
+        loops,
+        _hub(data, {modality: 0}),
+        degree=_true_degree(data, "degree", {modality: ...}),
+    )
 
 
 def joint_operator(data: HeteroData) -> GraphOperator:
@@ -139,33 +116,11 @@ def joint_operator(data: HeteroData) -> GraphOperator:
         torch.cat(edge_weight),
         torch.cat(loops),
         _hub(data, offset),
-        degree=_true_degree(data, "joint_degree", *MODALITIES),
+        degree=_true_degree(data, "joint_degree", dict.fromkeys(MODALITIES, ...)),
     )
 
 
-def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
-    """The edges inside a modality that take part in the cross-modal graph (:class:`InterKNN`)."""
-    own = JOINT[modality] in data.edge_types  # strict protocol
-    return data[JOINT[modality] if own else INTRA[modality]]
-
-
-def joint_nearest_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
-    """The directed nearest edges that belong to :func:`joint_edges`."""
-    own = JOINT_NEAREST[modality] in data.edge_types
-    return data[JOINT_NEAREST[modality] if own else NEAREST[modality]]
-
-
-def edge_weights(scores: Tensor, weight: str) -> Tensor:
-    """Edge weights of nearest neighbours: 1, or the similarity itself but never below 0.
-
-    Args:
-        scores: similarities, any shape.
-        weight: ``'binary'`` or ``'similarity'``.
-    """
-    return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
-
-
-def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> Receiver:
+def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> NewItems:
     """How the labelled nodes, in order, would receive as new items.
 
     Args:
@@ -177,23 +132,33 @@ def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> 
     _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    rows = [_labeled(data, m) for m in modalities]
+    rows = {m: _labeled(data, m) for m in modalities}
     count = 0
-    for m, labeled in zip(modalities, rows, strict=True):
+    for m, labeled in rows.items():
         position = torch.full((num_nodes,), -1, device=labeled.device)
         position[labeled] = torch.arange(labeled.numel(), device=labeled.device) + count
-        nearest = joint_nearest_edges(data, m) if joint else data[NEAREST[m]]
+        own = joint and JOINT_NEAREST[m] in data.edge_types  # strict protocol
+        nearest = data[JOINT_NEAREST[m] if own else NEAREST[m]]
         keep = position[nearest.edge_index[1]] >= 0
         source, target = nearest.edge_index[:, keep]
         for shift in (0, num_nodes) if joint else (0,):
             parts.append((source + shift, position[target], nearest.edge_weight[keep]))
         count += labeled.numel()
     source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
-    name = "joint_view_degree" if joint else "view_degree"
-    degrees = [data[m][name][r] for m, r in zip(modalities, rows, strict=True) if name in data[m]]
-    degree = torch.cat(degrees) if degrees else None
+    degree = _true_degree(data, "joint_view_degree" if joint else "view_degree", rows)
     num_known = 2 * num_nodes if joint else num_nodes
-    return Receiver(torch.stack((source, target)), weight, count, num_known, degree=degree)
+    return NewItems(torch.stack((source, target)), weight, count, num_known, degree=degree)
+
+
+def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
+    """The edges inside a modality that take part in the cross-modal graph (:class:`InterKNN`)."""
+    own = JOINT[modality] in data.edge_types  # strict protocol
+    return data[JOINT[modality] if own else INTRA[modality]]
+
+
+def edge_weights(scores: Tensor, weight: str) -> Tensor:
+    """Weights of edges: 1 (``'binary'``), or their similarity, but never below 0."""
+    return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
 
 
 def _pairs_less(edges: EdgeStorage, through: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,11 +213,10 @@ def _through_hubs(data: HeteroData, modality: Modality) -> Tensor:
     return weight.index_add_(0, node, meets_itself[hub])
 
 
-def _true_degree(data: HeteroData, name: str, *modalities: Modality) -> Tensor | None:
+def _true_degree(data: HeteroData, name: str, rows: Mapping[Modality, Any]) -> Tensor | None:
     """Degrees in the graph that ``data`` is a sample of (:class:`InstanceLoader`), or None."""
-    if name not in data[modalities[0]]:
-        return None
-    return torch.cat([data[m][name] for m in modalities])
+    found = [data[m][name][which] for m, which in rows.items() if name in data[m]]
+    return torch.cat(found) if found else None
 
 
 def _hub(data: HeteroData, offset: dict[Modality, int]) -> Hub | None:

@@ -35,12 +35,16 @@ class GraphCache(Generic[Built]):
 
     def __call__(self, data: HeteroData) -> Built:
         """The operators of ``data``."""
-        if any("degree" in store for store in data.node_stores):
+        tensors = self._watch(data)
+        is_batch = any("degree" in store for store in data.node_stores)
+        if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
             return self._build(data)
-        key = [(tensor, _version(tensor)) for tensor in self._watch(data)]
-        for slot in self._slots:
-            if _same(key, slot[0]):
-                return slot[1]
+        key = [(tensor, tensor._version) for tensor in tensors]
+        for known, built in self._slots:
+            if len(key) == len(known) and all(
+                x is y and version == old for (x, version), (y, old) in zip(key, known, strict=True)
+            ):
+                return built
         built = self._build(data)
         # two: training on the anchors and validating on all nodes take turns
         self._slots = [*self._slots[-1:], (key, built)]
@@ -50,24 +54,8 @@ class GraphCache(Generic[Built]):
         return GraphCache(self._build, self._watch)
 
 
-def _same(a: Key, b: Key) -> bool:
-    return len(a) == len(b) and all(
-        x is y and version == old and version >= 0
-        for (x, version), (y, old) in zip(a, b, strict=True)
-    )
-
-
 def _graph_tensors(data: HeteroData) -> list[Tensor]:
-    tensors = [t for store in data.edge_stores for _, t in sorted(store.items(), key=_name)]
+    found = [store[key] for store in data.edge_stores for key in sorted(store.keys())]
     keys = ("self_loop", "labeled_mask", "joint_anchor_mask")
-    tensors += [store[key] for store in data.node_stores for key in keys if key in store]
-    return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
-
-
-def _version(tensor: Tensor) -> int:
-    """How often the tensor was changed; -1 for inference tensors, which do not count it."""
-    return -1 if tensor.is_inference() else tensor._version
-
-
-def _name(item: tuple[str, object]) -> str:
-    return item[0]
+    found += [store[key] for store in data.node_stores for key in keys if key in store]
+    return [value for value in found if isinstance(value, Tensor)]

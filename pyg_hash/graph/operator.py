@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch_geometric.typing import SparseTensor
 
-from pyg_hash.utils.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
+from pyg_hash.utils.csr import product, row_block, rows_of, sorted_csr, transpose
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,10 @@ class Hub:
     """Label cliques in factored form, ``P M P^T`` (see :class:`LabelHub`).
 
     Attributes:
-        members: int64 ``[n]``, nodes that belong to a hub; a node of several hubs occurs once
-            for each.
+        members: int64 ``[n]``, nodes of hubs; a node of several hubs occurs once for each.
         index: int64 ``[n]``, the hub of each member (the rows of ``P``).
         num_hubs: number of hubs ``U``.
-        overlap: float ``[U, U]`` of zeros and ones (``M``), dense or CSR, or None for the
-            identity.
+        overlap: float ``[U, U]`` of zeros and ones (``M``), CSR or dense; None is the identity.
     """
 
     members: Tensor
@@ -52,39 +49,12 @@ class SparseMap:
         self._scatter, self._middle = scatter, middle
         self._gather = None if scatter is None else transpose(scatter)
         self._transposed: tuple[Tensor, Tensor | None] | None = None  # made when it is needed
-        self._constant: tuple[Tensor, int, Tensor] | None = None
-
-    @classmethod
-    def from_adjacency(cls, adjacency: Tensor | SparseTensor) -> SparseMap:
-        """A ready matrix, row = target: a ``torch.sparse`` tensor or torch-sparse's SparseTensor.
-
-        Its values are used as they are; entries without values are ones.
-        """
-        if isinstance(adjacency, SparseTensor):
-            adjacency = adjacency.to_torch_sparse_csr_tensor()
-        matrix = adjacency.to_sparse_csr()
-        start, column, value = matrix.crow_indices(), matrix.col_indices(), matrix.values()
-        return cls(csr_matrix(start, column, value, matrix.size(1)))
-
-    @property
-    def is_symmetric(self) -> bool:
-        """Whether the backward pass uses the same matrices as the forward pass."""
-        matrix, middle = self._transposes()
-        return matrix is self.matrix and middle is self._middle
+        self._constant: tuple[int, int, Tensor, Tensor] | None = None
 
     @property
     def num_entries(self) -> int:
         """Stored weights of ``A``."""
         return self.matrix.values().numel()
-
-    @property
-    def num_bytes(self) -> int:
-        """Memory of the matrices, those of the backward pass included."""
-        matrix, middle = self._transposes()
-        parts = (self.matrix, matrix, self._scatter, self._gather, self._middle, middle)
-        tensors = {id(part): part for part in parts if part is not None}.values()
-        arrays = [a for t in tensors for a in (t.crow_indices(), t.col_indices(), t.values())]
-        return sum(array.numel() * array.element_size() for array in arrays)
 
     def __matmul__(self, x: Tensor) -> Tensor:
         """Propagate ``x`` ``[n, f]``: float ``[rows, f]``."""
@@ -104,30 +74,27 @@ class SparseMap:
 
     def blocks(self, x: Tensor, size: int) -> Iterator[Tensor]:
         """:meth:`apply` in consecutive blocks of ``size`` rows; only one of them is alive."""
-        totals = None if self._scatter is None else self._totals(x, self._middle)
+        totals = self._totals(x, self._middle)
         num_rows = self.matrix.size(0)
         for start in range(0, num_rows, size):
             stop = min(start + size, num_rows)
             out = product(row_block(self.matrix, start, stop), x)
-            if self._scatter is not None and totals is not None:
+            if self._scatter is not None:
                 product(row_block(self._scatter, start, stop), totals, onto=out)
             yield out
 
     def of_constant(self, x: Tensor) -> Tensor:
         """``self @ x`` for features that stay the same: computed once and remembered."""
-        version = -1 if x.is_inference() else x._version
-        if self._constant is not None and version >= 0:
-            known, known_version, result = self._constant
-            if known is x and known_version == version:
-                return result
-        result = self.apply(x.detach())
-        self._constant = (x, version, result)
-        return result
+        if x.is_inference():  # such a tensor does not count its changes
+            return self.apply(x)
+        if self._constant is None or self._constant[:2] != (id(x), x._version):
+            # the features are kept too, so that no other tensor gets their id
+            self._constant = (id(x), x._version, x, self.apply(x.detach()))
+        return self._constant[-1]
 
     def _totals(self, x: Tensor, middle: Tensor | None) -> Tensor:
         """What each hub sends."""
-        assert self._gather is not None
-        totals = product(self._gather, x)
+        totals = x if self._gather is None else product(self._gather, x)
         return totals if middle is None else product(middle, totals)
 
     def _transposes(self) -> tuple[Tensor, Tensor | None]:
@@ -156,9 +123,7 @@ class GraphOperator(SparseMap):
     r"""The GCN operator :math:`\hat A = D^{-1/2} (A + P M P^T + S) D^{-1/2}` of one graph.
 
     ``A`` holds weighted edges (target = row), ``P M P^T`` the label cliques of
-    :class:`LabelHub`, ``S`` the self-loops, and ``D`` the row sums of all three.
-    The edges and self-loops are one CSR matrix; the hubs stay factored, so that no clique edge is
-    ever stored.
+    :class:`LabelHub`, which stay factored, ``S`` the self-loops, and ``D`` the row sums of all.
 
     Args:
         edge_index: int64 ``[2, E]``: source, target.
@@ -197,7 +162,14 @@ class GraphOperator(SparseMap):
                 count = product(transpose(spread), torch.ones_like(degree).unsqueeze(1))
                 count = count if overlap is None else product(overlap, count)
                 degree += product(spread, count).squeeze(1)
-        self.inv_sqrt_degree = _checked(degree).rsqrt()
+        bad = ~((degree > 0) & degree.isfinite())  # NaN included
+        if bool(bad.any()):
+            node = int(bad.nonzero()[0])
+            raise ValueError(
+                f"edge_weight: node {node} has degree {float(degree[node]):g}; degrees must be "
+                "positive and finite (negative similarities? use weight='binary')"
+            )
+        self.inv_sqrt_degree = degree.rsqrt()
         loop = torch.arange(num_nodes, device=degree.device)
         row, column = torch.cat((target, loop)), torch.cat((source, loop))
         value = torch.cat((edge_weight, self_loop))
@@ -211,18 +183,6 @@ class GraphOperator(SparseMap):
     def to_dense(self) -> Tensor:
         """The operator as a dense ``[N, N]`` array: for small graphs and for tests."""
         return self.apply(torch.diag(torch.ones_like(self.inv_sqrt_degree)))
-
-
-def _checked(degree: Tensor) -> Tensor:
-    """The degrees, all positive and finite."""
-    bad = ~((degree > 0) & degree.isfinite())  # NaN included
-    if bool(bad.any()):
-        node = int(bad.nonzero()[0])
-        raise ValueError(
-            f"edge_weight: node {node} has degree {float(degree[node]):g}; degrees must be "
-            "positive and finite (negative similarities? use weight='binary')"
-        )
-    return degree
 
 
 def _transpose(matrix: Tensor) -> Tensor:

@@ -28,15 +28,12 @@ class Place(ABC):
 
     @abstractmethod
     def receive(self, layer: int, states: States, project: Project) -> States:
-        r"""What the nodes receive in a layer.
+        r"""What the nodes receive in a layer, in parts of rows ``[n, f']`` that are new in memory.
 
         Args:
             layer: number of the layer, from 0.
             states: :math:`H`, in parts of rows ``[n, f]``; those of layer 0 are the features.
             project: multiplies by the layer's weights :math:`\Theta`.
-
-        Returns:
-            parts of rows ``[n, f']``, new in memory.
         """
 
     def gather(self, states: States) -> list[Tensor]:
@@ -49,9 +46,9 @@ class WholeGraph(Place):
 
     Args:
         operator: the graph.
-        view: nodes of this graph to encode as new items on the way.
-        constant: the same features come again and again, so that their propagation may be kept
-            and layer 0 needs none. It is kept where that is faster.
+        view: nodes of this graph to encode as new items on the way; their parts come last.
+        constant: the same features come again and again, so that their propagation is kept where
+            that is faster.
     """
 
     def __init__(
@@ -60,14 +57,12 @@ class WholeGraph(Place):
         self.operator, self.view, self.constant = operator, view, constant
 
     def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
-        """What the nodes receive, then what those of the view do; see :class:`Place`."""
-        if layer == 0:
-            return self._first(list(states), project)
-        sent, *viewed = map(project, states)
-        received = [self.operator @ sent]
-        return received if self.view is None else [*received, self.view(sent, *viewed)]
-
-    def _first(self, x: Sequence[Tensor], project: Project) -> list[Tensor]:
+        """What the nodes receive, then what those of the view do."""
+        if layer > 0:
+            sent, *viewed = map(project, states)
+            received = [self.operator @ sent]
+            return received if self.view is None else [*received, self.view(sent, *viewed)]
+        x = list(states)
         maps = [self.operator] if self.view is None else [self.operator, self.view.first]
         if self.constant and len(x) == 1 and self._is_worth_keeping(x[0]):
             return [project(each.of_constant(x[0])) for each in maps]
@@ -80,78 +75,53 @@ class WholeGraph(Place):
         if x.requires_grad or self.view is None:
             return not x.requires_grad
         spared = self.operator.num_entries + self.view.first.num_entries
-        return self.view.num_rows * x.size(1) <= _GEMM_SPEED * spared
+        return self.view.own.size(0) * x.size(1) <= _GEMM_SPEED * spared
 
 
 class BlockedGraph(Place):
     r"""All nodes of a graph, a block of rows after the other, without autograd.
 
-    What is alive is what all nodes send in one layer, and a block.
-
-    Args:
-        operator: the graph.
-        messages: a list that gets what each node sends to a neighbour, :math:`D^{-1/2} H \Theta`,
-            one tensor ``[N, f]`` a layer.
+    What is alive is what all nodes send in one layer, and a block. The list ``messages`` gets what
+    each node sends to a neighbour, :math:`D^{-1/2} H \Theta`, one tensor ``[N, f]`` a layer.
     """
 
     def __init__(self, operator: GraphOperator, messages: list[Tensor] | None = None) -> None:
         self.operator, self.messages = operator, messages
 
     def receive(self, layer: int, states: States, project: Project) -> Iterator[Tensor]:
-        """What the nodes receive, in consecutive blocks; see :class:`Place`."""
-        sent = self._filled(map(project, states))
+        """What the nodes receive, in consecutive blocks."""
+        (sent,) = self.gather(map(project, states))
         if self.messages is not None:
             self.messages.append(sent * self.operator.inv_sqrt_degree.unsqueeze(1))
         return self.operator.blocks(sent, BLOCK)
 
     def gather(self, states: States) -> list[Tensor]:
-        """The states of all nodes."""
-        return [self._filled(states)]
-
-    def _filled(self, blocks: States) -> Tensor:
         """Blocks in one array; ``torch.cat`` would hold all of them twice."""
         out: Tensor | None = None
         start = 0
-        for block in blocks:
+        for block in states:
             if out is None:
                 out = block.new_empty(self.operator.matrix.size(0), block.size(1))
             out[start : start + block.size(0)] = block
             start += block.size(0)
         assert out is not None and start == out.size(0)
-        return out
+        return [out]
 
 
 class NewItems(Place):
-    """Items that receive from the nodes of a graph and send to nobody.
+    r"""Items that receive from the nodes of a graph and send to nobody.
 
-    Their states are exactly those that they would have as further nodes of the graph.
-
-    Args:
-        receiver: who receives from whom.
-        messages: what the known nodes send, from a :class:`BlockedGraph`.
-    """
-
-    def __init__(self, receiver: Receiver, messages: Sequence[Tensor]) -> None:
-        self.receiver, self.messages = receiver, messages
-
-    def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
-        """What the items receive; see :class:`Place`."""
-        return [self.receiver(self.messages[layer], project(own)) for own in states]
-
-
-class Receiver:
-    r"""Nodes that only receive: rows of a GCN operator for items that no other node sees.
-
-    A row with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included. Given what
-    its neighbours send, :math:`D^{-1/2} H \Theta`, and its own :math:`h \Theta`, it receives
-    :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: the row that the operator of the
-    enlarged graph would have.
+    An item with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included. Given what
+    its neighbours send, :math:`m = D^{-1/2} H \Theta`, float ``[known, f]``, and its own
+    :math:`h \Theta`, ``[rows, f]``, it receives
+    :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: what it would as a node of the graph.
 
     Args:
-        edge_index: int64 ``[2, E]``: source among the known nodes, target among the rows.
+        edge_index: int64 ``[2, E]``: source among the known nodes, target among the items.
         edge_weight: float ``[E]``.
-        num_rows: number of receiving nodes.
+        num_rows: number of items.
         num_known: number of sending nodes.
+        messages: what these send in each layer, from a :class:`BlockedGraph`.
         degree: float ``[rows]``, used in place of :math:`d`, of which the edges are a sample.
     """
 
@@ -161,72 +131,52 @@ class Receiver:
         edge_weight: Tensor,
         num_rows: int,
         num_known: int,
+        messages: Sequence[Tensor] = (),
         *,
         degree: Tensor | None = None,
     ) -> None:
         source, target = edge_index
         if degree is None:
-            degree = torch.ones(num_rows, device=edge_weight.device, dtype=edge_weight.dtype)
-            degree = degree.index_add_(0, target, edge_weight)
+            degree = edge_weight.new_ones(num_rows).index_add_(0, target, edge_weight)
         self.scale = degree.rsqrt().unsqueeze(1)
-        self._map = SparseMap(sorted_csr(target, source, edge_weight, num_rows, num_known))
+        self.map = SparseMap(sorted_csr(target, source, edge_weight, num_rows, num_known))
+        self.messages = messages
+
+    def receive(self, layer: int, states: States, project: Project) -> list[Tensor]:
+        """What the items receive."""
+        return [self(self.messages[layer], project(own)) for own in states]
 
     def __call__(self, messages: Tensor, own: Tensor) -> Tensor:
-        """What the rows receive: float ``[rows, f]``.
-
-        Args:
-            messages: of the known nodes, float ``[known, f]``.
-            own: the rows' own projected states, float ``[rows, f]``.
-        """
-        return self.scale * (self._map @ messages + self.scale * own)
-
-    def inside(self, operator: GraphOperator, nodes: Tensor) -> View:
-        """The same rows, where each is a node of the graph, apart from its place there.
-
-        Args:
-            operator: the graph that the known nodes belong to.
-            nodes: the node that each row stands for, int64 ``[rows]``.
-        """
-        matrix = self._map.matrix
-        row, column = rows_of(matrix).long(), matrix.col_indices().long()
-        value = matrix.values() * self.scale.squeeze(1)[row] * operator.inv_sqrt_degree[column]
-        others = csr_matrix(matrix.crow_indices(), column, value, matrix.size(1))
-        own = self.scale.square()
-        first = sorted_csr(
-            torch.cat((row, torch.arange(nodes.numel(), device=nodes.device))),
-            torch.cat((column, nodes)),
-            torch.cat((value, own.squeeze(1))),
-            *matrix.shape,
-        )
-        return View(SparseMap(first), SparseMap(others), own)
+        """What they receive of ``messages``, float ``[rows, f]``."""
+        return self.scale * (self.map @ messages + self.scale * own)
 
 
 class View:
     """Some nodes of a graph as new items: what they receive from **projected** states of the graph.
 
     A node's own projected features are among those of the graph, so that the first layer is one
-    product; from the second layer on its state is another than in the graph.
+    product, ``first @ projected``; from the second layer on its state is another than in the graph.
 
     Args:
-        first: from projected features to what the rows receive, ``[rows, N]``.
-        others: the same without the rows themselves.
-        own: weight of a row's own projected state, float ``[rows, 1]``.
+        items: how the nodes would receive as new items.
+        operator: the graph that the known nodes belong to.
+        nodes: the node that each row stands for, int64 ``[rows]``.
     """
 
-    def __init__(self, first: SparseMap, others: SparseMap, own: Tensor) -> None:
-        self.first = first
-        self._others, self._own = others, own
-
-    @property
-    def num_rows(self) -> int:
-        """Number of nodes."""
-        return self._own.size(0)
+    def __init__(self, items: NewItems, operator: GraphOperator, nodes: Tensor) -> None:
+        matrix = items.map.matrix
+        row, column = rows_of(matrix).long(), matrix.col_indices().long()
+        value = matrix.values() * items.scale.squeeze(1)[row] * operator.inv_sqrt_degree[column]
+        others = csr_matrix(matrix.crow_indices(), column, value, matrix.size(1))
+        self.others, self.own = SparseMap(others), items.scale.square()
+        first = sorted_csr(
+            torch.cat((row, torch.arange(nodes.numel(), device=nodes.device))),
+            torch.cat((column, nodes)),
+            torch.cat((value, self.own.squeeze(1))),
+            *matrix.shape,
+        )
+        self.first = SparseMap(first)
 
     def __call__(self, projected: Tensor, own: Tensor) -> Tensor:
-        """What the rows receive in a later layer: float ``[rows, f]``.
-
-        Args:
-            projected: states of the graph's nodes, float ``[N, f]``.
-            own: states of the rows, float ``[rows, f]``.
-        """
-        return self._others @ projected + self._own * own
+        """What the rows receive in a later layer, of projected states ``[N, f]`` and their own."""
+        return self.others @ projected + self.own * own

@@ -30,8 +30,7 @@ def protocol(data: HeteroData) -> str:
     * ``'transductive'``: all nodes are anchors, and the inter edges of a query may be chosen by
       its own other modality (the papers' setting).
     * ``'strict'``: all nodes are anchors, but nothing of a query's other modality reaches its
-      code. That holds too for a graph whose maker knows that it has no edge, and no choice of an
-      edge, across the modalities (:class:`SGCHGraph`).
+      code; so too without edges across the modalities (:class:`SGCHGraph`).
     * ``'inductive'``: only training nodes are anchors; a query changes no other node.
     * ``'none'``: the data carries no graph.
     """

@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.codes import check_packed, pack_bits
-from pyg_hash.utils.checks import check_codes, check_positive_int
+from pyg_hash.codes import check_codes, check_packed, pack_bits
+from pyg_hash.utils.checks import check_positive_int
 
 Bytes = NDArray[np.uint8]
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]

@@ -1,4 +1,4 @@
-"""Squared errors of codes and features, and how evenly each bit is used.
+"""Losses of codes: squared errors, balance of bits, and what is predicted from them.
 
 MCGCN: Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
 convolutional networks", Pattern Recognition 136, 2023. GCH: Xu et al., "Graph Convolutional
@@ -12,18 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import check_floats, reduced
+from pyg_hash.utils.checks import check_floats, check_labels, reduced
 
 
 def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Distance of one modality's relaxed codes to its codes, :math:`\lVert B - R \rVert_F^2`.
+    r"""Distance of relaxed codes ``[N, num_bits]`` to codes, :math:`\lVert B - R \rVert_F^2`.
 
     The second term of MCGCN Eq. 7, without its factor :math:`\alpha`.
     :math:`B = \mathrm{sign}(R)`, with sign(0) = +1, is a constant: no gradient flows through it.
-
-    Args:
-        relaxed: relaxed codes :math:`R`, float ``[N, num_bits]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * num_bits``.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * num_bits``.
     """
     check_floats(relaxed, "relaxed")
     codes = torch.where(relaxed >= 0, 1.0, -1.0).to(relaxed)
@@ -31,59 +28,83 @@ def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
 
 
 def balance_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""How unevenly one modality's bits are used, :math:`\lVert R^\top \mathbf{1} \rVert^2`.
+    r"""How unevenly bits ``[N, num_bits]`` are used, :math:`\lVert R^\top \mathbf{1} \rVert^2`.
 
-    The third term of MCGCN Eq. 7, without its factor :math:`\beta`: each bit is summed over the
-    instances, and the sums are squared. The paper writes it on the binary codes, whose gradient is
-    zero everywhere; it is taken on the relaxed codes here.
-
-    Args:
-        relaxed: relaxed codes :math:`R`, float ``[N, num_bits]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``, which
-            gives the squared mean of a bit, averaged over the bits, in [0, 1].
+    The third term of MCGCN Eq. 7, without its factor :math:`\beta`. The paper writes it on the
+    binary codes, whose gradient is zero everywhere; it is taken on the relaxed codes here.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * N * num_bits``, which gives the squared
+    mean of a bit, averaged over the bits, in [0, 1].
     """
     check_floats(relaxed, "relaxed")
     total = relaxed.sum(dim=0).square().sum()
     return reduced(total, relaxed.size(0) * relaxed.numel(), reduction)
 
 
-def reconstruction_loss(x: Tensor, reconstruction: Tensor, reduction: Reduction = "mean") -> Tensor:
-    r"""Squared error of one modality's autoencoder, :math:`\lVert X - X_d \rVert_F^2`.
+def squared_distance_loss(a: Tensor, b: Tensor, reduction: Reduction = "mean") -> Tensor:
+    r"""Squared distance of two matrices ``[N, d]``, :math:`\lVert A - B \rVert_F^2`.
 
-    The loss :math:`L_r` of MCGCN, Sec. 3.3, which gives it in Fig. 2 only; add both modalities'.
-
-    Args:
-        x: features, float ``[N, d]``.
-        reconstruction: what the decoder made of them, float ``[N, d]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``, so that wide
-            features weigh no more than narrow ones.
+    The second term of GCH Eq. 5, between beacon codes and codes, without its factor, Eq. 12 of
+    GCH's reproduction report ("Try2"), between image and text features, and the loss :math:`L_r` of
+    MCGCN's autoencoders (Fig. 2). ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``.
     """
-    return squared_distance_loss(x, reconstruction, reduction, names=("x", "reconstruction"))
-
-
-def squared_distance_loss(
-    a: Tensor,
-    b: Tensor,
-    reduction: Reduction = "mean",
-    *,
-    names: tuple[str, str] = ("a", "b"),
-) -> Tensor:
-    r"""Squared distance of two matrices, :math:`\lVert A - B \rVert_F^2`.
-
-    The second term of GCH Eq. 5, between beacon codes and codes, without its factor, and Eq. 12 of
-    GCH's reproduction report ("Try2"), between image and text features.
-
-    Args:
-        a: float ``[N, d]``.
-        b: float ``[N, d]``.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``N * d``.
-        names: what errors call the two.
-    """
-    check_floats(a, names[0])
-    check_floats(b, names[1])
+    check_floats(a, "a")
+    check_floats(b, "b")
     if a.shape != b.shape:
-        raise ValueError(
-            f"{names[0]} and {names[1]}: shapes {list(a.shape)} and {list(b.shape)} must be the "
-            "same"
-        )
+        raise ValueError(f"a and b: shapes {list(a.shape)} and {list(b.shape)} must be the same")
     return reduced(F.mse_loss(a, b, reduction="sum"), a.numel(), reduction)
+
+
+def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mean") -> Tensor:
+    r"""Cross-entropy of the labels predicted from the codes of one modality.
+
+    One of the two sums of MCGCN Eq. 6; add the losses of both modalities. For class indices:
+
+    .. math:: -\frac{1}{N_L} \sum_p \log P(r_p)_{y_p}, \qquad P = \mathrm{softmax}
+
+    The paper has single labels only. Multi-hot labels, also those with one label a row, use the
+    binary cross-entropy of every class instead.
+
+    Args:
+        logits: unnormalised predictions of the labelled rows, float ``[N_L, C]``.
+        y: labels of these rows, class index ``[N_L]`` or multi-hot ``[N_L, C]``.
+        reduction: ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes.
+    """
+    check_floats(logits, "logits")
+    check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))
+    if y.dim() == 1:
+        total = F.cross_entropy(logits, y.long(), reduction="sum")
+    else:
+        total = F.binary_cross_entropy_with_logits(logits, y.to(logits.dtype), reduction="sum")
+    return reduced(total, y.numel(), reduction)
+
+
+def adversarial_loss(
+    image_logits: Tensor, text_logits: Tensor, reduction: Reduction = "mean"
+) -> Tensor:
+    r"""Cross-entropy of a modality discriminator.
+
+    MCGCN Eq. 8, with :math:`A` the probability of class 1, "image":
+
+    .. math:: -\frac{1}{N} \sum_n \left( \log A(r^I_n) + \log (1 - A(r^T_n)) \right)
+
+    The discriminator descends it and the code network ascends it (MCGCN Eq. 9 and MCGCN Eq. 10).
+    Behind a gradient reversal (:class:`~pyg_hash.nn.ModalityDiscriminator`) one joint descent does
+    both, so **add** it.
+
+    Args:
+        image_logits: logits of the image codes, float ``[N, 2]``: column 0 text, column 1 image.
+        text_logits: logits of the text codes, float ``[N, 2]``, same columns.
+        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``N``.
+    """
+    check_floats(image_logits, "image_logits")
+    check_floats(text_logits, "text_logits")
+    if image_logits.shape != text_logits.shape or image_logits.size(1) != 2:
+        raise ValueError(
+            f"image_logits and text_logits: expected [N, 2] with the same N, got "
+            f"{list(image_logits.shape)} and {list(text_logits.shape)}"
+        )
+    is_image = torch.ones(len(image_logits), dtype=torch.long, device=image_logits.device)
+    total = F.cross_entropy(image_logits, is_image, reduction="sum") + F.cross_entropy(
+        text_logits, torch.zeros_like(is_image), reduction="sum"
+    )
+    return reduced(total, len(image_logits), reduction)

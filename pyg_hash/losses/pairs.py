@@ -1,31 +1,22 @@
-"""Losses over all pairs of two labelled sets of codes, without a matrix of all pairs.
+"""The likelihood of all pairs of two labelled sets of codes, without a matrix of all pairs.
 
 MCGCN: Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
 convolutional networks", Pattern Recognition 136, 2023. GCH: Xu et al., "Graph Convolutional
-Network Hashing for Cross-Modal Retrieval", IJCAI 2019. SGCH: Shen, Zhai, Liu, Jiang,
-"Semi-supervised graph convolutional hashing network for large-scale cross-modal retrieval",
-ICIP 2020.
+Network Hashing for Cross-Modal Retrieval", IJCAI 2019.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
+from itertools import product
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.typing import Match, Reduction
-from pyg_hash.utils.checks import (
-    check_choice,
-    check_floats,
-    check_labels,
-    check_number,
-    check_positive_int,
-    reduced,
-)
+from pyg_hash.utils.checks import check_choice, check_floats, check_labels, check_number, reduced
 
 PairLoss = Literal["nll", "squared_nll"]
 _Bounds = tuple[list[int], list[int]]
@@ -44,9 +35,7 @@ def pairwise_nll(
     kind: PairLoss = "nll",
     factor: float | None = None,
     similar: float | None = None,
-    num_samples: int | None = None,
     reduction: Reduction = "mean",
-    chunk_size: int | None = None,
 ) -> Tensor:
     r"""Negative log-likelihood of the similarity of all pairs of two sets of codes.
 
@@ -60,141 +49,39 @@ def pairwise_nll(
     of each summand, without the factor 1/2 and with :math:`J_{pq} = 0.999`, which makes the optimum
     finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``.
 
-    Exact, in :math:`O(n m K)` time and ``chunk_size`` squared memory: one pass over tiles of
-    :math:`\omega` and :math:`J` makes the value and both gradients. With ``num_samples`` it is an
-    unbiased estimate of them in :math:`O(n K)` time a sample: both sets are shuffled by torch's CPU
-    generator, ``a`` is cut into blocks of ``chunk_size``, and each block meets the next
-    ``num_samples`` rows of ``b``, round and round.
+    Exact, in :math:`O(n m K)` time and :math:`O((n + m) K)` memory: one pass over tiles of
+    :math:`\omega` and :math:`J` makes the value and both gradients.
 
     Args:
         a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
         b: relaxed codes, e.g. of texts, same dtype, ``[m, num_bits]``.
         a_y: labels of ``a``, class index ``[n]`` or multi-hot ``[n, C]``.
         b_y: labels of ``b``, class index ``[m]`` or multi-hot ``[m, C]``.
-        match: when multi-hot labels are similar: ``'shared'``, at least one label in common, or
-            ``'equal'``, the same label set (two empty sets are equal). For class indices both
-            mean the same class.
+        match: multi-hot labels are similar if ``'shared'``, one at least, or ``'equal'``, all.
         kind: ``'nll'`` (papers) or ``'squared_nll'`` (GCH's released code).
         factor: of the inner product; None takes 1/2 for ``'nll'``, 1 for ``'squared_nll'``.
         similar: :math:`J` of similar pairs, in (0, 1]; None takes 1 or 0.999.
-        num_samples: rows of ``b`` that each row of ``a`` meets; m or more means all; None is exact.
         reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
-        chunk_size: rows and columns of a tile; None fits a tile into a core's cache (512), and is
-            4,096 on a GPU if all pairs meet.
 
     Raises:
-        TypeError: codes that are not both float32 or both float64, or class indices that are no
-            integers.
-        ValueError: shapes that do not match, labels of different kinds, a number out of its
-            range, or an unknown option.
+        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
         RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(kind, ("nll", "squared_nll"), "kind")
-    if num_samples is not None:
-        check_positive_int(num_samples, "num_samples")
     squared = kind == "squared_nll"
     factor = (1.0 if squared else 0.5) if factor is None else factor
     similar = (0.999 if squared else 1.0) if similar is None else similar
     check_likelihood(factor, similar)
-    a_y, b_y = _comparable(a, b, a_y, b_y, match, reduction, chunk_size)
-    n, m = a.size(0), b.size(0)
-    samples, bounds = m, None
-    # which pairs of a sample meet must not depend on the device
-    on_cpu = a.device.type == "cpu" or num_samples is not None
-    size = chunk_size or (_CPU_TILE if on_cpu else _GPU_TILE)
-    if num_samples is not None:
-        samples = min(num_samples, m)
-        rows, columns = torch.randperm(n).to(a.device), torch.randperm(m).to(a.device)
-        a, b, a_y, b_y = a[rows], b[columns], a_y[rows], b_y[columns]
-    elif a_y.dim() == 1 and similar == 1 and not squared:
+    a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
+    size, bounds = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE, None
+    if a_y.dim() == 1 and similar == 1 and not squared:
         # in order of classes the similar pairs of a tile form few rectangles
         bounds = _class_bounds(a_y, b_y)
         a, b = a[a_y.argsort()], b[b_y.argsort()]
-    tiles = list(_tiles(n, m, size, samples))
     with torch.autocast(a.device.type, enabled=False):  # half precision would not be exact
         total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
-            a, b, a_y, b_y, tiles, bounds, factor, similar, squared, torch.is_grad_enabled()
+            a, b, a_y, b_y, size, bounds, factor, similar, squared, torch.is_grad_enabled()
         )
-    return reduced(total * (m / max(samples, 1)), n * m, reduction)
-
-
-def linear_similarity_loss(
-    a: Tensor,
-    b: Tensor,
-    a_y: Tensor,
-    b_y: Tensor,
-    *,
-    match: Match = "shared",
-    dissimilar: float = -1.0,
-    reduction: Reduction = "mean",
-    chunk_size: int = 1024,
-) -> Tensor:
-    r"""Negative correlation of the similarity of all pairs with that of their codes.
-
-    SGCH's similarity term,
-
-    .. math:: -\sum_{p,q} S_{pq} \langle a_p, b_q \rangle
-
-    With the paper's :math:`S \in \{0, 1\}` all codes could be one and the same, because nothing
-    pushes codes apart; with :math:`S \in \{-1, 1\}` each bit has the same optimum, whatever the
-    other bits are. Keep a :func:`balance_loss` beside it: without one, the optimum for many classes
-    is one code for all images and its opposite for all texts.
-
-    Exact, in :math:`O((n + m) K)` memory beside one tile of :math:`S`; for one label a row also in
-    that time. It has first derivatives only.
-
-    Args:
-        a: see :func:`pairwise_nll`, as ``b``, ``a_y``, ``b_y`` and ``match``.
-        b: as above.
-        a_y: as above.
-        b_y: as above.
-        match: as above.
-        dissimilar: :math:`S` of the other pairs, -1 or 0 (paper); it is 1 of similar ones.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m * num_bits``, which
-            gives a value in [-1, 1].
-        chunk_size: rows and columns of one tile of :math:`S`.
-    """
-    check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
-    a_y, b_y = _comparable(a, b, a_y, b_y, match, reduction, chunk_size)
-    with torch.no_grad():  # S = (1 - dissimilar) J + dissimilar, with J of the similar pairs
-        to_a, to_b = _similar_sums(a, b, a_y, b_y, chunk_size)
-        to_a = (1 - dissimilar) * to_a + dissimilar * b.sum(0)
-        to_b = (1 - dissimilar) * to_b + dissimilar * a.sum(0)
-    return reduced(-_inner(a, b, to_a, to_b), a.numel() * b.size(0), reduction)
-
-
-def similar_distance_loss(
-    a: Tensor,
-    b: Tensor,
-    a_y: Tensor,
-    b_y: Tensor,
-    *,
-    reduction: Reduction = "mean",
-    chunk_size: int = 1024,
-) -> Tensor:
-    r"""Squared distances of the codes of all similar pairs.
-
-    The fourth term of Eq. 11 of GCH's reproduction report ("Try1"), without its factor:
-
-    .. math:: \sum_{p,q} J_{pq} \lVert a_p - b_q \rVert_2^2
-
-    with :math:`J_{pq} = 1` if the two share a label, else 0. Exact and as cheap as
-    :func:`linear_similarity_loss`; first derivatives only.
-
-    Args:
-        a: see :func:`pairwise_nll`, as ``b``, ``a_y`` and ``b_y``.
-        b: as above.
-        a_y: as above.
-        b_y: as above.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
-        chunk_size: rows and columns of one tile of :math:`J`.
-    """
-    a_y, b_y = _comparable(a, b, a_y, b_y, "shared", reduction, chunk_size)
-    with torch.no_grad():  # a column of ones beside the codes counts the similar pairs
-        more_a, more_b = (F.pad(x, (0, 1), value=1.0) for x in (a, b))
-        to_a, to_b = _similar_sums(more_a, more_b, a_y, b_y, chunk_size)
-    near = (a.square() * to_a[:, -1:]).sum() + (b.square() * to_b[:, -1:]).sum()
-    total = near - 2 * _inner(a, b, to_a[:, :-1], to_b[:, :-1])
     return reduced(total, a.size(0) * b.size(0), reduction)
 
 
@@ -208,18 +95,16 @@ def check_likelihood(
         raise ValueError(f"{names[1]}: expected a number above 0 and at most 1, got {similar!r}")
 
 
-def _comparable(
-    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str, size: int | None
+def comparable(
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
 ) -> tuple[Tensor, Tensor]:
     """Check what came; the labels in the cheapest form that says which pairs are similar.
 
-    That is numbers 0, 1, ..., int64 ``[n]`` and ``[m]``, equal where a pair is similar; or
-    multi-hot labels of the codes' dtype, where it is similar if it shares one.
+    Numbers 0, 1, ..., int64 ``[n]`` and ``[m]``, are equal where a pair is similar; multi-hot
+    labels, of the codes' dtype, share one.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_choice(match, ("shared", "equal"), "match")
-    if size is not None:
-        check_positive_int(size, "chunk_size")
     check_floats(a, "a")
     check_floats(b, "b")
     if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
@@ -249,60 +134,22 @@ def _comparable(
 
 
 def _similar_pairs(a_y: Tensor, b_y: Tensor, out: Tensor) -> Tensor:
-    """``J`` of comparable labels, written into ``out`` ``[n, m]``.
-
-    On the CPU, arithmetic is several times as fast as comparisons that make boolean masks.
-    """
+    """``J`` of comparable labels, written into ``out`` ``[n, m]``."""
     if a_y.dim() == 2:
         return torch.mm(a_y, b_y.t(), out=out).clamp_(max=1)
-    torch.sub(a_y.to(out.dtype)[:, None], b_y.to(out.dtype), out=out)
-    return out.abs_().clamp_(max=1).neg_().add_(1)
+    # numbers as floats: a boolean mask would take several times as long on a CPU
+    return torch.eq(a_y.to(out.dtype)[:, None], b_y.to(out.dtype), out=out)
 
 
-def _similar_sums(
-    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, chunk_size: int
-) -> tuple[Tensor, Tensor]:
-    """Sum of the other set's similar rows for each row: ``J b`` ``[n, d]``, ``J^T a`` ``[m, d]``.
-
-    Class numbers need no pairs at all; multi-hot labels are compared in tiles.
-    """
-    if a_y.dim() == 1:
-        classes = _num_classes(a_y, b_y)
-        of_a, of_b = (
-            x.new_zeros(classes, x.size(1)).index_add_(0, y, x) for x, y in ((a, a_y), (b, b_y))
-        )
-        return of_b[a_y], of_a[b_y]
-    to_a, to_b = torch.zeros_like(a), torch.zeros_like(b)
-    with torch.autocast(a.device.type, enabled=False):
-        for rows, columns in _tiles(len(a), len(b), chunk_size, len(b)):
-            j = (a_y[rows] @ b_y[columns].t()).clamp_(max=1)
-            to_a[rows].addmm_(j, b[columns])
-            to_b[columns].addmm_(j.t(), a[rows])
-    return to_a, to_b
-
-
-def _inner(a: Tensor, b: Tensor, to_a: Tensor, to_b: Tensor) -> Tensor:
-    """Sum of ``a * S b``, of the constants ``S b`` and ``S^T a``, with the gradient of both."""
-    product = (a * to_a).sum()
-    # twice the product less itself: the value is one product, the gradient is of both factors
-    return product + (b * to_b).sum() - product.detach()
-
-
-def _num_classes(a_y: Tensor, b_y: Tensor) -> int:
+def num_classes(a_y: Tensor, b_y: Tensor) -> int:
+    """Classes of comparable labels that are numbers."""
     return max((int(y.max()) + 1 for y in (a_y, b_y) if y.numel()), default=0)
 
 
-def _tiles(n: int, m: int, size: int, samples: int) -> Iterator[tuple[slice, slice]]:
-    """Tiles in which each block of rows meets the next ``samples`` of m columns, round and round.
-
-    With ``samples = m`` they cover all pairs.
-    """
-    for block, p in enumerate(range(0, n, size)):
-        left = block * samples % max(m, 1)
-        right = left + samples
-        for start, stop in ((left, min(right, m)), (0, right - m)):
-            for q in range(start, stop, size):
-                yield slice(p, min(p + size, n)), slice(q, min(q + size, stop))
+def tiles(n: int, m: int, size: int) -> Iterator[tuple[slice, slice]]:
+    """Rows and columns of the tiles of an ``[n, m]`` matrix."""
+    for p, q in product(range(0, n, size), range(0, m, size)):
+        yield slice(p, min(p + size, n)), slice(q, min(q + size, m))
 
 
 class _SumOfPairs(torch.autograd.Function):
@@ -318,14 +165,14 @@ class _SumOfPairs(torch.autograd.Function):
         b: Tensor,
         a_y: Tensor,
         b_y: Tensor,
-        tiles: list[tuple[slice, slice]],
+        size: int,
         bounds: _Bounds | None,
         factor: float,
         similar: float,
         squared: bool,
         grad_enabled: bool,
     ) -> Tensor:
-        largest = max(((r.stop - r.start) * (c.stop - c.start) for r, c in tiles), default=0)
+        largest = min(size, len(a)) * min(size, len(b))
         # fresh memory for each tile would cost more than its sum
         buffers = [a.new_empty(largest) for _ in range(2 if bounds else 3)]
         scaled = factor * a
@@ -333,7 +180,7 @@ class _SumOfPairs(torch.autograd.Function):
         of_a = torch.zeros_like(a) if needs_a and grad_enabled else None
         of_b = torch.zeros_like(b) if needs_b and grad_enabled else None
         total = a.new_zeros((), dtype=torch.float64)
-        for rows, columns in tiles:
+        for rows, columns in tiles(len(a), len(b), size):
             shape = (rows.stop - rows.start, columns.stop - columns.start)
             theta, scratch, *more = (x[: shape[0] * shape[1]].view(shape) for x in buffers)
             torch.mm(scaled[rows], b[columns].t(), out=theta)
@@ -363,14 +210,11 @@ class _SumOfPairs(torch.autograd.Function):
         return (of_a, of_b, *[None] * 8)
 
 
-# Each of these takes the tile t = factor <a, b>, returns its sum and leaves the slopes in it.
+# Both take the tile t = factor <a, b>, return its sum and leave the slopes in it.
 
 
 def _nll(theta: Tensor, scratch: Tensor, similar: Tensor | list[Tensor]) -> Tensor:
-    """``log(1 + e^-t)`` of similar pairs and ``log(1 + e^t)`` of others.
-
-    Similar pairs are given as views of the tile, or as -1 among ones.
-    """
+    """``log(1 + e^-t)`` of similar pairs, views of the tile or -1 among ones; else of ``t``."""
 
     def flip() -> None:
         if isinstance(similar, Tensor):
@@ -414,7 +258,7 @@ def _softplus_sum(x: Tensor, scratch: Tensor) -> Tensor:
 
 def _class_bounds(a_y: Tensor, b_y: Tensor) -> _Bounds:
     """Where the classes start among the sorted rows of both sets, and where the last one ends."""
-    classes = _num_classes(a_y, b_y)
+    classes = num_classes(a_y, b_y)
     first, second = ([0, *y.bincount(minlength=classes).cumsum(0).tolist()] for y in (a_y, b_y))
     return first, second
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyg_hash.utils.checks import check_codes, check_labels
+from pyg_hash.codes import check_codes
+from pyg_hash.utils.checks import check_labels
 
 _PART = 2048  # queries whose counts are held at once
 _TILE_QUERIES = 64

@@ -8,22 +8,30 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.codes import binarize
 from pyg_hash.graph.protocol import protocol
-from pyg_hash.models.files import load_model_files, save_model_files, stored_config
-from pyg_hash.models.new_items import Intake
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
+from pyg_hash.models.files import (
+    CONFIG,
+    FORMAT,
+    FORMAT_VERSION,
+    INTAKE,
+    MODEL,
+    Intake,
+    load_model_files,
+    stored_config,
+)
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors, sha256
 from pyg_hash.utils.modes import eval_mode
 
-_BATCH = 4096
+BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")
 
 
@@ -43,15 +51,13 @@ class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
     A model is built from keywords alone, trained by :func:`pyg_hash.training.fit` (or by any loop
-    around :meth:`objectives`, or :meth:`forward` and :meth:`loss`), gives codes of the nodes of a
-    data set by :meth:`encode` and, once :meth:`attach` has kept what is needed, codes of new
-    images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
+    around :meth:`objectives`), and encodes the nodes of a data set by :meth:`encode` and, once
+    attached, new images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
 
     Attributes:
         num_bits: length of the codes.
-        config: the constructor's keywords, which are recorded by themselves (what is passed to
-            this constructor as ``config`` replaces some); ``type(model)(**model.config)`` builds
-            the same model.
+        config: the constructor's keywords, recorded by themselves (this constructor's ``config``
+            replaces some); ``type(model)(**model.config)`` builds the same model.
         old_keywords: keywords of earlier versions, and where they are now: a mapping, and its keys.
         intake: what new items need to be encoded; None until :meth:`attach`.
         makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
@@ -100,8 +106,7 @@ class HashModel(nn.Module, ABC):
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
         """The losses that :func:`fit` descends one after the other in an epoch.
 
-        Methods with mini-batches or alternating schedules yield several; the next one is computed
-        only after the optimiser's step on the one before.
+        The next one is computed only after the optimiser's step on the one before.
 
         Args:
             data: what :meth:`training_view` gave.
@@ -139,17 +144,14 @@ class HashModel(nn.Module, ABC):
         return self
 
     def make_intake(self, data: HeteroData) -> Intake:
-        """What :meth:`attach` keeps."""
+        """What :meth:`attach` keeps; it runs in evaluation mode without gradients."""
         return Intake.from_data(data)
 
     def encode_image(self, x: Tensor) -> Tensor:
-        """Codes of new images alone; the model is not retrained and no stored code changes.
+        """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
 
         Args:
             x: image features as the data set delivers them (before scaling), float ``[n, d]``.
-
-        Returns:
-            int8 ``[n, num_bits]`` in {-1, +1}.
 
         Raises:
             RuntimeError: the model was neither fitted nor attached to a graph.
@@ -162,14 +164,7 @@ class HashModel(nn.Module, ABC):
         return binarize(self.relax_text(x))
 
     def relax_image(self, x: Tensor) -> Tensor:
-        """Relaxed codes of new images alone, whose signs :meth:`encode_image` gives.
-
-        Args:
-            x: see :meth:`encode_image`, as the errors raised.
-
-        Returns:
-            float ``[n, num_bits]`` in (-1, 1), without gradient.
-        """
+        """Relaxed codes, float ``[n, num_bits]``, whose signs :meth:`encode_image` gives."""
         return self._relax_new(x, IMAGE)
 
     def relax_text(self, x: Tensor) -> Tensor:
@@ -185,27 +180,31 @@ class HashModel(nn.Module, ABC):
             )
         x = self.intake.prepare(x, modality, next(self.parameters()))
         with eval_mode(self):
-            parts = [self.relaxed_new(batch, modality) for batch in torch.split(x, _BATCH)]
-            return torch.cat(parts)
+            return torch.cat([self.relaxed_new(part, modality) for part in torch.split(x, BATCH)])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a folder.
+        """Write the model to a folder: ``config.json`` and safetensors.
 
-        The files are ``config.json``, ``model.safetensors`` and, once the model is attached,
-        ``intake.safetensors``. Modules of the user's own are named in ``config.json``; only their
-        parameters are stored.
+        Of modules of the user's own, the class's name and the parameters are stored.
         """
-        save_model_files(
-            path,
-            name=type(self).__name__,
-            config=stored_config(self.config),
-            parameters=self.state_dict(),
-            intake=None if self.intake is None else self.intake.to_tensors(),
-        )
+        folder = Path(path)
+        written: dict[str, Any] = {MODEL: (self.state_dict(),)}
+        if self.intake is not None:
+            written[INTAKE] = self.intake.to_tensors()
+        for file, content in written.items():
+            save_tensors(folder / file, *content)
+        record = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "model": type(self).__name__,
+            "config": stored_config(self.config),
+            "sha256": {file: sha256(folder / file) for file in written},
+        }
+        save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
 
     @classmethod
     def load(cls: type[Model], path: str | os.PathLike[str], **modules: nn.Module) -> Model:
-        """Read a model that :meth:`save` wrote.
+        """Read a model from the folder that :meth:`save` wrote.
 
         Args:
             path: the folder.
@@ -217,26 +216,31 @@ class HashModel(nn.Module, ABC):
             CorruptFileError: a file is truncated, or the files do not belong together.
             ValueError: the folder holds another kind of model, or needs a module that is not given.
         """
-        files = load_model_files(path)
-        if files.name != cls.__name__:
-            raise ValueError(f"path: {path} holds a {files.name}, not a {cls.__name__}")
-        needed = {name: value["module"] for name, value in files.config.items() if _own(value)}
+        record, contents = load_model_files(path)
+        if record["model"] != cls.__name__:
+            raise ValueError(f"path: {path} holds a {record['model']}, not a {cls.__name__}")
+        config = record["config"]
+        needed = {
+            name: value["module"]
+            for name, value in config.items()
+            if isinstance(value, dict) and set(value) == {"module"}
+        }
         for name in sorted(set(needed) ^ set(modules)):
-            if name not in needed:
-                raise ValueError(f"{name}: the stored model has no module here; leave it out")
             raise ValueError(
                 f"{name}: the model was built with a module of your own ({needed[name]}); "
                 f"pass {cls.__name__}.load(path, {name}=...)"
+                if name in needed
+                else f"{name}: the stored model has no module here; leave it out"
             )
         try:
-            model = cls(**(files.config | modules))
-            model.load_state_dict(files.parameters, assign=True)  # keeps float64 what it was
+            model = cls(**(config | modules))
+            model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
         except (TypeError, ValueError, RuntimeError) as error:
             raise CorruptFileError(
                 f"{path}: settings and parameters do not belong together ({error})"
             ) from error
-        if files.intake is not None:
-            model.intake = cls.intake_class.from_tensors(*files.intake)
+        if INTAKE in contents:
+            model.intake = cls.intake_class.from_tensors(*contents[INTAKE])
         return model.eval()
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
@@ -244,40 +248,6 @@ class HashModel(nn.Module, ABC):
         if self.intake is not None:
             self.intake = self.intake.map(fn)
         return self
-
-
-class EncoderHashModel(HashModel):
-    """A model that encodes each item from its own features alone, so that it is inductive.
-
-    A graph may take part in the training; no code depends on one.
-    """
-
-    @abstractmethod
-    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes ``[n, num_bits]`` of items of one modality."""
-
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes."""
-        image, text = (self._relaxed_all(data[m].x, m) for m in MODALITIES)
-        return HashOutput(image, text)
-
-    def _relaxed_all(self, x: Tensor, modality: Modality) -> Tensor:
-        if self.training:
-            return self.relaxed(x, modality)
-        return torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, _BATCH)])
-
-    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items: those of any item."""
-        return self.relaxed(x, modality)
-
-    def protocol(self, data: HeteroData) -> str:
-        """``'inductive'``, whatever graph the data has."""
-        return "inductive"
-
-
-def _own(value: Any) -> bool:
-    """Whether a stored setting stands for a module of the user's own."""
-    return isinstance(value, dict) and set(value) == {"module"}
 
 
 def _recorded(init: Callable[..., None]) -> Callable[..., None]:

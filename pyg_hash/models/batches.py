@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.common import check_widths, known_labels, multi_hot
+from pyg_hash.models.common import check_widths, known_labels
 from pyg_hash.typing import IMAGE, MODALITIES
 
 T = TypeVar("T")
@@ -57,6 +57,11 @@ def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[st
                 f"{m}_encoder a module that makes features of them"
             )
     check_widths(data, num_features | {m: data[m].x.size(1) for m in raw})
+
+
+def multi_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
+    return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
 
 
 def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:

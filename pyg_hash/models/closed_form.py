@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
-from pyg_hash.models.base import EncoderHashModel
 from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
 
 Weights = dict[str, float]
 Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
 
 def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
-    """Image and text values from one number, a pair or a mapping.
+    """Positive numbers of image and text, from one number, a pair or a mapping.
 
     Raises:
         TypeError: neither of these, or a value that is no integer.
@@ -29,13 +28,12 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
         missing = [m for m in MODALITIES if m not in value]
         if missing:
             raise ValueError(f"{name}: has no entry {missing[0]!r}; give 'image' and 'text'")
-        pair = {str(m): value[m] for m in MODALITIES}
-    elif not isinstance(value, Sequence) or isinstance(value, str):
+        value = [value[m] for m in MODALITIES]
+    if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{name}: expected two numbers (image, text), got {value!r}")
-    elif len(value) == 2:
-        pair = {IMAGE: value[0], TEXT: value[1]}
-    else:
+    if len(value) != 2:
         raise ValueError(f"{name}: expected two numbers (image, text), got {value!r}")
+    pair = {str(m): number for m, number in zip(MODALITIES, value, strict=True)}
     for modality, number in pair.items():
         check_positive_int(number, f"{name}[{modality!r}]")
     return pair
@@ -62,8 +60,8 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
         require_all: every class of the data must have a labelled node.
 
     Raises:
-        TypeError, ValueError: no labels, no labelled node, a class without one, or see
-            :func:`pyg_hash.utils.checks.check_labels`.
+        TypeError, ValueError: no labels, labels that are not those of the classes, no labelled
+            node, or a class without one.
     """
     store = data[IMAGE]
     for key in ("y", "labeled_mask"):
@@ -73,29 +71,21 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
             )
     y: Tensor = store.y[store.labeled_mask]
     check_labels(y, "y", num_classes=num_classes)
-    if require_all:
-        _check_all_classes(y, int(data.num_classes) if "num_classes" in data else num_classes)
-    return y
-
-
-def _check_all_classes(y: Tensor, num_classes: int) -> None:
-    if y.size(0) == 0:
+    if require_all and y.size(0) == 0:
         raise ValueError(
             "labeled_mask: selects no node, and this method learns from labels; raise label_rate"
         )
-    counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=num_classes)
-    empty = (counts == 0).nonzero().flatten().tolist()
-    if empty:
-        listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
-        raise ValueError(
-            f"y: no labelled node of class {listed}; label one of each class, raise label_rate, "
-            "or drop these classes"
-        )
-
-
-def multi_hot(y: Tensor, num_classes: int) -> Tensor:
-    """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
-    return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
+    if require_all:
+        classes = int(data.num_classes) if "num_classes" in data else num_classes
+        counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=classes)
+        empty = (counts == 0).nonzero().flatten().tolist()
+        if empty:
+            listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+            raise ValueError(
+                f"y: no labelled node of class {listed}; label one of each class, raise "
+                "label_rate, or drop these classes"
+            )
+    return y
 
 
 def both(term: Callable[[Modality], Tensor]) -> Tensor:
@@ -121,24 +111,8 @@ def view_similarity(
         loss: of image and text codes.
         view: relaxed codes of the labelled nodes as new items, ``[n, num_bits]``.
         known: relaxed codes of the labelled nodes in the graph, ``[n, num_bits]``.
-
-    Returns:
-        The mean over image queries and text queries.
     """
     return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
-
-
-def filled(
-    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
-) -> dict[str, Any]:
-    """The options of a group: the defaults, but for those that are given.
-
-    Raises:
-        ValueError: an option that does not exist.
-    """
-    for key in given or {}:
-        check_choice(key, tuple(defaults), name)
-    return {**defaults, **(given or {})}
 
 
 def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:

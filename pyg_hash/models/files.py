@@ -1,35 +1,123 @@
-"""Trained models on disk: safetensors and JSON in a folder, never pickle."""
+"""What a fitted model keeps to encode new items alone, and models on disk: no pickle."""
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+from typing_extensions import Self
 
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    file_sha256,
-    load_json,
-    load_tensors,
-    save_json,
-    save_tensors,
-)
+from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.utils.checks import check_features, check_item_shape
+from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, sha256
+from pyg_hash.utils.scaling import apply_scaling
 
 FORMAT = "pyg_hash.model"
 FORMAT_VERSION = 2
 CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
 
 
-class ModelFiles(NamedTuple):
-    """Content of a model folder."""
+@dataclass
+class Intake:
+    """Checks and scales new items as the training data were.
 
-    name: str
-    config: dict[str, Any]
-    parameters: dict[str, Tensor]
-    intake: tuple[dict[str, Tensor], dict[str, Any]] | None
+    Attributes:
+        shapes: shape of one item of a modality before scaling, ``[d]`` for features.
+        is_features: whether items of a modality are rows of real numbers.
+        scaling: fitted feature scaling (``data.scaling``), empty if there was none.
+    """
+
+    shapes: dict[str, list[int]]
+    is_features: dict[str, bool]
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def from_data(cls, data: HeteroData) -> Intake:
+        """What new items must be like to follow those of ``data``."""
+        return cls(**cls.facts(data))
+
+    @staticmethod
+    def facts(data: HeteroData) -> dict[str, Any]:
+        """The attributes of every intake."""
+        scaling = dict(data.scaling) if "scaling" in data else {}
+        shapes: dict[str, list[int]] = {}
+        is_features: dict[str, bool] = {}
+        for m in MODALITIES:
+            x, fitted = data[m].x, scaling.get(m, {})
+            before = fitted.get("mean", fitted.get("components"))
+            shapes[str(m)] = list(x.shape[1:] if before is None else before.shape[:1])
+            is_features[str(m)] = x.dim() == 2 and x.is_floating_point()
+        return {"shapes": shapes, "is_features": is_features, "scaling": scaling}
+
+    def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
+        """Check and scale new items, ``[n, *shape]``, in the type and place of ``like``.
+
+        Items that the data did not hold as features (pictures or word numbers for a network of the
+        user's own) keep their type.
+
+        Raises:
+            TypeError, ValueError: items of another type or shape, none, NaN or inf.
+        """
+        shape = self.shapes[modality]
+        if not self.is_features[modality]:
+            check_item_shape(x, "x", shape)
+            return x.to(like) if x.is_floating_point() else x.to(like.device)
+        check_features(x, "x", num_features=shape[0])
+        return apply_scaling(x.to(like), self.scaling.get(modality))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
+        return replace(self, **_mapped(self._tree(), function))
+
+    def _tree(self) -> dict[str, Any]:
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+
+    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
+        tensors: dict[str, Tensor] = {}
+        return tensors, _plain(self._tree(), "", tensors)
+
+    @classmethod
+    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
+        """Inverse of :meth:`to_tensors`."""
+        known = {f.name for f in fields(cls) if f.init}
+        tree = {name: copy.deepcopy(value) for name, value in metadata.items() if name in known}
+        for path, tensor in tensors.items():
+            *parents, key = path.split(".")
+            node = tree
+            for name in parents:
+                node = node.setdefault(name, {})
+            node[key] = tensor
+        return cls(**tree)
+
+
+def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """A tree of dictionaries and lists with ``function`` applied to its tensors."""
+    if isinstance(value, dict):
+        return {key: _mapped(each, function) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_mapped(each, function) for each in value]
+    return function(value) if isinstance(value, Tensor) else value
+
+
+def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """A tree without its tensors, which go to ``tensors`` by their path."""
+    plain = {}
+    for key, value in tree.items():
+        if isinstance(value, list) and any(isinstance(each, Tensor) for each in value):
+            value = {str(i): each for i, each in enumerate(value)}
+        if isinstance(value, Tensor):
+            tensors[path + key] = value
+        else:
+            nested = isinstance(value, dict)
+            plain[key] = _plain(value, f"{path}{key}.", tensors) if nested else value
+    return plain
 
 
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,37 +128,8 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def save_model_files(
-    path: str | os.PathLike[str],
-    *,
-    name: str,
-    config: dict[str, Any],
-    parameters: Mapping[str, Tensor],
-    intake: tuple[dict[str, Tensor], dict[str, Any]] | None,
-) -> None:
-    """Write a model folder.
-
-    ``config.json`` is written last and names the SHA-256 of the other files, so that a folder
-    whose writing was cut short is noticed when it is read.
-    """
-    folder = Path(path)
-    save_tensors(folder / MODEL, parameters)
-    files = {MODEL: file_sha256(folder / MODEL)}
-    if intake is not None:
-        save_tensors(folder / INTAKE, *intake)
-        files[INTAKE] = file_sha256(folder / INTAKE)
-    record = {
-        "format": FORMAT,
-        "version": FORMAT_VERSION,
-        "model": name,
-        "config": config,
-        "sha256": files,
-    }
-    save_json(folder / CONFIG, record)
-
-
-def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
-    """Read a model folder.
+def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The record of a model folder, and the content of each of its other files by name.
 
     Raises:
         FileNotFoundError: the folder or one of its files is missing.
@@ -78,37 +137,29 @@ def load_model_files(path: str | os.PathLike[str]) -> ModelFiles:
             ``config.json`` was written with.
     """
     folder = Path(path)
-    if not (folder / CONFIG).is_file():
+    config = folder / CONFIG
+    if not config.is_file():
         raise FileNotFoundError(f"{folder}: no {CONFIG}; is this a folder that model.save() wrote?")
-    record = load_json(folder / CONFIG)
+    record = load_json(config)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise CorruptFileError(f"{folder / CONFIG}: not the configuration of a model")
+        raise CorruptFileError(f"{config}: not the configuration of a model")
     version = record.get("version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise CorruptFileError(
-            f"{folder / CONFIG}: format {version} is newer than this library reads "
-            f"({FORMAT_VERSION}); upgrade pyg_hash"
-        )
-    if isinstance(version, int) and version < FORMAT_VERSION:
-        raise CorruptFileError(
-            f"{folder / CONFIG}: format {version} is of a development version; train again"
-        )
-    if not _is_complete(record):
-        raise CorruptFileError(f"{folder / CONFIG}: entries are missing; save the model again")
+    if isinstance(version, int) and version != FORMAT_VERSION:
+        advice = "newer than this library reads; upgrade pyg_hash"
+        if version < FORMAT_VERSION:
+            advice = "of a development version; train again"
+        raise CorruptFileError(f"{config}: format {version} is {advice}")
+    kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
+    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()) or not (
+        {MODEL} <= set(record["sha256"]) <= {MODEL, INTAKE}
+    ):
+        raise CorruptFileError(f"{config}: entries are missing; save the model again")
     contents = {}
     for file, digest in record["sha256"].items():
         contents[file] = load_tensors(folder / file)
-        if file_sha256(folder / file) != digest:
+        if sha256(folder / file) != digest:
             raise CorruptFileError(
                 f"{folder / file}: not the file that {CONFIG} was written with; "
                 "save the model again"
             )
-    intake = contents.get(INTAKE)
-    return ModelFiles(record["model"], record["config"], contents[MODEL][0], intake)
-
-
-def _is_complete(record: dict[str, Any]) -> bool:
-    kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
-    if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()):
-        return False
-    return MODEL in record["sha256"] and set(record["sha256"]) <= {MODEL, INTAKE}
+    return record, contents

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses.pairs import PairLoss
-from pyg_hash.models.base import EncoderHashModel, Objective
+from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
-from pyg_hash.models.common import filled, image_text_pair, loss_weights, weighted
-from pyg_hash.models.gch_terms import GCHTerms, likelihood_keywords
+from pyg_hash.models.common import image_text_pair, loss_weights, weighted
+from pyg_hash.models.encoder import EncoderHashModel
+from pyg_hash.models.gch_terms import GCHTerms, filled, likelihood_keywords
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -28,7 +29,6 @@ WEIGHTS = dict.fromkeys(("pairwise", "beacon", "prediction", "guide", "alignment
 BEACON = {"channels": 1024, "norm": "max", "add_self_loops": True, "activation": "tanh"}
 BEACON |= {"guided": True, "grad": False}
 PASSES = {"label": 5, "image": 1, "text": 1, "gcn": 1}
-_BATCH = 4096
 
 
 class _Round(NamedTuple):
@@ -377,7 +377,7 @@ class GCH(EncoderHashModel):
     def _guide(self, labels: Tensor) -> Tensor:
         """The teacher's codes as constants."""
         with eval_mode(self.teacher):
-            return torch.cat([self.teacher(some).codes for some in torch.split(labels, _BATCH)])
+            return torch.cat([self.teacher(some).codes for some in torch.split(labels, BATCH)])
 
     def _beacon(self, features: Mapping[Modality, Tensor], labels: Tensor) -> Tensor:
         """Beacon codes for an encoder to approach: constants, unless it moves them itself."""
@@ -393,7 +393,7 @@ class GCH(EncoderHashModel):
         """Encode in batches, or at once while training; without gradients codes alone are kept."""
         keep = all_of_it or torch.is_grad_enabled()
         parts = []
-        for batch in (x,) if self.training else torch.split(x, _BATCH):
+        for batch in (x,) if self.training else torch.split(x, BATCH):
             made = self._encode(batch, modality)
             none = made.codes.new_empty(0)
             parts.append(made if keep else Encoding(none, made.codes, none))

@@ -10,14 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import binarize
-from pyg_hash.losses import (
-    label_regression_loss,
-    pairwise_nll,
-    similar_distance_loss,
-    squared_distance_loss,
-)
+from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distance_loss
 from pyg_hash.losses.pairs import check_likelihood
-from pyg_hash.models.common import filled
 from pyg_hash.nn import Encoding
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.modes import exact
@@ -54,7 +48,7 @@ class GCHTerms:
         with exact(labels):
             return {
                 "pairwise": self._pairs(others, made.codes, others_labels, labels),
-                "prediction": label_regression_loss(made.logits, labels),
+                "prediction": squared_distance_loss(made.logits.sigmoid(), labels),
             }
 
     def encoder(
@@ -84,7 +78,7 @@ class GCHTerms:
                 paired = own.codes if self.variant == "Try1" else guide
                 terms = {"pairwise": self._pairs(paired, own.codes, labels, labels)}
             if beacon is None or "pairwise" in terms:
-                terms["prediction"] = label_regression_loss(own.logits, labels)
+                terms["prediction"] = squared_distance_loss(own.logits.sigmoid(), labels)
             if beacon is not None:
                 terms["beacon"] = squared_distance_loss(own.codes, beacon)
             if self.variant == "Try1":  # GCH report, Eq. 11
@@ -112,7 +106,7 @@ class GCHTerms:
                 once = logits.sigmoid()
                 terms["prediction"] = F.binary_cross_entropy_with_logits(once, labels)
             else:
-                terms["prediction"] = label_regression_loss(logits, labels)
+                terms["prediction"] = squared_distance_loss(logits.sigmoid(), labels)
         return terms
 
     def _pairs(self, a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor) -> Tensor:
@@ -130,3 +124,16 @@ def likelihood_keywords(given: str | Mapping[str, Any]) -> dict[str, Any]:
     factor, similar = (1.0 if chosen[k] is None else chosen[k] for k in ("factor", "similar"))
     check_likelihood(factor, similar, ("likelihood['factor']", "likelihood['similar']"))
     return chosen
+
+
+def filled(
+    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """The options of a group: the defaults, but for those that are given.
+
+    Raises:
+        ValueError: an option that does not exist.
+    """
+    for key in given or {}:
+        check_choice(key, tuple(defaults), name)
+    return {**defaults, **(given or {})}

@@ -13,21 +13,15 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
-from pyg_hash.graph import GraphCache, NewItems, Place, Receiver, anchor_view, build_graphs
-from pyg_hash.graph.build import edge_weights
-from pyg_hash.graph.place import BLOCK
+from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights
+from pyg_hash.graph.cache import GraphCache
+from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
 from pyg_hash.knn import PreparedRows, neighbours, ready
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
-from pyg_hash.models.new_items import (
-    Intake,
-    fitted_scaling,
-    holds_features,
-    item_shapes,
-)
+from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
-from pyg_hash.utils.modes import eval_mode
 
 
 @dataclass(kw_only=True)
@@ -37,7 +31,8 @@ class AnchorBank(Intake):
     Attributes:
         x: scaled features of the anchors, float ``[n, d]`` a modality.
         joint: bool ``[n]``, anchors that take part in the cross-modal graph.
-        messages: one ``[n, channels]`` tensor a layer, for each channel of the model.
+        messages: one ``[n, channels]`` tensor a layer, for each channel of the model; on the
+            joint graph ``[2n, channels]``, images, then texts.
         graph: settings of the kNN graph (``data.graph``).
     """
 
@@ -51,29 +46,16 @@ class AnchorBank(Intake):
 
     @classmethod
     def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
-        """Keep the anchors of ``data``.
-
-        Args:
-            data: the graph that the model was fitted on.
-            messages: what **all** nodes send, ``[N, channels]`` or, for a joint channel,
-                ``[2N, channels]``; the anchors are picked here.
-        """
-        mask = data["image"].anchor_mask
-        both = torch.cat((mask, mask))
+        """Keep the anchors of ``data``, of the ``messages`` that **all** of its nodes send."""
+        mask = data[IMAGE].anchor_mask
         kept = {
-            name: [m[mask if m.size(0) == mask.numel() else both] for m in sent]
-            for name, sent in messages.items()
+            name: [sent[mask.repeat(sent.size(0) // mask.numel())] for sent in layers]
+            for name, layers in messages.items()
         }
-        joint = data["image"].joint_anchor_mask if "joint_anchor_mask" in data["image"] else mask
-        return cls(
-            shapes=item_shapes(data),
-            is_features=holds_features(data),
-            scaling=fitted_scaling(data),
-            x={m: data[m].x[mask] for m in MODALITIES},
-            joint=joint[mask],
-            messages=kept,
-            graph=dict(data.graph),
-        )
+        joint = data[IMAGE].joint_anchor_mask if "joint_anchor_mask" in data[IMAGE] else mask
+        x: dict[str, Tensor] = {m: data[m].x[mask] for m in MODALITIES}
+        facts = cls.facts(data)
+        return cls(**facts, x=x, joint=joint[mask], messages=kept, graph=dict(data.graph))
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """Check and scale features of new items: float ``[n, d]`` -> ``[n, d']``.
@@ -90,27 +72,27 @@ class AnchorBank(Intake):
     def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
         """Where new items stand, joined to their nearest anchors as :class:`IntraKNN` does.
 
+        The joint graph bridges through the pairs: the same anchors, as images and as texts.
+
         Args:
             x: scaled features, float ``[n, d']``.
             modality: of the new items.
 
         Returns:
-            their places on the modality's own graph and on the joint one, as far as the model has
-            these channels; the joint one bridges through the pairs: the same anchors, as images
-            and as texts.
+            the places in the channels that the model has.
         """
-        num_anchors = self.joint.numel()
+        n, num_anchors = x.size(0), self.joint.numel()
         places: dict[str, Place] = {}
         own = self._nearest(x, modality, torch.ones_like(self.joint))
         if modality in self.messages:
-            receiver = Receiver(torch.stack(own[:2]), own[2], x.size(0), num_anchors)
-            places[modality] = NewItems(receiver, self.messages[modality])
+            edges, sent = torch.stack(own[:2]), self.messages[modality]
+            places[modality] = NewItems(edges, own[2], n, num_anchors, sent)
         if "joint" in self.messages:
             every = bool(self.joint.all())
             source, target, weight = own if every else self._nearest(x, modality, self.joint)
-            both = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
-            receiver = Receiver(both, weight.repeat(2), x.size(0), 2 * num_anchors)
-            places["joint"] = NewItems(receiver, self.messages["joint"])
+            edges = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
+            sent = self.messages["joint"]
+            places["joint"] = NewItems(edges, weight.repeat(2), n, 2 * num_anchors, sent)
         return places
 
     def _nearest(
@@ -197,57 +179,48 @@ class GraphHashModel(HashModel):
         """Whether a graph is worked on at once, as a backward pass needs it, not in blocks."""
         return self.training or torch.is_grad_enabled()
 
-    def forward(self, data: HeteroData) -> HashOutput:
+    def forward(
+        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
+    ) -> HashOutput:
         """Relaxed codes of all nodes.
+
+        Args:
+            data: the graph.
+            messages: gets, without gradient, what each node sends to neighbours, one tensor a
+                layer, for each channel.
 
         Raises:
             ValueError: features of another width, or edges missing that this model needs.
         """
-        return self._forward(data)
-
-    def messages(self, data: HeteroData) -> dict[str, list[Tensor]]:
-        """What each node sends to neighbours, one tensor a layer, for each channel."""
-        messages: dict[str, list[Tensor]] = {}
-        with eval_mode(self), torch.no_grad():
-            self._forward(data, messages)
-        return messages
-
-    def _forward(
-        self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
-    ) -> HashOutput:
         check_widths(data, self.num_features)
         graphs = self._graphs(data)
+        places: dict[str, Place] = {}
         if self.is_whole:
-            places = graphs.whole(views=self.training and self.learns_views)
             x: dict[Modality, Sequence[Tensor]] = {m: [data[m].x] for m in MODALITIES}
+            views = graphs.views if self.training and self.learns_views else {}
+            for name, operator in graphs.operators.items():
+                places[name] = WholeGraph(operator, views.get(name), constant=graphs.constant)
         else:
-            places = graphs.blocked(messages)
             x = {m: data[m].x.split(BLOCK) for m in MODALITIES}
+            for name, operator in graphs.operators.items():
+                sent = None if messages is None else messages.setdefault(name, [])
+                places[name] = BlockedGraph(operator, sent)
         aux = self.propagate(x, places)
         return HashOutput(aux.pop(IMAGE), aux.pop(TEXT), aux)
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of new items, by edges that only lead to the new nodes."""
-        places = self.anchor_bank.places(x, modality)
-        return self.propagate({modality: [x]}, places)[modality]
-
-    @property
-    def anchor_bank(self) -> AnchorBank:
-        """What the anchors send; there once the model is attached."""
-        if not isinstance(self.intake, AnchorBank):
-            raise RuntimeError(f"{type(self).__name__}: call fit(...) or model.attach(data) first")
-        return self.intake
+        assert isinstance(self.intake, AnchorBank)
+        return self.propagate({modality: [x]}, self.intake.places(x, modality))[modality]
 
     def training_view(self, data: HeteroData) -> HeteroData:
         """The anchors alone: under ``anchors='train'`` no query takes part in any way."""
         return anchor_view(data)
 
     def make_intake(self, data: HeteroData) -> Intake:
-        """The anchors and what they send.
-
-        Raises:
-            ValueError: the data has no anchors.
-        """
+        """The anchors and what they send."""
         if "anchor_mask" not in data[IMAGE]:
             raise ValueError("data: has no anchors; apply IntraKNN first")
-        return AnchorBank.from_graph(data, self.messages(data))
+        messages: dict[str, list[Tensor]] = {}
+        self(data, messages)
+        return AnchorBank.from_graph(data, messages)

@@ -94,8 +94,8 @@ class IMH(LinearHashModel):
 def knn_laplacian(x: Tensor, k: int, metric: Metric) -> sp.csr_array:
     """``D - A`` of the graph where each row is joined to its ``k`` nearest ones."""
     count = len(x)
-    _, found = knn(x.float(), x.float(), k, metric=metric, exclude_self=True)
-    ends = found.flatten().cpu().numpy()
+    _, near = knn(x.float(), x.float(), k, metric=metric, exclude_self=True)
+    ends = near.flatten().cpu().numpy()
     starts = np.repeat(np.arange(count), k)
     edges = sp.csr_array((np.ones(len(ends)), (starts, ends)), shape=(count, count))
     found: Any = laplacian(edges.maximum(edges.T))

@@ -21,7 +21,6 @@ from pyg_hash.losses import (
     label_prediction_loss,
     pairwise_nll,
     quantization_loss,
-    reconstruction_loss,
     squared_distance_loss,
 )
 from pyg_hash.models.common import (
@@ -39,10 +38,10 @@ from pyg_hash.nn import (
     Autoencoder,
     ConcatFusion,
     GCNChannel,
-    LabelClassifier,
+    Head,
     ModalityDiscriminator,
 )
-from pyg_hash.nn.heads import OutActivation
+from pyg_hash.nn.fusion import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
@@ -70,10 +69,9 @@ class MCGCN(GraphHashModel):
 
     with the hash code learning loss :math:`L_{hcl}` (``pairwise``, ``quantization`` and
     ``balance``), label prediction, reconstruction (Fig. 2), and the modality discriminator's loss
-    behind a gradient reversal layer, which makes one descent of the min-max game.
-
-    The graph comes with the data: :class:`IntraKNN`, :class:`InterKNN` and :class:`LabelHub` (or
-    :class:`LabelCliques`) decide protocol, label rate and self-loops; the model never knows.
+    behind a gradient reversal, which makes one descent of the min-max game. The graph comes with
+    the data (:class:`IntraKNN`, :class:`InterKNN`, :class:`LabelHub`), and so do protocol, label
+    rate and self-loops.
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
@@ -163,8 +161,7 @@ class MCGCN(GraphHashModel):
             joint=variant != "S",
         )
         self.learns_views = self.weights["view"] > 0
-        self.num_classes = num_classes
-        self.variant = variant
+        self.num_classes, self.variant = num_classes, variant
         self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
         self.divides_by_pairs = reduction == "paper"
         self._pair_loss = partial(pairwise_nll, match=match, reduction=self.reduction)
@@ -183,20 +180,18 @@ class MCGCN(GraphHashModel):
         if self.has_specific and self.has_shared:
             fusion = ConcatFusion if variant == "A" else AttentionFusion
             self.fusions = nn.ModuleDict({m: fusion(num_bits) for m in MODALITIES})
-        self.classifiers = nn.ModuleDict(
-            {m: LabelClassifier(num_bits, num_classes) for m in MODALITIES}
-        )
+        self.classifiers = nn.ModuleDict({m: Head(num_bits, num_classes) for m in MODALITIES})
         if variant != "C":
             self.discriminator = ModalityDiscriminator(num_bits)
 
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
     ) -> dict[str, Tensor]:
-        """Relaxed codes of nodes wherever they stand; see :class:`GraphHashModel`.
+        """Relaxed codes of nodes wherever they stand.
 
-        The rest is for the loss: the autoencoders' latent features (``image_latent``,
-        ``text_latent``) and, where the places have views, the relaxed codes of the labelled nodes
-        encoded as new items (``image_view``, ``text_view``).
+        The rest is for the loss: ``image_latent`` and ``text_latent`` of the autoencoders and,
+        where the places have views, ``image_view`` and ``text_view``, the relaxed codes of the
+        labelled nodes encoded as new items.
         """
         out: dict[str, Tensor] = {}
         states: dict[Modality, list[Sequence[Tensor]]] = {m: [] for m in x}
@@ -207,7 +202,7 @@ class MCGCN(GraphHashModel):
             latent: dict[Modality, Iterable[Tensor]] = {
                 m: map(self._encoder(m).encode, features) for m, features in x.items()
             }
-            if self.is_whole:
+            if self.is_whole:  # in blocks, one after the other is made and used
                 latent = {m: list(parts) for m, parts in latent.items()}
                 out = {f"{m}_latent": h for m, (h,) in latent.items()}
             joint = self.cross["channel"](chain(*latent.values()), places["joint"])
@@ -216,7 +211,8 @@ class MCGCN(GraphHashModel):
         for i, name in enumerate(("{}", "{}_view")):
             for m, found in states.items():
                 if i < len(found[0]):
-                    out[name.format(m)] = self._fuse(m, *(each[i] for each in found))
+                    z = [each[i] for each in found]
+                    out[name.format(m)] = z[0] if len(z) == 1 else self.fusions[m](*z)
         return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
@@ -238,9 +234,7 @@ class MCGCN(GraphHashModel):
             "prediction": self._prediction(known, y),
         }
         if self.has_shared:
-            terms["reconstruction"] = both(
-                lambda m: self._reconstruction(selected(data[m].x, seen), out, seen, m)
-            )
+            terms["reconstruction"] = both(lambda m: self._reconstruction(data[m].x, out, seen, m))
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
@@ -265,17 +259,13 @@ class MCGCN(GraphHashModel):
         assert isinstance(autoencoder, Autoencoder)
         return autoencoder
 
-    def _fuse(self, modality: Modality, *states: Tensor) -> Tensor:
-        fused: Tensor = states[0] if len(states) == 1 else self.fusions[modality](*states)
-        return fused
-
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
     def _reconstruction(
         self, x: Tensor, out: HashOutput, seen: Tensor, modality: Modality
     ) -> Tensor:
-        autoencoder, name = self._encoder(modality), f"{modality}_latent"
+        x, autoencoder, name = selected(x, seen), self._encoder(modality), f"{modality}_latent"
         latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
-        loss = reconstruction_loss(x, autoencoder.decode(latent), self.reduction)
+        loss = squared_distance_loss(x, autoencoder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

@@ -34,8 +34,8 @@ from pyg_hash.models.common import (
     view_similarity,
     weighted,
 )
+from pyg_hash.models.files import Intake
 from pyg_hash.models.graph import GraphHashModel
-from pyg_hash.models.new_items import Intake
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
@@ -66,9 +66,6 @@ class SGCH(GraphHashModel):
     where :math:`L_s` compares labelled images with labelled texts. A discriminator tells the
     modalities of codes; the codes are to mislead it.
 
-    The graph comes with the data; it decides reading, protocol, label rate and self-loops, and the
-    model never knows.
-
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
         num_classes: number of classes.
@@ -82,8 +79,8 @@ class SGCH(GraphHashModel):
             same with -1 in place of 0 for pairs that are not similar.
         adversary: ``'alternating'`` (code): a step of the discriminator, then a step of the codes
             on the same loss with the two labels swapped; the parts ``'discriminator'`` and
-            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through a
-            :class:`GradientReversal`.
+            ``'codes'`` of :meth:`parts`. ``'reversal'``: one step of all, through the
+            gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
         weights: of the loss's terms, where they are to be others than these. The term
@@ -158,8 +155,7 @@ class SGCH(GraphHashModel):
             joint=False,
         )
         self.learns_views = self.weights["view"] > 0
-        self.num_classes = num_classes
-        self.variant = variant
+        self.num_classes, self.variant = num_classes, variant
         self.alternates = variant == "full" and adversary == "alternating"
         self.reduction: Reduction = reduction
         self._pair_loss = partial(SIMILARITIES[similarity], match=match, reduction=reduction)
@@ -206,11 +202,7 @@ class SGCH(GraphHashModel):
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
     ) -> dict[str, Tensor]:
-        """Relaxed codes of nodes wherever they stand; see :class:`GraphHashModel`.
-
-        Where the places have views, ``image_view`` and ``text_view`` are the relaxed codes of the
-        labelled nodes encoded as new items.
-        """
+        """Relaxed codes of nodes wherever they stand, and of the labelled ones as new items."""
         out: dict[str, Tensor] = {}
         for m, features in x.items():
             states = self.channels[m](features, places[m])
@@ -221,11 +213,10 @@ class SGCH(GraphHashModel):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
 
-        ``similarity`` over the labelled nodes, ``balance`` and ``pairing`` over the training
+        ``similarity`` runs over the labelled nodes, ``balance`` and ``pairing`` over the training
         nodes, ``quantization`` and ``adversarial`` over the anchors (all nodes in the strict and
-        the transductive protocol), and ``view``, which is not in the paper. When the adversary
-        alternates, ``adversarial`` is the loss with swapped labels and the discriminator is a
-        constant; :meth:`discriminator_loss` trains it.
+        the transductive protocol). When the adversary alternates, ``adversarial`` is the loss with
+        swapped labels and the discriminator a constant; :meth:`discriminator_loss` trains it.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)

@@ -11,16 +11,12 @@ from functools import partial
 from typing import ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import GraphCache
-from pyg_hash.losses import (
-    affinity_loss,
-    hybrid_affinity,
-    prior_discriminator_loss,
-    prior_generator_loss,
-)
+from pyg_hash.losses import affinity_loss, hybrid_affinity
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share
 from pyg_hash.models.common import Widths, loss_weights, weighted
@@ -74,9 +70,8 @@ class SGEH(AffinityModel):
         B = \tanh(\sqrt{e + 1}\, Y)
 
     in epoch :math:`e` (from 0). The cross-modal term is printed with the image codes twice. The
-    discriminator of :math:`L_d` (:func:`~pyg_hash.losses.prior_discriminator_loss`) takes a step
-    of its own before each step of the codes. No label is ever read. Items are encoded one by one,
-    so every code is inductive.
+    discriminator of :math:`L_d` takes a step of its own before each step of the codes. No label is
+    ever read. Items are encoded one by one, so every code is inductive.
 
     The parts for :func:`~pyg_hash.training.fit` are ``'codes'`` and ``'discriminator'``, or
     ``'model'`` in the variants without one. One loss reaches both encoders, so they share an
@@ -182,15 +177,24 @@ class SGEH(AffinityModel):
         }
 
     def discriminator_loss(self, codes: Mapping[Modality, Tensor]) -> Tensor:
-        """The regulariser as the discriminator descends it; the codes are constants.
+        r"""The regulariser as the discriminator descends it; the codes are constants.
+
+        SGEH Eq. 15 without :math:`L^B` and :math:`\eta_4`: with :math:`d` the probability of
+        "random",
+
+        .. math:: -\frac{1}{n} \sum_i \left( \log(1 - d(B_i)) + \log d(y_i) \right),
+            \qquad y_i \in \{-1, +1\}^b \text{ uniform}
+
+        The paper has b, the number of bits, for n, that of codes.
 
         Args:
             codes: relaxed codes of both modalities, float ``[n, num_bits]`` each.
         """
         known = torch.cat([codes[m] for m in MODALITIES]).detach()
         random = torch.randint_like(known, 2) * 2.0 - 1.0
-        loss = prior_discriminator_loss(self.discriminator(known), self.discriminator(random))
-        return self._scale * loss
+        logits, random_logits = self.discriminator(known), self.discriminator(random)
+        total = F.softplus(logits).sum() + F.softplus(-random_logits).sum()
+        return self._scale * (total / len(known))
 
     @property
     def _scale(self) -> float:
@@ -244,7 +248,8 @@ class SGEH(AffinityModel):
         }
         if self._row.prior:
             logits = self.discriminator(torch.cat([image, text]))
-            terms["prior"] = self._scale * prior_generator_loss(logits)
+            # the usual non-saturating loss: the printed sign would make codes easier to tell
+            terms["prior"] = self._scale * (F.softplus(-logits).sum() / len(logits))
         return weighted(terms, self.weights)
 
 

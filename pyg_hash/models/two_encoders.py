@@ -13,15 +13,14 @@ from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import cosine_matrix
-from pyg_hash.models.base import EncoderHashModel, Objective
+from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
 from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
 from pyg_hash.utils.modes import eval_mode, exact
-
-_BATCH = 4096
 
 
 class TwoEncoders(EncoderHashModel):
@@ -84,7 +83,7 @@ class TwoEncoders(EncoderHashModel):
     def fixed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes as constants, without dropout."""
         with eval_mode(self):
-            return torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, _BATCH)])
+            return torch.cat([self.relaxed(batch, modality) for batch in torch.split(x, BATCH)])
 
 
 class AffinityModel(TwoEncoders):

@@ -15,6 +15,7 @@ from pyg_hash.utils.modes import exact
 
 Activation = Literal["tanh", "sigmoid"]
 FusionNorm = Literal["max", "softmax"]
+_CHUNK = 1024  # rows of the fusion's weight matrix at a time
 
 
 class BeaconNetwork(nn.Module):
@@ -109,14 +110,6 @@ class BeaconNetwork(nn.Module):
         codes: Tensor = functional_call(self, parameters, (image, text, labels))[0]
         return codes
 
-    def extra_repr(self) -> str:
-        """The arguments that the layers do not show, for ``repr``."""
-        return (
-            f"norm={self.norm!r}, standardised={self.standardised}, "
-            f"add_self_loops={self.add_self_loops}, activation={self.activation!r}, "
-            f"dense={self.dense}, labels_of_codes={self.labels_of_codes}"
-        )
-
 
 def _propagate(x: Tensor, graph: LabelGraph | None) -> Tensor:
     """Sums over many instances, in fp32 under autocast too."""
@@ -163,9 +156,7 @@ class LabelGraph:
         return self.inv_sqrt_degree * out
 
 
-def reweighted_fusion(
-    image: Tensor, text: Tensor, *, norm: FusionNorm = "max", chunk_size: int = 1024
-) -> Tensor:
+def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") -> Tensor:
     r"""Fused features :math:`f_r`, each modality reweighted by its relation to the other.
 
     GCH Eq. 6. As printed, :math:`f \times \tilde W` with
@@ -187,30 +178,25 @@ def reweighted_fusion(
             around. Or ``'softmax'``: each row of the two weight
             matrices is the softmax of its entries divided by :math:`\sqrt d`, as in Vaswani et
             al., "Attention is all you need".
-        chunk_size: rows of the weight matrix at a time.
 
     Returns:
         float ``[N, d]``.
 
     Raises:
-        ValueError: shapes that differ, or an unknown ``norm``.
+        ValueError: shapes that differ.
     """
-    check_choice(norm, ("max", "softmax"), "norm")
-    check_positive_int(chunk_size, "chunk_size")
     if image.shape != text.shape or image.dim() != 2:
         raise ValueError(
             f"image and text: shapes {list(image.shape)} and {list(text.shape)}; fusion needs "
             "features of the same instances, equally wide"
         )
     if norm == "softmax":
-        first = _attend(text, image, chunk_size)
-        second = _attend(image, text, chunk_size)
-        return 0.5 * (first + second)
+        return 0.5 * (_attend(text, image) + _attend(image, text))
     total = text @ (image.t() @ image) + image @ (text.t() @ text)
-    return 0.5 * total / _divisor(image, text, chunk_size)
+    return 0.5 * total / _divisor(image, text)
 
 
-def _divisor(image: Tensor, text: Tensor, chunk_size: int) -> Tensor:
+def _divisor(image: Tensor, text: Tensor) -> Tensor:
     """The largest entry of ``image text^T``, differentiable; 1 if there is no positive one.
 
     Nothing here waits for a GPU.
@@ -218,8 +204,8 @@ def _divisor(image: Tensor, text: Tensor, chunk_size: int) -> Tensor:
     n = text.size(0)
     with torch.no_grad():
         tops = []
-        for start in range(0, image.size(0), chunk_size):
-            product = (image[start : start + chunk_size] @ text.t()).flatten()
+        for start in range(0, image.size(0), _CHUNK):
+            product = (image[start : start + _CHUNK] @ text.t()).flatten()
             value, place = product.max(dim=0)
             tops.append(torch.stack((value.double(), (place + start * n).double())))
         value, place = torch.stack(tops).unbind(1)
@@ -229,10 +215,10 @@ def _divisor(image: Tensor, text: Tensor, chunk_size: int) -> Tensor:
     return torch.where(value[best] > 0, entry, torch.ones_like(entry))
 
 
-def _attend(query: Tensor, key: Tensor, chunk_size: int) -> Tensor:
+def _attend(query: Tensor, key: Tensor) -> Tensor:
     """``softmax(query key^T / sqrt(d)) key``; the backward pass computes each chunk again."""
     parts = []
-    for rows in torch.split(query, chunk_size):
+    for rows in torch.split(query, _CHUNK):
         if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
             parts.append(checkpoint(_attend_rows, rows, key, use_reentrant=False))
         else:

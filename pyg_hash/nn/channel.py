@@ -6,48 +6,9 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 from torch_geometric.nn import GCNConv
-from torch_geometric.typing import Adj, OptTensor, SparseTensor
-from torch_geometric.utils import is_torch_sparse_tensor
 
 from pyg_hash.graph.operator import SparseMap
 from pyg_hash.graph.place import Place, WholeGraph
-
-
-class HubGCNConv(GCNConv):
-    r"""PyG's :class:`~torch_geometric.nn.conv.GCNConv` on a ready :class:`SparseMap`.
-
-    .. math::
-        X' = \hat A (X \Theta)
-
-    The weights multiply first, because propagation costs less on the narrower side. A matrix in
-    PyG's form, row = target (``torch.sparse`` or torch-sparse's ``SparseTensor``), is accepted too;
-    :meth:`SparseMap.from_adjacency` turns it once for many calls. An ``edge_index`` (with
-    ``edge_weight``, used as it is) runs PyG's message passing.
-
-    Shapes:
-        ``x`` ``[N, in_channels]``, output ``[N, out_channels]``.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, normalize=False, bias=False)
-
-    def forward(
-        self, x: Tensor, edge_index: Adj | SparseMap, edge_weight: OptTensor = None
-    ) -> Tensor:
-        """Convolve node features.
-
-        Raises:
-            ValueError: ``edge_weight`` together with a matrix, which holds its weights.
-        """
-        if isinstance(edge_index, SparseTensor) or is_torch_sparse_tensor(edge_index):
-            edge_index = SparseMap.from_adjacency(edge_index)
-        if isinstance(edge_index, SparseMap):
-            if edge_weight is not None:
-                raise ValueError("edge_weight: a sparse matrix holds its weights; leave it out")
-            projected: Tensor = self.lin(x)
-            return edge_index @ projected
-        out: Tensor = super().forward(x, edge_index, edge_weight)
-        return out
 
 
 class GCNChannel(nn.Module):
@@ -56,7 +17,8 @@ class GCNChannel(nn.Module):
     .. math::
         H_{l+1} = \tanh(\hat A H_l \Theta_l)
 
-    (MCGCN Eq. 3; Wu et al., 2023).
+    (MCGCN Eq. 3; Wu et al., 2023). The weights multiply first, because propagation costs less on
+    the narrower side.
 
     Args:
         in_channels: input features.
@@ -66,8 +28,9 @@ class GCNChannel(nn.Module):
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv1 = HubGCNConv(in_channels, hidden_channels)
-        self.conv2 = HubGCNConv(hidden_channels, out_channels)
+        # their weights alone are used: a place propagates
+        self.conv1 = GCNConv(in_channels, hidden_channels, normalize=False, bias=False)
+        self.conv2 = GCNConv(hidden_channels, out_channels, normalize=False, bias=False)
 
     def reset_parameters(self) -> None:
         """Draw new weights."""

@@ -39,7 +39,6 @@ class CodeEncoder(nn.Module):
         hidden_channels: widths of the layers; the last is that of the features.
         num_bits: length of the codes; None if :meth:`forward` is given a hash layer.
         num_classes: number of classes.
-        input_dropout: share of the input's entries that training sets to 0.
         dropout: share of each layer's entries that training sets to 0.
         batch_norm: standardise what comes out of each layer over the batch; in evaluation mode by
             running statistics, so that an item's code depends on no other item. True stands behind
@@ -58,7 +57,6 @@ class CodeEncoder(nn.Module):
         num_bits: int | None,
         num_classes: int,
         *,
-        input_dropout: float = 0.0,
         dropout: float = 0.0,
         batch_norm: bool | Literal["before"] = False,
         hash_norm: bool = False,
@@ -73,10 +71,8 @@ class CodeEncoder(nn.Module):
         for width in hidden_channels:
             check_positive_int(width, "hidden_channels")
         check_positive_int(num_classes, "num_classes")
-        check_fraction(input_dropout, "input_dropout")
         check_fraction(dropout, "dropout")
         self.in_channels = in_channels
-        self.input_dropout = input_dropout
         self.dropout = dropout
         self.backbone = backbone
         self.layers = nn.ModuleList(
@@ -92,11 +88,6 @@ class CodeEncoder(nn.Module):
         self.labels_of_codes = labels_of_codes
         width = num_bits if labels_of_codes and num_bits else widths[-1]
         self.classifier = nn.Linear(width, num_classes)
-
-    @property
-    def width(self) -> int:
-        """Width of the features."""
-        return self.layers[-1].out_features  # type: ignore[return-value]
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew, those of the backbone's layers included."""
@@ -136,7 +127,7 @@ class CodeEncoder(nn.Module):
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the heads get of them."""
         h = x if self.backbone is None else self._raw(x)
-        features = h = F.dropout(h, self.input_dropout, self.training)
+        features = h
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = layer(h)
             features = F.leaky_relu(norm(h), 0.2) if self.norm_first else norm(F.leaky_relu(h, 0.2))
@@ -153,7 +144,3 @@ class CodeEncoder(nn.Module):
                 "num_features must be the width of its output"
             )
         return h
-
-    def extra_repr(self) -> str:
-        """The arguments that the layers do not show, for ``repr``."""
-        return f"input_dropout={self.input_dropout}, dropout={self.dropout}"

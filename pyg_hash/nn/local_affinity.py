@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.csr import csr_matrix
 
 ADJACENCIES = ("diffused", "induced", "paper", "code")
@@ -32,20 +32,10 @@ class SparseAffinity:
             the CPU, where batches are made of them: a GPU then never has to be waited for.
 
     Raises:
-        ValueError: shapes that do not match, nodes that do not exist, or no pair of two nodes.
+        ValueError: no pair of two nodes.
     """
 
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
-        check_positive_int(num_nodes, "num_nodes")
-        if edge_index.shape != (2, value.numel()) or value.dim() != 1:
-            raise ValueError(
-                f"edge_index and value: expected [2, E] and [E], got {list(edge_index.shape)} and "
-                f"{list(value.shape)}"
-            )
-        if edge_index.numel() and not 0 <= int(edge_index.min()) <= int(edge_index.max()) < (
-            num_nodes
-        ):
-            raise ValueError(f"edge_index: names nodes outside 0..{num_nodes - 1}")
         order = (edge_index[0] * num_nodes + edge_index[1]).argsort()
         row, self.column = edge_index[:, order]
         self.value = value[order]
@@ -72,7 +62,6 @@ class SparseAffinity:
             shuffle: in random order; else in the stored one.
             generator: draws that order; None is torch's global one.
         """
-        check_positive_int(batch_size, "batch_size")
         count = len(self.pairs)
         order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
         return torch.split(self.pairs[order], batch_size)

@@ -44,18 +44,13 @@ class HashMLP(nn.Module):
         y: Tensor = self.lin2(hidden)
         return y
 
-    def extra_repr(self) -> str:
-        """The share that is dropped, for ``repr``."""
-        return f"dropout={self.dropout}"
-
 
 class PriorDiscriminator(HashMLP):
     r"""Tells codes from uniformly random ones: two fully-connected layers.
 
     The network :math:`d(\cdot, \zeta)` of SGEH Eq. 14 (Zhao et al., ACCV 2022), with ReLU between
-    the layers. It returns logits: the sigmoid is part of
-    :func:`~pyg_hash.losses.prior_discriminator_loss`. The printed interval (-1, 1) cannot be that
-    of a sigmoid, nor stand under a logarithm.
+    the layers. It returns logits: the sigmoid is part of the loss. The printed interval (-1, 1)
+    cannot be that of a sigmoid, nor stand under a logarithm.
 
     Args:
         num_bits: length of the codes.

@@ -29,15 +29,9 @@ from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import (
-    SettingError,
-    check_fraction,
-    check_options,
-    check_positive,
-    check_positive_int,
-    find,
-)
+from pyg_hash.utils.checks import check_fraction, check_positive, check_positive_int
 from pyg_hash.utils.optional import imported
+from pyg_hash.utils.settings import SettingError, check_options, find
 
 __all__ = ["EVERY", "METHODS", "Preset", "Recipe", "Reported", "presets", "recipe"]
 

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from pyg_hash.utils.checks import SettingError
+from pyg_hash.utils.settings import SettingError
 
 Values = Mapping[str, Mapping[str, Mapping[int, list[float]]]]
 """Method -> task -> bits -> one number a column."""

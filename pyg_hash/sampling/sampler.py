@@ -232,7 +232,8 @@ class HubSampler:
 
     def members(self) -> Tensor:
         """The members of a batch, drawn anew: int64 ``[m]``."""
-        return self._members[sample_weighted(self._cumulative)]
+        drawn: Tensor = self._members[sample_weighted(self._cumulative)]
+        return drawn
 
     def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What some nodes receive from the members, themselves excluded.

@@ -1,62 +1,15 @@
-"""Checks of user input. Each error names the argument, what came and what to do."""
+"""Checks of user input. Each error names the argument, what came and what to do.
+
+What is of another type raises ``TypeError``, all else ``ValueError``.
+"""
 
 from __future__ import annotations
 
-import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-class SettingError(ValueError):
-    """A setting, or a value of one, that does not exist; the command line's exit status 2."""
-
-
-T = TypeVar("T")
-
-
-def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
-    """What is called ``name``, in any case or cut short as long as it is unique.
-
-    Args:
-        name: as a user writes it.
-        known: all there is, by lower-case name.
-        argument: that gave the name, for the message.
-        more: what else may stand there, for the message.
-
-    Raises:
-        SettingError: there is none of that name, or there are several; the message lists them.
-    """
-    wanted = name.lower().replace("-", "").replace("_", "")
-    starting = [key for key in known if wanted and key.startswith(wanted)]
-    if wanted not in known and len(starting) != 1:
-        listed = f"{', '.join(known)} {more}".strip()
-        raise SettingError(f"{argument}: {name!r} is not known; use one of {listed}")
-    return known[wanted if wanted in known else starting[0]]
-
-
-def check_options(
-    kind: type, options: Iterable[str], argument: str, taken: Iterable[str] = ()
-) -> None:
-    """Raise ``SettingError`` unless every option is a keyword of the constructor of ``kind``.
-
-    Args:
-        kind: a class.
-        options: names of keywords.
-        argument: that gave them, for the message.
-        taken: keywords that are not the user's to give.
-    """
-    allowed = [name for name in inspect.signature(kind).parameters if name not in set(taken)]
-    old: Any = getattr(kind, "old_keywords", ())
-    unknown = [name for name in options if name not in {*allowed, *old}]
-    if unknown:
-        raise SettingError(
-            f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
-            f"use some of {', '.join(allowed) or '(none)'}"
-        )
 
 
 def check_choice(value: object, choices: Sequence[object], name: str) -> None:
@@ -101,49 +54,52 @@ def check_fraction(value: float, name: str) -> None:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
 
 
-def check_floats(x: Tensor, name: str, shape: str = "[N, d]") -> None:
-    """Raise unless ``x`` is floating-point with the dimensions of ``shape``; rows it may have none.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: another number of dimensions.
-    """
+def check_floats(x: Tensor, name: str) -> None:
+    """Raise unless ``x`` is floating-point ``[N, d]``, with or without rows."""
     if not x.is_floating_point():
-        raise TypeError(f"{name}: expected a floating-point tensor {shape}, got {x.dtype}")
-    if x.dim() != shape.count(",") + 1:
-        raise ValueError(f"{name}: expected shape {shape}, got {list(x.shape)}")
+        raise TypeError(f"{name}: expected a floating-point tensor [N, d], got {x.dtype}")
+    if x.dim() != 2:
+        raise ValueError(f"{name}: expected shape [N, d], got {list(x.shape)}")
 
 
 def reduced(total: Tensor, count: int, reduction: str) -> Tensor:
-    """A sum of ``count`` summands, or their mean; without summands both are an exact zero.
-
-    Raises:
-        ValueError: ``reduction`` is neither ``'sum'`` nor ``'mean'``.
-    """
+    """A sum of ``count`` summands, or their mean; without summands both are an exact zero."""
     check_choice(reduction, ("mean", "sum"), "reduction")
     return total / max(count, 1) if reduction == "mean" else total
 
 
 def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> None:
-    """Check a feature matrix: float ``[n, d]``, at least one row, finite.
-
-    Raises:
-        TypeError: not a floating-point tensor.
-        ValueError: wrong shape or width, empty, NaN or inf.
-    """
+    """Check a feature matrix: float ``[n, d]``, at least one row, finite."""
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
     if x.dim() != 2 or x.size(1) == 0:
         raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
-    if x.size(0) == 0:
-        raise ValueError(f"{name}: has no rows; give at least one")
     if num_features is not None and x.size(1) != num_features:
         raise ValueError(
             f"{name}: has {x.size(1)} features a row, expected {num_features}; "
             "use the features the model was fitted on"
         )
-    if bool(torch.isfinite(x.sum(dim=1)).all()):  # one NaN or inf shows in the sum: the fast check
+    _check_finite_rows(x, name)
+
+
+def check_item_shape(x: Tensor, name: str, shape: Sequence[int]) -> None:
+    """Check raw items: a tensor ``[n, *shape]`` with at least one item, and finite if float."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
+    if list(x.shape[1:]) != list(shape):
+        raise ValueError(
+            f"{name}: expected shape [n, {', '.join(map(str, shape))}], got {list(x.shape)}"
+        )
+    _check_finite_rows(x, name)
+
+
+def _check_finite_rows(x: Tensor, name: str) -> None:
+    if x.size(0) == 0:
+        raise ValueError(f"{name}: has no rows; give at least one")
+    x = x.flatten(1)
+    # one NaN or inf shows in the sum: the fast check
+    if not x.is_floating_point() or bool(torch.isfinite(x.sum(dim=1)).all()):
         return
     bad = ~torch.isfinite(x).all(dim=1)
     if bool(bad.any()):
@@ -152,25 +108,6 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
             f"{name}: {int(bad.sum())} of {x.size(0)} rows contain NaN or inf "
             f"(first: row {first}); clean or drop them"
         )
-
-
-def check_item_shape(x: Tensor, name: str, shape: Sequence[int]) -> None:
-    """Check raw items: a tensor ``[n, *shape]`` with at least one item, and finite if float.
-
-    Raises:
-        TypeError: not a tensor.
-        ValueError: wrong shape, empty, NaN or inf.
-    """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"{name}: expected a tensor, got {type(x).__name__}")
-    if list(x.shape[1:]) != list(shape):
-        raise ValueError(
-            f"{name}: expected shape [n, {', '.join(map(str, shape))}], got {list(x.shape)}"
-        )
-    if x.size(0) == 0:
-        raise ValueError(f"{name}: has no rows; give at least one")
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-        raise ValueError(f"{name}: contains NaN or inf; clean or drop these items")
 
 
 def check_nonzero_rows(x: Tensor, name: str) -> None:
@@ -196,12 +133,7 @@ def check_same_rows(a: Tensor, b: Tensor, name_a: str, name_b: str) -> None:
 def check_labels(
     y: Tensor, name: str, *, num_rows: int | None = None, num_classes: int | None = None
 ) -> None:
-    """Check labels: class index, integer ``[N]``, or multi-hot ``[N, C]`` of zeros and ones.
-
-    Raises:
-        TypeError: no tensor, or class indices that are not integers.
-        ValueError: wrong shape, classes outside ``0 .. num_classes - 1``, or values other than 0/1.
-    """
+    """Check labels: class index, integer ``[N]``, or multi-hot ``[N, C]`` of zeros and ones."""
     if not isinstance(y, Tensor):
         raise TypeError(f"{name}: expected a tensor [N] or [N, C], got {type(y).__name__}")
     if y.dim() not in (1, 2):
@@ -224,21 +156,3 @@ def check_labels(
         raise ValueError(f"{name}: has {y.size(1)} columns, expected {num_classes} classes")
     if not bool(((y == 0) | (y == 1)).all()):
         raise ValueError(f"{name}: multi-hot labels must be 0 or 1")
-
-
-def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> None:
-    """Check codes: int8 ``[n, K]`` with every entry -1 or +1.
-
-    Raises:
-        TypeError: not an int8 tensor.
-        ValueError: wrong shape, width or values.
-    """
-    if not isinstance(codes, Tensor) or codes.dtype != torch.int8:
-        kind = str(codes.dtype) if isinstance(codes, Tensor) else type(codes).__name__
-        raise TypeError(f"{name}: expected int8 codes in {{-1, +1}}, got {kind}; use binarize()")
-    if codes.dim() != 2 or codes.size(1) == 0:
-        raise ValueError(f"{name}: expected shape [n, num_bits], got {list(codes.shape)}")
-    if num_bits is not None and codes.size(1) != num_bits:
-        raise ValueError(f"{name}: has {codes.size(1)} bits, expected {num_bits}")
-    if codes.numel() and not bool((codes.abs() == 1).all()):
-        raise ValueError(f"{name}: entries must be -1 or +1; use binarize()")

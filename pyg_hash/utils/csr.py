@@ -9,15 +9,9 @@ from torch import Tensor
 
 
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
-    """A ``torch.sparse_csr`` matrix with int32 indices, which halve what the product reads.
+    """A ``torch.sparse_csr`` matrix of row starts ``[rows + 1]``, columns and values ``[nnz]``.
 
-    Indices are int64 where int32 cannot count the entries.
-
-    Args:
-        start: integer ``[rows + 1]``, where each row starts.
-        column: integer ``[nnz]``, ascending in each row.
-        value: float ``[nnz]``.
-        num_columns: number of columns.
+    Its indices are int32, which halve what the product reads, where these can count the entries.
     """
     kind = torch.int32 if value.numel() < 2**31 else torch.int64
     with warnings.catch_warnings():
@@ -34,15 +28,7 @@ def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -
 def sorted_csr(
     row: Tensor, column: Tensor, value: Tensor, num_rows: int, num_columns: int
 ) -> Tensor:
-    """The CSR matrix of entries in any order; entries of the same place add up in products.
-
-    Args:
-        row: int64 ``[nnz]``.
-        column: int64 ``[nnz]``.
-        value: float ``[nnz]``.
-        num_rows: number of rows.
-        num_columns: number of columns.
-    """
+    """The CSR matrix of entries in any order; entries of the same place add up in products."""
     order = torch.argsort(row * num_columns + column)
     return csr_matrix(_starts(row, num_rows), column[order], value[order], num_columns)
 

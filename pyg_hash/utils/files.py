@@ -73,11 +73,6 @@ def sha256(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def file_sha256(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file of any size, in hexadecimal."""
-    return sha256(Path(path))
-
-
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False)
@@ -86,12 +81,7 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is not JSON.
-    """
+    """Read a JSON file; raises ``FileNotFoundError`` or :class:`CorruptFileError`."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -108,12 +98,7 @@ def save_tensors(
 
 
 def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
-    """Read what :func:`save_tensors` wrote: ``(tensors, metadata)``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is truncated or no safetensors file of this library.
-    """
+    """Read what :func:`save_tensors` wrote; raises as :func:`load_json`."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from pyg_hash.utils.checks import SettingError
+from pyg_hash.utils.settings import SettingError
 
 
 def imported(name: str, argument: str) -> Any:

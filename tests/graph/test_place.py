@@ -10,7 +10,7 @@ from toy import toy_data
 from pyg_hash.graph import (
     GraphOperator,
     NewItems,
-    Receiver,
+    View,
     WholeGraph,
     build_graphs,
     query_view,
@@ -34,17 +34,16 @@ def random_view(known: int = 9):
     nodes = torch.tensor([7, 0, 4])
     edges = torch.tensor([[1, 2, 8, 3], [0, 0, 1, 1]])
     weight = torch.rand(4, generator=generator, dtype=torch.float64)
-    return operator, Receiver(edges, weight, 3, known), nodes
+    return operator, NewItems(edges, weight, 3, known), nodes
 
 
 def test_view_equals_the_receiver():
     operator, receiver, nodes = random_view()
-    view = receiver.inside(operator, nodes)
+    view = View(receiver, operator, nodes)
     projected = torch.randn(9, 5, dtype=torch.float64)
     own = torch.randn(3, 5, dtype=torch.float64)
     messages = operator.inv_sqrt_degree[:, None] * projected
     tight = {"rtol": 0, "atol": 1e-14}
-    assert view.num_rows == 3
     torch.testing.assert_close(view(projected, own), receiver(messages, own), **tight)
     first = receiver(messages, projected[nodes])
     torch.testing.assert_close(view.first @ projected, first, **tight)
@@ -52,7 +51,7 @@ def test_view_equals_the_receiver():
 
 def test_gradients_of_a_view():
     operator, receiver, nodes = random_view()
-    view = receiver.inside(operator, nodes)
+    view = View(receiver, operator, nodes)
     projected = torch.randn(9, 2, dtype=torch.float64, requires_grad=True)
     own = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
     assert gradcheck(lambda p, o: view(p, o) + view.first @ p, (projected, own))
@@ -81,7 +80,9 @@ def test_channel_with_a_view_equals_attaching(anchors, constant, device):
     for conv in (channel.conv1, channel.conv2):
         messages.append(operator.inv_sqrt_degree[:, None] * conv.lin(h))
         h = torch.tanh(operator @ conv.lin(h))
-    (attached,) = channel(x[rows], NewItems(query_view(data, "text"), messages))
+    items = query_view(data, "text")
+    items.messages = messages
+    (attached,) = channel(x[rows], items)
     (attached * seen).sum().backward()
     torch.testing.assert_close(states, h, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(viewed, attached, rtol=1e-5, atol=1e-6)
@@ -99,7 +100,7 @@ def test_joint_views_are_images_then_texts():
     alone = [query_view(data, m, joint=True) for m in ("image", "text")]
     expected = torch.cat([r(messages, o) for r, o in zip(alone, own.chunk(2), strict=True)])
     torch.testing.assert_close(both(messages, own), expected)
-    assert view.num_rows == 2 * count
+    assert view.own.size(0) == 2 * count
 
 
 def test_true_degrees_of_a_sample():
@@ -131,7 +132,7 @@ def test_view_without_labels():
 def test_when_the_product_is_kept():
     """Many wide rows of a view would cost more products than the propagation they spare."""
     operator, receiver, nodes = random_view()
-    view = receiver.inside(operator, nodes)
+    view = View(receiver, operator, nodes)
     entries = operator.num_entries + view.first.num_entries
     alone, viewed = WholeGraph(operator), WholeGraph(operator, view)
     assert alone._is_worth_keeping(torch.zeros(9, 10**6))

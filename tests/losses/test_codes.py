@@ -1,15 +1,18 @@
-"""quantization_loss, balance_loss, reconstruction_loss and squared_distance_loss."""
+"""Losses of codes: closed forms, loops, gradients and errors."""
 
 from __future__ import annotations
+
+import math
 
 import pytest
 import torch
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.losses import (
+    adversarial_loss,
     balance_loss,
+    label_prediction_loss,
     quantization_loss,
-    reconstruction_loss,
     squared_distance_loss,
 )
 
@@ -54,9 +57,9 @@ def test_equal_loops():
         assert float(quantization_loss(r)) == pytest.approx(quantized / (n * d), rel=1e-12)
         assert float(balance_loss(r, "sum")) == pytest.approx(balanced, rel=1e-12)
         assert float(balance_loss(r)) == pytest.approx(balanced / (n * n * d), rel=1e-12)
-        for loss in (reconstruction_loss, squared_distance_loss):
-            assert float(loss(x, r, "sum")) == pytest.approx(rebuilt, rel=1e-12)
-            assert float(loss(x, r)) == pytest.approx(rebuilt / (n * d), rel=1e-12)
+        distance = squared_distance_loss(x, r, "sum")
+        assert float(distance) == pytest.approx(rebuilt, rel=1e-12)
+        assert float(squared_distance_loss(x, r)) == pytest.approx(rebuilt / (n * d), rel=1e-12)
 
 
 def test_mean_balance_is_the_mean_squared_bit_mean():
@@ -71,7 +74,7 @@ def test_mean_losses_do_not_depend_on_the_number_of_copies():
     torch.testing.assert_close(quantization_loss(r.repeat(4, 1)), quantization_loss(r))
     torch.testing.assert_close(balance_loss(r.repeat(4, 1)), balance_loss(r))
     torch.testing.assert_close(
-        reconstruction_loss(x.repeat(4, 1), r.repeat(4, 1)), reconstruction_loss(x, r)
+        squared_distance_loss(x.repeat(4, 1), r.repeat(4, 1)), squared_distance_loss(x, r)
     )
 
 
@@ -99,7 +102,7 @@ def test_no_rows_give_an_exact_zero(reduction):
     for loss in (
         quantization_loss(r, reduction),
         balance_loss(r, reduction),
-        reconstruction_loss(torch.zeros(0, 4), r, reduction),
+        squared_distance_loss(torch.zeros(0, 4), r, reduction),
     ):
         assert loss.item() == 0.0
         (grad,) = torch.autograd.grad(loss, r)
@@ -109,13 +112,13 @@ def test_no_rows_give_an_exact_zero(reduction):
 def test_nan_is_not_hidden():
     r = torch.tensor([[float("nan"), 1.0]])
     assert quantization_loss(r).isnan() and balance_loss(r).isnan()
-    assert reconstruction_loss(r, r).isnan()
+    assert squared_distance_loss(r, r).isnan()
 
 
 @withCUDA
 def test_device(device: torch.device):
     r = CORNERS.to(device)
-    for loss in (quantization_loss(r), balance_loss(r), reconstruction_loss(r, r)):
+    for loss in (quantization_loss(r), balance_loss(r), squared_distance_loss(r, r)):
         assert loss.device.type == device.type and loss.dim() == 0
 
 
@@ -134,19 +137,19 @@ def test_squared_distance_errors():
         squared_distance_loss(CORNERS, CORNERS[1:])
     with pytest.raises(ValueError, match=r"b: expected shape \[N, d\]"):
         squared_distance_loss(CORNERS, CORNERS[0])
-    with pytest.raises(ValueError, match=r"x and reconstruction.*\[3, 2\].*\[1, 2\]"):
-        reconstruction_loss(CORNERS, CORNERS[:1])  # would broadcast
-    with pytest.raises(TypeError, match="x: .*int64"):
-        reconstruction_loss(CORNERS.long(), CORNERS)
+    with pytest.raises(ValueError, match=r"a and b.*\[3, 2\].*\[1, 2\]"):
+        squared_distance_loss(CORNERS, CORNERS[:1])  # would broadcast
+    with pytest.raises(TypeError, match="a: .*int64"):
+        squared_distance_loss(CORNERS.long(), CORNERS)
     with pytest.raises(ValueError, match="reduction"):
-        reconstruction_loss(CORNERS, CORNERS, "batchmean")
+        squared_distance_loss(CORNERS, CORNERS, "batchmean")
 
 
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
     [(torch.float64, 1e-12), (torch.float32, 1e-6), (torch.bfloat16, 1e-2)],
 )
-def test_reconstruction_equals_autograd_in_every_type(dtype, tolerance):
+def test_squared_distance_equals_autograd_in_every_type(dtype, tolerance):
     x, made = random(6, 5, 0).to(dtype), random(6, 5, 1).to(dtype)
     results = []
     for kind in (torch.float64, dtype):
@@ -154,8 +157,175 @@ def test_reconstruction_equals_autograd_in_every_type(dtype, tolerance):
         if kind == torch.float64 and not results:
             value = (a - b).square().sum()
         else:
-            value = reconstruction_loss(a, b, "sum")
+            value = squared_distance_loss(a, b, "sum")
         (3 * value).backward()
         results.append([value.detach().double(), a.grad.double(), b.grad.double()])
     for found, known in zip(*results, strict=True):
         torch.testing.assert_close(found, known, rtol=tolerance, atol=tolerance)
+
+
+# Predicted labels
+
+
+@pytest.mark.parametrize("num_classes", [2, 9, 10])
+def test_uniform_prediction(num_classes):
+    logits, y = torch.zeros(5, num_classes), torch.arange(5) % num_classes
+    both = label_prediction_loss(logits, y) + label_prediction_loss(logits, y)
+    assert float(both) == pytest.approx(2 * math.log(num_classes))
+    assert float(label_prediction_loss(logits, y, "sum")) == pytest.approx(
+        5 * math.log(num_classes)
+    )
+
+
+def test_prediction_equals_a_loop():
+    for seed in range(5):
+        logits, y = random(6, 4, seed), torch.arange(6) % 4
+        total = 0.0
+        for row, label in zip(logits.tolist(), y.tolist(), strict=True):
+            total -= math.log(math.exp(row[label]) / sum(math.exp(value) for value in row))
+        assert float(label_prediction_loss(logits, y, "sum")) == pytest.approx(total, rel=1e-12)
+        assert float(label_prediction_loss(logits, y)) == pytest.approx(total / 6, rel=1e-12)
+
+
+def test_multi_hot_prediction_equals_a_loop():
+    for seed in range(5):
+        logits, y = random(6, 4, seed), (random(6, 4, seed + 50) > 0).float()
+        total = 0.0
+        for row, labels in zip(logits.tolist(), y.tolist(), strict=True):
+            for value, label in zip(row, labels, strict=True):
+                p = 1 / (1 + math.exp(-value))
+                total -= math.log(p if label else 1 - p)
+        assert float(label_prediction_loss(logits, y, "sum")) == pytest.approx(total, rel=1e-12)
+        assert float(label_prediction_loss(logits, y)) == pytest.approx(total / 24, rel=1e-12)
+        torch.testing.assert_close(
+            label_prediction_loss(logits, y.bool()), label_prediction_loss(logits, y)
+        )
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_prediction_gradients(reduction):
+    logits, y = random(5, 3, 0).requires_grad_(), torch.tensor([0, 2, 1, 1, 0])
+    hot = torch.nn.functional.one_hot(y, 3).double()
+    scale = 5 if reduction == "mean" else 1
+    (grad,) = torch.autograd.grad(label_prediction_loss(logits, y, reduction), logits)
+    torch.testing.assert_close(grad, (logits.softmax(1) - hot) / scale)
+    scale = 15 if reduction == "mean" else 1
+    (grad,) = torch.autograd.grad(label_prediction_loss(logits, hot, reduction), logits)
+    torch.testing.assert_close(grad, (logits.sigmoid() - hot) / scale)
+
+
+def test_extreme_logits_do_not_overflow():
+    logits = torch.tensor([[1000.0, -1000.0]])
+    assert float(label_prediction_loss(logits, torch.tensor([0]))) == 0.0
+    assert float(label_prediction_loss(logits, torch.tensor([1]))) == 2000.0
+    assert float(label_prediction_loss(logits, torch.tensor([[0.0, 1.0]]))) == 1000.0
+
+
+def test_integer_labels_of_any_width():
+    logits = random(3, 3, 0)
+    expected = label_prediction_loss(logits, torch.arange(3))
+    for dtype in (torch.int32, torch.uint8):
+        assert torch.equal(label_prediction_loss(logits, torch.arange(3).to(dtype)), expected)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_no_predictions_give_an_exact_zero(reduction):
+    logits = torch.zeros(0, 2, requires_grad=True)
+    for loss in (
+        label_prediction_loss(logits, torch.zeros(0, dtype=torch.long), reduction),
+        label_prediction_loss(logits, torch.zeros(0, 2), reduction),
+    ):
+        assert loss.requires_grad and loss.item() == 0.0
+        (grad,) = torch.autograd.grad(loss, logits)
+        assert grad.shape == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "logits, y, error, words",
+    [
+        (torch.zeros(3, 2), torch.tensor([0, 1, 2]), ValueError, "y: .*0 to 2"),
+        (torch.zeros(3, 2), torch.tensor([0, -1, 1]), ValueError, "y: .*-1"),
+        (torch.zeros(3, 2), torch.tensor([0, 1]), ValueError, "y: .*2 rows.*3"),
+        (torch.zeros(3, 2), torch.zeros(3), TypeError, "y: .*integers"),
+        (torch.zeros(3, 2), torch.zeros(3, 4), ValueError, "y: .*4 columns"),
+        (torch.zeros(3, 2), torch.full((3, 2), 0.5), ValueError, "y: .*0 or 1"),
+        (torch.zeros(3), torch.tensor([0, 1, 0]), ValueError, "logits"),
+        (torch.zeros(3, 2, dtype=torch.long), torch.tensor([0, 1, 0]), TypeError, "logits"),
+    ],
+)
+def test_prediction_errors(logits, y, error, words):
+    with pytest.raises(error, match=words):
+        label_prediction_loss(logits, y)
+
+
+def test_unknown_reduction_of_prediction():
+    with pytest.raises(ValueError, match="reduction: 'none'"):
+        label_prediction_loss(torch.zeros(1, 2), torch.tensor([0]), "none")
+
+
+@withCUDA
+def test_device_of_prediction(device):
+    logits, y = torch.zeros(3, 2, device=device), torch.tensor([0, 1, 1], device=device)
+    loss = label_prediction_loss(logits, y)
+    assert loss.device.type == device.type and loss.dim() == 0
+
+
+# Adversary
+
+
+def test_undecided_discriminator():
+    zeros = torch.zeros(7, 2)
+    assert float(adversarial_loss(zeros, zeros)) == pytest.approx(2 * math.log(2))
+    assert float(adversarial_loss(zeros, zeros, "sum")) == pytest.approx(14 * math.log(2))
+
+
+def test_image_is_class_1():
+    image, text = torch.tensor([[-3.0, 3.0]]), torch.tensor([[3.0, -3.0]])
+    right, wrong = adversarial_loss(image, text), adversarial_loss(text, image)
+    assert right.item() == pytest.approx(2 * math.log1p(math.exp(-6)), rel=1e-4)
+    assert wrong.item() == pytest.approx(2 * math.log1p(math.exp(6)), rel=1e-6)
+
+
+def test_adversarial_equals_equation_8():
+    for seed in range(5):
+        image, text = random(6, 2, seed), random(6, 2, seed + 50)
+        a_image, a_text = image.softmax(1)[:, 1], text.softmax(1)[:, 1]
+        expected = -(a_image.log() + (1 - a_text).log()).mean()
+        torch.testing.assert_close(adversarial_loss(image, text), expected)
+        torch.testing.assert_close(adversarial_loss(image, text, "sum"), 6 * expected)
+
+
+@pytest.mark.parametrize("reduction", ["sum", "mean"])
+def test_adversarial_gradcheck(reduction):
+    image, text = random(3, 2, 0).requires_grad_(), random(3, 2, 1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda a, b: adversarial_loss(a, b, reduction), (image, text))
+
+
+def test_adversarial_errors():
+    two, three = torch.zeros(2, 2), torch.zeros(2, 3)
+    with pytest.raises(ValueError, match=r"image_logits and text_logits.*\[1, 2\]"):
+        adversarial_loss(two, two[:1])
+    with pytest.raises(ValueError, match=r"\[2, 3\]"):
+        adversarial_loss(three, three)
+    with pytest.raises(TypeError, match="text_logits"):
+        adversarial_loss(two, two.long())
+
+
+def test_adversary_without_rows():
+    empty = torch.zeros(0, 2, requires_grad=True)
+    for reduction in ("sum", "mean"):
+        loss = adversarial_loss(empty, empty, reduction)
+        assert loss.requires_grad and loss.item() == 0.0
+        assert torch.autograd.grad(loss, empty)[0].shape == (0, 2)
+
+
+def test_unknown_reduction_of_adversary():
+    with pytest.raises(ValueError, match="reduction"):
+        adversarial_loss(torch.ones(1, 2), torch.ones(1, 2), "max")
+
+
+@withCUDA
+def test_device_of_adversary(device):
+    logits = torch.zeros(3, 2, device=device)
+    loss = adversarial_loss(logits, logits)
+    assert loss.device.type == device.type and loss.dim() == 0

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch_geometric.testing import withCUDA
 
 import pyg_hash.losses
-from pyg_hash.losses import linear_similarity_loss, pairwise_nll, similar_distance_loss
+from pyg_hash.losses import linear_similarity_loss, pairs, pairwise_nll, similar_distance_loss
+from pyg_hash.losses import similar as similar_pairs
 
 SAME, DIFFERENT = torch.tensor([0]), torch.tensor([1])
 CASES = [("index", "shared"), ("index", "equal"), ("multi", "shared"), ("multi", "equal")]
@@ -136,8 +137,7 @@ def test_neighbouring_class_numbers_are_different():
     y = torch.tensor([2**24, 2**24 + 1])
     a = torch.full((2, 4), 2.0)
     expected = (math.log1p(math.exp(-8)) + math.log1p(math.exp(8))) / 2
-    for options in ({}, {"num_samples": 2}):
-        assert pairwise_nll(a, a, y, y, **options).item() == pytest.approx(expected)
+    assert pairwise_nll(a, a, y, y).item() == pytest.approx(expected)
 
 
 # Likelihood: formulas
@@ -157,11 +157,12 @@ def test_equals_a_python_loop(kind, match):
 
 
 @pytest.mark.parametrize(("labelled", "match"), CASES)
-@pytest.mark.parametrize("chunk_size", [1, 2, 3, 7, 11, None])
-def test_value_and_gradients_equal_the_dense_formula(labelled, match, chunk_size):
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 11, 512])
+def test_value_and_gradients_equal_the_dense_formula(labelled, match, size, monkeypatch):
+    monkeypatch.setattr(pairs, "_CPU_TILE", size)
     for seed in range(3):
         a, b, a_y, b_y = case(3 + 4 * seed, 11 - 2 * seed, labelled, seed=seed)
-        loss = pairwise_nll(a, b, a_y, b_y, match=match, reduction="sum", chunk_size=chunk_size)
+        loss = pairwise_nll(a, b, a_y, b_y, match=match, reduction="sum")
         check_equal(loss, likelihood(a, b, relation(a_y, b_y, match)).sum(), (a, b))
 
 
@@ -169,19 +170,23 @@ def test_value_and_gradients_equal_the_dense_formula(labelled, match, chunk_size
 @pytest.mark.parametrize("kind", ["nll", "squared_nll"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize(("factor", "share"), [(None, None), (0.8, 0.9), (0.7, 1.0)])
-def test_every_likelihood_equals_the_dense_formula(labelled, kind, reduction, factor, share):
+def test_every_likelihood_equals_the_dense_formula(
+    labelled, kind, reduction, factor, share, monkeypatch
+):
     a, b, a_y, b_y = case(13, 10, labelled)
     options = {"kind": kind, "factor": factor, "similar": share}
     expected = getattr(likelihood(a, b, relation(a_y, b_y), **options), reduction)()
-    for chunk_size in (4, None):
-        value = pairwise_nll(a, b, a_y, b_y, **options, reduction=reduction, chunk_size=chunk_size)
+    for size in (4, 512):
+        monkeypatch.setattr(pairs, "_CPU_TILE", size)
+        value = pairwise_nll(a, b, a_y, b_y, **options, reduction=reduction)
         check_equal(value, expected, (a, b), 1e-11)
 
 
 @pytest.mark.parametrize(("kind", "match"), CASES)
-def test_gradcheck(kind, match):
+def test_gradcheck(kind, match, monkeypatch):
+    monkeypatch.setattr(pairs, "_CPU_TILE", 2)
     a, b, a_y, b_y = case(5, 4, kind, bits=3)
-    options = {"match": match, "reduction": "sum", "chunk_size": 2}
+    options = {"match": match, "reduction": "sum"}
     assert torch.autograd.gradcheck(lambda x, y: pairwise_nll(x, y, a_y, b_y, **options), (a, b))
 
 
@@ -215,10 +220,11 @@ def test_symmetry_and_permutation():
     torch.testing.assert_close(pairwise_nll(a[order], b, a_y[order], b_y), loss)
 
 
-def test_the_same_codes_on_both_sides():
+def test_the_same_codes_on_both_sides(monkeypatch):
+    monkeypatch.setattr(pairs, "_CPU_TILE", 2)
     a, _ = codes(6, 1)
     y = labels(6, "index", 0)
-    value = pairwise_nll(a, a, y, y, reduction="sum", chunk_size=2)
+    value = pairwise_nll(a, a, y, y, reduction="sum")
     check_equal(value, likelihood(a, a, relation(y, y)).sum(), (a,))
 
 
@@ -261,8 +267,9 @@ def test_non_contiguous_codes():
     torch.testing.assert_close(pairwise_nll(a, a, y, y), pairwise_nll(a.clone(), a.clone(), y, y))
 
 
-def test_no_whole_similarity_matrix():
+def test_no_whole_similarity_matrix(monkeypatch):
     """The largest temporary is a tile, whatever the number of rows."""
+    monkeypatch.setattr(pairs, "_CPU_TILE", 20)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -276,60 +283,8 @@ def test_no_whole_similarity_matrix():
     a, b = codes(300, 300, bits=2)
     y = labels(300, "multi", 0)
     with Watch():
-        pairwise_nll(a, b, y, y, chunk_size=20).backward()
+        pairwise_nll(a, b, y, y).backward()
     assert largest <= 300 * 3  # the labels; the full matrix would be 90,000
-
-
-# Likelihood: some pairs of each row
-
-
-@pytest.mark.parametrize(("labelled", "match"), CASES)
-def test_all_samples_are_exact(labelled, match):
-    a, b, *y = case(9, 6, labelled)
-    for kind, reduction in product(("nll", "squared_nll"), ("mean", "sum")):
-        options = {"kind": kind, "match": match, "reduction": reduction, "chunk_size": 4}
-        for num_samples in (6, 100):
-            value = pairwise_nll(a, b, *y, num_samples=num_samples, **options)
-            check_equal(value, pairwise_nll(a, b, *y, **options), (a, b), 1e-11)
-
-
-@pytest.mark.parametrize("labelled", ["index", "multi"])
-@pytest.mark.parametrize("num_samples", [1, 2])
-def test_unbiased_in_value_and_gradient(labelled, num_samples):
-    """The mean of many estimates is within its standard errors of the exact one."""
-    a, b, *y = case(5, 4, labelled, bits=2)
-
-    def numbers(**options):
-        value = pairwise_nll(a, b, *y, **options)
-        grads = torch.autograd.grad(value, (a, b))
-        return torch.cat([value.detach().view(1), *(g.flatten() for g in grads)])
-
-    torch.manual_seed(0)
-    found = torch.stack([numbers(num_samples=num_samples, chunk_size=2) for _ in range(1000)])
-    error = found.std(0) / len(found) ** 0.5
-    assert float(error[0]) > 0
-    assert bool(((found.mean(0) - numbers()).abs() < 4.5 * error + 1e-12).all())
-
-
-def test_more_samples_are_closer():
-    given = case(60, 60)
-    exact = pairwise_nll(*given).item()
-    torch.manual_seed(1)
-
-    def spread(num_samples):
-        options = {"num_samples": num_samples, "chunk_size": 8}
-        values = [pairwise_nll(*given, **options) for _ in range(100)]
-        return float((torch.stack(values).detach() - exact).square().mean())
-
-    assert spread(32) < spread(4) / 3
-
-
-def test_seeded_by_torch():
-    given = case(20, 20)
-    torch.manual_seed(3)
-    one, two = (pairwise_nll(*given, num_samples=2).item() for _ in range(2))
-    torch.manual_seed(3)
-    assert pairwise_nll(*given, num_samples=2).item() == one != two
 
 
 # Correlation and distance
@@ -337,13 +292,14 @@ def test_seeded_by_torch():
 
 @pytest.mark.parametrize(("labelled", "match"), CASES)
 @pytest.mark.parametrize("dissimilar", [-1.0, 0.0])
-@pytest.mark.parametrize("chunk_size", [3, 1024])
-def test_linear_equals_the_double_sum(labelled, match, dissimilar, chunk_size):
+@pytest.mark.parametrize("size", [3, 1024])
+def test_linear_equals_the_double_sum(labelled, match, dissimilar, size, monkeypatch):
+    monkeypatch.setattr(similar_pairs, "_TILE", size)
     a, b, a_y, b_y = case(7, 5, labelled)
     j = relation(a_y, b_y, match)
     total = -sum((1.0 if j[p, q] else dissimilar) * a[p] @ b[q] for p in range(7) for q in range(5))
     for reduction, scale in (("sum", 1), ("mean", 7 * 5 * 5)):
-        options = {"match": match, "reduction": reduction, "chunk_size": chunk_size}
+        options = {"match": match, "reduction": reduction}
         value = linear_similarity_loss(a, b, a_y, b_y, dissimilar=dissimilar, **options)
         check_equal(value, total / scale, (a, b))
         if dissimilar == -1.0:
@@ -364,11 +320,12 @@ def test_linear_by_hand():
 
 @pytest.mark.parametrize("labelled", ["index", "multi"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_similar_distance_equals_the_dense_formula(labelled, reduction):
+def test_similar_distance_equals_the_dense_formula(labelled, reduction, monkeypatch):
+    monkeypatch.setattr(similar_pairs, "_TILE", 3)
     a, b, a_y, b_y = case(7, 5, labelled)
     distance = (a[:, None] - b[None]).square().sum(-1)
     expected = getattr(relation(a_y, b_y) * distance, reduction)()
-    value = similar_distance_loss(a, b, a_y, b_y, reduction=reduction, chunk_size=3)
+    value = similar_distance_loss(a, b, a_y, b_y, reduction=reduction)
     check_equal(value, expected, (a, b))
 
 
@@ -384,11 +341,7 @@ def test_similar_distance_by_hand():
 # All of them
 
 
-def sampled(*given, **options):
-    return pairwise_nll(*given, num_samples=2, **options)
-
-
-@pytest.mark.parametrize("loss", [*LOSSES, sampled])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 3), (3, 0)])
 @pytest.mark.parametrize("labelled", ["index", "multi"])
 def test_no_pairs_give_an_exact_zero_with_zero_gradients(loss, n, m, labelled):
@@ -423,12 +376,10 @@ def test_half_precision_regions_leave_it_exact(loss, labelled):
 
 
 @withCUDA
-@pytest.mark.parametrize("loss", [*LOSSES, sampled])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_device(loss, device):
     given = case(9, 8, "multi")
-    torch.manual_seed(0)
     expected = loss(*given)
-    torch.manual_seed(0)
     value = loss(*(x.detach().to(device) for x in given))
     assert value.device.type == device.type
     torch.testing.assert_close(value.cpu(), expected.detach())
@@ -453,8 +404,6 @@ def test_device(loss, device):
             "a_y and b_y: .*same classes",
         ),
         ({"reduction": "none"}, ValueError, "reduction: 'none'"),
-        ({"chunk_size": 0}, ValueError, "chunk_size: expected a positive"),
-        ({"chunk_size": 2.0}, TypeError, "chunk_size"),
     ],
 )
 def test_errors(change, error, words):
@@ -474,8 +423,6 @@ def test_errors(change, error, words):
         (pairwise_nll, {"factor": math.inf}, ValueError),
         (pairwise_nll, {"similar": 1.1}, ValueError),
         (pairwise_nll, {"similar": 0.0}, ValueError),
-        (pairwise_nll, {"num_samples": 0}, ValueError),
-        (pairwise_nll, {"num_samples": 1.5}, TypeError),
         (linear_similarity_loss, {"match": "count"}, ValueError),
         (linear_similarity_loss, {"dissimilar": 1.0}, ValueError),
     ],
@@ -485,13 +432,10 @@ def test_errors_of_options_name_them(loss, change, error):
         loss(*case(3, 3), **change)
 
 
-def test_old_names_lead_to_the_likelihood_and_warn():
+def test_the_old_name_leads_to_the_likelihood_and_warns():
     given = case(5, 4)
     with pytest.warns(DeprecationWarning, match="similarity_likelihood is now .*pairwise_nll"):
         old = pyg_hash.losses.similarity_likelihood
     assert torch.equal(old(*given, kind="squared_nll"), pairwise_nll(*given, kind="squared_nll"))
-    with pytest.warns(DeprecationWarning, match="pairwise_nll"):
-        from pyg_hash.losses import sampled_pairwise_nll
-    torch.testing.assert_close(sampled_pairwise_nll(*given, num_samples=4), pairwise_nll(*given))
     with pytest.raises(AttributeError, match="no_such_loss"):
         _ = pyg_hash.losses.no_such_loss

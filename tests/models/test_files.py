@@ -34,10 +34,9 @@ def test_content(folder):
     assert sorted(path.name for path in folder.iterdir()) == sorted([INTAKE, CONFIG, MODEL])
     record = load_json(folder / CONFIG)
     assert record["model"] == "MCGCN" and record["version"] == FORMAT_VERSION
-    files = load_model_files(folder)
-    assert files.config == record["config"]
-    assert files.intake is not None
-    tensors, metadata = files.intake
+    read, contents = load_model_files(folder)
+    assert read == record
+    tensors, metadata = contents[INTAKE]
     assert json.loads(json.dumps(metadata)) == metadata
     assert metadata["graph"]["k"] == 5
     assert tensors["x.image"].shape == (48, 12)
@@ -150,7 +149,7 @@ def test_an_interrupted_save_is_noticed(folder, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pyg_hash.models.files.save_json", interrupt)
+    monkeypatch.setattr("pyg_hash.models.base.save_json", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small_model(data, seed=1).attach(data).save(folder)
     with pytest.raises(CorruptFileError, match="save the model again"):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy import toy_data
 
-from pyg_hash.models.new_items import Intake
+from pyg_hash.models.files import Intake
 from pyg_hash.transforms import ScaleFeatures
 
 LIKE = torch.zeros(1, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""GradientReversal and ModalityDiscriminator."""
+"""ModalityDiscriminator."""
 
 from __future__ import annotations
 
@@ -11,53 +11,11 @@ from torch import Tensor, nn
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.losses import adversarial_loss
-from pyg_hash.nn import GradientReversal, HashLayer, ModalityDiscriminator
+from pyg_hash.nn import HashLayer, ModalityDiscriminator
 
 
 def random(n: int, d: int, seed: int) -> Tensor:
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-@pytest.mark.parametrize("coefficient", [0.0, 0.25, 1.0, 3])
-def test_identity_forward_reversed_gradient_backward(coefficient: float) -> None:
-    x = random(4, 3, 0).requires_grad_()
-    out = GradientReversal(coefficient)(x)
-    assert torch.equal(out, x)
-    weight = random(4, 3, 1)
-    (grad,) = torch.autograd.grad((out * weight).sum(), x)
-    torch.testing.assert_close(grad, -coefficient * weight)
-
-
-def test_two_reversals_cancel() -> None:
-    x = random(4, 3, 0).requires_grad_()
-    (grad,) = torch.autograd.grad(GradientReversal()(GradientReversal()(x)).sum(), x)
-    assert torch.equal(grad, torch.ones_like(x))
-
-
-def test_the_coefficient_counts_when_the_layer_runs() -> None:
-    x, layer = torch.ones(2, requires_grad=True), GradientReversal(0.5)
-    out = layer(x).sum()
-    layer.coefficient = 7
-    out.backward()
-    assert x.grad.tolist() == [-0.5, -0.5]
-    (grad,) = torch.autograd.grad(layer(x).sum(), x)
-    assert grad.tolist() == [-7.0, -7.0]
-
-
-def test_reversal_leaves_its_input_alone() -> None:
-    x = torch.ones(2, requires_grad=True)
-    (GradientReversal()(x) + x).sum().backward()
-    assert x.grad.tolist() == [0.0, 0.0]
-    layer = GradientReversal()
-    layer.reset_parameters()
-    assert layer.coefficient == 1.0 and not list(layer.parameters())
-    assert not layer(torch.ones(2)).requires_grad
-
-
-@pytest.mark.parametrize("coefficient", [-1.0, math.nan, math.inf])
-def test_bad_coefficient(coefficient: float) -> None:
-    with pytest.raises(ValueError, match="coefficient"):
-        GradientReversal(coefficient)
 
 
 def test_shape_and_hidden_layers() -> None:
@@ -70,8 +28,9 @@ def test_shape_and_hidden_layers() -> None:
     assert len(linear.lins) == 1 and linear(torch.zeros(5, 4)).shape == (5, 2)
     with pytest.raises(ValueError, match="hidden"):
         ModalityDiscriminator(4, hidden=(16, 0))
-    with pytest.raises(ValueError, match="coefficient"):
-        ModalityDiscriminator(4, reversal=-1.0)
+    for bad in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match="reversal"):
+            ModalityDiscriminator(4, reversal=bad)
     with pytest.raises(ValueError, match="activation: 'tanh' is not known"):
         ModalityDiscriminator(4, activation="tanh")
 
@@ -103,18 +62,19 @@ def test_relu_everywhere_but_at_the_end() -> None:
     assert discriminator(x).max() < 0  # a ReLU would cut these off
 
 
-def test_reversal_is_optional_and_changes_only_the_input_gradient() -> None:
+@pytest.mark.parametrize("coefficient", [0.0, 0.5, 3])
+def test_reversal_is_optional_and_changes_only_the_input_gradient(coefficient: float) -> None:
     torch.manual_seed(0)
     plain = ModalityDiscriminator(6, reversal=None).double()
     assert plain.reversal is None
-    reversed_ = ModalityDiscriminator(6, reversal=0.5).double()
+    reversed_ = ModalityDiscriminator(6, reversal=coefficient).double()
     reversed_.load_state_dict(plain.state_dict())  # the reversal has no state of its own
     grads = []
     for discriminator in (plain, reversed_):
         x = random(5, 6, 1).requires_grad_()
         loss = adversarial_loss(discriminator(x[:2]), discriminator(x[2:4]))
         grads.append(torch.autograd.grad(loss, [x, *discriminator.parameters()]))
-    torch.testing.assert_close(grads[1][0], -0.5 * grads[0][0])
+    torch.testing.assert_close(grads[1][0], -coefficient * grads[0][0])
     torch.testing.assert_close(grads[1][1:], grads[0][1:])
 
 

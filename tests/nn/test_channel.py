@@ -5,13 +5,10 @@ import copy
 import pytest
 import torch
 import torch_geometric.transforms as T
-import torch_geometric.typing
 from oracles import normalise
-from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch_geometric.testing import withCUDA
-from torch_geometric.typing import SparseTensor
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
@@ -19,13 +16,11 @@ from pyg_hash.graph import (
     BlockedGraph,
     GraphOperator,
     NewItems,
-    Receiver,
-    SparseMap,
     WholeGraph,
     intra_operator,
     joint_operator,
 )
-from pyg_hash.nn import GCNChannel, HubGCNConv
+from pyg_hash.nn import GCNChannel
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
@@ -40,45 +35,6 @@ def blocked(channel, x, op):
     messages = []
     (states,) = channel(x, BlockedGraph(op, messages))
     return states, messages
-
-
-def test_convolution_on_an_operator_equals_edges():
-    op = intra_operator(graph(), "image")
-    dense = op.to_dense()
-    target, source = dense.nonzero().T
-    conv = HubGCNConv(12, 5)
-    x = torch.randn(60, 12)
-    results = []
-    for arguments in ((op,), (torch.stack((source, target)), dense[target, source])):
-        leaf = x.clone().requires_grad_()
-        conv.zero_grad()
-        out = conv(leaf, *arguments)
-        out.sin().sum().backward()
-        results.append((out.detach(), leaf.grad, conv.lin.weight.grad.clone()))
-    for ours, theirs in zip(*results, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-
-def test_edges_are_used_as_they_are():
-    conv = HubGCNConv(2, 2)
-    nn.init.eye_(conv.lin.weight)
-    x = torch.tensor([[1.0, 2], [3, 4], [5, 6]])
-    edge_index = torch.tensor([[0, 1], [2, 2]])
-    expected = torch.zeros(3, 2)
-    expected[2] = x[0] + x[1]
-    torch.testing.assert_close(conv(x, edge_index), expected)
-    expected[2] = 0.5 * x[0] - x[1]
-    torch.testing.assert_close(conv(x, edge_index, torch.tensor([0.5, -1.0])), expected)
-
-
-def test_no_weights_are_ignored():
-    op = intra_operator(graph(), "image")
-    with pytest.raises(ValueError, match="edge_weight: a sparse matrix holds its weights"):
-        HubGCNConv(12, 5)(torch.randn(60, 12), op, torch.ones(3))
-
-
-def test_convolution_has_no_bias():
-    assert [name for name, _ in HubGCNConv(3, 4).named_parameters()] == ["lin.weight"]
 
 
 @pytest.mark.parametrize("form", [LabelHub, LabelCliques])
@@ -114,11 +70,12 @@ def test_attached_nodes_equal_nodes_of_the_enlarged_graph():
     ones = torch.ones(10, dtype=torch.float64)
     op = GraphOperator(torch.stack((source, target)), raw[target, source], ones)
     to, start = rows.nonzero().T
-    receiver = Receiver(torch.stack((start, to)), rows[to, start], 4, 10)
+    items = NewItems(torch.stack((start, to)), rows[to, start], 4, 10)
     channel = GCNChannel(6, 8, 3).double()
     x = torch.randn(14, 6, dtype=torch.float64)
     known, messages = blocked(channel, x[:10], op)
-    (attached,) = channel(x[10:], NewItems(receiver, messages))
+    items.messages = messages
+    (attached,) = channel(x[10:], items)
 
     big = torch.zeros(14, 14, dtype=torch.float64)
     big[:10, :10], big[10:, :10] = raw, rows
@@ -138,8 +95,9 @@ def test_queries_of_the_graph_equal_attached_ones():
     near = data["image", "nearest", "image"]
     query = near.edge_index[1] >= 48
     source, target = near.edge_index[:, query]
-    receiver = Receiver(torch.stack((source, target - 48)), near.edge_weight[query], 12, 60)
-    (attached,) = channel(data["image"].x[48:], NewItems(receiver, messages))
+    items = NewItems(torch.stack((source, target - 48)), near.edge_weight[query], 12, 60)
+    items.messages = messages
+    (attached,) = channel(data["image"].x[48:], items)
     torch.testing.assert_close(attached, states[48:], rtol=0, atol=1e-6)
 
 
@@ -226,47 +184,6 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     for found, known in zip(messages, expected, strict=True):
         torch.testing.assert_close(found, known)
     assert not states.requires_grad
-
-
-def adjacencies(op):
-    """The same matrix in the forms that PyG knows, row = target."""
-    dense = op.to_dense()
-    target, source = dense.nonzero().T
-    yield "csr", dense.to_sparse_csr()
-    yield "coo", dense.to_sparse_coo()
-    if torch_geometric.typing.WITH_TORCH_SPARSE:
-        value = dense[target, source]
-        yield "SparseTensor", SparseTensor(target, None, source, value, dense.shape)
-
-
-def test_sparse_matrices_in_place_of_an_operator():
-    data = graph(anchors="train")
-    op = intra_operator(data, "image")
-    x = data["image"].x
-    conv = HubGCNConv(12, 5)
-    expected = conv(x, op)
-    expected.sin().sum().backward()
-    gradient = conv.lin.weight.grad.clone()
-    for name, adjacency in adjacencies(op):
-        conv.zero_grad()
-        states = conv(x, adjacency)
-        states.sin().sum().backward()
-        torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-6, msg=name)
-        torch.testing.assert_close(conv.lin.weight.grad, gradient, rtol=1e-5, atol=1e-5, msg=name)
-        with pytest.raises(ValueError, match="edge_weight: a sparse matrix holds its weights"):
-            conv(x, adjacency, torch.ones(3))
-
-
-@pytest.mark.skipif(
-    not torch_geometric.typing.WITH_TORCH_SPARSE, reason="torch-sparse is not installed"
-)
-def test_sparse_tensor_of_torch_sparse():
-    op = intra_operator(graph(), "image")
-    adjacency = dict(adjacencies(op))["SparseTensor"]
-    turned = SparseMap.from_adjacency(adjacency)
-    torch.testing.assert_close(turned.apply(torch.eye(60)), op.to_dense())
-    ones = SparseMap.from_adjacency(adjacency.set_value(None))
-    torch.testing.assert_close(ones.apply(torch.eye(60)), (op.to_dense() != 0).float())
 
 
 @withCUDA

@@ -21,7 +21,6 @@ def test_layers_and_heads():
     assert torch.equal(out.features, features)
     assert torch.equal(out.codes, torch.tanh(model.hash.lin(features)))
     assert torch.equal(out.logits, model.classifier(features))
-    assert model.width == 7
 
 
 def test_batch_normalisation_standardises_features():
@@ -33,7 +32,7 @@ def test_batch_normalisation_standardises_features():
 
 
 def test_in_evaluation_mode_items_do_not_depend_on_each_other():
-    model, x = encoder(batch_norm=True, dropout=0.5, input_dropout=0.5), torch.randn(9, 6)
+    model, x = encoder(batch_norm=True, dropout=0.5), torch.randn(9, 6)
     model(x)
     model.eval()
     alone = torch.cat([model(row).codes for row in x.split(1)])
@@ -45,8 +44,6 @@ def test_dropout_only_while_training():
     assert not torch.equal(model(x).codes, model(x).codes)
     model.eval()
     assert torch.equal(model(x).codes, model(x).codes)
-    model = encoder(input_dropout=1.0)
-    assert torch.equal(model(x).codes, model(torch.randn(4, 6)).codes)  # nothing is left of either
 
 
 def test_a_given_hash_layer():
@@ -92,13 +89,8 @@ def test_reset_reaches_every_layer():
         ((6, [8], 0, 3), {}, "num_bits"),
         ((6, [8], 5, 0), {}, "num_classes"),
         ((6, [8], 5, 3), {"dropout": 1.5}, "dropout"),
-        ((6, [8], 5, 3), {"input_dropout": -1.0}, "input_dropout"),
     ],
 )
 def test_bad_arguments(args, kwargs, match):
     with pytest.raises(ValueError, match=match):
         CodeEncoder(*args, **kwargs)
-
-
-def test_repr_names_the_dropout():
-    assert "input_dropout=0.1, dropout=0.2" in repr(encoder(input_dropout=0.1, dropout=0.2))

@@ -172,12 +172,8 @@ def test_diffused_ignores_rows_outside_the_graph():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda e, v: SparseAffinity(e, v[1:], 12), "edge_index and value"),
-        (lambda e, v: SparseAffinity(e, v, 5), r"outside 0\.\.4"),
         (lambda e, v: SparseAffinity(e[:, :0], v[:0], 12), "no edge"),
         (lambda e, v: SparseAffinity(ALL.repeat(2, 1), v[:12], 12), "no edge"),
-        (lambda e, v: SparseAffinity(e, v, 0), "num_nodes"),
-        (lambda e, v: SparseAffinity(e, v, 12).pair_batches(0), "batch_size"),
         (lambda e, v: LocalAffinity(e, v, *features(), adjacency="code")(ALL), "pairs"),
         (lambda e, v: LocalAffinity(e, v, *features(), adjacency="dense"), "adjacency"),
     ],

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from pyg_hash.codes import check_codes
 from pyg_hash.utils.checks import (
     check_choice,
-    check_codes,
     check_features,
     check_fraction,
     check_labels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -43,7 +43,8 @@ _CHUNK_ELEMENTS = 1 << 21
 _MANY_ROWS = 4000  # above them the eigenvectors of so many clusters take hours
 
 
-class Neighbours(NamedTuple):
+@dataclass(frozen=True)
+class Neighbours:
     """Features of a view, float ``[m, d]``, and the ``k + 1`` nearest other rows of each row."""
 
     features: Tensor

@@ -1,0 +1,41 @@
+"""The contract of the models that encode each item from its own features alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor
+from torch_geometric.data import HeteroData
+
+from pyg_hash.models.base import BATCH, HashModel
+from pyg_hash.typing import MODALITIES, HashOutput, Modality
+
+
+class EncoderHashModel(HashModel):
+    """A model that encodes each item from its own features alone, so that it is inductive.
+
+    A graph may take part in the training; no code depends on one.
+    """
+
+    @abstractmethod
+    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``[n, num_bits]`` of items of one modality."""
+
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes."""
+        image, text = (
+            self.relaxed(data[m].x, m)
+            if self.training
+            else torch.cat([self.relaxed(batch, m) for batch in torch.split(data[m].x, BATCH)])
+            for m in MODALITIES
+        )
+        return HashOutput(image, text)
+
+    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes of new items: those of any item."""
+        return self.relaxed(x, modality)
+
+    def protocol(self, data: HeteroData) -> str:
+        """``'inductive'``, whatever graph the data has."""
+        return "inductive"

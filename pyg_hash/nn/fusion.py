@@ -1,0 +1,97 @@
+"""MCGCN's layers around its graph convolutions: autoencoders before them, fusion behind.
+
+Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
+convolutional networks", Pattern Recognition 136, 2023.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pyg_hash.nn.heads import Head
+from pyg_hash.utils.checks import check_choice
+
+OutActivation = Literal["none", "relu"]
+
+
+class AttentionFusion(Head):
+    r"""Cross-graph attention of one modality.
+
+    The weights (MCGCN Eq. 4) and the fused code (MCGCN Eq. 5):
+
+    .. math::
+        (a, a_S) = \mathrm{softmax}\left(\sigma(z\theta + b), \sigma(z_S\theta + b)\right),
+        \qquad r = a z + a_S z_S
+
+    with one scalar weight a node and the same :math:`\theta, b` for both representations. As the
+    sigmoid comes before the softmax, each weight lies between 0.2689 and 0.7311.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__(num_channels, 1)
+
+    def weights(self, specific: Tensor, shared: Tensor) -> Tensor:
+        """The weights of each node, float ``[N, 2]``: specific and shared, which sum to 1."""
+        scores = torch.cat([self.lin(specific), self.lin(shared)], dim=-1)
+        return scores.to(specific.dtype).sigmoid().softmax(dim=-1)  # under autocast too
+
+    def forward(self, specific: Tensor, shared: Tensor) -> Tensor:  # type: ignore[override]
+        """Fuse two representations of the same nodes, float ``[N, num_channels]`` each."""
+        weights = self.weights(specific, shared)
+        return weights[:, :1] * specific + weights[:, 1:] * shared
+
+
+class ConcatFusion(Head):
+    r"""Fusion by concatenation: :math:`r = \tanh([z, z_S] W + b)`.
+
+    The ablation of MCGCN that replaces attention (variant A). The paper does not say how the
+    doubled width becomes ``num_channels`` again; here one linear layer does it, with tanh like the
+    GCN channels.
+    """
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__(2 * num_channels, num_channels)
+
+    def forward(self, specific: Tensor, shared: Tensor) -> Tensor:  # type: ignore[override]
+        """Fused float ``[N, num_channels]`` in (-1, 1); arguments of :class:`AttentionFusion`."""
+        return torch.tanh(super().forward(torch.cat([specific, shared], dim=-1)).to(specific.dtype))
+
+
+class Autoencoder(nn.Module):
+    r"""One linear layer each way: :math:`h = \mathrm{ReLU}(xW_e + b_e)`, :math:`x_d = hW_d + b_d`.
+
+    Sec. 3.3 and 4.2. It brings both modalities to one width. The paper puts a
+    ReLU after the decoder too, which can only rebuild non-negative features (VGG fc7, word counts).
+
+    Args:
+        in_channels: width of the features.
+        hidden: width of the latent representation, the same for both modalities.
+        out_activation: after the decoder: ``'relu'`` (the paper) or ``'none'``.
+    """
+
+    def __init__(
+        self, in_channels: int, hidden: int, out_activation: OutActivation = "none"
+    ) -> None:
+        super().__init__()
+        check_choice(out_activation, ("none", "relu"), "out_activation")
+        self.out_activation = out_activation
+        self.encoder = nn.Linear(in_channels, hidden)
+        self.decoder = nn.Linear(hidden, in_channels)
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        self.encoder.reset_parameters()
+        self.decoder.reset_parameters()
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Latent representation, float ``[N, hidden]``, of ``x``, float ``[N, in_channels]``."""
+        h: Tensor = self.encoder(x)
+        return h.relu_()
+
+    def decode(self, h: Tensor) -> Tensor:
+        """Reconstruction, float ``[N, in_channels]``, from ``h``, float ``[N, hidden]``."""
+        x: Tensor = self.decoder(h)
+        return x.relu_() if self.out_activation == "relu" else x

@@ -1,0 +1,55 @@
+"""Settings that users write: names, cut short or not, and options of constructors."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+
+class SettingError(ValueError):
+    """A setting, or a value of one, that does not exist; the command line's exit status 2."""
+
+
+T = TypeVar("T")
+
+
+def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
+    """What is called ``name``, in any case or cut short as long as it is unique.
+
+    Args:
+        name: as a user writes it.
+        known: all there is, by lower-case name.
+        argument: that gave the name, for the message.
+        more: what else may stand there, for the message.
+
+    Raises:
+        SettingError: there is none of that name, or there are several; the message lists them.
+    """
+    wanted = name.lower().replace("-", "").replace("_", "")
+    starting = [key for key in known if wanted and key.startswith(wanted)]
+    if wanted not in known and len(starting) != 1:
+        listed = f"{', '.join(known)} {more}".strip()
+        raise SettingError(f"{argument}: {name!r} is not known; use one of {listed}")
+    return known[wanted if wanted in known else starting[0]]
+
+
+def check_options(
+    kind: type, options: Iterable[str], argument: str, taken: Iterable[str] = ()
+) -> None:
+    """Raise ``SettingError`` unless every option is a keyword of the constructor of ``kind``.
+
+    Args:
+        kind: a class.
+        options: names of keywords.
+        argument: that gave them, for the message.
+        taken: keywords that are not the user's to give.
+    """
+    allowed = [name for name in inspect.signature(kind).parameters if name not in set(taken)]
+    old: Any = getattr(kind, "old_keywords", ())
+    unknown = [name for name in options if name not in {*allowed, *old}]
+    if unknown:
+        raise SettingError(
+            f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
+            f"use some of {', '.join(allowed) or '(none)'}"
+        )
