@@ -44,7 +44,7 @@ __all__ = [
     "load_encoder",
 ]
 
-_PUBLIC = [globals()[name] for name in __all__]
+_PUBLIC = [globals().get(name) for name in __all__]
 _KINDS: dict[str, Any] = {cls.kind: cls for cls in _PUBLIC if hasattr(cls, "kind")}
 
 
