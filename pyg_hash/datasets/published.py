@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -41,10 +40,7 @@ from pyg_hash.utils.files import (
     sha256,
 )
 
-Manifest = dict[str, Any]
 Layout = Literal["official", "features"]
-#: features by name -> ``FILE[:NAME]`` of the matrices that hold their columns -> how many
-Features = Mapping[str, Mapping[str, int | None]]
 WORD_FEATURES: dict[str, dict[str, Any]] = {
     "bow2000": {"mode": "count", "max_features": 2000},
     "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
@@ -66,127 +62,10 @@ class Content(NamedTuple):
     parts: Array | None = None  # of the publisher's own split, by name, [N]
 
 
-class Source(ABC):
-    """One layout of one data set before any split is made; file names are relative to ``raw``."""
-
-    #: features of each modality that are ready-made, the default first; without a matrix: the tags
-    ready: Mapping[str, Features]
-    #: place of a picture by the name of its row; None: the layout has neither pictures nor words
-    picture: str | None = None
-    #: pattern of picture files -> name of their published count
-    picture_places: Mapping[str, str] = {}
-    #: files that only words need
-    word_files: Sequence[str] = ()
-
-    def __init__(self, raw: Path, manifest: Manifest, drop_textless: bool) -> None:
-        self.raw, self.manifest, self.counts = raw, manifest, manifest["counts"]
-        self.drop_textless = drop_textless
-
-    @property
-    @abstractmethod
-    def files(self) -> list[str]:
-        """Those that are needed whatever the features."""
-
-    @property
-    @abstractmethod
-    def content(self) -> Content:
-        """Everything but ready-made features, checked against the published counts."""
-
-    def features(self, places: Mapping[str, int | None], rows: Array) -> Tensor:
-        """Rows of the matrices side by side, or of the tags if there are none."""
-        tags, num_rows = self.content.tags, len(self.content.names)
-        if not places and tags is not None:
-            return torch.from_numpy(tags[rows].toarray().astype(np.float32))
-        columns = []
-        for place, width in places.items():
-            parts, start = [], 0
-            for matrix in self.matrices(place, num_rows):
-                self.count(matrix.shape[1], width, f"columns in {place}")
-                stop = start + matrix.shape[0]
-                parts.append(matrix.read(rows[(rows >= start) & (rows < stop)] - start))
-                start = stop
-            columns.append(parts[0] if len(parts) == 1 else torch.cat(parts))
-        return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
-
-    def matrices(self, place: str, size: int | list[int] | None) -> list[RawMatrix]:
-        """``FILE[:NAME]`` of ``size`` rows; or where a ``{}`` stands, one matrix for each part."""
-        parts = self.manifest["features"].get("parts", []) if "{}" in place else []
-        sizes = {part: self.counts[part] for part in parts} or {"": size}
-        matrices = []
-        for part, expected in sizes.items():
-            name, _, variable = place.format(part).partition(":")
-            matrices.append(RawMatrix(self.raw / name, variable or None))
-            self.count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
-        return matrices
-
-    def kept(self, used: Any, number: int = 0) -> Array:
-        """The rows of a mask ``[N]``, if they are as many as the manifest's ``kept`` says."""
-        self.count(int(used.sum()), self.manifest["kept"][number], "rows with a class (and a tag)")
-        return np.flatnonzero(used)
-
-    def text_of(self, name: str, encoding: str = "utf-8") -> str:
-        """The content of a text file."""
-        return (self.raw / name).read_text(encoding, errors="replace")
-
-    def count(self, found: int, expected: int | list[int] | None, what: str) -> None:
-        """Raise ``CorruptFileError`` unless the files hold the published number of ``what``."""
-        numbers = expected if isinstance(expected, list) else [expected]
-        if found not in numbers and expected is not None:
-            raise CorruptFileError(
-                f"{self.raw}: {found:,} {what}, the published files have "
-                f"{' or '.join(f'{number:,}' for number in numbers)}; "
-                "they are incomplete or another release, get them again"
-            )
-
-
-class MatrixFiles(Source):
-    """Ready-made features and labels in matrices ``FILE:NAME``: row i of all is instance i.
-
-    ``features`` of the manifest says which: ``image`` and ``text`` by what they are, and
-    ``labels``, multi-hot. With ``parts`` there is one matrix for each, one below the other, and
-    labels are class numbers from 0 or 1. ``any_size``: the number of rows is not published.
-    """
-
-    def __init__(self, raw: Path, manifest: Manifest, drop_textless: bool) -> None:
-        super().__init__(raw, manifest, drop_textless)
-        self.ready = manifest["features"]
-        (self._text,) = next(iter(self.ready["text"].values()))
-
-    @property
-    def files(self) -> list[str]:
-        """That of the labels, and that of the texts where they decide which rows stay."""
-        places = [self.manifest["features"]["labels"], *([self._text] * self.drop_textless)]
-        return [place.split(":")[0] for place in places]
-
-    @cached_property
-    def content(self) -> Content:
-        """The labels; rows and classes are numbers, as the files do not name them."""
-        known = self.manifest["features"]
-        size = None if "any_size" in known else self.manifest.get("kept")
-        matrices = self.matrices(known["labels"], size)
-        y = np.concatenate([matrix.read().numpy() for matrix in matrices])
-        classes = np.arange(self.manifest.get("num_classes", self.counts["classes"]))
-        fits, what, parts = np.isin(y, (0, 1)).all(), "0 and 1", None
-        if "parts" in known:
-            parts = np.repeat(known["parts"], [matrix.shape[0] for matrix in matrices])
-            numbers = y[:, :1] - y[:, 0].min()
-            fits = y.shape[1] == 1 and np.isin(numbers, classes).all()
-            y, what = numbers == classes, f"{len(classes)} numbers in one column"
-        if not fits:
-            path = self.raw / known["labels"]
-            raise CorruptFileError(f"{path}: labels are not {what}; get it again")
-        self.count(y.shape[1], len(classes), "classes")
-        rows = np.arange(len(y))
-        if self.drop_textless:
-            rows = self.matrices(self._text, len(y))[0].occupied()
-        names = [f"class {number}" for number in classes]
-        return Content(range(len(y)), names, y.astype(np.uint8), rows, parts=parts)
-
-
 class PublishedDataset(CrossModalDataset):
     """A data set in the layout of its publishers, split as a paper says.
 
-    A subclass names its manifest and its official files.
+    A subclass names its manifest, and says what lies in its official files.
 
     Args:
         root: folder of ``raw/`` and of what is computed.
@@ -210,11 +89,14 @@ class PublishedDataset(CrossModalDataset):
     """
 
     manifest: str
-    official: type[Source]
-    #: whether labels are one class index a row
-    single_label: ClassVar[bool] = False
-    #: whether rows without any tag are left out
-    drop_textless = False
+    # whether labels are one class index a row, and whether rows without any tag are left out
+    single_label, drop_textless = False, False
+    # official features of each modality that are ready-made, the default first -> ``FILE[:NAME]``
+    # of the matrices that hold their columns -> how many; without a matrix: the tags
+    ready: Mapping[str, Mapping[str, Mapping[str, int | None]]]
+    picture: str  # place of a picture by the name of its row
+    picture_places: Mapping[str, str] = {}  # pattern of pictures -> name of their published count
+    word_files: Sequence[str] = ()  # those that only words need
 
     def __init__(
         self,
@@ -231,21 +113,28 @@ class PublishedDataset(CrossModalDataset):
     ) -> None:
         check_choice(layout, ("official", "features"), "layout")
         self.layout, self.seed = layout, seed
-        kind = self.official if layout == "official" else MatrixFiles
-        raw = Path(root).expanduser() / "raw"
-        source = self._source = kind(raw, load_manifest(self.manifest), self.drop_textless)
-        protocols = source.manifest["protocols"]
+        published = self._published = load_manifest(self.manifest)
+        self._counts, protocols = published["counts"], published["protocols"]
         known = {name: p for name, p in protocols.items() if p.get("layout") in (None, layout)}
-        self.protocol: str = source.manifest["default"] if protocol is None else protocol
+        self.protocol: str = published["default"] if protocol is None else protocol
         check_choice(self.protocol, tuple(known), "protocol")
         self._protocol = Protocol(**known[self.protocol])
+        self._ready = self.ready if layout == "official" else published["features"]
         self.image = self._choice(image, "image", (EfficientNetLite0.kind,))
         self.text = self._choice(text, "text", tuple(WORD_FEATURES))
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
+    def _official_files(self) -> list[str]:
+        """Official files that are needed whatever the features."""
+        raise NotImplementedError
+
+    def _official_content(self) -> Content:
+        """What they say, but ready-made features; checked against the published counts."""
+        raise NotImplementedError
+
     def _choice(self, choice: Any, argument: str, encoded: tuple[str, ...]) -> Any:
         """A name of features, a file's name or an encoder; anything else is refused."""
-        own, raw_items = self._source.ready[argument], self._source.picture is not None
+        own, raw_items = self._ready[argument], self.layout == "official"
         named = (*own, *encoded) if raw_items else tuple(own)
         choice = named[0] if choice is None else choice
         if isinstance(choice, str):
@@ -263,42 +152,50 @@ class PublishedDataset(CrossModalDataset):
             )
         return EfficientNetLite0(progress=False) if choice == EfficientNetLite0.kind else choice
 
+    # files ---------------------------------------------------------------------------------------
+
+    @property
+    def _raw(self) -> Path:
+        return Path(self.raw_dir)
+
     @property
     def raw_file_names(self) -> list[str]:
         """The files that this choice needs, pictures apart."""
         own = [c.split(":")[0] for c in (self.image, self.text) if _is_file_name(c)]
-        return list(dict.fromkeys(self._published_names + own))
+        return list(dict.fromkeys(self._published_names() + own))
 
-    @property
     def _published_names(self) -> list[str]:
         """Those of them that are the publishers', not one's own."""
-        source = self._source
-        names = list(source.files)
+        places: list[str] = []
+        if self.layout == "features":  # the texts, where they decide which rows stay
+            places += [self._ready["labels"], *([self._text_place()] * self.drop_textless)]
+        else:
+            places += self._official_files()
         for modality, choice in (("image", self.image), ("text", self.text)):
             if isinstance(choice, str):
-                names += [p.split(":")[0] for p in source.ready[modality].get(choice, {})]
+                places += self._ready[modality].get(choice, {})
         if not isinstance(self.text, str) or self.text in WORD_FEATURES:
-            names += source.word_files
-        return names
+            places += self.word_files
+        return [place.split(":")[0] for place in places]
 
     def download(self) -> None:
         """Unpack archives that lie in ``raw/``; ``FileNotFoundError`` lists what is missing."""
-        source, raw = self._source, Path(self.raw_dir)
-        archives = source.manifest["archives"]
+        raw, archives, counts = self._raw, self._published["archives"], self._counts
         unpack(raw, archives, absent(raw, self.raw_file_names))
         missing = absent(raw, self.raw_file_names)
         if not missing:
             return
-        places = {}  # of pictures that are neither there nor in an archive that is there
-        for pattern, name in source.picture_places.items():
-            waiting = any((raw / archive).is_file() for archive in holding(archives, [pattern]))
-            wanted = pattern.startswith(self._protocol.pictures or "") and not waiting
-            if wanted and sum(1 for _ in raw.glob(pattern)) < source.counts[name]:
-                places[pattern] = f"  {pattern}  ({source.counts[name]:,} files)"
         lines = listed(missing)
-        if places and not isinstance(self.image, str):
-            lines += [*places.values(), "Of the pictures only those of the split are read."]
-            missing += places
+        if not isinstance(self.image, str):
+            places = {}  # of pictures that are neither there nor in an archive that is there
+            for pattern, name in self.picture_places.items():
+                waiting = any((raw / archive).is_file() for archive in holding(archives, [pattern]))
+                wanted = pattern.startswith(self._protocol.pictures or "") and not waiting
+                if wanted and sum(1 for _ in raw.glob(pattern)) < counts[name]:
+                    places[pattern] = f"  {pattern}  ({counts[name]:,} files)"
+            if places:
+                lines += [*places.values(), "Of the pictures only those of the split are read."]
+                missing += places
         raise FileNotFoundError(
             f"{type(self).__name__} cannot be downloaded automatically. "
             f"Put these files into {raw}:\n{self._wanted(lines, missing)}"
@@ -306,42 +203,108 @@ class PublishedDataset(CrossModalDataset):
 
     def _wanted(self, lines: list[str], missing: Sequence[str]) -> str:
         """The missing files, and where to get them."""
-        manifest = self._source.manifest
         archives = [
             f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
-            for name, known in holding(manifest["archives"], missing).items()
+            for name, known in holding(self._published["archives"], missing).items()
         ]
-        return "\n".join([*lines, manifest["where"], *archives])
+        return "\n".join([*lines, self._published["where"], *archives])
+
+    def _stamps(self, names: Sequence[str]) -> list[str]:
+        return ["\t".join(map(str, (name, *stamp(self.raw_dir, name)))) + "\n" for name in names]
+
+    # rows and features ---------------------------------------------------------------------------
+
+    @cached_property
+    def _content(self) -> Content:
+        return self._official_content() if self.layout == "official" else self._matrix_content()
+
+    def _matrix_content(self) -> Content:
+        """Labels in matrices ``FILE:NAME``; rows and classes are numbers, as nothing names them.
+
+        With ``parts`` there is one matrix for each, one below the other, and labels are class
+        numbers from 0 or 1; else they are multi-hot. ``any_size``: the number of rows is not
+        published.
+        """
+        known, published = self._ready, self._published
+        size = None if "any_size" in known else published.get("kept")
+        matrices = self._matrices(known["labels"], size)
+        y = np.concatenate([matrix.read().numpy() for matrix in matrices])
+        classes = np.arange(published.get("num_classes", self._counts["classes"]))
+        fits, what, parts = np.isin(y, (0, 1)).all(), "0 and 1", None
+        if "parts" in known:
+            parts = np.repeat(known["parts"], [matrix.shape[0] for matrix in matrices])
+            numbers = y[:, :1] - y[:, 0].min()
+            fits = y.shape[1] == 1 and np.isin(numbers, classes).all()
+            y, what = numbers == classes, f"{len(classes)} numbers in one column"
+        if not fits:
+            path = self._raw / known["labels"]
+            raise CorruptFileError(f"{path}: labels are not {what}; get it again")
+        self._count(y.shape[1], len(classes), "classes")
+        rows = np.arange(len(y))
+        if self.drop_textless:
+            (texts,) = self._matrices(self._text_place(), len(y))
+            rows = np.flatnonzero(texts.read().numpy().any(axis=1))
+        names = [f"class {number}" for number in classes]
+        return Content(range(len(y)), names, y.astype(np.uint8), rows, parts=parts)
+
+    def _text_place(self) -> str:
+        """The one matrix of the texts in layout ``'features'``."""
+        (place,) = next(iter(self._ready["text"].values()))
+        return str(place)
+
+    def _matrices(self, place: str, size: int | list[int] | None) -> list[RawMatrix]:
+        """``FILE[:NAME]`` of ``size`` rows; or where a ``{}`` stands, one matrix for each part."""
+        parts = self._published["features"].get("parts", []) if "{}" in place else []
+        sizes = {part: self._counts[part] for part in parts} or {"": size}
+        matrices = []
+        for part, expected in sizes.items():
+            matrices.append(_matrix(self._raw, place.format(part)))
+            self._count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
+        return matrices
+
+    def _kept(self, used: Any, number: int = 0) -> Array:
+        """The rows of a mask ``[N]``, if they are as many as the manifest's ``kept`` says."""
+        expected = self._published["kept"][number]
+        self._count(int(used.sum()), expected, "rows with a class (and a tag)")
+        return np.flatnonzero(used)
+
+    def _text_of(self, name: str, encoding: str = "utf-8") -> str:
+        return (self._raw / name).read_text(encoding, errors="replace")
+
+    def _count(self, found: int, expected: int | list[int] | None, what: str) -> None:
+        """Raise ``CorruptFileError`` unless the files hold the published number of ``what``."""
+        numbers = expected if isinstance(expected, list) else [expected]
+        if found not in numbers and expected is not None:
+            raise CorruptFileError(
+                f"{self._raw}: {found:,} {what}, the published files have "
+                f"{' or '.join(f'{number:,}' for number in numbers)}; "
+                "they are incomplete or another release, get them again"
+            )
 
     def settings(self) -> dict[str, Any]:
         """Layout, features, split, and one digest of names, sizes and times of the raw files."""
         return {
             "layout": self.layout,
-            "image": self.image if isinstance(self.image, str) else _encoder_digest(self.image),
-            "text": self.text if isinstance(self.text, str) else _encoder_digest(self.text),
+            "image": _described(self.image),
+            "text": _described(self.text),
             "protocol": self.protocol,
             "seed": self.seed,
             "raw": sha256(*self._stamps(self.raw_file_names)),
         }
 
-    def _stamps(self, names: Sequence[str]) -> list[str]:
-        return ["\t".join(map(str, (name, *stamp(self.raw_dir, name)))) + "\n" for name in names]
-
     def build(self) -> HeteroData:
         """The rows of the split, but of those without a known word, with a warning."""
         record = Path(self.root) / "processed" / RECORD
-        digests = checked_digests(Path(self.raw_dir), self._published_names, record)
-        protocol, content = self._protocol, self._source.content
-        usable, parts = content.rows, content.parts
-        if protocol.unlabeled:
-            usable = np.arange(len(content.names))
+        digests = checked_digests(self._raw, self._published_names(), record)
+        protocol, content = self._protocol, self._content
+        usable = np.arange(len(content.names)) if protocol.unlabeled else content.rows
         if protocol.pictures is not None:
             of_them = [content.names[row].startswith(protocol.pictures) for row in usable]
             usable = usable[of_them]
         labels = content.labels[usable]
-        if protocol.own_parts and parts is not None:
-            rows = np.flatnonzero(np.isin(parts, ("train", "test")))
-            query = parts[rows] == "test"
+        if protocol.own_parts and content.parts is not None:
+            rows = np.flatnonzero(np.isin(content.parts, ("train", "test")))
+            query = content.parts[rows] == "test"
             masks = {"train": ~query, "query": query, "database": ~query}
         else:
             rows, masks = draw_split(protocol, labels, self.seed)
@@ -373,8 +336,10 @@ class PublishedDataset(CrossModalDataset):
     def read_items(self) -> Items:
         """Ids, classes, pictures (those that exist) and texts of the rows."""
         rows = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
-        content, raw = self._source.content, Path(self.raw_dir)
-        paths = [raw / path for path in self._picture_paths(rows)]
+        content = self._content
+        paths: list[Path] = []
+        if self.layout == "official":
+            paths = [self._raw / path for path in self._picture_paths(rows)]
         return Items(
             ids=[str(content.names[row]) for row in rows],
             class_names=content.classes,
@@ -383,32 +348,41 @@ class PublishedDataset(CrossModalDataset):
         )
 
     def _picture_paths(self, rows: Array) -> list[str]:
-        """Where the pictures of some rows belong; nothing where the layout has none."""
-        place, names = self._source.picture, self._source.content.names
-        return [] if place is None else [place.format(names[row]) for row in rows]
+        return [self.picture.format(self._content.names[row]) for row in rows]
 
     def _ready_made(self, modality: str, choice: str, usable: Array, rows: Array) -> Tensor:
-        """Features of the layout, or from a file of the user's own."""
-        known, num_rows = self._source.ready[modality], len(self._source.content.labels)
-        if choice in known:
-            return self._source.features(known[choice], usable[rows])
-        name, _, variable = choice.partition(":")
-        matrix = RawMatrix(Path(self.raw_dir) / name, variable or None)
-        if matrix.shape[0] in (num_rows, len(usable)):
-            return matrix.read(usable[rows] if matrix.shape[0] == num_rows else rows)
-        raise ValueError(
-            f"{matrix.path}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
-            f"rows of the published files, or for each of the {len(usable)} that are used, in "
-            "their order"
-        )
+        """Columns of the layout's matrices side by side, its tags, or a file of the user's own."""
+        tags, num_rows = self._content.tags, len(self._content.names)
+        if choice not in self._ready[modality]:
+            matrix = _matrix(self._raw, choice)
+            if matrix.shape[0] in (num_rows, len(usable)):
+                return matrix.read(usable[rows] if matrix.shape[0] == num_rows else rows)
+            raise ValueError(
+                f"{matrix.path}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
+                f"rows of the published files, or for each of the {len(usable)} that are used, in "
+                "their order"
+            )
+        rows, places = usable[rows], self._ready[modality][choice]
+        if not places and tags is not None:
+            return torch.from_numpy(tags[rows].toarray().astype(np.float32))
+        columns = []
+        for place, width in places.items():
+            parts, start = [], 0
+            for matrix in self._matrices(place, num_rows):
+                self._count(matrix.shape[1], width, f"columns in {place}")
+                stop = start + matrix.shape[0]
+                parts.append(matrix.read(rows[(rows >= start) & (rows < stop)] - start))
+                start = stop
+            columns.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+        return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
     def _image_features(self, usable: Array, rows: Array) -> Tensor:
         """Pictures that still are in an archive of known SHA-256 are unpacked to be encoded."""
-        source, raw, encoder = self._source, Path(self.raw_dir), self.image
+        raw, encoder = self._raw, self.image
         if isinstance(encoder, str):
             return self._ready_made("image", encoder, usable, rows)
         names = self._picture_paths(usable[rows])
-        unpack(raw, source.manifest["archives"], absent(raw, names))
+        unpack(raw, self._published["archives"], absent(raw, names))
         missing = absent(raw, names)
         if missing:
             lines = listed(missing)
@@ -417,7 +391,7 @@ class PublishedDataset(CrossModalDataset):
             raise FileNotFoundError(
                 f"image: these pictures are missing in {raw}:\n{self._wanted(lines, missing)}"
             )
-        digest = sha256(_encoder_digest(encoder), *self._stamps(names))
+        digest = sha256(_described(encoder), *self._stamps(names))
         paths = [str(raw / name) for name in names]
         name = f"image-{digest[:12]}"
         return self.computed_once(name, lambda: encode_all(image=(encoder, paths))["image"])
@@ -426,7 +400,7 @@ class PublishedDataset(CrossModalDataset):
         choice: Any = self.text
         if isinstance(choice, str) and choice not in WORD_FEATURES:
             return self._ready_made("text", choice, usable, rows)
-        texts = [self._source.content.words[row] for row in usable[rows]]
+        texts = [self._content.words[row] for row in usable[rows]]
         if not isinstance(choice, str):
             return encode_all(text=(choice, texts))["text"]
         options: dict[str, Any] = {"stop_words": "english", "min_length": 2, "allow_unknown": True}
@@ -448,7 +422,15 @@ def _is_file_name(choice: Any) -> bool:
     return isinstance(choice, str) and choice.split(":")[0].endswith(SUFFIXES)
 
 
-def _encoder_digest(encoder: Any) -> str:
-    """What tells an encoder from another one: its kind and the SHA-256 of its description."""
+def _matrix(raw: Path, place: str) -> RawMatrix:
+    """The matrix ``FILE[:NAME]``."""
+    name, _, variable = place.partition(":")
+    return RawMatrix(raw / name, variable or None)
+
+
+def _described(choice: Any) -> str:
+    """A name; or what tells an encoder from others: its kind, the SHA-256 of its description."""
+    if isinstance(choice, str):
+        return choice
     with tempfile.TemporaryDirectory() as folder:
-        return f"{encoder.kind}-{sha256(Path(encoder.save(folder)))}"
+        return f"{choice.kind}-{sha256(Path(choice.save(folder)))}"

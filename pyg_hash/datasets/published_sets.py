@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import random
 from collections import defaultdict
-from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.base import Transform
-from pyg_hash.datasets.published import Content, Layout, PublishedDataset, Source
+from pyg_hash.datasets.published import Content, Layout, PublishedDataset
 from pyg_hash.datasets.raw import Array, read_digits, read_json, whole
 from pyg_hash.features import ImageEncoder, TextEncoder
 from pyg_hash.utils.checks import check_choice
@@ -37,7 +36,7 @@ LOW_LEVEL = {
 BOW = {"Low_Level_Features/BoW_int.dat": 500}
 
 
-class NusWideFiles(Source):
+class _NusWide(PublishedDataset):
     """269,648 pictures with 1,000 tags; classes are the most frequent of 81 concepts."""
 
     ready = {"image": {"lowlevel": LOW_LEVEL, "bow": BOW}, "text": {"tags": {}}}
@@ -45,32 +44,30 @@ class NusWideFiles(Source):
     picture_places = {"Flickr/*/*.jpg": "pictures"}
     word_files = [NUS_TAG_NAMES]
 
-    @property
-    def files(self) -> list[str]:
+    def _official_files(self) -> list[str]:
         """Labels, names and tags."""
-        return [*map(NUS_LABELS.format, self.manifest["classes"]), NUS_PICTURES, NUS_TAGS]
+        return [*map(NUS_LABELS.format, self._published["classes"]), NUS_PICTURES, NUS_TAGS]
 
-    @cached_property
-    def content(self) -> Content:
+    def _official_content(self) -> Content:
         """The most frequent concepts (all without a number), alphabetically, and the tags."""
-        lines = self.text_of(NUS_PICTURES, "latin-1").split("\n")
+        lines = self._text_of(NUS_PICTURES, "latin-1").split("\n")
         names = [line.strip().replace("\\", "/") for line in lines if line.strip()]
-        self.count(len(names), self.counts["pictures"], f"rows in {NUS_PICTURES}")
+        self._count(len(names), self._counts["pictures"], f"rows in {NUS_PICTURES}")
 
         def digits(name: str, width: int) -> sp.csr_matrix:
-            found = read_digits(self.raw / name, width)
-            self.count(found.shape[0], len(names), f"rows in {name}")
+            found = read_digits(self._raw / name, width)
+            self._count(found.shape[0], len(names), f"rows in {name}")
             return found
 
-        concepts = self.manifest["classes"]
+        concepts = self._published["classes"]
         labels = np.hstack([digits(NUS_LABELS.format(c), 1).toarray() for c in concepts])
         order = np.argsort(-labels.sum(axis=0, dtype=np.int64), kind="stable")
-        columns = np.sort(order[: self.manifest.get("num_classes")])
+        columns = np.sort(order[: self._published.get("num_classes")])
         classes = [concepts[column] for column in columns]
-        tags, words = digits(NUS_TAGS, self.counts["tags"]), []
-        if (self.raw / NUS_TAG_NAMES).is_file():
-            tag_names = np.array(self.text_of(NUS_TAG_NAMES).split())
-            self.count(len(tag_names), self.counts["tags"], f"tags in {NUS_TAG_NAMES}")
+        tags, words = digits(NUS_TAGS, self._counts["tags"]), []
+        if (self._raw / NUS_TAG_NAMES).is_file():
+            tag_names = np.array(self._text_of(NUS_TAG_NAMES).split())
+            self._count(len(tag_names), self._counts["tags"], f"tags in {NUS_TAG_NAMES}")
             words = [" ".join(own) for own in np.split(tag_names[tags.indices], tags.indptr[1:-1])]
         labels = labels[:, columns]
         return Content(names, classes, labels, self._rows(classes, labels, tags), tags, words)
@@ -78,26 +75,11 @@ class NusWideFiles(Source):
     def _rows(self, classes: list[str], labels: Array, tags: sp.csr_matrix) -> Array:
         """Those with a class and, if they have to, a tag."""
         if self.drop_textless:
-            return self.kept(labels.any(axis=1) & (tags.getnnz(axis=1) > 0), 1)
-        return self.kept(labels.any(axis=1))
+            return self._kept(labels.any(axis=1) & (tags.getnnz(axis=1) > 0), 1)
+        return self._kept(labels.any(axis=1))
 
 
-class NusWide10kFiles(NusWideFiles):
-    """1,000 pictures of each of ten concepts; the papers' rows exist only as pickles."""
-
-    def _rows(self, classes: list[str], labels: Array, tags: sp.csr_matrix) -> Array:
-        """Those of exactly one of the ten concepts and a tag, in the order of the image list."""
-        free = (labels.sum(axis=1) == 1) & (tags.getnnz(axis=1) > 0)
-        each, drawn = self.counts["per_class"], []
-        for column, concept in enumerate(classes):
-            candidates = np.flatnonzero(free & (labels[:, column] > 0)).tolist()
-            if len(candidates) < each:
-                self.count(len(candidates), each, f"rows of {concept} alone")
-            drawn += random.Random(column).sample(candidates, each)
-        return np.array(sorted(drawn))
-
-
-class NUSWIDE(PublishedDataset):
+class NUSWIDE(_NusWide):
     """NUS-WIDE: Flickr pictures with tags, multi-label, the 21 or 10 most frequent concepts.
 
     195,834 of the 269,648 pictures have one of the 21 concepts (TC-21), 186,577 one of the 10
@@ -121,8 +103,6 @@ class NUSWIDE(PublishedDataset):
     Raises:
         ValueError: ``'ucch'`` without its textless rows.
     """
-
-    official = NusWideFiles
 
     def __init__(
         self,
@@ -156,7 +136,7 @@ class NUSWIDE(PublishedDataset):
         return super().settings() | own
 
 
-class NUSWIDE10K(PublishedDataset):
+class NUSWIDE10K(_NusWide):
     """NUS-WIDE-10K: 1,000 pictures with tags of each of ten concepts, one class a row.
 
     Source: Feng, Wang and Li, "Cross-modal Retrieval with Correspondence Autoencoder", ACM
@@ -171,57 +151,23 @@ class NUSWIDE10K(PublishedDataset):
     """
 
     manifest = "nuswide10k"
-    official = NusWide10kFiles
     single_label = True
+
+    def _rows(self, classes: list[str], labels: Array, tags: sp.csr_matrix) -> Array:
+        """Those of exactly one of the ten concepts and a tag, in the order of the image list."""
+        free = (labels.sum(axis=1) == 1) & (tags.getnnz(axis=1) > 0)
+        each, drawn = self._counts["per_class"], []
+        for column, concept in enumerate(classes):
+            candidates = np.flatnonzero(free & (labels[:, column] > 0)).tolist()
+            if len(candidates) < each:
+                self._count(len(candidates), each, f"rows of {concept} alone")
+            drawn += random.Random(column).sample(candidates, each)
+        return np.array(sorted(drawn))
 
 
 MIR_COMMON_TAGS = "mirflickr/doc/common_tags.txt"
 MIR_TAGS = "mirflickr/meta/tags/tags{}.txt"
 MIR_LABELS = "mirflickr25k_annotations_v080/{}.txt"
-
-
-class MirFlickrFiles(Source):
-    """25,000 pictures with tags; classes are the 24 potential labels, not the 14 ``_r1``."""
-
-    ready = {"image": {}, "text": {"tags": {}}}
-    picture = "mirflickr/{}.jpg"
-    picture_places = {"mirflickr/im*.jpg": "pictures"}
-
-    @property
-    def files(self) -> list[str]:
-        """The list of common tags, labels, and the tags of each picture."""
-        labels = map(MIR_LABELS.format, self.manifest["classes"])
-        return [MIR_COMMON_TAGS, *labels, *map(MIR_TAGS.format, self._numbers)]
-
-    @property
-    def _numbers(self) -> range:
-        return range(1, self.counts["pictures"] + 1)
-
-    @cached_property
-    def content(self) -> Content:
-        """``im1`` to ``im25000``, their labels, alphabetically, and the common tags as listed."""
-        classes = self.manifest["classes"]
-        labels = np.zeros((len(self._numbers), len(classes)), np.uint8)
-        for column, name in enumerate(map(MIR_LABELS.format, classes)):
-            for number in self.text_of(name).split():
-                if not number.isdigit() or int(number) not in self._numbers:
-                    raise CorruptFileError(
-                        f"{self.raw / name}: {number[:20]!r} is not the number of a picture; "
-                        "get it again"
-                    )
-                labels[int(number) - 1, column] = 1
-        lines = filter(str.strip, self.text_of(MIR_COMMON_TAGS).splitlines())
-        common = [line.split()[0] for line in lines]
-        self.count(len(common), self.counts["tags"], f"tags in {MIR_COMMON_TAGS}")
-        columns = {tag: column for column, tag in enumerate(common)}
-        tags, words = np.zeros((len(labels), len(common)), np.uint8), []
-        for row, name in enumerate(map(MIR_TAGS.format, self._numbers)):
-            own = self.text_of(name).split()
-            tags[row, [columns[tag] for tag in own if tag in columns]] = 1
-            words.append(" ".join(own))
-        names = [f"im{i}" for i in self._numbers]
-        rows = self.kept(labels.any(axis=1) & tags.any(axis=1))
-        return Content(names, classes, labels, rows, sp.csr_matrix(tags), words)
 
 
 class MIRFlickr25K(PublishedDataset):
@@ -239,7 +185,43 @@ class MIRFlickr25K(PublishedDataset):
     """
 
     manifest = "mirflickr25k"
-    official = MirFlickrFiles
+    ready = {"image": {}, "text": {"tags": {}}}
+    picture = "mirflickr/{}.jpg"
+    picture_places = {"mirflickr/im*.jpg": "pictures"}
+
+    def _official_files(self) -> list[str]:
+        """The list of common tags, labels, and the tags of each picture."""
+        labels = map(MIR_LABELS.format, self._published["classes"])
+        return [MIR_COMMON_TAGS, *labels, *map(MIR_TAGS.format, self._numbers)]
+
+    @property
+    def _numbers(self) -> range:
+        return range(1, self._counts["pictures"] + 1)
+
+    def _official_content(self) -> Content:
+        """``im1`` to ``im25000``, their labels, alphabetically, and the common tags as listed."""
+        classes = self._published["classes"]
+        labels = np.zeros((len(self._numbers), len(classes)), np.uint8)
+        for column, name in enumerate(map(MIR_LABELS.format, classes)):
+            for number in self._text_of(name).split():
+                if not number.isdigit() or int(number) not in self._numbers:
+                    raise CorruptFileError(
+                        f"{self._raw / name}: {number[:20]!r} is not the number of a picture; "
+                        "get it again"
+                    )
+                labels[int(number) - 1, column] = 1
+        lines = filter(str.strip, self._text_of(MIR_COMMON_TAGS).splitlines())
+        common = [line.split()[0] for line in lines]
+        self._count(len(common), self._counts["tags"], f"tags in {MIR_COMMON_TAGS}")
+        columns = {tag: column for column, tag in enumerate(common)}
+        tags, words = np.zeros((len(labels), len(common)), np.uint8), []
+        for row, name in enumerate(map(MIR_TAGS.format, self._numbers)):
+            own = self._text_of(name).split()
+            tags[row, [columns[tag] for tag in own if tag in columns]] = 1
+            words.append(" ".join(own))
+        names = [f"im{i}" for i in self._numbers]
+        rows = self._kept(labels.any(axis=1) & tags.any(axis=1))
+        return Content(names, classes, labels, rows, sp.csr_matrix(tags), words)
 
 
 COCO_FOLDERS = ("train2014", "val2014")
@@ -247,57 +229,6 @@ COCO_INSTANCES = "annotations/instances_{}.json"
 COCO_CAPTIONS = "annotations/captions_{}.json"
 COCO_LISTS = ("images", "categories", "annotations")
 COCO_KEYS = (*COCO_LISTS, "id", "file_name", "name", "image_id", "category_id", "caption")
-
-
-class CocoFiles(Source):
-    """The pictures of train2014 and val2014, their categories and captions."""
-
-    ready = {"image": {}, "text": {}}
-    picture = "{}"
-    picture_places = {f"{folder}/*.jpg": folder for folder in COCO_FOLDERS}
-
-    @property
-    def files(self) -> list[str]:
-        """Instances and captions of both folders."""
-        return [n.format(f) for n in (COCO_INSTANCES, COCO_CAPTIONS) for f in COCO_FOLDERS]
-
-    @cached_property
-    def content(self) -> Content:
-        """Pictures (train2014 first) and categories by number; the captions of each as one text."""
-        names: dict[int, str] = {}
-        marks: list[tuple[int, int]] = []
-        captions: dict[int, list[tuple[int, str]]] = defaultdict(list)
-        for folder in COCO_FOLDERS:
-            path = self.raw / COCO_INSTANCES.format(folder)
-            with whole(path):
-                found = read_json(path, *COCO_KEYS)
-                pictures = sorted((entry["id"], entry["file_name"]) for entry in found["images"])
-                categories = dict(sorted((e["id"], e["name"]) for e in found["categories"]))
-                marks += [(e["image_id"], e["category_id"]) for e in found["annotations"]]
-            self.count(len(pictures), self.counts[folder], f"pictures of {folder}")
-            self.count(len(categories), self.counts["classes"], f"categories in {path.name}")
-            names |= {number: f"{folder}/{name}" for number, name in pictures}
-            path = self.raw / COCO_CAPTIONS.format(folder)
-            with whole(path):
-                for entry in read_json(path, *COCO_KEYS)["annotations"]:
-                    text = " ".join(entry["caption"].split())
-                    captions[entry["image_id"]].append((entry["id"], text))
-        places = {number: row for row, number in enumerate(names)}
-        columns = {number: column for column, number in enumerate(categories)}
-        unknown = {*captions, *(picture for picture, _ in marks)} - places.keys()
-        unknown |= {category for _, category in marks} - columns.keys()
-        if unknown:
-            raise CorruptFileError(
-                f"{self.raw}: annotations of an unknown picture or category ({min(unknown)}); "
-                "get their files again"
-            )
-        self.count(len(captions), len(names), "pictures with captions")
-        labels = np.zeros((len(names), len(columns)), np.uint8)
-        for picture, category in marks:
-            labels[places[picture], columns[category]] = 1
-        words = [" ".join(text for _, text in sorted(captions[number])) for number in names]
-        rows = self.kept(labels.any(axis=1))
-        return Content([*names.values()], [*categories.values()], labels, rows, words=words)
 
 
 class MSCOCO(PublishedDataset):
@@ -314,4 +245,47 @@ class MSCOCO(PublishedDataset):
     """
 
     manifest = "mscoco"
-    official = CocoFiles
+    ready = {"image": {}, "text": {}}
+    picture = "{}"
+    picture_places = {f"{folder}/*.jpg": folder for folder in COCO_FOLDERS}
+
+    def _official_files(self) -> list[str]:
+        """Instances and captions of both folders."""
+        return [n.format(f) for n in (COCO_INSTANCES, COCO_CAPTIONS) for f in COCO_FOLDERS]
+
+    def _official_content(self) -> Content:
+        """Pictures (train2014 first) and categories by number; the captions of each as one text."""
+        names: dict[int, str] = {}
+        marks: list[tuple[int, int]] = []
+        captions: dict[int, list[tuple[int, str]]] = defaultdict(list)
+        for folder in COCO_FOLDERS:
+            path = self._raw / COCO_INSTANCES.format(folder)
+            with whole(path):
+                found = read_json(path, *COCO_KEYS)
+                pictures = sorted((entry["id"], entry["file_name"]) for entry in found["images"])
+                categories = dict(sorted((e["id"], e["name"]) for e in found["categories"]))
+                marks += [(e["image_id"], e["category_id"]) for e in found["annotations"]]
+            self._count(len(pictures), self._counts[folder], f"pictures of {folder}")
+            self._count(len(categories), self._counts["classes"], f"categories in {path.name}")
+            names |= {number: f"{folder}/{name}" for number, name in pictures}
+            path = self._raw / COCO_CAPTIONS.format(folder)
+            with whole(path):
+                for entry in read_json(path, *COCO_KEYS)["annotations"]:
+                    text = " ".join(entry["caption"].split())
+                    captions[entry["image_id"]].append((entry["id"], text))
+        places = {number: row for row, number in enumerate(names)}
+        columns = {number: column for column, number in enumerate(categories)}
+        unknown = {*captions, *(picture for picture, _ in marks)} - places.keys()
+        unknown |= {category for _, category in marks} - columns.keys()
+        if unknown:
+            raise CorruptFileError(
+                f"{self._raw}: annotations of an unknown picture or category ({min(unknown)}); "
+                "get their files again"
+            )
+        self._count(len(captions), len(names), "pictures with captions")
+        labels = np.zeros((len(names), len(columns)), np.uint8)
+        for picture, category in marks:
+            labels[places[picture], columns[category]] = 1
+        words = [" ".join(text for _, text in sorted(captions[number])) for number in names]
+        rows = self._kept(labels.any(axis=1))
+        return Content([*names.values()], [*categories.values()], labels, rows, words=words)

@@ -114,10 +114,12 @@ class RawMatrix:
             )
         return content[self.name]
 
-    def _blocks(self, rows: Array) -> Iterator[tuple[int, Array]]:
-        """Those of ascending rows that lie together, float32, and the position of the first."""
+    def read(self, rows: Array | None = None) -> Tensor:
+        """The given rows, in ascending order, or all of them, as float32 ``[n, d]``."""
+        rows = np.arange(self.shape[0]) if rows is None else rows
+        out = np.empty((len(rows), self.shape[1]), np.float32)
         is_text = self.path.suffix in TEXT_SUFFIXES
-        with ExitStack() as files:
+        with whole(self.path), ExitStack() as files:
             content = self._array
             if is_text:
                 content = files.enter_context(open(self.path, encoding="latin-1"))
@@ -137,22 +139,8 @@ class RawMatrix:
                     part = content[:, start:stop].T if self._transposed else content[start:stop]
                     dense = part.toarray() if isinstance(part, sp.csr_matrix) else part
                     block = np.asarray(dense, np.float32).reshape(stop - start, -1)[own]
-                yield int(low), block
-
-    def read(self, rows: Array | None = None) -> Tensor:
-        """The given rows, in ascending order, or all of them, as float32 ``[n, d]``."""
-        rows = np.arange(self.shape[0]) if rows is None else rows
-        out = np.empty((len(rows), self.shape[1]), np.float32)
-        with whole(self.path):
-            for start, block in self._blocks(rows):
-                out[start : start + len(block)] = block
+                out[low:high] = block
         return torch.from_numpy(out)
-
-    def occupied(self) -> Array:
-        """The numbers of the rows that are not all zeros, ascending."""
-        with whole(self.path):
-            blocks = self._blocks(np.arange(self.shape[0]))
-            return np.concatenate([first + np.flatnonzero(x.any(axis=1)) for first, x in blocks])
 
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
