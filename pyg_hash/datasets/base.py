@@ -19,6 +19,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import BagOfWords, ImageEncoder, TextEncoder, encode_each, load_encoder
+from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.files import (
     CorruptFileError,
     check_writable,
@@ -84,8 +85,8 @@ class CrossModalDataset(InMemoryDataset):
                 "give it a __repr__ with all its arguments, or pass it as transform="
             )
         self._in_memory = root is None
-        own = None if root is None else str(root)
-        super().__init__(own, transform, pre_transform, force_reload=force_reload)
+        folder = None if root is None else str(root)
+        super().__init__(folder, transform, pre_transform, force_reload=force_reload)
         self._data = self._load_or_build()
 
     def settings(self) -> dict[str, Any]:
@@ -106,24 +107,24 @@ class CrossModalDataset(InMemoryDataset):
         Raises:
             ValueError: the set came with ready-made features only.
         """
-        raise self._ready_made_error("image", "pictures")
+        return cast(ImageEncoder, self._encoder(IMAGE))
 
     def text_encoder(self) -> TextEncoder:
         """The encoder that gives NEW texts features as in ``data['text'].x``.
 
-        Here the one that :meth:`build` fitted on the training texts, in :attr:`text_encoder_dir`.
-
         Raises:
             ValueError: the set came with ready-made features only.
         """
-        if self._in_memory or not self.text_encoder_dir.is_dir():
-            raise self._ready_made_error("text", "texts")
-        return cast(TextEncoder, load_encoder(self.text_encoder_dir))
+        return cast(TextEncoder, self._encoder(TEXT))
 
-    def _ready_made_error(self, modality: str, items: str) -> ValueError:
-        return ValueError(
+    def _encoder(self, modality: Modality) -> Any:
+        """Here the one of texts that :meth:`build` fitted on those of train, if it did."""
+        if modality == TEXT and not self._in_memory and self.text_encoder_dir.is_dir():
+            return load_encoder(self.text_encoder_dir)
+        raise ValueError(
             f"{type(self).__name__}: its {modality} features came ready-made, without an encoder "
-            f"for new {items}; compute such features yourself and pass them as a tensor"
+            f"for new {'pictures' if modality == IMAGE else 'texts'}; compute such features "
+            "yourself and pass them as a tensor"
         )
 
     @cached_property

@@ -88,8 +88,7 @@ def digest_of(entries: list[EmojiEntry]) -> str:
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     """The manifest's entries in its order, and whether each is a query; newer emoji are left out.
 
-    Raises:
-        ValueError: the installed packages lack an emoji of the manifest or label it differently.
+    ``ValueError``: the installed packages lack an emoji of it, or label one differently.
     """
     manifest = load_json(MANIFEST)
     split: dict[str, str] = manifest["split"]
@@ -127,12 +126,11 @@ class Emoji(CrossModalDataset):
 
     Picture features take about 25 s on two cores, once a root.
 
+    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
+
     Args:
         root: folder for what is computed.
-        transform: applied at every access.
-        pre_transform: applied once and stored, e.g. the graph transforms.
-        force_reload: build the stored data again (picture features are kept, they depend on
-            nothing else).
+        force_reload: build the stored data again, but for the picture features.
         progress: whether to show a bar while picture features are computed.
 
     Raises:

@@ -64,19 +64,16 @@ class FeatureFile(CrossModalDataset):
 
     Features are read straight into their float32 tensor, CSR ones block by block. Without a
     ``pre_transform`` nothing is written; with one, what it changes is stored under ``root``.
+    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:
         path: the file.
-        transform: applied at every access.
-        pre_transform: applied once and stored.
         root: folder for what is stored; default: ``<path>.cache``.
-        force_reload: apply ``pre_transform`` again.
 
     Raises:
         FileNotFoundError: there is no such file.
         CorruptFileError: the file is truncated, damaged or no HDF5 file.
-        ValueError: the content breaks a rule; the message names the entry. All problems at once
-            are listed by :func:`~pyg_hash.datasets.check_feature_file`.
+        ValueError: the content breaks a rule; the message names the entry.
     """
 
     stores_base = False
@@ -128,26 +125,14 @@ class FeatureFile(CrossModalDataset):
         with open_feature_file(self.path) as file:
             return read_about(file)
 
-    def image_encoder(self) -> ImageEncoder:
-        """The encoder that :func:`~pyg_hash.datasets.encode_feature_file` wrote beside the file.
-
-        Raises:
-            ValueError: the features were made elsewhere.
-        """
-        return self._encoder(IMAGE) or super().image_encoder()
-
-    def text_encoder(self) -> TextEncoder:
-        """The same for texts."""
-        return self._encoder(TEXT) or super().text_encoder()
-
     def _encoder(self, modality: Modality) -> Any:
-        """The encoder that made the features; None if another hand wrote them."""
+        """What ``encode_feature_file`` wrote beside the file, if no other hand wrote it since."""
         folder = Path(f"{self.path}.encoders") / modality
         with open_feature_file(self.path) as file:
             made_by = file.attrs.get(f"{modality}_encoder")
         described = folder / ENCODER_FILE
         same = made_by is not None and described.is_file() and sha256(described) == made_by
-        return load_encoder(folder) if same else None
+        return load_encoder(folder) if same else super()._encoder(modality)
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
@@ -199,11 +184,8 @@ def write_feature_file(
         ids: one name a row.
         image_paths: picture files, relative to the folder of ``path``; None where there is none.
         texts: raw texts; None where there is none.
-        about: what made the features, e.g. ``'vgg16-fc7 + use512'``; None: unsaid.
+        about: what made the features, e.g. ``'vgg16-fc7 + use512'``.
         compression: HDF5 filter of the features, e.g. ``'gzip'``; smaller but slower.
-
-    Returns:
-        ``path``.
 
     Raises:
         TypeError: masks of the wrong dtype; ``about`` is no text.
@@ -277,9 +259,6 @@ def encode_feature_file(
         batch_size: items in a call of an encoder.
         **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
             :func:`~pyg_hash.datasets.write_feature_file` but the features.
-
-    Returns:
-        ``path``.
 
     Raises:
         ValueError: lists of different lengths, or items that cannot be encoded: the message lists

@@ -30,6 +30,7 @@ from pyg_hash.datasets.raw import (
 )
 from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
 from pyg_hash.features import EfficientNetLite0, ImageEncoder, TextEncoder
+from pyg_hash.typing import IMAGE, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import (
     CorruptFileError,
@@ -65,7 +66,8 @@ class Content(NamedTuple):
 class PublishedDataset(CrossModalDataset):
     """A data set in the layout of its publishers, split as a paper says.
 
-    A subclass names its manifest, and says what lies in its official files.
+    A subclass names its manifest, and says what lies in its official files. Arguments that are not
+    named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:
         root: folder of ``raw/`` and of what is computed.
@@ -78,10 +80,7 @@ class PublishedDataset(CrossModalDataset):
             texts, or a text encoder.
         protocol: the name of a published split, see
             :func:`~pyg_hash.datasets.published_protocols`; None: the data set's default.
-        transform: applied at every access.
-        pre_transform: applied once and stored.
         seed: of the drawing of the split.
-        force_reload: build the stored data again.
 
     Raises:
         FileNotFoundError: files are missing; the message lists them.
@@ -406,15 +405,9 @@ class PublishedDataset(CrossModalDataset):
         options: dict[str, Any] = {"stop_words": "english", "min_length": 2, "allow_unknown": True}
         return self.fit_words(texts, torch.from_numpy(train), **options, **WORD_FEATURES[choice])
 
-    def image_encoder(self) -> ImageEncoder:
-        """The encoder of the pictures, where they were encoded here."""
-        encoder: ImageEncoder = self.image
-        return super().image_encoder() if isinstance(self.image, str) else encoder
-
-    def text_encoder(self) -> TextEncoder:
-        """The encoder of the texts, where they were encoded here."""
-        encoder: TextEncoder = self.text
-        return super().text_encoder() if isinstance(self.text, str) else encoder
+    def _encoder(self, modality: Modality) -> Any:
+        choice = self.image if modality == IMAGE else self.text
+        return super()._encoder(modality) if isinstance(choice, str) else choice
 
 
 def _is_file_name(choice: Any) -> bool:

@@ -53,16 +53,9 @@ class RawMatrix:
     """A matrix of numbers in a file, whole only where the format allows no less (MATLAB 5).
 
     ``.npy`` is mapped; HDF5 (MATLAB 7.3 files, which hold the transpose, included) is read in
-    blocks; ``.dat`` and ``.txt`` hold a row a line, numbers apart by white space.
-
-    Args:
-        path: the file.
-        name: the variable of a MATLAB or HDF5 file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: it is damaged (found now or while reading), of no known kind, or has no
-            matrix of that name.
+    blocks; ``.dat`` and ``.txt`` hold a row a line, numbers apart by white space. ``name`` is the
+    variable of a MATLAB or HDF5 file. ``CorruptFileError``: the file is damaged (found now or while
+    reading), of no known kind, or has no matrix of that name.
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:

@@ -49,9 +49,8 @@ def load_manifest(name: str) -> dict[str, Any]:
 def published_protocols(name: str) -> dict[str, Protocol]:
     """The protocols of a published data set by name.
 
-    Args:
-        name: ``'mirflickr25k'``, ``'mscoco'``, ``'nuswide10k'``, ``'nuswide-21'`` or
-            ``'nuswide-10'``.
+    The sets are ``'mirflickr25k'``, ``'mscoco'``, ``'nuswide10k'``, ``'nuswide-21'`` and
+    ``'nuswide-10'``.
     """
     return {key: Protocol(**values) for key, values in load_manifest(name)["protocols"].items()}
 
@@ -59,16 +58,9 @@ def published_protocols(name: str) -> dict[str, Protocol]:
 def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str, Array]]:
     """Row numbers ``[n]``, ascending, and bool masks ``train``, ``query``, ``database`` ``[n]``.
 
-    Args:
-        protocol: counts and rule.
-        y: labels, multi-hot ``[N, C]``.
-        seed: of the drawing; ``'first'`` and ``'last'`` draw nothing.
-
-    Raises:
-        ValueError: there are too few rows for the counts.
+    ``y`` are the labels, multi-hot ``[N, C]``. ``ValueError``: too few rows for the counts.
     """
-    num_rows = len(y)
-    rows = list(range(num_rows))
+    rows, num_rows = list(range(len(y))), len(y)
     if protocol.rule in ("random", "per_label"):
         random.Random(seed).shuffle(rows)
     needed = protocol.query + protocol.held_out + (protocol.train or 1)

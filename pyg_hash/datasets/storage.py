@@ -16,19 +16,14 @@ from pyg_hash.utils.files import CorruptFileError, atomic_path, load_tensors
 
 _FORMAT = "pyg_hash.hetero"
 _VERSION = 1
-Version = tuple[str, int, int, torch.dtype, tuple[int, ...], tuple[int, ...]]
+Version = tuple[Any, ...]
 
 
 def _version(tensor: Tensor) -> Version:
     """Identifies a tensor's memory and, as autograd counts in-place writes, its content."""
-    return (
-        str(tensor.device),
-        tensor.data_ptr(),
-        -1 if tensor.is_inference() else tensor._version,  # inference tensors count nothing
-        tensor.dtype,
-        tuple(tensor.shape),
-        tensor.stride(),
-    )
+    writes = -1 if tensor.is_inference() else tensor._version  # inference tensors count nothing
+    memory = (str(tensor.device), tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+    return (*memory, writes)
 
 
 def _is_dense(value: Any) -> bool:
@@ -55,17 +50,11 @@ def save_hetero(
     *,
     base: Mapping[Version, list[Any]] | None = None,
 ) -> None:
-    """Write every store of ``data``, atomically and without copying large tensors in memory.
+    """Write dense tensors, JSON values, and lists, tuples and dicts of those; atomically.
 
-    Args:
-        path: the file.
-        data: values may be dense tensors, JSON values, and lists, tuples and dicts of those.
-        base: :func:`snapshot` of the data that ``data`` was made from; tensors that are still
-            the same memory, unwritten, are stored as references to it.
-
-    Raises:
-        TypeError: a value of another type; the message names it.
-        OSError: the file cannot be written.
+    ``base`` is the :func:`snapshot` of the data that ``data`` was made from: tensors that are
+    still the same memory, unwritten, are stored as references to it. Large tensors are not copied
+    in memory. ``TypeError`` names a value of another type.
     """
     known: dict[Version, Any] = {tensor: {"base": at} for tensor, at in (base or {}).items()}
     tensors: dict[str, Tensor] = {}
@@ -73,13 +62,13 @@ def save_hetero(
     def encode(value: Any, where: str) -> dict[str, Any]:
         """JSON of a nested value; each distinct tensor is named and stored once."""
         if _is_dense(value):
-            entry = known.setdefault(_version(value), {"tensor": where})
+            entry: dict[str, Any] = known.setdefault(_version(value), {"tensor": where})
             if entry == {"tensor": where}:
                 plain = value.detach().cpu().contiguous()
                 if plain.untyped_storage().nbytes() != plain.nbytes:
                     plain = plain.clone()  # a view would drag its whole storage along
                 tensors[where] = plain
-            return dict(entry)
+            return entry
         if value is None or isinstance(value, bool | int | float | str):
             return {"value": value}
         if isinstance(value, dict) and all(isinstance(key, str) for key in value):
@@ -105,15 +94,9 @@ def save_hetero(
 def load_hetero(
     path: str | os.PathLike[str], *, base: Callable[[], HeteroData] | None = None
 ) -> HeteroData:
-    """Read what :func:`save_hetero` wrote.
+    """Read what :func:`save_hetero` wrote; ``base`` is called only if there are references.
 
-    Args:
-        path: the file.
-        base: gives the data that references point to; called only if there are any.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is damaged, of another format, or refers to missing data.
+    ``CorruptFileError``: the file is damaged, of another format, or refers to missing data.
     """
     tensors, meta = load_tensors(path)
     kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
@@ -134,10 +117,9 @@ def load_hetero(
             return source[key_of(content[0])][content[1]]
         if kind == "dict":
             return {name: decode(item) for name, item in content.items()}
-        if kind in ("list", "tuple"):
-            items = [decode(item) for item in content]
-            return items if kind == "list" else tuple(items)
-        return content
+        if kind == "value":
+            return content
+        return (list if kind == "list" else tuple)(decode(item) for item in content)
 
     try:
         return HeteroData.from_dict(

@@ -42,7 +42,8 @@ class Wikipedia(CrossModalDataset):
     Labels are 0..9. Source: Rasiwasia et al., "A New Approach to Cross-Modal Multimedia
     Retrieval", ACM Multimedia 2010.
 
-    The raw files have to lie in ``<root>/raw``; :meth:`download` lists them.
+    The raw files have to lie in ``<root>/raw``; :meth:`download` lists them. Arguments that are not
+    named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:
         root: folder of ``raw/`` and of what is computed.
@@ -52,9 +53,6 @@ class Wikipedia(CrossModalDataset):
             (counts of the 3,000 most frequent words) or ``'lsa200'`` (TF-IDF, then truncated SVD
             to 200-d, seed 0). The last two leave English stop words out and are fitted on the
             training texts.
-        transform: applied at every access.
-        pre_transform: applied once and stored.
-        force_reload: build the stored data again.
 
     Raises:
         FileNotFoundError: a raw file is missing.
