@@ -88,7 +88,7 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
             raise UsageError(f"source: {path} does not say what it holds; give --source image|text")
         found[source] = _read_npy(path), None
     else:
-        from pyg_hash.datasets.feature_layout import StoredMatrix, open_feature_file, read_strings
+        from pyg_hash.datasets.feature_file import StoredMatrix, open_feature_file, read_strings
 
         with open_feature_file(path) as file:
             for modality in MODALITIES:

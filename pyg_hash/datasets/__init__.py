@@ -3,11 +3,16 @@
 from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero as build_hetero
 from pyg_hash.datasets.emoji import Emoji
-from pyg_hash.datasets.feature_file import FeatureFile, encode_feature_file, write_feature_file
-from pyg_hash.datasets.feature_layout import FeatureReport as FeatureReport
-from pyg_hash.datasets.feature_layout import MatrixReport as MatrixReport
-from pyg_hash.datasets.feature_layout import StoredMatrix as StoredMatrix
-from pyg_hash.datasets.feature_layout import check_feature_file, open_feature_file
+from pyg_hash.datasets.feature_file import (
+    FeatureFile,
+    check_feature_file,
+    encode_feature_file,
+    open_feature_file,
+    write_feature_file,
+)
+from pyg_hash.datasets.feature_file import FeatureReport as FeatureReport
+from pyg_hash.datasets.feature_file import MatrixReport as MatrixReport
+from pyg_hash.datasets.feature_file import StoredMatrix as StoredMatrix
 from pyg_hash.datasets.published_sets import MSCOCO, NUSWIDE, NUSWIDE10K, MIRFlickr25K
 from pyg_hash.datasets.splits import Protocol as Protocol
 from pyg_hash.datasets.splits import published_protocols

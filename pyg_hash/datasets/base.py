@@ -29,6 +29,7 @@ from pyg_hash.utils.files import (
 )
 
 DATA_FILE = "data.safetensors"
+WORDS = "text_encoder"  # folder of what was fitted on the training texts
 _SHOWN = 20  # problems in an error message
 Transform = Callable[[HeteroData], HeteroData]
 
@@ -119,8 +120,8 @@ class CrossModalDataset(InMemoryDataset):
 
     def _encoder(self, modality: Modality) -> Any:
         """Here the one of texts that :meth:`build` fitted on those of train, if it did."""
-        if modality == TEXT and not self._in_memory and self.text_encoder_dir.is_dir():
-            return load_encoder(self.text_encoder_dir)
+        if modality == TEXT and not self._in_memory and (self.base_dir / WORDS).is_dir():
+            return load_encoder(self.base_dir / WORDS)
         raise ValueError(
             f"{type(self).__name__}: its {modality} features came ready-made, without an encoder "
             f"for new {'pictures' if modality == IMAGE else 'texts'}; compute such features "
@@ -177,11 +178,6 @@ class CrossModalDataset(InMemoryDataset):
         described = json.dumps([__version__, type(self).__name__, self.settings(), pre_transform])
         return Path(self.root) / "processed" / sha256(described)[:12]
 
-    @property
-    def text_encoder_dir(self) -> Path:
-        """Where the text encoder lies that was fitted on the training texts."""
-        return self.base_dir / "text_encoder"
-
     def fit_words(
         self, texts: Sequence[str], train: Tensor, *, allow_unknown: bool = False, **options: Any
     ) -> Tensor:
@@ -190,7 +186,7 @@ class CrossModalDataset(InMemoryDataset):
         A text without a word of these is an error, or where ``allow_unknown`` a row of zeros.
         """
         encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
-        encoder.save(self.text_encoder_dir)
+        encoder.save(self.base_dir / WORDS)
         return encoder.transform(texts, allow_unknown=allow_unknown)
 
     def computed_once(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
+from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
 from pyg_hash.features import EfficientNetLite0
@@ -126,29 +125,13 @@ class Emoji(CrossModalDataset):
 
     Picture features take about 25 s on two cores, once a root.
 
-    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
-
-    Args:
-        root: folder for what is computed.
-        force_reload: build the stored data again, but for the picture features.
-        progress: whether to show a bar while picture features are computed.
+    Arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`; ``force_reload`` keeps the
+    picture features, which depend on nothing else.
 
     Raises:
         ImportError: the ``demo`` extra is not installed.
         ValueError: the installed packages no longer hold the emoji of the fixed split.
     """
-
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        transform: Transform | None = None,
-        pre_transform: Transform | None = None,
-        *,
-        force_reload: bool = False,
-        progress: bool = True,
-    ) -> None:
-        self.progress = progress
-        super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them) and encoder settings."""
@@ -174,7 +157,7 @@ class Emoji(CrossModalDataset):
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""
-        return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
+        return EfficientNetLite0(IMAGE_SIZE)
 
     def read_items(self) -> Items:
         """Code points as ids, categories, PNG paths inside the installed package, texts."""

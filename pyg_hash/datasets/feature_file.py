@@ -1,10 +1,13 @@
-"""The user's own features in one documented HDF5 file: written, encoded from raw items, read."""
+"""The user's own features in one documented HDF5 file: written, encoded, checked, read."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +15,165 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
-from pyg_hash.datasets.build import as_mask, build_hetero
-from pyg_hash.datasets.feature_layout import (
-    FORMAT,
-    VERSION,
-    StoredMatrix,
-    check_feature_file,
-    open_feature_file,
-    read_about,
-    read_labels,
-    read_splits,
-    read_strings,
-)
+from pyg_hash.datasets.build import as_mask, build_hetero, fill_splits, row_chunks
 from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.typing import IMAGE, TEXT, Modality
-from pyg_hash.utils.files import atomic_path, sha256
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.checks import check_labels
+from pyg_hash.utils.files import CorruptFileError, atomic_path, sha256
+
+FORMAT = "pyg_hash.features"
+VERSION = 1
+SPLITS = ("train", "query", "database", "labeled")
+
+
+@contextmanager
+def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
+    """The open HDF5 file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: it is truncated, damaged or no HDF5 file, found now or while reading.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except OSError as error:
+        raise CorruptFileError(
+            f"{path}: truncated, damaged or not an HDF5 file ({error}); copy or write it again"
+        ) from error
+
+
+def read_about(file: Any) -> str | None:
+    """What the file says of its features or None; ``ValueError`` if it is not of this layout."""
+    name, version = file.attrs.get("format"), file.attrs.get("version")
+    if name != FORMAT or version != VERSION:
+        raise ValueError(
+            f"attributes: format {name!r} version {version} is not {FORMAT!r} version {VERSION}; "
+            "write the file with write_feature_file"
+        )
+    about = file.attrs.get("about")
+    if isinstance(about, bytes):  # a string of fixed length, as other libraries write it
+        about = about.decode()
+    if about is not None and not (isinstance(about, str) and about.strip()):
+        raise ValueError(f"attributes: about must be a text that is not empty, got {about!r}")
+    return about
+
+
+class StoredMatrix:
+    """A feature matrix in the file, dense or CSR, read in blocks of rows.
+
+    Args:
+        file: the open file.
+        name: ``'image'`` or ``'text'``.
+
+    Raises:
+        ValueError: it is missing or not of the documented form.
+    """
+
+    def __init__(self, file: Any, name: str) -> None:
+        if name not in file:
+            raise ValueError(f"{name}: missing; the file needs a dataset or a CSR group {name!r}")
+        self.name, node = name, file[name]
+        self._node, self.sparse = node, isinstance(node, h5py.Group)
+        if self.sparse and not (
+            {"data", "indices", "indptr"} <= set(node) and "shape" in node.attrs
+        ):
+            raise ValueError(
+                f"{name}: a CSR group needs data, indices, indptr and the attribute shape; "
+                f"it has {sorted(node)}"
+            )
+        shape = [int(size) for size in (node.attrs["shape"] if self.sparse else node.shape)]
+        if len(shape) != 2 or min(shape) < 1:
+            raise ValueError(f"{name}: expected a matrix [N, d], got shape {shape}")
+        self.shape: tuple[int, int] = (shape[0], shape[1])
+        values = node["data"] if self.sparse else node
+        self.dtype, self.num_stored = values.dtype, int(values.size)
+        if self.dtype.kind not in "fiub":
+            raise ValueError(f"{name}: expected real numbers, got {self.dtype}; convert them")
+        if not self.sparse:
+            return
+        pointer = self._indptr = node["indptr"][:].astype(np.int64)
+        if (
+            len(pointer) != shape[0] + 1
+            or [pointer[0], pointer[-1]] != [0, self.num_stored]
+            or len(node["indices"]) != self.num_stored
+            or bool((np.diff(pointer) < 0).any())
+        ):
+            raise ValueError(
+                f"{name}: indptr, indices and data do not describe {shape[0]} rows; "
+                "write the file with write_feature_file"
+            )
+
+    def read_rows(self, start: int, stop: int, out: np.ndarray[Any, Any]) -> None:
+        """Write rows ``start .. stop - 1`` into ``out``, float32 ``[stop - start, d]``."""
+        if not self.sparse:
+            self._node.read_direct(out, np.s_[start:stop])
+            return
+        low, high = int(self._indptr[start]), int(self._indptr[stop])
+        indices = self._node["indices"][low:high]
+        if len(indices) and (indices.min() < 0 or indices.max() >= self.shape[1]):
+            raise ValueError(
+                f"{self.name}: column numbers run from {indices.min()} to {indices.max()}, "
+                f"outside 0..{self.shape[1] - 1}"
+            )
+        values = self._node["data"][low:high].astype(np.float32)
+        parts = (values, indices, self._indptr[start : stop + 1] - low)
+        sp.csr_matrix(parts, shape=(stop - start, self.shape[1])).toarray(out=out)
+
+    def read(self) -> Tensor:
+        """All rows as float32 ``[N, d]``, read straight into the tensor."""
+        out = np.empty(self.shape, np.float32)
+        for start, stop in row_chunks(*self.shape):
+            self.read_rows(start, stop, out[start:stop])
+        return torch.from_numpy(out)
+
+
+def read_labels(file: Any) -> Tensor | None:
+    """Labels as stored, integer ``[N]`` or 0/1 ``[N, C]``; None if there are none."""
+    if "labels" not in file:
+        return None
+    labels = file["labels"][()]
+    if labels.dtype.kind not in "iub" and labels.ndim != 2:
+        raise ValueError(f"labels: class indices must be integers, got {labels.dtype}")
+    if labels.dtype.kind not in "iubf":
+        raise ValueError(f"labels: expected numbers, got {labels.dtype}")
+    return torch.from_numpy(labels.astype(np.float32 if labels.ndim == 2 else np.int64))
+
+
+def read_splits(file: Any, num_rows: int) -> dict[str, Tensor]:
+    """The bool masks ``[N]`` that the file holds; train and query have to be among them."""
+    masks = {}
+    for name in SPLITS:
+        if f"splits/{name}" in file:
+            values = file[f"splits/{name}"][()]
+            if values.shape != (num_rows,) or not np.isin(values, (0, 1)).all():
+                raise ValueError(
+                    f"splits/{name}: expected a mask of {num_rows} zeros and ones, "
+                    f"got shape {list(values.shape)} and dtype {values.dtype}"
+                )
+            masks[name] = torch.from_numpy(values.astype(bool))
+        elif name in ("train", "query"):
+            raise ValueError(f"splits/{name}: missing; give a mask of N zeros and ones")
+    return masks
+
+
+def read_strings(file: Any, name: str, length: int | None = None) -> list[str] | None:
+    """A list of strings, of this length if one is given, or None if the file has none."""
+    if name not in file:
+        return None
+    node = file[name]
+    if h5py.check_string_dtype(node.dtype) is None or node.ndim != 1:
+        raise ValueError(f"{name}: expected a list of strings, got {node.dtype} {node.shape}")
+    if length is not None and len(node) != length:
+        raise ValueError(f"{name}: has {len(node)} entries, expected {length}")
+    return [str(value) for value in node.asstr()[:]]
 
 
 class FeatureFile(CrossModalDataset):
@@ -282,3 +425,210 @@ def encode_feature_file(
             for modality, encoder in ((IMAGE, image_encoder), (TEXT, text_encoder)):
                 file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
     return path
+
+
+# the check ------------------------------------------------------------------------------------
+
+
+@dataclass
+class MatrixReport:
+    """One feature matrix."""
+
+    shape: tuple[int, int]  #: ``(N, d)``
+    dtype: str  #: as stored
+    storage: str  #: ``'dense'`` or ``'csr'``
+    density: float  #: share of stored values (1 for a dense matrix)
+    minimum: float = float("nan")  #: of the finite values
+    maximum: float = float("nan")  #: of the finite values
+    num_nan: int = 0  #: values that are NaN
+    num_inf: int = 0  #: values that are infinite
+    zero_rows: int = 0  #: rows without direction, so without cosine
+    duplicate_rows: int = 0  #: rows that repeat an earlier one exactly
+    query_in_database: int = 0  #: query rows that equal a database row exactly
+
+    def __str__(self) -> str:
+        stored = f" ({self.density:.2%} stored)" if self.storage == "csr" else ""
+        return (
+            f"{self.shape[0]:,} x {self.shape[1]:,} {self.dtype} {self.storage}{stored}, "
+            f"range {self.minimum:.4g} .. {self.maximum:.4g}, "
+            f"NaN {self.num_nan:,}, inf {self.num_inf:,}, zero rows {self.zero_rows:,}, "
+            f"duplicate rows {self.duplicate_rows:,}"
+        )
+
+
+@dataclass
+class FeatureReport:
+    """What :func:`check_feature_file` found; ``print`` it."""
+
+    path: Path
+    #: reports of ``'image'`` and ``'text'``
+    matrices: dict[str, MatrixReport] = field(default_factory=dict)
+    label_kind: str = "none"  #: ``'class index'``, ``'multi-hot'`` or ``'none'``
+    label_counts: dict[str, int] = field(default_factory=dict)  #: rows per class name
+    unlabeled_rows: int = 0  #: multi-hot rows without any class
+    splits: dict[str, int] = field(default_factory=dict)  #: rows per split, defaults filled in
+    #: rows common to two splits, ``'query & database'`` and ``'query & train'``
+    overlaps: dict[str, int] = field(default_factory=dict)
+    #: what keeps :class:`~pyg_hash.datasets.FeatureFile` from loading the file
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  #: what loads but deserves a look
+    about: str | None = None  #: what the file says of its features; None: nothing
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file loads."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        parts: dict[str, str] = {} if self.about is None else {"about": self.about}
+        parts |= {name: str(matrix) for name, matrix in self.matrices.items()}
+        parts["labels"] = self.label_kind
+        if self.label_counts:
+            counts = self.label_counts.values()
+            parts["labels"] += (
+                f", {len(counts)} classes, {min(counts):,} .. {max(counts):,} rows each"
+            )
+        if self.unlabeled_rows:
+            parts["labels"] += f", {self.unlabeled_rows:,} rows without a class"
+        sizes = {**self.splits, **self.overlaps}
+        for title, found in (("balance", self.label_counts), ("splits", sizes)):
+            if found and (title == "splits" or len(found) <= 40):
+                parts[title] = ", ".join(f"{name} {count:,}" for name, count in found.items())
+        lines = [str(self.path), *(f"  {name:<9} {part}" for name, part in parts.items())]
+        lines += [f"  PROBLEM   {problem}" for problem in self.problems]
+        lines += [f"  warning   {warning}" for warning in self.warnings]
+        lines.append("  ok" if self.ok else f"  {len(self.problems)} problem(s): will not load")
+        return "\n".join(lines)
+
+
+def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
+    """Examine a feature file in blocks of rows, whatever its size.
+
+    Args:
+        path: a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`.
+
+    Returns:
+        The report; all problems of the content are collected in it, none is raised.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: the file is truncated, damaged or no HDF5 file.
+    """
+    report = FeatureReport(Path(path))
+    with open_feature_file(path) as file:
+        with _noted(report):
+            report.about = read_about(file)
+        hashes: dict[str, Any] = {}
+        for name in MODALITIES:
+            with _noted(report):
+                hashes[name] = _check_matrix(report, StoredMatrix(file, name))
+        sizes = [matrix.shape[0] for matrix in report.matrices.values()]
+        if len(set(sizes)) > 1:
+            report.problems.append(
+                f"image and text: {sizes[0]} and {sizes[1]} rows; "
+                "row i of both must be the same instance"
+            )
+        elif sizes:
+            with _noted(report):
+                _check_labels(report, file, sizes[0])
+            for kind in ("ids", "image_paths", "texts"):
+                with _noted(report):
+                    _check_strings(report, kind, read_strings(file, kind, sizes[0]) or [])
+            with _noted(report):
+                _check_splits(report, read_splits(file, sizes[0]), hashes)
+    return report
+
+
+@contextmanager
+def _noted(report: FeatureReport) -> Iterator[None]:
+    """What the block raises is one of the problems."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        report.problems.append(str(error))
+
+
+def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any, Any]:
+    """Fill the matrix report; returns a 64-bit hash of each row."""
+    (num_rows, width), warnings = matrix.shape, report.warnings
+    density, kind = matrix.num_stored / (num_rows * width), "csr" if matrix.sparse else "dense"
+    found = MatrixReport(matrix.shape, str(matrix.dtype), kind, density)
+    report.matrices[matrix.name] = found
+    hashes = np.empty(num_rows, dtype=np.uint64)
+    for start, stop in row_chunks(num_rows, width):
+        block = np.empty((stop - start, width), np.float32)
+        matrix.read_rows(start, stop, block)
+        found.num_nan += int(np.isnan(block).sum())
+        found.num_inf += int(np.isinf(block).sum())
+        found.zero_rows += int((~block.any(axis=1)).sum())
+        finite = block if np.isfinite(block).all() else block[np.isfinite(block)]
+        if finite.size:
+            found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
+            found.maximum = float(np.fmax(found.maximum, finite.max()))
+        block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
+        for row, values in enumerate(block, start):
+            digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
+            hashes[row] = int.from_bytes(digest, "little")
+    found.duplicate_rows = num_rows - len(np.unique(hashes))
+    if found.num_nan or found.num_inf:
+        report.problems.append(
+            f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
+            "clean or drop their rows"
+        )
+    if found.zero_rows:
+        warnings.append(
+            f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
+            "drop them or use metric='l2'"
+        )
+    if found.duplicate_rows:
+        warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
+    return hashes
+
+
+def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None:
+    repeated = len(strings) - len(set(strings))
+    if name == "ids" and repeated:
+        report.warnings.append(f"ids: {repeated} repeat an earlier one")
+    places = [report.path.parent / path for path in strings if path and name == "image_paths"]
+    lost = [place for place in places if not place.is_file()]
+    if lost:
+        report.warnings.append(f"image_paths: {len(lost)} files do not exist (first: {lost[0]})")
+
+
+def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
+    names, y = read_strings(file, "class_names"), read_labels(file)
+    if y is None:
+        return
+    report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
+    check_labels(y, "labels", num_rows=num_rows, num_classes=None if names is None else len(names))
+    if y.dim() == 1:
+        counts = torch.bincount(y, minlength=len(names or []))
+    else:
+        counts = y.sum(dim=0).long()
+        report.unlabeled_rows = int((y.sum(dim=1) == 0).sum())
+        if report.unlabeled_rows:
+            report.warnings.append(f"labels: {report.unlabeled_rows} rows have no class at all")
+    names = names or [f"class {c}" for c in range(len(counts))]
+    report.label_counts = dict(zip(names, counts.tolist(), strict=True))
+    empty = [name for name, count in report.label_counts.items() if count == 0]
+    if empty:
+        report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
+
+
+def _check_splits(
+    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[str, Any]
+) -> None:
+    masks, problems = fill_splits(masks, labels=report.label_kind != "none")
+    report.splits = {name: int(mask.sum()) for name, mask in masks.items()}
+    for name in ("database", "train"):
+        report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())
+    report.problems += problems
+    query, database = masks["query"].numpy(), masks["database"].numpy()
+    for name, digest in hashes.items():
+        shared = int(np.isin(digest[query & ~database], digest[database]).sum())
+        report.matrices[name].query_in_database = shared
+        if shared:
+            report.warnings.append(
+                f"{name}: {shared} query rows equal a database row exactly; "
+                "retrieval of these is no test"
+            )

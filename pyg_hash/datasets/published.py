@@ -165,11 +165,10 @@ class PublishedDataset(CrossModalDataset):
 
     def _published_names(self) -> list[str]:
         """Those of them that are the publishers', not one's own."""
-        places: list[str] = []
-        if self.layout == "features":  # the texts, where they decide which rows stay
-            places += [self._ready["labels"], *([self._text_place()] * self.drop_textless)]
-        else:
-            places += self._official_files()
+        if self.layout == "official":
+            places = self._official_files()
+        else:  # the texts, where they decide which rows stay
+            places = [self._ready["labels"], *([self._text_place()] * self.drop_textless)]
         for modality, choice in (("image", self.image), ("text", self.text)):
             if isinstance(choice, str):
                 places += self._ready[modality].get(choice, {})
@@ -218,14 +217,9 @@ class PublishedDataset(CrossModalDataset):
         return self._official_content() if self.layout == "official" else self._matrix_content()
 
     def _matrix_content(self) -> Content:
-        """Labels in matrices ``FILE:NAME``; rows and classes are numbers, as nothing names them.
-
-        With ``parts`` there is one matrix for each, one below the other, and labels are class
-        numbers from 0 or 1; else they are multi-hot. ``any_size``: the number of rows is not
-        published.
-        """
+        """Labels in matrices, multi-hot; with ``parts`` one for each, of numbers from 0 or 1."""
         known, published = self._ready, self._published
-        size = None if "any_size" in known else published.get("kept")
+        size = None if "any_size" in known else published.get("kept")  # any: none is published
         matrices = self._matrices(known["labels"], size)
         y = np.concatenate([matrix.read().numpy() for matrix in matrices])
         classes = np.arange(published.get("num_classes", self._counts["classes"]))

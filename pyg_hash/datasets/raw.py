@@ -1,7 +1,4 @@
-"""Raw files as their publishers give them: matrices, digits, JSON, archives, and digests.
-
-Matrices and digits are read in blocks, and nothing is ever unpickled.
-"""
+"""Raw files as their publishers give them, read in blocks; nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -137,10 +134,10 @@ class RawMatrix:
 
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
-    """A text file of zeros and ones, ``width`` a line and apart by white space, as it is sparse.
+    """uint8 ``[lines, width]`` of zeros and ones in a text file, apart by white space.
 
-    540 MB (NUS-WIDE's tags) need little more memory than their ones. Blank lines do not count. What
-    is anything else is a ``CorruptFileError`` that names the line. Gives uint8 ``[lines, width]``.
+    540 MB (NUS-WIDE's tags) need little more memory than their ones. Blank lines do not count; what
+    is anything else is a ``CorruptFileError`` that names the line.
     """
     blocks, first = [sp.csr_matrix(np.zeros((0, width), np.uint8))], 1
     with open(path, "rb") as file:
@@ -167,11 +164,10 @@ def read_json(path: Path, *keys: str) -> Any:
 
     The instances of MS-COCO's train2014 are 450 MB, mostly outlines: ten times as much if kept.
     """
-    with whole(path):
-        return json.loads(
-            path.read_text(encoding="utf-8"),
-            object_hook=lambda found: {key: found[key] for key in keys if key in found},
-        )
+    return json.loads(
+        path.read_text(encoding="utf-8"),
+        object_hook=lambda found: {key: found[key] for key in keys if key in found},
+    )
 
 
 # what is missing, and archives ---------------------------------------------------------------

@@ -28,7 +28,7 @@ class CheapEncoder:
     kind = "efficientnet_lite0"
     calls = 0
 
-    def __init__(self, image_size, *, progress=True):
+    def __init__(self, image_size):
         self.image_size = image_size
 
     def __call__(self, paths):
@@ -133,7 +133,7 @@ def test_emoji_of_newer_packages_leave_the_split_alone(monkeypatch, entries):
 def dataset(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "EfficientNetLite0", CheapEncoder)
-        yield Emoji(tmp_path_factory.mktemp("emoji"), progress=False)
+        yield Emoji(tmp_path_factory.mktemp("emoji"))
 
 
 def test_data(dataset):
@@ -172,8 +172,8 @@ def test_picture_features_are_computed_once_a_root(cheap, tmp_path, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr("pyg_hash.datasets.base.BagOfWords", Fails)
         with pytest.raises(RuntimeError, match="boom"):
-            Emoji(tmp_path, progress=False)
-    dataset = Emoji(tmp_path, progress=False)  # they survive a failure after them
+            Emoji(tmp_path)
+    dataset = Emoji(tmp_path)  # they survive a failure after them
     assert cheap.calls == 1
     assert isinstance(dataset.image_encoder(), CheapEncoder)
     assert dataset.image_encoder().image_size == module.IMAGE_SIZE

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pyg_hash.datasets import FeatureFile, SyntheticCrossModal, build, check_feature_file
-from pyg_hash.datasets.feature_layout import FORMAT, VERSION
+from pyg_hash.datasets.feature_file import FORMAT, VERSION
 from pyg_hash.datasets.raw import RawMatrix, read_digits
 
 ROWS, WIDTH = 50_000, 256
