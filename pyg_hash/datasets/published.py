@@ -118,7 +118,8 @@ class PublishedDataset(CrossModalDataset):
         self.protocol: str = published["default"] if protocol is None else protocol
         check_choice(self.protocol, tuple(known), "protocol")
         self._protocol = Protocol(**known[self.protocol])
-        self._ready = self.ready if layout == "official" else published["features"]
+        official = layout == "official"
+        self._ready: Mapping[str, Any] = self.ready if official else published["features"]
         self.image = self._choice(image, "image", (EfficientNetLite0.kind,))
         self.text = self._choice(text, "text", tuple(WORD_FEATURES))
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
@@ -290,7 +291,7 @@ class PublishedDataset(CrossModalDataset):
         record = Path(self.root) / "processed" / RECORD
         digests = checked_digests(self._raw, self._published_names(), record)
         protocol, content = self._protocol, self._content
-        usable = np.arange(len(content.names)) if protocol.unlabeled else content.rows
+        usable: Array = np.arange(len(content.names)) if protocol.unlabeled else content.rows
         if protocol.pictures is not None:
             of_them = [content.names[row].startswith(protocol.pictures) for row in usable]
             usable = usable[of_them]
