@@ -36,16 +36,11 @@ _EXAMPLES, _EXAMPLE_LETTERS = 6, 24
 
 
 class QueryError(ValueError):
-    """A query that was understood and has no answer; the message is for the one who asked."""
+    """A query without an answer: words for the one who asked, and a status of HTTP."""
 
-    status = 422
-    """Of HTTP, for those who need one."""
-
-
-class NotFoundError(QueryError):
-    """An item that is not there."""
-
-    status = 404
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -210,12 +205,12 @@ class SearchEngine:
         """The items whose ``target`` codes are nearest to the ``source`` code of an item.
 
         Raises:
-            NotFoundError: there is no such item in the database.
+            QueryError: there is no such item in the database.
         """
         try:
             codes = self.indexes[source].codes([row])
         except ValueError as error:
-            raise NotFoundError(f"item: {row} is not in the database of this run") from error
+            raise QueryError(f"item: {row} is not in the database of this run", 404) from error
         distances, rows = self._nearest(codes, target, k)
         return Answers(target, rows[0], distances[0])
 
@@ -223,10 +218,11 @@ class SearchEngine:
         """What is known of an item, as JSON values; its picture is told by its presence only.
 
         Raises:
-            NotFoundError: there is no such row.
+            QueryError: there is no such row.
         """
         if not 0 <= row < len(self.items):
-            raise NotFoundError(f"item: {row} is not there; rows are 0 to {len(self.items) - 1}")
+            last = len(self.items) - 1
+            raise QueryError(f"item: {row} is not there; rows are 0 to {last}", 404)
         return {
             "row": row,
             "id": self.items.ids[row],
@@ -239,10 +235,10 @@ class SearchEngine:
         """The picture file of an item, from the run's own list.
 
         Raises:
-            NotFoundError: there is no such row, or it has no picture.
+            QueryError: there is no such row, or it has no picture.
         """
         if not self.describe(row)["has_picture"]:
-            raise NotFoundError(f"item: {row} has no picture")
+            raise QueryError(f"item: {row} has no picture", 404)
         return str(self.items.image_paths[row])
 
     def about(self) -> dict[str, Any]:

@@ -6,9 +6,8 @@ import errno
 import socket
 from collections.abc import Callable
 
-from pyg_hash.serve.app import create_app
+from pyg_hash.serve.app import LOOPBACK, create_app
 from pyg_hash.serve.engine import SearchEngine
-from pyg_hash.serve.guard import LOOPBACK
 from pyg_hash.serve.worker import Limits
 from pyg_hash.utils.optional import require
 

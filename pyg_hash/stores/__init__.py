@@ -26,12 +26,6 @@ __all__ = [
     "read_codes",
 ]
 
-_ENDINGS: dict[str, type[CodeStore]] = {
-    ".store": FaissStore,
-    ".lance": LanceStore,
-    ".db": MilvusStore,
-}
-
 
 def store_class(address: str | os.PathLike[str]) -> Any:
     """The class whose ``create`` and ``open`` take an address.
@@ -42,4 +36,5 @@ def store_class(address: str | os.PathLike[str]) -> Any:
     address = os.fspath(address)
     if address.startswith(("http://", "https://")):
         return MilvusStore
-    return _ENDINGS.get(os.path.splitext(address)[1].lower())
+    endings: dict[str, Any] = {".store": FaissStore, ".lance": LanceStore, ".db": MilvusStore}
+    return endings.get(os.path.splitext(address)[1].lower())
