@@ -152,6 +152,7 @@ class Handlers:
         from starlette.routing import Route
 
         here, api = files("pyg_hash.serve"), describe_api(self.limits)
+        told = {n: getattr(self.limits, n) for n in ("upload_bytes", "letters", "k", "max_k")}
         style = page_css() + here.joinpath("page.css").read_text("utf-8")
         fixed = {
             "/": _page(here.joinpath("page.html").read_text("utf-8"), "html"),
@@ -159,7 +160,7 @@ class Handlers:
             "/page.js": _page(here.joinpath("page.js").read_text("utf-8"), "javascript"),
             "/healthz": _json({"status": "ok"}),
             "/api/openapi.json": _json(api),
-            "/api/run": _json({**self.engine.about(), "limits": self.limits.to_dict()}),
+            "/api/run": _json({**self.engine.about(), "limits": told}),
         }
         handlers: dict[tuple[str, str], Handler] = {
             ("get", "/api/search"): self.search_text,

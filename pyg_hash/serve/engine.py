@@ -20,7 +20,7 @@ from torch import Tensor
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
-from pyg_hash.report.gallery import lacks
+from pyg_hash.report.results import lacks
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
@@ -171,12 +171,9 @@ class SearchEngine:
             raise QueryError(str(error)) from error
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
-        """Answers to several questions about one kind of new items, coded together.
+        """The answers that several questions about one kind of new items would get alone.
 
-        Codes do not depend on each other, so these are the answers that each would get alone.
-
-        Returns:
-            in the order of the questions; an exception for one that has no answer.
+        They are coded together, and come in order; an exception for one that has no answer.
         """
         encode = self.model.encode_image if source == IMAGE else self.model.encode_text
         try:
@@ -215,11 +212,7 @@ class SearchEngine:
         return Answers(target, rows[0], distances[0])
 
     def describe(self, row: int) -> dict[str, Any]:
-        """What is known of an item, as JSON values; its picture is told by its presence only.
-
-        Raises:
-            QueryError: there is no such row.
-        """
+        """What is known of an item, as JSON values; ``QueryError`` if there is no such row."""
         if not 0 <= row < len(self.items):
             last = len(self.items) - 1
             raise QueryError(f"item: {row} is not there; rows are 0 to {last}", 404)
@@ -232,11 +225,7 @@ class SearchEngine:
         }
 
     def picture_path(self, row: int) -> str:
-        """The picture file of an item, from the run's own list.
-
-        Raises:
-            QueryError: there is no such row, or it has no picture.
-        """
+        """The picture file of an item; ``QueryError`` if there is no such row or picture."""
         if not self.describe(row)["has_picture"]:
             raise QueryError(f"item: {row} has no picture", 404)
         return str(self.items.image_paths[row])
@@ -291,8 +280,7 @@ def find_encoders(
 ) -> tuple[dict[Modality, Any], list[str]]:
     """Encoders that work, and a note on each that is missing or does not.
 
-    Each encodes one item, ``text`` or a grey square, so that nobody waits for what the first call
-    loads. ``own`` are encoders of the user's in place of the run's.
+    Each encodes one item, so that nobody waits for what the first call loads.
     """
     encoders, notes = {}, []
     encode = {IMAGE: model.encode_image, TEXT: model.encode_text}
@@ -303,7 +291,11 @@ def find_encoders(
                 encoder.progress = False
             features = None
             with suppress(ValueError):  # it works, and does not like what it was given
-                features = encoder([text]) if modality == TEXT else _encode_grey(encoder)
+                if modality == TEXT:
+                    features = encoder([text])
+                else:
+                    image = require("PIL.Image", "pillow", extra="serve")
+                    features = encode_picture(encoder, image.new("RGB", (64, 64), "gray"))
             if features is not None:
                 encode[modality](features)
         except IncompleteRunError:
@@ -316,11 +308,6 @@ def find_encoders(
         else:
             encoders[modality] = encoder
     return encoders, notes
-
-
-def _encode_grey(encoder: Any) -> Tensor:
-    grey = require("PIL.Image", "pillow", extra="serve").new("RGB", (64, 64), "gray")
-    return encode_picture(encoder, grey)
 
 
 def decode(content: bytes) -> Any:

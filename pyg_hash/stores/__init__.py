@@ -7,8 +7,7 @@ from typing import Any
 
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
-from pyg_hash.stores.faiss_store import FaissStore
-from pyg_hash.stores.indexes import HNSW, IVF, Flat, MultiIndex
+from pyg_hash.stores.faiss_store import HNSW, IVF, FaissStore, Flat, MultiIndex
 from pyg_hash.stores.lance import LanceStore
 from pyg_hash.stores.milvus import MilvusStore
 

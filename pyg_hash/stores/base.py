@@ -91,10 +91,7 @@ class CodeStore(CodeSet):
     ) -> tuple[Tensor, Tensor, Tensor | NDArray[Any]]:
         """All items within a Hamming radius, **distance <= radius**.
 
-        Args:
-            codes: q codes.
-            radius: 0 or more.
-            where: as in :meth:`search`.
+        ``codes`` and ``where`` are as in :meth:`search`.
 
         Returns:
             ``(limits, distances, ids)``: int64 ``[q + 1]``, int32 ``[m]``, and int64 or ``str``

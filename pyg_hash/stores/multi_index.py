@@ -33,11 +33,7 @@ class MultiIndexHash(FaissScan):
     _bounds: NDArray[np.int32] = np.empty((0, _KEYS + 1), np.int32)
 
     def update(self, packed: Bytes) -> None:
-        """Build the tables, unless they are of so many codes.
-
-        Raises:
-            ValueError: 2^31 codes or more.
-        """
+        """Build the tables, unless they are of so many codes; ``ValueError`` from 2^31 codes on."""
         n = len(packed)
         if self._order.shape[1] == n:
             return
