@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +27,11 @@ from pyg_hash.utils.files import check_writable
 
 
 class Index:
-    """Settings of a way to look codes up, and what searches so."""
+    """Settings of a way to look codes up."""
 
-    searcher: ClassVar[Callable[[], FaissScan]] = FaissScan
+    def searcher(self) -> FaissScan:
+        """Something that searches so."""
+        return FaissScan()
 
     def settings(self) -> dict[str, Any]:
         """Name and arguments, as JSON values."""
@@ -48,7 +50,9 @@ class MultiIndex(Index):
     The tables take ``4 * ceil(num_bits / 16)`` bytes an item and are built again after a change.
     """
 
-    searcher = MultiIndexHash
+    def searcher(self) -> FaissScan:
+        """A scan with tables."""
+        return MultiIndexHash()
 
 
 class FaissIndex(Index, ABC):
