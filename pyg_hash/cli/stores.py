@@ -33,7 +33,7 @@ def open_store(address: str, num_bits: int) -> CodeStore:
 def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
     """A store to put codes under string ids into; made, with this index, if there is none."""
     from pyg_hash.stores import FaissStore, store_class
-    from pyg_hash.stores.indexes import KINDS
+    from pyg_hash.stores.faiss_store import KINDS
 
     kind: Any = store_class(address)
     more = {}

@@ -113,11 +113,7 @@ class HammingIndex(InMemory):
         return self._nearest(codes, k, {})
 
     def range_search(self, codes: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
-        """All items within a Hamming radius, **distance <= radius**.
-
-        Args:
-            codes: q codes, int8 ±1 ``[q, num_bits]`` or packed.
-            radius: 0 or more.
+        """All items within a Hamming radius, **distance <= radius**, of codes as in :meth:`search`.
 
         Returns:
             ``(limits, distances, ids)``, on the CPU: int64 ``[q + 1]``, int32 and int64 ``[m]``.

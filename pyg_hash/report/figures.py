@@ -70,7 +70,7 @@ def radius_precision(curves: Mapping[str, LookupCurve]) -> Figure:
     figure, axes = _lines(lines)
     axes.axvline(RADIUS, color=axes.xaxis.label.get_color(), linewidth=0.8, alpha=0.6)
     axes.set(xlabel="Hamming radius", ylabel="precision within the radius", ylim=(0, 1.02))
-    _whole_numbers(axes)
+    axes.locator_params(axis="x", integer=True)
     return figure
 
 
@@ -99,7 +99,7 @@ def loss_curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> F
         one.plot(*zip(*points, strict=True), color=SERIES[0], marker=single)
         one.set_title(name)
         one.tick_params(labelsize=8)
-        _whole_numbers(one)
+        one.locator_params(axis="x", integer=True)
     for one in axes[len(names) :]:
         one.set_visible(False)
     figure.supxlabel("epoch")
@@ -116,7 +116,7 @@ def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
         x, color = range(1, len(share) + 1), MODALITY_COLORS[modality]
         axes.plot(x, share, MARKERS[modality], markersize=4, color=color, label=modality)
     axes.set(xlabel="bit", ylabel="share of +1", ylim=(-0.03, 1.03))
-    _whole_numbers(axes)
+    axes.locator_params(axis="x", integer=True)
     axes.legend(ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     return figure
 
@@ -194,7 +194,7 @@ def distance_histogram(
         axes.stairs(share, edges, fill=True, alpha=0.3, color=color, hatch=hatch)
         axes.stairs(share, edges, color=color, linewidth=1.4, label=name)
     axes.set(xlabel="Hamming distance", ylabel="share of the pairs")
-    _whole_numbers(axes)
+    axes.locator_params(axis="x", integer=True)
     axes.legend()
     return figure
 
@@ -318,8 +318,3 @@ def _lines(lines: Mapping[str, tuple[Iterable[Any], Iterable[Any]]]) -> tuple[Fi
         axes.plot(x, y, color=color, linestyle=dashes, label=name)
     axes.legend()
     return figure, axes
-
-
-def _whole_numbers(axes: Axes) -> None:
-    """Label the x axis with integers only, for it counts something."""
-    axes.locator_params(axis="x", integer=True)

@@ -18,8 +18,7 @@ from pyg_hash.metrics import LookupCurve
 from pyg_hash.models import HashModel
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS
-from pyg_hash.report.gallery import gallery_section
-from pyg_hash.report.results import Results
+from pyg_hash.report.results import Results, gallery_section
 from pyg_hash.report.style import page_css, to_svg
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT

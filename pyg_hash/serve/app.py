@@ -18,7 +18,6 @@ from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
 from pyg_hash.report.style import page_css
 from pyg_hash.serve.engine import Answers, QueryError, Question, SearchEngine
-from pyg_hash.serve.guard import LOOPBACK, Guard
 from pyg_hash.serve.openapi import Json, describe_api
 from pyg_hash.serve.worker import Batches, BusyError, Limits, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
@@ -29,10 +28,27 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     Handler = Callable[..., Awaitable[Response]]
 
 _log = logging.getLogger(__name__)
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Sent with every response: no inline script, no frame, nothing from elsewhere."""
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+"""Names of this machine to itself."""
 
 
 def create_app(
@@ -76,12 +92,39 @@ def create_app(
     return app
 
 
-class Refused(QueryError):
-    """A request that is answered with an error: the status of HTTP, and words for who asked."""
+class Guard:
+    """Middleware that adds :data:`HEADERS` and answers to known host names only.
 
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
+    A page from elsewhere can make its own name point at 127.0.0.1 and then read what a local
+    server says (DNS rebinding); its requests carry that name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
+        self.app = app
+        self.hosts = None if hosts is None else {host.lower() for host in hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *own]}
+            await send(message)
+
+        app = self.app
+        if scope["type"] == "http" and self.hosts is not None and _host(scope) not in self.hosts:
+            app = _error("host: this server does not answer to that name", 421)
+        await app(scope, receive, guarded)
+
+
+def _host(scope: Scope) -> str:
+    """The name in the Host header, lower-case, without port."""
+    found = [value for name, value in scope["headers"] if name == b"host"]
+    if len(found) != 1:
+        return ""
+    host: str = found[0].decode("latin-1").strip().lower()
+    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
 
 
 class Handlers:
@@ -109,6 +152,7 @@ class Handlers:
         from starlette.routing import Route
 
         here, api = files("pyg_hash.serve"), describe_api(self.limits)
+        told = {n: getattr(self.limits, n) for n in ("upload_bytes", "letters", "k", "max_k")}
         style = page_css() + here.joinpath("page.css").read_text("utf-8")
         fixed = {
             "/": _page(here.joinpath("page.html").read_text("utf-8"), "html"),
@@ -116,7 +160,7 @@ class Handlers:
             "/page.js": _page(here.joinpath("page.js").read_text("utf-8"), "javascript"),
             "/healthz": _json({"status": "ok"}),
             "/api/openapi.json": _json(api),
-            "/api/run": _json({**self.engine.about(), "limits": self.limits.to_dict()}),
+            "/api/run": _json({**self.engine.about(), "limits": told}),
         }
         handlers: dict[tuple[str, str], Handler] = {
             ("get", "/api/search"): self.search_text,
@@ -137,18 +181,20 @@ class Handlers:
         """Nearest items to words."""
         text = text.strip()
         if not text:
-            raise Refused(400, "text: is missing or empty; send some words")
+            raise QueryError("text: is missing or empty; send some words", 400)
         if len(text) > self.limits.letters:
-            raise Refused(400, f"text: {len(text)} letters; at most {self.limits.letters} are read")
+            raise QueryError(
+                f"text: {len(text)} letters; at most {self.limits.letters} are read", 400
+            )
         return await self._answer(self._new(TEXT, partial(self.engine.ask_text, text, modality, k)))
 
     async def search_image(self, request: Request, k: int, modality: Modality = TEXT) -> Response:
         """Nearest items to the picture in the body."""
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            raise Refused(415, "image: send the picture itself as the body, not a form")
+            raise QueryError("image: send the picture itself as the body, not a form", 415)
         content = await self._body(request)
         if not content:
-            raise Refused(400, "image: the body is empty; send a picture in it")
+            raise QueryError("image: the body is empty; send a picture in it", 400)
         ask = partial(self.engine.ask_image, content, modality, k)
         return await self._answer(self._new(IMAGE, ask))
 
@@ -173,7 +219,7 @@ class Handlers:
             content, tag = await self.worker.run(partial(self._picture, path))
         except UnreadableImageError as error:
             # the message would name a file of the server
-            raise Refused(404, "picture: its file is missing or cannot be read") from error
+            raise QueryError("picture: its file is missing or cannot be read", 404) from error
         known = request.headers.get("if-none-match") == tag
         headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
         return Response(b"" if known else content, 304 if known else 200, headers, "image/jpeg")
@@ -211,9 +257,9 @@ class Handlers:
             return await asyncio.wait_for(self._read(request), self.limits.upload_timeout)
         except asyncio.TimeoutError as error:
             seconds = self.limits.upload_timeout
-            raise Refused(408, f"image: not received within {seconds:g} seconds") from error
+            raise QueryError(f"image: not received within {seconds:g} seconds", 408) from error
         except ClientDisconnect as error:
-            raise Refused(400, "image: the connection ended before its end") from error
+            raise QueryError("image: the connection ended before its end", 400) from error
 
     async def _read(self, request: Request) -> bytes:
         limit, size, content = self.limits.upload_bytes, 0, bytearray()
@@ -224,7 +270,7 @@ class Handlers:
             if size <= limit:  # else read on a little: who hangs up on a sender is not heard
                 content += part
         if size > limit:
-            raise Refused(413, f"image: larger than the limit of {limit:,} bytes")
+            raise QueryError(f"image: larger than the limit of {limit:,} bytes", 413)
         return bytes(content)
 
 
@@ -285,21 +331,21 @@ def _values(given: list[tuple[str, str]], schemas: Mapping[str, Json]) -> dict[s
     for number, (name, text) in enumerate(given):
         if name not in schemas:
             listed = ", ".join(schemas) or "none"
-            raise Refused(400, f"{name[:40]}: this parameter is not known; use {listed}")
+            raise QueryError(f"{name[:40]}: this parameter is not known; use {listed}", 400)
         if name in dict(given[:number]):
-            raise Refused(400, f"{name}: is given twice")
+            raise QueryError(f"{name}: is given twice", 400)
         schema = schemas[name]
         values[name] = text
         if schema["type"] == "integer":
             values[name] = _integer(text, name, schema["minimum"], schema["maximum"])
         elif text not in schema.get("enum", [text]):
             known = " or ".join(schema["enum"])
-            raise Refused(400, f"{name}: {text[:20]!r} is not known; use {known}")
+            raise QueryError(f"{name}: {text[:20]!r} is not known; use {known}", 400)
     return values
 
 
 def _integer(text: str, name: str, low: int, high: int) -> int:
     number = int(text) if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) else None
     if number is None or not low <= number <= high:
-        raise Refused(400, f"{name}: expected a number from {low} to {high}, got {text[:20]!r}")
+        raise QueryError(f"{name}: expected a number from {low} to {high}, got {text[:20]!r}", 400)
     return number

@@ -20,7 +20,7 @@ from torch import Tensor
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
-from pyg_hash.report.gallery import lacks
+from pyg_hash.report.results import lacks
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
@@ -36,16 +36,11 @@ _EXAMPLES, _EXAMPLE_LETTERS = 6, 24
 
 
 class QueryError(ValueError):
-    """A query that was understood and has no answer; the message is for the one who asked."""
+    """A query without an answer: words for the one who asked, and a status of HTTP."""
 
-    status = 422
-    """Of HTTP, for those who need one."""
-
-
-class NotFoundError(QueryError):
-    """An item that is not there."""
-
-    status = 404
+    def __init__(self, message: str, status: int = 422) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -176,12 +171,9 @@ class SearchEngine:
             raise QueryError(str(error)) from error
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
-        """Answers to several questions about one kind of new items, coded together.
+        """The answers that several questions about one kind of new items would get alone.
 
-        Codes do not depend on each other, so these are the answers that each would get alone.
-
-        Returns:
-            in the order of the questions; an exception for one that has no answer.
+        They are coded together, and come in order; an exception for one that has no answer.
         """
         encode = self.model.encode_image if source == IMAGE else self.model.encode_text
         try:
@@ -210,23 +202,20 @@ class SearchEngine:
         """The items whose ``target`` codes are nearest to the ``source`` code of an item.
 
         Raises:
-            NotFoundError: there is no such item in the database.
+            QueryError: there is no such item in the database.
         """
         try:
             codes = self.indexes[source].codes([row])
         except ValueError as error:
-            raise NotFoundError(f"item: {row} is not in the database of this run") from error
+            raise QueryError(f"item: {row} is not in the database of this run", 404) from error
         distances, rows = self._nearest(codes, target, k)
         return Answers(target, rows[0], distances[0])
 
     def describe(self, row: int) -> dict[str, Any]:
-        """What is known of an item, as JSON values; its picture is told by its presence only.
-
-        Raises:
-            NotFoundError: there is no such row.
-        """
+        """What is known of an item, as JSON values; ``QueryError`` if there is no such row."""
         if not 0 <= row < len(self.items):
-            raise NotFoundError(f"item: {row} is not there; rows are 0 to {len(self.items) - 1}")
+            last = len(self.items) - 1
+            raise QueryError(f"item: {row} is not there; rows are 0 to {last}", 404)
         return {
             "row": row,
             "id": self.items.ids[row],
@@ -236,13 +225,9 @@ class SearchEngine:
         }
 
     def picture_path(self, row: int) -> str:
-        """The picture file of an item, from the run's own list.
-
-        Raises:
-            NotFoundError: there is no such row, or it has no picture.
-        """
+        """The picture file of an item; ``QueryError`` if there is no such row or picture."""
         if not self.describe(row)["has_picture"]:
-            raise NotFoundError(f"item: {row} has no picture")
+            raise QueryError(f"item: {row} has no picture", 404)
         return str(self.items.image_paths[row])
 
     def about(self) -> dict[str, Any]:
@@ -295,8 +280,7 @@ def find_encoders(
 ) -> tuple[dict[Modality, Any], list[str]]:
     """Encoders that work, and a note on each that is missing or does not.
 
-    Each encodes one item, ``text`` or a grey square, so that nobody waits for what the first call
-    loads. ``own`` are encoders of the user's in place of the run's.
+    Each encodes one item, so that nobody waits for what the first call loads.
     """
     encoders, notes = {}, []
     encode = {IMAGE: model.encode_image, TEXT: model.encode_text}
@@ -307,7 +291,11 @@ def find_encoders(
                 encoder.progress = False
             features = None
             with suppress(ValueError):  # it works, and does not like what it was given
-                features = encoder([text]) if modality == TEXT else _encode_grey(encoder)
+                if modality == TEXT:
+                    features = encoder([text])
+                else:
+                    image = require("PIL.Image", "pillow", extra="serve")
+                    features = encode_picture(encoder, image.new("RGB", (64, 64), "gray"))
             if features is not None:
                 encode[modality](features)
         except IncompleteRunError:
@@ -320,11 +308,6 @@ def find_encoders(
         else:
             encoders[modality] = encoder
     return encoders, notes
-
-
-def _encode_grey(encoder: Any) -> Tensor:
-    grey = require("PIL.Image", "pillow", extra="serve").new("RGB", (64, 64), "gray")
-    return encode_picture(encoder, grey)
 
 
 def decode(content: bytes) -> Any:

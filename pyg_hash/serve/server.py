@@ -6,9 +6,8 @@ import errno
 import socket
 from collections.abc import Callable
 
-from pyg_hash.serve.app import create_app
+from pyg_hash.serve.app import LOOPBACK, create_app
 from pyg_hash.serve.engine import SearchEngine
-from pyg_hash.serve.guard import LOOPBACK
 from pyg_hash.serve.worker import Limits
 from pyg_hash.utils.optional import require
 
@@ -16,8 +15,7 @@ from pyg_hash.utils.optional import require
 def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound, so that nothing else can be wrong once models are loaded.
 
-    Port 0 takes a free one. ``ValueError`` for a port out of range; ``OSError`` where the name is
-    unknown, or the port is taken or not allowed.
+    Port 0 takes a free one. ``ValueError`` for a port out of range; ``OSError`` if it cannot be.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"port: expected 0 to 65535, got {port}")

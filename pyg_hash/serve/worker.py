@@ -55,10 +55,6 @@ class Limits:
         if self.k > self.max_k:
             raise ValueError(f"k: {self.k} is more than max_k = {self.max_k}")
 
-    def to_dict(self) -> dict[str, int | float]:
-        """Those that a visitor should know."""
-        return {name: getattr(self, name) for name in ("upload_bytes", "letters", "k", "max_k")}
-
 
 class BusyError(RuntimeError):
     """Too much is waiting, or it took too long."""
@@ -115,14 +111,9 @@ class Batches(_Pool, Generic[T, R]):
     """Collects what is asked while a call runs, and makes one call of it.
 
     A model takes hardly more time for many rows than for one. A lone question is asked at once; it
-    waits for others, and not for long, only where they are on their way.
-
-    Args:
-        call: the answers to some questions, in their order, an exception for those without one.
-            It runs in one thread of its own.
-        limits: how many may wait, and how long.
-        most: questions in a call.
-        more: whether others are on their way.
+    waits for others, and not for long, only where ``more`` says that they are on their way.
+    ``call`` answers at most ``most`` questions in their order, in one thread of its own, with an
+    exception for those without an answer.
     """
 
     def __init__(
@@ -153,6 +144,7 @@ class Batches(_Pool, Generic[T, R]):
 
     async def _work(self) -> None:
         """Calls until nobody waits."""
+        loop = asyncio.get_running_loop()
         try:
             while self._asked:
                 for _ in range(_TURNS):
@@ -160,21 +152,18 @@ class Batches(_Pool, Generic[T, R]):
                         break
                     await asyncio.sleep(_TURN)
                 futures = list(islice(self._asked, self._most))
-                await self._answer(futures, [self._asked.pop(future) for future in futures])
+                questions = [self._asked.pop(future) for future in futures]
+                answers: list[R | Exception]
+                try:
+                    answers = await loop.run_in_executor(self._pool, self._call, questions)
+                except Exception as error:
+                    answers = [error] * len(questions)
+                for future, answer in zip(futures, answers, strict=True):
+                    if future.done():  # its caller gave up
+                        continue
+                    if isinstance(answer, Exception):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
         finally:
             self._task = None
-
-    async def _answer(self, futures: list[asyncio.Future[R]], questions: list[T]) -> None:
-        loop = asyncio.get_running_loop()
-        answers: list[R | Exception]
-        try:
-            answers = await loop.run_in_executor(self._pool, self._call, questions)
-        except Exception as error:
-            answers = [error] * len(questions)
-        for future, answer in zip(futures, answers, strict=True):
-            if future.done():  # its caller gave up
-                continue
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)

@@ -7,8 +7,7 @@ from typing import Any
 
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
-from pyg_hash.stores.faiss_store import FaissStore
-from pyg_hash.stores.indexes import HNSW, IVF, Flat, MultiIndex
+from pyg_hash.stores.faiss_store import HNSW, IVF, FaissStore, Flat, MultiIndex
 from pyg_hash.stores.lance import LanceStore
 from pyg_hash.stores.milvus import MilvusStore
 
@@ -26,12 +25,6 @@ __all__ = [
     "read_codes",
 ]
 
-_ENDINGS: dict[str, type[CodeStore]] = {
-    ".store": FaissStore,
-    ".lance": LanceStore,
-    ".db": MilvusStore,
-}
-
 
 def store_class(address: str | os.PathLike[str]) -> Any:
     """The class whose ``create`` and ``open`` take an address.
@@ -42,4 +35,5 @@ def store_class(address: str | os.PathLike[str]) -> Any:
     address = os.fspath(address)
     if address.startswith(("http://", "https://")):
         return MilvusStore
-    return _ENDINGS.get(os.path.splitext(address)[1].lower())
+    endings: dict[str, Any] = {".store": FaissStore, ".lance": LanceStore, ".db": MilvusStore}
+    return endings.get(os.path.splitext(address)[1].lower())

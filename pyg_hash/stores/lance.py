@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, Columns
-from pyg_hash.stores.database import DatabaseStore, Hits, condition, read_settings, settings_of
+from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 

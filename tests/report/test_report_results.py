@@ -11,7 +11,7 @@ from small import graph_for, model_for
 from pyg_hash import metrics, report
 from pyg_hash.codes import hamming_distance
 from pyg_hash.models import MCGCN
-from pyg_hash.report.gallery import gallery, thumbnail
+from pyg_hash.report.results import gallery, thumbnail
 from pyg_hash.typing import IMAGE, TEXT
 
 

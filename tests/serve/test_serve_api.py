@@ -19,8 +19,8 @@ from serve_cases import Client, make_engine, png, request  # noqa: E402
 from small import relaxed_of_new  # noqa: E402
 
 from pyg_hash.serve import Limits  # noqa: E402
-from pyg_hash.serve.engine import NotFoundError, QueryError  # noqa: E402
-from pyg_hash.serve.guard import HEADERS  # noqa: E402
+from pyg_hash.serve.app import HEADERS  # noqa: E402
+from pyg_hash.serve.engine import QueryError  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -362,9 +362,9 @@ def test_own_faults_are_logged_and_not_told(monkeypatch, caplog):
 
 
 def test_engine_errors(engine):
-    with pytest.raises(NotFoundError, match="rows are 0 to 59"):
+    with pytest.raises(QueryError, match="rows are 0 to 59"):
         engine.describe(60)
-    with pytest.raises(NotFoundError):
+    with pytest.raises(QueryError):
         engine.describe(-1)
     with pytest.raises(QueryError, match="cannot be read"):
         engine.by_image(b"no", "text", 3)
