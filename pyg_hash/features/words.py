@@ -24,10 +24,9 @@ TENSOR_FILE = "encoder.safetensors"
 class BagOfWords(StoredEncoder):
     """Word counts or TF-IDF over a vocabulary that is learnt from given texts.
 
-    Words are runs of letters and digits, lower-cased, split by scikit-learn's
-    ``CountVectorizer``. TF-IDF is ``count * (ln((1 + n) / (1 + df)) + 1)`` with rows scaled to
-    length 1, scikit-learn's definition. ``lsa`` projects on the first right singular vectors
-    (truncated SVD, seeded) of the fitted texts.
+    Words are runs of letters and digits, lower-cased. TF-IDF is ``count * (ln((1 + n) / (1 + df))
+    + 1)`` with rows scaled to length 1, scikit-learn's definition. ``lsa`` projects on the first
+    right singular vectors (truncated SVD, seeded) of the fitted texts.
 
     ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
     that occur in at least two texts; words and n-grams weigh the same in a row. Short texts need
@@ -90,10 +89,8 @@ class BagOfWords(StoredEncoder):
         text = require("sklearn.feature_extraction.text", "scikit-learn")
         config = self.config
         pattern = rf"(?u)[^\W_]{{{config['min_length']},}}"
-        options: list[dict[str, Any]] = [
-            {"token_pattern": pattern, "stop_words": config["stop_words"]}
-        ]
-        learn: list[dict[str, Any]] = [{k: config[k] for k in ("max_features", "min_df")}]
+        options: list[Any] = [{"token_pattern": pattern, "stop_words": config["stop_words"]}]
+        learn: list[Any] = [{k: config[k] for k in ("max_features", "min_df")}]
         if config["subwords"] is not None:
             ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
             options.append({**ngrams, "preprocessor": _words_only})
@@ -112,10 +109,9 @@ class BagOfWords(StoredEncoder):
     def num_features(self) -> int:
         """Width of a feature row."""
         self._check_fitted()
-        components = self._tensors.get("components")
-        if components is not None:
-            return int(components.size(0))
-        return sum(len(vocabulary) for vocabulary in self._vocabularies)
+        if "components" in self._tensors:
+            return len(self._tensors["components"])
+        return sum(map(len, self._vocabularies))
 
     def _check_fitted(self) -> None:
         if not self._vectorizers:
@@ -186,10 +182,10 @@ class BagOfWords(StoredEncoder):
                     f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
                 )
         weighted = _weighted(counts, self._tensors)
-        components = self._tensors.get("components")
-        if components is None:
-            return torch.from_numpy(weighted.astype(np.float32).toarray())
-        return torch.from_numpy((weighted @ components.numpy().T).astype(np.float32))
+        if "components" in self._tensors:
+            projected = weighted @ self._tensors["components"].numpy().T
+            return torch.from_numpy(projected.astype(np.float32))
+        return torch.from_numpy(weighted.astype(np.float32).toarray())
 
     __call__ = transform
 
@@ -218,13 +214,12 @@ class BagOfWords(StoredEncoder):
         vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
         encoder = cls(**settings)
         encoder._vectorizers = encoder._new_vectorizers(vocabularies)
-        expected = {"idf"} if encoder.config["mode"] == "tfidf" else set()
-        expected |= {"components"} if encoder.config["lsa"] is not None else set()
+        wanted = {"idf": encoder.config["mode"] == "tfidf", "components": encoder.config["lsa"]}
+        expected = {name for name, used in wanted.items() if used}
         widths = {tensor.size(-1) for tensor in tensors.values()}
         if set(tensors) != expected or not widths <= {sum(map(len, vocabularies))}:
             raise CorruptFileError(f"{folder}: weights and vocabulary differ; save it again")
-        encoder._tensors = tensors
-        encoder._vocabularies = vocabularies
+        encoder._tensors, encoder._vocabularies = tensors, vocabularies
         return encoder
 
 
