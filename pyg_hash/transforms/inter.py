@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.graph.build import joint_edges
 from pyg_hash.graph.protocol import ANCHORS, PROTOCOLS, anchor_mask
-from pyg_hash.transforms.edges import averaged_edges, merge_edges
-from pyg_hash.transforms.intra import IntraKNN
-from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
+from pyg_hash.transforms.intra import IntraKNN, merge_edges
+from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
 from pyg_hash.utils.checks import check_choice
 
 
@@ -44,8 +46,7 @@ class InterKNN(BaseTransform):
     pair_edges: str = "all"
 
     def __post_init__(self) -> None:
-        if self.anchors is not None:
-            check_choice(self.anchors, ANCHORS, "anchors")
+        check_choice(self.anchors, (*ANCHORS, None), "anchors")
         check_choice(self.pair_edges, ("all", "labeled", "none"), "pair_edges")
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -97,3 +98,22 @@ class InterKNN(BaseTransform):
             for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
                 data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
                 data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
+
+
+def averaged_edges(
+    edges: Mapping[Modality, EdgeStorage], modality: Modality, is_anchor: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The mean of both modalities' edges, as nodes of one modality receive them.
+
+    Anchors receive :math:`(G^I + G^T) / 2`. A node that is no anchor receives the edges of **its
+    own modality** alone, at full weight: its other modality must not choose them. Returns source,
+    target and weight, where the same edge of both modalities still occurs twice.
+    """
+    parts = []
+    for each, store in edges.items():
+        source, target = store.edge_index
+        keep = is_anchor[target] if each != modality else torch.ones_like(target) > 0
+        weight = store.edge_weight * torch.where(is_anchor[target], 0.5, 1.0)
+        parts.append((source[keep], target[keep], weight[keep]))
+    source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+    return source, target, weight

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +13,6 @@ from pyg_hash.graph.build import edge_weights
 from pyg_hash.graph.protocol import ANCHORS, anchor_mask
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
-from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
 from pyg_hash.utils.checks import (
     check_choice,
@@ -67,7 +65,7 @@ class IntraKNN(BaseTransform):
     approximate: str | None = None
 
     # whether only labelled anchors may be somebody's nearest (the graph of SGCH's program)
-    _labeled_only: ClassVar[bool] = False
+    _labeled_only = False
 
     def __post_init__(self) -> None:
         check_positive_int(self.k, "k")
@@ -163,3 +161,17 @@ class IntraKNN(BaseTransform):
         weight = self.neighbor_weight * edge_weights(torch.cat(scores), str(self.weight)).flatten()
         keep = weight > 0
         return source[keep], target[keep], weight[keep], found
+
+
+def merge_edges(
+    source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
+) -> tuple[Tensor, Tensor]:
+    """Join parallel edges by ``'sum'`` or ``'amax'``, and sort by target, then source.
+
+    Returns ``edge_index`` int64 ``[2, E']`` and ``edge_weight`` float ``[E']``.
+    """
+    key, group = torch.unique(target * num_nodes + source, return_inverse=True)
+    merged = weight.new_zeros(key.numel()).scatter_reduce_(
+        0, group, weight, reduce=reduce, include_self=False
+    )
+    return torch.stack((key % num_nodes, key // num_nodes)), merged

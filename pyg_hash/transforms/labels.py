@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.intra import merge_edges
 from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import (
     CLASS,
@@ -28,19 +28,12 @@ from pyg_hash.utils.checks import check_choice, check_labels
 
 
 class LabelSets(NamedTuple):
-    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N or U x U array.
+    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N or U x U array."""
 
-    Attributes:
-        row: int64 ``[m]``, a node of each entry of ``P``, whose entries are 1.
-        hub: int64 ``[m]``, its set: the column of ``P``.
-        num_sets: number of sets ``U``.
-        overlap: int64 ``[2, p]``, pairs of sets whose nodes match: the ones of ``M``, by rows.
-    """
-
-    row: Tensor
-    hub: Tensor
+    row: Tensor  # int64 [m], a node of each entry of P, whose entries are 1
+    hub: Tensor  # int64 [m], its set: the column of P
     num_sets: int
-    overlap: Tensor
+    overlap: Tensor  # int64 [2, p], pairs of sets whose nodes match: the ones of M, by rows
 
     def diagonal(self, num_rows: int) -> Tensor:
         """The weight of each node with itself: float ``[num_rows]``."""
@@ -146,9 +139,8 @@ class LabelHub(BaseTransform):
                 edges = data[INTER[modality]]
                 source, target = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
                 weight = torch.cat((edges.edge_weight, weight[pairs]))
-                edges.edge_index, edges.edge_weight = merge_edges(
-                    source, target, weight, labeled.numel(), reduce="sum"
-                )
+                merged = merge_edges(source, target, weight, labeled.numel(), reduce="sum")
+                edges.edge_index, edges.edge_weight = merged
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 

@@ -55,8 +55,8 @@ def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
     """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
     Raises:
-        TypeError: ``x``, which messages call ``name``, is not floating point; ``k`` no integer.
-        ValueError: NaN or inf; fewer than ``k + 2`` rows.
+        TypeError, ValueError: ``x`` (``name`` in messages) is not floating point, has NaN or inf,
+            or fewer than ``k + 2`` rows; ``k`` is no positive integer.
     """
     check_features(x, name)
     check_positive_int(k, "k")
@@ -71,20 +71,14 @@ def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
 class Candidates(NamedTuple):
     """All entries that any affinity may occupy, as padded rows; everything else stays zero.
 
-    Row i lists the neighbours of i in any view, by ascending row number. Its width is the number
+    Row i lists the neighbours of i in any view, by ascending row number. Its width w is the number
     of views times ``k + 1``, so memory is linear in the rows.
-
-    Attributes:
-        column: row numbers, int64 ``[m, w]``.
-        support: bool ``[m, w]``; the ``k`` nearest neighbours in at least one view: where Z lives.
-        distance: squared distances in each view, float64 ``[m, w]``, inf in the padding.
-        order: in each view the places of its ``k + 1`` neighbours, nearest first.
     """
 
-    column: Ints
-    support: Bools
-    distance: list[Floats]
-    order: list[Ints]
+    column: Ints  # row numbers [m, w]
+    support: Bools  # [m, w], the k nearest neighbours in at least one view: where Z lives
+    distance: list[Floats]  # squared distances in each view [m, w], inf in the padding
+    order: list[Ints]  # in each view the places of its k + 1 neighbours, nearest first
 
     def matrix(self, values: Floats) -> sp.csr_array:
         """The positive ones of some values, float64 ``[m, w]``, as a matrix ``[m, m]``."""
@@ -145,9 +139,8 @@ class AffinityGraph:
         iterations: number of iterations.
         lam: :math:`\lambda` of the last iteration.
         weights: weight of each view.
-        history: one dict an iteration: ``iteration``, ``lam``, ``num_components``,
-            ``largest_component``, ``num_edges``, ``weights``; and ``eigenvalue_sum`` (of the c
-            smallest) and ``residual`` of the eigenvectors, None where none were needed.
+        history: one dict an iteration; ``eigenvalue_sum`` (of the c smallest) and ``residual`` of
+            the eigenvectors are None where none were needed.
     """
 
     indptr: Tensor
@@ -191,18 +184,16 @@ def unified_affinity(
     r"""Fuse the neighbour graphs of several views into one with ``num_clusters`` components.
 
     Minimises SGEH Eq. 7 (Zhao et al., ACCV 2022; GMC, Wang et al., TKDE 2020) by turns: each
-    view's graph S (``update_view`` of :mod:`pyg_hash.transforms.affinity.steps`), the weights of
-    the views (``view_weight``), the unified graph Z (``update_unified``), and the embedding D, the
+    view's graph S, the weights of the views, the unified graph Z, and the embedding D, the
     ``num_clusters`` smallest eigenvectors of Z's Laplacian.
     After each turn the connected components of Z are counted: :math:`\lambda` doubles if there
     are too few, halves (and D goes back) if there are too many, and exactly ``num_clusters`` of
     them end the search. Everything is sparse: Z lives where the nearest-neighbour graphs do.
 
-    Read here as follows, where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too,
-    would leave nothing for others), and :func:`neighbour_weights` replaces the Gaussian kernel,
-    which is never used. Features are taken as they are; GMC
-    standardises each sample, for which :class:`~pyg_hash.transforms.ScaleFeatures` stands here:
-    rows of equal length put the distances of all views on one scale.
+    Where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too, would leave nothing for
+    others), and :func:`neighbour_weights` replaces the Gaussian kernel, which is never used. GMC
+    standardises each sample; here :class:`~pyg_hash.transforms.ScaleFeatures` does, for rows of
+    equal length put the distances of all views on one scale.
 
     Args:
         views: two or more; each the features, float ``[m, d]``, or what
@@ -216,9 +207,8 @@ def unified_affinity(
         u_step: ``'exact'`` solves the Z-step; ``'gmc'`` is it as printed, exact for equal weights.
         lam: the first :math:`\lambda` (GMC: 1).
         max_iter: at most so many turns (GMC: 20).
-        tol: residual at which an eigenvector is accepted, relative to the spectrum; only
-            matters above 1,000 rows.
-        seed: seed of the eigensolver's first vector; only matters above 1,000 rows.
+        tol: above 1,000 rows: residual of an accepted eigenvector, relative to the spectrum.
+        seed: above 1,000 rows: seed of the eigensolver's first vector.
         progress: show a progress bar.
 
     Warns:
@@ -246,16 +236,16 @@ def unified_affinity(
     z: Floats = np.mean(s, axis=0)
     weights = [1.0 / len(s)] * len(s)
 
-    def embed() -> Embedding | None:
+    def embed() -> tuple[sp.csr_array, int, Ints, Embedding | None]:
+        graph = entries.matrix(z)
+        count, label = components(graph)
         if count >= num_clusters:
-            return None
-        return smallest_eigenvectors(
-            laplacian(graph), label, count, num_clusters, tol=tol, seed=seed
-        )
+            return graph, count, label, None
+        lap = laplacian(graph)
+        found = smallest_eigenvectors(lap, label, count, num_clusters, tol=tol, seed=seed)
+        return graph, count, label, found
 
-    graph = entries.matrix(z)
-    count, label = components(graph)
-    found = embed()
+    graph, count, label, found = embed()
     vectors = indicators(label, count) if found is None else found.vectors
     history: list[dict[str, Any]] = []
     with tqdm(total=max_iter, desc="affinity", unit="turn", disable=not progress) as bar:
@@ -265,9 +255,7 @@ def unified_affinity(
             s = [update_view(b, order, z, w, rank=rank) for b, order, w in parts]
             weights = [view_weight(z, view, rule=weight_rule) for view in s]
             z = update_unified(s, weights, d, lam, entries.support, u_step=u_step)
-            graph = entries.matrix(z)
-            count, label = components(graph)
-            found = embed()
+            graph, count, label, found = embed()
             history.append(
                 {
                     "iteration": iteration,
@@ -351,9 +339,9 @@ def _neighbour_lists(
     for number, view in enumerate(views):
         if not isinstance(view, Neighbours):
             view = nearest_neighbours(view, k, f"views[{number}]")
-        elif view.index.size(1) != k + 1:
+        if (given := view.index.size(1) - 1) != k:
             raise ValueError(
-                f"views[{number}]: has {view.index.size(1) - 1} neighbours a row, not k={k}; "
+                f"views[{number}]: has {given} neighbours a row, not k={k}; "
                 "make it with nearest_neighbours(x, k)"
             )
         lists.append(view)
