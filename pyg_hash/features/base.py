@@ -27,11 +27,9 @@ class Encoder(Protocol):
     @property
     def num_features(self) -> int:
         """Width ``d`` of a feature row."""
-        ...
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; :func:`pyg_hash.features.load_encoder` reads it."""
-        ...
 
 
 @runtime_checkable
@@ -40,7 +38,6 @@ class ImageEncoder(Encoder, Protocol):
 
     def __call__(self, paths: Sequence[PathLike], /) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` picture files, on the CPU."""
-        ...
 
 
 @runtime_checkable
@@ -49,7 +46,6 @@ class TextEncoder(Encoder, Protocol):
 
     def __call__(self, texts: Sequence[str], /) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` texts, on the CPU."""
-        ...
 
 
 class StoredEncoder(ABC):
@@ -147,10 +143,6 @@ class OwnEncoder(StoredEncoder):
             ``[n, num_features]``. ``ValueError`` or ``OSError`` means that an item is bad.
         num_features: width of a row.
         name: tells one function from another; the function's own name if None.
-
-    Raises:
-        TypeError: the function cannot be called.
-        ValueError: ``num_features`` is not positive.
     """
 
     kind = "own"
@@ -173,12 +165,7 @@ class OwnEncoder(StoredEncoder):
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
-        """Features float32 ``[n, num_features]`` of picture files or texts, on the CPU.
-
-        Raises:
-            RuntimeError: loaded, and no function was given since.
-            TypeError: the function gave something of another shape.
-        """
+        """As of every encoder; ``RuntimeError`` if loaded and no function was given since."""
         if self._function is None:
             raise RuntimeError(
                 f"encoder {self.name!r} is a function of yours, which is not stored; give it "
@@ -239,10 +226,8 @@ def encode_each(
 
     Returns:
         rows, their positions, and the items for which ``encode`` raised ``ValueError`` or
-        ``OSError`` or gave values that are not finite. Any other error is raised.
-
-    Raises:
-        TypeError: ``encode`` does not give one row an item.
+        ``OSError`` or gave values that are not finite. Any other error is raised, and a
+        ``TypeError`` if it does not give one row an item.
     """
     found = Encoded()
     rows = []

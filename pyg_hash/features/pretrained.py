@@ -32,7 +32,7 @@ class Pretrained(NetworkEncoder):
     """An encoder that is stored as its settings, and path and digest of its weights.
 
     Weights are not copied. To ship an encoder, put them into its folder: there they are looked for
-    first. Arguments and errors are those of :class:`TimmEncoder`.
+    first.
     """
 
     #: the keywords of the constructor that decide the features, weights left out
@@ -84,9 +84,8 @@ class Pretrained(NetworkEncoder):
 class PictureNetwork(Pretrained):
     """Pictures -> features.
 
-    A picture is composited on white, cut to its central square, resized (bicubic) to the network's
-    size and scaled with the network's mean and deviation. A margin that the authors of a network
-    cut away in their evaluation is kept.
+    The central square of a picture on white is resized (bicubic) to the network's size and scaled
+    with its mean and deviation. A margin that authors cut away in their evaluation is kept.
     """
 
     image_size: int
@@ -125,8 +124,7 @@ class TimmEncoder(PictureNetwork):
         name: of the architecture, as ``timm.create_model`` takes it, e.g. ``'resnet18'``.
         weights: its weights, the ``model.safetensors`` of its repository.
         image_size: side of the network's input; None takes the architecture's.
-        **run: ``batch_size`` (16 pictures in one forward pass), ``device`` (``'cpu'``: where the
-            network runs) and ``progress`` (True: show a progress bar).
+        **run: ``batch_size`` (16), ``device`` (``'cpu'``) and ``progress`` (True: show a bar).
 
     Raises:
         FileNotFoundError: there are no such weights.

@@ -30,8 +30,7 @@ class BagOfWords(StoredEncoder):
 
     ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
     that occur in at least two texts; words and n-grams weigh the same in a row. Short texts need
-    it: where most words occur once, rows of words alone are orthogonal to all others. It also
-    matches "cats" with "cat".
+    it, most of whose words occur once; it also matches "cats" with "cat".
 
     Args:
         mode: ``'count'`` or ``'tfidf'``.
@@ -127,9 +126,8 @@ class BagOfWords(StoredEncoder):
         try:
             counts = [vectorizer.fit_transform(list(texts)) for vectorizer in vectorizers]
         except ValueError as error:
-            raise ValueError(
-                f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
-            ) from error
+            what = f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
+            raise ValueError(what) from error
         tensors: dict[str, Tensor] = {}
         if self.config["mode"] == "tfidf":
             frequency = np.concatenate([np.asarray((c > 0).sum(axis=0)).ravel() for c in counts])

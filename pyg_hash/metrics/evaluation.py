@@ -86,14 +86,18 @@ def evaluate(
         denominator: what the sum of precisions is divided by.
 
     Raises:
-        TypeError: codes or labels of the wrong type.
-        ValueError: no queries, no database, a query inside the database, masks or labels that
-            are missing or do not fit, unknown options.
+        TypeError, ValueError: no queries, no database, a query inside the database; codes, masks
+            or labels that are missing or do not fit; unknown options.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
-    codes = {m: _encode(model, data, m) for m in MODALITIES}
+    codes = {m: model.encode(data, m) for m in MODALITIES}
+    for m, given in codes.items():
+        shape = list(getattr(given, "shape", [type(given).__name__]))
+        expected = [data[m].y.size(0), model.num_bits]
+        if shape != expected:
+            raise ValueError(f"model.encode(data, {m!r}): gave {shape}, not {expected}")
     labels = {m: data[m].y.to(codes[m].device) for m in MODALITIES}
     scores = {}
     for source, target in product(MODALITIES, repeat=2):
@@ -141,12 +145,3 @@ def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Ten
             "database_mask disjoint"
         )
     return query.nonzero().squeeze(1), database.nonzero().squeeze(1)
-
-
-def _encode(model: Any, data: HeteroData, modality: Modality) -> Tensor:
-    codes: Tensor = model.encode(data, modality)
-    shape = list(getattr(codes, "shape", [type(codes).__name__]))
-    expected = [data[modality].y.size(0), model.num_bits]
-    if shape != expected:
-        raise ValueError(f"model.encode(data, {modality!r}): gave {shape}, not {expected}")
-    return codes

@@ -1,9 +1,8 @@
 """Precision at n, hash lookup, precision-recall curve and NDCG of Hamming rankings.
 
-All take codes, int8 ±1 ``[q, num_bits]`` and ``[m, num_bits]``, and labels, class index ``[q]`` and
-``[m]`` or multi-hot ``[q, C]`` and ``[m, C]``, as :func:`mean_average_precision` does, raise its
-errors, and average over all queries. Where a rank cut falls among items at equal distance, the
-result is the exact mean over their orders.
+All take codes and labels as :func:`mean_average_precision` does, raise its errors, and average over
+all queries. Where a rank cut falls among items at equal distance, the result is the exact mean over
+their orders.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ def precision_at_n(
     Codes, labels and errors are those of :func:`mean_average_precision`.
 
     Returns:
-        float64 ``[len(topn)]``, one number for each n in ``topn``.
-
-    Raises:
-        TypeError, ValueError: values of ``topn`` that are no integers from 1 to m.
+        float64 ``[len(topn)]``, one number for each n, an integer from 1 to m, in ``topn``.
     """
     ranking = Ranking(query, database, query_y, database_y)
     for n in topn:
@@ -100,12 +96,9 @@ class Lookup:
 def hash_lookup(
     query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor, *, radius: int = 2
 ) -> Lookup:
-    """Precision and recall of the items within a Hamming radius (distance <= radius).
+    """Precision and recall of the items at distances up to ``radius``, 0 to num_bits.
 
     Codes, labels and errors are those of :func:`mean_average_precision`.
-
-    Raises:
-        TypeError, ValueError: ``radius`` is no integer from 0 to num_bits.
     """
     if isinstance(radius, bool) or not isinstance(radius, int):
         raise TypeError(f"radius: expected an integer, got {radius!r}")

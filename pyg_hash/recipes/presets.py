@@ -39,9 +39,8 @@ class Reported:
 class Preset:
     """One published experiment.
 
-    A paper's number belongs beside ours only on the paper's own data, features and metric. The
-    features are not public: write those that you have with
-    :func:`~pyg_hash.datasets.write_feature_file`.
+    A paper's number belongs beside ours only on the paper's own data, features and metric. Write
+    the features that you have with :func:`~pyg_hash.datasets.write_feature_file`.
 
     Attributes:
         settings: what :func:`pyg_hash.recipes.recipe` takes; what is not among them is our default.
@@ -83,11 +82,7 @@ def presets() -> dict[str, Preset]:
 
 
 def preset(name: str) -> Preset:
-    """The preset ``method/preset``.
-
-    Raises:
-        SettingError: there is none of that name; the message lists those of the method.
-    """
+    """The preset ``method/preset``; a ``SettingError`` lists those of the method."""
     known = presets()
     if name not in known:
         own = [key for key in known if key.split("/")[0] == name.split("/")[0]] or list(known)

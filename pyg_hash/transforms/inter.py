@@ -23,15 +23,13 @@ class InterKNN(BaseTransform):
     r"""Edges across modalities: the off-diagonal blocks of MCGCN Eq. 2.
 
     Between two anchors the weight is :math:`(G^I_{mn} + G^T_{mn}) / 2`: text *m* is a neighbour
-    of image *n* if *m* is among *n*'s image or text neighbours. No common feature space is
-    needed, the pair is the bridge. A node that is no anchor takes the edges of **its own
-    modality's graph** with weight :math:`G^I_{mn}` alone, so that nothing of its other modality
-    can choose them.
+    of image *n* if *m* is among *n*'s image or text neighbours; the pair is the bridge. A node
+    that is no anchor takes the edges of **its own modality's graph** with weight
+    :math:`G^I_{mn}` alone, so that nothing of its other modality can choose them.
 
     The diagonal blocks are the intra edges. Only in the *strict* protocol they are edges
     of their own, ``('image', 'joint', 'image')``, made as :class:`IntraKNN` with the anchors of
-    this transform would: a query that were a neighbour of database texts there would, through
-    them, tell its own image about its text.
+    this transform would: else a query would tell its own image about its text.
 
     Args:
         anchors: ``'train'``, ``'all'`` or None for the anchors of :class:`IntraKNN`.
@@ -103,11 +101,10 @@ class InterKNN(BaseTransform):
 def averaged_edges(
     edges: Mapping[Modality, EdgeStorage], modality: Modality, is_anchor: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The mean of both modalities' edges, as nodes of one modality receive them.
+    """Source, target and weight of both modalities' edges, as nodes of one modality receive them.
 
     Anchors receive :math:`(G^I + G^T) / 2`. A node that is no anchor receives the edges of **its
-    own modality** alone, at full weight: its other modality must not choose them. Returns source,
-    target and weight, where the same edge of both modalities still occurs twice.
+    own modality** alone, at full weight. The same edge of both modalities still occurs twice.
     """
     parts = []
     for each, store in edges.items():

@@ -43,13 +43,11 @@ class IntraKNN(BaseTransform):
         weight: ``'binary'`` (1, as in MCGCN) or ``'similarity'`` (the cosine itself, as in SGCH;
             a neighbour whose cosine is not positive is none). None is ``'similarity'`` under
             cosine, which serves MCGCN better too, and ``'binary'`` under the others.
-        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers. The
-            smaller it is, the more a node's own features (and labels) count.
+        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
         backend: of :func:`~pyg_hash.knn.knn`: how the exact search works.
         approximate: of :func:`~pyg_hash.knn.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
-            rows, when a few missing neighbours do not matter. ``data.graph['recall']`` then says
-            for each modality which part of the true neighbours was found, measured on 256 nodes.
-            New items are always joined to their true neighbours.
+            rows. ``data.graph['recall']`` then says for each modality which part of the true
+            neighbours was found, measured on 256 nodes. New items get their true neighbours.
 
     Raises:
         ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
@@ -132,10 +130,7 @@ class IntraKNN(BaseTransform):
         return data
 
     def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Source, target and weight of the edges from its k nearest sources to each node.
-
-        Also the part of the true nearest that was found.
-        """
+        """Edges to each node from its k nearest sources, and the part of the true ones found."""
         sources, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
         database = x[sources]
         scores, index, found = [], [], 0.0
@@ -166,10 +161,7 @@ class IntraKNN(BaseTransform):
 def merge_edges(
     source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
 ) -> tuple[Tensor, Tensor]:
-    """Join parallel edges by ``'sum'`` or ``'amax'``, and sort by target, then source.
-
-    Returns ``edge_index`` int64 ``[2, E']`` and ``edge_weight`` float ``[E']``.
-    """
+    """Join parallel edges by ``'sum'`` or ``'amax'``, sorted by target, then source."""
     key, group = torch.unique(target * num_nodes + source, return_inverse=True)
     merged = weight.new_zeros(key.numel()).scatter_reduce_(
         0, group, weight, reduce=reduce, include_self=False

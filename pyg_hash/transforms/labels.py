@@ -83,12 +83,10 @@ class LabelHub(BaseTransform):
     r"""Same-label cliques as hubs, exact and in O(N) storage: the label case of MCGCN Eq. 1.
 
     Labelled nodes connect to the hub of their label set; two propagation hops through the hubs
-    equal the :math:`N_L^2 / C` clique edges. Hubs are shared by both modalities, so they carry
-    all four blocks of the joint graph. Label sets that overlap are joined by
-    ``('class', 'overlap', 'class')`` edges. A hub joins different instances alone: the weight of
-    a node with itself is ``self_loop``, that with its pair an edge across the modalities.
-
-    The kNN edges between labelled nodes go: their neighbours count only where an end is unlabelled.
+    equal the :math:`N_L^2 / C` clique edges, in all four blocks of the joint graph. Label sets
+    that overlap are joined by ``('class', 'overlap', 'class')`` edges. A hub joins different
+    instances alone: the weight of a node with itself is ``self_loop``, that with its pair an edge
+    across the modalities. The kNN edges between labelled nodes go.
 
     Args:
         self_loops: ``'clean'`` (default): every node has itself once, as :math:`G + I` means for

@@ -49,9 +49,8 @@ def stratified_sample(
 class LabelRate(BaseTransform):
     r"""Keep the labels of a share of the training nodes, stratified by class.
 
-    Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. The
-    labels themselves stay in ``y``; models read them only under ``labeled_mask``. MCGCN
-    (Wu et al., 2023) reports rates of 0.3, 0.7 and 1 (Sec. 4.2).
+    Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. Labels
+    stay in ``y``; models read them only under ``labeled_mask``. MCGCN has rates of 0.3, 0.7 and 1.
 
     Args:
         rate: share of each class that is labelled, between 0 and 1.
@@ -80,8 +79,7 @@ class LabelRate(BaseTransform):
 class ValidationSplit(BaseTransform):
     r"""Hold out a share of the labelled training nodes for early stopping.
 
-    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``. Only
-    labelled nodes are held out, because a validation score is made of their labels: the label
+    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``: the label
     budget of :class:`LabelRate` stays what it is. Put it after :class:`LabelRate` and before the
     graph transforms, so that a held-out node is nobody's anchor.
 

@@ -41,10 +41,9 @@ class ScaleFeatures(BaseTransform):
     .. math::
         x' = \sqrt{s}\,\frac{(x - \mu) V}{\lVert (x - \mu) V \rVert_2}
 
-    Images are centred (:math:`\mu` is the training mean; deep features share a large constant
-    part that hides their differences), texts are projected on their leading singular vectors
-    (LSA), both are brought to the same length. The fitted statistics go to
-    ``data.scaling[modality]``, so that models can scale new items in the same way.
+    Images are centred (deep features share a large constant part that hides their differences),
+    texts are projected on their leading singular vectors (LSA), both are brought to the same
+    length. The fitted statistics go to ``data.scaling[modality]``, for models to scale new items.
 
     Args:
         center: modalities whose training mean is subtracted.

@@ -276,13 +276,12 @@ def unified_affinity(
             if found is not None:  # of too many components the embedding stays what it was
                 vectors = found.vectors
     if count != num_clusters:
-        warnings.warn(
+        what = (
             f"affinity: {count} components after {len(history)} turns instead of "
             f"{num_clusters}; raise max_iter, start from another lam, or change num_clusters "
-            f"(numbers so far: {[row['num_components'] for row in history]})",
-            UserWarning,
-            stacklevel=2,
+            f"(numbers so far: {[row['num_components'] for row in history]})"
         )
+        warnings.warn(what, UserWarning, stacklevel=2)
     return AffinityGraph(
         indptr=torch.from_numpy(graph.indptr).long(),
         indices=torch.from_numpy(graph.indices).long(),
@@ -352,11 +351,9 @@ def _neighbour_lists(
 class UnifiedAffinity(BaseTransform):
     """The sparse graph that both modalities agree on, with ``num_clusters`` components.
 
-    The first stage of SGEH (Zhao et al., ACCV 2022), see
-    :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs of ``train_mask`` take part;
-    all others, queries above all, are never looked at. No label is read. Put it after
-    :class:`ScaleFeatures`, which brings the distances of both modalities to one scale, and after
-    :class:`ValidationSplit`.
+    The first stage of SGEH, see :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs
+    of ``train_mask`` are looked at, and no label. Put it after :class:`ScaleFeatures`, which brings
+    the distances of both modalities to one scale, and after :class:`ValidationSplit`.
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
@@ -364,9 +361,8 @@ class UnifiedAffinity(BaseTransform):
     ``edge_weight`` (float32; the rows of Z sum to 1; Z is not symmetric); and the settings and
     the course of the search in ``data.affinity``.
 
-    The number of clusters is the paper's c, but its numbers (10,000 of NUS-WIDE's 20,000 pairs)
-    contradict its code, which uses 10 clusters and 5 neighbours on Wikipedia; a guess of the
-    number of classes is what c means.
+    The number of clusters is the paper's c, whose numbers (10,000 of NUS-WIDE's 20,000 pairs)
+    contradict its code (10 clusters and 5 neighbours on Wikipedia); the number of classes is meant.
 
     Args:
         num_clusters: number of connected components of the graph; None takes the number of classes
@@ -392,9 +388,8 @@ class UnifiedAffinity(BaseTransform):
     progress: bool = True
 
     def __post_init__(self) -> None:
-        c = 1 if self.num_clusters is None else self.num_clusters
-        steps = (self.rank, self.weight_rule, self.u_step)
-        check_options(c, self.k, *steps, self.lam, self.max_iter)
+        c, steps = self.num_clusters, (self.rank, self.weight_rule, self.u_step)
+        check_options(1 if c is None else c, self.k, *steps, self.lam, self.max_iter)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with the affinity graph."""
