@@ -72,9 +72,7 @@ class StoredEncoder(ABC):
     def load(cls, folder: PathLike, **run: Any) -> Self:
         """Read what :meth:`save` wrote; ``run`` are batch_size, device and progress of a network.
 
-        Raises:
-            FileNotFoundError: the folder holds no encoder, or its weights are gone.
-            CorruptFileError: it is damaged, of another kind, or of other weights than then.
+        Errors are those of :func:`pyg_hash.features.load_encoder`.
         """
         path = Path(folder) / ENCODER_FILE
         settings = load_json(path)
@@ -196,17 +194,12 @@ class OwnEncoder(StoredEncoder):
 
 @dataclass
 class Encoded:
-    """What :func:`encode_each` made of a sequence of items.
+    """What :func:`encode_each` made of a sequence of items."""
 
-    Attributes:
-        values: one row for each item that could be encoded, ``[m, d]``; None if there was none.
-        kept: the positions of these items, ascending.
-        problems: position of each other item -> what is wrong with it, one line.
-    """
-
+    #: one row for each item that could be encoded, ``[m, d]``; None if there was none
     values: Tensor | None = None
-    kept: list[int] = field(default_factory=list)
-    problems: dict[int, str] = field(default_factory=dict)
+    kept: list[int] = field(default_factory=list)  #: the positions of these items, ascending
+    problems: dict[int, str] = field(default_factory=dict)  #: position of another -> what is wrong
 
 
 def encode_each(

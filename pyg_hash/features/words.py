@@ -132,17 +132,16 @@ class BagOfWords(StoredEncoder):
         if self.config["mode"] == "tfidf":
             frequency = np.concatenate([np.asarray((c > 0).sum(axis=0)).ravel() for c in counts])
             tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
-        lsa = self.config["lsa"]
-        if lsa is not None:
+        if (lsa := self.config["lsa"]) is not None:
             weighted = _weighted(counts, tensors)
-            if lsa > min(weighted.shape):
+            rows, columns = weighted.shape
+            if lsa > min(rows, columns):
                 raise ValueError(
                     f"lsa: {lsa} components need as many texts and columns, "
-                    f"got {weighted.shape[0]} texts and {weighted.shape[1]} columns; lower it"
+                    f"got {rows} texts and {columns} columns; lower it"
                 )
-            svd = require("sklearn.decomposition", "scikit-learn").TruncatedSVD(
-                lsa, n_iter=7, random_state=self.config["seed"]
-            )
+            decomposition = require("sklearn.decomposition", "scikit-learn")
+            svd = decomposition.TruncatedSVD(lsa, n_iter=7, random_state=self.config["seed"])
             svd.fit(weighted)
             tensors["components"] = torch.from_numpy(np.ascontiguousarray(svd.components_))
         # fixed vocabularies from here on: fitted and loaded encoders run the same code
@@ -169,16 +168,15 @@ class BagOfWords(StoredEncoder):
             raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
         self._check_fitted()
         counts = [vectorizer.transform(list(texts)) for vectorizer in self._vectorizers]
-        if not allow_unknown:
-            empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
-            if len(empty):
-                text = texts[empty[0]]
-                words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
-                which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
-                raise ValueError(
-                    f"texts: {which} has no known word; unknown: {words}. "
-                    f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
-                )
+        empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
+        if len(empty) and not allow_unknown:
+            text = texts[empty[0]]
+            words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
+            which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
+            raise ValueError(
+                f"texts: {which} has no known word; unknown: {words}. "
+                f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
+            )
         weighted = _weighted(counts, self._tensors)
         if "components" in self._tensors:
             projected = weighted @ self._tensors["components"].numpy().T

@@ -48,21 +48,15 @@ def precision_at_n(
 
 @dataclass(frozen=True)
 class LookupCurve:
-    """Precision and recall of a lookup within each Hamming radius 0, 1, ..., num_bits.
+    """Means within each Hamming radius 0, 1, ..., num_bits, float64 ``[num_bits + 1]`` each.
 
-    Attributes:
-        precision: mean share of relevant items among those found, float64 ``[num_bits + 1]``.
-            A query that finds nothing scores 0; ``precision / answered`` leaves such queries out.
-        recall: mean share of the relevant items that is found, float64 ``[num_bits + 1]``. A
-            query without relevant items scores 0.
-        answered: share of queries that find anything, float64 ``[num_bits + 1]``.
-        found: mean number of items found, float64 ``[num_bits + 1]``.
+    A query that finds nothing has precision 0; ``precision / answered`` leaves such queries out.
     """
 
-    precision: Tensor
-    recall: Tensor
-    answered: Tensor
-    found: Tensor
+    precision: Tensor  #: share of relevant items among those found
+    recall: Tensor  #: share of the relevant items that is found; 0 for a query without any
+    answered: Tensor  #: share of queries that find anything
+    found: Tensor  #: number of items found
 
 
 def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> LookupCurve:

@@ -23,8 +23,10 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash import models, transforms
 from pyg_hash.graph.protocol import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
-from pyg_hash.recipes.presets import Preset, Reported, presets
+from pyg_hash.recipes.presets import Preset as Preset
+from pyg_hash.recipes.presets import Reported as Reported
 from pyg_hash.recipes.presets import preset as _preset
+from pyg_hash.recipes.presets import presets
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
@@ -33,7 +35,7 @@ from pyg_hash.utils.checks import check_fraction, check_positive, check_positive
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError, check_options, find
 
-__all__ = ["Preset", "Recipe", "Reported", "presets", "recipe"]
+__all__ = ["Recipe", "presets", "recipe"]
 
 Settings = Mapping[str, Any]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,20 +138,13 @@ class IntraKNN(BaseTransform):
         for rows in (sources, rest) if rest.numel() else (sources,):
             own = rows is sources
             query = database if own else x[rows]
-            near = knn(
-                query,
-                database,
-                self.k,
-                metric=self.metric,
-                exclude_self=own,
-                backend=self.backend,
-                approximate=self.approximate,
-            )
+            what: dict[str, Any] = {"metric": self.metric, "exclude_self": own}
+            how: dict[str, Any] = {"backend": self.backend, "approximate": self.approximate}
+            near = knn(query, database, self.k, **what, **how)
             scores.append(near[0])
             index.append(near[1])
             if self.approximate is not None:
-                part = recall(near[1], query, database, metric=self.metric, exclude_self=own)
-                found += part * rows.numel() / x.size(0)
+                found += recall(near[1], query, database, **what) * rows.numel() / x.size(0)
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
         source = sources[torch.cat(index).flatten()]
         weight = self.neighbor_weight * edge_weights(torch.cat(scores), str(self.weight)).flatten()

@@ -79,15 +79,8 @@ class SGCHGraph(BaseTransform):
 
     def _steps(self) -> tuple[IntraKNN, LabelHub]:
         paper = self.graph == "paper"
-        nearest = IntraKNN(
-            self.k,
-            self.metric,
-            self.anchors,
-            None if paper else "binary",
-            self.neighbor_weight,
-            self.backend,
-            self.approximate,
-        )
+        own = {key: v for key, v in vars(self).items() if key not in ("graph", "self_loops")}
+        nearest = IntraKNN(**own, weight=None if paper else "binary")
         nearest._labeled_only = not paper
         return nearest, LabelHub(self.self_loops, match="count" if paper else "shared")
 

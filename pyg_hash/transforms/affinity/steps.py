@@ -175,8 +175,9 @@ def laplacian(graph: sp.csr_array) -> sp.csr_array:
 
 def indicators(label: Ints, count: int) -> Floats:
     """Orthonormal columns, one a component, that span the null space of L: ``[m, count]``."""
-    member: Floats = (label[:, None] == np.arange(count)).astype(np.float64)
-    return member / np.sqrt(member.sum(axis=0))
+    member = (label[:, None] == np.arange(count)).astype(np.float64)
+    out: Floats = member / np.sqrt(member.sum(axis=0))
+    return out
 
 
 def smallest_eigenvectors(

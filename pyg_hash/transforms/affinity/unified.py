@@ -129,29 +129,20 @@ def row_distances(x: Tensor, column: Ints) -> Floats:
 class AffinityGraph:
     r"""A unified affinity graph Z in CSR form, with its clusters. All tensors are on the CPU.
 
-    Attributes:
-        indptr: int64 ``[m + 1]``.
-        indices: column of each entry, ascending in each row, int64 ``[E]``.
-        values: float64 ``[E]``, positive; each row sums to 1, there is no diagonal.
-        cluster: connected component of each row, int64 ``[m]``, numbered by first row.
-        num_components: number of clusters.
-        converged: whether there are exactly as many as asked for.
-        iterations: number of iterations.
-        lam: :math:`\lambda` of the last iteration.
-        weights: weight of each view.
-        history: one dict an iteration; ``eigenvalue_sum`` (of the c smallest) and ``residual`` of
-            the eigenvectors are None where none were needed.
+    Each row of Z sums to 1; there is no diagonal. A row of ``history`` is an iteration; its
+    ``eigenvalue_sum`` (of the c smallest) and ``residual`` of the eigenvectors are None where none
+    were needed.
     """
 
-    indptr: Tensor
-    indices: Tensor
-    values: Tensor
-    cluster: Tensor
-    num_components: int
-    converged: bool
+    indptr: Tensor  #: int64 ``[m + 1]``
+    indices: Tensor  #: column of each entry, ascending in each row, int64 ``[E]``
+    values: Tensor  #: float64 ``[E]``, positive
+    cluster: Tensor  #: connected component of each row, int64 ``[m]``, numbered by first row
+    num_components: int  #: number of clusters
+    converged: bool  #: whether there are exactly as many as asked for
     iterations: int
-    lam: float
-    weights: list[float]
+    lam: float  #: :math:`\lambda` of the last iteration
+    weights: list[float]  #: of the views
     history: list[dict[str, Any]]
 
     @property
