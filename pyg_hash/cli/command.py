@@ -11,12 +11,10 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pyg_hash import __version__
-from pyg_hash.cli.data import Data
 from pyg_hash.cli.encode import Encode
-from pyg_hash.cli.evaluate import Evaluate, Report
+from pyg_hash.cli.evaluate import Data, Evaluate, Report
 from pyg_hash.cli.options import Command, UsageError
-from pyg_hash.cli.search import Search
-from pyg_hash.cli.serve import Serve
+from pyg_hash.cli.search import Search, Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import PARTS
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.options import UsageError, check_out, option
 from pyg_hash.cli.queries import (
     NewItems,
     NewItemsCommand,
     feature_rows,
+    open_store,
     pictures,
     text_lines,
 )
-from pyg_hash.cli.stores import put, store_for
 from pyg_hash.runs import Run
 from pyg_hash.typing import TEXT
 from pyg_hash.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from pyg_hash.features.base import Encoded
+    from pyg_hash.stores import CodeStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +40,7 @@ class Encode(NewItemsCommand):
     strict: bool = option(False, "write nothing if an item cannot be encoded")
 
     def execute(self) -> int:
-        """Encode, write to a file or into a store, and sum it up.
-
-        Raises:
-            ValueError: no item could be encoded, or ``strict`` and some could not.
-        """
+        """Encode, write to a file or into a store, and sum it up."""
         from pyg_hash.stores import store_class
 
         raw = self.images is not None or self.texts is not None
@@ -121,3 +118,45 @@ def write_codes(path: str, results: list[tuple[NewItems, Encoded]]) -> None:
                 group.create_dataset("lines", data=[row + 1 for row in found.kept])
             if found.problems:
                 group.create_dataset("skipped", data=[*found.problems.values()], dtype=strings)
+
+
+def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
+    """A store to put codes under string ids into; made, with this index, if there is none."""
+    from pyg_hash.stores import FaissStore, store_class
+    from pyg_hash.stores.faiss_store import KINDS
+
+    kind: Any = store_class(address)
+    more = {}
+    if index is not None:
+        kinds = {name.lower(): cls for name, cls in KINDS.items()}
+        if index.lower() not in kinds:
+            raise UsageError(f"index: {index!r} is not known; use one of {', '.join(kinds)}")
+        if kind is not FaissStore:
+            raise UsageError("index: is for NAME.store only")
+        more = {"index": kinds[index.lower()]()}
+    try:
+        store = open_store(address, num_bits)
+    except FileNotFoundError:
+        made: CodeStore = kind.create(address, num_bits, ids=str, **more)
+        return made
+    if more:
+        raise UsageError(f"index: {address} is there already and keeps its own")
+    if store.id_type is not str or store.fields:
+        beside = f" and {', '.join(store.fields)} beside a code" if store.fields else ""
+        raise ValueError(
+            f"store: {address} has {store.id_type.__name__} ids{beside}; the command line adds "
+            "codes under string ids alone: choose another store, or add them from Python"
+        )
+    return store
+
+
+def put(store: CodeStore, items: NewItems, found: Encoded) -> int:
+    """Put codes into a store under the items' ids; how many it had before and are replaced."""
+    assert found.values is not None
+    last = {items.ids[row]: place for place, row in enumerate(found.kept)}  # of the same id
+    names = list(last)
+    known = [name for name, there in zip(names, store.contains(names), strict=True) if there]
+    store.remove(known)
+    store.add(found.values[list(last.values())], names)
+    store.save()
+    return len(known)

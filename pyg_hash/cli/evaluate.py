@@ -1,14 +1,16 @@
-"""``pyg-hash evaluate`` and ``pyg-hash report``: how good a stored run is on its data set."""
+"""``pyg-hash evaluate``, ``report`` and ``data check``: how good a run is, or a feature file."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse import ArgumentParser, Namespace
+
 from pyg_hash.cli.build import RunCommand, build_dataset, is_file, load_model
-from pyg_hash.cli.options import TrainConfig, check_out, check_positive, option
+from pyg_hash.cli.options import Command, TrainConfig, check_out, check_positive, option
 from pyg_hash.runs import Run
 from pyg_hash.utils.files import load_json
 
@@ -48,17 +50,14 @@ class Evaluate(DataCommand):
 
         run = Run.open(self.run, need=("config", "model"))
         config = self.settings(run)
-        definition: dict[str, Any] = {
-            "topk": self.topk,
-            "ties": self.ties,
-            "denominator": self.denominator,
-        }
+        names = ("topk", "ties", "denominator")
+        definition: dict[str, Any] = {name: getattr(self, name) for name in names}
         with process_group(self.device) as device:
             model = load_model(run, config).to(device)
             data = build_dataset(config)[0].to(device)
             result = evaluate(model, data, split=self.split, **definition)
         name: str = self.split
-        if definition != {"topk": None, "ties": "expected", "denominator": "hits"}:
+        if definition != {f.name: f.default for f in fields(self) if f.name in names}:
             name += "".join(f" {key}={value}" for key, value in definition.items())
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         run.add_metrics(name, result.to_dict())
@@ -97,3 +96,35 @@ class Report(DataCommand):
         write_report(out, model, dataset[0], about, **options)
         print(f"report: {out}")
         return 0
+
+
+@dataclass(frozen=True)
+class Data(Command):
+    """Print the report on a feature file; status 1 if it cannot be trained on."""
+
+    file: str = option(MISSING, "a feature file in HDF5", ["file"])
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Declare the subcommand ``check`` and its options."""
+        check = ArgumentParser(
+            description="Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
+            exit_on_error=False,
+        )
+        check.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        super().add_arguments(check)
+        commands = parser.add_subcommands(dest="action", metavar="ACTION")
+        commands.add_subcommand("check", check, help="report on a feature file")
+
+    @classmethod
+    def of(cls, args: Namespace) -> Data:
+        """The command of a parsed command line."""
+        return super().of(args.check)
+
+    def execute(self) -> int:
+        """Check and print."""
+        from pyg_hash.datasets import check_feature_file
+
+        report = check_feature_file(self.file)
+        print(report)
+        return 0 if report.ok else 1

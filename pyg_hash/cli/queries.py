@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pyg_hash.features.base import Encoded
     from pyg_hash.models import HashModel
+    from pyg_hash.stores import CodeStore
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
 _BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
@@ -29,21 +30,13 @@ _BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
 
 @dataclass
 class NewItems:
-    """Items that are to be encoded.
-
-    Attributes:
-        modality: of all of them.
-        values: picture files, texts, or feature rows ``[n, d]``.
-        ids: a name for each.
-        where: a place for messages about each, e.g. ``texts.txt:7``.
-        problems: position -> what made an item useless before any encoder saw it.
-    """
+    """Items that are to be encoded."""
 
     modality: Modality
-    values: Any
+    values: Any  # picture files, texts, or feature rows [n, d]
     ids: list[str]
-    where: list[str]
-    problems: dict[int, str] = field(default_factory=dict)
+    where: list[str]  # a place for messages about each, e.g. texts.txt:7
+    problems: dict[int, str] = field(default_factory=dict)  # found before any encoder saw them
 
 
 def pictures(where: str) -> NewItems:
@@ -82,11 +75,16 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
     """Feature vectors of a file: HDF5 in the layout of FeatureFile, or NPY of ``source``."""
     if source not in (None, *MODALITIES):
         raise UsageError(f"source: {source!r} is not known; use image or text")
-    found: dict[Modality, tuple[Tensor, list[str] | None]] = {}  # features, and ids if any
+    found = []
+
+    def add(modality: Modality, x: Tensor, ids: list[str] | None) -> None:
+        where = [f"{path}: {modality} row {row}" for row in range(len(x))]
+        found.append(NewItems(modality, x, ids or [str(row) for row in range(len(x))], where))
+
     if path.endswith(".npy"):
         if source is None:
             raise UsageError(f"source: {path} does not say what it holds; give --source image|text")
-        found[source] = _read_npy(path), None
+        add(source, _read_npy(path), None)
     else:
         from pyg_hash.datasets.feature_file import StoredMatrix, open_feature_file, read_strings
 
@@ -94,19 +92,11 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
             for modality in MODALITIES:
                 if modality in file and source in (None, modality):
                     x = StoredMatrix(file, modality).read()
-                    found[modality] = x, read_strings(file, "ids", len(x))
+                    add(modality, x, read_strings(file, "ids", len(x)))
     if not found:
         wanted = "neither 'image' nor 'text'" if source is None else f"no {source!r}"
         raise ValueError(f"features: {path} has {wanted}")
-    return [
-        NewItems(
-            modality,
-            x,
-            ids or [str(row) for row in range(len(x))],
-            [f"{path}: {modality} row {row}" for row in range(len(x))],
-        )
-        for modality, (x, ids) in found.items()
-    ]
+    return found
 
 
 def _read_npy(path: str) -> Tensor:
@@ -175,15 +165,13 @@ class Coder:
 
     def note_unknown_words(self, text: str, place: str = "") -> None:
         """Say on the standard error which words carry no meaning for the model, if any."""
-        if not hasattr(self.encoder, "unknown_words"):
+        find = getattr(self.encoder, "unknown_words", None)
+        if find is None or not (unknown := find(text)):
             return
-        unknown = self.encoder.unknown_words(text)
-        notes = []
-        if unknown:
-            more = ", ..." if len(unknown) > 10 else ""
-            notes.append(f"not in the vocabulary: {', '.join(unknown[:10])}{more}")
-            if not set(text.lower().split()) - set(unknown):
-                notes.append(f"no word of {text!r} is known; the answer rests on letter groups")
+        more = ", ..." if len(unknown) > 10 else ""
+        notes = [f"not in the vocabulary: {', '.join(unknown[:10])}{more}"]
+        if not set(text.lower().split()) - set(unknown):
+            notes.append(f"no word of {text!r} is known; the answer rests on letter groups")
         for note in notes:
             print(f"pyg-hash: {place}note: {note}", file=sys.stderr)
 
@@ -198,12 +186,12 @@ class EncoderCommand(RunCommand):
     def own_encoders(self) -> dict[Modality, Any]:
         """The user's own encoders."""
         own: dict[Modality, Any] = {}
-        for modality in MODALITIES:
-            name = getattr(self, f"{modality}_encoder")
+        names: dict[Modality, str | None] = {IMAGE: self.image_encoder, TEXT: self.text_encoder}
+        for modality, name in names.items():
             if name is not None:
-                own[modality] = imported(name, "encoder")
-                if not callable(own[modality]):
-                    kind = type(own[modality]).__name__
+                found = own[modality] = imported(name, "encoder")
+                if not callable(found):
+                    kind = type(found).__name__
                     raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
         return own
 
@@ -225,10 +213,25 @@ class NewItemsCommand(EncoderCommand):
     def coders(self, run: Run, inputs: list[NewItems]) -> list[Coder]:
         """What turns each input into codes; all are found before the first starts to work."""
         own, model = self.own_encoders(), load_model(run, self.settings(run))
-        coders = []
-        for modality in (items.modality for items in inputs):
-            encoder = own.get(modality)
-            if self.features is None and encoder is None:
-                encoder = run.encoder(modality)
-            coders.append(Coder(model, modality, encoder if self.features is None else None))
-        return coders
+        modalities = [items.modality for items in inputs]
+        if self.features is not None:
+            return [Coder(model, m) for m in modalities]
+        return [Coder(model, m, own.get(m) or run.encoder(m)) for m in modalities]
+
+
+def open_store(address: str, num_bits: int) -> CodeStore:
+    """A store that is there, with codes of ``num_bits``."""
+    from pyg_hash.stores import store_class
+
+    kind = store_class(address)
+    if kind is None:
+        raise UsageError(
+            f"store: {address!r} is none; expected NAME.store (a file), NAME.lance (LanceDB), "
+            "NAME.db or http://HOST:PORT (Milvus)"
+        )
+    store: CodeStore = kind.open(address)
+    if store.num_bits != num_bits:
+        raise ValueError(
+            f"store: the codes in {address} have {store.num_bits} bits, those of the run {num_bits}"
+        )
+    return store

@@ -1,20 +1,27 @@
-"""``pyg-hash search``: the items of a run or a store nearest to a text, a picture or features."""
+"""``pyg-hash search`` and ``serve``: the items of a run or a store that are nearest to a query."""
 
 from __future__ import annotations
 
 import json
 import sys
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from pyg_hash.cli.build import load_model
 from pyg_hash.cli.options import UsageError, check_positive, option
-from pyg_hash.cli.queries import Coder, NewItems, NewItemsCommand, feature_rows
-from pyg_hash.cli.stores import open_store
+from pyg_hash.cli.queries import (
+    Coder,
+    EncoderCommand,
+    NewItems,
+    NewItemsCommand,
+    feature_rows,
+    open_store,
+)
 from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex
@@ -58,9 +65,14 @@ class Search(NewItemsCommand):
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: no such file")
         (coder,) = self.coders(run, [queries])
-        store = self._store(coder.model.num_bits)
-        items = run.items() if store is None else None
-        codes: HammingIndex | CodeStore = run.index(target) if store is None else store
+        codes: HammingIndex | CodeStore = (
+            run.index(target)
+            if self.store is None
+            else open_store(self.store, coder.model.num_bits)
+        )
+        items = run.items() if self.store is None else None
+        if self.store is not None and len(codes) == 0:
+            raise ValueError(f"store: {self.store} is empty; put codes into it with encode --out")
         values = queries.values
         if self.features is not None:
             kept = coder.each(queries).kept  # a bad row does not end the others
@@ -86,15 +98,6 @@ class Search(NewItemsCommand):
         print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
         return 0
 
-    def _store(self, num_bits: int) -> CodeStore | None:
-        """The store that is to be searched in place of the run."""
-        if self.store is None:
-            return None
-        store = open_store(self.store, num_bits)
-        if len(store) == 0:
-            raise ValueError(f"store: {self.store} is empty; put codes into it with encode --out")
-        return store
-
     def _queries(self) -> NewItems:
         """What the command line asks for."""
         if self.features is not None:
@@ -112,17 +115,16 @@ class Search(NewItemsCommand):
 
 def timing(coder: Coder, value: Any, codes: HammingIndex | CodeStore, k: int) -> str:
     """Where the time of one query goes; all is loaded, for there were answers before."""
-    times = [perf_counter()]
+    start = perf_counter()
     x = coder.features(value)
-    times.append(perf_counter())
+    encoded = perf_counter()
     code = coder.code(x)
-    times.append(perf_counter())
+    coded = perf_counter()
     codes.search(code, k)
-    times.append(perf_counter())
-    spent = [1e3 * (end - start) for start, end in pairwise(times)]
-    parts = zip(("features", "code", "search"), spent, strict=True)
-    listed = ", ".join(f"{name} {each:.1f}" for name, each in parts)
-    return f"one query: {sum(spent):.1f} ms ({listed})"
+    end = perf_counter()
+    parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
+    listed = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
+    return f"one query: {1e3 * (end - start):.1f} ms ({listed})"
 
 
 def answer_of(items: RunItems | None, row: Any, distance: int) -> Answer:
@@ -168,3 +170,43 @@ def _cells(answer: Answer) -> dict[str, str]:
     path = short_path(answer["path"]) if answer["path"] else "-"
     label = ", ".join(answer["labels"])
     return cells | {"name": name, "label": label, "id": answer["id"], "path": path}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve(EncoderCommand):
+    """Load the run, print the address and serve until stopped."""
+
+    host: str = option(
+        "127.0.0.1",
+        "address to listen at; 0.0.0.0 lets the network in, without password or encryption",
+    )
+    port: int = option(8765, "0 takes a free one and prints it")
+    threads: int = option(2, "searches that run at a time")
+
+    def execute(self) -> int:
+        """Serve."""
+        from pyg_hash.serve import Limits, SearchEngine, serve
+        from pyg_hash.serve.server import address_of, is_loopback, listen
+
+        check_positive(threads=self.threads)
+        if not 0 <= self.port <= 65535:
+            raise UsageError(f"port: expected 0 to 65535, got {self.port}")
+        for module in ("starlette", "uvicorn"):
+            require(module, module, extra="serve")  # before the work, not after it
+        run = Run.open(self.run, need=("config", "model", "items", "index_image", "index_text"))
+        own = self.own_encoders()
+        with listen(self.host, self.port) as listening:
+            config = self.settings(run)
+            model = load_model(run, config)
+            title = f"{type(model).__name__} on {Path(config.dataset).name}"
+            engine = SearchEngine.of(run, model, title=title, own=own)
+            for note in engine.notes:
+                print(f"note: {note}")
+            if not is_loopback(listening):
+                print(f"note: {self.host} lets the network in: everybody who reaches it can search")
+
+            def ready() -> None:
+                print(f"search page: {address_of(listening)} (stop with Ctrl-C)", flush=True)
+
+            serve(engine, listening, limits=Limits(threads=self.threads), ready=ready)
+        return 0

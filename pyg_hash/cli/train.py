@@ -148,15 +148,8 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
         except ValueError:  # the set came as features: there is nothing to encode raw items with
             continue
         folder.save_folder(f"encoders/{modality}", encoder.save)
-    folder.save_items(
-        RunItems(
-            ids=list(dataset.ids),
-            texts=list(dataset.texts),
-            image_paths=[None if path is None else str(path) for path in dataset.image_paths],
-            labels=(
-                label_names(data[IMAGE].y, dataset.class_names)
-                if "y" in data[IMAGE]
-                else [[] for _ in dataset.ids]
-            ),
-        )
-    )
+    paths = [None if path is None else str(path) for path in dataset.image_paths]
+    labels: list[list[str]] = [[] for _ in dataset.ids]
+    if "y" in data[IMAGE]:
+        labels = label_names(data[IMAGE].y, dataset.class_names)
+    folder.save_items(RunItems(list(dataset.ids), list(dataset.texts), paths, labels))

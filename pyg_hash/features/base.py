@@ -27,11 +27,9 @@ class Encoder(Protocol):
     @property
     def num_features(self) -> int:
         """Width ``d`` of a feature row."""
-        ...
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; :func:`pyg_hash.features.load_encoder` reads it."""
-        ...
 
 
 @runtime_checkable
@@ -40,7 +38,6 @@ class ImageEncoder(Encoder, Protocol):
 
     def __call__(self, paths: Sequence[PathLike], /) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` picture files, on the CPU."""
-        ...
 
 
 @runtime_checkable
@@ -49,7 +46,6 @@ class TextEncoder(Encoder, Protocol):
 
     def __call__(self, texts: Sequence[str], /) -> Tensor:
         """Features float32 ``[n, d]`` of ``n`` texts, on the CPU."""
-        ...
 
 
 class StoredEncoder(ABC):
@@ -76,9 +72,7 @@ class StoredEncoder(ABC):
     def load(cls, folder: PathLike, **run: Any) -> Self:
         """Read what :meth:`save` wrote; ``run`` are batch_size, device and progress of a network.
 
-        Raises:
-            FileNotFoundError: the folder holds no encoder, or its weights are gone.
-            CorruptFileError: it is damaged, of another kind, or of other weights than then.
+        Errors are those of :func:`pyg_hash.features.load_encoder`.
         """
         path = Path(folder) / ENCODER_FILE
         settings = load_json(path)
@@ -117,10 +111,7 @@ class NetworkEncoder(StoredEncoder):
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
-        """Encode picture files, or texts; :func:`encode_each` goes on past bad ones.
-
-        Returns:
-            float32 ``[n, num_features]``, on the CPU.
+        """Features float32 ``[n, num_features]`` of picture files or texts, on the CPU.
 
         Raises:
             TypeError: ``items`` is one string.
@@ -150,10 +141,6 @@ class OwnEncoder(StoredEncoder):
             ``[n, num_features]``. ``ValueError`` or ``OSError`` means that an item is bad.
         num_features: width of a row.
         name: tells one function from another; the function's own name if None.
-
-    Raises:
-        TypeError: the function cannot be called.
-        ValueError: ``num_features`` is not positive.
     """
 
     kind = "own"
@@ -176,22 +163,17 @@ class OwnEncoder(StoredEncoder):
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
-        """Features float32 ``[n, num_features]`` of picture files or texts, on the CPU.
-
-        Raises:
-            RuntimeError: loaded, and no function was given since.
-            TypeError: the function gave something of another shape.
-        """
+        """As of every encoder; ``RuntimeError`` if loaded and no function was given since."""
         if self._function is None:
             raise RuntimeError(
                 f"encoder {self.name!r} is a function of yours, which is not stored; give it "
                 "again: encoder.use(function), or --image_encoder / --text_encoder MODULE:FUNCTION"
             )
         x = torch.as_tensor(self._function(list(items))).detach().float().cpu()
-        if x.shape != (len(items), self.num_features):
+        expected = [len(items), self.num_features]
+        if list(x.shape) != expected:
             raise TypeError(
-                f"encoder {self.name!r}: expected {[len(items), self.num_features]} numbers, "
-                f"got {list(x.shape)}"
+                f"encoder {self.name!r}: expected {expected} numbers, got {list(x.shape)}"
             )
         return x
 
@@ -212,22 +194,12 @@ class OwnEncoder(StoredEncoder):
 
 @dataclass
 class Encoded:
-    """What :func:`encode_each` made of a sequence of items.
+    """What :func:`encode_each` made of a sequence of items."""
 
-    Attributes:
-        values: one row for each item that could be encoded, ``[m, d]``; None if there was none.
-        kept: the positions of these items, ascending.
-        problems: position of each other item -> what is wrong with it, one line.
-    """
-
+    #: one row for each item that could be encoded, ``[m, d]``; None if there was none
     values: Tensor | None = None
-    kept: list[int] = field(default_factory=list)
-    problems: dict[int, str] = field(default_factory=dict)
-
-    @property
-    def ok(self) -> bool:
-        """Whether every item was encoded."""
-        return not self.problems
+    kept: list[int] = field(default_factory=list)  #: the positions of these items, ascending
+    problems: dict[int, str] = field(default_factory=dict)  #: position of another -> what is wrong
 
 
 def encode_each(
@@ -247,10 +219,8 @@ def encode_each(
 
     Returns:
         rows, their positions, and the items for which ``encode`` raised ``ValueError`` or
-        ``OSError`` or gave values that are not finite. Any other error is raised.
-
-    Raises:
-        TypeError: ``encode`` does not give one row an item.
+        ``OSError`` or gave values that are not finite. Any other error is raised, and a
+        ``TypeError`` if it does not give one row an item.
     """
     found = Encoded()
     rows = []

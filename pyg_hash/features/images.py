@@ -49,12 +49,7 @@ def load_image(path: PathLike, size: int) -> Tensor:
 
 
 def square_jpeg(path: PathLike, size: int, quality: int) -> bytes:
-    """The central square of a picture file, ``size`` pixels wide, as a JPEG file.
-
-    Raises:
-        UnreadableImageError: the file is missing or damaged.
-        ImportError: Pillow is not installed.
-    """
+    """What :func:`load_image` reads, as a JPEG file."""
     pixels = load_image(path, size).permute(1, 2, 0).numpy()
     picture = require("PIL.Image", "pillow").fromarray(pixels)
     buffer = io.BytesIO()

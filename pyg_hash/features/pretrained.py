@@ -32,7 +32,7 @@ class Pretrained(NetworkEncoder):
     """An encoder that is stored as its settings, and path and digest of its weights.
 
     Weights are not copied. To ship an encoder, put them into its folder: there they are looked for
-    first. Arguments and errors are those of :class:`TimmEncoder`.
+    first.
     """
 
     #: the keywords of the constructor that decide the features, weights left out
@@ -44,15 +44,15 @@ class Pretrained(NetworkEncoder):
         self._files = weight_files(self.weights)
         self._forward = self._open()
         with torch.no_grad():
-            self.num_features = self._probe().size(1)
+            self.num_features = self._forward(self._blank()).size(1)
 
     @abstractmethod
     def _open(self) -> Network:
         """The network, ready to use: a batch -> features ``[n, d]``."""
 
     @abstractmethod
-    def _probe(self) -> Tensor:
-        """Features of something."""
+    def _blank(self) -> Any:
+        """A batch of one that says nothing."""
 
     def __repr__(self) -> str:
         shown = [f"{name}={getattr(self, name)!r}" for name in self.stored]
@@ -82,11 +82,10 @@ class Pretrained(NetworkEncoder):
 
 
 class PictureNetwork(Pretrained):
-    """A :class:`Pretrained` encoder of pictures.
+    """Pictures -> features.
 
-    A picture is composited on white, cut to its central square, resized (bicubic) to the network's
-    size and scaled with the network's mean and deviation. A margin that the authors of a network
-    cut away in their evaluation is kept.
+    The central square of a picture on white is resized (bicubic) to the network's size and scaled
+    with its mean and deviation. A margin that authors cut away in their evaluation is kept.
     """
 
     image_size: int
@@ -94,15 +93,13 @@ class PictureNetwork(Pretrained):
     std: Sequence[float]
 
     def _encode(self, batch: Sequence[PathLike]) -> Tensor:
-        return self._pixels(torch.stack([load_image(path, self.image_size) for path in batch]))
-
-    def _pixels(self, pixels: Tensor) -> Tensor:
+        pixels = torch.stack([load_image(path, self.image_size) for path in batch])
         x = pixels.to(self.device, torch.float32) / 255
         mean, std = (torch.tensor(v, device=x.device).view(-1, 1, 1) for v in (self.mean, self.std))
         return self._forward((x - mean) / std)
 
-    def _probe(self) -> Tensor:
-        return self._pixels(torch.zeros(1, 3, self.image_size, self.image_size, dtype=torch.uint8))
+    def _blank(self) -> Tensor:
+        return torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
 
 
 class TextNetwork(Pretrained):
@@ -111,13 +108,13 @@ class TextNetwork(Pretrained):
     batch_size = 64
 
     def _encode(self, batch: Sequence[str]) -> Tensor:
-        empty = [row for row, text in enumerate(batch) if not text.strip()]
+        empty = sum(not text.strip() for text in batch)
         if empty:
-            raise ValueError(f"texts: {len(empty)} of {len(batch)} are empty; drop them")
+            raise ValueError(f"texts: {empty} of {len(batch)} are empty; drop them")
         return self._forward(list(batch))
 
-    def _probe(self) -> Tensor:
-        return self._forward(["a"])
+    def _blank(self) -> list[str]:
+        return ["a"]
 
 
 class TimmEncoder(PictureNetwork):
@@ -127,8 +124,7 @@ class TimmEncoder(PictureNetwork):
         name: of the architecture, as ``timm.create_model`` takes it, e.g. ``'resnet18'``.
         weights: its weights, the ``model.safetensors`` of its repository.
         image_size: side of the network's input; None takes the architecture's.
-        **run: ``batch_size`` (16 pictures in one forward pass), ``device`` (``'cpu'``: where the
-            network runs) and ``progress`` (True: show a progress bar).
+        **run: ``batch_size`` (16), ``device`` (``'cpu'``) and ``progress`` (True: show a bar).
 
     Raises:
         FileNotFoundError: there are no such weights.
@@ -190,8 +186,7 @@ class OpenClipImageEncoder(_OpenClip, PictureNetwork):
         size = model.visual.image_size
         self.image_size = size if isinstance(size, int) else size[0]
         self.mean, self.std = model.visual.image_mean, model.visual.image_std
-        network: Network = model.encode_image
-        return network
+        return lambda x: model.encode_image(x)
 
 
 class OpenClipTextEncoder(_OpenClip, TextNetwork):
@@ -215,25 +210,14 @@ class _Transformers(Pretrained):
             self.pooling = pooling
         super().__init__(weights, **run)
 
-    def _load(self, name: str) -> Any:
+    def _load(self, name: str, **options: Any) -> Any:
         """``transformers.NAME.from_pretrained``, from the disk and without anybody's code."""
         cls = getattr(require("transformers", "transformers", extra="transformers"), name)
-        more = {"use_safetensors": True} if name == "AutoModel" else {}
-        return _read(name, cls.from_pretrained, self.weights, **more)
+        return _read(name, cls.from_pretrained, self.weights, **options)
 
-    def _pooled(self, out: Any, mask: Tensor | None = None) -> Tensor:
-        """One row an item of a network's output: tensor, output object, tokens or feature map."""
-        if self.pooling == "pooler":
-            return _pooler(out)
-        x: Tensor = out.last_hidden_state
-        if x.dim() == 4:  # a feature map has no first token
-            return x.mean(dim=(2, 3))
-        if self.pooling == "cls":
-            return x[:, 0]
-        if mask is None:
-            return x.mean(dim=1)
-        weight = mask.unsqueeze(-1).to(x)
-        return (x * weight).sum(dim=1) / weight.sum(dim=1)
+    def _model(self) -> Any:
+        """The network with its weights."""
+        return self._load("AutoModel", use_safetensors=True).eval().to(self.device)
 
 
 class TransformersImageEncoder(_Transformers, PictureNetwork):
@@ -257,10 +241,10 @@ class TransformersImageEncoder(_Transformers, PictureNetwork):
         self.image_size = int(size)
         self.mean = config.get("image_mean") or [0.5] * 3
         self.std = config.get("image_std") or [0.5] * 3
-        model = self._load("AutoModel").eval().to(self.device)
+        model = self._model()
         if hasattr(model, "get_image_features"):  # a pair such as CLIP
-            return lambda x: _pooler(model.get_image_features(pixel_values=x))
-        return lambda x: self._pooled(model(pixel_values=x))
+            return lambda x: _pooled(model.get_image_features(pixel_values=x), "pooler")
+        return lambda x: _pooled(model(pixel_values=x), self.pooling)
 
 
 class TransformersTextEncoder(_Transformers, TextNetwork):
@@ -274,8 +258,7 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
     pooling: Pooling = "mean"
 
     def _open(self) -> Network:
-        tokens = self._load("AutoTokenizer")
-        model = self._load("AutoModel").eval().to(self.device)
+        tokens, model = self._load("AutoTokenizer"), self._model()
         config = getattr(model.config, "text_config", model.config)
         limit = getattr(config, "max_position_embeddings", None) or 512
         options = {"padding": True, "truncation": True, "return_tensors": "pt"}
@@ -285,8 +268,9 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
             batch = tokens(texts, **options).to(self.device)
             mask = batch["attention_mask"]
             if hasattr(model, "get_text_features"):
-                return _pooler(model.get_text_features(batch["input_ids"], attention_mask=mask))
-            return self._pooled(model(**batch), mask)
+                out = model.get_text_features(batch["input_ids"], attention_mask=mask)
+                return _pooled(out, "pooler")
+            return _pooled(model(**batch), self.pooling, mask)
 
         return run
 
@@ -320,22 +304,27 @@ def _read(name: str, reader: Callable[..., Any], folder: Path, **options: Any) -
         raise CorruptFileError(f"{folder}: cannot be read by {name} ({error})") from error
 
 
-def _pooler(out: Any) -> Tensor:
-    """The row that a network of transformers pools itself."""
-    if isinstance(out, Tensor):
-        return out
-    if getattr(out, "pooler_output", None) is None:
-        raise ValueError("pooling: this network has no pooler; use 'mean' or 'cls'")
-    return torch.flatten(out.pooler_output, 1)
+def _pooled(out: Any, pooling: Pooling, mask: Tensor | None = None) -> Tensor:
+    """One row an item of a network's output: tensor, output object, tokens or feature map."""
+    if pooling == "pooler":
+        if isinstance(out, Tensor):
+            return out
+        if getattr(out, "pooler_output", None) is None:
+            raise ValueError("pooling: this network has no pooler; use 'mean' or 'cls'")
+        return torch.flatten(out.pooler_output, 1)
+    x: Tensor = out.last_hidden_state
+    if x.dim() == 4:  # a feature map has no first token
+        return x.mean(dim=(2, 3))
+    if pooling == "cls":
+        return x[:, 0]
+    if mask is None:
+        return x.mean(dim=1)
+    weight = mask.unsqueeze(-1).to(x)
+    return (x * weight).sum(dim=1) / weight.sum(dim=1)
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The safetensors files at ``path``, sorted: itself, or all in the folder and below.
-
-    Raises:
-        FileNotFoundError: there is nothing.
-        ValueError: pickled weights are the only ones of a folder.
-    """
+    """The safetensors files at ``path``, sorted: itself, or all in the folder and below."""
     if path.is_file():
         if path.suffix != ".safetensors":
             raise ValueError(
@@ -361,11 +350,7 @@ def weight_files(path: Path) -> list[Path]:
 
 
 def fill(model: torch.nn.Module, path: Path, *, spare: str | Sequence[str] = ()) -> None:
-    """Put the weights of a safetensors file, which may have ``spare`` modules, into a network.
-
-    Raises:
-        CorruptFileError: the file is damaged, or of another network.
-    """
+    """Put the weights of a safetensors file, which may have ``spare`` modules, into a network."""
     starts = tuple(f"{name}." for name in ((spare,) if isinstance(spare, str) else spare))
     try:
         tensors = load_file(path)

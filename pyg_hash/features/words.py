@@ -24,15 +24,13 @@ TENSOR_FILE = "encoder.safetensors"
 class BagOfWords(StoredEncoder):
     """Word counts or TF-IDF over a vocabulary that is learnt from given texts.
 
-    Words are runs of letters and digits, lower-cased, split by scikit-learn's
-    ``CountVectorizer``. TF-IDF is ``count * (ln((1 + n) / (1 + df)) + 1)`` with rows scaled to
-    length 1, scikit-learn's definition. ``lsa`` projects on the first right singular vectors
-    (truncated SVD, seeded) of the fitted texts.
+    Words are runs of letters and digits, lower-cased. TF-IDF is ``count * (ln((1 + n) / (1 + df))
+    + 1)`` with rows scaled to length 1, scikit-learn's definition. ``lsa`` projects on the first
+    right singular vectors (truncated SVD, seeded) of the fitted texts.
 
     ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
     that occur in at least two texts; words and n-grams weigh the same in a row. Short texts need
-    it: where most words occur once, rows of words alone are orthogonal to all others. It also
-    matches "cats" with "cat".
+    it, most of whose words occur once; it also matches "cats" with "cat".
 
     Args:
         mode: ``'count'`` or ``'tfidf'``.
@@ -90,10 +88,8 @@ class BagOfWords(StoredEncoder):
         text = require("sklearn.feature_extraction.text", "scikit-learn")
         config = self.config
         pattern = rf"(?u)[^\W_]{{{config['min_length']},}}"
-        options: list[dict[str, Any]] = [
-            {"token_pattern": pattern, "stop_words": config["stop_words"]}
-        ]
-        learn: list[dict[str, Any]] = [{k: config[k] for k in ("max_features", "min_df")}]
+        options: list[Any] = [{"token_pattern": pattern, "stop_words": config["stop_words"]}]
+        learn: list[Any] = [{k: config[k] for k in ("max_features", "min_df")}]
         if config["subwords"] is not None:
             ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
             options.append({**ngrams, "preprocessor": _words_only})
@@ -112,10 +108,9 @@ class BagOfWords(StoredEncoder):
     def num_features(self) -> int:
         """Width of a feature row."""
         self._check_fitted()
-        components = self._tensors.get("components")
-        if components is not None:
-            return int(components.size(0))
-        return sum(len(vocabulary) for vocabulary in self._vocabularies)
+        if "components" in self._tensors:
+            return len(self._tensors["components"])
+        return sum(map(len, self._vocabularies))
 
     def _check_fitted(self) -> None:
         if not self._vectorizers:
@@ -131,24 +126,22 @@ class BagOfWords(StoredEncoder):
         try:
             counts = [vectorizer.fit_transform(list(texts)) for vectorizer in vectorizers]
         except ValueError as error:
-            raise ValueError(
-                f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
-            ) from error
+            what = f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
+            raise ValueError(what) from error
         tensors: dict[str, Tensor] = {}
         if self.config["mode"] == "tfidf":
             frequency = np.concatenate([np.asarray((c > 0).sum(axis=0)).ravel() for c in counts])
             tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
-        lsa = self.config["lsa"]
-        if lsa is not None:
+        if (lsa := self.config["lsa"]) is not None:
             weighted = _weighted(counts, tensors)
-            if lsa > min(weighted.shape):
+            rows, columns = weighted.shape
+            if lsa > min(rows, columns):
                 raise ValueError(
                     f"lsa: {lsa} components need as many texts and columns, "
-                    f"got {weighted.shape[0]} texts and {weighted.shape[1]} columns; lower it"
+                    f"got {rows} texts and {columns} columns; lower it"
                 )
-            svd = require("sklearn.decomposition", "scikit-learn").TruncatedSVD(
-                lsa, n_iter=7, random_state=self.config["seed"]
-            )
+            decomposition = require("sklearn.decomposition", "scikit-learn")
+            svd = decomposition.TruncatedSVD(lsa, n_iter=7, random_state=self.config["seed"])
             svd.fit(weighted)
             tensors["components"] = torch.from_numpy(np.ascontiguousarray(svd.components_))
         # fixed vocabularies from here on: fitted and loaded encoders run the same code
@@ -175,21 +168,20 @@ class BagOfWords(StoredEncoder):
             raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
         self._check_fitted()
         counts = [vectorizer.transform(list(texts)) for vectorizer in self._vectorizers]
-        if not allow_unknown:
-            empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
-            if len(empty):
-                text = texts[empty[0]]
-                words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
-                which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
-                raise ValueError(
-                    f"texts: {which} has no known word; unknown: {words}. "
-                    f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
-                )
+        empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
+        if len(empty) and not allow_unknown:
+            text = texts[empty[0]]
+            words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
+            which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
+            raise ValueError(
+                f"texts: {which} has no known word; unknown: {words}. "
+                f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
+            )
         weighted = _weighted(counts, self._tensors)
-        components = self._tensors.get("components")
-        if components is None:
-            return torch.from_numpy(weighted.astype(np.float32).toarray())
-        return torch.from_numpy((weighted @ components.numpy().T).astype(np.float32))
+        if "components" in self._tensors:
+            projected = weighted @ self._tensors["components"].numpy().T
+            return torch.from_numpy(projected.astype(np.float32))
+        return torch.from_numpy(weighted.astype(np.float32).toarray())
 
     __call__ = transform
 
@@ -218,13 +210,12 @@ class BagOfWords(StoredEncoder):
         vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
         encoder = cls(**settings)
         encoder._vectorizers = encoder._new_vectorizers(vocabularies)
-        expected = {"idf"} if encoder.config["mode"] == "tfidf" else set()
-        expected |= {"components"} if encoder.config["lsa"] is not None else set()
+        wanted = {"idf": encoder.config["mode"] == "tfidf", "components": encoder.config["lsa"]}
+        expected = {name for name, used in wanted.items() if used}
         widths = {tensor.size(-1) for tensor in tensors.values()}
         if set(tensors) != expected or not widths <= {sum(map(len, vocabularies))}:
             raise CorruptFileError(f"{folder}: weights and vocabulary differ; save it again")
-        encoder._tensors = tensors
-        encoder._vocabularies = vocabularies
+        encoder._tensors, encoder._vocabularies = tensors, vocabularies
         return encoder
 
 

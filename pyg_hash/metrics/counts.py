@@ -17,12 +17,7 @@ _GPU_TILE = (256, 1 << 15)
 
 
 class Ranking:
-    """Codes and labels, given as to :func:`pyg_hash.metrics.mean_average_precision`.
-
-    Raises:
-        TypeError: codes that are not int8; class indices that are not integers.
-        ValueError: wrong shapes or values, no rows, labels of two kinds, different devices.
-    """
+    """Codes and labels, checked, as :func:`pyg_hash.metrics.mean_average_precision` takes them."""
 
     def __init__(
         self, query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor
@@ -51,12 +46,9 @@ class Ranking:
         self.num_bits = query.size(1)
 
     def counts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Items at each distance, for some queries at a time, in their order.
+        """Items and relevant items at each distance, for some queries at a time, in their order.
 
-        Tiles of both sides are counted one by one: no array of queries x database exists.
-
-        Yields:
-            ``(items, relevant)``: float64 ``[some queries, num_bits + 1]``, on the CPU.
+        Both float64 ``[some queries, num_bits + 1]``, on the CPU; counted tile by tile.
         """
         parts = (torch.split(x, _PART) for x in (self.query, self.query_y))
         for query, own in zip(*parts, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import product
 from typing import Any, Literal
 
@@ -24,27 +25,18 @@ Split = Literal["query", "val"]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """mAP in four directions (``i2t``: queries are images, the database texts), and what it means.
-
-    Attributes:
-        protocol: ``'transductive'``, ``'strict'``, ``'inductive'`` or ``'none'`` (no graph).
-        definition: the metric in words, e.g. ``'mAP@all, expected ties, denominator=hits'``.
-        num_queries: queries of one modality.
-        num_database: database items of one modality.
-        num_bits: bits of a code.
-        split: ``'query'`` or ``'val'``.
-    """
+    """mAP in four directions (``i2t``: queries are images, database texts), and what it means."""
 
     i2t: float
     t2i: float
     i2i: float
     t2t: float
-    protocol: str
-    definition: str
-    num_queries: int
+    protocol: str  #: ``'transductive'``, ``'strict'``, ``'inductive'`` or ``'none'`` (no graph)
+    definition: str  #: the metric, e.g. ``'mAP@all, expected ties, denominator=hits'``
+    num_queries: int  #: of one modality, as ``num_database``
     num_database: int
     num_bits: int
-    split: str = "query"
+    split: str = "query"  #: or ``'val'``
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as plain values."""
@@ -86,27 +78,26 @@ def evaluate(
         denominator: what the sum of precisions is divided by.
 
     Raises:
-        TypeError: codes or labels of the wrong type.
-        ValueError: no queries, no database, a query inside the database, masks or labels that
-            are missing or do not fit, unknown options.
+        TypeError, ValueError: no queries, no database, a query inside the database; codes, masks
+            or labels that are missing or do not fit; unknown options.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
-    codes = {m: _encode(model, data, m) for m in MODALITIES}
+    codes = {m: model.encode(data, m) for m in MODALITIES}
+    for m, given in codes.items():
+        shape = list(getattr(given, "shape", [type(given).__name__]))
+        expected = [data[m].y.size(0), model.num_bits]
+        if shape != expected:
+            raise ValueError(f"model.encode(data, {m!r}): gave {shape}, not {expected}")
     labels = {m: data[m].y.to(codes[m].device) for m in MODALITIES}
+    measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
     scores = {}
     for source, target in product(MODALITIES, repeat=2):
         query, database = parts[source][0], parts[target][1]
-        scores[f"{source[0]}2{target[0]}"] = mean_average_precision(
-            codes[source][query],
-            codes[target][database],
-            labels[source][query],
-            labels[target][database],
-            topk=topk,
-            ties=ties,
-            denominator=denominator,
-        )
+        ranked = codes[source][query], codes[target][database]
+        told = labels[source][query], labels[target][database]
+        scores[f"{source[0]}2{target[0]}"] = measure(*ranked, *told)
     query, database = parts[IMAGE]
     return Evaluation(
         **scores,
@@ -141,12 +132,3 @@ def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Ten
             "database_mask disjoint"
         )
     return query.nonzero().squeeze(1), database.nonzero().squeeze(1)
-
-
-def _encode(model: Any, data: HeteroData, modality: Modality) -> Tensor:
-    codes: Tensor = model.encode(data, modality)
-    shape = list(getattr(codes, "shape", [type(codes).__name__]))
-    expected = [data[modality].y.size(0), model.num_bits]
-    if shape != expected:
-        raise ValueError(f"model.encode(data, {modality!r}): gave {shape}, not {expected}")
-    return codes

@@ -54,8 +54,7 @@ def mean_average_precision(
     * ``'index'``: database order (what a stable sort gives; it depends on the file's order).
     * ``'optimistic'``, ``'pessimistic'``: relevant items first, or last.
 
-    Time is O(q n num_bits) multiplications in tiles, memory O(num_bits) a query; with
-    ``ties='index'`` O(n num_bits) in all.
+    Memory is O(num_bits) a query; with ``ties='index'`` O(n num_bits) in all.
 
     Args:
         query: int8 ±1 ``[q, num_bits]``.
@@ -155,16 +154,12 @@ def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor
         product = query.new_empty(len(query), n)
         distance = torch.mm(query, database, out=product).sub_(bits).div_(-2).to(kind)
         relevance = fill_relevance(own.float(), others, product)
-        relevance = relevance.gather(1, _stable_order(distance))
-        parts.append(_of_lists(relevance, cut, denominator))
+        if distance.device.type == "cpu":
+            order = torch.from_numpy(np.argsort(distance.numpy(), axis=1, kind="stable"))
+        else:
+            order = distance.sort(dim=1, stable=True)[1]
+        parts.append(_of_lists(relevance.gather(1, order), cut, denominator))
     return parts
-
-
-def _stable_order(distance: Tensor) -> Tensor:
-    """Indices that sort the rows of whole numbers, equal ones by index, int64 ``[q, n]``."""
-    if distance.device.type != "cpu":
-        return distance.sort(dim=1, stable=True)[1]
-    return torch.from_numpy(np.argsort(distance.numpy(), axis=1, kind="stable"))
 
 
 def _of_lists(relevance: Tensor, cut: int, denominator: str) -> Tensor:
@@ -217,9 +212,8 @@ def expected_hits_ap(
 ) -> Tensor:
     """Expected AP ``[q]`` with denominator 'hits' where the rank cut falls into a bucket.
 
-    The number x of hits in the ``places`` places that remain (0 < places < items) is
-    hypergeometric. Given x, they are spread evenly over these places, hence each x has the closed
-    form of a whole bucket. ``nearer`` is the sum over the nearer buckets; all are ``[q]``.
+    The number x of hits in the ``places`` that remain is hypergeometric; given x, they are spread
+    evenly: a whole bucket. ``nearer`` is the sum over the nearer buckets; all are ``[q]``.
     """
     low = (places - (items - relevant)).clamp_min(0)
     high = torch.minimum(places, relevant)

@@ -1,9 +1,8 @@
 """Precision at n, hash lookup, precision-recall curve and NDCG of Hamming rankings.
 
-All take codes, int8 ±1 ``[q, num_bits]`` and ``[m, num_bits]``, and labels, class index ``[q]`` and
-``[m]`` or multi-hot ``[q, C]`` and ``[m, C]``, as :func:`mean_average_precision` does, raise its
-errors, and average over all queries. Where a rank cut falls among items at equal distance, the
-result is the exact mean over their orders.
+All take codes and labels as :func:`mean_average_precision` does, raise its errors, and average over
+all queries. Where a rank cut falls among items at equal distance, the result is the exact mean over
+their orders.
 """
 
 from __future__ import annotations
@@ -31,10 +30,7 @@ def precision_at_n(
     Codes, labels and errors are those of :func:`mean_average_precision`.
 
     Returns:
-        float64 ``[len(topn)]``, one number for each n in ``topn``.
-
-    Raises:
-        TypeError, ValueError: values of ``topn`` that are no integers from 1 to m.
+        float64 ``[len(topn)]``, one number for each n, an integer from 1 to m, in ``topn``.
     """
     ranking = Ranking(query, database, query_y, database_y)
     for n in topn:
@@ -52,21 +48,15 @@ def precision_at_n(
 
 @dataclass(frozen=True)
 class LookupCurve:
-    """Precision and recall of a lookup within each Hamming radius 0, 1, ..., num_bits.
+    """Means within each Hamming radius 0, 1, ..., num_bits, float64 ``[num_bits + 1]`` each.
 
-    Attributes:
-        precision: mean share of relevant items among those found, float64 ``[num_bits + 1]``.
-            A query that finds nothing scores 0; ``precision / answered`` leaves such queries out.
-        recall: mean share of the relevant items that is found, float64 ``[num_bits + 1]``. A
-            query without relevant items scores 0.
-        answered: share of queries that find anything, float64 ``[num_bits + 1]``.
-        found: mean number of items found, float64 ``[num_bits + 1]``.
+    A query that finds nothing has precision 0; ``precision / answered`` leaves such queries out.
     """
 
-    precision: Tensor
-    recall: Tensor
-    answered: Tensor
-    found: Tensor
+    precision: Tensor  #: share of relevant items among those found
+    recall: Tensor  #: share of the relevant items that is found; 0 for a query without any
+    answered: Tensor  #: share of queries that find anything
+    found: Tensor  #: number of items found
 
 
 def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> LookupCurve:
@@ -100,12 +90,9 @@ class Lookup:
 def hash_lookup(
     query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor, *, radius: int = 2
 ) -> Lookup:
-    """Precision and recall of the items within a Hamming radius (distance <= radius).
+    """Precision and recall of the items at distances up to ``radius``, 0 to num_bits.
 
     Codes, labels and errors are those of :func:`mean_average_precision`.
-
-    Raises:
-        TypeError, ValueError: ``radius`` is no integer from 0 to num_bits.
     """
     if isinstance(radius, bool) or not isinstance(radius, int):
         raise TypeError(f"radius: expected an integer, got {radius!r}")

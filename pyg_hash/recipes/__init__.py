@@ -23,8 +23,10 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash import models, transforms
 from pyg_hash.graph.protocol import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
-from pyg_hash.recipes.presets import Preset, Reported, presets
+from pyg_hash.recipes.presets import Preset as Preset
+from pyg_hash.recipes.presets import Reported as Reported
 from pyg_hash.recipes.presets import preset as _preset
+from pyg_hash.recipes.presets import presets
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
@@ -33,20 +35,14 @@ from pyg_hash.utils.checks import check_fraction, check_positive, check_positive
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError, check_options, find
 
-__all__ = ["EVERY", "METHODS", "Preset", "Recipe", "Reported", "presets", "recipe"]
+__all__ = ["Recipe", "presets", "recipe"]
 
 Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one method is trained; :func:`recipe` makes it.
-
-    Attributes:
-        kind: the class of the model.
-        settings: everything that decides it, by name: ``num_bits``, ``seed``, ``val_rate``,
-            ``model_options``, and those that the method has, see :func:`recipe`.
-    """
+    """How one method is trained: its model's class and all settings; :func:`recipe` makes it."""
 
     kind: type[HashModel]
     settings: Settings
@@ -78,29 +74,21 @@ class Recipe:
         return [] if make is None else make(self.settings)
 
     def model(self, data: HeteroData) -> HashModel:
-        """A new model for the widths and classes of ``data``, its weights drawn with the seed.
-
-        It is where ``data`` is.
-        """
+        """A new model for the widths and classes of ``data``, and there; the seed draws weights."""
         seed_everything(self.settings["seed"])
         keywords = dict(self.settings["model_options"], num_bits=self.settings["num_bits"])
         known = inspect.signature(self.kind).parameters
         if "num_classes" in known:
             keywords["num_classes"] = data.num_classes
-        if "seed" in known:
-            keywords["seed"] = self.settings["seed"]
-        if "match" in known and self.settings.get("match") is not None:
-            keywords["match"] = self.settings["match"]  # graph and loss agree on what is similar
+        for name in ("seed", "match"):  # graph and loss agree on what is similar
+            if name in known and self.settings.get(name) is not None:
+                keywords[name] = self.settings[name]
         make: Callable[..., HashModel] = self.kind  # the base does not fix the keywords of models
         model = make({m: data[m].num_features for m in MODALITIES}, **keywords)
         return model.to(data[IMAGE].x.device)
 
     def optimizers(self, model: HashModel) -> Optimizers:
-        """One for the whole model, or one for each part that has a learning rate of its own.
-
-        Raises:
-            SettingError: learning rates for other parts or modules than the model has.
-        """
+        """One for the whole model, or one for each part that has a learning rate of its own."""
         kind, options = _optimizer(self.settings["optimizer"])
         if "fused" in inspect.signature(kind).parameters:
             options = {"fused": True, **options}  # a step is one pass over a parameter, not ten
@@ -135,11 +123,7 @@ class Recipe:
         return [torch.optim.lr_scheduler.ExponentialLR(o, self.settings["decay"]) for o in each]
 
     def loader(self, model: HashModel, data: HeteroData) -> InstanceLoader | None:
-        """Mini-batches of ``batch_size`` instances; None if the method takes all or makes its own.
-
-        Raises:
-            SettingError: options without a size, or unknown ones.
-        """
+        """Mini-batches of ``batch_size`` instances; None if the method takes all or its own."""
         size, options = self.settings.get("batch_size"), self.settings.get("loader_options", {})
         if size is None:
             if options:
@@ -152,13 +136,10 @@ class Recipe:
             raise SettingError(f"loader_options: {error}") from error
 
     def fit(self, model: HashModel, data: HeteroData, **options: Any) -> History:
-        """Train a model, or solve it, whichever its method does.
+        """Train what :meth:`model` made for ``data``, which :attr:`transforms` made, or solve it.
 
-        Args:
-            model: what :meth:`model` made for ``data``.
-            data: what :attr:`transforms` made.
-            options: of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method that is
-                solved has no use for them, and no history.
+        ``options`` are those of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method
+        that is solved has no use for them, and no history.
         """
         if isinstance(model, ClosedFormModel):
             model.solve(data)
@@ -181,7 +162,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         preset: one of the method's :func:`presets`, e.g. ``'wikipedia'``; None for our defaults.
         settings: of every method ``num_bits``, ``seed``, ``val_rate`` (share of the training items
             held out), ``model_options`` (keywords of the model) and ``scaling`` (of ScaleFeatures);
-            where :data:`METHODS` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
+            where ``METHODS`` lists them, also ``label_rate``, ``protocol``, ``k``, ``metric``,
             ``weight``, ``match``, ``graph_options`` (keywords of the graph's transforms),
             ``epochs``, ``lr`` (one number, or a mapping part of the model -> number, or -> mapping
             path of a module -> number), ``optimizer`` (``{'name': 'Adam', ...}``, a class of
@@ -326,9 +307,7 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
 
 
 _GRAPHS = {"MCGCN": _mcgcn, "SGCH": _sgch, "SGEH": _sgeh}
-EVERY: Settings = {
-    **{"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
-}
+EVERY: Settings = {"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
 """The settings of every method, with their defaults."""
 _LABELS: Settings = {"label_rate": 0.3}
 _TRAINED: Settings = {"optimizer": {}, "decay": 1.0}

@@ -11,55 +11,36 @@ from typing import Any
 from pyg_hash.utils.settings import SettingError
 
 Values = Mapping[str, Mapping[str, Mapping[int, list[float]]]]
-"""Method -> task -> bits -> one number a column."""
+"""Method -> task (``i2t``, ``t2i``, ...) -> bits -> one number a column."""
 
 
 @dataclass(frozen=True)
 class Reported:
-    """A table that a paper or report prints.
+    """A table that a paper or report prints."""
 
-    Attributes:
-        source: where.
-        metric: what its numbers are called there.
-        values: method -> task (``i2t``, ``t2i``, ...) -> bits -> one number for each column.
-        columns: what the numbers differ in, e.g. the share of labels.
-        deviations: standard deviations of some of the values, laid out like them.
-        remark: what is odd about them.
-    """
-
-    source: str
-    metric: str
+    source: str  #: where
+    metric: str  #: what its numbers are called there
     values: Values
-    columns: tuple[str, ...] = ("",)
-    deviations: Values = field(default_factory=dict)
-    remark: str = ""
+    columns: tuple[str, ...] = ("",)  #: what the numbers differ in, e.g. the share of labels
+    deviations: Values = field(default_factory=dict)  #: standard deviations of some of the values
+    remark: str = ""  #: what is odd about them
 
 
 @dataclass(frozen=True)
 class Preset:
     """One published experiment.
 
-    A paper's number belongs beside ours only on the paper's own data, features and metric. The
-    features are not public: write those that you have with
-    :func:`~pyg_hash.datasets.write_feature_file`.
-
-    Attributes:
-        settings: what :func:`pyg_hash.recipes.recipe` takes; what is not among them is our default.
-        data: data set and features.
-        split: how many items train, ask and are searched.
-        source: where the settings stand.
-        unstated: what the source leaves open or contradicts itself about, and what is done here.
-        tables: the numbers.
-        bits: code lengths of the tables.
+    A paper's number belongs beside ours only on the paper's own data, features and metric. Write
+    the features that you have with :func:`~pyg_hash.datasets.write_feature_file`.
     """
 
-    settings: Mapping[str, Any]
-    data: str
-    split: str
-    source: str
-    unstated: str
+    settings: Mapping[str, Any]  #: of :func:`pyg_hash.recipes.recipe`; the others are our defaults
+    data: str  #: data set and features
+    split: str  #: how many items train, ask and are searched
+    source: str  #: where the settings stand
+    unstated: str  #: what the source leaves open or contradicts itself about, and what is done here
     tables: tuple[Reported, ...] = ()
-    bits: tuple[int, ...] = (16, 32, 64)
+    bits: tuple[int, ...] = (16, 32, 64)  #: code lengths of the tables
 
 
 @cache
@@ -83,11 +64,7 @@ def presets() -> dict[str, Preset]:
 
 
 def preset(name: str) -> Preset:
-    """The preset ``method/preset``.
-
-    Raises:
-        SettingError: there is none of that name; the message lists those of the method.
-    """
+    """The preset ``method/preset``; a ``SettingError`` lists those of the method."""
     known = presets()
     if name not in known:
         own = [key for key in known if key.split("/")[0] == name.split("/")[0]] or list(known)

@@ -26,10 +26,7 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 
 class Steps:
-    """What an optimiser's step is made of: the batches of all ranks, ``accumulate`` on each.
-
-    Without a loader the model makes its own batches, or takes all data at once.
-    """
+    """What an optimiser's step is made of: the batches of all ranks, ``accumulate`` on each."""
 
     def __init__(
         self,
@@ -43,7 +40,7 @@ class Steps:
         self.count = self.ranks.size * accumulate
         first = self.ranks.rank * accumulate
         self.shares = [Share(place, self.count) for place in range(first, first + accumulate)]
-        self.loaders = None
+        self.loaders = None  # then the model makes its own batches, or takes all data at once
         if loader is not None:
             self.loaders = [shared_out(loader, share) for share in self.shares]
 
@@ -56,15 +53,9 @@ def train_epoch(
     steps: Steps,
     note: Callable[[int], object],
 ) -> Row:
-    """Train for an epoch and return its history row.
+    """Train for an epoch, after ``epoch`` finished ones, and return its history row.
 
-    Args:
-        model: the model.
-        data: what it trains on; not needed with a loader.
-        optimizers: by part, or one for :data:`ALL`.
-        epoch: finished epochs.
-        steps: what a step is made of.
-        note: called with the number of steps, now and then.
+    ``data`` are not needed with a loader; ``note`` gets the number of steps now and then.
 
     Raises:
         FloatingPointError: a loss or a parameter is NaN or inf.
@@ -77,10 +68,9 @@ def train_epoch(
     running = _RunningStatistics(model, steps)
     # where a step has several batches, each draws its own numbers (dropout, neighbours) whoever
     # computes it, so that the result does not depend on how batches are shared out
-    order, several = None, steps.count > 1
+    order, number, several = None, 0, steps.count > 1
     if several:
         order = int(steps.ranks.agree(int(torch.randint(2**48, ()))))
-    number = 0
 
     def descended(share: Share, stream: Iterator[Objective]) -> Iterator[Objective]:
         """The objectives of one share of the steps, with their gradients."""
@@ -156,10 +146,9 @@ def _seed(order: int | None, steps: Steps, step: int, place: int) -> None:
 
 
 class _RunningStatistics:
-    """Batch normalisation's running statistics under steps of several batches.
+    """Batch normalisation's running statistics: one update a step of several batches, their mean.
 
-    Every batch of a step starts from the same statistics, and the step leaves their mean: one
-    update a step, in whatever order and wherever its batches are computed. A step of one batch
+    All start from the same, in whatever order and wherever they are computed. A step of one batch
     leaves the statistics to the layers.
     """
 

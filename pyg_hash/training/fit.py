@@ -46,17 +46,15 @@ def fit(
     An epoch takes one optimiser's step on each loss that ``model.objectives(...)`` gives: one for
     a full-batch method, many for mini-batches and alternating schedules. A step changes the
     parameters of its part (``model.parts()``) and no others. Training sees
-    ``model.training_view(data)``: under ``anchors='train'`` no query takes part in any way.
-    With a ``loader`` it sees the loader's mini-batches instead.
+    ``model.training_view(data)``, under ``anchors='train'`` without any query, or a ``loader``'s
+    mini-batches.
 
     With ``patience``, mAP (mean of i2t and t2i, mAP@all with expected ties) of the nodes of
-    ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs;
-    training stops after ``patience`` measurements without a new best and the best parameters are
-    restored. Queries are never looked at.
+    ``val_mask`` against the rest of the database is measured every ``eval_every`` epochs; after
+    ``patience`` measurements without a new best the best parameters are restored.
 
     Under ``torchrun`` the ranks share out the batches: a step goes down the mean gradient of
-    ``accumulate`` batches on each, as one process with ``accumulate`` times as many would. Rank 0
-    evaluates, calls the callbacks, and writes checkpoints (see the page on several machines).
+    ``accumulate`` batches on each. Rank 0 evaluates, calls the callbacks, and writes checkpoints.
 
     Args:
         model: the model; it is trained in place.
@@ -66,8 +64,7 @@ def fit(
         loader: mini-batches of ``model.training_view(data)`` for a method that otherwise takes all
             data at once (MCGCN, SGCH); anything that gives ``HeteroData`` each time it is gone
             through, such as PyG's ``NodeLoader``. They are moved to the model's device.
-        schedulers: torch's schedulers of learning rates, stepped after every epoch; their state is
-            part of the checkpoint.
+        schedulers: of learning rates, stepped after every epoch; part of the checkpoint.
         precision: ``'bf16'`` computes the losses under ``torch.autocast``: matrix products in
             bfloat16; parameters and optimiser stay as they are.
         accumulate: batches whose mean gradient makes a step. Needs batches: a ``loader`` that is a
@@ -92,19 +89,16 @@ def fit(
     Raises:
         TypeError: a callback added something other than numbers, strings or None to the row; a
             ``loader`` that can be gone through only once, or not be shared out.
-        ValueError: an empty training set, ``patience`` without validation nodes, ``resume``
-            without ``checkpoint``, a checkpoint or optimiser of another model, a ``loader`` for a
-            method that makes its own batches, or an empty one, ``accumulate`` or several ranks
-            without batches to share out.
+        ValueError: no training or validation nodes, ``resume`` without ``checkpoint``, a
+            checkpoint or optimiser of another model, a ``loader`` that is empty or for a method
+            that makes its own batches, ``accumulate`` or several ranks without batches.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """
-    check_positive_int(epochs, "epochs")
-    check_positive_int(checkpoint_every, "checkpoint_every")
-    check_positive_int(eval_every, "eval_every")
-    check_positive_int(accumulate, "accumulate")
-    if patience is not None:
-        check_positive_int(patience, "patience")
+    counts = {"epochs": epochs, "checkpoint_every": checkpoint_every, "eval_every": eval_every}
+    counts |= {"accumulate": accumulate, "patience": 1 if patience is None else patience}
+    for name, count in counts.items():
+        check_positive_int(count, name)
     check_choice(precision, PRECISIONS, "precision")
     ranks = Ranks.of(model)
     _check_loader(model, loader, accumulate * ranks.size)

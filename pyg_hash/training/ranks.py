@@ -1,8 +1,7 @@
 """Training and encoding by several processes, started by ``torchrun``; torch.distributed does it.
 
-Every process (rank) has the model and the data. They share out the mini-batches, and their
-gradients are averaged before each step, so that all models stay equal. Without a process group
-every function here does what one process needs, which is mostly nothing.
+Every process (rank) has the model and the data; gradients are averaged before each step, so that
+all models stay equal. Without a process group everything here does what one process needs.
 """
 
 from __future__ import annotations
@@ -41,8 +40,7 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
-    device: torch.device = torch.device("cpu")
-    """Where tensors must be to be sent: that of the model."""
+    device: torch.device = torch.device("cpu")  # where tensors must be to be sent
 
     @classmethod
     def of(cls, model: nn.Module) -> Ranks:
@@ -51,11 +49,7 @@ class Ranks:
 
     @classmethod
     def on(cls, device: torch.device | str) -> Ranks:
-        """The processes of the default process group, sending from ``device``.
-
-        Raises:
-            ValueError: the group's backend does not serve that device.
-        """
+        """The processes of the default process group, sending from ``device``."""
         device = torch.device(device)
         if not (dist.is_available() and dist.is_initialized()):
             return cls(device=device)
@@ -94,7 +88,6 @@ class Ranks:
 
         A parameter that got a gradient on some ranks alone counts as zero on the others; one
         without any keeps none, so that optimisers leave it alone as they do in one process.
-        (DistributedDataParallel expects gradients of all parameters; a step here reaches a part.)
         """
         if self.size == 1:
             return
@@ -121,10 +114,7 @@ class Ranks:
         return float(tensor)
 
     def in_turn(self, make: Callable[[], T]) -> T:
-        """What ``make`` gives, rank after rank: what one stores on a disk, the next finds there.
-
-        First rank 0, then the first one of every machine, then the others.
-        """
+        """What ``make`` gives: by rank 0, then one of each machine, then others, who find it."""
         turn = 0 if self.is_main else 1 if os.environ.get("LOCAL_RANK", "0") == "0" else 2
         for now in range(3):
             if now == turn:
@@ -139,13 +129,16 @@ class Ranks:
         path = Path(path)
         content = path.read_bytes() if self.is_main and path.is_file() else None
         size = int(self.agree(-1 if content is None else len(content)))
-        if size >= 0 and self.size > 1:
+        if size < 0:
+            yield None
+            return
+        if self.size > 1:
             sent = torch.empty(size, dtype=torch.uint8, device=self.device)
             if content is not None:
                 sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
             dist.broadcast(sent, src=0)
-        if self.is_main or size < 0:
-            yield path if size >= 0 else None
+        if self.is_main:
+            yield path
             return
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(folder) / path.name
@@ -154,12 +147,7 @@ class Ranks:
 
 
 def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroData]:
-    """The batches of one share of a ``DataLoader`` or a sequence; the others are not even made.
-
-    Raises:
-        TypeError: a loader of another kind, of which batches cannot be left out.
-        ValueError: a loader with a ``DistributedSampler``, which gives each rank a part already.
-    """
+    """The batches of one share of a ``DataLoader`` or a sequence; the others are not even made."""
     if isinstance(getattr(loader, "sampler", None), DistributedSampler):
         raise ValueError(
             "loader: has a DistributedSampler, but its batches are shared out here; give every "
@@ -203,12 +191,8 @@ def process_group(
 
     Args:
         device: ``'cpu'`` (backend gloo) or ``'cuda'`` (nccl: each process takes the GPU of its
-            local rank).
-        timeout: how long ranks wait for each other: while the first one builds a graph or
-            evaluates, the others do. Where one fails, ``torchrun`` ends them all at once.
-
-    Raises:
-        ValueError: another device, or no GPU for this process.
+            local rank). Another one, or no GPU for this process, is a ``ValueError``.
+        timeout: how long ranks wait for each other, as when the first one builds a graph.
     """
     check_choice(device, ("cpu", "cuda"), "device")
     if device == "cuda" and not torch.cuda.is_available():
@@ -239,15 +223,12 @@ def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modal
 
     Args:
         model: the same on all ranks.
-        items: new items as :meth:`HashModel.encode_image` takes them, or a data set, whose nodes
-            a model that encodes each item alone (GCH, SGEH) can share out. The same on all ranks.
+        items: new items as :meth:`HashModel.encode_image` takes them, or a data set, for a model
+            that encodes each item alone (GCH, SGEH; else ``ValueError``). The same on all ranks.
         modality: of the items.
 
     Returns:
         int8 ``[n, num_bits]`` in {-1, +1}, all of them on every rank.
-
-    Raises:
-        ValueError: a data set for a model whose nodes exchange messages.
     """
     check_choice(modality, MODALITIES, "modality")
     ranks = Ranks.of(model)

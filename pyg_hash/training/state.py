@@ -23,6 +23,8 @@ from pyg_hash.utils.files import (
     save_tensors,
 )
 
+_PLAIN = (bool, int, float, str, list, type(None))
+
 
 class History(list[dict[str, Any]]):
     """Rows of named numbers, one an epoch; a plain list with two exports."""
@@ -101,7 +103,7 @@ class TrainingState:
             "optimizers": optimizers,
             # their functions, if they have any, come with the program
             "schedulers": [
-                {key: value for key, value in scheduler.state_dict().items() if _is_plain(value)}
+                {key: v for key, v in scheduler.state_dict().items() if isinstance(v, _PLAIN)}
                 for scheduler in self.schedulers
             ],
         }
@@ -109,13 +111,11 @@ class TrainingState:
         self.saved_epoch = self.epoch
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state of a checkpoint.
+        """Take over the state of a checkpoint, the present learning rates with it.
 
         Raises:
             CorruptFileError: the file is truncated or no checkpoint.
-            ValueError: it belongs to another model, other settings, or another optimiser or
-                settings of it (its present learning rate, which a schedule may have changed,
-                comes from the checkpoint).
+            ValueError: it belongs to another model or optimiser, or other settings of them.
         """
         tensors, metadata = load_tensors(path)
         if not isinstance(metadata, dict) or "optimizers" not in metadata:
@@ -165,10 +165,6 @@ class TrainingState:
         self.best_score = metadata["best_score"] if self.best else float("-inf")
         self.since_best = metadata["since_best"]
         self.history = History(metadata["history"])
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, bool | int | float | str | list | None)
 
 
 def _as_json(value: Any) -> Any:

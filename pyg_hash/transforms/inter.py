@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import EdgeStorage
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.graph.build import joint_edges
 from pyg_hash.graph.protocol import ANCHORS, PROTOCOLS, anchor_mask
-from pyg_hash.transforms.edges import averaged_edges, merge_edges
-from pyg_hash.transforms.intra import IntraKNN
-from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
+from pyg_hash.transforms.intra import IntraKNN, merge_edges
+from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
 from pyg_hash.utils.checks import check_choice
 
 
@@ -21,15 +23,13 @@ class InterKNN(BaseTransform):
     r"""Edges across modalities: the off-diagonal blocks of MCGCN Eq. 2.
 
     Between two anchors the weight is :math:`(G^I_{mn} + G^T_{mn}) / 2`: text *m* is a neighbour
-    of image *n* if *m* is among *n*'s image or text neighbours. No common feature space is
-    needed, the pair is the bridge. A node that is no anchor takes the edges of **its own
-    modality's graph** with weight :math:`G^I_{mn}` alone, so that nothing of its other modality
-    can choose them.
+    of image *n* if *m* is among *n*'s image or text neighbours; the pair is the bridge. A node
+    that is no anchor takes the edges of **its own modality's graph** with weight
+    :math:`G^I_{mn}` alone, so that nothing of its other modality can choose them.
 
     The diagonal blocks are the intra edges. Only in the *strict* protocol they are edges
     of their own, ``('image', 'joint', 'image')``, made as :class:`IntraKNN` with the anchors of
-    this transform would: a query that were a neighbour of database texts there would, through
-    them, tell its own image about its text.
+    this transform would: else a query would tell its own image about its text.
 
     Args:
         anchors: ``'train'``, ``'all'`` or None for the anchors of :class:`IntraKNN`.
@@ -44,8 +44,7 @@ class InterKNN(BaseTransform):
     pair_edges: str = "all"
 
     def __post_init__(self) -> None:
-        if self.anchors is not None:
-            check_choice(self.anchors, ANCHORS, "anchors")
+        check_choice(self.anchors, (*ANCHORS, None), "anchors")
         check_choice(self.pair_edges, ("all", "labeled", "none"), "pair_edges")
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -97,3 +96,21 @@ class InterKNN(BaseTransform):
             for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
                 data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
                 data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
+
+
+def averaged_edges(
+    edges: Mapping[Modality, EdgeStorage], modality: Modality, is_anchor: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Source, target and weight of both modalities' edges, as nodes of one modality receive them.
+
+    Anchors receive :math:`(G^I + G^T) / 2`. A node that is no anchor receives the edges of **its
+    own modality** alone, at full weight. The same edge of both modalities still occurs twice.
+    """
+    parts = []
+    for each, store in edges.items():
+        source, target = store.edge_index
+        keep = is_anchor[target] if each != modality else torch.ones_like(target) > 0
+        weight = store.edge_weight * torch.where(is_anchor[target], 0.5, 1.0)
+        parts.append((source[keep], target[keep], weight[keep]))
+    source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
+    return source, target, weight

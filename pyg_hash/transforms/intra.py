@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +14,6 @@ from pyg_hash.graph.build import edge_weights
 from pyg_hash.graph.protocol import ANCHORS, anchor_mask
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
-from pyg_hash.transforms.edges import merge_edges
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
 from pyg_hash.utils.checks import (
     check_choice,
@@ -45,13 +44,11 @@ class IntraKNN(BaseTransform):
         weight: ``'binary'`` (1, as in MCGCN) or ``'similarity'`` (the cosine itself, as in SGCH;
             a neighbour whose cosine is not positive is none). None is ``'similarity'`` under
             cosine, which serves MCGCN better too, and ``'binary'`` under the others.
-        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers. The
-            smaller it is, the more a node's own features (and labels) count.
+        neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
         backend: of :func:`~pyg_hash.knn.knn`: how the exact search works.
         approximate: of :func:`~pyg_hash.knn.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
-            rows, when a few missing neighbours do not matter. ``data.graph['recall']`` then says
-            for each modality which part of the true neighbours was found, measured on 256 nodes.
-            New items are always joined to their true neighbours.
+            rows. ``data.graph['recall']`` then says for each modality which part of the true
+            neighbours was found, measured on 256 nodes. New items get their true neighbours.
 
     Raises:
         ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
@@ -67,7 +64,7 @@ class IntraKNN(BaseTransform):
     approximate: str | None = None
 
     # whether only labelled anchors may be somebody's nearest (the graph of SGCH's program)
-    _labeled_only: ClassVar[bool] = False
+    _labeled_only = False
 
     def __post_init__(self) -> None:
         check_positive_int(self.k, "k")
@@ -134,32 +131,33 @@ class IntraKNN(BaseTransform):
         return data
 
     def _nearest(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
-        """Source, target and weight of the edges from its k nearest sources to each node.
-
-        Also the part of the true nearest that was found.
-        """
+        """Edges to each node from its k nearest sources, and the part of the true ones found."""
         sources, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
         database = x[sources]
         scores, index, found = [], [], 0.0
         for rows in (sources, rest) if rest.numel() else (sources,):
             own = rows is sources
             query = database if own else x[rows]
-            near = knn(
-                query,
-                database,
-                self.k,
-                metric=self.metric,
-                exclude_self=own,
-                backend=self.backend,
-                approximate=self.approximate,
-            )
+            what: dict[str, Any] = {"metric": self.metric, "exclude_self": own}
+            how: dict[str, Any] = {"backend": self.backend, "approximate": self.approximate}
+            near = knn(query, database, self.k, **what, **how)
             scores.append(near[0])
             index.append(near[1])
             if self.approximate is not None:
-                part = recall(near[1], query, database, metric=self.metric, exclude_self=own)
-                found += part * rows.numel() / x.size(0)
+                found += recall(near[1], query, database, **what) * rows.numel() / x.size(0)
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
         source = sources[torch.cat(index).flatten()]
         weight = self.neighbor_weight * edge_weights(torch.cat(scores), str(self.weight)).flatten()
         keep = weight > 0
         return source[keep], target[keep], weight[keep], found
+
+
+def merge_edges(
+    source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
+) -> tuple[Tensor, Tensor]:
+    """Join parallel edges by ``'sum'`` or ``'amax'``, sorted by target, then source."""
+    key, group = torch.unique(target * num_nodes + source, return_inverse=True)
+    merged = weight.new_zeros(key.numel()).scatter_reduce_(
+        0, group, weight, reduce=reduce, include_self=False
+    )
+    return torch.stack((key % num_nodes, key // num_nodes)), merged

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.intra import merge_edges
 from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import (
     CLASS,
@@ -28,19 +28,12 @@ from pyg_hash.utils.checks import check_choice, check_labels
 
 
 class LabelSets(NamedTuple):
-    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N or U x U array.
+    """The same-label matrix :math:`P M P^T` of labelled nodes, without an N x N or U x U array."""
 
-    Attributes:
-        row: int64 ``[m]``, a node of each entry of ``P``, whose entries are 1.
-        hub: int64 ``[m]``, its set: the column of ``P``.
-        num_sets: number of sets ``U``.
-        overlap: int64 ``[2, p]``, pairs of sets whose nodes match: the ones of ``M``, by rows.
-    """
-
-    row: Tensor
-    hub: Tensor
+    row: Tensor  # int64 [m], a node of each entry of P, whose entries are 1
+    hub: Tensor  # int64 [m], its set: the column of P
     num_sets: int
-    overlap: Tensor
+    overlap: Tensor  # int64 [2, p], pairs of sets whose nodes match: the ones of M, by rows
 
     def diagonal(self, num_rows: int) -> Tensor:
         """The weight of each node with itself: float ``[num_rows]``."""
@@ -90,12 +83,10 @@ class LabelHub(BaseTransform):
     r"""Same-label cliques as hubs, exact and in O(N) storage: the label case of MCGCN Eq. 1.
 
     Labelled nodes connect to the hub of their label set; two propagation hops through the hubs
-    equal the :math:`N_L^2 / C` clique edges. Hubs are shared by both modalities, so they carry
-    all four blocks of the joint graph. Label sets that overlap are joined by
-    ``('class', 'overlap', 'class')`` edges. A hub joins different instances alone: the weight of
-    a node with itself is ``self_loop``, that with its pair an edge across the modalities.
-
-    The kNN edges between labelled nodes go: their neighbours count only where an end is unlabelled.
+    equal the :math:`N_L^2 / C` clique edges, in all four blocks of the joint graph. Label sets
+    that overlap are joined by ``('class', 'overlap', 'class')`` edges. A hub joins different
+    instances alone: the weight of a node with itself is ``self_loop``, that with its pair an edge
+    across the modalities. The kNN edges between labelled nodes go.
 
     Args:
         self_loops: ``'clean'`` (default): every node has itself once, as :math:`G + I` means for
@@ -146,9 +137,8 @@ class LabelHub(BaseTransform):
                 edges = data[INTER[modality]]
                 source, target = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
                 weight = torch.cat((edges.edge_weight, weight[pairs]))
-                edges.edge_index, edges.edge_weight = merge_edges(
-                    source, target, weight, labeled.numel(), reduce="sum"
-                )
+                merged = merge_edges(source, target, weight, labeled.numel(), reduce="sum")
+                edges.edge_index, edges.edge_weight = merged
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 

@@ -16,11 +16,10 @@ from pyg_hash.utils.checks import check_fraction
 def stratified_sample(
     y: Tensor, pool: Tensor, rate: float, seed: int, *, at_least: int = 1
 ) -> Tensor:
-    """Sample a share of every class: bool ``[N]``, a subset of ``pool``.
+    """Sample a share of every class, the rarest first: bool ``[N]``, a subset of ``pool``.
 
-    Classes are visited from the rarest to the most frequent; each is filled up to
-    ``max(at_least, round(rate * size))`` members, counting those already taken for another label.
-    A ``rate`` of 0 takes nothing.
+    A class is filled up to ``max(at_least, round(rate * size))`` members, counting those already
+    taken for another label; a ``rate`` of 0 takes nothing.
     """
     if rate == 0.0:
         return torch.zeros_like(pool)
@@ -50,9 +49,8 @@ def stratified_sample(
 class LabelRate(BaseTransform):
     r"""Keep the labels of a share of the training nodes, stratified by class.
 
-    Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. The
-    labels themselves stay in ``y``; models read them only under ``labeled_mask``. MCGCN
-    (Wu et al., 2023) reports rates of 0.3, 0.7 and 1 (Sec. 4.2).
+    Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. Labels
+    stay in ``y``; models read them only under ``labeled_mask``. MCGCN has rates of 0.3, 0.7 and 1.
 
     Args:
         rate: share of each class that is labelled, between 0 and 1.
@@ -81,8 +79,7 @@ class LabelRate(BaseTransform):
 class ValidationSplit(BaseTransform):
     r"""Hold out a share of the labelled training nodes for early stopping.
 
-    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``. Only
-    labelled nodes are held out, because a validation score is made of their labels: the label
+    Sets ``val_mask`` and takes those nodes out of ``train_mask`` and ``labeled_mask``: the label
     budget of :class:`LabelRate` stays what it is. Put it after :class:`LabelRate` and before the
     graph transforms, so that a held-out node is nobody's anchor.
 
@@ -109,15 +106,12 @@ class ValidationSplit(BaseTransform):
             raise ValueError("ValidationSplit: there is a val_mask already; apply it once")
         pool = store.labeled_mask
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
+        of = f"rate: {self.rate} of {int(pool.sum())} labelled nodes"
         if not bool(held_out.any()):
-            raise ValueError(
-                f"rate: {self.rate} of {int(pool.sum())} labelled nodes holds out nothing; raise it"
-            )
-        if bool((held_out == pool).all()):
-            raise ValueError(
-                f"rate: {self.rate} of {int(pool.sum())} labelled nodes leaves none; lower it"
-            )
-        train, labeled = store.train_mask & ~held_out, store.labeled_mask & ~held_out
+            raise ValueError(f"{of} holds out nothing; raise it")
+        if torch.equal(held_out, pool):
+            raise ValueError(f"{of} leaves none; lower it")
+        train, labeled = store.train_mask & ~held_out, pool & ~held_out
         for modality in MODALITIES:
             data[modality].val_mask = held_out
             data[modality].train_mask = train

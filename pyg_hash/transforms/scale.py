@@ -17,25 +17,21 @@ from pyg_hash.utils.scaling import apply_scaling
 
 
 def principal_directions(x: Tensor, count: int) -> Tensor:
-    """The leading right singular vectors of ``x`` (latent semantic analysis).
+    """The leading right singular vectors of ``x`` (LSA), the strongest first: float32 ``[d, r]``.
 
-    Exact and deterministic: an eigendecomposition of the smaller Gram matrix in float64, with
-    signs fixed so that the largest entry of each direction is positive. Returns float32 ``[d, r]``
-    with orthonormal columns, the strongest first; ``r`` is ``count``, or the rank of ``x`` if that
-    is lower (at least 1): further directions would be rounding.
+    Exact and deterministic: eigenvectors of the smaller Gram matrix in float64, the largest entry
+    of each positive. ``r`` is ``count`` or, if lower, the rank: further ones would be rounding.
     """
-    directions: Tensor
     wide = x.double()
     rows_first = wide.size(0) < wide.size(1)
     values, vectors = torch.linalg.eigh(wide @ wide.T if rows_first else wide.T @ wide)
     rank = int((values > values[-1] * values.numel() * torch.finfo(values.dtype).eps).sum())
     count = max(min(count, rank), 1)
-    directions = vectors[:, -count:].flip(1)
+    directions: Tensor = vectors[:, -count:].flip(1)
     if rows_first:
         directions = torch.nn.functional.normalize(wide.T @ directions, dim=0)
     top = directions.abs().argmax(dim=0, keepdim=True)
-    signs: Tensor = directions.gather(0, top).sign()
-    return (directions * signs).float()
+    return (directions * directions.gather(0, top).sign()).float()
 
 
 @dataclass(eq=False)
@@ -45,10 +41,9 @@ class ScaleFeatures(BaseTransform):
     .. math::
         x' = \sqrt{s}\,\frac{(x - \mu) V}{\lVert (x - \mu) V \rVert_2}
 
-    Images are centred (:math:`\mu` is the training mean; deep features share a large constant
-    part that hides their differences), texts are projected on their leading singular vectors
-    (LSA), both are brought to the same length. The fitted statistics go to
-    ``data.scaling[modality]``, so that models can scale new items in the same way.
+    Images are centred (deep features share a large constant part that hides their differences),
+    texts are projected on their leading singular vectors (LSA), both are brought to the same
+    length. The fitted statistics go to ``data.scaling[modality]``, for models to scale new items.
 
     Args:
         center: modalities whose training mean is subtracted.

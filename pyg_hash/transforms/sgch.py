@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.transforms.edges import averaged_edges, merge_edges
-from pyg_hash.transforms.intra import IntraKNN
+from pyg_hash.transforms.inter import averaged_edges
+from pyg_hash.transforms.intra import IntraKNN, merge_edges
 from pyg_hash.transforms.labels import LabelHub
 from pyg_hash.transforms.masks import require_labels
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, Metric
@@ -37,19 +37,17 @@ class SGCHGraph(BaseTransform):
 
     :math:`\omega` (``neighbor_weight``) is 1 in the paper. A new item then is little more than the
     mean of its neighbours: of ``k = 20`` with cosines near 0.5 its own features are a tenth. That
-    helps features which say little by themselves and costs those which say much, most of all with
-    many labels; the smaller default suits the latter. Held-out labels tell
-    (:class:`ValidationSplit`).
+    helps features which say little by themselves; the smaller default suits those which say much,
+    most of all with many labels. Held-out labels tell (:class:`ValidationSplit`).
 
     ``graph='code'`` is what the authors' program builds instead: cosines are 1 (labelled nodes
     are joined if they share a label), a node without label is joined to the ``k`` nearest
     **labelled** nodes alone, and both modalities get the mean :math:`(W^I + W^T) / 2`.
 
     **That mean leaks.** With ``anchors='all'`` an image query is joined to the neighbours of its
-    own text: the protocol is *transductive*, and the scores are not those of a search by image.
-    With ``anchors='train'`` only training nodes take the mean; a query takes the edges of its own
-    modality, as it would as a new item (*inductive*). The paper's graph never mixes the
-    modalities, so that ``anchors='all'`` is *strict* there.
+    own text: the protocol is *transductive*. With ``anchors='train'`` only training nodes take the
+    mean, a query the edges of its own modality (*inductive*). The paper's graph never mixes the
+    modalities: there ``anchors='all'`` is *strict*.
 
     Args:
         k: number of neighbours (code: 20), the node itself excluded.
@@ -81,15 +79,9 @@ class SGCHGraph(BaseTransform):
 
     def _steps(self) -> tuple[IntraKNN, LabelHub]:
         paper = self.graph == "paper"
-        nearest = (IntraKNN if paper else _LabeledKNN)(
-            self.k,
-            self.metric,
-            self.anchors,
-            None if paper else "binary",
-            self.neighbor_weight,
-            self.backend,
-            self.approximate,
-        )
+        own = {key: v for key, v in vars(self).items() if key not in ("graph", "self_loops")}
+        nearest = IntraKNN(**own, weight=None if paper else "binary")
+        nearest._labeled_only = not paper
         return nearest, LabelHub(self.self_loops, match="count" if paper else "shared")
 
     def forward(self, data: HeteroData) -> HeteroData:
@@ -115,7 +107,3 @@ class SGCHGraph(BaseTransform):
                 data[m].neighbor_mask = is_anchor & data[m].labeled_mask
         data.graph = data.graph | {"inter_anchors": reach, "reading": self.graph}
         return data
-
-
-class _LabeledKNN(IntraKNN):
-    _labeled_only = True

@@ -18,7 +18,7 @@ def test_all_good_is_one_call_a_batch():
 
     found = encode_each(encode, [str(i) for i in range(7)], batch_size=3)
     assert sizes == [3, 3, 1]
-    assert found.ok and found.kept == list(range(7))
+    assert not found.problems and found.kept == list(range(7))
     assert torch.equal(found.values, numbers([str(i) for i in range(7)]))
 
 
@@ -26,7 +26,7 @@ def test_all_good_is_one_call_a_batch():
 def test_bad_items_are_named_and_the_rest_goes_on(batch_size):
     items = ["3", "x", "", "4", "nan", "5"]
     found = encode_each(numbers, items, batch_size=batch_size)
-    assert found.kept == [0, 3, 5] and not found.ok
+    assert found.kept == [0, 3, 5] and found.problems
     assert found.values[:, 0].tolist() == [3, 4, 5]
     assert sorted(found.problems) == [1, 2, 4]
     assert "'x'" in found.problems[1]
@@ -36,7 +36,7 @@ def test_bad_items_are_named_and_the_rest_goes_on(batch_size):
 def test_nothing_good_and_nothing_at_all():
     found = encode_each(numbers, ["a", "b"])
     assert found.values is None and found.kept == [] and len(found.problems) == 2
-    assert encode_each(numbers, []).ok
+    assert not encode_each(numbers, []).problems
 
 
 def test_missing_files_are_problems_of_items():

@@ -3,7 +3,7 @@
 import torch
 
 from pyg_hash.graph.build import edge_weights
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.intra import merge_edges
 
 
 def test_edge_weights():

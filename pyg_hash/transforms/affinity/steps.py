@@ -36,8 +36,7 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
 
     This minimises :math:`e^T s + g \lVert s \rVert_2^2` on the simplex, with the row's own
     :math:`g = \frac12 \sum_{h \le k} (e_{(k+1)} - e_{(h)})`, the largest that keeps at most ``k``
-    entries. Adding a constant to a row or multiplying it changes nothing. Where all ``k + 1``
-    cheapest entries cost the same, each of the first ``k`` has weight ``1 / k``.
+    entries. Where all ``k + 1`` cheapest entries cost the same, the first ``k`` weigh ``1 / k``.
 
     Args:
         cost: float64 ``[m, w]``, at least ``k + 1`` finite entries a row, inf elsewhere.
@@ -55,7 +54,7 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
 
 
 def printed_weights(cost: Floats, order: Ints) -> Floats:
-    r"""SGEH Eq. 18 as printed, and as in GMC's code: neighbours ranked by distance alone.
+    """SGEH Eq. 18 as printed, and as in GMC's code: neighbours ranked by distance alone.
 
     Negative values become zero, so a row need not sum to 1. The denominator can be negative.
     """
@@ -70,13 +69,12 @@ def printed_weights(cost: Floats, order: Ints) -> Floats:
 def update_view(
     distance: Floats, order: Ints, z: Floats, weight: float, *, rank: str = "effective"
 ) -> Floats:
-    r"""The S-step: one view's graph given Z, SGEH Eq. 17, with :math:`S_{ii} = 0`.
+    r"""The S-step: one view's graph given Z, SGEH Eq. 17 (SGEH Eq. 16 is the sum over the views).
 
     Each row minimises :math:`\sum_j b_j s_j + \lambda_1 \lVert s \rVert_2^2 +
     w \lVert z - s \rVert_2^2` on the simplex, so that at most ``k`` entries stay. Expanded, the
-    cost of an entry is :math:`e_j = b_j - 2 w z_j`. (SGEH Eq. 16 is the sum over the views.)
-
-    ``rank='effective'`` ranks by e: the exact solution; ``'gmc'`` by b, :func:`printed_weights`.
+    cost of an entry is :math:`e_j = b_j - 2 w z_j`. ``rank='effective'`` ranks by e: the exact
+    solution; ``'gmc'`` by b, :func:`printed_weights`.
     """
     cost = distance - 2.0 * weight * z
     if rank == "gmc":
@@ -88,10 +86,9 @@ def view_weight(z: Floats, s: Floats, *, rule: str = "gmc") -> float:
     r"""The weight of a view, SGEH Eq. 21.
 
     ``rule='gmc'`` is :math:`1 / (2 \lVert Z - S \rVert_F)`, the derivative of the square root in
-    SGEH Eq. 19; ``'paper'`` leaves out the 2, as printed. Norms below 1.5e-8 count as 1.5e-8, so
-    that equal graphs have a finite weight.
+    SGEH Eq. 19; ``'paper'`` leaves out the 2, as printed.
     """
-    norm = max(float(np.linalg.norm(z - s)), _SMALLEST)
+    norm = max(float(np.linalg.norm(z - s)), _SMALLEST)  # equal graphs have a finite weight
     return 1.0 / norm if rule == "paper" else 0.5 / norm
 
 
@@ -154,21 +151,15 @@ def project_rows(q: Floats, support: Bools) -> Floats:
 
 
 class Embedding(NamedTuple):
-    r"""Orthonormal eigenvectors ``[m, c]``, those of eigenvalue 0 first, and the eigenvalues.
-
-    ``residual`` is the largest :math:`\lVert L f - v f \rVert_2` of any column.
-    """
+    """Orthonormal eigenvectors ``[m, c]``, those of eigenvalue 0 first, and the eigenvalues."""
 
     vectors: Floats
     values: Floats
-    residual: float
+    residual: float  # the largest |L f - v f| of any column
 
 
 def components(graph: sp.csr_array) -> tuple[int, Ints]:
-    """Number of connected components, edges taken in both directions, and that of each row.
-
-    They are numbered in the order of their first rows; exact, unlike eigenvalue sums.
-    """
+    """Number of weakly connected components and that of each row, numbered by first row; exact."""
     count, label = connected_components(graph, directed=True, connection="weak")
     _, first, inverse = np.unique(label, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
@@ -184,9 +175,8 @@ def laplacian(graph: sp.csr_array) -> sp.csr_array:
 
 def indicators(label: Ints, count: int) -> Floats:
     """Orthonormal columns, one a component, that span the null space of L: ``[m, count]``."""
-    size = np.bincount(label, minlength=count)
-    out = np.zeros((len(label), count))
-    out[np.arange(len(label)), label] = 1.0 / np.sqrt(size[label])
+    member = (label[:, None] == np.arange(count)).astype(np.float64)
+    out: Floats = member / np.sqrt(member.sum(axis=0))
     return out
 
 
@@ -202,10 +192,9 @@ def smallest_eigenvectors(
 ) -> Embedding:
     """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6; ``count`` components, ``label``.
 
-    The null space is known exactly, one indicator a component, so only the rest is searched: by
-    LAPACK up to ``dense_rows`` rows, where it is as fast, above by Lanczos' method in ``O(m c)``
-    memory. That accepts a pair at a residual of ``tol`` times twice the largest degree, or raises
-    ``RuntimeError``.
+    The null space is known exactly, so only the rest is searched: by LAPACK up to ``dense_rows``
+    rows, where it is as fast, above by Lanczos' method in ``O(m c)`` memory. That accepts a pair
+    at a residual of ``tol`` times twice the largest degree, or raises ``RuntimeError``.
     """
     m, wanted = lap.shape[0], c - count
     null = indicators(label, count)

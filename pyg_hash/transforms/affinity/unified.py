@@ -55,8 +55,8 @@ def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
     """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
     Raises:
-        TypeError: ``x``, which messages call ``name``, is not floating point; ``k`` no integer.
-        ValueError: NaN or inf; fewer than ``k + 2`` rows.
+        TypeError, ValueError: ``x`` (``name`` in messages) is not floating point, has NaN or inf,
+            or fewer than ``k + 2`` rows; ``k`` is no positive integer.
     """
     check_features(x, name)
     check_positive_int(k, "k")
@@ -71,20 +71,14 @@ def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
 class Candidates(NamedTuple):
     """All entries that any affinity may occupy, as padded rows; everything else stays zero.
 
-    Row i lists the neighbours of i in any view, by ascending row number. Its width is the number
+    Row i lists the neighbours of i in any view, by ascending row number. Its width w is the number
     of views times ``k + 1``, so memory is linear in the rows.
-
-    Attributes:
-        column: row numbers, int64 ``[m, w]``.
-        support: bool ``[m, w]``; the ``k`` nearest neighbours in at least one view: where Z lives.
-        distance: squared distances in each view, float64 ``[m, w]``, inf in the padding.
-        order: in each view the places of its ``k + 1`` neighbours, nearest first.
     """
 
-    column: Ints
-    support: Bools
-    distance: list[Floats]
-    order: list[Ints]
+    column: Ints  # row numbers [m, w]
+    support: Bools  # [m, w], the k nearest neighbours in at least one view: where Z lives
+    distance: list[Floats]  # squared distances in each view [m, w], inf in the padding
+    order: list[Ints]  # in each view the places of its k + 1 neighbours, nearest first
 
     def matrix(self, values: Floats) -> sp.csr_array:
         """The positive ones of some values, float64 ``[m, w]``, as a matrix ``[m, m]``."""
@@ -135,30 +129,20 @@ def row_distances(x: Tensor, column: Ints) -> Floats:
 class AffinityGraph:
     r"""A unified affinity graph Z in CSR form, with its clusters. All tensors are on the CPU.
 
-    Attributes:
-        indptr: int64 ``[m + 1]``.
-        indices: column of each entry, ascending in each row, int64 ``[E]``.
-        values: float64 ``[E]``, positive; each row sums to 1, there is no diagonal.
-        cluster: connected component of each row, int64 ``[m]``, numbered by first row.
-        num_components: number of clusters.
-        converged: whether there are exactly as many as asked for.
-        iterations: number of iterations.
-        lam: :math:`\lambda` of the last iteration.
-        weights: weight of each view.
-        history: one dict an iteration: ``iteration``, ``lam``, ``num_components``,
-            ``largest_component``, ``num_edges``, ``weights``; and ``eigenvalue_sum`` (of the c
-            smallest) and ``residual`` of the eigenvectors, None where none were needed.
+    Each row of Z sums to 1; there is no diagonal. A row of ``history`` is an iteration; its
+    ``eigenvalue_sum`` (of the c smallest) and ``residual`` of the eigenvectors are None where none
+    were needed.
     """
 
-    indptr: Tensor
-    indices: Tensor
-    values: Tensor
-    cluster: Tensor
-    num_components: int
-    converged: bool
+    indptr: Tensor  #: int64 ``[m + 1]``
+    indices: Tensor  #: column of each entry, ascending in each row, int64 ``[E]``
+    values: Tensor  #: float64 ``[E]``, positive
+    cluster: Tensor  #: connected component of each row, int64 ``[m]``, numbered by first row
+    num_components: int  #: number of clusters
+    converged: bool  #: whether there are exactly as many as asked for
     iterations: int
-    lam: float
-    weights: list[float]
+    lam: float  #: :math:`\lambda` of the last iteration
+    weights: list[float]  #: of the views
     history: list[dict[str, Any]]
 
     @property
@@ -191,18 +175,16 @@ def unified_affinity(
     r"""Fuse the neighbour graphs of several views into one with ``num_clusters`` components.
 
     Minimises SGEH Eq. 7 (Zhao et al., ACCV 2022; GMC, Wang et al., TKDE 2020) by turns: each
-    view's graph S (``update_view`` of :mod:`pyg_hash.transforms.affinity.steps`), the weights of
-    the views (``view_weight``), the unified graph Z (``update_unified``), and the embedding D, the
+    view's graph S, the weights of the views, the unified graph Z, and the embedding D, the
     ``num_clusters`` smallest eigenvectors of Z's Laplacian.
     After each turn the connected components of Z are counted: :math:`\lambda` doubles if there
     are too few, halves (and D goes back) if there are too many, and exactly ``num_clusters`` of
     them end the search. Everything is sparse: Z lives where the nearest-neighbour graphs do.
 
-    Read here as follows, where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too,
-    would leave nothing for others), and :func:`neighbour_weights` replaces the Gaussian kernel,
-    which is never used. Features are taken as they are; GMC
-    standardises each sample, for which :class:`~pyg_hash.transforms.ScaleFeatures` stands here:
-    rows of equal length put the distances of all views on one scale.
+    Where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too, would leave nothing for
+    others), and :func:`neighbour_weights` replaces the Gaussian kernel, which is never used. GMC
+    standardises each sample; here :class:`~pyg_hash.transforms.ScaleFeatures` does, for rows of
+    equal length put the distances of all views on one scale.
 
     Args:
         views: two or more; each the features, float ``[m, d]``, or what
@@ -216,9 +198,8 @@ def unified_affinity(
         u_step: ``'exact'`` solves the Z-step; ``'gmc'`` is it as printed, exact for equal weights.
         lam: the first :math:`\lambda` (GMC: 1).
         max_iter: at most so many turns (GMC: 20).
-        tol: residual at which an eigenvector is accepted, relative to the spectrum; only
-            matters above 1,000 rows.
-        seed: seed of the eigensolver's first vector; only matters above 1,000 rows.
+        tol: above 1,000 rows: residual of an accepted eigenvector, relative to the spectrum.
+        seed: above 1,000 rows: seed of the eigensolver's first vector.
         progress: show a progress bar.
 
     Warns:
@@ -246,16 +227,16 @@ def unified_affinity(
     z: Floats = np.mean(s, axis=0)
     weights = [1.0 / len(s)] * len(s)
 
-    def embed() -> Embedding | None:
+    def embed() -> tuple[sp.csr_array, int, Ints, Embedding | None]:
+        graph = entries.matrix(z)
+        count, label = components(graph)
         if count >= num_clusters:
-            return None
-        return smallest_eigenvectors(
-            laplacian(graph), label, count, num_clusters, tol=tol, seed=seed
-        )
+            return graph, count, label, None
+        lap = laplacian(graph)
+        found = smallest_eigenvectors(lap, label, count, num_clusters, tol=tol, seed=seed)
+        return graph, count, label, found
 
-    graph = entries.matrix(z)
-    count, label = components(graph)
-    found = embed()
+    graph, count, label, found = embed()
     vectors = indicators(label, count) if found is None else found.vectors
     history: list[dict[str, Any]] = []
     with tqdm(total=max_iter, desc="affinity", unit="turn", disable=not progress) as bar:
@@ -265,9 +246,7 @@ def unified_affinity(
             s = [update_view(b, order, z, w, rank=rank) for b, order, w in parts]
             weights = [view_weight(z, view, rule=weight_rule) for view in s]
             z = update_unified(s, weights, d, lam, entries.support, u_step=u_step)
-            graph = entries.matrix(z)
-            count, label = components(graph)
-            found = embed()
+            graph, count, label, found = embed()
             history.append(
                 {
                     "iteration": iteration,
@@ -288,13 +267,12 @@ def unified_affinity(
             if found is not None:  # of too many components the embedding stays what it was
                 vectors = found.vectors
     if count != num_clusters:
-        warnings.warn(
+        what = (
             f"affinity: {count} components after {len(history)} turns instead of "
             f"{num_clusters}; raise max_iter, start from another lam, or change num_clusters "
-            f"(numbers so far: {[row['num_components'] for row in history]})",
-            UserWarning,
-            stacklevel=2,
+            f"(numbers so far: {[row['num_components'] for row in history]})"
         )
+        warnings.warn(what, UserWarning, stacklevel=2)
     return AffinityGraph(
         indptr=torch.from_numpy(graph.indptr).long(),
         indices=torch.from_numpy(graph.indices).long(),
@@ -351,9 +329,9 @@ def _neighbour_lists(
     for number, view in enumerate(views):
         if not isinstance(view, Neighbours):
             view = nearest_neighbours(view, k, f"views[{number}]")
-        elif view.index.size(1) != k + 1:
+        if (given := view.index.size(1) - 1) != k:
             raise ValueError(
-                f"views[{number}]: has {view.index.size(1) - 1} neighbours a row, not k={k}; "
+                f"views[{number}]: has {given} neighbours a row, not k={k}; "
                 "make it with nearest_neighbours(x, k)"
             )
         lists.append(view)
@@ -364,11 +342,9 @@ def _neighbour_lists(
 class UnifiedAffinity(BaseTransform):
     """The sparse graph that both modalities agree on, with ``num_clusters`` components.
 
-    The first stage of SGEH (Zhao et al., ACCV 2022), see
-    :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs of ``train_mask`` take part;
-    all others, queries above all, are never looked at. No label is read. Put it after
-    :class:`ScaleFeatures`, which brings the distances of both modalities to one scale, and after
-    :class:`ValidationSplit`.
+    The first stage of SGEH, see :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs
+    of ``train_mask`` are looked at, and no label. Put it after :class:`ScaleFeatures`, which brings
+    the distances of both modalities to one scale, and after :class:`ValidationSplit`.
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
@@ -376,9 +352,8 @@ class UnifiedAffinity(BaseTransform):
     ``edge_weight`` (float32; the rows of Z sum to 1; Z is not symmetric); and the settings and
     the course of the search in ``data.affinity``.
 
-    The number of clusters is the paper's c, but its numbers (10,000 of NUS-WIDE's 20,000 pairs)
-    contradict its code, which uses 10 clusters and 5 neighbours on Wikipedia; a guess of the
-    number of classes is what c means.
+    The number of clusters is the paper's c, whose numbers (10,000 of NUS-WIDE's 20,000 pairs)
+    contradict its code (10 clusters and 5 neighbours on Wikipedia); the number of classes is meant.
 
     Args:
         num_clusters: number of connected components of the graph; None takes the number of classes
@@ -404,9 +379,8 @@ class UnifiedAffinity(BaseTransform):
     progress: bool = True
 
     def __post_init__(self) -> None:
-        c = 1 if self.num_clusters is None else self.num_clusters
-        steps = (self.rank, self.weight_rule, self.u_step)
-        check_options(c, self.k, *steps, self.lam, self.max_iter)
+        c, steps = self.num_clusters, (self.rank, self.weight_rule, self.u_step)
+        check_options(1 if c is None else c, self.k, *steps, self.lam, self.max_iter)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with the affinity graph."""
