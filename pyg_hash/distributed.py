@@ -2,4 +2,11 @@
 
 from pyg_hash.utils.moved import door
 
-__getattr__ = door(__name__, {"encode_sharded": "pyg_hash.training"})
+__getattr__ = door(
+    __name__,
+    {
+        "Ranks": "pyg_hash.training.ranks",
+        "encode_sharded": "pyg_hash.training",
+        "process_group": "pyg_hash.training.ranks",
+    },
+)

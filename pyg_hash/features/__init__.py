@@ -44,8 +44,8 @@ __all__ = [
     "load_encoder",
 ]
 
-_PUBLIC = [globals()[name] for name in __all__]
-_KINDS: dict[str, Any] = {cls.kind: cls for cls in _PUBLIC if hasattr(cls, "kind")}
+_PUBLIC = [globals().get(name) for name in __all__]
+_KINDS: dict[str, Any] = {kind: x for x in _PUBLIC if (kind := getattr(x, "kind", None))}
 
 
 def load_encoder(folder: str | os.PathLike[str]) -> Any:
