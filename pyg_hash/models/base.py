@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph.protocol import protocol
 from pyg_hash.models.files import (
     CONFIG,
     FORMAT,
@@ -122,10 +121,6 @@ class HashModel(nn.Module, ABC):
         """What of ``data`` the training sees."""
         return data
 
-    def protocol(self, data: HeteroData) -> str:
-        """The protocol of codes of ``data``, see :func:`pyg_hash.graph.protocol`."""
-        return protocol(data)
-
     @torch.no_grad()
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
@@ -145,7 +140,7 @@ class HashModel(nn.Module, ABC):
 
     def make_intake(self, data: HeteroData) -> Intake:
         """What :meth:`attach` keeps; it runs in evaluation mode without gradients."""
-        return Intake.from_data(data)
+        return Intake(**Intake.facts(data))
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.

@@ -37,14 +37,9 @@ class Intake:
     is_features: dict[str, bool]
     scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    @classmethod
-    def from_data(cls, data: HeteroData) -> Intake:
-        """What new items must be like to follow those of ``data``."""
-        return cls(**cls.facts(data))
-
     @staticmethod
     def facts(data: HeteroData) -> dict[str, Any]:
-        """The attributes of every intake."""
+        """What new items must be like to follow those of ``data``: the attributes above."""
         scaling = dict(data.scaling) if "scaling" in data else {}
         shapes: dict[str, list[int]] = {}
         is_features: dict[str, bool] = {}
@@ -145,10 +140,10 @@ def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
         raise CorruptFileError(f"{config}: not the configuration of a model")
     version = record.get("version")
     if isinstance(version, int) and version != FORMAT_VERSION:
-        advice = "newer than this library reads; upgrade pyg_hash"
-        if version < FORMAT_VERSION:
-            advice = "of a development version; train again"
-        raise CorruptFileError(f"{config}: format {version} is {advice}")
+        raise CorruptFileError(
+            f"{config}: format {version}, not {FORMAT_VERSION}; if newer, upgrade pyg_hash; "
+            "if older, train again"
+        )
     kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
     if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()) or not (
         {MODEL} <= set(record["sha256"]) <= {MODEL, INTAKE}

@@ -1,4 +1,4 @@
-"""Small operations on edge lists that the graph transforms share."""
+"""What the graph transforms share: their anchors, small operations on edge lists."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
-from torch_geometric.data.storage import EdgeStorage
+from torch_geometric.data.storage import EdgeStorage, NodeStorage
 
 from pyg_hash.typing import Modality
+from pyg_hash.utils.checks import check_choice
+
+ANCHORS = ("train", "all")
+
+
+def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
+    """Nodes that may be a neighbour of others: bool ``[N]``."""
+    check_choice(anchors, ANCHORS, "anchors")
+    mask: Tensor = store.train_mask if anchors == "train" else store.train_mask | True
+    return mask
 
 
 def averaged_edges(

@@ -9,8 +9,8 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.graph.build import joint_edges
-from pyg_hash.graph.protocol import ANCHORS, PROTOCOLS, anchor_mask
-from pyg_hash.transforms.edges import averaged_edges, merge_edges
+from pyg_hash.graph.protocol import PROTOCOLS
+from pyg_hash.transforms.edges import ANCHORS, anchor_mask, averaged_edges, merge_edges
 from pyg_hash.transforms.intra import IntraKNN
 from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST
 from pyg_hash.utils.checks import check_choice

@@ -11,10 +11,9 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.graph.build import edge_weights
-from pyg_hash.graph.protocol import ANCHORS, anchor_mask
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
-from pyg_hash.transforms.edges import merge_edges
+from pyg_hash.transforms.edges import ANCHORS, anchor_mask, merge_edges
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
 from pyg_hash.utils.checks import (
     check_choice,
