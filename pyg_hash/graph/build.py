@@ -45,10 +45,9 @@ class Graphs(NamedTuple):
 
 
 def anchor_view(data: HeteroData) -> HeteroData:
-    """The subgraph of the anchors; ``data`` itself if all nodes are anchors or there is no graph.
+    """The subgraph of the anchors, for which leaving out the others, who only receive, is the same.
 
-    Other nodes only receive, so leaving them out changes nothing for the anchors. What is left is
-    symmetric and smaller.
+    It is ``data`` itself if all nodes are anchors or there is no graph.
     """
     store = data[IMAGE]
     if "anchor_mask" not in store or bool(store.anchor_mask.all()):
@@ -121,15 +120,10 @@ def joint_operator(data: HeteroData) -> GraphOperator:
 
 
 def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> NewItems:
-    """How the labelled nodes, in order, would receive as new items.
+    """How the labelled nodes, in order, would receive as new items of the ``nearest`` anchors.
 
-    Args:
-        data: a graph with ``nearest`` edges (:class:`IntraKNN`).
-        *modalities: of the nodes; several on the joint graph alone.
-        joint: receive on the joint graph, from images and texts of the nearest anchors
-            (``2N`` nodes), or on the modality's own graph (``N`` nodes).
+    On the joint graph that is from images and texts of these (``2N`` nodes).
     """
-    _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     rows = {m: _labeled(data, m) for m in modalities}

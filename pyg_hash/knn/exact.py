@@ -118,8 +118,8 @@ class DenseScores:
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         cpu = self.device.type == "cpu"
-        worth = cpu and not self.l2 and self.query.size(1) >= _SYMMETRIC_FROM
-        self.symmetric = query is database and worth
+        wide = self.query.size(1) >= _SYMMETRIC_FROM
+        self.symmetric = query is database and cpu and wide and not self.l2
         self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
@@ -133,10 +133,6 @@ class DenseScores:
         """Scores ``[r, >= c]``, contiguous; further columns are ``-inf``. The next call reuses it.
 
         A row of scores starts at a multiple of 32 bytes: BLAS is up to twice as fast.
-
-        Args:
-            rows: of queries, a slice or int64 numbers.
-            columns: of database rows.
         """
         query, database = self.query[rows], self.database[columns]
         width = database.size(0)
