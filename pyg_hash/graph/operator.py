@@ -16,7 +16,7 @@ class SparseMap:
 
     ``sparse_map @ x`` is differentiable in ``x`` and keeps none of it for the backward pass. It is
     computed in the matrix's type, fp32, even under :func:`torch.autocast` to bf16: sums over many
-    neighbours need the digits, and the time goes into reading, not into arithmetic.
+    neighbours need the digits.
 
     Args:
         matrix: ``A``, CSR ``[rows, n]``.

@@ -14,6 +14,7 @@ from pyg_hash.utils.csr import csr_matrix
 _ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 BAR_SECONDS = 5.0
+Finder = Callable[["DenseScores", int], tuple[Tensor, Tensor]]
 
 
 def neighbours(query: Tensor, database: PreparedRows, k: int) -> tuple[Tensor, Tensor]:
@@ -22,11 +23,7 @@ def neighbours(query: Tensor, database: PreparedRows, k: int) -> tuple[Tensor, T
     return nearest(DenseScores(rows, database), k)
 
 
-def nearest(
-    scores: DenseScores,
-    k: int,
-    find: Callable[[DenseScores, int], tuple[Tensor, Tensor]] | None = None,
-) -> tuple[Tensor, Tensor]:
+def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Tensor, Tensor]:
     """The ``k`` best database rows of each query, best first, ties by lower index.
 
     What ``find``, or :func:`candidates`, finds is scored again, each pair alone, so that equal rows
@@ -106,8 +103,7 @@ class DenseScores:
 
     Attributes:
         shape: numbers of queries and of database rows.
-        rows: queries of a tile.
-        columns: database rows of a tile.
+        rows, columns: queries and database rows of a tile.
         symmetric: the score of (i, j) is that of (j, i), and it pays to compute it once.
         rounding: float32 ``[q]``; scores that are further apart are in the true order.
     """
@@ -150,10 +146,7 @@ class DenseScores:
         return self._memory[: rows * columns].view(rows, columns)
 
     def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
-        """The metric's scores of the pairs ``(rows[i], index[i, j])``, found with ``values``.
-
-        Each is computed alone: equal rows score equally.
-        """
+        """The metric's scores of the pairs ``(rows[i], index[i, j])``, each computed alone."""
         query, database = self.query[rows], self.database
         sampled = not self.l2 and self.device.type == "cpu"
         size = index.size(1) * (1 if sampled else query.size(1))

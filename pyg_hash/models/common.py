@@ -20,9 +20,9 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
     if isinstance(value, int):
         value = (value, value)
     if isinstance(value, Mapping):
-        missing = [m for m in MODALITIES if m not in value]
-        if missing:
-            raise ValueError(f"{name}: has no entry {missing[0]!r}; give 'image' and 'text'")
+        for m in MODALITIES:
+            if m not in value:
+                raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
         value = [value[m] for m in MODALITIES]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{name}: expected two numbers (image, text), got {value!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,15 +68,14 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return replace(self, **_mapped(self._tree(), function))
-
-    def _tree(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        tensors, metadata = self.to_tensors()
+        return self.from_tensors({path: function(x) for path, x in tensors.items()}, metadata)
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
         tensors: dict[str, Tensor] = {}
-        return tensors, _plain(self._tree(), "", tensors)
+        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return tensors, _plain(tree, "", tensors)
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
@@ -90,15 +89,6 @@ class Intake:
                 node = node.setdefault(name, {})
             node[key] = tensor
         return cls(**tree)
-
-
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A tree of dictionaries and lists with ``function`` applied to its tensors."""
-    if isinstance(value, dict):
-        return {key: _mapped(each, function) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_mapped(each, function) for each in value]
-    return function(value) if isinstance(value, Tensor) else value
 
 
 def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -126,10 +116,7 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The record of a model folder, and the content of each of its other files by name.
 
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        CorruptFileError: a file is truncated, of another format, or not the one that
-            ``config.json`` was written with.
+    Raises ``FileNotFoundError`` or :class:`CorruptFileError` if it is not whole.
     """
     folder = Path(path)
     config = folder / CONFIG

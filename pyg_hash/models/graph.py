@@ -46,13 +46,14 @@ class AnchorBank(Intake):
 
     @classmethod
     def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
-        """Keep the anchors of ``data``, of the ``messages`` that **all** of its nodes send."""
-        mask = data[IMAGE].anchor_mask
+        """Keep the anchors of new items, of the ``messages`` that **all** nodes send."""
+        store = data[IMAGE]
+        mask = store.neighbor_mask if "neighbor_mask" in store else store.anchor_mask
         kept = {
             name: [sent[mask.repeat(sent.size(0) // mask.numel())] for sent in layers]
             for name, layers in messages.items()
         }
-        joint = data[IMAGE].joint_anchor_mask if "joint_anchor_mask" in data[IMAGE] else mask
+        joint = store.joint_anchor_mask if "joint_anchor_mask" in store else mask
         x: dict[str, Tensor] = {m: data[m].x[mask] for m in MODALITIES}
         facts = cls.facts(data)
         return cls(**facts, x=x, joint=joint[mask], messages=kept, graph=dict(data.graph))

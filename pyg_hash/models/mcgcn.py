@@ -219,7 +219,7 @@ class MCGCN(GraphHashModel):
             "prediction": self._prediction(known, y),
         }
         if self.has_shared:
-            terms["reconstruction"] = both(lambda m: self._reconstruction(data[m].x, out, seen, m))
+            terms["reconstruction"] = both(lambda m: self._reconstruction(data, out, m))
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
@@ -247,10 +247,9 @@ class MCGCN(GraphHashModel):
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
-    def _reconstruction(
-        self, x: Tensor, out: HashOutput, seen: Tensor, modality: Modality
-    ) -> Tensor:
-        x, autoencoder, name = selected(x, seen), self._encoder(modality), f"{modality}_latent"
+    def _reconstruction(self, data: HeteroData, out: HashOutput, m: Modality) -> Tensor:
+        seen, autoencoder, name = data[IMAGE].anchor_mask, self._encoder(m), f"{m}_latent"
+        x = selected(data[m].x, seen)
         latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
         loss = squared_distance_loss(x, autoencoder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

@@ -6,7 +6,6 @@ cross-modal retrieval", ICIP 2020.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
@@ -34,7 +33,6 @@ from pyg_hash.models.common import (
     view_similarity,
     weighted,
 )
-from pyg_hash.models.files import Intake
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
@@ -233,14 +231,6 @@ class SGCH(GraphHashModel):
         seen = data[IMAGE].anchor_mask
         logits = {m: self.discriminator(selected(out[m], seen).detach()) for m in MODALITIES}
         return adversarial_loss(logits[IMAGE], logits[TEXT])
-
-    def make_intake(self, data: HeteroData) -> Intake:
-        """The anchors that new items are joined to, and what these send."""
-        if "neighbor_mask" in data[IMAGE]:  # graph='code': labelled nodes alone
-            data = copy.copy(data)
-            for m in MODALITIES:
-                data[m].anchor_mask = data[m].neighbor_mask
-        return super().make_intake(data)
 
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         if not self.alternates:

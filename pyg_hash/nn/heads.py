@@ -75,9 +75,6 @@ class ModalityDiscriminator(nn.Module):
         hidden: widths of the hidden layers.
         reversal: :math:`\lambda \ge 0`, which may be changed from step to step; None: no reversal.
         activation: after every layer but the last: ``'relu'``, ``'leaky_relu'`` or ``'none'``.
-
-    Raises:
-        TypeError, ValueError: a number out of its range, or an unknown activation.
     """
 
     def __init__(
