@@ -124,6 +124,7 @@ def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> 
 
     On the joint graph that is from images and texts of these (``2N`` nodes).
     """
+    _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
     rows = {m: _labeled(data, m) for m in modalities}
