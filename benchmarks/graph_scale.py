@@ -24,7 +24,8 @@ from torch_geometric.utils import coalesce
 from benchmarks.cliques import num_bytes
 from benchmarks.measure import CLOCKS, alone, side_by_side
 from benchmarks.record import benchmark, cell
-from pyg_hash.graph import GraphOperator, Hub
+from pyg_hash.graph import GraphOperator
+from pyg_hash.utils.csr import sorted_csr
 
 WIDTHS, K, CLUSTER, CLASSES = (128, 128, 64), 10, 100, 10
 
@@ -85,7 +86,8 @@ class MatrixConv(nn.Module):
 def hubs(graph):
     """The library's: neighbours as one CSR matrix, labels as hubs, which hold their own state."""
     nodes = (graph.label >= 0).nonzero().flatten()
-    hub = Hub(nodes, graph.label[nodes], CLASSES, None)
+    ones = graph.x.new_ones(len(nodes))
+    hub = sorted_csr(nodes, graph.label[nodes], ones, len(graph.x), CLASSES)
     loops = (graph.label < 0).to(graph.x)
     return (GraphOperator(graph.edge_index, graph.edge_weight, loops, hub),)
 

@@ -8,7 +8,6 @@ from pyg_hash.graph.build import joint_operator as joint_operator
 from pyg_hash.graph.build import query_view as query_view
 from pyg_hash.graph.cache import GraphCache as GraphCache
 from pyg_hash.graph.operator import GraphOperator, SparseMap
-from pyg_hash.graph.operator import Hub as Hub
 from pyg_hash.graph.place import BlockedGraph as BlockedGraph
 from pyg_hash.graph.place import NewItems as NewItems
 from pyg_hash.graph.place import Place

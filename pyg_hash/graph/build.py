@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 
-from pyg_hash.graph.operator import GraphOperator, Hub
+from pyg_hash.graph.operator import GraphOperator
 from pyg_hash.graph.place import NewItems, View
 from pyg_hash.typing import (
     CLASS,
@@ -45,10 +45,9 @@ class Graphs(NamedTuple):
 
 
 def anchor_view(data: HeteroData) -> HeteroData:
-    """The subgraph of the anchors; ``data`` itself if all nodes are anchors or there is no graph.
+    """The subgraph of the anchors, for which leaving out the others, who only receive, is the same.
 
-    Other nodes only receive, so leaving them out changes nothing for the anchors. What is left is
-    symmetric and smaller.
+    It is ``data`` itself if all nodes are anchors or there is no graph.
     """
     store = data[IMAGE]
     if "anchor_mask" not in store or bool(store.anchor_mask.all()):
@@ -87,7 +86,7 @@ def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
         edges.edge_index,
         edges.edge_weight,
         loops,
-        _hub(data, {modality: 0}),
+        *_cliques(data, {modality: 0}, loops),
         degree=_true_degree(data, "degree", {modality: ...}),
     )
 
@@ -115,19 +114,15 @@ def joint_operator(data: HeteroData) -> GraphOperator:
         torch.cat(edge_index, dim=1),
         torch.cat(edge_weight),
         torch.cat(loops),
-        _hub(data, offset),
+        *_cliques(data, offset, loops[0]),
         degree=_true_degree(data, "joint_degree", dict.fromkeys(MODALITIES, ...)),
     )
 
 
 def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> NewItems:
-    """How the labelled nodes, in order, would receive as new items.
+    """How the labelled nodes, in order, would receive as new items of the ``nearest`` anchors.
 
-    Args:
-        data: a graph with ``nearest`` edges (:class:`IntraKNN`).
-        *modalities: of the nodes; several on the joint graph alone.
-        joint: receive on the joint graph, from images and texts of the nearest anchors
-            (``2N`` nodes), or on the modality's own graph (``N`` nodes).
+    On the joint graph that is from images and texts of these (``2N`` nodes).
     """
     _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
@@ -219,16 +214,19 @@ def _true_degree(data: HeteroData, name: str, rows: Mapping[Modality, Any]) -> T
     return torch.cat(found) if found else None
 
 
-def _hub(data: HeteroData, offset: dict[Modality, int]) -> Hub | None:
+def _cliques(
+    data: HeteroData, offset: dict[Modality, int], like: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
+    """``P`` and ``M`` of the label cliques (:class:`LabelHub`), in the type of ``like``."""
     if CLASS not in data.node_types:
-        return None
-    pairs = [(data[IN_CLASS[m]].edge_index, shift) for m, shift in offset.items()]
-    members = torch.cat([edge_index[0] + shift for edge_index, shift in pairs])
-    index = torch.cat([edge_index[1] for edge_index, _ in pairs])
-    num_hubs = int(data[CLASS].num_nodes)
-    overlap = None
-    if OVERLAP in data.edge_types:
-        row, column = data[OVERLAP].edge_index
-        ones = torch.ones(row.numel(), device=row.device)
-        overlap = sorted_csr(row, column, ones, num_hubs, num_hubs)
-    return Hub(members, index, num_hubs, overlap)
+        return None, None
+    num_nodes, num_hubs = len(offset) * data[IMAGE].x.size(0), int(data[CLASS].num_nodes)
+    members = [data[IN_CLASS[m]].edge_index[0] + shift for m, shift in offset.items()]
+    hubs = torch.cat([data[IN_CLASS[m]].edge_index[1] for m in offset])
+    if not len(hubs):
+        return None, None
+    spread = sorted_csr(torch.cat(members), hubs, like.new_ones(len(hubs)), num_nodes, num_hubs)
+    if OVERLAP not in data.edge_types:
+        return spread, None
+    row, column = data[OVERLAP].edge_index
+    return spread, sorted_csr(row, column, like.new_ones(len(row)), num_hubs, num_hubs)

@@ -13,15 +13,11 @@ Key = list[tuple[Tensor, int]]
 
 
 class GraphCache(Generic[Built]):
-    """Remember what was built from the last two graphs seen.
+    """Remember what ``build`` made of the last two graphs seen.
 
-    Two ``HeteroData`` objects count as the same graph if they hold the very same tensors of
-    edges and label masks, unchanged in place since. Mini-batches, which bring the degrees of the
-    whole graph along, come once and are not remembered.
-
-    Args:
-        build: makes the operators of a graph.
-        watch: the tensors that decide, if not those.
+    Two ``HeteroData`` objects count as the same graph if they hold the very same tensors of edges
+    and label masks (or those that ``watch`` gives), unchanged in place since. Mini-batches, which
+    bring the degrees of the whole graph along, come once and are not remembered.
     """
 
     def __init__(

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyg_hash.utils.csr import product, row_block, rows_of, sorted_csr, transpose
-
-
-@dataclass(frozen=True)
-class Hub:
-    """Label cliques in factored form, ``P M P^T`` (see :class:`LabelHub`).
-
-    Attributes:
-        members: int64 ``[n]``, nodes of hubs; a node of several hubs occurs once for each.
-        index: int64 ``[n]``, the hub of each member (the rows of ``P``).
-        num_hubs: number of hubs ``U``.
-        overlap: float ``[U, U]`` of zeros and ones (``M``), CSR or dense; None is the identity.
-    """
-
-    members: Tensor
-    index: Tensor
-    num_hubs: int
-    overlap: Tensor | None
+from pyg_hash.utils.csr import csr_matrix, product, row_block, rows_of, sorted_csr, transpose
 
 
 class SparseMap:
@@ -34,7 +16,7 @@ class SparseMap:
 
     ``sparse_map @ x`` is differentiable in ``x`` and keeps none of it for the backward pass. It is
     computed in the matrix's type, fp32, even under :func:`torch.autocast` to bf16: sums over many
-    neighbours need the digits, and the time goes into reading, not into arithmetic.
+    neighbours need the digits.
 
     Args:
         matrix: ``A``, CSR ``[rows, n]``.
@@ -129,7 +111,8 @@ class GraphOperator(SparseMap):
         edge_index: int64 ``[2, E]``: source, target.
         edge_weight: float ``[E]``.
         self_loop: float ``[N]``, diagonal of ``S``.
-        hub: label cliques, or None.
+        spread: ``P``, CSR ``[N, U]`` of ones where nodes are in hubs; None: there are no cliques.
+        overlap: ``M``, CSR ``[U, U]``; None is the identity.
         degree: float ``[N]``, used in place of the row sums: the degrees in the whole graph, of
             which this one is a sample.
 
@@ -145,17 +128,13 @@ class GraphOperator(SparseMap):
         edge_index: Tensor,
         edge_weight: Tensor,
         self_loop: Tensor,
-        hub: Hub | None = None,
+        spread: Tensor | None = None,
+        overlap: Tensor | None = None,
         *,
         degree: Tensor | None = None,
     ) -> None:
         num_nodes = self_loop.numel()
         source, target = edge_index
-        spread = overlap = None
-        if hub is not None and hub.members.numel():
-            ones = torch.ones_like(hub.members, dtype=self_loop.dtype)
-            spread = sorted_csr(hub.members, hub.index, ones, num_nodes, hub.num_hubs)
-            overlap = None if hub.overlap is None else hub.overlap.to(ones.dtype).to_sparse_csr()
         if degree is None:
             degree = self_loop.clone().index_add_(0, target, edge_weight)
             if spread is not None:
@@ -177,7 +156,8 @@ class GraphOperator(SparseMap):
         keep = value != 0
         matrix = sorted_csr(row[keep], column[keep], value[keep], num_nodes, num_nodes)
         if spread is not None:
-            spread.values().mul_(self.inv_sqrt_degree[rows_of(spread)])
+            value = self.inv_sqrt_degree[rows_of(spread)]
+            spread = csr_matrix(spread.crow_indices(), spread.col_indices(), value, spread.size(1))
         super().__init__(matrix, spread, overlap)
 
     def to_dense(self) -> Tensor:
@@ -189,8 +169,7 @@ def _transpose(matrix: Tensor) -> Tensor:
     """The transposed matrix; the very same one if it is symmetric."""
     other = transpose(matrix)
     same = (
-        matrix.size(0) == matrix.size(1)
-        and torch.equal(matrix.crow_indices(), other.crow_indices())
+        torch.equal(matrix.crow_indices(), other.crow_indices())  # of another length: False
         and torch.equal(matrix.col_indices(), other.col_indices())
         and torch.allclose(matrix.values(), other.values(), rtol=1e-6, atol=0.0)
     )

@@ -1,8 +1,7 @@
 """Where nodes stand in a graph: what they receive from one layer of a channel to the next.
 
-A channel runs through its layers without knowing whether its nodes are those of a graph in
-training (:class:`WholeGraph`), the same worked on in blocks of rows (:class:`BlockedGraph`), or
-new items that receive from known nodes (:class:`NewItems`).
+They are those of a graph in training (:class:`WholeGraph`), the same in blocks of rows
+(:class:`BlockedGraph`), or new items that receive from known nodes (:class:`NewItems`).
 """
 
 from __future__ import annotations
@@ -81,8 +80,8 @@ class WholeGraph(Place):
 class BlockedGraph(Place):
     r"""All nodes of a graph, a block of rows after the other, without autograd.
 
-    What is alive is what all nodes send in one layer, and a block. The list ``messages`` gets what
-    each node sends to a neighbour, :math:`D^{-1/2} H \Theta`, one tensor ``[N, f]`` a layer.
+    The list ``messages`` gets what each node sends to a neighbour, :math:`D^{-1/2} H \Theta`, one
+    tensor ``[N, f]`` a layer.
     """
 
     def __init__(self, operator: GraphOperator, messages: list[Tensor] | None = None) -> None:
@@ -97,14 +96,12 @@ class BlockedGraph(Place):
 
     def gather(self, states: States) -> list[Tensor]:
         """Blocks in one array; ``torch.cat`` would hold all of them twice."""
-        out: Tensor | None = None
-        start = 0
+        out, start = torch.empty(0), 0
         for block in states:
-            if out is None:
+            if start == 0:
                 out = block.new_empty(self.operator.matrix.size(0), block.size(1))
             out[start : start + block.size(0)] = block
             start += block.size(0)
-        assert out is not None and start == out.size(0)
         return [out]
 
 
@@ -152,15 +149,10 @@ class NewItems(Place):
 
 
 class View:
-    """Some nodes of a graph as new items: what they receive from **projected** states of the graph.
+    """Nodes of a graph, int64 ``[rows]``, as new items: what they receive of **projected** states.
 
     A node's own projected features are among those of the graph, so that the first layer is one
     product, ``first @ projected``; from the second layer on its state is another than in the graph.
-
-    Args:
-        items: how the nodes would receive as new items.
-        operator: the graph that the known nodes belong to.
-        nodes: the node that each row stands for, int64 ``[rows]``.
     """
 
     def __init__(self, items: NewItems, operator: GraphOperator, nodes: Tensor) -> None:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from torch import Tensor
 from torch_geometric.data import HeteroData
-from torch_geometric.data.storage import NodeStorage
 
-from pyg_hash.utils.checks import check_choice
-
-ANCHORS = ("train", "all")
 PROTOCOLS: dict[str, tuple[str, str]] = {
     "inductive": ("train", "train"),
     "strict": ("all", "train"),
     "transductive": ("all", "all"),
 }
 """Protocol name -> ``anchors`` of :class:`IntraKNN` and of :class:`InterKNN`."""
-
-
-def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
-    """Nodes that may be a neighbour of others: bool ``[N]``."""
-    check_choice(anchors, ANCHORS, "anchors")
-    mask: Tensor = store.train_mask if anchors == "train" else store.train_mask | True
-    return mask
 
 
 def protocol(data: HeteroData) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
-from pyg_hash.knn.exact import DenseScores, candidates, nearest, ranked
+from pyg_hash.knn.exact import BAR_SECONDS, DenseScores, candidates, nearest, ranked
 from pyg_hash.knn.rows import PreparedRows
 from pyg_hash.utils import faiss as _faiss
 
@@ -86,3 +87,17 @@ def _by_faiss(query: PreparedRows, database: PreparedRows, k: int, way: str) -> 
     index.add(rows)
     found: Tensor = torch.from_numpy(index.search(query.x.cpu().numpy(), k)[1])
     return found.to(query.device)
+
+
+def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
+    """:func:`pyg_hash.knn.exact.candidates`, all that there are, by ``faiss.knn``."""
+    faiss = _faiss.load()
+    metric = faiss.METRIC_L2 if scores.l2 else faiss.METRIC_INNER_PRODUCT
+    values, index = [], []
+    parts = torch.split(scores.query, 4096)  # as FAISS splits it
+    for rows in tqdm(parts, "kNN", unit="block", delay=BAR_SECONDS, leave=False):
+        value, place = faiss.knn(rows.numpy(), scores.database.numpy(), k, metric=metric)
+        values.append(torch.from_numpy(value))
+        index.append(torch.from_numpy(place))
+    value = torch.cat(values)
+    return value.mul_(-0.5) if scores.l2 else value, torch.cat(index)

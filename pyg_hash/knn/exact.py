@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyg_hash.knn.rows import PreparedRows, ready
-from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.csr import csr_matrix
 
 _ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
-_HEAP_ROWS = 16  # from so many queries FAISS's heaps are faster than torch.topk
-_FAISS_ROWS = 512  # from so many FAISS's own product of a block and its heaps are
-_BAR_SECONDS = 5.0
+BAR_SECONDS = 5.0
+Finder = Callable[["DenseScores", int], tuple[Tensor, Tensor]]
 
 
 def neighbours(query: Tensor, database: PreparedRows, k: int) -> tuple[Tensor, Tensor]:
@@ -23,15 +23,15 @@ def neighbours(query: Tensor, database: PreparedRows, k: int) -> tuple[Tensor, T
     return nearest(DenseScores(rows, database), k)
 
 
-def nearest(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
+def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Tensor, Tensor]:
     """The ``k`` best database rows of each query, best first, ties by lower index.
 
-    What the tiles find is scored again, each pair alone, so that equal rows score equally. Where
-    rounding may have kept a row out, all rows that are as good up to rounding are scored alone.
-    Memory: two tiles and the result, float32 and int64 ``[q, k]``.
+    What ``find``, or :func:`candidates`, finds is scored again, each pair alone, so that equal rows
+    score equally. Where rounding may have kept a row out, all rows that are as good up to rounding
+    are scored alone. Memory: two tiles and the result, float32 and int64 ``[q, k]``.
     """
     q, n = scores.shape
-    values, index = candidates(scores, min(n, k + 1))
+    values, index = (find or candidates)(scores, min(n, k + 1))
     best = ranked(scores, slice(0, q), index[:, :k], values[:, :k])
     if n == k:
         return best
@@ -66,85 +66,34 @@ def ranked(
 def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """The ``k`` largest scores of each row, largest first; which of equal ones is left open."""
     q, n = scores.shape
-    if not scores.heaps and q <= scores.rows and n <= scores.columns:
+    if q <= scores.rows and n <= scores.columns:
         values, index = scores.tile(slice(0, q), slice(0, n))[:, :n].topk(k)
         return values, index
-    if scores.direct:
-        return _by_faiss(scores, k)
     step = min(q, scores.rows)
-    best = (_Heaps if scores.heaps else _Sorted)(q, k, scores.device)
+    best = torch.full((q, k), -torch.inf, device=scores.device)
+    found = torch.zeros((q, k), dtype=torch.int64, device=scores.device)
+
+    def add(rows: slice, tile: Tensor, left: int) -> None:
+        """Let the scores of some rows compete; column 0 of the tile is database row ``left``."""
+        values, index = tile.topk(min(k, tile.size(1)), dim=1)
+        best[rows], place = torch.cat((best[rows], values), 1).topk(k, dim=1)
+        found[rows] = torch.cat((found[rows], index.add_(left)), 1).gather(1, place)
+
     with tqdm(
-        total=q, desc="kNN", unit="row", delay=_BAR_SECONDS, leave=False, disable=q <= step
+        total=q, desc="kNN", unit="row", delay=BAR_SECONDS, leave=False, disable=q <= step
     ) as bar:
         for top in range(0, q, step):
             rows = slice(top, min(top + step, q))
             for left in range(top if scores.symmetric else 0, n, scores.columns):
                 columns = slice(left, min(left + scores.columns, n))
                 tile = scores.tile(rows, columns)
-                best.add(rows, tile, left)
+                add(rows, tile, left)
                 below = slice(max(rows.stop, left), columns.stop)
                 if scores.symmetric and below.start < below.stop:
                     mirrored = tile[:, below.start - left : below.stop - left].T.contiguous()
-                    best.add(below, mirrored, top)
+                    add(below, mirrored, top)
             bar.update(rows.stop - top)
-    return best.result()
-
-
-def _by_faiss(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
-    faiss = _faiss.load()
-    metric = faiss.METRIC_L2 if scores.l2 else faiss.METRIC_INNER_PRODUCT
-    values, index = [], []
-    parts = torch.split(scores.query, 4096)  # as FAISS splits it
-    for rows in tqdm(parts, "kNN", unit="block", delay=_BAR_SECONDS, leave=False):
-        value, place = faiss.knn(rows.numpy(), scores.database.numpy(), k, metric=metric)
-        values.append(torch.from_numpy(value))
-        index.append(torch.from_numpy(place))
-    value = torch.cat(values)
-    return value.mul_(-0.5) if scores.l2 else value, torch.cat(index)
-
-
-class _Sorted:
-    """The largest scores seen so far, row by row, with torch alone."""
-
-    def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        self._values = torch.full((rows, k), -torch.inf, device=device)
-        self._index = torch.zeros((rows, k), dtype=torch.int64, device=device)
-
-    def add(self, rows: slice, tile: Tensor, left: int) -> None:
-        """Let the scores of some rows compete; column 0 of the tile is database row ``left``."""
-        k = self._values.size(1)
-        values, index = tile.topk(min(k, tile.size(1)), dim=1)
-        values, place = torch.cat((self._values[rows], values), 1).topk(k, dim=1)
-        index = torch.cat((self._index[rows], index.add_(left)), 1)
-        self._values[rows], self._index[rows] = values, index.gather(1, place)
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        """``(values, index)``, largest first."""
-        return self._values, self._index
-
-
-class _Heaps:
-    """The same in FAISS's heaps: a score that is too small costs one comparison."""
-
-    def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        self._faiss = _faiss.load()
-        self._values = torch.empty(rows, k)
-        self._index = torch.empty(rows, k, dtype=torch.int64)
-        self._heaps = self._faiss.float_minheap_array_t()
-        self._heaps.nh, self._heaps.k = rows, k
-        self._heaps.val = self._faiss.swig_ptr(self._values.numpy())
-        self._heaps.ids = self._faiss.swig_ptr(self._index.numpy())
-        self._heaps.heapify()
-
-    def add(self, rows: slice, tile: Tensor, left: int) -> None:
-        """See :meth:`_Sorted.add`."""
-        pointer = self._faiss.swig_ptr(tile.numpy())
-        self._heaps.addn(tile.size(1), pointer, left, rows.start, tile.size(0))
-
-    def result(self) -> tuple[Tensor, Tensor]:
-        """See :meth:`_Sorted.result`."""
-        self._heaps.reorder()
-        return self._values, self._index
+    return best, found
 
 
 class DenseScores:
@@ -154,32 +103,20 @@ class DenseScores:
 
     Attributes:
         shape: numbers of queries and of database rows.
-        rows: queries of a tile.
-        columns: database rows of a tile.
-        heaps: whether FAISS's heaps keep the largest.
-        direct: whether ``faiss.knn`` finds candidates, without tiles.
+        rows, columns: queries and database rows of a tile.
         symmetric: the score of (i, j) is that of (j, i), and it pays to compute it once.
         rounding: float32 ``[q]``; scores that are further apart are in the true order.
     """
 
-    def __init__(
-        self, query: PreparedRows, database: PreparedRows, *, heaps: bool | None = None
-    ) -> None:
+    def __init__(self, query: PreparedRows, database: PreparedRows) -> None:
         self.query, self.database, self.squares = query.x, database.x, database.squares
         self.l2 = database.metric == "l2"
         self.shape = (self.query.size(0), self.database.size(0))
         self.device = self.query.device
         cpu = self.device.type == "cpu"
-        if heaps is None:
-            heaps = cpu and self.shape[0] >= _HEAP_ROWS and _faiss.is_installed()
-        self.heaps = heaps
-        worth = cpu and not self.l2 and self.query.size(1) >= _SYMMETRIC_FROM
-        self.symmetric = query is database and worth
-        self.direct = heaps and not self.symmetric and self.shape[0] >= _FAISS_ROWS
+        wide = self.query.size(1) >= _SYMMETRIC_FROM
+        self.symmetric = query is database and cpu and wide and not self.l2
         self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
-        if heaps:
-            self.rows = 256 if self.symmetric else min(512, self.shape[0])
-            self.columns = _ELEMENTS // self.rows
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
             self.rounding = torch.full((1,), eps, device=self.device).expand(self.shape[0])
@@ -192,10 +129,6 @@ class DenseScores:
         """Scores ``[r, >= c]``, contiguous; further columns are ``-inf``. The next call reuses it.
 
         A row of scores starts at a multiple of 32 bytes: BLAS is up to twice as fast.
-
-        Args:
-            rows: of queries, a slice or int64 numbers.
-            columns: of database rows.
         """
         query, database = self.query[rows], self.database[columns]
         width = database.size(0)
@@ -213,10 +146,7 @@ class DenseScores:
         return self._memory[: rows * columns].view(rows, columns)
 
     def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
-        """The metric's scores of the pairs ``(rows[i], index[i, j])``, found with ``values``.
-
-        Each is computed alone: equal rows score equally.
-        """
+        """The metric's scores of the pairs ``(rows[i], index[i, j])``, each computed alone."""
         query, database = self.query[rows], self.database
         sampled = not self.l2 and self.device.type == "cpu"
         size = index.size(1) * (1 if sampled else query.size(1))

@@ -60,10 +60,9 @@ def ready(x: Tensor, metric: str, origin: Tensor | None = None, name: str = "x")
 
 
 def l2_origin(database: Tensor) -> Tensor:
-    """A point near the data, ``[d]``, that L2 distances are measured around.
+    """A point near the data, ``[d]``, around which |q|^2 + |d|^2 - 2 q.d cancels less.
 
-    Distances do not change when the origin moves near the data, but |q|^2 + |d|^2 - 2 q.d then
-    cancels less. The origin lies on a coarse binary grid: integers stay exact.
+    It lies on a coarse binary grid: integers stay exact.
     """
     wide = database if database.dtype == torch.float64 else database.float()
     mean, spread = wide.mean(0), wide.std(0, correction=0)

@@ -95,11 +95,9 @@ class CSRScores(DenseScores):
     A score adds up the entries of the database row one by one, so equal rows score equally.
     """
 
-    def __init__(
-        self, query: PreparedRows, database: PreparedRows, *, heaps: bool | None = None
-    ) -> None:
-        super().__init__(query, database, heaps=heaps)
-        self.symmetric = self.direct = False
+    def __init__(self, query: PreparedRows, database: PreparedRows) -> None:
+        super().__init__(query, database)
+        self.symmetric = False
         self.rows, self.columns = (96 if self.device.type == "cpu" else 2048), 1 << 16
         if not self.l2:
             self.rounding = torch.zeros_like(self.rounding)

@@ -61,13 +61,10 @@ def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mea
 
     .. math:: -\frac{1}{N_L} \sum_p \log P(r_p)_{y_p}, \qquad P = \mathrm{softmax}
 
-    The paper has single labels only. Multi-hot labels, also those with one label a row, use the
-    binary cross-entropy of every class instead.
-
-    Args:
-        logits: unnormalised predictions of the labelled rows, float ``[N_L, C]``.
-        y: labels of these rows, class index ``[N_L]`` or multi-hot ``[N_L, C]``.
-        reduction: ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes.
+    of logits of the labelled rows, float ``[N_L, C]``, and their labels, class index ``[N_L]`` or
+    multi-hot ``[N_L, C]``. The paper has single labels only; multi-hot ones, also with one label a
+    row, use the binary cross-entropy of every class. ``'mean'`` (the formula) divides ``'sum'`` by
+    the rows, or rows times classes.
     """
     check_floats(logits, "logits")
     check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))
@@ -89,12 +86,8 @@ def adversarial_loss(
 
     The discriminator descends it and the code network ascends it (MCGCN Eq. 9 and MCGCN Eq. 10).
     Behind a gradient reversal (:class:`~pyg_hash.nn.ModalityDiscriminator`) one joint descent does
-    both, so **add** it.
-
-    Args:
-        image_logits: logits of the image codes, float ``[N, 2]``: column 0 text, column 1 image.
-        text_logits: logits of the text codes, float ``[N, 2]``, same columns.
-        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``N``.
+    both, so **add** it. Logits, of image codes and of text codes, are float ``[N, 2]``: column 0
+    text, column 1 image. ``'mean'`` is the formula; ``'sum'`` does not divide by ``N``.
     """
     check_floats(image_logits, "image_logits")
     check_floats(text_logits, "text_logits")

@@ -47,10 +47,8 @@ def pairwise_nll(
 
     where :math:`J_{pq} = 1` if the two are similar, else 0. GCH's released code descends the square
     of each summand, without the factor 1/2 and with :math:`J_{pq} = 0.999`, which makes the optimum
-    finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``.
-
-    Exact, in :math:`O(n m K)` time and :math:`O((n + m) K)` memory: one pass over tiles of
-    :math:`\omega` and :math:`J` makes the value and both gradients.
+    finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``. Exact, in :math:`O(n m K)` time and
+    :math:`O((n + m) K)` memory: one pass over tiles makes the value and both gradients.
 
     Args:
         a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
@@ -172,8 +170,8 @@ class _SumOfPairs(torch.autograd.Function):
         squared: bool,
         grad_enabled: bool,
     ) -> Tensor:
-        largest = min(size, len(a)) * min(size, len(b))
         # fresh memory for each tile would cost more than its sum
+        largest = min(size, len(a)) * min(size, len(b))
         buffers = [a.new_empty(largest) for _ in range(2 if bounds else 3)]
         scaled = factor * a
         needs_a, needs_b = ctx.needs_input_grad[:2]
@@ -215,18 +213,13 @@ class _SumOfPairs(torch.autograd.Function):
 
 def _nll(theta: Tensor, scratch: Tensor, similar: Tensor | list[Tensor]) -> Tensor:
     """``log(1 + e^-t)`` of similar pairs, views of the tile or -1 among ones; else of ``t``."""
-
-    def flip() -> None:
-        if isinstance(similar, Tensor):
-            theta.mul_(similar)
-        else:
-            for part in similar:
-                part.neg_()
-
-    flip()
+    signs = [(theta, similar)] if isinstance(similar, Tensor) else [(x, -1) for x in similar]
+    for part, sign in signs:
+        part.mul_(sign)
     total = _softplus_sum(theta, scratch)  # no cancellation, unlike log(1 + e^t) - t
     theta.sigmoid_()
-    flip()
+    for part, sign in signs:
+        part.mul_(sign)
     return total
 
 

@@ -39,17 +39,9 @@ def linear_similarity_loss(
     is one code for all images and its opposite for all texts.
 
     Exact, in :math:`O((n + m) K)` memory; for one label a row also in that time. It has first
-    derivatives only.
-
-    Args:
-        a: see :func:`pairwise_nll`, as ``b``, ``a_y``, ``b_y`` and ``match``.
-        b: as above.
-        a_y: as above.
-        b_y: as above.
-        match: as above.
-        dissimilar: :math:`S` of the other pairs, -1 or 0 (paper); it is 1 of similar ones.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m * num_bits``, which
-            gives a value in [-1, 1].
+    derivatives only. Arguments are those of :func:`pairwise_nll`, and ``dissimilar``, the :math:`S`
+    of pairs that are not similar, -1 or 0 (paper). ``'sum'`` is the formula; ``'mean'`` divides it
+    by ``n * m * num_bits``, which gives a value in [-1, 1].
     """
     check_choice(dissimilar, (-1.0, 0.0), "dissimilar")
     a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)

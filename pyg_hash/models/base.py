@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import HeteroData
 
-from pyg_hash.graph.protocol import protocol
 from pyg_hash.models.files import (
     CONFIG,
     FORMAT,
@@ -50,9 +49,9 @@ class Objective(NamedTuple):
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
-    A model is built from keywords alone, trained by :func:`pyg_hash.training.fit` (or by any loop
-    around :meth:`objectives`), and encodes the nodes of a data set by :meth:`encode` and, once
-    attached, new images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
+    A model is built from keywords, trained by :func:`pyg_hash.training.fit` (or by any loop around
+    :meth:`objectives`), and encodes nodes of a data set by :meth:`encode` and, once attached, new
+    images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
 
     Attributes:
         num_bits: length of the codes.
@@ -94,23 +93,17 @@ class HashModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Named scalar terms of the method's objective; ``'loss'`` is the total.
-
-        Labels are read under ``labeled_mask`` only.
-        """
+        """Named scalar terms, ``'loss'`` is the total; labels count under ``labeled_mask`` only."""
 
     @abstractmethod
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``[n, num_bits]`` of new items from their scaled features ``[n, d]``."""
 
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
-        """The losses that :func:`fit` descends one after the other in an epoch.
+        """The losses that :func:`fit` descends one after the other, after ``epoch`` epochs.
 
-        The next one is computed only after the optimiser's step on the one before.
-
-        Args:
-            data: what :meth:`training_view` gave.
-            epoch: finished epochs.
+        The next one is computed only after the optimiser's step on the one before. ``data`` is
+        what :meth:`training_view` gave.
         """
         yield Objective(self.loss(self(data), data))
 
@@ -122,10 +115,6 @@ class HashModel(nn.Module, ABC):
         """What of ``data`` the training sees."""
         return data
 
-    def protocol(self, data: HeteroData) -> str:
-        """The protocol of codes of ``data``, see :func:`pyg_hash.graph.protocol`."""
-        return protocol(data)
-
     @torch.no_grad()
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""
@@ -135,17 +124,14 @@ class HashModel(nn.Module, ABC):
 
     @torch.no_grad()
     def attach(self: Model, data: HeteroData) -> Model:
-        """Keep what :meth:`encode_image` and :meth:`encode_text` need of ``data``.
-
-        Call it after the last change of the parameters; :func:`fit` does.
-        """
+        """Keep what :meth:`encode_image` needs of ``data``, last of all, as :func:`fit` does."""
         with eval_mode(self):
             self.intake = self.make_intake(data)
         return self
 
     def make_intake(self, data: HeteroData) -> Intake:
         """What :meth:`attach` keeps; it runs in evaluation mode without gradients."""
-        return Intake.from_data(data)
+        return Intake(**Intake.facts(data))
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
@@ -206,10 +192,7 @@ class HashModel(nn.Module, ABC):
     def load(cls: type[Model], path: str | os.PathLike[str], **modules: nn.Module) -> Model:
         """Read a model from the folder that :meth:`save` wrote.
 
-        Args:
-            path: the folder.
-            modules: modules of the user's own that the model was built with, by keyword; their
-                parameters are replaced by the stored ones.
+        Of the user's own ``modules`` that it was built with, the parameters are replaced.
 
         Raises:
             FileNotFoundError: the folder or one of its files is missing.
@@ -276,7 +259,6 @@ def _renamed(cls: type[HashModel], keywords: dict[str, Any]) -> dict[str, Any]:
     old = [name for name in keywords if name in cls.old_keywords]
     if not old:
         return keywords
-    keywords = dict(keywords)
     for name in old:
         group, *keys = cls.old_keywords[name]
         given, value = keywords.get(group) or {}, keywords.pop(name)

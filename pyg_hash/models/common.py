@@ -16,18 +16,13 @@ Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
 
 def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
-    """Positive numbers of image and text, from one number, a pair or a mapping.
-
-    Raises:
-        TypeError: neither of these, or a value that is no integer.
-        ValueError: a modality is missing, or a value is below 1.
-    """
+    """Positive numbers of image and text, from one number, a pair or a mapping."""
     if isinstance(value, int):
         value = (value, value)
     if isinstance(value, Mapping):
-        missing = [m for m in MODALITIES if m not in value]
-        if missing:
-            raise ValueError(f"{name}: has no entry {missing[0]!r}; give 'image' and 'text'")
+        for m in MODALITIES:
+            if m not in value:
+                raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
         value = [value[m] for m in MODALITIES]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise TypeError(f"{name}: expected two numbers (image, text), got {value!r}")
@@ -54,14 +49,9 @@ def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
 def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = False) -> Tensor:
     """Labels of the labelled nodes, class index ``[n]`` or multi-hot ``[n, C]``.
 
-    Args:
-        data: both modalities, with ``y`` and ``labeled_mask``.
-        num_classes: classes of the model.
-        require_all: every class of the data must have a labelled node.
-
     Raises:
-        TypeError, ValueError: no labels, labels that are not those of the classes, no labelled
-            node, or a class without one.
+        TypeError, ValueError: no labels, labels that are not those of the classes, or, where
+            ``require_all`` of them are needed, a class of the data without a labelled node.
     """
     store = data[IMAGE]
     for key in ("y", "labeled_mask"):
@@ -71,11 +61,9 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
             )
     y: Tensor = store.y[store.labeled_mask]
     check_labels(y, "y", num_classes=num_classes)
-    if require_all and y.size(0) == 0:
-        raise ValueError(
-            "labeled_mask: selects no node, and this method learns from labels; raise label_rate"
-        )
     if require_all:
+        if y.size(0) == 0:
+            raise ValueError("labeled_mask: selects no node to learn from; raise label_rate")
         classes = int(data.num_classes) if "num_classes" in data else num_classes
         counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=classes)
         empty = (counts == 0).nonzero().flatten().tolist()
@@ -106,22 +94,12 @@ def view_similarity(
     """The similarity loss between nodes as new items and the same nodes in the graph.
 
     That is what a search compares: a query, which sees no label, with the database.
-
-    Args:
-        loss: of image and text codes.
-        view: relaxed codes of the labelled nodes as new items, ``[n, num_bits]``.
-        known: relaxed codes of the labelled nodes in the graph, ``[n, num_bits]``.
     """
     return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
 
 
 def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:
-    """The weights of a loss's terms: the defaults, but for those that are given.
-
-    Raises:
-        TypeError: a weight that is no number.
-        ValueError: a term that does not exist, or a weight that is negative or not finite.
-    """
+    """The weights of a loss's terms: the defaults, but for those that are given."""
     for name, weight in (given or {}).items():
         if name not in defaults:
             raise ValueError(f"weights: there is no term {name!r}; terms: {', '.join(defaults)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +37,9 @@ class Intake:
     is_features: dict[str, bool]
     scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    @classmethod
-    def from_data(cls, data: HeteroData) -> Intake:
-        """What new items must be like to follow those of ``data``."""
-        return cls(**cls.facts(data))
-
     @staticmethod
     def facts(data: HeteroData) -> dict[str, Any]:
-        """The attributes of every intake."""
+        """What new items must be like to follow those of ``data``: the attributes above."""
         scaling = dict(data.scaling) if "scaling" in data else {}
         shapes: dict[str, list[int]] = {}
         is_features: dict[str, bool] = {}
@@ -73,15 +68,14 @@ class Intake:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        return replace(self, **_mapped(self._tree(), function))
-
-    def _tree(self) -> dict[str, Any]:
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        tensors, metadata = self.to_tensors()
+        return self.from_tensors({path: function(x) for path, x in tensors.items()}, metadata)
 
     def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
         tensors: dict[str, Tensor] = {}
-        return tensors, _plain(self._tree(), "", tensors)
+        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        return tensors, _plain(tree, "", tensors)
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
@@ -95,15 +89,6 @@ class Intake:
                 node = node.setdefault(name, {})
             node[key] = tensor
         return cls(**tree)
-
-
-def _mapped(value: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """A tree of dictionaries and lists with ``function`` applied to its tensors."""
-    if isinstance(value, dict):
-        return {key: _mapped(each, function) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_mapped(each, function) for each in value]
-    return function(value) if isinstance(value, Tensor) else value
 
 
 def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
@@ -131,10 +116,7 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
 def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The record of a model folder, and the content of each of its other files by name.
 
-    Raises:
-        FileNotFoundError: the folder or one of its files is missing.
-        CorruptFileError: a file is truncated, of another format, or not the one that
-            ``config.json`` was written with.
+    Raises ``FileNotFoundError`` or :class:`CorruptFileError` if it is not whole.
     """
     folder = Path(path)
     config = folder / CONFIG
@@ -145,10 +127,10 @@ def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
         raise CorruptFileError(f"{config}: not the configuration of a model")
     version = record.get("version")
     if isinstance(version, int) and version != FORMAT_VERSION:
-        advice = "newer than this library reads; upgrade pyg_hash"
-        if version < FORMAT_VERSION:
-            advice = "of a development version; train again"
-        raise CorruptFileError(f"{config}: format {version} is {advice}")
+        raise CorruptFileError(
+            f"{config}: format {version}, not {FORMAT_VERSION}; if newer, upgrade pyg_hash; "
+            "if older, train again"
+        )
     kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
     if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()) or not (
         {MODEL} <= set(record["sha256"]) <= {MODEL, INTAKE}

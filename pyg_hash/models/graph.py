@@ -46,40 +46,29 @@ class AnchorBank(Intake):
 
     @classmethod
     def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
-        """Keep the anchors of ``data``, of the ``messages`` that **all** of its nodes send."""
-        mask = data[IMAGE].anchor_mask
+        """Keep the anchors of new items, of the ``messages`` that **all** nodes send."""
+        store = data[IMAGE]
+        mask = store.neighbor_mask if "neighbor_mask" in store else store.anchor_mask
         kept = {
             name: [sent[mask.repeat(sent.size(0) // mask.numel())] for sent in layers]
             for name, layers in messages.items()
         }
-        joint = data[IMAGE].joint_anchor_mask if "joint_anchor_mask" in data[IMAGE] else mask
+        joint = store.joint_anchor_mask if "joint_anchor_mask" in store else mask
         x: dict[str, Tensor] = {m: data[m].x[mask] for m in MODALITIES}
         facts = cls.facts(data)
         return cls(**facts, x=x, joint=joint[mask], messages=kept, graph=dict(data.graph))
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
-        """Check and scale features of new items: float ``[n, d]`` -> ``[n, d']``.
-
-        Raises:
-            TypeError, ValueError: see :meth:`Intake.prepare`; a row that is zero after scaling
-                under cosine (for example a text without any known word).
-        """
+        """See :meth:`Intake.prepare`; ``ValueError`` too for a zero row, scaled, under cosine."""
         scaled = super().prepare(x, modality, like)
         if self.graph["metric"] == "cosine":
             check_nonzero_rows(scaled, "x")
         return scaled
 
     def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
-        """Where new items stand, joined to their nearest anchors as :class:`IntraKNN` does.
+        """Where new items, scaled ``[n, d']``, stand in each channel: at their nearest anchors.
 
         The joint graph bridges through the pairs: the same anchors, as images and as texts.
-
-        Args:
-            x: scaled features, float ``[n, d']``.
-            modality: of the new items.
-
-        Returns:
-            the places in the channels that the model has.
         """
         n, num_anchors = x.size(0), self.joint.numel()
         places: dict[str, Place] = {}
@@ -125,17 +114,16 @@ class AnchorBank(Intake):
 class GraphHashModel(HashModel):
     """A model whose nodes exchange messages along the edges of a graph.
 
-    The network is written once, in :meth:`propagate`. Training runs it on the whole graph;
-    encoding without gradient runs it in blocks of rows, which need no more memory beyond the codes
-    than what all nodes send in one layer of one channel; a new item runs it as a node of the graph
-    that no other node sees, joined to its nearest anchors.
+    The network is written once, in :meth:`propagate`. Training runs it on the whole graph; encoding
+    without gradient in blocks of rows, which need no more memory beyond the codes than what all
+    nodes send in one layer of one channel; a new item as a node that no other node sees.
 
     Args:
         num_bits: length of the codes.
         num_features: features of images and texts.
         config: see :class:`HashModel`.
-        specific: there are channels on each modality's own graph.
-        joint: there is a channel on the graph of both.
+        specific: there are channels on each modality's own graph (``has_specific``).
+        joint: there is a channel on the graph of both (``has_shared``).
 
     Attributes:
         learns_views: training encodes the labelled nodes as new items too.
@@ -153,8 +141,9 @@ class GraphHashModel(HashModel):
         specific: bool = True,
         joint: bool = True,
     ) -> None:
-        super().__init__(num_bits, config)
+        super().__init__(num_bits, {"num_features": num_features, **(config or {})})
         self.num_features = num_features
+        self.has_specific, self.has_shared = specific, joint
         self._graphs = GraphCache(partial(build_graphs, specific=specific, joint=joint))
 
     @abstractmethod
@@ -184,10 +173,7 @@ class GraphHashModel(HashModel):
     ) -> HashOutput:
         """Relaxed codes of all nodes.
 
-        Args:
-            data: the graph.
-            messages: gets, without gradient, what each node sends to neighbours, one tensor a
-                layer, for each channel.
+        Without gradient, ``messages`` gets what nodes send, for each channel one tensor a layer.
 
         Raises:
             ValueError: features of another width, or edges missing that this model needs.

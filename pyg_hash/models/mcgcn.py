@@ -60,33 +60,31 @@ WEIGHTS = {
 class MCGCN(GraphHashModel):
     r"""Modality-specific and cross-modal graph convolutional hashing (Algorithm 1).
 
-    Each modality has a two-layer GCN on its own graph; a third GCN works on the joint graph of
-    both, whose input are the latent features of two autoencoders. Attention fuses a node's
-    specific and shared representation into its relaxed code. Training descends
+    Each modality has a two-layer GCN on its own graph; a third GCN works on the joint graph, on the
+    latent features of two autoencoders. Attention fuses a node's specific and shared representation
+    into its relaxed code. Training descends
 
     .. math::
         L = L_{hcl} + \gamma L_{lp} + \eta L_r + \lambda L_{adv}
 
-    with the hash code learning loss :math:`L_{hcl}` (``pairwise``, ``quantization`` and
-    ``balance``), label prediction, reconstruction (Fig. 2), and the modality discriminator's loss
-    behind a gradient reversal, which makes one descent of the min-max game. The graph comes with
-    the data (:class:`IntraKNN`, :class:`InterKNN`, :class:`LabelHub`), and so do protocol, label
-    rate and self-loops.
+    with the hash code learning loss :math:`L_{hcl}` (``pairwise``, ``quantization``, ``balance``),
+    label prediction, reconstruction (Fig. 2), and the modality discriminator's loss behind a
+    gradient reversal, which makes one descent of the min-max game. The graph comes with the data
+    (:class:`IntraKNN`, :class:`InterKNN`, :class:`LabelHub`).
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
         num_classes: number of classes.
         num_bits: code length :math:`v`.
-        hidden_channels: width of the specific GCNs' first layer (paper: 512; images of NUS-WIDE
-            1024); one number or a pair (image, text).
+        hidden_channels: width of the specific GCNs' first layer, one number or a pair (image, text)
+            (paper: 512; images of NUS-WIDE 1024).
         latent_channels: width of the autoencoders' code (paper: 2048, NUS-WIDE 1024).
         shared_channels: width of the cross-modal GCN's first layer (paper: 1024, NUS-WIDE 512).
         variant: ``'full'`` or an ablation of Table 3: ``'S'`` without the cross-modal channel,
             ``'IT'`` without the modality-specific channels, ``'A'`` concatenation (and a linear
             layer back to ``num_bits``) in place of attention, ``'C'`` without the modality
             classifier.
-        weights: of the loss's terms, where they are to be others than these. The term
-            ``pairwise`` has weight 1.
+        weights: of the loss's terms, where others than these; ``pairwise`` has weight 1.
 
             ==================  ===========================  =======  =======================
             term                of                           default  paper
@@ -101,15 +99,13 @@ class MCGCN(GraphHashModel):
             ==================  ===========================  =======  =======================
 
             ``pairing`` is the distance between the two codes of a training pair; in the paper
-            the joint graph alone ties images and texts without label. ``view`` is the same
-            losses on the labelled nodes encoded as new items are, by their nearest anchors and
-            without their own label: the paper's labelled nodes see their label through the
-            graph, which no query does. A term of these two with weight 0 is not computed.
-        reduction: ``'mean'`` divides every term by its number of summands, so that the weights
-            mean the same for every data set. ``'sum'`` is the loss as the paper writes it: the
-            terms of :math:`L_{hcl}` are sums, the others means. ``'paper'`` is what its Algorithm 1
-            descends: that total divided by the number of pairs in the graph. Use these two with
-            the paper's weights.
+            the joint graph alone ties images and texts without label. ``view`` is the losses on
+            the labelled nodes encoded as new items are, by their nearest anchors: in the graph
+            they see their own label, which no query does. With weight 0 neither is computed.
+        reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
+            same for every data set; with the paper's weights, ``'sum'`` is its loss, where the
+            terms of :math:`L_{hcl}` are sums, the others means, and ``'paper'`` what its
+            Algorithm 1 descends, that total divided by the number of pairs in the graph.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors; use the same as in the graph.
         out_activation: after the autoencoders' decoders: ``'relu'`` (paper; for non-negative
@@ -152,11 +148,7 @@ class MCGCN(GraphHashModel):
         super().__init__(
             num_bits,
             widths,
-            {
-                "num_features": widths,
-                "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
-                "weights": self.weights,
-            },
+            config={"hidden_channels": list(hidden.values()), "weights": self.weights},
             specific=variant != "IT",
             joint=variant != "S",
         )
@@ -165,8 +157,6 @@ class MCGCN(GraphHashModel):
         self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
         self.divides_by_pairs = reduction == "paper"
         self._pair_loss = partial(pairwise_nll, match=match, reduction=self.reduction)
-        self.has_specific = variant != "IT"
-        self.has_shared = variant != "S"
         if self.has_specific:
             self.channels = nn.ModuleDict(
                 {m: GCNChannel(widths[m], hidden[m], num_bits) for m in MODALITIES}
@@ -187,12 +177,7 @@ class MCGCN(GraphHashModel):
     def propagate(
         self, x: Mapping[Modality, Sequence[Tensor]], places: Mapping[str, Place]
     ) -> dict[str, Tensor]:
-        """Relaxed codes of nodes wherever they stand.
-
-        The rest is for the loss: ``image_latent`` and ``text_latent`` of the autoencoders and,
-        where the places have views, ``image_view`` and ``text_view``, the relaxed codes of the
-        labelled nodes encoded as new items.
-        """
+        """Relaxed codes; for the loss ``*_latent`` of autoencoders and, of views, ``*_view``."""
         out: dict[str, Tensor] = {}
         states: dict[Modality, list[Sequence[Tensor]]] = {m: [] for m in x}
         if self.has_specific:
@@ -234,7 +219,7 @@ class MCGCN(GraphHashModel):
             "prediction": self._prediction(known, y),
         }
         if self.has_shared:
-            terms["reconstruction"] = both(lambda m: self._reconstruction(data[m].x, out, seen, m))
+            terms["reconstruction"] = both(lambda m: self._reconstruction(data, out, m))
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
@@ -262,10 +247,9 @@ class MCGCN(GraphHashModel):
     def _prediction(self, codes: dict[Modality, Tensor], y: Tensor) -> Tensor:
         return both(lambda m: label_prediction_loss(self.classifiers[m](codes[m]), y))
 
-    def _reconstruction(
-        self, x: Tensor, out: HashOutput, seen: Tensor, modality: Modality
-    ) -> Tensor:
-        x, autoencoder, name = selected(x, seen), self._encoder(modality), f"{modality}_latent"
+    def _reconstruction(self, data: HeteroData, out: HashOutput, m: Modality) -> Tensor:
+        seen, autoencoder, name = data[IMAGE].anchor_mask, self._encoder(m), f"{m}_latent"
+        x = selected(data[m].x, seen)
         latent = selected(out.aux[name], seen) if name in out.aux else autoencoder.encode(x)
         loss = squared_distance_loss(x, autoencoder.decode(latent), self.reduction)
         return loss / x.size(0) if self.reduction == "sum" else loss

@@ -6,7 +6,6 @@ cross-modal retrieval", ICIP 2020.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
@@ -34,7 +33,6 @@ from pyg_hash.models.common import (
     view_similarity,
     weighted,
 )
-from pyg_hash.models.files import Intake
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
@@ -83,8 +81,7 @@ class SGCH(GraphHashModel):
             gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
-        weights: of the loss's terms, where they are to be others than these. The term
-            ``similarity`` has weight 1.
+        weights: of the loss's terms, where others than these; ``similarity`` has weight 1.
 
             ================  =================  =======  =====  ===================
             term              symbol             default  paper  authors' code
@@ -99,12 +96,10 @@ class SGCH(GraphHashModel):
             ``pairing`` is the distance between the two codes of a training pair; without it
             nothing ties the images and the texts that have no label. ``view`` is the similarity
             and quantization terms on the labelled nodes encoded as new items are, by their
-            nearest anchors and without their own label: the paper's labelled nodes see their
-            label through the graph, which no query does. A term of these two with weight 0 is
-            not computed.
-        reduction: ``'mean'`` divides every term by its number of summands, so that the weights
-            mean the same for every data set; ``'sum'`` is the formula. The adversary is a mean
-            in both.
+            nearest anchors: in the graph they see their own label, which no query does. With
+            weight 0 neither is computed.
+        reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
+            same for every data set; ``'sum'`` is the formula. The adversary is a mean in both.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors.
     """
@@ -147,11 +142,7 @@ class SGCH(GraphHashModel):
         super().__init__(
             num_bits,
             widths,
-            {
-                "num_features": widths,
-                "hidden_channels": [hidden[IMAGE], hidden[TEXT]],
-                "weights": self.weights,
-            },
+            config={"hidden_channels": list(hidden.values()), "weights": self.weights},
             joint=False,
         )
         self.learns_views = self.weights["view"] > 0
@@ -179,12 +170,7 @@ class SGCH(GraphHashModel):
         return {"codes": codes, "discriminator": list(self.discriminator.parameters())}
 
     def training_view(self, data: HeteroData) -> HeteroData:
-        """The anchors alone; see :class:`GraphHashModel`.
-
-        Raises:
-            TypeError, ValueError: no labels, or a class without a labelled node. A mini-batch
-                (:class:`InstanceLoader`) may lack a class, what it is drawn from may not.
-        """
+        """The anchors alone, with a labelled node of each class: only a mini-batch may lack one."""
         view = super().training_view(data)
         known_labels(view, self.num_classes, require_all=True)
         return view
@@ -214,9 +200,8 @@ class SGCH(GraphHashModel):
         """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
 
         ``similarity`` runs over the labelled nodes, ``balance`` and ``pairing`` over the training
-        nodes, ``quantization`` and ``adversarial`` over the anchors (all nodes in the strict and
-        the transductive protocol). When the adversary alternates, ``adversarial`` is the loss with
-        swapped labels and the discriminator a constant; :meth:`discriminator_loss` trains it.
+        nodes, ``quantization`` and ``adversarial`` over the anchors. When the adversary alternates,
+        ``adversarial`` is the loss with swapped labels and the discriminator a constant.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
@@ -224,9 +209,7 @@ class SGCH(GraphHashModel):
         codes = {m: selected(out[m], store.anchor_mask) for m in MODALITIES}
         train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
 
-        def similarity(image: Tensor, text: Tensor) -> Tensor:
-            return self._pair_loss(image, text, y, y)
-
+        similarity = partial(self._pair_loss, a_y=y, b_y=y)
         terms = {
             "similarity": similarity(known[IMAGE], known[TEXT]),
             "balance": both(lambda m: balance_loss(train[m], self.reduction)),
@@ -239,10 +222,8 @@ class SGCH(GraphHashModel):
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             quantization = both(lambda m: quantization_loss(view[m], self.reduction))
-            terms["view"] = (
-                view_similarity(similarity, view, known)
-                + self.weights["quantization"] * quantization
-            )
+            likeness = view_similarity(similarity, view, known)
+            terms["view"] = likeness + self.weights["quantization"] * quantization
         return weighted(terms, self.weights)
 
     def discriminator_loss(self, out: HashOutput, data: HeteroData) -> Tensor:
@@ -250,14 +231,6 @@ class SGCH(GraphHashModel):
         seen = data[IMAGE].anchor_mask
         logits = {m: self.discriminator(selected(out[m], seen).detach()) for m in MODALITIES}
         return adversarial_loss(logits[IMAGE], logits[TEXT])
-
-    def make_intake(self, data: HeteroData) -> Intake:
-        """The anchors that new items are joined to, and what these send."""
-        if "neighbor_mask" in data[IMAGE]:  # graph='code': labelled nodes alone
-            data = copy.copy(data)
-            for m in MODALITIES:
-                data[m].anchor_mask = data[m].neighbor_mask
-        return super().make_intake(data)
 
     def _adversarial(self, codes: Mapping[Modality, Tensor]) -> Tensor:
         if not self.alternates:

@@ -19,11 +19,6 @@ class GCNChannel(nn.Module):
 
     (MCGCN Eq. 3; Wu et al., 2023). The weights multiply first, because propagation costs less on
     the narrower side.
-
-    Args:
-        in_channels: input features.
-        hidden_channels: width of the first layer.
-        out_channels: width of the second layer.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:

@@ -71,6 +71,8 @@ class CodeEncoder(nn.Module):
         for width in hidden_channels:
             check_positive_int(width, "hidden_channels")
         check_positive_int(num_classes, "num_classes")
+        if num_bits is not None:
+            check_positive_int(num_bits, "num_bits")
         check_fraction(dropout, "dropout")
         self.in_channels = in_channels
         self.dropout = dropout

@@ -45,11 +45,10 @@ class AttentionFusion(Head):
 
 
 class ConcatFusion(Head):
-    r"""Fusion by concatenation: :math:`r = \tanh([z, z_S] W + b)`.
+    r"""Fusion by concatenation in place of attention: :math:`r = \tanh([z, z_S] W + b)`.
 
-    The ablation of MCGCN that replaces attention (variant A). The paper does not say how the
-    doubled width becomes ``num_channels`` again; here one linear layer does it, with tanh like the
-    GCN channels.
+    The paper does not say how the doubled width becomes ``num_channels`` again (MCGCN's variant A);
+    here one linear layer does it, with tanh like the GCN channels.
     """
 
     def __init__(self, num_channels: int) -> None:
@@ -63,13 +62,8 @@ class ConcatFusion(Head):
 class Autoencoder(nn.Module):
     r"""One linear layer each way: :math:`h = \mathrm{ReLU}(xW_e + b_e)`, :math:`x_d = hW_d + b_d`.
 
-    Sec. 3.3 and 4.2. It brings both modalities to one width. The paper puts a
-    ReLU after the decoder too, which can only rebuild non-negative features (VGG fc7, word counts).
-
-    Args:
-        in_channels: width of the features.
-        hidden: width of the latent representation, the same for both modalities.
-        out_activation: after the decoder: ``'relu'`` (the paper) or ``'none'``.
+    Sec. 3.3 and 4.2. It brings both modalities to one width, ``hidden``. The paper's ReLU after the
+    decoder too (``out_activation='relu'``) can only rebuild features that are not negative.
     """
 
     def __init__(

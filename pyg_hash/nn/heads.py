@@ -40,10 +40,6 @@ class Head(nn.Module):
 class HashLayer(Head):
     r"""Relaxed codes :math:`\tanh(xW + b)`, as in Sec. 4.2 of Xu et al. (GCH), IJCAI 2019."""
 
-    def __init__(self, in_channels: int, num_bits: int) -> None:
-        check_positive_int(num_bits, "num_bits")
-        super().__init__(in_channels, num_bits)
-
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[N, num_bits]`` in (-1, 1), in the layer's own type under autocast too."""
         return torch.tanh(super().forward(x).to(self.lin.weight))
@@ -79,9 +75,6 @@ class ModalityDiscriminator(nn.Module):
         hidden: widths of the hidden layers.
         reversal: :math:`\lambda \ge 0`, which may be changed from step to step; None: no reversal.
         activation: after every layer but the last: ``'relu'``, ``'leaky_relu'`` or ``'none'``.
-
-    Raises:
-        TypeError, ValueError: a number out of its range, or an unknown activation.
     """
 
     def __init__(

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
+from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.graph.build import edge_weights
-from pyg_hash.graph.protocol import ANCHORS, anchor_mask
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric
@@ -23,6 +23,15 @@ from pyg_hash.utils.checks import (
     check_same_rows,
     check_weight,
 )
+
+ANCHORS = ("train", "all")
+
+
+def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
+    """Nodes that may be a neighbour of others: bool ``[N]``."""
+    check_choice(anchors, ANCHORS, "anchors")
+    mask: Tensor = store.train_mask if anchors == "train" else store.train_mask | True
+    return mask
 
 
 @dataclass(eq=False)

@@ -59,12 +59,9 @@ def row_block(matrix: Tensor, start: int, stop: int) -> Tensor:
 
 
 def product(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
-    """``matrix @ x`` without autograd, never in less than the type of ``x``.
+    """``matrix @ x`` of CSR ``[rows, n]`` and ``[n, f]`` of its type, which it keeps; no autograd.
 
-    Args:
-        matrix: CSR ``[rows, n]``.
-        x: ``[n, f]``, of the matrix's type.
-        onto: ``[rows, f]``; the product is added to it in place.
+    It is added to ``onto``, ``[rows, f]``, in place, if that is given.
     """
     beta = 1
     if onto is None:  # torch.sparse.mm would fill one array with zeros and then copy it

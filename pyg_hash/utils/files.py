@@ -26,9 +26,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it only if the block succeeds.
 
     Readers therefore see the old file or the new one, never half of one.
-
-    Raises:
-        OSError: the folder cannot be created or written.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,10 +45,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ``OSError`` if the file ``path`` cannot be written; makes its folder, nothing else.
-
-    For use before a long computation whose result goes there.
-    """
+    """Raise ``OSError`` if the file ``path`` cannot be written; makes its folder, nothing else."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{path}: is a folder; give the path of a file")

@@ -10,14 +10,9 @@ from torch import Tensor
 
 
 def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
-    """Scale features as a fitted :class:`ScaleFeatures` did.
+    """Scale features ``[n, d]`` as a fitted :class:`ScaleFeatures` did, float ``[n, r]``.
 
-    Args:
-        x: features as the data set delivers them, float ``[n, d]``.
-        scaling: ``data.scaling[modality]``; None leaves ``x`` as it is.
-
-    Returns:
-        float ``[n, r]``. A row that centring and projection leave nothing of becomes zero.
+    None leaves them as they are. A row that centring and projection leave nothing of becomes zero.
     """
     if scaling is None:
         return x

@@ -14,7 +14,6 @@ from toy import toy_data
 from benchmarks.cliques import LabelCliques, num_bytes
 from pyg_hash.graph import (
     GraphOperator,
-    Hub,
     NewItems,
     SparseMap,
     build_graphs,
@@ -23,6 +22,7 @@ from pyg_hash.graph import (
     query_view,
 )
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
+from pyg_hash.utils.csr import sorted_csr
 
 
 def both_ways(*pairs: tuple[int, int]) -> Tensor:
@@ -44,18 +44,24 @@ def random_graph(num_nodes: int = 12, *, symmetric: bool = True, hub: bool = Tru
         dense = dense + dense.T
     target, source = dense.nonzero().T
     loops = 0.5 + torch.rand(num_nodes, generator=generator, dtype=torch.float64)
-    hubs = None
+    hubs = ()
     full = dense + torch.diag(loops)
     if hub:
         members = torch.tensor([1, 2, 4, 7, 8, 11])
         index = torch.tensor([0, 1, 1, 0, 2, 2])
         overlap = torch.tensor([[1.0, 0, 1], [0, 1, 0], [1, 0, 1]])
-        hubs = Hub(members, index, 3, overlap)
+        hubs = spread_of(members, index, num_nodes), overlap.double().to_sparse_csr()
         spread = torch.zeros(num_nodes, 3, dtype=torch.float64)
         spread[members, index] = 1.0
         full = full + spread @ overlap.double() @ spread.T
     edges = torch.stack((source, target))
-    return GraphOperator(edges, dense[target, source], loops, hubs), normalise(full)
+    return GraphOperator(edges, dense[target, source], loops, *hubs), normalise(full)
+
+
+def spread_of(members, index, num_nodes, dtype=torch.float64):
+    """Ones where nodes are in hubs."""
+    ones = torch.ones(len(members), dtype=dtype)
+    return sorted_csr(members, index, ones, num_nodes, int(index.max()) + 1)
 
 
 def graph(form=LabelHub, *, anchors="train", rate=0.4, weight="binary", **label) -> HeteroData:
@@ -72,7 +78,7 @@ def test_edge_of_half():
 def test_triangle():
     dense = operator(both_ways((0, 1), (1, 2), (0, 2)), 3).to_dense()
     torch.testing.assert_close(dense, torch.full((3, 3), 1 / 3).double(), rtol=0, atol=1e-8)
-    hub = Hub(torch.arange(3), torch.zeros(3, dtype=torch.int64), 1, None)
+    hub = torch.ones(3, 1).to_sparse_csr()
     empty = torch.zeros(2, 0, dtype=torch.int64)
     factored = GraphOperator(empty, torch.zeros(0), torch.zeros(3), hub)
     torch.testing.assert_close(factored.to_dense(), torch.full((3, 3), 1 / 3))
@@ -400,7 +406,7 @@ def test_blocks_of_the_product(hub, size):
     torch.testing.assert_close(torch.cat(blocks), dense @ x)
 
 
-def test_overlap_dense_or_sparse_and_in_one_direction():
+def test_overlap_in_one_direction():
     overlap = torch.tensor([[1.0, 0.5, 0], [0, 1, 0], [0, 2, 1]], dtype=torch.float64)
     members, index = torch.tensor([0, 1, 2, 2, 4]), torch.tensor([0, 1, 0, 2, 2])
     spread = torch.zeros(5, 3, dtype=torch.float64)
@@ -408,13 +414,12 @@ def test_overlap_dense_or_sparse_and_in_one_direction():
     expected = normalise(spread @ overlap @ spread.T + torch.eye(5, dtype=torch.float64))
     empty, none = torch.zeros(2, 0, dtype=torch.int64), torch.zeros(0, dtype=torch.float64)
     ones = torch.ones(5, dtype=torch.float64)
-    for form in (overlap, overlap.to_sparse_csr()):
-        op = GraphOperator(empty, none, ones, Hub(members, index, 3, form))
-        assert not is_symmetric(op)
-        torch.testing.assert_close(op.to_dense(), expected)
-        back = op.apply(torch.eye(5, dtype=torch.float64), transposed=True)
-        torch.testing.assert_close(back, expected.T)
-        assert gradcheck(lambda v, op=op: op @ v, torch.randn(5, 2).double().requires_grad_())
+    op = GraphOperator(empty, none, ones, spread.to_sparse_csr(), overlap.to_sparse_csr())
+    assert not is_symmetric(op)
+    torch.testing.assert_close(op.to_dense(), expected)
+    back = op.apply(torch.eye(5, dtype=torch.float64), transposed=True)
+    torch.testing.assert_close(back, expected.T)
+    assert gradcheck(lambda v: op @ v, torch.randn(5, 2).double().requires_grad_())
 
 
 def test_constant_features_are_propagated_once(monkeypatch):
@@ -454,7 +459,7 @@ def test_a_matrix_as_it_is():
 def test_hubs_take_no_room():
     """8 bytes an entry and 4 a row, whatever the number of pairs in the cliques."""
     members = torch.arange(400)
-    hub = Hub(members, members % 5, 5, None)
+    hub = spread_of(members, members % 5, 400, torch.float32)
     empty = torch.zeros(2, 0, dtype=torch.int64)
     op = GraphOperator(empty, torch.zeros(0), torch.zeros(400), hub)
     assert is_symmetric(op)

@@ -19,7 +19,7 @@ def raw_items():
 
 def test_features_are_scaled_as_those_of_the_data():
     data = ScaleFeatures()(toy_data())
-    intake = Intake.from_data(data)
+    intake = Intake(**Intake.facts(data))
     assert intake.shapes == {"image": [12], "text": [9]}
     again = intake.prepare(toy_data()["image"].x, "image", data["image"].x)
     assert torch.equal(again, data["image"].x)
@@ -28,7 +28,7 @@ def test_features_are_scaled_as_those_of_the_data():
 
 def test_raw_items_keep_their_type():
     data = raw_items()
-    intake = Intake.from_data(data)
+    intake = Intake(**Intake.facts(data))
     assert intake.shapes == {"image": [3, 4, 5], "text": [7]}
     for modality in ("image", "text"):
         x = data[modality].x[:2]
@@ -38,7 +38,7 @@ def test_raw_items_keep_their_type():
 
 
 def test_bad_raw_items():
-    intake = Intake.from_data(raw_items())
+    intake = Intake(**Intake.facts(raw_items()))
     with pytest.raises(ValueError, match=r"x: expected shape \[n, 3, 4, 5\], got \[2, 3, 4\]"):
         intake.prepare(torch.zeros(2, 3, 4), "image", LIKE)
     with pytest.raises(ValueError, match="no rows"):
@@ -51,7 +51,7 @@ def test_bad_raw_items():
 
 @pytest.mark.parametrize("make", [raw_items, lambda: ScaleFeatures()(toy_data())])
 def test_stored_and_mapped(make):
-    intake = Intake.from_data(make())
+    intake = Intake(**Intake.facts(make()))
     again = Intake.from_tensors(*intake.to_tensors())
     assert (again.shapes, again.is_features) == (intake.shapes, intake.is_features)
     for modality, scaling in intake.scaling.items():
