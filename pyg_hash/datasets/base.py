@@ -47,11 +47,9 @@ class Items:
 class CrossModalDataset(InMemoryDataset):
     """Base of all data sets: one ``HeteroData``, so ``dataset[0]`` is everything.
 
-    What a set builds from its raw files is stored under
-    ``<root>/processed/<12 hex digits>/data.safetensors``, where the digits hash the set's
-    arguments and ``repr(pre_transform)``. Sets with other arguments or transforms therefore live
-    side by side and none is ever stale. A transformed file refers to the untransformed one for
-    every tensor that the transform left alone. Nothing is pickled.
+    What is built is stored under ``<root>/processed/<12 hex digits>/data.safetensors``; the digits
+    hash the set's arguments and ``repr(pre_transform)``. A transformed file refers to the
+    untransformed one for every tensor that the transform left alone.
 
     A subclass gives :meth:`settings`, :meth:`build`, :meth:`read_items`, and an image encoder if it
     has one.
@@ -63,8 +61,7 @@ class CrossModalDataset(InMemoryDataset):
         force_reload: build again what is stored already.
 
     Raises:
-        ValueError: ``repr(pre_transform)`` contains a memory address, so that a stored result
-            could not be told from another one's.
+        ValueError: ``repr(pre_transform)`` contains a memory address.
         OSError: ``root`` cannot be written (found out before anything is computed).
         CorruptFileError: a stored file is damaged.
     """
@@ -181,10 +178,7 @@ class CrossModalDataset(InMemoryDataset):
     def fit_words(
         self, texts: Sequence[str], train: Tensor, *, allow_unknown: bool = False, **options: Any
     ) -> Tensor:
-        """Features of texts by a bag of words that is fitted on those of train, and stored.
-
-        A text without a word of these is an error, or where ``allow_unknown`` a row of zeros.
-        """
+        """Features by a stored bag of words of the train texts; texts with none: error or zeros."""
         encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
         encoder.save(self.base_dir / WORDS)
         return encoder.transform(texts, allow_unknown=allow_unknown)

@@ -85,10 +85,7 @@ def digest_of(entries: list[EmojiEntry]) -> str:
 
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
-    """The manifest's entries in its order, and whether each is a query; newer emoji are left out.
-
-    ``ValueError``: the installed packages lack an emoji of it, or label one differently.
-    """
+    """The manifest's entries and which are queries; ``ValueError``: the packages differ from it."""
     manifest = load_json(MANIFEST)
     split: dict[str, str] = manifest["split"]
     found = {entry.id: entry for entry in read_entries()}
@@ -115,13 +112,11 @@ class Emoji(CrossModalDataset):
 
     Features: image float32 ``[1898, 1280]``, see
     :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, TF-IDF over the
-    words of the training texts and their letter 3- and 4-grams, rows of length 1. (Words alone
-    would leave one text in five orthogonal to all others: its words occur nowhere else.)
+    words of the training texts and their letter 3- and 4-grams, rows of length 1.
 
     1,498 rows are train and database, 400 are queries, stratified by category and fixed by
     ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
-    the training texts, because nothing can be asked with unknown words only; one emoji in five has
-    no such text and stays in train.
+    the training texts; one emoji in five has no such text and stays in train.
 
     Picture features take about 25 s on two cores, once a root.
 

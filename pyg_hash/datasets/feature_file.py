@@ -67,14 +67,9 @@ def read_about(file: Any) -> str | None:
 
 
 class StoredMatrix:
-    """A feature matrix in the file, dense or CSR, read in blocks of rows.
+    """Matrix ``'image'`` or ``'text'`` of an open file, dense or CSR, read in blocks of rows.
 
-    Args:
-        file: the open file.
-        name: ``'image'`` or ``'text'``.
-
-    Raises:
-        ValueError: it is missing or not of the documented form.
+    ``ValueError``: it is missing or not of the documented form.
     """
 
     def __init__(self, file: Any, name: str) -> None:
@@ -404,8 +399,7 @@ def encode_feature_file(
             :func:`~pyg_hash.datasets.write_feature_file` but the features.
 
     Raises:
-        ValueError: lists of different lengths, or items that cannot be encoded: the message lists
-            them, for row numbers in masks and labels would shift if they were left out here.
+        ValueError: lists of different lengths, or items that cannot be encoded, which are listed.
     """
     if len(images) != len(texts):
         raise ValueError(
@@ -502,13 +496,9 @@ class FeatureReport:
 
 
 def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
-    """Examine a feature file in blocks of rows, whatever its size.
+    """Report on a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`, of any size.
 
-    Args:
-        path: a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`.
-
-    Returns:
-        The report; all problems of the content are collected in it, none is raised.
+    All problems of the content are collected in the report, none is raised.
 
     Raises:
         FileNotFoundError: there is no such file.

@@ -1,8 +1,4 @@
-"""The published data sets: what lies in their official files.
-
-The files of every layout, the names of features and all protocols are tables of
-``docs/datasets.rst``; ``manifests/*.json`` hold the published counts and the feature files.
-"""
+"""The published data sets' official files; ``docs/datasets.rst`` has tables of all layouts."""
 
 from __future__ import annotations
 

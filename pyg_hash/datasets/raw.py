@@ -47,12 +47,10 @@ def whole(path: Path) -> Iterator[None]:
 
 
 class RawMatrix:
-    """A matrix of numbers in a file, whole only where the format allows no less (MATLAB 5).
+    """A matrix in a ``.npy``, MATLAB, HDF5, ``.dat`` or ``.txt`` file, read in blocks if possible.
 
-    ``.npy`` is mapped; HDF5 (MATLAB 7.3 files, which hold the transpose, included) is read in
-    blocks; ``.dat`` and ``.txt`` hold a row a line, numbers apart by white space. ``name`` is the
-    variable of a MATLAB or HDF5 file. ``CorruptFileError``: the file is damaged (found now or while
-    reading), of no known kind, or has no matrix of that name.
+    ``name``: the variable in a MATLAB or HDF5 file. ``CorruptFileError``: it is damaged (found now
+    or while reading), of no known kind, or has no matrix of that name.
     """
 
     def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
@@ -134,11 +132,7 @@ class RawMatrix:
 
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
-    """uint8 ``[lines, width]`` of zeros and ones in a text file, apart by white space.
-
-    540 MB (NUS-WIDE's tags) need little more memory than their ones. Blank lines do not count; what
-    is anything else is a ``CorruptFileError`` that names the line.
-    """
+    """uint8 ``[lines, width]`` of zeros and ones in a text file, apart by white space."""
     blocks, first = [sp.csr_matrix(np.zeros((0, width), np.uint8))], 1
     with open(path, "rb") as file:
         while block := file.read(_BYTES) + file.readline():
@@ -160,10 +154,7 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
 
 
 def read_json(path: Path, *keys: str) -> Any:
-    """A JSON file of which objects keep these keys only.
-
-    The instances of MS-COCO's train2014 are 450 MB, mostly outlines: ten times as much if kept.
-    """
+    """A JSON file of which objects keep these keys only: MS-COCO's 450 MB are mostly outlines."""
     return json.loads(
         path.read_text(encoding="utf-8"),
         object_hook=lambda found: {key: found[key] for key in keys if key in found},

@@ -56,10 +56,7 @@ def published_protocols(name: str) -> dict[str, Protocol]:
 
 
 def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str, Array]]:
-    """Row numbers ``[n]``, ascending, and bool masks ``train``, ``query``, ``database`` ``[n]``.
-
-    ``y`` are the labels, multi-hot ``[N, C]``. ``ValueError``: too few rows for the counts.
-    """
+    """Ascending rows ``[n]``, and masks of them, by multi-hot labels; ``ValueError``: too few."""
     rows, num_rows = list(range(len(y))), len(y)
     if protocol.rule in ("random", "per_label"):
         random.Random(seed).shuffle(rows)

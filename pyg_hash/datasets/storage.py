@@ -50,11 +50,10 @@ def save_hetero(
     *,
     base: Mapping[Version, list[Any]] | None = None,
 ) -> None:
-    """Write dense tensors, JSON values, and lists, tuples and dicts of those; atomically.
+    """Write tensors, JSON values, and lists, tuples and dicts of those, atomically.
 
-    ``base`` is the :func:`snapshot` of the data that ``data`` was made from: tensors that are
-    still the same memory, unwritten, are stored as references to it. Large tensors are not copied
-    in memory. ``TypeError`` names a value of another type.
+    Tensors unchanged since ``base``, a :func:`snapshot`, are stored as references to it.
+    ``TypeError`` names a value of another type.
     """
     known: dict[Version, Any] = {tensor: {"base": at} for tensor, at in (base or {}).items()}
     tensors: dict[str, Tensor] = {}
@@ -94,10 +93,7 @@ def save_hetero(
 def load_hetero(
     path: str | os.PathLike[str], *, base: Callable[[], HeteroData] | None = None
 ) -> HeteroData:
-    """Read what :func:`save_hetero` wrote; ``base`` is called only if there are references.
-
-    ``CorruptFileError``: the file is damaged, of another format, or refers to missing data.
-    """
+    """Read what :func:`save_hetero` wrote; ``base`` is called only if there are references."""
     tensors, meta = load_tensors(path)
     kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
     if kind != (_FORMAT, _VERSION):

@@ -49,10 +49,7 @@ _KINDS: dict[str, Any] = {kind: x for x in _PUBLIC if (kind := getattr(x, "kind"
 
 
 def load_encoder(folder: str | os.PathLike[str]) -> Any:
-    """Read the encoder that an encoder's ``save(folder)`` wrote.
-
-    Returns:
-        an :class:`ImageEncoder` or a :class:`TextEncoder`.
+    """Read the :class:`ImageEncoder` or :class:`TextEncoder` that ``save(folder)`` wrote.
 
     Raises:
         FileNotFoundError: the folder holds no encoder, or its weights are gone.

@@ -58,8 +58,7 @@ class EfficientNetLite0(NetworkEncoder):
     SHA-256, read without unpickling objects) and ``efficientnet-lite-pytorch``.
 
     The default size is the one the network was trained with: about 22 ms a picture on one core.
-    128 pixels take a quarter of that; on the emoji pictures (72x72, 400 held out, mean of 3 splits)
-    the nearest neighbour is right for .74 there, .77 at 224.
+    128 pixels take a quarter of that and find right neighbours of emoji for .74, not .77.
 
     Args:
         image_size: side of the network's input, pixels.

@@ -1,7 +1,6 @@
 """Encoders with somebody else's weights: timm, OpenCLIP, transformers, sentence-transformers.
 
-Weights are read from safetensors files only, so that nothing is unpickled, and only from the disk:
-nothing is downloaded. A class of this file is what a package needs to open a network of its own.
+Weights are read from safetensors files on the disk only: nothing is unpickled or downloaded.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"
 class Pretrained(NetworkEncoder):
     """An encoder that is stored as its settings, and path and digest of its weights.
 
-    Weights are not copied. To ship an encoder, put them into its folder: there they are looked for
-    first.
+    To ship an encoder, put the weights into its folder: there they are looked for first.
     """
 
     #: the keywords of the constructor that decide the features, weights left out

@@ -29,8 +29,8 @@ class BagOfWords(StoredEncoder):
     right singular vectors (truncated SVD, seeded) of the fitted texts.
 
     ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
-    that occur in at least two texts; words and n-grams weigh the same in a row. Short texts need
-    it, most of whose words occur once; it also matches "cats" with "cat".
+    that occur in at least two texts; words and n-grams weigh the same in a row.
+    It helps short texts, and matches "cats" with "cat".
 
     Args:
         mode: ``'count'`` or ``'tfidf'``.
@@ -151,14 +151,11 @@ class BagOfWords(StoredEncoder):
         return self
 
     def transform(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Tensor:
-        """Features of ``texts``.
+        """Features of ``n`` texts, float32 ``[n, num_features]``.
 
         Args:
-            texts: ``n`` texts.
+            texts: what to encode.
             allow_unknown: give a zero row to a text of which nothing is known instead of raising.
-
-        Returns:
-            float32 ``[n, num_features]``.
 
         Raises:
             TypeError: ``texts`` is one string.

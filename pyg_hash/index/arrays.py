@@ -25,11 +25,7 @@ def write_arrays(
     arrays: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write int64, int32 and uint8 arrays and JSON metadata, without a copy of them in memory.
-
-    ``owner`` is the class whose file it is; ``format`` and ``version`` are added to the metadata.
-    ``OSError`` if the file cannot be written; the old one is then still there.
-    """
+    """Write int64, int32 and uint8 arrays and JSON metadata of class ``owner``, atomically."""
     names = {np.dtype(code): name for name, code in _NAMES.items()}
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)  # keeps all aligned
     about = {"format": f"pyg_hash.{owner}", "version": VERSION, **metadata}
@@ -50,14 +46,9 @@ def write_arrays(
 def read_arrays(
     path: str | os.PathLike[str], owner: str, *, mapped: bool
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Read what :func:`write_arrays` wrote: ``(arrays, metadata)``.
+    """Arrays and metadata of :func:`write_arrays`; mapped arrays are read as they are used.
 
-    Mapped arrays stay on disk, read-only, and are read as they are used. The file may be replaced
-    meanwhile, as :func:`write_arrays` does: the old content stays until it is let go.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is truncated or another kind of file.
+    ``CorruptFileError``: the file is truncated or of another kind.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")

@@ -51,19 +51,12 @@ class CodeSet(ABC):
         )
 
     def contains(self, ids: Ids) -> list[bool]:
-        """Whether each id is there.
-
-        Raises:
-            TypeError: ids of another type.
-        """
+        """Whether each id is there; ``TypeError``: ids of another type."""
         names = self._id_array(ids)
         return self._present(names).tolist() if len(names) else []
 
     def remove(self, ids: Ids) -> None:
-        """Remove items.
-
-        Args:
-            ids: ids that are there; one given twice is removed once.
+        """Remove items; an id given twice is removed once.
 
         Raises:
             TypeError: ids of another type.

@@ -125,11 +125,7 @@ class HammingIndex(InMemory):
         return self._within(codes, radius, {})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to one safetensors file, atomically.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
+        """Write the index to a safetensors file, atomically; ``OSError``: it cannot be written."""
         metadata = {"num_bits": self.num_bits, "next_id": self._next_id}
         write_arrays(path, "HammingIndex", self._arrays(), metadata)
 

@@ -1,8 +1,4 @@
-"""Exact Hamming search through all codes, with FAISS and without.
-
-Codes are uint8 ``[n, bytes]`` and stay where they lie, in memory or on disk. A radius includes
-its border.
-"""
+"""Exact Hamming search through uint8 codes ``[n, bytes]``; a radius includes its border."""
 
 from __future__ import annotations
 
@@ -39,10 +35,7 @@ class Scan:
         """Undo :meth:`arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """``(distances, positions)`` ``[q, k]``, by distance, then position; ``k <= n``.
-
-        Approximate searches give position -1 where they found less than ``k``.
-        """
+        """``(distances, positions)`` ``[q, k <= n]`` by distance, then position; -1 where none."""
         n, best = len(packed), dict[int, Tensor]()
         for top, start, distance in _tiles(packed, query):
             key = distance * n + torch.arange(start, start + distance.size(1))

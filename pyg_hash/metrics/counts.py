@@ -46,10 +46,7 @@ class Ranking:
         self.num_bits = query.size(1)
 
     def counts(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Items and relevant items at each distance, for some queries at a time, in their order.
-
-        Both float64 ``[some queries, num_bits + 1]``, on the CPU; counted tile by tile.
-        """
+        """Items and relevant items at each distance, float64 ``[some queries, num_bits + 1]``."""
         parts = (torch.split(x, _PART) for x in (self.query, self.query_y))
         for query, own in zip(*parts, strict=True):
             counts = self._count(query.float(), own.float()).double().cpu()
@@ -81,10 +78,7 @@ class Ranking:
 
 
 def fill_relevance(own: Tensor, others: Tensor, out: Tensor) -> Tensor:
-    """Whether query and item share a label, written as 0 or 1 into ``out`` ``[q, n]``.
-
-    Labels are floats. On the CPU, arithmetic is faster than comparisons are.
-    """
+    """Write into ``out`` ``[q, n]`` whether query and item share a label, 0 or 1; all floats."""
     if own.dim() == 1:
         return torch.sub(own.unsqueeze(1), others, out=out).abs_().clamp_(max=1).neg_().add_(1)
     return torch.mm(own, others.T, out=out).clamp_(max=1)

@@ -90,10 +90,7 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def new_figure(
     rows: int = 1, columns: int = 1, *, height: float = 3.0
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure and its axes, row by row.
-
-    It is not registered with ``pyplot``: nothing global changes and nothing must be closed.
-    """
+    """An empty figure and its axes, row by row, not registered with ``pyplot``."""
     figures = require("matplotlib.figure", "matplotlib", extra="report")
     figure: Figure = figures.Figure(figsize=(WIDTH, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
@@ -107,12 +104,7 @@ def on_color(color: str) -> str:
 
 
 def to_svg(figure: Figure, *, name: str, label: str) -> str:
-    """A figure as an SVG element for the body of an HTML page, as large as what is around it.
-
-    The background is left out, :data:`INK` becomes ``currentColor``, and letters stay letters.
-    ``name`` salts every id, so that figures of one page do not take each other's parts; ``label``
-    is the figure in words, for those who cannot see it.
-    """
+    """An SVG element for an HTML page; ``name`` salts its ids, ``label`` is the figure in words."""
     matplotlib = require("matplotlib", "matplotlib", extra="report")
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):

@@ -93,11 +93,7 @@ def create_app(
 
 
 class Guard:
-    """Middleware that adds :data:`HEADERS` and answers to known host names only.
-
-    A page from elsewhere can make its own name point at 127.0.0.1 and then read what a local
-    server says (DNS rebinding); its requests carry that name.
-    """
+    """Middleware: adds :data:`HEADERS`, answers known host names only (against DNS rebinding)."""
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
         self.app = app

@@ -1,7 +1,4 @@
-"""Answers to queries about one trained run; knows nothing of the web.
-
-Encoders are tried before anybody asks, and pictures from outside are read with care.
-"""
+"""Answers to queries about one trained run; knows nothing of the web."""
 
 from __future__ import annotations
 
@@ -135,19 +132,11 @@ class SearchEngine:
         return cls(model, items, indexes, encoders, title=title, notes=notes)
 
     def by_text(self, text: str, target: Modality, k: int) -> Answers:
-        """The items whose ``target`` codes are nearest to the code of some words.
-
-        Raises:
-            QueryError: the run has no text encoder, or none of the words means anything to it.
-        """
+        """Items nearest to some words; ``QueryError``: no encoder, or no word that it knows."""
         return self._only(TEXT, self.ask_text(text, target, k))
 
     def by_image(self, content: bytes, target: Modality, k: int) -> Answers:
-        """The items whose ``target`` codes are nearest to the code of a picture file's content.
-
-        Raises:
-            QueryError: the run has no image encoder, or the content is no picture that can be read.
-        """
+        """Items nearest to a picture file's content; ``QueryError``: no encoder, or no picture."""
         return self._only(IMAGE, self.ask_image(content, target, k))
 
     def ask_text(self, text: str, target: Modality, k: int) -> Question:
@@ -171,10 +160,7 @@ class SearchEngine:
             raise QueryError(str(error)) from error
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
-        """The answers that several questions about one kind of new items would get alone.
-
-        They are coded together, and come in order; an exception for one that has no answer.
-        """
+        """Answers to questions about one kind of new items, coded together, or their exceptions."""
         encode = self.model.encode_image if source == IMAGE else self.model.encode_text
         try:
             codes = encode(torch.cat([question.features for question in asked]))
@@ -199,11 +185,7 @@ class SearchEngine:
         return answer
 
     def by_item(self, row: int, source: Modality, target: Modality, k: int) -> Answers:
-        """The items whose ``target`` codes are nearest to the ``source`` code of an item.
-
-        Raises:
-            QueryError: there is no such item in the database.
-        """
+        """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
         try:
             codes = self.indexes[source].codes([row])
         except ValueError as error:
@@ -278,10 +260,7 @@ class SearchEngine:
 def find_encoders(
     run: Run, model: HashModel, own: Mapping[Modality, Any], text: str
 ) -> tuple[dict[Modality, Any], list[str]]:
-    """Encoders that work, and a note on each that is missing or does not.
-
-    Each encodes one item, so that nobody waits for what the first call loads.
-    """
+    """Encoders that encoded an item each, and a note on each that is missing or does not work."""
     encoders, notes = {}, []
     encode = {IMAGE: model.encode_image, TEXT: model.encode_text}
     for modality, name in ((IMAGE, "pictures"), (TEXT, "words")):
@@ -311,11 +290,7 @@ def find_encoders(
 
 
 def decode(content: bytes) -> Any:
-    """The content of a picture file of unknown origin: RGB on white, turned as its EXIF says.
-
-    ``UnreadableImageError`` if it is no picture of a known format, a damaged one, or has too many
-    pixels, which is found out before they are decoded.
-    """
+    """A picture file as RGB on white, turned as its EXIF says; else ``UnreadableImageError``."""
     module = require("PIL.Image", "pillow", extra="serve")
     turn = require("PIL.ImageOps", "pillow", extra="serve").exif_transpose
     try:

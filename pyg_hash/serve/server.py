@@ -13,10 +13,7 @@ from pyg_hash.utils.optional import require
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound, so that nothing else can be wrong once models are loaded.
-
-    Port 0 takes a free one. ``ValueError`` for a port out of range; ``OSError`` if it cannot be.
-    """
+    """A bound socket (port 0: a free one); ``ValueError``: no port; ``OSError``: it cannot be."""
     if not 0 <= port <= 65535:
         raise ValueError(f"port: expected 0 to 65535, got {port}")
     try:

@@ -108,12 +108,10 @@ class Worker(_Pool):
 
 
 class Batches(_Pool, Generic[T, R]):
-    """Collects what is asked while a call runs, and makes one call of it.
+    """Collects what is asked while a call runs, and makes one call of it, in one thread of its own.
 
-    A model takes hardly more time for many rows than for one. A lone question is asked at once; it
-    waits for others, and not for long, only where ``more`` says that they are on their way.
-    ``call`` answers at most ``most`` questions in their order, in one thread of its own, with an
-    exception for those without an answer.
+    ``call`` answers at most ``most`` questions in order, with exceptions for those without answer.
+    A lone question waits for others, not for long, only where ``more`` says that they are coming.
     """
 
     def __init__(

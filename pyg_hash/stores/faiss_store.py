@@ -179,8 +179,6 @@ class FaissStore(InMemory, CodeStore):
         >>> store.add(codes, ids)
         >>> store.save()
         >>> distances, ids = FaissStore.open("codes.store").search(query, k=10)
-
-    Use :meth:`create` and :meth:`open`.
     """
 
     def __init__(self, path: Path, num_bits: int, id_type: type[Any], index: Index) -> None:
@@ -245,11 +243,7 @@ class FaissStore(InMemory, CodeStore):
         return store
 
     def save(self) -> None:
-        """Write the file, atomically.
-
-        Raises:
-            OSError: the file cannot be written; the old one is then still there.
-        """
+        """Write the file, atomically; after an ``OSError`` the old one is still there."""
         metadata = {
             "num_bits": self.num_bits,
             "ids": self.id_type.__name__,

@@ -28,8 +28,6 @@ class LanceStore(DatabaseStore):
     with all codes that pass the filter, exactly. Any number of processes may read; each sees the
     table as it was when it opened it or last changed it. :attr:`table` is LanceDB's own object,
     for everything that is not part of the interface.
-
-    Use :meth:`create` and :meth:`open`.
     """
 
     def __init__(

@@ -32,8 +32,6 @@ class MilvusStore(DatabaseStore):
     (``"codes.db"``, which needs ``milvus-lite`` 2.5; version 3 has no binary vectors). Changes
     are seen by everybody at once (consistency level Strong) but large ones are sent in parts, so
     one that fails may be half done. :attr:`client` is Milvus's own object.
-
-    Use :meth:`create` and :meth:`open`.
     """
 
     def __init__(

@@ -22,11 +22,9 @@ class MultiIndexHash(FaissScan):
     Multi-index hashing (Norouzi, Punjani, Fleet: Fast Search in Hamming Space with Multi-Index
     Hashing, CVPR 2012, Propositions 1 and 2). Two codes that differ in at most
     ``r = m r' + a`` bits, ``a < m``, differ in at most ``r'`` bits of one of the first ``a + 1``
-    of ``m`` words, or in at most ``r' - 1`` bits of one of the others. Looking up all words
-    that are so close to the query's finds every match; comparing whole codes leaves only matches.
+    of ``m`` words, or in at most ``r' - 1`` bits of one of the others.
 
-    Of each table it keeps item positions sorted by their word, int32 ``[m, n]``, and where in
-    there each of the 65,536 words begins, int32 ``[m, 65537]``.
+    Kept are item positions sorted by word, int32 ``[m, n]``, and where words begin, ``[m, 65537]``.
     """
 
     _order: NDArray[np.int32] = np.empty((0, 0), np.int32)

@@ -53,14 +53,7 @@ def train_epoch(
     steps: Steps,
     note: Callable[[int], object],
 ) -> Row:
-    """Train for an epoch, after ``epoch`` finished ones, and return its history row.
-
-    ``data`` are not needed with a loader; ``note`` gets the number of steps now and then.
-
-    Raises:
-        FloatingPointError: a loss or a parameter is NaN or inf.
-        ValueError: a loader without batches.
-    """
+    """Train after ``epoch`` finished ones; ``note`` gets the number of steps now and then."""
     model.train()
     model.zero_grad(set_to_none=True)
     parts, device = model.parts(), next(model.parameters()).device
@@ -146,11 +139,7 @@ def _seed(order: int | None, steps: Steps, step: int, place: int) -> None:
 
 
 class _RunningStatistics:
-    """Batch normalisation's running statistics: one update a step of several batches, their mean.
-
-    All start from the same, in whatever order and wherever they are computed. A step of one batch
-    leaves the statistics to the layers.
-    """
+    """Running statistics of batch normalisation: one update a step, the mean of its batches."""
 
     def __init__(self, model: nn.Module, steps: Steps) -> None:
         self._ranks = steps.ranks

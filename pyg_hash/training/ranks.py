@@ -84,11 +84,7 @@ class Ranks:
             work.wait()
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Replace the gradients by their means over the ranks.
-
-        A parameter that got a gradient on some ranks alone counts as zero on the others; one
-        without any keeps none, so that optimisers leave it alone as they do in one process.
-        """
+        """Replace gradients by their means over the ranks; one that a rank lacks counts as zero."""
         if self.size == 1:
             return
         reached = torch.tensor([p.grad is not None for p in parameters], device=self.device).int()

@@ -111,12 +111,7 @@ class TrainingState:
         self.saved_epoch = self.epoch
 
     def load(self, path: str | os.PathLike[str]) -> None:
-        """Take over the state of a checkpoint, the present learning rates with it.
-
-        Raises:
-            CorruptFileError: the file is truncated or no checkpoint.
-            ValueError: it belongs to another model or optimiser, or other settings of them.
-        """
+        """Take over a checkpoint; ``ValueError``: it is of another model, optimiser or setting."""
         tensors, metadata = load_tensors(path)
         if not isinstance(metadata, dict) or "optimizers" not in metadata:
             raise CorruptFileError(f"{path}: not a training checkpoint")

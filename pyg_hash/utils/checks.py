@@ -1,7 +1,4 @@
-"""Checks of user input. Each error names the argument, what came and what to do.
-
-What is of another type raises ``TypeError``, all else ``ValueError``.
-"""
+"""Checks of user input: ``TypeError`` for another type, else ``ValueError``."""
 
 from __future__ import annotations
 

@@ -9,10 +9,7 @@ from torch import Tensor
 
 
 def csr_matrix(start: Tensor, column: Tensor, value: Tensor, num_columns: int) -> Tensor:
-    """A ``torch.sparse_csr`` matrix of row starts ``[rows + 1]``, columns and values ``[nnz]``.
-
-    Its indices are int32, which halve what the product reads, where these can count the entries.
-    """
+    """A ``torch.sparse_csr`` matrix; indices are int32 where these can count the entries."""
     kind = torch.int32 if value.numel() < 2**31 else torch.int64
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
@@ -59,10 +56,7 @@ def row_block(matrix: Tensor, start: int, stop: int) -> Tensor:
 
 
 def product(matrix: Tensor, x: Tensor, onto: Tensor | None = None) -> Tensor:
-    """``matrix @ x`` of CSR ``[rows, n]`` and ``[n, f]`` of its type, which it keeps; no autograd.
-
-    It is added to ``onto``, ``[rows, f]``, in place, if that is given.
-    """
+    """``matrix @ x``, CSR ``[rows, n]`` and ``[n, f]``, added to ``onto`` if given; no autograd."""
     beta = 1
     if onto is None:  # torch.sparse.mm would fill one array with zeros and then copy it
         onto, beta = x.new_empty(matrix.size(0), x.size(1)), 0

@@ -12,11 +12,7 @@ def is_installed() -> bool:
 
 
 def load() -> Any:
-    """Import FAISS.
-
-    Raises:
-        ImportError: it is not installed; the message names the extras that bring it.
-    """
+    """Import FAISS; ``ImportError`` names the extras that bring it."""
     try:
         import faiss
     except ImportError as error:

@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 
 def exact(like: Tensor) -> torch.autocast:
-    """A block without autocast on the device of ``like``: losses, sums over many rows.
-
-    It is what stays exact when ``fit(..., precision='bf16')`` makes products in bfloat16.
-    """
+    """A block without autocast on the device of ``like``: exact under ``precision='bf16'``."""
     return torch.autocast(like.device.type, enabled=False)
 
 

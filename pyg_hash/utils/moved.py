@@ -9,12 +9,7 @@ from typing import Any
 
 
 def door(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
-    """The ``__getattr__`` of a module whose names moved.
-
-    Args:
-        module: the old module's name.
-        names: name -> the module where it is now.
-    """
+    """The ``__getattr__`` of an old ``module``; ``names``: name -> the module where it is now."""
 
     def __getattr__(name: str) -> Any:
         if name not in names:

@@ -9,14 +9,9 @@ from pyg_hash.utils.settings import SettingError
 
 
 def imported(name: str, argument: str) -> Any:
-    """What a user names as ``module:name``.
+    """What a user, never a file, names as ``module:name``.
 
-    Args:
-        name: of a module and of something in it. Take it from the user, never from a file.
-        argument: that gave the name, for the message.
-
-    Raises:
-        SettingError: it is no such name, or cannot be imported.
+    ``SettingError``: it is no such name, or cannot be imported; the message names ``argument``.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
@@ -28,16 +23,7 @@ def imported(name: str, argument: str) -> Any:
 
 
 def require(module: str, package: str, *, extra: str = "demo") -> Any:
-    """Import ``module``, or say how to install it.
-
-    Args:
-        module: name to import, e.g. ``'sklearn.decomposition'``.
-        package: its name on PyPI, for the message.
-        extra: extra of ``pyg_hash`` that brings the package.
-
-    Raises:
-        ImportError: the package is not installed.
-    """
+    """Import ``module``; ``ImportError`` names its ``package`` on PyPI and our ``extra``."""
     try:
         return importlib.import_module(module)
     except ImportError as error:

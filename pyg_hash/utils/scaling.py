@@ -10,10 +10,7 @@ from torch import Tensor
 
 
 def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
-    """Scale features ``[n, d]`` as a fitted :class:`ScaleFeatures` did, float ``[n, r]``.
-
-    None leaves them as they are. A row that centring and projection leave nothing of becomes zero.
-    """
+    """Scale ``[n, d]`` as a fitted :class:`ScaleFeatures`; a row that vanishes becomes zero."""
     if scaling is None:
         return x
     raw_length = torch.linalg.vector_norm(x, dim=1, keepdim=True)

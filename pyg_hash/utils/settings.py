@@ -17,14 +17,7 @@ T = TypeVar("T")
 def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
     """What is called ``name``, in any case or cut short as long as it is unique.
 
-    Args:
-        name: as a user writes it.
-        known: all there is, by lower-case name.
-        argument: that gave the name, for the message.
-        more: what else may stand there, for the message.
-
-    Raises:
-        SettingError: there is none of that name, or there are several; the message lists them.
+    ``SettingError``: none or several; the message names ``argument``, ``known`` and ``more``.
     """
     wanted = name.lower().replace("-", "").replace("_", "")
     starting = [key for key in known if wanted and key.startswith(wanted)]
@@ -37,14 +30,7 @@ def find(name: str, known: Mapping[str, T], argument: str, more: str = "") -> T:
 def check_options(
     kind: type, options: Iterable[str], argument: str, taken: Iterable[str] = ()
 ) -> None:
-    """Raise ``SettingError`` unless every option is a keyword of the constructor of ``kind``.
-
-    Args:
-        kind: a class.
-        options: names of keywords.
-        argument: that gave them, for the message.
-        taken: keywords that are not the user's to give.
-    """
+    """Raise ``SettingError`` unless all options are keywords of ``kind``, and not ``taken``."""
     allowed = [name for name in inspect.signature(kind).parameters if name not in set(taken)]
     old: Any = getattr(kind, "old_keywords", ())
     unknown = [name for name in options if name not in {*allowed, *old}]
