@@ -74,7 +74,7 @@ class WholeGraph(Place):
 
 
 class BlockedGraph(Place):
-    r"""All nodes in blocks, no autograd; ``messages`` gets :math:`D^{-1/2} H \Theta` of a layer."""
+    r"""All nodes in blocks, no autograd; ``messages`` gets :math:`D^{-1/2} H \Theta` by layer."""
 
     def __init__(self, operator: GraphOperator, messages: list[Tensor] | None = None) -> None:
         self.operator, self.messages = operator, messages

@@ -47,7 +47,7 @@ def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
 
 
 def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = False) -> Tensor:
-    """Known labels, ``[n]`` or ``[n, C]``; raises if missing, unfit or (``require_all``) few."""
+    """Labels, ``[n]`` or ``[n, C]``; raises if missing, unfit or (``require_all``) partial."""
     store = data[IMAGE]
     for key in ("y", "labeled_mask"):
         if key not in store:

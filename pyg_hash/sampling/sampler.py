@@ -228,7 +228,7 @@ class HubSampler:
         return drawn
 
     def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Source, position in ``target``, weight of edges to others; several hubs repeat one."""
+        """Source, position in ``target``, weight of edges to others, one a shared hub."""
         row, place = take_rows(self._start, members)
         hub = self._hubs[place]
         order = hub.argsort(stable=True)
@@ -281,7 +281,7 @@ def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor,
 
 
 def sample_weighted(cumulative: Tensor) -> Tensor:
-    """Madow's systematic sampling without replacement; given is the probabilities' running sum."""
+    """Ascending positions, by Madow's systematic sampling from the probabilities' running sum."""
     total = float(cumulative[-1]) if cumulative.numel() else 0.0
     shift = float(torch.rand(()))
     points = torch.arange(shift, max(total, shift), dtype=torch.float64, device=cumulative.device)
