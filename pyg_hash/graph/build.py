@@ -45,10 +45,7 @@ class Graphs(NamedTuple):
 
 
 def anchor_view(data: HeteroData) -> HeteroData:
-    """The subgraph of the anchors, for which leaving out the others, who only receive, is the same.
-
-    It is ``data`` itself if all nodes are anchors or there is no graph.
-    """
+    """The subgraph of the anchors; ``data`` itself if all nodes are anchors or it has no graph."""
     store = data[IMAGE]
     if "anchor_mask" not in store or bool(store.anchor_mask.all()):
         return data
@@ -59,11 +56,7 @@ def anchor_view(data: HeteroData) -> HeteroData:
 
 
 def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True) -> Graphs:
-    """The operators of a graph: for each modality (``specific``), of both together (``joint``).
-
-    Raises:
-        ValueError: edges are missing.
-    """
+    """Operators of each modality (``specific``) and of both; ``ValueError``: edges are missing."""
     operators: dict[str, GraphOperator] = {}
     views: dict[str, View] = {}
     labeled = {m: _labeled(data, m) for m in MODALITIES}
@@ -92,11 +85,7 @@ def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
 
 
 def joint_operator(data: HeteroData) -> GraphOperator:
-    """The cross-modal graph, MCGCN Eq. 2, as an operator on ``[2N, f]``: images, then texts.
-
-    A query never occurs in its own pair's rows, because edges only start at anchors
-    (:class:`InterKNN`).
-    """
+    """The cross-modal graph, MCGCN Eq. 2, as an operator on ``[2N, f]``: images, then texts."""
     _check_edges(data, joint=True)
     num_nodes = data[IMAGE].x.size(0)
     offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
@@ -120,10 +109,7 @@ def joint_operator(data: HeteroData) -> GraphOperator:
 
 
 def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> NewItems:
-    """How the labelled nodes, in order, would receive as new items of the ``nearest`` anchors.
-
-    On the joint graph that is from images and texts of these (``2N`` nodes).
-    """
+    """The labelled nodes as new items of their ``nearest`` anchors (``joint``: of ``2N`` nodes)."""
     _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -13,11 +13,10 @@ Key = list[tuple[Tensor, int]]
 
 
 class GraphCache(Generic[Built]):
-    """Remember what ``build`` made of the last two graphs seen.
+    """Remember what ``build`` made of the last two graphs seen; mini-batches are not remembered.
 
-    Two ``HeteroData`` objects count as the same graph if they hold the very same tensors of edges
-    and label masks (or those that ``watch`` gives), unchanged in place since. Mini-batches, which
-    bring the degrees of the whole graph along, come once and are not remembered.
+    A graph is the same if its tensors of edges and label masks (or those that ``watch`` gives) are
+    the very same, unchanged in place since.
     """
 
     def __init__(

@@ -41,13 +41,9 @@ class Place(ABC):
 
 
 class WholeGraph(Place):
-    """All nodes of a graph at once, for the backward pass to go back through.
+    """All nodes of a graph at once; the parts of ``view``, nodes as new items, come last.
 
-    Args:
-        operator: the graph.
-        view: nodes of this graph to encode as new items on the way; their parts come last.
-        constant: the same features come again and again, so that their propagation is kept where
-            that is faster.
+    ``constant``: the same features come again and again; their propagation is kept where faster.
     """
 
     def __init__(
@@ -78,11 +74,7 @@ class WholeGraph(Place):
 
 
 class BlockedGraph(Place):
-    r"""All nodes of a graph, a block of rows after the other, without autograd.
-
-    The list ``messages`` gets what each node sends to a neighbour, :math:`D^{-1/2} H \Theta`, one
-    tensor ``[N, f]`` a layer.
-    """
+    r"""All nodes in blocks, no autograd; ``messages`` gets :math:`D^{-1/2} H \Theta` by layer."""
 
     def __init__(self, operator: GraphOperator, messages: list[Tensor] | None = None) -> None:
         self.operator, self.messages = operator, messages
@@ -108,18 +100,11 @@ class BlockedGraph(Place):
 class NewItems(Place):
     r"""Items that receive from the nodes of a graph and send to nobody.
 
-    An item with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included. Given what
-    its neighbours send, :math:`m = D^{-1/2} H \Theta`, float ``[known, f]``, and its own
-    :math:`h \Theta`, ``[rows, f]``, it receives
+    An item with weights :math:`w` has degree :math:`d = 1 + \sum w`, itself included (``degree``
+    replaces it where the edges are a sample). Given what its neighbours send,
+    :math:`m = D^{-1/2} H \Theta`, float ``[known, f]`` (``messages`` of a :class:`BlockedGraph`),
+    and its own :math:`h \Theta`, ``[rows, f]``, it receives
     :math:`d^{-1/2} (\sum_j w_j m_j + d^{-1/2} h \Theta)`: what it would as a node of the graph.
-
-    Args:
-        edge_index: int64 ``[2, E]``: source among the known nodes, target among the items.
-        edge_weight: float ``[E]``.
-        num_rows: number of items.
-        num_known: number of sending nodes.
-        messages: what these send in each layer, from a :class:`BlockedGraph`.
-        degree: float ``[rows]``, used in place of :math:`d`, of which the edges are a sample.
     """
 
     def __init__(
@@ -149,11 +134,7 @@ class NewItems(Place):
 
 
 class View:
-    """Nodes of a graph, int64 ``[rows]``, as new items: what they receive of **projected** states.
-
-    A node's own projected features are among those of the graph, so that the first layer is one
-    product, ``first @ projected``; from the second layer on its state is another than in the graph.
-    """
+    """Nodes of a graph, int64 ``[rows]``, as new items, which receive **projected** states."""
 
     def __init__(self, items: NewItems, operator: GraphOperator, nodes: Tensor) -> None:
         matrix = items.map.matrix

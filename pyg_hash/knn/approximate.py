@@ -28,16 +28,12 @@ _HNSW_LINKS, _HNSW_EFFORT = 32, 64
 def approximate_neighbours(
     query: PreparedRows, database: PreparedRows, k: int, way: str
 ) -> tuple[Tensor, Tensor]:
-    """As :func:`pyg_hash.knn.exact.nearest`, but not the best for certain.
+    """As :func:`pyg_hash.knn.exact.nearest` on dense rows, but not the best for certain.
 
-    Args:
-        query: dense rows.
-        database: dense rows, prepared for the same metric.
-        k: 1 to n.
-        way: ``'pca'``: three times ``k`` rows by the leading 128 directions of 2,048 evenly
-            spaced rows; rows of at most 128 features are searched exactly. ``'ivf'``: FAISS's
-            ``IndexIVFFlat``, the 16 nearest of about ``sqrt(n)`` lists. ``'hnsw'``: FAISS's
-            ``IndexHNSWFlat``, a graph of 32 links a row.
+    * ``'pca'``: three times ``k`` rows by the leading 128 directions of 2,048 evenly spaced rows;
+      rows of at most 128 features are searched exactly.
+    * ``'ivf'``: FAISS's ``IndexIVFFlat``, the 16 nearest of about ``sqrt(n)`` lists.
+    * ``'hnsw'``: FAISS's ``IndexHNSWFlat``, a graph of 32 links a row.
     """
     scores = DenseScores(query, database)
     if way == "pca" and database.shape[1] <= _PCA_WIDTH:

@@ -126,10 +126,7 @@ class DenseScores:
         self._memory = torch.empty(0, device=self.device)
 
     def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
-        """Scores ``[r, >= c]``, contiguous; further columns are ``-inf``. The next call reuses it.
-
-        A row of scores starts at a multiple of 32 bytes: BLAS is up to twice as fast.
-        """
+        """Scores ``[r, >= c]``, rows aligned to 32 bytes by ``-inf``; the next call reuses them."""
         query, database = self.query[rows], self.database[columns]
         width = database.size(0)
         tile = self.memory(query.size(0), -(-width // 8) * 8)

@@ -127,9 +127,7 @@ def knn(
 def prepare(
     x: Tensor, metric: str = "cosine", *, origin: Tensor | None = None, name: str = "database"
 ) -> PreparedRows:
-    """Check rows and make them ready; :func:`knn` takes the result as ``database``.
-
-    For rows that many searches meet: they are checked, normalised and copied once.
+    """Check, normalise and copy rows once for many searches; a ``database`` for :func:`knn`.
 
     Args:
         x: float ``[n, d]``, dense or ``torch.sparse_csr``.
@@ -232,11 +230,7 @@ def _zeros(query: Tensor, database: Tensor) -> bool:
 def _of_stored_rows(
     query: Rows | StoredRows, database: Rows | StoredRows, k: int, metric: str, backend: str
 ) -> tuple[Tensor, Tensor]:
-    """Every block of queries meets every block of the database.
-
-    L2 distances are measured around a point near the first block, so that a pair has the same
-    score in whatever block it is met.
-    """
+    """Every block of queries meets every block of the database, L2 around one point for all."""
     device = next((x.device for x in (query, database) if isinstance(x, Rows)), None)
     origin = None
     found = []
@@ -335,7 +329,7 @@ def recall(
     sample: int = 256,
     seed: int = 0,
 ) -> float:
-    """The part of the true nearest neighbours that ``index`` holds, on a sample of queries.
+    """The part, 0 to 1, of the true nearest neighbours that ``index`` holds, on sampled queries.
 
     Args:
         index: what was found, int64 ``[q, k]``.
@@ -345,9 +339,6 @@ def recall(
         exclude_self: whether row i must not be its own neighbour, as in :func:`knn`.
         sample: number of queries, drawn without replacement.
         seed: of the draw.
-
-    Returns:
-        a number from 0 to 1.
 
     Raises:
         ValueError: ``index`` and ``query`` do not match, and as :func:`knn`.

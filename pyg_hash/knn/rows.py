@@ -42,11 +42,7 @@ class PreparedRows:
 
 
 def ready(x: Tensor, metric: str, origin: Tensor | None = None, name: str = "x") -> PreparedRows:
-    """Finite dense rows, float ``[n, d]``, as the metric needs them.
-
-    Raises:
-        ValueError: a zero row under cosine, values whose scores overflow float32.
-    """
+    """Finite dense rows as the metric needs them; ``ValueError``: zero rows (cosine), overflow."""
     if metric == "cosine":
         return PreparedRows(_unit_rows(x, name), metric)
     if metric == "ip":
@@ -60,10 +56,7 @@ def ready(x: Tensor, metric: str, origin: Tensor | None = None, name: str = "x")
 
 
 def l2_origin(database: Tensor) -> Tensor:
-    """A point near the data, ``[d]``, around which |q|^2 + |d|^2 - 2 q.d cancels less.
-
-    It lies on a coarse binary grid: integers stay exact.
-    """
+    """A point near the data, ``[d]``, on a coarse binary grid, around which L2 cancels less."""
     wide = database if database.dtype == torch.float64 else database.float()
     mean, spread = wide.mean(0), wide.std(0, correction=0)
     spread = torch.maximum(spread, mean.abs() * 2.0**-20)

@@ -20,12 +20,7 @@ def is_csr(x: Tensor) -> bool:
 
 
 def check_csr(x: Tensor, name: str) -> None:
-    """Check a feature matrix that is not dense.
-
-    Raises:
-        TypeError: another layout than CSR, or not floating point.
-        ValueError: wrong shape, no rows, NaN or inf, CSR parts that do not fit together.
-    """
+    """Check CSR features; ``TypeError``: layout, dtype; ``ValueError``: shape, values, parts."""
     if not is_csr(x):
         raise TypeError(
             f"{name}: {x.layout} is not supported; call .to_dense() or .to_sparse_csr() first"
@@ -48,13 +43,7 @@ def _largest(x: Tensor) -> Tensor:
 
 
 def ready_csr(x: Tensor, metric: str, name: str) -> PreparedRows:
-    """Checked CSR rows as the metric needs them, without stored zeros.
-
-    The origin of L2 distances is 0, their most common value.
-
-    Raises:
-        ValueError: a zero row under cosine, values whose scores overflow float32.
-    """
+    """Checked CSR rows as the metric needs them, no stored zeros; raises as :func:`ready` does."""
     value = x.values() if x.dtype == torch.float64 else x.values().float()
     if metric == "cosine":
         largest, row = _largest(x), rows_of(x).long()
@@ -88,12 +77,7 @@ def density(x: Tensor) -> float:
 
 
 class CSRScores(DenseScores):
-    """Scores of CSR rows.
-
-    A few queries at a time are made dense, as columns. The whole database meets them as it is
-    stored: one pass over its entries, while the queries and their scores stay in the cache.
-    A score adds up the entries of the database row one by one, so equal rows score equally.
-    """
+    """Scores of CSR rows, which meet a few dense queries at a time; equal rows score equally."""
 
     def __init__(self, query: PreparedRows, database: PreparedRows) -> None:
         super().__init__(query, database)
@@ -117,10 +101,7 @@ class CSRScores(DenseScores):
         return tile
 
     def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
-        """See :meth:`DenseScores.exact`; inner products are exact as they come.
-
-        Squared distances are taken in float64: the origin cannot move near sparse data.
-        """
+        """See :meth:`DenseScores.exact`; L2 in float64, as the origin cannot move near the data."""
         if not self.l2:
             assert values is not None
             return values

@@ -21,17 +21,9 @@ from pyg_hash.utils.checks import (
 
 
 def cosine_matrix(first: Tensor, second: Tensor | None = None) -> Tensor:
-    r"""Cosine of every row of one matrix with every row of another; a zero row has cosine 0.
+    """Cosine of every row of one matrix with every row of another (None: itself), ``[n, m]``.
 
-    SGEH Eq. 8 on features and SGEH Eq. 11 on codes,
-    :math:`x_i x_j^\top / (\lVert x_i \rVert \lVert x_j \rVert)`.
-
-    Args:
-        first: float ``[n, d]``.
-        second: float ``[m, d]``; None takes ``first`` again.
-
-    Returns:
-        float ``[n, m]`` in [-1, 1].
+    SGEH Eq. 8 on features and SGEH Eq. 11 on codes; a zero row has cosine 0.
     """
     check_floats(first, "first")
     a = F.normalize(first, dim=1)

@@ -96,11 +96,7 @@ def check_likelihood(
 def comparable(
     a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
 ) -> tuple[Tensor, Tensor]:
-    """Check what came; the labels in the cheapest form that says which pairs are similar.
-
-    Numbers 0, 1, ..., int64 ``[n]`` and ``[m]``, are equal where a pair is similar; multi-hot
-    labels, of the codes' dtype, share one.
-    """
+    """Check; labels as numbers, equal where similar, or multi-hot, sharing one where similar."""
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_choice(match, ("shared", "equal"), "match")
     check_floats(a, "a")
@@ -151,10 +147,7 @@ def tiles(n: int, m: int, size: int) -> Iterator[tuple[slice, slice]]:
 
 
 class _SumOfPairs(torch.autograd.Function):
-    """Sum of the costs of the pairs in all tiles: ``log(1 + e^t) - S t``, or its square.
-
-    Both gradients are made on the way: autograd would keep every tile until backward.
-    """
+    """Sum of all pairs' costs; makes both gradients on the way, so that no tile is kept."""
 
     @staticmethod
     def forward(

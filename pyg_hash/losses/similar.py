@@ -71,10 +71,7 @@ def similar_distance_loss(
 
 
 def _similar_sums(a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the other set's similar rows for each row: ``J b`` ``[n, d]``, ``J^T a`` ``[m, d]``.
-
-    Class numbers need no pairs at all; multi-hot labels are compared in tiles.
-    """
+    """For each row the sum of the other set's similar rows: ``J b``, ``J^T a``, ``[n or m, d]``."""
     if a_y.dim() == 1:
         classes = num_classes(a_y, b_y)
         of_a, of_b = (

@@ -73,10 +73,7 @@ def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Ten
 
 
 def cut(order: Tensor, batch_size: int) -> list[Tensor]:
-    """``order`` in pieces of ``batch_size``; a last piece of one joins the one before.
-
-    A single row has no pairs, and no variance that batch normalisation could divide by.
-    """
+    """``order`` in pieces of ``batch_size``; a last piece of one, without pairs, joins another."""
     batches = list(torch.split(order, batch_size))
     if batches[-1].numel() == 1:
         batches[-2:] = [torch.cat(batches[-2:])]
@@ -84,10 +81,7 @@ def cut(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 class BatchDraw:
-    """Draws the random mini-batches of an epoch, one partition of ``n >= 2`` rows after the other.
-
-    Batches are int64 positions ``0 .. n - 1``, on the device of the rows; none has less than two.
-    """
+    """Draws an epoch's mini-batches: int64 positions on the rows' device, at least two a batch."""
 
     def __init__(self, rows: Tensor, batch_size: int, share: Share = WHOLE) -> None:
         self.rows, self.batch_size, self.share = rows, batch_size, share

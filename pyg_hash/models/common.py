@@ -47,12 +47,7 @@ def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
 
 
 def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = False) -> Tensor:
-    """Labels of the labelled nodes, class index ``[n]`` or multi-hot ``[n, C]``.
-
-    Raises:
-        TypeError, ValueError: no labels, labels that are not those of the classes, or, where
-            ``require_all`` of them are needed, a class of the data without a labelled node.
-    """
+    """Labels, ``[n]`` or ``[n, C]``; raises if missing, unfit or (``require_all``) partial."""
     store = data[IMAGE]
     for key in ("y", "labeled_mask"):
         if key not in store:
@@ -91,10 +86,7 @@ def view_similarity(
     view: Mapping[Modality, Tensor],
     known: Mapping[Modality, Tensor],
 ) -> Tensor:
-    """The similarity loss between nodes as new items and the same nodes in the graph.
-
-    That is what a search compares: a query, which sees no label, with the database.
-    """
+    """The similarity loss between nodes as new items and the same nodes in the graph."""
     return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
 
 

@@ -51,14 +51,7 @@ class Intake:
         return {"shapes": shapes, "is_features": is_features, "scaling": scaling}
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
-        """Check and scale new items, ``[n, *shape]``, in the type and place of ``like``.
-
-        Items that the data did not hold as features (pictures or word numbers for a network of the
-        user's own) keep their type.
-
-        Raises:
-            TypeError, ValueError: items of another type or shape, none, NaN or inf.
-        """
+        """Check and scale new items ``[n, *shape]``; features get ``like``'s type and place."""
         shape = self.shapes[modality]
         if not self.is_features[modality]:
             check_item_shape(x, "x", shape)
@@ -114,10 +107,7 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The record of a model folder, and the content of each of its other files by name.
-
-    Raises ``FileNotFoundError`` or :class:`CorruptFileError` if it is not whole.
-    """
+    """A model folder's record and its other files' contents; raises if one is missing or broken."""
     folder = Path(path)
     config = folder / CONFIG
     if not config.is_file():

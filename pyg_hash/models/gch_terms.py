@@ -37,13 +37,7 @@ class GCHTerms:
     guided: bool
 
     def teacher(self, made: Encoding, labels: Tensor, bank: tuple[Tensor, Tensor] | None) -> Terms:
-        """GCH Eq. 3.
-
-        Args:
-            made: what the teacher made of the labels.
-            labels: of the batch.
-            bank: codes and labels that ``made.codes`` are paired with; None for themselves.
-        """
+        """GCH Eq. 3; codes are paired with the ``bank``'s codes and labels, or with themselves."""
         others, others_labels = (made.codes, labels) if bank is None else bank
         with exact(labels):
             return {
@@ -61,15 +55,8 @@ class GCHTerms:
     ) -> Terms:
         """GCH Eq. 5 of one modality, or what program and report have in its place.
 
-        The program lets codes approach the sign of the teacher's, and predicts labels before there
-        are beacons only.
-
-        Args:
-            own: what the encoder made of the batch.
-            guide: codes of the teacher ``[n, num_bits]``.
-            labels: of the batch.
-            beacon: beacon codes ``[n, num_bits]``; None before there are any.
-            aligned: features of the other modality ``[n, width]``, for ``'Try2'``.
+        The program lets codes approach the sign of the teacher's (``guide``), and predicts labels
+        before there are beacons only. ``aligned``: the other modality's features, for ``'Try2'``.
         """
         with exact(labels):
             if self.program and self.variant != "Try1":
@@ -92,12 +79,6 @@ class GCHTerms:
         """GCH Eq. 8, where the beacon codes are paired with each other, or ``guided``.
 
         The program takes the cross-entropy of labels that went through the logistic function twice.
-
-        Args:
-            codes: of the beacon network, ``[n, num_bits]``.
-            logits: of its labels ``[n, C]``.
-            labels: of the batch.
-            guide: codes of the teacher ``[n, num_bits]``.
         """
         with exact(labels):
             paired = guide if self.guided else codes
@@ -114,11 +95,7 @@ class GCHTerms:
 
 
 def likelihood_keywords(given: str | Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of :func:`pyg_hash.losses.pairwise_nll`, from its kind or a mapping.
-
-    Raises:
-        TypeError, ValueError: an unknown keyword, or a value out of its range.
-    """
+    """Keywords of :func:`pyg_hash.losses.pairwise_nll`, checked, from its kind or a mapping."""
     chosen = filled({"kind": given} if isinstance(given, str) else given, LIKELIHOOD, "likelihood")
     check_choice(chosen["kind"], ("nll", "squared_nll"), "likelihood['kind']")
     factor, similar = (1.0 if chosen[k] is None else chosen[k] for k in ("factor", "similar"))
@@ -129,11 +106,7 @@ def likelihood_keywords(given: str | Mapping[str, Any]) -> dict[str, Any]:
 def filled(
     given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
-    """The options of a group: the defaults, but for those that are given.
-
-    Raises:
-        ValueError: an option that does not exist.
-    """
+    """The defaults, but for the options given; one that does not exist is a ``ValueError``."""
     for key in given or {}:
         check_choice(key, tuple(defaults), name)
     return {**defaults, **(given or {})}

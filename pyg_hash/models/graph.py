@@ -66,10 +66,7 @@ class AnchorBank(Intake):
         return scaled
 
     def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
-        """Where new items, scaled ``[n, d']``, stand in each channel: at their nearest anchors.
-
-        The joint graph bridges through the pairs: the same anchors, as images and as texts.
-        """
+        """Where scaled new items ``[n, d']`` stand in each channel: at their nearest anchors."""
         n, num_anchors = x.size(0), self.joint.numel()
         places: dict[str, Place] = {}
         own = self._nearest(x, modality, torch.ones_like(self.joint))

@@ -103,10 +103,7 @@ def knn_laplacian(x: Tensor, k: int, metric: Metric) -> sp.csr_array:
 
 
 def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
-    r"""``R`` and ``Q = X R`` with :math:`(X^\top X + \beta I)^{-1} = R R^\top`.
-
-    So ``Q Q^T`` maps targets to what the regression makes of them, and ``R Q^T`` to its weights.
-    """
+    r"""``R`` and ``Q = X R`` with :math:`(X^\top X + \beta I)^{-1} = R R^\top`."""
     gram = x.T @ x
     gram.diagonal().add_(ridge * gram.diagonal().mean())
     factor = torch.linalg.cholesky(gram)

@@ -177,7 +177,7 @@ class SGEH(AffinityModel):
         }
 
     def discriminator_loss(self, codes: Mapping[Modality, Tensor]) -> Tensor:
-        r"""The regulariser as the discriminator descends it; the codes are constants.
+        r"""What the discriminator descends; codes, float ``[n, b]`` a modality, are constants.
 
         SGEH Eq. 15 without :math:`L^B` and :math:`\eta_4`: with :math:`d` the probability of
         "random",
@@ -186,9 +186,6 @@ class SGEH(AffinityModel):
             \qquad y_i \in \{-1, +1\}^b \text{ uniform}
 
         The paper has b, the number of bits, for n, that of codes.
-
-        Args:
-            codes: relaxed codes of both modalities, float ``[n, num_bits]`` each.
         """
         known = torch.cat([codes[m] for m in MODALITIES]).detach()
         random = torch.randint_like(known, 2) * 2.0 - 1.0
@@ -256,11 +253,7 @@ class SGEH(AffinityModel):
 def training_affinity(
     data: HeteroData, *, adjacency: str, walk_steps: int, image_share: float
 ) -> LocalAffinity:
-    """The affinity of the training rows, whose node i is the i-th of them.
-
-    Raises:
-        ValueError: no affinity graph, or one of other rows.
-    """
+    """The affinity of the training rows, as nodes; ``ValueError`` without a graph of these rows."""
     edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
     if "edge_index" not in edges or "edge_weight" not in edges:
         raise ValueError("data: has no affinity edges; apply UnifiedAffinity first")

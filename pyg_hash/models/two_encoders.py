@@ -27,14 +27,6 @@ class TwoEncoders(EncoderHashModel):
     r"""One hidden layer a modality, then :math:`\tanh(\beta Y)`.
 
     The papers train a CNN on pictures; here images are features, as texts are.
-
-    Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length.
-        hidden_channels: width of the hidden layers; one number or a pair (image, text).
-        dropout: share of them that is dropped in training.
-        batch_size: pairs of a mini-batch.
-        smallest: the smallest ``batch_size`` that has two pairs to compare.
     """
 
     makes_batches = True
@@ -87,11 +79,7 @@ class TwoEncoders(EncoderHashModel):
 
 
 class AffinityModel(TwoEncoders):
-    """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features.
-
-    No label is read. Everything that training rows bring along is in :meth:`_target`, everything
-    about codes in :meth:`_terms`.
-    """
+    """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features."""
 
     anneal = True
 
@@ -141,25 +129,14 @@ class AffinityModel(TwoEncoders):
     def _drawn(
         self, data: HeteroData, rows: Tensor, share: Share | None
     ) -> Iterator[tuple[Tensor, ...]]:
-        """Mini-batches as places in ``rows``, int64 ``[m]``, and what :meth:`_target` needs more.
-
-        Args:
-            data: both modalities.
-            rows: training rows, int64 ``[n]``.
-            share: which of an epoch's batches, in random order; None: all, in the stored order.
-        """
+        """Places of each batch in ``rows``, and what else :meth:`_target` needs; None: in order."""
         if share is None:
             places = torch.arange(len(rows), device=rows.device)
             return ((batch,) for batch in cut(places, self.batch_size))
         return ((batch,) for batch in BatchDraw(rows, self.batch_size, share).own())
 
     def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[Objective]:
-        """The steps of one mini-batch, each computed after the optimiser's step on the one before.
-
-        Args:
-            x: features of its rows.
-            target: what their cosines are to be.
-        """
+        """The steps of a mini-batch, each computed after the optimiser's step on the one before."""
         yield Objective(self._exact_terms({m: self.relaxed(x[m], m) for m in MODALITIES}, target))
 
     def _exact_terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
@@ -176,12 +153,6 @@ class AffinityModel(TwoEncoders):
 
 
 def batch_cosines(data: HeteroData, rows: Tensor, *, rescale: bool) -> tuple[Tensor, Tensor]:
-    """Cosines of the image and of the text features of some rows, ``[m, m]`` each.
-
-    Args:
-        data: both modalities.
-        rows: int64 ``[m]``.
-        rescale: make ``2 S - 1`` of them, as the papers do for features without negative entries.
-    """
+    """Cosines of both modalities' features, ``[m, m]`` each; ``rescale``: ``2 S - 1`` of them."""
     image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
     return (2.0 * image - 1.0, 2.0 * text - 1.0) if rescale else (image, text)

@@ -81,16 +81,12 @@ class BeaconNetwork(nn.Module):
             layer.reset_parameters()
 
     def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Beacon codes and labels of a batch of at least two instances.
+        """Relaxed codes ``[n, num_bits]`` and label logits ``[n, num_classes]``, both float.
 
         Args:
-            image: image features, float ``[n, in_channels]``.
+            image: image features, float ``[n, in_channels]``, n at least 2.
             text: text features, float ``[n, in_channels]``.
-            labels: multi-hot labels, float ``[n, num_classes]``.
-
-        Returns:
-            relaxed codes, float ``[n, num_bits]``, and logits of the labels, float
-            ``[n, num_classes]``.
+            labels: multi-hot, float ``[n, num_classes]``.
         """
         x = reweighted_fusion(image, text, norm=self.norm)
         if self.standardised:
@@ -119,22 +115,11 @@ def _propagate(x: Tensor, graph: LabelGraph | None) -> Tensor:
 
 
 class LabelGraph:
-    r"""The normalised graph of shared labels, :math:`\tilde D^{-1/2} \tilde A \tilde D^{-1/2}`.
+    r"""The propagation of GCH Eq. 7, :math:`\tilde D^{-1/2} \tilde A \tilde D^{-1/2}`, in factors.
 
-    The propagation of GCH Eq. 7, with :math:`\tilde A = A + I` and
-    :math:`A_{ij} = \langle l_i, l_j \rangle`, the number of labels that two instances share; so
-    the diagonal of :math:`A` is :math:`|l_i|`. Exact in factored form: a product with
-    :math:`\tilde A` is :math:`L (L^\top X) + X`, and the degrees are :math:`L (L^\top 1) + 1`; no
-    array of instances by instances is ever made.
-
-    Args:
-        labels: multi-hot labels ``L``, float ``[N, C]``.
-        add_self_loops: the paper's ``+ I``. False is its released code, which propagates over
-            ``A`` alone; there an instance without labels receives nothing.
-
-    Raises:
-        TypeError: labels that are not floating-point.
-        ValueError: labels that are no matrix.
+    :math:`\tilde A = L L^\top + I`, the numbers of labels that two instances share, with multi-hot
+    labels ``L``, float ``[N, C]``. ``add_self_loops=False``, the released code, leaves out ``I``;
+    then an instance without labels receives nothing.
     """
 
     def __init__(self, labels: Tensor, *, add_self_loops: bool = True) -> None:
@@ -157,33 +142,18 @@ class LabelGraph:
 
 
 def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") -> Tensor:
-    r"""Fused features :math:`f_r`, each modality reweighted by its relation to the other.
+    r"""Fused features :math:`f_r`, float ``[N, d]``, each modality reweighted by the other.
 
-    GCH Eq. 6. As printed, :math:`f \times \tilde W` with
-    :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})`, the shapes do not multiply; this is what its
-    released code computes:
+    GCH Eq. 6. As printed, the shapes do not multiply; this is what the released code computes, with
+    :math:`\tilde W = \mathrm{norm}(f^x f^{y\top})` and without any array of N x N:
 
     .. math::
         f_r = \tfrac{1}{2} \left( \tilde W^\top f^x + \tilde W f^y \right)
 
-    ``norm='max'`` divides by the largest entry, so that the products can be taken from the right,
-    :math:`f^y (f^{x\top} f^x) / \max`, in :math:`O(N d^2)` time; the largest entry itself is found
-    in chunks. No array of instances by instances is made in either case.
-
-    Args:
-        image: image features :math:`f^x`, float ``[N, d]``.
-        text: text features :math:`f^y` of the same instances, same dtype, ``[N, d]``.
-        norm: ``'max'``, as the program has it (the paper does not say which); where no entry is
-            positive, nothing is divided, because a negative divisor would turn every relation
-            around. Or ``'softmax'``: each row of the two weight
-            matrices is the softmax of its entries divided by :math:`\sqrt d`, as in Vaswani et
-            al., "Attention is all you need".
-
-    Returns:
-        float ``[N, d]``.
-
-    Raises:
-        ValueError: shapes that differ.
+    ``norm='max'`` (the program's; the paper does not say) divides by the largest entry, or by
+    nothing if none is positive: a negative divisor would turn every relation around. ``'softmax'``:
+    each row of both weight matrices is the softmax of its entries divided by :math:`\sqrt d`
+    (Vaswani et al., "Attention is all you need"). Shapes that differ raise ``ValueError``.
     """
     if image.shape != text.shape or image.dim() != 2:
         raise ValueError(
@@ -197,10 +167,7 @@ def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") 
 
 
 def _divisor(image: Tensor, text: Tensor) -> Tensor:
-    """The largest entry of ``image text^T``, differentiable; 1 if there is no positive one.
-
-    Nothing here waits for a GPU.
-    """
+    """Largest entry of ``image text^T``, or 1 if none is positive; differentiable, no GPU sync."""
     n = text.size(0)
     with torch.no_grad():
         tops = []

@@ -12,13 +12,9 @@ from pyg_hash.graph.place import Place, WholeGraph
 
 
 class GCNChannel(nn.Module):
-    r"""A stack of two graph convolutions with tanh, on one modality's graph or on the joint one.
+    r"""Two graph convolutions, :math:`H_{l+1} = \tanh(\hat A H_l \Theta_l)` (MCGCN Eq. 3).
 
-    .. math::
-        H_{l+1} = \tanh(\hat A H_l \Theta_l)
-
-    (MCGCN Eq. 3; Wu et al., 2023). The weights multiply first, because propagation costs less on
-    the narrower side.
+    The weights multiply first: propagation costs less on the narrower side.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:

@@ -15,14 +15,7 @@ ADJACENCIES = ("diffused", "induced", "paper", "code")
 class SparseAffinity:
     r"""Edges in CSR form: what SGEH's mini-batches are cut from (Sec. 2.3).
 
-    Zhao et al., "From Sparse to Dense: Semantic Graph Evolutionary Hashing for Unsupervised
-    Cross-Modal Retrieval" (SGEH), ACCV 2022, draws edges, not nodes: with :math:`t` edges a
-    batch has :math:`2 \le n \le 2t` nodes, their end points.
-
-    Args:
-        edge_index: int64 ``[2, E]``, row i and column j of each entry, none of them twice.
-        value: float ``[E]``.
-        num_nodes: number of nodes N.
+    No entry of ``edge_index`` (i, then j) comes twice; ``ValueError`` without a pair of two nodes.
 
     Attributes:
         indptr: int64 ``[N + 1]``.
@@ -30,9 +23,6 @@ class SparseAffinity:
         value: float ``[E]``.
         pairs: int64 ``[M, 2]``, i < j, each pair that has an entry in either direction, once; on
             the CPU, where batches are made of them: a GPU then never has to be waited for.
-
-    Raises:
-        ValueError: no pair of two nodes.
     """
 
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
@@ -55,13 +45,7 @@ class SparseAffinity:
         shuffle: bool = True,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, ...]:
-        """Every pair once, ``batch_size`` of them a batch: node numbers, int64 ``[t, 2]``.
-
-        Args:
-            batch_size: pairs a batch; the last one may have fewer.
-            shuffle: in random order; else in the stored one.
-            generator: draws that order; None is torch's global one.
-        """
+        """Every pair once, ``batch_size`` a batch: node numbers, int64 ``[t, 2]``."""
         count = len(self.pairs)
         order = torch.randperm(count, generator=generator) if shuffle else torch.arange(count)
         return torch.split(self.pairs[order], batch_size)
@@ -73,11 +57,7 @@ class SparseAffinity:
         return nodes.to(device, non_blocking=True), position.to(device, non_blocking=True)
 
     def block(self, nodes: Tensor) -> Tensor:
-        """The entries between some nodes: float ``[n, n]``, zero where there is none.
-
-        Args:
-            nodes: int64 ``[n]``, ascending.
-        """
+        """The entries between ascending nodes ``[n]``: float ``[n, n]``, zero where none is."""
         n = nodes.numel()
         start = self.indptr[nodes]
         count = self.indptr[nodes + 1] - start
@@ -93,15 +73,7 @@ class SparseAffinity:
         return dense.view(n, n)
 
     def smooth(self, x: Tensor, steps: int) -> Tensor:
-        r"""Move each row half-way to the weighted mean of its neighbours' rows, ``steps`` times.
-
-        A lazy random walk, :math:`(\tfrac12 I + \tfrac12 D^{-1} A)^s x`; a node without edges
-        keeps its row.
-
-        Args:
-            x: float ``[N, d]``, in the type of the values.
-            steps: :math:`s`, at least 0.
-        """
+        r"""A lazy random walk, :math:`(I + D^{-1} A)^s x / 2^s`; a node without edges stays."""
         matrix = csr_matrix(self.indptr, self.column, self.value, self.num_nodes)
         degree = matrix @ x.new_ones(self.num_nodes, 1)
         lonely = degree <= 0
@@ -166,16 +138,7 @@ class LocalAffinity:
             self._direction = self._diffuse(image, text, steps, share)
 
     def __call__(self, nodes: Tensor, pairs: Tensor | None = None) -> Tensor:
-        """A of one batch, float ``[n, n]``.
-
-        Args:
-            nodes: int64 ``[n]``, ascending.
-            pairs: int64 ``[t, 2]``, the sampled edges as positions in ``nodes``; ``'code'`` alone
-                reads them.
-
-        Raises:
-            ValueError: ``'code'`` without them.
-        """
+        """A of ascending nodes, ``[n, n]``; ``'code'`` needs ``pairs``, edges as places in them."""
         if self.adjacency == "diffused":
             directions = self._direction[nodes]
             return directions @ directions.t()

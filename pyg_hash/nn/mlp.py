@@ -46,15 +46,9 @@ class HashMLP(nn.Module):
 
 
 class PriorDiscriminator(HashMLP):
-    r"""Tells codes from uniformly random ones: two fully-connected layers.
+    r"""Tells codes from uniformly random ones: :math:`d(\cdot, \zeta)` of SGEH Eq. 14, as logits.
 
-    The network :math:`d(\cdot, \zeta)` of SGEH Eq. 14 (Zhao et al., ACCV 2022), with ReLU between
-    the layers. It returns logits: the sigmoid is part of the loss. The printed interval (-1, 1)
-    cannot be that of a sigmoid, nor stand under a logarithm.
-
-    Args:
-        num_bits: length of the codes.
-        hidden_channels: width of the first layer.
+    The printed interval (-1, 1) cannot be that of a sigmoid, nor stand under a logarithm.
     """
 
     def __init__(self, num_bits: int, hidden_channels: int) -> None:
@@ -62,8 +56,5 @@ class PriorDiscriminator(HashMLP):
         super().__init__(num_bits, hidden_channels, 1, dropout=0.0)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Logits of "random", float ``[n]``, of codes, float ``[n, num_bits]``.
-
-        They have the layer's own type under :func:`torch.autocast` too.
-        """
+        """Logits of "random", float ``[n]``, in the layer's own type under autocast too."""
         return super().forward(codes).squeeze(1).to(self.lin2.weight)

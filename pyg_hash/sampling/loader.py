@@ -98,14 +98,11 @@ class InstanceLoader(NodeLoader):
 
 
 class CellShuffle(Sampler[int]):
-    r"""Random order of cells: runs of nodes that are close in the graph.
+    r"""Random order of cells: runs of nodes that are close in the graph, cut anew each epoch.
 
-    The seeds of a batch that are neighbours need the same neighbourhood once. The idea is that of
-    Chiang et al., "Cluster-GCN: An efficient algorithm for training deep and large graph
-    convolutional networks", KDD 2019, Sec. 3.2, whose batches are the union of several random
-    clusters; but no edge is dropped, and the clusters are the runs of a bandwidth-reducing order
-    (reverse Cuthill-McKee), which takes one pass over the edges. Each epoch cuts the order at
-    another place. ``order`` has neighbours next to each other, int64 ``[n]``.
+    Neighbours among the seeds need the same neighbourhood once. As in Chiang et al., "Cluster-GCN:
+    An efficient algorithm for training deep and large graph convolutional networks", KDD 2019, Sec.
+    3.2, but no edge is dropped, and clusters are runs of ``order`` (:func:`close_order`).
     """
 
     def __init__(
@@ -126,10 +123,7 @@ class CellShuffle(Sampler[int]):
 
 
 def close_order(start: Tensor, source: Tensor) -> Tensor:
-    """All nodes, neighbours close to each other: int64 ``[N]``, on the CPU.
-
-    Given are where the neighbours of each node start, int64 ``[N + 1]``, and the int32 neighbours.
-    """
+    """All nodes in reverse Cuthill-McKee order, neighbours close: int64 ``[N]``, on the CPU."""
     ones = np.ones(source.numel(), dtype=np.int8)
     shape = (start.numel() - 1, start.numel() - 1)
     matrix = csr_array((ones, source.cpu().numpy(), start.cpu().numpy()), shape=shape)
@@ -156,11 +150,7 @@ def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
 
 
 def _true_degrees(sampler: InstanceSampler, m: Modality, loop: Tensor) -> dict[str, Tensor]:
-    """The degrees of the whole graph that a batch is normalised by, float ``[N]``.
-
-    ``degree``, ``joint_degree`` (if there are edges across the modalities), and ``view_degree`` and
-    ``joint_view_degree``, of nodes as new items.
-    """
+    """Degrees in the whole graph by name, float ``[N]``; ``view``: of nodes as new items."""
     hub = 0.0 if sampler.hubs is None else sampler.hubs.degree
     edges = sampler.graph.degree
     found = {"degree": loop + edges[INTRA[m]] + hub}

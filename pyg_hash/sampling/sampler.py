@@ -80,13 +80,7 @@ class InstanceSampler(BaseSampler):
         self._position = torch.full((num_nodes,), -1, device=data[IMAGE].x.device)
 
     def sample_from_nodes(self, index: NodeSamplerInput, **_: Any) -> HeteroSamplerOutput:
-        """The sampled neighbourhood of some instances, given as nodes of either modality.
-
-        Returns:
-            ``node``: the instances, the seeds first, the same for both modalities. ``metadata``:
-            what :class:`~torch_geometric.loader.NodeLoader` expects there, and third the weights
-            of the edges, float, by edge type.
-        """
+        """The instances, seeds first, and third in ``metadata`` the edges' weights by edge type."""
         position, graph = self._position, self.graph
         seeds = index.node.to(position.device)
         members = seeds[:0] if self.hubs is None else self.hubs.members()
@@ -177,9 +171,7 @@ class InstanceGraph:
     def sample(self, target: Tensor, size: int) -> tuple[Tensor, Tensor, dict[EdgeType, Tensor]]:
         """Edges from ``size`` neighbours (-1: all), weighted so that sums over them are unbiased.
 
-        Returns:
-            source (an instance) and position in ``target`` of each edge, int64, and by edge type
-            its weight, float, which is 0 where the edge is none of that type.
+        These are source, position in ``target``, and by edge type the weight (0: not of that type).
         """
         position, place, ratio = sample_rows(self.start, target, size)
         weight = self._weight[place] * ratio.to(self.dtype).unsqueeze(1)
@@ -236,12 +228,7 @@ class HubSampler:
         return drawn
 
     def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What some nodes receive from the members, themselves excluded.
-
-        Returns:
-            source (a node), position in ``target``, and weight, of each edge. Members that share
-            several hubs with the target occur several times; their weights add up.
-        """
+        """Source, position in ``target``, weight of edges to others, one a shared hub."""
         row, place = take_rows(self._start, members)
         hub = self._hubs[place]
         order = hub.argsort(stable=True)
@@ -277,12 +264,11 @@ def take_rows(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    r"""At most ``size`` entries of each row, each entry of a row with the same probability.
+    r"""At most ``size`` entries of each row (-1: all), each with the same probability.
 
     Systematic sampling without replacement: of :math:`d` entries those at
-    :math:`\lfloor (u + t) d / s \rfloor`, :math:`t = 0 \dots s - 1`, with one uniform :math:`u`
-    a row. Each is taken with probability exactly :math:`s / d`, so that a sum over the taken
-    ones, times :math:`d / s`, which comes third, is unbiased; nothing is sorted. -1 takes all.
+    :math:`\lfloor (u + t) d / s \rfloor`, :math:`t = 0 \dots s - 1`, with one uniform :math:`u` a
+    row; sums over the taken ones times :math:`d / s`, which comes third, are unbiased.
     """
     first, length = start[rows], start[rows + 1] - start[rows]
     count = length if size < 0 else length.clamp(max=size)
@@ -295,11 +281,7 @@ def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor,
 
 
 def sample_weighted(cumulative: Tensor) -> Tensor:
-    """Positions drawn without replacement with given probabilities (Madow's systematic sampling).
-
-    They ascend; there are as many as the probabilities' sum, rounded up or down. Given is the
-    running sum, float64 ``[n]``.
-    """
+    """Ascending positions, by Madow's systematic sampling from the probabilities' running sum."""
     total = float(cumulative[-1]) if cumulative.numel() else 0.0
     shift = float(torch.rand(()))
     points = torch.arange(shift, max(total, shift), dtype=torch.float64, device=cumulative.device)

@@ -101,11 +101,7 @@ class InterKNN(BaseTransform):
 def averaged_edges(
     edges: Mapping[Modality, EdgeStorage], modality: Modality, is_anchor: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Source, target and weight of both modalities' edges, as nodes of one modality receive them.
-
-    Anchors receive :math:`(G^I + G^T) / 2`. A node that is no anchor receives the edges of **its
-    own modality** alone, at full weight. The same edge of both modalities still occurs twice.
-    """
+    """Edges to one modality's nodes: half of both's to anchors (twice if equal), own to others."""
     parts = []
     for each, store in edges.items():
         source, target = store.edge_index

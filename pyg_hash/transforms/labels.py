@@ -50,11 +50,7 @@ class LabelSets(NamedTuple):
 
 
 def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
-    """Group labelled nodes by what they share (``match`` as in :class:`LabelHub`).
-
-    One set a label vector; with ``'count'`` one a class, of which a node has several. Class
-    indices match iff they are equal.
-    """
+    """Group labelled nodes: a set a label vector; with ``'count'`` a class, several for a node."""
     row, count = torch.arange(y.size(0), device=y.device), num_classes
     if y.dim() == 1:
         hub = y.long()

@@ -16,10 +16,9 @@ from pyg_hash.utils.checks import check_fraction
 def stratified_sample(
     y: Tensor, pool: Tensor, rate: float, seed: int, *, at_least: int = 1
 ) -> Tensor:
-    """Sample a share of every class, the rarest first: bool ``[N]``, a subset of ``pool``.
+    """Sample a share of every class out of ``pool``, the rarest first: bool ``[N]``.
 
-    A class is filled up to ``max(at_least, round(rate * size))`` members, counting those already
-    taken for another label; a ``rate`` of 0 takes nothing.
+    Classes get ``max(at_least, round(rate * size))`` members in all; a ``rate`` of 0 takes none.
     """
     if rate == 0.0:
         return torch.zeros_like(pool)

@@ -17,11 +17,7 @@ from pyg_hash.utils.scaling import apply_scaling
 
 
 def principal_directions(x: Tensor, count: int) -> Tensor:
-    """The leading right singular vectors of ``x`` (LSA), the strongest first: float32 ``[d, r]``.
-
-    Exact and deterministic: eigenvectors of the smaller Gram matrix in float64, the largest entry
-    of each positive. ``r`` is ``count`` or, if lower, the rank: further ones would be rounding.
-    """
+    """Leading right singular vectors, float32 ``[d, r]``, r <= count: exact and deterministic."""
     wide = x.double()
     rows_first = wide.size(0) < wide.size(1)
     values, vectors = torch.linalg.eigh(wide @ wide.T if rows_first else wide.T @ wide)

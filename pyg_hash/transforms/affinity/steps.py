@@ -36,11 +36,8 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
 
     This minimises :math:`e^T s + g \lVert s \rVert_2^2` on the simplex, with the row's own
     :math:`g = \frac12 \sum_{h \le k} (e_{(k+1)} - e_{(h)})`, the largest that keeps at most ``k``
-    entries. Where all ``k + 1`` cheapest entries cost the same, the first ``k`` weigh ``1 / k``.
-
-    Args:
-        cost: float64 ``[m, w]``, at least ``k + 1`` finite entries a row, inf elsewhere.
-        k: number of neighbours.
+    entries. Where all ``k + 1`` cheapest entries (finite in every row) cost the same, the first
+    ``k`` weigh ``1 / k``.
     """
     order = np.argsort(cost, axis=1, kind="stable")[:, : k + 1]
     ranked = np.take_along_axis(cost, order, axis=1)
@@ -54,10 +51,7 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
 
 
 def printed_weights(cost: Floats, order: Ints) -> Floats:
-    """SGEH Eq. 18 as printed, and as in GMC's code: neighbours ranked by distance alone.
-
-    Negative values become zero, so a row need not sum to 1. The denominator can be negative.
-    """
+    """SGEH Eq. 18 as printed, and as in GMC's code: ranked by distance; rows need not sum to 1."""
     ranked = np.take_along_axis(cost, order, axis=1)
     gain = ranked[:, -1:] - ranked[:, :-1]
     total = gain.sum(axis=1, keepdims=True) + np.finfo(np.float64).eps
@@ -122,19 +116,15 @@ def update_unified(
 
 
 def project_rows(q: Floats, support: Bools) -> Floats:
-    r"""The nearest point of the simplex to each row, all rows at once, SGEH Eq. 23.
+    r"""The nearest point of the simplex to each row, SGEH Eq. 23.
 
     .. math::
         z = \arg\min_z \lVert z - q \rVert_2^2
         \quad \text{s.t.} \quad z \ge 0,\; \mathbf{1}^T z = 1,\;
         z_j = 0 \text{ outside the support}
 
-    The solution is :math:`z_j = (q_j - t)_+`. The paper finds :math:`t` by Newton's method; here
-    it is exact, from the sorted row.
-
-    Args:
-        q: float64 ``[m, w]``; values outside the support are never read.
-        support: bool ``[m, w]``; a row without an entry is a ``ValueError``.
+    The solution is :math:`z_j = (q_j - t)_+`, here with the exact :math:`t` from the sorted row,
+    not by Newton's method as in the paper. A row without support is a ``ValueError``.
     """
     if not support.any(axis=1).all():
         raise ValueError("support: a row has no entry; there is no simplex to project on")
@@ -192,9 +182,8 @@ def smallest_eigenvectors(
 ) -> Embedding:
     """The ``c`` smallest eigenpairs of a Laplacian, SGEH Eq. 6; ``count`` components, ``label``.
 
-    The null space is known exactly, so only the rest is searched: by LAPACK up to ``dense_rows``
-    rows, where it is as fast, above by Lanczos' method in ``O(m c)`` memory. That accepts a pair
-    at a residual of ``tol`` times twice the largest degree, or raises ``RuntimeError``.
+    The null space is known; the rest is LAPACK's up to ``dense_rows`` rows, above Lanczos', with
+    residuals of ``tol`` times twice the largest degree at most, or a ``RuntimeError``.
     """
     m, wanted = lap.shape[0], c - count
     null = indicators(label, count)

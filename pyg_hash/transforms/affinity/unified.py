@@ -69,11 +69,7 @@ def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
 
 
 class Candidates(NamedTuple):
-    """All entries that any affinity may occupy, as padded rows; everything else stays zero.
-
-    Row i lists the neighbours of i in any view, by ascending row number. Its width w is the number
-    of views times ``k + 1``, so memory is linear in the rows.
-    """
+    """Entries that an affinity may occupy: a row's neighbours in any view, ascending, padded."""
 
     column: Ints  # row numbers [m, w]
     support: Bools  # [m, w], the k nearest neighbours in at least one view: where Z lives
