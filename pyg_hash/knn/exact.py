@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 from pyg_hash.knn.rows import PreparedRows, ready
 from pyg_hash.utils.csr import csr_matrix
 
-_ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
+ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SYMMETRIC_FROM = 1024  # features: below, torch.topk of mirrored tiles costs more than it saves
 BAR_SECONDS = 5.0
 Finder = Callable[["DenseScores", int], tuple[Tensor, Tensor]]
@@ -36,7 +36,7 @@ def nearest(scores: DenseScores, k: int, find: Finder | None = None) -> tuple[Te
     if n == k:
         return best
     unclear = (values[:, k - 1] - values[:, k] <= scores.rounding).nonzero().squeeze(1)
-    for rows in torch.split(unclear, max(1, 4 * _ELEMENTS // n)) if unclear.numel() else ():
+    for rows in torch.split(unclear, max(1, 4 * ELEMENTS // n)) if unclear.numel() else ():
         tile = scores.tile(rows, slice(0, n))[:, :n]
         bound = tile.topk(k).values[:, -1] - scores.rounding[rows]
         values, index = tile.topk(int((tile >= bound.unsqueeze(1)).sum(1).max()))
@@ -63,22 +63,33 @@ def ranked(
     return score, index
 
 
-def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
+class Largest:
+    """The largest scores of each row among those seen so far."""
+
+    def __init__(self, rows: int, k: int, device: torch.device) -> None:
+        self.values = torch.full((rows, k), -torch.inf, device=device)
+        self.index = torch.zeros((rows, k), dtype=torch.int64, device=device)
+
+    def add(self, rows: slice, tile: Tensor, left: int) -> None:
+        """Let the scores of some rows compete; column 0 of the tile is database row ``left``."""
+        k = self.values.size(1)
+        values, index = tile.topk(min(k, tile.size(1)), dim=1)
+        self.values[rows], place = torch.cat((self.values[rows], values), 1).topk(k, dim=1)
+        self.index[rows] = torch.cat((self.index[rows], index.add_(left)), 1).gather(1, place)
+
+    def result(self) -> tuple[Tensor, Tensor]:
+        """``(values, index)``, largest first."""
+        return self.values, self.index
+
+
+def candidates(scores: DenseScores, k: int, kind: type[Largest] = Largest) -> tuple[Tensor, Tensor]:
     """The ``k`` largest scores of each row, largest first; which of equal ones is left open."""
     q, n = scores.shape
-    if q <= scores.rows and n <= scores.columns:
+    if kind is Largest and q <= scores.rows and n <= scores.columns:
         values, index = scores.tile(slice(0, q), slice(0, n))[:, :n].topk(k)
         return values, index
     step = min(q, scores.rows)
-    best = torch.full((q, k), -torch.inf, device=scores.device)
-    found = torch.zeros((q, k), dtype=torch.int64, device=scores.device)
-
-    def add(rows: slice, tile: Tensor, left: int) -> None:
-        """Let the scores of some rows compete; column 0 of the tile is database row ``left``."""
-        values, index = tile.topk(min(k, tile.size(1)), dim=1)
-        best[rows], place = torch.cat((best[rows], values), 1).topk(k, dim=1)
-        found[rows] = torch.cat((found[rows], index.add_(left)), 1).gather(1, place)
-
+    best = kind(q, k, scores.device)
     with tqdm(
         total=q, desc="kNN", unit="row", delay=BAR_SECONDS, leave=False, disable=q <= step
     ) as bar:
@@ -87,13 +98,13 @@ def candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
             for left in range(top if scores.symmetric else 0, n, scores.columns):
                 columns = slice(left, min(left + scores.columns, n))
                 tile = scores.tile(rows, columns)
-                add(rows, tile, left)
+                best.add(rows, tile, left)
                 below = slice(max(rows.stop, left), columns.stop)
                 if scores.symmetric and below.start < below.stop:
                     mirrored = tile[:, below.start - left : below.stop - left].T.contiguous()
-                    add(below, mirrored, top)
+                    best.add(below, mirrored, top)
             bar.update(rows.stop - top)
-    return best, found
+    return best.result()
 
 
 class DenseScores:
@@ -147,7 +158,7 @@ class DenseScores:
         query, database = self.query[rows], self.database
         sampled = not self.l2 and self.device.type == "cpu"
         size = index.size(1) * (1 if sampled else query.size(1))
-        step = max(1, _ELEMENTS * (1 if self.device.type == "cpu" else 256) // size)
+        step = max(1, ELEMENTS * (1 if self.device.type == "cpu" else 256) // size)
         scores = torch.empty(index.shape, device=self.device)
         for start in range(0, query.size(0), step):
             part = slice(start, start + step)

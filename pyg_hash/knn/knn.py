@@ -23,7 +23,7 @@ from pyg_hash.utils.checks import (
 )
 
 _BACKENDS = ("torch", "faiss", "sparse")
-_FAISS_ROWS = 512  # from so many queries FAISS is faster than torch.topk
+_FAISS_ROWS = 16  # from so many queries FAISS is faster than torch.topk
 _SMALL = 1 << 34  # multiplications: less is not worth a look at the zeros
 _SPARSE = 0.05  # part of entries that are not zero: below, sparse products are faster
 _QUERY_ELEMENTS, _DATABASE_ELEMENTS = 1 << 25, 1 << 24  # of stored rows: 128 and 64 MB of float32
@@ -78,12 +78,12 @@ def knn(
 
             * ``'torch'``: products and the largest of their rows by torch, on the device of the
               tensors; in a self-join of wide rows each product once.
-            * ``'faiss'``: the same by ``faiss.knn``; on the CPU.
+            * ``'faiss'``: the same, but FAISS keeps the largest; on the CPU.
             * ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that
               are mostly zeros.
             * ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at most 5 %
-              nonzero entries on the CPU; else ``'faiss'`` from 512 queries on the CPU, where FAISS
-              is installed and it is no self-join of wide rows; else ``'torch'``.
+              nonzero entries on the CPU; else ``'faiss'`` from 16 queries on the CPU, where FAISS
+              is installed; else ``'torch'``.
         approximate: do without a look at all pairs in full, for many rows (from about 15,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
 
@@ -172,11 +172,9 @@ def check_backend(backend: str, approximate: str | None) -> None:
 def _exact(a: PreparedRows, b: PreparedRows, k: int, backend: str) -> tuple[Tensor, Tensor]:
     if is_csr(b.x):
         return nearest(CSRScores(a, b), k)
-    scores = DenseScores(a, b)
-    if backend == "auto" and scores.shape[0] >= _FAISS_ROWS and _faiss.is_installed():
-        backend = "torch" if scores.symmetric else "faiss"
-    use_faiss = backend == "faiss" and scores.device.type == "cpu"
-    return nearest(scores, k, faiss_candidates if use_faiss else None)
+    many = a.shape[0] >= _FAISS_ROWS and _faiss.is_installed()
+    use_faiss = (backend == "faiss" or (backend == "auto" and many)) and a.device.type == "cpu"
+    return nearest(DenseScores(a, b), k, faiss_candidates if use_faiss else None)
 
 
 def _ready(
