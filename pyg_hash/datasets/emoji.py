@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import CrossModalDataset, Items
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
 from pyg_hash.features import EfficientNetLite0
@@ -128,6 +129,18 @@ class Emoji(CrossModalDataset):
         ValueError: the installed packages no longer hold the emoji of the fixed split.
     """
 
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        transform: Transform | None = None,
+        pre_transform: Transform | None = None,
+        *,
+        force_reload: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self.progress = progress  # a bar while picture features are computed
+        super().__init__(root, transform, pre_transform, force_reload=force_reload)
+
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them) and encoder settings."""
         packages = package_versions()
@@ -152,7 +165,7 @@ class Emoji(CrossModalDataset):
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""
-        return EfficientNetLite0(IMAGE_SIZE)
+        return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
 
     def read_items(self) -> Items:
         """Code points as ids, categories, PNG paths inside the installed package, texts."""

@@ -61,9 +61,9 @@ class Results:
             rows[name] = data[IMAGE][name].nonzero().flatten().cpu()
         codes = {m: model.encode(data, m) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
-        encoded: Any = SimpleNamespace(
-            num_bits=model.num_bits, protocol=model.protocol, encode=lambda _, m: codes[m]
-        )
+        encoded: Any = SimpleNamespace(num_bits=model.num_bits, encode=lambda _, m: codes[m])
+        if hasattr(model, "protocol"):  # of a model without a graph
+            encoded.protocol = model.protocol
         return cls(
             codes={m: values.cpu() for m, values in codes.items()},
             labels={m: data[m].y.cpu() for m in MODALITIES} if labeled else None,

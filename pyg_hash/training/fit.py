@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
@@ -186,7 +186,7 @@ def _check_loader(model: HashModel, loader: Iterable[HeteroData] | None, batches
         raise ValueError(
             f"loader: {name} makes mini-batches by itself; leave it out (see batch_size of {name})"
         )
-    if loader is not None and iter(loader) is loader:
+    if isinstance(loader, Iterator):
         raise TypeError(
             "loader: a generator is used up after one epoch; give a list or a NodeLoader"
         )

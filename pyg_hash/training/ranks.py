@@ -159,6 +159,7 @@ def shared_out(loader: Iterable[HeteroData], share: Share) -> Iterable[HeteroDat
             "ranks; give a DataLoader (NodeLoader, InstanceLoader) or a list"
         )
     own = copy.copy(loader)
+    own._iterator = None  # of workers that persist: each share has its own
     # DataLoader guards its attributes, since workers that run already would not see the change
     object.__setattr__(own, "batch_sampler", _OwnBatches(loader.batch_sampler, share))
     return own
