@@ -16,6 +16,7 @@ from typing_extensions import Self
 from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights
 from pyg_hash.graph.cache import GraphCache
 from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
+from pyg_hash.graph.protocol import protocol
 from pyg_hash.knn import PreparedRows, neighbours, ready
 from pyg_hash.models.base import HashModel
 from pyg_hash.models.common import check_widths
@@ -195,6 +196,10 @@ class GraphHashModel(HashModel):
         """Relaxed codes of new items, by edges that only lead to the new nodes."""
         assert isinstance(self.intake, AnchorBank)
         return self.propagate({modality: [x]}, self.intake.places(x, modality))[modality]
+
+    def protocol(self, data: HeteroData) -> str:
+        """The protocol of the graph, see :func:`pyg_hash.graph.protocol`."""
+        return protocol(data)
 
     def training_view(self, data: HeteroData) -> HeteroData:
         """The anchors alone: under ``anchors='train'`` no query takes part in any way."""

@@ -61,9 +61,10 @@ class Results:
             rows[name] = data[IMAGE][name].nonzero().flatten().cpu()
         codes = {m: model.encode(data, m) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
-        encoded: Any = SimpleNamespace(num_bits=model.num_bits, encode=lambda _, m: codes[m])
-        if hasattr(model, "protocol"):  # of a model without a graph
-            encoded.protocol = model.protocol
+        known = {"protocol": model.protocol} if hasattr(model, "protocol") else {}
+        encoded: Any = SimpleNamespace(
+            num_bits=model.num_bits, encode=lambda _, m: codes[m], **known
+        )
         return cls(
             codes={m: values.cpu() for m, values in codes.items()},
             labels={m: data[m].y.cpu() for m in MODALITIES} if labeled else None,

@@ -28,7 +28,7 @@ class CheapEncoder:
     kind = "efficientnet_lite0"
     calls = 0
 
-    def __init__(self, image_size):
+    def __init__(self, image_size, progress=True):
         self.image_size = image_size
 
     def __call__(self, paths):
