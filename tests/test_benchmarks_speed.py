@@ -207,7 +207,8 @@ def test_scaling(tmp_path, monkeypatch):
     expected = [("cells", 500), ("whole graph", 500), ("cells", 1000)]
     assert [(row["method"], row["nodes"]) for row in rows] == expected and len(goals) == 2
     for row in rows:
-        assert row["us a node"] > 0 and row["peak GB"] >= row["training GB"] > 0
+        assert row["us a node"] > 0 and row["training GB"] > 0
+        assert row["peak GB"] > 0.99 * row["training GB"]  # the kernel counts pages in batches
         assert row["nodes a seed"] >= 1
 
 
