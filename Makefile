@@ -15,7 +15,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 BENCHMARKS := graph_scale knn propagation losses affinity map search encode training_step scaling scaling_processes store serve_load gpu
 
 help:
-	@echo "make demo      train on emoji, evaluate, search: the two-minute tour"
+	@echo "make demo      train on emoji, evaluate, search: the tour of a few minutes"
 	@echo "make test      run the tests"
 	@echo "make test-stores  the stores on LanceDB and Milvus Lite, which it installs (400 MB)"
 	@echo "make lint      ruff (lint and format) and mypy --strict"
