@@ -169,6 +169,17 @@ def test_a_loader_alone_is_given_back():
         shared_out({}.values(), Share(0, 2))
 
 
+def test_shares_do_not_share_the_workers_of_a_loader_in_use():
+    data = graph_for(MCGCN)
+    loader = rank_cases.sampled(
+        model_for(MCGCN, data), data, num_workers=1, persistent_workers=True
+    )
+    iter(loader)
+    batches = [iter(shared_out(loader, Share(place, 2))) for place in range(2)]
+    found = list(zip(*batches, strict=True))
+    assert len(found) == 3  # of five batches, the first once more
+
+
 def test_persistent_workers_serve_every_epoch():
     data = graph_for(MCGCN)
     model = model_for(MCGCN, data)
