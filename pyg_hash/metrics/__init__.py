@@ -2,6 +2,7 @@
 
 from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
+from pyg_hash.metrics.pairs import pair_recall
 from pyg_hash.metrics.retrieval import (
     Lookup,
     LookupCurve,
@@ -19,6 +20,7 @@ __all__ = [
     "hash_lookup",
     "mean_average_precision",
     "ndcg",
+    "pair_recall",
     "pr_curve",
     "precision_at_n",
 ]
