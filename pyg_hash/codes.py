@@ -181,7 +181,7 @@ def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
     mean = x.mean(0)
     ones = (1 + mean) / 2
     entropy = -(torch.xlogy(ones, ones) + torch.xlogy(1 - ones, 1 - ones)) / np.log(2)
-    counts = torch.unique(pack_bits(codes).cpu(), dim=0, return_counts=True)[1]
+    counts = bucket_sizes(codes)
     share = counts.double() / n
     varies = mean.abs() < 1
     return CodeDiagnostics(
@@ -197,6 +197,13 @@ def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
         collisions=int(counts[counts > 1].sum()),
         largest_bucket=int(counts.max()),
     )
+
+
+def bucket_sizes(codes: Tensor) -> Tensor:
+    """How many items have each of the codes that occur, int64 ``[distinct codes]``, on the CPU."""
+    packed = np.ascontiguousarray(pack_bits(codes).cpu().numpy())
+    rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    return torch.from_numpy(np.unique(rows, return_counts=True)[1])
 
 
 def _mean_correlation(x: Tensor) -> float:

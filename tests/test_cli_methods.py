@@ -203,9 +203,13 @@ def test_unlabelled_features_train_sgeh(tmp_path, capsys):
     out = tmp_path / "run"
     command = words(SGEH, out, f"--dataset={file}", "--graph_options.num_clusters=4")
     assert main(command) == 0
-    assert "no labels" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "no labels" in printed and "pair recall t2i R@1 " in printed
     assert (out / "index_image.safetensors").is_file()
-    assert not (out / "metrics.json").exists()
+    metrics = load_json(out / "metrics.json")["query"]
+    assert metrics["i2t"] is None and 0 < metrics["pair_recall"]["t2i"]["10"] <= 1
+    assert main(["evaluate", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == metrics
 
 
 def test_a_held_out_item_of_words_that_no_other_has_keeps_its_direction():

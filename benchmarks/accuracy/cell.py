@@ -114,8 +114,7 @@ class Bench:
     def worth(self, cell, row):
         """Mean of i2t and t2i (mAP@all, expected ties) of held-out items of a cell's training."""
         model, data, _ = self.trained(cell, row, held_out=HELD_OUT)
-        result = evaluate(model, data, split="val")
-        return 0.5 * (result.i2t + result.t2i)
+        return evaluate(model, data, split="val").cross_modal
 
     def raw(self, name):
         """The data before anything is done to them; one at a time, for they may be large."""

@@ -40,6 +40,7 @@ class Evaluate(DataCommand):
     topk: int | None = option(None, "rank cut (default: all)")
     ties: str = option("expected", "expected, index, optimistic or pessimistic")
     denominator: str = option("hits", "hits, min_k_R, R or dcmh")
+    relevance: str = option("y", "labels that relevant items share, e.g. subgroup (of Emoji)")
     device: Literal["cpu", "cuda"] = option("cpu", "where to encode: cpu or cuda")
     json: bool = option(False, "print JSON instead of a table")
 
@@ -55,10 +56,13 @@ class Evaluate(DataCommand):
         with process_group(self.device) as device:
             model = load_model(run, config).to(device)
             data = build_dataset(config)[0].to(device)
-            result = evaluate(model, data, split=self.split, **definition)
+            more: Any = {"split": self.split, "relevance": self.relevance}
+            result = evaluate(model, data, **more, **definition)
         name: str = self.split
         if definition != {f.name: f.default for f in fields(self) if f.name in names}:
             name += "".join(f" {key}={value}" for key, value in definition.items())
+        if self.relevance != "y":
+            name += f" relevance={self.relevance}"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         run.add_metrics(name, result.to_dict())
         return 0

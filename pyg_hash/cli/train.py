@@ -101,12 +101,11 @@ class Train(TrainConfig, Command):
             index = HammingIndex(model.num_bits)
             index.add(model.encode(data, modality)[rows].cpu(), ids=rows.cpu())
             index.save(run.index_file(modality))
-        if "y" in data[IMAGE]:
-            evaluation = evaluate(model, data)
-            run.add_metrics("query", evaluation.to_dict())
-            print(evaluation)
-        else:
-            print("the data have no labels: nothing to evaluate by")
+        evaluation = evaluate(model, data)
+        run.add_metrics("query", evaluation.to_dict())
+        print(evaluation)
+        if not dataset.num_classes:
+            print("the data have no labels, so there is no mAP")
         print(f"run folder: {run.path}")
         return 0
 

@@ -1,6 +1,6 @@
 """Retrieval metrics of codes, exact under ties, and the evaluation of a model."""
 
-from pyg_hash.metrics.evaluation import Evaluation, evaluate
+from pyg_hash.metrics.evaluation import CollapseWarning, Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
 from pyg_hash.metrics.pairs import pair_recall
 from pyg_hash.metrics.retrieval import (
@@ -13,6 +13,7 @@ from pyg_hash.metrics.retrieval import (
 )
 
 __all__ = [
+    "CollapseWarning",
     "Evaluation",
     "Lookup",
     "LookupCurve",

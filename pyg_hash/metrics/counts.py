@@ -14,56 +14,75 @@ _PART = 2048  # queries whose counts are held at once
 _TILE_QUERIES = 64
 _TILE_DATABASE = 4096  # float32 tiles of 1 MB stay in a core's cache
 _GPU_TILE = (256, 1 << 15)
+_COUNTS = 1 << 24  # at once
+_EXACT = 1 << 22  # half integers up to twice this are exact in float32
 
 
 class Ranking:
-    """Codes and labels, checked, as :func:`pyg_hash.metrics.mean_average_precision` takes them."""
+    """Codes and labels, checked, as :func:`pyg_hash.metrics.mean_average_precision` takes them.
+
+    ``graded``: how many labels an item shares with the query counts, not only whether any. Without
+    labels nothing is relevant.
+    """
 
     def __init__(
-        self, query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor
+        self,
+        query: Tensor,
+        database: Tensor,
+        query_y: Tensor | None = None,
+        database_y: Tensor | None = None,
+        *,
+        graded: bool = False,
     ) -> None:
         check_codes(query, "query")
         check_codes(database, "database", num_bits=query.size(1))
-        for name, codes, y in (("query", query, query_y), ("database", database, database_y)):
+        for name, codes in (("query", query), ("database", database)):
             if len(codes) == 0:
                 raise ValueError(f"{name}: has no rows; give at least one")
-            check_labels(y, f"{name}_y", num_rows=len(codes))
-        if query_y.dim() != database_y.dim() or query_y.shape[1:] != database_y.shape[1:]:
-            raise ValueError(
-                f"query_y, database_y: shapes {list(query_y.shape)} and {list(database_y.shape)}; "
-                "both must be class indices, or multi-hot over the same classes"
-            )
+        self.num_levels = 1  #: numbers of shared labels that are told apart: 0, 1, ...
+        if query_y is None or database_y is None:
+            query_y, database_y = (codes.new_zeros(len(codes)) for codes in (query, database))
+        else:
+            query_y, database_y = _checked_labels(query, database, query_y, database_y)
+            self.num_levels = 2
+            if graded and query_y.dim() == 2:
+                most = (int(y.sum(1).max()) for y in (query_y, database_y))
+                self.num_levels = 1 + min(most)
         devices = {str(x.device) for x in (query, database, query_y, database_y)}
         if len(devices) > 1:
             raise ValueError(
                 f"query, database, query_y, database_y: on {sorted(devices)}; move them"
             )
-        if query_y.dim() == 1:  # small numbers, which floats can compare
-            numbers = torch.unique(torch.cat([query_y, database_y]), return_inverse=True)[1]
-            query_y, database_y = numbers[: len(query_y)], numbers[len(query_y) :]
         self.query, self.query_y = query, query_y
         self.database, self.database_y = database, database_y
         self.num_bits = query.size(1)
 
     def counts(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Items and relevant items at each distance, float64 ``[some queries, num_bits + 1]``."""
-        parts = (torch.split(x, _PART) for x in (self.query, self.query_y))
+        for counts in self.counts_by_gain():
+            yield counts.sum(2), counts[:, :, 1:].sum(2)
+
+    def counts_by_gain(self) -> Iterator[Tensor]:
+        """Items by distance and shared labels, float64 ``[queries, num_bits + 1, num_levels]``."""
+        height = max(1, min(_PART, _COUNTS // (self.num_levels * (self.num_bits + 1))))
+        parts = (torch.split(x, height) for x in (self.query, self.query_y))
         for query, own in zip(*parts, strict=True):
-            counts = self._count(query.float(), own.float()).double().cpu()
-            yield counts.sum(2), counts[:, :, 1]
+            yield self._count(query.float(), own.float()).double().cpu()
 
     def _count(self, query: Tensor, own: Tensor) -> Tensor:
-        """Counts of some queries by distance and relevance: ``[q, num_bits + 1, 2]``."""
-        keys = 2 * (self.num_bits + 1)
+        """Counts of some queries: ``[q, num_bits + 1, num_levels]``."""
+        keys = self.num_levels * (self.num_bits + 1)
         counts = query.new_zeros((len(query), keys), dtype=torch.int64)
         cpu = query.device.type == "cpu"
         height, width = (_TILE_QUERIES, _TILE_DATABASE) if cpu else _GPU_TILE
-        height, width = min(height, len(query)), min(width, len(self.database))
+        height = max(1, min(height, len(query), _EXACT // keys))
+        width = min(width, len(self.database))
         buffer = query.new_empty(height * width)
         numbers = torch.empty_like(buffer, dtype=torch.int32)
-        # the key of a pair is 2 * distance + relevant, and 2 * distance = num_bits - q.d
-        offset = torch.arange(height, device=query.device).unsqueeze(1) * keys + self.num_bits
-        offset = offset.float()
+        # the key of a pair is num_levels * distance + shared, and 2 * distance = num_bits - q.d
+        half = 0.5 * self.num_levels
+        offset = torch.arange(height, device=query.device).unsqueeze(1) * keys
+        offset = offset + half * self.num_bits
         rows = list(zip(*(torch.split(x, height) for x in (query, own, counts)), strict=True))
         columns = (torch.split(x, width) for x in (self.database, self.database_y))
         for database, others in zip(*columns, strict=True):
@@ -71,17 +90,39 @@ class Ranking:
             for some, labels, found in rows:
                 shape = (len(some), codes.size(1))
                 tile, number = (x[: shape[0] * shape[1]] for x in (buffer, numbers))
-                key = fill_relevance(labels, others, tile.view(shape))
-                key.addmm_(some, codes, alpha=-1).add_(offset[: len(some)])
+                key = fill_shared(labels, others, tile.view(shape), most=self.num_levels - 1)
+                key.addmm_(some, codes, alpha=-half).add_(offset[: len(some)])
                 found += _histogram(number.copy_(tile), len(some) * keys).view(-1, keys)
-        return counts.view(-1, self.num_bits + 1, 2)
+        return counts.view(-1, self.num_bits + 1, self.num_levels)
 
 
-def fill_relevance(own: Tensor, others: Tensor, out: Tensor) -> Tensor:
-    """Write into ``out`` ``[q, n]`` whether query and item share a label, 0 or 1; all floats."""
+def _checked_labels(
+    query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Labels that fit the codes; class indices as small numbers, which floats can compare."""
+    for name, codes, y in (("query", query, query_y), ("database", database, database_y)):
+        check_labels(y, f"{name}_y", num_rows=len(codes))
+    if query_y.dim() != database_y.dim() or query_y.shape[1:] != database_y.shape[1:]:
+        raise ValueError(
+            f"query_y, database_y: shapes {list(query_y.shape)} and {list(database_y.shape)}; "
+            "both must be class indices, or multi-hot over the same classes"
+        )
+    if query_y.dim() == 2 or query_y.device != database_y.device:
+        return query_y, database_y
+    numbers = torch.unique(torch.cat([query_y, database_y]), return_inverse=True)[1]
+    return numbers[: len(query_y)], numbers[len(query_y) :]
+
+
+def fill_shared(own: Tensor, others: Tensor, out: Tensor, *, most: int = 1) -> Tensor:
+    """Write how many labels query and item share, at most ``most``, into ``out`` ``[q, n]``.
+
+    All are floats. By default it is whether they share any, 0 or 1.
+    """
+    if most == 0:
+        return out.zero_()
     if own.dim() == 1:
         return torch.sub(own.unsqueeze(1), others, out=out).abs_().clamp_(max=1).neg_().add_(1)
-    return torch.mm(own, others.T, out=out).clamp_(max=1)
+    return torch.mm(own, others.T, out=out).clamp_(max=most)
 
 
 def _histogram(number: Tensor, size: int) -> Tensor:

@@ -2,55 +2,116 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import warnings
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
 from typing import Any, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
+from pyg_hash.codes import bucket_sizes
 from pyg_hash.graph import protocol
+from pyg_hash.metrics.counts import Ranking
 from pyg_hash.metrics.mean_ap import (
     Denominator,
     Ties,
     check_definition,
     mean_average_precision,
 )
-from pyg_hash.typing import IMAGE, MODALITIES, Modality
-from pyg_hash.utils.checks import check_choice
+from pyg_hash.metrics.pairs import expected_recall, pair_places
+from pyg_hash.metrics.retrieval import normalised_gain, tied_at
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.checks import check_choice, check_labels
 
 Split = Literal["query", "val"]
+Scores = dict[str, float]
+RECALL_AT = (1, 5, 10)
+EDGE = 10  # the answers whose edge is looked at
+
+
+class CollapseWarning(UserWarning):
+    """Most items of a database have one and the same code."""
+
+
+def _table() -> Any:
+    return field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """mAP in four directions (``i2t``: queries are images, database texts), and what it means."""
+    """mAP in four directions (``i2t``: queries are images, database texts), and what it means.
 
-    i2t: float
-    t2i: float
-    i2i: float
-    t2t: float
+    mAP and NDCG tell whether codes carry the category, pair recall whether they carry the thing.
+    """
+
+    i2t: float | None  #: mAP; None for data without labels, as the next three
+    t2i: float | None
+    i2i: float | None
+    t2t: float | None
     protocol: str  #: ``'transductive'``, ``'strict'``, ``'inductive'`` or ``'none'`` (no graph)
     definition: str  #: the metric, e.g. ``'mAP@all, expected ties, denominator=hits'``
     num_queries: int  #: of one modality, as ``num_database``
     num_database: int
     num_bits: int
     split: str = "query"  #: or ``'val'``
+    relevance: str = "y"  #: the labels of which relevant items share one
+    #: ``{'i2t': {1: .., 5: .., 10: ..}, 't2i': ..}``: how often a query's own other side is among
+    #: the first k of those of all queries, expected over ties; empty if the queries of the two
+    #: modalities are not the same rows
+    pair_recall: dict[str, dict[int, float]] = _table()
+    #: ``{'i2t': .., 't2i': ..}``: graded NDCG, expected ties, cut as mAP is; empty without labels
+    ndcg: Scores = _table()
+    #: by modality, of the database: ``distinct_codes``, ``largest_bucket`` (items of the commonest
+    #: code), and ``edge_ties``: how many items are as far as the tenth answer to a query of the
+    #: other modality (1: none but itself), mean over the queries
+    codes: dict[str, Scores] = _table()
+
+    def __post_init__(self) -> None:
+        # JSON has no integers for keys
+        tables = {way: {int(k): v for k, v in at.items()} for way, at in self.pair_recall.items()}
+        object.__setattr__(self, "pair_recall", tables)
+
+    @property
+    def cross_modal(self) -> float:
+        """Mean of ``i2t`` and ``t2i``, by which settings are chosen; ``ValueError``: no labels."""
+        if self.i2t is None or self.t2i is None:
+            raise ValueError("y: the data have no labels, so there is no mAP to choose by")
+        return 0.5 * (self.i2t + self.t2i)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as plain values."""
-        return asdict(self)
+        """The fields as JSON values (so keys are strings); ``Evaluation(**values)`` undoes it."""
+        recall = {way: {str(k): v for k, v in at.items()} for way, at in self.pair_recall.items()}
+        return {**asdict(self), "pair_recall": recall}
 
     def __str__(self) -> str:
         """The table with its definition; numbers without it cannot be compared."""
-        return (
-            f"{self.definition}, {self.num_bits} bits\n"
+        maps = (self.i2t, self.t2i, self.i2i, self.t2t)
+        lines = [
+            f"{self.definition}, {self.num_bits} bits",
             f"protocol {self.protocol}, split {self.split}, "
-            f"{self.num_queries} queries, {self.num_database} database items\n"
-            "   i2t     t2i     i2i     t2t\n"
-            f"{self.i2t:6.4f}  {self.t2i:6.4f}  {self.i2i:6.4f}  {self.t2t:6.4f}"
-        )
+            f"{self.num_queries} queries, {self.num_database} database items",
+            "   i2t     t2i     i2i     t2t",
+            "  ".join("     -" if value is None else f"{value:6.4f}" for value in maps),
+        ]
+        if self.ndcg:
+            lines.append(f"NDCG {_listed(self.ndcg)}")
+        for way, at in self.pair_recall.items():
+            lines.append(f"pair recall {way} {_listed({f'R@{k}': v for k, v in at.items()})}")
+        for modality, found in self.codes.items():
+            lines.append(
+                f"{modality} codes: {found['distinct_codes']:,} different, at most "
+                f"{found['largest_bucket']:,} items with one, "
+                f"{found['edge_ties']:.1f} as far as the tenth answer"
+            )
+        return "\n".join(lines)
+
+
+def _listed(scores: Scores) -> str:
+    return "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
 
 
 def evaluate(
@@ -61,60 +122,159 @@ def evaluate(
     topk: int | None = None,
     ties: Ties = "expected",
     denominator: Denominator = "hits",
+    relevance: str = "y",
 ) -> Evaluation:
-    """Encode all nodes and measure mAP image to text, text to image, and within a modality.
+    """Encode all nodes, and measure whether codes carry the category, and whether the thing.
 
     Queries are the nodes of ``query_mask`` (or ``val_mask``), the database those of
     ``database_mask``; for ``split='val'`` without the validation nodes themselves. An item is
-    relevant if it shares a label with the query.
+    relevant if it shares a label with the query: mAP image to text, text to image, and within a
+    modality. NDCG's gain is the number of labels that they share; those of another ``relevance``
+    add to those of ``y``, so that an item of the same subclass gains 2, of the same class 1.
+
+    Pair recall needs no labels: each query searches the other modality's side of all queries for
+    its own (row i of both modalities is a pair). Data without labels have that and no mAP.
 
     Args:
         model: anything with ``num_bits``, and ``encode(data, modality)`` for codes of all nodes;
             its ``protocol(data)``, if it has one, names the protocol in place of the graph's.
-        data: both modalities with ``y``, ``query_mask`` and ``database_mask``.
+        data: both modalities with ``query_mask`` and ``database_mask``, and ``y`` if known.
         split: ``'query'``, or ``'val'`` for a choice of settings that leaves the queries alone.
         topk: see :func:`mean_average_precision`, as ``ties`` and ``denominator``.
         ties: what order items at equal distance come in.
         denominator: what the sum of precisions is divided by.
+        relevance: the attribute of both modalities that holds the labels to share, class index
+            ``[N]`` or multi-hot ``[N, C]``, e.g. ``'subgroup'`` of ``Emoji``.
 
     Raises:
         TypeError, ValueError: no queries, no database, a query inside the database; codes, masks
             or labels that are missing or do not fit; unknown options.
+
+    Warns:
+        CollapseWarning: more than half of a database has one code.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
     parts = {m: _rows(data, m, split) for m in MODALITIES}
+    labels, gains = _labels(data, relevance)
     codes = {m: model.encode(data, m) for m in MODALITIES}
     for m, given in codes.items():
         shape = list(getattr(given, "shape", [type(given).__name__]))
-        expected = [data[m].y.size(0), model.num_bits]
+        expected = [data[m].database_mask.size(0), model.num_bits]
         if shape != expected:
             raise ValueError(f"model.encode(data, {m!r}): gave {shape}, not {expected}")
-    labels = {m: data[m].y.to(codes[m].device) for m in MODALITIES}
+
+    def taken(of: dict[Modality, Tensor], part: int) -> dict[Modality, Tensor]:
+        """The rows of the queries (0) or of the database (1), where the codes are."""
+        return {m: x.to(codes[m].device)[parts[m][part]] for m, x in of.items()}
+
+    query, database = taken(codes, 0), taken(codes, 1)
+    own, others = taken(labels, 0), taken(labels, 1)
+    asked, offered = taken(gains, 0), taken(gains, 1)
     measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
-    scores = {}
+    maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
+    graded: Scores = {}
+    judged: dict[str, Scores] = {}
     for source, target in product(MODALITIES, repeat=2):
-        query, database = parts[source][0], parts[target][1]
-        ranked = codes[source][query], codes[target][database]
-        told = labels[source][query], labels[target][database]
-        scores[f"{source[0]}2{target[0]}"] = measure(*ranked, *told)
-    query, database = parts[IMAGE]
+        way = f"{source[0]}2{target[0]}"
+        ranked = query[source], database[target]
+        if labels:
+            maps[way] = measure(*ranked, own[source], others[target])
+        if source == target:
+            continue
+        ranking = Ranking(*ranked, asked.get(source), offered.get(target), graded=True)
+        found = [
+            (normalised_gain(counts, topk), tied_at(counts.sum(2), EDGE))
+            for counts in ranking.counts_by_gain()
+        ]
+        ndcg, edge = (float(torch.cat(x).mean()) for x in zip(*found, strict=True))
+        if labels:
+            graded[way] = ndcg
+        judged[target] = _judged(database[target], edge)
+    for m, size in ((m, len(database[m])) for m in MODALITIES):
+        largest = judged[m]["largest_bucket"]
+        if largest > max(1, size // 2):
+            warnings.warn(
+                f"{largest:,} of the {size:,} {m}s of the database have one and the same code, so "
+                "that a search cannot tell them apart; has training collapsed?",
+                CollapseWarning,
+                stacklevel=2,
+            )
+    named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
-        **scores,
-        protocol=named(data) if (named := getattr(model, "protocol", None)) else protocol(data),
-        definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}",
-        num_queries=query.numel(),
-        num_database=database.numel(),
+        **maps,
+        protocol=name(data) if (name := getattr(model, "protocol", None)) else protocol(data),
+        definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}{named}",
+        num_queries=len(query[IMAGE]),
+        num_database=len(database[IMAGE]),
         num_bits=model.num_bits,
         split=split,
+        relevance=relevance,
+        pair_recall=_pair_recall(query) if torch.equal(parts[IMAGE][0], parts[TEXT][0]) else {},
+        ndcg=graded,
+        codes={m: judged[m] for m in MODALITIES},
     )
+
+
+def _pair_recall(query: dict[Modality, Tensor]) -> dict[str, dict[int, float]]:
+    """Recall of each query's own other side among those of all queries, in both directions."""
+    found = {}
+    for way, source, target in (("i2t", IMAGE, TEXT), ("t2i", TEXT, IMAGE)):
+        places = pair_places(query[source], query[target])
+        found[way] = {k: expected_recall(*places, k) for k in RECALL_AT}
+    return found
+
+
+def _judged(codes: Tensor, edge: float) -> Scores:
+    """:attr:`Evaluation.codes` of one modality."""
+    sizes = bucket_sizes(codes)
+    return {
+        "distinct_codes": sizes.numel(),
+        "largest_bucket": int(sizes.max()),
+        "edge_ties": edge,
+    }
+
+
+def _labels(
+    data: HeteroData, relevance: str
+) -> tuple[dict[Modality, Tensor], dict[Modality, Tensor]]:
+    """By modality: labels of which relevant items share one, and those whose number is the gain.
+
+    Both are empty for data without ``y``, unless another relevance is asked for.
+    """
+    found: dict[str, dict[Modality, Tensor]] = {}
+    for name in dict.fromkeys(("y", relevance)):
+        if name == "y" and not any(name in data[m] for m in MODALITIES):
+            continue
+        for m in MODALITIES:
+            if name not in data[m]:
+                hint = "" if name == "y" else "; name labels that the data have, or leave it out"
+                raise ValueError(f"data[{m!r}]: has no {name}{hint}")
+            size = data[m].database_mask.size(0)
+            check_labels(data[m][name], f"data[{m!r}].{name}", num_rows=size)
+        found[name] = {m: data[m][name] for m in MODALITIES}
+    labels = found.get(relevance, {})
+    if len(found) < 2:
+        return labels, labels
+    levels = [_multi_hot(of) for of in found.values()]
+    return labels, {m: torch.cat([level[m] for level in levels], 1) for m in MODALITIES}
+
+
+def _multi_hot(labels: dict[Modality, Tensor]) -> dict[Modality, Tensor]:
+    """The same labels as rows of zeros and ones, float ``[N, C]``."""
+    if labels[IMAGE].dim() == 2:
+        return {m: y.float() for m, y in labels.items()}
+    classes, number = torch.unique(torch.cat(list(labels.values())), return_inverse=True)
+    rows = F.one_hot(number, len(classes)).float()
+    sizes = [len(y) for y in labels.values()]
+    return dict(zip(labels, torch.split(rows, sizes), strict=True))
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:
     """Row numbers of the queries and of the database of one modality."""
     store = data[modality]
     name = f"{split}_mask"
-    for key in ("y", name, "database_mask"):
+    for key in (name, "database_mask"):
         if key not in store:
             hint = "; apply ValidationSplit" if key == "val_mask" else ""
             raise ValueError(f"data[{modality!r}]: has no {key}{hint}")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.metrics.counts import Ranking, fill_relevance
+from pyg_hash.metrics.counts import Ranking, fill_shared
 from pyg_hash.utils.checks import check_choice, check_positive_int
 
 Ties = Literal["expected", "index", "optimistic", "pessimistic"]
@@ -153,7 +153,7 @@ def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor
         query = some.float()
         product = query.new_empty(len(query), n)
         distance = torch.mm(query, database, out=product).sub_(bits).div_(-2).to(kind)
-        relevance = fill_relevance(own.float(), others, product)
+        relevance = fill_shared(own.float(), others, product)
         if distance.device.type == "cpu":
             order = torch.from_numpy(np.argsort(distance.numpy(), axis=1, kind="stable"))
         else:

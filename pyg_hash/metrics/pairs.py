@@ -51,7 +51,7 @@ def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
     height = max(1, _SCORES // len(database))
     parts = [
         places_of(some.float() @ others, pair)  # num_bits - 2 * distance, exact in float32
-        for some, pair in zip(query.split(height), own.split(height), strict=True)
+        for some, pair in zip(torch.split(query, height), torch.split(own, height), strict=True)
     ]
     nearer, tied = (torch.cat(x).cpu() for x in zip(*parts, strict=True))
     return nearer, tied

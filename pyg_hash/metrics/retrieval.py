@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from pyg_hash.metrics.counts import Ranking
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
+
+Gains = Literal["binary", "shared"]
 
 
 def precision_at_n(
@@ -109,28 +112,59 @@ def ndcg(
     database_y: Tensor,
     *,
     topk: int | None = None,
+    gains: Gains = "binary",
 ) -> float:
-    """Normalised discounted cumulative gain with gains 0 and 1, expected under ties.
+    """Normalised discounted cumulative gain, expected under ties.
 
-    DCG = sum of ``rel(i) / log2(i + 1)`` over the ranks i <= ``topk``; it is divided by the DCG
+    DCG = sum of ``gain(i) / log2(i + 1)`` over the ranks i <= ``topk``; it is divided by the DCG
     of the best ranking. A query without relevant items scores 0. Codes, labels, ``topk`` and errors
     are those of :func:`mean_average_precision`.
+
+    With ``gains='binary'`` an item that shares a label gains 1, with ``'shared'`` the number of
+    labels that it shares. Multi-hot labels of classes beside subclasses thus give two levels: 2 for
+    the same subclass, 1 for the same class.
     """
-    ranking = Ranking(query, database, query_y, database_y)
+    check_choice(gains, get_args(Gains), "gains")
+    ranking = Ranking(query, database, query_y, database_y, graded=gains == "shared")
     if topk is not None:
         check_positive_int(topk, "topk")
-    n = database.size(0)
+    parts = [normalised_gain(counts, topk) for counts in ranking.counts_by_gain()]
+    return float(torch.cat(parts).mean())
+
+
+def normalised_gain(counts: Tensor, topk: int | None) -> Tensor:
+    """NDCG of each query, float64 ``[q]``, from its counts by distance and gain."""
+    n = int(counts[0].sum())
     cut = n if topk is None else min(topk, n)
     discount = torch.zeros(n + 1, dtype=torch.float64)  # of the first 0, 1, ..., n ranks
     discount[1:] = (1 / torch.arange(2, n + 2, dtype=torch.float64).log2()).cumsum(0)
-    total = 0.0
-    for items, relevant in ranking.counts():
-        before, rate = items.cumsum(1) - items, relevant / items.clamp_min(1)
+
+    def gained(items: Tensor, gain: Tensor) -> Tensor:
+        """DCG of rows of buckets, from their items and the mean gain of one."""
+        before = items.cumsum(1) - items
         last = before + _places(before, items, cut)
-        gain = rate * (discount[last.long()] - discount[before.long()])
-        best = discount[relevant.sum(1).clamp_max(cut).long()]
-        total += float(torch.where(best > 0, gain.sum(1) / best, 0.0).sum())
-    return total / query.size(0)
+        return (gain * (discount[last.long()] - discount[before.long()])).sum(1)
+
+    gain = torch.arange(counts.size(2), dtype=torch.float64)
+    items = counts.sum(2)
+    best = gained(counts.sum(1).flip(1), gain.flip(0))
+    found = gained(items, (counts @ gain) / items.clamp_min(1))
+    return torch.where(best > 0, found / best, 0.0)
+
+
+def tied_at(items: Tensor, k: int) -> Tensor:
+    """Items as far from each query as its answer number k, or its last one if there are fewer.
+
+    Args:
+        items: items at each distance, ``[q, num_bits + 1]``.
+        k: number of the answer, from 1.
+
+    Returns:
+        ``[q]``; 1 means that the answer is alone.
+    """
+    reached = items.cumsum(1)
+    bucket = (reached < reached[:, -1:].clamp_max(k)).sum(1, keepdim=True)
+    return items.gather(1, bucket).squeeze(1)
 
 
 def _places(before: Tensor, items: Tensor, cut: float) -> Tensor:

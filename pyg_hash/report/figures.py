@@ -147,7 +147,7 @@ def bit_correlation(codes: Tensor) -> Figure:
 
 
 def distance_counts(
-    query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor
+    query: Tensor, database: Tensor, query_y: Tensor | None, database_y: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """Number of relevant and of irrelevant pairs at each distance, float64 ``[num_bits + 1]``."""
     ranking = Ranking(query, database, query_y, database_y)
@@ -182,8 +182,7 @@ def distance_histogram(
     if query_y is None or database_y is None:
         if query_y is not database_y:
             raise ValueError("query_y, database_y: one of them is None; give both or neither")
-        same = (codes.new_zeros(codes.size(0), dtype=torch.long) for codes in (query, database))
-        parts = {"all pairs": distance_counts(query, database, *same)[0]}
+        parts = {"all pairs": distance_counts(query, database, None, None)[1]}
     else:
         relevant, irrelevant = distance_counts(query, database, query_y, database_y)
         parts = {"relevant pairs": relevant, "irrelevant pairs": irrelevant}

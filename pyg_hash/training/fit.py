@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from pyg_hash.metrics import evaluate
+from pyg_hash.metrics import CollapseWarning, evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.training.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks
@@ -208,5 +209,6 @@ def _check_row(row: Row) -> None:
 
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
-    result = evaluate(model, data, split="val")
-    return 0.5 * (result.i2t + result.t2i)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CollapseWarning)  # in early epochs
+        return evaluate(model, data, split="val").cross_modal

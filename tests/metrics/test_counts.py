@@ -63,6 +63,31 @@ def test_many_labels_in_common_count_once():
     assert torch.equal(items, relevant)
 
 
+@pytest.mark.parametrize("tiles", [{}, {"_COUNTS": 1 << 9, "_EXACT": 1 << 8}])
+def test_by_gain_equal_plain_comparisons(monkeypatch, tiles):
+    for name, value in tiles.items():
+        monkeypatch.setattr(counting, name, value)
+    query, database, query_y, database_y = random_case(5, 20, 130, 9, 12, True)
+    query_y[3] = 1  # more labels than any other
+    ranking = counting.Ranking(query, database, query_y, database_y, graded=True)
+    got = torch.cat(list(ranking.counts_by_gain()))
+    distance, shared = (query[:, None] != database[None]).sum(2), (query_y @ database_y.T).long()
+    assert got.size(2) == ranking.num_levels == 1 + int(database_y.sum(1).max())
+    for d in range(10):
+        for gain in range(ranking.num_levels):
+            want = ((distance == d) & (shared == gain)).sum(1)
+            assert got[:, d, gain].tolist() == want.tolist()
+    items, relevant = counts(query, database, query_y, database_y)
+    assert torch.equal(got.sum(2), items) and torch.equal(got[:, :, 1:].sum(2), relevant)
+
+
+def test_without_labels():
+    query, database, query_y, database_y = random_case(6, 20, 130, 9)
+    items, relevant = counts(query, database)
+    assert torch.equal(items, counts(query, database, query_y, database_y)[0])
+    assert not relevant.any()
+
+
 def test_codes_of_thousands_of_bits():
     """The largest key, 64 queries of 2 (num_bits + 1) numbers each, is exact in float32."""
     case = random_case(4, 64, 20, 3000, 2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from typing import Any
 
 import pytest
@@ -10,7 +12,14 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
-from pyg_hash.metrics import Evaluation, evaluate, mean_average_precision
+from pyg_hash.metrics import (
+    CollapseWarning,
+    Evaluation,
+    evaluate,
+    mean_average_precision,
+    ndcg,
+    pair_recall,
+)
 
 MODALITIES = ("image", "text")
 
@@ -163,3 +172,115 @@ def test_codes_of_the_wrong_shape_or_type(data: HeteroData, model: Remembered) -
     model.codes["text"] = torch.ones(60, 12)
     with pytest.raises(TypeError, match="int8"):
         evaluate(model, data)
+
+
+def test_pair_recall_is_among_the_queries(data: HeteroData, model: Remembered) -> None:
+    for split, rows in (("query", slice(0, 10)), ("val", slice(10, 20))):
+        result = evaluate(model, data, split=split)  # type: ignore[arg-type]
+        image, text = (model.codes[m][rows] for m in MODALITIES)
+        for k in (1, 5, 10):
+            assert result.pair_recall["i2t"][k] == pair_recall(image, text, k)
+            assert result.pair_recall["t2i"][k] == pair_recall(text, image, k)
+        assert result.pair_recall["i2t"][10] == 1.0  # of ten
+        assert f"pair recall t2i R@1 {result.pair_recall['t2i'][1]:.4f}" in str(result)
+
+
+def test_no_pairs_where_the_queries_are_other_rows(data: HeteroData, model: Remembered) -> None:
+    data["text"].query_mask = data["text"].query_mask.roll(50)
+    data["text"].database_mask = ~data["text"].query_mask
+    result = evaluate(model, data)
+    assert result.pair_recall == {} and "pair recall" not in str(result)
+
+
+def test_codes_of_the_database_are_judged(data: HeteroData, model: Remembered) -> None:
+    model.codes["text"][10:30] = model.codes["text"][10]
+    model.codes["text"][30:33] = model.codes["text"][30]
+    result = evaluate(model, data)
+    database = model.codes["text"][10:]
+    found = result.codes["text"]
+    assert found["distinct_codes"] == len(set(map(tuple, database.tolist())))
+    assert found["largest_bucket"] == 20
+    ties = []
+    for code in model.codes["image"][:10]:
+        distance = (code != database).sum(1)
+        ties.append(int((distance == distance.sort().values[9]).sum()))
+    assert found["edge_ties"] == pytest.approx(sum(ties) / 10)
+    words = f"text codes: {found['distinct_codes']} different, at most 20 items with one, "
+    assert words + f"{found['edge_ties']:.1f} as far" in str(result)
+
+
+def test_collapse_is_said(data: HeteroData, model: Remembered) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(model, data)
+    model.codes["text"][10:36] = 1
+    with pytest.warns(CollapseWarning, match="26 of the 50 texts of the database have one and"):
+        evaluate(model, data)
+    model.codes["text"][:] = 1
+    with pytest.warns(CollapseWarning, match="50 of the 50 texts"):
+        result = evaluate(model, data)
+    assert result.codes["text"] == {"distinct_codes": 1, "largest_bucket": 50, "edge_ties": 50}
+
+
+def test_data_without_labels(data: HeteroData, model: Remembered) -> None:
+    want = evaluate(model, data)
+    for modality in MODALITIES:
+        del data[modality].y
+    result = evaluate(model, data)
+    assert (result.i2t, result.t2i, result.i2i, result.t2t, result.ndcg) == (None,) * 4 + ({},)
+    assert (result.pair_recall, result.codes) == (want.pair_recall, want.codes)
+    assert str(result).splitlines()[3].split() == ["-", "-", "-", "-"]
+    assert Evaluation(**json.loads(json.dumps(result.to_dict()))) == result
+    with pytest.raises(ValueError, match="y: the data have no labels"):
+        _ = result.cross_modal
+    assert want.cross_modal == 0.5 * (want.i2t + want.t2i)  # type: ignore[operator]
+
+
+def test_json_has_strings_for_keys(data: HeteroData, model: Remembered) -> None:
+    result = evaluate(model, data)
+    stored = result.to_dict()
+    assert list(stored["pair_recall"]["i2t"]) == ["1", "5", "10"]
+    assert json.loads(json.dumps(stored)) == stored
+    assert Evaluation(**stored) == result and list(result.pair_recall["i2t"]) == [1, 5, 10]
+    old = {k: v for k, v in stored.items() if k not in ("pair_recall", "ndcg", "codes")}
+    assert Evaluation(**old).pair_recall == {}
+    assert hash(result) == hash(Evaluation(**stored))
+
+
+def test_finer_relevance(data: HeteroData, model: Remembered) -> None:
+    """mAP by the finer labels; NDCG gains 2 for the same finer one, 1 for the same class."""
+    generator = torch.Generator().manual_seed(2)
+    y, fine = data["image"].y, torch.randint(0, 4, (60,), generator=generator)
+    want = evaluate(model, data)
+    for modality in MODALITIES:
+        data[modality].fine = fine
+    assert evaluate(model, data) == want
+    result = evaluate(model, data, relevance="fine")
+    image, text = (model.codes[m] for m in MODALITIES)
+    parts = image[:10], text[10:]
+    assert result.i2t == mean_average_precision(*parts, fine[:10], fine[10:])
+    both = torch.cat([torch.nn.functional.one_hot(x) for x in (y, fine)], 1)
+    got = ndcg(*parts, both[:10], both[10:], gains="shared")
+    assert result.ndcg["i2t"] == pytest.approx(got)
+    assert want.ndcg["i2t"] == pytest.approx(ndcg(*parts, y[:10], y[10:]))
+    assert result.relevance == "fine" and result.definition.endswith(", relevance=fine")
+    assert result.pair_recall == want.pair_recall
+
+
+def test_graded_ndcg_of_multi_hot_labels(data: HeteroData, model: Remembered) -> None:
+    y = (torch.rand(60, 6, generator=torch.Generator().manual_seed(3)) < 0.4).float()
+    for modality in MODALITIES:
+        data[modality].y = y
+    image, text = (model.codes[m] for m in MODALITIES)
+    want = ndcg(text[:10], image[10:], y[:10], y[10:], topk=9, gains="shared")
+    assert evaluate(model, data, topk=9).ndcg["t2i"] == pytest.approx(want)
+
+
+def test_relevance_that_the_data_lack(data: HeteroData, model: Remembered) -> None:
+    with pytest.raises(ValueError, match=r"\['image'\]: has no subgroup; name labels that"):
+        evaluate(model, data, relevance="subgroup")
+    for modality in MODALITIES:
+        data[modality].subgroup = torch.zeros(59, dtype=torch.long)
+    with pytest.raises(ValueError, match=r"data\['image'\].subgroup: has 59 rows, expected 60"):
+        evaluate(model, data, relevance="subgroup")
+    assert model.calls == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from metric_oracles import (
@@ -14,6 +16,7 @@ from metric_oracles import (
 )
 
 from pyg_hash.metrics import hash_lookup, ndcg, pr_curve, precision_at_n
+from pyg_hash.metrics.retrieval import tied_at
 
 
 def test_precision_at_n_by_hand() -> None:
@@ -112,9 +115,55 @@ def test_ndcg_equals_scikit_learn() -> None:
         assert ndcg(*case, topk=topk) == pytest.approx(want, abs=1e-9)
 
 
+@pytest.mark.parametrize("topk", [None, 1, 3, 100])
+def test_graded_ndcg_equals_brute_force(topk: int | None) -> None:
+    """Linear gains: the number of shared labels."""
+    for seed in range(6):
+        query, database, query_y, database_y = random_case(seed, 3, 6, 2, 5, True)
+        want = []
+        for code, y in zip(query, query_y, strict=True):
+            distance = (code != database).sum(1).tolist()
+            gains = (database_y @ y).int().tolist()
+            cut = topk or 6
+            best = dcg(sorted(gains, reverse=True), cut)
+            value = brute_force(distance, gains, lambda x: dcg(x, cut), "expected")  # noqa: B023
+            want.append(value / best if best else 0.0)
+        got = ndcg(query, database, query_y, database_y, topk=topk, gains="shared")
+        assert got == pytest.approx(sum(want) / 3, abs=1e-12)
+
+
+def test_graded_ndcg_equals_scikit_learn() -> None:
+    metrics = pytest.importorskip("sklearn.metrics")
+    query, database, query_y, database_y = random_case(3, 15, 200, 10, 30, True)
+    scores, gains = query.int() @ database.int().T, query_y @ database_y.T
+    assert gains.max() >= 10
+    for topk in (None, 7, 50):
+        want = metrics.ndcg_score(gains.numpy(), scores.numpy(), k=topk)
+        got = ndcg(query, database, query_y, database_y, topk=topk, gains="shared")
+        assert got == pytest.approx(want, abs=1e-9)
+
+
+def test_two_levels_by_hand() -> None:
+    """Two classes, three subclasses; gains 1, 2 and 0 at distances 0, 1 and 2."""
+    query, database, *_ = codes_of_relevance([[0], [0], [0]])
+    y = torch.tensor([[1, 0, 0, 1, 0], [1, 0, 1, 0, 0], [0, 1, 0, 0, 1]])
+    got = ndcg(query, database, torch.tensor([[1, 0, 1, 0, 0]]), y, gains="shared")
+    third = 1 / math.log2(3)
+    assert got == pytest.approx((1 + 2 * third) / (2 + third))
+    assert ndcg(query, database, torch.tensor([0]), torch.tensor([0, 0, 1]), gains="shared") == 1.0
+
+
+def test_items_tied_at_an_answer_by_hand() -> None:
+    items = torch.tensor([[2.0, 0, 3, 4], [0, 0, 0, 9], [1, 1, 1, 1]])
+    want = {1: [2, 9, 1], 2: [2, 9, 1], 3: [3, 9, 1], 5: [3, 9, 1], 6: [4, 9, 1], 99: [4, 9, 1]}
+    assert {k: tied_at(items, k).tolist() for k in want} == want
+
+
 def test_ndcg_bad_input() -> None:
     case = random_case(0, 2, 6, 4)
     with pytest.raises(ValueError, match="topk: expected a positive integer"):
         ndcg(*case, topk=0)
     with pytest.raises(TypeError, match="query: expected int8"):
         ndcg(case[0].float(), *case[1:])
+    with pytest.raises(ValueError, match="gains: 'graded' is not known; use one of 'binary', 'sh"):
+        ndcg(*case, gains="graded")  # type: ignore[arg-type]
