@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 import torch_geometric.transforms as T
-from small import MODELS, adam, assert_same_codes, assert_same_state, graph_for, model_for
+from small import MODELS, SOLVED, adam, assert_same_codes, assert_same_state, graph_for, model_for
 from toy import toy_data
 
 from pyg_hash.training import fit
@@ -70,6 +70,24 @@ def test_query_labels_can_be_poisoned_before_the_graph_is_built(kind, multi_labe
     raw = poisoned_labels(raw, "query_mask")
     clean = graph_for(kind, multi_label=multi_label)
     assert_same_state(fitted(kind, clean), fitted(kind, graph_for(kind, data=raw)))
+
+
+@pytest.mark.parametrize("kind", MODELS + SOLVED, ids=lambda kind: kind.__name__)
+def test_subgroups_reach_nothing(kind):
+    """They are there to measure by: neither transforms nor training nor codes know them."""
+    raw = toy_data()
+    for modality in MODALITIES:
+        raw[modality].subgroup = torch.arange(60) // 2
+    models = []
+    for graph in (graph_for(kind), graph_for(kind, data=raw)):
+        if kind in SOLVED:
+            models.append(model_for(kind, graph, num_bits=6).solve(graph))
+        else:
+            models.append(fitted(kind, graph))
+    assert graph["image"].subgroup.tolist() == raw["image"].subgroup.tolist()
+    assert_same_state(*models)
+    for modality in MODALITIES:
+        assert torch.equal(*(model.encode(graph, modality) for model in models))
 
 
 @every_model
