@@ -6,7 +6,7 @@ from toy import toy_data
 
 from benchmarks.accuracy.data import content, labelled_rows
 from benchmarks.accuracy.measures import CUTS, RANKS, curves, embeddings, scores
-from pyg_hash.metrics import mean_average_precision, pr_curve, precision_at_n
+from pyg_hash.metrics import mean_average_precision, pair_recall, pr_curve, precision_at_n
 
 # --- measures -----------------------------------------------------------------------------------
 
@@ -40,6 +40,9 @@ def test_scores_are_those_of_the_metrics(multi_label):
     value = mean_average_precision(*own)
     assert found["all, among queries"]["t2i"] == pytest.approx(value, abs=1e-6)
     assert "all, index" not in scores(codes, data)
+    for k in (1, 5, 10):
+        value = pair_recall(codes["text"][query], codes["image"][query], k)
+        assert found[f"R@{k}"]["t2i"] == pytest.approx(value, abs=1e-6)
 
 
 def test_index_by_class_sorts_the_file():

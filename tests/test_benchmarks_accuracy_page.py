@@ -91,6 +91,22 @@ def test_page_of_a_table():
     assert f"- training of MCGCN: {training}\n" in text
 
 
+def test_pair_recall_where_it_was_measured():
+    old = lines("GCH", [0.4, 0.6]) + lines("GCH", [0.5], labels=1.0)
+    assert "R@10" not in text_of("mcgcn-table1", old)
+    new = lines("MCGCN", [0.5, 0.6]) + lines("SCM", [0.3, 0.3]) + lines("MCGCN", [0.7], bits=64)
+    for line, value in zip(new[:3], (0.1, 0.2, 0.3), strict=True):
+        line["scores"]["R@10"] = {"i2t": 0.0, "t2i": value}
+    text = text_of("mcgcn-table1", old + new)
+    i2t, t2i = text.split("\nt2i:\n")
+    assert "R@10, " not in i2t and "- *R@10*: pair recall, how often a text's own" in i2t
+    heads = row(t2i, "method")
+    assert heads[-2:] == ["R@10, 32 bits, 30%", "seconds"] and sum("R@10" in h for h in heads) == 1
+    assert row(t2i, "MCGCN")[-2] == ".150 ± .071"
+    assert row(t2i, "SCM")[-2] == ".300 (1)"
+    assert row(t2i, "GCH")[-2] == "–"
+
+
 def test_what_is_trained_alike_stands_together():
     found = lines("SGCH", [0.5]) + lines("SGCH, code's graph", [0.5])
     found += lines("SGCH, chosen", [0.5], choice={"chosen": "defaults", "worths": {"defaults": 1}})

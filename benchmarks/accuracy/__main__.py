@@ -19,6 +19,7 @@ from pathlib import Path
 from benchmarks.accuracy.cell import run_all
 from benchmarks.accuracy.data import SOURCES, content, missing, where
 from benchmarks.accuracy.figures import draw_table
+from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS, ORDER
 from benchmarks.accuracy.page import page
 from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, is_current, stamp
@@ -94,6 +95,7 @@ def run(table, places, contents, store, args):
             continue
         store.append(line | {"table": table.name} | stamp())
         values = "  ".join(f"{task} {line['scores'][table.metric][task]:.3f}" for task in CROSS)
+        values += f"  {RECALL} t2i {line['scores'][RECALL]['t2i']:.3f}"
         seconds = sum(line["seconds"].values())
         print(f"[{number}/{len(todo)}] {cell}  {values}  {seconds:.0f} s", flush=True)
     return failed

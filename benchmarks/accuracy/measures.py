@@ -3,7 +3,8 @@
 import torch
 
 from benchmarks.accuracy.tables import CROSS
-from pyg_hash.metrics import mean_average_precision, pr_curve, precision_at_n
+from pyg_hash.metrics import mean_average_precision, pair_recall, pr_curve, precision_at_n
+from pyg_hash.metrics.evaluation import RECALL_AT
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.typing import IMAGE, TEXT
 
@@ -13,9 +14,11 @@ DEFINITION = (
     "D; 'R dcmh': the first min(R, number of relevant) relevant items, at whatever rank "
     "(denominators of pyg_hash.metrics.mean_average_precision); 'all, T': ties T; "
     "'all, index by class': the database's rows in the order of their classes; "
-    "'all, among queries': the queries' other side as database, their own pair in it"
+    "'all, among queries': the queries' other side as database, their own pair in it. 'R@k': pair "
+    "recall, how often the own pair is among the first k of the queries' other side, expected ties"
 )
 RANKS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500, 700, 1000)
+RECALL = "R@10"  # what is shown of pair recall, for texts that ask
 CLASSES = 5  # of a t-SNE, as in MCGCN's Fig. 4
 _SIDES = {"i2t": (IMAGE, TEXT), "t2i": (TEXT, IMAGE), "i2i": (IMAGE, IMAGE), "t2t": (TEXT, TEXT)}
 
@@ -50,6 +53,10 @@ def scores(codes, data, *, ties=False):
         for name, (of, how) in ways.items():
             value = mean_average_precision(*of, **how)
             found.setdefault(name, {})[task] = round(value, 6)
+    for task in CROSS:
+        query, others, *_ = _asked(codes, data, task, "query")
+        for k in RECALL_AT:
+            found.setdefault(f"R@{k}", {})[task] = round(pair_recall(query, others, k), 6)
     return found
 
 

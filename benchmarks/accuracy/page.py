@@ -7,7 +7,7 @@ beside what is measured; and, for the table ``choices``, one set of codes under 
 import json
 
 from benchmarks.accuracy.data import SOURCES
-from benchmarks.accuracy.measures import CUTS
+from benchmarks.accuracy.measures import CUTS, RECALL
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
 from benchmarks.accuracy.store import short_commit
 from benchmarks.accuracy.summary import Groups, Place, compare, digits, grid, signed, versus
@@ -58,19 +58,25 @@ def _section(table, groups, data):
     names = dict.fromkeys((*table.methods, *METHODS))
     places = [(n, protocol) for n in names for protocol in ORDER if (n, protocol) in there]
     of = {
-        (name, protocol): {c: groups.get(Place(data, name, *c, protocol)) for c in columns}
-        for name, protocol in places
+        where: {column: _at(groups, data, where, column) for column in columns} for where in places
     }
+    recall = groups.having(RECALL)
+    recalled = [c for c in columns if any(_at(recall, data, where, c) for where in places)]
     for task in table.tasks:
-        lines = []
+        lines, more = [], recalled if task == "t2i" else []
         for where, found in of.items():
             shown = [groups.shown(g, table.metric, task) if g else "" for g in found.values()]
+            for column in more:
+                group = _at(recall, data, where, column)
+                missing = "" if found[column] is None else "–"
+                shown.append(recall.shown(group, RECALL, task) if group else missing)
             seconds = [group.seconds for group in found.values() if group is not None]
             lines.append([*where, *shown, f"{sum(seconds) / len(seconds):.0f}"])
         if printed is not None:
-            lines += _paper(printed, task, columns)
-        heads = ["method", "protocol", *map(_heading, columns), "seconds"]
-        yield f"{task}:\n\n" + grid(heads, lines)
+            lines += ([*line, *("" for _ in more)] for line in _paper(printed, task, columns))
+        heads = ["method", "protocol", *map(_heading, columns)]
+        heads += [f"{RECALL}, {_heading(column)}" for column in more]
+        yield f"{task}:\n\n" + grid([*heads, "seconds"], lines)
     if data in table.impossible:
         rows, reason = table.impossible[data]
         yield f"Cannot be run: {'; '.join(rows)} ({reason})."
@@ -92,6 +98,12 @@ def _section(table, groups, data):
         if text:
             about = f"under each denominator, {_heading(column)}, i2t / t2i"
             yield f"The same codes as MAP@R {about}:\n\n{text}"
+
+
+def _at(groups, data, where, column):
+    """The cells of a method and protocol at a code length and label rate, or None."""
+    method, protocol = where
+    return groups.get(Place(data, method, *column, protocol))
 
 
 def _heading(column):
@@ -196,6 +208,11 @@ def _about(table, lines, stale):
         f"{_ranges(sorted({line['seed'] for line in lines}))}; *(n)*: only n of them",
         f"protocols: {PROTOCOLS}",
     ]
+    if any(RECALL in line["scores"] for line in lines):
+        facts.append(
+            f"*{RECALL}*: pair recall, how often a text's own picture is among the ten nearest of "
+            "all query pictures, expected ties; –: the cells are older than the measure"
+        )
     for data in sorted({line["data"] for line in lines}):
         about, *marks = (
             _several(line[key] for line in lines if line["data"] == data)

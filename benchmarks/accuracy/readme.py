@@ -6,6 +6,7 @@ python -m benchmarks.accuracy.readme
 import re
 from functools import cache
 
+from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import ORDER
 from benchmarks.accuracy.store import RESULTS, ROOT, Store, is_current
 from benchmarks.accuracy.summary import Groups, Place, grid
@@ -57,6 +58,8 @@ def _cells(table):
     found = {}
     for where, cell in Groups(line for line in lines if is_current(line)).by_place.items():
         text = " / ".join(f"{cell.mean('all', task):.3f}" for task in CROSS)
+        if all(RECALL in line["scores"] for line in cell.lines):
+            text += f", {RECALL} {cell.mean(RECALL, 't2i'):.3f}"
         whole = len(cell.lines) == len(TABLES[table].seeds)
         found[where] = text if whole else f"{text} ({len(cell.lines)})"
     return found

@@ -76,6 +76,11 @@ class Groups:
             collected.setdefault(where, []).append(line)
         self.by_place = {where: Group(members) for where, members in collected.items()}
 
+    def having(self, metric):
+        """Those of the cells in which it was measured."""
+        lines = (line for group in self.by_place.values() for line in group.lines)
+        return Groups(line for line in lines if metric in line["scores"])
+
     def shown(self, group, metric, task):
         """:meth:`Group.shown`, and in brackets how many seeds it has, if others have more."""
         count = len(group.lines)

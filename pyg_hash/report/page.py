@@ -15,6 +15,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash import __version__
 from pyg_hash.codes import code_diagnostics
 from pyg_hash.metrics import LookupCurve
+from pyg_hash.metrics.evaluation import RECALL_AT
 from pyg_hash.models import HashModel
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS
@@ -104,13 +105,12 @@ def report_page(
     if len(items) != len(results):
         raise ValueError(f"items: {len(items)} of them, but the data have {len(results)} rows")
     body, notes = gallery_section(results, items, num_queries=num_queries, seed=seed)
-    parts = [body]
-    if results.evaluation is None:
-        notes.append("The data have no labels: nothing is right or wrong, and no accuracy exists.")
-    else:
-        curves = results.curves()
-        parts.insert(0, _accuracy(results, curves))
+    curves = {} if results.labels is None else results.curves()
+    parts = [_accuracy(results, curves), body]
+    if curves:
         parts.append(_curve_figures(results, curves))
+    else:
+        notes.append("The data have no labels: nothing is right or wrong, and there is no mAP.")
     parts.append(_code_section(results))
     features = {m: data[m].x for m in MODALITIES}
     maps = _embeddings(results, features, about.class_names, points=points, seed=seed)
@@ -119,7 +119,7 @@ def report_page(
         notes.append("The run kept no history of its losses.")
     if about.history or about.settings:
         parts.append(_training(about.history, about.settings))
-    kind = "no labels" if results.evaluation is None else results.evaluation.protocol
+    kind = "no labels" if results.labels is None else results.evaluation.protocol
     words = (
         f"{results.num_bits} bits, {kind}, {results.query.numel():,} queries, "
         f"{results.database.numel():,} database items. pyg_hash {__version__}"
@@ -160,25 +160,37 @@ def _boxed(figure: Figure, name: str, title: str, label: str, caption: str = "")
 
 
 def _accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
-    """Scores of rankings and lookups in the four directions, and what they mean."""
+    """Scores of rankings and lookups in the four directions, pair recall, and what they mean."""
     evaluation = results.evaluation
-    assert evaluation is not None
-    scores = (evaluation.i2t, evaluation.t2i, evaluation.i2i, evaluation.t2t)
+    scores = evaluation.to_dict()
     rows = []
-    for (name, curve), score in zip(curves.items(), scores, strict=True):
+    for (name, curve), way in zip(curves.items(), ("i2t", "t2i", "i2i", "t2t"), strict=False):
         lookup = (_at_radius(values) for values in (curve.precision, curve.recall, curve.answered))
-        rows.append([name, *(f"{value:.3f}" for value in (score, *lookup))])
-    header = ["", "mAP", "precision", "recall", "answered"]
-    caption = f"mAP, and lookups within radius {RADIUS}"
+        shown = (scores[way], evaluation.ndcg.get(way), *lookup)
+        rows.append([name, *("–" if value is None else f"{value:.3f}" for value in shown)])
+    header = ["", "mAP", "NDCG", "precision", "recall", "answered"]
+    part: Part = {"name": "accuracy", "title": "Accuracy"}
     meaning = _PROTOCOLS.get(evaluation.protocol, "as the model names it")
-    words = (
-        f"{evaluation.definition}. Protocol {evaluation.protocol}: {meaning}. "
-        f"{evaluation.num_queries:,} queries, {evaluation.num_database:,} database items. Within "
-        f"radius {RADIUS}, a query that finds nothing has precision 0; answered is the share of "
-        "queries that find anything."
-    )
-    table = caption, header, rows
-    return {"name": "accuracy", "title": "Accuracy", "table": table, "words": words}
+    counts = f"{evaluation.num_queries:,} queries, {evaluation.num_database:,} database items."
+    words = f"Protocol {evaluation.protocol}: {meaning}. {counts}"
+    if rows:
+        part["table"] = f"mAP, and lookups within radius {RADIUS}", header, rows
+        words = (
+            f"{evaluation.definition}. {words} Within radius {RADIUS}, a query that finds nothing "
+            "has precision 0; answered is the share of queries that find anything."
+        )
+    if evaluation.pair_recall:
+        words += (
+            " mAP asks for the category; pair recall, R@k, for the thing: how often a query's own "
+            f"other side is among the first k of those of all {evaluation.num_queries:,} queries, "
+            f"expected over ties (R@10 by chance: {min(10 / evaluation.num_queries, 1):.3f})."
+        )
+        names = {"i2t": "image to text", "t2i": "text to image"}
+        recall = {names[way]: at for way, at in evaluation.pair_recall.items()}
+        header = ["", *(f"R@{k}" for k in RECALL_AT)]
+        rows = [[name, *(f"{v:.3f}" for v in at.values())] for name, at in recall.items()]
+        part["boxes"] = [{"table": ("Pair recall", header, rows)}]
+    return {**part, "words": words}
 
 
 def _curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
@@ -247,6 +259,8 @@ def _code_section(results: Results) -> Part:
         "items with the commonest code": "{0.largest_bucket:,}",
     }
     cells = [[name, *map(value.format, judged.values())] for name, value in rows.items()]
+    tied = (f"{results.evaluation.codes[m]['edge_ties']:,.1f}" for m in MODALITIES)
+    cells.append(["items as far as the tenth answer", *tied])
     caption = f"The {results.database.numel():,} database codes of {results.num_bits} bits"
     off = _each(judged, lambda d: f"mean distance from balance {d.imbalance / 2:.2f}")
     boxes = [

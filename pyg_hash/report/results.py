@@ -37,7 +37,7 @@ class Results:
         query: row numbers of the queries, int64.
         database: row numbers of the database, int64.
         num_bits: bits of a code.
-        evaluation: mAP in the four directions; None for data without labels.
+        evaluation: mAP, if there are labels, pair recall, and what the codes are like.
     """
 
     codes: Mapping[Modality, Tensor]
@@ -45,11 +45,11 @@ class Results:
     query: Tensor
     database: Tensor
     num_bits: int
-    evaluation: Evaluation | None
+    evaluation: Evaluation
 
     @classmethod
     def of(cls, model: HashModel, data: HeteroData) -> Results:
-        """Encode all nodes of ``data`` once, and evaluate if there are labels.
+        """Encode all nodes of ``data`` once, and evaluate.
 
         Raises:
             ValueError: masks are missing or select nothing; see :func:`pyg_hash.metrics.evaluate`.
@@ -71,7 +71,7 @@ class Results:
             query=rows["query_mask"],
             database=rows["database_mask"],
             num_bits=model.num_bits,
-            evaluation=evaluate(encoded, data) if labeled else None,
+            evaluation=evaluate(encoded, data),
         )
 
     def __len__(self) -> int:

@@ -60,7 +60,7 @@ def test_report_of_features_without_labels_and_history(tmp_path):
         "all pairs",
     ):
         assert words in page
-    assert 'id="accuracy"' not in page
+    assert "Pair recall" in page and "mAP, and lookups" not in page and 'id="curves"' not in page
     assert "✗ wrong" not in page
 
 

@@ -144,6 +144,10 @@ def test_numbers_are_those_of_evaluate(written, pair):
     for value in (evaluation.i2t, evaluation.t2i, evaluation.i2i, evaluation.t2t):
         assert f"{value:.3f}" in page.text
     assert evaluation.definition in page.text
+    numbers = [*evaluation.ndcg.values(), *evaluation.pair_recall["t2i"].values()]
+    assert all(f"{value:.3f}" in page.text for value in numbers)
+    assert "R@10 by chance: 0.833" in page.text  # of 12 queries
+    assert f"{evaluation.codes['text']['edge_ties']:.1f}" in page.text
     assert "Protocol inductive: " in page.text
 
 

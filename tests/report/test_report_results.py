@@ -80,7 +80,8 @@ def test_without_labels(pair):
     for modality in (IMAGE, TEXT):
         del data[modality].y
     blind = report.Results.of(model, data)
-    assert blind.evaluation is None
+    assert blind.evaluation == metrics.evaluate(model, data)
+    assert blind.evaluation.i2t is None and blind.evaluation.pair_recall
     assert gallery(blind, IMAGE, TEXT)[0][1][0].right is None
     for ask in (
         blind.curves,

@@ -61,7 +61,7 @@ def test_two_processes_write_one_run(file, tmp_path):
     assert main(words(file, one, *BATCHES, "--accumulate=2")) == 0
     assert in_ranks(2, run_command, words(file, two, *BATCHES), tmp_path) == [0, 0]
     said = [(tmp_path / f"said-{rank}.txt").read_text() for rank in range(2)]
-    assert "".join(said).count("i2t") == 1  # one of them reports
+    assert "".join(said).count("mAP@all") == 1  # one of them reports
     Run.open(two, need=PARTS)
     a, b = (SGCH.load(out / "model").state_dict() for out in (one, two))
     for name, tensor in a.items():
