@@ -8,5 +8,5 @@ mcgcn = recipe("mcgcn", num_bits=32, label_rate=0.3)  # graph, model, optimiser,
 data = Emoji("data/emoji", pre_transform=mcgcn.transforms)[0]
 model = mcgcn.model(data)
 mcgcn.fit(model, data)
-print(evaluate(model, data))  # mAP i2t, t2i, i2i, t2t with protocol and definition named
+print(evaluate(model, data))  # mAP i2t, t2i, i2i, t2t and pair recall, with definition
 codes = model.encode(data, "image")
