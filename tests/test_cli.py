@@ -13,7 +13,7 @@ import torch
 import yaml
 from small import assert_same_codes, relaxed_of_new
 
-from pyg_hash.cli import main
+from pyg_hash.cli import build, main
 from pyg_hash.cli.search import short_path
 from pyg_hash.cli.train import label_names
 from pyg_hash.metrics import evaluate
@@ -173,6 +173,26 @@ def test_evaluate_agrees_with_training(trained, capsys):
     assert len(load_json(trained / "metrics.json")) == 2
 
 
+def test_evaluate_by_finer_labels(trained, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["evaluate", str(run), "--relevance=shade"]) == 1
+    assert "has no shade" in capsys.readouterr().err
+
+    def shaded(config):
+        data = build.build_dataset(config)[0]
+        for modality in ("image", "text"):
+            data[modality].shade = torch.arange(len(data[modality].y)) % 5
+        return [data]
+
+    monkeypatch.setattr("pyg_hash.cli.evaluate.build_dataset", shaded)
+    assert main(["evaluate", str(run), "--relevance=shade"]) == 0
+    printed = capsys.readouterr().out
+    assert "relevance=shade" in printed and "pair recall t2i R@1 " in printed
+    metrics = load_json(run / "metrics.json")
+    assert metrics["query relevance=shade"]["i2t"] < metrics["query"]["i2t"]
+    assert metrics["query"]["pair_recall"] == metrics["query relevance=shade"]["pair_recall"]
+
+
 def test_evaluate_when_the_folder_of_the_data_has_moved(trained, root, tmp_path, capsys):
     shutil.copytree(root, tmp_path / "moved")
     assert main(["evaluate", str(trained), f"--data={tmp_path / 'moved'}", "--json"]) == 0
@@ -262,7 +282,6 @@ def test_label_names():
 
 
 def test_model_of_the_run_is_the_one_evaluated(trained, root):
-    from pyg_hash.cli import build
 
     config = build.TrainConfig.from_dict(Run(trained).config())
     result = evaluate(build.load_model(Run(trained)), build.build_dataset(config)[0])
