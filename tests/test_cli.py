@@ -282,7 +282,6 @@ def test_label_names():
 
 
 def test_model_of_the_run_is_the_one_evaluated(trained, root):
-
     config = build.TrainConfig.from_dict(Run(trained).config())
     result = evaluate(build.load_model(Run(trained)), build.build_dataset(config)[0])
     assert result.to_dict() == load_json(trained / "metrics.json")["query"]
