@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.index.base import Bytes, Columns, Ranges
+from pyg_hash.index.rescore import Relaxed
 from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
@@ -33,6 +34,8 @@ class MilvusStore(DatabaseStore):
     are seen by everybody at once (consistency level Strong) but large ones are sent in parts, so
     one that fails may be half done. :attr:`client` is Milvus's own object.
     """
+
+    _most = _MOST
 
     def __init__(
         self,
@@ -172,7 +175,9 @@ class MilvusStore(DatabaseStore):
         finally:
             rows.close()
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None:
         names = ids.tolist()
         for value in chain(names, *metadata.values()):
             if isinstance(value, str):
@@ -202,7 +207,23 @@ class MilvusStore(DatabaseStore):
         names = ids.tolist()
         return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
 
-    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
+    def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges:
+        found = super()._range_search(packed, radius, where)
+        if int(np.diff(found[0]).max()) == _MOST:
+            raise ValueError(
+                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
+                "use a smaller radius"
+            )
+        return found
+
+    def _hits(
+        self,
+        packed: Bytes,
+        k: int | None,
+        radius: int | None,
+        where: Columns,
+        codes: bool = False,
+    ) -> list[Hits]:
         if k is not None and k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
         params = {"nprobe": self.nprobe}
@@ -216,14 +237,14 @@ class MilvusStore(DatabaseStore):
                 filter=" and ".join(_condition(*item) for item in where.items()),
                 limit=_MOST if k is None else k,
                 anns_field="code",
+                output_fields=["code"] if codes else [],
                 search_params={"metric_type": "HAMMING", "params": params},
             )
-            hits += [[(int(hit["distance"]), hit["id"]) for hit in found] for found in answers]
-        if radius is not None and max(map(len, hits)) == _MOST:
-            raise ValueError(
-                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
-                "use a smaller radius"
-            )
+            for found in answers:
+                own = [hit["entity"]["code"][0] if codes else b"" for hit in found]
+                far = [int(hit["distance"]) for hit in found]
+                names = [hit["id"] for hit in found]
+                hits.append(list(zip(far, names, own, strict=True)))
         return hits
 
 
