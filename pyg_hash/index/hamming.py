@@ -175,6 +175,20 @@ class HammingIndex(InMemory):
         """
         return self._within(codes, radius, {})
 
+    def count_at(self, codes: Tensor, distances: Tensor) -> Tensor:
+        """How many items are exactly as far from each query as ``distances`` says: int64 ``[q]``.
+
+        With the distance of the last answer: how many are tied there.
+
+        Raises:
+            TypeError, ValueError: wrong types, shapes or values, as :meth:`range_search`.
+        """
+        counts = torch.zeros(len(codes), dtype=torch.int64)
+        for row, radius in enumerate(distances.tolist()):
+            near = self._within(codes[row : row + 1], radius, {})[1]
+            counts[row] = (near == radius).sum()
+        return counts
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a safetensors file, atomically; ``OSError``: it cannot be written."""
         metadata = {"num_bits": self.num_bits, "next_id": self._next_id}
