@@ -34,7 +34,19 @@ _NAME_WIDTH = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(NewItemsCommand):
+class Rescoring:
+    """Options of a command that searches."""
+
+    rescore: Literal["auto", "none"] = option(
+        "auto",
+        "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
+        "or their bits where they have none (a score); none: by distance alone",
+    )
+    oversample: int = option(4, "how many of the nearest to rescore, times -k, and all ties")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Rescoring, NewItemsCommand):
     """Search and print the answers."""
 
     text: str | None = option(None, "search with these words")
@@ -46,12 +58,6 @@ class Search(NewItemsCommand):
         None, "search there instead of in the run: what encode --out wrote, or one of yours"
     )
     k: int = option(10, "number of answers", ["-k", "--k"])
-    rescore: Literal["auto", "none"] = option(
-        "auto",
-        "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
-        "or their bits where they have none (a score); none: by distance alone",
-    )
-    oversample: int = option(4, "how many of the nearest to rescore, times -k, and all ties")
     json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
 
     def execute(self) -> int:
@@ -209,7 +215,7 @@ def _cells(answer: Answer) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(EncoderCommand):
+class Serve(Rescoring, EncoderCommand):
     """Load the run, print the address and serve until stopped."""
 
     host: str = option(
@@ -224,7 +230,7 @@ class Serve(EncoderCommand):
         from pyg_hash.serve import Limits, SearchEngine, serve
         from pyg_hash.serve.server import address_of, is_loopback, listen
 
-        check_positive(threads=self.threads)
+        check_positive(threads=self.threads, oversample=self.oversample)
         if not 0 <= self.port <= 65535:
             raise UsageError(f"port: expected 0 to 65535, got {self.port}")
         for module in ("starlette", "uvicorn"):
@@ -235,7 +241,8 @@ class Serve(EncoderCommand):
             config = self.settings(run)
             model = load_model(run, config)
             title = f"{type(model).__name__} on {Path(config.dataset).name}"
-            engine = SearchEngine.of(run, model, title=title, own=own)
+            oversample = None if self.rescore == "none" else self.oversample
+            engine = SearchEngine.of(run, model, title=title, own=own, oversample=oversample)
             for note in engine.notes:
                 print(f"note: {note}")
             if not is_loopback(listening):
