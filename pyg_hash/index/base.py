@@ -11,15 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.codes import check_codes, check_packed, pack_bits
-from pyg_hash.index.rescore import (
-    Relaxed,
-    Rescored,
-    Shortlist,
+from pyg_hash.codes import (
+    check_codes,
+    check_packed,
     check_relaxed,
     exact_queries,
-    quantized,
+    pack_bits,
+    quantize,
+    unpack_bits,
 )
+from pyg_hash.index.rescore import Relaxed, Rescored, Shortlist
 from pyg_hash.utils.checks import check_positive_int
 
 Bytes = NDArray[np.uint8]
@@ -122,8 +123,9 @@ class CodeSet(ABC):
                     f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
                     "HammingIndex or a FaissStore"
                 )
-            check_relaxed(relaxed, "relaxed", len(packed), self.num_bits)
-            steps = quantized(relaxed, packed)
+            self._check_relaxed(relaxed, "relaxed", len(packed))
+            codes = unpack_bits(torch.from_numpy(packed), self.num_bits)
+            steps = quantize(relaxed.cpu(), codes).numpy()
         if len(new) != len(packed):
             raise ValueError(f"ids: {len(new)} ids for {len(packed)} codes; give one a code")
         if self.id_type is not int or not bool((new[1:] > new[:-1]).all()):
@@ -158,8 +160,8 @@ class CodeSet(ABC):
         packed = self._packed_codes(codes)
         check_positive_int(k, "k")
         check_positive_int(oversample, "oversample")
-        check_relaxed(relaxed, "rescore", len(packed), self.num_bits)
-        queries = exact_queries(relaxed)
+        self._check_relaxed(relaxed, "rescore", len(packed))
+        queries = exact_queries(relaxed.cpu()).numpy()
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), self._no_id, self._id_dtype)
         scores = np.full((len(packed), k), -np.inf)
@@ -171,6 +173,14 @@ class CodeSet(ABC):
                 ids[row, : len(best)] = self._ids_of(some.names[best])
                 scores[row, : len(best)] = score
         return Rescored(torch.from_numpy(distances), self._public(ids), torch.from_numpy(scores))
+
+    def _check_relaxed(self, relaxed: Tensor, name: str, rows: int) -> None:
+        check_relaxed(relaxed, name)
+        if relaxed.shape != (rows, self.num_bits):
+            raise ValueError(
+                f"{name}: expected shape [{rows}, {self.num_bits}], a row a code, got "
+                f"{list(relaxed.shape)}"
+            )
 
     def _within(self, codes: Tensor, radius: int, where: Columns) -> tuple[Tensor, Tensor, Any]:
         """Limits, distances and ids of what lies within the radius of checked queries."""

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.codes import check_packed, unpack_bits
+from pyg_hash.codes import LEVELS, check_packed, unpack_bits
 from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.memory import InMemory
-from pyg_hash.index.rescore import LEVELS, Relaxed, Rescored
+from pyg_hash.index.rescore import Relaxed, Rescored
 from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int

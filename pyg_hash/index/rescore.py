@@ -5,17 +5,15 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.utils.checks import check_floats
+from pyg_hash.codes import LEVELS
 
 Bytes = NDArray[np.uint8]
 Relaxed = NDArray[np.int8]
-"""Relaxed codes ``[n, num_bits]`` in steps of 1 / 127, none of them 0."""
+"""Relaxed codes ``[n, num_bits]`` as :func:`pyg_hash.codes.quantize` makes them."""
 
-LEVELS = 127
 _ROWS = 1 << 14  # items that are compared at a time
 _SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1  # of each byte
 
@@ -65,52 +63,3 @@ def _with_bits(packed: Bytes, query: NDArray[np.float64]) -> NDArray[np.float64]
     for table, column in zip(padded.reshape(-1, 8) @ _SIGNS.T, packed.T, strict=True):
         scores += table[column]
     return scores
-
-
-def check_relaxed(relaxed: Tensor, name: str, rows: int, num_bits: int) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless these are finite floats ``[rows, num_bits]``."""
-    if not isinstance(relaxed, Tensor):
-        kind = type(relaxed).__name__
-        raise TypeError(f"{name}: expected a floating-point tensor [n, num_bits], got {kind}")
-    check_floats(relaxed, name)
-    if relaxed.shape != (rows, num_bits):
-        raise ValueError(
-            f"{name}: expected shape [{rows}, {num_bits}], a row a code, got {list(relaxed.shape)}"
-        )
-    if not bool(relaxed.isfinite().all()):
-        raise ValueError(f"{name}: contains NaN or inf; did training diverge?")
-
-
-def exact_queries(relaxed: Tensor) -> NDArray[np.float64]:
-    """Relaxed codes ``[q, num_bits]`` to 38 binary places or so, as far as sums of them are exact.
-
-    Products with int8 then add up without rounding, in whatever order and company, so that items
-    with equal codes have equal scores; it moves a score by less than 1e-9 of its largest value.
-    """
-    query = relaxed.detach().double().cpu().numpy()
-    places = 52 - 7 - query.shape[1].bit_length()  # a float64 has 52, an int8 takes 7
-    shift = places - np.frexp(np.abs(query).max(1, keepdims=True))[1]
-    exact: NDArray[np.float64] = np.ldexp(np.rint(np.ldexp(query, shift)), -shift)
-    return exact
-
-
-def quantized(relaxed: Tensor, packed: Bytes) -> Relaxed:
-    """Checked relaxed codes in steps of 1 / 127; what rounds to 0 is one step, of the code's sign.
-
-    ``ValueError``: beyond [-1, 1], or of another sign than the code.
-    """
-    values = relaxed.detach().double().cpu()
-    if bool((values.abs() > 1).any()):
-        raise ValueError(
-            f"relaxed: goes up to {float(values.abs().max()):g}; expected values in [-1, 1], as "
-            "models give them"
-        )
-    steps: Relaxed = values.mul(LEVELS).round().to(torch.int8).numpy()
-    signs = np.unpackbits(packed, axis=1, count=steps.shape[1]).astype(np.int8) * 2 - 1
-    (wrong,) = np.nonzero((steps * signs < 0).any(1))
-    if len(wrong):
-        raise ValueError(
-            f"relaxed: {len(wrong)} rows have other signs than their codes (first: row "
-            f"{wrong[0]}); give codes and relaxed codes of one pass, codes = binarize(relaxed)"
-        )
-    return np.where(steps == 0, signs, steps)

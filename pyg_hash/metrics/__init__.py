@@ -10,6 +10,7 @@ from pyg_hash.metrics.retrieval import (
     pr_curve,
     precision_at_n,
 )
+from pyg_hash.metrics.scored import scored_average_precision, scored_pair_recall
 
 __all__ = [
     "Evaluation",
@@ -21,4 +22,6 @@ __all__ = [
     "ndcg",
     "pr_curve",
     "precision_at_n",
+    "scored_average_precision",
+    "scored_pair_recall",
 ]
