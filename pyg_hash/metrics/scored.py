@@ -120,8 +120,10 @@ def _expected_sums(scores: Tensor, relevance: Tensor) -> Tensor:
     first = torch.ones_like(row, dtype=torch.bool)
     first[1:] = row[1:] != row[:-1]
     before, hits_before = (torch.where(first, 0.0, x.roll(1)) for x in (end, hits))
-    some = hits > hits_before
+    alone = end - before == 1  # hits / rank: less work
+    sums = torch.where(alone & (hits > hits_before), hits / end, 0.0)
+    tied = ~alone & (hits > hits_before)
     items, relevant = end - before, hits - hits_before
-    parts = (x[some] for x in (before, hits_before, items, relevant, items))
-    sums = torch.zeros_like(total).index_add_(0, row[some], expected_sum(*parts))
-    return sums / total.clamp_min(1)
+    parts = (x[tied] for x in (before, hits_before, items, relevant, items))
+    sums[tied] = expected_sum(*parts)
+    return torch.zeros_like(total).index_add_(0, row, sums) / total.clamp_min(1)

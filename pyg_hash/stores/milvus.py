@@ -207,6 +207,15 @@ class MilvusStore(DatabaseStore):
         names = ids.tolist()
         return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
 
+    def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
+        """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
+        names = np.array(list(dict.fromkeys(ids)), self._id_dtype)
+        asked = (
+            self.client.query(self.name, filter=part, output_fields=["id", "code"])
+            for part in self._parts(names)
+        )
+        return {row["id"]: row["code"][0] for found in asked for row in found}
+
     def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges:
         found = super()._range_search(packed, radius, where)
         if int(np.diff(found[0]).max()) == _MOST:
@@ -237,14 +246,13 @@ class MilvusStore(DatabaseStore):
                 filter=" and ".join(_condition(*item) for item in where.items()),
                 limit=_MOST if k is None else k,
                 anns_field="code",
-                output_fields=["code"] if codes else [],
                 search_params={"metric_type": "HAMMING", "params": params},
             )
-            for found in answers:
-                own = [hit["entity"]["code"][0] if codes else b"" for hit in found]
-                far = [int(hit["distance"]) for hit in found]
-                names = [hit["id"] for hit in found]
-                hits.append(list(zip(far, names, own, strict=True)))
+            own = self._codes([hit["id"] for found in answers for hit in found]) if codes else {}
+            hits += [
+                [(int(hit["distance"]), hit["id"], own.get(hit["id"], b"")) for hit in found]
+                for found in answers
+            ]
         return hits
 
 
