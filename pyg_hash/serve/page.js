@@ -127,7 +127,7 @@ function showAnswers(found) {
     `${Math.min(...far)} to ${Math.max(...far)} of ${found.num_bits} bits away ` +
     `(${Math.max(1, Math.round(found.seconds * 1000))} ms). ` +
     (found.tied > 1 ? `${found.tied.toLocaleString("en")} items are` : "No other item is") +
-    ` at the distance of the last, ${last}.`;
+    ` at distance ${last}, that of the last answer.`;
   byId("answers").replaceChildren(...found.answers.map((answer) => card(answer, found.modality)));
 }
 
@@ -158,7 +158,7 @@ function card(answer, modality) {
 
 function near(answer) {
   const distance = `distance ${answer.distance}`;
-  return answer.score === null ? distance : `score ${answer.score.toFixed(2)}, ${distance}`;
+  return answer.score === null ? distance : `score ${answer.score.toFixed(2)}\n${distance}`;
 }
 
 function searchPicture(file) {

@@ -78,9 +78,9 @@ def test_words(home):
     assert "Not in the vocabulary: ball" in home.js("document.querySelector('#notes').textContent")
     home.wait_for("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth === 192)")
     first = home.js("document.querySelector('.card').textContent")
-    assert re.search(r"score -?\d+\.\d\d, distance \d", first)
+    assert re.search(r"score -?\d+\.\d\d\ndistance \d", first)
     assert re.search(
-        r"(\d+ items are|No other item is) at the distance of the last", home.js(STATUS)
+        r"(\d+ items are|No other item is) at distance \d+, that of the last", home.js(STATUS)
     )
     assert "text=red+ball" in home.js("location.search")
     home.js("document.querySelector('#k').value = '12'")
