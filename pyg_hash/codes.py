@@ -149,8 +149,9 @@ def exact_queries(relaxed: Tensor) -> Tensor:
     """
     query = relaxed.detach().double()
     places = 52 - 7 - query.size(1).bit_length()  # a float64 has 52, an int8 takes 7
-    shift = places - torch.frexp(query.abs().amax(1, keepdim=True)).exponent
-    return torch.ldexp(torch.ldexp(query, shift).round(), -shift)
+    exponent = torch.frexp(query.abs().amax(1, keepdim=True)).exponent.cpu().numpy()
+    scale = torch.from_numpy(np.ldexp(1.0, np.minimum(places - exponent, 1000))).to(query)
+    return (query * scale).round() / scale
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:

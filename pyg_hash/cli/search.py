@@ -86,8 +86,8 @@ class Search(Rescoring, NewItemsCommand):
             items = run.items()
         else:
             codes = open_store(self.store, coder.model.num_bits)
-        if len(codes) == 0:
-            raise ValueError(f"store: {self.store} is empty; put codes into it with encode --out")
+            if len(codes) == 0:
+                raise ValueError(f"store: {self.store} is empty; fill it with encode --out")
         kept, values, relaxed = [0], queries.values, None
         if self.features is not None:
             some = coder.each(queries)  # a bad row does not end the others
@@ -159,7 +159,7 @@ class Search(Rescoring, NewItemsCommand):
 
 def answer_of(items: RunItems | None, row: Any, distance: int, score: float | None) -> Answer:
     """One item as plain values: a row of a run, or the id in a store, which knows no more."""
-    near: Answer = {"distance": distance} | ({} if score is None else {"score": score})
+    near: Answer = {"distance": distance} | ({} if score is None else {"score": round(score, 4)})
     if items is None:
         return {"id": str(row), **near}
     return {

@@ -96,7 +96,7 @@ class Train(TrainConfig, Command):
             return 0
         if not run.has("items"):
             _save_items(run, dataset, data)
-        _save_indexes(run, model, data)
+        save_indexes(run, model, data)
         if "y" in data[IMAGE]:
             evaluation = evaluate(model, data)
             run.add_metrics("query", evaluation.to_dict())
@@ -135,7 +135,7 @@ def label_names(y: Any, class_names: list[str]) -> list[list[str]]:
     return [[class_names[c] for c in row.nonzero().flatten().tolist()] for row in y]
 
 
-def _save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
+def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
     """Codes of the database items; with relaxed codes, where one pass gives both."""
     import torch
 
