@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from pyg_hash.typing import binarize
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_floats, check_positive_int
+
+LEVELS = 127  # steps of an int8 code to either side
 
 __all__ = [
     "CodeDiagnostics",
@@ -22,6 +24,7 @@ __all__ = [
     "code_diagnostics",
     "hamming_distance",
     "pack_bits",
+    "quantize",
     "unpack_bits",
 ]
 
@@ -97,6 +100,58 @@ def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
     check_packed(packed, num_bits)
     bits = np.unpackbits(packed.cpu().numpy(), axis=1, count=num_bits)
     return torch.from_numpy(bits.astype(np.int8)).mul_(2).sub_(1).to(packed.device)
+
+
+def quantize(relaxed: Tensor, codes: Tensor | None = None) -> Tensor:
+    """Relaxed codes in steps of 1 / 127, one byte a bit; what rounds to 0 is one step.
+
+    Args:
+        relaxed: float ``[n, num_bits]`` in [-1, 1].
+        codes: int8 ±1 ``[n, num_bits]``, their signs; by default ``binarize(relaxed)``. Where a
+            relaxed code is all but 0 they decide.
+
+    Returns:
+        int8 ``[n, num_bits]``, -127 to 127 but 0, whose signs are the codes.
+
+    Raises:
+        TypeError, ValueError: not finite floats in [-1, 1], or of other signs than the codes.
+    """
+    check_relaxed(relaxed, "relaxed")
+    if bool((relaxed.abs() > 1).any()):
+        largest = float(relaxed.abs().max())
+        raise ValueError(f"relaxed: goes up to {largest:g}; expected values in [-1, 1]")
+    signs = binarize(relaxed) if codes is None else codes.to(relaxed.device)
+    steps = relaxed.detach().double().mul(LEVELS).round().to(torch.int8)
+    wrong = (steps * signs < 0).any(1).nonzero().flatten()
+    if len(wrong):
+        raise ValueError(
+            f"relaxed: {len(wrong)} rows have other signs than their codes (first: row "
+            f"{int(wrong[0])}); give codes and relaxed codes of one pass, codes = binarize(relaxed)"
+        )
+    return torch.where(steps == 0, signs, steps)
+
+
+def check_relaxed(relaxed: Tensor, name: str) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless these are finite floats ``[n, num_bits]``."""
+    if not isinstance(relaxed, Tensor):
+        kind = type(relaxed).__name__
+        raise TypeError(f"{name}: expected a floating-point tensor [n, num_bits], got {kind}")
+    check_floats(relaxed, name)
+    if not bool(relaxed.isfinite().all()):
+        raise ValueError(f"{name}: contains NaN or inf; did training diverge?")
+
+
+def exact_queries(relaxed: Tensor) -> Tensor:
+    """Relaxed codes ``[q, num_bits]`` to 38 binary places or so, as far as sums of them are exact.
+
+    Their products with int8 then add up without rounding, in whatever order and company, so that
+    items with equal codes have equal scores; a score moves by less than 1e-9 of the largest.
+    """
+    query = relaxed.detach().double()
+    places = 52 - 7 - query.size(1).bit_length()  # a float64 has 52, an int8 takes 7
+    exponent = torch.frexp(query.abs().amax(1, keepdim=True)).exponent.cpu().numpy()
+    scale = torch.from_numpy(np.ldexp(1.0, np.minimum(places - exponent, 1000))).to(query)
+    return (query * scale).round() / scale
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:

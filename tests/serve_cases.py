@@ -17,7 +17,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
 from pyg_hash.runs import RunItems
 from pyg_hash.serve import SearchEngine, create_app
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import MODALITIES, binarize
 
 COLORS = ("red", "green", "blue", "gray")
 RGB = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200), "gray": (99, 99, 99)}
@@ -69,8 +69,11 @@ def png(color="red", size=(20, 16), form="PNG"):
     return buffer.getvalue()
 
 
-def make_engine(folder: Path | None = None, *, encoders=MODALITIES, texts=True, notes=()):
-    """60 items of four classes; pictures are written to ``folder`` if there is one."""
+def make_engine(folder: Path | None = None, *, encoders=MODALITIES, texts=True, **more):
+    """60 items of four classes; pictures are written to ``folder`` if there is one.
+
+    The index of pictures has relaxed codes, that of texts has not.
+    """
     data = graph_for(MCGCN)
     model = model_for(MCGCN, data).attach(data).eval()
     names = [COLORS[row % 4] for row in range(SIZE)]
@@ -90,10 +93,13 @@ def make_engine(folder: Path | None = None, *, encoders=MODALITIES, texts=True, 
     indexes = {}
     for modality in MODALITIES:
         indexes[modality] = HammingIndex(model.num_bits)
-        indexes[modality].add(model.encode(data, modality)[rows], ids=rows)
+        with torch.no_grad():
+            relaxed = model(data)[modality][rows]
+        more_of_it = {"relaxed": relaxed} if modality == "image" else {}
+        indexes[modality].add(binarize(relaxed), ids=rows, **more_of_it)
     kinds = {"image": Pictures, "text": Words}
     ready = {m: kinds[m](data[m].x) for m in encoders}
-    return SearchEngine(model, items, indexes, ready, title="toy <b>", notes=notes)
+    return SearchEngine(model, items, indexes, ready, title="toy <b>", **more)
 
 
 class Answer(NamedTuple):

@@ -241,7 +241,9 @@ def test_scaling_processes(tmp_path):
 
 def test_search(tmp_path):
     tables, goals = short("search", tmp_path)
-    assert len(tables) == 3 and len(goals) == 2
+    assert len(tables) == 4 and len(goals) == 2
+    curve = [row["int8 codes: recall@10"] for row in tables[3]]
+    assert curve == sorted(curve) and curve[-1] > 0.95 > tables[3][-1]["bits: recall@10"]
     recall = {row["method"]: row["recall"] for row in tables[0]}
     assert 0 < recall.pop("IndexBinaryIVF") <= 1 and set(recall.values()) == {1.0}
     calls = search.cases(3000, 60, 16, 20)

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small import assert_same_codes, relaxed_of_new
+from small import assert_same_codes
 
 from pyg_hash.cli import build, main
 from pyg_hash.cli.search import short_path
 from pyg_hash.cli.train import label_names
 from pyg_hash.metrics import evaluate
 from pyg_hash.runs import PARTS, Run
+from pyg_hash.typing import binarize
 from pyg_hash.utils.files import load_json
 
 SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=15", "--label_rate=0.5")
@@ -205,20 +206,35 @@ def test_evaluate_when_the_folder_of_the_data_has_moved(trained, root, tmp_path,
 def test_search_finds_the_colour(trained, root, capsys, flag, name):
     value = str(root / "raw" / name) if flag == "--image" else name
     assert main(["search", str(trained), flag, value, "-k", "3", "--json"]) == 0
-    answers = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"query", "answers", "tied"} and found["query"] == value
+    answers = found["answers"]
     assert len(answers) == 3
-    assert [a["distance"] for a in answers] == sorted(a["distance"] for a in answers)
+    assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
     color = "red" if flag == "--image" else "blue"
     assert sum(a["labels"] == [color] for a in answers) >= 2
-    assert set(answers[0]) == {"distance", "name", "id", "labels", "path"}
+    assert set(answers[0]) == {"id", "distance", "score", "name", "labels", "path"}
+    index = Run(trained).index("text" if flag == "--image" else "image")
+    assert index.has_relaxed and found["tied"] >= 1
 
 
 def test_search_table(trained, capsys):
     assert main(["search", str(trained), "--text=red", "--modality=text", "-k2"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == ["distance", "name", "label", "id", "path"]
-    assert len(lines) == 3
+    assert lines[0].split() == ["score", "distance", "name", "label", "id", "path"]
+    assert len(lines) == 4
     assert lines[1].endswith(".png")
+    assert re.fullmatch(r"(\d+ items are|no other item is) at distance \d+, .*", lines[3])
+    words = ["search", str(trained), "--text=red", "--rescore=none"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["distance", "name", "label", "id", "path"]
+    assert main([*words, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert set(answers[0]) == {"id", "distance", "name", "labels", "path"}
+    assert [a["distance"] for a in answers] == sorted(a["distance"] for a in answers)
+    assert main([*words, "--oversample=0"]) == 2
+    assert "oversample: expected a positive integer" in capsys.readouterr().err
 
 
 def test_paths_below_the_working_folder_are_short(monkeypatch, tmp_path):
@@ -270,9 +286,9 @@ def test_encode_folder_equals_search_codes(trained, root, tmp_path):
         name = file["image/ids"].asstr()[3]
         run = Run(trained)
         coder = Coder(load_model(run), "image", run.encoder("image"))
-        one = coder([name])[0]
-        relaxed = relaxed_of_new(coder.model, coder.features([name]), "image")[0]
-        assert_same_codes(torch.from_numpy(file["image/codes"][3]), one, relaxed)
+        relaxed = coder([name])[0]
+        codes = torch.from_numpy(file["image/codes"][3])
+        assert_same_codes(codes, binarize(relaxed), relaxed)
 
 
 def test_label_names():

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from small import BASELINES, MODELS, SOLVED, WIDTHS
+from small import BASELINES, MODELS, SOLVED, WIDTHS, graph_for, model_for
 
 from pyg_hash.cli import build, main
 from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.cli.train import save_indexes
 from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
+from pyg_hash.models import MCGCN
 from pyg_hash.recipes import METHODS, presets
+from pyg_hash.runs import Run
 from pyg_hash.utils.files import load_json
 
 NAMES = [kind.__name__ for kind in MODELS]
@@ -219,3 +222,44 @@ def test_a_held_out_item_of_words_that_no_other_has_keeps_its_direction():
     split = build.recipe_of(config).transforms(data)
     held_out = split["text"].x[split["text"].val_mask]
     assert len(held_out) and bool((held_out != 0).any(dim=1).all())
+
+
+@pytest.mark.parametrize("kind", [*MODELS, *SOLVED], ids=lambda kind: kind.__name__)
+def test_indexes_keep_relaxed_codes_of_the_same_signs(kind, tmp_path):
+    data = graph_for(kind)
+    model = model_for(kind, data, num_bits=8)
+    model = model.solve(data) if kind in SOLVED else model.attach(data)
+    save_indexes(Run(tmp_path), model, data)
+    with torch.no_grad():
+        out = model.eval()(data)
+    for m in ("image", "text"):
+        index = Run(tmp_path).index(m)
+        assert torch.equal(index.codes(index.ids), model.encode(data, m)[index.ids])
+        assert index.has_relaxed
+        step = (index.relaxed(index.ids) - out[m][index.ids]).abs().max()
+        assert step <= 1 / 127 + 1e-6  # half of one, or what 0 becomes
+
+
+class Flipped(MCGCN):
+    """Its codes are not the signs of its relaxed codes."""
+
+    def encode(self, data, modality):
+        return -super().encode(data, modality)
+
+
+class Wide(MCGCN):
+    """Its relaxed codes go beyond 1."""
+
+    def propagate(self, x, places):
+        return {name: 3 * value for name, value in super().propagate(x, places).items()}
+
+
+@pytest.mark.parametrize("kind", [Flipped, Wide])
+def test_no_relaxed_codes_where_they_do_not_fit(kind, tmp_path):
+    data = graph_for(MCGCN)
+    model = model_for(kind, data).attach(data)
+    save_indexes(Run(tmp_path), model, data)
+    for m in ("image", "text"):
+        index = Run(tmp_path).index(m)
+        assert not index.has_relaxed
+        assert torch.equal(index.codes(index.ids), model.encode(data, m)[index.ids])

@@ -170,14 +170,18 @@ def vectors(trained, tmp_path):
 def answers(capsys, *words):
     capsys.readouterr()
     assert main([*words, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for answer in (answer for entry in found for answer in entry["answers"]):
+        answer["score"] = round(answer["score"], 4)  # a product rounds by its number of rows
+    return found
 
 
 def test_search_with_feature_vectors(trained, vectors, tmp_path, capsys):
     start = ["search", str(trained), "-k4"]
     relaxed = relaxed_of_new(load_model(Run(trained)), vectors, "text")
     assert relaxed.abs().min() > 1e-5  # no bit is all rounding: alone or together is the same
-    expected = [answers(capsys, *start, f"--text={t}") for t in ("red box", "blue flag", "green")]
+    texts = ("red box", "blue flag", "green")
+    expected = [answers(capsys, *start, f"--text={t}")[0]["answers"] for t in texts]
     found = answers(capsys, *start, f"--features={tmp_path}/x.npy", "--source=text")
     assert [entry["query"] for entry in found] == ["0", "1", "2"]
     assert [entry["answers"] for entry in found] == expected
@@ -188,7 +192,7 @@ def test_search_with_feature_vectors(trained, vectors, tmp_path, capsys):
     assert [entry["answers"] for entry in one] == expected[:1]
     assert main([*start, f"--features={tmp_path}/x.h5", "--modality=text"]) == 0
     printed = capsys.readouterr()
-    assert "query second\ndistance" in printed.out and "one query: " in printed.err
+    assert "query second\nscore" in printed.out and "one query: " in printed.err
 
 
 def test_bad_rows_of_features(trained, vectors, tmp_path, capsys):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 
+import h5py
+import numpy as np
 import pytest
 from small import relaxed_of_new
 
@@ -11,6 +14,7 @@ from pyg_hash.cli import main
 from pyg_hash.cli.queries import Coder, load_model
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
+from pyg_hash.typing import binarize
 
 pytest.importorskip("faiss")
 pytestmark = pytest.mark.usefixtures("shapes")
@@ -44,19 +48,19 @@ def test_a_store_is_filled_and_searched(trained, root, store, capsys):
     assert FaissStore.open(store).index == MultiIndex()
     words = ["search", str(trained), "--text=red box", f"--store={store}", "-k", "3"]
     assert main([*words, "--json"]) == 0
-    answers = json.loads(capsys.readouterr().out)
-    assert len(answers) == 3 and all(set(a) == {"distance", "id"} for a in answers)
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert len(answers) == 3 and all(set(a) == {"id", "distance", "score"} for a in answers)
     run = Run.open(trained)
     text, pictures = (Coder(load_model(run), m, run.encoder(m)) for m in ("text", "image"))
-    text = text(["red box"])
+    text = binarize(text(["red box"]))
     for answer in answers:  # the true distance of each
         features = pictures.features([answer["id"]])
-        true = int((pictures.code(features) != text).sum())
+        true = int((binarize(pictures.relax(features)) != text).sum())
         # coded with others, a bit whose relaxed value is nearly zero may be another
         unsure = int((relaxed_of_new(pictures.model, features, "image").abs() < 1e-5).sum())
         assert abs(true - answer["distance"]) <= unsure < 2
     assert main(words) == 0
-    assert capsys.readouterr().out.splitlines()[0].split() == ["distance", "id"]
+    assert capsys.readouterr().out.splitlines()[0].split() == ["score", "distance", "id"]
 
 
 def test_a_store_keeps_growing_and_replaces_what_it_knows(trained, root, store, capsys):
@@ -102,3 +106,32 @@ def test_what_a_store_cannot_take_is_said_first(trained, root, store, tmp_path, 
         assert main([words[0], str(trained), *words[1:]]) == status, words
         assert message in capsys.readouterr().err, words
     assert not (tmp_path / "a.store").exists()
+
+
+def test_relaxed_codes_are_kept_for_rescoring(trained, root, tmp_path, capsys):
+    path, some = f"{tmp_path}/new.store", f"--images={root}/raw/red-*.png"
+    assert main(["encode", str(trained), some, f"--out={path}", "--relaxed"]) == 0
+    more = f"--images={root}/raw/*.png"
+    assert main(["encode", str(trained), more, f"--out={path}"]) == 0  # has them, and gets more
+    assert main(["encode", str(trained), more, f"--out={tmp_path}/x.h5", "--relaxed"]) == 0
+    assert FaissStore.open(path).has_relaxed
+    with h5py.File(tmp_path / "x.h5") as file:
+        codes, relaxed = file["image/codes"][:], file["image/relaxed"][:]
+        names = file["image/ids"].asstr()[:].tolist()
+    assert relaxed.dtype == np.float16 and (codes == np.where(relaxed >= 0, 1, -1)).all()
+    capsys.readouterr()
+    words = ["search", str(trained), "--text=red box", f"--store={path}", f"-k{len(names)}"]
+    assert main([*words, "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    run = Run.open(trained)
+    text = Coder(load_model(run), "text", run.encoder("text"))(["red box"]).double().numpy()[0]
+    true = dict(zip(names, relaxed.astype(float) @ text, strict=True))
+    assert all(abs(a["score"] - true[a["id"]]) < 16 * 0.005 for a in answers)
+    assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
+    plain = f"--out={tmp_path}/plain.store"
+    assert main(["encode", str(trained), some, plain]) == 0
+    for out in (plain, f"--out={tmp_path}/new.lance"):
+        if out.endswith("lance") and find_spec("lancedb") is None:
+            continue
+        assert main(["encode", str(trained), some, out, "--relaxed"]) == 2
+        assert "keeps codes alone; use a new NAME.store" in capsys.readouterr().err

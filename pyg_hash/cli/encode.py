@@ -15,7 +15,7 @@ from pyg_hash.cli.queries import (
     text_lines,
 )
 from pyg_hash.runs import Run
-from pyg_hash.typing import TEXT
+from pyg_hash.typing import TEXT, binarize
 from pyg_hash.utils.files import atomic_path
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class Encode(NewItemsCommand):
     )
     index: str | None = option(
         None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
+    )
+    relaxed: bool = option(
+        False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
     )
     strict: bool = option(False, "write nothing if an item cannot be encoded")
 
@@ -62,6 +65,9 @@ class Encode(NewItemsCommand):
             )
         coders = self.coders(run, inputs)
         store = store_for(self.out, coders[0].model.num_bits, self.index) if into_store else None
+        relaxed = self.relaxed
+        if store is not None:
+            relaxed = keeps_relaxed(store, self.out, relaxed)
         results = []
         for items, coder in zip(inputs, coders, strict=True):
             found = coder.each(items)
@@ -79,13 +85,13 @@ class Encode(NewItemsCommand):
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
         if store is None:
-            write_codes(self.out, results)
+            write_codes(self.out, results, relaxed)
         for items, found in results:
             bits = "" if found.values is None else f" of {found.values.size(1)} bits"
             more = f", {len(found.problems)} skipped" if found.problems else ""
             where = self.out
             if store is not None:
-                known = put(store, items, found)
+                known = put(store, items, found, relaxed)
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
@@ -98,11 +104,12 @@ class Encode(NewItemsCommand):
         return texts if self.images is None else [pictures(self.images), *texts]
 
 
-def write_codes(path: str, results: list[tuple[NewItems, Encoded]]) -> None:
+def write_codes(path: str, results: list[tuple[NewItems, Encoded]], relaxed: bool) -> None:
     """Write codes and names as HDF5.
 
     For each modality: ``codes`` int8 ``[n, num_bits]`` and ``ids`` of the items that were encoded,
-    ``lines`` (of texts: their line numbers), and ``skipped``, one message for each other item.
+    ``relaxed`` float16 ``[n, num_bits]`` if wanted, ``lines`` (of texts: their line numbers), and
+    ``skipped``, one message for each other item.
     """
     import h5py
 
@@ -112,7 +119,10 @@ def write_codes(path: str, results: list[tuple[NewItems, Encoded]]) -> None:
             if found.values is None:
                 continue
             group = file.create_group(items.modality)
-            group.create_dataset("codes", data=found.values.cpu().numpy(), compression="gzip")
+            values = found.values.cpu()
+            group.create_dataset("codes", data=binarize(values).numpy(), compression="gzip")
+            if relaxed:
+                group.create_dataset("relaxed", data=values.half().numpy())
             group.create_dataset("ids", data=[items.ids[row] for row in found.kept], dtype=strings)
             if isinstance(items.values, list) and items.modality == TEXT:  # lines of a file
                 group.create_dataset("lines", data=[row + 1 for row in found.kept])
@@ -150,13 +160,24 @@ def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
     return store
 
 
-def put(store: CodeStore, items: NewItems, found: Encoded) -> int:
+def keeps_relaxed(store: CodeStore, address: str, wanted: bool) -> bool:
+    """Whether a store gets relaxed codes: one with items as it has them, a new one if wanted."""
+    from pyg_hash.stores import FaissStore
+
+    has = isinstance(store, FaissStore) and store.has_relaxed
+    if wanted and not has and (len(store) or not isinstance(store, FaissStore)):
+        raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
+    return has or wanted
+
+
+def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int:
     """Put codes into a store under the items' ids; how many it had before and are replaced."""
     assert found.values is not None
     last = {items.ids[row]: place for place, row in enumerate(found.kept)}  # of the same id
     names = list(last)
     known = [name for name, there in zip(names, store.contains(names), strict=True) if there]
     store.remove(known)
-    store.add(found.values[list(last.values())], names)
+    values = found.values[list(last.values())]
+    store.add(binarize(values), names, relaxed=values if relaxed else None)
     store.save()
     return len(known)

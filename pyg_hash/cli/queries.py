@@ -122,7 +122,7 @@ class Coder:
         self.model, self.modality, self.encoder = model, modality, encoder
         if hasattr(encoder, "progress"):
             encoder.progress = False  # one bar for all items is enough
-        self.code = model.encode_image if modality == IMAGE else model.encode_text
+        self.relax = model.relax_image if modality == IMAGE else model.relax_text
 
     def features(self, values: Any) -> Tensor:
         """Features of raw items; feature rows stay what they are."""
@@ -138,11 +138,11 @@ class Coder:
         return x
 
     def __call__(self, values: Any) -> Tensor:
-        """Codes int8 ``[n, num_bits]``."""
-        return self.code(self.features(values))
+        """Relaxed codes float ``[n, num_bits]``, whose signs are the codes."""
+        return self.relax(self.features(values))
 
     def each(self, items: NewItems) -> Encoded:
-        """Codes of all items that can be encoded; the problems of the others are said, too."""
+        """Relaxed codes of all items that have some; the problems of the others are said, too."""
         from pyg_hash.features.base import encode_each
 
         values = items.values

@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pyg_hash.cli.build import load_model
 from pyg_hash.cli.options import UsageError, check_positive, option
@@ -20,10 +20,12 @@ from pyg_hash.cli.queries import (
     open_store,
 )
 from pyg_hash.runs import Run, RunItems
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from pyg_hash.index import HammingIndex
     from pyg_hash.stores import CodeStore
 
@@ -32,7 +34,19 @@ _NAME_WIDTH = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(NewItemsCommand):
+class Rescoring:
+    """Options of a command that searches."""
+
+    rescore: Literal["auto", "none"] = option(
+        "auto",
+        "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
+        "or their bits where they have none (a score); none: by distance alone",
+    )
+    oversample: int = option(4, "how many of the nearest to rescore, times -k, and all ties")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Rescoring, NewItemsCommand):
     """Search and print the answers."""
 
     text: str | None = option(None, "search with these words")
@@ -44,7 +58,7 @@ class Search(NewItemsCommand):
         None, "search there instead of in the run: what encode --out wrote, or one of yours"
     )
     k: int = option(10, "number of answers", ["-k", "--k"])
-    json: bool = option(False, "print JSON instead of a table")
+    json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
 
     def execute(self) -> int:
         """Search; the time of the first query goes to the standard error."""
@@ -52,7 +66,7 @@ class Search(NewItemsCommand):
             raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
         if self.modality not in (None, *MODALITIES):
             raise UsageError(f"modality: {self.modality!r} is not known; use image or text")
-        check_positive(k=self.k)
+        check_positive(k=self.k, oversample=self.oversample)
         self.check_source()
         if self.modality is not None and self.store is not None:
             raise UsageError("modality: says which codes of the run; a store has only its own")
@@ -65,38 +79,68 @@ class Search(NewItemsCommand):
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: no such file")
         (coder,) = self.coders(run, [queries])
-        codes: HammingIndex | CodeStore = (
-            run.index(target)
-            if self.store is None
-            else open_store(self.store, coder.model.num_bits)
-        )
-        items = run.items() if self.store is None else None
-        if self.store is not None and len(codes) == 0:
-            raise ValueError(f"store: {self.store} is empty; put codes into it with encode --out")
-        values = queries.values
+        codes: HammingIndex | CodeStore
+        index = items = None
+        if self.store is None:
+            codes = index = run.index(target)
+            items = run.items()
+        else:
+            codes = open_store(self.store, coder.model.num_bits)
+            if len(codes) == 0:
+                raise ValueError(f"store: {self.store} is empty; fill it with encode --out")
+        kept, values, relaxed = [0], queries.values, None
         if self.features is not None:
-            kept = coder.each(queries).kept  # a bad row does not end the others
-            if not kept:
+            some = coder.each(queries)  # a bad row does not end the others
+            kept, values, relaxed = some.kept, values[some.kept], some.values
+            if relaxed is None:
                 raise ValueError(f"features: no row of {self.features} can be encoded")
-            values = values[kept]
-        k = min(self.k, len(codes))
-        distances, ids = codes.search(coder(values), k)
-        answers = [  # a store with an approximate index may find less than k: distance -1
-            [answer_of(items, row, far) for far, row in zip(*pair, strict=True) if far >= 0]
-            for pair in zip(distances.tolist(), ids.tolist(), strict=True)
-        ]
-        latency = timing(coder, values[:1], codes, k)
+        relaxed = coder(values) if relaxed is None else relaxed
+        distances, ids, scores = self._nearest(codes, relaxed)
+        latency = self._timing(coder, values[:1], codes)
         if self.text is not None:
             coder.note_unknown_words(self.text)
-        shown: Any = answers[0]
-        text = table(answers[0])
-        if self.features is not None:
-            pairs = [(queries.ids[row], best) for row, best in zip(kept, answers, strict=True)]
-            shown = [{"query": name, "answers": best} for name, best in pairs]
-            text = "\n\n".join(f"query {name}\n{table(best)}" for name, best in pairs)
-        print(json.dumps(shown, indent=2, ensure_ascii=False) if self.json else text)
+        names = [queries.ids[row] for row in kept]
+        shown = []
+        for row, name in enumerate(names):
+            far = [d for d in distances[row].tolist() if d >= 0]  # approximate ones find less
+            found: Answer = {"query": name, "answers": []}
+            for place, distance in enumerate(far):
+                score = None if scores is None else float(scores[row, place])
+                found["answers"].append(answer_of(items, ids[row].tolist()[place], distance, score))
+            if index is not None:
+                at = distances[row : row + 1, -1]
+                found["tied"] = int(index.count_at(binarize(relaxed[row : row + 1]), at))
+            shown.append(found)
+        if self.json:
+            print("\n".join(json.dumps(found, ensure_ascii=False) for found in shown))
+        else:
+            heads = [f"query {n}\n" if self.features is not None else "" for n in names]
+            tables = [head + table(found) for head, found in zip(heads, shown, strict=True)]
+            print("\n\n".join(tables))
         print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
         return 0
+
+    def _nearest(
+        self, codes: HammingIndex | CodeStore, relaxed: Tensor
+    ) -> tuple[Tensor, Any, Tensor | None]:
+        """Distances, ids and, unless there is none, scores ``[q, k]``."""
+        k = min(self.k, len(codes))
+        if self.rescore == "none":
+            return *codes.search(binarize(relaxed), k), None
+        return codes.search(binarize(relaxed), k, rescore=relaxed, oversample=self.oversample)
+
+    def _timing(self, coder: Coder, value: Any, codes: HammingIndex | CodeStore) -> str:
+        """Where the time of one query goes; all is loaded, for there were answers before."""
+        start = perf_counter()
+        x = coder.features(value)
+        encoded = perf_counter()
+        relaxed = coder.relax(x)
+        coded = perf_counter()
+        self._nearest(codes, relaxed)
+        end = perf_counter()
+        parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
+        listed = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
+        return f"one query: {1e3 * (end - start):.1f} ms ({listed})"
 
     def _queries(self) -> NewItems:
         """What the command line asks for."""
@@ -113,28 +157,15 @@ class Search(NewItemsCommand):
         return NewItems(modality, [value], [str(value)], [modality])
 
 
-def timing(coder: Coder, value: Any, codes: HammingIndex | CodeStore, k: int) -> str:
-    """Where the time of one query goes; all is loaded, for there were answers before."""
-    start = perf_counter()
-    x = coder.features(value)
-    encoded = perf_counter()
-    code = coder.code(x)
-    coded = perf_counter()
-    codes.search(code, k)
-    end = perf_counter()
-    parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
-    listed = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
-    return f"one query: {1e3 * (end - start):.1f} ms ({listed})"
-
-
-def answer_of(items: RunItems | None, row: Any, distance: int) -> Answer:
+def answer_of(items: RunItems | None, row: Any, distance: int, score: float | None) -> Answer:
     """One item as plain values: a row of a run, or the id in a store, which knows no more."""
+    near: Answer = {"distance": distance} | ({} if score is None else {"score": round(score, 4)})
     if items is None:
-        return {"distance": distance, "id": str(row)}
+        return {"id": str(row), **near}
     return {
-        "distance": distance,
-        "name": items.texts[row] or items.ids[row],
         "id": items.ids[row],
+        **near,
+        "name": items.texts[row] or items.ids[row],
         "labels": items.labels[row],
         "path": items.image_paths[row],
     }
@@ -146,22 +177,33 @@ def short_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def table(answers: list[Answer]) -> str:
-    """Answers as aligned text."""
+def table(found: Answer) -> str:
+    """The answers to a query as aligned text, and how many items are as far as the last."""
+    answers = found["answers"]
     if not answers:  # an approximate index may miss all
         return "no answer"
     rows = [_cells(answer) for answer in answers]
     lines = [list(rows[0]), *(list(row.values()) for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join([line[0].rjust(widths[0]), *map(str.ljust, line[1:], widths[1:])]).rstrip()
+    numbers = [name in ("score", "distance") for name in rows[0]]
+    text = "\n".join(
+        "  ".join(
+            cell.rjust(width) if number else cell.ljust(width)
+            for cell, width, number in zip(line, widths, numbers, strict=True)
+        ).rstrip()
         for line in lines
     )
+    if "tied" not in found:
+        return text
+    tied, last = found["tied"], answers[-1]["distance"]
+    number = f"{tied:,} items are" if tied > 1 else "no other item is"
+    return f"{text}\n{number} at distance {last}, that of the last answer"
 
 
 def _cells(answer: Answer) -> dict[str, str]:
     """One answer by column."""
-    cells = {"distance": str(answer["distance"])}
+    cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
+    cells["distance"] = str(answer["distance"])
     if "name" not in answer:
         return cells | {"id": short_path(" ".join(answer["id"].split()))}
     name = " ".join(answer["name"].split())
@@ -173,7 +215,7 @@ def _cells(answer: Answer) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(EncoderCommand):
+class Serve(Rescoring, EncoderCommand):
     """Load the run, print the address and serve until stopped."""
 
     host: str = option(
@@ -188,7 +230,7 @@ class Serve(EncoderCommand):
         from pyg_hash.serve import Limits, SearchEngine, serve
         from pyg_hash.serve.server import address_of, is_loopback, listen
 
-        check_positive(threads=self.threads)
+        check_positive(threads=self.threads, oversample=self.oversample)
         if not 0 <= self.port <= 65535:
             raise UsageError(f"port: expected 0 to 65535, got {self.port}")
         for module in ("starlette", "uvicorn"):
@@ -199,7 +241,8 @@ class Serve(EncoderCommand):
             config = self.settings(run)
             model = load_model(run, config)
             title = f"{type(model).__name__} on {Path(config.dataset).name}"
-            engine = SearchEngine.of(run, model, title=title, own=own)
+            oversample = None if self.rescore == "none" else self.oversample
+            engine = SearchEngine.of(run, model, title=title, own=own, oversample=oversample)
             for note in engine.notes:
                 print(f"note: {note}")
             if not is_loopback(listening):

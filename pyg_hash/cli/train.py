@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
     from pyg_hash.datasets import CrossModalDataset
+    from pyg_hash.models import HashModel
     from pyg_hash.recipes import Recipe
 
 
@@ -54,7 +55,6 @@ class Train(TrainConfig, Command):
 
         Under ``torchrun`` all processes train, and the first one does the rest.
         """
-        from pyg_hash.index import HammingIndex
         from pyg_hash.metrics import evaluate
         from pyg_hash.training.ranks import Ranks
 
@@ -96,11 +96,7 @@ class Train(TrainConfig, Command):
             return 0
         if not run.has("items"):
             _save_items(run, dataset, data)
-        for modality in MODALITIES:
-            rows = data[modality].database_mask.nonzero().flatten()
-            index = HammingIndex(model.num_bits)
-            index.add(model.encode(data, modality)[rows].cpu(), ids=rows.cpu())
-            index.save(run.index_file(modality))
+        save_indexes(run, model, data)
         evaluation = evaluate(model, data)
         run.add_metrics("query", evaluation.to_dict())
         print(evaluation)
@@ -136,6 +132,28 @@ def label_names(y: Any, class_names: list[str]) -> list[list[str]]:
     if y.dim() == 1:
         return [[class_names[c]] for c in y.tolist()]
     return [[class_names[c] for c in row.nonzero().flatten().tolist()] for row in y]
+
+
+def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
+    """Codes of the database items; with relaxed codes, where one pass gives both."""
+    import torch
+
+    from pyg_hash.index import HammingIndex
+    from pyg_hash.models import HashModel
+    from pyg_hash.typing import binarize
+    from pyg_hash.utils.modes import eval_mode
+
+    with torch.no_grad(), eval_mode(model):
+        out = model(data)
+    own = type(model).encode is not HashModel.encode  # its codes may be other than these signs
+    for modality in MODALITIES:
+        rows = data[modality].database_mask.nonzero().flatten()
+        relaxed = out[modality][rows].cpu()
+        codes = model.encode(data, modality)[rows].cpu() if own else binarize(relaxed)
+        kept = not own and bool((relaxed.abs() <= 1).all())
+        index = HammingIndex(model.num_bits)
+        index.add(codes, ids=rows.cpu(), relaxed=relaxed if kept else None)
+        index.save(run.index_file(modality))
 
 
 def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> None:

@@ -1,5 +1,6 @@
 """Codes under ids, and their search in Hamming space."""
 
 from pyg_hash.index.hamming import HammingIndex
+from pyg_hash.index.rescore import Rescored
 
-__all__ = ["HammingIndex"]
+__all__ = ["HammingIndex", "Rescored"]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 
 VERSION = 1
-_NAMES = {"I64": "<i8", "I32": "<i4", "U8": "|u1"}
+_NAMES = {"I64": "<i8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
 _ALIGN = 64
 
 
@@ -25,7 +25,7 @@ def write_arrays(
     arrays: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write int64, int32 and uint8 arrays and JSON metadata of class ``owner``, atomically."""
+    """Write arrays of integers and JSON metadata of class ``owner``, atomically."""
     names = {np.dtype(code): name for name, code in _NAMES.items()}
     ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)  # keeps all aligned
     about = {"format": f"pyg_hash.{owner}", "version": VERSION, **metadata}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.codes import check_codes, check_packed, pack_bits
+from pyg_hash.codes import (
+    check_codes,
+    check_packed,
+    check_relaxed,
+    exact_queries,
+    pack_bits,
+    quantize,
+    unpack_bits,
+)
+from pyg_hash.index.rescore import Relaxed, Rescored, Shortlist
 from pyg_hash.utils.checks import check_positive_int
 
 Bytes = NDArray[np.uint8]
@@ -29,6 +38,8 @@ class CodeSet(ABC):
 
     _kind = "store"
     """What it is called in messages."""
+    _keeps_relaxed = False
+    """Whether it can keep relaxed codes of its items."""
 
     def __init__(self, num_bits: int, id_type: type[Any]) -> None:
         check_positive_int(num_bits, "num_bits")
@@ -68,7 +79,9 @@ class CodeSet(ABC):
             self._remove(gone)
 
     @abstractmethod
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None: ...
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None: ...
 
     @abstractmethod
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]: ...
@@ -82,6 +95,14 @@ class CodeSet(ABC):
     @abstractmethod
     def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges: ...
 
+    @abstractmethod
+    def _shortlists(self, packed: Bytes, count: int, where: Columns) -> Iterator[Shortlist]:
+        """For each query the ``count`` nearest items, and all at the distance of the last."""
+
+    def _ids_of(self, names: NDArray[Any]) -> NDArray[Any]:
+        """Ids of what a shortlist names."""
+        return names
+
     def _check_present(self, ids: NDArray[Any]) -> None:
         """Raise ``ValueError`` unless all ids are there."""
         absent = ids[~self._present(ids)].tolist()
@@ -90,9 +111,21 @@ class CodeSet(ABC):
                 f"ids: {len(absent)} are not in the {self._kind} (first: {absent[0]!r})"
             )
 
-    def _insert(self, packed: Bytes, ids: Ids, metadata: Columns) -> None:
+    def _insert(
+        self, packed: Bytes, ids: Ids, metadata: Columns, relaxed: Tensor | None = None
+    ) -> None:
         """Add items whose ids are new, or raise and leave all as it was."""
         new = self._id_array(ids)
+        steps = None
+        if relaxed is not None:
+            if not self._keeps_relaxed:
+                raise ValueError(
+                    f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
+                    "HammingIndex or a FaissStore"
+                )
+            self._check_relaxed(relaxed, "relaxed", len(packed))
+            codes = unpack_bits(torch.from_numpy(packed), self.num_bits)
+            steps = quantize(relaxed.cpu(), codes).numpy()
         if len(new) != len(packed):
             raise ValueError(f"ids: {len(new)} ids for {len(packed)} codes; give one a code")
         if self.id_type is not int or not bool((new[1:] > new[:-1]).all()):
@@ -108,7 +141,7 @@ class CodeSet(ABC):
                 f"ids: {len(present)} are in the {self._kind} already (first: {present[0]!r}); "
                 "remove them first or choose others"
             )
-        self._add(packed, new, metadata)
+        self._add(packed, new, metadata, steps)
 
     def _nearest(self, codes: Tensor, k: int, where: Columns) -> tuple[Tensor, Any]:
         """Distances and ids ``[q, k]`` of checked queries."""
@@ -119,6 +152,35 @@ class CodeSet(ABC):
         else:
             distances, ids = np.empty((0, k), np.int32), np.empty((0, k), self._id_dtype)
         return torch.from_numpy(distances), self._public(ids)
+
+    def _rescored(
+        self, codes: Tensor, k: int, relaxed: Tensor, oversample: int, where: Columns
+    ) -> Rescored:
+        """The best by score of the nearest ``oversample * k`` and all as far as the last."""
+        packed = self._packed_codes(codes)
+        check_positive_int(k, "k")
+        check_positive_int(oversample, "oversample")
+        self._check_relaxed(relaxed, "rescore", len(packed))
+        queries = exact_queries(relaxed.cpu()).numpy()
+        distances = np.full((len(packed), k), -1, np.int32)
+        ids = np.full((len(packed), k), self._no_id, self._id_dtype)
+        scores = np.full((len(packed), k), -np.inf)
+        if len(packed) and len(self):
+            found = self._shortlists(packed, oversample * k, where)
+            for row, (query, some) in enumerate(zip(queries, found, strict=True)):
+                best, score = some.best(query, k)
+                distances[row, : len(best)] = some.distances[best]
+                ids[row, : len(best)] = self._ids_of(some.names[best])
+                scores[row, : len(best)] = score
+        return Rescored(torch.from_numpy(distances), self._public(ids), torch.from_numpy(scores))
+
+    def _check_relaxed(self, relaxed: Tensor, name: str, rows: int) -> None:
+        check_relaxed(relaxed, name)
+        if relaxed.shape != (rows, self.num_bits):
+            raise ValueError(
+                f"{name}: expected shape [{rows}, {self.num_bits}], a row a code, got "
+                f"{list(relaxed.shape)}"
+            )
 
     def _within(self, codes: Tensor, radius: int, where: Columns) -> tuple[Tensor, Tensor, Any]:
         """Limits, distances and ids of what lies within the radius of checked queries."""

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pyg_hash.codes import check_packed, unpack_bits
+from pyg_hash.codes import LEVELS, check_packed, unpack_bits
 from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.memory import InMemory
+from pyg_hash.index.rescore import Relaxed, Rescored
 from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
@@ -63,21 +64,31 @@ class HammingIndex(InMemory):
         """All ids, ascending, int64 ``[len(self)]``."""
         return torch.tensor(self._ids.at(slice(None)))
 
-    def add(self, codes: Tensor, ids: Tensor | Sequence[int] | None = None) -> None:
+    def add(
+        self,
+        codes: Tensor,
+        ids: Tensor | Sequence[int] | None = None,
+        *,
+        relaxed: Tensor | None = None,
+    ) -> None:
         """Add items.
 
         Args:
             codes: n codes, int8 ±1 ``[n, num_bits]`` or packed.
             ids: n different integers that fit int64 and are not in the index; by default the
                 numbers after the highest id ever added, from 0.
+            relaxed: the same items before their signs were taken, float ``[n, num_bits]`` in
+                [-1, 1], of all items of the index or of none: kept as int8 in steps of 1 / 127,
+                ``num_bits`` bytes an item, for :meth:`search` to rescore by.
 
         Raises:
             TypeError, ValueError: wrong types, shapes or values; ids given twice or present
-                already. The index is then unchanged.
+                already; relaxed codes of some items only, or of other signs than the codes. The
+                index is then unchanged.
         """
         packed = self._packed_codes(codes)
         numbers = np.arange(self._next_id, self._next_id + len(packed)) if ids is None else ids
-        self._insert(packed, numbers, {})
+        self._insert(packed, numbers, {}, relaxed)
 
     def codes(self, ids: Tensor | Sequence[int]) -> Tensor:
         """The codes of items: int8 ±1 ``[n, num_bits]``, in the order of ``ids``.
@@ -86,21 +97,59 @@ class HammingIndex(InMemory):
             TypeError: ids that are not integers.
             ValueError: ids that are not in the index.
         """
-        names = self._id_array(ids)
-        self._check_present(names)
-        packed = self._ready()[0][self._ids.find(names)]
+        packed = self._ready()[0][self._rows(ids)]
         return unpack_bits(torch.from_numpy(packed), self.num_bits)
 
-    def search(self, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """The ``k`` nearest items of each query.
+    def relaxed(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """What rescoring knows of items: their relaxed codes, or their codes where it has none.
+
+        Returns:
+            float32 ``[n, num_bits]``, in the order of ``ids``.
+
+        Raises:
+            TypeError, ValueError: as :meth:`codes`.
+        """
+        rows = self._rows(ids)
+        if self._relaxed is None:
+            return self.codes(ids).float()
+        return torch.from_numpy(self._relaxed.joined()[rows]).float() / LEVELS
+
+    def _rows(self, ids: Tensor | Sequence[int]) -> NDArray[np.int64]:
+        """Positions of items; ``ValueError`` unless all are there."""
+        names = self._id_array(ids)
+        self._check_present(names)
+        return self._ids.find(names)
+
+    @overload
+    def search(
+        self, codes: Tensor, k: int, *, rescore: None = None, oversample: int = 4
+    ) -> tuple[Tensor, Tensor]: ...
+
+    @overload
+    def search(
+        self, codes: Tensor, k: int, *, rescore: Tensor, oversample: int = 4
+    ) -> Rescored: ...
+
+    def search(
+        self, codes: Tensor, k: int, *, rescore: Tensor | None = None, oversample: int = 4
+    ) -> tuple[Tensor, Tensor] | Rescored:
+        """The ``k`` nearest items of each query, or with ``rescore`` the best of the nearest.
+
+        Rescoring takes the ``oversample * k`` nearest items and **all** that are as far as the
+        last of these, and orders them by the inner product of the query's real-valued code with
+        the items' relaxed codes if :meth:`add` was given them, else with the items' bits.
 
         Args:
             codes: q codes, int8 ±1 ``[q, num_bits]`` or packed.
             k: 1 to ``len(self)``.
+            rescore: real-valued codes of the queries, float ``[q, num_bits]``, as
+                ``model.relax_text(x)`` gives them.
+            oversample: how many items to rescore, times ``k``.
 
         Returns:
             ``(distances, ids)``: int32 and int64 ``[q, k]`` on the CPU, nearest first, equal
-            distances by lower id.
+            distances by lower id. With ``rescore`` also ``scores``, float64 ``[q, k]``, highest
+            first, equal scores by distance, then by lower id.
 
         Raises:
             TypeError, ValueError: wrong types, shapes or values, or ``k`` out of range.
@@ -110,7 +159,9 @@ class HammingIndex(InMemory):
             raise ValueError(
                 f"k: {k} items asked for, but the index holds {len(self)}; use k <= {len(self)}"
             )
-        return self._nearest(codes, k, {})
+        if rescore is None:
+            return self._nearest(codes, k, {})
+        return self._rescored(codes, k, rescore, oversample, {})
 
     def range_search(self, codes: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
         """All items within a Hamming radius, **distance <= radius**, of codes as in :meth:`search`.
@@ -123,6 +174,20 @@ class HammingIndex(InMemory):
             TypeError, ValueError: wrong types, shapes or values.
         """
         return self._within(codes, radius, {})
+
+    def count_at(self, codes: Tensor, distances: Tensor) -> Tensor:
+        """How many items are exactly as far from each query as ``distances`` says: int64 ``[q]``.
+
+        With the distance of the last answer: how many are tied there.
+
+        Raises:
+            TypeError, ValueError: wrong types, shapes or values, as :meth:`range_search`.
+        """
+        counts = torch.zeros(len(codes), dtype=torch.int64)
+        for row, radius in enumerate(distances.tolist()):
+            near = self._within(codes[row : row + 1], radius, {})[1]
+            counts[row] = (near == radius).sum()
+        return counts
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a safetensors file, atomically; ``OSError``: it cannot be written."""
@@ -148,12 +213,13 @@ class HammingIndex(InMemory):
             index._next_id = int(metadata["next_id"])
         return index
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None:
         order = ids.argsort()
         appended = len(self) == 0 or ids.min() > self._ids.at(slice(-1, None))[0]
-        super()._add(packed[order], ids[order], metadata)
+        own = None if relaxed is None else relaxed[order]
+        super()._add(packed[order], ids[order], metadata, own)
         if not appended:
-            merged = self._ids.at(slice(None))
-            order = merged.argsort()
-            self._packed, self._ids = self._joined()[order], self._ids.of(merged[order])
+            self._reorder(self._ids.at(slice(None)).argsort())
         self._next_id = max(self._next_id, int(ids.max()) + 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, CodeSet, Columns, Ranges, Table
+from pyg_hash.index.rescore import Relaxed, Shortlist
 from pyg_hash.index.scan import Arrays, Scan
 
 
 class InMemory(CodeSet):
     """Codes at positions 0, 1, ... in the order they were added; equal distances come so too."""
+
+    _keeps_relaxed = True
 
     def __init__(self, num_bits: int, id_type: type[Any], scanner: Callable[[], Scan]) -> None:
         super().__init__(num_bits, id_type)
@@ -25,15 +28,16 @@ class InMemory(CodeSet):
         self._clear()
 
     def _clear(self) -> None:
-        self._packed: Bytes = np.empty((0, num_bytes(self.num_bits)), np.uint8)
-        self._waiting: list[Bytes] = []  # added since; joined when they are needed
+        self._packed = _Rows(np.empty((0, num_bytes(self.num_bits)), np.uint8))
+        self._relaxed: _Rows | None = None  # of all items or of none
         self._ids = (_IntIds if self.id_type is int else _StrIds).of(np.empty(0, self._id_dtype))
         self._scan = self._scanner()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """What goes into a file."""
         packed, scan = self._ready()
-        return {"codes": packed, **self._ids.arrays(), **(scan.arrays() if len(packed) else {})}
+        kept = {"codes": packed, **self._ids.arrays(), **(scan.arrays() if len(packed) else {})}
+        return kept if self._relaxed is None else {**kept, "relaxed": self._relaxed.joined()}
 
     def _restore(self, arrays: Arrays) -> None:
         """Undo :meth:`_arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
@@ -41,7 +45,12 @@ class InMemory(CodeSet):
         self._ids = type(self._ids).read(arrays)
         if packed.dtype != np.uint8 or packed.shape != (len(self._ids), num_bytes(self.num_bits)):
             raise ValueError("codes and ids do not fit")
-        self._packed = packed
+        self._packed = _Rows(packed)
+        if "relaxed" in arrays:
+            relaxed = arrays["relaxed"]
+            if relaxed.dtype != np.int8 or relaxed.shape != (len(packed), self.num_bits):
+                raise ValueError("codes and relaxed codes do not fit")
+            self._relaxed = _Rows(relaxed)
         if len(packed):
             self._scan.restore(arrays, packed)
 
@@ -49,18 +58,15 @@ class InMemory(CodeSet):
         """Number of items."""
         return len(self._ids)
 
-    def _joined(self) -> Bytes:
-        """All codes in one array."""
-        if self._waiting:
-            parts = [*([self._packed] if len(self._packed) else []), *self._waiting]
-            self._packed = parts[0] if len(parts) == 1 else np.concatenate(parts)
-            self._waiting = []
-        return self._packed
+    @property
+    def has_relaxed(self) -> bool:
+        """Whether relaxed codes are kept beside the codes, which rescoring then uses."""
+        return self._relaxed is not None
 
     def _ready(self) -> tuple[Bytes, Scan]:
         """All codes, and a searcher that knows them."""
         with self._lock:  # of several threads that search, one prepares
-            packed = self._joined()
+            packed = self._packed.joined()
             if len(packed):
                 self._scan.update(packed)
             return packed, self._scan
@@ -68,15 +74,34 @@ class InMemory(CodeSet):
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         return self._ids.find(ids) >= 0
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
-        self._waiting.append(packed.copy())
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None:
+        if len(self) == 0:
+            self._relaxed = None if relaxed is None else _Rows(relaxed[:0])
+        if (relaxed is None) != (self._relaxed is None):
+            raise ValueError(
+                f"relaxed: the {self._kind} has relaxed codes of its other items; give these too"
+                if relaxed is None
+                else f"relaxed: the {self._kind} has other items without; leave it out, or add all "
+                "items anew"
+            )
+        self._packed.append(packed)
+        if relaxed is not None and self._relaxed is not None:
+            self._relaxed.append(relaxed)
         self._ids = self._ids.extended(ids)
 
+    def _reorder(self, rows: NDArray[Any]) -> None:
+        """Keep these rows alone, in this order."""
+        self._packed = _Rows(self._packed.joined()[rows])
+        if self._relaxed is not None:
+            self._relaxed = _Rows(self._relaxed.joined()[rows])
+        self._ids = self._ids.of(self._ids.at(rows))
+
     def _remove(self, ids: NDArray[Any]) -> None:
-        packed = self._joined()
-        keep = np.ones(len(packed), bool)
+        keep = np.ones(len(self), bool)
         keep[self._ids.find(ids)] = False
-        self._packed, self._ids = packed[keep], self._ids.of(self._ids.at(keep))
+        self._reorder(keep)
         self._scan = self._scanner()
 
     def _search(self, packed: Bytes, k: int, where: Columns) -> Table:
@@ -97,6 +122,33 @@ class InMemory(CodeSet):
         order = np.lexsort((positions, distances, query))
         limits = np.bincount(query + 1, minlength=len(packed) + 1).cumsum()
         return limits, distances[order].astype(np.int32), self._ids.at(positions[order])
+
+    def _shortlists(self, packed: Bytes, count: int, where: Columns) -> Iterator[Shortlist]:
+        database, scan = self._ready()
+        relaxed = None if self._relaxed is None else self._relaxed.joined()
+        for distances, rows in scan.shortlist(database, packed, count):
+            own = None if relaxed is None else relaxed[rows]
+            yield Shortlist(distances, rows, database[rows], own)
+
+    def _ids_of(self, names: NDArray[Any]) -> NDArray[Any]:
+        return self._ids.at(names)
+
+
+class _Rows:
+    """Rows of an array; those that are added are joined to it when they are needed."""
+
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self._parts = [rows]
+
+    def append(self, rows: NDArray[Any]) -> None:
+        self._parts.append(rows.copy())
+
+    def joined(self) -> NDArray[Any]:
+        """All rows in one array."""
+        if len(self._parts) > 1:
+            parts = [part for part in self._parts if len(part)] or self._parts[:1]
+            self._parts = [parts[0] if len(parts) == 1 else np.concatenate(parts)]
+        return self._parts[0]
 
 
 class _IntIds:

@@ -14,6 +14,7 @@ from pyg_hash.utils import faiss
 
 _TILE_QUERIES = 256
 _TILE_DATABASE = 8192
+_PAIRS = 1 << 24  # matches that may be in hand at a time
 
 Bytes = NDArray[np.uint8]
 Arrays = Mapping[str, NDArray[Any]]
@@ -52,6 +53,28 @@ class Scan:
             parts.append((row + top, distance[row, column], column + start))
         q, d, p = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
         return q, d, p
+
+    def shortlist(
+        self, packed: Bytes, query: Bytes, count: int
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """For each query ``(distances, positions)`` of the ``count`` nearest and all as far.
+
+        Positions rise. A second scan finds what is tied with the last one.
+        """
+        for asked in np.split(query, range(0, len(query), max(1, _PAIRS // len(packed)))[1:]):
+            edge = np.full(len(asked), 8 * packed.shape[1])
+            if count < len(packed):
+                edge = self.search(packed, asked, count)[0][:, -1]
+            found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+            for radius in np.unique(edge).tolist():
+                rows = (edge == radius).nonzero()[0]
+                q, d, p = self.range_search(packed, np.ascontiguousarray(asked[rows]), radius)
+                order = np.lexsort((p, q))
+                ends = np.bincount(q, minlength=len(rows)).cumsum()[:-1]
+                parts = (np.split(column[order], ends) for column in (d, p))
+                found |= dict(zip(rows.tolist(), zip(*parts, strict=True), strict=True))
+            for row in range(len(asked)):
+                yield found[row]
 
 
 class FaissScan(Scan):

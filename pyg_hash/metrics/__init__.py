@@ -11,6 +11,7 @@ from pyg_hash.metrics.retrieval import (
     pr_curve,
     precision_at_n,
 )
+from pyg_hash.metrics.scored import scored_average_precision, scored_pair_recall
 
 __all__ = [
     "CollapseWarning",
@@ -24,4 +25,6 @@ __all__ = [
     "pair_recall",
     "pr_curve",
     "precision_at_n",
+    "scored_average_precision",
+    "scored_pair_recall",
 ]

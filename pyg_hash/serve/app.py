@@ -227,13 +227,18 @@ class Handlers:
     async def _answer(self, search: Awaitable[Answers]) -> Response:
         start = time.perf_counter()
         found = await search
-        pairs = zip(found.rows, found.distances, strict=True)
+        near: list[Json] = [{"distance": far, "score": None} for far in found.distances]
+        for how, score in zip(near, found.scores or (), strict=found.scores is not None):
+            how["score"] = round(score, 4)
         value = {
             "modality": found.modality,
             "num_bits": self.engine.model.num_bits,
             "seconds": round(time.perf_counter() - start, 4),
             "notes": found.notes,
-            "answers": [{"distance": far, **self._described(row)} for row, far in pairs],
+            "tied": found.tied,
+            "answers": [
+                {**how, **self._described(row)} for row, how in zip(found.rows, near, strict=True)
+            ],
         }
         return _json(value)
 

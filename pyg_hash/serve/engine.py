@@ -19,7 +19,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 
@@ -46,14 +46,18 @@ class Answers:
 
     Attributes:
         modality: whose codes were searched.
-        rows: row numbers of the items, nearest first; equal distances by row number.
+        rows: row numbers of the items, best first: by score, by distance, by row number.
         distances: their Hamming distances.
+        scores: inner products of real-valued codes; None where nothing is rescored.
+        tied: how many items of the database are as far as the last answer.
         notes: what the one who asked should know, for example words without meaning to the model.
     """
 
     modality: Modality
     rows: list[int]
     distances: list[int]
+    scores: list[float] | None
+    tied: int
     notes: list[str] = field(default_factory=list)
 
 
@@ -78,6 +82,8 @@ class SearchEngine:
         encoders: of raw items, for the modalities that have one.
         title: what the run is called.
         notes: what the run cannot do, for people.
+        oversample: how many of the nearest items are rescored, times the number of answers (see
+            :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`); None for none.
     """
 
     def __init__(
@@ -89,6 +95,7 @@ class SearchEngine:
         *,
         title: str = "",
         notes: Sequence[str] = (),
+        oversample: int | None = 4,
     ) -> None:
         self.model = model.eval()
         self.items = items
@@ -96,6 +103,7 @@ class SearchEngine:
         self.encoders = encoders
         self.title = title or type(model).__name__
         self.notes = list(notes)
+        self.oversample = oversample
 
     @classmethod
     def of(
@@ -105,6 +113,7 @@ class SearchEngine:
         *,
         title: str = "",
         own: Mapping[Modality, Any] | None = None,
+        oversample: int | None = 4,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
@@ -113,6 +122,7 @@ class SearchEngine:
             model: of the run.
             title: what the run is called.
             own: encoders of your own by modality, in place of those of the run.
+            oversample: see the class.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
@@ -129,7 +139,7 @@ class SearchEngine:
                     f"{run.index_file(modality)}: does not fit the {len(items)} items of the run; "
                     "train it again"
                 )
-        return cls(model, items, indexes, encoders, title=title, notes=notes)
+        return cls(model, items, indexes, encoders, title=title, notes=notes, oversample=oversample)
 
     def by_text(self, text: str, target: Modality, k: int) -> Answers:
         """Items nearest to some words; ``QueryError``: no encoder, or no word that it knows."""
@@ -161,21 +171,21 @@ class SearchEngine:
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
         """Answers to questions about one kind of new items, coded together, or their exceptions."""
-        encode = self.model.encode_image if source == IMAGE else self.model.encode_text
+        relax = self.model.relax_image if source == IMAGE else self.model.relax_text
         try:
-            codes = encode(torch.cat([question.features for question in asked]))
+            relaxed = relax(torch.cat([question.features for question in asked]))
+            codes = binarize(relaxed)
         except Exception as error:  # whose fault it is shows when each is asked alone
             if len(asked) > 1:
                 return [answer for question in asked for answer in self.answers(source, [question])]
             return [QueryError(str(error)) if isinstance(error, ValueError | OSError) else error]
         found: dict[int, Answers | Exception] = {}
-        for target in {question.target for question in asked}:
-            rows = [row for row, question in enumerate(asked) if question.target == target]
-            most = max(asked[row].k for row in rows)
-            distances, items = self._nearest(codes[rows], target, most)
-            for row, far, near in zip(rows, distances, items, strict=True):
-                k = asked[row].k
-                found[row] = Answers(target, near[:k], far[:k], list(asked[row].notes))
+        for target, k in {(question.target, question.k) for question in asked}:
+            rows = [row for row, q in enumerate(asked) if (q.target, q.k) == (target, k)]
+            answers = self._nearest(codes[rows], relaxed[rows], target, k)
+            for row, answer in zip(rows, answers, strict=True):
+                answer.notes.extend(asked[row].notes)
+                found[row] = answer
         return [found[row] for row in range(len(asked))]
 
     def _only(self, source: Modality, question: Question) -> Answers:
@@ -186,12 +196,12 @@ class SearchEngine:
 
     def by_item(self, row: int, source: Modality, target: Modality, k: int) -> Answers:
         """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
+        index = self.indexes[source]
         try:
-            codes = self.indexes[source].codes([row])
+            codes, relaxed = (get([row]) for get in (index.codes, index.relaxed))
         except ValueError as error:
             raise QueryError(f"item: {row} is not in the database of this run", 404) from error
-        distances, rows = self._nearest(codes, target, k)
-        return Answers(target, rows[0], distances[0])
+        return self._nearest(codes, relaxed, target, k)[0]
 
     def describe(self, row: int) -> dict[str, Any]:
         """What is known of an item, as JSON values; ``QueryError`` if there is no such row."""
@@ -248,13 +258,26 @@ class SearchEngine:
             )
         return self.encoders[modality]
 
-    def _nearest(
-        self, codes: Tensor, target: Modality, k: int
-    ) -> tuple[list[list[int]], list[list[int]]]:
-        """Distances and row numbers of the ``k`` nearest items of each code."""
+    def _nearest(self, codes: Tensor, relaxed: Tensor, target: Modality, k: int) -> list[Answers]:
+        """The best ``k`` items for each code."""
         index = self.indexes[target]
-        distances, rows = index.search(codes, min(k, len(index)))
-        return distances.tolist(), rows.tolist()
+        k, scores = min(k, len(index)), None
+        if self.oversample is None:
+            distances, rows = index.search(codes, k)
+        else:
+            best = index.search(codes, k, rescore=relaxed, oversample=self.oversample)
+            distances, rows, scores = best.distances, best.ids, best.scores.tolist()
+        tied = index.count_at(codes, distances[:, -1]).tolist()
+        return [
+            Answers(target, *found)
+            for found in zip(
+                rows.tolist(),
+                distances.tolist(),
+                [None] * len(codes) if scores is None else scores,
+                tied,
+                strict=True,
+            )
+        ]
 
 
 def find_encoders(

@@ -64,13 +64,21 @@ def _schemas() -> Json:
         "labels": {"type": "array", "items": _TEXT},
         "picture": {"type": ["string", "null"], "description": "address of its small picture"},
     }
-    distance = {"distance": {**_NUMBER, "description": "Hamming distance to the query"}}
+    near = {
+        "distance": {**_NUMBER, "description": "Hamming distance to the query"},
+        "score": {
+            "type": ["number", "null"],
+            "description": "inner product of real-valued codes, by which answers are ordered; null "
+            "where they are ordered by distance alone",
+        },
+    }
     answers = {
         "modality": _MODALITY,
         "num_bits": {**_NUMBER, "description": "the largest possible distance"},
         "seconds": {"type": "number"},
         "notes": {"type": "array", "items": _TEXT},
-        "answers": {"type": "array", "items": _object({**distance, **item})},
+        "tied": {**_NUMBER, "description": "items as far away as the last answer, itself included"},
+        "answers": {"type": "array", "items": _object({**near, **item})},
     }
     error = {"error": {**_TEXT, "description": "what is wrong, and what to do"}}
     kinds = {"Item": item, "Answers": answers, "Error": error}

@@ -121,10 +121,13 @@ function showAnswers(found) {
   const far = found.answers.map((answer) => answer.distance);
   const what = found.modality === "image" ? "codes of pictures" : "codes of texts";
   const query = asked.kind === "text" ? ` for “${asked.text}”` : "";
+  const last = far[far.length - 1];
   byId("status").textContent =
     `${plural(far.length, "answer")}${query} from ${what}, ` +
-    `${far[0]} to ${far[far.length - 1]} of ${found.num_bits} bits away ` +
-    `(${Math.max(1, Math.round(found.seconds * 1000))} ms)`;
+    `${Math.min(...far)} to ${Math.max(...far)} of ${found.num_bits} bits away ` +
+    `(${Math.max(1, Math.round(found.seconds * 1000))} ms). ` +
+    (found.tied > 1 ? `${found.tied.toLocaleString("en")} items are` : "No other item is") +
+    ` at distance ${last}, that of the last answer.`;
   byId("answers").replaceChildren(...found.answers.map((answer) => card(answer, found.modality)));
 }
 
@@ -149,8 +152,13 @@ function card(answer, modality) {
   const parts = [picture];
   if (answer.text || answer.picture) parts.push(make("p", { className: "words" }, words));
   if (answer.labels.length) parts.push(make("p", { className: "soft" }, answer.labels.join(", ")));
-  parts.push(make("div", { className: "last" }, make("span", {}, `distance ${answer.distance}`), similar));
+  parts.push(make("div", { className: "last" }, make("span", {}, near(answer)), similar));
   return make("li", { className: "card" }, ...parts);
+}
+
+function near(answer) {
+  const distance = `distance ${answer.distance}`;
+  return answer.score === null ? distance : `score ${answer.score.toFixed(2)}\n${distance}`;
 }
 
 function searchPicture(file) {
@@ -181,7 +189,7 @@ function showRun() {
   document.title = `Search: ${run.title}`;
   byId("title").textContent = `Search: ${run.title}`;
   const stored = Math.max(run.database.image, run.database.text);
-  byId("about").textContent = `${plural(stored, "item")} under codes of ${run.num_bits} bits; a distance counts the bits that differ.`;
+  byId("about").textContent = `${plural(stored, "item")} under codes of ${run.num_bits} bits; a distance counts the bits that differ, a score compares real-valued codes.`;
   list("notes", run.notes);
   show("words", run.queries.includes("text"));
   show("drop", run.queries.includes("image"));

@@ -7,19 +7,21 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
+from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, CodeSet, Columns, Ids, Ranges, Table, check_text
+from pyg_hash.index.rescore import Rescored, Shortlist
 from pyg_hash.stores.export import export_codes
 
 Where = Mapping[str, Any]
-Hits = list[tuple[int, Any]]
-"""``(distance, id)`` of one query, as databases answer."""
+Hits = list[tuple[int, Any, bytes]]
+"""``(distance, id, packed code)`` of one query, as databases answer; codes only if asked for."""
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
 
 
@@ -49,7 +51,12 @@ class CodeStore(CodeSet):
         self.close()
 
     def add(
-        self, codes: Tensor, ids: Ids, metadata: Mapping[str, Sequence[Any]] | None = None
+        self,
+        codes: Tensor,
+        ids: Ids,
+        metadata: Mapping[str, Sequence[Any]] | None = None,
+        *,
+        relaxed: Tensor | None = None,
     ) -> None:
         """Add items.
 
@@ -57,34 +64,75 @@ class CodeStore(CodeSet):
             codes: n codes.
             ids: n different ids of the store's type, none of them in the store.
             metadata: n values for each of the store's fields.
+            relaxed: in a :class:`FaissStore`, relaxed codes of the items to rescore by, as in
+                :meth:`HammingIndex.add <pyg_hash.index.HammingIndex.add>`.
 
         Raises:
             TypeError, ValueError: wrong types, shapes or values; ids given twice or present
-                already. The store is then unchanged.
+                already; relaxed codes where they cannot be kept, or of some items only. The
+                store is then unchanged.
         """
         packed = self._packed_codes(codes)
-        self._insert(packed, ids, columns(metadata, self.fields, len(packed)))
+        self._insert(packed, ids, columns(metadata, self.fields, len(packed)), relaxed)
+
+    @overload
+    def search(
+        self,
+        codes: Tensor,
+        k: int,
+        *,
+        where: Where | None = None,
+        rescore: None = None,
+        oversample: int = 4,
+    ) -> tuple[Tensor, Tensor | NDArray[Any]]: ...
+
+    @overload
+    def search(
+        self,
+        codes: Tensor,
+        k: int,
+        *,
+        where: Where | None = None,
+        rescore: Tensor,
+        oversample: int = 4,
+    ) -> Rescored: ...
 
     def search(
-        self, codes: Tensor, k: int, *, where: Where | None = None
-    ) -> tuple[Tensor, Tensor | NDArray[Any]]:
-        """The ``k`` nearest items of each query.
+        self,
+        codes: Tensor,
+        k: int,
+        *,
+        where: Where | None = None,
+        rescore: Tensor | None = None,
+        oversample: int = 4,
+    ) -> tuple[Tensor, Tensor | NDArray[Any]] | Rescored:
+        """The ``k`` nearest items of each query, or with ``rescore`` the best of the nearest.
 
         Args:
             codes: q codes.
             k: at least 1.
             where: only items with these values, for example ``{"label": "cat"}`` or
                 ``{"label": ["cat", "dog"], "year": 2020}``; all conditions hold at once.
+            rescore: real-valued codes of the queries, float ``[q, num_bits]``; see
+                :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`. Items at the
+                distance of the last one are all rescored too, but for ``IVF`` and ``HNSW``, which
+                find what they find, and beyond what a database gives (Milvus: 16,384 items).
+            oversample: how many items to rescore, times ``k``.
 
         Returns:
             ``(distances, ids)`` ``[q, k]``: int32, and int64 or an array of ``str``; nearest
             first. Where there are fewer than ``k`` items, the rest of a row has distance -1
-            and id -1 (``None`` among strings).
+            and id -1 (``None`` among strings). With ``rescore`` also ``scores``, float64, highest
+            first; equal scores by distance, then by when an item was added (``FaissStore``) or
+            by id.
 
         Raises:
             TypeError, ValueError: wrong types, shapes or values, or an unknown field.
         """
-        return self._nearest(codes, k, conditions(where, self.fields))
+        allowed = conditions(where, self.fields)
+        if rescore is None:
+            return self._nearest(codes, k, allowed)
+        return self._rescored(codes, k, rescore, oversample, allowed)
 
     def range_search(
         self, codes: Tensor, radius: int, *, where: Where | None = None
@@ -173,6 +221,9 @@ def conditions(where: Where | None, fields: Mapping[str, type]) -> dict[str, lis
 class DatabaseStore(CodeStore):
     """A store that asks a database for ids and for nearest items."""
 
+    _most: int | None = None
+    """Items that the database gives to one query at most."""
+
     def __init__(self, num_bits: int, id_type: type[Any], fields: Mapping[str, type]) -> None:
         super().__init__(num_bits, id_type)
         for name, kind in fields.items():
@@ -190,8 +241,15 @@ class DatabaseStore(CodeStore):
         """Those of the ids that are there, and perhaps others."""
 
     @abstractmethod
-    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
-        """The k nearest items of each query, or all within the radius."""
+    def _hits(
+        self,
+        packed: Bytes,
+        k: int | None,
+        radius: int | None,
+        where: Columns,
+        codes: bool = False,
+    ) -> list[Hits]:
+        """The k nearest items of each query, or all within the radius; with their codes, or not."""
 
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         known = self._known(ids)
@@ -201,7 +259,7 @@ class DatabaseStore(CodeStore):
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), self._no_id, self._id_dtype)
         for row, found in enumerate(self._hits(packed, k, None, where)):
-            for column, (distance, name) in enumerate(sorted(found, key=itemgetter(0))):
+            for column, (distance, name, _) in enumerate(sorted(found, key=itemgetter(0))):
                 distances[row, column], ids[row, column] = distance, name
         return distances, ids
 
@@ -210,8 +268,22 @@ class DatabaseStore(CodeStore):
         limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
         flat = [hit for found in hits for hit in sorted(found, key=itemgetter(0))]
         ids = np.empty(len(flat), self._id_dtype)
-        ids[:] = [name for _, name in flat]
-        return limits, np.array([distance for distance, _ in flat], np.int32), ids
+        ids[:] = [name for _, name, _ in flat]
+        return limits, np.array([distance for distance, _, _ in flat], np.int32), ids
+
+    def _shortlists(self, packed: Bytes, count: int, where: Columns) -> Iterator[Shortlist]:
+        count = min(count, len(self), self._most or count)
+        for query in np.split(packed, len(packed)):
+            (hits,) = self._hits(query, count, None, where, codes=True)
+            if len(hits) == count:  # more may be as far as the last
+                edge = max(map(itemgetter(0), hits))
+                (hits,) = self._hits(query, None, edge, where, codes=True)
+            hits.sort(key=itemgetter(1))
+            names = np.empty(len(hits), self._id_dtype)
+            names[:] = [name for _, name, _ in hits]
+            codes = np.frombuffer(b"".join(code for _, _, code in hits), np.uint8)
+            distances = np.array([distance for distance, _, _ in hits], np.int32)
+            yield Shortlist(distances, names, codes.reshape(-1, num_bytes(self.num_bits)), None)
 
 
 def settings_of(num_bits: int, id_type: type, fields: Mapping[str, type]) -> dict[str, Any]:

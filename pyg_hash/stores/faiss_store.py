@@ -18,6 +18,7 @@ from typing_extensions import Self
 from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.memory import InMemory
+from pyg_hash.index.rescore import Relaxed
 from pyg_hash.index.scan import Arrays, FaissScan
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.multi_index import MultiIndexHash
@@ -160,6 +161,15 @@ class _Approximate(FaissScan):
         distances, positions = self._index.search(query, k)
         return distances, positions
 
+    def shortlist(
+        self, packed: Bytes, query: Bytes, count: int
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """What the index finds, without a scan for what is tied with the last one."""
+        for found in zip(*self.search(packed, query, min(count, len(packed))), strict=True):
+            distances, positions = (column[found[1] >= 0] for column in found)
+            order = positions.argsort()
+            yield distances[order], positions[order]
+
 
 KINDS: dict[str, type[Index]] = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}
 
@@ -258,7 +268,7 @@ class FaissStore(InMemory, CodeStore):
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items in the order they were added."""
-        packed = self._joined()
+        packed = self._packed.joined()
         for start in range(0, len(packed), batch_size):
             part = slice(start, start + batch_size)
             yield np.array(packed[part]), np.array(self._ids.at(part))
@@ -292,8 +302,10 @@ class FaissStore(InMemory, CodeStore):
         self.recall = {"value": value, "k": k, "queries": len(query)}
         return value
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
-        super()._add(packed, ids, metadata)
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None:
+        super()._add(packed, ids, metadata, relaxed)
         self.recall = None
 
     def _remove(self, ids: NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.index.rescore import Relaxed
 from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
@@ -125,7 +126,9 @@ class LanceStore(DatabaseStore):
             codes = batch["code"].flatten().to_numpy().reshape(-1, width)
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None:
         arrow, schema = require("pyarrow", "pyarrow", extra="lancedb"), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
@@ -143,20 +146,29 @@ class LanceStore(DatabaseStore):
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(_condition("id", ids.tolist()))
 
-    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
+    def _hits(
+        self,
+        packed: Bytes,
+        k: int | None,
+        radius: int | None,
+        where: Columns,
+        codes: bool = False,
+    ) -> list[Hits]:
         limit = len(self) if k is None else k
         condition = " AND ".join(_condition(*item) for item in where.items())
         hits: list[Hits] = []
         for code in packed:
             query = self.table.search(code, vector_column_name="code").distance_type("hamming")
-            query = query.select(["id", "_distance"]).limit(limit)
+            columns = ["id", "_distance", "code"] if codes else ["id", "_distance"]
+            query = query.select(columns).limit(limit)
             if radius is not None:
                 query = query.distance_range(0, radius + 0.5)  # the end does not count
             if condition:
                 query = query.where(condition, prefilter=True)
             found = query.to_arrow()
-            distances = map(int, found["_distance"].to_pylist())
-            hits.append(list(zip(distances, found["id"].to_pylist(), strict=True)))
+            distances, names = map(int, found["_distance"].to_pylist()), found["id"].to_pylist()
+            own = map(bytes, found["code"].to_pylist()) if codes else [b""] * len(names)
+            hits.append(list(zip(distances, names, own, strict=True)))
         return hits
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes, Columns
+from pyg_hash.index.base import Bytes, Columns, Ranges
+from pyg_hash.index.rescore import Relaxed
 from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
@@ -33,6 +34,8 @@ class MilvusStore(DatabaseStore):
     are seen by everybody at once (consistency level Strong) but large ones are sent in parts, so
     one that fails may be half done. :attr:`client` is Milvus's own object.
     """
+
+    _most = _MOST
 
     def __init__(
         self,
@@ -172,7 +175,9 @@ class MilvusStore(DatabaseStore):
         finally:
             rows.close()
 
-    def _add(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> None:
+    def _add(
+        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
+    ) -> None:
         names = ids.tolist()
         for value in chain(names, *metadata.values()):
             if isinstance(value, str):
@@ -202,7 +207,32 @@ class MilvusStore(DatabaseStore):
         names = ids.tolist()
         return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
 
-    def _hits(self, packed: Bytes, k: int | None, radius: int | None, where: Columns) -> list[Hits]:
+    def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
+        """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
+        names = np.array(list(dict.fromkeys(ids)), self._id_dtype)
+        asked = (
+            self.client.query(self.name, filter=part, output_fields=["id", "code"])
+            for part in self._parts(names)
+        )
+        return {row["id"]: row["code"][0] for found in asked for row in found}
+
+    def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges:
+        found = super()._range_search(packed, radius, where)
+        if int(np.diff(found[0]).max()) == _MOST:
+            raise ValueError(
+                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
+                "use a smaller radius"
+            )
+        return found
+
+    def _hits(
+        self,
+        packed: Bytes,
+        k: int | None,
+        radius: int | None,
+        where: Columns,
+        codes: bool = False,
+    ) -> list[Hits]:
         if k is not None and k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
         params = {"nprobe": self.nprobe}
@@ -218,12 +248,11 @@ class MilvusStore(DatabaseStore):
                 anns_field="code",
                 search_params={"metric_type": "HAMMING", "params": params},
             )
-            hits += [[(int(hit["distance"]), hit["id"]) for hit in found] for found in answers]
-        if radius is not None and max(map(len, hits)) == _MOST:
-            raise ValueError(
-                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
-                "use a smaller radius"
-            )
+            own = self._codes([hit["id"] for found in answers for hit in found]) if codes else {}
+            hits += [
+                [(int(hit["distance"]), hit["id"], own.get(hit["id"], b"")) for hit in found]
+                for found in answers
+            ]
         return hits
 
 

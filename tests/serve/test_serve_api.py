@@ -43,6 +43,12 @@ def test_words_find_pictures(client, engine):
     rows = [a["row"] for a in found["answers"]]
     distances = hamming_distance(code, engine.indexes["image"].codes(rows))[0]
     assert [a["distance"] for a in found["answers"]] == distances.tolist() and len(rows) == 5
+    relaxed = engine.model.relax_text(engine.encoders["text"](["red"]))
+    scores = (engine.indexes["image"].relaxed(rows) @ relaxed[0]).tolist()
+    assert [a["score"] for a in found["answers"]] == pytest.approx(scores, abs=1e-4)
+    assert sorted(scores, reverse=True) == pytest.approx(scores, abs=1e-6)
+    every = hamming_distance(code, engine.indexes["image"].codes(engine.indexes["image"].ids))
+    assert found["tied"] == int((every == distances[-1]).sum())
     first = found["answers"][0]
     assert first["id"] == f"id {rows[0]}"
     assert first["text"] == engine.items.texts[rows[0]]
@@ -55,9 +61,17 @@ def test_the_nearest_are_found(client, engine):
     code = engine.model.encode_text(engine.encoders["text"](["blue"]))
     index = engine.indexes["text"]
     far = hamming_distance(code, index.codes(index.ids))[0].sort().values
-    found = client.get("/api/search?text=blue&modality=text&k=7").json
+    plain = Client(make_engine(oversample=None))
+    found = plain.get("/api/search?text=blue&modality=text&k=7").json
     assert found["modality"] == "text"
     assert [a["distance"] for a in found["answers"]] == far[:7].tolist()
+    assert {a["score"] for a in found["answers"]} == {None}
+    found = client.get("/api/search?text=blue&modality=text&k=7").json["answers"]
+    assert max(a["distance"] for a in found) <= far[27]  # of the nearest 4 x 7, and their ties
+    relaxed = engine.model.relax_text(engine.encoders["text"](["blue"]))
+    near = hamming_distance(code, index.codes(index.ids))[0] <= far[27]
+    best = (index.codes(index.ids[near]).float() @ relaxed[0]).sort(descending=True).values[:7]
+    assert [a["score"] for a in found] == pytest.approx(best.tolist(), abs=1e-4)
 
 
 def test_fewer_items_than_answers(client):
@@ -285,9 +299,10 @@ def test_200_at_a_time(engine):
 
     answers = asyncio.run(many())
     assert {answer.status for answer in answers} == {200}
-    for number, answer in enumerate(answers[:150]):
-        assert answer.json["answers"] == alone[number % 4]
-    assert len({str(answer.json["answers"]) for answer in answers[150:]}) == 1
+    found = [[a["row"] for a in answer.json["answers"]] for answer in answers]
+    for number, rows in enumerate(found[:150]):
+        assert rows == [a["row"] for a in alone[number % 4]]
+    assert len(set(map(tuple, found[150:]))) == 1
 
 
 def test_who_comes_too_many_is_told(monkeypatch):

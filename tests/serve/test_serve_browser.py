@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from base64 import b64encode
 from contextlib import contextmanager
@@ -76,7 +77,11 @@ def test_words(home):
     assert home.js(STATUS).startswith("24 answers for “red ball” from codes of pictures, ")
     assert "Not in the vocabulary: ball" in home.js("document.querySelector('#notes').textContent")
     home.wait_for("[...document.querySelectorAll('.card img')].some((i) => i.naturalWidth === 192)")
-    assert "distance " in home.js("document.querySelector('.card').textContent")
+    first = home.js("document.querySelector('.card').textContent")
+    assert re.search(r"score -?\d+\.\d\d\ndistance \d", first)
+    assert re.search(
+        r"(\d+ items are|No other item is) at distance \d+, that of the last", home.js(STATUS)
+    )
     assert "text=red+ball" in home.js("location.search")
     home.js("document.querySelector('#k').value = '12'")
     home.js("document.querySelector('#k').dispatchEvent(new Event('change'))")

@@ -124,9 +124,12 @@ def test_answers_are_those_of_the_command_line(trained, capsys):
     capsys.readouterr()
     for option, found in ((f"--image={path}", by_picture), ("--text=red tile", by_words)):
         assert main(["search", str(trained), option, "--json", "-k5"]) == 0
-        shown = json.loads(capsys.readouterr().out)
+        printed = json.loads(capsys.readouterr().out)
+        shown = printed["answers"]
         assert [engine.items.ids[row] for row in found.rows] == [a["id"] for a in shown]
         assert found.distances == [a["distance"] for a in shown]
+        assert found.scores == pytest.approx([a["score"] for a in shown], abs=1e-4)
+        assert found.tied == printed["tied"]
     assert engine.notes == []
 
 
@@ -161,8 +164,12 @@ def test_own_encoders(features):
     assert engine.notes[0] == "No search with words of your own: division by zero"
     code = model.encode_image(torch.ones(1, 6))
     found = engine.by_image(png(), "text", 4)
-    distances, rows = engine.indexes["text"].search(code, 4)
+    relaxed = model.relax_image(torch.ones(1, 6))
+    distances, rows, _ = engine.indexes["text"].search(code, 4, rescore=relaxed)
     assert (found.rows, found.distances) == (rows[0].tolist(), distances[0].tolist())
+    plain = SearchEngine.of(run, model, own=own, oversample=None).by_image(png(), "text", 4)
+    distances, rows = engine.indexes["text"].search(code, 4)
+    assert (plain.rows, plain.distances) == (rows[0].tolist(), distances[0].tolist())
     engine = SearchEngine.of(run, model, own={"text": lambda texts: torch.ones(len(texts), 7)})
     assert "7" in engine.notes[1] and "5" in engine.notes[1]  # of another width than the model's
 

@@ -57,7 +57,7 @@ def test_opened_again_it_answers_the_same(tmp_path: Path, index: Any, mapped: bo
     store.save()
     again = FaissStore.open(tmp_path / "store", mapped=mapped)
     assert again.index == index and len(again) == 2000
-    assert isinstance(again._packed.base, np.memmap) == mapped
+    assert isinstance(again._packed.joined().base, np.memmap) == mapped
     for a, b in zip(store.search(query, 20), again.search(query, 20), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(store.range_search(query, 9), again.range_search(query, 9), strict=True):

@@ -12,9 +12,18 @@ from typing import Any
 
 import pytest
 import torch
-from store_cases import Case, check_range, check_search, ids_of, random_codes
+from store_cases import (
+    Case,
+    check_range,
+    check_search,
+    distances_between,
+    id_list,
+    ids_of,
+    random_codes,
+)
 
-from pyg_hash.codes import pack_bits
+from pyg_hash.codes import binarize, pack_bits, quantize
+from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex
 
 
 @pytest.mark.parametrize("num_bits", [8, 13, 64, 100])
@@ -190,3 +199,57 @@ def test_bad_arguments_leave_the_store_unchanged(case: Case, folder: Path) -> No
             with pytest.raises(error, match=message):
                 store.add(codes, wrong)
             assert len(store) == 0
+
+
+@pytest.mark.parametrize("id_type", [int, str])
+def test_rescored_order_equals_brute_force(case: Case, folder: Path, id_type: type) -> None:
+    """Of the nearest and all as far as the last, by score, then distance, then the order of ids."""
+    codes, ids = random_codes(120, 13)[torch.arange(240) % 120], ids_of(240)
+    names = sorted(map(id_type, ids))  # ids in their own order, the order of adding too
+    query = torch.randn(5, 13, generator=torch.Generator().manual_seed(3)).tanh()
+    near, scores = distances_between(binarize(query), codes), query.double() @ codes.double().T
+    with case.create(folder, 13, ids=id_type) as store:
+        store.add(codes, names)
+        for k, oversample in ((3, 1), (10, 4), (240, 1)):
+            if k < 240 and isinstance(getattr(store, "index", None), IVF):
+                continue  # cuts ties at the edge as it likes
+            found = store.search(binarize(query), k, rescore=query, oversample=oversample)
+            for row in range(5):
+                edge = near[row].sort().values[min(k * oversample, 240) - 1]
+                keys = [
+                    (-round(float(scores[row, i]), 9), int(near[row, i]), names[i])
+                    for i in range(240)
+                    if near[row, i] <= edge
+                ]
+                best = sorted(keys)[:k]
+                assert id_list(found.ids[row]) == [name for _, _, name in best]
+                assert found.distances[row].tolist() == [far for _, far, _ in best]
+                assert found.scores[row].tolist() == pytest.approx([-s for s, _, _ in best])
+        more = store.search(binarize(query), 300, rescore=query)
+        assert more.distances[:, 240:].eq(-1).all() and more.scores[:, 240:].eq(-torch.inf).all()
+        if not isinstance(store, FaissStore):
+            with pytest.raises(ValueError, match="relaxed: .* keeps codes alone"):
+                store.add(codes, names, relaxed=codes.double())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_file_keeps_relaxed_codes(folder: Path, mapped: bool) -> None:
+    pytest.importorskip("faiss")
+    relaxed = torch.randn(90, 20, generator=torch.Generator().manual_seed(0)).tanh()
+    query, names = relaxed[:4] * 0.5 + 0.1, [f"n{i}" for i in range(90)]
+    for number, index in enumerate((Flat(), MultiIndex(), IVF(nlist=1, nprobe=1), HNSW())):
+        store = FaissStore.create(folder / f"{number}.store", 20, ids=str, index=index)
+        store.add(binarize(relaxed), names, relaxed=relaxed)
+        store.remove(["n7"])
+        store.save()
+        store = FaissStore.open(folder / f"{number}.store", mapped=mapped)
+        assert store.has_relaxed
+        found = store.search(binarize(query), 89, rescore=query)
+        scores = query.double() @ quantize(relaxed).double().T / 127
+        for row in range(4):
+            rest = [i for i in scores[row].argsort(descending=True).tolist() if i != 7]
+            if not isinstance(index, HNSW):
+                assert id_list(found.ids[row]) == [names[i] for i in rest]
+            assert found.scores[row, 0] == pytest.approx(float(scores[row, rest[0]]))
+        with pytest.raises(ValueError, match="store has relaxed codes of its other items"):
+            store.add(binarize(relaxed[:1]), ["new"])
