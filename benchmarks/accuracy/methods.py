@@ -40,7 +40,10 @@ def _all_options(kind, options):
     sizes = {"num_classes": 2} if "num_classes" in inspect.signature(kind).parameters else {}
     model = kind(dict.fromkeys(MODALITIES, 1), **sizes, **json.loads(options))
     left_out = ("num_features", "num_classes", "num_bits", "seed")
-    return {name: v for name, v in stored_config(model.config).items() if name not in left_out}
+    found = {name: v for name, v in stored_config(model.config).items() if name not in left_out}
+    if found.get("weights", {}).get("contrast") == 0:  # lines from before there was this term
+        found["weights"] = {n: v for n, v in found["weights"].items() if n != "contrast"}
+    return found
 
 
 @dataclass(frozen=True)

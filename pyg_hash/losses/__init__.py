@@ -18,6 +18,7 @@ from pyg_hash.losses.codes import (
     quantization_loss,
     squared_distance_loss,
 )
+from pyg_hash.losses.contrast import contrastive_loss, ranking_loss
 from pyg_hash.losses.pairs import pairwise_nll
 from pyg_hash.losses.similar import linear_similarity_loss
 from pyg_hash.losses.similar import similar_distance_loss as similar_distance_loss
@@ -26,10 +27,12 @@ __all__ = [
     "adversarial_loss",
     "affinity_loss",
     "balance_loss",
+    "contrastive_loss",
     "label_prediction_loss",
     "linear_similarity_loss",
     "pairwise_nll",
     "quantization_loss",
+    "ranking_loss",
     "squared_distance_loss",
 ]
 

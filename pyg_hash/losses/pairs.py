@@ -93,12 +93,8 @@ def check_likelihood(
         raise ValueError(f"{names[1]}: expected a number above 0 and at most 1, got {similar!r}")
 
 
-def comparable(
-    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
-) -> tuple[Tensor, Tensor]:
-    """Check; labels as numbers, equal where similar, or multi-hot, sharing one where similar."""
-    check_choice(reduction, ("mean", "sum"), "reduction")
-    check_choice(match, ("shared", "equal"), "match")
+def check_codes(a: Tensor, b: Tensor) -> None:
+    """Raise unless both are ``[rows, num_bits]`` of one dtype, float32 or float64."""
     check_floats(a, "a")
     check_floats(b, "b")
     if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
@@ -108,6 +104,15 @@ def comparable(
         )
     if a.size(1) != b.size(1):
         raise ValueError(f"a and b: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
+
+
+def comparable(
+    a: Tensor, b: Tensor, a_y: Tensor, b_y: Tensor, match: str, reduction: str
+) -> tuple[Tensor, Tensor]:
+    """Check; labels as numbers, equal where similar, or multi-hot, sharing one where similar."""
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_choice(match, ("shared", "equal"), "match")
+    check_codes(a, b)
     check_labels(a_y, "a_y", num_rows=a.size(0))
     check_labels(b_y, "b_y", num_rows=b.size(0))
     if a_y.shape[1:] != b_y.shape[1:]:

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.losses import contrastive_loss
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, Reduction
 from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
 
 Weights = dict[str, float]
@@ -88,6 +89,12 @@ def view_similarity(
 ) -> Tensor:
     """The similarity loss between nodes as new items and the same nodes in the graph."""
     return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
+
+
+def pair_contrast(image: Tensor, text: Tensor, reduction: Reduction = "mean") -> Tensor:
+    """The contrast between pairs: half that of images for their texts, half the other way."""
+    there = contrastive_loss(image, text, reduction=reduction)
+    return 0.5 * there + 0.5 * contrastive_loss(text, image, reduction=reduction)
 
 
 def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:

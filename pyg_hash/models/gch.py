@@ -26,6 +26,7 @@ from pyg_hash.utils.modes import eval_mode
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
 WEIGHTS = dict.fromkeys(("pairwise", "beacon", "prediction", "guide", "alignment"), 1.0)
+WEIGHTS |= {"contrast": 0.0}
 BEACON = {"channels": 1024, "norm": "max", "add_self_loops": True, "activation": "tanh"}
 BEACON |= {"guided": True, "grad": False}
 PASSES = {"label": 5, "image": 1, "text": 1, "gcn": 1}
@@ -119,7 +120,9 @@ class GCH(EncoderHashModel):
             ``beacon``, the distance to the beacon (:math:`\beta` of the encoders); ``prediction``,
             the predicted labels (:math:`\gamma` of the encoders, :math:`\beta` of the others);
             ``guide``, the term of ``'Try1'`` (:math:`\lambda`) and of the program; ``alignment``,
-            that of ``'Try2'``.
+            that of ``'Try2'``; ``contrast``, 0 where not given and then not computed, is not in
+            the paper: the :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves,
+            between an encoder's codes of a batch and the other encoder's, constants.
         beacon: the beacon network where it differs from the default: ``channels`` of its first
             layer (1024, as the paper has it); ``norm``, ``standardised`` (True if ``network`` is
             ``'ours'``), ``add_self_loops`` and ``activation``, see
@@ -300,8 +303,9 @@ class GCH(EncoderHashModel):
         objectives = {"label": self.terms.teacher(teacher, labels, bank)}
         for m in MODALITIES:
             beacon = self._beacon(fixed | {m: known[m].features}, labels)
+            partners = known[other(m)].codes.detach() if self.weights["contrast"] > 0 else None
             objectives[str(m)] = self.terms.encoder(
-                known[m], guide, labels, beacon, fixed[other(m)]
+                known[m], guide, labels, beacon, fixed[other(m)], partners
             )
         codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
         objectives["gcn"] = self.terms.beacon(codes, logits, labels, guide)
@@ -353,7 +357,8 @@ class GCH(EncoderHashModel):
                 if live:
                     beacon = self._beacon({m: own.features, **others}, labels)
                 aligned = others.get(other(m))
-                terms = self.terms.encoder(own, guide[b], labels, beacon, aligned)
+                partners = self._partners(known, b, m) if self.weights["contrast"] > 0 else None
+                terms = self.terms.encoder(own, guide[b], labels, beacon, aligned, partners)
                 yield self._objective(terms, m)
 
     def _train_beacon(self, known: _Round, guide: Tensor) -> Iterator[Objective]:
@@ -398,6 +403,12 @@ class GCH(EncoderHashModel):
             none = made.codes.new_empty(0)
             parts.append(made if keep else Encoding(none, made.codes, none))
         return Encoding(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
+
+    @torch.no_grad()
+    def _partners(self, known: _Round, b: Tensor, m: Modality) -> Tensor:
+        """The other encoder's codes of a batch as constants."""
+        with eval_mode(self.encoders[other(m)]):
+            return self._encode(known.x[other(m)][known.rows[b]], other(m)).codes
 
     def _fixed(
         self, known: _Round, b: Tensor, modalities: Sequence[Modality] = MODALITIES

@@ -12,6 +12,7 @@ from torch import Tensor
 from pyg_hash.codes import binarize
 from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distance_loss
 from pyg_hash.losses.pairs import check_likelihood
+from pyg_hash.models.common import pair_contrast
 from pyg_hash.nn import Encoding
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.modes import exact
@@ -52,11 +53,13 @@ class GCHTerms:
         labels: Tensor,
         beacon: Tensor | None,
         aligned: Tensor | None,
+        partners: Tensor | None = None,
     ) -> Terms:
         """GCH Eq. 5 of one modality, or what program and report have in its place.
 
         The program lets codes approach the sign of the teacher's (``guide``), and predicts labels
-        before there are beacons only. ``aligned``: the other modality's features, for ``'Try2'``.
+        before there are beacons only. ``aligned``: the other modality's features, for ``'Try2'``;
+        ``partners``: its codes, to add the contrast between pairs.
         """
         with exact(labels):
             if self.program and self.variant != "Try1":
@@ -73,6 +76,8 @@ class GCHTerms:
             if self.variant == "Try2":  # GCH report, Eq. 12
                 assert aligned is not None
                 terms["alignment"] = squared_distance_loss(own.features, aligned)
+            if partners is not None:
+                terms["contrast"] = pair_contrast(own.codes, partners)
         return terms
 
     def beacon(self, codes: Tensor, logits: Tensor, labels: Tensor, guide: Tensor) -> Terms:

@@ -28,6 +28,7 @@ from pyg_hash.models.common import (
     image_text_pair,
     known_labels,
     loss_weights,
+    pair_contrast,
     selected,
     view_similarity,
     weighted,
@@ -54,6 +55,7 @@ WEIGHTS = {
     "adversarial": 0.1,
     "pairing": 10.0,
     "view": 1.0,
+    "contrast": 0.0,
 }
 
 
@@ -96,12 +98,16 @@ class MCGCN(GraphHashModel):
             ``adversarial``     Eq. 8, :math:`\lambda`       0.1      1
             ``pairing``         not in the paper             10       0
             ``view``            not in the paper             1        0
+            ``contrast``        not in the paper             0        0
             ==================  ===========================  =======  =======================
 
             ``pairing`` is the distance between the two codes of a training pair; in the paper
             the joint graph alone ties images and texts without label. ``view`` is the losses on
             the labelled nodes encoded as new items are, by their nearest anchors: in the graph
-            they see their own label, which no query does. With weight 0 neither is computed.
+            they see their own label, which no query does. ``contrast`` is the
+            :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between the
+            two codes of a training pair and those of all others: codes that find the item, not
+            only its class. With weight 0 none of the three is computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
             same for every data set; with the paper's weights, ``'sum'`` is its loss, where the
             terms of :math:`L_{hcl}` are sums, the others means, and ``'paper'`` what its
@@ -203,9 +209,10 @@ class MCGCN(GraphHashModel):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The terms, unweighted, and their weighted sum ``'loss'``.
 
-        ``pairwise`` and ``prediction`` run over the labelled nodes, ``pairing`` over the training
-        nodes, ``quantization``, ``balance``, ``reconstruction`` and ``adversarial`` over the
-        anchors: all nodes in the transductive protocols, the training nodes in the inductive one.
+        ``pairwise`` and ``prediction`` run over the labelled nodes, ``pairing`` and ``contrast``
+        over the training nodes, ``quantization``, ``balance``, ``reconstruction`` and
+        ``adversarial`` over the anchors: all nodes in the transductive protocols, the training
+        nodes in the inductive one.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
@@ -223,9 +230,11 @@ class MCGCN(GraphHashModel):
         if self.variant != "C":
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
+        train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
         if self.weights["pairing"] > 0:
-            train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
             terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
+        if self.weights["contrast"] > 0:
+            terms["contrast"] = pair_contrast(train[IMAGE], train[TEXT], self.reduction)
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
             terms["view"] = (

@@ -29,6 +29,7 @@ from pyg_hash.models.common import (
     image_text_pair,
     known_labels,
     loss_weights,
+    pair_contrast,
     selected,
     view_similarity,
     weighted,
@@ -47,6 +48,7 @@ SIMILARITIES: dict[str, Callable[..., Tensor]] = {
 }
 ADVERSARIES = ("alternating", "reversal")
 WEIGHTS = {"balance": 10.0, "quantization": 0.1, "pairing": 1.0, "adversarial": 0.1, "view": 1.0}
+WEIGHTS |= {"contrast": 0.0}
 
 
 class SGCH(GraphHashModel):
@@ -91,13 +93,16 @@ class SGCH(GraphHashModel):
             ``pairing``       :math:`\pi`        1        0      0 (NUS-WIDE 250)
             ``adversarial``   :math:`\lambda`    0.1      none   1 (NUS-WIDE 1e7)
             ``view``          not in the paper   1        0      0
+            ``contrast``      not in the paper   0        0      0
             ================  =================  =======  =====  ===================
 
             ``pairing`` is the distance between the two codes of a training pair; without it
             nothing ties the images and the texts that have no label. ``view`` is the similarity
             and quantization terms on the labelled nodes encoded as new items are, by their
-            nearest anchors: in the graph they see their own label, which no query does. With
-            weight 0 neither is computed.
+            nearest anchors: in the graph they see their own label, which no query does.
+            ``contrast`` is the :func:`~pyg_hash.losses.contrastive_loss`, of both directions by
+            halves, between the two codes of a training pair and those of all others: codes that
+            find the item, not only its class. With weight 0 none of the three is computed.
         reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
             same for every data set; ``'sum'`` is the formula. The adversary is a mean in both.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
@@ -199,9 +204,10 @@ class SGCH(GraphHashModel):
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
 
-        ``similarity`` runs over the labelled nodes, ``balance`` and ``pairing`` over the training
-        nodes, ``quantization`` and ``adversarial`` over the anchors. When the adversary alternates,
-        ``adversarial`` is the loss with swapped labels and the discriminator a constant.
+        ``similarity`` runs over the labelled nodes, ``balance``, ``pairing`` and ``contrast`` over
+        the training nodes, ``quantization`` and ``adversarial`` over the anchors. When the
+        adversary alternates, ``adversarial`` is the loss with swapped labels and the discriminator
+        a constant.
         """
         store = data[IMAGE]
         y = known_labels(data, self.num_classes)
@@ -217,6 +223,8 @@ class SGCH(GraphHashModel):
         }
         if self.weights["pairing"] > 0:
             terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
+        if self.weights["contrast"] > 0:
+            terms["contrast"] = pair_contrast(train[IMAGE], train[TEXT], self.reduction)
         if self.variant == "full":
             terms["adversarial"] = self._adversarial(codes)
         if "image_view" in out.aux:

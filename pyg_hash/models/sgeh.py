@@ -19,7 +19,7 @@ from pyg_hash.graph import GraphCache
 from pyg_hash.losses import affinity_loss, hybrid_affinity
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share
-from pyg_hash.models.common import Widths, loss_weights, weighted
+from pyg_hash.models.common import Widths, loss_weights, pair_contrast, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
 from pyg_hash.nn import LocalAffinity, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
@@ -29,6 +29,7 @@ from pyg_hash.utils.modes import exact
 
 BATCHES = ("nodes", "edges")
 WEIGHTS = {"affinity_ii": 1.8, "affinity_it": 1.0, "affinity_tt": 1.8, "prior": 0.005}
+WEIGHTS |= {"contrast": 0.0}
 
 
 class Variant(NamedTuple):
@@ -105,8 +106,10 @@ class SGEH(AffinityModel):
         lambda4: share of the images in U (paper: 0.3 on Wikipedia, 0.6, 0.9 on MIRFlickr).
         weights: of the terms of :meth:`loss`; those left out keep their defaults: ``affinity_ii``
             1.8 (paper: 1; code: 0.1, Wikipedia 0.3), ``affinity_it`` 1 (paper: 0.1, Wikipedia
-            0.3; code: 1), ``affinity_tt`` 1.8 (both: 0.1, Wikipedia 0.3) and ``prior``,
-            :math:`\eta_4`, 0.005 (paper: 0.001).
+            0.3; code: 1), ``affinity_tt`` 1.8 (both: 0.1, Wikipedia 0.3), ``prior``,
+            :math:`\eta_4`, 0.005 (paper: 0.001), and ``contrast`` 0, which is not in the paper:
+            the :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between
+            the two codes of a pair and those of the others in the batch; not computed with 0.
         reduction: ``'mean'``: every term is a mean over its summands, so that weights do not
             depend on the batch. ``'sum'``: as printed, the affinity terms are sums over the
             ``n * n`` entries of a batch, and the prior is the sum of both modalities' means; the
@@ -235,7 +238,7 @@ class SGEH(AffinityModel):
         yield Objective(self._exact_terms(codes, target), "codes")
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
-        """SGEH Eq. 13, term by term, and the prior."""
+        """SGEH Eq. 13, term by term, the prior and the contrast."""
         image, text = codes[IMAGE], codes[TEXT]
         loss = partial(affinity_loss, affinity=target, alpha=self.alpha, reduction=self.reduction)
         terms = {
@@ -247,6 +250,8 @@ class SGEH(AffinityModel):
             logits = self.discriminator(torch.cat([image, text]))
             # the usual non-saturating loss: the printed sign would make codes easier to tell
             terms["prior"] = self._scale * (F.softplus(-logits).sum() / len(logits))
+        if self.weights["contrast"] > 0:
+            terms["contrast"] = pair_contrast(image, text, self.reduction)
         return weighted(terms, self.weights)
 
 

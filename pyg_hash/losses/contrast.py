@@ -1,0 +1,194 @@
+"""Contrasts between pairs: an item's own partner against the other items.
+
+InfoNCE: van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding",
+2018. UCCH: Hu, Zhu, Lin, Peng, Zhao, Peng, "Unsupervised Contrastive Cross-modal Hashing", TPAMI
+2023.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pyg_hash.losses.pairs import check_codes
+from pyg_hash.typing import Reduction
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_floats,
+    check_positive,
+    check_same_rows,
+    check_weight,
+    reduced,
+)
+from pyg_hash.utils.modes import exact
+
+_CPU_BLOCK = 1 << 22  # cosines that are alive at a time
+_GPU_BLOCK = 1 << 26
+
+
+def contrastive_loss(
+    a: Tensor,
+    b: Tensor,
+    *,
+    temperature: float = 0.3,
+    others: Tensor | None = None,
+    own: Tensor | None = None,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""How hard it is to tell the partner of each row of ``a`` from the others, by their cosines.
+
+    InfoNCE Eq. 4 with :math:`f = e^{\cos / \tau}`, row i of ``a`` and of ``b`` being a pair:
+
+    .. math:: -\frac{1}{n} \sum_i \log \frac{e^{\cos(a_i, b_i) / \tau}}
+        {\sum_j e^{\cos(a_i, b_j) / \tau}}
+
+    One direction: rows of ``a`` look for theirs in ``b``. For both, add
+    ``contrastive_loss(b, a)``, with a bank of the other modality.
+
+    With a bank ``others`` the sum runs over its rows, each a constant, but for row ``own[i]``,
+    in whose place the live ``b[i]`` stands: a batch against codes of all items as they last were.
+
+    A zero row has cosine 0. Exact, in :math:`O(n m K)` time; no more than a block of rows of the
+    ``[n, m]`` cosines is in memory, and made again for the gradient.
+
+    Args:
+        a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
+        b: relaxed codes of their partners, e.g. texts, same dtype and shape.
+        temperature: :math:`\tau`; a smaller one looks at the nearest others alone.
+        others: codes of all items of the modality of ``b``, same dtype ``[m, num_bits]``; None
+            takes ``b`` itself, live.
+        own: row of ``others`` that is the partner of each row of ``a``, int64 ``[n]``.
+        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
+
+    Raises:
+        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_positive(temperature, "temperature")
+    _check_pairs(a, b)
+    if (others is None) != (own is None):
+        raise ValueError("others and own: give both, the bank and where in it b is, or neither")
+    if others is not None and own is not None:
+        _check_bank(b, others, own)
+    return reduced(_sum(a, b, temperature, others, own), len(a), reduction)
+
+
+def ranking_loss(
+    a: Tensor,
+    b: Tensor,
+    *,
+    margin: float = 0.2,
+    kappa: float = 1.0,
+    shift: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""UCCH's cross-modal ranking of a pair before all others, in both directions.
+
+    :math:`L_r(S) + L_r(S^\top)` with the cosines :math:`S_{ij} = \cos(a_i, b_j)` and
+
+    .. math:: L_r(S) = \frac{1}{n} \sum_i \left( m
+        + \kappa \log \sum_j e^{S_{ij} / \kappa} - S_{ii} \right)
+
+    It is :math:`2 m` and :math:`\kappa` times the :func:`contrastive_loss` of both directions at
+    temperature :math:`\kappa`. The released program (penghu-cs/UCCH) first takes ``shift`` = 1 off
+    each :math:`S_{ij} < S_{ii} - m`: what is far enough hardly counts, and only there the margin
+    has an effect on the gradient.
+
+    Args:
+        a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
+        b: relaxed codes of their partners, e.g. texts, same dtype and shape.
+        margin: :math:`m`, at least 0 (program: 0.2).
+        kappa: :math:`\kappa`, the temperature (program: 1).
+        shift: see above, at least 0 (formula: 0; program: 1).
+        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
+
+    Raises:
+        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_weight(margin, "margin")
+    check_positive(kappa, "kappa")
+    check_weight(shift, "shift")
+    _check_pairs(a, b)
+    cut = (margin / kappa, shift / kappa)
+    contrast = _sum(a, b, kappa, cut=cut) + _sum(b, a, kappa, cut=cut)
+    return reduced(kappa * contrast + 2 * margin * len(a), len(a), reduction)
+
+
+def _check_pairs(a: Tensor, b: Tensor) -> None:
+    check_codes(a, b)
+    check_same_rows(a, b, "a", "b")
+
+
+def _check_bank(b: Tensor, others: Tensor, own: Tensor) -> None:
+    check_floats(others, "others")
+    if others.dtype != b.dtype:
+        raise TypeError(f"others: expected {b.dtype} like b, got {others.dtype}; convert it")
+    if others.size(1) != b.size(1):
+        raise ValueError(f"others: {others.size(1)} bits, expected {b.size(1)} like b")
+    if own.dtype != torch.int64:
+        raise TypeError(f"own: expected row numbers, int64 [n], got {own.dtype}")
+    if own.shape != b.shape[:1]:
+        raise ValueError(f"own: expected shape [{len(b)}], got {list(own.shape)}")
+    if len(own) and not 0 <= int(own.min()) <= int(own.max()) < len(others):
+        raise ValueError(
+            f"own: row numbers run from {int(own.min())} to {int(own.max())}, outside the "
+            f"{len(others)} rows of others"
+        )
+
+
+def _sum(
+    a: Tensor,
+    b: Tensor,
+    temperature: float,
+    others: Tensor | None = None,
+    own: Tensor | None = None,
+    cut: tuple[float, float] = (math.inf, 0.0),
+) -> Tensor:
+    """The sum over the rows of ``a``, block by block."""
+    if not len(a):
+        return a.sum() + b.sum()  # an exact zero that has gradients
+    own = torch.arange(len(a), device=a.device) if own is None else own
+    with exact(a):
+        a, b = _directions(a), _directions(b)
+        bank = b if others is None else _directions(others.detach())
+        size = _CPU_BLOCK if a.device.type == "cpu" else _GPU_BLOCK
+        rows = max(size // len(bank), 1)
+        block: Callable[..., Tensor] = _block
+        if len(a) > rows and torch.is_grad_enabled():  # cosines are made again for the gradient
+            block = partial(checkpoint, _block, use_reentrant=False, preserve_rng_state=False)
+        parts = [
+            block(*some, bank, temperature, *cut)
+            for some in zip(*(torch.split(x, rows) for x in (a, b, own)), strict=True)
+        ]
+        total: Tensor = torch.stack(parts).sum()
+    return total
+
+
+def _directions(x: Tensor) -> Tensor:
+    """Rows of length 1; a zero row stays zero, with a finite gradient."""
+    length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+    return x / length.masked_fill(length == 0, 1.0)
+
+
+def _block(
+    a: Tensor,
+    b: Tensor,
+    own: Tensor,
+    bank: Tensor,
+    temperature: float,
+    margin: float,
+    shift: float,
+) -> Tensor:
+    """Summed ``log sum exp - own`` of some rows; ``margin`` and ``shift`` as logits."""
+    a = a / temperature
+    right = (a * b).sum(1, keepdim=True)
+    logits = (a @ bank.t()).scatter_(1, own[:, None], right)
+    if shift:
+        logits = logits - shift * (logits.detach() < right.detach() - margin)
+    return (logits.logsumexp(1) - right[:, 0]).sum()
