@@ -19,7 +19,7 @@ from pyg_hash.losses.codes import (
     squared_distance_loss,
 )
 from pyg_hash.losses.contrast import contrastive_loss, ranking_loss
-from pyg_hash.losses.pairs import pairwise_nll
+from pyg_hash.losses.pairs import expected_pairwise_nll, pairwise_nll
 from pyg_hash.losses.similar import linear_similarity_loss
 from pyg_hash.losses.similar import similar_distance_loss as similar_distance_loss
 
@@ -28,6 +28,7 @@ __all__ = [
     "affinity_loss",
     "balance_loss",
     "contrastive_loss",
+    "expected_pairwise_nll",
     "label_prediction_loss",
     "linear_similarity_loss",
     "pairwise_nll",

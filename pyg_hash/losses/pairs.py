@@ -8,7 +8,7 @@ Network Hashing for Cross-Modal Retrieval", IJCAI 2019.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any, Literal
 
@@ -78,7 +78,67 @@ def pairwise_nll(
         a, b = a[a_y.argsort()], b[b_y.argsort()]
     with torch.autocast(a.device.type, enabled=False):  # half precision would not be exact
         total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
-            a, b, a_y, b_y, size, bounds, factor, similar, squared, torch.is_grad_enabled()
+            *(a, b, a_y, b_y, size, bounds, factor),
+            (_same_label, similar, squared),
+            torch.is_grad_enabled(),
+        )
+    return reduced(total, a.size(0) * b.size(0), reduction)
+
+
+def expected_pairwise_nll(
+    a: Tensor,
+    b: Tensor,
+    a_p: Tensor,
+    b_p: Tensor,
+    *,
+    exclusive: bool = True,
+    factor: float = 0.5,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""The likelihood of :func:`pairwise_nll` where labels are known as probabilities.
+
+    It is linear in :math:`J_{pq}`, so its mean over the labels, drawn for each item on its own, has
+    the probability that the two share one in its place:
+
+    .. math::
+        \mathrm{E} J_{pq} = \sum_c P_{pc} P_{qc}
+        \quad\text{or}\quad 1 - \prod_c (1 - P_{pc} P_{qc})
+
+    the first for classes that exclude each other. With zeros and ones it is ``pairwise_nll``. Ours;
+    as exact, and as cheap in memory.
+
+    Args:
+        a: relaxed codes, float32 or float64 ``[n, num_bits]``.
+        b: relaxed codes, same dtype, ``[m, num_bits]``.
+        a_p: probabilities of the classes, same dtype, ``[n, C]``.
+        b_p: probabilities of the same classes, ``[m, C]``.
+        exclusive: an item has one class; else each with its own probability.
+        factor: of the inner product.
+        reduction: see :func:`pairwise_nll`.
+
+    Raises:
+        TypeError, ValueError: see :mod:`pyg_hash.losses`.
+        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_codes(a, b)
+    check_likelihood(factor, 1.0)
+    for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):
+        check_floats(p, name)
+        if p.dtype != a.dtype or len(p) != len(codes) or p.size(1) != a_p.size(1):
+            raise ValueError(
+                f"{name}: expected {a.dtype} [{len(codes)}, {a_p.size(1)}], got {p.dtype} "
+                f"{list(p.shape)}"
+            )
+        if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
+            raise ValueError(f"{name}: holds numbers outside [0, 1]; give probabilities")
+    size = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE
+    similarity = _one_class_in_common if exclusive else _any_class_in_common
+    with torch.autocast(a.device.type, enabled=False):
+        total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
+            *(a, b, a_p, b_p, size, None, factor),
+            (similarity, 1.0, False),
+            torch.is_grad_enabled(),
         )
     return reduced(total, a.size(0) * b.size(0), reduction)
 
@@ -132,12 +192,24 @@ def comparable(
     return numbers[: len(a_y)], numbers[len(a_y) :]
 
 
-def _similar_pairs(a_y: Tensor, b_y: Tensor, out: Tensor) -> Tensor:
+def _same_label(a_y: Tensor, b_y: Tensor, out: Tensor) -> Tensor:
     """``J`` of comparable labels, written into ``out`` ``[n, m]``."""
     if a_y.dim() == 2:
         return torch.mm(a_y, b_y.t(), out=out).clamp_(max=1)
     # numbers as floats: a boolean mask would take several times as long on a CPU
     return torch.eq(a_y.to(out.dtype)[:, None], b_y.to(out.dtype), out=out)
+
+
+def _one_class_in_common(a_p: Tensor, b_p: Tensor, out: Tensor) -> Tensor:
+    return torch.mm(a_p, b_p.t(), out=out).clamp_(max=1)  # rounding
+
+
+def _any_class_in_common(a_p: Tensor, b_p: Tensor, out: Tensor) -> Tensor:
+    both = torch.empty_like(out)
+    out.fill_(1)
+    for own, others in zip(a_p.t(), b_p.t(), strict=True):
+        out.addcmul_(out, torch.outer(own, others, out=both), value=-1)
+    return out.neg_().add_(1)
 
 
 def num_classes(a_y: Tensor, b_y: Tensor) -> int:
@@ -164,10 +236,11 @@ class _SumOfPairs(torch.autograd.Function):
         size: int,
         bounds: _Bounds | None,
         factor: float,
-        similar: float,
-        squared: bool,
+        cost: tuple[Callable[[Tensor, Tensor, Tensor], Tensor], float, bool],
         grad_enabled: bool,
     ) -> Tensor:
+        similarity, similar, squared = cost
+        hard = similarity is _same_label and similar == 1 and not squared
         # fresh memory for each tile would cost more than its sum
         largest = min(size, len(a)) * min(size, len(b))
         buffers = [a.new_empty(largest) for _ in range(2 if bounds else 3)]
@@ -183,11 +256,11 @@ class _SumOfPairs(torch.autograd.Function):
             if bounds is not None:
                 total += _nll(theta, scratch, _rectangles(theta, bounds, rows, columns))
             else:
-                j = _similar_pairs(a_y[rows], b_y[columns], more[0])
-                if squared or similar != 1:
-                    total += _any_cost(theta, scratch, j.mul_(similar), squared)
-                else:
+                j = similarity(a_y[rows], b_y[columns], more[0])
+                if hard:
                     total += _nll(theta, scratch, j.mul_(-2).add_(1))
+                else:
+                    total += _any_cost(theta, scratch, j.mul_(similar), squared)
             if of_a is not None:
                 of_a[rows].addmm_(theta, b[columns], alpha=factor)
             if of_b is not None:
@@ -203,7 +276,7 @@ class _SumOfPairs(torch.autograd.Function):
                 "create_graph=True"
             )
         of_a, of_b = (None if x is None else grad * x for x in ctx.saved_tensors)
-        return (of_a, of_b, *[None] * 8)
+        return (of_a, of_b, *[None] * 7)
 
 
 # Both take the tile t = factor <a, b>, return its sum and leave the slopes in it.

@@ -15,6 +15,7 @@ from pyg_hash.models.imh import IMH
 from pyg_hash.models.mcgcn import MCGCN
 from pyg_hash.models.sgch import SGCH
 from pyg_hash.models.sgeh import SGEH
+from pyg_hash.models.taught import TaughtHash
 
 __all__ = [
     "CCA",
@@ -37,4 +38,5 @@ __all__ = [
     "GraphHashModel",
     "HashModel",
     "Objective",
+    "TaughtHash",
 ]

@@ -50,6 +50,7 @@ class LabelRate(BaseTransform):
 
     Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. Labels
     stay in ``y``; models read them only under ``labeled_mask``. MCGCN has rates of 0.3, 0.7 and 1.
+    Rate 0 leaves no node labelled, and needs no labels.
 
     Args:
         rate: share of each class that is labelled, between 0 and 1.
@@ -65,10 +66,12 @@ class LabelRate(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
         store = data[IMAGE]
-        require_labels(data, type(self).__name__)
         if "graph" in data and "self_loops" in data.graph:
             raise ValueError("LabelRate: label edges exist already; apply it before LabelHub")
-        mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
+        mask = torch.zeros_like(store.train_mask)
+        if self.rate > 0:
+            require_labels(data, type(self).__name__)
+            mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
         for modality in MODALITIES:
             data[modality].labeled_mask = mask
         return data

@@ -1,0 +1,230 @@
+"""TaughtHash: codes that know the category and the thing, taught by both sides of each pair."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from math import sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch_geometric.data import HeteroData
+
+from pyg_hash.losses import (
+    balance_loss,
+    contrastive_loss,
+    expected_pairwise_nll,
+    quantization_loss,
+)
+from pyg_hash.models.base import Objective
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, multi_hot
+from pyg_hash.models.common import Widths, check_widths, known_labels, loss_weights, weighted
+from pyg_hash.models.two_encoders import TwoEncoders
+from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, other
+from pyg_hash.utils.checks import check_choice, check_features, check_positive
+from pyg_hash.utils.modes import exact
+
+WEIGHTS = {"pairwise": 1.0, "contrast": 0.1, "quantization": 0.01, "balance": 0.1}
+TEACHERS = ("joint", "none")
+PENALTY = 1.0  # of the teacher's squared weights
+NUM_CLUSTERS = 20  # where there is no label
+SHARPNESS = 10.0  # of their posterior, in cosines
+POSTERIOR = "posterior"
+
+
+class TaughtHash(TwoEncoders):
+    r"""The library's own recommendation, for any share of labels from none to all.
+
+    Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
+    the training items. An epoch trains the images' encoder in mini-batches against the relaxed
+    codes of all training texts, then the texts' against those of all images, and descends for a
+    batch :math:`f` of one modality and the other side :math:`G` of all pairs
+
+    .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
+
+    * ``pairwise``, the category: :func:`~pyg_hash.losses.expected_pairwise_nll`, with the
+      probability that two items share a label. Those of a labelled item are known; a *teacher*
+      that sees both sides of a training pair at once tells those of the others: a logistic
+      regression on the features of image and text together, fitted on the labelled pairs. It is
+      right more often than either side's own, and its doubt is part of the target.
+    * ``contrast``, the thing: :func:`~pyg_hash.losses.contrastive_loss`, which tells an item's own
+      other side from those of all other items.
+    * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
+
+    Without any label the teacher's classes are clusters of the features of image and text together
+    (spherical k-means). What each part does is measured in ``docs/methods.rst``.
+
+    Args:
+        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
+        num_classes: number of classes; 0 for data without labels.
+        num_bits: code length.
+        hidden_channels: width of the encoders' hidden layer.
+        weights: of the terms, where others than these: ``pairwise`` 1, ``contrast`` 0.1,
+            ``quantization`` 0.01, ``balance`` 0.1. One with weight 0 is not computed.
+        temperature: of the contrast.
+        teacher: ``'joint'``, or ``'none'``: unlabelled pairs have no part in ``pairwise``.
+        dropout: share of the hidden layer that is dropped in training.
+        batch_size: items of a mini-batch.
+    """
+
+    def __init__(
+        self,
+        num_features: Widths,
+        num_classes: int = 0,
+        num_bits: int = 32,
+        *,
+        hidden_channels: int = 1024,
+        weights: Mapping[str, float] | None = None,
+        temperature: float = 0.3,
+        teacher: str = "joint",
+        dropout: float = 0.2,
+        batch_size: int = 64,
+    ) -> None:
+        super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
+        if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:
+            raise ValueError(f"num_classes: expected a whole number from 0 up, got {num_classes!r}")
+        check_positive(temperature, "temperature")
+        check_choice(teacher, TEACHERS, "teacher")
+        self.num_classes, self.temperature, self.teacher = num_classes, temperature, teacher
+        self.weights = loss_weights(weights, WEIGHTS)
+
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """``'image'`` and ``'text'``."""
+        return {m: list(self.encoders[m].parameters()) for m in MODALITIES}
+
+    def training_view(self, data: HeteroData) -> HeteroData:
+        """``data`` with what the teacher says of its training pairs, in ``data['image']``.
+
+        Raises:
+            ValueError: features or labels that do not fit; less than two training pairs.
+        """
+        check_widths(data, self.num_features)
+        view = copy.copy(data)
+        view[IMAGE][POSTERIOR] = self.posterior(data)
+        return view
+
+    def posterior(self, data: HeteroData) -> Tensor:
+        """What the teacher says: probabilities of the classes, float ``[n_train, C]``.
+
+        Labels count under ``labeled_mask`` alone. Without any the classes are clusters.
+        """
+        rows = _training_rows(data)
+        for m in MODALITIES:
+            check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
+        x = torch.cat([data[m].x[rows].to(self.beta) for m in MODALITIES], dim=1) / sqrt(2)
+        known = data[IMAGE].labeled_mask[rows] if self._has_labels(data) else None
+        with torch.enable_grad(), exact(x):
+            if known is None:
+                return _clusters(x, min(NUM_CLUSTERS, len(x)))
+            given = known_labels(data, self.num_classes)
+            labels = multi_hot(given, self.num_classes).to(x)
+            told = _regression(x, x[known], labels, exclusive=given.dim() == 1)
+            told[known] = labels
+            return told
+
+    def _has_labels(self, data: HeteroData) -> bool:
+        store = data[IMAGE]
+        return "y" in store and "labeled_mask" in store and bool(store.labeled_mask.any())
+
+    def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
+        """The objective over all training pairs at once, each half of a term one modality's.
+
+        Terms, unweighted: ``pairwise``, ``contrast``, ``quantization``, ``balance``; and their
+        weighted sum.
+        """
+        check_widths(data, self.num_features)
+        rows = _training_rows(data)
+        codes = {m: out[m][rows] for m in MODALITIES}
+        taught = self._taught(data)
+        own = torch.arange(len(rows), device=rows.device)
+        halves = [self._terms(codes[m], codes[other(m)], own, taught) for m in MODALITIES]
+        return weighted({k: 0.5 * (halves[0][k] + halves[1][k]) for k in halves[0]}, self.weights)
+
+    def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
+        """The images' encoder against all texts, then the texts' against all images."""
+        check_widths(data, self.num_features)
+        rows = _training_rows(data)
+        taught = self._taught(data)
+        batches = BatchDraw(rows, self.batch_size, share)
+        for m in MODALITIES:
+            against = self.fixed(data[other(m)].x[rows], other(m))
+            for b in batches.own():
+                live = self.relaxed(data[m].x[rows[b]], m)
+                yield Objective(weighted(self._terms(live, against, b, taught), self.weights), m)
+
+    def _taught(self, data: HeteroData) -> tuple[Tensor, Tensor, bool]:
+        """The posteriors, which pairs they may be used of, and whether classes exclude others."""
+        store = data[IMAGE]
+        told = store[POSTERIOR] if POSTERIOR in store else self.posterior(data)
+        labelled = self._has_labels(data)
+        used = torch.ones(len(told), dtype=torch.bool, device=told.device)
+        if self.teacher == "none":
+            known = store.labeled_mask[store.train_mask] if labelled else torch.zeros_like(used)
+            used = known
+        return told, used, not labelled or store.y.dim() == 1
+
+    def _terms(
+        self, live: Tensor, against: Tensor, b: Tensor, taught: tuple[Tensor, Tensor, bool]
+    ) -> dict[str, Tensor]:
+        """Terms of a batch: its codes, the other side of all pairs, and its places among them."""
+        told, used, exclusive = taught
+        with exact(live):
+            live, against = live.to(told), against.to(told)
+            terms = {}
+            if self.weights["pairwise"]:
+                some = used[b]
+                terms["pairwise"] = expected_pairwise_nll(
+                    live[some], against[used], told[b[some]], told[used], exclusive=exclusive
+                )
+            if self.weights["contrast"]:
+                terms["contrast"] = contrastive_loss(
+                    live, against[b], temperature=self.temperature, others=against, own=b
+                )
+            if self.weights["quantization"]:
+                terms["quantization"] = quantization_loss(live)
+            if self.weights["balance"]:
+                terms["balance"] = balance_loss(live)
+            return terms
+
+
+def _training_rows(data: HeteroData) -> Tensor:
+    rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
+    if len(rows) < 2:
+        raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
+    return rows
+
+
+def _regression(x: Tensor, known: Tensor, labels: Tensor, *, exclusive: bool) -> Tensor:
+    """Posteriors ``[n, C]`` of a logistic regression on ``known`` rows, by L-BFGS."""
+    x, known = (F.pad(rows, (0, 1), value=1.0) for rows in (x, known))
+    weight = x.new_zeros(x.size(1), labels.size(1), requires_grad=True)
+    steps = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
+
+    def cost() -> Tensor:
+        steps.zero_grad()
+        logits = known @ weight
+        if exclusive:
+            total = F.cross_entropy(logits, labels, reduction="sum")
+        else:
+            total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
+        total = total + 0.5 * PENALTY * weight[:-1].square().sum()
+        total.backward()
+        return total
+
+    steps.step(cost)
+    logits = x @ weight.detach()
+    return logits.softmax(dim=1) if exclusive else logits.sigmoid()
+
+
+def _clusters(x: Tensor, count: int) -> Tensor:
+    """Posteriors ``[n, count]`` of spherical k-means, begun at rows far from each other."""
+    x = F.normalize(x - x.mean(dim=0), dim=1)
+    means = x[:1]
+    for _ in range(count - 1):
+        means = torch.cat([means, x[(x @ means.T).amax(dim=1).argmin()].unsqueeze(0)])
+    for _ in range(50):
+        nearest = (x @ means.T).argmax(dim=1)
+        sums = torch.zeros_like(means).index_add_(0, nearest, x)
+        means = torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), means)
+    return (SHARPNESS * x @ means.T).softmax(dim=1)
