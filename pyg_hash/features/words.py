@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,9 +26,14 @@ TENSOR_FILE = "encoder.safetensors"
 class BagOfWords(StoredEncoder):
     """Word counts or TF-IDF over a vocabulary that is learnt from given texts.
 
-    Words are runs of letters and digits, lower-cased. TF-IDF is ``count * (ln((1 + n) / (1 + df))
-    + 1)`` with rows scaled to length 1, scikit-learn's definition. ``lsa`` projects on the first
-    right singular vectors (truncated SVD, seeded) of the fitted texts.
+    Words are runs of letters, with their combining marks, and digits, lower-cased and composed
+    (NFC). Scripts that write no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have
+    characters and pairs of neighbours for words. Encoders that were stored before marks, NFC and
+    pairs were known load as ever, and give texts in ASCII the same features as then.
+
+    TF-IDF is ``count * (ln((1 + n) / (1 + df)) + 1)`` with rows scaled to length 1, scikit-learn's
+    definition. ``lsa`` projects on the first right singular vectors (truncated SVD, seeded) of the
+    fitted texts.
 
     ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
     that occur in at least two texts; words and n-grams weigh the same in a row.
@@ -87,12 +94,16 @@ class BagOfWords(StoredEncoder):
         """Vectorizers to be fitted, or ready ones with the given vocabularies."""
         text = require("sklearn.feature_extraction.text", "scikit-learn")
         config = self.config
-        pattern = rf"(?u)[^\W_]{{{config['min_length']},}}"
-        options: list[Any] = [{"token_pattern": pattern, "stop_words": config["stop_words"]}]
+
+        def words(text: str) -> list[str]:
+            return [word for word in _split(text) if len(word) >= config["min_length"]]
+
+        options: list[Any] = [{"tokenizer": words, "token_pattern": None}]
+        options[0]["stop_words"] = config["stop_words"]
         learn: list[Any] = [{k: config[k] for k in ("max_features", "min_df")}]
         if config["subwords"] is not None:
             ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
-            options.append({**ngrams, "preprocessor": _words_only})
+            options.append({**ngrams, "preprocessor": lambda text: " ".join(_split(text.lower()))})
             learn.append({"min_df": 2})
         if vocabularies is not None:
             learn = [{"vocabulary": vocabulary} for vocabulary in vocabularies]
@@ -216,9 +227,45 @@ class BagOfWords(StoredEncoder):
         return encoder
 
 
-def _words_only(text: str) -> str:
-    """The words of a text and nothing between them, for n-grams that ignore punctuation."""
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+_UNSPACED = (
+    "\u0e01-\u0e4e\u0e81-\u0ece\u1000-\u109f\u1780-\u17d3"  # Thai, Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\uff66-\uff9f"  # kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """A word; a letter with its marks; a run of an unspaced script, or else of other letters."""
+    kinds = ((chr(i), unicodedata.category(chr(i))) for i in range(0x300, 0x20000))
+    marks = "".join(
+        c for c, kind in kinds if kind in ("Mn", "Mc") and not "\ufe00" <= c <= "\ufe0f"
+    )
+    letter = rf"[^\W_][{marks}\u200c\u200d]*"  # joiners stand inside words
+    runs = rf"((?:(?=[{_UNSPACED}]){letter})+)|((?:(?![{_UNSPACED}]){letter})+)"
+    return re.compile(f"(?:{letter})+"), re.compile(letter), re.compile(runs)
+
+
+def find_words(text: str) -> list[str]:
+    """Runs of letters, with their marks, and digits, composed (NFC), in order."""
+    if text.isascii():
+        return re.findall(r"[^\W_]+", text)
+    word, _, _ = _patterns()
+    return word.findall(unicodedata.normalize("NFC", text))
+
+
+def _split(text: str) -> list[str]:
+    """The words of :class:`BagOfWords`, of a text that is lower-cased already."""
+    words = find_words(text)
+    if text.isascii():
+        return words
+    _, letter, runs = _patterns()
+    found: list[str] = []
+    for unspaced, other in (run for word in words for run in runs.findall(word)):
+        characters = letter.findall(unspaced)
+        found += [other] if other else characters
+        found += [a + b for a, b in zip(characters, characters[1:], strict=False)]
+    return found
 
 
 def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:

@@ -57,6 +57,33 @@ def test_lsa_equals_sklearn_and_is_seeded():
     assert torch.equal(encoder(TEXTS), BagOfWords(lsa=2, seed=3).fit(TEXTS)(TEXTS))
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("कुत्ता और बिल्ली", ["कुत्ता", "और", "बिल्ली"]),  # vowel signs are marks
+        ("Café", ["café"]),
+        ("Cafe\u0301", ["caf\u00e9"]),  # decomposed
+        ("dog狗", ["dog", "狗"]),
+        ("狗和猫, ok", ["狗", "和", "猫", "狗和", "和猫", "ok"]),
+        ("สุนัข", ["สุ", "นั", "ข", "สุนั", "นัข"]),
+        ("강아지 하나", ["강아지", "하나"]),  # Korean has spaces
+        ("1\ufe0f\u20e3 #\ufe0f\u20e3 _é_", ["1", "é"]),  # a keycap is no letter
+        ("می‌خواهم", ["می‌خواهم"]),  # a joiner inside
+    ],
+)
+def test_words_of_scripts(text, words):
+    vocabulary = BagOfWords().fit([text]).vocabulary
+    assert vocabulary == sorted(set(words))
+
+
+def test_scripts_find_what_they_share():
+    encoder = BagOfWords(subwords=(2, 3)).fit(["我喜欢狗", "我的猫", "मेरा कुत्ता", "café au lait"])
+    x = encoder(["狗", "कुत्ता", "cafe\u0301"])
+    known = encoder(["我喜欢狗", "मेरा कुत्ता", "café au lait", "我的猫"])
+    assert (x @ known.T).argmax(dim=1).tolist() == [0, 1, 2]
+    assert BagOfWords(min_length=2).fit(["我喜欢狗"]).vocabulary == ["喜欢", "我喜", "欢狗"]
+
+
 def test_min_length_and_underscores():
     assert "a" not in BagOfWords(min_length=2).fit(TEXTS).vocabulary
     assert {"snow", "man", "2"} <= set(BagOfWords().fit(TEXTS).vocabulary)
