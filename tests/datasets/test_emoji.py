@@ -164,6 +164,28 @@ def test_hardly_any_text_is_orthogonal_to_all_training_texts(dataset):
     assert (others < 1e-6).sum() < 0.01 * len(others)
 
 
+@pytest.mark.parametrize("texts", ["static", "both"])
+def test_texts_with_meaning(dataset, cheap, texts):
+    pytest.importorskip("tokenizers")
+    meant = Emoji(dataset.root, texts=texts)  # another text encoder, the same pictures
+    assert cheap.calls == 0 and meant.base_dir != dataset.base_dir
+    x, plain = meant[0]["text"].x, dataset[0]["text"].x
+    assert (x.norm(dim=1) - 1).abs().max() < 1e-5
+    assert torch.equal(meant[0]["image"].x, dataset[0]["image"].x)
+    encoder = meant.text_encoder()
+    torch.testing.assert_close(encoder([meant.texts[5]])[0], x[5])
+    if texts == "both":
+        torch.testing.assert_close(x[:, :-256] * 2**0.5, plain)
+    puppy = encoder(["puppy"])[0]  # no training text has this word
+    best = int((x @ puppy).argmax())
+    assert "dog" in meant.texts[best]
+
+
+def test_unknown_choice_of_texts(tmp_path):
+    with pytest.raises(ValueError, match="texts: .*'meaning'"):
+        Emoji(tmp_path, texts="meaning")
+
+
 def test_picture_features_are_computed_once_a_root(cheap, tmp_path, monkeypatch):
     class Fails:
         def __init__(self, *args, **kwargs):
