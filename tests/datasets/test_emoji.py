@@ -117,14 +117,14 @@ def test_missing_emoji_are_an_error(monkeypatch, entries):
 
 def test_changed_categories_are_an_error(monkeypatch, entries):
     first = entries[0]
-    moved = EmojiEntry(first.id, "Flags", first.text, first.path)
-    monkeypatch.setattr(module, "read_entries", lambda: [moved, *entries[1:]])
-    with pytest.raises(ValueError, match="categories have changed"):
-        split_entries()
+    for moved in (first._replace(category="Flags"), first._replace(subgroup="flag")):
+        monkeypatch.setattr(module, "read_entries", lambda moved=moved: [moved, *entries[1:]])
+        with pytest.raises(ValueError, match="labels have changed"):
+            split_entries()
 
 
 def test_emoji_of_newer_packages_leave_the_split_alone(monkeypatch, entries):
-    new = EmojiEntry("ffff", "Flags", "new flag", entries[0].path)
+    new = EmojiEntry("ffff", "Flags", "flag", "new flag", entries[0].path)
     monkeypatch.setattr(module, "read_entries", lambda: [new, *reversed(entries)])
     assert [e.id for e in split_entries()[0]] == list(load_json(MANIFEST)["split"])
 
@@ -155,6 +155,24 @@ def test_data(dataset):
         if known:
             seen |= set(text.replace(",", "").split())
     assert set(encoder.vocabulary) == seen
+
+
+def test_subgroups_are_finer_labels(dataset):
+    data = dataset[0]
+    names, subgroup = dataset.subgroup_names, data["image"].subgroup
+    assert len(names) == 99 and subgroup.unique().tolist() == list(range(99))
+    assert subgroup.dtype == torch.long and torch.equal(subgroup, data["text"].subgroup)
+    for code, name in {"1f600": "face-smiling", "1f41f": "animal-marine"}.items():
+        assert names[subgroup[dataset.ids.index(code)]] == name
+    within = {(s, y) for s, y in zip(subgroup.tolist(), data["image"].y.tolist(), strict=True)}
+    assert len(within) == 99  # each in one category
+
+
+def test_data_built_before_there_were_subgroups_are_built_again(dataset, monkeypatch):
+    folder, settings = dataset.base_dir, dataset.settings()
+    del settings["labels"]  # what they were known by
+    monkeypatch.setattr(Emoji, "settings", lambda self: settings)
+    assert dataset.base_dir != folder
 
 
 def test_hardly_any_text_is_orthogonal_to_all_training_texts(dataset):
