@@ -19,7 +19,15 @@ from torch_geometric.data import HeteroData
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
-from pyg_hash.features import BagOfWords, Concatenated, EfficientNetLite0, StaticWords, TextEncoder
+from pyg_hash.features import (
+    BagOfWords,
+    Concatenated,
+    EfficientNetLite0,
+    StaticWords,
+    TextEncoder,
+    Translated,
+    learn_words,
+)
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import load_json, sha256
@@ -89,6 +97,19 @@ def read_entries() -> list[EmojiEntry]:
     return entries
 
 
+def names_in(language: str, entries: Sequence[EmojiEntry]) -> list[tuple[str, str]]:
+    """Pairs of an entry's Unicode name in a language and in English, where it has both."""
+    package = require("emoji", "emoji")
+    package.config.load_language(language)
+    pairs = []
+    for entry in entries:
+        code = entry.id.split("/")[-1]  # a set of pictures may stand before it
+        names = package.EMOJI_DATA.get("".join(chr(int(p, 16)) for p in code.split("-")), {})
+        if language in names and "en" in names:
+            pairs.append((names[language].replace("_", " "), names["en"].replace("_", " ")))
+    return pairs
+
+
 def digest_of(entries: list[EmojiEntry]) -> str:
     """SHA-256 of ids, categories and subgroups: rows and labels, in order."""
     return sha256("\n".join("\t".join((e.id, e.category, e.subgroup)) for e in entries))
@@ -146,6 +167,10 @@ class Emoji(CrossModalDataset):
         texts: ``'words'``, TF-IDF over the words of the training texts and their letter 3- and
             4-grams; ``'static'``, :class:`~pyg_hash.features.StaticWords`, 256-d; or ``'both'``
             side by side, of equal weight, which tells both the thing and its kind best.
+        languages: further ones in which a text may ask, of those of the package ``emoji``:
+            ``('de', 'es', 'fr', ...)``. Texts of the data stay English; a word of another language
+            is read as the English words that go with it in the names of the training items, unless
+            their English texts have it too: see :class:`~pyg_hash.features.Translated`.
         progress: show a bar while picture features are computed.
 
     Raises:
@@ -160,18 +185,21 @@ class Emoji(CrossModalDataset):
         pre_transform: Transform | None = None,
         *,
         texts: TextFeatures = "words",
+        languages: Sequence[str] = (),
         force_reload: bool = False,
         progress: bool = True,
     ) -> None:
         check_choice(texts, ("words", "static", "both"), "texts")
-        self.text_features, self.progress = texts, progress
+        self.text_features, self.languages, self.progress = texts, list(languages), progress
+        for name in self.languages:
+            check_choice(name, require("emoji", "emoji").LANGUAGES, "languages")
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them), labels, encoder settings."""
         packages = package_versions()
-        encoders = {"image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
-        encoders["texts"] = self.text_features
+        encoders: dict[str, Any] = {"image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
+        encoders |= {"texts": self.text_features, "languages": self.languages}
         return {"packages": packages, "labels": ["y", "subgroup"], **encoders}
 
     @cached_property
@@ -184,7 +212,7 @@ class Emoji(CrossModalDataset):
         entries, is_query = self.rows
         query = torch.tensor(is_query)
         image = self.picture_features(entries)
-        text = self.encoded_texts([entry.text for entry in entries], ~query)
+        text = self.text_features_of(entries, ~query)
         y = _numbers([entry.category for entry in entries])
         data = build_hetero(image, text, y=y, train=~query, query=query)
         subgroup = _numbers([entry.subgroup for entry in entries])
@@ -207,14 +235,22 @@ class Emoji(CrossModalDataset):
             {"sha256": digest, "image_size": IMAGE_SIZE},
         )
 
-    def encoded_texts(self, texts: Sequence[str], train: Tensor) -> Tensor:
-        """Features by the encoder that ``texts=`` names, fitted on the training texts."""
-        if self.text_features == "words":
+    def text_features_of(self, entries: Sequence[EmojiEntry], train: Tensor) -> Tensor:
+        """Features by the encoder of ``texts=`` and ``languages=``, fitted on training entries."""
+        texts = [entry.text for entry in entries]
+        if self.text_features == "words" and not self.languages:
             return self.fit_words(texts, train, mode="tfidf", subwords=SUBWORDS)
-        encoder: TextEncoder = StaticWords()
-        if self.text_features == "both":
-            seen = list(compress(texts, train.tolist()))
-            encoder = Concatenated([BagOfWords("tfidf", subwords=SUBWORDS).fit(seen), encoder])
+        seen = list(compress(entries, train.tolist()))
+        known = [entry.text for entry in seen]
+        parts: list[TextEncoder] = []
+        if self.text_features != "static":
+            parts.append(BagOfWords("tfidf", subwords=SUBWORDS).fit(known))
+        if self.text_features != "words":
+            parts.append(StaticWords())
+        encoder = parts[0] if len(parts) == 1 else Concatenated(parts)
+        if self.languages:
+            pairs = [pair for name in self.languages for pair in names_in(name, seen)]
+            encoder = Translated(encoder, learn_words(pairs, known))
         self.keep_words(encoder)
         return encoder(texts)
 

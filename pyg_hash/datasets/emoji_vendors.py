@@ -26,6 +26,7 @@ from pyg_hash.utils.optional import require
 
 ICONS, CHARS = "icons.json", "chars.json"
 TWEMOJI = "twemoji"  # its pictures come with the extra
+_NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
 SETS = ("noto", "noto-v1", "fluent-emoji", "fluent-emoji-flat", "emojione")
 PathLike = str | os.PathLike[str]
 
@@ -104,7 +105,8 @@ class EmojiVendors(Emoji):
         npm install @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat
 
     SVG become PNG files of 224 pixels under ``<root>/pictures``, by ``resvg-py``, and then features
-    as in :class:`Emoji`, both once a set: about five minutes on one core for all six.
+    as in :class:`Emoji`, both once a set: about seven minutes on one core for all six sets, half of
+    it for ``fluent-emoji``.
 
     Args:
         root: folder of the packages, the pictures and what is computed.
@@ -115,7 +117,7 @@ class EmojiVendors(Emoji):
             those of things that nobody else draws, which are left out.
         vendor: with ``split='vendor'``, the set that asks.
         sources: folders of the packages; None: ``<root>/raw/node_modules/@iconify-json``.
-        texts: as of :class:`Emoji`.
+        texts: as of :class:`Emoji`, and so is ``languages``.
         progress: show bars.
 
     The other arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
@@ -137,6 +139,7 @@ class EmojiVendors(Emoji):
         pre_transform: Transform | None = None,
         *,
         texts: TextFeatures = "words",
+        languages: Sequence[str] = (),
         force_reload: bool = False,
         progress: bool = True,
     ) -> None:
@@ -163,6 +166,7 @@ class EmojiVendors(Emoji):
             transform,
             pre_transform,
             texts=texts,
+            languages=languages,
             force_reload=force_reload,
             progress=progress,
         )
@@ -244,7 +248,7 @@ class EmojiVendors(Emoji):
             icon = {"left": 0, "top": 0, "width": 16, "height": 16, **content}
             icon |= content["icons"][path.stem]
             box = " ".join(str(icon[key]) for key in ("left", "top", "width", "height"))
-            svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}">{icon["body"]}</svg>'
+            svg = f'<svg {_NAMESPACES} viewBox="{box}">{icon["body"]}</svg>'
             try:
                 png = svg_to_bytes(
                     svg_string=svg, width=IMAGE_SIZE, height=IMAGE_SIZE, skip_system_fonts=True

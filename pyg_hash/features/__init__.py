@@ -23,7 +23,8 @@ from pyg_hash.features.pretrained import (
     TransformersTextEncoder,
 )
 from pyg_hash.features.static import StaticWords
-from pyg_hash.features.words import BagOfWords
+from pyg_hash.features.words import BagOfWords, Translated
+from pyg_hash.features.words import learn_words as learn_words
 
 __all__ = [
     "BagOfWords",
@@ -39,6 +40,7 @@ __all__ = [
     "TimmEncoder",
     "TransformersImageEncoder",
     "TransformersTextEncoder",
+    "Translated",
     "encode_each",
     "load_encoder",
 ]

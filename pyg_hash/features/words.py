@@ -1,10 +1,11 @@
-"""Bag-of-words text features, with TF-IDF weights and LSA as options."""
+"""Texts by their words: bags of them, and a dictionary for those of other languages."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import PathLike, StoredEncoder
+from pyg_hash.features.base import PathLike, StoredEncoder, load_encoder
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.utils.optional import require
@@ -225,6 +226,91 @@ class BagOfWords(StoredEncoder):
             raise CorruptFileError(f"{folder}: weights and vocabulary differ; save it again")
         encoder._tensors, encoder._vocabularies = tensors, vocabularies
         return encoder
+
+
+class Translated(StoredEncoder):
+    """An encoder of texts that reads words of other languages by a small dictionary.
+
+    A text without any word of the dictionary goes to the encoder as it is; in others, each known
+    word is replaced. So "Hund" is read as "dog", and grammar not at all.
+
+    Args:
+        encoder: of texts, with ``save``.
+        words: word, lower-cased, as :class:`BagOfWords` splits texts -> what to read for it; see
+            :func:`learn_words`.
+    """
+
+    kind = "translated"
+
+    def __init__(self, encoder: Any, words: Mapping[str, str]) -> None:
+        self.encoder, self.words = encoder, dict(words)
+        self.num_features: int = encoder.num_features
+
+    def read(self, text: str) -> str:
+        """What the encoder gets in place of ``text``."""
+        found = _split(text.lower())
+        if not any(word in self.words for word in found):
+            return text
+        return " ".join(self.words.get(word, word) for word in found)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Features float32 ``[n, num_features]``; errors are those of the encoder."""
+        if isinstance(texts, str):
+            raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
+        x: Tensor = self.encoder([self.read(text) for text in texts])
+        return x
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words that mean nothing to the encoder, translated where they can be."""
+        find = getattr(self.encoder, "unknown_words", None)
+        return find(self.read(text)) if find else []
+
+    def __repr__(self) -> str:
+        return f"Translated({self.encoder!r}, {len(self.words)} words)"
+
+    def settings(self) -> dict[str, Any]:
+        """The dictionary; the encoder lies in a folder of its own."""
+        return {"words": self.words}
+
+    def save(self, folder: PathLike) -> Path:
+        """Write the encoder to ``folder/0``, and the dictionary."""
+        self.encoder.save(Path(folder) / "0")
+        return super().save(folder)
+
+    @classmethod
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder with its dictionary."""
+        words = {str(word): str(read) for word, read in dict(settings["words"]).items()}
+        return cls(load_encoder(folder / "0"), words)
+
+
+def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> dict[str, str]:
+    """A dictionary for :class:`Translated` from texts of two languages that mean the same.
+
+    A word is read as the one to three words whose Dice coefficient with it, twice the pairs with
+    both over the sum of the pairs with each, is at least .8 of the best one's.
+
+    Args:
+        pairs: a text in any language, and the same in the encoder's.
+        known: texts of the encoder's language; their words are never translated.
+    """
+    other, own = Counter[str](), Counter[str]()
+    both: dict[str, Counter[str]] = defaultdict(Counter)
+    for text, meaning in pairs:
+        there, here = set(_split(text.lower())), set(_split(meaning.lower()))
+        other.update(there)
+        own.update(here)
+        for word in there:
+            both[word].update(here)
+    for text in known:
+        for word in _split(text.lower()):
+            both.pop(word, None)
+    found = {}
+    for word, counts in both.items():
+        dice = {mate: 2 * n / (other[word] + own[mate]) for mate, n in counts.items()}
+        best = sorted(dice, key=lambda mate: (-dice[mate], mate))[:3]
+        found[word] = " ".join(mate for mate in best if dice[mate] >= 0.8 * dice[best[0]])
+    return {word: read for word, read in found.items() if read}
 
 
 _UNSPACED = (

@@ -167,21 +167,33 @@ def test_hardly_any_text_is_orthogonal_to_all_training_texts(dataset):
     assert (others < 1e-6).sum() < 0.01 * len(others)
 
 
-@pytest.mark.parametrize("texts", ["static", "both"])
-def test_texts_with_meaning(dataset, cheap, texts):
+def test_texts_with_meaning(dataset, cheap):
     pytest.importorskip("tokenizers")
-    meant = Emoji(dataset.root, texts=texts)  # another text encoder, the same pictures
-    assert cheap.calls == 0 and meant.base_dir != dataset.base_dir
-    x, plain = meant[0]["text"].x, dataset[0]["text"].x
+    both = Emoji(dataset.root, texts="both")  # another text encoder, the same pictures
+    assert cheap.calls == 0 and both.base_dir != dataset.base_dir
+    x, plain = both[0]["text"].x, dataset[0]["text"].x
     assert (x.norm(dim=1) - 1).abs().max() < 1e-5
-    assert torch.equal(meant[0]["image"].x, dataset[0]["image"].x)
-    encoder = meant.text_encoder()
-    torch.testing.assert_close(encoder([meant.texts[5]])[0], x[5])
-    if texts == "both":
-        torch.testing.assert_close(x[:, :-256] * 2**0.5, plain)
-    puppy = encoder(["puppy"])[0]  # no training text has this word
-    best = int((x @ puppy).argmax())
-    assert "dog" in meant.texts[best]
+    torch.testing.assert_close(x[:, :-256] * 2**0.5, plain)
+    assert torch.equal(both[0]["image"].x, dataset[0]["image"].x)
+    encoder = both.text_encoder()
+    torch.testing.assert_close(encoder([both.texts[5]])[0], x[5])
+    best = int((x @ encoder(["puppy"])[0]).argmax())  # no training text has this word
+    assert "dog" in both.texts[best]
+
+
+def test_other_languages(dataset, cheap):
+    asking = Emoji(dataset.root, languages=["de", "es", "fr", "zh"])
+    x = asking[0]["text"].x
+    train = asking[0]["text"].train_mask
+    assert torch.equal(x[train], dataset[0]["text"].x[train])
+    encoder = asking.text_encoder()
+    english = encoder(["dog", "rain", "cat", "heart"])
+    for texts in (["Hund", "Regen", "Katze", "Herz"], ["perro", "lluvia", "gato", "corazón"]):
+        assert torch.equal(encoder(texts), english)
+    assert torch.equal(encoder(["chien"]), english[:1])
+    assert (encoder(["猫"]) @ english.T).argmax() == 2
+    with pytest.raises(ValueError, match="languages: .*'xx'"):
+        Emoji(dataset.root, languages=["de", "xx"])
 
 
 def test_unknown_choice_of_texts(tmp_path):

