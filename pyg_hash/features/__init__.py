@@ -23,8 +23,7 @@ from pyg_hash.features.pretrained import (
     TransformersTextEncoder,
 )
 from pyg_hash.features.static import StaticWords
-from pyg_hash.features.words import BagOfWords, Translated
-from pyg_hash.features.words import learn_words as learn_words
+from pyg_hash.features.words import BagOfWords, Translated, learn_words
 
 __all__ = [
     "BagOfWords",
@@ -42,5 +41,6 @@ __all__ = [
     "TransformersTextEncoder",
     "Translated",
     "encode_each",
+    "learn_words",
     "load_encoder",
 ]
