@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch_geometric.data import HeteroData
 
@@ -38,3 +40,19 @@ def toy_data(
         store.database_mask = train
         store.query_mask = ~train
     return data
+
+
+class CheapEncoder:
+    """Stands in for the network: eight numbers a picture, and a record of its use."""
+
+    kind = "efficientnet_lite0"
+    calls = 0
+
+    def __init__(self, image_size, progress=True):
+        self.image_size = image_size
+
+    def __call__(self, paths):
+        CheapEncoder.calls += 1
+        return torch.tensor(
+            [[float(b) for b in Path(path).read_bytes()[-40:-32]] for path in paths]
+        )

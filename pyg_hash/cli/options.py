@@ -79,7 +79,7 @@ class TrainConfig:
 
     dataset: str = option(
         "emoji",
-        "emoji, wikipedia, nuswide10k, nuswide, mirflickr25k, mscoco, synthetic, ... "
+        "emoji, emoji-vendors, wikipedia, nuswide10k, nuswide, mirflickr25k, mscoco, ... "
         "or the path of your own features, FILE.h5",
     )
     root: str | None = option(None, "folder of the data set (default: data/DATASET)")

@@ -3,6 +3,7 @@
 from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero as build_hetero
 from pyg_hash.datasets.emoji import Emoji
+from pyg_hash.datasets.emoji_vendors import EmojiVendors
 from pyg_hash.datasets.feature_file import (
     FeatureFile,
     check_feature_file,
@@ -22,6 +23,7 @@ from pyg_hash.datasets.wikipedia import Wikipedia
 __all__ = [
     "CrossModalDataset",
     "Emoji",
+    "EmojiVendors",
     "FeatureFile",
     "Items",
     "MIRFlickr25K",

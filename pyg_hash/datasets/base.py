@@ -180,8 +180,12 @@ class CrossModalDataset(InMemoryDataset):
     ) -> Tensor:
         """Features by a stored bag of words of the train texts; texts with none: error or zeros."""
         encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
-        encoder.save(self.base_dir / WORDS)
+        self.keep_words(encoder)
         return encoder.transform(texts, allow_unknown=allow_unknown)
+
+    def keep_words(self, encoder: TextEncoder) -> None:
+        """Store the encoder of texts beside the data, for :meth:`text_encoder`."""
+        encoder.save(self.base_dir / WORDS)
 
     def computed_once(
         self, name: str, compute: Callable[[], Tensor], metadata: Any = None

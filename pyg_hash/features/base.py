@@ -52,6 +52,12 @@ class StoredEncoder(ABC):
     """An encoder that is stored as its kind and its settings, in ``encoder.json``."""
 
     kind: ClassVar[str]
+    kinds: ClassVar[dict[str, type[StoredEncoder]]] = {}  # of all subclasses, by name
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "kind" in vars(cls):
+            StoredEncoder.kinds[cls.kind] = cls
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -84,6 +90,25 @@ class StoredEncoder(ABC):
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{path}: damaged settings ({error}); save it again") from error
+
+
+def load_encoder(folder: PathLike) -> Any:
+    """Read the :class:`ImageEncoder` or :class:`TextEncoder` that ``save(folder)`` wrote.
+
+    Raises:
+        FileNotFoundError: the folder holds no encoder, or its weights are gone.
+        ImportError: its package is not installed.
+        CorruptFileError: a file is damaged or the kind is not known to this version.
+    """
+    path = Path(folder) / ENCODER_FILE
+    config = load_json(path)
+    kind = config.get("kind") if isinstance(config, dict) else None
+    known = StoredEncoder.kinds
+    if kind not in known:
+        raise CorruptFileError(
+            f"{path}: encoder kind {kind!r} is not known; known kinds: {', '.join(known)}"
+        )
+    return known[kind].load(folder)
 
 
 class NetworkEncoder(StoredEncoder):
@@ -190,6 +215,75 @@ class OwnEncoder(StoredEncoder):
         encoder = cls(list, settings["num_features"], settings["name"])
         encoder._function = None
         return encoder
+
+
+class Concatenated(StoredEncoder):
+    """Several encoders of the same items, their features side by side.
+
+    Each part is scaled to length ``weight / sqrt(sum of squared weights)``, so that a row has
+    length 1. A part that cannot encode an item (``ValueError``: no word of a text is known) leaves
+    zeros, as long as another part can.
+
+    Args:
+        encoders: the parts, each with ``save``.
+        weights: one positive number a part; all 1 if None.
+
+    Raises:
+        ValueError: there is no part, or the weights are no such numbers.
+    """
+
+    kind = "concatenated"
+
+    def __init__(self, encoders: Sequence[Any], weights: Sequence[float] | None = None) -> None:
+        self.encoders = list(encoders)
+        self.weights = [float(weight) for weight in weights or [1.0] * len(self.encoders)]
+        if not self.encoders or len(self.weights) != len(self.encoders):
+            raise ValueError(
+                f"weights: expected one an encoder, got {self.weights} for {len(self.encoders)}"
+            )
+        if not all(0 < weight < float("inf") for weight in self.weights):
+            raise ValueError(f"weights: expected positive numbers, got {self.weights}")
+
+    @property
+    def num_features(self) -> int:
+        """Width of a row: that of all parts together."""
+        return sum(encoder.num_features for encoder in self.encoders)
+
+    def __call__(self, items: Sequence[Any]) -> Tensor:
+        """Features float32 ``[n, num_features]``; ``ValueError``: no part can encode an item."""
+        if isinstance(items, str):
+            raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
+        total = sum(weight**2 for weight in self.weights) ** 0.5
+        columns, problems = [], list[dict[int, str]]()
+        for encoder, weight in zip(self.encoders, self.weights, strict=True):
+            found = encode_each(encoder, items)
+            part = torch.zeros(len(items), encoder.num_features)
+            if found.values is not None:
+                part[found.kept] = torch.nn.functional.normalize(found.values, dim=1)
+            columns.append(part * (weight / total))
+            problems.append(found.problems)
+        for item in sorted(set.intersection(*(set(part) for part in problems))):
+            raise ValueError(problems[0][item])
+        return torch.cat(columns, dim=1)
+
+    def __repr__(self) -> str:
+        return f"Concatenated({self.encoders!r}, weights={self.weights!r})"
+
+    def settings(self) -> dict[str, Any]:
+        """The weights; the parts lie in folders of their own."""
+        return {"weights": self.weights}
+
+    def save(self, folder: PathLike) -> Path:
+        """Write the parts to ``folder/0``, ``folder/1``, ..., and the weights."""
+        for number, encoder in enumerate(self.encoders):
+            encoder.save(Path(folder) / str(number))
+        return super().save(folder)
+
+    @classmethod
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder of the stored parts."""
+        weights = settings["weights"]
+        return cls([load_encoder(folder / str(i)) for i in range(len(weights))], **settings)
 
 
 @dataclass

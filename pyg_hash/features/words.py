@@ -1,9 +1,12 @@
-"""Bag-of-words text features, with TF-IDF weights and LSA as options."""
+"""Texts by their words: bags of them, and a dictionary for those of other languages."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import PathLike, StoredEncoder
+from pyg_hash.features.base import PathLike, StoredEncoder, load_encoder
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.utils.optional import require
@@ -24,9 +27,14 @@ TENSOR_FILE = "encoder.safetensors"
 class BagOfWords(StoredEncoder):
     """Word counts or TF-IDF over a vocabulary that is learnt from given texts.
 
-    Words are runs of letters and digits, lower-cased. TF-IDF is ``count * (ln((1 + n) / (1 + df))
-    + 1)`` with rows scaled to length 1, scikit-learn's definition. ``lsa`` projects on the first
-    right singular vectors (truncated SVD, seeded) of the fitted texts.
+    Words are runs of letters, with their combining marks, and digits, lower-cased and composed
+    (NFC). Scripts that write no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have
+    characters and pairs of neighbours for words. Encoders that were stored before marks, NFC and
+    pairs were known load as ever, and give texts in ASCII the same features as then.
+
+    TF-IDF is ``count * (ln((1 + n) / (1 + df)) + 1)`` with rows scaled to length 1, scikit-learn's
+    definition. ``lsa`` projects on the first right singular vectors (truncated SVD, seeded) of the
+    fitted texts.
 
     ``subwords`` adds TF-IDF columns for the letter n-grams of each word (word boundary included)
     that occur in at least two texts; words and n-grams weigh the same in a row.
@@ -87,12 +95,16 @@ class BagOfWords(StoredEncoder):
         """Vectorizers to be fitted, or ready ones with the given vocabularies."""
         text = require("sklearn.feature_extraction.text", "scikit-learn")
         config = self.config
-        pattern = rf"(?u)[^\W_]{{{config['min_length']},}}"
-        options: list[Any] = [{"token_pattern": pattern, "stop_words": config["stop_words"]}]
+
+        def words(text: str) -> list[str]:
+            return [word for word in _split(text) if len(word) >= config["min_length"]]
+
+        options: list[Any] = [{"tokenizer": words, "token_pattern": None}]
+        options[0]["stop_words"] = config["stop_words"]
         learn: list[Any] = [{k: config[k] for k in ("max_features", "min_df")}]
         if config["subwords"] is not None:
             ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
-            options.append({**ngrams, "preprocessor": _words_only})
+            options.append({**ngrams, "preprocessor": lambda text: " ".join(_split(text.lower()))})
             learn.append({"min_df": 2})
         if vocabularies is not None:
             learn = [{"vocabulary": vocabulary} for vocabulary in vocabularies]
@@ -216,9 +228,130 @@ class BagOfWords(StoredEncoder):
         return encoder
 
 
-def _words_only(text: str) -> str:
-    """The words of a text and nothing between them, for n-grams that ignore punctuation."""
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))
+class Translated(StoredEncoder):
+    """An encoder of texts that reads words of other languages by a small dictionary.
+
+    A text without any word of the dictionary goes to the encoder as it is; in others, each known
+    word is replaced. So "Hund" is read as "dog", and grammar not at all.
+
+    Args:
+        encoder: of texts, with ``save``.
+        words: word, lower-cased, as :class:`BagOfWords` splits texts -> what to read for it; see
+            :func:`learn_words`.
+    """
+
+    kind = "translated"
+
+    def __init__(self, encoder: Any, words: Mapping[str, str]) -> None:
+        self.encoder, self.words = encoder, dict(words)
+        self.num_features: int = encoder.num_features
+
+    def read(self, text: str) -> str:
+        """What the encoder gets in place of ``text``."""
+        found = _split(text.lower())
+        if not any(word in self.words for word in found):
+            return text
+        return " ".join(self.words.get(word, word) for word in found)
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """Features float32 ``[n, num_features]``; errors are those of the encoder."""
+        if isinstance(texts, str):
+            raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
+        x: Tensor = self.encoder([self.read(text) for text in texts])
+        return x
+
+    def unknown_words(self, text: str) -> list[str]:
+        """The words that mean nothing to the encoder, translated where they can be."""
+        find = getattr(self.encoder, "unknown_words", None)
+        return find(self.read(text)) if find else []
+
+    def __repr__(self) -> str:
+        return f"Translated({self.encoder!r}, {len(self.words)} words)"
+
+    def settings(self) -> dict[str, Any]:
+        """The dictionary; the encoder lies in a folder of its own."""
+        return {"words": self.words}
+
+    def save(self, folder: PathLike) -> Path:
+        """Write the encoder to ``folder/0``, and the dictionary."""
+        self.encoder.save(Path(folder) / "0")
+        return super().save(folder)
+
+    @classmethod
+    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+        """The encoder with its dictionary."""
+        words = {str(word): str(read) for word, read in dict(settings["words"]).items()}
+        return cls(load_encoder(folder / "0"), words)
+
+
+def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> dict[str, str]:
+    """A dictionary for :class:`Translated` from texts of two languages that mean the same.
+
+    A word is read as the one to three words whose Dice coefficient with it, twice the pairs with
+    both over the sum of the pairs with each, is at least .8 of the best one's.
+
+    Args:
+        pairs: a text in any language, and the same in the encoder's.
+        known: texts of the encoder's language; their words are never translated.
+    """
+    other, own = Counter[str](), Counter[str]()
+    both: dict[str, Counter[str]] = defaultdict(Counter)
+    for text, meaning in pairs:
+        there, here = set(_split(text.lower())), set(_split(meaning.lower()))
+        other.update(there)
+        own.update(here)
+        for word in there:
+            both[word].update(here)
+    for text in known:
+        for word in _split(text.lower()):
+            both.pop(word, None)
+    found = {}
+    for word, counts in both.items():
+        dice = {mate: 2 * n / (other[word] + own[mate]) for mate, n in counts.items()}
+        best = sorted(dice, key=lambda mate: (-dice[mate], mate))[:3]
+        found[word] = " ".join(mate for mate in best if dice[mate] >= 0.8 * dice[best[0]])
+    return {word: read for word, read in found.items() if read}
+
+
+_UNSPACED = (
+    "\u0e01-\u0e4e\u0e81-\u0ece\u1000-\u109f\u1780-\u17d3"  # Thai, Lao, Burmese, Khmer
+    "\u3005-\u3007\u3040-\u30ff\uff66-\uff9f"  # kana
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Chinese characters
+)
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """A word; a letter with its marks; a run of an unspaced script, or else of other letters."""
+    kinds = ((chr(i), unicodedata.category(chr(i))) for i in range(0x300, 0x20000))
+    marks = "".join(
+        c for c, kind in kinds if kind in ("Mn", "Mc") and not "\ufe00" <= c <= "\ufe0f"
+    )
+    letter = rf"[^\W_][{marks}\u200c\u200d]*"  # joiners stand inside words
+    runs = rf"((?:(?=[{_UNSPACED}]){letter})+)|((?:(?![{_UNSPACED}]){letter})+)"
+    return re.compile(f"(?:{letter})+"), re.compile(letter), re.compile(runs)
+
+
+def find_words(text: str) -> list[str]:
+    """Runs of letters, with their marks, and digits, composed (NFC), in order."""
+    if text.isascii():
+        return re.findall(r"[^\W_]+", text)
+    word, _, _ = _patterns()
+    return word.findall(unicodedata.normalize("NFC", text))
+
+
+def _split(text: str) -> list[str]:
+    """The words of :class:`BagOfWords`, of a text that is lower-cased already."""
+    words = find_words(text)
+    if text.isascii():
+        return words
+    _, letter, runs = _patterns()
+    found: list[str] = []
+    for unspaced, other in (run for word in words for run in runs.findall(word)):
+        characters = letter.findall(unspaced)
+        found += [other] if other else characters
+        found += [a + b for a, b in zip(characters, characters[1:], strict=False)]
+    return found
 
 
 def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:

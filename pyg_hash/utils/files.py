@@ -64,6 +64,19 @@ def sha256(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
+def checked(path: Path, digest: str, remedy: str) -> Path:
+    """``path``, if its SHA-256 is ``digest``; else an error that tells the remedy.
+
+    ``FileNotFoundError``: there is no such file; :class:`CorruptFileError`: it is another one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
+    found = sha256(path)
+    if found != digest:
+        raise CorruptFileError(f"{path}: SHA-256 is {found}, expected {digest}; {remedy}")
+    return path
+
+
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False)

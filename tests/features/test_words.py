@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_hash.features import BagOfWords, TextEncoder, load_encoder
+from pyg_hash.features import BagOfWords, TextEncoder, Translated, learn_words, load_encoder
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 pytest.importorskip("sklearn")
@@ -55,6 +55,33 @@ def test_lsa_equals_sklearn_and_is_seeded():
     assert encoder.num_features == 2
     np.testing.assert_allclose(encoder(TEXTS).numpy(), svd.transform(tfidf), atol=1e-5)
     assert torch.equal(encoder(TEXTS), BagOfWords(lsa=2, seed=3).fit(TEXTS)(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("कुत्ता और बिल्ली", ["कुत्ता", "और", "बिल्ली"]),  # vowel signs are marks
+        ("Café", ["café"]),
+        ("Cafe\u0301", ["caf\u00e9"]),  # decomposed
+        ("dog狗", ["dog", "狗"]),
+        ("狗和猫, ok", ["狗", "和", "猫", "狗和", "和猫", "ok"]),
+        ("สุนัข", ["สุ", "นั", "ข", "สุนั", "นัข"]),
+        ("강아지 하나", ["강아지", "하나"]),  # Korean has spaces
+        ("1\ufe0f\u20e3 #\ufe0f\u20e3 _é_", ["1", "é"]),  # a keycap is no letter
+        ("می‌خواهم", ["می‌خواهم"]),  # a joiner inside
+    ],
+)
+def test_words_of_scripts(text, words):
+    vocabulary = BagOfWords().fit([text]).vocabulary
+    assert vocabulary == sorted(set(words))
+
+
+def test_scripts_find_what_they_share():
+    encoder = BagOfWords(subwords=(2, 3)).fit(["我喜欢狗", "我的猫", "मेरा कुत्ता", "café au lait"])
+    x = encoder(["狗", "कुत्ता", "cafe\u0301"])
+    known = encoder(["我喜欢狗", "मेरा कुत्ता", "café au lait", "我的猫"])
+    assert (x @ known.T).argmax(dim=1).tolist() == [0, 1, 2]
+    assert BagOfWords(min_length=2).fit(["我喜欢狗"]).vocabulary == ["喜欢", "我喜", "欢狗"]
 
 
 def test_min_length_and_underscores():
@@ -181,3 +208,56 @@ def test_missing_sklearn_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.feature_extraction.text", None)
     with pytest.raises(ImportError, match=r"scikit-learn.*pip install 'pyg_hash\[demo\]'"):
         BagOfWords().fit(TEXTS)
+
+
+PAIRS = [
+    ("Hund", "dog"),
+    ("Hund mit Hut", "dog with hat"),
+    ("Katze mit Hut", "cat with hat"),
+    ("Katze", "cat"),
+    ("rotes Herz", "red heart"),
+    ("心", "heart"),
+    ("红心", "red heart"),
+    ("chat", "cat"),
+    ("Arm", "arm"),
+]
+
+
+def test_words_of_other_languages_by_hand():
+    words = learn_words(PAIRS, known=["chat bubble", "dog cat hat arm"])
+    # 'mit' is in 2 pairs, 'with' in the same 2, 'hat' too: all Dice 1
+    assert words["mit"] == "hat with" == words["hut"]
+    # 'hund' and 'dog' 1; with 'with' or 'hat' 2 * 1 / (2 + 2) = .5, under .8
+    assert words["hund"] == "dog"
+    # 'rotes' is in one pair: with 'red' 2 / 3, with 'heart' 2 / 4, under .8 of that
+    assert words["rotes"] == "red" and words["心"] == "heart"
+    assert "chat" not in words and "arm" not in words  # known English
+
+
+def test_translated_reads_and_leaves_alone(tmp_path):
+    inner = BagOfWords().fit(["dog", "cat", "red heart", "chat"])
+    encoder = Translated(inner, learn_words(PAIRS, known=["chat"]))
+    assert encoder.read("Red  heart!") == "Red  heart!"  # nothing to translate
+    assert encoder.read("Der HUND!") == "der dog"
+    x = encoder(["Hund", "心", "chat"])
+    assert torch.equal(x, inner(["dog", "heart", "chat"]))
+    assert encoder.num_features == inner.num_features
+    assert encoder.unknown_words("Hund und Maus") == ["und", "maus"]
+    with pytest.raises(ValueError, match="no known word; unknown: maus"):
+        encoder(["Maus"])
+    with pytest.raises(TypeError, match="got one string"):
+        encoder("Hund")
+    path = encoder.save(tmp_path)
+    loaded = load_encoder(tmp_path)
+    assert isinstance(loaded, Translated) and repr(loaded) == repr(encoder)
+    assert torch.equal(loaded(["Hund"]), inner(["dog"]))
+    save_json(path, {"kind": "translated", "words": ["Hund"]})
+    with pytest.raises(CorruptFileError):
+        load_encoder(tmp_path)
+
+
+def test_nothing_is_unknown_to_an_encoder_that_does_not_say_so():
+    class Silent:
+        num_features = 1
+
+    assert Translated(Silent(), {}).unknown_words("Hund") == []
