@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.accuracy.cell import Bench
-from benchmarks.accuracy.data import SOURCES, where
+from benchmarks.accuracy.data import SOURCES, missing, where
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits, grid
@@ -144,12 +144,14 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
     args = parser.parse_args(arguments)
     places = where(DATA, {option: getattr(args, option) for option in DATA})
+    if not places:
+        parser.error(f"there are no data; give the place of some:\n{missing(DATA)}")
     torch.set_num_threads(1)
     bench, path = Bench(places), args.out / "contrast.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
     for case in cases(args.method, list(places), args.rates, args.seeds):
         for weight in args.weights:
-            if (case.method, case.data, case.labels, case.seed, weight) in read(path):
+            if of_run({**case._asdict(), "weight": weight}) in read(path):
                 continue
             line = measured(bench, case, weight)
             with path.open("a", encoding="utf-8") as file:
