@@ -31,7 +31,7 @@ from benchmarks.accuracy.tables import Cell
 from pyg_hash.cli import build
 from pyg_hash.utils.files import atomic_path, save_json
 
-RESULTS = Path(__file__).resolve().parents[1] / "results" / "tuning"
+RESULTS = Path(__file__).resolve().parent / "results" / "tuning"
 DATA = ("wikipedia", "emoji", "coco")
 
 

@@ -228,7 +228,7 @@ def test_weights_by_their_earlier_names(kind, tmp_path):
     weights = {term: old[name] for name, term in OLD[kind.__name__]}
     with pytest.warns(DeprecationWarning, match=r"beta is weights=\{'"):
         model = kind((5, 6), 3, 8, hidden_channels=4, **old)
-    assert model.config["weights"] == weights
+    assert model.config["weights"] == {**weights, "contrast": 0.0}
     model.save(tmp_path)
     record = load_json(tmp_path / CONFIG)
     del record["config"]["weights"]

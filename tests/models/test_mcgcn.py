@@ -42,7 +42,7 @@ def test_variants(variant, parts, missing):
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
-@pytest.mark.parametrize("weight", sorted((TERMS | {"pairing", "view"}) - {"pairwise"}))
+@pytest.mark.parametrize("weight", sorted((TERMS | {"pairing", "view", "contrast"}) - {"pairwise"}))
 def test_every_weight_counts(weight):
     data = small_graph()
     losses = []

@@ -142,7 +142,7 @@ def test_earlier_names_of_the_weights(data):
     with pytest.warns(DeprecationWarning, match="eta4 is weights={'prior': ...} now"):
         net = model(data, **old)
     known = {"affinity_ii": 0.4, "affinity_it": 0.9, "affinity_tt": 0.2, "prior": 0.3}
-    assert net.weights == net.config["weights"] == known
+    assert net.weights == net.config["weights"] == {**known, "contrast": 0.0}
     with pytest.warns(DeprecationWarning, match="weights"):
         assert model(data, eta4=0.3).weights == {**WEIGHTS, "prior": 0.3}
 
