@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
-from math import sqrt
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -25,9 +24,10 @@ from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
 
-WEIGHTS = {"pairwise": 1.0, "contrast": 0.1, "quantization": 0.01, "balance": 0.1}
+WEIGHTS = {"pairwise": 1.0, "contrast": 0.05, "quantization": 0.01, "balance": 0.1}
 TEACHERS = ("joint", "none")
-PENALTY = 1.0  # of the teacher's squared weights
+PENALTY = 3.0  # of the teacher's squared weights
+FOLDS = 5
 NUM_CLUSTERS = 20  # where there is no label
 SHARPNESS = 10.0  # of their posterior, in cosines
 POSTERIOR = "posterior"
@@ -45,9 +45,9 @@ class TaughtHash(TwoEncoders):
 
     * ``pairwise``, the category: :func:`~pyg_hash.losses.expected_pairwise_nll`, with the
       probability that two items share a label. Those of a labelled item are known; a *teacher*
-      that sees both sides of a training pair at once tells those of the others: a logistic
-      regression on the features of image and text together, fitted on the labelled pairs. It is
-      right more often than either side's own, and its doubt is part of the target.
+      that sees both sides of a training pair at once tells those of the others: the weighted sum
+      of the logits of one logistic regression a side, whose weights are fitted on labelled pairs
+      that the regressions have not seen, so that its doubt is right too.
     * ``contrast``, the thing: :func:`~pyg_hash.losses.contrastive_loss`, which tells an item's own
       other side from those of all other items.
     * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
@@ -60,7 +60,7 @@ class TaughtHash(TwoEncoders):
         num_classes: number of classes; 0 for data without labels.
         num_bits: code length.
         hidden_channels: width of the encoders' hidden layer.
-        weights: of the terms, where others than these: ``pairwise`` 1, ``contrast`` 0.1,
+        weights: of the terms, where others than these: ``pairwise`` 1, ``contrast`` 0.05,
             ``quantization`` 0.01, ``balance`` 0.1. One with weight 0 is not computed.
         temperature: of the contrast.
         teacher: ``'joint'``, or ``'none'``: unlabelled pairs have no part in ``pairwise``.
@@ -78,7 +78,7 @@ class TaughtHash(TwoEncoders):
         weights: Mapping[str, float] | None = None,
         temperature: float = 0.3,
         teacher: str = "joint",
-        dropout: float = 0.2,
+        dropout: float = 0.5,
         batch_size: int = 64,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
@@ -112,14 +112,15 @@ class TaughtHash(TwoEncoders):
         rows = _training_rows(data)
         for m in MODALITIES:
             check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
-        x = torch.cat([data[m].x[rows].to(self.beta) for m in MODALITIES], dim=1) / sqrt(2)
-        known = data[IMAGE].labeled_mask[rows] if self._has_labels(data) else None
-        with torch.enable_grad(), exact(x):
-            if known is None:
-                return _clusters(x, min(NUM_CLUSTERS, len(x)))
+        sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
+        with torch.enable_grad(), exact(self.beta):
+            if not self._has_labels(data):
+                return _clusters(torch.cat(sides, dim=1), min(NUM_CLUSTERS, len(rows)))
+            known = data[IMAGE].labeled_mask[rows]
             given = known_labels(data, self.num_classes)
-            labels = multi_hot(given, self.num_classes).to(x)
-            told = _regression(x, x[known], labels, exclusive=given.dim() == 1)
+            labels, exclusive = multi_hot(given, self.num_classes).to(self.beta), given.dim() == 1
+            logits = _stacked(sides, known, labels, exclusive)
+            told = logits.softmax(dim=1) if exclusive else logits.sigmoid()
             told[known] = labels
             return told
 
@@ -195,26 +196,54 @@ def _training_rows(data: HeteroData) -> Tensor:
     return rows
 
 
-def _regression(x: Tensor, known: Tensor, labels: Tensor, *, exclusive: bool) -> Tensor:
-    """Posteriors ``[n, C]`` of a logistic regression on ``known`` rows, by L-BFGS."""
-    x, known = (F.pad(rows, (0, 1), value=1.0) for rows in (x, known))
-    weight = x.new_zeros(x.size(1), labels.size(1), requires_grad=True)
-    steps = torch.optim.LBFGS([weight], max_iter=200, line_search_fn="strong_wolfe")
+def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool) -> Tensor:
+    """Logits ``[n, C]`` of both sides' regressions, weighed by labels they were not fitted on."""
+    own = [x[known] for x in sides]
+    count = min(FOLDS, len(labels))
+    fold = torch.arange(len(labels), device=labels.device) % count
+    fold = fold[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).to(fold)]
+    apart = [x.new_zeros(len(labels), labels.size(1)) for x in own]
+    for out, x in zip(apart, own, strict=True):
+        for held in (fold == k for k in range(count if count > 1 else 0)):
+            out[held] = _logits(x[held], _regression(x[~held], labels[~held], exclusive))
+    weights = labels.new_ones(len(sides), requires_grad=True)
+    bias = labels.new_zeros(labels.size(1), requires_grad=True)
 
-    def cost() -> Tensor:
+    def mixed(logits: list[Tensor]) -> Tensor:
+        return (weights * torch.stack(logits, dim=2)).sum(dim=2) + bias
+
+    _minimise([weights, bias], lambda: _cost(mixed(apart), labels, exclusive, bias, 1.0))
+    all_rows = [_logits(x, _regression(x[known], labels, exclusive)) for x in sides]
+    return mixed(all_rows).detach()
+
+
+def _regression(x: Tensor, labels: Tensor, exclusive: bool) -> Tensor:
+    """Weights ``[d + 1, C]`` of a logistic regression; the last are the biases."""
+    x = F.pad(x, (0, 1), value=1.0)
+    weight = x.new_zeros(x.size(1), labels.size(1), requires_grad=True)
+    _minimise([weight], lambda: _cost(x @ weight, labels, exclusive, weight[:-1], PENALTY))
+    return weight.detach()
+
+
+def _logits(x: Tensor, weight: Tensor) -> Tensor:
+    return F.pad(x, (0, 1), value=1.0) @ weight
+
+
+def _cost(logits: Tensor, labels: Tensor, exclusive: bool, small: Tensor, penalty: float) -> Tensor:
+    entropy = F.cross_entropy if exclusive else F.binary_cross_entropy_with_logits
+    return entropy(logits, labels, reduction="sum") + 0.5 * penalty * small.square().sum()
+
+
+def _minimise(parameters: list[Tensor], cost: Callable[[], Tensor]) -> None:
+    steps = torch.optim.LBFGS(parameters, max_iter=200, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
         steps.zero_grad()
-        logits = known @ weight
-        if exclusive:
-            total = F.cross_entropy(logits, labels, reduction="sum")
-        else:
-            total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
-        total = total + 0.5 * PENALTY * weight[:-1].square().sum()
-        total.backward()
+        total = cost()
+        total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    steps.step(cost)
-    logits = x @ weight.detach()
-    return logits.softmax(dim=1) if exclusive else logits.sigmoid()
+    steps.step(closure)  # type: ignore[no-untyped-call]
 
 
 def _clusters(x: Tensor, count: int) -> Tensor:
