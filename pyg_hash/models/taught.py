@@ -87,7 +87,9 @@ class TaughtHash(TwoEncoders):
         check_positive(temperature, "temperature")
         check_choice(teacher, TEACHERS, "teacher")
         self.num_classes, self.temperature, self.teacher = num_classes, temperature, teacher
-        self.weights = loss_weights(weights, WEIGHTS)
+        self.weights = self.config["weights"] = loss_weights(weights, WEIGHTS)
+        if not any(self.weights.values()):
+            raise ValueError("weights: all are 0, so there is nothing to learn; give one more")
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'image'`` and ``'text'``."""
