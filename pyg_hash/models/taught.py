@@ -211,10 +211,10 @@ def _regression(x: Tensor, known: Tensor, labels: Tensor, *, exclusive: bool) ->
         else:
             total = F.binary_cross_entropy_with_logits(logits, labels, reduction="sum")
         total = total + 0.5 * PENALTY * weight[:-1].square().sum()
-        total.backward()
+        total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    steps.step(cost)
+    steps.step(cost)  # type: ignore[no-untyped-call]
     logits = x @ weight.detach()
     return logits.softmax(dim=1) if exclusive else logits.sigmoid()
 
