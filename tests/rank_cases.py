@@ -15,7 +15,7 @@ from small import adam, assert_same_codes, graph_for, model_for, relaxed_of_new
 from toy import toy_data
 
 from pyg_hash.cli import main as pyg_hash
-from pyg_hash.models import GCH, MCGCN, SGCH, SGEH
+from pyg_hash.models import GCH, MCGCN, SGCH, SGEH, TaughtHash
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import fit
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
@@ -39,6 +39,7 @@ CASES = {
     "gch": (GCH, {"batch_size": 8, "dropout": 0.3}, None, adam),
     "gch-parts": (GCH, {"batch_size": 20, "variant": "Try2"}, None, of_parts),
     "sgeh": (SGEH, {"batch_size": 8}, None, of_parts),
+    "taught": (TaughtHash, {"batch_size": 8, "hidden_channels": 12}, None, of_parts),
 }
 
 

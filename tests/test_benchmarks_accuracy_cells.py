@@ -119,7 +119,7 @@ def test_a_closed_form_is_solved(bench):
     assert line["settings"]["options"]["weighted"] is True
 
 
-@pytest.mark.parametrize("name", ["ITQ", "SGEH", "DGCPN"])
+@pytest.mark.parametrize("name", ["ITQ", "SGEH", "DGCPN", "TaughtHash, no labels"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_unsupervised_cells_need_no_labelled_node(bench, name):
     expected = bench.run(cell(name))

@@ -193,6 +193,17 @@ def test_fig_5_varies_one_weight_at_a_time():
             assert options | {"weights": options["weights"] | {term: value}} == defaults
 
 
+def test_a_model_for_any_share_of_labels_has_a_row_for_none():
+    with_labels, without = METHODS["TaughtHash"], METHODS["TaughtHash, no labels"]
+    assert with_labels.labels and not without.labels
+    assert with_labels.train_config(8, 0.7, 0, "inductive").label_rate == 0.7
+    assert without.train_config(8, None, 0, "inductive").label_rate == 0
+    assert with_labels.settings("inductive") == without.settings("inductive")
+    found = {(cell.method, cell.labels) for cell in TABLES["overview"].cells()}
+    assert {labels for name, labels in found if name == with_labels.name} == {0.3, 0.7, 1.0}
+    assert {labels for name, labels in found if name == without.name} == {None}
+
+
 def test_short_form_has_one_of_everything():
     for table in TABLES.values():
         small = short(table)

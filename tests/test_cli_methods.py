@@ -17,7 +17,7 @@ from pyg_hash.cli import build, main
 from pyg_hash.cli.options import TrainConfig, UsageError
 from pyg_hash.cli.train import save_indexes
 from pyg_hash.datasets import SyntheticCrossModal, write_feature_file
-from pyg_hash.models import MCGCN
+from pyg_hash.models import MCGCN, SGEH, TaughtHash
 from pyg_hash.recipes import METHODS, presets
 from pyg_hash.runs import Run
 from pyg_hash.utils.files import load_json
@@ -194,18 +194,20 @@ def test_defaults_do_not_replace_what_was_said():
         build.with_defaults(TrainConfig(model="unknown"))
 
 
-def test_unlabelled_features_train_sgeh(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [(SGEH, ["--graph_options.num_clusters=4"]), (TaughtHash, ["--label_rate=0"])],
+    ids=["SGEH", "TaughtHash"],
+)
+def test_unlabelled_features(kind, more, tmp_path, capsys):
     from toy import toy_data
-
-    from pyg_hash.models import SGEH
 
     data = toy_data()
     masks = {name: data["image"][f"{name}_mask"] for name in ("train", "query")}
     file = tmp_path / "features.h5"
     write_feature_file(file, image=data["image"].x, text=data["text"].x, **masks)
     out = tmp_path / "run"
-    command = words(SGEH, out, f"--dataset={file}", "--graph_options.num_clusters=4")
-    assert main(command) == 0
+    assert main(words(kind, out, f"--dataset={file}", *more)) == 0
     printed = capsys.readouterr().out
     assert "no labels" in printed and "pair recall t2i R@1 " in printed
     assert (out / "index_image.safetensors").is_file()
@@ -213,6 +215,19 @@ def test_unlabelled_features_train_sgeh(tmp_path, capsys):
     assert metrics["i2t"] is None and 0 < metrics["pair_recall"]["t2i"]["10"] <= 1
     assert main(["evaluate", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == metrics
+    np.save(tmp_path / "x.npy", data["text"].x[:2].numpy())
+    queries = [f"--features={tmp_path}/x.npy", "--source=text"]
+    assert main(["search", str(out), *queries, "-k=3"]) == 0
+    assert capsys.readouterr().out.count("query ") == 2
+    assert main(["encode", str(out), *queries, f"--out={tmp_path}/codes.h5"]) == 0
+
+
+def test_labels_that_are_missing_are_named(tmp_path, capsys):
+    file = tmp_path / "features.h5"
+    masks = {"train": torch.arange(9) < 6, "query": torch.arange(9) >= 6}
+    write_feature_file(file, image=torch.rand(9, 4), text=torch.rand(9, 4), **masks)
+    assert main(words(TaughtHash, tmp_path / "run", f"--dataset={file}")) == 1
+    assert "needs none: TaughtHash at label rate 0" in capsys.readouterr().err
 
 
 def test_a_held_out_item_of_words_that_no_other_has_keeps_its_direction():

@@ -192,7 +192,7 @@ def test_mappings_add_and_a_named_optimiser_replaces():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("gcn", {}, "model: 'gcn' is not known; use one of mcgcn, gch"),
+        ("gcn", {}, "model: 'gcn' is not known; use one of taughthash, mcgcn, gch"),
         ("s", {}, "model: 's' is not known"),
         ("mcgcn/wiki", {}, "recipe: 'mcgcn/wiki' is not known; use one of mcgcn/wikipedia, mcgcn/"),
         ("itq/wikipedia", {}, "use one of gch/mirflickr"),

@@ -62,7 +62,7 @@ class Method:
     @property
     def labels(self):
         """Whether it reads labels; one that does not has one result for all label rates."""
-        return "label_rate" in RECIPES[self.model]
+        return "label_rate" in RECIPES[self.model] and self.config.get("label_rate") != 0
 
     def with_values(self, values):
         """The row under other settings, without a choice.
@@ -183,6 +183,8 @@ _ROWS = [
         for a in ("induced", "paper")
     ),
     Method("SGEH, edge batches", "SGEH", _QUIET | {"epochs": 4} | _EDGES),
+    Method("TaughtHash", "TaughtHash"),
+    Method("TaughtHash, no labels", "TaughtHash", {"label_rate": 0.0}),
 ]
 LETTERS = {
     **{"alpha": "quantization", "beta": "balance"},

@@ -19,8 +19,8 @@ PAGES = {
 }
 NAMES = {"wikipedia": "Wikipedia", "emoji": "Emoji", "coco": "COCO without `person`"}
 SUMMARY = {
-    0.3: ("ClassCodes", "DCMH", "GCH", "SGCH", "MCGCN, chosen"),
-    None: ("ITQ", "DJSRH", "JDSH", "DGCPN", "SGEH"),
+    0.3: ("TaughtHash", "ClassCodes", "DCMH", "GCH", "SGCH", "MCGCN, chosen"),
+    None: ("TaughtHash, no labels", "ITQ", "DJSRH", "JDSH", "DGCPN", "SGEH"),
 }
 """The rows of README.md, by share of labels."""
 LEFT_OUT = {"MCGCN, paper terms", "DJSRH, paper's factor"}

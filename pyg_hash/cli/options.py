@@ -93,14 +93,16 @@ class TrainConfig:
     num_bits: int = option(32, "length of the codes")
     model_options: dict[str, Any] = option({}, "options of the model class")
     label_rate: float | None = option(
-        None, "share of the training items whose labels are used (0.3; gch 1; sgeh uses none)"
+        None,
+        "share of the training items whose labels are used (0.3; gch 1; taughthash can do with 0; "
+        "sgeh uses none)",
     )
     val_rate: float = option(
         0.0, "share of the training items held out: early stopping, --split val"
     )
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
         None,
-        "what a query's code may depend on (inductive; gch and sgeh are inductive by nature)",
+        "mcgcn and sgch: what a query's code may depend on (inductive; the others are by nature)",
     )
     k: int | None = option(None, "neighbours of a node in the graph (20; sgeh 50)")
     metric: Literal["cosine", "ip", "l2"] | None = option(

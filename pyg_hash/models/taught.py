@@ -28,6 +28,7 @@ WEIGHTS = {"pairwise": 1.0, "contrast": 0.05, "quantization": 0.01, "balance": 0
 TEACHERS = ("joint", "none")
 PENALTY = 3.0  # of the teacher's squared weights
 FOLDS = 5
+BANK = 2048  # training items that a batch is set against
 NUM_CLUSTERS = 20  # where there is no label
 SHARPNESS = 10.0  # of their posterior, in cosines
 POSTERIOR = "posterior"
@@ -38,8 +39,9 @@ class TaughtHash(TwoEncoders):
 
     Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
     the training items. An epoch trains the images' encoder in mini-batches against the relaxed
-    codes of all training texts, then the texts' against those of all images, and descends for a
-    batch :math:`f` of one modality and the other side :math:`G` of all pairs
+    codes of the training texts, then the texts' against those of the images, and descends for a
+    batch :math:`f` of one modality and the other side :math:`G` of these pairs and of up to 2,048
+    more, which each pass draws anew
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
@@ -87,7 +89,9 @@ class TaughtHash(TwoEncoders):
         check_positive(temperature, "temperature")
         check_choice(teacher, TEACHERS, "teacher")
         self.num_classes, self.temperature, self.teacher = num_classes, temperature, teacher
-        self.weights = loss_weights(weights, WEIGHTS)
+        self.weights = self.config["weights"] = loss_weights(weights, WEIGHTS)
+        if not any(self.weights.values()):
+            raise ValueError("weights: all are 0, so there is nothing to learn; give one more")
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'image'`` and ``'text'``."""
@@ -138,21 +142,28 @@ class TaughtHash(TwoEncoders):
         rows = _training_rows(data)
         codes = {m: out[m][rows] for m in MODALITIES}
         taught = self._taught(data)
-        own = torch.arange(len(rows), device=rows.device)
-        halves = [self._terms(codes[m], codes[other(m)], own, taught) for m in MODALITIES]
+        halves = [self._terms(codes[m], codes[other(m)], *taught) for m in MODALITIES]
         return weighted({k: 0.5 * (halves[0][k] + halves[1][k]) for k in halves[0]}, self.weights)
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The images' encoder against all texts, then the texts' against all images."""
         check_widths(data, self.num_features)
         rows = _training_rows(data)
-        taught = self._taught(data)
+        told, used, exclusive = self._taught(data)
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             against = self.fixed(data[other(m)].x[rows], other(m))
+            drawn = torch.randperm(len(rows))[:BANK].to(rows)
             for b in batches.own():
-                live = self.relaxed(data[m].x[rows[b]], m)
-                yield Objective(weighted(self._terms(live, against, b, taught), self.weights), m)
+                bank = torch.cat([b, drawn[~torch.isin(drawn, b)]])
+                terms = self._terms(
+                    self.relaxed(data[m].x[rows[b]], m),
+                    against[bank],
+                    told[bank],
+                    used[bank],
+                    exclusive,
+                )
+                yield Objective(weighted(terms, self.weights), m)
 
     def _taught(self, data: HeteroData) -> tuple[Tensor, Tensor, bool]:
         """The posteriors, which pairs they may be used of, and whether classes exclude others."""
@@ -166,21 +177,24 @@ class TaughtHash(TwoEncoders):
         return told, used, not labelled or store.y.dim() == 1
 
     def _terms(
-        self, live: Tensor, against: Tensor, b: Tensor, taught: tuple[Tensor, Tensor, bool]
+        self, live: Tensor, against: Tensor, told: Tensor, used: Tensor, exclusive: bool
     ) -> dict[str, Tensor]:
-        """Terms of a batch: its codes, the other side of all pairs, and its places among them."""
-        told, used, exclusive = taught
+        """Terms of a batch's codes ``[b, num_bits]``, and of the other side of a bank of pairs.
+
+        The bank's codes ``[m, num_bits]``, posteriors and uses begin with those of the batch.
+        """
+        own = torch.arange(len(live), device=live.device)
         with exact(live):
             live, against = live.to(told), against.to(told)
             terms = {}
             if self.weights["pairwise"]:
-                some = used[b]
+                some = used[own]
                 terms["pairwise"] = expected_pairwise_nll(
-                    live[some], against[used], told[b[some]], told[used], exclusive=exclusive
+                    live[some], against[used], told[own[some]], told[used], exclusive=exclusive
                 )
             if self.weights["contrast"]:
                 terms["contrast"] = contrastive_loss(
-                    live, against[b], temperature=self.temperature, others=against, own=b
+                    live, against[own], temperature=self.temperature, others=against, own=own
                 )
             if self.weights["quantization"]:
                 terms["quantization"] = quantization_loss(live)

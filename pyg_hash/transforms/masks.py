@@ -126,5 +126,5 @@ def require_labels(data: HeteroData, name: str) -> None:
     if "y" not in data[IMAGE]:
         raise ValueError(
             f"{name}: the data set has no labels to learn from; add them, or choose a method that "
-            "needs none (SGEH) and leave this transform out"
+            "needs none: TaughtHash at label rate 0, or SGEH without this transform"
         )

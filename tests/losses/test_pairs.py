@@ -12,7 +12,13 @@ from torch import Tensor
 from torch_geometric.testing import withCUDA
 
 import pyg_hash.losses
-from pyg_hash.losses import linear_similarity_loss, pairs, pairwise_nll, similar_distance_loss
+from pyg_hash.losses import (
+    expected_pairwise_nll,
+    linear_similarity_loss,
+    pairs,
+    pairwise_nll,
+    similar_distance_loss,
+)
 from pyg_hash.losses import similar as similar_pairs
 
 SAME, DIFFERENT = torch.tensor([0]), torch.tensor([1])
@@ -285,6 +291,163 @@ def test_no_whole_similarity_matrix(monkeypatch):
     with Watch():
         pairwise_nll(a, b, y, y).backward()
     assert largest <= 300 * 3  # the labels; the full matrix would be 90,000
+
+
+# Likelihood under labels known as probabilities
+
+
+def probabilities(n, seed, exclusive, num_classes=3):
+    """Float64; some rows are certain, as those of labelled items are."""
+    generator = torch.Generator().manual_seed(seed)
+    p = torch.rand(n, num_classes, generator=generator, dtype=torch.float64)
+    p[::3] = (p[::3] >= p[::3].amax(1, keepdim=True)).double() if exclusive else p[::3].round()
+    return p / p.sum(1, keepdim=True) if exclusive else p
+
+
+def uncertain(n, m, exclusive, seed=0):
+    given = (probabilities(rows, seed + i, exclusive) for i, rows in enumerate((n, m), 1))
+    return *codes(n, m, seed=seed), *given
+
+
+def expected_relation(a_p, b_p, exclusive):
+    """The mean of J over all pairs of labels, drawn for each item on its own."""
+    n, m, classes = len(a_p), len(b_p), range(a_p.size(1))
+    j = torch.zeros(n, m, dtype=torch.float64)
+    if exclusive:
+        for c in classes:
+            j += a_p[:, c, None] * b_p[None, :, c]
+        return j
+    for own, others in product(product((0, 1), repeat=len(classes)), repeat=2):
+        if any(x and y for x, y in zip(own, others, strict=True)):
+            chance = torch.ones(n, m, dtype=torch.float64)
+            for c, x, y in zip(classes, own, others, strict=True):
+                chance *= (a_p[:, c] if x else 1 - a_p[:, c])[:, None]
+                chance *= (b_p[:, c] if y else 1 - b_p[:, c])[None]
+            j += chance
+    return j
+
+
+either_kind = pytest.mark.parametrize("exclusive", [True, False])
+
+
+@either_kind
+@pytest.mark.parametrize("size", [1, 3, 7, 512])
+@pytest.mark.parametrize("factor", [0.5, 0.8])
+def test_expected_value_and_gradients_equal_the_dense_formula(exclusive, size, factor, monkeypatch):
+    monkeypatch.setattr(pairs, "_CPU_TILE", size)
+    given = uncertain(9, 7, exclusive)
+    a, b, a_p, b_p = given
+    every = likelihood(a, b, expected_relation(a_p, b_p, exclusive), factor=factor)
+    options = {"exclusive": exclusive, "factor": factor}
+    total = expected_pairwise_nll(*given, **options, reduction="sum")
+    check_equal(total, every.sum(), (a, b))
+    check_equal(expected_pairwise_nll(*given, **options), every.mean(), (a, b))
+
+
+def test_expected_by_hand():
+    """omega = 1; P(share) = .7 .4 + .3 .6 = .46, or 1 - (1 - .28) (1 - .18) = .4096."""
+    a, b = torch.ones(1, 2), torch.ones(1, 2)
+    a_p, b_p = torch.tensor([[0.7, 0.3]]), torch.tensor([[0.4, 0.6]])
+    for exclusive, j in ((True, 0.46), (False, 0.4096)):
+        value = expected_pairwise_nll(a, b, a_p, b_p, exclusive=exclusive)
+        assert value.item() == pytest.approx(math.log1p(math.e) - j, rel=1e-6)
+
+
+@either_kind
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_labels_that_are_certain_give_the_likelihood(exclusive, reduction):
+    a, b, a_y, b_y = case(9, 7, "index" if exclusive else "multi")
+    given = [F.one_hot(y, 3).double() if exclusive else y.double() for y in (a_y, b_y)]
+    value = expected_pairwise_nll(a, b, *given, exclusive=exclusive, reduction=reduction)
+    check_equal(value, pairwise_nll(a, b, a_y, b_y, reduction=reduction), (a, b))
+
+
+@either_kind
+def test_expected_in_float32_and_full_tiles(exclusive):
+    a, b, a_p, b_p = uncertain(600, 700, exclusive)
+    j = a_p @ b_p.T if exclusive else 1 - (1 - a_p[:, None] * b_p[None]).prod(2)
+    expected = likelihood(a, b, j).sum()
+    want = torch.autograd.grad(expected, (a, b))
+    single = [x.detach().float().requires_grad_() for x in (a, b)]
+    options = {"exclusive": exclusive, "reduction": "sum"}
+    value = expected_pairwise_nll(*single, a_p.float(), b_p.float(), **options)
+    assert value.dtype == torch.float32
+    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
+    for g, w in zip(torch.autograd.grad(value, single), want, strict=True):
+        assert float((g - w).norm() / w.norm()) < 1e-5
+
+
+def test_expected_gradcheck_and_second_order(monkeypatch):
+    monkeypatch.setattr(pairs, "_CPU_TILE", 2)
+    a, b, *given = uncertain(5, 4, exclusive=False)
+    assert torch.autograd.gradcheck(
+        lambda x, y: expected_pairwise_nll(x, y, *given, exclusive=False), (a, b)
+    )
+    with pytest.raises(RuntimeError, match="create_graph=True"):
+        torch.autograd.grad(expected_pairwise_nll(a, b, *given), a, create_graph=True)
+
+
+@either_kind
+def test_expected_leaves_its_surroundings_alone(exclusive):
+    given = uncertain(5, 4, exclusive)
+    before = [x.detach().clone() for x in given]
+    a, b = given[:2]
+    value = expected_pairwise_nll(*given, exclusive=exclusive)
+    (left,) = torch.autograd.grad(
+        expected_pairwise_nll(a, b.detach(), *given[2:], exclusive=exclusive), a
+    )
+    torch.testing.assert_close(left, torch.autograd.grad(value, a)[0])
+    with torch.no_grad():
+        quiet = expected_pairwise_nll(*given, exclusive=exclusive)
+    assert not quiet.requires_grad and torch.equal(quiet, value.detach())
+    single = [x.detach().float() for x in given]
+    exact = expected_pairwise_nll(*single, exclusive=exclusive)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(expected_pairwise_nll(*single, exclusive=exclusive), exact)
+    assert all(torch.equal(x.detach(), old) for x, old in zip(given, before, strict=True))
+
+
+@either_kind
+@pytest.mark.parametrize(("n", "m"), [(0, 0), (0, 3), (3, 0)])
+def test_expected_without_pairs(exclusive, n, m):
+    a, b, *given = uncertain(n, m, exclusive)
+    value = expected_pairwise_nll(a, b, *given, exclusive=exclusive)
+    value.backward()
+    assert value.item() == 0.0
+    assert not a.grad.any() and not b.grad.any()
+
+
+@withCUDA
+@either_kind
+def test_expected_on_a_device(exclusive, device):
+    given = uncertain(9, 8, exclusive)
+    value = expected_pairwise_nll(*(x.detach().to(device) for x in given), exclusive=exclusive)
+    expected = expected_pairwise_nll(*given, exclusive=exclusive)
+    torch.testing.assert_close(value.cpu(), expected.detach())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"a": torch.zeros(3, 4, dtype=torch.float16)}, TypeError, "both float32 or both float64"),
+        ({"b": torch.zeros(3, 5)}, ValueError, "a and b: 4 and 5 bits"),
+        ({"a_p": torch.zeros(3, 2, dtype=torch.long)}, TypeError, "a_p: expected a floating-point"),
+        ({"a_p": torch.zeros(3)}, ValueError, r"a_p: expected shape \[N, d\]"),
+        ({"a_p": torch.zeros(2, 2)}, ValueError, r"a_p: expected .* \[3, 2\], got .* \[2, 2\]"),
+        ({"b_p": torch.zeros(3, 3)}, ValueError, r"b_p: expected .* \[3, 2\], got .* \[3, 3\]"),
+        ({"b_p": torch.zeros(3, 2).double()}, ValueError, "b_p: expected torch.float32 .*float64"),
+        ({"b_p": torch.full((3, 2), 1.1)}, ValueError, r"b_p: holds numbers outside \[0, 1\]"),
+        ({"a_p": torch.full((3, 2), -0.1)}, ValueError, r"a_p: holds numbers outside \[0, 1\]"),
+        ({"a_p": torch.full((3, 2), math.nan)}, ValueError, r"a_p: holds numbers outside"),
+        ({"factor": 0.0}, ValueError, "^factor: "),
+        ({"reduction": "none"}, ValueError, "reduction: 'none'"),
+    ],
+)
+def test_errors_of_the_expected_likelihood(change, error, words):
+    given = {name: torch.zeros(3, 4) for name in ("a", "b")}
+    given |= {name: torch.zeros(3, 2) for name in ("a_p", "b_p")}
+    with pytest.raises(error, match=words):
+        expected_pairwise_nll(**(given | change))
 
 
 # Correlation and distance

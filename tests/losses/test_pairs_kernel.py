@@ -10,7 +10,7 @@ import torch
 from pyg_hash.losses.pairs import (
     _class_bounds,
     _rectangles,
-    _similar_pairs,
+    _same_label,
     _softplus_sum,
     comparable,
     tiles,
@@ -75,6 +75,6 @@ def test_labels_in_their_cheapest_form():
     several = torch.tensor([[1, 1], [0, 0]])
     a, b = numbered(several, torch.tensor([[0, 1]]))
     assert a.dtype == torch.float32
-    assert _similar_pairs(a, b, torch.empty(2, 1)).tolist() == [[1.0], [0.0]]
+    assert _same_label(a, b, torch.empty(2, 1)).tolist() == [[1.0], [0.0]]
     a, b = numbered(several, several, "equal")
-    assert _similar_pairs(a, b, torch.empty(2, 2)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
+    assert _same_label(a, b, torch.empty(2, 2)).tolist() == [[1.0, 0.0], [0.0, 1.0]]
