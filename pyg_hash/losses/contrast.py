@@ -8,12 +8,10 @@ InfoNCE: van den Oord, Li, Vinyals, "Representation Learning with Contrastive Pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from pyg_hash.losses.pairs import check_codes
 from pyg_hash.typing import Reduction
@@ -27,7 +25,7 @@ from pyg_hash.utils.checks import (
 )
 from pyg_hash.utils.modes import exact
 
-_CPU_BLOCK = 1 << 22  # cosines that are alive at a time
+_CPU_BLOCK = 1 << 19  # cosines that are alive at a time
 _GPU_BLOCK = 1 << 26
 
 
@@ -53,8 +51,8 @@ def contrastive_loss(
     With a bank ``others`` the sum runs over its rows, each a constant, but for row ``own[i]``,
     in whose place the live ``b[i]`` stands: a batch against codes of all items as they last were.
 
-    A zero row has cosine 0. Exact, in :math:`O(n m K)` time; no more than a block of rows of the
-    ``[n, m]`` cosines is in memory, and made again for the gradient.
+    A zero row has cosine 0. Exact, in :math:`O(n m K)` time: one pass over blocks of rows makes the
+    value and the gradients, and no more than one block of the ``[n, m]`` cosines is in memory.
 
     Args:
         a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
@@ -67,6 +65,7 @@ def contrastive_loss(
 
     Raises:
         TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
+        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")
@@ -109,6 +108,7 @@ def ranking_loss(
 
     Raises:
         TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
+        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_weight(margin, "margin")
@@ -157,16 +157,9 @@ def _sum(
     with exact(a):
         a, b = _directions(a), _directions(b)
         bank = b if others is None else _directions(others.detach())
-        size = _CPU_BLOCK if a.device.type == "cpu" else _GPU_BLOCK
-        rows = max(size // len(bank), 1)
-        block: Callable[..., Tensor] = _block
-        if len(a) > rows and torch.is_grad_enabled():  # cosines are made again for the gradient
-            block = partial(checkpoint, _block, use_reentrant=False, preserve_rng_state=False)
-        parts = [
-            block(*some, bank, temperature, *cut)
-            for some in zip(*(torch.split(x, rows) for x in (a, b, own)), strict=True)
-        ]
-        total: Tensor = torch.stack(parts).sum()
+        total: Tensor = _SumOfRows.apply(  # type: ignore[no-untyped-call]
+            a, b, bank, own, temperature, *cut, torch.is_grad_enabled()
+        )
     return total
 
 
@@ -176,19 +169,62 @@ def _directions(x: Tensor) -> Tensor:
     return x / length.masked_fill(length == 0, 1.0)
 
 
-def _block(
-    a: Tensor,
-    b: Tensor,
-    own: Tensor,
-    bank: Tensor,
-    temperature: float,
-    margin: float,
-    shift: float,
-) -> Tensor:
-    """Summed ``log sum exp - own`` of some rows; ``margin`` and ``shift`` as logits."""
-    a = a / temperature
-    right = (a * b).sum(1, keepdim=True)
-    logits = (a @ bank.t()).scatter_(1, own[:, None], right)
-    if shift:
-        logits = logits - shift * (logits.detach() < right.detach() - margin)
-    return (logits.logsumexp(1) - right[:, 0]).sum()
+class _SumOfRows(torch.autograd.Function):
+    """Sum of all rows' ``log sum exp - own``; makes the gradients on the way, keeps no block.
+
+    ``margin`` and ``shift`` are logits.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        a: Tensor,
+        b: Tensor,
+        bank: Tensor,
+        own: Tensor,
+        temperature: float,
+        margin: float,
+        shift: float,
+        grad_enabled: bool,
+    ) -> Tensor:
+        wanted = [needed and grad_enabled for needed in ctx.needs_input_grad[:3]]
+        of_a, of_b, of_bank = (
+            torch.zeros_like(x) if needed else None
+            for x, needed in zip((a, b, bank), wanted, strict=True)
+        )
+        size = _CPU_BLOCK if a.device.type == "cpu" else _GPU_BLOCK
+        height = min(max(size // len(bank), 1), len(a))
+        buffer = a.new_empty(height, len(bank))
+        total = a.new_zeros((), dtype=torch.float64)
+        for start in range(0, len(a), height):
+            rows = slice(start, min(start + height, len(a)))
+            scaled, place = a[rows] / temperature, own[rows, None]
+            right = (scaled * b[rows]).sum(1, keepdim=True)
+            block = torch.mm(scaled, bank.t(), out=buffer[: len(place)]).scatter_(1, place, right)
+            if shift:
+                block.sub_((block < right - margin).to(block), alpha=shift)
+            top = block.amax(1, keepdim=True)
+            sums = block.sub_(top).exp_().sum(1, keepdim=True)
+            total += (sums.log() + top - right).sum()
+            if not any(wanted):
+                continue
+            slope = block.gather(1, place) / sums - 1  # of the own logit; what is left are others
+            block.scatter_(1, place, 0.0)
+            if of_a is not None:
+                of_a[rows] = (block @ bank / sums + slope * b[rows]) / temperature
+            if of_b is not None:
+                of_b[rows] = slope * scaled
+            if of_bank is not None:
+                of_bank.addmm_(block.t(), scaled / sums)
+        ctx.save_for_backward(of_a, of_b, of_bank)
+        return total.to(a.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
+            raise RuntimeError(
+                "contrastive_loss and ranking_loss: have first derivatives only; keep them out of "
+                "a backward pass with create_graph=True"
+            )
+        made = (None if x is None else grad * x for x in ctx.saved_tensors)
+        return (*made, *[None] * 5)

@@ -106,7 +106,7 @@ def test_training_with_it_tells_pairs_apart(kind):
     found = []
     for weight in (0.0, 10.0):
         model = contrasting(kind, data, weight)
-        fit(model, data, adam(model), epochs=10, progress=False)
+        fit(model, data, adam(model), epochs=6, progress=False)
         relaxed = model.eval()(data)
         train = data["image"].labeled_mask if kind is GCH else data["image"].train_mask
         found.append(dense(relaxed.image[train], relaxed.text[train]).item())
