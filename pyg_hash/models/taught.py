@@ -153,7 +153,8 @@ class TaughtHash(TwoEncoders):
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             against = self.fixed(data[other(m)].x[rows], other(m))
-            drawn = torch.randperm(len(rows))[:BANK].to(rows)
+            few = len(rows) <= BANK
+            drawn = (torch.arange if few else torch.randperm)(len(rows))[:BANK].to(rows)
             for b in batches.own():
                 bank = torch.cat([b, drawn[~torch.isin(drawn, b)]])
                 terms = self._terms(
@@ -226,7 +227,10 @@ def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool
     def mixed(logits: list[Tensor]) -> Tensor:
         return (weights * torch.stack(logits, dim=2)).sum(dim=2) + bias
 
-    _minimise([weights, bias], lambda: _cost(mixed(apart), labels, exclusive, bias, 1.0))
+    def cost() -> Tensor:  # labels that are told apart without an error would ask for any weight
+        return _cost(mixed(apart), labels, exclusive, torch.cat([weights - 1, bias]), 1.0)
+
+    _minimise([weights, bias], cost)
     all_rows = [_logits(x, _regression(x[known], labels, exclusive)) for x in sides]
     return mixed(all_rows).detach()
 
