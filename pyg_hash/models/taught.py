@@ -153,7 +153,8 @@ class TaughtHash(TwoEncoders):
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             against = self.fixed(data[other(m)].x[rows], other(m))
-            drawn = torch.randperm(len(rows))[:BANK].to(rows)
+            # all shares have the same bank
+            drawn = torch.randperm(len(rows), generator=batches.generator)[:BANK].to(rows)
             for b in batches.own():
                 bank = torch.cat([b, drawn[~torch.isin(drawn, b)]])
                 terms = self._terms(
