@@ -24,7 +24,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
 
-WEIGHTS = {"pairwise": 1.0, "contrast": 0.05, "quantization": 0.01, "balance": 0.1}
+WEIGHTS = {"pairwise": 1.0, "contrast": 0.1, "quantization": 0.01, "balance": 0.1}
 TEACHERS = ("joint", "none")
 PENALTY = 3.0  # of the teacher's squared weights
 FOLDS = 5
@@ -62,7 +62,7 @@ class TaughtHash(TwoEncoders):
         num_classes: number of classes; 0 for data without labels.
         num_bits: code length.
         hidden_channels: width of the encoders' hidden layer.
-        weights: of the terms, where others than these: ``pairwise`` 1, ``contrast`` 0.05,
+        weights: of the terms, where others than these: ``pairwise`` 1, ``contrast`` 0.1,
             ``quantization`` 0.01, ``balance`` 0.1. One with weight 0 is not computed.
         temperature: of the contrast.
         teacher: ``'joint'``, or ``'none'``: unlabelled pairs have no part in ``pairwise``.
@@ -153,8 +153,8 @@ class TaughtHash(TwoEncoders):
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             against = self.fixed(data[other(m)].x[rows], other(m))
-            few = len(rows) <= BANK
-            drawn = (torch.arange if few else torch.randperm)(len(rows))[:BANK].to(rows)
+            # all shares have the same bank
+            drawn = torch.randperm(len(rows), generator=batches.generator)[:BANK].to(rows)
             for b in batches.own():
                 bank = torch.cat([b, drawn[~torch.isin(drawn, b)]])
                 terms = self._terms(
