@@ -20,7 +20,7 @@ LANGUAGES = ("Hund", "perro", "chien")
 @pytest.fixture(scope="module")
 def answers(request, tmp_path_factory):
     """The names of the five answers to a word, best first, as ``pyg-hash search -k 5`` has them."""
-    # picture features take 40 s: once a checkout, for they are stored under a digest of all pictures
+    # picture features take 40 s: once a checkout, stored under a digest of all pictures
     root = request.config.cache.mkdir("emoji")
     out = tmp_path_factory.mktemp("demo") / "taught"
     demo = load("demo")
