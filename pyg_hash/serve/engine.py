@@ -236,11 +236,13 @@ class SearchEngine:
         }
 
     def _examples(self) -> list[str]:
-        """Short names of items from all over the database, of known words only."""
+        """Short names, words if there are, of items from all over the database, of known words only."""
         rows = self.indexes[TEXT].ids.tolist()
         names = [(self.items.texts[row] or "").split(",")[0] for row in rows]
         texts = dict.fromkeys(" ".join(name.split()) for name in names)
         short = [text for text in texts if 0 < len(text) <= _EXAMPLE_LETTERS]
+        words = [text for text in short if " " not in text]
+        short = words if len(words) >= _EXAMPLES else short
         few = short[:: max(1, len(short) // (8 * _EXAMPLES))]
         known = [text for text in few if not self._unknown_words(text)]
         return known[:: max(1, len(known) // _EXAMPLES)][:_EXAMPLES]
