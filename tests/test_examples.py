@@ -43,6 +43,8 @@ def test_quickstart(small_emoji, capsys):
 
 def test_demo(small_emoji, monkeypatch, tmp_path, capsys):
     demo = load("demo")
+    plain = tuple(word for word in demo.RUNS["taught"] if word not in demo.TEXTS_WITH_MEANING)
+    monkeypatch.setitem(demo.RUNS, "taught", plain)  # options that only the real emoji know
     monkeypatch.setattr(demo, "TEXTS", ("red box",))
     monkeypatch.setattr(demo, "PICTURES", ("blue-tile",))
     monkeypatch.setattr(sys, "argv", ["demo.py", "--root=data"])
@@ -53,13 +55,15 @@ def test_demo(small_emoji, monkeypatch, tmp_path, capsys):
     for expected in (
         "$ pyg-hash train",
         "inductive",
-        "transductive",
+        "--model taughthash",
+        "--model mcgcn",
+        "pair recall",
         "--text 'red box'",
         "blue-tile",
-        f"Open in a browser: {Path('runs/demo/inductive/report.html')}",
+        f"Open in a browser: {Path('runs/demo/taught/report.html')}",
     ):
         assert expected in out
-    assert (tmp_path / "runs/demo-2/inductive/report.html").is_file()
+    assert (tmp_path / "runs/demo-2/taught/report.html").is_file()
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"demo", "demo-2"}
 
 

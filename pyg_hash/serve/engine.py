@@ -29,7 +29,7 @@ MAX_PIXELS = 25_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
 
-_EXAMPLES, _EXAMPLE_LETTERS = 6, 24
+_EXAMPLES, _EXAMPLE_LETTERS = 6, 12
 
 
 class QueryError(ValueError):
@@ -236,10 +236,13 @@ class SearchEngine:
         }
 
     def _examples(self) -> list[str]:
-        """Short texts of items from all over the database, of known words only."""
+        """Short names, words if there are, of items from all over the database, of known words only."""
         rows = self.indexes[TEXT].ids.tolist()
-        texts = dict.fromkeys(" ".join((self.items.texts[row] or "").split()) for row in rows)
+        names = [(self.items.texts[row] or "").split(",")[0] for row in rows]
+        texts = dict.fromkeys(" ".join(name.split()) for name in names)
         short = [text for text in texts if 0 < len(text) <= _EXAMPLE_LETTERS]
+        words = [text for text in short if " " not in text]
+        short = words if len(words) >= _EXAMPLES else short
         few = short[:: max(1, len(short) // (8 * _EXAMPLES))]
         known = [text for text in few if not self._unknown_words(text)]
         return known[:: max(1, len(known) // _EXAMPLES)][:_EXAMPLES]
