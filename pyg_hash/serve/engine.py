@@ -236,7 +236,7 @@ class SearchEngine:
         }
 
     def _examples(self) -> list[str]:
-        """Short names of items from all over the database, words if there are, that are known."""
+        """Short names, best of one word, from all over the database; known words only."""
         rows = self.indexes[TEXT].ids.tolist()
         names = [(self.items.texts[row] or "").split(",")[0] for row in rows]
         texts = dict.fromkeys(" ".join(name.split()) for name in names)
