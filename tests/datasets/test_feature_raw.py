@@ -76,7 +76,8 @@ def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
     assert main(["train", f"--dataset={path}", f"--out={run}", *words]) == 0
     capsys.readouterr()
     assert main(["search", run, "--text=blue", "-k3", "--json"]) == 0
-    assert {answer["labels"][0] for answer in json.loads(capsys.readouterr().out)} == {"blue"}
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert {answer["labels"][0] for answer in answers} == {"blue"}
     assert main(["search", run, f"--image={paths[0]}"]) == 1
     assert "'mean_colors' is a function of yours" in capsys.readouterr().err
     engine = SearchEngine.of(Run.open(run), load_model(Run(Path(run))))
@@ -85,7 +86,8 @@ def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "my_colors", sys.modules[__name__])
     own = "--image_encoder=my_colors:mean_colors"
     assert main(["search", run, f"--image={paths[1]}", "-k3", "--json", own]) == 0
-    assert {answer["labels"][0] for answer in json.loads(capsys.readouterr().out)} == {"green"}
+    answers = json.loads(capsys.readouterr().out)["answers"]
+    assert {answer["labels"][0] for answer in answers} == {"green"}
 
 
 def test_bad_items_are_all_named_and_nothing_is_written(made, tmp_path):
