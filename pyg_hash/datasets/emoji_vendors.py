@@ -105,8 +105,7 @@ class EmojiVendors(Emoji):
         npm install @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat
 
     SVG become PNG files of 224 pixels under ``<root>/pictures``, by ``resvg-py``, and then features
-    as in :class:`Emoji`, both once a set: about seven minutes on one core for all six sets, half of
-    it for ``fluent-emoji``.
+    as in :class:`Emoji`, both once a set: minutes, with a bar, most of them for ``fluent-emoji``.
 
     Args:
         root: folder of the packages, the pictures and what is computed.
