@@ -120,8 +120,10 @@ class TaughtHash(TwoEncoders):
         with torch.enable_grad(), exact(self.beta):
             if not self._has_labels(data):
                 return _clusters(torch.cat(sides, dim=1), min(NUM_CLUSTERS, len(rows)))
-            known = data[IMAGE].labeled_mask[rows]
-            given = known_labels(data, self.num_classes)
+            store = data[IMAGE]
+            known = store.labeled_mask[rows]
+            # a label of a row that is no training row teaches nothing
+            given = known_labels(data, self.num_classes)[store.train_mask[store.labeled_mask]]
             labels, exclusive = multi_hot(given, self.num_classes).to(self.beta), given.dim() == 1
             logits = _stacked(sides, known, labels, exclusive)
             told = logits.softmax(dim=1) if exclusive else logits.sigmoid()
@@ -130,7 +132,8 @@ class TaughtHash(TwoEncoders):
 
     def _has_labels(self, data: HeteroData) -> bool:
         store = data[IMAGE]
-        return "y" in store and "labeled_mask" in store and bool(store.labeled_mask.any())
+        known = "y" in store and "labeled_mask" in store
+        return known and bool((store.labeled_mask & store.train_mask).any())
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The objective over all training pairs at once, each half of a term one modality's.

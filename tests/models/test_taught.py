@@ -285,6 +285,16 @@ def test_it_reads_training_features_and_labels_under_the_mask_alone(multi_label)
         made(data).posterior(poisoned(data, "x", store.train_mask))
 
 
+def test_labels_of_other_rows_than_training_ones_teach_nothing():
+    data = graph_for(TaughtHash)
+    expected = made(data).posterior(data)
+    more = copy.copy(data)
+    more["image"].labeled_mask = more["image"].labeled_mask | more["image"].query_mask
+    assert torch.equal(made(data).posterior(more), expected)
+    more["image"].labeled_mask = more["image"].query_mask  # no other: as without labels
+    assert made(data).posterior(more).shape == (48, taught.NUM_CLUSTERS)
+
+
 def test_it_draws_nothing_and_leaves_the_data_alone():
     data = graph_for(TaughtHash)
     model, keys = made(data), set(data["image"].keys())
