@@ -105,8 +105,9 @@ class Wikipedia(CrossModalDataset):
         train = torch.arange(len(ids)) < num_train
         image = self._matrix(self.image, labels)
         if self.text in _WORDS:
-            words: dict[str, Any] = {"stop_words": "english", "min_length": 2, **_WORDS[self.text]}
-            text = self.fit_words(self._articles(ids), train, **words)
+            # any_script: all published results here are of features without it
+            words: dict[str, Any] = {"stop_words": "english", "min_length": 2, "any_script": False}
+            text = self.fit_words(self._articles(ids), train, **words, **_WORDS[self.text])
         else:
             text = self._matrix(self.text, labels)
         for name, x in (("image", image), ("text", text)):

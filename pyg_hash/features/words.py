@@ -29,8 +29,7 @@ class BagOfWords(StoredEncoder):
 
     Words are runs of letters, with their combining marks, and digits, lower-cased and composed
     (NFC). Scripts that write no spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese) have
-    characters and pairs of neighbours for words. Encoders that were stored before marks, NFC and
-    pairs were known load as ever, and give texts in ASCII the same features as then.
+    characters and pairs of neighbours for words.
 
     TF-IDF is ``count * (ln((1 + n) / (1 + df)) + 1)`` with rows scaled to length 1, scikit-learn's
     definition. ``lsa`` projects on the first right singular vectors (truncated SVD, seeded) of the
@@ -50,6 +49,8 @@ class BagOfWords(StoredEncoder):
             with ``'tfidf'`` only.
         lsa: number of SVD components; None leaves the words themselves.
         seed: seed of the SVD.
+        any_script: False: words are runs of letters and digits and nothing more, as in encoders
+            that were stored before other scripts were known (texts in ASCII: no difference).
 
     Raises:
         ImportError: scikit-learn is missing (``demo`` extra).
@@ -68,6 +69,7 @@ class BagOfWords(StoredEncoder):
         subwords: tuple[int, int] | None = None,
         lsa: int | None = None,
         seed: int = 0,
+        any_script: bool = True,
     ) -> None:
         self.config: dict[str, Any] = dict(locals())
         del self.config["self"]
@@ -95,16 +97,17 @@ class BagOfWords(StoredEncoder):
         """Vectorizers to be fitted, or ready ones with the given vocabularies."""
         text = require("sklearn.feature_extraction.text", "scikit-learn")
         config = self.config
+        split = _split if config["any_script"] else _letters_and_digits
 
         def words(text: str) -> list[str]:
-            return [word for word in _split(text) if len(word) >= config["min_length"]]
+            return [word for word in split(text) if len(word) >= config["min_length"]]
 
         options: list[Any] = [{"tokenizer": words, "token_pattern": None}]
         options[0]["stop_words"] = config["stop_words"]
         learn: list[Any] = [{k: config[k] for k in ("max_features", "min_df")}]
         if config["subwords"] is not None:
             ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
-            options.append({**ngrams, "preprocessor": lambda text: " ".join(_split(text.lower()))})
+            options.append({**ngrams, "preprocessor": lambda text: " ".join(split(text.lower()))})
             learn.append({"min_df": 2})
         if vocabularies is not None:
             learn = [{"vocabulary": vocabulary} for vocabulary in vocabularies]
@@ -217,7 +220,7 @@ class BagOfWords(StoredEncoder):
         """The encoder, if settings and weights belong together."""
         tensors, _ = load_tensors(folder / TENSOR_FILE)
         vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
-        encoder = cls(**settings)
+        encoder = cls(**{"any_script": False, **settings})
         encoder._vectorizers = encoder._new_vectorizers(vocabularies)
         wanted = {"idf": encoder.config["mode"] == "tfidf", "components": encoder.config["lsa"]}
         expected = {name for name, used in wanted.items() if used}
@@ -332,10 +335,14 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     return re.compile(f"(?:{letter})+"), re.compile(letter), re.compile(runs)
 
 
+def _letters_and_digits(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text)
+
+
 def find_words(text: str) -> list[str]:
     """Runs of letters, with their marks, and digits, composed (NFC), in order."""
     if text.isascii():
-        return re.findall(r"[^\W_]+", text)
+        return _letters_and_digits(text)
     word, _, _ = _patterns()
     return word.findall(unicodedata.normalize("NFC", text))
 

@@ -84,6 +84,18 @@ def test_scripts_find_what_they_share():
     assert BagOfWords(min_length=2).fit(["我喜欢狗"]).vocabulary == ["喜欢", "我喜", "欢狗"]
 
 
+def test_encoders_stored_before_scripts_were_known_split_as_then(tmp_path):
+    texts = ["क़िताब İzmir cafe\u0301", "狗和猫 ok x", "cats 2"]
+    plain = BagOfWords(min_length=2, any_script=False).fit(texts)
+    sklearn = TfidfVectorizer(token_pattern=r"(?u)[^\W_]{2,}").fit(texts)
+    assert plain.vocabulary == sklearn.get_feature_names_out().tolist()
+    file = plain.save(tmp_path)
+    settings = load_json(file)
+    del settings["any_script"]
+    save_json(file, settings)
+    assert torch.equal(BagOfWords.load(tmp_path)(texts), plain(texts))
+
+
 def test_min_length_and_underscores():
     assert "a" not in BagOfWords(min_length=2).fit(TEXTS).vocabulary
     assert {"snow", "man", "2"} <= set(BagOfWords().fit(TEXTS).vocabulary)
