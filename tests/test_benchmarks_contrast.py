@@ -1,4 +1,4 @@
-"""The choice of the contrast's weight: its rule, what it runs on, and its page."""
+"""The choice of settings: its rule, what it runs on, and its page."""
 
 import json
 
@@ -7,30 +7,33 @@ from toy import toy_data
 
 from benchmarks.accuracy.data import SOURCES, DataSource
 from benchmarks.accuracy.methods import METHODS
-from benchmarks.contrast import RECALL, Scores, chosen, main, page
+from benchmarks.contrast import OWN, RECALL, Scores, chosen, main, page
 from benchmarks.tune import RESULTS
 
 
 def test_the_rule_takes_the_worthiest_that_costs_little():
-    now = {0.0: Scores(0.6, 0.2)}
-    assert chosen(now) == 0
-    assert chosen(now | {0.1: Scores(0.596, 0.25), 0.3: Scores(0.596, 0.24)}) == 0.1
-    assert chosen(now | {0.1: Scores(0.594, 0.9)}) == 0  # costs too much of mAP
-    assert chosen(now | {0.1: Scores(0.7, 0.2)}) == 0  # finds no more pairs
-    assert chosen(now | {0.1: Scores(0.5951, 0.2001)}) == 0  # is worth less
+    now = {OWN: Scores(0.6, 0.2)}
+    assert chosen(now) == OWN
+    assert chosen(now | {"a": Scores(0.596, 0.25), "b": Scores(0.596, 0.24)}) == "a"
+    assert chosen(now | {"a": Scores(0.594, 0.9)}) == OWN  # costs too much of mAP
+    assert chosen(now | {"a": Scores(0.7, 0.2)}) == OWN  # finds no more pairs
+    assert chosen(now | {"a": Scores(0.5951, 0.2001)}) == OWN  # is worth less
 
 
-def line(weight, seed, value, recall):
-    where = {"method": "MCGCN", "data": "emoji", "labels": 0.3, "seed": seed, "weight": weight}
+def line(setting, seed, value, recall):
+    where = {"method": "MCGCN", "data": "emoji", "labels": 0.3, "seed": seed, "setting": setting}
     return where | {"mAP": value, RECALL: recall, "held_out": 89, "commit": "a" * 40}
 
 
-def test_the_page_compares_weights_under_the_same_seeds():
-    lines = [line(0.0, 0, 0.5, 0.2), line(0.0, 1, 0.7, 0.4), line(0.1, 0, 0.5, 0.3)]
+def test_the_page_compares_settings_under_the_same_seeds():
+    lines = [line(OWN, 0, 0.5, 0.2), line(OWN, 1, 0.7, 0.4), line("dropout=0.2", 0, 0.5, 0.3)]
     text = page(lines)
-    assert "| emoji | 30% | 0 | .500 | .200 | .600 | 89 | 1 |" in text
-    assert "| emoji | 30% | 0.1 | .500 | .300 | .650 | 89 | 1 |" in text
-    assert "Worth in the mean: 0: .600, 0.1: .650. By the rule: **0.1**." in text
+    assert "| emoji | 30% | as it is | .500 | .200 | .600 | 89 | 1 |" in text
+    assert "| emoji | 30% | dropout=0.2 | .500 | .300 | .650 | 89 | 1 |" in text
+    assert (
+        "Worth in the mean: as it is: .600, dropout=0.2: .650. By the rule: **dropout=0.2**."
+        in text
+    )
 
 
 def test_runs_are_kept_and_not_run_again(tmp_path, monkeypatch, capsys):
@@ -39,15 +42,16 @@ def test_runs_are_kept_and_not_run_again(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setitem(SOURCES, "emoji", DataSource("emoji", "emoji", toy, "a toy"))
     monkeypatch.setitem(METHODS, "SGEH", METHODS["SGEH"].with_values({"epochs": 1, "k": 5}))
-    words = ["SGEH", "--emoji", "x", "--out", str(tmp_path), "--seeds", "3", "--weights", "0"]
-    main(words)
-    main([*words, "0.5"])
+    words = ["SGEH", "--emoji", "x", "--out", str(tmp_path), "--seeds", "3", "--settings"]
+    main([*words, "dropout=0.2"])
+    main([*words, "dropout=0.2", "weights.contrast=0.5"])
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 2
+    assert len(said) == 3
     made = [json.loads(one) for one in (tmp_path / "contrast.jsonl").read_text().splitlines()]
-    assert [(one["seed"], one["weight"], one["labels"]) for one in made] == [
-        (3, 0.0, None),
-        (3, 0.5, None),
+    assert [(one["seed"], one["setting"], one["labels"]) for one in made] == [
+        (3, OWN, None),
+        (3, "dropout=0.2", None),
+        (3, "weights.contrast=0.5", None),
     ]
     assert all(0 < one["mAP"] <= 1 and 0 <= one[RECALL] <= 1 for one in made)
     assert "## SGEH" in (tmp_path / "contrast.md").read_text()
