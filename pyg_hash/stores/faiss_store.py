@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
+from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arrays
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.memory import InMemory
 from pyg_hash.index.rescore import Relaxed
-from pyg_hash.index.scan import Arrays, FaissScan
+from pyg_hash.index.scan import FaissScan
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.multi_index import MultiIndexHash
 from pyg_hash.utils import faiss as _faiss
@@ -148,7 +148,8 @@ class _Approximate(FaissScan):
         data = self._faiss.serialize_index_binary(self._index)
         return {"index": data, "index_crc": np.array([zlib.crc32(data.data)])}
 
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+    def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
+        arrays.check("index", "index_crc")
         data = np.array(arrays["index"])
         if zlib.crc32(data.data) != int(arrays["index_crc"][0]):
             raise ValueError("the index has a wrong checksum")
