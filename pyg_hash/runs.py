@@ -5,6 +5,8 @@
 ``checkpoint.safetensors``     the state of the training, for ``--resume``
 ``model/``                     the trained model (:meth:`HashModel.save`)
 ``history.csv``                the losses of every epoch (also ``history.json``)
+``record.json``                digests of what belongs together: data, model, encoders, items
+``rows.safetensors``           prints of the rows that it was trained on, and their splits
 ``items.json``                 ids, texts, picture paths and labels of the instances, in row order
 ``encoders/image``, ``/text``  encoders of new raw items, where the data set has them
 ``index_image.safetensors``    codes of the database pictures (ids are row numbers of the items)
@@ -23,9 +25,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from torch import Tensor
 
 from pyg_hash.typing import Modality
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, save_json
+from pyg_hash import __version__
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    atomic_path,
+    load_json,
+    load_tensors,
+    read_text,
+    save_json,
+    save_tensors,
+    sha256,
+)
+from pyg_hash.utils.provenance import digest_of
 
 if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex
@@ -41,6 +55,9 @@ PARTS: dict[str, str] = {
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
 CHECKPOINT = "checkpoint.safetensors"
 """The state of the training; it shows that a run was started."""
+RECORD, ROWS = "record.json", "rows.safetensors"
+"""What the run is made of; runs of earlier versions have neither."""
+FORMAT, VERSION = "pyg_hash.run", 1
 
 
 class IncompleteRunError(FileNotFoundError):
@@ -144,23 +161,92 @@ class Run:
         """The settings of the run; ``CorruptFileError`` if the file is no mapping in YAML."""
         path = self.file("config")
         try:
-            value = yaml.safe_load(path.read_text(encoding="utf-8"))
+            value = yaml.safe_load(read_text(path))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
         if not isinstance(value, dict):
             raise CorruptFileError(f"{path}: expected settings as a mapping, got {value!r}")
         return value
 
-    def save_items(self, items: RunItems) -> None:
-        """Write ``items.json``."""
-        save_json(self.file("items"), asdict(items))
+    def record(self) -> dict[str, Any]:
+        """Digests of what belongs to the run; empty for one of an earlier version.
 
-    def items(self) -> RunItems:
-        """Read ``items.json``."""
+        Raises:
+            CorruptFileError: the file is damaged or of a later version.
+        """
+        path = self.path / RECORD
+        if not path.is_file():
+            return {}
+        value = load_json(path)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise CorruptFileError(f"{path}: not the record of a run")
+        if value.get("version") != VERSION:
+            raise CorruptFileError(
+                f"{path}: has version {value.get('version')!r}, this pyg_hash reads {VERSION}; "
+                "upgrade pyg_hash"
+            )
+        return value
+
+    def note(self, **digests: str) -> None:
+        """Add digests to the record."""
+        head = {"format": FORMAT, "version": VERSION, "pyg_hash": __version__}
+        save_json(self.path / RECORD, {**head, **self.record(), **digests})
+
+    def check(self, part: str, digest: str, what: str) -> None:
+        """Raise ``ValueError`` if a part is not the one that the record names, where it does."""
+        known = self.record().get(part)
+        if known not in (None, digest):
+            raise ValueError(
+                f"{what}: is not the {part} of the run {self.path} ({digest[:12]}, not "
+                f"{known[:12]}); put back what belongs there, or train again into another folder"
+            )
+
+    def keep_rows(self, rows: Mapping[str, Tensor]) -> None:
+        """Keep :func:`data_rows <pyg_hash.utils.provenance.data_rows>` of the data set."""
+        save_tensors(self.path / ROWS, rows)
+        self.note(data=digest_of(rows))
+
+    def rows(self) -> dict[str, Tensor] | None:
+        """What :meth:`keep_rows` kept; None for a run of an earlier version."""
+        path = self.path / ROWS
+        return load_tensors(path)[0] if path.is_file() else None
+
+    def save_items(self, items: RunItems) -> None:
+        """Write ``items.json``; pictures below one folder are kept relative to it."""
+        paths = [path for path in items.image_paths if path is not None]
+        value = {**asdict(items), "images_root": None}
+        if paths and all(map(os.path.isabs, paths)):
+            value["images_root"] = root = os.path.commonpath(map(os.path.dirname, paths))
+            value["image_paths"] = [p and os.path.relpath(p, root) for p in items.image_paths]
+        save_json(self.file("items"), value)
+        self.note(items=sha256(self.file("items")))
+
+    def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
+        """Read ``items.json``.
+
+        Args:
+            images_root: the folder of the pictures, if they have moved.
+
+        Raises:
+            CorruptFileError: the file is damaged.
+            ValueError: it is that of another run.
+        """
         value = load_json(self.file("items"))
+        self.check("items", sha256(self.file("items")), f"items: {self.file('items')}")
         try:
+            root = value.pop("images_root", None)
+            if images_root is not None and root is None:  # kept by an earlier version
+                paths = [path for path in value["image_paths"] if path]
+                root = os.path.commonpath([os.path.dirname(path) for path in paths] or ["/"])
+                value["image_paths"] = [
+                    p and os.path.relpath(p, root) for p in value["image_paths"]
+                ]
+            if images_root is not None:
+                root = os.path.abspath(images_root)
+            if root is not None:
+                value["image_paths"] = [p and os.path.join(root, p) for p in value["image_paths"]]
             return RunItems(**value)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
     def add_metrics(self, name: str, values: dict[str, Any]) -> None:
@@ -195,6 +281,7 @@ class Run:
             )
         from pyg_hash.features import load_encoder
 
+        self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
         return load_encoder(folder)
 
     def index_file(self, modality: Modality) -> Path:
@@ -206,10 +293,20 @@ class Run:
 
         Raises:
             FileNotFoundError, CorruptFileError: there is no such file, or it is damaged.
+            ValueError: it holds codes of another model than the run's.
         """
         from pyg_hash.index import HammingIndex
 
-        return HammingIndex.load(self.index_file(modality))
+        index = HammingIndex.load(self.index_file(modality))
+        if index.model is not None:
+            self.check("model", index.model, f"index: {self.index_file(modality)}")
+        return index
+
+
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 of the files in a folder, by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sha256(*(part for path in files for part in (str(path.relative_to(folder)), path)))
 
 
 __all__ = ["RunItems", "Run"]

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
 from pyg_hash.runs import Run
+from pyg_hash.utils.provenance import data_rows, differences, say_once, trained_queries
 from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch_geometric.data import HeteroData
+
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
     from pyg_hash.recipes import Recipe
@@ -73,7 +77,47 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
 def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
     """The trained model of a run; ``config`` are its settings, if they are read already."""
     kind = recipe_of(config or TrainConfig.from_dict(run.config())).kind
-    return kind.load(run.path / "model")
+    model = kind.load(run.path / "model")
+    if "model" not in run.record():
+        say_once(
+            "record",
+            f"run: {run.path} does not say which model and data belong to it, as an earlier "
+            "version wrote it; that its files belong together is not checked",
+        )
+    run.check("model", model.digest(), f"model: {run.path / 'model'}")
+    return model
+
+
+def rows_of(dataset: CrossModalDataset, data: HeteroData) -> dict[str, Tensor]:
+    """What a run remembers of its data; empty for what is no data set."""
+    from pyg_hash.datasets import CrossModalDataset
+
+    return data_rows(dataset.row_prints(), data) if isinstance(dataset, CrossModalDataset) else {}
+
+
+def check_data(run: Run, dataset: CrossModalDataset, data: HeteroData, force: bool) -> list[str]:
+    """Raise ``ValueError`` unless a run was trained on these data; with ``force``, how they differ.
+
+    A line each, the training rows among the queries first.
+    """
+    stored, now = run.rows(), rows_of(dataset, data)
+    if not stored or not now:
+        return []
+    found = differences(stored, now)
+    if not found:
+        return []
+    seen = trained_queries(stored, now)
+    if seen:
+        found.insert(0, f"training rows among the queries: {seen:,} of them")
+    if not force:
+        raise ValueError(
+            f"data: are not those that {run.path} was trained on ({'; '.join(found)}); give the "
+            "right ones with --data, train anew, or, if you know better, add --force"
+        )
+    return [
+        *found[: bool(seen)],
+        "other data than those of the training, with --force: " + "; ".join(found[bool(seen) :]),
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from pyg_hash.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from pyg_hash.features.base import Encoded
+    from pyg_hash.models import HashModel
     from pyg_hash.stores import CodeStore
 
 
@@ -64,7 +65,9 @@ class Encode(NewItemsCommand):
                 "out: a store is for codes of pictures or of texts; call encode for each"
             )
         coders = self.coders(run, inputs)
-        store = store_for(self.out, coders[0].model.num_bits, self.index) if into_store else None
+        store: CodeStore | None = None
+        if into_store:
+            store = store_for(self.out, coders[0].model, self.index, self.force)
         relaxed = self.relaxed
         if store is not None:
             relaxed = keeps_relaxed(store, self.out, relaxed)
@@ -85,7 +88,7 @@ class Encode(NewItemsCommand):
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
         if store is None:
-            write_codes(self.out, results, relaxed)
+            write_codes(self.out, results, relaxed, coders[0].model.digest())
         for items, found in results:
             bits = "" if found.values is None else f" of {found.values.size(1)} bits"
             more = f", {len(found.problems)} skipped" if found.problems else ""
@@ -104,17 +107,21 @@ class Encode(NewItemsCommand):
         return texts if self.images is None else [pictures(self.images), *texts]
 
 
-def write_codes(path: str, results: list[tuple[NewItems, Encoded]], relaxed: bool) -> None:
+def write_codes(
+    path: str, results: list[tuple[NewItems, Encoded]], relaxed: bool, model: str
+) -> None:
     """Write codes and names as HDF5.
 
     For each modality: ``codes`` int8 ``[n, num_bits]`` and ``ids`` of the items that were encoded,
     ``relaxed`` float16 ``[n, num_bits]`` if wanted, ``lines`` (of texts: their line numbers), and
-    ``skipped``, one message for each other item.
+    ``skipped``, one message for each other item. The file's attribute ``model`` is the digest of
+    the model.
     """
     import h5py
 
     strings = h5py.string_dtype()
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["model"] = model
         for items, found in results:
             if found.values is None:
                 continue
@@ -130,7 +137,7 @@ def write_codes(path: str, results: list[tuple[NewItems, Encoded]], relaxed: boo
                 group.create_dataset("skipped", data=[*found.problems.values()], dtype=strings)
 
 
-def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
+def store_for(address: str, model: HashModel, index: str | None, force: bool) -> CodeStore:
     """A store to put codes under string ids into; made, with this index, if there is none."""
     from pyg_hash.stores import FaissStore, store_class
     from pyg_hash.stores.faiss_store import KINDS
@@ -145,9 +152,10 @@ def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
             raise UsageError("index: is for NAME.store only")
         more = {"index": kinds[index.lower()]()}
     try:
-        store = open_store(address, num_bits)
+        store = open_store(address, model, force)
     except FileNotFoundError:
-        made: CodeStore = kind.create(address, num_bits, ids=str, **more)
+        about = {"ids": str, "model": model.digest()}
+        made: CodeStore = kind.create(address, model.num_bits, **about, **more)
         return made
     if more:
         raise UsageError(f"index: {address} is there already and keeps its own")

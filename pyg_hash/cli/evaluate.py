@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.cli.build import RunCommand, build_dataset, is_file, load_model
+from pyg_hash.cli.build import RunCommand, build_dataset, check_data, is_file, load_model
 from pyg_hash.cli.options import Command, TrainConfig, check_out, check_positive, option
 from pyg_hash.runs import Run
 from pyg_hash.utils.files import load_json
@@ -22,6 +22,7 @@ class DataCommand(RunCommand):
     data: str | None = option(
         None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
     )
+    force: bool = option(False, "go on although the run was trained on other data")
 
     def settings(self, run: Run) -> TrainConfig:
         """The settings of the run, with the place where its data lie now."""
@@ -55,14 +56,19 @@ class Evaluate(DataCommand):
         definition: dict[str, Any] = {name: getattr(self, name) for name in names}
         with process_group(self.device) as device:
             model = load_model(run, config).to(device)
-            data = build_dataset(config)[0].to(device)
+            dataset = build_dataset(config)
+            data = dataset[0]
+            notes = check_data(run, dataset, data, self.force)
+            data = data.to(device)
             more: Any = {"split": self.split, "relevance": self.relevance}
-            result = evaluate(model, data, **more, **definition)
+            result = replace(evaluate(model, data, **more, **definition), notes=notes)
         name: str = self.split
         if definition != {f.name: f.default for f in fields(self) if f.name in names}:
             name += "".join(f" {key}={value}" for key, value in definition.items())
         if self.relevance != "y":
             name += f" relevance={self.relevance}"
+        if notes:  # beside the earlier numbers
+            name += " on other data"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         run.add_metrics(name, result.to_dict())
         return 0
@@ -88,9 +94,11 @@ class Report(DataCommand):
         config = self.settings(run)
         model = load_model(run, config)
         dataset = build_dataset(config)
+        notes = check_data(run, dataset, dataset[0], self.force)
         history = run.path / "history.json"
         about = About(
-            title=f"{type(model).__name__} on {Path(config.dataset).name}",
+            title=f"{type(model).__name__} on {Path(config.dataset).name}"
+            + "".join(f" ({note})" for note in notes),
             settings=config.to_dict(),
             history=load_json(history) if history.is_file() else (),
             items=run.items(),

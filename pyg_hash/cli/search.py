@@ -85,7 +85,7 @@ class Search(Rescoring, NewItemsCommand):
             codes = index = run.index(target)
             items = run.items()
         else:
-            codes = open_store(self.store, coder.model.num_bits)
+            codes = open_store(self.store, coder.model, self.force)
             if len(codes) == 0:
                 raise ValueError(f"store: {self.store} is empty; fill it with encode --out")
         kept, values, relaxed = [0], queries.values, None

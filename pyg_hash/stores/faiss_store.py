@@ -205,6 +205,7 @@ class FaissStore(InMemory, CodeStore):
         *,
         ids: type[int] | type[str] = int,
         index: Index | None = None,
+        model: str | None = None,
     ) -> Self:
         """A new, empty store; the file appears with :meth:`save`.
 
@@ -213,6 +214,7 @@ class FaissStore(InMemory, CodeStore):
             num_bits: bits of a code.
             ids: ``int`` or ``str``.
             index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
+            model: ``model.digest()`` of the model whose codes it will hold, if known.
 
         Raises:
             FileExistsError: there is a file already.
@@ -224,6 +226,7 @@ class FaissStore(InMemory, CodeStore):
         if not isinstance(index, Index):
             raise TypeError(f"index: expected Flat(), MultiIndex(), IVF() or HNSW(), got {index!r}")
         store = cls(Path(path), num_bits, ids, index)
+        store.model = model
         if os.path.lexists(path):
             raise FileExistsError(f"{path}: exists already; open() it or choose another name")
         check_writable(path)
@@ -251,6 +254,7 @@ class FaissStore(InMemory, CodeStore):
             store = cls(Path(path), metadata["num_bits"], id_type, index)
             store._restore(arrays)
             store.recall = metadata["recall"]
+            store.model = metadata.get("model")
         return store
 
     def save(self) -> None:
@@ -260,6 +264,7 @@ class FaissStore(InMemory, CodeStore):
             "ids": self.id_type.__name__,
             "index": self.index.settings(),
             "recall": self.recall,
+            "model": self.model,
         }
         write_arrays(self.path, "FaissStore", self._arrays(), metadata)
 

@@ -133,7 +133,9 @@ class Sums:
                 raise ValueError("the header is longer than the file")
             about = json.loads(header)
             sums = about.pop("__metadata__", {}).get("crc32")
-            if len(whole) - 8 - size < max((x["data_offsets"][1] for x in about.values()), default=0):
+            if len(whole) - 8 - size < max(
+                (x["data_offsets"][1] for x in about.values()), default=0
+            ):
                 raise ValueError("its data end too early")
         except (IndexError, KeyError, AttributeError, TypeError, ValueError) as error:
             raise CorruptFileError(
