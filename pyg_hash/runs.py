@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from torch import Tensor
 
-from pyg_hash.typing import Modality
 from pyg_hash import __version__
+from pyg_hash.typing import Modality
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
@@ -128,6 +128,9 @@ class Run:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
+        if not resume:  # left by one that was stopped before it began
+            for name in (RECORD, ROWS):
+                (run.path / name).unlink(missing_ok=True)
         return run
 
     @classmethod

@@ -77,6 +77,8 @@ class Train(TrainConfig, Command):
             if self.resume and run.rows() is not None:
                 build.check_data(run, dataset, data, force=False)
             else:
+                if self.resume and (run.path / CHECKPOINT).is_file():
+                    build.say_unrecorded(run)
                 run.keep_rows(build.rows_of(dataset, data))
         data = data.to(device)
         if ranks.agree(run.has("model")):

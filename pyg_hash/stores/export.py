@@ -49,8 +49,13 @@ def _numpy(path: Path, batches: Batches, num_bits: int, id_type: type, model: st
     none = np.empty((0, num_bytes(num_bits)), np.uint8), np.empty(0, dtype)
     codes, ids = map(np.concatenate, zip(none, *batches, strict=True))
     with open(path, "wb") as file:
-        about = {"num_bits": np.array(num_bits), "model": np.array(model)}
-        np.savez(file, codes=codes, ids=ids.astype(dtype), **about)
+        np.savez(
+            file,
+            codes=codes,
+            ids=ids.astype(dtype),
+            num_bits=np.array(num_bits),
+            model=np.array(model),
+        )
 
 
 def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type, model: str) -> None:
@@ -176,7 +181,7 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
 def _read_numpy(path: Path) -> tuple[Bytes, NDArray[Any], int, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            model = file["model"] if "model" in file else ""
+            model = file.get("model", "")
             return file["codes"], file["ids"], int(file["num_bits"]), model
     except (zipfile.BadZipFile, AttributeError) as error:  # a lone .npy has no keys
         raise ValueError(str(error)) from error

@@ -102,6 +102,19 @@ def verify(path: str | os.PathLike[str]) -> bool:
     return True
 
 
+def stored_files(path: Path) -> list[Path]:
+    """The files below ``path``, or it alone, of kinds that are sealed.
+
+    ``FileNotFoundError``: there is nothing of the kind.
+    """
+    every = sorted(path.rglob("*")) if path.is_dir() else [path]
+    kinds = (".safetensors", ".store", ".json", *_ENDINGS)
+    found = [file for file in every if file.is_file() and file.suffix in kinds]
+    if not found:
+        raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
+    return found
+
+
 def verify_tensors(path: Path) -> bool:
     """:func:`verify` for a safetensors file, whatever its name."""
     whole = np.memmap(path, mode="r") if os.path.getsize(path) else np.empty(0, np.uint8)
@@ -208,7 +221,7 @@ def row_prints(x: Tensor) -> Tensor:
     flat = x.detach().cpu().reshape(x.size(0), -1)
     weights = torch.cos(1.0 + 2.399963 * torch.arange(flat.size(1), dtype=torch.float64))
     step = max(1, (1 << 22) // max(1, flat.size(1)))
-    return torch.cat([part.double() @ weights for part in flat.split(step)])
+    return torch.cat([part.double() @ weights for part in torch.split(flat, step)])
 
 
 def same_rows(prints: Tensor, known: Tensor, tolerance: float = _SAME) -> Tensor:
