@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ from pyg_hash.utils.files import (
     save_tensors,
     sha256,
 )
-from pyg_hash.utils.provenance import digest_of
+from pyg_hash.utils.provenance import UncheckedWarning, digest_of
 
 if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex
@@ -253,10 +254,17 @@ class Run:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
     def add_metrics(self, name: str, values: dict[str, Any]) -> None:
-        """Keep one evaluation in ``metrics.json`` beside the others."""
+        """Keep one evaluation in ``metrics.json`` beside the others; a damaged file is set aside.
+
+        Warns:
+            UncheckedWarning: the file was damaged.
+        """
         try:
             stored = load_json(self.file("metrics")) if self.has("metrics") else {}
-        except CorruptFileError:  # numbers can be computed again
+        except CorruptFileError as error:  # numbers can be computed again
+            aside = self.file("metrics").with_suffix(".damaged")
+            os.replace(self.file("metrics"), aside)
+            warnings.warn(f"{error}; it is {aside.name} now", UncheckedWarning, stacklevel=2)
             stored = {}
         save_json(self.file("metrics"), {**stored, name: values})
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.options import UsageError, check_out, option
@@ -38,6 +39,9 @@ class Encode(NewItemsCommand):
     index: str | None = option(
         None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
     )
+    ids: str | None = option(
+        None, "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
+    )
     relaxed: bool = option(
         False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
     )
@@ -64,10 +68,18 @@ class Encode(NewItemsCommand):
             raise UsageError(
                 "out: a store is for codes of pictures or of texts; call encode for each"
             )
+        if self.ids is not None:
+            inputs = [with_ids(inputs, self.ids)]
         coders = self.coders(run, inputs)
         store: CodeStore | None = None
         if into_store:
             store = store_for(self.out, coders[0].model, self.index, self.force)
+            if inputs[0].bare and len(store):
+                raise UsageError(
+                    f"ids: {self.features} has none, and its row numbers would replace those of "
+                    f"other files in {self.out}, which is not empty; give --ids FILE, or features "
+                    "in HDF5 with ids"
+                )
         relaxed = self.relaxed
         if store is not None:
             relaxed = keeps_relaxed(store, self.out, relaxed)
@@ -105,6 +117,19 @@ class Encode(NewItemsCommand):
             return feature_rows(self.features, self.source)
         texts = [] if self.texts is None else [text_lines(self.texts)]
         return texts if self.images is None else [pictures(self.images), *texts]
+
+
+def with_ids(inputs: list[NewItems], path: str) -> NewItems:
+    """The items under the ids that a file gives, one a line; ``ValueError`` if they do not fit."""
+    if len(inputs) > 1:
+        raise UsageError("ids: are those of one kind of items; encode pictures and texts apart")
+    ids = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    (items,) = inputs
+    if len(ids) != len(items.ids):
+        raise ValueError(f"ids: {path} has {len(ids)} lines for {len(items.ids)} items")
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"ids: {path} gives one to two items; ids must be unique")
+    return replace(items, ids=ids, bare=False)
 
 
 def write_codes(

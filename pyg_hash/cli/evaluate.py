@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -145,7 +146,9 @@ class Verify(Command):
         folder = Path(self.path)
         if (folder / RECORD).is_file() and not problems:
             run = Run(folder)
-            for check in (run.record, run.items, *(partial(run.index, m) for m in MODALITIES)):
+            checks: list[Callable[[], Any]] = [run.record, run.items]
+            checks += [partial(run.index, modality) for modality in MODALITIES]
+            for check in checks:
                 try:
                     check()
                 except ValueError as error:

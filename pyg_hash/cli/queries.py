@@ -38,6 +38,7 @@ class NewItems:
     ids: list[str]
     where: list[str]  # a place for messages about each, e.g. texts.txt:7
     problems: dict[int, str] = field(default_factory=dict)  # found before any encoder saw them
+    bare: bool = False  # ids are row numbers, which mean nothing beside those of another file
 
 
 def pictures(where: str) -> NewItems:
@@ -50,7 +51,7 @@ def pictures(where: str) -> NewItems:
         found = sorted(filter(os.path.isfile, names))
     if not found:
         raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
-    return NewItems(IMAGE, found, found, found)
+    return NewItems(IMAGE, found, [os.path.abspath(path) for path in found], found)
 
 
 def text_lines(path: str) -> NewItems:
@@ -80,7 +81,8 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
 
     def add(modality: Modality, x: Tensor, ids: list[str] | None) -> None:
         where = [f"{path}: {modality} row {row}" for row in range(len(x))]
-        found.append(NewItems(modality, x, ids or [str(row) for row in range(len(x))], where))
+        rows = [str(row) for row in range(len(x))]
+        found.append(NewItems(modality, x, ids or rows, where, bare=not ids))
 
     if path.endswith(".npy"):
         if source is None:

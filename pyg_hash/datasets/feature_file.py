@@ -44,7 +44,8 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
     if Path(path).suffix in (".h5", ".hdf5"):
-        _verified(os.fspath(path), *stamp(Path(path).parent, Path(path).name))
+        state = os.stat(path)
+        _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
     try:
         with h5py.File(path, "r") as file:
             yield file

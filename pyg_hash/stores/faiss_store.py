@@ -274,6 +274,7 @@ class FaissStore(InMemory, CodeStore):
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items in the order they were added."""
+        self._stored.check("codes")
         packed = self._packed.joined()
         for start in range(0, len(packed), batch_size):
             part = slice(start, start + batch_size)

@@ -192,7 +192,7 @@ def _damaged(path: object, why: str) -> CorruptFileError:
     remedy = "copy or write it again"
     if os.fspath(path).endswith((".json", ".yaml")):  # type: ignore[call-overload]
         remedy += "; if it was edited on purpose, remove its last line"
-    return CorruptFileError(f"{path}: is truncated or damaged ({why}); {remedy}")
+    return CorruptFileError(f"{path}: truncated, damaged or changed since ({why}); {remedy}")
 
 
 def _unchecked(path: object) -> None:
