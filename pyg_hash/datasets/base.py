@@ -205,15 +205,16 @@ class CrossModalDataset(InMemoryDataset):
 
         Of the features before any transform; computed once and stored beside the data.
         """
-        if self._prints is None and not self._in_memory:
-            path = self.base_dir / PRINTS_FILE
-            self._prints = load_tensors(path)[0] if path.is_file() else None
-        return self._prints or self._keep_prints(self._base())
-
-    def _keep_prints(self, base: HeteroData) -> dict[str, Tensor]:
-        self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
+        path = None
         if not self._in_memory and (self.stores_base or self.pre_transform is not None):
-            save_tensors(self.base_dir / PRINTS_FILE, self._prints)
+            path = self.base_dir / PRINTS_FILE
+        if self._prints is None and path is not None and path.is_file():
+            self._prints = load_tensors(path)[0]
+        if self._prints is None:
+            base = self._base()
+            self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
+        if path is not None and not path.is_file():
+            save_tensors(path, self._prints)
         return self._prints
 
     def _load_or_build(self) -> HeteroData:
@@ -229,7 +230,7 @@ class CrossModalDataset(InMemoryDataset):
                         f"root: cannot write to {self.root} ({error}); choose another folder"
                     ) from error
         base = self._base(rebuild=self.force_reload)
-        self._keep_prints(base)
+        self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
         if self.pre_transform is None:
             return base
         seen = snapshot(base)

@@ -144,6 +144,12 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadat
 
     Each part starts at a multiple of its element's size, so that the file can be mapped.
     """
+    with atomic_path(path) as temporary:
+        save_file(temporary, parts, metadata)
+
+
+def save_file(path: Path, parts: Mapping[str, Part], metadata: Any) -> None:
+    """Write it in place."""
     ordered = sorted(parts.items(), key=lambda item: (-_bits(item[1][0]), item[0]))
     header: dict[str, Any] = {"__metadata__": {}}
     end = 0
@@ -152,7 +158,7 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadat
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
     about = {"json": json.dumps(metadata, ensure_ascii=False), "crc32": blank_sums(end)}
     header["__metadata__"] = about
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+    with open(path, "wb") as file:
         file.write(_head(header))
         sums, crc, left = [zlib.crc32(_head(header))], 0, BLOCK
         for _, (_, _, data) in ordered:
