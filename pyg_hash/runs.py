@@ -191,7 +191,7 @@ class Run:
             )
         return value
 
-    def note(self, **digests: str) -> None:
+    def note(self, **digests: Any) -> None:
         """Add digests to the record."""
         head = {"format": FORMAT, "version": VERSION, "pyg_hash": __version__}
         save_json(self.path / RECORD, {**head, **self.record(), **digests})
@@ -253,8 +253,13 @@ class Run:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
-    def add_metrics(self, name: str, values: dict[str, Any]) -> None:
+    def add_metrics(self, name: str, values: dict[str, Any], **of: str) -> None:
         """Keep one evaluation in ``metrics.json`` beside the others; a damaged file is set aside.
+
+        Args:
+            name: of the evaluation.
+            values: its numbers.
+            **of: digests of ``model`` and ``data``, for the record.
 
         Warns:
             UncheckedWarning: the file was damaged.
@@ -267,6 +272,8 @@ class Run:
             warnings.warn(f"{error}; it is {aside.name} now", UncheckedWarning, stacklevel=2)
             stored = {}
         save_json(self.file("metrics"), {**stored, name: values})
+        if record := self.record():
+            self.note(metrics={**record.get("metrics", {}), name: of})
 
     def save_folder(self, name: str, save: Callable[[Path], Any]) -> None:
         """Let ``save`` write a subfolder; it appears whole or not at all."""

@@ -73,7 +73,9 @@ def test_the_record_of_a_run(stored):
     record = run.record()
     model = load_model(run).digest()
     assert record["model"] == model == run.index("image").model == run.index("text").model
-    assert set(record) == {"format", "version", "pyg_hash", "data", "model", "items"}
+    whole = {"format", "version", "pyg_hash", "data", "model", "items", "metrics"}
+    assert set(record) == whole
+    assert record["metrics"] == {"query": {name: record[name] for name in ("model", "data")}}
     assert record["model"] != Run(stored / "two").record()["model"]
     assert record["data"] == Run(stored / "two").record()["data"]
     rows = run.rows()
@@ -211,6 +213,9 @@ def test_training_rows_among_the_queries(folder, capsys):
     after = load_json(folder / "one" / "metrics.json")
     assert after["query"] == before["query"]
     assert after["query on other data"]["notes"][0].startswith("training rows among the queries")
+    record = Run(folder / "one").record()
+    other = record["metrics"]["query on other data"]
+    assert other["model"] == record["model"] and other["data"] != record["data"]
 
 
 def test_shuffled_rows_are_noticed_and_so_are_training_rows_among_them(folder, capsys):

@@ -19,12 +19,13 @@ from pyg_hash.cli.build import (
     is_file,
     load_model,
     root_of,
+    rows_of,
 )
 from pyg_hash.cli.options import Command, TrainConfig, check_out, check_positive, option
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.files import CorruptFileError, load_json
-from pyg_hash.utils.provenance import stored_files, verify
+from pyg_hash.utils.provenance import digest_of, stored_files, verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,8 @@ class Evaluate(DataCommand):
         if notes:  # beside the earlier numbers
             name += " on other data"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
-        run.add_metrics(name, result.to_dict())
+        of = {"model": model.digest(), "data": digest_of(rows_of(dataset, dataset[0]))}
+        run.add_metrics(name, result.to_dict(), **of)
         return 0
 
 

@@ -102,12 +102,13 @@ class Train(TrainConfig, Command):
                 run.save_folder("model", model.save)
         if not ranks.is_main:
             return 0
-        run.note(model=model.digest())
+        digest = model.digest()
+        run.note(model=digest)
         if not run.has("items"):
             _save_items(run, dataset, data)
         save_indexes(run, model, data)
         evaluation = evaluate(model, data)
-        run.add_metrics("query", evaluation.to_dict())
+        run.add_metrics("query", evaluation.to_dict(), model=digest, data=run.record()["data"])
         print(evaluation)
         if not dataset.num_classes:
             print("the data have no labels, so there is no mAP")
