@@ -5,6 +5,8 @@
 ``checkpoint.safetensors``     the state of the training, for ``--resume``
 ``model/``                     the trained model (:meth:`HashModel.save`)
 ``history.csv``                the losses of every epoch (also ``history.json``)
+``record.json``                digests of what belongs together: data, model, encoders, items
+``rows.safetensors``           prints of the rows that it was trained on, and their splits
 ``items.json``                 ids, texts, picture paths and labels of the instances, in row order
 ``encoders/image``, ``/text``  encoders of new raw items, where the data set has them
 ``index_image.safetensors``    codes of the database pictures (ids are row numbers of the items)
@@ -17,15 +19,28 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from torch import Tensor
 
+from pyg_hash import __version__
 from pyg_hash.typing import Modality
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, save_json
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    atomic_path,
+    load_json,
+    load_tensors,
+    read_text,
+    save_json,
+    save_tensors,
+    sha256,
+)
+from pyg_hash.utils.provenance import UncheckedWarning, digest_of
 
 if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex
@@ -41,6 +56,9 @@ PARTS: dict[str, str] = {
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
 CHECKPOINT = "checkpoint.safetensors"
 """The state of the training; it shows that a run was started."""
+RECORD, ROWS = "record.json", "rows.safetensors"
+"""What the run is made of; runs of earlier versions have neither."""
+FORMAT, VERSION = "pyg_hash.run", 1
 
 
 class IncompleteRunError(FileNotFoundError):
@@ -111,6 +129,9 @@ class Run:
                 temporary.write_text(text, encoding="utf-8")
         except OSError as error:
             raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
+        if not resume:  # left by one that was stopped before it began
+            for name in (RECORD, ROWS):
+                (run.path / name).unlink(missing_ok=True)
         return run
 
     @classmethod
@@ -144,32 +165,115 @@ class Run:
         """The settings of the run; ``CorruptFileError`` if the file is no mapping in YAML."""
         path = self.file("config")
         try:
-            value = yaml.safe_load(path.read_text(encoding="utf-8"))
+            value = yaml.safe_load(read_text(path))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
         if not isinstance(value, dict):
             raise CorruptFileError(f"{path}: expected settings as a mapping, got {value!r}")
         return value
 
-    def save_items(self, items: RunItems) -> None:
-        """Write ``items.json``."""
-        save_json(self.file("items"), asdict(items))
+    def record(self) -> dict[str, Any]:
+        """Digests of what belongs to the run; empty for one of an earlier version.
 
-    def items(self) -> RunItems:
-        """Read ``items.json``."""
+        Raises:
+            CorruptFileError: the file is damaged or of a later version.
+        """
+        path = self.path / RECORD
+        if not path.is_file():
+            return {}
+        value = load_json(path)
+        if not isinstance(value, dict) or value.get("format") != FORMAT:
+            raise CorruptFileError(f"{path}: not the record of a run")
+        if value.get("version") != VERSION:
+            raise CorruptFileError(
+                f"{path}: has version {value.get('version')!r}, this pyg_hash reads {VERSION}; "
+                "upgrade pyg_hash"
+            )
+        return value
+
+    def note(self, **digests: Any) -> None:
+        """Add digests to the record."""
+        head = {"format": FORMAT, "version": VERSION, "pyg_hash": __version__}
+        save_json(self.path / RECORD, {**head, **self.record(), **digests})
+
+    def check(self, part: str, digest: str, what: str) -> None:
+        """Raise ``ValueError`` if a part is not the one that the record names, where it does."""
+        known = self.record().get(part)
+        if known not in (None, digest):
+            raise ValueError(
+                f"{what}: is not the {part} of the run {self.path} ({digest[:12]}, not "
+                f"{known[:12]}); put back what belongs there, or train again into another folder"
+            )
+
+    def keep_rows(self, rows: Mapping[str, Tensor]) -> None:
+        """Keep :func:`data_rows <pyg_hash.utils.provenance.data_rows>` of the data set."""
+        save_tensors(self.path / ROWS, rows)
+        self.note(data=digest_of(rows))
+
+    def rows(self) -> dict[str, Tensor] | None:
+        """What :meth:`keep_rows` kept; None for a run of an earlier version."""
+        path = self.path / ROWS
+        return load_tensors(path)[0] if path.is_file() else None
+
+    def save_items(self, items: RunItems) -> None:
+        """Write ``items.json``; pictures below one folder are kept relative to it."""
+        paths = [path for path in items.image_paths if path is not None]
+        value = {**asdict(items), "images_root": None}
+        if paths and all(map(os.path.isabs, paths)):
+            value["images_root"] = root = os.path.commonpath(map(os.path.dirname, paths))
+            value["image_paths"] = [p and os.path.relpath(p, root) for p in items.image_paths]
+        save_json(self.file("items"), value)
+        self.note(items=sha256(self.file("items")))
+
+    def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
+        """Read ``items.json``.
+
+        Args:
+            images_root: the folder of the pictures, if they have moved.
+
+        Raises:
+            CorruptFileError: the file is damaged.
+            ValueError: it is that of another run.
+        """
         value = load_json(self.file("items"))
+        self.check("items", sha256(self.file("items")), f"items: {self.file('items')}")
         try:
+            root = value.pop("images_root", None)
+            if images_root is not None and root is None:  # kept by an earlier version
+                paths = [path for path in value["image_paths"] if path]
+                root = os.path.commonpath([os.path.dirname(path) for path in paths] or ["/"])
+                value["image_paths"] = [
+                    p and os.path.relpath(p, root) for p in value["image_paths"]
+                ]
+            if images_root is not None:
+                root = os.path.abspath(images_root)
+            if root is not None:
+                value["image_paths"] = [p and os.path.join(root, p) for p in value["image_paths"]]
             return RunItems(**value)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
-    def add_metrics(self, name: str, values: dict[str, Any]) -> None:
-        """Keep one evaluation in ``metrics.json`` beside the others."""
+    def add_metrics(self, name: str, values: dict[str, Any], **of: str) -> None:
+        """Keep one evaluation in ``metrics.json`` beside the others; a damaged file is set aside.
+
+        Args:
+            name: of the evaluation.
+            values: its numbers.
+            **of: digests of ``model`` and ``data``, for the record.
+
+        Warns:
+            UncheckedWarning: the file was damaged.
+        """
         try:
             stored = load_json(self.file("metrics")) if self.has("metrics") else {}
-        except CorruptFileError:  # numbers can be computed again
+        except CorruptFileError as error:  # numbers can be computed again
+            aside = self.file("metrics").with_suffix(".damaged")
+            os.replace(self.file("metrics"), aside)
+            warnings.warn(f"{error}; it is {aside.name} now", UncheckedWarning, stacklevel=2)
             stored = {}
         save_json(self.file("metrics"), {**stored, name: values})
+        if record := self.record():
+            self.note(metrics={**record.get("metrics", {}), name: of})
 
     def save_folder(self, name: str, save: Callable[[Path], Any]) -> None:
         """Let ``save`` write a subfolder; it appears whole or not at all."""
@@ -195,6 +299,7 @@ class Run:
             )
         from pyg_hash.features import load_encoder
 
+        self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
         return load_encoder(folder)
 
     def index_file(self, modality: Modality) -> Path:
@@ -206,10 +311,20 @@ class Run:
 
         Raises:
             FileNotFoundError, CorruptFileError: there is no such file, or it is damaged.
+            ValueError: it holds codes of another model than the run's.
         """
         from pyg_hash.index import HammingIndex
 
-        return HammingIndex.load(self.index_file(modality))
+        index = HammingIndex.load(self.index_file(modality))
+        if index.model is not None:
+            self.check("model", index.model, f"index: {self.index_file(modality)}")
+        return index
+
+
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 of the files in a folder, by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sha256(*(part for path in files for part in (str(path.relative_to(folder)), path)))
 
 
 __all__ = ["RunItems", "Run"]

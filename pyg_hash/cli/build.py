@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
 from pyg_hash.runs import Run
+from pyg_hash.utils.provenance import data_rows, differences, say_once, trained_queries
 from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
+    from torch import Tensor
+    from torch_geometric.data import HeteroData
+
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
     from pyg_hash.recipes import Recipe
@@ -65,15 +69,64 @@ def build_dataset(config: TrainConfig) -> CrossModalDataset:
     keywords = dict(config.dataset_options, pre_transform=recipe_of(config).transforms)
     if is_file(config):
         return cls(config.dataset, root=config.root, **keywords)
-    if "root" in inspect.signature(cls).parameters:
-        keywords["root"] = config.root or str(Path("data") / config.dataset.lower())
+    if (root := root_of(config)) is not None:
+        keywords["root"] = root
     return cls(**keywords)
+
+
+def root_of(config: TrainConfig) -> str | None:
+    """The folder of a named data set; None for one without, and for a feature file."""
+    if is_file(config) or "root" not in inspect.signature(dataset_class(config)).parameters:
+        return None
+    return config.root or str(Path("data") / config.dataset.lower())
 
 
 def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
     """The trained model of a run; ``config`` are its settings, if they are read already."""
     kind = recipe_of(config or TrainConfig.from_dict(run.config())).kind
-    return kind.load(run.path / "model")
+    model = kind.load(run.path / "model")
+    if "model" not in run.record():
+        say_unrecorded(run)
+    run.check("model", model.digest(), f"model: {run.path / 'model'}")
+    return model
+
+
+def say_unrecorded(run: Run) -> None:
+    """Warn, once, of a run without a record."""
+    say_once(
+        "record",
+        f"run: {run.path} does not say which model and data belong to it, as an earlier version "
+        "wrote it; that they belong together is not checked",
+    )
+
+
+def rows_of(dataset: CrossModalDataset, data: HeteroData) -> dict[str, Tensor]:
+    """What a run remembers of its data; empty for what is no data set."""
+    from pyg_hash.datasets import CrossModalDataset
+
+    return data_rows(dataset.row_prints(), data) if isinstance(dataset, CrossModalDataset) else {}
+
+
+def check_data(run: Run, dataset: CrossModalDataset, data: HeteroData, *, force: bool) -> list[str]:
+    """How data differ from those that a run was trained on, a line each; mostly none.
+
+    Raises:
+        ValueError: they differ, and ``force`` is False.
+    """
+    stored, now = run.rows(), rows_of(dataset, data)
+    found = differences(stored, now) if stored and now else []
+    if not stored or not now or not found:
+        return []
+    listed = "; ".join(found)
+    seen = trained_queries(stored, now)
+    leak = [f"training rows among the queries: {seen:,} of them"] if seen else []
+    if not force:
+        raise ValueError(
+            f"data: are not those that {run.path} was trained on ({'; '.join([*leak, listed])}); "
+            "go back to the right ones, train anew into another folder, or, if you know better, "
+            "evaluate with --force"
+        )
+    return [*leak, f"other data than those of the training: {listed}"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +147,17 @@ class RunCommand(Command):
                 remedy = f", not of {self.model}"
             raise UsageError(f"model: {run.path} is a run of {config.model}{remedy}")
         return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureCommand(RunCommand):
+    """A command that shows the items of a run."""
+
+    images_root: str | None = option(
+        None,
+        "where the pictures of the run lie, if they have moved",
+        ["--images_root", "--images-root"],
+    )
 
 
 def is_file(config: TrainConfig) -> bool:

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[type[Command], str]] = {
     "search": (Search, "nearest items of a run to a text or a picture"),
     "report": (Report, "one HTML page about a run: accuracy, gallery, curves, codes"),
     "serve": (Serve, "a search page for a run in the browser, with a JSON API"),
-    "data": (Data, "look into a feature file"),
+    "data": (Data, "look into a feature file, or whether stored files are whole"),
 }
 
 

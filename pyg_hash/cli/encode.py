@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.options import UsageError, check_out, option
@@ -20,6 +21,7 @@ from pyg_hash.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from pyg_hash.features.base import Encoded
+    from pyg_hash.models import HashModel
     from pyg_hash.stores import CodeStore
 
 
@@ -36,6 +38,9 @@ class Encode(NewItemsCommand):
     )
     index: str | None = option(
         None, "how a new NAME.store looks codes up: flat, multiindex, ivf or hnsw (flat)"
+    )
+    ids: str | None = option(
+        None, "a text file in UTF-8, the id of each item a line (paths, texts, ids of the file)"
     )
     relaxed: bool = option(
         False, "keep relaxed codes too, for rescoring: float16 in HDF5, int8 in a new NAME.store"
@@ -63,8 +68,18 @@ class Encode(NewItemsCommand):
             raise UsageError(
                 "out: a store is for codes of pictures or of texts; call encode for each"
             )
+        if self.ids is not None:
+            inputs = [with_ids(inputs, self.ids)]
         coders = self.coders(run, inputs)
-        store = store_for(self.out, coders[0].model.num_bits, self.index) if into_store else None
+        store: CodeStore | None = None
+        if into_store:
+            store = store_for(self.out, coders[0].model, self.index, self.force)
+            if inputs[0].bare and len(store):
+                raise UsageError(
+                    f"ids: {self.features} has none, and its row numbers would replace those of "
+                    f"other files in {self.out}, which is not empty; give --ids FILE, or features "
+                    "in HDF5 with ids"
+                )
         relaxed = self.relaxed
         if store is not None:
             relaxed = keeps_relaxed(store, self.out, relaxed)
@@ -85,7 +100,7 @@ class Encode(NewItemsCommand):
                 f"{lost} of {total} items could not be encoded; {self.out} was not written"
             )
         if store is None:
-            write_codes(self.out, results, relaxed)
+            write_codes(self.out, results, relaxed, coders[0].model.digest())
         for items, found in results:
             bits = "" if found.values is None else f" of {found.values.size(1)} bits"
             more = f", {len(found.problems)} skipped" if found.problems else ""
@@ -104,17 +119,34 @@ class Encode(NewItemsCommand):
         return texts if self.images is None else [pictures(self.images), *texts]
 
 
-def write_codes(path: str, results: list[tuple[NewItems, Encoded]], relaxed: bool) -> None:
+def with_ids(inputs: list[NewItems], path: str) -> NewItems:
+    """The items under the ids that a file gives, one a line; ``ValueError`` if they do not fit."""
+    if len(inputs) > 1:
+        raise UsageError("ids: are those of one kind of items; encode pictures and texts apart")
+    ids = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    (items,) = inputs
+    if len(ids) != len(items.ids):
+        raise ValueError(f"ids: {path} has {len(ids)} lines for {len(items.ids)} items")
+    if len(set(ids)) < len(ids):
+        raise ValueError(f"ids: {path} gives one to two items; ids must be unique")
+    return replace(items, ids=ids, bare=False)
+
+
+def write_codes(
+    path: str, results: list[tuple[NewItems, Encoded]], relaxed: bool, model: str
+) -> None:
     """Write codes and names as HDF5.
 
     For each modality: ``codes`` int8 ``[n, num_bits]`` and ``ids`` of the items that were encoded,
     ``relaxed`` float16 ``[n, num_bits]`` if wanted, ``lines`` (of texts: their line numbers), and
-    ``skipped``, one message for each other item.
+    ``skipped``, one message for each other item. The file's attribute ``model`` is the digest of
+    the model.
     """
     import h5py
 
     strings = h5py.string_dtype()
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["model"] = model
         for items, found in results:
             if found.values is None:
                 continue
@@ -130,7 +162,7 @@ def write_codes(path: str, results: list[tuple[NewItems, Encoded]], relaxed: boo
                 group.create_dataset("skipped", data=[*found.problems.values()], dtype=strings)
 
 
-def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
+def store_for(address: str, model: HashModel, index: str | None, force: bool) -> CodeStore:
     """A store to put codes under string ids into; made, with this index, if there is none."""
     from pyg_hash.stores import FaissStore, store_class
     from pyg_hash.stores.faiss_store import KINDS
@@ -145,9 +177,10 @@ def store_for(address: str, num_bits: int, index: str | None) -> CodeStore:
             raise UsageError("index: is for NAME.store only")
         more = {"index": kinds[index.lower()]()}
     try:
-        store = open_store(address, num_bits)
+        store = open_store(address, model, force)
     except FileNotFoundError:
-        made: CodeStore = kind.create(address, num_bits, ids=str, **more)
+        about = {"ids": str, "model": model.digest()}
+        made: CodeStore = kind.create(address, model.num_bits, **about, **more)
         return made
     if more:
         raise UsageError(f"index: {address} is there already and keeps its own")

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_hash.cli.build import RunCommand, build_dataset, is_file, load_model
+from pyg_hash.cli.build import (
+    PictureCommand,
+    RunCommand,
+    build_dataset,
+    check_data,
+    is_file,
+    load_model,
+    root_of,
+    rows_of,
+)
 from pyg_hash.cli.options import Command, TrainConfig, check_out, check_positive, option
-from pyg_hash.runs import Run
-from pyg_hash.utils.files import load_json
+from pyg_hash.runs import RECORD, Run
+from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.files import CorruptFileError, load_json
+from pyg_hash.utils.provenance import digest_of, stored_files, verify
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,14 +35,21 @@ class DataCommand(RunCommand):
     data: str | None = option(
         None, "where the data lie if they have moved: FILE.h5, or the folder of a named data set"
     )
+    force: bool = option(False, "go on although the run was trained on other data")
 
     def settings(self, run: Run) -> TrainConfig:
         """The settings of the run, with the place where its data lie now."""
         config = super().settings(run)
-        if self.data is None:
-            return config
-        moved: Any = {"dataset" if is_file(config) else "root": self.data}
-        return replace(config, **moved)
+        if self.data is not None:
+            moved: Any = {"dataset" if is_file(config) else "root": self.data}
+            config = replace(config, **moved)
+        folder = root_of(config)
+        if folder is not None and not Path(folder).is_dir():
+            raise FileNotFoundError(
+                f"data: there is no folder {folder}, seen from {Path.cwd()}; say where the data of "
+                f"the run lie with --data"
+            )
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,21 +75,27 @@ class Evaluate(DataCommand):
         definition: dict[str, Any] = {name: getattr(self, name) for name in names}
         with process_group(self.device) as device:
             model = load_model(run, config).to(device)
-            data = build_dataset(config)[0].to(device)
+            dataset = build_dataset(config)
+            data = dataset[0]
+            notes = check_data(run, dataset, data, force=self.force)
+            data = data.to(device)
             more: Any = {"split": self.split, "relevance": self.relevance}
-            result = evaluate(model, data, **more, **definition)
+            result = replace(evaluate(model, data, **more, **definition), notes=notes)
         name: str = self.split
         if definition != {f.name: f.default for f in fields(self) if f.name in names}:
             name += "".join(f" {key}={value}" for key, value in definition.items())
         if self.relevance != "y":
             name += f" relevance={self.relevance}"
+        if notes:  # beside the earlier numbers
+            name += " on other data"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
-        run.add_metrics(name, result.to_dict())
+        of = {"model": model.digest(), "data": digest_of(rows_of(dataset, dataset[0]))}
+        run.add_metrics(name, result.to_dict(), **of)
         return 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(DataCommand):
+class Report(DataCommand, PictureCommand):
     """Write the page and print its path."""
 
     out: str | None = option(None, "the page to write (default: RUN/report.html)")
@@ -88,12 +114,14 @@ class Report(DataCommand):
         config = self.settings(run)
         model = load_model(run, config)
         dataset = build_dataset(config)
+        notes = check_data(run, dataset, dataset[0], force=self.force)
         history = run.path / "history.json"
         about = About(
-            title=f"{type(model).__name__} on {Path(config.dataset).name}",
+            title=f"{type(model).__name__} on {Path(config.dataset).name}"
+            + "".join(f" ({note})" for note in notes),
             settings=config.to_dict(),
             history=load_json(history) if history.is_file() else (),
-            items=run.items(),
+            items=run.items(self.images_root),
             class_names=dataset.class_names,
         )
         options = {"num_queries": self.queries, "points": self.points, "seed": self.seed}
@@ -103,27 +131,46 @@ class Report(DataCommand):
 
 
 @dataclass(frozen=True)
-class Data(Command):
+class Verify(Command):
+    """Read every byte of stored files; status 1 if one is not what was written."""
+
+    path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])
+
+    def execute(self) -> int:
+        """Compare all checksums and print what is wrong, then a summary."""
+        counts = {True: 0, False: 0}
+        problems = []
+        for path in stored_files(Path(self.path)):
+            try:
+                counts[verify(path)] += 1
+            except CorruptFileError as error:
+                problems.append(f"DAMAGED   {error}")
+        folder = Path(self.path)
+        if (folder / RECORD).is_file() and not problems:
+            run = Run(folder)
+            checks: list[Callable[[], Any]] = [run.record, run.items]
+            checks += [partial(run.index, modality) for modality in MODALITIES]
+            for check in checks:
+                try:
+                    check()
+                except ValueError as error:
+                    problems.append(f"MIXED     {error}")
+                except FileNotFoundError:  # a run that is not finished
+                    continue
+        for problem in problems:
+            print(problem)
+        print(
+            f"{self.path}: {counts[True]} files are what was written, {len(problems)} problems, "
+            f"{counts[False]} have no checksum"
+        )
+        return 1 if problems else 0
+
+
+@dataclass(frozen=True)
+class Check(Command):
     """Print the report on a feature file; status 1 if it cannot be trained on."""
 
     file: str = option(MISSING, "a feature file in HDF5", ["file"])
-
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Declare the subcommand ``check`` and its options."""
-        check = ArgumentParser(
-            description="Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
-            exit_on_error=False,
-        )
-        check.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        super().add_arguments(check)
-        commands = parser.add_subcommands(dest="action", metavar="ACTION")
-        commands.add_subcommand("check", check, help="report on a feature file")
-
-    @classmethod
-    def of(cls, args: Namespace) -> Data:
-        """The command of a parsed command line."""
-        return super().of(args.check)
 
     def execute(self) -> int:
         """Check and print."""
@@ -132,3 +179,39 @@ class Data(Command):
         report = check_feature_file(self.file)
         print(report)
         return 0 if report.ok else 1
+
+
+class Data(Command):
+    """The subcommands of ``data``."""
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Declare them and their options."""
+        commands = parser.add_subcommands(dest="action", metavar="ACTION")
+        for name, (kind, text, more) in ACTIONS.items():
+            action = ArgumentParser(description=more, exit_on_error=False)
+            action.add_argument(
+                "--debug", action="store_true", help="show the traceback of an error"
+            )
+            kind.add_arguments(action)
+            commands.add_subcommand(name, action, help=text)
+
+    @classmethod
+    def of(cls, args: Namespace) -> Any:
+        """The command of a parsed command line."""
+        return ACTIONS[args.action][0].of(args[args.action])
+
+
+ACTIONS: dict[str, tuple[type[Command], str, str]] = {
+    "check": (
+        Check,
+        "report on a feature file",
+        "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
+    ),
+    "verify": (
+        Verify,
+        "read stored files whole and compare their checksums",
+        "Runs, models, stores, feature files, exported codes: whether every byte is what was "
+        "written, and whether the files of a run belong together.",
+    ),
+}

@@ -16,6 +16,7 @@ from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import imported
+from pyg_hash.utils.provenance import check_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,6 +38,7 @@ class NewItems:
     ids: list[str]
     where: list[str]  # a place for messages about each, e.g. texts.txt:7
     problems: dict[int, str] = field(default_factory=dict)  # found before any encoder saw them
+    bare: bool = False  # ids are row numbers, which mean nothing beside those of another file
 
 
 def pictures(where: str) -> NewItems:
@@ -49,7 +51,7 @@ def pictures(where: str) -> NewItems:
         found = sorted(filter(os.path.isfile, names))
     if not found:
         raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
-    return NewItems(IMAGE, found, found, found)
+    return NewItems(IMAGE, found, [os.path.abspath(path) for path in found], found)
 
 
 def text_lines(path: str) -> NewItems:
@@ -79,7 +81,8 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
 
     def add(modality: Modality, x: Tensor, ids: list[str] | None) -> None:
         where = [f"{path}: {modality} row {row}" for row in range(len(x))]
-        found.append(NewItems(modality, x, ids or [str(row) for row in range(len(x))], where))
+        rows = [str(row) for row in range(len(x))]
+        found.append(NewItems(modality, x, ids or rows, where, bare=not ids))
 
     if path.endswith(".npy"):
         if source is None:
@@ -204,6 +207,7 @@ class NewItemsCommand(EncoderCommand):
         None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
     )
     source: str | None = option(None, "what the rows of --features are: image or text")
+    force: bool = option(False, "use a store although its codes are of another model")
 
     def check_source(self) -> None:
         """Raise ``UsageError`` for a ``--source`` of nothing."""
@@ -219,8 +223,8 @@ class NewItemsCommand(EncoderCommand):
         return [Coder(model, m, own.get(m) or run.encoder(m)) for m in modalities]
 
 
-def open_store(address: str, num_bits: int) -> CodeStore:
-    """A store that is there, with codes of ``num_bits``."""
+def open_store(address: str, model: HashModel, force: bool) -> CodeStore:
+    """A store that is there, with codes of this model."""
     from pyg_hash.stores import store_class
 
     kind = store_class(address)
@@ -230,8 +234,13 @@ def open_store(address: str, num_bits: int) -> CodeStore:
             "NAME.db or http://HOST:PORT (Milvus)"
         )
     store: CodeStore = kind.open(address)
-    if store.num_bits != num_bits:
+    if store.num_bits != model.num_bits:
         raise ValueError(
-            f"store: the codes in {address} have {store.num_bits} bits, those of the run {num_bits}"
+            f"store: the codes in {address} have {store.num_bits} bits, those of the run "
+            f"{model.num_bits}"
         )
+    if len(store) or store.model is not None:
+        check_model(store.model, model.digest(), f"store: {address}", force=force)
+    else:  # an empty one is for the first model that comes
+        store.model = model.digest()
     return store

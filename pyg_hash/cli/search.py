@@ -9,7 +9,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyg_hash.cli.build import load_model
+from pyg_hash.cli.build import PictureCommand, load_model
 from pyg_hash.cli.options import UsageError, check_positive, option
 from pyg_hash.cli.queries import (
     Coder,
@@ -46,7 +46,7 @@ class Rescoring:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Rescoring, NewItemsCommand):
+class Search(Rescoring, NewItemsCommand, PictureCommand):
     """Search and print the answers."""
 
     text: str | None = option(None, "search with these words")
@@ -83,9 +83,9 @@ class Search(Rescoring, NewItemsCommand):
         index = items = None
         if self.store is None:
             codes = index = run.index(target)
-            items = run.items()
+            items = run.items(self.images_root)
         else:
-            codes = open_store(self.store, coder.model.num_bits)
+            codes = open_store(self.store, coder.model, self.force)
             if len(codes) == 0:
                 raise ValueError(f"store: {self.store} is empty; fill it with encode --out")
         kept, values, relaxed = [0], queries.values, None
@@ -215,7 +215,7 @@ def _cells(answer: Answer) -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(Rescoring, EncoderCommand):
+class Serve(Rescoring, EncoderCommand, PictureCommand):
     """Load the run, print the address and serve until stopped."""
 
     host: str = option(
@@ -242,7 +242,14 @@ class Serve(Rescoring, EncoderCommand):
             model = load_model(run, config)
             title = f"{type(model).__name__} on {Path(config.dataset).name}"
             oversample = None if self.rescore == "none" else self.oversample
-            engine = SearchEngine.of(run, model, title=title, own=own, oversample=oversample)
+            engine = SearchEngine.of(
+                run,
+                model,
+                title=title,
+                own=own,
+                oversample=oversample,
+                images_root=self.images_root,
+            )
             for note in engine.notes:
                 print(f"note: {note}")
             if not is_loopback(listening):

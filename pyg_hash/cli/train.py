@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
-from pyg_hash.runs import CHECKPOINT, Run, RunItems
+from pyg_hash.runs import CHECKPOINT, Run, RunItems, digest_of_folder
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.files import CorruptFileError
 
@@ -72,7 +72,15 @@ class Train(TrainConfig, Command):
                 )
             Run.create(run.path, config.to_dict(), resume=self.resume)
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
-        data = dataset[0].to(device)
+        data = dataset[0]
+        if ranks.is_main:
+            if self.resume and run.rows() is not None:
+                build.check_data(run, dataset, data, force=False)
+            else:
+                if self.resume and (run.path / CHECKPOINT).is_file():
+                    build.say_unrecorded(run)
+                run.keep_rows(build.rows_of(dataset, data))
+        data = data.to(device)
         if ranks.agree(run.has("model")):
             model = build.load_model(run, config).to(device)
         else:
@@ -94,11 +102,13 @@ class Train(TrainConfig, Command):
                 run.save_folder("model", model.save)
         if not ranks.is_main:
             return 0
+        digest = model.digest()
+        run.note(model=digest)
         if not run.has("items"):
             _save_items(run, dataset, data)
         save_indexes(run, model, data)
         evaluation = evaluate(model, data)
-        run.add_metrics("query", evaluation.to_dict())
+        run.add_metrics("query", evaluation.to_dict(), model=digest, data=run.record()["data"])
         print(evaluation)
         if not dataset.num_classes:
             print("the data have no labels, so there is no mAP")
@@ -145,6 +155,7 @@ def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
 
     with torch.no_grad(), eval_mode(model):
         out = model(data)
+    digest = model.digest()
     own = type(model).encode is not HashModel.encode  # its codes may be other than these signs
     for modality in MODALITIES:
         rows = data[modality].database_mask.nonzero().flatten()
@@ -152,6 +163,7 @@ def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
         codes = model.encode(data, modality)[rows].cpu() if own else binarize(relaxed)
         kept = not own and bool((relaxed.abs() <= 1).all())
         index = HammingIndex(model.num_bits)
+        index.model = digest
         index.add(codes, ids=rows.cpu(), relaxed=relaxed if kept else None)
         index.save(run.index_file(modality))
 
@@ -165,6 +177,8 @@ def _save_items(folder: Run, dataset: CrossModalDataset, data: HeteroData) -> No
         except ValueError:  # the set came as features: there is nothing to encode raw items with
             continue
         folder.save_folder(f"encoders/{modality}", encoder.save)
+        found = digest_of_folder(folder.path / "encoders" / modality)
+        folder.note(**{f"{modality}_encoder": found})
     paths = [None if path is None else str(path) for path in dataset.image_paths]
     labels: list[list[str]] = [[] for _ in dataset.ids]
     if "y" in data[IMAGE]:

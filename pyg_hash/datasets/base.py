@@ -19,7 +19,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import BagOfWords, ImageEncoder, TextEncoder, encode_each, load_encoder
-from pyg_hash.typing import IMAGE, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import (
     CorruptFileError,
     check_writable,
@@ -27,8 +27,9 @@ from pyg_hash.utils.files import (
     save_tensors,
     sha256,
 )
+from pyg_hash.utils.provenance import row_prints
 
-DATA_FILE = "data.safetensors"
+DATA_FILE, PRINTS_FILE = "data.safetensors", "prints.safetensors"
 WORDS = "text_encoder"  # folder of what was fitted on the training texts
 _SHOWN = 20  # problems in an error message
 Transform = Callable[[HeteroData], HeteroData]
@@ -68,6 +69,7 @@ class CrossModalDataset(InMemoryDataset):
 
     #: whether the untransformed data are worth a file of their own
     stores_base = True
+    _prints: dict[str, Tensor] | None = None
 
     def __init__(
         self,
@@ -198,6 +200,23 @@ class CrossModalDataset(InMemoryDataset):
         save_tensors(path, {"image": features}, metadata)
         return features
 
+    def row_prints(self) -> dict[str, Tensor]:
+        """What tells the rows of this data set from others: float64 ``[N]`` of each modality.
+
+        Of the features before any transform; computed once and stored beside the data.
+        """
+        path = None
+        if not self._in_memory and (self.stores_base or self.pre_transform is not None):
+            path = self.base_dir / PRINTS_FILE
+        if self._prints is None and path is not None and path.is_file():
+            self._prints = load_tensors(path)[0]
+        if self._prints is None:
+            base = self._base()
+            self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
+        if path is not None and not path.is_file():
+            save_tensors(path, self._prints)
+        return self._prints
+
     def _load_or_build(self) -> HeteroData:
         if not self._in_memory:
             path = Path(self.processed_paths[0])
@@ -211,6 +230,7 @@ class CrossModalDataset(InMemoryDataset):
                         f"root: cannot write to {self.root} ({error}); choose another folder"
                     ) from error
         base = self._base(rebuild=self.force_reload)
+        self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
         if self.pre_transform is None:
             return base
         seen = snapshot(base)

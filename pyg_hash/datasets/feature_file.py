@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.files import CorruptFileError, atomic_path, sha256
+from pyg_hash.utils.provenance import verify
 
 FORMAT = "pyg_hash.features"
 VERSION = 1
@@ -41,6 +43,9 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
+    if Path(path).suffix in (".h5", ".hdf5"):
+        state = os.stat(path)
+        _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -48,6 +53,12 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
         raise CorruptFileError(
             f"{path}: truncated, damaged or not an HDF5 file ({error}); copy or write it again"
         ) from error
+
+
+@lru_cache(maxsize=64)
+def _verified(path: str, *now: int) -> None:
+    """:func:`verify`, once for each state of a file."""
+    verify(path)
 
 
 def read_about(file: Any) -> str | None:

@@ -36,6 +36,7 @@ from pyg_hash.utils.files import (
     CorruptFileError,
     load_json,
     load_tensors,
+    read_text,
     save_json,
     save_tensors,
     sha256,
@@ -421,4 +422,4 @@ def _described(choice: Any) -> str:
     if isinstance(choice, str):
         return choice
     with tempfile.TemporaryDirectory() as folder:
-        return f"{choice.kind}-{sha256(Path(choice.save(folder)))}"
+        return f"{choice.kind}-{sha256(read_text(choice.save(folder)))}"

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_tensors
+from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 
 _FORMAT = "pyg_hash.hetero"
 _VERSION = 1
@@ -86,8 +85,7 @@ def save_hetero(
         values = {name: encode(value, "/".join([*kind, name])) for name, value in store.items()}
         stores.append({"type": kind, "values": values})
     meta = {"format": _FORMAT, "version": _VERSION, "stores": stores}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"json": json.dumps(meta)})
+    save_tensors(path, tensors, meta)
 
 
 def load_hetero(

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.utils.files import CorruptFileError, atomic_path
+from pyg_hash.utils.files import CorruptFileError, write_parts
+from pyg_hash.utils.provenance import Sums
 
 VERSION = 1
 _NAMES = {"I64": "<i8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
-_ALIGN = 64
 
 
 def write_arrays(
@@ -27,28 +27,46 @@ def write_arrays(
 ) -> None:
     """Write arrays of integers and JSON metadata of class ``owner``, atomically."""
     names = {np.dtype(code): name for name, code in _NAMES.items()}
-    ordered = sorted(arrays.items(), key=lambda item: -item[1].itemsize)  # keeps all aligned
+    parts = {
+        name: (names[x.dtype], x.shape, np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
+        for name, x in arrays.items()
+    }
     about = {"format": f"pyg_hash.{owner}", "version": VERSION, **metadata}
-    header: dict[str, Any] = {"__metadata__": {"json": json.dumps(about, ensure_ascii=False)}}
-    end = 0
-    for name, array in ordered:
-        start, end = end, end + array.nbytes
-        kind, shape = names[array.dtype], list(array.shape)
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header, ensure_ascii=False).encode()
-    text += b" " * (-(8 + len(text)) % _ALIGN)
-    with atomic_path(path) as temporary, open(temporary, "wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, array in ordered:
-            file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    write_parts(path, parts, about)
+
+
+class StoredArrays(dict[str, NDArray[Any]]):
+    """Arrays of a file by name, whose bytes :meth:`check` compares with their checksums."""
+
+    def __init__(
+        self, arrays: Mapping[str, NDArray[Any]], spans: Mapping[str, Any], sums: Sums | None
+    ) -> None:
+        super().__init__(arrays)
+        self._spans, self._sums = spans, sums
+
+    def check(self, *names: str) -> None:
+        """Raise ``CorruptFileError`` if one of these arrays is damaged; each block is read once."""
+        if self._sums is not None:
+            for name in names:
+                if name in self:
+                    self._sums.check(*self._spans[name])
+
+    def check_items(self, name: str, start: int, stop: int) -> None:
+        """:meth:`check` for some items of the flat array ``name``."""
+        if self._sums is not None and name in self:
+            first, size = self._spans[name][0], self[name].itemsize
+            self._sums.check(first + start * size, first + stop * size)
 
 
 def read_arrays(
     path: str | os.PathLike[str], owner: str, *, mapped: bool
-) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+) -> tuple[StoredArrays, dict[str, Any]]:
     """Arrays and metadata of :func:`write_arrays`; mapped arrays are read as they are used.
 
-    ``CorruptFileError``: the file is truncated or of another kind.
+    Those that are not mapped are compared with their checksums; mapped ones are to be, before
+    they are used.
+
+    ``CorruptFileError``: the file is truncated, damaged or of another kind.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -69,8 +87,13 @@ def read_arrays(
             f"{path}: has version {about.get('version')!r}, this pyg_hash reads {VERSION}; "
             "build it again"
         )
+    sums = Sums.of(whole, path)
+    if sums is not None and not mapped:
+        sums.check()
     try:
-        return {name: _array(whole[8 + size :], **header[name]) for name in header}, about
+        arrays = {name: _array(whole[8 + size :], **header[name]) for name in header}
+        spans = {name: header[name]["data_offsets"] for name in header}
+        return StoredArrays(arrays, spans, sums), about
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
 

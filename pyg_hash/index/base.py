@@ -34,7 +34,14 @@ Ranges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]
 
 
 class CodeSet(ABC):
-    """Codes of ``num_bits`` bits under ids of ``id_type``, searched by Hamming distance."""
+    """Codes of ``num_bits`` bits under ids of ``id_type``, searched by Hamming distance.
+
+    Attributes:
+        model: digest of the model whose codes these are (:meth:`HashModel.digest
+            <pyg_hash.models.HashModel.digest>`), kept in the file; None: not known.
+    """
+
+    model: str | None = None
 
     _kind = "store"
     """What it is called in messages."""

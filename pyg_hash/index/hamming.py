@@ -191,7 +191,7 @@ class HammingIndex(InMemory):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the index to a safetensors file, atomically; ``OSError``: it cannot be written."""
-        metadata = {"num_bits": self.num_bits, "next_id": self._next_id}
+        metadata = {"num_bits": self.num_bits, "next_id": self._next_id, "model": self.model}
         write_arrays(path, "HammingIndex", self._arrays(), metadata)
 
     @classmethod
@@ -211,6 +211,7 @@ class HammingIndex(InMemory):
             if bool((np.diff(arrays["ids"]) <= 0).any()):
                 raise ValueError("ids do not fit the codes: they do not ascend")
             index._next_id = int(metadata["next_id"])
+            index.model = metadata.get("model")
         return index
 
     def _add(

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_hash.codes import num_bytes
+from pyg_hash.index.arrays import StoredArrays
 from pyg_hash.index.base import Bytes, CodeSet, Columns, Ranges, Table
 from pyg_hash.index.rescore import Relaxed, Shortlist
-from pyg_hash.index.scan import Arrays, Scan
+from pyg_hash.index.scan import Scan
 
 
 class InMemory(CodeSet):
@@ -30,20 +31,27 @@ class InMemory(CodeSet):
     def _clear(self) -> None:
         self._packed = _Rows(np.empty((0, num_bytes(self.num_bits)), np.uint8))
         self._relaxed: _Rows | None = None  # of all items or of none
-        self._ids = (_IntIds if self.id_type is int else _StrIds).of(np.empty(0, self._id_dtype))
+        self._stored = StoredArrays({}, {}, None)  # checked when they are used
+        self._names = (_IntIds if self.id_type is int else _StrIds).of(np.empty(0, self._id_dtype))
         self._scan = self._scanner()
+
+    @property
+    def _ids(self) -> _IntIds | _StrIds:
+        self._stored.check("ids", "id_text", "id_ends")
+        return self._names
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """What goes into a file."""
+        self._stored.check(*self._stored)  # damage is not to get a new checksum
         packed, scan = self._ready()
         kept = {"codes": packed, **self._ids.arrays(), **(scan.arrays() if len(packed) else {})}
         return kept if self._relaxed is None else {**kept, "relaxed": self._relaxed.joined()}
 
-    def _restore(self, arrays: Arrays) -> None:
+    def _restore(self, arrays: StoredArrays) -> None:
         """Undo :meth:`_arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
         packed = arrays["codes"]
-        self._ids = type(self._ids).read(arrays)
-        if packed.dtype != np.uint8 or packed.shape != (len(self._ids), num_bytes(self.num_bits)):
+        self._names = type(self._names).read(arrays)
+        if packed.dtype != np.uint8 or packed.shape != (len(self._names), num_bytes(self.num_bits)):
             raise ValueError("codes and ids do not fit")
         self._packed = _Rows(packed)
         if "relaxed" in arrays:
@@ -53,10 +61,11 @@ class InMemory(CodeSet):
             self._relaxed = _Rows(relaxed)
         if len(packed):
             self._scan.restore(arrays, packed)
+        self._stored = arrays
 
     def __len__(self) -> int:
         """Number of items."""
-        return len(self._ids)
+        return len(self._names)
 
     @property
     def has_relaxed(self) -> bool:
@@ -66,6 +75,7 @@ class InMemory(CodeSet):
     def _ready(self) -> tuple[Bytes, Scan]:
         """All codes, and a searcher that knows them."""
         with self._lock:  # of several threads that search, one prepares
+            self._stored.check("codes")
             packed = self._packed.joined()
             if len(packed):
                 self._scan.update(packed)
@@ -89,14 +99,15 @@ class InMemory(CodeSet):
         self._packed.append(packed)
         if relaxed is not None and self._relaxed is not None:
             self._relaxed.append(relaxed)
-        self._ids = self._ids.extended(ids)
+        self._names = self._ids.extended(ids)
 
     def _reorder(self, rows: NDArray[Any]) -> None:
         """Keep these rows alone, in this order."""
+        self._stored.check(*self._stored)
         self._packed = _Rows(self._packed.joined()[rows])
         if self._relaxed is not None:
             self._relaxed = _Rows(self._relaxed.joined()[rows])
-        self._ids = self._ids.of(self._ids.at(rows))
+        self._names = self._ids.of(self._ids.at(rows))
 
     def _remove(self, ids: NDArray[Any]) -> None:
         keep = np.ones(len(self), bool)
@@ -125,6 +136,7 @@ class InMemory(CodeSet):
 
     def _shortlists(self, packed: Bytes, count: int, where: Columns) -> Iterator[Shortlist]:
         database, scan = self._ready()
+        self._stored.check("relaxed")
         relaxed = None if self._relaxed is None else self._relaxed.joined()
         for distances, rows in scan.shortlist(database, packed, count):
             own = None if relaxed is None else relaxed[rows]
@@ -162,7 +174,7 @@ class _IntIds:
         return cls(ids)
 
     @classmethod
-    def read(cls, arrays: Arrays) -> _IntIds:
+    def read(cls, arrays: StoredArrays) -> _IntIds:
         values = arrays["ids"]
         if values.dtype != np.int64 or values.ndim != 1:
             raise ValueError("ids are not int64")
@@ -208,7 +220,7 @@ class _StrIds:
         return cls(np.frombuffer(b"".join(encoded), np.uint8), ends)
 
     @classmethod
-    def read(cls, arrays: Arrays) -> _StrIds:
+    def read(cls, arrays: StoredArrays) -> _StrIds:
         text, ends = arrays["id_text"], arrays["id_ends"]
         if text.dtype != np.uint8 or ends.dtype != np.int64 or ends.ndim != 1:
             raise ValueError("ids are not text")

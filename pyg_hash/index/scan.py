@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pyg_hash.index.arrays import StoredArrays
 from pyg_hash.utils import faiss
 
 _TILE_QUERIES = 256
@@ -17,7 +18,6 @@ _TILE_DATABASE = 8192
 _PAIRS = 1 << 24  # matches that may be in hand at a time
 
 Bytes = NDArray[np.uint8]
-Arrays = Mapping[str, NDArray[Any]]
 Matches = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 """``(query, distance, position)``, one entry a match, in any order."""
 
@@ -32,7 +32,7 @@ class Scan:
         """What goes into a file beside the codes."""
         return {}
 
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+    def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
         """Undo :meth:`arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -69,6 +69,8 @@ class Evaluation:
     #: code), and ``edge_ties``: how many items are as far as the tenth answer to a query of the
     #: other modality (1: none but itself), mean over the queries
     codes: dict[str, Scores] = _table()
+    #: what forbids to compare these numbers, such as ``'training rows among the queries'``
+    notes: list[str] = field(default_factory=list, hash=False)
 
     def __post_init__(self) -> None:
         # JSON has no integers for keys
@@ -91,6 +93,7 @@ class Evaluation:
         """The table with its definition; numbers without it cannot be compared."""
         maps = (self.i2t, self.t2i, self.i2i, self.t2t)
         lines = [
+            *(f"NOTE: {note}" for note in self.notes),
             f"{self.definition}, {self.num_bits} bits",
             f"protocol {self.protocol}, split {self.split}, "
             f"{self.num_queries} queries, {self.num_database} database items",

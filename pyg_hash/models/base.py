@@ -29,6 +29,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binar
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors, sha256
 from pyg_hash.utils.modes import eval_mode
+from pyg_hash.utils.provenance import digest_of
 
 BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")
@@ -167,6 +168,18 @@ class HashModel(nn.Module, ABC):
         x = self.intake.prepare(x, modality, next(self.parameters()))
         with eval_mode(self):
             return torch.cat([self.relaxed_new(part, modality) for part in torch.split(x, BATCH)])
+
+    def digest(self) -> str:
+        """What tells the codes of this model from those of others: SHA-256, in hexadecimal.
+
+        Of its class, parameters and intake; the same after :meth:`save` and :meth:`load`.
+        """
+        tensors = {f"model/{name}": x for name, x in self.state_dict().items()}
+        about: Any = None
+        if self.intake is not None:
+            kept, about = self.intake.to_tensors()
+            tensors |= {f"intake/{name}": x for name, x in kept.items()}
+        return digest_of(tensors, [type(self).__name__, about])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the model to a folder: ``config.json`` and safetensors.

@@ -23,6 +23,7 @@ from pyg_hash.models.common import check_widths
 from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
+from pyg_hash.utils.provenance import row_prints, same_rows
 
 
 @dataclass(kw_only=True)
@@ -35,19 +36,27 @@ class AnchorBank(Intake):
         messages: one ``[n, channels]`` tensor a layer, for each channel of the model; on the
             joint graph ``[2n, channels]``, images, then texts.
         graph: settings of the kNN graph (``data.graph``).
+        codes: relaxed codes of the anchors in the graph, float ``[n, num_bits]`` a modality, which
+            they keep when they come as new items; empty in models of earlier versions.
     """
 
     x: dict[str, Tensor]
     joint: Tensor
     messages: dict[str, list[Tensor]]
     graph: dict[str, Any]
+    codes: dict[str, Tensor] = field(default_factory=dict)
     _prepared: dict[tuple[Modality, bool], PreparedRows] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _prints: dict[Modality, Tensor] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @classmethod
-    def from_graph(cls, data: HeteroData, messages: dict[str, list[Tensor]]) -> AnchorBank:
-        """Keep the anchors of new items, of the ``messages`` that **all** nodes send."""
+    def from_graph(
+        cls, data: HeteroData, messages: dict[str, list[Tensor]], codes: Mapping[str, Tensor]
+    ) -> AnchorBank:
+        """Keep the anchors of new items, of the ``messages`` and codes that **all** nodes have."""
         store = data[IMAGE]
         mask = store.neighbor_mask if "neighbor_mask" in store else store.anchor_mask
         kept = {
@@ -57,7 +66,9 @@ class AnchorBank(Intake):
         joint = store.joint_anchor_mask if "joint_anchor_mask" in store else mask
         x: dict[str, Tensor] = {m: data[m].x[mask] for m in MODALITIES}
         facts = cls.facts(data)
-        return cls(**facts, x=x, joint=joint[mask], messages=kept, graph=dict(data.graph))
+        known = {m: z[mask] for m, z in codes.items()}
+        rest = {"joint": joint[mask], "messages": kept, "graph": dict(data.graph)}
+        return cls(**facts, x=x, **rest, codes=known)
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """See :meth:`Intake.prepare`; ``ValueError`` too for a zero row, scaled, under cosine."""
@@ -65,6 +76,19 @@ class AnchorBank(Intake):
         if self.graph["metric"] == "cosine":
             check_nonzero_rows(scaled, "x")
         return scaled
+
+    def known(self, x: Tensor, z: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``z`` of scaled new items ``x``, those of anchors as they are stored."""
+        if modality not in self.codes:
+            return z
+        if modality not in self._prints:
+            self._prints[modality] = row_prints(self.x[modality])
+        place = same_rows(row_prints(x), self._prints[modality]).to(x.device)
+        rows = (place >= 0).nonzero().flatten()
+        near = self.x[modality][place[rows]]
+        limit = 1e-5 * near.abs().amax(1, keepdim=True)
+        rows = rows[((x[rows] - near).abs() <= limit).all(1)]
+        return z.index_copy(0, rows, self.codes[modality][place[rows]].to(z))
 
     def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
         """Where scaled new items ``[n, d']`` stand in each channel: at their nearest anchors."""
@@ -193,9 +217,13 @@ class GraphHashModel(HashModel):
         return HashOutput(aux.pop(IMAGE), aux.pop(TEXT), aux)
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items, by edges that only lead to the new nodes."""
+        """Relaxed codes of new items, by edges that only lead to the new nodes.
+
+        An anchor keeps the code that it has in the graph, where it knows its label.
+        """
         assert isinstance(self.intake, AnchorBank)
-        return self.propagate({modality: [x]}, self.intake.places(x, modality))[modality]
+        z = self.propagate({modality: [x]}, self.intake.places(x, modality))[modality]
+        return self.intake.known(x, z, modality)
 
     def protocol(self, data: HeteroData) -> str:
         """The protocol of the graph, see :func:`pyg_hash.graph.protocol`."""
@@ -210,5 +238,5 @@ class GraphHashModel(HashModel):
         if "anchor_mask" not in data[IMAGE]:
             raise ValueError("data: has no anchors; apply IntraKNN first")
         messages: dict[str, list[Tensor]] = {}
-        self(data, messages)
-        return AnchorBank.from_graph(data, messages)
+        out = self(data, messages)
+        return AnchorBank.from_graph(data, messages, {m: out[m] for m in MODALITIES})

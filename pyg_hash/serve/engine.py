@@ -114,6 +114,7 @@ class SearchEngine:
         title: str = "",
         own: Mapping[Modality, Any] | None = None,
         oversample: int | None = 4,
+        images_root: str | None = None,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
@@ -123,11 +124,12 @@ class SearchEngine:
             title: what the run is called.
             own: encoders of your own by modality, in place of those of the run.
             oversample: see the class.
+            images_root: the folder of the pictures, if they have moved.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
         """
-        items = run.items()
+        items = run.items(images_root)
         text = next((text for text in items.texts if text), "text")
         encoders, notes = find_encoders(run, model, own or {}, text)
         notes += lacks(items)

@@ -36,6 +36,7 @@ class CodeStore(CodeSet):
     Attributes:
         num_bits: bits of a code.
         id_type: ``int`` (int64) or ``str``.
+        model: digest of the model whose codes these are, given to ``create``; None: not known.
         fields: name and type of what is kept beside a code, for filters; empty where the store
             knows no filters.
     """
@@ -152,7 +153,7 @@ class CodeStore(CodeSet):
 
     def export(self, path: str | os.PathLike[str]) -> None:
         """Write all codes and ids to one file; see :func:`pyg_hash.stores.export_codes`."""
-        export_codes(path, self.items(), self.num_bits, self.id_type)
+        export_codes(path, self.items(), self.num_bits, self.id_type, model=self.model)
 
     @abstractmethod
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
@@ -224,8 +225,15 @@ class DatabaseStore(CodeStore):
     _most: int | None = None
     """Items that the database gives to one query at most."""
 
-    def __init__(self, num_bits: int, id_type: type[Any], fields: Mapping[str, type]) -> None:
+    def __init__(
+        self,
+        num_bits: int,
+        id_type: type[Any],
+        fields: Mapping[str, type],
+        model: str | None = None,
+    ) -> None:
         super().__init__(num_bits, id_type)
+        self.model = model
         for name, kind in fields.items():
             if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", name) or name in ("id", "code"):
                 raise ValueError(
@@ -286,17 +294,18 @@ class DatabaseStore(CodeStore):
             yield Shortlist(distances, names, codes.reshape(-1, num_bytes(self.num_bits)), None)
 
 
-def settings_of(num_bits: int, id_type: type, fields: Mapping[str, type]) -> dict[str, Any]:
+def settings_of(store: DatabaseStore) -> dict[str, Any]:
     """What a database is to know about a store, as JSON values."""
-    types = {name: kind.__name__ for name, kind in fields.items()}
-    return {"num_bits": num_bits, "ids": id_type.__name__, "fields": types}
+    types = {name: kind.__name__ for name, kind in store.fields.items()}
+    about = {"num_bits": store.num_bits, "ids": store.id_type.__name__, "fields": types}
+    return about if store.model is None else {**about, "model": store.model}
 
 
-def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type]]:
+def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type], str | None]:
     """Undo :func:`settings_of`; ``KeyError`` or ``TypeError`` if it is something else."""
     kinds = {kind.__name__: kind for kind in FIELD_TYPES}
     fields = {name: kinds[kind] for name, kind in settings["fields"].items()}
-    return settings["num_bits"], kinds[settings["ids"]], fields
+    return settings["num_bits"], kinds[settings["ids"]], fields, settings.get("model")
 
 
 def condition(

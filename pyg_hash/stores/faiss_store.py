@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
+from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arrays
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.memory import InMemory
 from pyg_hash.index.rescore import Relaxed
-from pyg_hash.index.scan import Arrays, FaissScan
+from pyg_hash.index.scan import FaissScan
 from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.multi_index import MultiIndexHash
 from pyg_hash.utils import faiss as _faiss
@@ -148,7 +148,8 @@ class _Approximate(FaissScan):
         data = self._faiss.serialize_index_binary(self._index)
         return {"index": data, "index_crc": np.array([zlib.crc32(data.data)])}
 
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+    def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
+        arrays.check("index", "index_crc")
         data = np.array(arrays["index"])
         if zlib.crc32(data.data) != int(arrays["index_crc"][0]):
             raise ValueError("the index has a wrong checksum")
@@ -204,6 +205,7 @@ class FaissStore(InMemory, CodeStore):
         *,
         ids: type[int] | type[str] = int,
         index: Index | None = None,
+        model: str | None = None,
     ) -> Self:
         """A new, empty store; the file appears with :meth:`save`.
 
@@ -212,6 +214,7 @@ class FaissStore(InMemory, CodeStore):
             num_bits: bits of a code.
             ids: ``int`` or ``str``.
             index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
+            model: ``model.digest()`` of the model whose codes it will hold, if known.
 
         Raises:
             FileExistsError: there is a file already.
@@ -223,6 +226,7 @@ class FaissStore(InMemory, CodeStore):
         if not isinstance(index, Index):
             raise TypeError(f"index: expected Flat(), MultiIndex(), IVF() or HNSW(), got {index!r}")
         store = cls(Path(path), num_bits, ids, index)
+        store.model = model
         if os.path.lexists(path):
             raise FileExistsError(f"{path}: exists already; open() it or choose another name")
         check_writable(path)
@@ -250,6 +254,7 @@ class FaissStore(InMemory, CodeStore):
             store = cls(Path(path), metadata["num_bits"], id_type, index)
             store._restore(arrays)
             store.recall = metadata["recall"]
+            store.model = metadata.get("model")
         return store
 
     def save(self) -> None:
@@ -259,6 +264,7 @@ class FaissStore(InMemory, CodeStore):
             "ids": self.id_type.__name__,
             "index": self.index.settings(),
             "recall": self.recall,
+            "model": self.model,
         }
         write_arrays(self.path, "FaissStore", self._arrays(), metadata)
 
@@ -268,6 +274,7 @@ class FaissStore(InMemory, CodeStore):
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items in the order they were added."""
+        self._stored.check("codes")
         packed = self._packed.joined()
         for start in range(0, len(packed), batch_size):
             part = slice(start, start + batch_size)

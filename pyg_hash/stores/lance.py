@@ -32,9 +32,14 @@ class LanceStore(DatabaseStore):
     """
 
     def __init__(
-        self, table: Any, num_bits: int, id_type: type[Any], fields: Mapping[str, type]
+        self,
+        table: Any,
+        num_bits: int,
+        id_type: type[Any],
+        fields: Mapping[str, type],
+        model: str | None = None,
     ) -> None:
-        super().__init__(num_bits, id_type, fields)
+        super().__init__(num_bits, id_type, fields, model)
         self.table = table
 
     @classmethod
@@ -46,6 +51,7 @@ class LanceStore(DatabaseStore):
         name: str = "codes",
         ids: type[int] | type[str] = int,
         fields: Mapping[str, type] | None = None,
+        model: str | None = None,
     ) -> Self:
         """Make an empty table.
 
@@ -55,6 +61,7 @@ class LanceStore(DatabaseStore):
             name: of the table.
             ids: ``int`` or ``str``.
             fields: what is kept beside a code, for example ``{"label": str, "year": int}``.
+            model: ``model.digest()`` of the model whose codes it will hold, if known.
 
         Raises:
             FileExistsError: there is such a table already.
@@ -63,13 +70,13 @@ class LanceStore(DatabaseStore):
         """
         lancedb = require("lancedb", "lancedb", extra="lancedb")
         arrow = require("pyarrow", "pyarrow", extra="lancedb")
-        store = cls(None, num_bits, ids, fields or {})
+        store = cls(None, num_bits, ids, fields or {}, model)
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_()}
         code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
         columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
         columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
-        settings = settings_of(num_bits, ids, store.fields)
+        settings = settings_of(store)
         schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(settings)})
         try:
             store.table = lancedb.connect(os.fspath(uri)).create_table(name, schema=schema)

@@ -44,9 +44,10 @@ class MilvusStore(DatabaseStore):
         num_bits: int,
         id_type: type[Any],
         fields: Mapping[str, type],
-        lite: bool,
+        model: str | None = None,
+        lite: bool = False,
     ) -> None:
-        super().__init__(num_bits, id_type, fields)
+        super().__init__(num_bits, id_type, fields, model)
         self.client, self.name, self._lite = client, name, lite
         self.nprobe = 16
 
@@ -61,6 +62,7 @@ class MilvusStore(DatabaseStore):
         fields: Mapping[str, type] | None = None,
         index: Literal["BIN_FLAT", "BIN_IVF_FLAT"] = "BIN_FLAT",
         nlist: int = 1024,
+        model: str | None = None,
         **connection: Any,
     ) -> Self:
         """Make an empty collection.
@@ -74,6 +76,7 @@ class MilvusStore(DatabaseStore):
             index: ``'BIN_FLAT'`` is exact; ``'BIN_IVF_FLAT'`` (clusters only) looks into
                 :attr:`nprobe` of ``nlist`` groups, in radius searches too.
             nlist: groups of ``'BIN_IVF_FLAT'``.
+            model: ``model.digest()`` of the model whose codes it will hold, if known.
             **connection: more for ``pymilvus.MilvusClient``, for example ``token``.
 
         Raises:
@@ -86,8 +89,8 @@ class MilvusStore(DatabaseStore):
         check_positive_int(nlist, "nlist")
         milvus = require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
-        store = cls(None, name, num_bits, ids, fields or {}, "://" not in uri)
-        about = {"pyg_hash": settings_of(num_bits, ids, store.fields)}
+        store = cls(None, name, num_bits, ids, fields or {}, model, "://" not in uri)
+        about = {"pyg_hash": settings_of(store)}
         kind = milvus.DataType
         kinds: dict[type, dict[str, Any]] = {
             int: {"datatype": kind.INT64},

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.index.scan import Arrays, Bytes, FaissScan, Matches
+from pyg_hash.index.arrays import StoredArrays
+from pyg_hash.index.scan import Bytes, FaissScan, Matches
 
 _KEYS = 1 << 16
 _CHUNK = 1 << 21  # candidates and keys in hand at a time, at about 40 bytes each
@@ -29,6 +30,7 @@ class MultiIndexHash(FaissScan):
 
     _order: NDArray[np.int32] = np.empty((0, 0), np.int32)
     _bounds: NDArray[np.int32] = np.empty((0, _KEYS + 1), np.int32)
+    _stored = StoredArrays({}, {}, None)  # the file of the tables, checked as they are used
 
     def update(self, packed: Bytes) -> None:
         """Build the tables, unless they are of so many codes; ``ValueError`` from 2^31 codes on."""
@@ -38,6 +40,7 @@ class MultiIndexHash(FaissScan):
         if n >= 2**31:
             raise ValueError(f"codes: {n} are too many for one multi-index table; split them")
         words = _words(packed).T
+        self._stored = StoredArrays({}, {}, None)
         self._order = np.empty(words.shape, np.int32)
         self._bounds = np.zeros((len(words), _KEYS + 1), np.int32)
         for table, word in enumerate(map(np.ascontiguousarray, words)):
@@ -48,13 +51,14 @@ class MultiIndexHash(FaissScan):
         """The tables."""
         return {"mih_order": self._order, "mih_bounds": self._bounds}
 
-    def restore(self, arrays: Arrays, packed: Bytes) -> None:
+    def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
         """Take the tables as they are, mapped or not."""
         order, bounds = arrays["mih_order"], arrays["mih_bounds"]
         tables = (packed.shape[1] + 1) // 2
         if order.shape != (tables, len(packed)) or bounds.shape != (tables, _KEYS + 1):
             raise ValueError("the hash tables do not fit the codes")
         self._order, self._bounds = order, bounds
+        self._stored = arrays
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
         """Exact; queries whose buckets hold too much are answered by a scan."""
@@ -70,6 +74,7 @@ class MultiIndexHash(FaissScan):
         table, mask = _differences(radius, len(self._order))
         if len(query) * len(mask) <= _FEW:
             return self._lookup_few(packed, query, radius)
+        self._stored.check("mih_order", "mih_bounds")
         words, left = _words(query), np.zeros(len(query), bool)
         codes, asked = _wide(packed), _wide(query)
         found: list[Matches] = []
@@ -104,7 +109,14 @@ class MultiIndexHash(FaissScan):
         found: list[tuple[int, int, int]] = []
         for row, words in enumerate(_words(query).tolist()):
             places = [(table, words[table] ^ mask) for table, mask in zip(*keys, strict=True)]
-            parts = [self._order[t, bounds[t, key] : bounds[t, key + 1]] for t, key in places]
+            parts = []
+            for t, key in places:
+                at = t * (_KEYS + 1) + key
+                self._stored.check_items("mih_bounds", at, at + 2)
+                start, stop = bounds[t, key], bounds[t, key + 1]
+                at = t * len(packed)
+                self._stored.check_items("mih_order", at + start, at + stop)
+                parts.append(self._order[t, start:stop])
             left[row] = (sum(map(len, parts)) + len(parts)) * _SCAN_ADVANTAGE > len(packed) + _KEYS
             if not left[row]:
                 position = np.concatenate(parts)

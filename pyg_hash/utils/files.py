@@ -5,25 +5,42 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from pyg_hash.utils.provenance import BLOCK, blank_sums, seal, verify, verify_tensors
+from pyg_hash.utils.provenance import CorruptFileError as CorruptFileError
 
-class CorruptFileError(ValueError):
-    """A file exists but is truncated, damaged or of another format."""
+_ALIGN = 64
+_DTYPES = {
+    torch.float64: "F64",
+    torch.int64: "I64",
+    torch.float32: "F32",
+    torch.int32: "I32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int16: "I16",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.bool: "BOOL",
+}
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that replaces it only if the block succeeds."""
+    """Yield a temporary path beside ``path`` that replaces it only if the block succeeds, sealed.
+
+    See :mod:`pyg_hash.utils.provenance` for the checksum.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
@@ -31,6 +48,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
+        seal(temporary, path.suffix)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
         umask = os.umask(0)
@@ -84,27 +102,102 @@ def save_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text of a file in UTF-8, its checksum compared if it has one and left out."""
+    path = Path(path)
+    text = path.read_text(encoding="utf-8")
+    if path.suffix in (".json", ".yaml"):
+        verify(path)
+    return text.rstrip(" \t\n") + "\n" if path.suffix == ".json" else text
+
+
 def load_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file; raises ``FileNotFoundError`` or :class:`CorruptFileError`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
+
+
+Part = tuple[str, Sequence[int], Any]
+"""Name of a dtype in safetensors, shape, and the bytes, as a flat buffer."""
 
 
 def save_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Any = None
 ) -> None:
-    """Write named tensors and JSON metadata into one safetensors file, atomically."""
-    owned = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    """Write named tensors and JSON metadata into one safetensors file, atomically.
+
+    ``TypeError``: a dtype that cannot be stored.
+    """
+    parts: dict[str, Part] = {}
+    for name, x in tensors.items():
+        if x.dtype not in _DTYPES:
+            raise TypeError(f"{name}: {x.dtype} cannot be stored; convert it")
+        plain = x.detach().cpu().contiguous()
+        data = plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b""
+        parts[name] = _DTYPES[x.dtype], list(x.shape), data
+    write_parts(path, parts, metadata)
+
+
+def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadata: Any) -> None:
+    """Write a safetensors file with JSON metadata and checksums, atomically.
+
+    Each part starts at a multiple of its element's size, so that the file can be mapped.
+    """
     with atomic_path(path) as temporary:
-        save_file(owned, temporary, metadata={"json": json.dumps(metadata, ensure_ascii=False)})
+        save_file(temporary, parts, metadata)
 
 
-def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], Any]:
-    """Read what :func:`save_tensors` wrote; raises as :func:`load_json`."""
+def save_file(path: Path, parts: Mapping[str, Part], metadata: Any) -> None:
+    """Write it in place."""
+    ordered = sorted(parts.items(), key=lambda item: (-_bits(item[1][0]), item[0]))
+    header: dict[str, Any] = {"__metadata__": {}}
+    end = 0
+    for name, (dtype, shape, data) in ordered:
+        start, end = end, end + len(data)
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+    about = {"json": json.dumps(metadata, ensure_ascii=False), "crc32": blank_sums(end)}
+    header["__metadata__"] = about
+    with open(path, "wb") as file:
+        file.write(_head(header))
+        sums, crc, left = [zlib.crc32(_head(header))], 0, BLOCK
+        for _, (_, _, data) in ordered:
+            while len(data):
+                piece, data = data[:left], data[left:]
+                file.write(piece)
+                crc, left = zlib.crc32(piece, crc), left - len(piece)
+                if left == 0:
+                    sums.append(crc)
+                    crc, left = 0, BLOCK
+        sums += [crc] if left < BLOCK else []
+        about["crc32"] = "".join(f"{value:08x}" for value in sums)
+        file.seek(0)
+        file.write(_head(header))
+
+
+def _bits(dtype: str) -> int:
+    return int(re.sub(r"\D", "", dtype) or 8)
+
+
+def _head(header: Mapping[str, Any]) -> bytes:
+    """The first bytes of a safetensors file."""
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGN)
+    return len(text).to_bytes(8, "little") + text
+
+
+def load_tensors(
+    path: str | os.PathLike[str], *, check: bool = True
+) -> tuple[dict[str, Tensor], Any]:
+    """Read what :func:`save_tensors` wrote; raises as :func:`load_json`.
+
+    ``check=False`` is for files whose digest is known, and compared, elsewhere.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
+    if check:
+        verify_tensors(Path(path))
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("json", "null"))

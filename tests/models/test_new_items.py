@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from small import assert_same_codes, graph_for, model_for
 from toy import toy_data
 
+from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.models.files import Intake
 from pyg_hash.transforms import ScaleFeatures
 
@@ -61,3 +63,30 @@ def test_stored_and_mapped(make):
             )
     moved = intake.map(lambda tensor: tensor.to("meta")).to_tensors()[0]
     assert {tensor.device.type for tensor in moved.values()} <= {"meta"}
+
+
+@pytest.mark.parametrize("kind", [MCGCN, SGCH])
+@pytest.mark.parametrize("protocol", ["inductive", "transductive"])
+def test_stored_items_keep_their_codes_as_new_items(kind, protocol, tmp_path):
+    """A labelled anchor has another code in the graph than a stranger with its features."""
+    raw = toy_data()
+    data = graph_for(kind, protocol)
+    model = model_for(kind, data)
+    model.attach(data)
+    for again in (model, save_and_load(model, tmp_path)):
+        for modality, encode in (("image", again.encode_image), ("text", again.encode_text)):
+            relaxed = model.eval()(data)[modality].detach()
+            stored, found = model.encode(data, modality), encode(raw[modality].x)
+            anchors = data[modality].anchor_mask
+            assert torch.equal(found[anchors], stored[anchors])
+            assert_same_codes(found, stored, relaxed)
+            one = encode(raw[modality].x[anchors][-1:])
+            assert torch.equal(one, stored[anchors][-1:])
+    model.intake.codes = {}  # as of an earlier version
+    fresh = model.encode_image(raw["image"].x)
+    assert not torch.equal(fresh, model.encode(data, "image"))
+
+
+def save_and_load(model, folder):
+    model.save(folder)
+    return type(model).load(folder)

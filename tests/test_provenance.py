@@ -1,0 +1,363 @@
+"""What belongs together is known: data, run, model, index, encoders, stores (K1, K5)."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pyg_hash.cli import main
+from pyg_hash.cli.build import load_model
+from pyg_hash.datasets import write_feature_file
+from pyg_hash.runs import RECORD, ROWS, Run
+from pyg_hash.stores import FaissStore, read_codes
+from pyg_hash.utils import provenance
+from pyg_hash.utils.files import load_json
+
+N = 120
+
+
+def content(seed=0):
+    draw = np.random.default_rng(seed)
+    y = draw.integers(0, 3, N)
+    image, text = (
+        draw.normal(size=(3, width))[y] * 2 + draw.normal(size=(N, width)) for width in (10, 12)
+    )
+    return {"image": image, "text": text, "labels": y}
+
+
+def write(path, rows=None, **more):
+    """A file of three classes whose first 90 rows are training rows."""
+    values = {**content(), **more}
+    if rows is not None:
+        values = {name: value[rows] for name, value in values.items()}
+    train, query = np.arange(90), np.arange(90, N)
+    write_feature_file(path, **values, train=train, query=query)
+
+
+def train(file, out, *more):
+    return main(["train", f"--dataset={file}", f"--out={out}", "--num_bits=16", *more])
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A file and two runs of it, of as many bits."""
+    folder = tmp_path_factory.mktemp("k1")
+    write(folder / "x.h5")
+    assert train(folder / "x.h5", folder / "one", "--model=cmfh") == 0
+    assert train(folder / "x.h5", folder / "two", "--model=imh") == 0
+    return folder
+
+
+@pytest.fixture
+def folder(stored, tmp_path):
+    for name in ("one", "two"):
+        shutil.copytree(stored / name, tmp_path / name)
+    write(tmp_path / "x.h5")
+    np.save(tmp_path / "q.npy", content()["text"][90:])
+    return tmp_path
+
+
+def words(folder, run, *more):
+    source = [f"--features={folder}/q.npy", "--source=text"]
+    return [str(folder / run), *source, *more]
+
+
+def test_the_record_of_a_run(stored):
+    run = Run.open(stored / "one")
+    record = run.record()
+    model = load_model(run).digest()
+    assert record["model"] == model == run.index("image").model == run.index("text").model
+    whole = {"format", "version", "pyg_hash", "data", "model", "items", "metrics"}
+    assert set(record) == whole
+    assert record["metrics"] == {"query": {name: record[name] for name in ("model", "data")}}
+    assert record["model"] != Run(stored / "two").record()["model"]
+    assert record["data"] == Run(stored / "two").record()["data"]
+    rows = run.rows()
+    assert rows["image.train"].sum() == 90 and rows["text.query"].sum() == 30
+    assert len(rows["image"]) == len(rows["text.labels"]) == N
+
+
+# stores ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["store", "lance"])
+def test_a_store_is_of_one_model(folder, ending, capsys):
+    pytest.importorskip("faiss" if ending == "store" else "lancedb")
+    store = f"{folder}/s.{ending}"
+    assert main(["encode", *words(folder, "one", f"--out={store}")]) == 0
+    query = ["search", *words(folder, "one", f"--store={store}", "-k3", "--json")]
+    assert main(query) == 0
+    own = capsys.readouterr().out
+    for command in ("search", "encode"):
+        where = f"--store={store}" if command == "search" else f"--out={store}"
+        assert main([command, *words(folder, "two", where)]) == 1
+        error = capsys.readouterr().err
+        assert f"store: {store}: is of another model (" in error and "--force" in error
+    assert main(query) == 0 and capsys.readouterr().out.endswith(own.splitlines()[-1] + "\n")
+    assert main(["search", *words(folder, "two", f"--store={store}", "--force")]) == 0
+
+
+def test_an_empty_store_is_for_the_first_model(folder, capsys):
+    pytest.importorskip("faiss")
+    FaissStore.create(folder / "s.store", 16, ids=str).save()
+    assert main(["encode", *words(folder, "one", f"--out={folder}/s.store")]) == 0
+    assert FaissStore.open(folder / "s.store").model == Run(folder / "one").record()["model"]
+
+
+def test_a_store_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
+    pytest.importorskip("faiss")
+    assert main(["encode", *words(folder, "one", f"--out={folder}/s.store")]) == 0
+    store = FaissStore.open(folder / "s.store")
+    store.model = None
+    store.save()
+    monkeypatch.setattr(provenance, "_said", set())
+    for _ in range(2):
+        assert main(["search", *words(folder, "two", f"--store={folder}/s.store")]) == 0
+    texts = [str(w.message) for w in recwarn if w.category is provenance.UncheckedWarning]
+    assert len(texts) == 1 and "does not say which model it is of" in texts[0]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5", ".parquet"])
+def test_exported_codes_say_which_model(folder, ending):
+    pytest.importorskip("faiss")
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    model = Run(folder / "one").record()["model"]
+    assert main(["encode", *words(folder, "one", f"--out={folder}/s.store")]) == 0
+    FaissStore.open(folder / "s.store").export(folder / f"c{ending}")
+    assert read_codes(folder / f"c{ending}").model == model
+    assert main(["encode", *words(folder, "one", f"--out={folder}/codes.h5")]) == 0
+    with h5py.File(folder / "codes.h5") as file:
+        assert file.attrs["model"] == model
+
+
+# run folders ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("part", "what"),
+    [
+        ("index_image.safetensors", "index: .* is not the model of the run"),
+        ("items.json", "items: .* is not the items of the run"),
+    ],
+)
+def test_a_part_of_another_run_is_refused(folder, part, what, capsys):
+    other = folder / "two" / part
+    if part == "items.json":
+        items = Run(folder / "two").items()
+        items.texts[0] = "other"
+        Run(folder / "two").save_items(items)
+    shutil.copy(other, folder / "one" / part)
+    assert main(["search", *words(folder, "one", "-k3")]) == 1
+    error = capsys.readouterr().err
+    assert re.search(f"^pyg-hash: error: {what}", error)
+    assert main(["data", "verify", str(folder / "one")]) == 1
+    assert "MIXED" in capsys.readouterr().out
+
+
+def test_another_model_in_a_run_is_refused(folder, capsys):
+    write_feature_file(folder / "y.h5", **content(1), train=np.arange(90), query=np.arange(90, N))
+    assert train(folder / "y.h5", folder / "three", "--model=cmfh") == 0
+    shutil.rmtree(folder / "one" / "model")
+    shutil.copytree(folder / "three" / "model", folder / "one" / "model")
+    capsys.readouterr()
+    assert main(["search", *words(folder, "one", "-k3")]) == 1
+    assert "is not the model of the run" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
+    for name in (RECORD, ROWS):
+        (folder / "one" / name).unlink()
+    monkeypatch.setattr(provenance, "_said", set())
+    for _ in range(2):
+        assert main(["search", *words(folder, "one", "-k3")]) == 0
+    assert main(["evaluate", str(folder / "one"), f"--data={folder}/x.h5"]) == 0
+    texts = [str(w.message) for w in recwarn if w.category is provenance.UncheckedWarning]
+    assert len(texts) == 1 and "does not say which model and data belong to it" in texts[0]
+
+
+# data -----------------------------------------------------------------------------------------
+
+
+def evaluate(folder, *more):
+    return main(["evaluate", str(folder / "one"), f"--data={folder}/x.h5", *more])
+
+
+def test_the_same_data_elsewhere_are_the_same(folder, capsys):
+    before = load_json(folder / "one" / "metrics.json")
+    assert evaluate(folder) == 0
+    assert "NOTE" not in capsys.readouterr().out
+    assert load_json(folder / "one" / "metrics.json") == before
+
+
+def test_training_rows_among_the_queries(folder, capsys):
+    """The case f02: an honest number must not be overwritten by one on what was learnt."""
+    before = load_json(folder / "one" / "metrics.json")
+    rows = np.r_[90:N, 0:90]
+    write_feature_file(folder / "x.h5", **content(), train=rows[:90], query=rows[90:])
+    assert evaluate(folder) == 1
+    error = capsys.readouterr().err
+    assert "training rows among the queries: 30 of them" in error and "--force" in error
+    assert "query: 30 rows are no longer in it and 30 are new" in error
+    assert load_json(folder / "one" / "metrics.json") == before
+    assert main(["report", str(folder / "one"), f"--data={folder}/x.h5"]) == 1
+    capsys.readouterr()
+    assert evaluate(folder, "--force") == 0
+    assert "NOTE: training rows among the queries: 30" in capsys.readouterr().out
+    after = load_json(folder / "one" / "metrics.json")
+    assert after["query"] == before["query"]
+    assert after["query on other data"]["notes"][0].startswith("training rows among the queries")
+    record = Run(folder / "one").record()
+    other = record["metrics"]["query on other data"]
+    assert other["model"] == record["model"] and other["data"] != record["data"]
+
+
+def test_shuffled_rows_are_noticed_and_so_are_training_rows_among_them(folder, capsys):
+    order = np.random.default_rng(3).permutation(N)
+    write(folder / "x.h5", order)
+    learnt = int((order[90:] < 90).sum())
+    assert evaluate(folder) == 1
+    error = capsys.readouterr().err
+    assert f"training rows among the queries: {learnt:,} of them" in error
+    assert "image features: those of " in error and "text features: those of " in error
+
+
+@pytest.mark.parametrize("name", ["image", "labels"])
+def test_other_features_and_labels_are_noticed(folder, name, capsys):
+    value = content()[name].copy()
+    value[7] = value[7] + 1 if name == "image" else (value[7] + 1) % 3
+    write(folder / "x.h5", **{name: value})
+    assert evaluate(folder) == 1
+    what = "image features" if name == "image" else "labels"
+    assert f"{what}: those of 1 of {N} rows are others" in capsys.readouterr().err
+
+
+def test_features_that_another_processor_rounded_are_the_same(folder):
+    value = content()["image"]
+    write(folder / "x.h5", image=value * (1 + 1e-6 * np.sin(np.arange(value.size)).reshape(N, -1)))
+    assert evaluate(folder) == 0
+
+
+def test_more_rows_are_noticed(folder, capsys):
+    write_feature_file(
+        folder / "x.h5",
+        **{name: value[:-1] for name, value in content().items()},
+        train=np.arange(90),
+        query=np.arange(90, N - 1),
+    )
+    assert evaluate(folder) == 1
+    assert f"rows: {N} then, {N - 1} now" in capsys.readouterr().err
+
+
+def test_resuming_on_other_data_is_refused(folder, capsys):
+    file, out = folder / "x.h5", folder / "new"
+    assert train(file, out, "--model=dcmh", "--epochs=1") == 0
+    shutil.rmtree(out / "model")
+    order = np.random.default_rng(3).permutation(N)
+    write(file, order)
+    capsys.readouterr()
+    assert main(["train", f"--out={out}", "--resume"]) == 1
+    error = capsys.readouterr().err
+    assert f"are not those that {out} was trained on" in error and "features: those of" in error
+    assert not (out / "model").exists()
+    write(file)
+    assert main(["train", f"--out={out}", "--resume"]) == 0
+
+
+def test_a_data_set_that_is_not_there_is_not_built_anew(folder, tmp_path, monkeypatch, capsys):
+    run = folder / "one"
+    settings = Run(run).config()
+    Run.create(folder / "named", {**settings, "dataset": "wikipedia", "dataset_options": {}})
+    for name in ("model", "items.json", RECORD):
+        move = shutil.copytree if (run / name).is_dir() else shutil.copy
+        move(run / name, folder / "named" / name)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", str(folder / "named")]) == 1
+    assert "there is no folder data/wikipedia" in capsys.readouterr().err
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
+# identity -------------------------------------------------------------------------------------
+
+
+def test_row_numbers_of_two_files_do_not_replace_each_other(folder, capsys):
+    """The case f09."""
+    pytest.importorskip("faiss")
+    store = f"--out={folder}/s.store"
+    np.save(folder / "tuesday.npy", content()["text"][:20])
+    assert main(["encode", *words(folder, "one", store)]) == 0
+    capsys.readouterr()
+    tuesday = [str(folder / "one"), f"--features={folder}/tuesday.npy", "--source=text", store]
+    assert main(["encode", *tuesday]) == 2
+    assert "give --ids FILE" in capsys.readouterr().err
+    assert len(FaissStore.open(folder / "s.store")) == 30
+    ids = folder / "ids.txt"
+    for lines, message in ((["a"], "1 lines for 20 items"), (["a"] * 20, "unique")):
+        ids.write_text("\n".join(lines))
+        assert main(["encode", *tuesday, f"--ids={ids}"]) == 1
+        assert message in capsys.readouterr().err
+    ids.write_text("".join(f"tuesday {i}\n" for i in range(20)))
+    assert main(["encode", *tuesday, f"--ids={ids}"]) == 0
+    assert len(FaissStore.open(folder / "s.store")) == 50
+    assert main(["encode", *tuesday, f"--ids={ids}"]) == 0
+    assert "20 replaced" in capsys.readouterr().out
+
+
+def test_one_picture_has_one_id(tmp_path, monkeypatch):
+    from pyg_hash.cli.queries import pictures
+
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "a.png").touch()
+    monkeypatch.chdir(tmp_path)
+    ids = {pictures(p).ids[0] for p in ("p", "./p", "p/../p", str(tmp_path / "p"), "p/*.png")}
+    assert ids == {str(tmp_path / "p" / "a.png")}
+
+
+# moved pictures -------------------------------------------------------------------------------
+
+
+def test_pictures_may_move(folder, capsys):
+    run = Run(folder / "one")
+    items = run.items()
+    paths = [str(folder / "pictures" / f"{i % 3}" / f"{i}.png") for i in range(len(items))]
+    items.image_paths[:] = [*paths[:-1], None]
+    run.save_items(items)
+    kept = json.loads((folder / "one" / "items.json").read_text())
+    assert kept["images_root"] == str(folder / "pictures")
+    assert kept["image_paths"][:2] == ["0/0.png", "1/1.png"] and kept["image_paths"][-1] is None
+    assert run.items() == items
+    assert run.items("/there").image_paths[1] == "/there/1/1.png"
+    words_ = words(folder, "one", "-k1", "--modality=image", "--json", "--images-root=/there")
+    assert main(["search", *words_]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[0])["answers"][0]
+    assert first["path"].startswith("/there/")
+    del kept["images_root"]  # as an earlier version wrote it
+    kept["image_paths"] = items.image_paths
+    (folder / "one" / "items.json").write_text(json.dumps(kept))
+    run.note(items="")
+    (folder / "one" / RECORD).unlink()
+    assert run.items() == items
+    assert run.items("/there").image_paths[1] == "/there/1/1.png"
+
+
+# whole files ----------------------------------------------------------------------------------
+
+
+def test_verify_names_the_damaged_file(folder, capsys):
+    assert main(["data", "verify", str(folder / "one")]) == 0
+    assert " 0 problems, 0 have no checksum" in capsys.readouterr().out
+    path = Path(folder / "one" / "index_text.safetensors")
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 4
+    path.write_bytes(data)
+    assert main(["data", "verify", str(folder / "one")]) == 1
+    assert f"DAMAGED   {path}: truncated, damaged or" in capsys.readouterr().out
+    assert main(["data", "verify", str(folder / "q.npy")]) == 1
+    assert "no file that pyg_hash writes" in capsys.readouterr().err
