@@ -98,4 +98,14 @@ class RunCommand(Command):
 
 def is_file(config: TrainConfig) -> bool:
     """Whether the data set is a feature file."""
-    return config.dataset.endswith((".h5", ".hdf5"))
+    return config.dataset.lower().endswith((".h5", ".hdf5"))
+
+
+def declares_val(config: TrainConfig) -> bool:
+    """Whether the data set is a feature file that holds out rows by itself."""
+    from pyg_hash.datasets import open_feature_file
+
+    if not is_file(config):
+        return False
+    with open_feature_file(config.dataset) as file:
+        return "splits/val" in file

@@ -113,8 +113,11 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
     check_positive(accumulate=config.accumulate)
     if config.patience is not None:
         check_positive(patience=config.patience)
-        if not config.val_rate:
-            raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
+        if not (config.val_rate or build.declares_val(config)):
+            raise UsageError(
+                "patience: needs a validation split; give --val_rate too, e.g. 0.1, or a file "
+                "with splits/val"
+            )
     if config.epochs is None and config.patience is not None:
         raise UsageError(f"patience: {config.model} has a closed form, there is nothing to stop")
     if config.epochs is None and config.precision != "fp32":

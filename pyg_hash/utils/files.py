@@ -79,9 +79,16 @@ def checked(path: Path, digest: str, remedy: str) -> Path:
 
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_number)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def _number(value: Any) -> Any:
+    """NumPy's numbers and tensors of one as plain ones; ``TypeError`` for what is no JSON."""
+    if getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        raise TypeError(f"a {type(value).__name__} cannot be stored; use numbers, texts or lists")
+    return value.item()
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
