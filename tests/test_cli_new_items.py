@@ -72,7 +72,8 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(trained, root, tmp_path, ca
     assert main(["encode", str(trained), f"--images={tmp_path}", f"--out={out}"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"image: 2 codes of 16 bits, 3 skipped -> {out}\n"
-    lines = printed.err.splitlines()
+    note, *lines = printed.err.splitlines()
+    assert note == f"pyg-hash: note: {tmp_path}: 1 file not taken, of another ending: notes.txt"
     assert [line.split(": ")[2] for line in lines] == [str(tmp_path / f"{n}.png") for n in "bcd"]
     assert all("cannot be read as a picture" in line for line in lines)
     assert all(line.count(".png") == 1 or "identify" in line for line in lines)

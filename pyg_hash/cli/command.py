@@ -100,8 +100,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("pyg-hash: stopped", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError) as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"pyg-hash: error: {error}", file=sys.stderr)
+        print(f"pyg-hash: error: {_told(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _told(error: Exception) -> str:
+    """What the user reads of an error."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error or 'out of memory'}); use fewer or narrower rows"
+    ours = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError)
+    if isinstance(error, ours) and str(error):
+        return str(error)
+    # one that nobody foresaw; its text alone, for example of a KeyError, may say nothing
+    return f"{type(error).__name__}: {error} (unexpected; --debug shows where)"

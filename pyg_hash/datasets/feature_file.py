@@ -23,12 +23,12 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
 from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
-from pyg_hash.datasets.given import as_labels, as_matrix, as_rows, as_strings, bad_text
+from pyg_hash.datasets.given import as_labels, as_matrix, as_rows, as_strings
 from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, atomic_path, check_writable, sha256
+from pyg_hash.utils.files import CorruptFileError, atomic_path, bad_text, check_writable, sha256
 
 FORMAT = "pyg_hash.features"
 VERSION = 1

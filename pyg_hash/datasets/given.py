@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyg_hash.datasets.build import as_mask, row_chunks
 from pyg_hash.utils.checks import check_labels
+from pyg_hash.utils.files import bad_text
 
 _GROUPS = (list, tuple, set, frozenset)
 
@@ -199,11 +200,3 @@ def as_strings(values: Any, name: str, num_rows: int | None = None) -> list[str]
         twice = next(value for row, value in enumerate(found) if value in found[:row])
         raise ValueError(f"{name}: {twice!r:.40} occurs more than once; give each its own")
     return found
-
-
-def bad_text(text: str) -> str:
-    """What keeps a text out of files and stores; empty if nothing does."""
-    if "\0" in text:
-        return "contains a NUL character; remove it"
-    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
-    return "contains half a character (a surrogate); decode it again" if surrogate else ""

@@ -51,6 +51,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
+def bad_text(text: str) -> str:
+    """What keeps a text out of files and stores; empty if nothing does."""
+    if "\0" in text:
+        return "contains a NUL character; remove it"
+    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "contains half a character (a surrogate); decode it again" if surrogate else ""
+
+
 def sha256(*parts: str | bytes | Path) -> str:
     """SHA-256, in hexadecimal, of texts, bytes and the files of paths, one after the other."""
     digest = hashlib.sha256()
