@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -96,7 +98,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
     try:
         args = parse(argv)
-        return COMMANDS[args.command][0].of(args[args.command]).execute()
+        with warnings.catch_warnings():
+            _show_ours_in_one_line()
+            return COMMANDS[args.command][0].of(args[args.command]).execute()
     except KeyboardInterrupt:
         print("pyg-hash: stopped", file=sys.stderr)
         return 130
@@ -105,6 +109,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"pyg-hash: error: {_told(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _show_ours_in_one_line() -> None:
+    """Show each warning about somebody's data once, without the place in our code."""
+    from pyg_hash.utils.oddities import OddDataWarning
+
+    show: Any = warnings.showwarning
+
+    def shown(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, OddDataWarning):
+            print(f"pyg-hash: warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place, **more)
+
+    warnings.simplefilter("default", OddDataWarning)
+    warnings.showwarning = shown
 
 
 def _told(error: Exception) -> str:

@@ -8,7 +8,7 @@ import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os.path import isfile
 from pathlib import Path
@@ -29,6 +29,14 @@ from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, atomic_path, bad_text, check_writable, sha256
+from pyg_hash.utils.oddities import (
+    odd_columns,
+    odd_labels,
+    odd_queries,
+    odd_rows,
+    row_lengths,
+    unanswered,
+)
 
 FORMAT = "pyg_hash.features"
 VERSION = 1
@@ -669,6 +677,8 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
     found = MatrixReport(matrix.shape, str(matrix.dtype), kind, density)
     report.matrices[matrix.name] = found
     hashes = np.empty(num_rows, dtype=np.uint64)
+    lengths = torch.empty(num_rows, dtype=torch.float64)
+    low, high = torch.full((width,), torch.inf), torch.full((width,), -torch.inf)
     for start, stop in row_chunks(num_rows, width):
         block = np.empty((stop - start, width), np.float32)
         matrix.read_rows(start, stop, block)
@@ -679,6 +689,9 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         if finite.size:
             found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
             found.maximum = float(np.fmax(found.maximum, finite.max()))
+        rows = torch.from_numpy(block)
+        lengths[start:stop] = row_lengths(rows)
+        low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
         block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
         for row, values in enumerate(block, start):
             digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
@@ -689,6 +702,8 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
             f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
             "clean or drop their rows"
         )
+    else:
+        warnings += odd_rows(lengths, matrix.name) + odd_columns(low, high, matrix.name)
     if found.zero_rows:
         warnings.append(
             f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
@@ -729,6 +744,12 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
     empty = [name for name, count in report.label_counts.items() if count == 0]
     if empty:
         report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
+    report.warnings += odd_labels(y, names)
+    with suppress(ValueError):  # is told where splits are checked
+        masks = fill_splits(read_splits(file, num_rows), labels=True)[0]
+        asked = y[masks["query"]]
+        if len(asked) and bool(masks["database"].any()):
+            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
 
 
 def _check_splits(

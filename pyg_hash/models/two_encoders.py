@@ -81,6 +81,8 @@ class TwoEncoders(EncoderHashModel):
 class AffinityModel(TwoEncoders):
     """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features."""
 
+    reads_labels = False
+
     anneal = True
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
