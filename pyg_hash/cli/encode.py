@@ -59,8 +59,8 @@ class Encode(NewItemsCommand):
         named = not into_store and not Path(self.out).is_dir()
         if named and Path(self.out).suffix.lower() not in (".h5", ".hdf5"):
             raise UsageError(
-                f"out: {self.out} ends with none of .h5, .hdf5 (codes in HDF5), .store, .lance, .db "
-                "(stores); rename it. A store exports .npz, .parquet and .csv from Python"
+                f"out: {self.out} ends with none of .h5, .hdf5 (codes in HDF5), .store, .lance, "
+                ".db (stores); rename it. A store exports .npz, .parquet and .csv from Python"
             )
         run = Run.open(self.run, need=("config", "model"))
         if not into_store:

@@ -77,7 +77,9 @@ def fill_splits(
         for name in ("train", "query"):
             both = int((val & masks[name]).sum())
             if both:
-                problems.append(f"val: {both} rows are also in {name}; a row held out is in neither")
+                problems.append(
+                    f"val: {both} rows are also in {name}; a row held out is in neither"
+                )
         if not bool(val.any()):
             problems.append("val: is empty; leave it out")
     outside = int((masks["labeled"] & ~masks["train"]).sum())
@@ -119,8 +121,9 @@ def build_hetero(
 
     Returns:
         ``data[m]`` for both modalities with ``x``, ``y`` (long ``[N]`` or float32 ``[N, C]``),
-        ``train_mask``, ``query_mask``, ``database_mask``, ``labeled_mask``, of
-        ``val`` also ``val_mask``; and ``data.num_classes``. Both modalities share the tensors of labels and masks.
+        ``train_mask``, ``query_mask``, ``database_mask``, ``labeled_mask``, given ``val`` also
+        ``val_mask``; and ``data.num_classes``. Both modalities share the tensors of labels and
+        masks.
 
     Raises:
         TypeError: features or labels of the wrong dtype.

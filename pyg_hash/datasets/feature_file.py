@@ -83,7 +83,11 @@ def read_about(file: Any) -> str | None:
     """What the file says of its features or None; ``ValueError`` if it is not of this layout."""
     name, version = (file.attrs.get(key) for key in ("format", "version"))
     name = name.decode(errors="replace") if isinstance(name, bytes) else name
-    if not (isinstance(name, str) and np.ndim(version) == 0) or name != FORMAT or version != VERSION:
+    if (
+        not (isinstance(name, str) and np.ndim(version) == 0)
+        or name != FORMAT
+        or version != VERSION
+    ):
         raise ValueError(
             f"attributes: format {name!r} version {version} is not {FORMAT!r} version {VERSION}; "
             "write the file with write_feature_file"
@@ -456,27 +460,27 @@ def _write(
     content = dict(content)
     about, compression = content.pop("about"), content.pop("compression")
     folder = Path(f"{path}.encoders")
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-            if about is not None:
-                file.attrs["about"] = about
-            for name, values in content.items():
-                if name in MODALITIES:
-                    _write_matrix(file, name, values, compression)
-                elif isinstance(values, list):
-                    file.create_dataset(name, data=values, dtype=h5py.string_dtype())
-                else:
-                    file[name] = values
-            if encoders is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                for modality, encoder in encoders.items():
-                    file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        if about is not None:
+            file.attrs["about"] = about
+        for name, values in content.items():
+            if name in MODALITIES:
+                _write_matrix(file, name, values, compression)
+            elif isinstance(values, list):
+                file.create_dataset(name, data=values, dtype=h5py.string_dtype())
+            else:
+                file[name] = values
+        if encoders is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            for modality, encoder in encoders.items():
+                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
     return path
 
 
 def _write_matrix(file: Any, name: str, matrix: Any, compression: Any) -> None:
-    if not sp.issparse(matrix):
+    sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
+    if not sparse:
         file.create_dataset(name, data=matrix, compression=compression)
         return
     for part in ("data", "indices", "indptr"):

@@ -20,8 +20,9 @@ _GROUPS = (list, tuple, set, frozenset)
 
 def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
     """A dense array of a tensor, an array, nested lists or something sparse; bfloat16: float32."""
-    if sp.issparse(values):
-        return np.asarray(values.todense())
+    sparse: bool = sp.issparse(values)
+    if sparse:
+        return np.asarray(values.toarray())
     if isinstance(values, Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
@@ -36,13 +37,13 @@ def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
 
 def as_matrix(values: Any, name: str) -> Any:
     """Features ``[N, d]``: an array, or SciPy's CSR of what is sparse; finite as float32."""
-    if isinstance(values, Tensor) and values.layout != torch.strided:
-        parts = values.detach().cpu().to_sparse_coo().coalesce()
+    if isinstance(values, Tensor) and values.layout != torch.strided and values.dim() == 2:
+        parts: Any = values.detach().cpu()
+        parts = parts.to_sparse_coo().coalesce()
         numbers, places = as_array(parts.values(), name), parts.indices().numpy()
-        if values.dim() == 2:
-            values = sp.csr_matrix((numbers, places), shape=tuple(values.shape))
+        values = sp.csr_matrix((numbers, places), shape=list(parts.shape))
     sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
-    matrix = values.tocsr() if sparse else as_array(values, name)
+    matrix: Any = values.tocsr() if sparse else as_array(values, name)
     if matrix.dtype.kind not in "fiub":
         raise TypeError(f"{name}: expected real numbers, got {matrix.dtype}; convert them")
     if len(matrix.shape) != 2 or min(matrix.shape) < 1:
@@ -50,7 +51,7 @@ def as_matrix(values: Any, name: str) -> Any:
     bad = np.zeros(matrix.shape[0], bool)
     with np.errstate(over="ignore"):
         for start, stop in row_chunks(*matrix.shape) if matrix.dtype.kind == "f" else ():
-            block = matrix[start:stop]
+            block: Any = matrix[start:stop]
             finite = np.isfinite((block.data if sparse else block).astype(np.float32))
             if sparse:
                 row_of = np.repeat(np.arange(start, stop), np.diff(block.indptr))
@@ -132,11 +133,9 @@ def _words(labels: Any) -> list[Any] | None:
     """Rows of words or of lists of words; None for anything else."""
     if isinstance(labels, str | bytes):
         raise TypeError(f"labels: expected one label a row, got one text {labels!r:.40}")
-    if not isinstance(labels, list | tuple | np.ndarray) and not hasattr(labels, "tolist"):
+    kind = getattr(getattr(labels, "dtype", None), "kind", "")
+    if not isinstance(labels, list | tuple) and kind not in ("O", "U"):
         return None
-    if isinstance(labels, Tensor) or getattr(labels, "dtype", np.dtype("O")) != np.dtype("O"):
-        if getattr(getattr(labels, "dtype", None), "kind", "") != "U":
-            return None
     rows = list(labels) if isinstance(labels, list | tuple) else labels.tolist()
     if rows and all(isinstance(row, str) for row in rows):
         return rows
@@ -178,7 +177,7 @@ def _column(array: np.ndarray[Any, Any], names: list[str] | None) -> np.ndarray[
 
 
 def as_strings(values: Any, name: str, num_rows: int | None = None) -> list[str]:
-    """Texts, one a row; ids may be whole numbers; None and NaN are ``""`` where a row may lack it."""
+    """Texts, one a row; ids may be whole numbers; None and NaN where a row may lack it: ``""``."""
     if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name}: expected a list of texts, got {values!r:.40}")
     found = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from pyg_hash.knn import knn
 from pyg_hash.losses import affinity_loss, cosine_matrix
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import Widths, weighted
-from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
+from pyg_hash.models.two_encoders import AffinityModel, batch_cosines, safe_factor, watched
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
 
@@ -52,8 +53,9 @@ class DJSRH(AffinityModel):
             on Wikipedia).
         eta: share of the second-order affinity (paper: 0.4).
         mu: factor of the affinity (paper: 1.5). A large one draws neighbours together where few
-            cosines are high. Where most are, as those of features of few dimensions, it asks
-            for cosines above 1 of nearly all pairs, and all codes become the same: use the paper's.
+            cosines are high. Where most are, as those of features of few dimensions, it would ask
+            for cosines above 1 of nearly all pairs, and all codes become the same: there the
+            default, and only it, is lowered with a warning until the mean is one half.
         lambda1: weight of the images among themselves (paper: 0.1, Wikipedia 0.3).
         lambda2: weight of the texts among themselves (likewise).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
@@ -83,13 +85,14 @@ class DJSRH(AffinityModel):
         for name in ("mu", "lambda1", "lambda2"):
             check_weight(self.config[name], name)
         self.share, self.eta, self.mu, self.rescale = beta, eta, mu, rescale
+        self._factor = own_factor(type(self), mu, (beta, 1.0 - beta), rescale)
         self.lambda1, self.lambda2 = lambda1, lambda2
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
         first = self.share * image + (1.0 - self.share) * text
         second = first @ first.T / len(first)
-        return self.mu * ((1.0 - self.eta) * first + self.eta * second)
+        return self._factor(data) * ((1.0 - self.eta) * first + self.eta * second)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         terms = _distances(codes, target)
@@ -127,8 +130,7 @@ class JDSH(AffinityModel):
         alpha: weight of the images in S (paper: 0.5 on MIRFlickr, 0.4 on NUS-WIDE).
         beta: weight of the texts (paper: 0.1, NUS-WIDE 0.3).
         lambda_: weight of the joint affinity H (paper: 0.4, NUS-WIDE 0.3).
-        mu: factor of the affinity (code: 1.4); too large for features of few dimensions, see
-            :class:`DJSRH`.
+        mu: factor of the affinity (code: 1.4); the default is lowered as that of :class:`DJSRH`.
         intra: weight :math:`\rho` of the terms within a modality (code: 0.1).
         left: weight of the clearly dissimilar (code: 0.1).
         right: weight of the clearly similar (code: 0.2).
@@ -160,13 +162,14 @@ class JDSH(AffinityModel):
         self.weights = (alpha, beta, lambda_)
         self.mu, self.intra, self.rescale = mu, intra, rescale
         self.left, self.right = left, right
+        self._factor = own_factor(type(self), mu, (alpha, beta), rescale)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
         alpha, beta, joint = self.weights
         high = cosine_matrix(image, text)
         mixed = alpha * image + beta * text + joint * 0.5 * (high + high.T)
-        return self.mu * weigh_by_distribution(mixed, left=self.left, right=self.right)
+        return self._factor(data) * weigh_by_distribution(mixed, left=self.left, right=self.right)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         terms = _distances(codes, target)
@@ -241,7 +244,7 @@ class DGCPN(AffinityModel):
             check_weight(self.config[name], name)
         self.a1, self.a2, self.rescale = a1, a2, rescale
         self.kappa, self.consistency = kappa, consistency
-        self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), _watched)
+        self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), watched)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=False)
@@ -275,6 +278,16 @@ class DGCPN(AffinityModel):
             + F.mse_loss(cross, cross.T),
         }
         return weighted(terms, {"consistency": self.consistency})
+
+
+def own_factor(
+    kind: type, mu: float, weights: tuple[float, float], rescale: bool
+) -> Callable[[HeteroData], float]:
+    """What gives ``mu`` for some data; a default is made safe for them, see :func:`safe_factor`."""
+    if mu != inspect.signature(kind).parameters["mu"].default:
+        return lambda data: mu
+    build = partial(safe_factor, factor=mu, weights=weights, rescale=rescale)
+    return GraphCache(build, watched)
 
 
 def _distances(codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
@@ -342,7 +355,3 @@ def neighbour_rows(data: HeteroData, *, k: int, text_share: float) -> NeighbourR
     scores, index = knn(x, x, min(k, len(rows) - 1), metric="ip", exclude_self=True)
     weight = scores.clamp(min=0).to(x)
     return NeighbourRows(index, F.normalize(weight, p=1.0, dim=1))
-
-
-def _watched(data: HeteroData) -> list[Tensor]:
-    return [data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

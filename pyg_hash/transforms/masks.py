@@ -120,8 +120,8 @@ class ValidationSplit(BaseTransform):
             raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
             raise ValueError(
-                "ValidationSplit: there is a val_mask already, declared by the data set (splits/val) "
-                "or held out before; leave val_rate out, or apply this once"
+                "ValidationSplit: there is a val_mask already, declared by the data set "
+                "(splits/val) or held out before; leave val_rate out, or apply this once"
             )
         pool = store.labeled_mask
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)

@@ -21,7 +21,8 @@ def row_lengths(x: Tensor) -> Tensor:
     """Length of each row ``[n, d]``, float64: it neither overflows nor vanishes."""
     largest = x.abs().amax(dim=1, keepdim=True).double()
     scaled = x / torch.where(largest > 0, largest, 1.0).to(x)
-    return torch.linalg.vector_norm(scaled, dim=1).double() * largest.squeeze(1)
+    lengths: Tensor = torch.linalg.vector_norm(scaled, dim=1).double() * largest.squeeze(1)
+    return lengths
 
 
 def outlying(sizes: Tensor) -> Tensor:

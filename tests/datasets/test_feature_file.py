@@ -251,7 +251,9 @@ def test_writing_is_checked_and_leaves_the_old_file(path, content):
     broken = {**content, "image": NAN, "labels": np.arange(N + 1)}
     with pytest.raises(ValueError, match="was not written") as error:
         write_feature_file(path, **broken)
-    assert "image: 8 of 8 rows contain NaN" in str(error.value) and "labels: has 9 rows" in str(error.value)
+    assert "image: 8 of 8 rows contain NaN" in str(error.value) and "labels: has 9 rows" in str(
+        error.value
+    )
     assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
     with pytest.raises(ValueError, match="query: row numbers"):
         write_feature_file(path, **{**content, "query": [N]})
