@@ -41,7 +41,7 @@ def as_matrix(values: Any, name: str) -> Any:
         parts: Any = values.detach().cpu()
         parts = parts.to_sparse_coo().coalesce()
         numbers, places = as_array(parts.values(), name), parts.indices().numpy()
-        values = sp.csr_matrix((numbers, places), shape=list(parts.shape))
+        values = sp.csr_matrix((numbers, places), shape=(len(parts), parts.size(1)))
     sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
     matrix: Any = values.tocsr() if sparse else as_array(values, name)
     if matrix.dtype.kind not in "fiub":
