@@ -38,6 +38,9 @@ def recipe_of(config: TrainConfig) -> Recipe:
     """How the settings' method is trained; ``UsageError`` for settings that it cannot have."""
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
+    for name in ("model", "recipe"):
+        if getattr(config, name) == "":
+            raise UsageError(f"{name}: is empty; name one, or leave it out")
     if ":" in (config.recipe or ""):
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     names = set(EVERY).union(*METHODS.values())

@@ -62,6 +62,8 @@ def parse(argv: Sequence[str]) -> Namespace:
             stored = Path(args.train.out) / PARTS["config"]
             if stored.is_file():  # what is not said again is as it was
                 args = parser.parse_args(["train", f"--config={stored}", *argv[1:]])
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config: no YAML file in UTF-8 ({error.reason})") from error
     except (ArgumentError, TypeError) as error:
         message = _plain(str(error))
         command = argv[0]
@@ -78,8 +80,14 @@ def parse(argv: Sequence[str]) -> Namespace:
 def _plain(message: str) -> str:
     """A message of jsonargparse on one line, in the words of the command line."""
     message = re.sub(r'Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
-    message = re.sub(r"typing.Literal\[(.*?)\]", r"choice of \1", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    message = re.sub(
+        r"Does not validate against any of the Union subtypes Subtypes: \[(.*), NoneType\] "
+        r"Errors: .* Given value: (.*)",
+        r"expected \1, got \2",
+        message,
+    )
+    message = re.sub(r"typing.Literal\[(.*?)\]", r"choice of \1", message)
     return re.sub(r"(required: )\w+\.(?:check\.)?(\w+)$", r"\1\2", message)
 
 

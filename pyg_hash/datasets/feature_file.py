@@ -89,8 +89,8 @@ def read_about(file: Any) -> str | None:
         or version != VERSION
     ):
         raise ValueError(
-            f"attributes: format {name!r} version {version} is not {FORMAT!r} version {VERSION}; "
-            "write the file with write_feature_file"
+            f"attributes: format {name!r:.40} version {version!s:.40} is not {FORMAT!r} "
+            f"version {VERSION}; write the file with write_feature_file"
         )
     about = file.attrs.get("about")
     if isinstance(about, bytes):  # a string of fixed length, as other libraries write it
