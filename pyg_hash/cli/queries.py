@@ -196,6 +196,13 @@ class Coder:
             found.problems[row] = f"{place}: {problem}"
             print(f"pyg-hash: skipped: {place}: {problem}", file=sys.stderr)
         found.kept = [good[row] for row in found.kept]
+        if self.encoder is None:
+            zero = (items.values == 0).all(dim=1)
+            for row in (row for row in found.kept if zero[row]):
+                place = items.where[row]
+                print(
+                    f"pyg-hash: {place}: note: all zeros, so its code is arbitrary", file=sys.stderr
+                )
         return found
 
     def note_unknown_words(self, text: str, place: str = "") -> None:

@@ -209,12 +209,13 @@ def evaluate(
         if largest > max(1, size // 2):
             warnings.warn(
                 f"{largest:,} of the {size:,} {m}s of the database have one and the same code, so "
-                "that a search cannot tell them apart; has training collapsed?",
+                "that a search cannot tell them apart: training collapsed, or the features hardly "
+                "differ; look at them with pyg-hash data check, train longer or with a lower lr",
                 CollapseWarning,
                 stacklevel=2,
             )
     missed = max((unanswered(own[m], others[other(m)]) for m in MODALITIES if labels), default=0)
-    odd = odd_queries(missed, len(query[IMAGE]), f"data[m].{relevance}")
+    odd = odd_queries(missed, len(query[IMAGE]), "labels" if relevance == "y" else relevance)
     for line in odd:
         warnings.warn(line, OddDataWarning, stacklevel=2)
     train, used = data[IMAGE].get("train_mask"), data[IMAGE].get("labeled_mask")

@@ -215,5 +215,18 @@ def test_queries_that_nothing_answers_are_in_the_result(tmp_path, capsys):
     printed = capsys.readouterr()
     assert "5 queries share no label with any database item" in printed.out
     assert "0 labels read\n" in printed.out
-    assert "pyg-hash: warning: data[m].y: 5 of 10 queries share no label" in printed.err
+    assert "pyg-hash: warning: labels: 5 of 10 queries share no label" in printed.err
     assert "mAP cannot exceed 0.500" in printed.err
+
+
+def test_a_zero_query_is_named(path, tmp_path, capsys):
+    write_feature_file(path, **GOOD)
+    words = [f"--dataset={path}", f"--out={tmp_path}/run", "--model=lsh", "--num_bits=4"]
+    assert main(["train", *words]) == 0
+    np.save(tmp_path / "q.npy", X[:2, :3] * [[0], [1]])
+    words = [f"{tmp_path}/run", f"--features={tmp_path}/q.npy", "--source=text"]
+    capsys.readouterr()
+    assert main(["search", *words]) == 0
+    note, *lines = capsys.readouterr().err.splitlines()
+    assert note.endswith("q.npy: text row 0: note: all zeros, so its code is arbitrary")
+    assert not any("note" in line for line in lines)
