@@ -124,14 +124,18 @@ def _show_ours_in_one_line() -> None:
     from pyg_hash.utils.oddities import OddDataWarning
 
     show: Any = warnings.showwarning
+    told: set[str] = set()
 
     def shown(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, OddDataWarning):
+            if str(message) in told:
+                return
+            told.add(str(message))
             print(f"pyg-hash: warning: {message}", file=sys.stderr)
         else:
             show(message, category, *place, **more)
 
-    warnings.simplefilter("default", OddDataWarning)
+    warnings.simplefilter("always", OddDataWarning)
     warnings.showwarning = shown
 
 

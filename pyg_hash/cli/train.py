@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,7 +56,7 @@ class Train(TrainConfig, Command):
 
         Under ``torchrun`` all processes train, and the first one does the rest.
         """
-        from pyg_hash.metrics import evaluate
+        from pyg_hash.metrics import OddDataWarning, evaluate
         from pyg_hash.training.ranks import Ranks
 
         ranks = Ranks.on(device)
@@ -73,6 +74,8 @@ class Train(TrainConfig, Command):
             Run.create(run.path, config.to_dict(), resume=self.resume)
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
         data = dataset[0].to(device)
+        for line in data.oddities if "oddities" in data else ():
+            warnings.warn(line, OddDataWarning, stacklevel=2)
         if ranks.agree(run.has("model")):
             model = build.load_model(run, config).to(device)
         else:

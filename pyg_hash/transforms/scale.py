@@ -39,20 +39,21 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
     return (directions * directions.gather(0, top).sign()).float()
 
 
-def _usual(x: Tensor, modality: str) -> Tensor:
-    """The training rows without outlying ones, which would bend what is fitted for the others."""
+def _usual(x: Tensor, modality: str) -> tuple[Tensor, list[str]]:
+    """The training rows without outlying ones, which would bend what is fitted for the others.
+
+    Also a line for what is odd about them.
+    """
     name = f"{modality}: training rows"
     lengths = row_lengths(x)
     if (wrong := out_of_range(lengths, name)) or not bool((lengths > 0).any()):
         raise ValueError(wrong or odd_rows(lengths, name)[0])
-    far = outlying(lengths)
+    far, lines = outlying(lengths), odd_rows(lengths, name)
     if bool(far.any()):
-        for line in odd_rows(lengths, name):
-            warnings.warn(line, OddDataWarning, stacklevel=4)
         x = x[~far]
     if len(x) > 1 and bool((x == x[0]).all()):
         raise ValueError(odd_columns(x[0], x[0], name)[0])
-    return x
+    return x, lines
 
 
 @dataclass(eq=False)
@@ -105,15 +106,22 @@ class ScaleFeatures(BaseTransform):
         if "graph" in data or "affinity" in data:
             raise ValueError("ScaleFeatures: the graph exists already; apply it before the graph")
         fitted: dict[str, dict[str, Any]] = {}
+        odd: list[str] = []
         for modality in MODALITIES:
             store = data[modality]
             check_features(store.x, f"data['{modality}'].x")
             if not bool(store.train_mask.any()):
                 raise ValueError("train_mask: no training node to fit the scaling on")
             x = store.x if store.x.dtype == torch.float32 else store.x.float()
-            fitted[modality] = self._fit(_usual(x[store.train_mask], modality), modality)
+            usual, lines = _usual(x[store.train_mask], modality)
+            odd += lines
+            fitted[modality] = self._fit(usual, modality)
             store.x = apply_scaling(x, fitted[modality])
         data.scaling = fitted
+        for line in odd:
+            warnings.warn(line, OddDataWarning, stacklevel=4)
+        if odd:  # stored data tell it again
+            data.oddities = odd
         return data
 
     def _fit(self, x: Tensor, modality: str) -> dict[str, Any]:

@@ -230,3 +230,21 @@ def test_a_zero_query_is_named(path, tmp_path, capsys):
     note, *lines = capsys.readouterr().err.splitlines()
     assert note.endswith("q.npy: text row 0: note: all zeros, so its code is arbitrary")
     assert not any("note" in line for line in lines)
+
+
+def test_an_outlier_is_named_at_every_training(path, tmp_path, capsys):
+    x = np.random.default_rng(0).standard_normal((40, 8)).astype(np.float32)
+    rows = {
+        "text": x.copy(),
+        "labels": np.arange(40) % 4,
+        "train": range(30),
+        "query": range(30, 40),
+    }
+    words = ["--model=itq", "--num_bits=8", f"--dataset={path}"]
+    x[5] *= 1e5
+    write_feature_file(path, image=x, **rows)
+    for name in ("a", "b"):  # the second one reads the stored graph
+        capsys.readouterr()
+        assert main(["train", *words, f"--out={tmp_path}/{name}"]) == 0
+        lines = [line for line in capsys.readouterr().err.splitlines() if "over 20 times" in line]
+        assert len(lines) == 1 and lines[0].startswith("pyg-hash: warning: image: training rows: 1")
