@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
@@ -54,8 +53,8 @@ class DJSRH(AffinityModel):
         eta: share of the second-order affinity (paper: 0.4).
         mu: factor of the affinity (paper: 1.5). A large one draws neighbours together where few
             cosines are high. Where most are, as those of features of few dimensions, it would ask
-            for cosines above 1 of nearly all pairs, and all codes become the same: there the
-            default, and only it, is lowered with a warning until the mean is one half.
+            for cosines above 1 of nearly all pairs, and all codes become the same. None is 9, or
+            with a warning what makes the mean of :math:`\mu S` one half where 9 makes it over 1.
         lambda1: weight of the images among themselves (paper: 0.1, Wikipedia 0.3).
         lambda2: weight of the texts among themselves (likewise).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
@@ -72,7 +71,7 @@ class DJSRH(AffinityModel):
         hidden_channels: int = 256,
         beta: float = 0.2,
         eta: float = 0.4,
-        mu: float = 9.0,
+        mu: float | None = None,
         lambda1: float = 1.0,
         lambda2: float = 1.0,
         rescale: bool = False,
@@ -82,10 +81,10 @@ class DJSRH(AffinityModel):
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         for name in ("beta", "eta"):
             check_fraction(self.config[name], name)
-        for name in ("mu", "lambda1", "lambda2"):
+        for name in ("lambda1", "lambda2"):
             check_weight(self.config[name], name)
-        self.share, self.eta, self.mu, self.rescale = beta, eta, mu, rescale
-        self._factor = own_factor(type(self), mu, (beta, 1.0 - beta), rescale)
+        self.share, self.eta, self.rescale = beta, eta, rescale
+        self._factor = affinity_factor(mu, 9.0, (beta, 1.0 - beta), rescale)
         self.lambda1, self.lambda2 = lambda1, lambda2
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
@@ -130,7 +129,7 @@ class JDSH(AffinityModel):
         alpha: weight of the images in S (paper: 0.5 on MIRFlickr, 0.4 on NUS-WIDE).
         beta: weight of the texts (paper: 0.1, NUS-WIDE 0.3).
         lambda_: weight of the joint affinity H (paper: 0.4, NUS-WIDE 0.3).
-        mu: factor of the affinity (code: 1.4); the default is lowered as that of :class:`DJSRH`.
+        mu: factor of the affinity (code: 1.4). None is 4.8, or less as that of :class:`DJSRH`.
         intra: weight :math:`\rho` of the terms within a modality (code: 0.1).
         left: weight of the clearly dissimilar (code: 0.1).
         right: weight of the clearly similar (code: 0.2).
@@ -148,7 +147,7 @@ class JDSH(AffinityModel):
         alpha: float = 0.02,
         beta: float = 0.8,
         lambda_: float = 0.2,
-        mu: float = 4.8,
+        mu: float | None = None,
         intra: float = 0.2,
         left: float = 0.1,
         right: float = 0.2,
@@ -157,12 +156,12 @@ class JDSH(AffinityModel):
         batch_size: int = 32,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
-        for name in ("alpha", "beta", "lambda_", "mu", "intra", "left", "right"):
+        for name in ("alpha", "beta", "lambda_", "intra", "left", "right"):
             check_weight(self.config[name], name)
         self.weights = (alpha, beta, lambda_)
-        self.mu, self.intra, self.rescale = mu, intra, rescale
+        self.intra, self.rescale = intra, rescale
         self.left, self.right = left, right
-        self._factor = own_factor(type(self), mu, (alpha, beta), rescale)
+        self._factor = affinity_factor(mu, 4.8, (alpha, beta), rescale)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
@@ -280,14 +279,19 @@ class DGCPN(AffinityModel):
         return weighted(terms, {"consistency": self.consistency})
 
 
-def own_factor(
-    kind: type, mu: float, weights: tuple[float, float], rescale: bool
+def affinity_factor(
+    mu: float | None, default: float, weights: tuple[float, float], rescale: bool
 ) -> Callable[[HeteroData], float]:
-    """What gives ``mu`` for some data; a default is made safe for them, see :func:`safe_factor`."""
-    if mu != inspect.signature(kind).parameters["mu"].default:
-        return lambda data: mu
-    build = partial(safe_factor, factor=mu, weights=weights, rescale=rescale)
+    """What gives ``mu`` for some data; None is the default made safe, see :func:`safe_factor`."""
+    if mu is not None:
+        check_weight(mu, "mu")
+        return partial(_fixed, mu)
+    build = partial(safe_factor, factor=default, weights=weights, rescale=rescale)
     return GraphCache(build, watched)
+
+
+def _fixed(mu: float, data: HeteroData) -> float:
+    return mu
 
 
 def _distances(codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
