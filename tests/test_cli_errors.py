@@ -78,7 +78,7 @@ def test_usage_errors(words, parts, tmp_path, capsys):
         (["evaluate", "{tmp}"], ["lacks config.yaml, model/config.json"]),
         (["search", "{tmp}", "--text=a"], ["lacks", "index_image.safetensors"]),
         (["search", "{tmp}", "--image=a.png"], ["lacks", "index_text.safetensors"]),
-        (["encode", "{tmp}", "--texts=a", "--out=b"], ["lacks config.yaml"]),
+        (["encode", "{tmp}", "--texts=a", "--out=b.h5"], ["lacks config.yaml"]),
         (["data", "check", "{tmp}/lost.h5"], ["lost.h5"]),
         (["data", "check", "{tmp}/file.h5"], ["file.h5"]),
     ],

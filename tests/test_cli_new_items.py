@@ -72,7 +72,8 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(trained, root, tmp_path, ca
     assert main(["encode", str(trained), f"--images={tmp_path}", f"--out={out}"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"image: 2 codes of 16 bits, 3 skipped -> {out}\n"
-    lines = printed.err.splitlines()
+    note, *lines = printed.err.splitlines()
+    assert note == f"pyg-hash: note: {tmp_path}: 1 file not taken, of another ending: notes.txt"
     assert [line.split(": ")[2] for line in lines] == [str(tmp_path / f"{n}.png") for n in "bcd"]
     assert all("cannot be read as a picture" in line for line in lines)
     assert all(line.count(".png") == 1 or "identify" in line for line in lines)
@@ -258,3 +259,36 @@ def test_usage(trained, tmp_path, capsys):
         assert message in capsys.readouterr().err
     assert main(["search", str(trained), "--image=lost.png"]) == 1
     assert "lost.png: no such file" in capsys.readouterr().err
+
+
+def test_a_text_with_nul_costs_that_text_alone(trained, tmp_path, capsys):
+    texts, out = tmp_path / "texts.txt", tmp_path / "codes.h5"
+    texts.write_bytes(b"red box\nblue\0flag\ngreen\n")
+    for name in ("codes.h5", "codes.store"):
+        assert main(["encode", str(trained), f"--texts={texts}", f"--out={tmp_path}/{name}"]) == 0
+        printed = capsys.readouterr()
+        assert "2 codes of 16 bits, 1 skipped" in printed.out
+        assert f"skipped: {texts}:2: contains a NUL character" in printed.err
+    assert out.exists()
+
+
+def test_a_folder_says_what_it_did_not_take(tmp_path, capsys):
+    (tmp_path / "sub").mkdir()
+    for name in ("a.JPG", "b.jfif", "c.jpe", "d.tif", "e.tiff", "f.avif", "g.eps", "sub/h.jpg"):
+        (tmp_path / name).touch()
+    found = [path.rsplit("/", 1)[1] for path in pictures(str(tmp_path)).values]
+    assert found == ["a.JPG", "b.jfif", "c.jpe", "d.tif", "e.tiff", "f.avif"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"pyg-hash: note: {tmp_path}: 1 folder not taken; "
+        f"take them too with --images '{tmp_path}/**/*': sub",
+        f"pyg-hash: note: {tmp_path}: 1 file not taken, of another ending: g.eps",
+    ]
+
+
+def test_an_encoder_of_your_own_may_give_numpy(trained, tmp_path, capsys, monkeypatch):
+    code = "import numpy as np\ndef rows(texts): return np.ones((len(texts), {}))\n"
+    width = Run(trained).encoder("text").num_features
+    (tmp_path / "numpy_rows.py").write_text(code.format(width))
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "--text_encoder=numpy_rows:rows"
+    assert main(["search", str(trained), "--text=red", own]) == 0

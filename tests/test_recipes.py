@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 
+import numpy as np
 import pytest
 import torch
 from small import WIDTHS, assert_same_state
@@ -12,6 +13,7 @@ from toy import toy_data
 
 import pyg_hash.models
 import pyg_hash.recipes
+from pyg_hash import models
 from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import EVERY, METHODS, presets, recipe
 from pyg_hash.utils.settings import SettingError
@@ -473,3 +475,28 @@ def test_claims_of_the_ablation_tables_are_the_reported_signs():
     means = [[sum(pair[i] for pair in found) for found in cells.values()] for i in (0, 1)]
     assert signs(*means) == claims["SGCH v1, paper's weight"]
     assert len(claims) == 3 + 1 + 4 + 4
+
+
+def test_numbers_of_numpy_and_torch_are_numbers(tmp_path):
+    made = recipe(
+        "djsrh",
+        num_bits=np.int64(8),
+        seed=np.uint8(3),
+        lr=np.float32(0.5),
+        epochs=torch.tensor(2),
+        val_rate=np.float64(0.25),
+        model_options={"mu": np.float32(1.5)},
+    )
+    assert (made.settings["num_bits"], made.settings["lr"], made.epochs) == (8, 0.5, 2)
+    assert all(type(v) in (int, float) for v in (made.settings["seed"], made.settings["val_rate"]))
+    assert type(made.settings["model_options"]["mu"]) is float
+    model = models.LSH((np.int64(4), np.int32(5)), np.int64(8))
+    model.save(tmp_path)
+    assert models.LSH.load(tmp_path).num_bits == 8
+
+
+def test_methods_that_read_labels_share_one_rate():
+    for name, settings in METHODS.items():
+        assert getattr(models, name).reads_labels == ("label_rate" in settings)
+    rates = {settings["label_rate"] for settings in METHODS.values() if "label_rate" in settings}
+    assert rates == {0.3}

@@ -168,12 +168,12 @@ _ROWS = [
     Method("MCGCN, chosen", "MCGCN", {}, ORDER, ({}, {"lr": 5e-3, "epochs": 200, "k": 50})),
     *(Method(f"MCGCN-{v}", "MCGCN", _model(variant=v), ORDER) for v in ("S", "IT", "A", "C")),
     Method("MCGCN, paper terms", "MCGCN", {"weight": "binary"} | _PAPER_TERMS, ORDER),
-    *(
-        Method(name, name)
-        for name in ["LSH", "CCA", "ITQ", "CMFH", "IMH", "DJSRH", "JDSH", "DGCPN"]
-    ),
+    *(Method(name, name) for name in ["LSH", "CCA", "ITQ", "CMFH", "IMH"]),
+    # our defaults, but for features of few dimensions, which are alike: there they are less
+    Method("DJSRH", "DJSRH", _model(mu=9.0)),
+    Method("JDSH", "JDSH", _model(mu=4.8)),
+    Method("DGCPN", "DGCPN"),
     Method("ITQ, unweighted", "ITQ", _model(weighted=False)),
-    # features of few dimensions are alike: our defaults, 9 and 4.8, ask for cosines above 1
     Method("DJSRH, paper's factor", "DJSRH", _model(mu=1.5)),
     Method("JDSH, code's factor", "JDSH", _model(mu=1.4)),
     Method("SGEH", "SGEH", _QUIET),

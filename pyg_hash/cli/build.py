@@ -42,6 +42,9 @@ def recipe_of(config: TrainConfig) -> Recipe:
     """How the settings' method is trained; ``UsageError`` for settings that it cannot have."""
     from pyg_hash.recipes import EVERY, METHODS, recipe
 
+    for name in ("model", "recipe"):
+        if getattr(config, name) == "":
+            raise UsageError(f"{name}: is empty; name one, or leave it out")
     if ":" in (config.recipe or ""):
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
     names = set(EVERY).union(*METHODS.values())
@@ -162,4 +165,14 @@ class PictureCommand(RunCommand):
 
 def is_file(config: TrainConfig) -> bool:
     """Whether the data set is a feature file."""
-    return config.dataset.endswith((".h5", ".hdf5"))
+    return config.dataset.lower().endswith((".h5", ".hdf5"))
+
+
+def declares_val(config: TrainConfig) -> bool:
+    """Whether the data set is a feature file that holds out rows by itself."""
+    from pyg_hash.datasets import open_feature_file
+
+    if not is_file(config):
+        return False
+    with open_feature_file(config.dataset) as file:
+        return "splits/val" in file

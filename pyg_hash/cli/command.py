@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -60,6 +62,8 @@ def parse(argv: Sequence[str]) -> Namespace:
             stored = Path(args.train.out) / PARTS["config"]
             if stored.is_file():  # what is not said again is as it was
                 args = parser.parse_args(["train", f"--config={stored}", *argv[1:]])
+    except UnicodeDecodeError as error:
+        raise UsageError(f"config: no YAML file in UTF-8 ({error.reason})") from error
     except (ArgumentError, TypeError) as error:
         message = _plain(str(error))
         command = argv[0]
@@ -76,8 +80,14 @@ def parse(argv: Sequence[str]) -> Namespace:
 def _plain(message: str) -> str:
     """A message of jsonargparse on one line, in the words of the command line."""
     message = re.sub(r'Parser key "(\w+)":', r"--\1:", " ".join(message.split()))
-    message = re.sub(r"typing.Literal\[(.*?)\]", r"choice of \1", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message)
+    message = re.sub(
+        r"Does not validate against any of the Union subtypes Subtypes: \[(.*), NoneType\] "
+        r"Errors: .* Given value: (.*)",
+        r"expected \1, got \2",
+        message,
+    )
+    message = re.sub(r"typing.Literal\[(.*?)\]", r"choice of \1", message)
     return re.sub(r"(required: )\w+\.(?:check\.)?(\w+)$", r"\1\2", message)
 
 
@@ -96,12 +106,45 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
     try:
         args = parse(argv)
-        return COMMANDS[args.command][0].of(args[args.command]).execute()
+        with warnings.catch_warnings():
+            _show_ours_in_one_line()
+            return COMMANDS[args.command][0].of(args[args.command]).execute()
     except KeyboardInterrupt:
         print("pyg-hash: stopped", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError) as error:
+    except Exception as error:
         if debug:
             raise
-        print(f"pyg-hash: error: {error}", file=sys.stderr)
+        print(f"pyg-hash: error: {_told(error)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
+
+
+def _show_ours_in_one_line() -> None:
+    """Show each warning about somebody's data once, without the place in our code."""
+    from pyg_hash.utils.oddities import OddDataWarning
+
+    show: Any = warnings.showwarning
+    told: set[str] = set()
+
+    def shown(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, OddDataWarning):
+            if str(message) in told:
+                return
+            told.add(str(message))
+            print(f"pyg-hash: warning: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place, **more)
+
+    warnings.simplefilter("always", OddDataWarning)
+    warnings.showwarning = shown
+
+
+def _told(error: Exception) -> str:
+    """What the user reads of an error."""
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({error or 'out of memory'}); use fewer or narrower rows"
+    ours = (ValueError, TypeError, OSError, ImportError, RuntimeError, ArithmeticError)
+    if isinstance(error, ours) and str(error):
+        return str(error)
+    # one that nobody foresaw; its text alone, for example of a KeyError, may say nothing
+    return f"{type(error).__name__}: {error} (unexpected; --debug shows where)"

@@ -60,6 +60,12 @@ class Encode(NewItemsCommand):
         into_store = store_class(self.out) is not None
         if self.index is not None and not into_store:
             raise UsageError("index: is for --out NAME.store")
+        named = not into_store and not Path(self.out).is_dir()
+        if named and Path(self.out).suffix.lower() not in (".h5", ".hdf5"):
+            raise UsageError(
+                f"out: {self.out} ends with none of .h5, .hdf5 (codes in HDF5), .store, .lance, "
+                ".db (stores); rename it. A store exports .npz, .parquet and .csv from Python"
+            )
         run = Run.open(self.run, need=("config", "model"))
         if not into_store:
             check_out(self.out)

@@ -21,7 +21,7 @@ from pyg_hash.cli.build import (
     root_of,
     rows_of,
 )
-from pyg_hash.cli.options import Command, TrainConfig, check_out, check_positive, option
+from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_out, check_positive, option
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.files import CorruptFileError, load_json
@@ -108,6 +108,9 @@ class Report(DataCommand, PictureCommand):
         from pyg_hash.report import About, write_report
 
         check_positive(queries=self.queries, points=self.points)
+        named = self.out is not None and not Path(self.out).is_dir()
+        if named and Path(str(self.out)).suffix.lower() not in (".html", ".htm"):
+            raise UsageError(f"out: {self.out} does not end with .html; the report is such a page")
         run = Run.open(self.run)
         out = run.path / "report.html" if self.out is None else Path(self.out)
         check_out(out)

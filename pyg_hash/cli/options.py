@@ -94,7 +94,7 @@ class TrainConfig:
     model_options: dict[str, Any] = option({}, "options of the model class")
     label_rate: float | None = option(
         None,
-        "share of the training items whose labels are used (0.3; gch 1; taughthash can do with 0; "
+        "share of the labels that the data set lets a method use (0.3; taughthash can do with 0; "
         "sgeh uses none)",
     )
     val_rate: float = option(

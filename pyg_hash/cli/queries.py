@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pyg_hash.cli.build import RunCommand, load_model
 from pyg_hash.cli.options import UsageError, option
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, bad_text
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.provenance import check_model
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from pyg_hash.models import HashModel
     from pyg_hash.stores import CodeStore
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+_PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
+)
 _BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
 
 
@@ -42,10 +45,27 @@ class NewItems:
 
 
 def pictures(where: str) -> NewItems:
-    """The pictures in a folder, or the files that match a pattern, sorted."""
+    """The pictures in a folder, or the files that match a pattern, sorted.
+
+    What of a folder is not taken is said on the standard error.
+    """
     if os.path.isdir(where):
         names = sorted(os.listdir(where))
         found = [os.path.join(where, n) for n in names if n.lower().endswith(_PICTURES)]
+        found = [path for path in found if os.path.isfile(path)]
+        rest = [n for n in names if os.path.join(where, n) not in found]
+        folders = [n for n in rest if os.path.isdir(os.path.join(where, n))]
+        for kind, left, remedy in (
+            ("folder", folders, f"; take them too with --images '{where}/**/*'"),
+            ("file", [n for n in rest if n not in folders], ", of another ending"),
+        ):
+            if left:
+                more = ", ..." if len(left) > 10 else ""
+                print(
+                    f"pyg-hash: note: {where}: {len(left)} {kind}{'s' * (len(left) > 1)} not taken"
+                    f"{remedy}: {', '.join(left[:10])}{more}",
+                    file=sys.stderr,
+                )
     else:  # a name may look like a pattern
         names = [where] if os.path.isfile(where) else glob.glob(where, recursive=True)
         found = sorted(filter(os.path.isfile, names))
@@ -56,16 +76,20 @@ def pictures(where: str) -> NewItems:
 
 def text_lines(path: str) -> NewItems:
     """The lines of a UTF-8 file; blank ones and those in another encoding are problems."""
+    content = Path(path).read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"texts: {path} is UTF-16; save it as UTF-8")
     # only line feeds end a line, so that numbers are those of an editor
-    raw = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
+    raw = content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
     if not any(line.strip() for line in raw):
         raise ValueError(f"texts: {path} holds no text; write one text a line")
     values, problems = [], {}
     for number, line in enumerate(raw):
         try:
             values.append(line.decode("utf-8").strip())
-            if not values[-1]:
-                problems[number] = "empty text"
+            problem = "empty text" if not values[-1] else bad_text(values[-1])
+            if problem:
+                problems[number] = problem
         except UnicodeDecodeError as error:
             values.append("")
             problems[number] = f"not UTF-8 ({error.reason} at byte {error.start})"
@@ -84,7 +108,15 @@ def feature_rows(path: str, source: str | None) -> list[NewItems]:
         rows = [str(row) for row in range(len(x))]
         found.append(NewItems(modality, x, ids or rows, where, bare=not ids))
 
-    if path.endswith(".npy"):
+    ending = Path(path).suffix.lower()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"features: {path}: no such file")
+    if ending in (".npz", ".csv", ".tsv", ".txt", ".json", ".pkl", ".pt", ".mat", ".parquet"):
+        raise UsageError(
+            f"features: {path}: {ending} is not read; give .npy (numpy.save), or the .h5 that "
+            "write_feature_file writes"
+        )
+    if ending == ".npy":
         if source is None:
             raise UsageError(f"source: {path} does not say what it holds; give --source image|text")
         add(source, _read_npy(path), None)
@@ -115,7 +147,10 @@ def _read_npy(path: str) -> Tensor:
             f"features: {path} holds {array.dtype} {list(array.shape)}; "
             "expected numbers [n, d], or [d] for one item"
         )
-    return torch.from_numpy(np.atleast_2d(array).astype(np.float32))
+    if array.size == 0:
+        raise ValueError(f"features: {path} holds no numbers, its shape is {list(array.shape)}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is named later
+        return torch.from_numpy(np.atleast_2d(array).astype(np.float32))
 
 
 class Coder:
@@ -164,6 +199,13 @@ class Coder:
             found.problems[row] = f"{place}: {problem}"
             print(f"pyg-hash: skipped: {place}: {problem}", file=sys.stderr)
         found.kept = [good[row] for row in found.kept]
+        if self.encoder is None:
+            zero = (items.values == 0).all(dim=1)
+            for row in (row for row in found.kept if zero[row]):
+                place = items.where[row]
+                print(
+                    f"pyg-hash: {place}: note: all zeros, so its code is arbitrary", file=sys.stderr
+                )
         return found
 
     def note_unknown_words(self, text: str, place: str = "") -> None:
@@ -179,6 +221,18 @@ class Coder:
             print(f"pyg-hash: {place}note: {note}", file=sys.stderr)
 
 
+def _floats(encode: Any, name: str, items: Any) -> Tensor:
+    """Float rows of what somebody's own encoder gives."""
+    import torch
+
+    rows = encode(items)
+    try:
+        return torch.as_tensor(rows).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(rows).__name__
+        raise TypeError(f"encoder: {name} gave {kind}, expected rows of numbers") from error
+
+
 @dataclass(frozen=True, kw_only=True)
 class EncoderCommand(RunCommand):
     """A command that encodes raw items."""
@@ -192,10 +246,12 @@ class EncoderCommand(RunCommand):
         names: dict[Modality, str | None] = {IMAGE: self.image_encoder, TEXT: self.text_encoder}
         for modality, name in names.items():
             if name is not None:
-                found = own[modality] = imported(name, "encoder")
+                found = imported(name, "encoder")
                 if not callable(found):
                     kind = type(found).__name__
                     raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
+                # any rows of numbers will do, NumPy's among them
+                own[modality] = partial(_floats, found, name)
         return own
 
 

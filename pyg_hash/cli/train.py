@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,7 +56,7 @@ class Train(TrainConfig, Command):
 
         Under ``torchrun`` all processes train, and the first one does the rest.
         """
-        from pyg_hash.metrics import evaluate
+        from pyg_hash.metrics import OddDataWarning, evaluate
         from pyg_hash.training.ranks import Ranks
 
         ranks = Ranks.on(device)
@@ -81,6 +82,8 @@ class Train(TrainConfig, Command):
                     build.say_unrecorded(run)
                 run.keep_rows(build.rows_of(dataset, data))
         data = data.to(device)
+        for line in data.oddities if "oddities" in data else ():
+            warnings.warn(line, OddDataWarning, stacklevel=2)
         if ranks.agree(run.has("model")):
             model = build.load_model(run, config).to(device)
         else:
@@ -123,8 +126,11 @@ def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
     check_positive(accumulate=config.accumulate)
     if config.patience is not None:
         check_positive(patience=config.patience)
-        if not config.val_rate:
-            raise UsageError("patience: needs a validation split; give --val_rate too, e.g. 0.1")
+        if not (config.val_rate or build.declares_val(config)):
+            raise UsageError(
+                "patience: needs a validation split; give --val_rate too, e.g. 0.1, or a file "
+                "with splits/val"
+            )
     if config.epochs is None and config.patience is not None:
         raise UsageError(f"patience: {config.model} has a closed form, there is nothing to stop")
     if config.epochs is None and config.precision != "fp32":

@@ -43,10 +43,19 @@ def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
     return mask
 
 
+def check_few_classes(y: Tensor, name: str) -> None:
+    """Raise ``ValueError`` for class indices that are numbers of another kind: models get huge."""
+    if y.dim() == 1 and y.numel() and int(y.max()) >= max(y.numel(), 1000):
+        raise ValueError(
+            f"{name}: class indices run to {int(y.max())} in {y.numel()} rows; number the classes "
+            "0..C-1, or give class_names"
+        )
+
+
 def fill_splits(
     masks: Mapping[str, Tensor], *, labels: bool
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """All four splits ``[N]``, with defaults for those not given; and a line for each problem."""
+    """The splits ``[N]``, with defaults for those not given but val; a line for each problem."""
     train, query = masks["train"], masks["query"]
     labeled = train.clone() if labels else torch.zeros_like(train)
     masks = {"train": train, "query": query, "database": ~query, "labeled": labeled, **masks}
@@ -64,6 +73,15 @@ def fill_splits(
             )
     if not labels and bool(masks["labeled"].any()):
         problems.append("labeled: names labeled rows but there are no labels")
+    if (val := masks.get("val")) is not None:
+        for name in ("train", "query"):
+            both = int((val & masks[name]).sum())
+            if both:
+                problems.append(
+                    f"val: {both} rows are also in {name}; a row held out is in neither"
+                )
+        if not bool(val.any()):
+            problems.append("val: is empty; leave it out")
     outside = int((masks["labeled"] & ~masks["train"]).sum())
     if outside:
         problems.append(
@@ -81,6 +99,7 @@ def build_hetero(
     query: Tensor,
     database: Tensor | None = None,
     labeled: Tensor | None = None,
+    val: Tensor | None = None,
     y: Tensor | None = None,
     num_classes: int | None = None,
 ) -> HeteroData:
@@ -94,14 +113,17 @@ def build_hetero(
         database: rows that are searched; default: all but ``query``.
         labeled: rows of ``train`` whose labels may be used; default: ``train``, or none
             without labels.
+        val: rows held out for the choice of settings, neither in ``train`` nor ``query``;
+            default: none.
         y: class index, integer ``[N]``, or multi-hot of zeros and ones ``[N, C]``; None for a
             set without labels, which then has no ``y`` and ``num_classes`` 0.
         num_classes: C; default: the columns of ``y`` or its largest index plus one.
 
     Returns:
         ``data[m]`` for both modalities with ``x``, ``y`` (long ``[N]`` or float32 ``[N, C]``),
-        ``train_mask``, ``query_mask``, ``database_mask``, ``labeled_mask``; and
-        ``data.num_classes``. Both modalities share the tensors of labels and masks.
+        ``train_mask``, ``query_mask``, ``database_mask``, ``labeled_mask``, given ``val`` also
+        ``val_mask``; and ``data.num_classes``. Both modalities share the tensors of labels and
+        masks.
 
     Raises:
         TypeError: features or labels of the wrong dtype.
@@ -113,7 +135,7 @@ def build_hetero(
         check_features(x, name)
     check_same_rows(image, text, "image", "text")
     num_rows = image.size(0)
-    given = {"train": train, "query": query, "database": database, "labeled": labeled}
+    given = {"train": train, "query": query, "database": database, "labeled": labeled, "val": val}
     own = {name: as_mask(rows, num_rows, name) for name, rows in given.items() if rows is not None}
     masks, problems = fill_splits(own, labels=y is not None)
     if problems:
@@ -123,6 +145,8 @@ def build_hetero(
     data.num_classes = 0
     if y is not None:
         check_labels(y, "y", num_rows=num_rows, num_classes=num_classes)
+        if num_classes is None:
+            check_few_classes(y, "y")
         inferred = y.size(1) if y.dim() == 2 else int(y.max()) + 1
         data.num_classes = inferred if num_classes is None else num_classes
         y = y.float() if y.dim() == 2 else y.long()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
+import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +23,28 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
-from pyg_hash.datasets.build import as_mask, build_hetero, fill_splits, row_chunks
+from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
+from pyg_hash.datasets.given import as_labels, as_matrix, as_rows, as_strings
 from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_labels
-from pyg_hash.utils.files import CorruptFileError, atomic_path, sha256
+from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
+from pyg_hash.utils.files import CorruptFileError, atomic_path, bad_text, check_writable, sha256
+from pyg_hash.utils.oddities import (
+    odd_columns,
+    odd_labels,
+    odd_queries,
+    odd_rows,
+    row_lengths,
+    unanswered,
+)
 from pyg_hash.utils.provenance import verify
 
 FORMAT = "pyg_hash.features"
 VERSION = 1
-SPLITS = ("train", "query", "database", "labeled")
+SPLITS = ("train", "query", "database", "labeled", "val")
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_FILTERS = (None, "gzip", "lzf", *range(10))
 
 
 @contextmanager
@@ -39,19 +53,34 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CorruptFileError: it is truncated, damaged or no HDF5 file, found now or while reading.
+        OSError: it cannot be read, or another process has it open for writing.
+        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
-    if Path(path).suffix in (".h5", ".hdf5"):
+    with open(path, "rb") as raw:  # says by itself what keeps it from being read
+        size, place = path.stat().st_size, 0
+        while raw.read(len(_SIGNATURE)) != _SIGNATURE:  # at 0, 512, 1024, 2048, ...
+            place = max(512, 2 * place)
+            if place >= size:
+                raise CorruptFileError(
+                    f"{path}: not an HDF5 file; write features with write_feature_file"
+                )
+            raw.seek(place)
+    if path.suffix in (".h5", ".hdf5"):
         state = os.stat(path)
         _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
     try:
         with h5py.File(path, "r") as file:
             yield file
-    except OSError as error:
+    except BlockingIOError as error:
+        raise OSError(
+            f"{path}: another process has it open for writing; try again when that is done"
+        ) from error
+    except (OSError, RuntimeError, KeyError) as error:
         raise CorruptFileError(
-            f"{path}: truncated, damaged or not an HDF5 file ({error}); copy or write it again"
+            f"{path}: truncated or damaged ({error}); copy or write it again"
         ) from error
 
 
@@ -63,15 +92,20 @@ def _verified(path: str, *now: int) -> None:
 
 def read_about(file: Any) -> str | None:
     """What the file says of its features or None; ``ValueError`` if it is not of this layout."""
-    name, version = file.attrs.get("format"), file.attrs.get("version")
-    if name != FORMAT or version != VERSION:
+    name, version = (file.attrs.get(key) for key in ("format", "version"))
+    name = name.decode(errors="replace") if isinstance(name, bytes) else name
+    if (
+        not (isinstance(name, str) and np.ndim(version) == 0)
+        or name != FORMAT
+        or version != VERSION
+    ):
         raise ValueError(
-            f"attributes: format {name!r} version {version} is not {FORMAT!r} version {VERSION}; "
-            "write the file with write_feature_file"
+            f"attributes: format {name!r:.40} version {version!s:.40} is not {FORMAT!r} "
+            f"version {VERSION}; write the file with write_feature_file"
         )
     about = file.attrs.get("about")
     if isinstance(about, bytes):  # a string of fixed length, as other libraries write it
-        about = about.decode()
+        about = about.decode(errors="replace")
     if about is not None and not (isinstance(about, str) and about.strip()):
         raise ValueError(f"attributes: about must be a text that is not empty, got {about!r}")
     return about
@@ -201,6 +235,8 @@ class FeatureFile(CrossModalDataset):
     ``splits/query``     the same: rows that ask, disjoint from train and database
     ``splits/database``  optional: rows that are searched; default: all but query
     ``splits/labeled``   optional: rows of train whose labels may be used; default: train
+    ``splits/val``       optional: rows held out for the choice of settings, neither in train nor
+                         in query; default: none
     ``class_names``      optional: strings ``[C]``; fixes the number of classes
     ``ids``              optional: strings ``[N]``; default: row numbers
     ``image_paths``      optional: strings ``[N]``, relative to the file's folder; ``""`` = none
@@ -236,6 +272,11 @@ class FeatureFile(CrossModalDataset):
         root: str | os.PathLike[str] | None = None,
         force_reload: bool = False,
     ) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(f"path: expected the path of a file, got {path!r:.60}")
+        for name, given in (("transform", transform), ("pre_transform", pre_transform)):
+            if given is not None and not callable(given):
+                raise TypeError(f"{name}: expected a transform, got {given!r:.60}")
         self.path = Path(path).expanduser().absolute()
         if not self.path.is_file():
             raise FileNotFoundError(
@@ -308,80 +349,154 @@ def write_feature_file(
     query: Any,
     database: Any = None,
     labeled: Any = None,
+    val: Any = None,
     labels: Any = None,
     class_names: Sequence[str] | None = None,
-    ids: Sequence[str] | None = None,
-    image_paths: Sequence[str | None] | None = None,
+    ids: Sequence[Any] | None = None,
+    image_paths: Sequence[Any] | None = None,
     texts: Sequence[str | None] | None = None,
     about: str | None = None,
-    compression: str | None = None,
+    compression: str | int | None = None,
 ) -> Path:
     """Write a file that :class:`~pyg_hash.datasets.FeatureFile` reads, atomically.
 
-    The finished file is checked before it appears under its name.
+    Everything is checked before anything is written.
 
     Args:
         path: the file; one that exists is replaced.
-        image: real ``[N, d]``, a tensor, an array or a SciPy sparse matrix (stored as CSR).
+        image: real ``[N, d]``, a tensor, an array or nested lists; sparse ones of SciPy or torch
+            are stored as CSR, bfloat16 as float32.
         text: the same, ``[N, d]``.
-        train: bool mask ``[N]`` or row numbers; so are ``query``, ``database``, ``labeled``.
+        train: bool mask ``[N]`` or row numbers; so are the next four.
         query: rows that ask.
         database: rows that are searched; None means all but ``query``.
         labeled: rows of ``train`` whose labels may be used; None means ``train``.
-        labels: class index, integer ``[N]``, or zeros and ones ``[N, C]``; None for none.
+        val: rows held out for the choice of settings, neither in ``train`` nor in ``query``.
+        labels: class index, integer ``[N]`` or one column, or zeros and ones ``[N, C]``; or a word
+            a row, or a list of words; None for none. Without ``class_names`` the classes are the
+            words or numbers that occur, sorted.
         class_names: one name a class.
-        ids: one name a row.
+        ids: one name a row; whole numbers become their digits.
         image_paths: picture files, relative to the folder of ``path``; None where there is none.
-        texts: raw texts; None where there is none.
+        texts: raw texts; None or NaN where there is none.
         about: what made the features, e.g. ``'vgg16-fc7 + use512'``.
-        compression: HDF5 filter of the features, e.g. ``'gzip'``; smaller but slower.
+        compression: HDF5 filter of the features, ``'gzip'``, ``'lzf'`` or gzip's level 0 to 9;
+            smaller but slower.
 
     Raises:
-        TypeError: masks of the wrong dtype; ``about`` is no text.
+        TypeError: arguments of the wrong type.
         ValueError: the content breaks a rule of the layout; the message lists every problem.
         OSError: the file cannot be written.
     """
-    if not isinstance(about, str | None):
-        raise TypeError(f"about: expected a text, got {type(about).__name__}")
-    splits = {"train": train, "query": query, "database": database, "labeled": labeled}
-    strings = {"class_names": class_names, "ids": ids, "image_paths": image_paths, "texts": texts}
-    num_rows = int(image.shape[0])
-    with atomic_path(path) as temporary:
-        with h5py.File(temporary, "w") as file:
-            file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-            if about is not None:
-                file.attrs["about"] = about
-            for name, matrix in (("image", image), ("text", text)):
-                _write_matrix(file, name, matrix, compression)
-            if labels is not None:
-                file["labels"] = _array(labels)
-            for name, rows in splits.items():
-                if rows is not None:
-                    mask = as_mask(torch.as_tensor(_array(rows)), num_rows, name)
-                    file[f"splits/{name}"] = mask.numpy()
-            for name, values in strings.items():
-                if values is not None:
-                    content = [value or "" for value in values]
-                    file.create_dataset(name, data=content, dtype=h5py.string_dtype())
-        problems = check_feature_file(temporary).problems
-        if problems:
-            raise ValueError(f"{path} was not written:\n" + "\n".join(problems))
+    content = {name: value for name, value in locals().items() if name != "path"}
+    return _write(_file_path(path), _checked(path, **content))
+
+
+def _file_path(path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"path: expected the path of a file, got {path!r:.60}")
+    check_writable(path)
     return Path(path)
 
 
-def _array(values: Any) -> np.ndarray[Any, Any]:
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else np.asarray(values)
+def _checked(path: Any, image: Any = None, text: Any = None, **more: Any) -> dict[str, Any]:
+    """What the file is to hold, by entry; features that are None and ``num_rows`` come later.
+
+    ``TypeError``, if that is all, or ``ValueError``; it lists every problem.
+    """
+    found: dict[str, Any] = {}
+    problems: list[TypeError | ValueError] = []
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            problems.append(error)
+
+    num_rows = more.pop("num_rows", None)
+    for name, matrix in (("image", image), ("text", text)) if num_rows is None else ():
+        with noted():
+            found[name] = as_matrix(matrix, name)
+    sizes = [found[name].shape[0] for name in MODALITIES if name in found]
+    if len(set(sizes)) > 1:
+        problems.append(
+            ValueError(
+                f"image and text: {sizes[0]} and {sizes[1]} rows; "
+                "row i of both must be the same instance"
+            )
+        )
+    if sizes or num_rows is not None:
+        num_rows = sizes[0] if num_rows is None else num_rows
+        names = None
+        with noted():
+            if more["class_names"] is not None:
+                names = as_strings(more["class_names"], "class_names")
+        if more["labels"] is not None:
+            with noted():
+                found["labels"], names = as_labels(more["labels"], names, num_rows)
+        if names is not None:
+            found["class_names"] = names
+        for name in ("ids", "image_paths", "texts"):
+            if more[name] is not None:
+                with noted():
+                    found[name] = as_strings(more[name], name, num_rows)
+        masks = {}
+        for name in SPLITS:
+            if more[name] is not None or name in ("train", "query"):
+                with noted():
+                    masks[name] = as_rows(more[name], num_rows, name)
+                    found[f"splits/{name}"] = masks[name]
+        if "train" in masks and "query" in masks:
+            tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
+            problems += map(ValueError, fill_splits(tensors, labels=more["labels"] is not None)[1])
+    with noted():
+        check_choice(more["compression"], _FILTERS, "compression")
+    with noted():
+        about = found["about"] = more["about"]
+        if not isinstance(about, str | None):
+            raise TypeError(f"about: expected a text, got {type(about).__name__}")
+        if about is not None and (not about.strip() or bad_text(about)):
+            raise ValueError(f"about: must be a text that is not empty, got {about!r}")
+    if problems:
+        kind = TypeError if all(isinstance(p, TypeError) for p in problems) else ValueError
+        raise kind(f"{path} was not written:\n" + "\n".join(map(str, problems)))
+    return found | {"compression": more["compression"]}
 
 
-def _write_matrix(file: Any, name: str, matrix: Any, compression: str | None) -> None:
+def _write(
+    path: Path, content: dict[str, Any], encoders: Mapping[Modality, Any] | None = None
+) -> Path:
+    """Write what :func:`_checked` gave, and the encoders that made it into their folder."""
+    content = dict(content)
+    about, compression = content.pop("about"), content.pop("compression")
+    folder = Path(f"{path}.encoders")
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
+        if about is not None:
+            file.attrs["about"] = about
+        for name, values in content.items():
+            if name in MODALITIES:
+                _write_matrix(file, name, values, compression)
+            elif isinstance(values, list):
+                file.create_dataset(name, data=values, dtype=h5py.string_dtype())
+            else:
+                file[name] = values
+        if encoders is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            for modality, encoder in encoders.items():
+                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
+    return path
+
+
+def _write_matrix(file: Any, name: str, matrix: Any, compression: Any) -> None:
     sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
     if not sparse:
-        file.create_dataset(name, data=_array(matrix), compression=compression)
+        file.create_dataset(name, data=matrix, compression=compression)
         return
-    csr = matrix.tocsr()
     for part in ("data", "indices", "indptr"):
-        file.create_dataset(f"{name}/{part}", data=getattr(csr, part), compression=compression)
-    file[name].attrs["shape"] = csr.shape
+        file.create_dataset(f"{name}/{part}", data=getattr(matrix, part), compression=compression)
+    file[name].attrs["shape"] = matrix.shape
 
 
 def encode_feature_file(
@@ -396,8 +511,9 @@ def encode_feature_file(
 ) -> Path:
     """Encode raw pairs and write a file that :class:`~pyg_hash.datasets.FeatureFile` reads.
 
-    The encoders are kept in the folder ``PATH.encoders``, so that ``pyg-hash train`` puts them into
-    the run, and ``search`` and ``encode`` take raw pictures and texts.
+    Everything is checked before the first item is encoded. The encoders are kept in the folder
+    ``PATH.encoders``, so that ``pyg-hash train`` puts them into the run, and ``search`` and
+    ``encode`` take raw pictures and texts.
 
     Args:
         path: the file; one that exists is replaced.
@@ -410,26 +526,46 @@ def encode_feature_file(
             :func:`~pyg_hash.datasets.write_feature_file` but the features.
 
     Raises:
-        ValueError: lists of different lengths, or items that cannot be encoded, which are listed.
+        TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
+            texts, pictures that do not exist, or items that cannot be encoded, which are listed.
     """
-    if len(images) != len(texts):
+    own = {"path", "image", "text", "image_paths", "texts"}
+    taken = inspect.signature(write_feature_file).parameters
+    keywords = {name: p.default for name, p in taken.items() if name not in own}
+    if unknown := sorted(set(more) - set(keywords)):
+        near = difflib.get_close_matches(unknown[0], keywords, 1)
+        hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(keywords)}"
+        raise TypeError(f"{unknown[0]}: is no argument; {hint}")
+    for name in ("train", "query"):
+        if name not in more:
+            raise TypeError(f"{name}: is missing; give a mask or row numbers")
+    encoders: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
+    for modality, encoder in encoders.items():
+        if isinstance(encoder, type) or not (callable(encoder) and hasattr(encoder, "save")):
+            raise TypeError(
+                f"{modality}_encoder: expected an encoder, got {encoder!r:.60}; "
+                "OwnEncoder makes one of a function"
+            )
+    check_positive_int(batch_size, "batch_size")
+    paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
+    if len(paths) != len(words):
         raise ValueError(
-            f"texts: {len(texts)} texts and {len(images)} pictures; row i of both is instance i"
+            f"texts: {len(words)} texts and {len(paths)} pictures; row i of both is instance i"
         )
-    path = Path(path)
-    found = encode_all(batch_size, image=(image_encoder, images), text=(text_encoder, texts))
-    relative = [os.path.relpath(image, path.parent) for image in images]
-    folder = Path(f"{path}.encoders")
-    with atomic_path(path) as temporary:
-        image, text = found["image"], found["text"]
-        write_feature_file(
-            temporary, image=image, text=text, image_paths=relative, texts=texts, **more
+    lost = [f"  image {row} ({p!r}): no such file" for row, p in enumerate(paths) if not isfile(p)]
+    lost += [f"  text {row}: is empty" for row, text in enumerate(words) if not text.strip()]
+    if lost:
+        listed = "\n".join(lost[:20] + ["  ..."] * (len(lost) > 20))
+        raise ValueError(
+            f"{len(lost)} items cannot be encoded; drop these rows, nothing was written:\n{listed}"
         )
-        shutil.rmtree(folder, ignore_errors=True)
-        with h5py.File(temporary, "r+") as file:
-            for modality, encoder in ((IMAGE, image_encoder), (TEXT, text_encoder)):
-                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
-    return path
+    file = _file_path(path)
+    relative = [os.path.relpath(image, file.parent) for image in paths]
+    more = {**keywords, **more, "image_paths": relative, "texts": words}
+    content = _checked(path, **more, num_rows=len(paths))
+    found = encode_all(batch_size, image=(image_encoder, paths), text=(text_encoder, words))
+    features = {name: as_matrix(x, name) for name, x in found.items()}
+    return _write(file, content | features, encoders)
 
 
 # the check ------------------------------------------------------------------------------------
@@ -556,6 +692,8 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
     found = MatrixReport(matrix.shape, str(matrix.dtype), kind, density)
     report.matrices[matrix.name] = found
     hashes = np.empty(num_rows, dtype=np.uint64)
+    lengths = torch.empty(num_rows, dtype=torch.float64)
+    low, high = torch.full((width,), torch.inf), torch.full((width,), -torch.inf)
     for start, stop in row_chunks(num_rows, width):
         block = np.empty((stop - start, width), np.float32)
         matrix.read_rows(start, stop, block)
@@ -566,6 +704,9 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
         if finite.size:
             found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
             found.maximum = float(np.fmax(found.maximum, finite.max()))
+        rows = torch.from_numpy(block)
+        lengths[start:stop] = row_lengths(rows)
+        low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
         block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
         for row, values in enumerate(block, start):
             digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
@@ -576,6 +717,8 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
             f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
             "clean or drop their rows"
         )
+    else:
+        warnings += odd_rows(lengths, matrix.name) + odd_columns(low, high, matrix.name)
     if found.zero_rows:
         warnings.append(
             f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
@@ -602,6 +745,8 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
         return
     report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
     check_labels(y, "labels", num_rows=num_rows, num_classes=None if names is None else len(names))
+    if names is None:
+        check_few_classes(y, "labels")
     if y.dim() == 1:
         counts = torch.bincount(y, minlength=len(names or []))
     else:
@@ -614,6 +759,12 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
     empty = [name for name, count in report.label_counts.items() if count == 0]
     if empty:
         report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
+    report.warnings += odd_labels(y, names)
+    with suppress(ValueError):  # is told where splits are checked
+        masks = fill_splits(read_splits(file, num_rows), labels=True)[0]
+        asked = y[masks["query"]]
+        if len(asked) and bool(masks["database"].any()):
+            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
 
 
 def _check_splits(

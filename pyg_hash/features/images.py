@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +22,12 @@ def load_image(path: PathLike, size: int) -> Tensor:
     """Read one picture as a square of ``size`` pixels: uint8 ``[3, size, size]``, RGB, 0..255.
 
     Transparent parts are composited on white, the central square is cut out (a square
-    picture stays whole) and resized with bicubic interpolation. Any format that Pillow reads.
+    picture stays whole) and resized with bicubic interpolation. Any format that Pillow reads; of
+    one channel of 16 bits, 65535 becomes 255, and of floating-point numbers 0..1 becomes 0..255.
 
     Raises:
-        UnreadableImageError: the file is missing or damaged; the message names it.
+        UnreadableImageError: the file is missing or damaged, or holds numbers of another range;
+            the message names it.
         ImportError: Pillow is not installed.
     """
     image_module = require("PIL.Image", "pillow")
@@ -32,20 +35,50 @@ def load_image(path: PathLike, size: int) -> Tensor:
         raise UnreadableImageError(f"{path}: no such picture file; check the path")
     try:
         with image_module.open(path) as file:
-            # EXIF rotation is part of what a viewer shows
-            picture = require("PIL.ImageOps", "pillow").exif_transpose(file).convert("RGBA")
+            whole = on_white(file)
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         raise UnreadableImageError(
             f"{path}: cannot be read as a picture ({error}); replace or drop this file"
         ) from error
-    white = image_module.new("RGBA", picture.size, "white")
-    white.alpha_composite(picture)
-    width, height = white.size
+    width, height = whole.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = white.convert("RGB").crop((left, top, left + side, top + side))
+    square = whole.crop((left, top, left + side, top + side))
     resized = square.resize((size, size), image_module.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized, dtype=np.uint8)).permute(2, 0, 1)
+
+
+def on_white(file: Any) -> Any:
+    """An open picture as RGB on white, turned as its EXIF says, which is what a viewer shows.
+
+    ``ValueError``: one channel of numbers whose range is not 0..1, 0..255 or 0..65535.
+    """
+    new = require("PIL.Image", "pillow").new
+    picture = require("PIL.ImageOps", "pillow").exif_transpose(file)
+    if picture.mode[:1] in ("I", "F"):  # convert() would cut numbers above 255 off
+        picture = _eight_bits(picture, file.format)
+    layers = picture.convert("RGBA")
+    white = new("RGBA", layers.size, "white")
+    white.alpha_composite(layers)
+    return white.convert("RGB")
+
+
+def _eight_bits(picture: Any, kind: str | None) -> Any:
+    values = np.asarray(picture).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if picture.mode == "F":
+        factor = 255.0 if high <= 1 else 1.0
+        most = 255.0 / factor
+    else:
+        sixteen = "16" in picture.mode or kind == "PNG" or high > 255
+        most, factor = (65535.0, 1 / 257) if sixteen else (255.0, 1.0)
+    if not (low >= 0 and high <= most):  # NaN among them
+        raise ValueError(
+            f"one channel of numbers from {low:g} to {high:g}, of which black and white are not "
+            "known; save it with 8 or 16 bits"
+        )
+    pixels = np.rint(values * factor).astype(np.uint8)
+    return require("PIL.Image", "pillow").fromarray(pixels)
 
 
 def square_jpeg(path: PathLike, size: int, quality: int) -> bytes:

@@ -1,6 +1,6 @@
 """Retrieval metrics of codes, exact under ties, and the evaluation of a model."""
 
-from pyg_hash.metrics.evaluation import CollapseWarning, Evaluation, evaluate
+from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
 from pyg_hash.metrics.pairs import pair_recall
 from pyg_hash.metrics.retrieval import (
@@ -12,12 +12,14 @@ from pyg_hash.metrics.retrieval import (
     precision_at_n,
 )
 from pyg_hash.metrics.scored import scored_average_precision, scored_pair_recall
+from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning
 
 __all__ = [
     "CollapseWarning",
     "Evaluation",
     "Lookup",
     "LookupCurve",
+    "OddDataWarning",
     "evaluate",
     "hash_lookup",
     "mean_average_precision",

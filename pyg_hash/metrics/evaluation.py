@@ -24,17 +24,14 @@ from pyg_hash.metrics.mean_ap import (
 )
 from pyg_hash.metrics.pairs import expected_recall, pair_places
 from pyg_hash.metrics.retrieval import normalised_gain, tied_at
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import check_choice, check_labels
+from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning, odd_queries, unanswered
 
 Split = Literal["query", "val"]
 Scores = dict[str, float]
 RECALL_AT = (1, 5, 10)
 EDGE = 10  # the answers whose edge is looked at
-
-
-class CollapseWarning(UserWarning):
-    """Most items of a database have one and the same code."""
 
 
 def _table() -> Any:
@@ -59,6 +56,10 @@ class Evaluation:
     num_bits: int
     split: str = "query"  #: or ``'val'``
     relevance: str = "y"  #: the labels of which relevant items share one
+    num_labels: int | None = None  #: items whose labels the model read; None: not known
+    #: share of the training items (those held out are none) that this is
+    label_rate: float | None = None
+    unanswered: int = 0  #: queries (the larger number of both ways) without any relevant item
     #: ``{'i2t': {1: .., 5: .., 10: ..}, 't2i': ..}``: how often a query's own other side is among
     #: the first k of those of all queries, expected over ties; empty if the queries of the two
     #: modalities are not the same rows
@@ -97,6 +98,7 @@ class Evaluation:
             f"{self.definition}, {self.num_bits} bits",
             f"protocol {self.protocol}, split {self.split}, "
             f"{self.num_queries} queries, {self.num_database} database items",
+            *self._told(),
             "   i2t     t2i     i2i     t2t",
             "  ".join("     -" if value is None else f"{value:6.4f}" for value in maps),
         ]
@@ -111,6 +113,16 @@ class Evaluation:
                 f"{found['edge_ties']:.1f} as far as the tenth answer"
             )
         return "\n".join(lines)
+
+    def _told(self) -> list[str]:
+        """What a reader of the numbers has to know of labels."""
+        lines = []
+        if self.num_labels is not None and self.label_rate is not None:
+            rate = f", label rate {self.label_rate:.3g}" if self.num_labels else ""
+            lines.append(f"{self.num_labels} labels read{rate}")
+        if self.unanswered:
+            lines.append(f"{self.unanswered} queries share no label with any database item")
+        return lines
 
 
 def _listed(scores: Scores) -> str:
@@ -155,6 +167,7 @@ def evaluate(
 
     Warns:
         CollapseWarning: more than half of a database has one code.
+        OddDataWarning: queries share no label with any database item.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long
@@ -199,15 +212,29 @@ def evaluate(
         if largest > max(1, size // 2):
             warnings.warn(
                 f"{largest:,} of the {size:,} {m}s of the database have one and the same code, so "
-                "that a search cannot tell them apart; has training collapsed?",
+                "that a search cannot tell them apart: training collapsed, or the features hardly "
+                "differ; look at them with pyg-hash data check, train longer or with a lower lr",
                 CollapseWarning,
                 stacklevel=2,
             )
+    missed = max((unanswered(own[m], others[other(m)]) for m in MODALITIES if labels), default=0)
+    odd = odd_queries(missed, len(query[IMAGE]), "labels" if relevance == "y" else relevance)
+    for line in odd:
+        warnings.warn(line, OddDataWarning, stacklevel=2)
+    train, used = data[IMAGE].get("train_mask"), data[IMAGE].get("labeled_mask")
+    read = share = None
+    if train is not None and used is not None:
+        reads = getattr(model, "reads_labels", True) and "y" in data[IMAGE]
+        read = int((used & train).sum()) if reads else 0
+        share = read / max(int(train.sum()), 1)
     named = "" if relevance == "y" else f", relevance={relevance}"
     return Evaluation(
         **maps,
         protocol=name(data) if (name := getattr(model, "protocol", None)) else protocol(data),
         definition=f"mAP@{topk or 'all'}, {ties} ties, denominator={denominator}{named}",
+        num_labels=read,
+        label_rate=share,
+        unanswered=missed,
         num_queries=len(query[IMAGE]),
         num_database=len(database[IMAGE]),
         num_bits=model.num_bits,

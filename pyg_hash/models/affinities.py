@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from pyg_hash.knn import knn
 from pyg_hash.losses import affinity_loss, cosine_matrix
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import Widths, weighted
-from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
+from pyg_hash.models.two_encoders import AffinityModel, batch_cosines, safe_factor, watched
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
 
@@ -52,8 +52,9 @@ class DJSRH(AffinityModel):
             on Wikipedia).
         eta: share of the second-order affinity (paper: 0.4).
         mu: factor of the affinity (paper: 1.5). A large one draws neighbours together where few
-            cosines are high. Where most are, as those of features of few dimensions, it asks
-            for cosines above 1 of nearly all pairs, and all codes become the same: use the paper's.
+            cosines are high. Where most are, as those of features of few dimensions, it would ask
+            for cosines above 1 of nearly all pairs, and all codes become the same. None is 9, or
+            with a warning what makes the mean of :math:`\mu S` one half where 9 makes it over 1.
         lambda1: weight of the images among themselves (paper: 0.1, Wikipedia 0.3).
         lambda2: weight of the texts among themselves (likewise).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
@@ -70,7 +71,7 @@ class DJSRH(AffinityModel):
         hidden_channels: int = 256,
         beta: float = 0.2,
         eta: float = 0.4,
-        mu: float = 9.0,
+        mu: float | None = None,
         lambda1: float = 1.0,
         lambda2: float = 1.0,
         rescale: bool = False,
@@ -80,16 +81,17 @@ class DJSRH(AffinityModel):
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         for name in ("beta", "eta"):
             check_fraction(self.config[name], name)
-        for name in ("mu", "lambda1", "lambda2"):
+        for name in ("lambda1", "lambda2"):
             check_weight(self.config[name], name)
-        self.share, self.eta, self.mu, self.rescale = beta, eta, mu, rescale
+        self.share, self.eta, self.rescale = beta, eta, rescale
+        self._factor = affinity_factor(mu, 9.0, (beta, 1.0 - beta), rescale)
         self.lambda1, self.lambda2 = lambda1, lambda2
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
         first = self.share * image + (1.0 - self.share) * text
         second = first @ first.T / len(first)
-        return self.mu * ((1.0 - self.eta) * first + self.eta * second)
+        return self._factor(data) * ((1.0 - self.eta) * first + self.eta * second)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         terms = _distances(codes, target)
@@ -127,8 +129,7 @@ class JDSH(AffinityModel):
         alpha: weight of the images in S (paper: 0.5 on MIRFlickr, 0.4 on NUS-WIDE).
         beta: weight of the texts (paper: 0.1, NUS-WIDE 0.3).
         lambda_: weight of the joint affinity H (paper: 0.4, NUS-WIDE 0.3).
-        mu: factor of the affinity (code: 1.4); too large for features of few dimensions, see
-            :class:`DJSRH`.
+        mu: factor of the affinity (code: 1.4). None is 4.8, or less as that of :class:`DJSRH`.
         intra: weight :math:`\rho` of the terms within a modality (code: 0.1).
         left: weight of the clearly dissimilar (code: 0.1).
         right: weight of the clearly similar (code: 0.2).
@@ -146,7 +147,7 @@ class JDSH(AffinityModel):
         alpha: float = 0.02,
         beta: float = 0.8,
         lambda_: float = 0.2,
-        mu: float = 4.8,
+        mu: float | None = None,
         intra: float = 0.2,
         left: float = 0.1,
         right: float = 0.2,
@@ -155,18 +156,19 @@ class JDSH(AffinityModel):
         batch_size: int = 32,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
-        for name in ("alpha", "beta", "lambda_", "mu", "intra", "left", "right"):
+        for name in ("alpha", "beta", "lambda_", "intra", "left", "right"):
             check_weight(self.config[name], name)
         self.weights = (alpha, beta, lambda_)
-        self.mu, self.intra, self.rescale = mu, intra, rescale
+        self.intra, self.rescale = intra, rescale
         self.left, self.right = left, right
+        self._factor = affinity_factor(mu, 4.8, (alpha, beta), rescale)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
         alpha, beta, joint = self.weights
         high = cosine_matrix(image, text)
         mixed = alpha * image + beta * text + joint * 0.5 * (high + high.T)
-        return self.mu * weigh_by_distribution(mixed, left=self.left, right=self.right)
+        return self._factor(data) * weigh_by_distribution(mixed, left=self.left, right=self.right)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         terms = _distances(codes, target)
@@ -241,7 +243,7 @@ class DGCPN(AffinityModel):
             check_weight(self.config[name], name)
         self.a1, self.a2, self.rescale = a1, a2, rescale
         self.kappa, self.consistency = kappa, consistency
-        self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), _watched)
+        self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), watched)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], rescale=False)
@@ -275,6 +277,21 @@ class DGCPN(AffinityModel):
             + F.mse_loss(cross, cross.T),
         }
         return weighted(terms, {"consistency": self.consistency})
+
+
+def affinity_factor(
+    mu: float | None, default: float, weights: tuple[float, float], rescale: bool
+) -> Callable[[HeteroData], float]:
+    """What gives ``mu`` for some data; None is the default made safe, see :func:`safe_factor`."""
+    if mu is not None:
+        check_weight(mu, "mu")
+        return partial(_fixed, mu)
+    build = partial(safe_factor, factor=default, weights=weights, rescale=rescale)
+    return GraphCache(build, watched)
+
+
+def _fixed(mu: float, data: HeteroData) -> float:
+    return mu
 
 
 def _distances(codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
@@ -342,7 +359,3 @@ def neighbour_rows(data: HeteroData, *, k: int, text_share: float) -> NeighbourR
     scores, index = knn(x, x, min(k, len(rows) - 1), metric="ip", exclude_self=True)
     weight = scores.clamp(min=0).to(x)
     return NeighbourRows(index, F.normalize(weight, p=1.0, dim=1))
-
-
-def _watched(data: HeteroData) -> list[Tensor]:
-    return [data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

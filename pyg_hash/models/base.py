@@ -60,9 +60,11 @@ class HashModel(nn.Module, ABC):
             replaces some); ``type(model)(**model.config)`` builds the same model.
         old_keywords: keywords of earlier versions, and where they are now: a mapping, and its keys.
         intake: what new items need to be encoded; None until :meth:`attach`.
+        reads_labels: whether training reads those under ``labeled_mask``.
         makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
     """
 
+    reads_labels: ClassVar[bool] = True
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
     old_keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {}

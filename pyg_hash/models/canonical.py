@@ -42,6 +42,8 @@ class CCA(LinearHashModel):
         ridge: :math:`r`; without it the directions fit noise.
     """
 
+    reads_labels = False
+
     _takes_all: ClassVar[bool] = False
 
     def __init__(self, num_features: Widths, num_bits: int = 32, *, ridge: float = RIDGE) -> None:

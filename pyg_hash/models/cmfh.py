@@ -41,6 +41,8 @@ class CMFH(LinearHashModel):
         seed: seed of the first :math:`V`.
     """
 
+    reads_labels = False
+
     def __init__(
         self,
         num_features: Widths,

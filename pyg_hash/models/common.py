@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -18,8 +19,8 @@ Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
 def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
     """Positive numbers of image and text, from one number, a pair or a mapping."""
-    if isinstance(value, int):
-        value = (value, value)
+    if isinstance(value, Integral):
+        value = (int(value), int(value))
     if isinstance(value, Mapping):
         for m in MODALITIES:
             if m not in value:

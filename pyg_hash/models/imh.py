@@ -55,6 +55,8 @@ class IMH(LinearHashModel):
         ridge: :math:`\beta_m`, as a multiple of the mean eigenvalue of :math:`X_m^\top X_m`.
     """
 
+    reads_labels = False
+
     def __init__(
         self,
         num_features: Widths,

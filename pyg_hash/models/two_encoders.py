@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch_geometric.data import HeteroData
@@ -21,6 +23,7 @@ from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
 from pyg_hash.utils.modes import eval_mode, exact
+from pyg_hash.utils.oddities import OddDataWarning
 
 
 class TwoEncoders(EncoderHashModel):
@@ -80,6 +83,8 @@ class TwoEncoders(EncoderHashModel):
 
 class AffinityModel(TwoEncoders):
     """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features."""
+
+    reads_labels = False
 
     anneal = True
 
@@ -156,3 +161,37 @@ def batch_cosines(data: HeteroData, rows: Tensor, *, rescale: bool) -> tuple[Ten
     """Cosines of both modalities' features, ``[m, m]`` each; ``rescale``: ``2 S - 1`` of them."""
     image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
     return (2.0 * image - 1.0, 2.0 * text - 1.0) if rescale else (image, text)
+
+
+def safe_factor(
+    data: HeteroData, *, factor: float, weights: tuple[float, float], rescale: bool
+) -> float:
+    """``factor``, or less where it asks for cosines above 1 of most training pairs.
+
+    If all targets are 1 or more, equal codes for all items meet them best. The mean of the affinity
+    of different pairs, ``weights`` (of image and text) times their mean cosines, is exact; where
+    ``factor`` times it is above 1, the result makes that one half.
+    """
+    rows = data[IMAGE].train_mask.nonzero().flatten()
+    mean = 0.0
+    for m, weight in zip(MODALITIES, weights, strict=True):
+        x = F.normalize(data[m].x[rows].double(), dim=1)
+        pairs = max(len(x) * (len(x) - 1), 1)
+        cosine = float(x.sum(dim=0).square().sum() - x.square().sum()) / pairs
+        mean += weight * (2.0 * cosine - 1.0 if rescale else cosine)
+    if factor * mean <= 1.0:
+        return factor
+    lower = 0.5 / mean
+    warnings.warn(
+        f"mu: the default {factor:g} asks for a mean cosine of {factor * mean:.2g} between the "
+        f"codes of different pairs, which would make all codes equal; {lower:.3g} is used, give "
+        "mu to have another",
+        OddDataWarning,
+        stacklevel=2,
+    )
+    return lower
+
+
+def watched(data: HeteroData) -> list[Tensor]:
+    """What a cache of the training pairs' features depends on."""
+    return [data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

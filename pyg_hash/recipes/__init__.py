@@ -13,8 +13,10 @@ from functools import partial
 from importlib.metadata import entry_points
 from typing import Any
 
+import numpy as np
 import torch
 import torch_geometric.transforms as T
+from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric import seed_everything
 from torch_geometric.data import HeteroData
@@ -31,7 +33,13 @@ from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training import History, fit
 from pyg_hash.training.fit import Optimizers
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_fraction, check_positive, check_positive_int
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_fraction,
+    check_positive,
+    check_positive_int,
+    check_seed,
+)
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError, check_options, find
 
@@ -181,6 +189,9 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         >>> model = mcgcn.model(data)
         >>> history = mcgcn.fit(model, data)
     """
+    for argument, text in (("name", name), ("preset", preset)):
+        if not isinstance(text, str | None) or text is name is None:
+            raise SettingError(f"{argument}: expected a text, got {text!r:.60}")
     name, _, written = name.partition("/")
     kind = _method(name)
     other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
@@ -189,13 +200,16 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     if preset or written:
         stated = _preset(f"{kind.__name__.lower()}/{preset or written}")
         defaults = {**defaults, **stated.settings}
-    given = {key: value for key, value in settings.items() if value not in (None, {})}
+    given = {key: _plain(value) for key, value in settings.items()}
+    given = {key: value for key, value in given.items() if value not in (None, {})}
     if foreign := sorted(set(given) - set(defaults)):
         raise SettingError(
             f"{foreign[0]}: {kind.__name__} has no such setting; leave it out (it has "
             f"{', '.join(name for name in defaults if name not in EVERY) or 'none of its own'})"
         )
     for key, value in given.items():
+        if isinstance(defaults[key], Mapping) and not isinstance(value, Mapping):
+            raise SettingError(f"{key}: expected a mapping of options, got {value!r:.60}")
         replaced = key == "lr" or (key == "optimizer" and "name" in value)
         given[key] = value if replaced else _added(defaults[key], value)
     made = Recipe(kind, {**defaults, **given})
@@ -208,6 +222,16 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     taken = {"num_features", "num_classes", "num_bits", "match", "seed"}
     check_options(kind, made.settings["model_options"], "model_options", taken)
     return made
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with numbers of Python's in place of NumPy's and of tensors with one."""
+    if isinstance(value, Mapping):
+        return {key: _plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    single = isinstance(value, np.generic) or isinstance(value, Tensor) and value.numel() == 1
+    return value.item() if single else value
 
 
 def _added(default: Any, value: Any) -> Any:
@@ -226,6 +250,14 @@ def _check(settings: Settings) -> None:
         for name in ("label_rate", "val_rate"):
             check_fraction(given.get(name, 0), name)
         check_positive(given.get("decay", 1), "decay")
+        check_seed(given["seed"])
+        for name, choices in _CHOICES.items():
+            if name in given:
+                check_choice(given[name], choices, name)
+        check_options(transforms.ScaleFeatures, settings["scaling"], "scaling")
+        transforms.ScaleFeatures(**settings["scaling"])
+        if given["val_rate"] == 1:
+            raise ValueError("val_rate: 1 holds out every item; use e.g. 0.1")
         rates = [given.get("lr", 1)]
         for rate in rates:
             if isinstance(rate, Mapping):
@@ -309,6 +341,12 @@ def _sgeh(settings: Settings) -> list[BaseTransform]:
 _GRAPHS = {"MCGCN": _mcgcn, "SGCH": _sgch, "SGEH": _sgeh}
 EVERY: Settings = {"num_bits": 32, "seed": 0, "val_rate": 0.0, "model_options": {}, "scaling": {}}
 """The settings of every method, with their defaults."""
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "protocol": tuple(PROTOCOLS),
+    "metric": ("cosine", "ip", "l2"),
+    "weight": ("binary", "similarity"),
+    "match": ("shared", "equal", "count"),
+}
 _LABELS: Settings = {"label_rate": 0.3}
 _TRAINED: Settings = {"optimizer": {}, "decay": 1.0}
 _GRAPH: Settings = {
@@ -320,7 +358,7 @@ _OTHER: Settings = {"epochs": None, "lr": None, **_TRAINED, **_LABELS}
 METHODS: dict[str, Settings] = {
     "TaughtHash": {"epochs": 60, "lr": 1e-3, **_TRAINED, **_LABELS},
     "MCGCN": {"epochs": 80, "lr": 2e-3, **_TRAINED, **_GRAPH, "weight": None, "match": "shared"},
-    "GCH": {"epochs": 25, "lr": 1e-3, **_TRAINED, "label_rate": 1.0},
+    "GCH": {"epochs": 25, "lr": 1e-3, **_TRAINED, **_LABELS},
     "SGCH": {"epochs": 80, "lr": 5e-3, **_TRAINED, **_GRAPH},
     "SGEH": {"epochs": 80, "lr": 1e-3, **_TRAINED, "k": 50, "graph_options": {}},
     "DCMH": {"epochs": 60, "lr": 1e-3, **_TRAINED, **_LABELS},

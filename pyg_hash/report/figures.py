@@ -80,6 +80,7 @@ def precision_at_n(curves: Mapping[str, Tensor], topn: Sequence[int]) -> Figure:
     figure, axes = _lines({name: (topn, values) for name, values in curves.items()})
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_formatter("")  # the default writes mathematics, see text.parse_math
     axes.set(xlabel="first n items", ylabel="precision at n", ylim=(0, 1.02))
     return figure
 

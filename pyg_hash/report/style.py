@@ -50,6 +50,7 @@ WIDTH = 4.0
 _DOTS = 200  # per inch, of the parts that are drawn as pixels
 
 _RC = {
+    "text.parse_math": False,  # names are texts: a $ in one is a $
     "font.size": 9.5,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_hash.features import UnreadableImageError
+from pyg_hash.features.images import UnreadableImageError, on_white
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
@@ -320,13 +320,12 @@ def find_encoders(
 def decode(content: bytes) -> Any:
     """A picture file as RGB on white, turned as its EXIF says; else ``UnreadableImageError``."""
     module = require("PIL.Image", "pillow", extra="serve")
-    turn = require("PIL.ImageOps", "pillow", extra="serve").exif_transpose
     try:
         with module.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
             if width * height > MAX_PIXELS:
                 raise module.DecompressionBombError(f"{width} x {height}")
-            layers = turn(picture).convert("RGBA")
+            return on_white(picture)
     except module.DecompressionBombError as error:
         raise UnreadableImageError(
             f"image: too many pixels; make it smaller, at most {MAX_PIXELS:,} are read"
@@ -335,9 +334,6 @@ def decode(content: bytes) -> Any:
         raise UnreadableImageError(
             f"image: cannot be read as a picture; send one of {', '.join(FORMATS)}"
         ) from error
-    white = module.new("RGBA", layers.size, "white")
-    white.alpha_composite(layers)
-    return white.convert("RGB")
 
 
 def encode_picture(encoder: Any, picture: Any) -> Tensor:

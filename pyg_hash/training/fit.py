@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
-from pyg_hash.metrics import CollapseWarning, evaluate
+from pyg_hash.metrics import evaluate
 from pyg_hash.models.base import HashModel
 from pyg_hash.training.epoch import ALL, PRECISIONS, Precision, Row, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks
@@ -19,6 +19,7 @@ from pyg_hash.training.state import History, TrainingState
 from pyg_hash.typing import IMAGE
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.oddities import OddDataWarning
 
 Callback = Callable[[HashModel, Row], None]
 Optimizers = torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]
@@ -210,5 +211,5 @@ def _check_row(row: Row) -> None:
 
 def _validation_map(model: HashModel, data: HeteroData) -> float:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", CollapseWarning)  # in early epochs
+        warnings.simplefilter("ignore", OddDataWarning)  # in early epochs
         return evaluate(model, data, split="val").cross_modal

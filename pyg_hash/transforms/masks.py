@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.checks import check_fraction
+from pyg_hash.utils.checks import check_fraction, check_seed
 
 
 def stratified_sample(
@@ -46,15 +46,19 @@ def stratified_sample(
 
 @dataclass(eq=False)
 class LabelRate(BaseTransform):
-    r"""Keep the labels of a share of the training nodes, stratified by class.
+    r"""Keep a share of the labels that may be used, stratified by class.
 
-    Sets ``labeled_mask``: at least one node of every class that occurs in ``train_mask``. Labels
-    stay in ``y``; models read them only under ``labeled_mask``. MCGCN has rates of 0.3, 0.7 and 1.
+    Sets ``labeled_mask`` to a part of what it was: at least one node of every class that occurs in
+    it. A data set without a declaration of its own lets all training nodes be labelled. Labels stay
+    in ``y``; models read them only under ``labeled_mask``. MCGCN has rates of 0.3, 0.7 and 1.
     Rate 0 leaves no node labelled, and needs no labels.
 
     Args:
-        rate: share of each class that is labelled, between 0 and 1.
+        rate: share of each class's labelled nodes that stays so, between 0 and 1.
         seed: seed of the choice; the same seed gives the same nodes.
+
+    Raises:
+        ValueError: there are no labels, or no label may be used, at a rate above 0.
     """
 
     rate: float
@@ -62,6 +66,7 @@ class LabelRate(BaseTransform):
 
     def __post_init__(self) -> None:
         check_fraction(self.rate, "rate")
+        check_seed(self.seed)
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with a new ``labeled_mask`` in both modalities."""
@@ -71,7 +76,15 @@ class LabelRate(BaseTransform):
         mask = torch.zeros_like(store.train_mask)
         if self.rate > 0:
             require_labels(data, type(self).__name__)
-            mask = stratified_sample(store.y, store.train_mask, self.rate, self.seed)
+            pool = store.train_mask
+            if "labeled_mask" in store:
+                pool = pool & store.labeled_mask
+            if not bool(pool.any()):
+                raise ValueError(
+                    "labeled_mask: the data set lets no label be used (splits/labeled is empty); "
+                    "choose label_rate 0 or a method that reads none, or declare labelled rows"
+                )
+            mask = stratified_sample(store.y, pool, self.rate, self.seed)
         for modality in MODALITIES:
             data[modality].labeled_mask = mask
         return data
@@ -95,6 +108,7 @@ class ValidationSplit(BaseTransform):
 
     def __post_init__(self) -> None:
         check_fraction(self.rate, "rate")
+        check_seed(self.seed)
         if self.rate in (0.0, 1.0):
             raise ValueError(f"rate: {self.rate} holds out nothing or everything; use e.g. 0.1")
 
@@ -105,7 +119,10 @@ class ValidationSplit(BaseTransform):
         if "graph" in data or "affinity" in data:
             raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
-            raise ValueError("ValidationSplit: there is a val_mask already; apply it once")
+            raise ValueError(
+                "ValidationSplit: there is a val_mask already, declared by the data set "
+                "(splits/val) or held out before; leave val_rate out, or apply this once"
+            )
         pool = store.labeled_mask
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
         of = f"rate: {self.rate} of {int(pool.sum())} labelled nodes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,15 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.checks import check_choice, check_features, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_features, check_positive, check_positive_int
+from pyg_hash.utils.oddities import (
+    OddDataWarning,
+    odd_columns,
+    odd_rows,
+    out_of_range,
+    outlying,
+    row_lengths,
+)
 from pyg_hash.utils.scaling import apply_scaling
 
 
@@ -30,6 +39,23 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
     return (directions * directions.gather(0, top).sign()).float()
 
 
+def _usual(x: Tensor, modality: str) -> tuple[Tensor, list[str]]:
+    """The training rows without outlying ones, which would bend what is fitted for the others.
+
+    Also a line for what is odd about them.
+    """
+    name = f"{modality}: training rows"
+    lengths = row_lengths(x)
+    if (wrong := out_of_range(lengths, name)) or not bool((lengths > 0).any()):
+        raise ValueError(wrong or odd_rows(lengths, name)[0])
+    far, lines = outlying(lengths), odd_rows(lengths, name)
+    if bool(far.any()):
+        x = x[~far]
+    if len(x) > 1 and bool((x == x[0]).all()):
+        raise ValueError(odd_columns(x[0], x[0], name)[0])
+    return x, lines
+
+
 @dataclass(eq=False)
 class ScaleFeatures(BaseTransform):
     r"""Centre, project and normalise the features of each modality; fitted on ``train_mask``.
@@ -40,12 +66,22 @@ class ScaleFeatures(BaseTransform):
     Images are centred (deep features share a large constant part that hides their differences),
     texts are projected on their leading singular vectors (LSA), both are brought to the same
     length. The fitted statistics go to ``data.scaling[modality]``, for models to scale new items.
+    Training rows over 20 times as long as the median one are left out of them, with a warning.
+    Features of other floating-point types become float32.
 
     Args:
         center: modalities whose training mean is subtracted.
         text_components: number of LSA directions for texts; texts of at most as many features
             are not projected. None never projects.
         norm: squared length :math:`s` of each scaled row; None skips the normalisation.
+
+    Raises:
+        TypeError: features that are not floating-point.
+        ValueError: NaN or inf; training rows that are all equal, or of lengths whose squares
+            float32 cannot hold; no training rows; data that are scaled already or have a graph.
+
+    Warns:
+        OddDataWarning: outlying rows.
     """
 
     center: tuple[str, ...] = (IMAGE,)
@@ -53,13 +89,15 @@ class ScaleFeatures(BaseTransform):
     norm: float | None = 10.0
 
     def __post_init__(self) -> None:
-        self.center = tuple(self.center)
+        if isinstance(self.center, str):
+            raise TypeError(f"center: expected a list of modalities, got {self.center!r}")
+        self.center = tuple(self.center or ())
         for modality in self.center:
             check_choice(modality, MODALITIES, "center")
         if self.text_components is not None:
             check_positive_int(self.text_components, "text_components")
-        if self.norm is not None and not 0 < self.norm < math.inf:
-            raise ValueError(f"norm: expected a positive, finite number or None, got {self.norm!r}")
+        if self.norm is not None:
+            check_positive(self.norm, "norm")
 
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with scaled ``x`` and the statistics in ``data.scaling``."""
@@ -68,14 +106,22 @@ class ScaleFeatures(BaseTransform):
         if "graph" in data or "affinity" in data:
             raise ValueError("ScaleFeatures: the graph exists already; apply it before the graph")
         fitted: dict[str, dict[str, Any]] = {}
+        odd: list[str] = []
         for modality in MODALITIES:
             store = data[modality]
             check_features(store.x, f"data['{modality}'].x")
             if not bool(store.train_mask.any()):
                 raise ValueError("train_mask: no training node to fit the scaling on")
-            fitted[modality] = self._fit(store.x[store.train_mask], modality)
-            store.x = apply_scaling(store.x, fitted[modality])
+            x = store.x if store.x.dtype == torch.float32 else store.x.float()
+            usual, lines = _usual(x[store.train_mask], modality)
+            odd += lines
+            fitted[modality] = self._fit(usual, modality)
+            store.x = apply_scaling(x, fitted[modality])
         data.scaling = fitted
+        for line in odd:
+            warnings.warn(line, OddDataWarning, stacklevel=4)
+        if odd:  # stored data tell it again
+            data.oddities = odd
         return data
 
     def _fit(self, x: Tensor, modality: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor
@@ -18,17 +19,25 @@ def check_choice(value: object, choices: Sequence[object], name: str) -> None:
 
 def check_positive_int(value: object, name: str) -> None:
     """Raise unless ``value`` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):  # NumPy's count among them
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
-    if value < 1:
+    if int(value) < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
 
 
+def check_seed(value: object, name: str = "seed") -> None:
+    """Raise unless ``value`` is an integer of at least 0 that 64 bits hold."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name}: expected an integer, got {value!r}")
+    if not 0 <= int(value) < 1 << 63:
+        raise ValueError(f"{name}: expected an integer from 0 to 2**63 - 1, got {value}")
+
+
 def check_number(value: object, name: str) -> float:
-    """Return ``value`` if it is an int or a float, else raise ``TypeError``."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """Return ``value`` if it is an integer or a real number, else raise ``TypeError``."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name}: expected a number, got {value!r}")
-    return value
+    return float(value)
 
 
 def check_weight(value: object, name: str) -> None:

@@ -69,6 +69,14 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
+def bad_text(text: str) -> str:
+    """What keeps a text out of files and stores; empty if nothing does."""
+    if "\0" in text:
+        return "contains a NUL character; remove it"
+    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "contains half a character (a surrogate); decode it again" if surrogate else ""
+
+
 def sha256(*parts: str | bytes | Path) -> str:
     """SHA-256, in hexadecimal, of texts, bytes and the files of paths, one after the other."""
     digest = hashlib.sha256()
@@ -97,7 +105,7 @@ def checked(path: Path, digest: str, remedy: str) -> Path:
 
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
-    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=_number)
     with atomic_path(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 
@@ -109,6 +117,13 @@ def read_text(path: str | os.PathLike[str]) -> str:
     if path.suffix in (".json", ".yaml"):
         verify(path)
     return text.rstrip(" \t\n") + "\n" if path.suffix == ".json" else text
+
+
+def _number(value: Any) -> Any:
+    """NumPy's numbers and tensors of one as plain ones; ``TypeError`` for what is no JSON."""
+    if getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        raise TypeError(f"a {type(value).__name__} cannot be stored; use numbers, texts or lists")
+    return value.item()
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:

@@ -93,3 +93,35 @@ def test_square_jpeg_is_the_picture_that_is_read(tmp_path):
     assert abs(red - 200) < 8 and abs(green - 40) < 8 and abs(blue - 40) < 8
     with pytest.raises(UnreadableImageError, match=r"none\.png"):
         square_jpeg(tmp_path / "none.png", 16, 90)
+
+
+RAMP = np.tile(np.linspace(0, 255, 16), (16, 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("16.png", np.rint(RAMP * 257).astype(np.uint16)),
+        ("16.tif", np.rint(RAMP * 257).astype(np.uint16)),
+        ("dark.png", np.rint(RAMP).astype(np.uint16)),  # nearly black, and stays so
+        ("32.tif", np.rint(RAMP * 257).astype(np.int32)),
+        ("8in32.tif", np.rint(RAMP).astype(np.int32)),
+        ("unit.tif", (RAMP / 255).astype(np.float32)),
+        ("float.tif", RAMP.astype(np.float32)),
+    ],
+)
+def test_pictures_of_more_than_eight_bits_keep_their_greys(tmp_path, name, array):
+    Image.fromarray(array).save(tmp_path / name)
+    expected = RAMP / 257 if name == "dark.png" else RAMP
+    x = load_image(tmp_path / name, 16)
+    assert np.abs(x[0].numpy() - expected).max() <= 1
+
+
+@pytest.mark.parametrize("array", [RAMP - 1, RAMP * 300, RAMP * np.nan])
+def test_numbers_without_a_known_black_and_white_are_refused(tmp_path, array):
+    Image.fromarray(array.astype(np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(UnreadableImageError, match=r"x\.tif: .*one channel of numbers"):
+        load_image(tmp_path / "x.tif", 16)
+    Image.fromarray(np.full((4, 4), -5, np.int32)).save(tmp_path / "y.tif")
+    with pytest.raises(UnreadableImageError, match=r"y\.tif"):
+        load_image(tmp_path / "y.tif", 16)

@@ -8,7 +8,7 @@ from oracles import neighbours
 from small import graph_for, model_for
 from toy import toy_data
 
-from pyg_hash.metrics import evaluate
+from pyg_hash.metrics import OddDataWarning, evaluate
 from pyg_hash.models import DGCPN, DJSRH, JDSH
 from pyg_hash.models.affinities import neighbour_rows, weigh_by_distribution
 from pyg_hash.training import fit
@@ -303,3 +303,23 @@ def test_bad_data(kind):
 def test_bad_arguments(kind, options, message):
     with pytest.raises(ValueError, match=message):
         kind((12, 9), 8, **options)
+
+
+@pytest.mark.parametrize("kind", [DJSRH, JDSH])
+def test_a_default_that_would_make_all_codes_equal_is_lowered(kind):
+    data = toy_data()
+    model = kind({m: data[m].num_features for m in ("image", "text")}, 8)
+    default = 9.0 if kind is DJSRH else 4.8
+    assert model._factor(data) == default  # nothing changes where cosines are low
+    for m in ("image", "text"):
+        data[m].x = data[m].x + 5.0
+    rows = data["image"].train_mask
+    x = {m: torch.nn.functional.normalize(data[m].x[rows].double()) for m in ("image", "text")}
+    different = ~torch.eye(len(x["image"]), dtype=torch.bool)
+    means = {m: float((rows @ rows.T)[different].mean()) for m, rows in x.items()}
+    shares = (0.2, 0.8) if kind is DJSRH else (0.02, 0.8)
+    mean = shares[0] * means["image"] + shares[1] * means["text"]
+    with pytest.warns(OddDataWarning, match="mu: the default .* would make all codes equal"):
+        assert model._factor(data) == pytest.approx(0.5 / mean)
+    given = kind({m: data[m].num_features for m in ("image", "text")}, 8, mu=default)
+    assert given._factor(data) == default

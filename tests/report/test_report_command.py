@@ -64,6 +64,22 @@ def test_report_of_features_without_labels_and_history(tmp_path):
     assert "✗ wrong" not in page
 
 
+def test_a_dollar_in_a_class_name_is_a_dollar(tmp_path):
+    x, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 2
+    file = write_feature_file(
+        tmp_path / "mine.h5",
+        image=x,
+        text=x,
+        labels=y,
+        class_names=["$\\frac{", "5 $ and 6 $"],
+        train=range(32),
+        query=range(32, 40),
+    )
+    words = [f"--dataset={file}", f"--out={tmp_path}/run", "--model=lsh", "--num_bits=8"]
+    assert main(["train", *words]) == 0
+    assert main(["report", f"{tmp_path}/run", *SHORT]) == 0
+
+
 def test_errors(trained, tmp_path, capsys):
     assert main(["report", str(trained), "--points=0"]) == 2
     assert "points: expected a positive integer" in capsys.readouterr().err

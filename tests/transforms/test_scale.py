@@ -7,6 +7,7 @@ import pytest
 import torch
 from toy import toy_data
 
+from pyg_hash.metrics import OddDataWarning
 from pyg_hash.transforms import IntraKNN, ScaleFeatures
 from pyg_hash.transforms.scale import principal_directions
 from pyg_hash.utils.scaling import apply_scaling
@@ -99,11 +100,49 @@ def test_duplicate_texts_and_more_words_than_texts():
     torch.testing.assert_close(copies, rows)  # a product may round by the place of a row
 
 
-def test_all_texts_zero():
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (0.0, "text: training rows: all rows are zero vectors"),
+        (3.0, "text: training rows: all rows are equal"),
+    ],
+)
+def test_nothing_to_learn_from(value, message):
     data = toy_data(features=(4, 30))
-    data["text"].x = torch.zeros(60, 30)
-    scaled = ScaleFeatures(text_components=7)(data)
-    assert torch.equal(scaled["text"].x, torch.zeros(60, 1))
+    data["text"].x = torch.full((60, 30), value)
+    with pytest.raises(ValueError, match=message):
+        ScaleFeatures(text_components=7)(data)
+
+
+@pytest.mark.parametrize("factor", [1e30, 1e-30])
+def test_features_beyond_the_squares_of_float32(factor):
+    data = toy_data()
+    data["image"].x = data["image"].x * factor
+    with pytest.raises(
+        ValueError, match="image: training rows: rows have lengths of about 1?[0-9]e"
+    ):
+        ScaleFeatures()(data)
+
+
+def test_an_outlier_is_left_out_and_named():
+    data, clean = toy_data(), toy_data()
+    rows = clean["image"].train_mask.nonzero().flatten()
+    clean["image"].train_mask[rows[3]] = False
+    data["image"].x[rows[3]] *= 1e5
+    with pytest.warns(OddDataWarning, match="image: training rows: 1 of 48 rows are over 20 times"):
+        scaled = ScaleFeatures()(data)
+    expected = ScaleFeatures()(clean)
+    assert torch.equal(scaled.scaling["image"]["mean"], expected.scaling["image"]["mean"])
+    others = torch.arange(60) != rows[3]
+    assert torch.equal(scaled["image"].x[others], expected["image"].x[others])
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_every_float_becomes_float32(dtype):
+    data = toy_data()
+    for m in ("image", "text"):
+        data[m].x = data[m].x.to(dtype)
+    assert ScaleFeatures()(data)["image"].x.dtype == torch.float32
 
 
 @pytest.mark.parametrize("center", [(), ("image",), ("text",), ("image", "text")])

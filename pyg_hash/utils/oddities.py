@@ -1,0 +1,111 @@
+"""What trains and searches without an error, but not well: each in one line, with the remedy."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+OUTLYING = 20.0  # times the median
+_SMALLEST, _LARGEST = 1e-15, 1e15  # float32 holds the squares of what is between
+
+
+class OddDataWarning(UserWarning):
+    """Features, labels or codes are such that results are worse than they look."""
+
+
+class CollapseWarning(OddDataWarning):
+    """Most items of a database have one and the same code."""
+
+
+def row_lengths(x: Tensor) -> Tensor:
+    """Length of each row ``[n, d]``, float64: it neither overflows nor vanishes."""
+    largest = x.abs().amax(dim=1, keepdim=True).double()
+    scaled = x / torch.where(largest > 0, largest, 1.0).to(x)
+    lengths: Tensor = torch.linalg.vector_norm(scaled, dim=1).double() * largest.squeeze(1)
+    return lengths
+
+
+def outlying(sizes: Tensor) -> Tensor:
+    """Which sizes are beyond :data:`OUTLYING` times the median of those above 0: bool ``[n]``."""
+    positive = sizes[sizes > 0]
+    if positive.numel() == 0:
+        return torch.zeros_like(sizes, dtype=torch.bool)
+    return sizes > OUTLYING * positive.median()
+
+
+def odd_rows(lengths: Tensor, name: str) -> list[str]:
+    """What is odd about rows of these lengths."""
+    positive = lengths[lengths > 0]
+    if positive.numel() == 0:
+        return [f"{name}: all rows are zero vectors; check how the features were made"]
+    lines, middle = [], float(positive.median())
+    if (far := outlying(lengths)).any():
+        first = int(far.nonzero()[0])
+        lines.append(
+            f"{name}: {int(far.sum()):,} of {len(lengths):,} rows are over {OUTLYING:g} times as "
+            f"long as the median row (first: row {first}, {float(lengths[first]) / middle:.3g} "
+            "times); check or drop them"
+        )
+    lines += [line] if (line := out_of_range(lengths, name)) else []
+    return lines
+
+
+def out_of_range(lengths: Tensor, name: str) -> str:
+    """What is wrong with rows that float32 cannot compute with; empty if nothing is."""
+    positive = lengths[lengths > 0]
+    if positive.numel() == 0 or _SMALLEST < float(positive.median()) < _LARGEST:
+        return ""
+    return (
+        f"{name}: rows have lengths of about {float(positive.median()):.1g}, whose squares are "
+        "beyond float32; multiply all features by one number that brings them near 1"
+    )
+
+
+def odd_columns(low: Tensor, high: Tensor, name: str) -> list[str]:
+    """What is odd about columns that run from ``low`` to ``high``, each ``[d]``."""
+    lines, width = [], high.double() - low.double()
+    if (constant := width == 0).all():
+        return [f"{name}: all rows are equal, so that nothing can be learnt; give real features"]
+    if constant.any():
+        lines.append(
+            f"{name}: {int(constant.sum()):,} of {len(width):,} columns are constant (first: "
+            f"{int(constant.nonzero()[0])}); they tell nothing, drop them"
+        )
+    if (far := outlying(width)).any():
+        lines.append(
+            f"{name}: {int(far.sum()):,} of {len(width):,} columns are over {OUTLYING:g} times as "
+            f"wide as the median column (first: {int(far.nonzero()[0])}) and decide every "
+            "distance; bring columns to one scale"
+        )
+    return lines
+
+
+def unanswered(query: Tensor, database: Tensor) -> int:
+    """Number of queries whose labels ``[q]`` or ``[q, C]`` no item of the database shares."""
+    if query.dim() == 1:
+        return int((~torch.isin(query, database)).sum())
+    return int(((query * database.amax(dim=0)).amax(dim=1) == 0).sum())
+
+
+def odd_queries(count: int, num_queries: int, name: str = "labels") -> list[str]:
+    """What ``count`` unanswered queries mean."""
+    if count == 0:
+        return []
+    return [
+        f"{name}: {count:,} of {num_queries:,} queries share no label with any database item; they "
+        f"count as 0, so that mAP cannot exceed {1 - count / num_queries:.3f}; add such items to "
+        "the database, or drop these queries"
+    ]
+
+
+def odd_labels(y: Tensor, names: list[str], name: str = "labels") -> list[str]:
+    """Classes that every row has: then every item is relevant to every query."""
+    if y.dim() == 1:
+        everywhere = torch.unique(y)[: 1 if bool((y == y[0]).all()) else 0].tolist()
+    else:
+        everywhere = (y > 0).all(dim=0).nonzero().flatten().tolist()
+    return [
+        f"{name}: every row has the class {names[c]}, so that every item is relevant to every "
+        "query; drop that class"
+        for c in everywhere
+    ]
