@@ -5,7 +5,7 @@ import torch
 from toy import toy_data
 
 from benchmarks.accuracy.data import content, labelled_rows
-from benchmarks.accuracy.measures import CUTS, RANKS, curves, embeddings, scores
+from benchmarks.accuracy.measures import CUTS, RANKS, curves, embeddings, rescored, scores
 from pyg_hash.metrics import mean_average_precision, pair_recall, pr_curve, precision_at_n
 
 # --- measures -----------------------------------------------------------------------------------
@@ -43,6 +43,21 @@ def test_scores_are_those_of_the_metrics(multi_label):
     for k in (1, 5, 10):
         value = pair_recall(codes["text"][query], codes["image"][query], k)
         assert found[f"R@{k}"]["t2i"] == pytest.approx(value, abs=1e-6)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_codes_that_are_binary_already_are_rescored_to_what_they_were(multi_label):
+    data = toy_data(120, num_queries=30, multi_label=multi_label)
+    codes = codes_of(data)
+    plain, found = (
+        scores(codes, data),
+        rescored({m: 0.5 * x.float() for m, x in codes.items()}, data),
+    )
+    for how in ("scored", "int8"):
+        for metric in ("all", "R@10"):
+            assert found[f"{metric}, {how}"] == pytest.approx(
+                {task: plain[metric][task] for task in ("i2t", "t2i")}, abs=2e-6
+            )
 
 
 def test_index_by_class_sorts_the_file():

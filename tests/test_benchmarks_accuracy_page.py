@@ -107,6 +107,26 @@ def test_pair_recall_where_it_was_measured():
     assert row(t2i, "GCH")[-2] == "–"
 
 
+def test_rescored_scores_have_a_table_of_their_own():
+    found = lines("TaughtHash", [0.4])
+    for name, value in (("R@10", 0.1), ("all, scored", 0.5), ("R@10, scored", 0.2)):
+        found[0]["scores"][name] = {"i2t": value, "t2i": value / 2}
+    for name in ("all, int8", "R@10, int8"):
+        found[0]["scores"][name] = {"i2t": 0.6, "t2i": 0.3}
+    text = text_of("overview", [*found, *lines("MCGCN", [0.3])])
+    table = text[text.index("Rescored, 32 bits, 30%") :]
+    both = [
+        ".400 / .200",
+        ".100 / .050",
+        ".500 / .250",
+        ".200 / .100",
+        ".600 / .300",
+        ".600 / .300",
+    ]
+    assert row(table, "TaughtHash")[2:] == both
+    assert "MCGCN" not in table.split("\n\n")[1]
+
+
 def test_what_is_trained_alike_stands_together():
     found = lines("SGCH", [0.5]) + lines("SGCH, code's graph", [0.5])
     found += lines("SGCH, chosen", [0.5], choice={"chosen": "defaults", "worths": {"defaults": 1}})

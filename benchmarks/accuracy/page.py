@@ -7,7 +7,7 @@ beside what is measured; and, for the table ``choices``, one set of codes under 
 import json
 
 from benchmarks.accuracy.data import SOURCES
-from benchmarks.accuracy.measures import CUTS, RECALL
+from benchmarks.accuracy.measures import CUTS, RECALL, SCORED
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
 from benchmarks.accuracy.store import short_commit
 from benchmarks.accuracy.summary import Groups, Place, compare, digits, grid, signed, versus
@@ -91,6 +91,19 @@ def _section(table, groups, data):
         )
     if table.champion is not None:
         yield from _verdicts(table, table.champion, groups, data, columns)
+    rescored = groups.having(SCORED["scored"])
+    for column in columns:
+        there_too = {w: g for w in places if (g := _at(rescored, data, w, column))}
+        named = {"all": "Hamming", RECALL: RECALL}
+        for how, metric in SCORED.items():
+            named |= {metric: how, f"{RECALL}, {how}": f"{RECALL}, {how}"}
+        text = _table(there_too, named)
+        if text:
+            yield (
+                f"Rescored, {_heading(column)}, i2t / t2i, mAP@all and {RECALL} "
+                "(*scored*: the query's relaxed code times the items' bits; *int8*: times their "
+                f"relaxed codes in int8; all items are ranked):\n\n{text}"
+            )
     metrics = [f"{cut} {denominator}" for cut in CUTS for denominator in DENOMINATORS]
     for column in columns:
         there_too = {where: g for where, found in of.items() if (g := found[column])}

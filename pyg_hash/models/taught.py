@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +30,7 @@ TEACHERS = ("joint", "none")
 PENALTY = 3.0  # of the teacher's squared weights
 FOLDS = 5
 BANK = 2048  # training items that a batch is set against
+STEPS = 40  # of a side and epoch, at most
 NUM_CLUSTERS = 20  # where there is no label
 SHARPNESS = 10.0  # of their posterior, in cosines
 POSTERIOR = "posterior"
@@ -38,10 +40,10 @@ class TaughtHash(TwoEncoders):
     r"""The library's own recommendation, for any share of labels from none to all.
 
     Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
-    the training items. An epoch trains the images' encoder in mini-batches against the relaxed
-    codes of the training texts, then the texts' against those of the images, and descends for a
-    batch :math:`f` of one modality and the other side :math:`G` of these pairs and of up to 2,048
-    more, which each pass draws anew
+    the training items. An epoch trains the images' encoder in up to 40 mini-batches against the
+    relaxed codes of the training texts, then the texts' against those of the images, and descends
+    for a batch :math:`f` of one modality and the other side :math:`G` of these pairs and of up to
+    2,048 more. Each pass draws both anew: an epoch costs no more on large data, which may need more
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
@@ -155,14 +157,16 @@ class TaughtHash(TwoEncoders):
         told, used, exclusive = self._taught(data)
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
-            against = self.fixed(data[other(m)].x[rows], other(m))
             # all shares have the same bank
             drawn = torch.randperm(len(rows), generator=batches.generator)[:BANK].to(rows)
-            for b in batches.own():
+            parts = list(islice(batches.own(), max(1, STEPS // share.count)))
+            seen = torch.cat([drawn, *parts]).unique()
+            against = self.fixed(data[other(m)].x[rows[seen]], other(m))
+            for b in parts:
                 bank = torch.cat([b, drawn[~torch.isin(drawn, b)]])
                 terms = self._terms(
                     self.relaxed(data[m].x[rows[b]], m),
-                    against[bank],
+                    against[torch.searchsorted(seen, bank)],
                     told[bank],
                     used[bank],
                     exclusive,
