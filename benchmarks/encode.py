@@ -18,7 +18,7 @@ from benchmarks.measure import gemm_rate, side_by_side
 from benchmarks.record import benchmark
 from benchmarks.training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 from pyg_hash.knn import knn
-from pyg_hash.models import GCH, SGEH
+from pyg_hash.models import GCH, SGEH, TaughtHash
 from pyg_hash.typing import IMAGE, MODALITIES
 
 WIKIPEDIA_TRAIN = 2_173
@@ -26,6 +26,7 @@ GOAL = 2_000
 
 
 MODELS = {
+    "TaughtHash": lambda s: TaughtHash((s.image, s.text), CLASSES, s.bits),
     "MCGCN": mcgcn,
     "SGCH": sgch,
     "GCH": lambda s: GCH((s.image, s.text), CLASSES, s.bits, hidden_channels=s.hidden),

@@ -89,8 +89,8 @@ def _section(table, groups, data):
             "them; sizes checked; the rows above are trained with our defaults, but for those "
             f"called *{PAPER}* or *{CODE}* (table `recipes`)."
         )
-    if table.champion is not None:
-        yield from _verdicts(table, table.champion, groups, data, columns)
+    for champion in table.champions:
+        yield from _verdicts(table, champion, groups, data, columns)
     rescored = groups.having(SCORED["scored"])
     for column in columns:
         there_too = {w: g for w in places if (g := _at(rescored, data, w, column))}

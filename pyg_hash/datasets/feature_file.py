@@ -68,11 +68,11 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
                     f"{path}: not an HDF5 file; write features with write_feature_file"
                 )
             raw.seek(place)
-    if path.suffix in (".h5", ".hdf5"):
-        state = os.stat(path)
-        _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
     try:
         with h5py.File(path, "r") as file:
+            if path.suffix in (".h5", ".hdf5"):
+                state = os.stat(path)
+                _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
             yield file
     except BlockingIOError as error:
         raise OSError(

@@ -308,7 +308,7 @@ def test_joint_edges_are_approximate_too():
 
 def test_new_items_meet_their_true_neighbours(monkeypatch):
     data = LabelHub()(InterKNN()(IntraKNN(k=4, approximate="pca")(LabelRate(0.5)(toy_data()))))
-    bank = AnchorBank.from_graph(data, {})
+    bank = AnchorBank.from_graph(data, {}, {})
     monkeypatch.setattr(
         sys.modules["pyg_hash.knn.knn"],
         "approximate_neighbours",
