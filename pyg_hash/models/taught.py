@@ -30,7 +30,7 @@ TEACHERS = ("joint", "none")
 PENALTY = 3.0  # of the teacher's squared weights
 FOLDS = 5
 BANK = 2048  # training items that a batch is set against
-STEPS = 40  # of a side and epoch, at most
+STEPS = 64  # of a side and epoch, at most
 NUM_CLUSTERS = 20  # where there is no label
 SHARPNESS = 10.0  # of their posterior, in cosines
 POSTERIOR = "posterior"
@@ -40,7 +40,7 @@ class TaughtHash(TwoEncoders):
     r"""The library's own recommendation, for any share of labels from none to all.
 
     Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
-    the training items. An epoch trains the images' encoder in up to 40 mini-batches against the
+    the training items. An epoch trains the images' encoder in up to 64 mini-batches against the
     relaxed codes of the training texts, then the texts' against those of the images, and descends
     for a batch :math:`f` of one modality and the other side :math:`G` of these pairs and of up to
     2,048 more. Each pass draws both anew: an epoch costs no more on large data, which may need more
