@@ -21,7 +21,7 @@ from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, multi_hot
 from pyg_hash.models.common import Widths, check_widths, known_labels, loss_weights, weighted
 from pyg_hash.models.two_encoders import TwoEncoders
-from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, other
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
 
@@ -32,7 +32,7 @@ FOLDS = 5
 BANK = 2048  # training items that a batch is set against
 STEPS = 64  # of a side and epoch, at most
 NUM_CLUSTERS = 20  # where there is no label
-SHARPNESS = 10.0  # of their posterior, in cosines
+SHARPNESS = 30.0  # of their posterior, in cosines
 POSTERIOR = "posterior"
 
 
@@ -56,8 +56,8 @@ class TaughtHash(TwoEncoders):
       other side from those of all other items.
     * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
 
-    Without any label the teacher's classes are clusters of the features of image and text together
-    (spherical k-means). What each part does is measured in ``docs/methods.rst``.
+    Without any label the teacher's classes are clusters of the texts' features (spherical k-means),
+    which say more of what a pair is about than those of the images. What each part does is measured in ``docs/methods.rst``.
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
@@ -121,7 +121,7 @@ class TaughtHash(TwoEncoders):
         sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
         with torch.enable_grad(), exact(self.beta):
             if not self._has_labels(data):
-                return _clusters(torch.cat(sides, dim=1), min(NUM_CLUSTERS, len(rows)))
+                return _clusters(sides[MODALITIES.index(TEXT)], min(NUM_CLUSTERS, len(rows)))
             store = data[IMAGE]
             known = store.labeled_mask[rows]
             # a label of a row that is no training row teaches nothing
