@@ -33,6 +33,7 @@ from pyg_hash.typing import Modality
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
+    check_yaml,
     load_json,
     load_tensors,
     read_text,
@@ -165,7 +166,9 @@ class Run:
         """The settings of the run; ``CorruptFileError`` if the file is no mapping in YAML."""
         path = self.file("config")
         try:
-            value = yaml.safe_load(read_text(path))
+            text = read_text(path)
+            check_yaml(text)
+            value = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
         if not isinstance(value, dict):

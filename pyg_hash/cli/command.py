@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
+from yaml import YAMLError
 
 from pyg_hash import __version__
 from pyg_hash.cli.encode import Encode
@@ -19,6 +20,7 @@ from pyg_hash.cli.options import Command, UsageError
 from pyg_hash.cli.search import Search, Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import PARTS
+from pyg_hash.utils.files import check_yaml
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
     "train": (Train, "train a model and write a run folder"),
@@ -31,8 +33,17 @@ COMMANDS: dict[str, tuple[type[Command], str]] = {
 }
 
 
+_load_yaml = get_loader("yaml")
+
+
+def _without_aliases(text: str) -> Any:
+    check_yaml(text)
+    return _load_yaml(text)
+
+
 def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """The parser of ``pyg-hash`` and those of its subcommands."""
+    set_loader("yaml", _without_aliases, (YAMLError,))  # of --config
     parser = ArgumentParser(
         prog="pyg-hash",
         description="Graph-based cross-modal hashing: train, evaluate, search, report, serve.",

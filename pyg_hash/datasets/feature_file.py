@@ -29,7 +29,8 @@ from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, atomic_path, bad_text, check_writable, sha256
+from pyg_hash.utils.files import atomic_path, bad_text, check_writable, sha256
+from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.oddities import (
     odd_columns,
     odd_labels,
@@ -43,7 +44,6 @@ from pyg_hash.utils.provenance import verify
 FORMAT = "pyg_hash.features"
 VERSION = 1
 SPLITS = ("train", "query", "database", "labeled", "val")
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FILTERS = (None, "gzip", "lzf", *range(10))
 
 
@@ -54,40 +54,28 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: it cannot be read, or another process has it open for writing.
-        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading.
+        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading;
+            or something in it leads into other files.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
-    with open(path, "rb") as raw:  # says by itself what keeps it from being read
-        size, place = path.stat().st_size, 0
-        while raw.read(len(_SIGNATURE)) != _SIGNATURE:  # at 0, 512, 1024, 2048, ...
-            place = max(512, 2 * place)
-            if place >= size:
-                raise CorruptFileError(
-                    f"{path}: not an HDF5 file; write features with write_feature_file"
-                )
-            raw.seek(place)
-    if path.suffix in (".h5", ".hdf5"):
-        state = os.stat(path)
-        _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    state = os.stat(path)
+    now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    sealed = path.suffix in (".h5", ".hdf5") and _verified(os.fspath(path), *now)
     try:
-        with h5py.File(path, "r") as file:
+        with open_hdf5(path, sealed=sealed) as file:
             yield file
     except BlockingIOError as error:
         raise OSError(
             f"{path}: another process has it open for writing; try again when that is done"
         ) from error
-    except (OSError, RuntimeError, KeyError) as error:
-        raise CorruptFileError(
-            f"{path}: truncated or damaged ({error}); copy or write it again"
-        ) from error
 
 
 @lru_cache(maxsize=64)
-def _verified(path: str, *now: int) -> None:
+def _verified(path: str, *now: int) -> bool:
     """:func:`verify`, once for each state of a file."""
-    verify(path)
+    return verify(path)
 
 
 def read_about(file: Any) -> str | None:

@@ -134,6 +134,15 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
 
 
+def check_yaml(text: str) -> None:
+    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage."""
+    import yaml  # few files need it
+
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.events.AliasEvent):
+            raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
+
+
 Part = tuple[str, Sequence[int], Any]
 """Name of a dtype in safetensors, shape, and the bytes, as a flat buffer."""
 
