@@ -32,11 +32,13 @@ from pyg_hash import __version__
 from pyg_hash.typing import Modality
 from pyg_hash.utils.files import (
     CorruptFileError,
+    Lock,
     atomic_path,
     check_yaml,
     load_json,
     load_tensors,
     read_text,
+    replace_folder,
     save_json,
     save_tensors,
     sha256,
@@ -157,6 +159,11 @@ class Run:
     def file(self, part: str) -> Path:
         """The file of one part."""
         return self.path / PARTS[part]
+
+    def lock(self) -> Lock:
+        """The right to change the folder; ``BusyError`` if another process has it."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return Lock(self.path / ".lock", f"run: {self.path}")
 
     def has(self, part: str) -> bool:
         """Whether one part is there."""
@@ -284,9 +291,7 @@ class Run:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.rename(target)
+        replace_folder(temporary, target)
 
     def encoder(self, modality: Modality) -> Any:
         """The encoder of new raw items of one modality (see :func:`features.load_encoder`).

@@ -126,7 +126,7 @@ def test_yaml_aliases_are_refused(tmp_path, capsys):
         f"{b}: &{b} [{', '.join(['*' + a] * 9)}]"
         for a, b in zip("abcdefgh", "bcdefghi", strict=True)
     ]
-    with pytest.raises(yaml.YAMLError, match=r"line 2: the alias \*a"):
+    with pytest.raises(yaml.YAMLError, match=r"the alias \*a"):
         check_yaml("\n".join(lines))
     (tmp_path / "bomb.yaml").write_text("\n".join(lines))
     assert main(["train", "--out", str(tmp_path / "o"), f"--config={tmp_path}/bomb.yaml"]) == 2

@@ -214,9 +214,7 @@ def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int
     assert found.values is not None
     last = {items.ids[row]: place for place, row in enumerate(found.kept)}  # of the same id
     names = list(last)
-    known = [name for name, there in zip(names, store.contains(names), strict=True) if there]
-    store.remove(known)
     values = found.values[list(last.values())]
-    store.add(binarize(values), names, relaxed=values if relaxed else None)
+    known = store.replace(binarize(values), names, relaxed=values if relaxed else None)
     store.save()
-    return len(known)
+    return known

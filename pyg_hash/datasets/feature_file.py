@@ -29,7 +29,7 @@ from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
-from pyg_hash.utils.files import atomic_path, bad_text, check_writable, sha256
+from pyg_hash.utils.files import atomic_path, bad_text, check_writable, replace_folder, sha256
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.oddities import (
     odd_columns,
@@ -305,12 +305,14 @@ class FeatureFile(CrossModalDataset):
 
     def _encoder(self, modality: Modality) -> Any:
         """What ``encode_feature_file`` wrote beside the file, if no other hand wrote it since."""
-        folder = Path(f"{self.path}.encoders") / modality
         with open_feature_file(self.path) as file:
             made_by = file.attrs.get(f"{modality}_encoder")
-        described = folder / ENCODER_FILE
-        same = made_by is not None and described.is_file() and sha256(described) == made_by
-        return load_encoder(folder) if same else super()._encoder(modality)
+        for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
+            folder = Path(f"{self.path}.encoders{ending}") / modality
+            described = folder / ENCODER_FILE
+            if made_by is not None and described.is_file() and sha256(described) == made_by:
+                return load_encoder(folder)
+        return super()._encoder(modality)
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
@@ -458,7 +460,7 @@ def _write(
     """Write what :func:`_checked` gave, and the encoders that made it into their folder."""
     content = dict(content)
     about, compression = content.pop("about"), content.pop("compression")
-    folder = Path(f"{path}.encoders")
+    folder, new = Path(f"{path}.encoders"), Path(f"{path}.encoders.new")
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         if about is not None:
@@ -471,9 +473,11 @@ def _write(
             else:
                 file[name] = values
         if encoders is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
             for modality, encoder in encoders.items():
-                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
+                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(new / modality))
+    if encoders is not None:  # those of the old file go when the new one is there
+        replace_folder(new, folder)
     return path
 
 

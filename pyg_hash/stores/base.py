@@ -76,6 +76,26 @@ class CodeStore(CodeSet):
         packed = self._packed_codes(codes)
         self._insert(packed, ids, columns(metadata, self.fields, len(packed)), relaxed)
 
+    def replace(
+        self,
+        codes: Tensor,
+        ids: Ids,
+        metadata: Mapping[str, Sequence[Any]] | None = None,
+        *,
+        relaxed: Tensor | None = None,
+    ) -> int:
+        """Add items, in the place of those that have one of the ids already.
+
+        Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
+        moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
+
+        Returns:
+            how many were replaced.
+        """
+        packed = self._packed_codes(codes)
+        kept = columns(metadata, self.fields, len(packed))
+        return self._insert(packed, ids, kept, relaxed, replace=True)
+
     @overload
     def search(
         self,

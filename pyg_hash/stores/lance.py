@@ -136,13 +136,28 @@ class LanceStore(DatabaseStore):
     def _add(
         self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
     ) -> None:
+        self.table.add(self._rows(packed, ids, metadata))
+
+    def _replace(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        present: NDArray[np.bool_],
+        metadata: Columns,
+        relaxed: Relaxed | None,
+    ) -> None:
+        merge = self.table.merge_insert("id")  # one commit
+        merge = merge.when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(self._rows(packed, ids, metadata))
+
+    def _rows(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> Any:
         arrow, schema = require("pyarrow", "pyarrow", extra="lancedb"), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
         )
         rest = [arrow.array(metadata[key], schema.field(key).type) for key in self.fields]
         columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
-        self.table.add(arrow.Table.from_arrays(columns, names=schema.names))
+        return arrow.Table.from_arrays(columns, names=schema.names)
 
     def _known(self, ids: NDArray[Any]) -> set[Any]:
         query = self.table.search().select(["id"])
