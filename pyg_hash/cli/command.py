@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from pyg_hash.cli.search import Search, Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import PARTS
 from pyg_hash.utils.files import check_yaml
+from pyg_hash.utils.signals import Stopped, stoppable
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
     "train": (Train, "train a model and write a run folder"),
@@ -109,7 +111,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes those of the process.
 
     Returns:
-        0, or 1 for an error in the data or files, 2 for one in the command line, 130 if stopped.
+        0, or 1 for an error in the data or files, 2 for one in the command line, 128 and
+        the number of the signal if stopped: 130 by Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
@@ -117,12 +120,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
     try:
         args = parse(argv)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stoppable():
             _show_ours_in_one_line()
             return COMMANDS[args.command][0].of(args[args.command]).execute()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)
-        return 130
+        return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except Exception as error:
         if debug:
             raise
