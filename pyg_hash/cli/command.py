@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -118,6 +119,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in argv
     if any(re.fullmatch(r"(--\w+=)?[\w.]+:\w+", word) for word in argv):
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # nothing can be written; to import torch, a folder is needed
+        tempfile.tempdir = os.getcwd()
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.getcwd())
     try:
         args = parse(argv)
         with warnings.catch_warnings(), stoppable():
