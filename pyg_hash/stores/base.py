@@ -6,6 +6,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
 from typing import Any, overload
 
@@ -278,6 +279,19 @@ class DatabaseStore(CodeStore):
         codes: bool = False,
     ) -> list[Hits]:
         """The k nearest items of each query, or all within the radius; with their codes, or not."""
+
+    def _changing(self) -> AbstractContextManager[object]:
+        """What is held from the look at the ids to the end of a change."""
+        return nullcontext()
+
+    def _insert(self, *items: Any, **options: Any) -> int:
+        with self._changing():
+            return super()._insert(*items, **options)
+
+    def remove(self, ids: Ids) -> None:
+        """As of every store."""
+        with self._changing():
+            super().remove(ids)
 
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         known = self._known(ids)

@@ -182,7 +182,8 @@ class FaissStore(InMemory, CodeStore):
     happens meanwhile, the file is the old one or the new one. Any number of processes may read
     the file while one writes it; each goes on with the content that it opened. One at a time may
     change it, from the first change to :meth:`save` or :meth:`close`: others get a
-    :class:`BusyError <pyg_hash.utils.files.BusyError>` that names the process. Threads may search one store at the same time, but not change it meanwhile.
+    :class:`BusyError <pyg_hash.utils.files.BusyError>` that names the process.
+    Threads may search one store at the same time, but not change it meanwhile.
 
     Equal distances are ordered by when an item was added, with ``Flat`` and ``MultiIndex``.
 

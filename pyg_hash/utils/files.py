@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -163,13 +164,15 @@ class Lock:
     Args:
         path: the file, which is removed by the release.
         what: what is changed, for the message.
+        wait_s: seconds to wait for somebody else.
 
     Raises:
         BusyError: somebody else has the right.
     """
 
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
         self._file: TextIO | None = None
+        until = time.monotonic() + wait_s
         self._path, self._owner = path, os.getpid()
         while fcntl is not None and self._file is None:
             try:
@@ -184,6 +187,9 @@ class Lock:
                 file.seek(0)
                 owner = file.read().strip() or "another process"
                 file.close()
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
                 raise BusyError(
                     f"{what}: is being changed by {owner}; wait until that is done, or choose "
                     "another"
