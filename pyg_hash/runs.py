@@ -161,8 +161,11 @@ class Run:
         return self.path / PARTS[part]
 
     def lock(self) -> Lock:
-        """The right to change the folder; ``BusyError`` if another process has it."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        """The right to change the folder, which is made; ``BusyError``: another process has it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"out: cannot write to {self.path}: {error.strerror}") from error
         return Lock(self.path / ".lock", f"run: {self.path}")
 
     def has(self, part: str) -> bool:
