@@ -8,6 +8,7 @@ LanceDB, which has threads that a fork does not have, only where ``all`` follows
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import random
 import shutil
@@ -60,12 +61,10 @@ def killed(work: Callable[[], Any], wait_s: float) -> bool:
 
 def run(*words: object) -> None:
     """A command that must succeed, without its output."""
-    with (
-        open(os.devnull, "w") as null,
-        contextlib.redirect_stdout(null),
-        contextlib.redirect_stderr(null),
-    ):
-        assert main(list(map(str, words))) == 0, words
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        status = main(list(map(str, words)))
+    assert status == 0, (words, said.getvalue())
 
 
 def encoded(path: Path, word: str) -> None:
