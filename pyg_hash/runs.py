@@ -32,10 +32,13 @@ from pyg_hash import __version__
 from pyg_hash.typing import Modality
 from pyg_hash.utils.files import (
     CorruptFileError,
+    Lock,
     atomic_path,
+    check_yaml,
     load_json,
     load_tensors,
     read_text,
+    replace_folder,
     save_json,
     save_tensors,
     sha256,
@@ -157,6 +160,14 @@ class Run:
         """The file of one part."""
         return self.path / PARTS[part]
 
+    def lock(self) -> Lock:
+        """The right to change the folder, which is made; ``BusyError``: another process has it."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(f"out: cannot write to {self.path}: {error.strerror}") from error
+        return Lock(self.path / ".lock", f"run: {self.path}")
+
     def has(self, part: str) -> bool:
         """Whether one part is there."""
         return self.file(part).is_file()
@@ -165,7 +176,9 @@ class Run:
         """The settings of the run; ``CorruptFileError`` if the file is no mapping in YAML."""
         path = self.file("config")
         try:
-            value = yaml.safe_load(read_text(path))
+            text = read_text(path)
+            check_yaml(text)
+            value = yaml.safe_load(text)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
         if not isinstance(value, dict):
@@ -211,9 +224,23 @@ class Run:
         self.note(data=digest_of(rows))
 
     def rows(self) -> dict[str, Tensor] | None:
-        """What :meth:`keep_rows` kept; None for a run of an earlier version."""
+        """What :meth:`keep_rows` kept; None for a run of an earlier version.
+
+        Raises:
+            CorruptFileError: the file is damaged.
+            ValueError: it is gone, or that of another run.
+        """
         path = self.path / ROWS
-        return load_tensors(path)[0] if path.is_file() else None
+        if path.is_file():
+            rows = load_tensors(path)[0]
+            self.check("data", digest_of(rows), f"rows: {path}")
+            return rows
+        if "data" in self.record():
+            raise ValueError(
+                f"rows: {path} is gone, so nothing tells whether data are those of the training; "
+                "put it back, or train again"
+            )
+        return None
 
     def save_items(self, items: RunItems) -> None:
         """Write ``items.json``; pictures below one folder are kept relative to it."""
@@ -233,8 +260,11 @@ class Run:
 
         Raises:
             CorruptFileError: the file is damaged.
+            NotADirectoryError: ``images_root`` is no folder.
             ValueError: it is that of another run.
         """
+        if images_root is not None and not Path(images_root).is_dir():
+            raise NotADirectoryError(f"images_root: {images_root} is no folder")
         value = load_json(self.file("items"))
         self.check("items", sha256(self.file("items")), f"items: {self.file('items')}")
         try:
@@ -281,9 +311,7 @@ class Run:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save(temporary)
-        shutil.rmtree(target, ignore_errors=True)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.rename(target)
+        replace_folder(temporary, target)
 
     def encoder(self, modality: Modality) -> Any:
         """The encoder of new raw items of one modality (see :func:`features.load_encoder`).

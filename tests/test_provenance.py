@@ -333,18 +333,22 @@ def test_pictures_may_move(folder, capsys):
     assert kept["images_root"] == str(folder / "pictures")
     assert kept["image_paths"][:2] == ["0/0.png", "1/1.png"] and kept["image_paths"][-1] is None
     assert run.items() == items
-    assert run.items("/there").image_paths[1] == "/there/1/1.png"
-    words_ = words(folder, "one", "-k1", "--modality=image", "--json", "--images-root=/there")
+    there = folder / "there"
+    with pytest.raises(NotADirectoryError, match="images_root: .*there is no folder"):
+        run.items(there)
+    there.mkdir()
+    assert run.items(there).image_paths[1] == f"{there}/1/1.png"
+    words_ = words(folder, "one", "-k1", "--modality=image", "--json", f"--images-root={there}")
     assert main(["search", *words_]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])["answers"][0]
-    assert first["path"].startswith("/there/")
+    assert first["path"].startswith(f"{there}/")
     del kept["images_root"]  # as an earlier version wrote it
     kept["image_paths"] = items.image_paths
     (folder / "one" / "items.json").write_text(json.dumps(kept))
     run.note(items="")
     (folder / "one" / RECORD).unlink()
     assert run.items() == items
-    assert run.items("/there").image_paths[1] == "/there/1/1.png"
+    assert run.items(there).image_paths[1] == f"{there}/1/1.png"
 
 
 # whole files ----------------------------------------------------------------------------------
@@ -361,3 +365,27 @@ def test_verify_names_the_damaged_file(folder, capsys):
     assert f"DAMAGED   {path}: truncated, damaged or" in capsys.readouterr().out
     assert main(["data", "verify", str(folder / "q.npy")]) == 1
     assert "no file that pyg_hash writes" in capsys.readouterr().err
+
+
+def test_a_run_that_lost_its_rows_is_not_evaluated_on_any_data(folder, capsys):
+    (folder / "one" / ROWS).unlink()
+    assert main(["evaluate", f"{folder}/one"]) == 1
+    assert "rows.safetensors is gone" in capsys.readouterr().err
+
+
+def test_verify_names_what_belongs_to_another_run(folder, capsys):
+    shutil.copy(folder / "two" / ROWS, folder / "one" / ROWS)
+    assert main(["data", "verify", f"{folder}/one"]) == 0  # of the same data
+    shutil.rmtree(folder / "one" / "model")
+    shutil.copytree(folder / "two" / "model", folder / "one" / "model")
+    assert main(["data", "verify", f"{folder}/one"]) == 1
+    assert "MIXED" in capsys.readouterr().out
+
+
+def test_codes_do_not_replace_features(folder, tmp_path, capsys):
+    write(tmp_path / "mine.h5")
+    command = ["encode", f"{folder}/one", f"--features={tmp_path}/mine.h5"]
+    assert main([*command, f"--out={tmp_path}/mine.h5"]) == 2
+    assert "mine.h5 holds features" in capsys.readouterr().err
+    for _ in range(2):  # codes replace codes
+        assert main([*command, f"--out={tmp_path}/codes.h5"]) == 0

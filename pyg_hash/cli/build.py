@@ -126,8 +126,8 @@ def check_data(run: Run, dataset: CrossModalDataset, data: HeteroData, *, force:
     if not force:
         raise ValueError(
             f"data: are not those that {run.path} was trained on ({'; '.join([*leak, listed])}); "
-            "go back to the right ones, train anew into another folder, or, if you know better, "
-            "evaluate with --force"
+            "go back to the right ones or train anew into another folder; evaluate and report take "
+            "others under --force"
         )
     return [*leak, f"other data than those of the training: {listed}"]
 

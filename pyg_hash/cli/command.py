@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, set_loader
+from yaml import YAMLError
 
 from pyg_hash import __version__
 from pyg_hash.cli.encode import Encode
@@ -19,6 +22,8 @@ from pyg_hash.cli.options import Command, UsageError
 from pyg_hash.cli.search import Search, Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import PARTS
+from pyg_hash.utils.files import check_yaml
+from pyg_hash.utils.signals import Stopped, stoppable
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
     "train": (Train, "train a model and write a run folder"),
@@ -31,8 +36,17 @@ COMMANDS: dict[str, tuple[type[Command], str]] = {
 }
 
 
+_load_yaml = get_loader("yaml")
+
+
+def _without_aliases(text: str) -> Any:
+    check_yaml(text)
+    return _load_yaml(text)
+
+
 def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """The parser of ``pyg-hash`` and those of its subcommands."""
+    set_loader("yaml", _without_aliases, (YAMLError,))  # of --config
     parser = ArgumentParser(
         prog="pyg-hash",
         description="Graph-based cross-modal hashing: train, evaluate, search, report, serve.",
@@ -98,20 +112,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None takes those of the process.
 
     Returns:
-        0, or 1 for an error in the data or files, 2 for one in the command line, 130 if stopped.
+        0, or 1 for an error in the data or files, 2 for one in the command line, 128 and
+        the number of the signal if stopped: 130 by Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv
     if any(re.fullmatch(r"(--\w+=)?[\w.]+:\w+", word) for word in argv):
         sys.path.append(os.getcwd())  # where MODULE:NAME of the user's own may lie
     try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # nothing can be written; to import torch, a folder is needed
+        tempfile.tempdir = os.getcwd()
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.getcwd())
+    try:
         args = parse(argv)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), stoppable():
             _show_ours_in_one_line()
             return COMMANDS[args.command][0].of(args[args.command]).execute()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)
-        return 130
+        return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
     except Exception as error:
         if debug:
             raise

@@ -17,7 +17,8 @@ from pyg_hash.cli.queries import (
 )
 from pyg_hash.runs import Run
 from pyg_hash.typing import TEXT, binarize
-from pyg_hash.utils.files import atomic_path
+from pyg_hash.utils.files import CorruptFileError, atomic_path
+from pyg_hash.utils.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     from pyg_hash.features.base import Encoded
@@ -69,6 +70,8 @@ class Encode(NewItemsCommand):
         run = Run.open(self.run, need=("config", "model"))
         if not into_store:
             check_out(self.out)
+            if holds_features(self.out):
+                raise UsageError(f"out: {self.out} holds features, not codes; give another name")
         inputs = self._inputs()
         if into_store and len(inputs) > 1:
             raise UsageError(
@@ -136,6 +139,17 @@ def with_ids(inputs: list[NewItems], path: str) -> NewItems:
     if len(set(ids)) < len(ids):
         raise ValueError(f"ids: {path} gives one to two items; ids must be unique")
     return replace(items, ids=ids, bare=False)
+
+
+def holds_features(path: str) -> bool:
+    """Whether there is a feature file already, which codes must not replace."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return "format" in file.attrs
+    except (CorruptFileError, OSError):
+        return False
 
 
 def write_codes(
@@ -214,9 +228,7 @@ def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int
     assert found.values is not None
     last = {items.ids[row]: place for place, row in enumerate(found.kept)}  # of the same id
     names = list(last)
-    known = [name for name, there in zip(names, store.contains(names), strict=True) if there]
-    store.remove(known)
     values = found.values[list(last.values())]
-    store.add(binarize(values), names, relaxed=values if relaxed else None)
+    known = store.replace(binarize(values), names, relaxed=values if relaxed else None)
     store.save()
-    return len(known)
+    return known

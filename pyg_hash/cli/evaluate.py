@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
@@ -90,7 +92,13 @@ class Evaluate(DataCommand):
             name += " on other data"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         of = {"model": model.digest(), "data": digest_of(rows_of(dataset, dataset[0]))}
-        run.add_metrics(name, result.to_dict(), **of)
+        try:
+            with run.lock():
+                run.add_metrics(name, result.to_dict(), **of)
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES):
+                raise
+            print(f"not kept in {run.file('metrics')}: {error.strerror}", file=sys.stderr)
         return 0
 
 
@@ -151,7 +159,8 @@ class Verify(Command):
         folder = Path(self.path)
         if (folder / RECORD).is_file() and not problems:
             run = Run(folder)
-            checks: list[Callable[[], Any]] = [run.record, run.items]
+            checks: list[Callable[[], Any]] = [run.record, run.items, run.rows]
+            checks += [partial(load_model, run)] if run.has("model") else []
             checks += [partial(run.index, modality) for modality in MODALITIES]
             for check in checks:
                 try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import ExitStack
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,6 +16,7 @@ from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positiv
 from pyg_hash.runs import CHECKPOINT, Run, RunItems, digest_of_folder
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.signals import stop_after
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +33,7 @@ class Train(TrainConfig, Command):
 
     out: str = option(MISSING, "the run folder to write")
     resume: bool = option(False, "go on with the run in --out")
+    checkpoint_every: int = option(10, "epochs between checkpoints, which a power cut may cost")
     device: Literal["cpu", "cuda"] = option("cpu", "where to train: cpu or cuda")
 
     @classmethod
@@ -45,16 +48,17 @@ class Train(TrainConfig, Command):
         from pyg_hash.training.ranks import process_group
 
         try:
-            with process_group(self.device) as device:
-                return self._train(device)
+            with process_group(self.device) as device, ExitStack() as held:
+                return self._train(device, held)
         except KeyboardInterrupt:
             print(f"stopped; go on with: pyg-hash train --out {self.out} --resume", file=sys.stderr)
             raise
 
-    def _train(self, device: torch.device) -> int:
+    def _train(self, device: torch.device, held: ExitStack) -> int:
         """The stages: data set, training, items and encoders, index, metrics; what is done stays.
 
-        Under ``torchrun`` all processes train, and the first one does the rest.
+        Under ``torchrun`` all processes train, and the first one does the rest. ``held`` until the
+        end: the right to change the run.
         """
         from pyg_hash.metrics import OddDataWarning, evaluate
         from pyg_hash.training.ranks import Ranks
@@ -64,6 +68,7 @@ class Train(TrainConfig, Command):
         config = build.with_defaults(config)
         recipe = build.recipe_of(config)
         check_settings(config, recipe, ranks.size)  # before any work
+        check_positive(checkpoint_every=self.checkpoint_every)
         run = Run(Path(self.out))
         if ranks.is_main:
             if self.resume and not run.has("config"):
@@ -71,6 +76,7 @@ class Train(TrainConfig, Command):
                     f"resume: {run.path} holds no run; check --out, or leave out --resume to "
                     "start one"
                 )
+            held.enter_context(run.lock())
             Run.create(run.path, config.to_dict(), resume=self.resume)
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
         data = dataset[0]
@@ -88,16 +94,20 @@ class Train(TrainConfig, Command):
             model = build.load_model(run, config).to(device)
         else:
             model = recipe.model(data)
-            history = recipe.fit(
-                model,
-                data,
-                precision=config.precision,
-                accumulate=config.accumulate,
-                checkpoint=run.path / CHECKPOINT,
-                resume=self.resume,
-                patience=config.patience,
-                progress=True,
-            )
+            options: dict[str, Any] = {
+                "precision": config.precision,
+                "accumulate": config.accumulate,
+                "checkpoint": run.path / CHECKPOINT,
+                "checkpoint_every": self.checkpoint_every,
+                "resume": self.resume,
+                "patience": config.patience,
+            }
+            if ranks.size > 1 or recipe.epochs is None:  # all stop at once, or there is no epoch
+                history = recipe.fit(model, data, **options)
+            else:
+                with stop_after("epoch") as check:
+                    callbacks = [lambda *row: check()]
+                    history = recipe.fit(model, data, callbacks=callbacks, **options)
             if history and ranks.is_main:
                 history.to_csv(run.path / "history.csv")
                 history.to_json(run.path / "history.json")

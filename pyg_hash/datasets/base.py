@@ -7,6 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -214,7 +215,8 @@ class CrossModalDataset(InMemoryDataset):
             base = self._base()
             self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
         if path is not None and not path.is_file():
-            save_tensors(path, self._prints)
+            with suppress(OSError):  # read only: they are computed each time
+                save_tensors(path, self._prints)
         return self._prints
 
     def _load_or_build(self) -> HeteroData:

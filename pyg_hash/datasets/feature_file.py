@@ -29,7 +29,15 @@ from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, atomic_path, bad_text, check_writable, sha256
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    atomic_path,
+    bad_text,
+    check_writable,
+    replace_folder,
+    sha256,
+)
+from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.oddities import (
     odd_columns,
     odd_labels,
@@ -43,7 +51,6 @@ from pyg_hash.utils.provenance import verify
 FORMAT = "pyg_hash.features"
 VERSION = 1
 SPLITS = ("train", "query", "database", "labeled", "val")
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 _FILTERS = (None, "gzip", "lzf", *range(10))
 
 
@@ -54,40 +61,33 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     Raises:
         FileNotFoundError: there is no such file.
         OSError: it cannot be read, or another process has it open for writing.
-        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading.
+        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading;
+            or something in it leads into other files.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such feature file; write it with write_feature_file")
-    with open(path, "rb") as raw:  # says by itself what keeps it from being read
-        size, place = path.stat().st_size, 0
-        while raw.read(len(_SIGNATURE)) != _SIGNATURE:  # at 0, 512, 1024, 2048, ...
-            place = max(512, 2 * place)
-            if place >= size:
-                raise CorruptFileError(
-                    f"{path}: not an HDF5 file; write features with write_feature_file"
-                )
-            raw.seek(place)
+    state, problem = os.stat(path), None
     try:
-        with h5py.File(path, "r") as file:
-            if path.suffix in (".h5", ".hdf5"):
-                state = os.stat(path)
-                _verified(os.fspath(path), state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        sealed = path.suffix in (".h5", ".hdf5") and _verified(os.fspath(path), *now)
+    except CorruptFileError as error:  # or it is open elsewhere, which opening it tells
+        sealed, problem = False, error
+    try:
+        with open_hdf5(path, sealed=sealed) as file:
+            if problem is not None:
+                raise problem
             yield file
     except BlockingIOError as error:
         raise OSError(
             f"{path}: another process has it open for writing; try again when that is done"
         ) from error
-    except (OSError, RuntimeError, KeyError) as error:
-        raise CorruptFileError(
-            f"{path}: truncated or damaged ({error}); copy or write it again"
-        ) from error
 
 
 @lru_cache(maxsize=64)
-def _verified(path: str, *now: int) -> None:
+def _verified(path: str, *now: int) -> bool:
     """:func:`verify`, once for each state of a file."""
-    verify(path)
+    return verify(path)
 
 
 def read_about(file: Any) -> str | None:
@@ -317,12 +317,14 @@ class FeatureFile(CrossModalDataset):
 
     def _encoder(self, modality: Modality) -> Any:
         """What ``encode_feature_file`` wrote beside the file, if no other hand wrote it since."""
-        folder = Path(f"{self.path}.encoders") / modality
         with open_feature_file(self.path) as file:
             made_by = file.attrs.get(f"{modality}_encoder")
-        described = folder / ENCODER_FILE
-        same = made_by is not None and described.is_file() and sha256(described) == made_by
-        return load_encoder(folder) if same else super()._encoder(modality)
+        for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
+            folder = Path(f"{self.path}.encoders{ending}") / modality
+            described = folder / ENCODER_FILE
+            if made_by is not None and described.is_file() and sha256(described) == made_by:
+                return load_encoder(folder)
+        return super()._encoder(modality)
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
@@ -470,7 +472,7 @@ def _write(
     """Write what :func:`_checked` gave, and the encoders that made it into their folder."""
     content = dict(content)
     about, compression = content.pop("about"), content.pop("compression")
-    folder = Path(f"{path}.encoders")
+    folder, new = Path(f"{path}.encoders"), Path(f"{path}.encoders.new")
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         if about is not None:
@@ -483,9 +485,11 @@ def _write(
             else:
                 file[name] = values
         if encoders is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
             for modality, encoder in encoders.items():
-                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(folder / modality))
+                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(new / modality))
+    if encoders is not None:  # those of the old file go when the new one is there
+        replace_folder(new, folder)
     return path
 
 

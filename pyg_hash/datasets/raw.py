@@ -23,6 +23,7 @@ from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
 from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, sha256
+from pyg_hash.utils.hdf5 import open_hdf5
 
 Array = np.ndarray[Any, Any]
 Archives = Mapping[str, Mapping[str, Any]]  # as the manifests describe them
@@ -75,7 +76,7 @@ class RawMatrix:
         if suffix == ".npy":
             self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
         elif h5py.is_hdf5(self.path):
-            with h5py.File(self.path, "r") as file:
+            with open_hdf5(self.path) as file:
                 node = self._find(file)
                 if isinstance(node, h5py.Dataset):
                     self._transposed = "MATLAB_class" in node.attrs
@@ -112,7 +113,7 @@ class RawMatrix:
             if is_text:
                 content = files.enter_context(open(self.path, encoding="latin-1"))
             elif content is None:
-                content = files.enter_context(h5py.File(self.path, "r"))[self.name]
+                content = files.enter_context(open_hdf5(self.path))[self.name]
             for start, stop in row_chunks(*self.shape):
                 low, high = np.searchsorted(rows, (start, stop))
                 own = rows[low:high] - start

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,45 @@ from torch import Tensor
 from pyg_hash.features.base import PathLike
 from pyg_hash.utils.optional import require
 
+MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768
+"""Of a picture: a few kilobytes can stand for gigabytes of pixels."""
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
+    *("PPM", "TGA", "PCX", "ICO", "SGI"),
+)
+"""Formats that are read, whatever the file's name; not those that other programs decode (EPS)."""
+
 
 class UnreadableImageError(ValueError):
-    """A picture file is missing, damaged or in a format that Pillow does not know."""
+    """A picture file is missing, damaged, too large or of a format that is not read."""
+
+
+@contextmanager
+def open_picture(file: Any, formats: Sequence[str] = FORMATS) -> Iterator[Any]:
+    """A picture file, by path or open, of which nothing but the head is decoded yet.
+
+    ``PIL.Image.DecompressionBombError``: more than ``MAX_PIXELS``, or a side over ``MAX_SIDE``.
+    """
+    module = require("PIL.Image", "pillow")
+    module.init()
+    known = [name for name in formats if name in module.OPEN]  # some builds lack some
+    with module.open(file, formats=known) as picture:
+        width, height = picture.size
+        if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+            raise module.DecompressionBombError(
+                f"it has {width} x {height} pixels, and at most {MAX_PIXELS:,} and {MAX_SIDE:,} on "
+                "a side are read; make it smaller"
+            )
+        yield picture
 
 
 def load_image(path: PathLike, size: int) -> Tensor:
     """Read one picture as a square of ``size`` pixels: uint8 ``[3, size, size]``, RGB, 0..255.
 
     Transparent parts are composited on white, the central square is cut out (a square
-    picture stays whole) and resized with bicubic interpolation. Any format that Pillow reads; of
-    one channel of 16 bits, 65535 becomes 255, and of floating-point numbers 0..1 becomes 0..255.
+    picture stays whole) and resized with bicubic interpolation. Any of
+    ``FORMATS``; of one channel of 16 bits, 65535 becomes 255, and of floating-point numbers 0..1
+    becomes 0..255.
 
     Raises:
         UnreadableImageError: the file is missing or damaged, or holds numbers of another range;
@@ -34,7 +64,7 @@ def load_image(path: PathLike, size: int) -> Tensor:
     if not Path(path).is_file():
         raise UnreadableImageError(f"{path}: no such picture file; check the path")
     try:
-        with image_module.open(path) as file:
+        with open_picture(path) as file:
             whole = on_white(file)
     except (OSError, SyntaxError, ValueError, image_module.DecompressionBombError) as error:
         raise UnreadableImageError(

@@ -5,8 +5,11 @@ Weights are read from safetensors files on the disk only: nothing is unpickled o
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -24,6 +27,14 @@ from pyg_hash.utils.optional import require
 
 Pooling = Literal["mean", "cls", "pooler"]
 Network = Callable[[Any], Tensor]
+# the modules of a sentence-transformers folder that are taken, under their names in all versions
+_MODULES = re.compile(
+    r"sentence_transformers\.(models|base\.modules|sentence_transformer\.modules)"
+    r"(\.\w+)?\.(Transformer|Pooling|Normalize|Dense)"
+)
+_ACTIVATIONS = re.compile(
+    r"torch\.nn\.modules\.(linear\.Identity|activation\.(Tanh|ReLU|GELU|Sigmoid|SiLU|LeakyReLU))"
+)
 _PICKLED = {".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack"}
 
 
@@ -40,7 +51,8 @@ class Pretrained(NetworkEncoder):
         super().__init__(**run)
         self.weights = Path(weights).expanduser().absolute()
         self._files = weight_files(self.weights)
-        self._forward = self._open()
+        with _offline():
+            self._forward = self._open()
         with torch.no_grad():
             self.num_features = self._forward(self._blank()).size(1)
 
@@ -129,6 +141,8 @@ class TimmEncoder(PictureNetwork):
         ValueError: there are only pickled ones.
         ImportError: the extra with the package, here ``timm``, is not installed.
         CorruptFileError: the weights are incomplete, damaged, or of another network.
+
+    Nothing is fetched: a name such as ``'hf-hub:...'`` is a ``ValueError``.
     """
 
     kind = "timm"
@@ -137,7 +151,7 @@ class TimmEncoder(PictureNetwork):
     def __init__(
         self, name: str, weights: PathLike, *, image_size: int | None = None, **run: Any
     ) -> None:
-        self.name, self.image_size = name, image_size or 0
+        self.name, self.image_size = _architecture(name), image_size or 0
         super().__init__(weights, **run)
 
     def _open(self) -> Network:
@@ -155,7 +169,7 @@ class _OpenClip(Pretrained):
     stored = ("name",)
 
     def __init__(self, name: str, weights: PathLike, **run: Any) -> None:
-        self.name = name
+        self.name = _architecture(name)
         super().__init__(weights, **run)
 
     def _model(self) -> Any:
@@ -276,6 +290,10 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
 class SentenceEncoder(TextNetwork):
     """The sentence embedding of a model in the folder layout of sentence-transformers.
 
+    A transformer, pooling, normalisation and dense layers are taken; a folder that names another
+    class, which would be imported, is a :class:`CorruptFileError
+    <pyg_hash.utils.files.CorruptFileError>`.
+
     Args:
         weights: the folder, with ``modules.json`` and ``model.safetensors``.
         **run: as for :class:`TimmEncoder`, but ``batch_size`` is 64; so are the errors.
@@ -285,8 +303,7 @@ class SentenceEncoder(TextNetwork):
 
     def _open(self) -> Network:
         package = require("sentence_transformers", "sentence-transformers", extra=self.kind)
-        if not (self.weights / "modules.json").is_file():  # it would invent a pooling
-            raise CorruptFileError(f"{self.weights}: no modules.json; not of sentence-transformers")
+        _check_modules(self.weights)
         more = {"device": str(self.device), "model_kwargs": {"use_safetensors": True}}
         name = "SentenceTransformer"
         model = _read(name, package.SentenceTransformer, self.weights, **more).eval()
@@ -296,10 +313,76 @@ class SentenceEncoder(TextNetwork):
 
 def _read(name: str, reader: Callable[..., Any], folder: Path, **options: Any) -> Any:
     """What a hub's package makes of a folder of weights: from the disk, without anybody's code."""
+    if adapters := sorted(folder.rglob("adapter_config.json")):
+        raise CorruptFileError(
+            f"{adapters[0]}: an adapter takes its base from elsewhere; merge it and save the whole"
+        )
     try:
         return reader(str(folder), local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError) as error:
         raise CorruptFileError(f"{folder}: cannot be read by {name} ({error})") from error
+
+
+def _architecture(name: str) -> str:
+    """The name, if it is one of an architecture and not of a place to fetch a network from."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name):
+        raise ValueError(
+            f"name: expected that of an architecture, got {name!r:.80}; nothing is fetched from a "
+            "hub: download the weights yourself and give their file as weights"
+        )
+    return name
+
+
+@contextmanager
+def _offline() -> Iterator[None]:
+    """Keep huggingface_hub, whoever calls it, from fetching what a name or a file asks for."""
+    try:
+        constants = import_module("huggingface_hub.constants")
+    except ImportError:
+        yield
+        return
+    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before  # type: ignore[attr-defined]
+
+
+def _check_modules(folder: Path) -> None:
+    """Raise ``CorruptFileError`` if a folder of sentence-transformers names other code than ours.
+
+    The package imports by name what these files name.
+    """
+    path = folder / "modules.json"
+    if not path.is_file():  # it would invent a pooling
+        raise CorruptFileError(f"{folder}: no modules.json; not of sentence-transformers")
+    modules = load_json(path)
+    if not isinstance(modules, list) or not all(isinstance(part, dict) for part in modules):
+        raise CorruptFileError(f"{path}: expected a list of modules; save the model again")
+    for part in modules:
+        kind, place = str(part.get("type")), str(part.get("path"))
+        if not _MODULES.fullmatch(kind):
+            raise CorruptFileError(
+                f"{path}: names the class {kind!r:.80}, and code that only a file names is not "
+                "run; use a folder of Transformer, Pooling, Normalize and Dense, or an OwnEncoder"
+            )
+        if Path(place).is_absolute() or ".." in Path(place).parts:
+            raise CorruptFileError(f"{path}: module {place!r:.80} is not of this folder")
+    for path in (file for file in sorted(folder.rglob("*.json")) if "config" in file.name):
+        about = load_json(path)
+        if not isinstance(about, dict):
+            continue
+        name = about.get("activation_function")
+        if name is not None and "in_features" in about and not _ACTIVATIONS.fullmatch(str(name)):
+            raise CorruptFileError(f"{path}: activation {name!r:.80} is not known; use Tanh")
+        if path.name.startswith("sentence_"):
+            more = [key for key in about if key.endswith(("_args", "_kwargs")) and about[key]]
+            ways = dict(about.get("modality_config") or {}).values()
+            more += [
+                way for way in ways if way.get("method") not in ("forward", "get_text_features")
+            ]
+            if more:
+                raise CorruptFileError(f"{path}: {more[0]!r:.80} steers other code; leave it out")
 
 
 def _pooled(out: Any, pooling: Pooling, mask: Tensor | None = None) -> Tensor:

@@ -118,10 +118,27 @@ class CodeSet(ABC):
                 f"ids: {len(absent)} are not in the {self._kind} (first: {absent[0]!r})"
             )
 
-    def _insert(
-        self, packed: Bytes, ids: Ids, metadata: Columns, relaxed: Tensor | None = None
+    def _replace(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        present: NDArray[np.bool_],
+        metadata: Columns,
+        relaxed: Relaxed | None,
     ) -> None:
-        """Add items whose ids are new, or raise and leave all as it was."""
+        """Add items, some in the place of those that are present, whole or not at all."""
+        raise NotImplementedError
+
+    def _insert(
+        self,
+        packed: Bytes,
+        ids: Ids,
+        metadata: Columns,
+        relaxed: Tensor | None = None,
+        *,
+        replace: bool = False,
+    ) -> int:
+        """Add items whose ids are new, or raise and leave all as it was; how many were there."""
         new = self._id_array(ids)
         steps = None
         if relaxed is not None:
@@ -141,14 +158,19 @@ class CodeSet(ABC):
                 twice = values[counts > 1].tolist()[0]
                 raise ValueError(f"ids: {twice!r} is given more than once; ids must be unique")
         if len(new) == 0:
-            return
-        present = new[self._present(new)].tolist()
+            return 0
+        there = self._present(new)
+        if replace and there.any():
+            self._replace(packed, new, there, metadata, steps)
+            return int(there.sum())
+        present = new[there].tolist()
         if present:
             raise ValueError(
                 f"ids: {len(present)} are in the {self._kind} already (first: {present[0]!r}); "
                 "remove them first or choose others"
             )
         self._add(packed, new, metadata, steps)
+        return 0
 
     def _nearest(self, codes: Tensor, k: int, where: Columns) -> tuple[Tensor, Any]:
         """Distances and ids ``[q, k]`` of checked queries."""

@@ -89,6 +89,13 @@ class InMemory(CodeSet):
     ) -> None:
         if len(self) == 0:
             self._relaxed = None if relaxed is None else _Rows(relaxed[:0])
+        self._check_kept(relaxed)
+        self._packed.append(packed)
+        if relaxed is not None and self._relaxed is not None:
+            self._relaxed.append(relaxed)
+        self._names = self._ids.extended(ids)
+
+    def _check_kept(self, relaxed: Relaxed | None) -> None:
         if (relaxed is None) != (self._relaxed is None):
             raise ValueError(
                 f"relaxed: the {self._kind} has relaxed codes of its other items; give these too"
@@ -96,10 +103,18 @@ class InMemory(CodeSet):
                 else f"relaxed: the {self._kind} has other items without; leave it out, or add all "
                 "items anew"
             )
-        self._packed.append(packed)
-        if relaxed is not None and self._relaxed is not None:
-            self._relaxed.append(relaxed)
-        self._names = self._ids.extended(ids)
+
+    def _replace(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        present: NDArray[np.bool_],
+        metadata: Columns,
+        relaxed: Relaxed | None,
+    ) -> None:
+        self._check_kept(relaxed)
+        self._remove(ids[present])
+        self._add(packed, ids, metadata, relaxed)
 
     def _reorder(self, rows: NDArray[Any]) -> None:
         """Keep these rows alone, in this order."""

@@ -100,6 +100,8 @@ def pair_contrast(image: Tensor, text: Tensor, reduction: Reduction = "mean") ->
 
 def loss_weights(given: Mapping[str, float] | None, defaults: Mapping[str, float]) -> Weights:
     """The weights of a loss's terms: the defaults, but for those that are given."""
+    if not isinstance(given, Mapping | None):
+        raise TypeError(f"weights: expected term -> weight, got {given!r}; terms: {list(defaults)}")
     for name, weight in (given or {}).items():
         if name not in defaults:
             raise ValueError(f"weights: there is no term {name!r}; terms: {', '.join(defaults)}")

@@ -41,9 +41,9 @@ class TaughtHash(TwoEncoders):
 
     Two encoders, and no graph: a new item costs two matrix products, and the model keeps nothing of
     the training items. An epoch trains the images' encoder in up to 64 mini-batches against the
-    relaxed codes of the training texts, then the texts' against those of the images, and descends
-    for a batch :math:`f` of one modality and the other side :math:`G` of these pairs and of up to
-    2,048 more. Each pass draws both anew: an epoch costs no more on large data, which may need more
+    relaxed codes of the training texts, then the texts' against those of the images; each pass
+    draws its batches anew, so that an epoch costs no more on large data. It descends for a batch
+    :math:`f` of one modality and the other side :math:`G` of these pairs and of up to 2,048 more
 
     .. math:: L = L_p(f, G) + w_c L_c(f, G) + w_q L_q(f) + w_b L_b(f)
 
@@ -57,7 +57,8 @@ class TaughtHash(TwoEncoders):
     * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
 
     Without any label the teacher's classes are clusters of the texts' features (spherical k-means),
-    which say more of what a pair is about than those of the images. What each part does is measured in ``docs/methods.rst``.
+    which say more of what a pair is about than those of the images. What each part does was
+    measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
@@ -160,7 +161,7 @@ class TaughtHash(TwoEncoders):
             # all shares have the same bank
             drawn = torch.randperm(len(rows), generator=batches.generator)[:BANK].to(rows)
             parts = list(islice(batches.own(), max(1, STEPS // share.count)))
-            seen = torch.cat([drawn, *parts]).unique()
+            seen = torch.unique(torch.cat([drawn, *parts]))
             against = self.fixed(data[other(m)].x[rows[seen]], other(m))
             for b in parts:
                 bank = torch.cat([b, drawn[~torch.isin(drawn, b)]])

@@ -5,10 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor, nn
-from torch_geometric.nn import GCNConv
+from torch_geometric.nn.dense import Linear
 
 from pyg_hash.graph.operator import SparseMap
 from pyg_hash.graph.place import Place, WholeGraph
+
+
+class _Convolution(nn.Module):
+    """The weights of PyG's ``GCNConv``, drawn as it draws them: a place propagates.
+
+    (The layer itself writes a file into the temporary folder of each process that makes one.)
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        self.lin.reset_parameters()
 
 
 class GCNChannel(nn.Module):
@@ -19,9 +34,8 @@ class GCNChannel(nn.Module):
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
-        # their weights alone are used: a place propagates
-        self.conv1 = GCNConv(in_channels, hidden_channels, normalize=False, bias=False)
-        self.conv2 = GCNConv(hidden_channels, out_channels, normalize=False, bias=False)
+        self.conv1 = _Convolution(in_channels, hidden_channels)
+        self.conv2 = _Convolution(hidden_channels, out_channels)
 
     def reset_parameters(self) -> None:
         """Draw new weights."""

@@ -14,7 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_hash.features.images import UnreadableImageError, on_white
+from pyg_hash.features.images import (
+    MAX_PIXELS,
+    UnreadableImageError,
+    on_white,
+    open_picture,
+)
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
@@ -22,9 +27,6 @@ from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
-
-MAX_PIXELS = 25_000_000
-"""Pixels of a picture from outside: a few kilobytes can stand for gigabytes of them."""
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
@@ -321,10 +323,7 @@ def decode(content: bytes) -> Any:
     """A picture file as RGB on white, turned as its EXIF says; else ``UnreadableImageError``."""
     module = require("PIL.Image", "pillow", extra="serve")
     try:
-        with module.open(io.BytesIO(content), formats=FORMATS) as picture:
-            width, height = picture.size
-            if width * height > MAX_PIXELS:
-                raise module.DecompressionBombError(f"{width} x {height}")
+        with open_picture(io.BytesIO(content), FORMATS) as picture:
             return on_white(picture)
     except module.DecompressionBombError as error:
         raise UnreadableImageError(

@@ -6,6 +6,7 @@ import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
 from typing import Any, overload
 
@@ -75,6 +76,26 @@ class CodeStore(CodeSet):
         """
         packed = self._packed_codes(codes)
         self._insert(packed, ids, columns(metadata, self.fields, len(packed)), relaxed)
+
+    def replace(
+        self,
+        codes: Tensor,
+        ids: Ids,
+        metadata: Mapping[str, Sequence[Any]] | None = None,
+        *,
+        relaxed: Tensor | None = None,
+    ) -> int:
+        """Add items, in the place of those that have one of the ids already.
+
+        Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
+        moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
+
+        Returns:
+            how many were replaced.
+        """
+        packed = self._packed_codes(codes)
+        kept = columns(metadata, self.fields, len(packed))
+        return self._insert(packed, ids, kept, relaxed, replace=True)
 
     @overload
     def search(
@@ -258,6 +279,19 @@ class DatabaseStore(CodeStore):
         codes: bool = False,
     ) -> list[Hits]:
         """The k nearest items of each query, or all within the radius; with their codes, or not."""
+
+    def _changing(self) -> AbstractContextManager[object]:
+        """What is held from the look at the ids to the end of a change."""
+        return nullcontext()
+
+    def _insert(self, *items: Any, **options: Any) -> int:
+        with self._changing():
+            return super()._insert(*items, **options)
+
+    def remove(self, ids: Ids) -> None:
+        """As of every store."""
+        with self._changing():
+            super().remove(ids)
 
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         known = self._known(ids)

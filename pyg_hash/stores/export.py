@@ -19,6 +19,7 @@ from torch import Tensor
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes
 from pyg_hash.utils.files import CorruptFileError, atomic_path
+from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.provenance import verify
 
@@ -164,10 +165,9 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
         raise FileNotFoundError(f"{path}: no such file")
     if reader is _read_parquet:
         load_pyarrow()
-    if reader is not _read_parquet:  # its pages have checksums of their own
-        verify(path)
+    sealed = reader is not _read_parquet and verify(path)  # its pages have checksums of their own
     try:
-        codes, ids, num_bits, model = reader(Path(path))
+        codes, ids, num_bits, model = reader(Path(path), sealed)
         if codes.dtype != np.uint8 or codes.shape != (len(ids), num_bytes(num_bits)):
             raise ValueError("codes and ids do not fit")
     except (KeyError, OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
@@ -178,7 +178,7 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
     return result
 
 
-def _read_numpy(path: Path) -> tuple[Bytes, NDArray[Any], int, Any]:
+def _read_numpy(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             model = file.get("model", "")
@@ -187,8 +187,8 @@ def _read_numpy(path: Path) -> tuple[Bytes, NDArray[Any], int, Any]:
         raise ValueError(str(error)) from error
 
 
-def _read_hdf5(path: Path) -> tuple[Bytes, NDArray[Any], int, Any]:
-    with h5py.File(path, "r") as file:
+def _read_hdf5(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:
+    with open_hdf5(path, sealed=sealed) as file:
         ids = file["ids"]
         text = h5py.check_string_dtype(ids.dtype) is not None
         names = ids.asstr()[:] if text else ids[:]
@@ -196,7 +196,7 @@ def _read_hdf5(path: Path) -> tuple[Bytes, NDArray[Any], int, Any]:
         return file["codes"][:], names, int(file.attrs["num_bits"]), model
 
 
-def _read_parquet(path: Path) -> tuple[Bytes, NDArray[Any], int, Any]:
+def _read_parquet(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:
     arrow = load_pyarrow()
     table = arrow.parquet.read_table(path, page_checksum_verification=True)
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}

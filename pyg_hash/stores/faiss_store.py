@@ -24,7 +24,7 @@ from pyg_hash.stores.base import CodeStore
 from pyg_hash.stores.multi_index import MultiIndexHash
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.files import BusyError, Lock, check_writable
 
 
 class Index:
@@ -180,8 +180,10 @@ class FaissStore(InMemory, CodeStore):
 
     Changes are in memory until :meth:`save`, which replaces the file in one step: whatever
     happens meanwhile, the file is the old one or the new one. Any number of processes may read
-    the file while one writes it; each goes on with the content that it opened. Of two that write,
-    the last wins. Threads may search one store at the same time, but not change it meanwhile.
+    the file while one writes it; each goes on with the content that it opened. One at a time may
+    change it, from the first change to :meth:`save` or :meth:`close`: others get a
+    :class:`BusyError <pyg_hash.utils.files.BusyError>` that names the process.
+    Threads may search one store at the same time, but not change it meanwhile.
 
     Equal distances are ordered by when an item was added, with ``Flat`` and ``MultiIndex``.
 
@@ -196,6 +198,8 @@ class FaissStore(InMemory, CodeStore):
         super().__init__(num_bits, id_type, index.searcher)
         self.path, self.index = path, index
         self.recall: dict[str, float] | None = None
+        self._opened = _state(path)
+        self._changing: Lock | None = None
 
     @classmethod
     def create(
@@ -246,6 +250,7 @@ class FaissStore(InMemory, CodeStore):
             CorruptFileError: the file is truncated, damaged or something else.
             ImportError: FAISS is not installed.
         """
+        state = _state(Path(path))
         arrays, metadata = read_arrays(path, "FaissStore", mapped=mapped)
         with damaged(path):
             id_type = {"int": int, "str": str}[metadata["ids"]]
@@ -253,6 +258,7 @@ class FaissStore(InMemory, CodeStore):
             index = KINDS[settings.pop("kind")](**settings)
             store = cls(Path(path), metadata["num_bits"], id_type, index)
             store._restore(arrays)
+            store._opened = state
             store.recall = metadata["recall"]
             store.model = metadata.get("model")
         return store
@@ -266,11 +272,31 @@ class FaissStore(InMemory, CodeStore):
             "recall": self.recall,
             "model": self.model,
         }
+        self._take_lock()
         write_arrays(self.path, "FaissStore", self._arrays(), metadata)
+        self._opened = _state(self.path)
+        self._let_go()
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""
         self._clear()
+        self._let_go()
+
+    def _take_lock(self) -> None:
+        if self._changing is None:
+            path = Path(os.path.realpath(self.path))
+            self._changing = Lock(path.with_name(f".{path.name}.lock"), f"store: {self.path}")
+            if _state(self.path) != self._opened:
+                self._let_go()
+                raise BusyError(
+                    f"store: {self.path} was changed by another process since it was opened here; "
+                    "open it again"
+                )
+
+    def _let_go(self) -> None:
+        if self._changing is not None:
+            self._changing.release()
+        self._changing = None
 
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
         """All items in the order they were added."""
@@ -312,9 +338,20 @@ class FaissStore(InMemory, CodeStore):
     def _add(
         self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
     ) -> None:
+        self._take_lock()
         super()._add(packed, ids, metadata, relaxed)
         self.recall = None
 
     def _remove(self, ids: NDArray[Any]) -> None:
+        self._take_lock()
         super()._remove(ids)
         self.recall = None
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """Tells one content of a file from another; None: there is no file."""
+    try:
+        now = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return now.st_ino, now.st_size, now.st_mtime_ns

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,18 +17,20 @@ from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.rescore import Relaxed
 from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, Lock
 from pyg_hash.utils.optional import require
 
 _SETTINGS = b"pyg_hash"
+_WAIT_S = 10.0  # for another process that changes the table
 _FEW = 1000  # ids that are looked for by a filter; for more, all ids are read
 
 
 class LanceStore(DatabaseStore):
     """Codes and their metadata in a table of LanceDB, a folder on disk or in object storage.
 
-    Every ``add`` and ``remove`` is on disk when it returns, whole or not at all. Searches compare
-    with all codes that pass the filter, exactly. Any number of processes may read; each sees the
+    Every ``add``, ``replace`` and ``remove`` is on disk when it returns, whole or not at all; those
+    on one machine wait for each other. Searches compare with all codes that pass the filter,
+    exactly. Any number of processes may read; each sees the
     table as it was when it opened it or last changed it. :attr:`table` is LanceDB's own object,
     for everything that is not part of the interface.
     """
@@ -41,6 +45,7 @@ class LanceStore(DatabaseStore):
     ) -> None:
         super().__init__(num_bits, id_type, fields, model)
         self.table = table
+        self._lock: Path | None = None  # of a table on this machine
 
     @classmethod
     def create(
@@ -86,7 +91,7 @@ class LanceStore(DatabaseStore):
             raise FileExistsError(
                 f"{uri}: there is a table {name!r} already; open() it or choose another name"
             ) from error
-        return store
+        return store._at(uri, name)
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
@@ -109,11 +114,25 @@ class LanceStore(DatabaseStore):
             raise FileNotFoundError(f"{uri}: there is no table {name!r}") from error
         try:
             settings = json.loads((table.schema.metadata or {})[_SETTINGS])
-            return cls(table, *read_settings(settings))
+            return cls(table, *read_settings(settings))._at(uri, name)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(
                 f"{uri}: table {name!r} was not made by LanceStore.create()"
             ) from error
+
+    def _at(self, uri: str | os.PathLike[str], name: str) -> Self:
+        if "://" not in os.fspath(uri):
+            self._lock = Path(uri) / f".{name}.lock"
+        return self
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        if self._lock is None:
+            yield
+            return
+        with Lock(self._lock, f"store: {self._lock.parent}", wait_s=_WAIT_S):
+            self.table.checkout_latest()  # ids that others added meanwhile
+            yield
 
     def __len__(self) -> int:
         """Number of items."""
@@ -136,13 +155,28 @@ class LanceStore(DatabaseStore):
     def _add(
         self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
     ) -> None:
+        self.table.add(self._rows(packed, ids, metadata))
+
+    def _replace(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        present: NDArray[np.bool_],
+        metadata: Columns,
+        relaxed: Relaxed | None,
+    ) -> None:
+        merge = self.table.merge_insert("id")  # one commit
+        merge = merge.when_matched_update_all().when_not_matched_insert_all()
+        merge.execute(self._rows(packed, ids, metadata))
+
+    def _rows(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> Any:
         arrow, schema = require("pyarrow", "pyarrow", extra="lancedb"), self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
         )
         rest = [arrow.array(metadata[key], schema.field(key).type) for key in self.fields]
         columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
-        self.table.add(arrow.Table.from_arrays(columns, names=schema.names))
+        return arrow.Table.from_arrays(columns, names=schema.names)
 
     def _known(self, ids: NDArray[Any]) -> set[Any]:
         query = self.table.search().select(["id"])

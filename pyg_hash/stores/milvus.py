@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from typing import Any, Literal
 
@@ -181,6 +181,21 @@ class MilvusStore(DatabaseStore):
     def _add(
         self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
     ) -> None:
+        self._send(self.client.insert, packed, ids, metadata)
+
+    def _replace(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        present: NDArray[np.bool_],
+        metadata: Columns,
+        relaxed: Relaxed | None,
+    ) -> None:
+        self._send(self.client.upsert, packed, ids, metadata)
+
+    def _send(
+        self, request: Callable[..., Any], packed: Bytes, ids: NDArray[Any], metadata: Columns
+    ) -> None:
         names = ids.tolist()
         for value in chain(names, *metadata.values()):
             if isinstance(value, str):
@@ -193,7 +208,7 @@ class MilvusStore(DatabaseStore):
                 | {key: values[i] for key, values in metadata.items()}
                 for i in range(start, min(start + _ROWS, len(names)))
             ]
-            self.client.insert(self.name, rows)
+            request(self.name, rows)
 
     def _known(self, ids: NDArray[Any]) -> set[Any]:
         asked = (

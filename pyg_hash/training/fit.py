@@ -74,7 +74,9 @@ def fit(
             filled up with the first batches. Batch normalisation updates its statistics once a
             step, to the mean.
         callbacks: called as ``callback(model, row)`` after each epoch with its history row; may
-            add numbers to the row, or raise ``StopIteration`` to end the training.
+            add numbers to the row, or raise ``StopIteration`` to end the training. Those with
+            ``state_dict()``, of JSON values, and ``load_state_dict(state)`` have their state in the
+            checkpoint; what steps a learning rate belongs into ``schedulers``.
         checkpoint: a file that is replaced every ``checkpoint_every`` epochs and at the end.
         checkpoint_every: epochs between checkpoints.
         resume: go on from ``checkpoint`` if that file exists; on a CPU the result equals
@@ -118,7 +120,7 @@ def fit(
         check_writable(saves)
 
     model.intake = None  # what an earlier fit cached is of other parameters
-    state = TrainingState(model, optimizers, schedulers)
+    state = TrainingState(model, optimizers, schedulers, callbacks)
     if resume and checkpoint is not None:
         with ranks.file_of_main(checkpoint) as file:
             if file is not None:

@@ -52,6 +52,7 @@ class TrainingState:
     model: HashModel
     optimizers: Mapping[str, torch.optim.Optimizer]
     schedulers: Sequence[LRScheduler] = ()
+    callbacks: Sequence[Any] = ()  # of which some have a state, as schedulers do
     epoch: int = 0
     history: History = field(default_factory=History)
     stopped: bool = False
@@ -106,9 +107,15 @@ class TrainingState:
                 {key: v for key, v in scheduler.state_dict().items() if isinstance(v, _PLAIN)}
                 for scheduler in self.schedulers
             ],
+            "callbacks": [own.state_dict() for own in self._stateful()],
         }
         save_tensors(path, tensors, metadata)
         self.saved_epoch = self.epoch
+
+    def _stateful(self) -> list[Any]:
+        """The callbacks with a state."""
+        both = ("state_dict", "load_state_dict")
+        return [c for c in self.callbacks if all(hasattr(c, name) for name in both)]
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over a checkpoint; ``ValueError``: it is of another model, optimiser or setting."""
@@ -122,6 +129,9 @@ class TrainingState:
             ("optimizers of parts", sorted(self.optimizers), sorted(stored)),
             ("schedulers", len(self.schedulers), len(metadata.get("schedulers", []))),
         ]
+        states = metadata.get("callbacks")  # None: of an earlier version
+        if states is not None:
+            pairs.append(("callbacks with a state", len(self._stateful()), len(states)))
         for name in sorted(set(self.optimizers) & set(stored)):
             optimizer, record = self.optimizers[name], stored[name]
             sizes = [len(group["params"]) for group in optimizer.param_groups]
@@ -152,6 +162,8 @@ class TrainingState:
             optimizer.load_state_dict({"state": values, "param_groups": groups})
         for scheduler, record in zip(self.schedulers, metadata.get("schedulers", []), strict=True):
             scheduler.load_state_dict(record)
+        for own, record in zip(self._stateful(), states or (), strict=states is not None):
+            own.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():
             torch.cuda.set_rng_state(parts["rng"]["cuda"])

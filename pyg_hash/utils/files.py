@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
+import shutil
+import stat
 import tempfile
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +25,11 @@ from torch import Tensor
 
 from pyg_hash.utils.provenance import BLOCK, blank_sums, seal, verify, verify_tensors
 from pyg_hash.utils.provenance import CorruptFileError as CorruptFileError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 _ALIGN = 64
 _DTYPES = {
@@ -39,34 +50,178 @@ _DTYPES = {
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path`` that replaces it only if the block succeeds, sealed.
 
-    See :mod:`pyg_hash.utils.provenance` for the checksum.
+    A link stays one, and what it names is replaced; mode and owner stay; what killed processes
+    left beside is removed. ``OSError``: there is something that is no file, such as a device. See
+    :mod:`pyg_hash.utils.provenance` for the checksum.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    target = _target(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(target.parent)
+    prefix = f".{target.name[:180]}.{_HOST}.{os.getpid()}."
+    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        seal(temporary, path.suffix)
+        seal(temporary, Path(path).suffix)
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp makes files that only the owner may read
-        os.replace(temporary, path)
+        if target.exists():
+            old = target.stat()
+            with suppress(OSError, AttributeError):  # only root may, and only where there are such
+                os.chown(temporary, old.st_uid, old.st_gid)
+            mode = stat.S_IMODE(old.st_mode)
+        else:
+            umask = os.umask(0)
+            os.umask(umask)
+            mode = 0o666 & ~umask
+        os.chmod(temporary, mode)  # mkstemp makes files that only the owner may read
+        os.replace(temporary, target)
+        sync_folder(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _target(path: str | os.PathLike[str]) -> Path:
+    """The file behind links; ``OSError`` if there is something else that must not be replaced."""
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; give the path of a file")
+    if target.exists() and not target.is_file():
+        raise OSError(f"{path}: is a device, pipe or socket; give the path of a file")
+    return target
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can do that."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put a finished folder in the place of another one, if there is one.
+
+    A process that is killed between the two steps leaves the old one under its name with ``.old``.
+    """
+    old = target.with_name(f"{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    new.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+_HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_LEFT = re.compile(rf"\..+\.{_HOST}\.(\d+)\.\w+\.tmp")
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove, once, what processes of this machine left that are gone."""
+    with suppress(OSError):
+        for entry in os.scandir(folder):
+            found = _LEFT.fullmatch(entry.name)
+            if found and not _lives(int(found.group(1))):
+                os.unlink(entry.path)
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return True  # not known
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise ``OSError`` if the file ``path`` cannot be written; makes its folder, nothing else."""
-    path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"{path}: is a folder; give the path of a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path.parent):
+    target = _target(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=target.parent):
         pass
+
+
+class BusyError(OSError):
+    """Another process, or another object of this one, is changing the same thing."""
+
+
+class Lock:
+    """The right to change something, until :meth:`release` or the end of the process.
+
+    It is a lock of the system's on a file that holds the process' number; without such locks, or
+    where nothing can be written, it is none.
+
+    Args:
+        path: the file, which is removed by the release.
+        what: what is changed, for the message.
+        wait_s: seconds to wait for somebody else.
+
+    Raises:
+        BusyError: somebody else has the right.
+    """
+
+    def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
+        self._file: TextIO | None = None
+        until = time.monotonic() + wait_s
+        self._path, self._owner = path, os.getpid()
+        while fcntl is not None and self._file is None:
+            try:
+                file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+            except OSError as error:
+                if error.errno in (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM):
+                    return
+                raise
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                file.close()
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+                raise BusyError(
+                    f"{what}: is being changed by {owner}; wait until that is done, or choose "
+                    "another"
+                ) from None
+            except OSError:  # a file system without locks
+                file.close()
+                return
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                    self._file = file
+                    continue
+            file.close()  # its owner removed it meanwhile
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {platform.node()}")
+            self._file.flush()
+
+    def release(self) -> None:
+        """Let others change it."""
+        if self._file is not None:
+            if self._owner == os.getpid():  # a fork has the file too, not the right
+                self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+    __del__ = release
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
 
 
 def bad_text(text: str) -> str:
@@ -132,6 +287,15 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
+
+
+def check_yaml(text: str) -> None:
+    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage."""
+    import yaml  # few files need it
+
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.events.AliasEvent):
+            raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
 
 
 Part = tuple[str, Sequence[int], Any]

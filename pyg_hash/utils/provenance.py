@@ -221,7 +221,11 @@ def row_prints(x: Tensor) -> Tensor:
     flat = x.detach().cpu().reshape(x.size(0), -1)
     weights = torch.cos(1.0 + 2.399963 * torch.arange(flat.size(1), dtype=torch.float64))
     step = max(1, (1 << 16) // max(1, flat.size(1)))  # what a cache holds
-    return torch.cat([part.double() @ weights for part in torch.split(flat, step)])
+    # blocks of memory one after the other would all be held: aligned ones are seldom used again
+    buffer, prints = weights.new_empty(step, flat.size(1)), weights.new_empty(len(flat))
+    for part, out in zip(torch.split(flat, step), torch.split(prints, step), strict=True):
+        torch.mv(buffer[: len(part)].copy_(part), weights, out=out)
+    return prints
 
 
 def same_rows(prints: Tensor, known: Tensor, tolerance: float = _SAME) -> Tensor:

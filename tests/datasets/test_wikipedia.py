@@ -167,7 +167,7 @@ def fewer_rows(raw):
     ("change", "image", "text", "message"),
     [
         (damage(module.MAT), "sift", "tfidf", "raw_features.mat: cannot be read"),
-        (damage(module.IMAGE128), "image128", "lda", "image128.h5: cannot be read"),
+        (damage(module.IMAGE128), "image128", "lda", "image128.h5: truncated or damaged"),
         (damage(module.ARTICLES), "sift", "bow3000", "articles.jsonl.gz: cannot be read"),
         (other_labels, "image128", "lda", "its labels are not those of the lists"),
         (other_order, "sift", "bow3000", "its text ids are not those of the lists"),

@@ -76,7 +76,7 @@ while kill_at(step):
 assert items() == 40  # the one that was not killed
 assert seen == sorted(seen), seen  # there is one moment at which the old becomes the new
 left = [p.name for p in path.parent.iterdir() if p != path]
-assert all(name.startswith(".store.") and name.endswith(".tmp") for name in left), left
+assert all(name.startswith(".store.") and name.endswith((".tmp", ".lock")) for name in left), left
 print(len(seen), seen.count(20), seen.count(40))
 """
 

@@ -253,3 +253,26 @@ def test_a_file_keeps_relaxed_codes(folder: Path, mapped: bool) -> None:
             assert found.scores[row, 0] == pytest.approx(float(scores[row, rest[0]]))
         with pytest.raises(ValueError, match="store has relaxed codes of its other items"):
             store.add(binarize(relaxed[:1]), ["new"])
+
+
+def test_replace_is_one_step(case: Case, folder: Path) -> None:
+    store = case.create(folder, 16, ids=str, **({"fields": {"n": int}} if case.filters else {}))
+    codes = binarize(torch.randn(6, 16, generator=torch.Generator().manual_seed(0)))
+    more = {"metadata": {"n": [1, 2, 3]}} if case.filters else {}
+    assert store.replace(codes[:3], ["a", "b", "c"], **more) == 0  # none was there
+    more = {"metadata": {"n": [7, 8]}} if case.filters else {}
+    assert store.replace(codes[3:5], ["b", "d"], **more) == 1
+    store.save()
+    store.close()
+    store = case.open(folder)
+    assert len(store) == 4
+    for row, name in ((0, "a"), (2, "c"), (3, "b"), (4, "d")):
+        distances, ids = store.search(codes[row : row + 1], 4)
+        nearest = {n for n, d in zip(ids[0], distances[0].tolist(), strict=True) if d == 0}
+        assert name in nearest
+    if case.filters:
+        assert store.search(codes[3:4], 1, where={"n": 7})[1][0, 0] == "b"
+    with pytest.raises(ValueError, match="more than once"):
+        store.replace(codes[:2], ["a", "a"], **more)
+    assert len(store) == 4
+    store.close()

@@ -1,0 +1,201 @@
+"""HDF5 files that may be somebody else's: opened only if all their content is in them.
+
+libhdf5 follows links and storage into other files of the machine, and a damaged file can keep it
+in a loop for ever. So a file without a valid checksum of ours is first gone through by a second
+process (this module alone, without torch), which is stopped if it takes too long.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from queue import Empty, Queue
+from typing import Any
+
+import h5py
+
+LIMIT_S = 60.0
+"""Seconds that the second process may take to go through the structure of a file."""
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_IMPORTS = "import sys; sys.path[:] = {!r}; from pyg_hash.utils.hdf5 import watch; watch()"
+
+
+def foreign(file: Any, *, thorough: bool = False) -> str:
+    """What in an open file leads out of it, named; empty if nothing does.
+
+    ``thorough`` reads too what a damaged file can hang in: attributes, chunks, strings.
+    """
+    if thorough:
+        _read_attributes(file)
+    links: list[tuple[bytes, int]] = []
+    file.id.links.visit(lambda name, info: links.append((name, info.type)), info=True)
+    for name, kind in links:
+        shown = name.decode(errors="replace")
+        if kind == h5py.h5l.TYPE_SOFT:
+            continue
+        if kind != h5py.h5l.TYPE_HARD:
+            return f"{shown} is a link into another file"
+        node = h5py.h5o.open(file.id, name)
+        if thorough:
+            _read_attributes(file[name])
+        if not isinstance(node, h5py.h5d.DatasetID):
+            continue
+        layout = node.get_create_plist()
+        if layout.get_external_count():
+            return f"{shown} keeps its values in another file"
+        if layout.get_layout() == h5py.h5d.VIRTUAL:
+            return f"{shown} is a virtual data set, of other files"
+        if thorough:
+            if layout.get_layout() == h5py.h5d.CHUNKED:
+                node.get_num_chunks()
+            if _on_heap(node):
+                h5py.Dataset(node)[()]
+    return ""
+
+
+def _on_heap(node: Any) -> bool:
+    """Whether the values may lie in a heap, whose pieces libhdf5 walks by their sizes."""
+    kind = node.get_type()
+    return bool(kind.detect_class(h5py.h5t.STRING) or kind.detect_class(h5py.h5t.VLEN))
+
+
+def _read_attributes(holder: Any) -> None:
+    for name in holder.attrs:
+        if _on_heap(holder.attrs.get_id(name)):
+            _ = holder.attrs[name]
+
+
+@contextmanager
+def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator[Any]:
+    """The open file.
+
+    Args:
+        path: the file.
+        sealed: it has a checksum of ours, which was compared.
+
+    Raises:
+        OSError: it cannot be read.
+        BlockingIOError: another process has it open for writing.
+        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading;
+            or something in it leads out of it.
+    """
+    from pyg_hash.utils.provenance import CorruptFileError  # torch: too much for the watcher
+
+    path = os.path.abspath(path)
+    with open(path, "rb") as raw:  # says by itself what keeps it from being read
+        size, place = os.fstat(raw.fileno()).st_size, 0
+        while raw.read(len(_SIGNATURE)) != _SIGNATURE:  # at 0, 512, 1024, 2048, ...
+            place = max(512, 2 * place)
+            if place >= size:
+                raise CorruptFileError(f"{path}: not an HDF5 file; write or copy it again")
+            raw.seek(place)
+    try:
+        state = os.stat(path)
+        if not sealed and (problem := _watched(path, size, state.st_mtime_ns, state.st_ctime_ns)):
+            raise OSError(problem)
+        with h5py.File(path, "r") as file:
+            if problem := foreign(file):
+                raise CorruptFileError(
+                    f"{path}: {problem}; only files that hold all their values are read, so write "
+                    "them into this one"
+                )
+            yield file
+    except BlockingIOError:
+        raise
+    except (OSError, RuntimeError, KeyError) as error:
+        raise CorruptFileError(
+            f"{path}: truncated or damaged ({error}); copy or write it again"
+        ) from error
+
+
+# the second process --------------------------------------------------------------------------
+
+
+def watch() -> None:
+    """Go through the files that are named on the standard input, a line each, and answer each."""
+    for line in sys.stdin:
+        try:
+            with h5py.File(json.loads(line), "r") as file:
+                foreign(file, thorough=True)
+        except BlockingIOError:
+            pass  # somebody writes it; the one who asked will see that too
+        except Exception as error:  # whatever libhdf5 makes of damage
+            print(json.dumps(" ".join(str(error).split()) or type(error).__name__), flush=True)
+            continue
+        print(json.dumps(""), flush=True)
+
+
+class _Watcher:
+    """A process in :func:`watch`, started when first needed."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: Queue[str] = Queue()
+        self._owner = 0
+
+    def ask(self, path: str) -> str:
+        """What is wrong with a file; empty if nothing is."""
+        with self._lock:
+            if self._process is None or self._owner != os.getpid():  # or this one was forked
+                self._start()
+            assert self._process is not None and self._process.stdin is not None
+            try:
+                self._process.stdin.write(json.dumps(path) + "\n")
+                self._process.stdin.flush()
+                answer = self._answers.get(timeout=LIMIT_S)
+            except Empty:
+                self.stop()
+                return f"going through it takes more than {LIMIT_S:g} seconds"
+            except OSError:  # it ended: killed, or out of memory
+                answer = ""
+            if not answer:
+                self.stop()
+                return "a process that went through it ended without an answer"
+            problem: str = json.loads(answer)
+            return problem
+
+    def _start(self) -> None:
+        self._answers, self._owner = Queue(), os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _IMPORTS.format([os.path.abspath(p) for p in sys.path])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # an interrupt is for the one who asked
+        )
+        threading.Thread(
+            target=_hand_on, args=(self._process.stdout, self._answers), daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """End the process, if it is ours."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def _hand_on(lines: Any, answers: Queue[str]) -> None:
+    with lines:
+        for line in lines:
+            answers.put(line)
+    answers.put("")
+
+
+_WATCHER = _Watcher()
+atexit.register(_WATCHER.stop)
+
+
+@lru_cache(maxsize=64)
+def _watched(path: str, *now: int) -> str:
+    """What the second process says, once for each state of a file."""
+    return _WATCHER.ask(path)

@@ -1,0 +1,86 @@
+"""What stops a program from outside (Ctrl-C, ``kill``, a terminal that closes), in good order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+class Stopped(KeyboardInterrupt):
+    """The process was told to stop.
+
+    Attributes:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP raise :class:`Stopped`, so that all that is open is put in order."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    with _handled(_SIGNALS, stop):
+        yield
+
+
+@contextmanager
+def stop_after(what: str) -> Iterator[Callable[[], None]]:
+    """Let the first signal wait: it raises :class:`Stopped` where the yielded function is called.
+
+    A second one does so at once.
+
+    Args:
+        what: is finished first, for the message.
+    """
+    noted: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if noted:
+            raise Stopped(number)
+        noted.append(number)
+        print(f"stopping after this {what}; once more stops at once", file=sys.stderr)
+
+    def check() -> None:
+        if noted:
+            raise Stopped(noted[0])
+
+    with _handled([*_SIGNALS, signal.SIGINT], note):
+        yield check
+    check()
+
+
+@contextmanager
+def _handled(numbers: list[Any], handler: Callable[[int, Any], None]) -> Iterator[None]:
+    """Have a handler for signals, unless they are ignored (nohup) or this is no main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    owner = os.getpid()
+
+    def handle(number: int, frame: Any) -> None:
+        if os.getpid() != owner:  # a worker, which has nothing to put in order
+            os._exit(128 + number)
+        handler(number, frame)
+
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {n: old for n, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

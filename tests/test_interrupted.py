@@ -1,0 +1,350 @@
+"""Interrupted, shared, read only: files are whole, one process changes a thing, nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from small import adam, small_graph, small_model
+from torch_geometric.nn import MessagePassing
+
+from pyg_hash import models
+from pyg_hash.cli import main
+from pyg_hash.datasets import FeatureFile, encode_feature_file
+from pyg_hash.features import BagOfWords, OwnEncoder
+from pyg_hash.runs import Run
+from pyg_hash.stores import FaissStore
+from pyg_hash.training import fit
+from pyg_hash.utils import files
+from pyg_hash.utils.files import BusyError, Lock, atomic_path, check_writable, load_json, save_json
+from pyg_hash.utils.signals import Stopped, stop_after, stoppable
+
+posix = pytest.mark.skipif(os.name != "posix", reason="needs modes, links and signals")
+N = 36
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+# files
+
+
+@posix
+def test_mode_and_link_are_kept(tmp_path):
+    file, link = tmp_path / "a.json", tmp_path / "b.json"
+    file.write_text("1")
+    file.chmod(0o600)
+    link.symlink_to("a.json")
+    save_json(link, 2)
+    assert link.is_symlink() and load_json(file) == 2 and mode(file) == 0o600
+    (tmp_path / "c.json").symlink_to(tmp_path / "not_yet.json")
+    save_json(tmp_path / "c.json", 3)
+    assert load_json(tmp_path / "not_yet.json") == 3
+
+
+@posix
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "null", "/dev/null"):
+        for write in (lambda p: save_json(p, 1), check_writable):
+            with pytest.raises(OSError, match="is a device, pipe or socket"):
+                write(path)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+@posix
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    script = (
+        "import os, sys; from pyg_hash.utils.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as path: os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.bin")], check=False)
+    (left,) = tmp_path.iterdir()
+    own = tmp_path / left.name.replace(left.name.split(".")[-4], str(os.getppid()))
+    own.touch()  # of a process that is there
+    (tmp_path / ".other.tmp").touch()
+    files._sweep.cache_clear()
+    with atomic_path(tmp_path / "b.bin"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {own.name, ".other.tmp", "b.bin"}
+
+
+def test_the_folder_is_written_out_too(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_mode))
+    save_json(tmp_path / "a.json", 1)
+    assert [stat.S_ISDIR(found) for found in synced] == [False, True]
+
+
+# one at a time
+
+
+def test_a_lock_names_its_owner_and_ends_with_it(tmp_path):
+    path = tmp_path / "x.lock"
+    script = (
+        "import sys; from pathlib import Path; from pyg_hash.utils.files import Lock\n"
+        "lock = Lock(Path(sys.argv[1]), 'run'); print('locked', flush=True); sys.stdin.read()"
+    )
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", script, str(path)], **pipes) as process:
+        assert process.stdout.readline() == b"locked\n"
+        with pytest.raises(BusyError, match=rf"run: is being changed by process {process.pid} on"):
+            Lock(path, "run")
+        process.kill()
+    with Lock(path, "run"), pytest.raises(BusyError, match=str(os.getpid())):
+        Lock(path, "run")
+    assert not path.exists()
+
+
+def test_two_trainings_into_one_folder(file, tmp_path, capsys):
+    out = tmp_path / "run"
+    with Run(out).lock():
+        assert main(train(file, out)) == 1
+        assert f"process {os.getpid()}" in capsys.readouterr().err
+    assert not Run(out).has("config")
+    assert main(train(file, out)) == 0
+    assert not (out / ".lock").exists()
+
+
+def test_two_who_change_a_store(tmp_path):
+    pytest.importorskip("faiss")
+    codes = torch.ones(3, 8, dtype=torch.int8)
+    first = FaissStore.create(tmp_path / "a.store", 8)
+    first.add(codes[:1], [0])
+    first.save()
+    second = FaissStore.open(tmp_path / "a.store")
+    first.add(codes[:1], [1])
+    with pytest.raises(BusyError, match="process"):
+        second.add(codes[:1], [2])
+    assert len(second) == 1
+    first.save()
+    with pytest.raises(BusyError, match="changed by another process since"):
+        second.remove([0])
+    third = FaissStore.open(tmp_path / "a.store")
+    third.add(codes[:1], [2])
+    third.close()  # lets go without saving
+    first.remove([0])
+    first.save()
+    assert FaissStore.open(tmp_path / "a.store").contains([0, 1, 2]) == [False, True, False]
+
+
+@pytest.mark.parametrize("relaxed", [False, True])
+def test_a_replacement_that_is_refused_changes_nothing(tmp_path, relaxed):
+    pytest.importorskip("faiss")
+    store = FaissStore.create(tmp_path / "a.store", 8)
+    codes = torch.ones(2, 8, dtype=torch.int8)
+    store.add(codes, [0, 1], relaxed=codes.float() if relaxed else None)
+    with pytest.raises(ValueError, match="relaxed"):
+        store.replace(codes, [1, 2], relaxed=None if relaxed else codes.float())
+    assert store.contains([0, 1, 2]) == [True, True, False]
+
+
+# signals
+
+
+def encoded(folder, word="word"):
+    """A feature file with the encoders that made it."""
+    for number in range(N):
+        (folder / f"{number}.png").touch()
+    texts = [f"{word}{i % 4} {word}{i % 5} {word}" for i in range(N)]
+    rows = torch.randn(N, 6, generator=torch.Generator().manual_seed(0))
+    return encode_feature_file(
+        folder / "x.h5",
+        images=[folder / f"{i}.png" for i in range(N)],
+        texts=texts,
+        image_encoder=OwnEncoder(lambda paths: rows[: len(paths)], 6, "own"),
+        text_encoder=BagOfWords().fit(texts),
+        batch_size=N,
+        train=range(6, N),
+        query=range(6),
+        labels=np.arange(N) % 3,
+    )
+
+
+@pytest.fixture
+def file(tmp_path):
+    return encoded(tmp_path)
+
+
+def train(file, out, *more):
+    options = ["--num_bits=8", "--epochs=6", "--label_rate=1"]
+    return ["train", f"--dataset={file}", "--model=mcgcn", f"--out={out}", *options, *more]
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_the_epoch_and_the_rest_is_bit_equal(
+    file, tmp_path, monkeypatch, capsys, number
+):
+    before = signal.getsignal(number)
+    assert main(train(file, tmp_path / "whole")) == 0
+    objectives, calls = models.MCGCN.objectives, []
+
+    def hit(self, *args):
+        calls.append(1)
+        if len(calls) == 4:  # within the fourth epoch
+            os.kill(os.getpid(), number)
+        return objectives(self, *args)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(models.MCGCN, "objectives", hit)
+        assert main(train(file, out)) == 128 + number
+    said = capsys.readouterr().err
+    assert "stopping after this epoch" in said and "--resume" in said
+    assert len(calls) == 4
+    assert signal.getsignal(number) is before
+    assert main(["train", f"--out={out}", "--resume"]) == 0
+    for modality in ("image", "text"):
+        files_of = [Run(tmp_path / name).index_file(modality) for name in ("whole", "run")]
+        assert files_of[0].read_bytes() == files_of[1].read_bytes()
+
+
+@posix
+def test_a_second_signal_does_not_wait():
+    with pytest.raises(Stopped), stop_after("epoch"):
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+    with pytest.raises(Stopped, match="SIGINT"), stop_after("epoch") as check:
+        os.kill(os.getpid(), signal.SIGINT)
+        reached = True
+        check()
+    assert reached
+    with pytest.raises(Stopped, match="SIGHUP"), stoppable():
+        os.kill(os.getpid(), signal.SIGHUP)
+
+
+def test_checkpoint_every_is_an_option_and_no_setting(file, tmp_path, monkeypatch):
+    out = tmp_path / "run"
+    objectives, calls = models.MCGCN.objectives, []
+
+    def die(self, *args):
+        calls.append(1)
+        if len(calls) == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return objectives(self, *args)
+
+    monkeypatch.setattr(models.MCGCN, "objectives", die)
+    assert main(train(file, out, "--checkpoint_every=2")) == 128 + signal.SIGTERM
+    assert files.load_tensors(out / "checkpoint.safetensors")[1]["epoch"] == 2
+    assert main(["train", f"--out={out}", "--resume", "--checkpoint_every=1"]) == 0
+    assert main(train(file, tmp_path / "b", "--checkpoint_every=0")) == 2
+
+
+class Warm:
+    """A callback with a state: the rate of an optimiser that it changes itself."""
+
+    def __init__(self, optimizer):
+        self.optimizer, self.seen = optimizer, 0
+
+    def __call__(self, model, row):
+        self.seen += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = 1e-2 * min(1, self.seen / 4)
+
+    def state_dict(self):
+        return {"seen": self.seen}
+
+    def load_state_dict(self, state):
+        self.seen = state["seen"]
+
+
+def test_the_state_of_callbacks_is_in_the_checkpoint(tmp_path):
+    data, path = small_graph(), tmp_path / "c.safetensors"
+
+    def run(epochs, **options):
+        model = small_model(data, seed=0)
+        optimizer = adam(model)
+        calls = [Warm(optimizer)]
+        fit(model, data, optimizer, epochs=epochs, callbacks=calls, progress=False, **options)
+        return model.state_dict(), calls[0].seen
+
+    whole, seen = run(6)
+    run(3, checkpoint=path)
+    resumed, again = run(6, checkpoint=path, resume=True)
+    assert seen == again == 6
+    assert all(whole[name].equal(resumed[name]) for name in whole)
+    model = small_model(data, seed=0)
+    with pytest.raises(ValueError, match="callbacks with a state"):
+        fit(model, data, adam(model), epochs=6, checkpoint=path, resume=True, progress=False)
+
+
+# data sets
+
+
+def test_encoders_of_a_feature_file_are_there_at_each_moment(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+
+    def write(word):
+        return encoded(tmp_path, word)
+
+    def words():
+        return FeatureFile(path).text_encoder().vocabulary
+
+    write("old")
+    real = os.replace
+    for moment, expected in (("before", "old"), ("after", "new"), ("between", "new")):
+        with monkeypatch.context() as patch:
+            module = sys.modules["pyg_hash.datasets.feature_file"]
+
+            def killed(*args, moment=moment):
+                if moment == "before" and not str(args[1]).endswith(".json"):
+                    raise SystemExit("killed")
+                real(*args)
+
+            def halved(new, target, moment=moment):
+                if moment == "between":
+                    target.rename(f"{target}.old")
+                raise SystemExit("killed")
+
+            patch.setattr(os, "replace", killed)
+            patch.setattr(module, "replace_folder", halved)
+            with pytest.raises(SystemExit):
+                write("new" if moment == "before" else expected)
+        assert expected in words(), moment
+    write("newest")
+    assert "newest" in words()
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_dir()) == ["x.h5.encoders"]
+
+
+# read only, and nothing left
+
+
+def test_no_model_has_a_layer_that_writes_into_the_temporary_folder():
+    """MessagePassing does, in each process that makes one."""
+    assert not any(isinstance(m, MessagePassing) for m in small_model(small_graph()).modules())
+
+
+def test_search_and_evaluate_where_nothing_can_be_written(file, tmp_path):
+    if shutil.which("unshare") is None:
+        pytest.skip("needs a namespace of mounts")
+    out = tmp_path / "run"
+    assert main(train(file, out)) == 0
+    before = (out / "metrics.json").read_bytes()
+    script = (
+        "import sys; from pyg_hash.cli import main; run = sys.argv[1]\n"
+        "print([main(['evaluate', run]), main(['search', run, '--text', 'word1'])])"
+    )
+    inside = 'mount -o remount,ro,bind / && ! touch "$0" 2>/dev/null && exec "$@"'
+    flags = "-m" if os.geteuid() == 0 else "-rm"
+    command = ["unshare", flags, "bash", "-c", inside, str(tmp_path / "probe"), sys.executable]
+    command += ["-c", script, str(out)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
+    if not done.stdout and "Traceback" not in done.stderr:
+        pytest.skip("needs a namespace of mounts")
+    assert "not kept in" in done.stderr
+    assert (out / "metrics.json").read_bytes() == before
+    assert done.stdout.rstrip().endswith("[0, 0]"), done.stdout + done.stderr
