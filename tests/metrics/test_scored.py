@@ -97,3 +97,10 @@ def test_bad_arguments() -> None:
     ):
         with pytest.raises(error, match=message):
             call()
+
+
+def test_the_rounding_of_a_mean_of_codes_is_no_value_out_of_range():
+    above = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0))
+    assert quantize(torch.stack([above, -above])[None]).tolist() == [[127, -127]]
+    with pytest.raises(ValueError, match="goes up to 1.01"):
+        quantize(torch.tensor([[0.0, -1.01]]))
