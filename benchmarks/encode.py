@@ -4,10 +4,10 @@
 
 Data of Wikipedia's size: 2,173 pairs to train on, all of them anchors, features of 4096 and 3000
 numbers (random, 10 clusters), 64 bits, one thread. MCGCN has autoencoders of 2048 and GCN layers of
-512 and 1024, the others layers of 512. encode_image and encode_text take features of new items,
-check and scale them, join them to their 20 nearest anchors (MCGCN, SGCH) and give codes. Weights
-are random, which costs the same as trained ones; "kNN" is the search for these anchors alone. "one"
-is a single item at a time. All times are CPU times.
+512 and 1024, TaughtHash has a layer of 1024, the others layers of 512. encode_image and encode_text
+take features of new items, check and scale them, join them to their 20 nearest anchors (MCGCN, SGCH)
+and give codes. Weights are random, which costs the same as trained ones; "kNN" is the search for
+these anchors alone. "one" is a single item at a time. All times are CPU times.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ from pyg_hash.models import GCH, SGEH, TaughtHash
 from pyg_hash.typing import IMAGE, MODALITIES
 
 WIKIPEDIA_TRAIN = 2_173
-GOAL = 2_000
+GOAL, TAUGHT_GOAL = 2_000, 8_000
 
 
 MODELS = {
@@ -67,7 +67,8 @@ def main(record, args):
     record.columns(f"{new:,} new items at a time, and one", "method", columns, note)
     for name in MODELS:
         slower = min(speed[f"{name} {modality}"] for modality in MODALITIES)
-        record.goal(f"{name}: new items a second, the slower modality", slower, at_least=GOAL)
+        least = TAUGHT_GOAL if name == "TaughtHash" else GOAL
+        record.goal(f"{name}: new items a second, the slower modality", slower, at_least=least)
     record.bars("New items a second, one thread", speed, x="items a second")
 
 
