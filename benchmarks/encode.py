@@ -5,9 +5,9 @@
 Data of Wikipedia's size: 2,173 pairs to train on, all of them anchors, features of 4096 and 3000
 numbers (random, 10 clusters), 64 bits, one thread. MCGCN has autoencoders of 2048 and GCN layers of
 512 and 1024, TaughtHash has a layer of 1024, the others layers of 512. encode_image and encode_text
-take features of new items, check and scale them, join them to their 20 nearest anchors (MCGCN, SGCH)
-and give codes. Weights are random, which costs the same as trained ones; "kNN" is the search for
-these anchors alone. "one" is a single item at a time. All times are CPU times.
+take features of new items, check and scale them, join them to their 20 nearest anchors (MCGCN,
+SGCH) and give codes. Weights are random, which costs the same as trained ones; "kNN" is the search
+for these anchors alone. "one" is a single item at a time. All times are CPU times.
 """
 
 from functools import partial
