@@ -7,24 +7,21 @@ process (this module alone, without torch), which is stopped if it takes too lon
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from queue import Empty, Queue
 from typing import Any
 
 import h5py
 
+from pyg_hash.utils.guarded import Guarded
+
 LIMIT_S = 60.0
 """Seconds that the second process may take to go through the structure of a file."""
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
-_IMPORTS = "import sys; sys.path[:] = {!r}; from pyg_hash.utils.hdf5 import watch; watch()"
 
 
 def foreign(file: Any, *, thorough: bool = False) -> str:
@@ -132,70 +129,14 @@ def watch() -> None:
         print(json.dumps(""), flush=True)
 
 
-class _Watcher:
-    """A process in :func:`watch`, started when first needed."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._answers: Queue[str] = Queue()
-        self._owner = 0
-
-    def ask(self, path: str) -> str:
-        """What is wrong with a file; empty if nothing is."""
-        with self._lock:
-            if self._process is None or self._owner != os.getpid():  # or this one was forked
-                self._start()
-            assert self._process is not None and self._process.stdin is not None
-            try:
-                self._process.stdin.write(json.dumps(path) + "\n")
-                self._process.stdin.flush()
-                answer = self._answers.get(timeout=LIMIT_S)
-            except Empty:
-                self.stop()
-                return f"going through it takes more than {LIMIT_S:g} seconds"
-            except OSError:  # it ended: killed, or out of memory
-                answer = ""
-            if not answer:
-                self.stop()
-                return "a process that went through it ended without an answer"
-            problem: str = json.loads(answer)
-            return problem
-
-    def _start(self) -> None:
-        self._answers, self._owner = Queue(), os.getpid()
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _IMPORTS.format([os.path.abspath(p) for p in sys.path])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,  # an interrupt is for the one who asked
-        )
-        threading.Thread(
-            target=_hand_on, args=(self._process.stdout, self._answers), daemon=True
-        ).start()
-
-    def stop(self) -> None:
-        """End the process, if it is ours."""
-        if self._process is not None and self._owner == os.getpid():
-            self._process.kill()
-            self._process.wait()
-        self._process = None
-
-
-def _hand_on(lines: Any, answers: Queue[str]) -> None:
-    with lines:
-        for line in lines:
-            answers.put(line)
-    answers.put("")
-
-
-_WATCHER = _Watcher()
-atexit.register(_WATCHER.stop)
+_WATCHER = Guarded("from pyg_hash.utils.hdf5 import watch; watch()", "going through it")
 
 
 @lru_cache(maxsize=64)
 def _watched(path: str, *now: int) -> str:
-    """What the second process says, once for each state of a file."""
-    return _WATCHER.ask(path)
+    """What the second process says, once for each state of a file; empty if nothing is wrong."""
+    try:
+        problem: str = json.loads(_WATCHER.ask(json.dumps(path), LIMIT_S))
+    except ChildProcessError as error:
+        return str(error)
+    return problem

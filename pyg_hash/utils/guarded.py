@@ -1,0 +1,89 @@
+"""A second process for what a stranger's file can make slow, large or fatal."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import subprocess
+import sys
+import threading
+from queue import Empty, Queue
+from typing import Any
+
+_START = "import sys; sys.path[:] = {!r}; {}"
+
+
+class Guarded:
+    """A process, started when first needed, that answers lines with lines, none of them empty.
+
+    Args:
+        code: what it runs, without torch if it is to start fast: reads lines, prints lines.
+        what: it does, for messages.
+
+    Attributes:
+        process: its number while it runs, else None.
+    """
+
+    def __init__(self, code: str, what: str) -> None:
+        self.code, self.what = code, what
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[str] | None = None
+        self._answers: Queue[str] = Queue()
+        self._owner = 0
+        atexit.register(self.stop)
+
+    @property
+    def process(self) -> int | None:
+        """Its number while it runs, else None."""
+        return None if self._process is None else self._process.pid
+
+    def ask(self, line: str, limit_s: float) -> str:
+        """Its answer; ``ChildProcessError``: none in so many seconds, or it ended; it is gone."""
+        with self._lock:
+            if self._process is None or self._owner != os.getpid():  # or this one was forked
+                self._start()
+            assert self._process is not None and self._process.stdin is not None
+            try:
+                self._process.stdin.write(line + "\n")
+                self._process.stdin.flush()
+                answer = self._answers.get(timeout=limit_s)
+            except Empty:
+                self.stop()
+                raise ChildProcessError(f"{self.what} takes more than {limit_s:g} seconds") from None
+            except OSError:  # it ended: killed, or out of memory
+                answer = ""
+            if not answer:
+                self.stop()
+                raise ChildProcessError(f"{self.what}: the process for it ended without an answer")
+            return answer
+
+    def _start(self) -> None:
+        self._answers, self._owner = Queue(), os.getpid()
+        paths = [os.path.abspath(path) for path in sys.path]
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _START.format(paths, self.code)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # an interrupt is for the one who asked
+        )
+        threading.Thread(
+            target=_hand_on, args=(self._process.stdout, self._answers), daemon=True
+        ).start()
+
+    def stop(self) -> None:
+        """End the process, if it is ours."""
+        if self._process is not None and self._owner == os.getpid():
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+        self._process = None
+
+
+def _hand_on(lines: Any, answers: Queue[str]) -> None:
+    with lines:
+        for line in lines:
+            answers.put(line)
+    answers.put("")

@@ -1,0 +1,173 @@
+"""Reading picture files: RGB on white, within limits; without torch, for a process of its own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pyg_hash.utils.optional import require
+
+MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768
+"""Of a picture: a few kilobytes can stand for gigabytes of pixels."""
+MAX_SCANS = 64
+"""Of a JPEG: each costs a pass over all pixels, and a few kilobytes hold hundreds. Usual are 10."""
+FORMATS = (
+    *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
+    *("PPM", "TGA", "PCX", "ICO", "SGI"),
+)
+"""Formats that are read, whatever the file's name; not those that other programs decode (EPS)."""
+
+
+class UnreadableImageError(ValueError):
+    """A picture file is missing, damaged, too large or of a format that is not read."""
+
+
+@contextmanager
+def open_picture(
+    file: Any,
+    formats: Sequence[str] = FORMATS,
+    *,
+    pixels: int = MAX_PIXELS,
+    side: int = MAX_SIDE,
+    scans: int = MAX_SCANS,
+) -> Iterator[Any]:
+    """A picture file, by path or open, of which nothing but the head is decoded yet.
+
+    ``PIL.Image.DecompressionBombError``: more than so many pixels, a longer side, or more scans.
+    """
+    module = require("PIL.Image", "pillow")
+    module.init()
+    known = [name for name in formats if name in module.OPEN]  # some builds lack some
+    with module.open(file, formats=known) as picture:
+        width, height = picture.size
+        if width * height > pixels or max(width, height) > side:
+            raise module.DecompressionBombError(
+                f"it has {width} x {height} pixels, and at most {pixels:,} and {side:,} on "
+                "a side are read; make it smaller"
+            )
+        if picture.format in ("JPEG", "MPO"):
+            place = picture.fp.tell()
+            picture.fp.seek(0)
+            found = picture.fp.read().count(b"\xff\xda")  # pixels never look like this marker
+            picture.fp.seek(place)
+            if found > scans:
+                raise module.DecompressionBombError(
+                    f"it has {found} scans, and at most {scans} are read; save it again"
+                )
+        yield picture
+
+
+def on_white(file: Any) -> Any:
+    """An open picture as RGB on white, turned as its EXIF says, which is what a viewer shows.
+
+    ``ValueError``: one channel of numbers whose range is not 0..1, 0..255 or 0..65535.
+    """
+    new = require("PIL.Image", "pillow").new
+    picture = require("PIL.ImageOps", "pillow").exif_transpose(file)
+    if picture.mode[:1] in ("I", "F"):  # convert() would cut numbers above 255 off
+        picture = _eight_bits(picture, file.format)
+    if picture.mode in ("RGB", "L", "1", "CMYK", "YCbCr") and "transparency" not in picture.info:
+        return picture.convert("RGB")  # the same, for a third of the memory
+    layers = picture.convert("RGBA")
+    white = new("RGBA", layers.size, "white")
+    white.alpha_composite(layers)
+    return white.convert("RGB")
+
+
+def _eight_bits(picture: Any, kind: str | None) -> Any:
+    import numpy as np
+
+    values = np.asarray(picture).astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if picture.mode == "F":
+        factor = 255.0 if high <= 1 else 1.0
+        most = 255.0 / factor
+    else:
+        sixteen = "16" in picture.mode or kind == "PNG" or high > 255
+        most, factor = (65535.0, 1 / 257) if sixteen else (255.0, 1.0)
+    if not (low >= 0 and high <= most):  # NaN among them
+        raise ValueError(
+            f"one channel of numbers from {low:g} to {high:g}, of which black and white are not "
+            "known; save it with 8 or 16 bits"
+        )
+    pixels = np.rint(values * factor).astype(np.uint8)
+    return require("PIL.Image", "pillow").fromarray(pixels)
+
+
+def load_square(path: str | os.PathLike[str], size: int) -> Any:
+    """The central square of a picture, resized; see :func:`pyg_hash.features.load_image`."""
+    module = require("PIL.Image", "pillow")
+    if not os.path.isfile(path):
+        raise UnreadableImageError(f"{path}: no such picture file; check the path")
+    try:
+        with open_picture(path) as file:
+            whole = on_white(file)
+    except (OSError, SyntaxError, ValueError, module.DecompressionBombError) as error:
+        raise UnreadableImageError(
+            f"{path}: cannot be read as a picture ({error}); replace or drop this file"
+        ) from error
+    width, height = whole.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = whole.crop((left, top, left + side, top + side))
+    return square.resize((size, size), module.Resampling.BICUBIC)
+
+
+def square_jpeg(path: str | os.PathLike[str], size: int, quality: int) -> bytes:
+    """What :func:`load_square` reads, as a JPEG file."""
+    buffer = io.BytesIO()
+    load_square(path, size).save(buffer, format="JPEG", quality=quality, optimize=True)
+    return buffer.getvalue()
+
+
+def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
+    """A stranger's picture file, by path or open, as :func:`on_white` has it.
+
+    ``UnreadableImageError``, in words for the stranger.
+    """
+    module = require("PIL.Image", "pillow")
+    try:
+        with open_picture(source, formats, **limits) as picture:
+            return on_white(picture)
+    except module.DecompressionBombError as error:
+        raise UnreadableImageError(f"image: not read, for {error}") from error
+    except MemoryError as error:
+        raise UnreadableImageError(
+            "image: needs too much memory; make it smaller, or save it as a PNG without interlacing"
+        ) from error
+    except Exception as error:  # a decoder in front of arbitrary bytes raises nearly anything
+        raise UnreadableImageError(
+            f"image: cannot be read as a picture; send one of {', '.join(formats)}"
+        ) from error
+
+
+def watch(memory: int) -> None:
+    """Answer lines ``[source, target, formats, limits]`` and ``[source, target, size]`` in JSON.
+
+    The first writes a picture as RGB on white, the second a small square; what is printed is the
+    reason why not, or an empty string. The process gets ``memory`` bytes where systems have limits.
+    """
+    require("PIL.Image", "pillow").init()
+    with suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    for line in sys.stdin:
+        problem = ""
+        try:
+            source, target, *how = json.loads(line)
+            if len(how) == 2:
+                decode(source, how[0], **how[1]).save(target)
+            else:
+                with open(target, "wb") as file:
+                    file.write(square_jpeg(source, how[0], 82))
+        except UnreadableImageError as error:
+            problem = str(error)
+        except (MemoryError, OSError) as error:
+            problem = f"image: {error or 'needs too much memory'}"
+        print(json.dumps(problem), flush=True)
