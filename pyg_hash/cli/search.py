@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,45 +219,81 @@ def _cells(answer: Answer) -> dict[str, str]:
 class Serve(Rescoring, EncoderCommand, PictureCommand):
     """Load the run, print the address and serve until stopped."""
 
+    store: str | None = option(
+        None, "search there: NAME.store, NAME.lance, NAME.db or http://HOST:PORT (Milvus)"
+    )
+    force: bool = option(False, "use a store although its codes are of another model")
     host: str = option(
-        "127.0.0.1",
-        "address to listen at; 0.0.0.0 lets the network in, without password or encryption",
+        "127.0.0.1", "address to listen at; 0.0.0.0 lets the network in, without encryption"
     )
     port: int = option(8765, "0 takes a free one and prints it")
     threads: int = option(2, "searches that run at a time")
+    token_file: str | None = option(
+        None, "file with a token, in one line: who sends it may add and delete items"
+    )
+    private: bool = option(False, "let nobody search without the token either")
+    rate: float | None = option(
+        None, "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
+    )
+    proxy: str | None = option(None, "address of your proxy, whose X-Forwarded-For is believed")
+    log: str | None = option("-", "file for the access log, JSON lines; - for the standard error")
 
     def execute(self) -> int:
         """Serve."""
         from pyg_hash.serve import Limits, SearchEngine, serve
+        from pyg_hash.serve.guard import log_access
         from pyg_hash.serve.server import address_of, is_loopback, listen
 
         check_positive(threads=self.threads, oversample=self.oversample)
         if not 0 <= self.port <= 65535:
             raise UsageError(f"port: expected 0 to 65535, got {self.port}")
-        for module in ("starlette", "uvicorn"):
+        if self.rate is not None and not 0 <= self.rate < 1e9:
+            raise UsageError(f"rate: expected 0 or more requests a second, got {self.rate}")
+        token = self._token()
+        for module in ("fastapi", "uvicorn"):
             require(module, module, extra="serve")  # before the work, not after it
-        run = Run.open(self.run, need=("config", "model", "items", "index_image", "index_text"))
+        run = Run.open(self.run, need=("config", "model"))
+        if self.store is None and not (run.path / "catalog").is_dir():
+            run = Run.open(self.run, need=("items", "index_image", "index_text"))
         own = self.own_encoders()
+        if self.log:
+            log_access(self.log)
         with listen(self.host, self.port) as listening:
             config = self.settings(run)
             model = load_model(run, config)
-            title = f"{type(model).__name__} on {Path(config.dataset).name}"
-            oversample = None if self.rescore == "none" else self.oversample
             engine = SearchEngine.of(
                 run,
                 model,
-                title=title,
+                title=f"{type(model).__name__} on {Path(config.dataset).name}",
                 own=own,
-                oversample=oversample,
+                oversample=None if self.rescore == "none" else self.oversample,
                 images_root=self.images_root,
+                store=None if self.store is None else open_store(self.store, model, self.force),
             )
             for note in engine.notes:
                 print(f"note: {note}")
-            if not is_loopback(listening):
+            local = is_loopback(listening)
+            if not local and not self.private:
                 print(f"note: {self.host} lets the network in: everybody who reaches it can search")
+            rate = (0.0 if local else 50.0) if self.rate is None else self.rate
 
             def ready() -> None:
                 print(f"search page: {address_of(listening)} (stop with Ctrl-C)", flush=True)
 
-            serve(engine, listening, limits=Limits(threads=self.threads), ready=ready)
+            limits = Limits(threads=self.threads, rate=rate)
+            more: dict[str, Any] = {"token": token, "private": self.private, "proxy": self.proxy}
+            serve(engine, listening, limits=limits, ready=ready, **more)
         return 0
+
+    def _token(self) -> str | None:
+        if self.token_file is None:
+            if self.private:
+                raise UsageError("private: needs a token; give --token_file FILE")
+            return None
+        token = Path(self.token_file).read_text(encoding="utf-8").strip()
+        if len(token) < 16 or not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
+            raise ValueError(
+                f"token_file: {self.token_file} holds no token; write at least 16 letters and "
+                "digits into it: openssl rand -hex 32"
+            )
+        return token

@@ -1,54 +1,89 @@
 """The web application: routes of the search page and of the API beside it."""
 
-from __future__ import annotations
+# no "from __future__ import annotations": FastAPI reads the annotations of functions in functions
 
 import asyncio
+import base64
+import binascii
 import hashlib
 import json
-import logging
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
-from functools import lru_cache, partial
+from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote
 
-from pyg_hash.features import UnreadableImageError
-from pyg_hash.features.images import square_jpeg
+import torch
+from torch import Tensor
+from typing_extensions import NotRequired, TypedDict
+
+from pyg_hash import __version__
+from pyg_hash.codes import unpack_bits
 from pyg_hash.report.style import page_css
-from pyg_hash.serve.engine import Answers, QueryError, Question, SearchEngine
-from pyg_hash.serve.openapi import Json, describe_api
-from pyg_hash.serve.worker import Batches, BusyError, Limits, Worker
+from pyg_hash.serve.engine import Answers, NewItem, QueryError, Question, SearchEngine, Wanted
+from pyg_hash.serve.guard import COOKIE, LOOPBACK, Guard, Metrics
+from pyg_hash.serve.worker import Batches, BusyError, Limits, Pictures, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.optional import require
+from pyg_hash.utils.pictures import UnreadableImageError
 
 if TYPE_CHECKING:
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import Route
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from fastapi import FastAPI
 
-    Handler = Callable[..., Awaitable[Response]]
 
-_log = logging.getLogger(__name__)
+class Item(TypedDict):
+    """What is known of an item."""
 
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
-"""Sent with every response: no inline script, no frame, nothing from elsewhere."""
+    item: str
+    row: int | None
+    id: str
+    text: str | None
+    labels: list[str]
+    picture: str | None
+    metadata: dict[str, Any]
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-"""Names of this machine to itself."""
+
+class Answer(Item):
+    """An item that was found: how far its code is, and the score by which answers are ordered."""
+
+    distance: int
+    score: float | None
+
+
+class Found(TypedDict):
+    """Answers, best first; ``tied`` items are as far away as the last one, itself included."""
+
+    modality: Literal["image", "text"]
+    num_bits: int
+    offset: int
+    seconds: float
+    notes: list[str]
+    tied: int
+    answers: list[Answer]
+
+
+class Refused(TypedDict):
+    """Why there is no answer, and what to do."""
+
+    detail: str
+
+
+class Results(TypedDict):
+    """For each query its answers, or why there are none."""
+
+    results: list[Found | Refused]
+
+
+class Changed(TypedDict):
+    """How many items were added, replaced or removed."""
+
+    added: NotRequired[int]
+    replaced: NotRequired[int]
+    removed: NotRequired[int]
 
 
 def create_app(
@@ -56,7 +91,9 @@ def create_app(
     *,
     limits: Limits | None = None,
     hosts: Collection[str] | None = LOOPBACK,
-) -> Starlette:
+    token: str | None = None,
+    private: bool = False,
+) -> "FastAPI":
     """An ASGI application that searches one run.
 
     Args:
@@ -65,288 +102,454 @@ def create_app(
         hosts: host names that requests may carry, by default those of this machine to itself, so
             that no page from elsewhere reads the answers by way of a name of its own; None allows
             every name, for servers that others should reach.
+        token: what requests must carry to add or delete items; None: nobody may.
+        private: whether all requests must carry it, which the page then asks for.
 
     Raises:
-        ImportError: Starlette or Pillow is not installed.
+        ImportError: FastAPI or Pillow is not installed.
+        ValueError: ``private`` without ``token``.
     """
     require("PIL.Image", "pillow", extra="serve")
-    require("starlette", "starlette", extra="serve")
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
+    require("fastapi", "fastapi", extra="serve")
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
 
-    handlers = Handlers(engine, limits or Limits())
+    if private and token is None:
+        raise ValueError("private: needs a token that visitors can be asked for")
+    limits = limits or Limits()
+    work = Work(engine, limits)
+    metrics = Metrics(work.gauges)
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        handlers.close()
+        work.close()
 
-    app = Starlette(
-        routes=handlers.routes(),
-        middleware=[Middleware(Guard, hosts=hosts)],
-        exception_handlers={HTTPException: _http_error},
+    async def refused(_: Request, error: Exception) -> Any:
+        status = getattr(error, "status", 422)
+        return _json({"detail": str(error)}, status, {"Retry-After": "1"} if status == 503 else {})
+
+    async def invalid(_: Request, error: Any) -> Any:
+        """As the framework's own, without the input, which may be large and is known."""
+        kept = ("type", "loc", "msg")
+        return _json({"detail": [{k: e[k] for k in kept} for e in error.errors()]}, 422)
+
+    app = FastAPI(
+        title="pyg_hash search",
+        version=__version__,
+        openapi_url="/api/openapi.json",
+        docs_url=None,  # these pages fetch scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,  # a redirect would repeat the Host header
         lifespan=lifespan,
+        exception_handlers={
+            RequestValidationError: invalid,
+            **dict.fromkeys((QueryError, BusyError, UnreadableImageError), refused),
+        },
     )
-    app.router.redirect_slashes = False  # a redirect would repeat the Host header
+    app.add_middleware(
+        Guard, hosts=hosts, limits=limits, token=token, private=private, metrics=metrics
+    )
+    app.state.work = work
+    _add_pages(app, work, metrics, token)
+    _add_searches(app, work)
+    _add_items(app, work)
     return app
 
 
-class Guard:
-    """Middleware: adds :data:`HEADERS`, answers known host names only (against DNS rebinding)."""
-
-    def __init__(self, app: ASGIApp, hosts: Collection[str] | None) -> None:
-        self.app = app
-        self.hosts = None if hosts is None else {host.lower() for host in hosts}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                own = [(k.lower().encode(), v.encode()) for k, v in HEADERS.items()]
-                message = {**message, "headers": [*message.get("headers", []), *own]}
-            await send(message)
-
-        app = self.app
-        if scope["type"] == "http" and self.hosts is not None and _host(scope) not in self.hosts:
-            app = _error("host: this server does not answer to that name", 421)
-        await app(scope, receive, guarded)
-
-
-def _host(scope: Scope) -> str:
-    """The name in the Host header, lower-case, without port."""
-    found = [value for name, value in scope["headers"] if name == b"host"]
-    if len(found) != 1:
-        return ""
-    host: str = found[0].decode("latin-1").strip().lower()
-    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-
-
-class Handlers:
-    """One method a route; it gets the parameters as the description of the API has them."""
+class Work:
+    """What the routes share: the engine, the threads and processes, and small pictures."""
 
     def __init__(self, engine: SearchEngine, limits: Limits) -> None:
-        self.engine = engine
-        self.limits = limits
-        self.worker = Worker(limits)
+        self.engine, self.limits = engine, limits
+        self.worker, self.pictures = Worker(limits), Pictures(limits)
         self.batches = {
             source: Batches(
                 partial(engine.answers, source), limits, more=lambda: self.worker.crowded
             )
             for source in MODALITIES
         }
-        self._picture = lru_cache(limits.pictures)(_small_picture)
+        self.is_stopping = False
+        self._small: OrderedDict[str, bytes] = OrderedDict()
 
     def close(self) -> None:
-        """End all threads."""
-        for pool in (self.worker, *self.batches.values()):
+        """End all threads and processes."""
+        for pool in (self.worker, self.pictures, *self.batches.values()):
             pool.close()
 
-    def routes(self) -> list[Route]:
-        """All there is at an address."""
-        from starlette.routing import Route
-
-        here, api = files("pyg_hash.serve"), describe_api(self.limits)
-        told = {n: getattr(self.limits, n) for n in ("upload_bytes", "letters", "k", "max_k")}
-        style = page_css() + here.joinpath("page.css").read_text("utf-8")
-        fixed = {
-            "/": _page(here.joinpath("page.html").read_text("utf-8"), "html"),
-            "/page.css": _page(style, "css"),
-            "/page.js": _page(here.joinpath("page.js").read_text("utf-8"), "javascript"),
-            "/healthz": _json({"status": "ok"}),
-            "/api/openapi.json": _json(api),
-            "/api/run": _json({**self.engine.about(), "limits": told}),
+    def gauges(self) -> dict[str, float]:
+        """Values for Prometheus."""
+        pools = {"models": self.worker, "pictures": self.pictures}
+        return {
+            **{f'pyg_hash_waiting{{pool="{n}"}}': pool.pending for n, pool in pools.items()},
+            **{f'pyg_hash_items{{modality="{m}"}}': len(i) for m, i in self.engine.indexes.items()},
         }
-        handlers: dict[tuple[str, str], Handler] = {
-            ("get", "/api/search"): self.search_text,
-            ("post", "/api/search"): self.search_image,
-            ("get", "/api/item/{row}"): self.item,
-            ("get", "/api/item/{row}/similar"): self.similar,
-            ("get", "/api/item/{row}/picture"): self.picture,
-        }
-        routes = [Route(path, partial(_same, reply)) for path, reply in fixed.items()]
-        for (method, path), handler in handlers.items():
-            endpoint = _endpoint(handler, api["paths"][path][method]["parameters"])
-            routes.append(Route(path, endpoint, methods=[method.upper()]))
-        return routes
 
-    async def search_text(
-        self, request: Request, k: int, text: str = "", modality: Modality = IMAGE
-    ) -> Response:
-        """Nearest items to words."""
-        text = text.strip()
-        if not text:
-            raise QueryError("text: is missing or empty; send some words", 400)
-        if len(text) > self.limits.letters:
-            raise QueryError(
-                f"text: {len(text)} letters; at most {self.limits.letters} are read", 400
-            )
-        return await self._answer(self._new(TEXT, partial(self.engine.ask_text, text, modality, k)))
-
-    async def search_image(self, request: Request, k: int, modality: Modality = TEXT) -> Response:
-        """Nearest items to the picture in the body."""
-        if request.headers.get("content-type", "").lower().startswith("multipart/"):
-            raise QueryError("image: send the picture itself as the body, not a form", 415)
-        content = await self._body(request)
-        if not content:
-            raise QueryError("image: the body is empty; send a picture in it", 400)
-        ask = partial(self.engine.ask_image, content, modality, k)
-        return await self._answer(self._new(IMAGE, ask))
-
-    async def item(self, request: Request) -> Response:
-        """What is known of an item."""
-        return _json(self._described(self._row(request)))
-
-    async def similar(
-        self, request: Request, k: int, by: Modality, modality: Modality | None = None
-    ) -> Response:
-        """Nearest items to an item of the database."""
-        row = self._row(request)
-        search = partial(self.engine.by_item, row, by, modality or other(by), k)
-        return await self._answer(self.worker.run(search))
-
-    async def picture(self, request: Request) -> Response:
-        """The small picture of an item."""
-        from starlette.responses import Response
-
-        try:
-            path = self.engine.picture_path(self._row(request))
-            content, tag = await self.worker.run(partial(self._picture, path))
-        except UnreadableImageError as error:
-            # the message would name a file of the server
-            raise QueryError("picture: its file is missing or cannot be read", 404) from error
-        known = request.headers.get("if-none-match") == tag
-        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
-        return Response(b"" if known else content, 304 if known else 200, headers, "image/jpeg")
-
-    async def _new(self, source: Modality, ask: Callable[[], Question]) -> Answers:
+    async def by_text(self, text: str, wanted: Wanted) -> Answers:
         """Features of each new item in the threads, codes of all that wait in one call."""
-        return await self.batches[source].run(await self.worker.run(ask))
+        question = await self.worker.run(partial(self.engine.ask_text, text, wanted))
+        return await self.batches[TEXT].run(question)
 
-    async def _answer(self, search: Awaitable[Answers]) -> Response:
+    async def by_image(self, content: bytes, wanted: Wanted) -> Answers:
+        """Items nearest to a picture."""
+        features, _ = await self.image_features(content)
+        return await self.batches[IMAGE].run(Question(features, wanted))
+
+    async def image_features(self, content: bytes, *, keep: bool = False) -> tuple[Tensor, Any]:
+        """Features of a picture, and where it is kept."""
+        self.engine.encoder(IMAGE)
+        with self.pictures.folder() as folder:
+            path = await self.pictures.decode(content, folder)
+            features = await self.worker.run(partial(self.engine.image_features, path))
+            kept = await self.worker.run(partial(self.engine.keep_picture, path)) if keep else None
+        return features, kept
+
+    async def small(self, path: str) -> bytes:
+        """A small picture of the database."""
+        if path not in self._small:
+            self._small[path] = await self.pictures.small(path, 192)
+            if len(self._small) > self.limits.pictures:
+                self._small.popitem(last=False)
+        return self._small[path]
+
+    async def found(self, search: Awaitable[Answers], offset: int) -> dict[str, Any]:
+        """Answers as JSON values."""
         start = time.perf_counter()
         found = await search
-        near: list[Json] = [{"distance": far, "score": None} for far in found.distances]
-        for how, score in zip(near, found.scores or (), strict=found.scores is not None):
-            how["score"] = round(score, 4)
-        value = {
+        scores = found.scores or [None] * len(found.rows)
+        items = await self.described(found.modality, found.rows)
+        return {
             "modality": found.modality,
             "num_bits": self.engine.model.num_bits,
+            "offset": offset,
             "seconds": round(time.perf_counter() - start, 4),
             "notes": found.notes,
             "tied": found.tied,
             "answers": [
-                {**how, **self._described(row)} for row, how in zip(found.rows, near, strict=True)
+                {"distance": far, "score": None if score is None else round(score, 4), **item}
+                for far, score, item in zip(found.distances, scores, items, strict=True)
             ],
         }
-        return _json(value)
 
-    def _described(self, row: int) -> dict[str, Any]:
-        value = self.engine.describe(row)
-        there = value.pop("has_picture")
-        return {**value, "picture": f"/api/item/{row}/picture" if there else None}
+    async def described(self, modality: Modality, rows: list[Any]) -> list[dict[str, Any]]:
+        """Items as JSON values."""
+        if self.engine.items is not None:  # nothing to wait for
+            return [_addressed(item) for item in self.engine.describe_all(modality, rows)]
+        call = partial(self.engine.describe_all, modality, rows)
+        return [_addressed(item) for item in await self.worker.run(call)]
 
-    def _row(self, request: Request) -> int:
-        return _integer(request.path_params["row"], "item", 0, len(self.engine.items) - 1)
 
-    async def _body(self, request: Request) -> bytes:
-        """The body of a request, within the limits."""
-        from starlette.requests import ClientDisconnect
+def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) -> None:
+    """The page, and what watches the server."""
+    from fastapi import Body, Response
 
+    here, limits = files("pyg_hash.serve"), work.limits
+    told = {n: getattr(limits, n) for n in ("upload_bytes", "letters", "k", "max_k", "depth")}
+    pages = {
+        "": ("html", here.joinpath("page.html").read_text("utf-8")),
+        "page.css": ("css", page_css() + here.joinpath("page.css").read_text("utf-8")),
+        "page.js": ("javascript", here.joinpath("page.js").read_text("utf-8")),
+    }
+    for name, (kind, content) in pages.items():
+        page = Response(content, headers={"Cache-Control": "no-cache"}, media_type=f"text/{kind}")
+
+        app.add_route(f"/{name}", partial(_same, page), include_in_schema=False)
+
+    @app.get("/healthz", summary="Whether the server lives")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", summary="Whether it takes more work now")
+    async def readyz(response: Response) -> dict[str, str]:
+        busy = work.worker.full or work.pictures.full
+        status = "stopping" if work.is_stopping else "busy" if busy else "ready"
+        response.status_code = 200 if status == "ready" else 503
+        return {"status": status}
+
+    @app.get("/metrics", summary="Counts for Prometheus", response_class=Response)
+    async def show_metrics() -> Any:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/api/run", summary="What the run is and can do")
+    async def about() -> dict[str, Any]:
+        value = {**await work.worker.run(work.engine.about), "limits": told}
+        first = value["first_item"]
+        value["first"] = None if first is None else _address(first)
+        value["writable"] = token is not None and work.engine.is_writable
+        return value
+
+    @app.post("/api/session", summary="Keep the token in this browser", status_code=204)
+    async def session(response: Response, token: Annotated[str, Body(embed=True)]) -> None:
+        response.set_cookie(COOKIE, quote(token), httponly=True, samesite="strict")
+
+
+def _add_searches(app: "FastAPI", work: Work) -> None:
+    """All kinds of queries."""
+    from fastapi import Query, Request
+    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
+    engine, limits = work.engine, work.limits
+    Words = Annotated[
+        str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
+    ]
+
+    class Page(BaseModel):
+        """Which answers."""
+
+        model_config = ConfigDict(extra="forbid")
+        k: int = Field(limits.k, ge=1, le=limits.max_k, description="number of answers")
+        offset: int = Field(0, ge=0, description="answers to leave out, those of earlier pages")
+        where: str | None = Field(
+            None,
+            max_length=2 * limits.letters,
+            description="a filter: year >= 2005 and labels has 'cat'",
+        )
+        modality: Modality | None = Field(
+            None, description="which codes to search; default: the other one"
+        )
+
+        def wanted(self, source: Modality) -> Wanted:
+            if self.offset + self.k > limits.depth:
+                raise QueryError(f"offset: offset + k is at most {limits.depth}", 422)
+            where = None if self.where is None or not self.where.strip() else self.where
+            return Wanted(self.modality or other(source), self.k, self.offset, where)
+
+    class WordsPage(Page):
+        """Words, and which answers."""
+
+        text: Words = Field(description="what to search for")
+
+    class ItemPage(Page):
+        """Which code of an item, and which answers."""
+
+        by: Modality | None = Field(None, description="which code of the item to search with")
+
+    class OneQuery(ItemPage):
+        """One of text, item, vector or code."""
+
+        text: Words | None = None
+        item: str | None = Field(None, description="its id, or its row where items have rows")
+        vector: list[FiniteFloat] | None = Field(
+            None, max_length=1 << 16, description="features of the modality that ``by`` names"
+        )
+        code: list[Literal[-1, 1]] | str | None = Field(
+            None, description="bits as -1 and 1, or packed, in hexadecimal digits"
+        )
+
+        def ask(self) -> Awaitable[Answers]:
+            """The search."""
+            kinds = ("text", "item", "vector", "code")
+            if sum(getattr(self, name) is not None for name in kinds) != 1:
+                raise QueryError(f"queries: give one of {', '.join(kinds)} in each")
+            if self.text is not None:
+                return work.by_text(self.text, self.wanted(TEXT))
+            if self.item is not None:
+                return by_item(self.item, self)
+            if self.by is None:
+                raise QueryError("by: say whose vector or code it is, image or text")
+            wanted = self.wanted(self.by)
+            if self.vector is not None:
+                question = Question(torch.tensor([self.vector], dtype=torch.float32), wanted)
+                return work.batches[self.by].run(question)
+            code = _code(self.code or "", engine.model.num_bits)
+            return work.worker.run(partial(engine.by_code, code, wanted))
+
+    class ManyQueries(BaseModel):
+        """Several queries."""
+
+        model_config = ConfigDict(extra="forbid")
+        queries: list[OneQuery] = Field(min_length=1, max_length=limits.batch)
+
+    def by_item(key: str, page: ItemPage) -> Awaitable[Answers]:
+        def call() -> Answers:
+            row = engine.key(key)
+            by = page.by or engine.coded(row)
+            target, k, offset, where = page.wanted(by)
+            return engine.by_item(row, by, target, k, offset, where)
+
+        return work.worker.run(call)
+
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": Refused} for status in (400, 401, 403, 404, 408, 413, 415, 421, 429, 503)
+    }
+    search = partial(app.get, response_model=Found, responses=errors)
+
+    @search("/api/search", summary="Items nearest to words")
+    async def search_text(page: Annotated[WordsPage, Query()]) -> Any:
+        return _json(await work.found(work.by_text(page.text, page.wanted(TEXT)), page.offset))
+
+    picture = {"schema": {"type": "string", "format": "binary"}}
+
+    @app.post(
+        "/api/search",
+        summary="Items nearest to the picture in the body",
+        response_model=Found,
+        responses=errors,
+        openapi_extra={"requestBody": {"required": True, "content": {"image/*": picture}}},
+    )
+    async def search_image(request: Request, page: Annotated[Page, Query()]) -> Any:
+        if request.headers.get("content-type", "").lower().startswith("multipart/"):
+            raise QueryError("image: send the picture itself as the body, not a form", 415)
+        content = await request.body()
+        if not content:
+            raise QueryError("image: the body is empty; send a picture in it", 400)
+        return _json(await work.found(work.by_image(content, page.wanted(IMAGE)), page.offset))
+
+    @app.post(
+        "/api/search/batch",
+        summary="Several queries: words, items, vectors, codes",
+        response_model=Results,
+        responses=errors,
+    )
+    async def search_batch(many: ManyQueries) -> Any:
+        async def one(query: OneQuery) -> dict[str, Any]:
+            try:
+                return await work.found(query.ask(), query.offset)
+            except (QueryError, BusyError) as error:
+                return {"detail": str(error)}
+
+        return _json({"results": await asyncio.gather(*map(one, many.queries))})
+
+    @search("/api/item/{key:path}/similar", summary="Items nearest to an item")
+    async def similar(key: str, page: Annotated[ItemPage, Query()]) -> Any:
+        return _json(await work.found(by_item(key, page), page.offset))
+
+
+def _add_items(app: "FastAPI", work: Work) -> None:
+    """Items themselves: to look at, to add and to remove."""
+    from fastapi import Depends, Query, Request, Response
+    from fastapi.security import HTTPBearer
+    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
+    engine, limits = work.engine, work.limits
+    Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
+
+    class GivenItem(BaseModel):
+        """An item to add: its codes are of its words, its picture, or of vectors of features."""
+
+        model_config = ConfigDict(extra="forbid")
+        id: str = Field(min_length=1, max_length=500)
+        text: str | None = Field(None, max_length=limits.letters)
+        image: str | None = Field(None, description="a picture file in base64")
+        image_vector: Vector | None = None
+        text_vector: Vector | None = None
+        labels: list[str] | None = None
+        metadata: dict[str, Any] = Field(default_factory=dict, description="by field")
+
+        async def made(self) -> NewItem:
+            """Its features, and where its picture is kept."""
+            values, features = dict(self.metadata), {}
+            kept = engine.fields
+            if self.labels is not None:
+                values["labels"] = self.labels
+            if self.text and "text" in kept:
+                values["text"] = self.text
+            if self.image is not None:
+                try:
+                    content = base64.b64decode(self.image, validate=True)
+                except binascii.Error as error:
+                    raise QueryError(f"image: not in base64 ({error})") from error
+                features[IMAGE], path = await work.image_features(content, keep=True)
+                if path is not None:
+                    values["image"] = path
+            for modality, vector in ((IMAGE, self.image_vector), (TEXT, self.text_vector)):
+                if vector is not None:
+                    features[modality] = torch.tensor([vector], dtype=torch.float32)
+            if TEXT not in features and self.text and TEXT in engine.encoders:
+                ask = partial(engine.ask_text, self.text, Wanted(IMAGE, 1))
+                features[TEXT] = (await work.worker.run(ask)).features
+            return NewItem(self.id, features, values)
+
+    class GivenItems(BaseModel):
+        """Items to add."""
+
+        model_config = ConfigDict(extra="forbid")
+        items: list[GivenItem] = Field(min_length=1, max_length=limits.batch)
+        replace: bool = Field(False, description="put them in the place of those that are there")
+
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": Refused} for status in (401, 403, 404, 409, 413, 429, 503)
+    }
+    change: dict[str, Any] = {
+        "response_model": Changed,
+        "responses": errors,
+        "dependencies": [Depends(HTTPBearer(auto_error=False))],  # the guard has looked at it
+    }
+
+    @app.get(
+        "/api/item/{key:path}/picture",
+        summary="Its picture, small",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {}, 404: errors[404]},
+    )
+    async def picture(request: Request, key: str) -> Any:
         try:
-            return await asyncio.wait_for(self._read(request), self.limits.upload_timeout)
-        except asyncio.TimeoutError as error:
-            seconds = self.limits.upload_timeout
-            raise QueryError(f"image: not received within {seconds:g} seconds", 408) from error
-        except ClientDisconnect as error:
-            raise QueryError("image: the connection ended before its end", 400) from error
+            path = await work.worker.run(lambda: engine.picture_path(engine.key(key)))
+            content = await work.small(path)
+        except UnreadableImageError as error:
+            # the message would name a file of the server
+            raise QueryError("picture: its file is missing or cannot be read", 404) from error
+        tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        known = request.headers.get("if-none-match") == tag
+        headers = {"ETag": tag, "Cache-Control": "private, no-cache"}
+        return Response(b"" if known else content, 304 if known else 200, headers, "image/jpeg")
 
-    async def _read(self, request: Request) -> bytes:
-        limit, size, content = self.limits.upload_bytes, 0, bytearray()
-        async for part in request.stream():
-            size += len(part)
-            if size > 4 * limit:
-                break
-            if size <= limit:  # else read on a little: who hangs up on a sender is not heard
-                content += part
-        if size > limit:
-            raise QueryError(f"image: larger than the limit of {limit:,} bytes", 413)
-        return bytes(content)
+    item = "/api/item/{key:path}"
 
+    @app.get(item, summary="One item", response_model=Item, responses=errors)
+    async def show(key: str) -> Any:
+        return _json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
 
-def _endpoint(handler: Handler, parameters: list[Json]) -> Handler:
-    """A handler that gets its parameters, with its errors as JSON."""
-    schemas = {known["name"]: known["schema"] for known in parameters if known["in"] == "query"}
+    @app.post("/api/items", summary="Add items", **change)
+    async def add(given: GivenItems) -> Any:
+        new = [await one.made() for one in given.items]
+        replaced = await work.worker.run(partial(engine.add, new, replace=given.replace))
+        return _json({"added": len(new) - replaced, "replaced": replaced})
 
-    async def endpoint(request: Request) -> Response:
-        try:
-            return await handler(request, **_values(request.query_params.multi_items(), schemas))
-        except (QueryError, BusyError) as error:
-            return _error(error, error.status, {"Retry-After": "1"} if error.status == 503 else {})
-        except Exception:  # here, for Starlette would send its own answer outside of the guard
-            _log.exception("%s %s", request.method, request.url.path)
-            return _error("the server failed; its log says why", 500)
+    @app.delete("/api/items", summary="Remove items", **change)
+    async def remove(id: Annotated[list[str], Query(max_length=limits.batch)]) -> Any:
+        return _json({"removed": await work.worker.run(partial(engine.remove, id))})
 
-    return endpoint
+    @app.delete(item, summary="Remove an item", **change)
+    async def remove_one(key: str) -> Any:
+        return _json({"removed": await work.worker.run(partial(engine.remove, [key]))})
 
 
-async def _same(reply: Response, _: Request) -> Response:
+async def _same(reply: Any, _: Any) -> Any:
     return reply
 
 
-async def _http_error(request: Request, error: Any) -> Response:
-    """Unknown paths and methods, as Starlette finds them."""
-    words = {404: "there is nothing at this address", 405: "this address knows other methods"}
-    message = f"{words.get(error.status_code, error.detail)}; see /api/openapi.json"
-    return _error(message, error.status_code, error.headers)
+def _code(given: list[Any] | str, num_bits: int) -> Tensor:
+    """A code as int8 ±1 ``[1, num_bits]``; ``QueryError`` if it is none."""
+    if isinstance(given, list):
+        code = torch.tensor([given], dtype=torch.int8)
+    else:
+        try:
+            packed = torch.tensor([list(bytes.fromhex(given))], dtype=torch.uint8)
+            code = unpack_bits(packed, num_bits)
+        except ValueError as error:
+            raise QueryError(f"code: no code of {num_bits} bits ({error})") from error
+    if code.size(1) != num_bits:
+        raise QueryError(f"code: expected {num_bits} bits, got {code.size(1)}")
+    return code
 
 
-def _error(message: object, status: int, headers: Mapping[str, str] | None = None) -> Response:
-    return _json({"error": str(message)}, status, headers)
+def _address(row: Any) -> str:
+    return f"/api/item/{quote(str(row), safe='')}"
 
 
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def _addressed(item: dict[str, Any]) -> dict[str, Any]:
+    """An item with addresses in this API in the place of paths of the server."""
+    address = _address(item["id"] if item["row"] is None else item["row"])
+    image = item.pop("image")
+    return {"item": address, **item, "picture": f"{address}/picture" if image else None}
+
+
+def _json(value: Any, status: int = 200, headers: Any = None) -> Any:
     """A value as JSON; only ASCII, so that any string of the data can be sent."""
-    from starlette.responses import Response
+    from fastapi import Response
 
     body = json.dumps(value, separators=(",", ":"))
-    fresh = {"Cache-Control": "no-store", **(headers or {})}
-    return Response(body, status, fresh, "application/json")
-
-
-def _page(content: str, kind: str) -> Response:
-    from starlette.responses import Response
-
-    return Response(content, headers={"Cache-Control": "no-cache"}, media_type=f"text/{kind}")
-
-
-def _small_picture(path: str) -> tuple[bytes, str]:
-    content = square_jpeg(path, 192, quality=82)
-    return content, f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-
-
-def _values(given: list[tuple[str, str]], schemas: Mapping[str, Json]) -> dict[str, Any]:
-    """The query parameters as their schemas say; one that is not known, or twice, is refused."""
-    values = {name: schema["default"] for name, schema in schemas.items() if "default" in schema}
-    for number, (name, text) in enumerate(given):
-        if name not in schemas:
-            listed = ", ".join(schemas) or "none"
-            raise QueryError(f"{name[:40]}: this parameter is not known; use {listed}", 400)
-        if name in dict(given[:number]):
-            raise QueryError(f"{name}: is given twice", 400)
-        schema = schemas[name]
-        values[name] = text
-        if schema["type"] == "integer":
-            values[name] = _integer(text, name, schema["minimum"], schema["maximum"])
-        elif text not in schema.get("enum", [text]):
-            known = " or ".join(schema["enum"])
-            raise QueryError(f"{name}: {text[:20]!r} is not known; use {known}", 400)
-    return values
-
-
-def _integer(text: str, name: str, low: int, high: int) -> int:
-    number = int(text) if re.fullmatch(r"[0-9]{1,12}", text, re.ASCII) else None
-    if number is None or not low <= number <= high:
-        raise QueryError(f"{name}: expected a number from {low} to {high}, got {text[:20]!r}", 400)
-    return number
+    return Response(
+        body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,24 +16,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_hash.features.images import (
-    MAX_PIXELS,
-    UnreadableImageError,
-    on_white,
-    open_picture,
-)
-from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
+from pyg_hash.serve.worker import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import BusyError, CorruptFileError, load_json
 from pyg_hash.utils.optional import require
+from pyg_hash.utils.pictures import decode
+from pyg_hash.utils.provenance import check_model
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
-
-_EXAMPLES, _EXAMPLE_LETTERS = 6, 12
+_EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 20_000
+_OWN = ("text", "image", "labels")  # fields that every answer has by name
 
 
 class QueryError(ValueError):
@@ -48,28 +44,51 @@ class Answers:
 
     Attributes:
         modality: whose codes were searched.
-        rows: row numbers of the items, best first: by score, by distance, by row number.
+        rows: ids in the index, which are row numbers of the items where a run has no catalogue;
+            best first: by score, by distance, by id.
         distances: their Hamming distances.
         scores: inner products of real-valued codes; None where nothing is rescored.
-        tied: how many items of the database are as far as the last answer.
+        tied: how many items of the database, or of what the filter leaves of it, are as far as the
+            last answer.
         notes: what the one who asked should know, for example words without meaning to the model.
     """
 
     modality: Modality
-    rows: list[int]
+    rows: list[Any]
     distances: list[int]
     scores: list[float] | None
     tied: int
     notes: list[str] = field(default_factory=list)
 
 
-class Question(NamedTuple):
-    """Features ``[1, d]`` of a new item, the modality to search, how many answers, and notes."""
+class Wanted(NamedTuple):
+    """Which answers: whose codes are searched, how many, after how many others, and a filter.
 
-    features: Tensor
+    Pages of one length follow each other without gaps; ``where`` is as of
+    :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`.
+    """
+
     target: Modality
     k: int
+    offset: int = 0
+    where: str | None = None
+
+
+class Question(NamedTuple):
+    """Features ``[1, d]`` of a new item, which answers, and notes."""
+
+    features: Tensor
+    wanted: Wanted
     notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class NewItem:
+    """An item to add: its id, features ``[1, d]`` by modality, and values of the fields."""
+
+    id: str
+    features: Mapping[Modality, Tensor]
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 class SearchEngine:
@@ -79,25 +98,30 @@ class SearchEngine:
 
     Args:
         model: the trained model.
-        items: ids, texts, picture paths and labels of all instances.
-        indexes: codes of the database items by modality, under their row numbers.
+        items: ids, texts, picture paths and labels of all instances, where ``indexes`` have their
+            row numbers as ids; None where the indexes know all of their items themselves.
+        indexes: codes of the database items by modality; a store for both is given twice.
         encoders: of raw items, for the modalities that have one.
         title: what the run is called.
         notes: what the run cannot do, for people.
         oversample: how many of the nearest items are rescored, times the number of answers (see
             :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`); None for none.
+        images_root: the folder of the pictures that the indexes name.
+        added: the folder for pictures of added items.
     """
 
     def __init__(
         self,
         model: HashModel,
-        items: RunItems,
-        indexes: Mapping[Modality, HammingIndex],
+        items: RunItems | None,
+        indexes: Mapping[Modality, Any],
         encoders: Mapping[Modality, Any],
         *,
         title: str = "",
         notes: Sequence[str] = (),
         oversample: int | None = 4,
+        images_root: str | None = None,
+        added: Path | None = None,
     ) -> None:
         self.model = model.eval()
         self.items = items
@@ -106,6 +130,9 @@ class SearchEngine:
         self.title = title or type(model).__name__
         self.notes = list(notes)
         self.oversample = oversample
+        self.images_root, self.added = images_root, added
+        self.is_one = indexes[IMAGE] is indexes[TEXT]
+        self._turns = _Turns()
 
     @classmethod
     def of(
@@ -117,8 +144,11 @@ class SearchEngine:
         own: Mapping[Modality, Any] | None = None,
         oversample: int | None = 4,
         images_root: str | None = None,
+        store: Any = None,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
+
+        What is searched is the store, else the run's catalogue, else its index files.
 
         Args:
             run: the folder.
@@ -127,35 +157,63 @@ class SearchEngine:
             own: encoders of your own by modality, in place of those of the run.
             oversample: see the class.
             images_root: the folder of the pictures, if they have moved.
+            store: an open store of codes of this model.
 
         Raises:
             CorruptFileError: a file of the run is damaged.
+            ValueError: a catalogue has codes of another model.
         """
-        items = run.items(images_root)
-        text = next((text for text in items.texts if text), "text")
+        items, folder, more, text = None, run.path / "catalog", {}, "text"
+        indexes: dict[Modality, Any]
+        if store is not None:
+            indexes = dict.fromkeys(MODALITIES, store)
+            folder = Path(getattr(store, "path", folder)).parent
+        elif folder.is_dir():
+            from pyg_hash.index import HammingIndex
+
+            indexes = {m: HammingIndex.open(folder / f"{m}.store") for m in MODALITIES}
+            for modality, index in indexes.items():
+                check_model(index.model, model.digest(), f"catalog: {folder / modality}.store")
+        else:
+            items = run.items(images_root)
+            text = next((text for text in items.texts if text), text)
+            indexes = {modality: run.index(modality) for modality in MODALITIES}
+            for modality, index in indexes.items():
+                ids = index.ids
+                if len(index) == 0 or int(ids[0]) < 0 or int(ids[-1]) >= len(items):
+                    raise CorruptFileError(
+                        f"{run.index_file(modality)}: does not fit the {len(items)} items of the "
+                        "run; train it again"
+                    )
+        if items is None:
+            with suppress(FileNotFoundError):
+                images_root = images_root or load_json(folder / "about.json").get("images_root")
+            more = {"images_root": images_root, "added": folder / "added"}
         encoders, notes = find_encoders(run, model, own or {}, text)
-        notes += lacks(items)
-        indexes = {modality: run.index(modality) for modality in MODALITIES}
-        for modality, index in indexes.items():
-            ids = index.ids
-            if len(index) == 0 or int(ids[0]) < 0 or int(ids[-1]) >= len(items):
-                raise CorruptFileError(
-                    f"{run.index_file(modality)}: does not fit the {len(items)} items of the run; "
-                    "train it again"
-                )
-        return cls(model, items, indexes, encoders, title=title, notes=notes, oversample=oversample)
+        notes += [] if items is None else lacks(items)
+        kept = {"title": title, "notes": notes, "oversample": oversample}
+        return cls(model, items, indexes, encoders, **kept, **more)
+
+    # queries ---------------------------------------------------------------------------------
 
     def by_text(self, text: str, target: Modality, k: int) -> Answers:
         """Items nearest to some words; ``QueryError``: no encoder, or no word that it knows."""
-        return self._only(TEXT, self.ask_text(text, target, k))
+        return self._only(TEXT, self.ask_text(text, Wanted(target, k)))
 
     def by_image(self, content: bytes, target: Modality, k: int) -> Answers:
         """Items nearest to a picture file's content; ``QueryError``: no encoder, or no picture."""
-        return self._only(IMAGE, self.ask_image(content, target, k))
+        self.encoder(IMAGE)
+        with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
+            path = Path(folder) / "query.ppm"  # pixels as they are
+            try:
+                decode(io.BytesIO(content), FORMATS).save(path)
+            except ValueError as error:
+                raise QueryError(str(error)) from error
+            return self._only(IMAGE, Question(self.image_features(path), Wanted(target, k)))
 
-    def ask_text(self, text: str, target: Modality, k: int) -> Question:
+    def ask_text(self, text: str, wanted: Wanted) -> Question:
         """The first half of :meth:`by_text`; :meth:`answers` is the second one."""
-        encoder = self._encoder(TEXT)
+        encoder = self.encoder(TEXT)
         try:
             features = encoder([text])
         except (ValueError, OSError) as error:
@@ -163,30 +221,34 @@ class SearchEngine:
         unknown = self._unknown_words(text)
         more = ", ..." if len(unknown) > 10 else ""
         note = f"Not in the vocabulary: {', '.join(unknown[:10])}{more}"
-        return Question(features, target, k, [note] if unknown else [])
+        return Question(features, wanted, [note] if unknown else [])
 
-    def ask_image(self, content: bytes, target: Modality, k: int) -> Question:
-        """The first half of :meth:`by_image`; :meth:`answers` is the second one."""
-        encoder = self._encoder(IMAGE)
+    def image_features(self, path: Path) -> Tensor:
+        """Features ``[1, d]`` of a picture file; ``QueryError``: no encoder, or it refuses it."""
         try:
-            return Question(encode_picture(encoder, decode(content)), target, k)
+            return encode_file(self.encoder(IMAGE), path)
+        except QueryError:
+            raise
         except ValueError as error:
             raise QueryError(str(error)) from error
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
         """Answers to questions about one kind of new items, coded together, or their exceptions."""
-        relax = self.model.relax_image if source == IMAGE else self.model.relax_text
         try:
-            relaxed = relax(torch.cat([question.features for question in asked]))
+            relaxed = self._relax(source, torch.cat([question.features for question in asked]))
             codes = binarize(relaxed)
         except Exception as error:  # whose fault it is shows when each is asked alone
             if len(asked) > 1:
                 return [answer for question in asked for answer in self.answers(source, [question])]
             return [QueryError(str(error)) if isinstance(error, ValueError | OSError) else error]
         found: dict[int, Answers | Exception] = {}
-        for target, k in {(question.target, question.k) for question in asked}:
-            rows = [row for row, q in enumerate(asked) if (q.target, q.k) == (target, k)]
-            answers = self._nearest(codes[rows], relaxed[rows], target, k)
+        for wanted in dict.fromkeys(question.wanted for question in asked):
+            rows = [row for row, question in enumerate(asked) if question.wanted == wanted]
+            try:
+                answers = self._nearest(codes[rows], relaxed[rows], wanted)
+            except QueryError as error:
+                found.update(dict.fromkeys(rows, error))
+                continue
             for row, answer in zip(rows, answers, strict=True):
                 answer.notes.extend(asked[row].notes)
                 found[row] = answer
@@ -198,53 +260,249 @@ class SearchEngine:
             raise answer
         return answer
 
-    def by_item(self, row: int, source: Modality, target: Modality, k: int) -> Answers:
+    def by_item(
+        self,
+        row: Any,
+        source: Modality,
+        target: Modality,
+        k: int,
+        offset: int = 0,
+        where: str | None = None,
+    ) -> Answers:
         """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
         index = self.indexes[source]
-        try:
-            codes, relaxed = (get([row]) for get in (index.codes, index.relaxed))
-        except ValueError as error:
-            raise QueryError(f"item: {row} is not in the database of this run", 404) from error
-        return self._nearest(codes, relaxed, target, k)[0]
+        if not hasattr(index, "codes"):
+            raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
+        with self._turns.reading():
+            try:
+                codes, relaxed = (get([row]) for get in (index.codes, index.relaxed))
+            except ValueError as error:
+                raise QueryError(f"item: {row} is not in the database of this run", 404) from error
+        return self._nearest(codes, relaxed, Wanted(target, k, offset, where))[0]
 
-    def describe(self, row: int) -> dict[str, Any]:
-        """What is known of an item, as JSON values; ``QueryError`` if there is no such row."""
+    def by_code(self, code: Tensor, wanted: Wanted) -> Answers:
+        """Items nearest to a code, int8 ±1 ``[1, num_bits]``."""
+        return self._nearest(code, code.float(), wanted)[0]
+
+    # items -----------------------------------------------------------------------------------
+
+    def key(self, text: str) -> Any:
+        """What an address calls an item, as its id in the index."""
+        if self.items is None and self.indexes[IMAGE].id_type is str:
+            return text
+        last = f"from 0 to {len(self.items) - 1}" if self.items is not None else "that fits int64"
+        number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else -1
+        if str(number) != text or (self.items is not None and not 0 <= number < len(self.items)):
+            raise QueryError(f"item: expected a number {last}, got {text[:20]!r}", 404)
+        return number
+
+    def coded(self, row: Any) -> Modality:
+        """Which code an item is compared by, if nothing is said: its picture's, if it has one."""
+        with self._turns.reading():
+            has_one = self.items is not None or self.indexes[IMAGE].contains([row])[0]
+        return IMAGE if has_one else TEXT
+
+    def describe(self, row: Any) -> dict[str, Any]:
+        """What is known of an item, as JSON values; ``QueryError`` if there is no such item."""
+        if self.items is None:
+            for modality in MODALITIES:
+                with self._turns.reading():
+                    there = self.indexes[modality].contains([row])[0]
+                if there:
+                    return self.describe_all(modality, [row])[0]
+            raise QueryError(f"item: {row!r} is not in the database", 404)
         if not 0 <= row < len(self.items):
             last = len(self.items) - 1
             raise QueryError(f"item: {row} is not there; rows are 0 to {last}", 404)
-        return {
-            "row": row,
-            "id": self.items.ids[row],
-            "text": self.items.texts[row],
-            "labels": self.items.labels[row],
-            "has_picture": self.items.image_paths[row] is not None,
-        }
+        return self.describe_all(IMAGE, [row])[0]
 
-    def picture_path(self, row: int) -> str:
-        """The picture file of an item; ``QueryError`` if there is no such row or picture."""
-        if not self.describe(row)["has_picture"]:
+    def describe_all(self, modality: Modality, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        """What is known of items that the index of a modality holds."""
+        if self.items is not None:
+            return [
+                {
+                    "row": row,
+                    "id": self.items.ids[row],
+                    "text": self.items.texts[row],
+                    "labels": self.items.labels[row],
+                    "image": self.items.image_paths[row],
+                    "metadata": {},
+                }
+                for row in rows
+            ]
+        index, kept = self.indexes[modality], {}
+        if rows and index.fields:
+            with self._turns.reading():
+                kept = index.metadata(rows)
+        found = []
+        for place, row in enumerate(rows):
+            values = {name: column[place] for name, column in kept.items()}
+            own = {name: values.pop(name, None) for name in _OWN}
+            labels = own["labels"] or []
+            own["labels"] = labels if isinstance(labels, list) else [str(labels)]
+            found.append({"row": None, "id": str(row), **own, "metadata": values})
+        return found
+
+    def picture_path(self, row: Any) -> str:
+        """The picture file of an item; ``QueryError`` if there is no such item or picture."""
+        path = self.describe(row)["image"]
+        if not path:
             raise QueryError(f"item: {row} has no picture", 404)
-        return str(self.items.image_paths[row])
+        return str(Path(self.images_root or "") / path)
+
+    @property
+    def fields(self) -> Mapping[str, type]:
+        """What is kept of each item, by name."""
+        return {} if self.items is not None else dict(self.indexes[IMAGE].fields)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether items can be added and removed: a catalogue or a store, not the run's indexes."""
+        return self.items is None
+
+    def add(self, new: Sequence[NewItem], *, replace: bool = False) -> int:
+        """Add items, or put them in the place of others, and save.
+
+        Returns:
+            how many were there before.
+
+        Raises:
+            QueryError: ids that are there, values that the store does not keep, no code for an item.
+        """
+        self._check_writable()
+        of: dict[Modality, list[NewItem]] = {}
+        for modality in MODALITIES:
+            of[modality] = [item for item in new if modality in item.features]
+        if self.is_one:  # one code an item: that of its picture, if there is one
+            of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
+        coded: dict[Modality, Tensor] = {}
+        replaced: set[str] = set()
+        with self._turns.writing():
+            try:
+                self._check_new(new)
+                keys = {item.id: self.key(item.id) for item in new}
+                for modality, some in of.items():
+                    if some:
+                        x = torch.cat([item.features[modality] for item in some])
+                        coded[modality] = self._relax(modality, x)
+                for index in set(self.indexes.values()):
+                    there = index.contains(list(keys.values()))
+                    replaced |= {name for name, known in zip(keys, there, strict=True) if known}
+                if replaced and not replace:
+                    raise QueryError(f"items: {min(replaced)!r} is there already; say replace", 409)
+                for modality, relaxed in coded.items():
+                    index, some = self.indexes[modality], of[modality]
+                    kept = {name: [item.values.get(name) for item in some] for name in index.fields}
+                    keep = {"relaxed": relaxed} if index.has_relaxed or not len(index) else {}
+                    ids = [keys[item.id] for item in some]
+                    index.replace(binarize(relaxed), ids, kept or None, **keep)
+                for index in set(self.indexes.values()):
+                    index.save()
+            except QueryError:
+                raise
+            except (BusyError, TypeError, ValueError) as error:
+                self._undo()
+                status = 503 if isinstance(error, BusyError) else 422
+                raise QueryError(f"items: {error}", status) from error
+        return len(replaced)
+
+    def _check_new(self, new: Sequence[NewItem]) -> None:
+        seen: set[str] = set()
+        for item in new:
+            if item.id in seen:
+                raise QueryError(f"items: {item.id!r} is given twice")
+            seen.add(item.id)
+            if not item.features:
+                raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
+            for modality in item.features:
+                fields = self.indexes[modality].fields
+                if unknown := set(item.values) - set(fields):
+                    known = ", ".join(fields) or "nothing"
+                    raise QueryError(f"items: {min(unknown)!r} is not kept here, but {known}")
+
+    def _undo(self) -> None:
+        """Open the stores again, as they were saved."""
+        opened: dict[int, Any] = {}
+        for index in set(self.indexes.values()):
+            if path := getattr(index, "path", None):
+                index.close()
+                opened[id(index)] = type(index).open(path)
+        self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
+
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
+        self._check_writable()
+        with self._turns.writing():
+            keys = [self.key(name) for name in dict.fromkeys(ids)]
+            indexes = list(dict.fromkeys(self.indexes.values()))
+            there = [index.contains(keys) for index in indexes]
+            for place, name in enumerate(keys):
+                if not any(known[place] for known in there):
+                    raise QueryError(f"item: {name!r} is not in the database", 404)
+            try:
+                for index, known in zip(indexes, there, strict=True):
+                    index.remove([key for key, is_there in zip(keys, known, strict=True) if is_there])
+                    index.save()
+            except BusyError as error:
+                raise QueryError(f"items: {error}", 503) from error
+        return len(keys)
+
+    def keep_picture(self, path: Path) -> str | None:
+        """Keep a picture of an item to add; its path, or None where the store keeps no paths."""
+        if self.added is None or "image" not in self.fields:
+            return None
+        self.added.mkdir(parents=True, exist_ok=True)
+        name = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        kept = (self.added / f"{name}.jpg").absolute()
+        require("PIL.Image", "pillow", extra="serve").open(path).save(kept, quality=90)
+        return str(kept)
+
+    def _check_writable(self) -> None:
+        if not self.is_writable:
+            raise QueryError(
+                "items: this run has no catalogue to change; make one with pyg-hash build, or "
+                "serve a store with --store",
+                409,
+            )
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
+        with self._turns.reading():
+            counts = {str(m): len(index) for m, index in self.indexes.items()}
+            first = self._some(IMAGE, 1) or self._some(TEXT, 1)
+            examples = self._examples() if TEXT in self.encoders else []
         return {
             "title": self.title,
             "num_bits": self.model.num_bits,
-            "items": len(self.items),
-            "database": {str(m): len(index) for m, index in self.indexes.items()},
+            "items": max(counts.values()) if self.items is None else len(self.items),
+            "database": counts,
             "queries": [str(m) for m in MODALITIES if m in self.encoders],
-            "first_item": int(self.indexes[IMAGE].ids[0]),
-            "examples": self._examples() if TEXT in self.encoders else [],
+            "first_item": first[0] if first else None,
+            "examples": examples,
             "notes": self.notes,
+            "fields": {name: kind.__name__ for name, kind in self.fields.items()},
+            "one_store": self.is_one,
         }
+
+    def _some(self, modality: Modality, limit: int) -> list[Any]:
+        """The first ids of an index."""
+        index = self.indexes[modality]
+        if self.items is not None:
+            return list(index.ids[:limit].tolist())
+        return list(index.list(limit=limit).tolist())
 
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""
-        rows = self.indexes[TEXT].ids.tolist()
-        names = [(self.items.texts[row] or "").split(",")[0] for row in rows]
-        texts = dict.fromkeys(" ".join(name.split()) for name in names)
-        short = [text for text in texts if 0 < len(text) <= _EXAMPLE_LETTERS]
+        texts: Sequence[str | None]
+        if self.items is not None:
+            texts = [self.items.texts[row] for row in self.indexes[TEXT].ids.tolist()]
+        elif "text" in self.indexes[TEXT].fields:
+            texts = self.indexes[TEXT].metadata(self._some(TEXT, _EXAMPLE_ITEMS))["text"]
+        else:
+            return []
+        names = [(text or "").split(",")[0] for text in texts]
+        short = [" ".join(name.split()) for name in names]
+        short = [text for text in dict.fromkeys(short) if 0 < len(text) <= _EXAMPLE_LETTERS]
         words = [text for text in short if " " not in text]
         short = words if len(words) >= _EXAMPLES else short
         few = short[:: max(1, len(short) // (8 * _EXAMPLES))]
@@ -256,7 +514,8 @@ class SearchEngine:
         encoder = self.encoders[TEXT]
         return list(encoder.unknown_words(text)) if hasattr(encoder, "unknown_words") else []
 
-    def _encoder(self, modality: Modality) -> Any:
+    def encoder(self, modality: Modality) -> Any:
+        """What encodes new items; ``QueryError``: nothing does."""
         if modality not in self.encoders:
             known = " or ".join(m for m in MODALITIES if m in self.encoders)
             instead = f"with {known}" if known else "by its items"
@@ -265,26 +524,106 @@ class SearchEngine:
             )
         return self.encoders[modality]
 
-    def _nearest(self, codes: Tensor, relaxed: Tensor, target: Modality, k: int) -> list[Answers]:
-        """The best ``k`` items for each code."""
-        index = self.indexes[target]
-        k, scores = min(k, len(index)), None
-        if self.oversample is None:
-            distances, rows = index.search(codes, k)
-        else:
-            best = index.search(codes, k, rescore=relaxed, oversample=self.oversample)
-            distances, rows, scores = best.distances, best.ids, best.scores.tolist()
-        tied = index.count_at(codes, distances[:, -1]).tolist()
-        return [
-            Answers(target, *found)
-            for found in zip(
-                rows.tolist(),
-                distances.tolist(),
-                [None] * len(codes) if scores is None else scores,
-                tied,
-                strict=True,
+    def _relax(self, source: Modality, features: Tensor) -> Tensor:
+        relax = self.model.relax_image if source == IMAGE else self.model.relax_text
+        return relax(features)
+
+    def _nearest(self, codes: Tensor, relaxed: Tensor, wanted: Wanted) -> list[Answers]:
+        """The answers for each code."""
+        index, (target, k, offset, where) = self.indexes[wanted.target], wanted
+        filtered: dict[str, Any] = {} if where is None else {"where": where}
+        if where is not None and self.items is not None:
+            raise QueryError(
+                "where: this run has no catalogue, so its items cannot be filtered; make one with "
+                "pyg-hash build"
             )
+        with self._turns.reading():
+            try:
+                ranked = self._ranked(index, codes, relaxed, k, offset, filtered)
+                pages = [found[offset : offset + k] for found in ranked]
+                last = torch.tensor([page[-1][1] if page else 0 for page in pages])
+                tied = index.count_at(codes, last, **filtered).tolist() if any(pages) else []
+                tied = [n if page else 0 for n, page in zip(tied or last, pages, strict=True)]
+            except (TypeError, ValueError) as error:
+                raise QueryError(str(error)) from error
+        return [
+            Answers(
+                target,
+                [name for name, _, _ in page],
+                [distance for _, distance, _ in page],
+                None if self.oversample is None else [score for _, _, score in page],
+                number,
+            )
+            for page, number in zip(pages, tied, strict=True)
         ]
+
+    def _ranked(
+        self,
+        index: Any,
+        codes: Tensor,
+        relaxed: Tensor,
+        k: int,
+        offset: int,
+        filtered: Mapping[str, Any],
+    ) -> list[list[tuple[Any, int, float]]]:
+        """At least the first ``offset + k`` ids, distances and scores for each code.
+
+        Rescored answers come in stretches of ``k``, ``k``, ``2 k``, ``4 k``, ...: each holds the
+        best of the nearest ``oversample`` times as many as there are up to its end, so that what
+        comes first does not depend on how far one reads on.
+        """
+        size, end = max(1, len(index)), k if self.oversample is not None else offset + k
+        ranked: list[list[tuple[Any, int, float]]] = [[] for _ in range(len(codes))]
+        while True:
+            scores: Tensor | None = None
+            if self.oversample is None:
+                distances, ids = index.search(codes, min(end, size), **filtered)
+            else:
+                distances, ids, scores = index.search(
+                    codes, min(end, size), rescore=relaxed, oversample=self.oversample, **filtered
+                )
+            for row, found in enumerate(ranked):
+                seen = {name for name, _, _ in found}
+                far = distances[row].tolist()
+                score = [0.0] * len(far) if scores is None else scores[row].tolist()
+                new = zip(ids[row].tolist(), far, score, strict=True)
+                found += [one for one in new if one[1] >= 0 and one[0] not in seen][
+                    : end - len(found)
+                ]
+            if end >= min(offset + k, size):
+                return ranked
+            end *= 2
+
+
+class _Turns:
+    """Any number of searches at a time, or one change, for which new searches wait."""
+
+    def __init__(self) -> None:
+        self._readers = self._writers = 0
+        self._state = threading.Condition()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._state:
+            self._state.wait_for(lambda: not self._writers)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._readers -= 1
+                self._state.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._state:
+            self._writers += 1
+            try:
+                self._state.wait_for(lambda: not self._readers)
+                yield
+            finally:
+                self._writers -= 1
+                self._state.notify_all()
 
 
 def find_encoders(
@@ -303,8 +642,10 @@ def find_encoders(
                 if modality == TEXT:
                     features = encoder([text])
                 else:
-                    image = require("PIL.Image", "pillow", extra="serve")
-                    features = encode_picture(encoder, image.new("RGB", (64, 64), "gray"))
+                    image = require("PIL.Image", "pillow", extra="serve").new("RGB", (64, 64), "gray")
+                    with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
+                        image.save(path := Path(folder) / "query.ppm")
+                        features = encode_file(encoder, path)
             if features is not None:
                 encode[modality](features)
         except IncompleteRunError:
@@ -319,29 +660,10 @@ def find_encoders(
     return encoders, notes
 
 
-def decode(content: bytes) -> Any:
-    """A picture file as RGB on white, turned as its EXIF says; else ``UnreadableImageError``."""
-    module = require("PIL.Image", "pillow", extra="serve")
+def encode_file(encoder: Any, path: Path) -> Tensor:
+    """Features ``[1, d]`` of a picture file; ``ValueError`` of the encoder, without the path."""
     try:
-        with open_picture(io.BytesIO(content), FORMATS) as picture:
-            return on_white(picture)
-    except module.DecompressionBombError as error:
-        raise UnreadableImageError(
-            f"image: too many pixels; make it smaller, at most {MAX_PIXELS:,} are read"
-        ) from error
-    except Exception as error:  # a decoder in front of arbitrary bytes raises nearly anything
-        raise UnreadableImageError(
-            f"image: cannot be read as a picture; send one of {', '.join(FORMATS)}"
-        ) from error
-
-
-def encode_picture(encoder: Any, picture: Any) -> Tensor:
-    """Features ``[1, d]`` of a picture, for encoders take files; ``ValueError`` of theirs."""
-    with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
-        path = Path(folder) / "query.ppm"  # pixels as they are
-        picture.save(path)
-        try:
-            features: Tensor = encoder([path])
-        except (ValueError, OSError) as error:
-            raise ValueError(str(error).replace(str(path), "image")) from error
+        features: Tensor = encoder([path])
+    except (ValueError, OSError) as error:
+        raise ValueError(str(error).replace(str(path), "image")) from error
     return features

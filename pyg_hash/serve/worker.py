@@ -1,15 +1,26 @@
-"""What one visitor may ask, and the threads that models run in: the event loop waits for none."""
+"""What one visitor may ask, and where the work is done: the event loop waits for none of it."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
+import tempfile
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import islice
-from typing import Generic, TypeVar
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from pyg_hash.utils.checks import check_number, check_positive_int
+from pyg_hash.utils.guarded import Guarded
+from pyg_hash.utils.pictures import MAX_PIXELS, MAX_SCANS, UnreadableImageError
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+"""Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
 
 _MOST = 64  # questions in a call
 _ENOUGH = 8  # questions that share a call well
@@ -21,37 +32,68 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the search page.
+    """Limits of the search page; times are in seconds.
 
     Attributes:
         upload_bytes: of a picture.
-        upload_timeout: seconds in which it must have come.
+        upload_total: bytes of all that is being uploaded; beyond it, one is refused (503).
+        upload_timeout: in which a body must have come (408).
+        json_bytes: of a body in JSON.
+        decode_timeout: of a picture, in a process of its own that is then ended.
+        decode_memory: bytes of address space of such a process.
+        pixels: of a picture.
+        side: its longer side, in pixels.
+        scans: of a JPEG.
         letters: of a text.
         k: answers, if nothing is said.
-        max_k: answers at most.
-        threads: in which models run.
+        max_k: answers at most, on a page of them.
+        depth: answers at most, on all pages.
+        batch: queries, or items to add, in one request.
+        threads: in which models run, and processes that decode pictures.
         waiting: requests that may run and wait for these threads; one more is refused (503).
-        timeout: seconds after which a request that still waits is given up (503).
+        timeout: after which a request that still waits is given up (503).
         pictures: small pictures kept in memory, of some 10 kB each.
+        connections: that are open; a further one takes the place of the one whose request has been
+            waited for the longest.
+        header_timeout: in which the head of a request must have come, else the connection ends.
+        idle_timeout: between two requests of a connection.
+        rate: requests a second of one client, in the long run (429); 0 for any number.
+        burst: requests that a client may send at once.
+        drain: that requests under way get when the server is told to stop.
     """
 
     upload_bytes: int = 10_000_000
+    upload_total: int = 100_000_000
     upload_timeout: float = 20.0
+    json_bytes: int = 4_000_000
+    decode_timeout: float = 5.0
+    decode_memory: int = 1 << 30
+    pixels: int = MAX_PIXELS
+    side: int = 16_384
+    scans: int = MAX_SCANS
     letters: int = 1000
     k: int = 24
     max_k: int = 200
+    depth: int = 5000
+    batch: int = 100
     threads: int = 2
     waiting: int = 512
     timeout: float = 60.0
     pictures: int = 2000
+    connections: int = 1000
+    header_timeout: float = 10.0
+    idle_timeout: float = 5.0
+    rate: float = 0.0
+    burst: int = 200
+    drain: float = 10.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "int":
                 check_positive_int(value, field.name)
-            elif check_number(value, field.name) <= 0:
-                raise ValueError(f"{field.name}: expected more than 0 seconds, got {value!r}")
+            elif not 0 < check_number(value, field.name) < 1e9 and (field.name, value) != ("rate", 0):
+                raise ValueError(f"{field.name}: expected more than 0, got {value!r}")
         if self.k > self.max_k:
             raise ValueError(f"k: {self.k} is more than max_k = {self.max_k}")
 
@@ -70,7 +112,7 @@ class _Pool:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
 
     def close(self) -> None:
-        """Drop what waits, and end the threads."""
+        """Drop what waits; what runs goes on to its end."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _admit(self, pending: int) -> None:
@@ -90,21 +132,91 @@ class Worker(_Pool):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits.threads, limits)
-        self._pending = 0
+        self.pending = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether one more call would be refused."""
+        return self.pending >= self.waiting
 
     @property
     def crowded(self) -> bool:
         """Whether calls wait for a thread."""
-        return self._pending > self.threads
+        return self.pending > self.threads
 
     async def run(self, call: Callable[[], R]) -> R:
         """The result of ``call``, or what it raises; ``BusyError`` if that would take too long."""
-        self._admit(self._pending)
-        self._pending += 1
+        self._admit(self.pending)
+        self.pending += 1
         try:
             return await self._in_time(asyncio.get_running_loop().run_in_executor(self._pool, call))
         finally:
-            self._pending -= 1
+            self.pending -= 1
+
+
+class Pictures(Worker):
+    """Decodes pictures of strangers in processes of limited time and memory, each in its turn.
+
+    What it writes lies in one folder, which :meth:`close` removes.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self._limits = limits
+        self._folder = tempfile.TemporaryDirectory(prefix="pyg_hash-serve-")
+        code = f"from pyg_hash.utils.pictures import watch; watch({limits.decode_memory})"
+        self.helpers = [Guarded(code, "image: decoding it") for _ in range(limits.threads)]
+        self._free: SimpleQueue[Guarded] = SimpleQueue()
+        for helper in self.helpers:
+            self._free.put(helper)
+        self._how = [FORMATS, {name: getattr(limits, name) for name in ("pixels", "side", "scans")}]
+
+    def close(self) -> None:
+        """End the processes and remove what they wrote."""
+        super().close()
+        for helper in self.helpers:
+            helper.stop()
+        self._folder.cleanup()
+
+    @contextmanager
+    def folder(self) -> Any:
+        """A folder for one request, which ends with it."""
+        path = Path(tempfile.mkdtemp(dir=self._folder.name))
+        try:
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+
+    async def decode(self, content: bytes, folder: Path) -> Path:
+        """A picture as a file of plain pixels; ``UnreadableImageError``, ``BusyError``."""
+
+        def call() -> Path:
+            (folder / "upload").write_bytes(content)
+            return self._ask(folder / "upload", folder / "query.ppm", *self._how)
+
+        return await self.run(call)
+
+    async def small(self, path: str, size: int) -> bytes:
+        """A picture of the database as a small JPEG; ``UnreadableImageError``, ``BusyError``."""
+
+        def call() -> bytes:
+            with self.folder() as folder:
+                return self._ask(Path(path).absolute(), folder / "small.jpg", size).read_bytes()
+
+        return await self.run(call)
+
+    def _ask(self, source: Path, target: Path, *how: Any) -> Path:
+        helper = self._free.get()
+        try:
+            line = json.dumps([str(source), str(target), *how])
+            problem = json.loads(helper.ask(line, self._limits.decode_timeout))
+        except ChildProcessError as error:
+            problem = f"{error}; save it anew, smaller"
+        finally:
+            self._free.put(helper)
+        if problem:
+            raise UnreadableImageError(problem)
+        return target
 
 
 class Batches(_Pool, Generic[T, R]):

@@ -12,7 +12,7 @@ from serve_cases import make_engine
 from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
-from pyg_hash.serve.engine import QueryError, Question
+from pyg_hash.serve.engine import QueryError, Question, Wanted
 from pyg_hash.serve.worker import Batches, BusyError
 
 
@@ -116,7 +116,8 @@ def test_several_questions_have_the_answers_that_each_has_alone():
     x = engine.encoders["text"](words)
     assert relaxed_of_new(engine.model, x, "text").abs().min() > 1e-5  # no bit is all rounding
     cases = [(word, "image" if i % 3 else "text", 1 + 2 * i) for i, word in enumerate(words)]
-    together = engine.answers("text", [engine.ask_text(*case) for case in cases])
+    asked = [engine.ask_text(word, Wanted(target, k)) for word, target, k in cases]
+    together = engine.answers("text", asked)
     for answer, case in zip(together, cases, strict=True):
         alone = engine.by_text(*case)
         assert answer.scores == pytest.approx(alone.scores, abs=1e-5)
@@ -128,7 +129,7 @@ def test_several_questions_have_the_answers_that_each_has_alone():
 @pytest.mark.parametrize("bad", [torch.full((1, 9), torch.nan), torch.ones(1, 8)])
 def test_a_bad_question_does_not_end_the_others(bad):
     engine = make_engine()
-    good = engine.ask_text("red", "image", 3)
-    answers = engine.answers("text", [good, Question(bad, "image", 3), good])
+    good = engine.ask_text("red", Wanted("image", 3))
+    answers = engine.answers("text", [good, Question(bad, Wanted("image", 3)), good])
     assert answers[0] == answers[2] == engine.by_text("red", "image", 3)
     assert isinstance(answers[1], QueryError)

@@ -1,0 +1,324 @@
+"""What stands before the application: who may ask, how much and how often, and what is noted."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+import os
+import re
+import sys
+import time
+import uuid
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyg_hash.serve.worker import Limits
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+access_log = logging.getLogger("pyg_hash.access")
+_log = logging.getLogger(__name__)
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Sent with every response: no inline script, no frame, nothing from elsewhere."""
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
+"""Names of this machine to itself."""
+
+COOKIE = "pyg_hash_token"
+"""In which the page keeps the token, where all of the API wants it."""
+
+_OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
+_CLIENTS = 10_000  # whose rates are known
+_TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class RefusedError(Exception):
+    """A request that does not reach the application."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, dict(headers or {})
+
+
+class Guard:
+    """Middleware: answers known host names only (against DNS rebinding), within the limits.
+
+    Each response has :data:`HEADERS` and the request's id, and is noted in ``metrics`` and in the
+    log ``pyg_hash.access``, as one line of JSON. A body is read whole before the application sees
+    it, within limits of size and time.
+
+    Args:
+        app: the application.
+        hosts: names that are answered to; None: any.
+        limits: of requests.
+        token: what who changes something must know; None: nobody may.
+        private: whether everybody else must know it too.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Collection[str] | None,
+        limits: Limits,
+        token: str | None,
+        private: bool,
+        metrics: Metrics,
+    ) -> None:
+        self.app, self.limits, self.metrics = app, limits, metrics
+        self.hosts = None if hosts is None else {host.lower() for host in hosts}
+        self.token = None if token is None else token.encode()
+        self.private = private
+        self._uploading = 0
+        self._rates: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        start, name = time.perf_counter(), _request_id(scope)
+        if scope["method"] == "HEAD":  # the server leaves the body out
+            scope = {**scope, "method": "GET"}
+        noted = {"status": 0, "sent": 0}
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                noted["status"] = message["status"]
+                own = {**HEADERS, "X-Request-ID": name}
+                headers = [(k.lower().encode(), v.encode()) for k, v in own.items()]
+                message = {**message, "headers": [*message.get("headers", []), *headers]}
+            noted["sent"] += len(message.get("body", b""))
+            await send(message)
+
+        content = bytearray()
+        self.metrics.running += 1
+        try:
+            self._admit(scope)
+            await self._read(scope, receive, content)
+            await self.app(scope, _told(bytes(content), receive), guarded)
+        except RefusedError as error:
+            await _refuse(error, scope, guarded)
+        except Exception:  # here, for the framework would send its own answer outside of the guard
+            _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
+            if not noted["status"]:
+                failed = RefusedError(500, "the server failed; its log says why")
+                await _refuse(failed, scope, guarded)
+        finally:
+            self._uploading -= len(content)
+            self.metrics.running -= 1
+            seconds = time.perf_counter() - start
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.note(scope["method"], route, noted["status"], seconds)
+            if access_log.isEnabledFor(logging.INFO):
+                line = {
+                    "time": time.time(),
+                    "id": name,
+                    "client": _client(scope),
+                    "method": scope["method"][:20],
+                    "path": scope["path"][:500],
+                    "status": noted["status"],
+                    "seconds": round(seconds, 4),
+                    "received": len(content),
+                    "sent": noted["sent"],
+                }
+                access_log.info(json.dumps(line))
+
+    def _admit(self, scope: Scope) -> None:
+        """Raise ``RefusedError`` unless the request may be answered."""
+        if self.hosts is not None and _host(scope) not in self.hosts:
+            raise RefusedError(421, "host: this server does not answer to that name")
+        if self.limits.rate and scope["path"] not in ("/healthz", "/readyz"):
+            self._count(_client(scope))
+        changes = scope["method"] not in ("GET", "HEAD") and scope["path"].startswith("/api/item")
+        if not changes and (not self.private or scope["path"] in _OPEN):
+            return
+        if self.token is None:
+            raise RefusedError(
+                403, "token: this server lets nobody change its items; start it with --token_file"
+            )
+        if not hmac.compare_digest(_token(scope), self.token):
+            raise RefusedError(
+                401,
+                "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
+                {"WWW-Authenticate": "Bearer"},
+            )
+
+    def _count(self, client: str) -> None:
+        """One request of a client's; ``RefusedError`` if it has none left."""
+        now, rate = time.monotonic(), self.limits.rate
+        left, then = self._rates.pop(client, (float(self.limits.burst), now))
+        left = min(self.limits.burst, left + (now - then) * rate)
+        self._rates[client] = (max(0.0, left - 1), now)
+        if len(self._rates) > _CLIENTS:
+            self._rates.popitem(last=False)
+        if left < 1:
+            wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
+            raise RefusedError(429, f"rate: more than {rate:g} requests a second; slow down", wait)
+
+    async def _read(self, scope: Scope, receive: Receive, content: bytearray) -> None:
+        """The body, within the limits of size and time; ``RefusedError``."""
+        if scope["method"] == "GET":
+            return
+        headers = dict(scope["headers"])
+        kind = headers.get(b"content-type", b"").lower()
+        limit = self.limits.json_bytes if b"json" in kind else self.limits.upload_bytes
+        over = RefusedError(413, f"body: larger than the limit of {limit:,} bytes")
+        if int(headers.get(b"content-length", b"0")) > 4 * limit:
+            raise over
+        try:
+            await asyncio.wait_for(self._parts(receive, content, limit), self.limits.upload_timeout)
+        except asyncio.TimeoutError as error:
+            seconds = self.limits.upload_timeout
+            raise RefusedError(408, f"body: not received within {seconds:g} seconds") from error
+        except OverflowError as error:
+            raise over from error
+
+    async def _parts(self, receive: Receive, content: bytearray, limit: int) -> None:
+        size, more = 0, True
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise RefusedError(400, "body: the connection ended before its end")
+            part, more = message.get("body", b""), message.get("more_body", False)
+            size += len(part)
+            if size > 4 * limit:
+                break
+            if size <= limit:  # else read on a little: who hangs up on a sender is not heard
+                content += part
+                self._uploading += len(part)
+            if self._uploading > self.limits.upload_total:
+                raise RefusedError(503, "busy: too much is being uploaded", {"Retry-After": "1"})
+        if size > limit:
+            raise OverflowError
+
+
+class Metrics:
+    """Counts for Prometheus.
+
+    Args:
+        gauges: further values, asked for when they are shown.
+    """
+
+    def __init__(self, gauges: Callable[[], Mapping[str, float]] = dict) -> None:
+        self.running = 0
+        self.gauges = gauges
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._seconds: dict[str, list[float]] = {}
+
+    def note(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One request that was answered, or refused."""
+        known = method in ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
+        self._requests[method if known else "other", route, status] += 1
+        times = self._seconds.setdefault(route, [0.0] * (len(_TIMES) + 2))
+        for place, edge in enumerate(_TIMES):
+            times[place] += seconds <= edge
+        times[-2] += 1
+        times[-1] += seconds
+
+    def text(self) -> str:
+        """All of it in Prometheus' text format."""
+        lines = ["# TYPE pyg_hash_requests_total counter"]
+        for (method, route, status), number in sorted(self._requests.items()):
+            of = f'method="{method}",route="{route}",status="{status}"'
+            lines.append(f"pyg_hash_requests_total{{{of}}} {number}")
+        lines.append("# TYPE pyg_hash_request_seconds histogram")
+        for route, times in sorted(self._seconds.items()):
+            name = "pyg_hash_request_seconds"
+            for edge, number in zip((*_TIMES, "+Inf"), times, strict=False):
+                lines.append(f'{name}_bucket{{route="{route}",le="{edge}"}} {number:g}')
+            lines.append(f'{name}_sum{{route="{route}"}} {times[-1]:.6f}')
+            lines.append(f'{name}_count{{route="{route}"}} {times[-2]:g}')
+        values = {"pyg_hash_requests_running": self.running, **self.gauges(), **_process()}
+        for name, value in values.items():
+            kind = "counter" if name.endswith("_total") else "gauge"
+            head = f"# TYPE {name.partition('{')[0]} {kind}"
+            lines += [line for line in (head, f"{name} {value!r}") if line not in lines]
+        return "\n".join(lines) + "\n"
+
+
+def _process() -> dict[str, float]:
+    """What this process takes, where the system says."""
+    times = os.times()
+    found: dict[str, float] = {"process_cpu_seconds_total": times.user + times.system}
+    with suppress(OSError, ValueError):
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        found["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
+        found["process_open_fds"] = len(os.listdir("/proc/self/fd"))
+    return found
+
+
+def log_access(where: str) -> None:
+    """Write the access log to a file, or ``-`` for the standard error."""
+    handler = logging.StreamHandler(sys.stderr) if where == "-" else logging.FileHandler(where)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    access_log.addHandler(handler)
+    access_log.setLevel(logging.INFO)
+    access_log.propagate = False
+
+
+def _request_id(scope: Scope) -> str:
+    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
+    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else uuid.uuid4().hex
+
+
+def _client(scope: Scope) -> str:
+    """Who asks: an address, or the network that one household has in IPv6."""
+    host: str = (scope.get("client") or ("",))[0]
+    return ":".join(host.split(":")[:4]) + "::" if host.count(":") > 4 else host
+
+
+def _host(scope: Scope) -> str:
+    """The name in the Host header, lower-case, without port; empty for one that is none."""
+    found = [value for name, value in scope["headers"] if name == b"host"]
+    host = found[0].decode("latin-1").strip().lower() if len(found) == 1 else ""
+    named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
+    return named[1] if named else ""
+
+
+def _token(scope: Scope) -> bytes:
+    headers = dict(scope["headers"])
+    kind, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if kind.lower() == b"bearer":
+        return bytes(token.strip())
+    found = re.search(rb"(?:^|;\s*)" + COOKIE.encode() + rb"=([^;]+)", headers.get(b"cookie", b""))
+    return found[1] if found else b""
+
+
+def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    """A ``receive`` for a body that was read."""
+    parts = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def next_message() -> Message:
+        return parts.pop() if parts else await receive()
+
+    return next_message
+
+
+async def _refuse(error: RefusedError, scope: Scope, send: Send) -> None:
+    body = json.dumps({"detail": str(error)}).encode()
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **error.headers}
+    headers["Content-Length"] = str(len(body))
+    if error.status in (408, 413):
+        headers["Connection"] = "close"
+    own = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": own})
+    await send({"type": "http.response.body", "body": body})
+
+
