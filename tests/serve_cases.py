@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -16,7 +18,8 @@ from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
 from pyg_hash.runs import RunItems
-from pyg_hash.serve import SearchEngine, create_app
+from pyg_hash.serve import Limits, SearchEngine, create_app
+from pyg_hash.serve.server import address_of, listen, make_server
 from pyg_hash.typing import MODALITIES, binarize
 
 COLORS = ("red", "green", "blue", "gray")
@@ -150,6 +153,21 @@ async def request(app, method, target, body=b"", headers=(), *, chunk=1 << 16):
     start = messages[0]
     headers = {k.decode().lower(): v.decode("latin-1") for k, v in start["headers"]}
     return Answer(start["status"], headers, b"".join(m.get("body", b"") for m in messages[1:]))
+
+
+@contextmanager
+def running(engine, **limits):
+    """The address of a server that ends with the block."""
+    with listen("127.0.0.1", 0) as listening:
+        server = make_server(engine, listening, limits=Limits(**{"drain": 1.0, **limits}))
+        address = address_of(listening)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 class Client:

@@ -49,32 +49,16 @@ def is_loopback(listening: socket.socket) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
-def serve(
+def make_server(
     engine: SearchEngine,
     listening: socket.socket,
     *,
     limits: Limits | None = None,
-    ready: Callable[[], None] | None = None,
     token: str | None = None,
     private: bool = False,
     proxy: str | None = None,
-) -> None:
-    """Serve the search page until the process is told to stop (Ctrl-C or SIGTERM).
-
-    Requests under way are then answered; no new ones are taken.
-
-    Args:
-        engine: what answers.
-        listening: a bound socket, see ``pyg_hash.serve.server.listen``. On loopback only this
-            machine's own names for itself are answered to.
-        limits: of connections, uploads, waiting and time.
-        ready: called just before the first request can be answered.
-        token, private: see :func:`create_app`.
-        proxy: address of a proxy, whose word on who the client is is taken.
-
-    Raises:
-        ImportError: uvicorn, FastAPI or Pillow is not installed.
-    """
+) -> Any:
+    """The server of :func:`serve`, an ``uvicorn.Server`` that is not running yet."""
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
     hosts = {*LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
@@ -103,12 +87,43 @@ def serve(
 
     server.handle_exit = handle_exit
     listening.listen(config.backlog)
+    return server
+
+
+def serve(
+    engine: SearchEngine,
+    listening: socket.socket,
+    *,
+    limits: Limits | None = None,
+    ready: Callable[[], None] | None = None,
+    token: str | None = None,
+    private: bool = False,
+    proxy: str | None = None,
+) -> None:
+    """Serve the search page until the process is told to stop (Ctrl-C or SIGTERM).
+
+    Requests under way are then answered; no new ones are taken.
+
+    Args:
+        engine: what answers.
+        listening: a bound socket, see ``pyg_hash.serve.server.listen``. On loopback only this
+            machine's own names for itself are answered to.
+        limits: of connections, uploads, waiting and time.
+        ready: called just before the first request can be answered.
+        token, private: see :func:`create_app`.
+        proxy: address of a proxy, whose word on who the client is is taken.
+
+    Raises:
+        ImportError: uvicorn, FastAPI or Pillow is not installed.
+    """
+    how: dict[str, Any] = {"limits": limits, "token": token, "private": private, "proxy": proxy}
+    server = make_server(engine, listening, **how)
     if ready is not None:
         ready()
     try:
         server.run(sockets=[listening])
     finally:
-        app.state.work.close()
+        server.config.app.state.work.close()
 
 
 def _files() -> int:

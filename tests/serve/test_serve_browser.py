@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-import threading
 from base64 import b64encode
-from contextlib import contextmanager
 
 import pytest
 
-pytest.importorskip("starlette")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
 pytest.importorskip("PIL.Image")
 
 from browser import Browser, find_browser  # noqa: E402
-from serve_cases import make_engine, png  # noqa: E402
-
-from pyg_hash.serve import create_app  # noqa: E402
-from pyg_hash.serve.server import address_of, listen  # noqa: E402
+from serve_cases import make_engine, png, running  # noqa: E402
 
 CARDS = "document.querySelectorAll('#answers .card').length"
 STATUS = "document.querySelector('#status').textContent"
@@ -25,24 +20,6 @@ STATUS = "document.querySelector('#status').textContent"
 pytestmark = pytest.mark.skipif(
     find_browser() is None, reason="no Chromium or Chrome on this machine"
 )
-
-
-@contextmanager
-def running(engine):
-    """The address of a server that ends with the block."""
-    config = uvicorn.Config(
-        create_app(engine), log_level="error", lifespan="on", timeout_graceful_shutdown=1
-    )
-    server = uvicorn.Server(config)
-    with listen("127.0.0.1", 0) as listening:
-        listening.listen()
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            yield address_of(listening)
-        finally:
-            server.should_exit = True
-            thread.join(20)
 
 
 @pytest.fixture(scope="module")

