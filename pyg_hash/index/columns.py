@@ -1,3 +1,4 @@
+# ruff: noqa: D102 (what the methods do is said once, in Column)
 """Columns of an index: rows that grow, texts, ids and the fields that are kept beside a code."""
 
 from __future__ import annotations
@@ -275,7 +276,7 @@ class IntIds:
         if others:
             pairs = zip(ids.tolist(), rows.tolist(), strict=True)
             rows = np.array([others.get(name, row) for name, row in pairs], np.int64)
-        return rows
+        return np.asarray(rows, np.int64)
 
 
 class StrIds:
@@ -402,7 +403,8 @@ class Numbers:
             found = own == values[0]
         else:
             found = np.isin(own, np.array(values, own.dtype))
-        return np.greater(found, null, out=found)
+        here: NDArray[np.bool_] = np.greater(found, null, out=found)
+        return here
 
 
 class Choices:

@@ -21,7 +21,6 @@ from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arra
 from pyg_hash.index.base import Bytes, CodeStore, Columns, Ids, Ranges, Table
 from pyg_hash.index.columns import (
     FIELD_TYPES,
-    Column,
     Items,
     Rows,
     Source,
@@ -155,11 +154,9 @@ class HammingIndex(CodeStore):
         index: Index | None = None,
         model: str | None = None,
     ) -> Self:
-        """A new, empty index in a file, which appears with :meth:`save`.
+        """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        Args:
-            path: the file to be.
-            num_bits, ids, fields, index, model: as of the class.
+        The other arguments are those of the class.
 
         Raises:
             FileExistsError: there is a file already.
@@ -301,17 +298,17 @@ class HammingIndex(CodeStore):
             BusyError: another process changes the file, or did since it was opened.
         """
         own = self.path
-        if path is not None and (own is None or not _same_file(own, path)):
+        if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
             self._write(Path(path))
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
         self._take_lock()
-        journal, changed = self._journal, self._changed_rows()
-        if journal is None or self._kept is None or journal.count >= _CHANGES:
-            self._save_whole(own)
-        elif _SHARE * (changed + self._late) > self._kept - self._late:
-            self._save_whole(own)
+        kept, journal, changed = self._kept, self._journal, self._changed_rows()
+        share = _SHARE * (changed + self._late)
+        if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
+            self._journal, self._late = self._write(own), 0
+            self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
             self._late += changed
@@ -332,11 +329,6 @@ class HammingIndex(CodeStore):
         new = 0 if self._kept is None else len(self._items) - self._kept
         changed = (rows for parts in self._changed.values() for rows in parts)
         return new + sum(map(len, [*self._gone, *changed]))
-
-    def _save_whole(self, path: Path) -> None:
-        self._journal = self._write(path)
-        self._late = 0
-        self._begin(len(self._items))
 
     def _write(self, path: Path) -> Journal:
         """All in one file, in order; its journal, which is empty."""
@@ -708,7 +700,3 @@ def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
 
 
 _NAME = re.compile(r"[^`\x00-\x1f\ud800-\udfff]{1,100}")
-
-
-def _same_file(one: Path, other: str | os.PathLike[str]) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)

@@ -136,12 +136,14 @@ class Approximate(FaissScan):
 
     def _forget(self) -> None:
         self._index: Any = None
-        self._entry = np.empty(0, np.int32)  # of each row
+        self._entry: NDArray[Any] = np.empty(0, np.int32)  # of each row
         self._made = 0  # codes that groups were made of
         self._rows: tuple[NDArray[Any], NDArray[Any]] | None = None  # by entry, and where each ends
-        self._keys = self._known = np.empty(0)  # sorted codes, and the entry of each
+        self._keys: NDArray[Any] = np.empty(0)  # sorted codes, and the entry of each
+        self._known: NDArray[Any] = np.empty(0)
 
     def update(self, packed: Bytes) -> None:
+        """Take in codes: new ones as entries, the others as rows of theirs."""
         start = len(self._entry)
         if start == len(packed):
             return
@@ -192,6 +194,7 @@ class Approximate(FaissScan):
         return {"index": data, "index_entry": self._entry, **about}
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
+        """Undo :meth:`arrays`, checked at once, since FAISS reads all of it."""
         arrays.check("index", "index_crc", "index_entry", "index_made")
         data = np.array(arrays["index"])
         if zlib.crc32(data.data) != int(arrays["index_crc"][0]):

@@ -155,7 +155,7 @@ class _Parser:
             raise self._error(sign)
 
     def _group(self, word: str, depth: int, negated: bool) -> Tree:
-        parts = []
+        parts: list[Tree] = []
         while not parts or self._take(word):
             inner = self._group("and", depth, negated) if word == "or" else None
             parts.append(inner or self._one(depth, negated))
