@@ -105,6 +105,40 @@ def make_engine(folder: Path | None = None, *, encoders=MODALITIES, texts=True, 
     return SearchEngine(model, items, indexes, ready, title="toy <b>", **more)
 
 
+FIELDS = {"text": str, "image": str, "labels": list, "year": int}
+
+
+def make_catalog(folder: Path, **more):
+    """An engine over a catalogue: ``make_engine``'s items under string ids, with fields.
+
+    Every third item has no picture, and every fifth no text.
+    """
+    plain = make_engine(folder)
+    for modality, every in (("image", 3), ("text", 5)):
+        old = plain.indexes[modality]
+        rows = [row for row in old.ids.tolist() if row % every]
+        store = HammingIndex.create(
+            folder / f"{modality}.store", old.num_bits, ids=str, fields=FIELDS
+        )
+        kept = {
+            "text": [plain.items.texts[row] if row % 5 else None for row in rows],
+            "image": [f"{row}.png" if row % 3 else None for row in rows],
+            "labels": [plain.items.labels[row] for row in rows],
+            "year": [2000 + row if row % 7 else None for row in rows],
+        }
+        relaxed = old.relaxed(rows)
+        store.add(old.codes(rows), [f"set/{row}" for row in rows], kept, relaxed=relaxed)
+        store.save()
+    return open_catalog(plain, folder, **more)
+
+
+def open_catalog(plain, folder, **more):
+    """The engine over what was saved, with the model and encoders of another one."""
+    stores = {m: HammingIndex.open(folder / f"{m}.store") for m in MODALITIES}
+    places = {"images_root": str(folder), "added": folder / "added"}
+    return SearchEngine(plain.model, None, stores, plain.encoders, **places, **more)
+
+
 class Answer(NamedTuple):
     """A response."""
 

@@ -9,11 +9,10 @@ import hashlib
 import json
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
@@ -216,7 +215,7 @@ class Work:
         """Answers as JSON values."""
         start = time.perf_counter()
         found = await search
-        scores = found.scores or [None] * len(found.rows)
+        scores: Any = found.scores or [None] * len(found.rows)
         items = await self.described(found.modality, found.rows)
         return {
             "modality": found.modality,

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from pyg_hash.index import HammingIndex
+from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
@@ -114,7 +116,7 @@ class SearchEngine:
         self,
         model: HashModel,
         items: RunItems | None,
-        indexes: Mapping[Modality, Any],
+        indexes: Mapping[Modality, CodeStore],
         encoders: Mapping[Modality, Any],
         *,
         title: str = "",
@@ -144,7 +146,7 @@ class SearchEngine:
         own: Mapping[Modality, Any] | None = None,
         oversample: int | None = 4,
         images_root: str | None = None,
-        store: Any = None,
+        store: CodeStore | None = None,
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
@@ -163,14 +165,12 @@ class SearchEngine:
             CorruptFileError: a file of the run is damaged.
             ValueError: a catalogue has codes of another model.
         """
-        items, folder, more, text = None, run.path / "catalog", {}, "text"
-        indexes: dict[Modality, Any]
+        items, folder, text = None, run.path / "catalog", "text"
+        indexes: Mapping[Modality, CodeStore]
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
             folder = Path(getattr(store, "path", folder)).parent
         elif folder.is_dir():
-            from pyg_hash.index import HammingIndex
-
             indexes = {m: HammingIndex.open(folder / f"{m}.store") for m in MODALITIES}
             for modality, index in indexes.items():
                 check_model(index.model, model.digest(), f"catalog: {folder / modality}.store")
@@ -179,20 +179,31 @@ class SearchEngine:
             text = next((text for text in items.texts if text), text)
             indexes = {modality: run.index(modality) for modality in MODALITIES}
             for modality, index in indexes.items():
-                ids = index.ids
-                if len(index) == 0 or int(ids[0]) < 0 or int(ids[-1]) >= len(items):
+                ids = index.list(limit=len(index))
+                if len(index) == 0 or int(ids.min()) < 0 or int(ids.max()) >= len(items):
                     raise CorruptFileError(
                         f"{run.index_file(modality)}: does not fit the {len(items)} items of the "
                         "run; train it again"
                     )
-        if items is None:
-            with suppress(FileNotFoundError):
-                images_root = images_root or load_json(folder / "about.json").get("images_root")
-            more = {"images_root": images_root, "added": folder / "added"}
         encoders, notes = find_encoders(run, model, own or {}, text)
-        notes += [] if items is None else lacks(items)
-        kept = {"title": title, "notes": notes, "oversample": oversample}
-        return cls(model, items, indexes, encoders, **kept, **more)
+        added = None
+        if items is None:
+            added = folder / "added"
+            if images_root is None and (folder / "about.json").is_file():
+                images_root = load_json(folder / "about.json").get("images_root")
+        else:
+            notes += lacks(items)
+        return cls(
+            model,
+            items,
+            indexes,
+            encoders,
+            title=title,
+            notes=notes,
+            oversample=oversample,
+            images_root=images_root,
+            added=added,
+        )
 
     # queries ---------------------------------------------------------------------------------
 
@@ -271,7 +282,7 @@ class SearchEngine:
     ) -> Answers:
         """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
         index = self.indexes[source]
-        if not hasattr(index, "codes"):
+        if not isinstance(index, HammingIndex):
             raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
         with self._turns.reading():
             try:
@@ -367,7 +378,7 @@ class SearchEngine:
             how many were there before.
 
         Raises:
-            QueryError: ids that are there, values that the store does not keep, no code for an item.
+            QueryError: an id is there, a value is not kept, or an item has nothing to code.
         """
         self._check_writable()
         of: dict[Modality, list[NewItem]] = {}
@@ -383,8 +394,8 @@ class SearchEngine:
                 keys = {item.id: self.key(item.id) for item in new}
                 for modality, some in of.items():
                     if some:
-                        x = torch.cat([item.features[modality] for item in some])
-                        coded[modality] = self._relax(modality, x)
+                        codes = [self._relax(modality, item.features[modality]) for item in some]
+                        coded[modality] = torch.cat(codes)
                 for index in set(self.indexes.values()):
                     there = index.contains(list(keys.values()))
                     replaced |= {name for name, known in zip(keys, there, strict=True) if known}
@@ -393,7 +404,7 @@ class SearchEngine:
                 for modality, relaxed in coded.items():
                     index, some = self.indexes[modality], of[modality]
                     kept = {name: [item.values.get(name) for item in some] for name in index.fields}
-                    keep = {"relaxed": relaxed} if index.has_relaxed or not len(index) else {}
+                    keep = {"relaxed": relaxed} if _takes_relaxed(index) else {}
                     ids = [keys[item.id] for item in some]
                     index.replace(binarize(relaxed), ids, kept or None, **keep)
                 for index in set(self.indexes.values()):
@@ -424,9 +435,10 @@ class SearchEngine:
         """Open the stores again, as they were saved."""
         opened: dict[int, Any] = {}
         for index in set(self.indexes.values()):
-            if path := getattr(index, "path", None):
+            path = index.path if isinstance(index, HammingIndex) else None
+            if path is not None:
                 index.close()
-                opened[id(index)] = type(index).open(path)
+                opened[id(index)] = HammingIndex.open(path)
         self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
 
     def remove(self, ids: Sequence[str]) -> int:
@@ -441,7 +453,9 @@ class SearchEngine:
                     raise QueryError(f"item: {name!r} is not in the database", 404)
             try:
                 for index, known in zip(indexes, there, strict=True):
-                    index.remove([key for key, is_there in zip(keys, known, strict=True) if is_there])
+                    index.remove(
+                        [key for key, is_there in zip(keys, known, strict=True) if is_there]
+                    )
                     index.save()
             except BusyError as error:
                 raise QueryError(f"items: {error}", 503) from error
@@ -486,16 +500,13 @@ class SearchEngine:
 
     def _some(self, modality: Modality, limit: int) -> list[Any]:
         """The first ids of an index."""
-        index = self.indexes[modality]
-        if self.items is not None:
-            return list(index.ids[:limit].tolist())
-        return list(index.list(limit=limit).tolist())
+        return list(self.indexes[modality].list(limit=limit).tolist())
 
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""
         texts: Sequence[str | None]
         if self.items is not None:
-            texts = [self.items.texts[row] for row in self.indexes[TEXT].ids.tolist()]
+            texts = [self.items.texts[row] for row in self._some(TEXT, len(self.indexes[TEXT]))]
         elif "text" in self.indexes[TEXT].fields:
             texts = self.indexes[TEXT].metadata(self._some(TEXT, _EXAMPLE_ITEMS))["text"]
         else:
@@ -595,6 +606,10 @@ class SearchEngine:
             end *= 2
 
 
+def _takes_relaxed(index: CodeStore) -> bool:
+    return isinstance(index, HammingIndex) and (index.has_relaxed or len(index) == 0)
+
+
 class _Turns:
     """Any number of searches at a time, or one change, for which new searches wait."""
 
@@ -642,7 +657,9 @@ def find_encoders(
                 if modality == TEXT:
                     features = encoder([text])
                 else:
-                    image = require("PIL.Image", "pillow", extra="serve").new("RGB", (64, 64), "gray")
+                    image = require("PIL.Image", "pillow", extra="serve").new(
+                        "RGB", (64, 64), "gray"
+                    )
                     with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
                         image.save(path := Path(folder) / "query.ppm")
                         features = encode_file(encoder, path)

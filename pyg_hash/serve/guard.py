@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pyg_hash.serve.worker import Limits
 
@@ -241,8 +241,8 @@ class Metrics:
         lines.append("# TYPE pyg_hash_request_seconds histogram")
         for route, times in sorted(self._seconds.items()):
             name = "pyg_hash_request_seconds"
-            for edge, number in zip((*_TIMES, "+Inf"), times, strict=False):
-                lines.append(f'{name}_bucket{{route="{route}",le="{edge}"}} {number:g}')
+            for edge, count in zip((*_TIMES, "+Inf"), times, strict=False):
+                lines.append(f'{name}_bucket{{route="{route}",le="{edge}"}} {count:g}')
             lines.append(f'{name}_sum{{route="{route}"}} {times[-1]:.6f}')
             lines.append(f'{name}_count{{route="{route}"}} {times[-2]:g}')
         values = {"pyg_hash_requests_running": self.running, **self.gauges(), **_process()}
@@ -320,5 +320,3 @@ async def _refuse(error: RefusedError, scope: Scope, send: Send) -> None:
     own = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": own})
     await send({"type": "http.response.body", "body": body})
-
-

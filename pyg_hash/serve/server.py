@@ -58,7 +58,14 @@ def make_server(
     private: bool = False,
     proxy: str | None = None,
 ) -> Any:
-    """The server of :func:`serve`, an ``uvicorn.Server`` that is not running yet."""
+    """The ``uvicorn.Server`` of :func:`serve`, not running yet.
+
+    Args:
+        engine, listening, limits: see :func:`serve`.
+        token: see :func:`create_app`.
+        private: see :func:`create_app`.
+        proxy: address of a proxy, whose word on who the client is is taken.
+    """
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
     hosts = {*LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
@@ -96,9 +103,7 @@ def serve(
     *,
     limits: Limits | None = None,
     ready: Callable[[], None] | None = None,
-    token: str | None = None,
-    private: bool = False,
-    proxy: str | None = None,
+    **access: Any,
 ) -> None:
     """Serve the search page until the process is told to stop (Ctrl-C or SIGTERM).
 
@@ -110,14 +115,13 @@ def serve(
             machine's own names for itself are answered to.
         limits: of connections, uploads, waiting and time.
         ready: called just before the first request can be answered.
-        token, private: see :func:`create_app`.
-        proxy: address of a proxy, whose word on who the client is is taken.
+        **access: ``token`` and ``private`` of :func:`create_app`; ``proxy``, the address of a
+            proxy whose word on who the client is is taken.
 
     Raises:
         ImportError: uvicorn, FastAPI or Pillow is not installed.
     """
-    how: dict[str, Any] = {"limits": limits, "token": token, "private": private, "proxy": proxy}
-    server = make_server(engine, listening, **how)
+    server = make_server(engine, listening, limits=limits, **access)
     if ready is not None:
         ready()
     try:
@@ -140,7 +144,7 @@ def _files() -> int:
 
 
 def _protocol(limits: Limits, files: int) -> Any:
-    """uvicorn's HTTP protocol, with an end to what a client leaves unfinished.
+    """Uvicorn's HTTP protocol, with an end to what a client leaves unfinished.
 
     uvicorn ends idle connections between requests, but waits for the first one, and for the rest of
     a head, for ever; and its own limit of connections (``limit_concurrency``) refuses the newest,

@@ -92,7 +92,10 @@ class Limits:
             value = getattr(self, field.name)
             if field.type == "int":
                 check_positive_int(value, field.name)
-            elif not 0 < check_number(value, field.name) < 1e9 and (field.name, value) != ("rate", 0):
+            elif not 0 < check_number(value, field.name) < 1e9 and (field.name, value) != (
+                "rate",
+                0,
+            ):
                 raise ValueError(f"{field.name}: expected more than 0, got {value!r}")
         if self.k > self.max_k:
             raise ValueError(f"k: {self.k} is more than max_k = {self.max_k}")

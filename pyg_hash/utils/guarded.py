@@ -49,7 +49,9 @@ class Guarded:
                 answer = self._answers.get(timeout=limit_s)
             except Empty:
                 self.stop()
-                raise ChildProcessError(f"{self.what} takes more than {limit_s:g} seconds") from None
+                raise ChildProcessError(
+                    f"{self.what} takes more than {limit_s:g} seconds"
+                ) from None
             except OSError:  # it ended: killed, or out of memory
                 answer = ""
             if not answer:

@@ -212,7 +212,9 @@ def test_too_many_pixels(client):
     assert len(bomb.getvalue()) < 100_000
     answer = client.post("/api/search", bomb.getvalue())
     assert answer.status == 422
-    assert "at most 25,000,000 and 16,384 on a side are read; make it smaller" in answer.json["detail"]
+    assert (
+        "at most 25,000,000 and 16,384 on a side are read; make it smaller" in answer.json["detail"]
+    )
 
 
 def test_a_form_is_no_picture(client):
@@ -236,7 +238,17 @@ def test_headers_everywhere(client):
     assert client.get("/").headers["content-type"] == "text/html; charset=utf-8"
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example:80", "", "[::2]:1", "[::1].evil.example", "localhost:1:2"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example:80",
+        "",
+        "[::2]:1",
+        "[::1].evil.example",
+        "localhost:1:2",
+    ],
+)
 def test_other_names_are_not_answered_to(client, host):
     answer = client.get("/api/run", host=host)
     assert answer.status == 421

@@ -96,7 +96,11 @@ def test_a_slow_picture_ends_and_others_are_answered(engine):
 @pytest.mark.parametrize(
     ("size", "limits", "message"),
     [
-        ((3000, 10), {"side": 2000}, "3000 x 10 pixels, and at most 25,000,000 and 2,000 on a side"),
+        (
+            (3000, 10),
+            {"side": 2000},
+            "3000 x 10 pixels, and at most 25,000,000 and 2,000 on a side",
+        ),
         ((300, 300), {"pixels": 10_000}, "at most 10,000"),
         ((4000, 4000), {"decode_memory": 200 << 20, "pixels": 10**8}, "memory|ended without"),
     ],
@@ -183,7 +187,9 @@ def test_rate(engine):
     statuses = [client.get("/api/search?text=red").status for _ in range(5)]
     assert statuses == [200, 200, 200, 429, 429]
     refused = client.get("/api/item/1")
-    assert refused.headers["retry-after"] == "2" and "more than 0.5 requests" in refused.body.decode()
+    assert (
+        refused.headers["retry-after"] == "2" and "more than 0.5 requests" in refused.body.decode()
+    )
     assert client.get("/healthz").status == 200
 
 

@@ -11,8 +11,8 @@ pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 pytest.importorskip("PIL.Image")
 
-from browser import Browser, find_browser  # noqa: E402
-from serve_cases import make_engine, png, running  # noqa: E402
+from browser import Browser, find_browser
+from serve_cases import make_engine, png, running
 
 CARDS = "document.querySelectorAll('#answers .card').length"
 STATUS = "document.querySelector('#status').textContent"

@@ -1,0 +1,274 @@
+"""Catalogues and stores: fields, filters, pages, vectors, adding and removing, tokens."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+import torch
+
+pytest.importorskip("fastapi")
+pytest.importorskip("PIL.Image")
+
+from serve_cases import COLORS, Client, make_catalog, open_catalog, png
+
+from pyg_hash.codes import hamming_distance, pack_bits
+from pyg_hash.index import HammingIndex
+from pyg_hash.serve import SearchEngine, create_app
+
+TOKEN = "a-token-of-tests"
+BEARER = [("authorization", f"Bearer {TOKEN}"), ("content-type", "application/json")]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    return make_catalog(tmp_path_factory.mktemp("catalog"))
+
+
+@pytest.fixture(scope="module")
+def client(engine):
+    return Client(engine)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A catalogue to change."""
+    return Client(make_catalog(tmp_path), token=TOKEN)
+
+
+def change(client, method, target, value=None):
+    return client.send(method, target, b"" if value is None else json.dumps(value).encode(), BEARER)
+
+
+def batch(client, *queries):
+    body = json.dumps({"queries": queries}).encode()
+    answer = client.post("/api/search/batch", body, [("content-type", "application/json")])
+    return answer.json["results"] if answer.status == 200 else answer
+
+
+def test_answers_carry_what_the_catalogue_knows(client):
+    found = client.get("/api/search?text=red&k=200").json["answers"]
+    assert len(found) == 32
+    by_id = {answer["id"]: answer for answer in found}
+    answer = by_id["set/29"]
+    assert answer["metadata"] == {"year": 2029} and answer["labels"] == ["green"]
+    assert answer["text"] == "green thing 29" and answer["row"] is None
+    assert answer["item"] == "/api/item/set%2F29"
+    assert answer["picture"] == "/api/item/set%2F29/picture"
+    assert by_id["set/7"]["metadata"] == {"year": None} and by_id["set/10"]["text"] is None
+    assert client.get(answer["picture"]).headers["content-type"] == "image/jpeg"
+    assert client.get(answer["item"]).json.items() <= answer.items()
+    assert client.get("/api/item/set%2F3").json["picture"] is None  # a text alone
+    assert client.get("/api/item/set%2F3/picture").status == 404
+    similar = client.get("/api/item/set%2F3/similar").json  # by what it has
+    assert similar["modality"] == "image" and len(similar["answers"]) == 24
+    assert client.get("/api/item/set%2F15").status == 404
+
+
+@pytest.mark.parametrize(
+    ("where", "holds"),
+    [
+        ("year >= 2030", lambda row: row % 7 and row >= 30),
+        ("labels has 'red' and not text is null", lambda row: row % 4 == 0 and row % 5),
+        ("text is null or labels has 'blue'", lambda row: row % 5 == 0 or row % 4 == 2),
+        ("year = 1", lambda row: False),
+    ],
+)
+def test_filters_equal_brute_force(client, engine, where, holds):
+    found = client.get(f"/api/search?text=red&k=200&where={where.replace(' ', '%20')}").json
+    rows = {row for row in range(48) if row % 3 and holds(row)}
+    assert {answer["id"] for answer in found["answers"]} == {f"set/{row}" for row in rows}
+    code = engine.model.encode_text(engine.encoders["text"](["red"]))
+    if rows:
+        ids = [f"set/{row}" for row in sorted(rows)]
+        far = hamming_distance(code, engine.indexes["image"].codes(ids))[0].tolist()
+        assert {a["id"]: a["distance"] for a in found["answers"]} == dict(
+            zip(ids, far, strict=True)
+        )
+        assert found["tied"] == far.count(found["answers"][-1]["distance"])
+    else:
+        assert (found["answers"], found["tied"]) == ([], 0)
+
+
+@pytest.mark.parametrize("where", ["year >", "colour = 'red'", "year = 'x'", "(" * 60])
+def test_filters_that_are_none(client, where):
+    answer = client.get(f"/api/search?text=red&where={where.replace(' ', '+')}")
+    assert answer.status == 422 and answer.json["detail"].startswith("where: ")
+
+
+@pytest.mark.parametrize("oversample", [4, 1, None])
+@pytest.mark.parametrize("where", [None, "year >= 2010"])
+def test_pages_follow_each_other(tmp_path, oversample, where):
+    engine = make_catalog(tmp_path, oversample=oversample)
+    row = engine.key("set/29")
+    whole, every = [], engine.by_item(row, "text", "image", 200, 0, where)
+    for offset in range(0, 40, 5):
+        page = engine.by_item(row, "text", "image", 5, offset, where)
+        whole += page.rows
+    assert len(whole) == len(set(whole)) and set(whole) == set(every.rows)
+    first = engine.by_item(row, "text", "image", 5, 0, where)
+    assert whole[:5] == first.rows
+    if oversample is None:
+        assert whole == every.rows
+
+
+def test_vectors_codes_and_several_at_once(client, engine):
+    x = engine.encoders["text"](["blue"])
+    code = engine.model.encode_text(x)
+    packed = bytes(pack_bits(code)[0].tolist()).hex()
+    words, vector, bits, hexed, item, bad, none = batch(
+        client,
+        {"text": " blue ", "k": 5},
+        {"vector": x[0].tolist(), "by": "text", "k": 5},
+        {"code": code[0].tolist(), "by": "text", "k": 5, "where": "year > 2000"},
+        {"code": packed, "by": "text", "k": 5, "where": "year > 2000"},
+        {"item": "set/29", "by": "text", "k": 5, "offset": 5, "modality": "text"},
+        {"text": "nothing"},
+        {"text": "red", "item": "set/29"},
+    )
+    strip = lambda found: [a["id"] for a in found["answers"]]  # noqa: E731
+    assert strip(vector) == strip(words) and vector["modality"] == "image"
+    assert vector["answers"][0]["score"] == pytest.approx(words["answers"][0]["score"], abs=1e-3)
+    assert strip(bits) == strip(hexed) and all(a["metadata"]["year"] for a in bits["answers"])
+    assert item["offset"] == 5 and item["modality"] == "text" and len(item["answers"]) == 5
+    assert "no known word" in bad["detail"] and "give one of text, item" in none["detail"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"vector": [1.0] * 8, "by": "text"}, "8 features a row, expected 9"),
+        ({"vector": [1.0] * 9}, "by: say whose"),
+        ({"code": [1] * 11, "by": "image"}, "expected 12 bits, got 11"),
+        ({"code": "zz", "by": "image"}, "no code of 12 bits"),
+        ({"code": "ffffff", "by": "image"}, "no code of 12 bits"),
+        ({"item": "set/0"}, "set/0 is not in"),
+        ({"code": [0] * 12, "by": "image"}, "code"),
+        ({"vector": [], "by": "text"}, "0"),
+        ({"text": "red", "k": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_queries_that_are_none(client, query, message):
+    found = batch(client, query)
+    if isinstance(found, list):
+        assert message in found[0]["detail"]
+    else:
+        assert found.status == 422 and message in found.body.decode()
+
+
+def test_adding_and_removing_survive_a_restart(own, tmp_path):
+    engine = own.app.state.work.engine
+    picture = b64encode(png("blue")).decode()
+    x = engine.encoders["text"](["gray"])[0].tolist()
+    items = [
+        {"id": "new/1", "text": "blue", "image": picture, "labels": ["blue", "new"]},
+        {"id": "new/2", "text": "red", "metadata": {"year": 1999}},
+        {"id": "new/3", "text_vector": x},
+    ]
+    assert change(own, "POST", "/api/items", {"items": items}).json == {"added": 3, "replaced": 0}
+    kept = own.get("/api/item/new%2F1").json
+    assert kept["labels"] == ["blue", "new"] and kept["metadata"] == {"year": None}
+    assert own.get(kept["picture"]).status == 200
+    found = own.get("/api/search?text=blue&k=1&where=labels+has+'new'").json["answers"]
+    assert [a["id"] for a in found] == ["new/1"]
+    near = own.get("/api/item/new%2F2/similar?by=text&modality=text&k=200").json["answers"]
+    assert {"new/2", "new/3"} < {a["id"] for a in near} and near[0]["distance"] == 0
+    again = change(own, "POST", "/api/items", {"items": items[:1]})
+    assert again.status == 409 and "'new/1' is there already" in again.json["detail"]
+    other = [{"id": "new/2", "text": "green"}, {"id": "new/4", "text": "green"}]
+    replaced = change(own, "POST", "/api/items", {"items": other, "replace": True})
+    assert replaced.json == {"added": 1, "replaced": 1}
+    assert change(own, "DELETE", "/api/items?id=new/3&id=set/1").json == {"removed": 2}
+    assert change(own, "DELETE", "/api/item/set%2F2").json == {"removed": 1}
+    assert change(own, "DELETE", "/api/items?id=new/4&id=set/1").status == 404  # none is removed
+    fresh = Client(open_catalog(engine, tmp_path))
+    sizes = fresh.get("/api/run").json["database"]
+    assert sizes == {"image": 32 + 1 - 2, "text": 38 + 4 - 1 - 2}
+    assert fresh.get("/api/item/new%2F2").json["text"] == "green"
+    assert fresh.get(fresh.get("/api/item/new%2F1").json["picture"]).status == 200
+    assert fresh.get("/api/item/set%2F2").status == 404
+
+
+@pytest.mark.parametrize(
+    ("item", "status", "message"),
+    [
+        ({"id": "a"}, 422, "'a' has neither words, nor picture, nor vector"),
+        ({"id": "a", "text": "red", "metadata": {"colour": 1}}, 422, "'colour' is not kept here"),
+        ({"id": "a", "text": "red", "metadata": {"year": "x"}}, 422, "metadata: year"),
+        ({"id": "a", "image": "?"}, 422, "image: not in base64"),
+        ({"id": "a", "image": "aaaa"}, 422, "image: cannot be read"),
+        ({"id": "a", "text_vector": [1.0]}, 422, "1 features"),
+        ({"id": "", "text": "red"}, 422, "at least 1 character"),
+        ({"id": "a\0", "text": "red"}, 422, "NUL"),
+    ],
+)
+def test_what_cannot_be_added_changes_nothing(own, item, status, message):
+    items = [{"id": "good", "text": "red"}, item]
+    answer = change(own, "POST", "/api/items", {"items": items})
+    assert answer.status == status and message in answer.body.decode()
+    assert own.get("/api/item/good").status == 404
+    assert change(own, "POST", "/api/items", {"items": items[:1]}).status == 200
+
+
+def test_a_store_that_another_process_changes(own, tmp_path):
+    with HammingIndex.open(tmp_path / "image.store") as other:
+        other.remove(["set/1"])
+        item = {"id": "a", "text": "red", "image": b64encode(png()).decode()}
+        answer = change(own, "POST", "/api/items", {"items": [item]})
+        assert answer.status == 503 and "is being changed" in answer.json["detail"]
+    assert own.get("/api/item/a").status == 404
+    assert own.get("/api/search?text=red").status == 200
+
+
+def test_tokens(engine, tmp_path):
+    body = json.dumps({"items": [{"id": "a", "text": "red"}]}).encode()
+    none, some = Client(engine), Client(engine, token=TOKEN)
+    secret = Client(engine, token=TOKEN, private=True)
+    assert none.post("/api/items", body).status == 403
+    assert "--token_file" in none.send("DELETE", "/api/item/x").json["detail"]
+    for wrong in ("Bearer x", f"Basic {TOKEN}", "", f"Bearer {TOKEN}x"):
+        answer = some.post("/api/items", body, [("authorization", wrong)])
+        assert answer.status == 401 and answer.headers["www-authenticate"] == "Bearer"
+    assert some.get("/api/search?text=red").status == 200
+    assert not some.get("/api/run").json["writable"] or engine.is_writable
+    for path in ("/api/search?text=red", "/metrics", "/api/run", "/api/openapi.json", "/nope"):
+        assert secret.get(path).status == 401
+    for path in ("/", "/healthz", "/readyz", "/page.js"):
+        assert secret.get(path).status == 200
+    assert secret.get("/api/search?text=red", authorization=f"bearer {TOKEN}").status == 200
+    given = json.dumps({"token": TOKEN}).encode()
+    kind = [("content-type", "application/json")]
+    cookie = secret.post("/api/session", given, kind).headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=strict" in cookie
+    assert secret.get("/api/search?text=red", cookie=cookie.partition(";")[0]).status == 200
+    with pytest.raises(ValueError, match="private: needs a token"):
+        create_app(engine, private=True)
+
+
+def test_a_run_without_a_catalogue_cannot_be_changed():
+    client = Client(token=TOKEN)
+    answer = change(client, "DELETE", "/api/item/3")
+    assert answer.status == 409 and "pyg-hash build" in answer.json["detail"]
+
+
+def test_one_store_of_integers(engine, tmp_path):
+    store = HammingIndex.create(tmp_path / "one.store", 12, fields={"label": str})
+    rows = torch.arange(4)
+    codes = engine.model.encode_text(engine.encoders["text"](COLORS))
+    store.add(codes, rows + 7, {"label": list(COLORS)})
+    store.save()
+    stores = {"image": store, "text": store}
+    client = Client(SearchEngine(engine.model, None, stores, engine.encoders), token=TOKEN)
+    found = client.get("/api/search?text=blue&k=1").json["answers"][0]
+    assert found["id"] == "9" and found["distance"] == 0 and found["metadata"] == {"label": "blue"}
+    assert client.get("/api/item/9/similar?k=2").json["answers"][0]["id"] == "9"
+    assert client.get("/api/item/x").status == client.get("/api/item/99").status == 404
+    about = client.get("/api/run").json
+    assert about["one_store"] and about["fields"] == {"label": "str"} and about["first_item"] == 7
+    new = {"id": "70", "text": "red", "metadata": {"label": "new"}}
+    assert change(client, "POST", "/api/items", {"items": [new]}).status == 200
+    assert change(client, "POST", "/api/items", {"items": [{**new, "id": "x"}]}).status == 404
+    assert len(HammingIndex.open(tmp_path / "one.store")) == 5
+    assert Path(tmp_path / "one.store").is_file()
