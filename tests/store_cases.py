@@ -27,8 +27,8 @@ from pyg_hash.stores import (
 class Case(NamedTuple):
     """One kind of store.
 
-    ``create(folder, num_bits, **arguments)`` and ``open(folder)``; ``needs``: a package it cannot do
-    without; ``refuses``: strings that cannot be ids.
+    ``create(folder, num_bits, **arguments)`` and ``open(folder)``; ``needs``: a package it cannot
+    do without; ``refuses``: strings that cannot be ids.
     """
 
     create: Callable[..., CodeStore]
