@@ -196,7 +196,7 @@ class Texts:
             if len(places) == 0:
                 break
             places = places[text[ends[places] - back] == wanted[-back]]
-        return places
+        return np.asarray(places, np.int64)
 
     def hits(self, op: str, values: Sequence[str]) -> NDArray[np.bool_]:
         """For each text whether it compares so to one of the values."""
