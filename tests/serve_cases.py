@@ -190,10 +190,11 @@ async def request(app, method, target, body=b"", headers=(), *, chunk=1 << 16):
 
 
 @contextmanager
-def running(engine, **limits):
+def running(engine, token=None, private=False, **limits):
     """The address of a server that ends with the block."""
     with listen("127.0.0.1", 0) as listening:
-        server = make_server(engine, listening, limits=Limits(**{"drain": 1.0, **limits}))
+        limits = Limits(**{"drain": 1.0, **limits})
+        server = make_server(engine, listening, limits=limits, token=token, private=private)
         address = address_of(listening)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()

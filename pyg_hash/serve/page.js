@@ -36,25 +36,30 @@ async function fetchJson(address, options = {}) {
     throw new Error("The server does not answer. Is it still running?");
   }
   const value = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(value.error || `The server answered ${response.status}.`);
+  if (response.status === 401) show("login", true);
+  if (!response.ok) throw new Error(reason(value.detail) || `The server answered ${response.status}.`);
   return value;
+}
+
+function reason(detail) {
+  if (!Array.isArray(detail)) return detail;
+  return detail.map((one) => `${one.loc[one.loc.length - 1]}: ${one.msg}`).join("; ");
 }
 
 function address(query) {
   const values = new URLSearchParams();
   if (query.kind === "text") values.set("text", query.text);
-  if (query.kind === "item") { values.set("item", query.row); values.set("by", query.by); }
+  if (query.kind === "item") { values.set("item", query.item); if (query.by) values.set("by", query.by); }
   if (byId("modality").value) values.set("modality", byId("modality").value);
+  if (byId("where").value.trim()) values.set("where", byId("where").value.trim());
   values.set("k", byId("k").value);
   return values;
 }
 
 async function search(query, { remember = true } = {}) {
   asked = query;
-  if (running) running.abort();
-  running = new AbortController();
-  const mine = running;
   show("problem", false);
+  show("more", false);
   list("notes", run.notes);
   showQuery(query);
   byId("status").textContent = "Searching …";
@@ -63,20 +68,46 @@ async function search(query, { remember = true } = {}) {
   if (remember && query.kind !== "image") history.pushState(null, "", `?${values}`);
   else if (remember) history.pushState(null, "", location.pathname);
   try {
-    const options = { signal: mine.signal };
-    let path = "api/search";
-    if (query.kind === "item") {
-      path = `api/item/${encodeURIComponent(query.row)}/similar`;
-      values.delete("item");
-    } else if (query.kind === "image") {
-      Object.assign(options, { method: "POST", body: await fitting(query.file) });
-    }
-    const found = await fetchJson(`${path}?${values}`, options);
-    if (mine === running) showAnswers(found);
+    if (query.kind === "image") query.body = await fitting(query.file);
+    const found = await ask(query, values, 0);
+    if (found) showAnswers(found);
   } catch (error) {
-    if (mine === running && error.name !== "AbortError") fail(error.message);
+    if (asked === query && error.name !== "AbortError") fail(error.message);
   } finally {
-    if (mine === running) document.body.classList.remove("busy");
+    if (asked === query) document.body.classList.remove("busy");
+  }
+}
+
+// One page of answers; undefined if something else was asked meanwhile.
+async function ask(query, values, offset) {
+  if (running) running.abort();
+  const mine = running = new AbortController();
+  const options = { signal: mine.signal };
+  let path = "api/search";
+  values = new URLSearchParams(values);
+  if (offset) values.set("offset", offset);
+  if (query.kind === "item") {
+    path = `${query.item.slice(1)}/similar`;
+    values.delete("item");
+  } else if (query.kind === "image") {
+    Object.assign(options, { method: "POST", body: query.body });
+  }
+  const found = await fetchJson(`${path}?${values}`, options);
+  return mine === running ? found : undefined;
+}
+
+async function more() {
+  const query = asked, place = byId("answers").children.length;
+  if (byId("more").hidden || byId("more").disabled) return;
+  byId("more").disabled = true;
+  try {
+    const found = await ask(query, address(query), place);
+    if (found && query === asked) addAnswers(found);
+  } catch (error) {
+    if (error.name !== "AbortError") { byId("problem").textContent = error.message; show("problem", true); show("more", false); }
+  } finally {
+    byId("more").disabled = false;
+    if (query === asked) watchEnd();
   }
 }
 
@@ -102,11 +133,12 @@ function showQuery(query) {
     preview = URL.createObjectURL(query.file);
     parts.push(make("img", { src: preview, alt: "" }), make("p", {}, `Your picture ${query.file.name || ""}`));
   } else if (query.kind === "item") {
-    const what = make("p", {}, `Items similar to the ${query.by === "image" ? "picture" : "text"} of item ${query.row}`);
+    const whose = query.by ? `the ${query.by === "image" ? "picture" : "text"} of ` : "";
+    const what = make("p", {}, `Items similar to ${whose}an item`);
     parts.push(what);
-    fetchJson(`api/item/${encodeURIComponent(query.row)}`).then((item) => {
+    fetchJson(query.item.slice(1)).then((item) => {
       if (asked !== query) return;
-      what.textContent = `Items similar to the ${query.by === "image" ? "picture" : "text"} of “${name(item)}”`;
+      what.textContent = `Items similar to ${whose}“${name(item)}”`;
       if (item.picture) byId("query").prepend(make("img", { src: item.picture.slice(1), alt: "" }));
     }, () => {});
   }
@@ -117,21 +149,31 @@ function showQuery(query) {
 function name(item) { return (item.text || item.id).trim().replace(/\s+/g, " ").slice(0, 160); }
 
 function showAnswers(found) {
+  byId("answers").replaceChildren();
+  addAnswers(found);
+  watchEnd();
+}
+
+function addAnswers(found) {
   list("notes", [...run.notes, ...found.notes]);
-  const far = found.answers.map((answer) => answer.distance);
-  const what = found.modality === "image" ? "codes of pictures" : "codes of texts";
+  byId("answers").append(...found.answers.map((answer) => card(answer, found)));
+  const cards = [...byId("answers").children], far = cards.map((one) => Number(one.dataset.distance));
+  const ended = found.answers.length < Number(byId("k").value) || cards.length + Number(byId("k").value) > run.limits.depth;
+  show("more", !ended && cards.length > 0);
+  const what = run.one_store ? "" : ` from ${found.modality === "image" ? "codes of pictures" : "codes of texts"}`;
   const query = asked.kind === "text" ? ` for “${asked.text}”` : "";
-  const last = far[far.length - 1];
+  if (!cards.length) { byId("status").textContent = `No answer${query}${what}: no item passes the filter.`; return; }
+  if (!found.answers.length) return;
+  const last = found.answers[found.answers.length - 1].distance;
   byId("status").textContent =
-    `${plural(far.length, "answer")}${query} from ${what}, ` +
+    `${plural(far.length, "answer")}${query}${what}, ` +
     `${Math.min(...far)} to ${Math.max(...far)} of ${found.num_bits} bits away ` +
     `(${Math.max(1, Math.round(found.seconds * 1000))} ms). ` +
     (found.tied > 1 ? `${found.tied.toLocaleString("en")} items are` : "No other item is") +
     ` at distance ${last}, that of the last answer.`;
-  byId("answers").replaceChildren(...found.answers.map((answer) => card(answer, found.modality)));
 }
 
-function card(answer, modality) {
+function card(answer, found) {
   const words = name(answer);
   const picture = answer.picture
     ? make("img", { src: answer.picture.slice(1), alt: `picture ${answer.id}`, width: 192, height: 192, loading: "lazy" })
@@ -145,20 +187,49 @@ function card(answer, modality) {
   similar.setAttribute("aria-label", `Similar to ${words}`);
   similar.addEventListener("click", () => {
     byId("text").value = "";
-    search({ kind: "item", row: answer.row, by: modality }).then(() => {
+    const by = run.one_store ? null : found.modality;
+    search({ kind: "item", item: answer.item, by }).then(() => {
       byId("results").scrollIntoView({ block: "start" });
     });
   });
   const parts = [picture];
   if (answer.text || answer.picture) parts.push(make("p", { className: "words" }, words));
-  if (answer.labels.length) parts.push(make("p", { className: "soft" }, answer.labels.join(", ")));
+  if (answer.labels.length) parts.push(labels(answer.labels));
+  const known = Object.entries(answer.metadata).filter(([, value]) => value !== null);
+  if (known.length) parts.push(make("p", { className: "soft more" }, known.map(([field, value]) => `${field} ${value}`).join(" · ")));
   parts.push(make("div", { className: "last" }, make("span", {}, near(answer)), similar));
-  return make("li", { className: "card" }, ...parts);
+  const made = make("li", { className: "card" }, ...parts);
+  made.dataset.distance = answer.distance;
+  return made;
+}
+
+// Where labels can be filtered by, each is a button for that.
+function labels(names) {
+  if (run.fields.labels !== "list") return make("p", { className: "soft" }, names.join(", "));
+  return make("p", { className: "labels" }, ...names.map((label) => {
+    const button = make("button", { type: "button", title: "only items with this label" }, label);
+    button.addEventListener("click", () => { filter(`labels has '${label.replaceAll("'", "''")}'`); });
+    return button;
+  }));
+}
+
+function filter(where) {
+  byId("where").value = where;
+  byId("filter").open = true;
+  if (asked) search(asked);
 }
 
 function near(answer) {
   const distance = `distance ${answer.distance}`;
   return answer.score === null ? distance : `score ${answer.score.toFixed(2)}\n${distance}`;
+}
+
+// The end of the list asks for more as soon as it is near the window.
+const end = new IntersectionObserver((entries) => { if (entries.some((one) => one.isIntersecting)) more(); }, { rootMargin: "400px" });
+
+function watchEnd() {
+  end.disconnect();
+  end.observe(byId("more"));
 }
 
 function searchPicture(file) {
@@ -180,9 +251,24 @@ function fromAddress() {
   if (values.get("modality") !== null) byId("modality").value = values.get("modality");
   if ([...byId("k").options].some((option) => option.value === values.get("k"))) byId("k").value = values.get("k");
   byId("text").value = values.get("text") || "";
-  if (values.get("item")) search({ kind: "item", row: values.get("item"), by: values.get("by") || "image" }, { remember: false });
+  byId("where").value = values.get("where") || "";
+  byId("filter").open = byId("where").value !== "";
+  if (values.get("item")) search({ kind: "item", item: named(values.get("item")), by: values.get("by") }, { remember: false });
   else if (values.get("text")) search({ kind: "text", text: values.get("text") }, { remember: false });
-  else if (!run.queries.length) search({ kind: "item", row: run.first_item, by: "image" }, { remember: false });
+  else if (!run.queries.length && run.first) search({ kind: "item", item: run.first, by: null }, { remember: false });
+}
+
+// Addresses of earlier versions name an item by its row alone.
+function named(item) { return item.startsWith("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`; }
+
+const kinds = { str: "words", int: "whole number", float: "number", bool: "true or false", list: "list of words" };
+
+function example() {
+  const parts = Object.entries(run.fields).map(([field, kind]) => {
+    const shown = /^[A-Za-z_]\w*$/.test(field) ? field : `\`${field}\``;
+    return { int: `${shown} >= 3`, float: `${shown} < 1.5`, list: `${shown} has 'cat'`, str: `${shown} = 'cat'`, bool: `${shown} = true` }[kind];
+  });
+  return parts.slice(-2).join(" and ");
 }
 
 function showRun() {
@@ -194,6 +280,9 @@ function showRun() {
   show("words", run.queries.includes("text"));
   show("drop", run.queries.includes("image"));
   show("examples", run.examples.length > 0);
+  show("filter", Object.keys(run.fields).length > 0);
+  const some = Object.entries(run.fields).flatMap(([field, kind]) => [make("code", {}, field), ` (${kinds[kind]}), `]);
+  byId("fields").replaceChildren("Fields: ", ...some, "for example ", make("code", {}, example()));
   byId("text").maxLength = run.limits.letters;
   const counts = [...new Set([12, run.limits.k, 48, 96, run.limits.max_k])].filter((k) => k <= run.limits.max_k);
   counts.sort((a, b) => a - b);
@@ -207,7 +296,16 @@ function showRun() {
 
 byId("form").addEventListener("submit", (event) => {
   event.preventDefault();
-  if (run) searchText(byId("text").value);
+  if (!run) return;
+  if (!byId("text").value.trim() && asked && asked.kind !== "text") search(asked);
+  else searchText(byId("text").value);
+});
+byId("clear").addEventListener("click", () => filter(""));
+byId("more").addEventListener("click", more);
+byId("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ token: byId("token").value }) };
+  fetch("api/session", options).then(() => location.reload());
 });
 byId("file").addEventListener("change", () => {
   if (byId("file").files.length) searchPicture(byId("file").files[0]);

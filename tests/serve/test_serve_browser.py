@@ -12,7 +12,7 @@ pytest.importorskip("uvicorn")
 pytest.importorskip("PIL.Image")
 
 from browser import Browser, find_browser
-from serve_cases import make_engine, png, running
+from serve_cases import make_catalog, make_engine, png, running
 
 CARDS = "document.querySelectorAll('#answers .card').length"
 STATUS = "document.querySelector('#status').textContent"
@@ -203,3 +203,43 @@ def test_a_run_without_encoders_and_a_server_that_is_gone(page):
         assert page.js("document.querySelector('.card .none').textContent").startswith("id ")
     page.js("searchText('red')")
     page.wait_for("document.querySelector('#problem').textContent.includes('does not answer')")
+
+
+def test_filters_and_more_answers(page, tmp_path):
+    with running(make_catalog(tmp_path)) as address:
+        page.open(address + "?text=red&modality=text&k=12")
+        page.wait_for(f"{CARDS} >= 12")
+        page.js("window.scrollTo(0, document.body.scrollHeight)")
+        page.wait_for(f"{CARDS} >= 24")  # the end of the list asks by itself
+        page.js("document.querySelector('#more').click()")
+        page.wait_for(f"{CARDS} >= 36")
+        page.js("window.scrollTo(0, document.body.scrollHeight)")
+        page.wait_for(f"{CARDS} === 38 && document.querySelector('#more').hidden")
+        assert page.js(STATUS).startswith("38 answers for “red”")
+        page.js("document.querySelector('.card .labels button').click()")
+        page.wait_for(f"0 < {CARDS} && {CARDS} < 12")
+        assert page.js("document.querySelector('#where').value").startswith("labels has '")
+        assert "where=labels+has" in page.js("location.search")
+        page.js("document.querySelector('#where').value = 'year >'")
+        page.js("document.querySelector('#form').requestSubmit()")
+        page.wait_for("document.querySelector('#problem').textContent.startsWith('where: ')")
+        page.js("filter('year = 1')")
+        page.wait_for(f"{STATUS}.includes('no item passes the filter')")
+        page.js("document.querySelector('#clear').click()")
+        page.wait_for(f"{CARDS} >= 12 && document.querySelector('.card .more') !== null")
+        for dark in (False, True):
+            page.size(1280, 900, dark=dark)
+            assert page.js(CONTRAST) == []
+        page.size(1280, 900)
+
+
+def test_a_token_is_asked_for(page):
+    with running(make_engine(), token="a-secret", private=True) as address:
+        page.open(address)
+        page.wait_for("!document.querySelector('#login').hidden")
+        page.js("document.querySelector('#token').focus()")
+        page.type("a-secret")
+        page.key("Enter", "\r")
+        page.wait_for("run !== null && document.querySelector('#login').hidden")
+        page.js("searchText('red')")
+        page.wait_for(f"{CARDS} === 24")
