@@ -240,6 +240,6 @@ def test_a_token_is_asked_for(page):
         page.js("document.querySelector('#token').focus()")
         page.type("a-secret")
         page.key("Enter", "\r")
-        page.wait_for("run !== null && document.querySelector('#login').hidden")
+        page.wait_for("typeof run !== 'undefined' && run !== null")
         page.js("searchText('red')")
         page.wait_for(f"{CARDS} === 24")
