@@ -253,7 +253,7 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
         for module in ("fastapi", "uvicorn"):
             require(module, module, extra="serve")  # before the work, not after it
         run = Run.open(self.run, need=("config", "model"))
-        if self.store is None and not (run.path / "catalog").is_dir():
+        if self.store is None and not (run.path / "catalog" / "about.json").is_file():
             run = Run.open(self.run, need=("items", "index_image", "index_text"))
         own = self.own_encoders()
         if self.log:

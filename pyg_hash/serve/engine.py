@@ -170,7 +170,7 @@ class SearchEngine:
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
             folder = Path(getattr(store, "path", folder)).parent
-        elif folder.is_dir():
+        elif (folder / "about.json").is_file():
             indexes = {m: HammingIndex.open(folder / f"{m}.store") for m in MODALITIES}
             for modality, index in indexes.items():
                 check_model(index.model, model.digest(), f"catalog: {folder / modality}.store")
