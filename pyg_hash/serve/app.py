@@ -26,7 +26,7 @@ from pyg_hash.report.style import page_css
 from pyg_hash.serve.engine import Answers, NewItem, QueryError, Question, SearchEngine, Wanted
 from pyg_hash.serve.guard import COOKIE, LOOPBACK, Guard, Metrics
 from pyg_hash.serve.worker import Batches, BusyError, Limits, Pictures, Worker
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError
 
@@ -311,7 +311,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             if self.offset + self.k > limits.depth:
                 raise QueryError(f"offset: offset + k is at most {limits.depth}", 422)
             where = None if self.where is None or not self.where.strip() else self.where
-            return Wanted(self.modality or other(source), self.k, self.offset, where)
+            return Wanted(self.modality or engine.target(source), self.k, self.offset, where)
 
     class WordsPage(Page):
         """Words, and which answers."""

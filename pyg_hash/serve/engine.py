@@ -22,7 +22,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.serve.worker import FORMATS
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import BusyError, CorruptFileError, load_json
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
@@ -306,6 +306,10 @@ class SearchEngine:
         if str(number) != text or (self.items is not None and not 0 <= number < len(self.items)):
             raise QueryError(f"item: expected a number {last}, got {text[:20]!r}", 404)
         return number
+
+    def target(self, source: Modality) -> Modality:
+        """Which codes are searched, if nothing is said: the other kind's, if there are any."""
+        return other(source) if len(self.indexes[other(source)]) else source
 
     def coded(self, row: Any) -> Modality:
         """Which code an item is compared by, if nothing is said: its picture's, if it has one."""
