@@ -112,7 +112,7 @@ def test_a_damaged_header_cannot_hang(tmp_path, monkeypatch):
 def test_a_second_process_that_ends_is_damage_and_another_one_is_started(path, monkeypatch):
     with h5py.File(path, "r+") as file:
         file.attrs["about"] = "no checksum any more"
-    monkeypatch.setattr(hdf5._WATCHER, "code", "sys.stdin.readline()")
+    monkeypatch.setattr(hdf5._WATCHER, "code", "print(1, flush=True); sys.stdin.readline()")
     hdf5._WATCHER.stop()
     with pytest.raises(CorruptFileError, match="ended without an answer"):
         FeatureFile(path)

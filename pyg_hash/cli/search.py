@@ -236,7 +236,11 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
         None, "requests a second of one client, 0 for any (50 where the network is let in, else 0)"
     )
     proxy: str | None = option(None, "address of your proxy, whose X-Forwarded-For is believed")
-    log: str | None = option("-", "file for the access log, JSON lines; - for the standard error")
+    log: str | None = option(
+        None,
+        "file for the access log, in JSON lines; - for the standard error, which is where it goes "
+        "if the network is let in",
+    )
 
     def execute(self) -> int:
         """Serve."""
@@ -256,8 +260,6 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
         if self.store is None and not (run.path / "catalog" / "about.json").is_file():
             run = Run.open(self.run, need=("items", "index_image", "index_text"))
         own = self.own_encoders()
-        if self.log:
-            log_access(self.log)
         with listen(self.host, self.port) as listening:
             config = self.settings(run)
             model = load_model(run, config)
@@ -273,6 +275,8 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
             for note in engine.notes:
                 print(f"note: {note}")
             local = is_loopback(listening)
+            if log := self.log or (None if local else "-"):
+                log_access(log)
             if not local and not self.private:
                 print(f"note: {self.host} lets the network in: everybody who reaches it can search")
             rate = (0.0 if local else 50.0) if self.rate is None else self.rate

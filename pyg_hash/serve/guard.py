@@ -14,6 +14,7 @@ import uuid
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -266,7 +267,9 @@ def _process() -> dict[str, float]:
 
 def log_access(where: str) -> None:
     """Write the access log to a file, or ``-`` for the standard error."""
-    handler = logging.StreamHandler(sys.stderr) if where == "-" else logging.FileHandler(where)
+    handler: logging.Handler = logging.StreamHandler(sys.stderr)
+    if where != "-":
+        handler = WatchedFileHandler(where, encoding="utf-8")  # others may rotate it
     handler.setFormatter(logging.Formatter("%(message)s"))
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)

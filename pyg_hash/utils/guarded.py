@@ -11,13 +11,15 @@ from queue import Empty, Queue
 from typing import Any
 
 _START = "import sys; sys.path[:] = {!r}; {}"
+_START_S = 60.0
 
 
 class Guarded:
     """A process, started when first needed, that answers lines with lines, none of them empty.
 
     Args:
-        code: what it runs, without torch if it is to start fast: reads lines, prints lines.
+        code: what it runs, without torch if it is to start fast: prints a line when it is ready,
+            then reads lines and prints lines.
         what: it does, for messages.
 
     Attributes:
@@ -29,7 +31,7 @@ class Guarded:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[str] | None = None
         self._answers: Queue[str] = Queue()
-        self._owner = 0
+        self._owner, self._is_ready = 0, False
         atexit.register(self.stop)
 
     @property
@@ -44,9 +46,11 @@ class Guarded:
                 self._start()
             assert self._process is not None and self._process.stdin is not None
             try:
+                if not self._is_ready:  # how long that takes is no fault of the file's
+                    self._is_ready = bool(self._answers.get(timeout=_START_S))
                 self._process.stdin.write(line + "\n")
                 self._process.stdin.flush()
-                answer = self._answers.get(timeout=limit_s)
+                answer = self._answers.get(timeout=limit_s) if self._is_ready else ""
             except Empty:
                 self.stop()
                 raise ChildProcessError(
@@ -60,7 +64,7 @@ class Guarded:
             return answer
 
     def _start(self) -> None:
-        self._answers, self._owner = Queue(), os.getpid()
+        self._answers, self._owner, self._is_ready = Queue(), os.getpid(), False
         paths = [os.path.abspath(path) for path in sys.path]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START.format(paths, self.code)],

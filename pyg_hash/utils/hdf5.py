@@ -117,6 +117,7 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
 
 def watch() -> None:
     """Go through the files that are named on the standard input, a line each, and answer each."""
+    print("ready", flush=True)
     for line in sys.stdin:
         try:
             with h5py.File(json.loads(line), "r") as file:

@@ -157,6 +157,7 @@ def watch(memory: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    print("ready", flush=True)
     for line in sys.stdin:
         problem = ""
         try:

@@ -116,6 +116,48 @@ def test_a_process(trained):
         assert server.process.wait(30) in (0, 130)
 
 
+def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
+    """A store of the run's codes; what is under way at SIGTERM is answered, and nothing is left."""
+    run, temporary, log = Run.open(trained), tmp_path / "tmp", tmp_path / "access.log"
+    old = run.index("text")
+    store = HammingIndex.create(
+        tmp_path / "my.store", 16, ids=str, fields={"text": str}, model=old.model
+    )
+    rows = old.list(limit=100).tolist()
+    kept = {"text": [run.items().texts[row] for row in rows]}
+    store.add(old.codes(rows), [f"n{row}" for row in rows], kept, relaxed=old.relaxed(rows))
+    store.save()
+    temporary.mkdir()
+    (tmp_path / "token").write_text("0123456789abcdef\n")
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    words = [f"--store={store.path}", f"--token_file={tmp_path / 'token'}", f"--log={log}"]
+    picture = png("red")
+    with Process(trained, "--port=0", *words) as server:
+        wanted = kept["text"][0].replace(" ", "%20")
+        found = server.get(f"api/search?text=red&k=1&where=text='{wanted}'")[1]["answers"]
+        assert [answer["id"] for answer in found] == [f"n{rows[0]}"]
+        body = json.dumps({"items": [{"id": "new", "text": "red tile"}]}).encode()
+        kind = {"Content-Type": "application/json", "X-Request-ID": "mine"}
+        assert server.get("api/items", body, **kind)[0] == 401
+        bearer = {"Authorization": "Bearer 0123456789abcdef"}
+        assert server.get("api/items", body, **kind, **bearer)[1] == {"added": 1, "replaced": 0}
+        port = int(server.address.rsplit(":", 1)[1].strip("/"))
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as slow:
+            head = "POST /api/search?k=1 HTTP/1.1\r\nHost: localhost\r\n"
+            head += f"Content-Length: {len(picture)}\r\n\r\n"
+            slow.sendall(head.encode() + picture[:20])
+            assert server.get("healthz")[0] == 200
+            server.process.send_signal(signal.SIGTERM)
+            slow.sendall(picture[20:])
+            assert slow.recv(100).startswith(b"HTTP/1.1 200")
+        assert server.process.wait(30) == 128 + signal.SIGTERM
+    assert os.listdir(temporary) == []
+    assert len(HammingIndex.open(store.path)) == len(rows) + 1
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["status"] for line in lines] == [200, 401, 200, 200, 200]
+    assert lines[1]["id"] == "mine" and lines[1]["path"] == "/api/items"
+
+
 def test_answers_are_those_of_the_command_line(trained, capsys):
     engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
     path = trained.parent / "data" / "raw" / "blue-card.png"
@@ -215,6 +257,15 @@ def test_errors(trained, tmp_path, capsys):
     assert "port: expected 0 to 65535" in capsys.readouterr().err
     assert main(["serve", str(trained), "--threads=0"]) == 2
     assert "threads: expected a positive integer" in capsys.readouterr().err
+    assert main(["serve", str(trained), "--rate=-1"]) == 2
+    assert "rate: expected 0 or more" in capsys.readouterr().err
+    assert main(["serve", str(trained), "--private"]) == 2
+    assert "private: needs a token" in capsys.readouterr().err
+    (tmp_path / "token").write_text("short")
+    assert main(["serve", str(trained), f"--token_file={tmp_path / 'token'}"]) == 1
+    assert "holds no token" in capsys.readouterr().err
+    assert main(["serve", str(trained), "--port=0", "--store=x.txt"]) == 2
+    assert "store: 'x.txt' is none" in capsys.readouterr().err
     assert main(["serve", str(tmp_path / "none")]) == 1
     assert "is no folder" in capsys.readouterr().err
     with listen("127.0.0.1", 0) as taken:
