@@ -61,7 +61,9 @@ def make_server(
     """The ``uvicorn.Server`` of :func:`serve`, not running yet.
 
     Args:
-        engine, listening, limits: see :func:`serve`.
+        engine: see :func:`serve`.
+        listening: see :func:`serve`.
+        limits: see :func:`serve`.
         token: see :func:`create_app`.
         private: see :func:`create_app`.
         proxy: address of a proxy, whose word on who the client is is taken.
