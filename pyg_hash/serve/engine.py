@@ -28,7 +28,7 @@ from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 from pyg_hash.utils.provenance import check_model
 
-_EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 20_000
+_EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 _OWN = ("text", "image", "labels")  # fields that every answer has by name
 
 
@@ -135,6 +135,7 @@ class SearchEngine:
         self.images_root, self.added = images_root, added
         self.is_one = indexes[IMAGE] is indexes[TEXT]
         self._turns = _Turns()
+        self._about: dict[str, Any] | None = None  # until items change
 
     @classmethod
     def of(
@@ -413,6 +414,7 @@ class SearchEngine:
                     index.replace(binarize(relaxed), ids, kept or None, **keep)
                 for index in set(self.indexes.values()):
                     index.save()
+                self._about = None
             except QueryError:
                 raise
             except (BusyError, TypeError, ValueError) as error:
@@ -457,11 +459,12 @@ class SearchEngine:
                     raise QueryError(f"item: {name!r} is not in the database", 404)
             try:
                 for index, known in zip(indexes, there, strict=True):
-                    index.remove(
-                        [key for key, is_there in zip(keys, known, strict=True) if is_there]
-                    )
+                    index.remove([key for key, is_it in zip(keys, known, strict=True) if is_it])
+                for index in indexes:
                     index.save()
+                self._about = None
             except BusyError as error:
+                self._undo()
                 raise QueryError(f"items: {error}", 503) from error
         return len(keys)
 
@@ -485,22 +488,26 @@ class SearchEngine:
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
+        if self._about is not None:
+            return self._about
         with self._turns.reading():
             counts = {str(m): len(index) for m, index in self.indexes.items()}
             first = self._some(IMAGE, 1) or self._some(TEXT, 1)
             examples = self._examples() if TEXT in self.encoders else []
-        return {
-            "title": self.title,
-            "num_bits": self.model.num_bits,
-            "items": max(counts.values()) if self.items is None else len(self.items),
-            "database": counts,
-            "queries": [str(m) for m in MODALITIES if m in self.encoders],
-            "first_item": first[0] if first else None,
-            "examples": examples,
-            "notes": self.notes,
-            "fields": {name: kind.__name__ for name, kind in self.fields.items()},
-            "one_store": self.is_one,
-        }
+            self._about = {
+                "title": self.title,
+                "num_bits": self.model.num_bits,
+                "items": max(counts.values()) if self.items is None else len(self.items),
+                "database": counts,
+                "queries": [str(m) for m in MODALITIES if m in self.encoders],
+                "first_item": first[0] if first else None,
+                "examples": examples,
+                "notes": self.notes,
+                "fields": {name: kind.__name__ for name, kind in self.fields.items()},
+                "one_store": self.is_one,
+                "similar": all(isinstance(index, HammingIndex) for index in self.indexes.values()),
+            }
+        return self._about
 
     def _some(self, modality: Modality, limit: int) -> list[Any]:
         """The first ids of an index."""

@@ -197,7 +197,7 @@ function card(answer, found) {
   if (answer.labels.length) parts.push(labels(answer.labels));
   const known = Object.entries(answer.metadata).filter(([, value]) => value !== null);
   if (known.length) parts.push(make("p", { className: "soft more" }, known.map(([field, value]) => `${field} ${value}`).join(" · ")));
-  parts.push(make("div", { className: "last" }, make("span", {}, near(answer)), similar));
+  parts.push(make("div", { className: "last" }, make("span", {}, near(answer)), ...(run.similar ? [similar] : [])));
   const made = make("li", { className: "card" }, ...parts);
   made.dataset.distance = answer.distance;
   return made;
@@ -255,7 +255,7 @@ function fromAddress() {
   byId("filter").open = byId("where").value !== "";
   if (values.get("item")) search({ kind: "item", item: named(values.get("item")), by: values.get("by") }, { remember: false });
   else if (values.get("text")) search({ kind: "text", text: values.get("text") }, { remember: false });
-  else if (!run.queries.length && run.first) search({ kind: "item", item: run.first, by: null }, { remember: false });
+  else if (!run.queries.length && run.first && run.similar) search({ kind: "item", item: run.first, by: null }, { remember: false });
 }
 
 // Addresses of earlier versions name an item by its row alone.
