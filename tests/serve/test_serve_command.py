@@ -101,21 +101,6 @@ class Process:
             return error.code, json.load(error)
 
 
-def test_a_process(trained):
-    data = trained.parent / "data" / "raw" / "red-tile.png"
-    with Process(trained, "--port=0") as server:
-        assert server.address.startswith("http://127.0.0.1:")
-        assert server.get("api/run")[1]["title"] == "MCGCN on shapes"
-        status, found = server.get("api/search?text=red+tile&k=3")
-        assert status == 200 and len(found["answers"]) == 3
-        status, found = server.get("api/search", data.read_bytes())
-        assert status == 200 and found["modality"] == "text"
-        assert server.get("api/search", b"x" * 12_000_000)[0] == 413
-        assert server.get("api/run", Host="evil.example")[0] == 421
-        server.process.send_signal(signal.SIGINT)
-        assert server.process.wait(30) in (0, 130)
-
-
 def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
     """A store of the run's codes; what is under way at SIGTERM is answered, and nothing is left."""
     run, temporary, log = Run.open(trained), tmp_path / "tmp", tmp_path / "access.log"
@@ -139,6 +124,8 @@ def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
         body = json.dumps({"items": [{"id": "new", "text": "red tile"}]}).encode()
         kind = {"Content-Type": "application/json", "X-Request-ID": "mine"}
         assert server.get("api/items", body, **kind)[0] == 401
+        assert server.get("api/search", b"x" * 12_000_000)[0] == 413
+        assert server.get("api/run")[1]["title"] == "MCGCN on shapes"
         bearer = {"Authorization": "Bearer 0123456789abcdef"}
         assert server.get("api/items", body, **kind, **bearer)[1] == {"added": 1, "replaced": 0}
         port = int(server.address.rsplit(":", 1)[1].strip("/"))
@@ -154,7 +141,7 @@ def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
     assert os.listdir(temporary) == []
     assert len(HammingIndex.open(store.path)) == len(rows) + 1
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [line["status"] for line in lines] == [200, 401, 200, 200, 200]
+    assert [line["status"] for line in lines] == [200, 401, 413, 200, 200, 200, 200]
     assert lines[1]["id"] == "mine" and lines[1]["path"] == "/api/items"
 
 
