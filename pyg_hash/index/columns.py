@@ -148,6 +148,7 @@ class Texts:
 
     def __init__(self, text: Rows, ends: Rows) -> None:
         self._text, self._ends = text, ends
+        self._prints = np.empty(0, np.int64)  # of the first so many
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Texts:
@@ -201,19 +202,14 @@ class Texts:
 
     def equal(self, value: str) -> NDArray[np.int64]:
         """Places of a text, without decoding the others."""
-        wanted, ends = np.frombuffer(value.encode(), np.uint8), self._ends.joined()
-        starts = np.concatenate([ends[:1] * 0, ends[:-1]])
-        places = (ends - starts == len(wanted)).nonzero()[0]
-        text = self._text.joined()
-        for back in range(1, len(wanted) + 1):  # numbered names differ at their ends
-            if len(places) == 0:
-                break
-            places = places[text[ends[places] - back] == wanted[-back]]
-        return np.asarray(places, np.int64)
+        places = (self.prints() == Texts.of([value]).prints()[0]).nonzero()[0]
+        return np.asarray(places[self.at(places) == value], np.int64)
 
-    def prints(self, start: int) -> NDArray[np.int64]:
-        """64 bits of each text from one on; those of equal texts are equal."""
-        ends = self._ends.joined()
+    def prints(self) -> NDArray[np.int64]:
+        """64 bits of each text; those of equal texts are equal."""
+        start, ends = len(self._prints), self._ends.joined()
+        if start == len(ends):
+            return self._prints
         data = np.concatenate([self._text.joined(), np.zeros(8, np.uint8)])
         words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
         at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
@@ -228,7 +224,8 @@ class Texts:
             prints[rows] = mixed ^ (mixed >> 29)
             more = left > 8
             rows, at, left = rows[more], at[more] + 8, left[more] - 8
-        return np.asarray(prints.view(np.int64))
+        self._prints = every = np.concatenate([self._prints, prints.view(np.int64)])
+        return every
 
     def hits(self, op: str, values: Sequence[str]) -> NDArray[np.bool_]:
         """For each text whether it compares so to one of the values."""
@@ -288,8 +285,13 @@ class IntIds:
         n = len(self)
         if n - known > late:
             values = self._values.joined()
-            rising = bool((values[1:] > values[:-1]).all())
-            self._known = n, None if rising else np.argsort(values, kind="stable"), {}
+            order = None
+            if not (values[1:] > values[:-1]).all():
+                order = np.argsort(values)
+                ranked = values[order]
+                if (ranked[1:] == ranked[:-1]).any():  # then a slower sort that keeps their order
+                    order = np.argsort(values, kind="stable")
+            self._known = n, order, {}
         elif known + len(others) < n:
             first = known + len(others)
             new = self._values.at(np.arange(first, n)).tolist()
@@ -350,8 +352,8 @@ class StrIds:
         """Last rows of ids, -1 where there is no such id."""
         with self._preparing:  # threads may look for ids at the same time
             if len(self._prints) < len(self):
-                self._prints.append(self._texts.prints(len(self._prints)))
-        rows = self._prints.find(Texts.of(ids.tolist()).prints(0))
+                self._prints.append(self._texts.prints()[len(self._prints) :])
+        rows = self._prints.find(Texts.of(ids.tolist()).prints())
         there = (rows >= 0).nonzero()[0]
         other = there[self.at(rows[there]) != ids[there]]  # of another id with these 64 bits
         for place in other.tolist():
@@ -537,7 +539,7 @@ class Choices:
         chosen = known.nonzero()[0]
         if len(chosen) > _FEW:
             return np.asarray(np.append(known, False)[choice])  # -1 is the last
-        for value in chosen:  # much faster than to look each up
+        for value in chosen.tolist():  # much faster than to look each up
             found |= choice == value
         return found
 
