@@ -202,7 +202,8 @@ class MilvusStore(DatabaseStore):
     ) -> None:
         names = ids.tolist()
         for value in chain(names, *metadata.values()):
-            for text in [value] if isinstance(value, str) else value or []:
+            texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+            for text in texts:
                 _check_text(text)
         if self._lite:
             _check_for_lite(names)
