@@ -179,6 +179,8 @@ def expression(
     among: str,
     has: str,
     quoted: Callable[[str], str],
+    *,
+    never: str = "",
 ) -> str:
     """A filter in a database's language; empty for none.
 
@@ -188,26 +190,29 @@ def expression(
         among: "a column has one of the values", with two places.
         has: "a list in a column has a value", with two places.
         quoted: how a text is written.
+        never: what never holds, for a database that knows no missing values.
     """
 
     def leaf(what: Condition) -> str:
         name = column(what.field)
-        missing = f"{name} is null"
+        missing, there = f"{name} is null", f"{name} is not null"
+        if never:
+            missing, there = never, f"not ({never})"
         if what.op == "null":
-            return f"{name} is not null" if what.negated else missing
+            return there if what.negated else missing
         if what.op == "has":
             each = [has.format(name, literal(value, quoted)) for value in what.values]
             text = f"({' or '.join(each)})"
         elif what.op in ("=", "!="):
             text = members(name, what.values, among, quoted)
         elif what.values[0] == _LOWEST and type(what.values[0]) is int:
-            edge = f"{name} < {_LOWEST + 1}"
-            never, always = f"({missing} and {name} is not null)", f"{name} is not null"
-            text = {"<": never, "<=": edge, ">": f"{name} >= {_LOWEST + 1}", ">=": always}[what.op]
+            edge, above = f"{name} < {_LOWEST + 1}", f"{name} >= {_LOWEST + 1}"
+            nothing = f"({missing} and {there})"
+            text = {"<": nothing, "<=": edge, ">": above, ">=": there}[what.op]
         else:
             text = f"{name} {what.op} {literal(what.values[0], quoted)}"
         if what.op == "!=":
-            here = f"(not {text} and {name} is not null)"
+            here = f"(not {text} and {there})"
             return f"({text} or {missing})" if what.negated else here
         return f"(not ({text}) or {missing})" if what.negated else text
 
