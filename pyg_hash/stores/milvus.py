@@ -51,6 +51,9 @@ class MilvusStore(DatabaseStore):
     ) -> None:
         super().__init__(num_bits, id_type, fields, model)
         self.client, self.name, self._lite = client, name, lite
+        self._never = ""  # for Lite, which has neither missing values nor empty ids
+        if lite:
+            self._never = '(id == "")' if id_type is str else "(id < 0 and id > 0)"
         self.nprobe = 16
 
     @classmethod
@@ -217,7 +220,7 @@ class MilvusStore(DatabaseStore):
 
     def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
         fields = {"output_fields": ["id"], "limit": limit, "offset": start}
-        found = self.client.query(self.name, filter=_expression(where, self._lite), **fields)
+        found = self.client.query(self.name, filter=_expression(where, self._never), **fields)
         return [row["id"] for row in found]
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -236,7 +239,7 @@ class MilvusStore(DatabaseStore):
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
         names = ids.tolist()
         for i in range(0, len(names), _NAMES):
-            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])), self._lite)
+            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])), self._never)
 
     def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
         """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
@@ -270,7 +273,7 @@ class MilvusStore(DatabaseStore):
             answers = self.client.search(
                 self.name,
                 [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=_expression(where, self._lite),
+                filter=_expression(where, self._never),
                 limit=_MOST if k is None else k,
                 anns_field="code",
                 search_params={"metric_type": "HAMMING", "params": params},
@@ -283,11 +286,9 @@ class MilvusStore(DatabaseStore):
         return hits
 
 
-def _expression(tree: Tree | None, lite: bool = False) -> str:
-    """A filter in Milvus's language; that of Lite knows no missing values."""
-    never = "id in []" if lite else ""
-    among, has = "{} in [{}]", "array_contains({}, {})"
-    return expression(tree, str, among, has, _quoted, never=never)
+def _expression(tree: Tree | None, never: str = "") -> str:
+    """A filter in Milvus's language; ``never`` for Lite, which knows no missing values."""
+    return expression(tree, str, "{} in [{}]", "array_contains({}, {})", _quoted, never=never)
 
 
 def _quoted(value: str) -> str:
