@@ -51,9 +51,12 @@ class MilvusStore(DatabaseStore):
     ) -> None:
         super().__init__(num_bits, id_type, fields, model)
         self.client, self.name, self._lite = client, name, lite
-        self._never = ""  # for Lite, which has neither missing values nor empty ids
-        if lite:
-            self._never = '(id == "")' if id_type is str else "(id < 0 and id > 0)"
+        self._constants: tuple[str, str] | None = None
+        if lite:  # it has neither missing values nor empty ids
+            text = '(id == "")', '(id != "")'
+            self._constants = (
+                text if id_type is str else ("(id < 0 and id > 0)", "(id >= 0 or id < 0)")
+            )
         self.nprobe = 16
 
     @classmethod
@@ -220,7 +223,7 @@ class MilvusStore(DatabaseStore):
 
     def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
         fields = {"output_fields": ["id"], "limit": limit, "offset": start}
-        found = self.client.query(self.name, filter=_expression(where, self._never), **fields)
+        found = self.client.query(self.name, filter=_expression(where, self._constants), **fields)
         return [row["id"] for row in found]
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -239,7 +242,7 @@ class MilvusStore(DatabaseStore):
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
         names = ids.tolist()
         for i in range(0, len(names), _NAMES):
-            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])), self._never)
+            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])), self._constants)
 
     def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
         """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
@@ -273,7 +276,7 @@ class MilvusStore(DatabaseStore):
             answers = self.client.search(
                 self.name,
                 [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=_expression(where, self._never),
+                filter=_expression(where, self._constants),
                 limit=_MOST if k is None else k,
                 anns_field="code",
                 search_params={"metric_type": "HAMMING", "params": params},
@@ -286,9 +289,10 @@ class MilvusStore(DatabaseStore):
         return hits
 
 
-def _expression(tree: Tree | None, never: str = "") -> str:
-    """A filter in Milvus's language; ``never`` for Lite, which knows no missing values."""
-    return expression(tree, str, "{} in [{}]", "array_contains({}, {})", _quoted, never=never)
+def _expression(tree: Tree | None, constants: tuple[str, str] | None = None) -> str:
+    """A filter in Milvus's language; with ``constants`` for Lite, without missing values."""
+    among, has = ("{} in [{}]", "{} not in [{}]"), "array_contains({}, {})"
+    return expression(tree, str, among, has, _quoted, constants=constants)
 
 
 def _quoted(value: str) -> str:
