@@ -10,7 +10,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash import __version__
 from pyg_hash.codes import code_diagnostics
@@ -29,6 +28,7 @@ from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch_geometric.data import HeteroData
 
 Part = dict[str, Any]
 """What the template shows of a section or of a box in it."""

@@ -7,11 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
@@ -20,6 +19,9 @@ from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precis
 from pyg_hash.models import HashModel
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 # what asks and what is searched, in the order of Evaluation
 _PAIRS = ((IMAGE, TEXT), (TEXT, IMAGE), (IMAGE, IMAGE), (TEXT, TEXT))
