@@ -112,9 +112,9 @@ def test_second_training_into_a_run_is_refused(trained, root, capsys):
 def test_interrupted_training_resumes_to_the_same_codes(
     trained, root, tmp_path, monkeypatch, capsys
 ):
-    import pyg_hash.recipes
+    import pyg_hash.training
 
-    real, out = pyg_hash.recipes.fit, tmp_path / "stopped"
+    real, out = pyg_hash.training.fit, tmp_path / "stopped"
 
     def interrupted(*args, **keywords):
         def stop(model, row):
@@ -124,7 +124,7 @@ def test_interrupted_training_resumes_to_the_same_codes(
         return real(*args, **{**keywords, "callbacks": [stop]})
 
     with monkeypatch.context() as patch:
-        patch.setattr(pyg_hash.recipes, "fit", interrupted)
+        patch.setattr(pyg_hash.training, "fit", interrupted)
         assert train(root, out) == 130
     assert f"--out {out} --resume" in capsys.readouterr().err
     assert not Run(out).has("model")
@@ -134,7 +134,7 @@ def test_interrupted_training_resumes_to_the_same_codes(
 
 def test_finished_stages_are_kept(trained, root, tmp_path, monkeypatch):
     import pyg_hash.metrics
-    import pyg_hash.recipes
+    import pyg_hash.training
 
     out = tmp_path / "late"
 
@@ -145,7 +145,7 @@ def test_finished_stages_are_kept(trained, root, tmp_path, monkeypatch):
         patch.setattr(pyg_hash.metrics, "evaluate", fail)
         assert train(root, out) == 1
     assert Run(out).has("index_text")
-    monkeypatch.setattr(pyg_hash.recipes, "fit", fail)  # must not be needed again
+    monkeypatch.setattr(pyg_hash.training, "fit", fail)  # must not be needed again
     assert train(root, out, "--resume") == 0
     assert same_codes(trained, out)
 
