@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate:Evaluate", "evaluate a run again: mAP in all four directions"),
     "encode": ("encode:Encode", "codes of new pictures, texts or features"),
     "search": ("search:Search", "nearest items of a run to a text or a picture"),
+    "export": ("export:Export", "encoders or codes as files for other programs"),
     "report": ("evaluate:Report", "one HTML page about a run: accuracy, gallery, curves, codes"),
     "serve": ("search:Serve", "a search page for a run in the browser, with a JSON API"),
     "data": ("evaluate:Data", "look into a feature file, or whether stored files are whole"),

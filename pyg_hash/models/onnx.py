@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -40,9 +43,22 @@ class _Encoder(nn.Module):
         x = apply_scaling(x.to(next(self.model.parameters())), self.scaling)
         relaxed = self.model.relaxed(x, self.modality)
         bits = (relaxed >= 0).float()
-        eights = F.pad(bits, (0, -bits.size(1) % 8)).reshape(len(bits), -1, 8)
+        eights = F.pad(bits, (0, -bits.size(1) % 8)).reshape(-1, -(-bits.size(1) // 8), 8)
         places = 2.0 ** torch.arange(7, -1, -1, dtype=torch.float32)
         return torch.matmul(eights, places).to(torch.uint8), relaxed.float()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A block without what the exporter says of itself, which is much and costs time."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modality) -> None:
@@ -83,8 +99,7 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
         require(module, module, extra="onnx")
     width = model.intake.shapes[modality][0]
     encoder = _Encoder(model, modality)
-    with torch.no_grad(), eval_mode(encoder), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about itself
+    with torch.no_grad(), eval_mode(encoder), _quiet():
         program = torch.onnx.export(
             encoder,
             (torch.ones(2, width),),

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes
 from pyg_hash.utils.faiss import load as load_faiss
 from pyg_hash.utils.files import CorruptFileError, atomic_path, save_json
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.provenance import verify
 
+Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 Metadata = Callable[[NDArray[Any]], Mapping[str, Sequence[Any]]]
 
