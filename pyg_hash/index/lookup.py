@@ -187,27 +187,23 @@ class Approximate(FaissScan):
         """FAISS's own form of it, and a checksum, because FAISS does not check what it reads."""
         self.update(packed)
         data = self._faiss.serialize_index_binary(self._index)
-        about = {
-            "index_crc": np.array([zlib.crc32(data.data)]),
-            "index_made": np.array([self._made]),
-        }
-        return {"index": data, "index_entry": self._entry, **about}
+        about = np.array([zlib.crc32(data.data), self._made])
+        return {"index": data, "index_entry": self._entry, "index_crc": about}
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
         """Undo :meth:`arrays`, checked at once, since FAISS reads all of it."""
-        arrays.check("index", "index_crc", "index_entry", "index_made")
-        data = np.array(arrays["index"])
-        if zlib.crc32(data.data) != int(arrays["index_crc"][0]):
+        arrays.check("index", "index_crc", "index_entry")
+        data, (crc, *made) = np.array(arrays["index"]), arrays["index_crc"].tolist()
+        if zlib.crc32(data.data) != crc:
             raise ValueError("the index has a wrong checksum")
         index = self._faiss.deserialize_index_binary(data)
-        # that of a FaissStore had an entry a row
-        entry = arrays.get("index_entry", np.arange(index.ntotal, dtype=np.int32))
-        made = int(arrays["index_made"][0]) if "index_entry" in arrays else index.ntotal
+        # that of a first FaissStore had an entry a row
+        entry = arrays["index_entry"] if made else np.arange(index.ntotal, dtype=np.int32)
         if len(entry) != len(packed) or index.code_size != packed.shape[1]:
             raise ValueError("the index does not fit the codes")
         if len(entry) and not 0 <= entry.min() <= entry.max() < index.ntotal:
             raise ValueError("the index does not fit the codes")
-        self._index, self._entry, self._made = index, entry, made
+        self._index, self._entry, self._made = index, entry, (made or [len(entry)])[0]
 
     def search_rows(
         self, query: Bytes, k: int, alive: NDArray[np.bool_] | None
