@@ -7,10 +7,13 @@ numbers (random, 10 clusters), 64 bits, one thread. MCGCN has autoencoders of 20
 512 and 1024, TaughtHash has a layer of 1024, the others layers of 512. encode_image and encode_text
 take features of new items, check and scale them, join them to their 20 nearest anchors (MCGCN,
 SGCH) and give codes. Weights are random, which costs the same as trained ones; "kNN" is the search
-for these anchors alone. "one" is a single item at a time. All times are CPU times.
+for these anchors alone, "TaughtHash ONNX" its exported encoder in onnxruntime, if that is installed.
+"one" is a single item at a time. All times are CPU times.
 """
 
 from functools import partial
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -19,6 +22,7 @@ from benchmarks.record import benchmark
 from benchmarks.training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 from pyg_hash.knn import knn
 from pyg_hash.models import GCH, SGEH, TaughtHash
+from pyg_hash.models.onnx import export_onnx
 from pyg_hash.typing import IMAGE, MODALITIES
 
 WIKIPEDIA_TRAIN = 2_173
@@ -45,9 +49,23 @@ def cases(sizes, new, data):
             model = make(sizes).attach(data).eval()
             encode = model.encode_image if modality == IMAGE else model.encode_text
             calls[f"{name} {modality}"] = partial(encode, x)
+            if name == "TaughtHash" and find_spec("onnxruntime") and find_spec("onnxscript"):
+                calls[f"{name} ONNX {modality}"] = partial(onnx_session(model, modality), x.numpy())
         anchors = data[modality].x[data[modality].anchor_mask]
         calls[f"kNN {modality}"] = partial(knn, x, anchors, sizes.k)
     return calls
+
+
+def onnx_session(model, modality):
+    """What runs the exported encoder of a model, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with TemporaryDirectory() as folder:
+        export_onnx(model, f"{folder}/encoder.onnx", modality)
+        session = onnxruntime.InferenceSession(f"{folder}/encoder.onnx", options)
+    return lambda x: session.run(None, {"features": x})
 
 
 @benchmark("New items")
@@ -69,6 +87,12 @@ def main(record, args):
         slower = min(speed[f"{name} {modality}"] for modality in MODALITIES)
         least = TAUGHT_GOAL if name == "TaughtHash" else GOAL
         record.goal(f"{name}: new items a second, the slower modality", slower, at_least=least)
+    if "TaughtHash ONNX text" in many:
+        for title, times in (("2,000 at a time", many), ("one at a time", one)):
+            ratio = max(
+                times[f"TaughtHash ONNX {m}"] / times[f"TaughtHash {m}"] for m in MODALITIES
+            )
+            record.goal(f"onnxruntime's time, encode_* = 1, {title}", ratio, at_most=1.05)
     record.bars("New items a second, one thread", speed, x="items a second")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
@@ -301,3 +302,18 @@ def test_model_of_the_run_is_the_one_evaluated(trained, root):
     config = build.TrainConfig.from_dict(Run(trained).config())
     result = evaluate(build.load_model(Run(trained)), build.build_dataset(config)[0])
     assert result.to_dict() == load_json(trained / "metrics.json")["query"]
+
+
+def test_pictures_that_are_none_or_have_no_name(trained, root, tmp_path, capsys):
+    (tmp_path / "bad.png").write_text("no picture")
+    assert main(["search", str(trained), f"--image={tmp_path / 'bad.png'}"]) == 1
+    assert "error: image: " in capsys.readouterr().err
+    picture = next(root.rglob("*.png"))
+    shutil.copy(picture, tmp_path / "good.png")
+    try:
+        shutil.copy(picture, os.fsencode(tmp_path) + b"/b\xff.png")
+    except OSError:
+        pytest.skip("file names are UTF-8 here")
+    for out in (tmp_path / "new.h5", tmp_path / "new.store"):
+        assert main(["encode", str(trained), f"--images={tmp_path}", f"--out={out}"]) == 0
+        assert "b\\udcff.png: its name is not valid UTF-8" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -188,8 +189,6 @@ def test_run_as_its_index_and_as_its_catalogue(taught_run, tmp_path):
 
 
 def test_run_with_a_catalogue(taught_run, tmp_path):
-    import shutil
-
     shutil.copytree(taught_run, tmp_path / "run")
     digest = Run.open(taught_run).record()["model"]
     for modality in ("image", "text"):
@@ -203,21 +202,3 @@ def test_run_with_a_catalogue(taught_run, tmp_path):
     out = tmp_path / "run" / "export"
     assert (out / "image.csv").read_text().split() == ["id,code,year", f"a,{'0' * 20},1999"]
     assert not (out / "text.csv").exists()
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["x.store", "--to=onnx"], "to: .* is a store, which has no encoder"),
-        (["x.store", "--to=csv"], "out: name the file to write, such as codes.csv"),
-        (["RUN", "--to=csv", "--out=a.csv"], "out: a.csv is the name of a file; a run has two"),
-        (["RUN", "--to=zip"], "to: .*choice of"),
-        (["nothing", "--to=csv"], "run: nothing is no folder"),
-    ],
-)
-def test_errors(words, message, store, taught_run, capsys):
-    import re
-
-    names = {"x.store": str(store[1]), "RUN": str(taught_run)}
-    assert main(["export", *(names.get(word, word) for word in words)]) in (1, 2)
-    assert re.search(message, capsys.readouterr().err)
