@@ -266,7 +266,7 @@ def export_codes(
         OSError: the file cannot be written.
     """
     if to is None:
-        endings = {ending: name for name, (ending, _) in reversed(FORMATS.items())}
+        endings = {end: name for name, (end, _) in FORMATS.items() if name != "milvus"}
         to = _format(path, endings)
     elif to not in FORMATS:
         raise ValueError(f"to: {to!r} is not known; use one of {', '.join(FORMATS)}")
