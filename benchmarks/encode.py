@@ -7,10 +7,14 @@ numbers (random, 10 clusters), 64 bits, one thread. MCGCN has autoencoders of 20
 512 and 1024, TaughtHash has a layer of 1024, the others layers of 512. encode_image and encode_text
 take features of new items, check and scale them, join them to their 20 nearest anchors (MCGCN,
 SGCH) and give codes. Weights are random, which costs the same as trained ones; "kNN" is the search
-for these anchors alone. "one" is a single item at a time. All times are CPU times.
+for these anchors alone. "TaughtHash ONNX" is its exported encoder in onnxruntime, 256 items at a
+time, if that is installed, and not in the short form. "one" is a single item at a time. All times
+are CPU times.
 """
 
 from functools import partial
+from importlib.util import find_spec
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -19,6 +23,7 @@ from benchmarks.record import benchmark
 from benchmarks.training_step import CLASSES, SHORT, Sizes, mcgcn, pairs, sgch
 from pyg_hash.knn import knn
 from pyg_hash.models import GCH, SGEH, TaughtHash
+from pyg_hash.models.onnx import export_onnx
 from pyg_hash.typing import IMAGE, MODALITIES
 
 WIKIPEDIA_TRAIN = 2_173
@@ -34,7 +39,7 @@ MODELS = {
 }
 
 
-def cases(sizes, new, data):
+def cases(sizes, new, data, onnx):
     """All models, none of them trained, on the same new items; the search for neighbours alone."""
     calls = {}
     g = torch.Generator().manual_seed(1)
@@ -45,17 +50,36 @@ def cases(sizes, new, data):
             model = make(sizes).attach(data).eval()
             encode = model.encode_image if modality == IMAGE else model.encode_text
             calls[f"{name} {modality}"] = partial(encode, x)
+            if name == "TaughtHash" and onnx:
+                calls[f"{name} ONNX {modality}"] = partial(onnx_session(model, modality), x.numpy())
         anchors = data[modality].x[data[modality].anchor_mask]
         calls[f"kNN {modality}"] = partial(knn, x, anchors, sizes.k)
     return calls
+
+
+def onnx_session(model, modality):
+    """What runs the exported encoder of a model, on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    with TemporaryDirectory() as folder:
+        export_onnx(model, f"{folder}/encoder.onnx", modality)
+        session = onnxruntime.InferenceSession(f"{folder}/encoder.onnx", options)
+
+    def run(x):  # more rows at a time are slower in onnxruntime
+        return [session.run(None, {"features": x[i : i + 256]}) for i in range(0, len(x), 256)]
+
+    return run
 
 
 @benchmark("New items")
 def main(record, args):
     sizes, new = (SHORT, 50) if args.short else (Sizes(pairs=WIKIPEDIA_TRAIN), 2_000)
     data = pairs(sizes, 0.3)
-    many = side_by_side(cases(sizes, new, data), repeats=2 if args.short else 5)
-    one = side_by_side(cases(sizes, 1, data), repeats=3 if args.short else 10)
+    onnx = not args.short and all(map(find_spec, ("onnxruntime", "onnx", "onnxscript")))
+    many = side_by_side(cases(sizes, new, data, onnx), repeats=2 if args.short else 5)
+    one = side_by_side(cases(sizes, 1, data, onnx), repeats=3 if args.short else 10)
     speed = {name: new / seconds for name, seconds in many.items()}
     columns = {
         "new items a second": speed,
@@ -69,6 +93,12 @@ def main(record, args):
         slower = min(speed[f"{name} {modality}"] for modality in MODALITIES)
         least = TAUGHT_GOAL if name == "TaughtHash" else GOAL
         record.goal(f"{name}: new items a second, the slower modality", slower, at_least=least)
+    if onnx:
+        for title, times in (("2,000 at a time", many), ("one at a time", one)):
+            ratio = max(
+                times[f"TaughtHash ONNX {m}"] / times[f"TaughtHash {m}"] for m in MODALITIES
+            )
+            record.goal(f"onnxruntime's time, encode_* = 1, {title}", ratio, at_most=1)
     record.bars("New items a second, one thread", speed, x="items a second")
 
 

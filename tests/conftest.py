@@ -31,3 +31,15 @@ def shapes():
         patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
         patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
         yield Shapes
+
+
+@pytest.fixture(scope="session")
+def taught_run(tmp_path_factory):
+    """The run folder of a small TaughtHash: 90 database items, features of 16 and 12 numbers."""
+    from pyg_hash.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "taught"
+    data = "{n: 100, num_features: [16, 12], num_queries: 10}"
+    words = ["--model=taughthash", "--num_bits=20", "--epochs=2", f"--dataset_options={data}"]
+    assert main(["train", "--dataset=synthetic", *words, f"--out={out}"]) == 0
+    return out

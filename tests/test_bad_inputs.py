@@ -27,6 +27,7 @@ from pyg_hash.datasets import (
 from pyg_hash.features import OwnEncoder
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import evaluate
+from pyg_hash.models import TaughtHash
 from pyg_hash.recipes import recipe
 from pyg_hash.utils.files import CorruptFileError
 
@@ -275,6 +276,9 @@ CALLS = [
     (lambda: FeatureFile("gone.h5", transform=3), "transform: expected a transform"),
     (lambda: FeatureFile("gone.h5", pre_transform="x"), "pre_transform: expected a transform"),
     (lambda: write_feature_file(None, **GOOD), "path: expected the path"),
+    (lambda: TaughtHash.load(None), "path: expected the path"),
+    (lambda: HammingIndex.open(None), "path: expected the path"),
+    (lambda: HammingIndex.create(None, 8), "path: expected the path"),
     (lambda: write_feature_file(".", **GOOD), "folder"),
     (lambda: check_feature_file("gone.h5"), "no such feature file"),
     (lambda: SyntheticCrossModal(n=0), "n: expected a positive integer"),
@@ -475,8 +479,20 @@ COMMANDS = [  # words, status, message
     (["encode", "{tmp}/done", "--out={tmp}/o.parquet", "--texts=x"], 2, "out: .*o.parquet ends"),
     (["encode", "{tmp}/done", "--out={tmp}/o.faiss", "--texts=x"], 2, "out: .*o.faiss ends"),
     (["encode", "{tmp}/done", "--out={tmp}/o", "--texts=x"], 2, "out: .*/o ends"),
-    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}/gone"], 1, "gone"),
-    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}"], 1, "directory"),
+    (
+        ["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}/gone"],
+        1,
+        "texts: .*gone: no",
+    ),
+    (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}"], 1, "texts: .*no such file"),
+    (["report", "{tmp}/done", "--seed=-1"], 2, "seed: expected an integer from 0"),
+    (["export", "{tmp}/done"], 2, "required: to"),
+    (["export", "{tmp}/gone", "--to=csv"], 1, "run: .*gone is no folder"),
+    (["export", "{tmp}/gone.store", "--to=csv", "--out={tmp}/o.csv"], 1, "gone.store"),
+    (["export", "{tmp}/gone.store", "--to=csv"], 2, "out: name the file"),
+    (["export", "{tmp}/x.store", "--to=onnx"], 2, "to: .*x.store is a store"),
+    (["export", "{tmp}/done", "--to=zip"], 2, "--to"),
+    (["export", "{tmp}/done", "--to=csv", "--out={tmp}/o.csv"], 2, "out: .*o.csv is the name"),
     (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}/empty"], 1, "holds no text"),
     (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}/utf16.txt"], 1, "UTF-16"),
     (["encode", "{tmp}/done", "--out={tmp}/o.h5", "--texts={tmp}/text.txt"], 1, "no text encoder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 
@@ -112,9 +113,9 @@ def test_second_training_into_a_run_is_refused(trained, root, capsys):
 def test_interrupted_training_resumes_to_the_same_codes(
     trained, root, tmp_path, monkeypatch, capsys
 ):
-    import pyg_hash.recipes
+    import pyg_hash.training
 
-    real, out = pyg_hash.recipes.fit, tmp_path / "stopped"
+    real, out = pyg_hash.training.fit, tmp_path / "stopped"
 
     def interrupted(*args, **keywords):
         def stop(model, row):
@@ -124,7 +125,7 @@ def test_interrupted_training_resumes_to_the_same_codes(
         return real(*args, **{**keywords, "callbacks": [stop]})
 
     with monkeypatch.context() as patch:
-        patch.setattr(pyg_hash.recipes, "fit", interrupted)
+        patch.setattr(pyg_hash.training, "fit", interrupted)
         assert train(root, out) == 130
     assert f"--out {out} --resume" in capsys.readouterr().err
     assert not Run(out).has("model")
@@ -134,7 +135,7 @@ def test_interrupted_training_resumes_to_the_same_codes(
 
 def test_finished_stages_are_kept(trained, root, tmp_path, monkeypatch):
     import pyg_hash.metrics
-    import pyg_hash.recipes
+    import pyg_hash.training
 
     out = tmp_path / "late"
 
@@ -145,7 +146,7 @@ def test_finished_stages_are_kept(trained, root, tmp_path, monkeypatch):
         patch.setattr(pyg_hash.metrics, "evaluate", fail)
         assert train(root, out) == 1
     assert Run(out).has("index_text")
-    monkeypatch.setattr(pyg_hash.recipes, "fit", fail)  # must not be needed again
+    monkeypatch.setattr(pyg_hash.training, "fit", fail)  # must not be needed again
     assert train(root, out, "--resume") == 0
     assert same_codes(trained, out)
 
@@ -301,3 +302,18 @@ def test_model_of_the_run_is_the_one_evaluated(trained, root):
     config = build.TrainConfig.from_dict(Run(trained).config())
     result = evaluate(build.load_model(Run(trained)), build.build_dataset(config)[0])
     assert result.to_dict() == load_json(trained / "metrics.json")["query"]
+
+
+def test_pictures_that_are_none_or_have_no_name(trained, root, tmp_path, capsys):
+    (tmp_path / "bad.png").write_text("no picture")
+    assert main(["search", str(trained), f"--image={tmp_path / 'bad.png'}"]) == 1
+    assert "error: image: " in capsys.readouterr().err
+    picture = next(root.rglob("*.png"))
+    shutil.copy(picture, tmp_path / "good.png")
+    try:
+        shutil.copy(picture, os.fsencode(tmp_path) + b"/b\xff.png")
+    except OSError:
+        pytest.skip("file names are UTF-8 here")
+    for out in (tmp_path / "new.h5", tmp_path / "new.store"):
+        assert main(["encode", str(trained), f"--images={tmp_path}", f"--out={out}"]) == 0
+        assert "b\\udcff.png: its name is not valid UTF-8" in capsys.readouterr().err

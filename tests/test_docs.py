@@ -97,7 +97,7 @@ def test_settings_in_the_documents_exist():
     known |= {"device"}
     known |= {"text", "image", "modality", "images", "texts", "features"}
     known |= {"source", "strict", "image_encoder", "text_encoder"}
-    known |= {"store", "index", "split", "topk", "ties", "denominator"}
+    known |= {"to", "store", "index", "split", "topk", "ties", "denominator"}
     for path in (*ROOT.glob("docs/*.rst"), ROOT / "README.md"):
         for line in path.read_text().splitlines():
             if "pyg-hash" in line:

@@ -12,7 +12,7 @@ from small import WIDTHS, assert_same_state
 from toy import toy_data
 
 import pyg_hash.models
-import pyg_hash.recipes
+import pyg_hash.training
 from pyg_hash import models
 from pyg_hash.metrics import evaluate
 from pyg_hash.recipes import EVERY, METHODS, presets, recipe
@@ -115,13 +115,13 @@ def rates(optimizers):
 @pytest.fixture
 def used(monkeypatch):
     """The optimisers of each training, as it leaves them."""
-    seen, fit = [], pyg_hash.recipes.fit
+    seen, fit = [], pyg_hash.training.fit
 
     def watched(model, data, optimizers, **options):
         seen.append(optimizers)
         return fit(model, data, optimizers, **options)
 
-    monkeypatch.setattr(pyg_hash.recipes, "fit", watched)
+    monkeypatch.setattr(pyg_hash.training, "fit", watched)
     return seen
 
 

@@ -86,7 +86,10 @@ def root_of(config: TrainConfig) -> str | None:
 
 def load_model(run: Run, config: TrainConfig | None = None) -> HashModel:
     """The trained model of a run; ``config`` are its settings, if they are read already."""
-    kind = recipe_of(config or TrainConfig.from_dict(run.config())).kind
+    from pyg_hash.recipes import method
+
+    config = config or TrainConfig.from_dict(run.config())
+    kind = method(config.model) if config.model else recipe_of(config).kind
     model = kind.load(run.path / "model")
     if "model" not in run.record():
         say_unrecorded(run)

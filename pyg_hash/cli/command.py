@@ -16,38 +16,41 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 from yaml import YAMLError
 
 from pyg_hash import __version__
-from pyg_hash.cli.encode import Encode
-from pyg_hash.cli.evaluate import Data, Evaluate, Report
-from pyg_hash.cli.options import Command, UsageError
-from pyg_hash.cli.search import Search, Serve
-from pyg_hash.cli.store import Store
-from pyg_hash.cli.train import Train
-from pyg_hash.runs import PARTS
-from pyg_hash.utils.files import check_yaml
+from pyg_hash.utils.optional import imported
+from pyg_hash.utils.settings import SettingError as UsageError
 from pyg_hash.utils.signals import Stopped, stoppable
 
-COMMANDS: dict[str, tuple[type[Command], str]] = {
-    "train": (Train, "train a model and write a run folder"),
-    "evaluate": (Evaluate, "evaluate a run again: mAP in all four directions"),
-    "encode": (Encode, "codes of new pictures, texts or features"),
-    "search": (Search, "nearest items of a run to a text or a picture"),
-    "report": (Report, "one HTML page about a run: accuracy, gallery, curves, codes"),
-    "serve": (Serve, "a search page for a run in the browser, with a JSON API"),
-    "store": (Store, "list, delete or change the items of a store"),
-    "data": (Data, "look into a feature file, or whether stored files are whole"),
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("train:Train", "train a model and write a run folder"),
+    "evaluate": ("evaluate:Evaluate", "evaluate a run again: mAP in all four directions"),
+    "encode": ("encode:Encode", "codes of new pictures, texts or features"),
+    "search": ("search:Search", "nearest items of a run to a text or a picture"),
+    "export": ("export:Export", "encoders or codes as files for other programs"),
+    "report": ("evaluate:Report", "one HTML page about a run: accuracy, gallery, curves, codes"),
+    "serve": ("search:Serve", "a search page for a run in the browser, with a JSON API"),
+    "store": ("store:Store", "list, delete or change the items of a store"),
+    "data": ("evaluate:Data", "look into a feature file, or whether stored files are whole"),
 }
+"""Name -> class, in ``pyg_hash.cli``, and help; only the one that is asked for is imported."""
 
 
 _load_yaml = get_loader("yaml")
 
 
 def _without_aliases(text: str) -> Any:
+    from pyg_hash.utils.files import check_yaml
+
     check_yaml(text)
     return _load_yaml(text)
 
 
-def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """The parser of ``pyg-hash`` and those of its subcommands."""
+def command_class(name: str) -> Any:
+    """The class of a subcommand."""
+    return imported(f"pyg_hash.cli.{COMMANDS[name][0]}", "command")
+
+
+def build_parser(command: str) -> tuple[ArgumentParser, ArgumentParser | None]:
+    """The parser of ``pyg-hash``, and that of one subcommand, the only one with options."""
     set_loader("yaml", _without_aliases, (YAMLError,))  # of --config
     parser = ArgumentParser(
         prog="pyg-hash",
@@ -56,25 +59,29 @@ def build_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     )
     parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
-    parsers = {}
-    for name, (kind, text) in COMMANDS.items():
+    wanted = None
+    for name, (_, text) in COMMANDS.items():
         sub = ArgumentParser(description=text[0].upper() + text[1:] + ".", exit_on_error=False)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
         commands.add_subcommand(name, sub, help=text)
-        kind.add_arguments(sub)  # after add_subcommand: jsonargparse wants outer levels first
-        parsers[name] = sub
-    return parser, parsers
+        if name == command:
+            # after add_subcommand: jsonargparse wants outer levels first
+            command_class(name).add_arguments(sub)
+            wanted = sub
+    return parser, wanted
 
 
 def parse(argv: Sequence[str]) -> Namespace:
     """Parse a command line; ``UsageError``, of one line, for what it does not know."""
-    parser, parsers = build_parser()
+    parser, own_parser = build_parser(next((word for word in argv if word in COMMANDS), ""))
     if not argv:
         parser.print_help(sys.stderr)
         raise UsageError(f"a command is missing; use one of {', '.join(COMMANDS)}")
     try:
         args = parser.parse_args(list(argv))
         if args.command == "train" and args.train.resume and args.train.out:
+            from pyg_hash.runs import PARTS
+
             stored = Path(args.train.out) / PARTS["config"]
             if stored.is_file():  # what is not said again is as it was
                 args = parser.parse_args(["train", f"--config={stored}", *argv[1:]])
@@ -82,10 +89,9 @@ def parse(argv: Sequence[str]) -> Namespace:
         raise UsageError(f"config: no YAML file in UTF-8 ({error.reason})") from error
     except (ArgumentError, TypeError) as error:
         message = _plain(str(error))
-        command = argv[0]
-        if "unrecognized arguments" in message and command in parsers:
-            known = sorted(o for o in parsers[command]._option_string_actions if o[:2] == "--")
-            message += f"; '{command}' knows {', '.join(o for o in known if '+' not in o)}"
+        if "unrecognized arguments" in message and own_parser is not None:
+            known = sorted(o for o in own_parser._option_string_actions if o[:2] == "--")
+            message += f"; '{argv[0]}' knows {', '.join(o for o in known if '+' not in o)}"
         raise UsageError(message) from error
     own = args.train.model if args.command == "train" else None
     if own is not None and ":" in own and own not in [w.removeprefix("--model=") for w in argv]:
@@ -130,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(argv)
         with warnings.catch_warnings(), stoppable():
             _show_ours_in_one_line()
-            return COMMANDS[args.command][0].of(args[args.command]).execute()
+            status: int = command_class(args.command).of(args[args.command]).execute()
+            return status
     except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)

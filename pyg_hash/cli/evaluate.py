@@ -32,7 +32,8 @@ from pyg_hash.cli.options import (
 )
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import MODALITIES
-from pyg_hash.utils.files import CorruptFileError, load_json
+from pyg_hash.utils.checks import check_seed
+from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
 from pyg_hash.utils.provenance import digest_of, stored_files, verify
 
 
@@ -110,24 +111,41 @@ class Evaluate(DataCommand):
 
 @dataclass(frozen=True, kw_only=True)
 class Report(DataCommand, PictureCommand):
-    """Write the page and print its path."""
+    """Write the page, of one run or comparing several, and print its path."""
 
-    out: str | None = option(None, "the page to write (default: RUN/report.html)")
+    others: list[str] = option([], "further runs, for a page that compares them", ["others"])
+    out: str | None = option(
+        None, "the page to write (default: RUN/report.html, or RUN/comparison.html)"
+    )
     queries: int = option(4, "queries in the gallery")
     points: int = option(500, "items in the t-SNE maps")
     seed: int = option(0, "seed of what is drawn at random")
 
     def execute(self) -> int:
         """Collect and write."""
-        from pyg_hash.report import About, write_report
+        from pyg_hash.report import About, compare_page, write_report
 
         check_positive(queries=self.queries, points=self.points)
+        try:
+            check_seed(self.seed)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
         named = self.out is not None and not Path(self.out).is_dir()
         if named and Path(str(self.out)).suffix.lower() not in (".html", ".htm"):
             raise UsageError(f"out: {self.out} does not end with .html; the report is such a page")
-        run = Run.open(self.run)
-        out = run.path / "report.html" if self.out is None else Path(self.out)
+        run = Run.open(self.run, need=("config",) if self.others else ("config", "model", "items"))
+        name = "comparison.html" if self.others else "report.html"
+        out = run.path / name if self.out is None else Path(self.out)
         check_out(out)
+        if self.others:
+            for f in fields(self):
+                if f.name not in ("run", "others", "out") and getattr(self, f.name) != f.default:
+                    raise UsageError(f"{f.name}: is for the report of one run; leave it out")
+            page = compare_page([run, *(Run.open(path, need=("config",)) for path in self.others)])
+            with atomic_path(out) as temporary:
+                temporary.write_text(page, encoding="utf-8")
+            print(f"report: {out}")
+            return 0
         config = self.settings(run)
         model = load_model(run, config)
         dataset = build_dataset(config)

@@ -22,8 +22,8 @@ UsageError = SettingError
 def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:
     """A field that is an option: default or ``MISSING``, help text, names if not ``--FIELD``."""
     metadata = {"help": text, "names": names}
-    if isinstance(default, dict):
-        return field(default_factory=dict, metadata=metadata)
+    if isinstance(default, dict | list):
+        return field(default_factory=type(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
@@ -41,9 +41,12 @@ class Command(ABC):
             if f.type == "bool":
                 how = {"action": "store_true", "help": f.metadata["help"]}
             elif f.default is not MISSING or f.default_factory is not MISSING:
-                how["default"] = {} if f.default is MISSING else f.default
+                made = f.default_factory
+                how["default"] = f.default if made is MISSING else made()
             elif names[0].startswith("-"):
                 how["required"] = True
+            if hints[f.name] == list[str]:
+                how |= {"type": str, "nargs": "*" if "default" in how else "+"}
             parser.add_argument(*names, **how)
 
     @classmethod

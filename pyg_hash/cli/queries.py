@@ -72,11 +72,22 @@ def pictures(where: str) -> NewItems:
         found = sorted(filter(os.path.isfile, names))
     if not found:
         raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
-    return NewItems(IMAGE, found, [os.path.abspath(path) for path in found], found)
+    places = [_printable(path) for path in found]
+    ids = [_printable(os.path.abspath(path)) for path in found]
+    wrong = "its name is not valid UTF-8; rename it"
+    problems = {row: wrong for row, path in enumerate(found) if places[row] != path}
+    return NewItems(IMAGE, found, ids, places, problems)
+
+
+def _printable(path: str) -> str:
+    """A path, with signs in place of bytes that are no text."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def text_lines(path: str) -> NewItems:
     """The lines of a UTF-8 file; blank ones and those in another encoding are problems."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"texts: {path}: no such file; give a text file, one text a line")
     content = Path(path).read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise ValueError(f"texts: {path} is UTF-16; save it as UTF-8")

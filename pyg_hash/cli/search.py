@@ -80,6 +80,8 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         target: Modality = IMAGE if self.modality == IMAGE else TEXT
         if self.modality is None:
             target = other(queries.modality)
+        from pyg_hash.features import UnreadableImageError
+
         database = () if self.store is not None else ("items", f"index_{target}")
         run = Run.open(self.run, need=("config", "model", *database))
         if self.image is not None and not Path(self.image).is_file():
@@ -100,7 +102,11 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
             kept, values, relaxed = some.kept, values[some.kept], some.values
             if relaxed is None:
                 raise ValueError(f"features: no row of {self.features} can be encoded")
-        relaxed = coder(values) if relaxed is None else relaxed
+        if relaxed is None:
+            try:
+                relaxed = coder(values)
+            except UnreadableImageError as error:
+                raise ValueError(f"image: {error}") from error
         distances, ids, scores = self._nearest(codes, relaxed)
         latency = self._timing(coder, values[:1], codes)
         if self.text is not None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 from typing_extensions import Self
@@ -363,6 +362,8 @@ def _split(text: str) -> list[str]:
 
 def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:
     """Counts as they are, or TF-IDF: parts with rows of length 1 (zero rows stay zero), joined."""
+    import scipy.sparse as sp
+
     if "idf" not in tensors:
         return sp.hstack(counts, "csr").astype(np.float64)
     widths = [part.shape[1] for part in counts]
@@ -372,5 +373,5 @@ def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:
 
 
 def _unit_rows(x: Any) -> Any:
-    norm = np.sqrt(np.asarray(x.multiply(x).sum(axis=1)).ravel())
-    return sp.diags(1 / np.maximum(norm, np.finfo(np.float64).tiny)) @ x
+    norm = np.sqrt(np.asarray(x.multiply(x).sum(axis=1))).reshape(-1, 1)
+    return x.multiply(1 / np.maximum(norm, np.finfo(np.float64).tiny)).tocsr()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
-from torch_geometric.data.storage import EdgeStorage
 
 from pyg_hash.graph.operator import GraphOperator
 from pyg_hash.graph.place import NewItems, View
@@ -28,6 +26,10 @@ from pyg_hash.typing import (
     other,
 )
 from pyg_hash.utils.csr import sorted_csr
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+    from torch_geometric.data.storage import EdgeStorage
 
 
 class Graphs(NamedTuple):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from torch_geometric.data import HeteroData
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+
 
 PROTOCOLS: dict[str, tuple[str, str]] = {
     "inductive": ("train", "train"),

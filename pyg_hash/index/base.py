@@ -287,11 +287,12 @@ class CodeStore(ABC):
             counts[row] = (near == radius).sum()
         return counts
 
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all codes and ids to one file; see :func:`pyg_hash.stores.export_codes`."""
+    def export(self, path: str | os.PathLike[str], *, to: str | None = None) -> None:
+        """Write codes, ids and fields to one file; see :func:`pyg_hash.stores.export_codes`."""
         from pyg_hash.stores.export import export_codes
 
-        export_codes(path, self.items(), self.num_bits, self.id_type, model=self.model)
+        more: Any = {"fields": self.fields, "metadata": self.metadata, "to": to}
+        export_codes(path, self.items(), self.num_bits, self.id_type, model=self.model, **more)
 
     @abstractmethod
     def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:

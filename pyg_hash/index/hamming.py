@@ -34,7 +34,7 @@ from pyg_hash.index.rescore import Relaxed, Shortlist
 from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.index.where import Condition, Tree, Where, parse
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_path, check_positive_int
 from pyg_hash.utils.files import BusyError, CorruptFileError, Lock, check_writable
 
 Backend = Literal["auto", "faiss", "torch"]
@@ -164,6 +164,7 @@ class HammingIndex(CodeStore):
             OSError: the file could not be written.
             TypeError, ValueError: wrong arguments.
         """
+        check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
         if os.path.lexists(path):
             raise FileExistsError(f"{path}: exists already; open() it or choose another name")
@@ -185,6 +186,7 @@ class HammingIndex(CodeStore):
             CorruptFileError: the file is truncated, damaged or something else.
             ImportError: FAISS is needed and not installed.
         """
+        check_path(path)
         store = cls._read(Path(path), mapped, "auto")
         store.path = Path(path)
         return store

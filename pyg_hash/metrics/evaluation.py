@@ -6,12 +6,11 @@ import warnings
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import product
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import bucket_sizes
 from pyg_hash.graph import protocol
@@ -27,6 +26,9 @@ from pyg_hash.metrics.retrieval import normalised_gain, tied_at
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import check_choice, check_labels
 from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning, odd_queries, unanswered
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Split = Literal["query", "val"]
 Scores = dict[str, float]

@@ -7,7 +7,7 @@ divided by the denominator. All numbers are float64.
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -69,6 +69,21 @@ def mean_average_precision(
         TypeError: codes that are not int8, class indices that are not integers, or ``topk``.
         ValueError: wrong shapes or values, no rows, labels of two kinds, unknown options.
     """
+    options: Any = {"topk": topk, "ties": ties, "denominator": denominator}
+    return float(average_precision(query, database, query_y, database_y, **options).mean())
+
+
+def average_precision(
+    query: Tensor,
+    database: Tensor,
+    query_y: Tensor,
+    database_y: Tensor,
+    *,
+    topk: int | None = None,
+    ties: Ties = "expected",
+    denominator: Denominator = "hits",
+) -> Tensor:
+    """Average precision of each query, float64 ``[q]``; see :func:`mean_average_precision`."""
     check_definition(topk, ties, denominator)
     ranking = Ranking(query, database, query_y, database_y)
     n = database.size(0)
@@ -80,7 +95,7 @@ def mean_average_precision(
             _from_counts(items, relevant, cut, ties, denominator)
             for items, relevant in ranking.counts()
         ]
-    return float(torch.cat(parts).mean())
+    return torch.cat(parts)
 
 
 def check_definition(topk: int | None, ties: str, denominator: str) -> None:

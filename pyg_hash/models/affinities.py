@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
 from pyg_hash.graph import GraphCache
@@ -20,6 +19,9 @@ from pyg_hash.models.common import Widths, weighted
 from pyg_hash.models.two_encoders import AffinityModel, batch_cosines, safe_factor, watched
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 class DJSRH(AffinityModel):

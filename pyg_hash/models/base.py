@@ -9,11 +9,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.models.files import (
     CONFIG,
@@ -30,6 +29,9 @@ from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors, sha256
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.provenance import digest_of
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.models.common import check_widths, known_labels
 from pyg_hash.typing import IMAGE, MODALITIES
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 T = TypeVar("T")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
 from pyg_hash.models.batches import multi_hot
@@ -14,6 +13,9 @@ from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selecte
 from pyg_hash.models.common import Widths, known_labels
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice, check_weight
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 # the strongest of 1e-3 .. 1e3 on a validation split of each data set, 32 bits: CCA without it fits
 # noise (weighted ITQ on Wikipedia: .21 at 1e-3, .36 at 10, .35 at 1000, where it is a PLS)

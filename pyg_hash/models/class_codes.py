@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.models.batches import multi_hot
 from pyg_hash.models.closed_form import ClosedFormModel, selected_features, solved
@@ -16,6 +15,9 @@ from pyg_hash.models.common import Widths, known_labels
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_positive, check_positive_int
 from pyg_hash.utils.optional import require
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 class ClassCodes(ClosedFormModel):

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
 from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Views = tuple[Tensor, Tensor]
 """Something of images and of texts."""

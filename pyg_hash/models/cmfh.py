@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
 from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_fraction, check_positive, check_positive_int, check_weight
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 class CMFH(LinearHashModel):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import contrastive_loss
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, Reduction
 from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Weights = dict[str, float]
 Widths = Mapping[str, int] | tuple[int, int] | list[int]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.codes import binarize
 from pyg_hash.losses import pairwise_nll
@@ -16,6 +16,9 @@ from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_positive_int, check_weight
 from pyg_hash.utils.modes import exact
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 class DCMH(TwoEncoders):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.models.base import BATCH, HashModel
 from pyg_hash.typing import MODALITIES, HashOutput, Modality
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 class EncoderHashModel(HashModel):

@@ -7,16 +7,18 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 from typing_extensions import Self
 
 from pyg_hash.typing import MODALITIES, Modality
-from pyg_hash.utils.checks import check_features, check_item_shape
+from pyg_hash.utils.checks import check_features, check_item_shape, check_path
 from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, sha256
 from pyg_hash.utils.scaling import apply_scaling
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 FORMAT = "pyg_hash.model"
 FORMAT_VERSION = 2
@@ -108,6 +110,7 @@ def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """A model folder's record and its other files' contents; raises if one is missing or broken."""
+    check_path(path)
     folder = Path(path)
     config = folder / CONFIG
     if not config.is_file():

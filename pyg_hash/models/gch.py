@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.losses.pairs import PairLoss
 from pyg_hash.models.base import BATCH, Objective
@@ -23,6 +22,9 @@ from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.modes import eval_mode
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 VARIANTS = ("full", "GCH-A", "Try1", "Try2")
 WEIGHTS = dict.fromkeys(("pairwise", "beacon", "prediction", "guide", "alignment"), 1.0)

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 import torch
-from scipy.sparse.csgraph import laplacian
-from scipy.sparse.linalg import LinearOperator, eigsh
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.knn import knn
 from pyg_hash.models.closed_form import LinearHashModel, selected_features
 from pyg_hash.models.common import Widths
 from pyg_hash.typing import MODALITIES, Metric
 from pyg_hash.utils.checks import check_positive, check_positive_int, check_weight
+
+if TYPE_CHECKING:
+    import scipy.sparse as sp
+    from torch_geometric.data import HeteroData
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,12 +95,14 @@ class IMH(LinearHashModel):
 
 def knn_laplacian(x: Tensor, k: int, metric: Metric) -> sp.csr_array:
     """``D - A`` of the graph where each row is joined to its ``k`` nearest ones."""
+    import scipy.sparse as sp
+
     count = len(x)
     _, near = knn(x.float(), x.float(), k, metric=metric, exclude_self=True)
     ends = near.flatten().cpu().numpy()
     starts = np.repeat(np.arange(count), k)
     edges = sp.csr_array((np.ones(len(ends)), (starts, ends)), shape=(count, count))
-    found: Any = laplacian(edges.maximum(edges.T))
+    found: Any = sp.csgraph.laplacian(edges.maximum(edges.T))
     return sp.csr_array(found)
 
 
@@ -116,6 +118,8 @@ def ridge_regression(x: Tensor, ridge: float) -> tuple[Tensor, Tensor]:
 
 def smallest_eigenvectors(graph: sp.csr_array, scores: list[Floats], count: int) -> Floats:
     """Of ``sum_m (I - Q_m Q_m^T) + L`` with a sparse L and given Q, orthonormal ``[n, count]``."""
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
     rows = graph.shape[0]
 
     def apply(v: Floats) -> Floats:

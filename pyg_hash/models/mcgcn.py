@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import Place
 from pyg_hash.losses import (
@@ -45,6 +44,9 @@ from pyg_hash.nn import (
 from pyg_hash.nn.fusion import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 VARIANTS = ("full", "S", "IT", "A", "C")
 WEIGHTS = {

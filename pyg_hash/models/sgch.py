@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import Place
 from pyg_hash.losses import (
@@ -39,6 +38,9 @@ from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_positive_int
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 VARIANTS = ("full", "v1")
 SIMILARITIES: dict[str, Callable[..., Tensor]] = {

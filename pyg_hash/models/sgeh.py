@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.graph import GraphCache
 from pyg_hash.losses import affinity_loss, hybrid_affinity
@@ -26,6 +25,9 @@ from pyg_hash.nn.local_affinity import ADJACENCIES
 from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, TEXT, Modality, Reduction
 from pyg_hash.utils.checks import check_choice, check_fraction, check_positive_int, check_weight
 from pyg_hash.utils.modes import exact
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 BATCHES = ("nodes", "edges")
 WEIGHTS = {"affinity_ii": 1.8, "affinity_it": 1.0, "affinity_tt": 1.8, "prior": 0.005}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import (
     balance_loss,
@@ -24,6 +24,9 @@ from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 WEIGHTS = {"pairwise": 1.0, "contrast": 0.1, "quantization": 0.01, "balance": 0.1}
 TEACHERS = ("joint", "none")

@@ -7,12 +7,12 @@ import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch_geometric.data import HeteroData
 
 from pyg_hash.losses import cosine_matrix
 from pyg_hash.models.base import BATCH, Objective
@@ -24,6 +24,9 @@ from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
 from pyg_hash.utils.modes import eval_mode, exact
 from pyg_hash.utils.oddities import OddDataWarning
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 
 class TwoEncoders(EncoderHashModel):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from torch import Tensor, nn
-from torch_geometric.nn.dense import Linear
 
 from pyg_hash.graph.operator import SparseMap
 from pyg_hash.graph.place import Place, WholeGraph
@@ -18,6 +17,8 @@ class _Convolution(nn.Module):
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
+        from torch_geometric.nn.dense import Linear  # takes seconds; a search may do without
+
         super().__init__()
         self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
         self.reset_parameters()

@@ -11,27 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import torch_geometric.transforms as T
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
-from torch_geometric import seed_everything
-from torch_geometric.data import HeteroData
-from torch_geometric.transforms import BaseTransform
 
-from pyg_hash import models, transforms
+from pyg_hash import models
 from pyg_hash.graph.protocol import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
 from pyg_hash.recipes.presets import Preset as Preset
 from pyg_hash.recipes.presets import Reported as Reported
 from pyg_hash.recipes.presets import preset as _preset
 from pyg_hash.recipes.presets import presets
-from pyg_hash.sampling import InstanceLoader
-from pyg_hash.training import History, fit
-from pyg_hash.training.fit import Optimizers
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
     check_choice,
@@ -42,6 +35,14 @@ from pyg_hash.utils.checks import (
 )
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError, check_options, find
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
+    from torch_geometric.transforms import BaseTransform, Compose
+
+    from pyg_hash.sampling import InstanceLoader
+    from pyg_hash.training import History
+    from pyg_hash.training.fit import Optimizers
 
 __all__ = ["Recipe", "presets", "recipe"]
 
@@ -62,8 +63,12 @@ class Recipe:
         return epochs
 
     @property
-    def transforms(self) -> T.Compose:
+    def transforms(self) -> Compose:
         """Masks, scaled features and the graph: a data set's ``pre_transform``."""
+        from torch_geometric.transforms import Compose
+
+        from pyg_hash import transforms
+
         rate, held_out = self.settings.get("label_rate"), self.settings["val_rate"]
         seed = self.settings["seed"]
         steps: list[BaseTransform] = []
@@ -73,7 +78,7 @@ class Recipe:
         steps.append(transforms.ScaleFeatures(**self.settings["scaling"]))
         if held_out:
             steps.append(transforms.ValidationSplit(held_out, seed=seed))
-        return T.Compose([*steps, *self.graph])
+        return Compose([*steps, *self.graph])
 
     @property
     def graph(self) -> list[BaseTransform]:
@@ -83,6 +88,8 @@ class Recipe:
 
     def model(self, data: HeteroData) -> HashModel:
         """A new model for the widths and classes of ``data``, and there; the seed draws weights."""
+        from torch_geometric import seed_everything
+
         seed_everything(self.settings["seed"])
         keywords = dict(self.settings["model_options"], num_bits=self.settings["num_bits"])
         known = inspect.signature(self.kind).parameters
@@ -137,6 +144,8 @@ class Recipe:
             if options:
                 raise SettingError("loader_options: there are no mini-batches; give batch_size too")
             return None
+        from pyg_hash.sampling import InstanceLoader
+
         keywords = {"shuffle": True, **options, "batch_size": size}
         try:
             return InstanceLoader(model.training_view(data), **keywords)
@@ -149,6 +158,8 @@ class Recipe:
         ``options`` are those of :func:`pyg_hash.training.fit`, e.g. ``progress=False``; a method
         that is solved has no use for them, and no history.
         """
+        from pyg_hash.training import History, fit
+
         if isinstance(model, ClosedFormModel):
             model.solve(data)
             return History()
@@ -193,7 +204,7 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
         if not isinstance(text, str | None) or text is name is None:
             raise SettingError(f"{argument}: expected a text, got {text!r:.60}")
     name, _, written = name.partition("/")
-    kind = _method(name)
+    kind = method(name)
     other = _LABELS if issubclass(kind, ClosedFormModel) else _OTHER
     own = METHODS.get(_ours(kind), other)
     defaults = {**EVERY, **own, **getattr(kind, "recipe_defaults", {})}
@@ -243,6 +254,8 @@ def _added(default: Any, value: Any) -> Any:
 
 def _check(settings: Settings) -> None:
     """Find what is out of range before any work is done."""
+    from pyg_hash import transforms
+
     given = {name: value for name, value in settings.items() if value is not None}
     try:
         for name in ("num_bits", "k", "epochs", "batch_size"):
@@ -280,13 +293,17 @@ def _optimizer(options: Settings) -> tuple[Any, dict[str, Any]]:
     return kind, keywords
 
 
-def _method(name: str) -> type[HashModel]:
-    """The class of a method: ours, one of an installed package by its entry point, or imported."""
+def method(name: str) -> type[HashModel]:
+    """The class of a method: ours, one of an installed package by its entry point, or imported.
+
+    Raises:
+        SettingError: there is none of this name.
+    """
     if ":" in name:
         kind = imported(name, "model")
     else:
         known: dict[str, Callable[[], Any]]
-        known = {method.lower(): partial(getattr, models, method) for method in METHODS}
+        known = {ours.lower(): partial(getattr, models, ours) for ours in METHODS}
         if name.lower() not in known:
             known |= {e.name.lower(): e.load for e in entry_points(group="pyg_hash.models")}
         kind = find(name, known, "model", "or MODULE:CLASS")()
@@ -302,6 +319,8 @@ def _ours(kind: type[HashModel]) -> str:
 
 
 def _mcgcn(settings: Settings) -> list[BaseTransform]:
+    from pyg_hash import transforms
+
     options = dict(settings["graph_options"])
     joint = {name: options.pop(name) for name in ("pair_edges",) if name in options}
     hubs = {name: options.pop(name) for name in ("self_loops",) if name in options}
@@ -317,6 +336,8 @@ def _mcgcn(settings: Settings) -> list[BaseTransform]:
 
 
 def _sgch(settings: Settings) -> list[BaseTransform]:
+    from pyg_hash import transforms
+
     options, asked = settings["graph_options"], settings["protocol"]
     check_options(transforms.SGCHGraph, options, "graph_options", {"k", "metric", "anchors"})
     reading = options.get("graph", "paper")
@@ -333,6 +354,8 @@ def _sgch(settings: Settings) -> list[BaseTransform]:
 
 
 def _sgeh(settings: Settings) -> list[BaseTransform]:
+    from pyg_hash import transforms
+
     options = settings["graph_options"]
     check_options(transforms.UnifiedAffinity, options, "graph_options", {"k"})
     return [transforms.UnifiedAffinity(k=settings["k"], **options)]

@@ -5,12 +5,13 @@ Needs the extra ``report`` (matplotlib, scikit-learn); without it every figure a
 """
 
 from pyg_hash.report.figures import distance_histogram, pr_curve, tsne
-from pyg_hash.report.page import About, report_page, write_report
+from pyg_hash.report.page import About, compare_page, report_page, write_report
 from pyg_hash.report.results import Results
 
 __all__ = [
     "About",
     "Results",
+    "compare_page",
     "distance_histogram",
     "pr_curve",
     "report_page",

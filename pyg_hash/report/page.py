@@ -4,43 +4,31 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from torch_geometric.data import HeteroData
-
 from pyg_hash import __version__
 from pyg_hash.codes import code_diagnostics
-from pyg_hash.metrics import LookupCurve
-from pyg_hash.metrics.evaluation import RECALL_AT
+from pyg_hash.metrics import Evaluation
 from pyg_hash.models import HashModel
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS
-from pyg_hash.report.results import Results, gallery_section
+from pyg_hash.report.results import Results, cases, lacks, thumbnail
 from pyg_hash.report.style import page_css, to_svg
-from pyg_hash.runs import RunItems
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import atomic_path
+from pyg_hash.runs import IncompleteRunError, Run, RunItems
+from pyg_hash.typing import MODALITIES
+from pyg_hash.utils.checks import check_positive_int, check_seed
+from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
 from pyg_hash.utils.optional import require
+from pyg_hash.utils.provenance import differences
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from torch_geometric.data import HeteroData
 
-Part = dict[str, Any]
-"""What the template shows of a section or of a box in it."""
-
-_PROTOCOLS = {
-    "inductive": "training knows nothing of the queries, and a query is encoded by itself",
-    "strict": "queries are nodes of the graph, but a query's code knows nothing of its other "
-    "modality",
-    "transductive": "queries are nodes of the graph, and a query's code may depend on its own "
-    "other modality (as in the papers)",
-    "none": "the data carry no graph",
-}
+_OF_TRAINING = ("labeled", "train", "val")
+"""What may differ between runs whose numbers can be compared."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +61,9 @@ def report_page(
 ) -> str:
     """A page about a model and its codes of a data set.
 
-    It holds the accuracy, a gallery of queries with what they find, curves, losses, diagnostics
-    of the codes, maps (t-SNE) and the settings. What the data do not have is left out, and the
-    page says so.
+    It holds the accuracy, a gallery of queries with what they find, those that fare worst, curves,
+    losses, diagnostics of the codes, maps (t-SNE) and the settings. What the data do not have is
+    left out, and the page says so.
 
     Args:
         model: a trained model.
@@ -95,45 +83,113 @@ def report_page(
     """
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")
+    check_seed(seed)
     for module, package in (("matplotlib",) * 2, ("sklearn", "scikit-learn"), ("PIL", "pillow")):
         require(module, package, extra="report")  # found out now, not after the work
-    environment = require("jinja2", "jinja2", extra="report").Environment(autoescape=True)
+    require("jinja2", "jinja2", extra="report")
     about = about or About()
     results = Results.of(model, data)
     ids, none = [f"row {row}" for row in range(len(results))], [None] * len(results)
     items = about.items or RunItems(ids, [*none], [*none], [[] for _ in ids])
     if len(items) != len(results):
         raise ValueError(f"items: {len(items)} of them, but the data have {len(results)} rows")
-    body, notes = gallery_section(results, items, num_queries=num_queries, seed=seed)
-    curves = {} if results.labels is None else results.curves()
-    parts = [_accuracy(results, curves), body]
-    if curves:
-        parts.append(_curve_figures(results, curves))
-    else:
+    shown = cases(results, num_queries, seed)
+    asked = [asked for case in shown for asked in case.asked]
+    seen = {asked.row for asked in asked} | {each.row for asked in asked for each in asked.answers}
+    paths = filter(None, (items.image_paths[row] for row in sorted(seen)))
+    pictures = {path: thumbnail(path) for path in paths}
+    notes = lacks(items)
+    if unreadable := [path for path, picture in pictures.items() if picture is None]:
+        notes.append(f"Pictures that cannot be read: {len(unreadable)} (first: {unreadable[0]}).")
+    if results.labels is None:
         notes.append("The data have no labels: nothing is right or wrong, and there is no mAP.")
-    parts.append(_code_section(results))
-    features = {m: data[m].x for m in MODALITIES}
-    maps = _embeddings(results, features, about.class_names, points=points, seed=seed)
-    parts.append(maps)
     if not about.history:
         notes.append("The run kept no history of its losses.")
-    if about.history or about.settings:
-        parts.append(_training(about.history, about.settings))
-    kind = "no labels" if results.labels is None else results.evaluation.protocol
-    words = (
-        f"{results.num_bits} bits, {kind}, {results.query.numel():,} queries, "
-        f"{results.database.numel():,} database items. pyg_hash {__version__}"
-    )
-    template = files("pyg_hash.report").joinpath("page.html").read_text("utf-8")
-    html: str = environment.from_string(template).render(
+    codes = {m: results.codes[m][results.database] for m in MODALITIES}
+    rows = results.sample(points, seed=seed)
+    return render(
+        "page.html",
         title=about.title or type(model).__name__,
-        words=words,
         notes=notes,
-        parts=parts,
+        about=about,
+        terms=[k for k in dict.fromkeys(k for row in about.history for k in row) if k != "epoch"],
         items=items,
-        css=page_css(),
-        version=__version__,
+        pictures=pictures,
+        cases=shown,
+        results=results,
+        evaluation=results.evaluation,
+        curves={} if results.labels is None else results.curves(),
+        codes=codes,
+        judged={m: code_diagnostics(values) for m, values in codes.items()},
+        features={m: data[m].x[rows].cpu() for m in MODALITIES},
+        points={m: results.codes[m][rows] for m in MODALITIES},
+        labels=results.labels and {m: results.labels[m][rows] for m in MODALITIES},
+        num_queries=num_queries,
+        seed=seed,
     )
+
+
+def compare_page(runs: Sequence[Run]) -> str:
+    """Runs side by side: protocol, label rate, accuracy, and the settings in which they differ.
+
+    Raises:
+        IncompleteRunError: a run has no evaluation.
+        CorruptFileError: a file of a run is damaged.
+        ImportError: Jinja2 is not installed.
+    """
+    require("jinja2", "jinja2", extra="report")
+    rows: list[tuple[Run, dict[str, Any], Evaluation, int]] = []
+    data: list[tuple[Run, Any]] = []  # different ones, and the first run of each
+    notes = []
+    for run in runs:
+        stored = load_json(run.file("metrics")) if run.has("metrics") else {}
+        if "query" not in stored:
+            raise IncompleteRunError(
+                f"run: {run.path} has no evaluation; make it with: pyg-hash evaluate {run.path}"
+            )
+        try:
+            evaluation = Evaluation(**stored["query"])
+        except TypeError as error:
+            raise CorruptFileError(f"{run.file('metrics')}: not of this version") from error
+        prints = run.rows()
+        found = [_other_data(known, prints) for _, known in data]
+        if all(found):
+            lines = found[0] if found else []
+            notes += [f"{run.path}: other data than {data[0][0].path}: {line}" for line in lines]
+            data.append((run, prints))
+            found.append([])
+        rows.append((run, run.config(), evaluation, found.index([])))
+    settings = [name for name in rows[0][1] if len({str(row[1].get(name)) for row in rows}) > 1]
+    return render(
+        "compare.html",
+        title=f"{len(rows)} runs",
+        notes=notes,
+        rows=rows,
+        settings=settings,
+        several=len(data) > 1,
+    )
+
+
+def _other_data(stored: Any, now: Any) -> list[str]:
+    """How the features, labels, queries or database of two runs differ, a line each."""
+    if stored is None or now is None:
+        return ["one of the two does not say"]
+    return [line for line in differences(stored, now) if not line.startswith(_OF_TRAINING)]
+
+
+def render(template: str, **values: Any) -> str:
+    """A page, from a template in this folder."""
+    jinja = require("jinja2", "jinja2", extra="report")
+    folder = files("pyg_hash.report")
+    loader = jinja.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8"))
+    environment = jinja.Environment(autoescape=True, loader=loader, trim_blocks=True)
+    known = {"css": page_css(), "version": __version__, "draw": figures, "svg": to_svg}
+    environment.globals |= known | {"RADIUS": RADIUS}
+    environment.filters |= {
+        "number": lambda value: "–" if value is None else f"{float(value):.3f}",
+        "plain": lambda value: value if isinstance(value, str) else json.dumps(value, default=str),
+    }
+    html: str = environment.get_template(template).render(**values)
     return html
 
 
@@ -152,176 +208,3 @@ def write_report(
     page = report_page(model, data, about, **options)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
-
-
-def _boxed(figure: Figure, name: str, title: str, label: str, caption: str = "") -> Part:
-    """A figure with a heading, a description to be read aloud, and a caption."""
-    return {"svg": to_svg(figure, name=name, label=label), "title": title, "caption": caption}
-
-
-def _accuracy(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
-    """Scores of rankings and lookups in the four directions, pair recall, and what they mean."""
-    evaluation = results.evaluation
-    scores = evaluation.to_dict()
-    rows = []
-    for (name, curve), way in zip(curves.items(), ("i2t", "t2i", "i2i", "t2t"), strict=False):
-        lookup = (_at_radius(values) for values in (curve.precision, curve.recall, curve.answered))
-        shown = (scores[way], evaluation.ndcg.get(way), *lookup)
-        rows.append([name, *("–" if value is None else f"{value:.3f}" for value in shown)])
-    header = ["", "mAP", "NDCG", "precision", "recall", "answered"]
-    part: Part = {"name": "accuracy", "title": "Accuracy"}
-    meaning = _PROTOCOLS.get(evaluation.protocol, "as the model names it")
-    counts = f"{evaluation.num_queries:,} queries, {evaluation.num_database:,} database items."
-    words = f"Protocol {evaluation.protocol}: {meaning}. {counts}"
-    if rows:
-        part["table"] = f"mAP, and lookups within radius {RADIUS}", header, rows
-        words = (
-            f"{evaluation.definition}. {words} Within radius {RADIUS}, a query that finds nothing "
-            "has precision 0; answered is the share of queries that find anything."
-        )
-    if evaluation.pair_recall:
-        words += (
-            " mAP asks for the category; pair recall, R@k, for the thing: how often a query's own "
-            f"other side is among the first k of those of all {evaluation.num_queries:,} queries, "
-            f"expected over ties (R@10 by chance: {min(10 / evaluation.num_queries, 1):.3f})."
-        )
-        names = {"i2t": "image to text", "t2i": "text to image"}
-        recall = {names[way]: at for way, at in evaluation.pair_recall.items()}
-        header = ["", *(f"R@{k}" for k in RECALL_AT)]
-        rows = [[name, *(f"{v:.3f}" for v in at.values())] for name, at in recall.items()]
-        part["boxes"] = [{"table": ("Pair recall", header, rows)}]
-    return {**part, "words": words}
-
-
-def _curve_figures(results: Results, curves: Mapping[str, LookupCurve]) -> Part:
-    """Precision and recall by radius and by rank."""
-    precisions, topn = results.precisions()
-    last = f"first {topn[-1]}"
-    best = _each(curves, lambda c: f"best precision {float(c.precision.max()):.2f}")
-    ends = _each(precisions, lambda p: f"{p[0]:.2f} for the first, {p[-1]:.2f} {last}")
-    within = _each(curves, lambda c: f"{_at_radius(c.precision):.2f}")
-    boxes = [
-        _boxed(
-            figures.pr_curve(curves),
-            "pr",
-            "Precision and recall",
-            f"Precision against recall over the Hamming radius. {best}",
-            f"Each point is a radius; the dots are radius {RADIUS}.",
-        ),
-        _boxed(
-            figures.precision_at_n(precisions, topn),
-            "pn",
-            "Precision of the first n",
-            f"Precision of the first n items against n. {ends}",
-            "Equal distances are averaged over all their orders.",
-        ),
-        _boxed(
-            figures.radius_precision(curves),
-            "radius",
-            "Precision within a radius",
-            f"Precision within each Hamming radius. {within} (at radius {RADIUS})",
-            f"A query that finds nothing counts as 0. The vertical line is radius {RADIUS}.",
-        ),
-    ]
-    return {"name": "curves", "title": "Curves", "boxes": boxes}
-
-
-def _training(history: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> Part:
-    """The losses of every epoch, and the settings that repeat the run."""
-    boxes: list[Part] = []
-    names = [k for k in dict.fromkeys(k for row in history for k in row) if k != "epoch"]
-    if names:
-        label = f"Terms of the loss over {len(history)} epochs: {', '.join(names)}."
-        drawn = figures.loss_curves(history, names)
-        boxes.append(_boxed(drawn, "loss", f"{len(history)} epochs", label))
-    if settings:
-        rows = [
-            [name, value if isinstance(value, str) else json.dumps(value, default=str)]
-            for name, value in settings.items()
-        ]
-        table = "Settings, as in config.yaml", ["setting", "value"], rows
-        boxes.append({"class": "settings", "table": table})
-    return {"name": "training", "title": "Training", "boxes": boxes}
-
-
-def _code_section(results: Results) -> Part:
-    """How well the codes use their bits."""
-    codes = {m: results.codes[m][results.database] for m in MODALITIES}
-    judged = {m: code_diagnostics(values) for m, values in codes.items()}
-    rows = {
-        "imbalance of a bit (0 is best)": "{0.imbalance:.3f}",
-        "entropy of a bit (at most 1)": "{0.bit_entropy:.3f}",
-        "correlation of two bits (0 is best)": "{0.correlation:.3f}",
-        "constant bits": "{0.constant_bits}",
-        "entropy of a code, in bits": "{0.code_entropy:.2f}",
-        "different codes": "{0.distinct_codes:,}",
-        "items that share their code": "{0.collisions:,}",
-        "items with the commonest code": "{0.largest_bucket:,}",
-    }
-    cells = [[name, *map(value.format, judged.values())] for name, value in rows.items()]
-    tied = (f"{results.evaluation.codes[m]['edge_ties']:,.1f}" for m in MODALITIES)
-    cells.append(["items as far as the tenth answer", *tied])
-    caption = f"The {results.database.numel():,} database codes of {results.num_bits} bits"
-    off = _each(judged, lambda d: f"mean distance from balance {d.imbalance / 2:.2f}")
-    boxes = [
-        {"table": (caption, ["", *judged], cells)},
-        _boxed(
-            figures.bit_balance(codes),
-            "balance",
-            "Balance of the bits",
-            f"Share of +1 of each bit. {off}",
-            "One half is best; squares are pictures, triangles are texts.",
-        ),
-    ]
-    for source, target in ((IMAGE, TEXT), (TEXT, IMAGE)):
-        name = f"{source} to {target}"
-        label = f"Histogram of the Hamming distances of pairs, {name}."
-        caption = "" if results.labels is None else "The less the two overlap, the better."
-        drawn = figures.distance_histogram(*results.split(source, target))
-        boxes.append(_boxed(drawn, f"distance-{source}", f"Distances, {name}", label, caption))
-    for modality in MODALITIES:
-        title = f"Correlation of the bits, {modality}"
-        label = f"Matrix of absolute correlations of bits, mean {judged[modality].correlation:.2f}"
-        caption = "Off the diagonal, 0 (dark) is best. Constant bits stay empty."
-        drawn = figures.bit_correlation(codes[modality])
-        boxes.append(_boxed(drawn, f"correlation-{modality}", title, label, caption))
-    return {"name": "codes", "title": "Codes", "boxes": boxes}
-
-
-def _embeddings(
-    results: Results,
-    features: Mapping[Any, Tensor],
-    class_names: Sequence[str],
-    *,
-    points: int,
-    seed: int,
-) -> Part:
-    """t-SNE of the features of each modality, and of the codes of both."""
-    rows = results.sample(points, seed=seed)
-    count = rows.numel()
-
-    def box(values: Mapping[Any, Tensor], name: str, title: str, label: str) -> Part:
-        labels = results.labels and {m: results.labels[m][rows] for m in values}
-        here = {m: x[rows].cpu() for m, x in values.items()}
-        return _boxed(
-            figures.tsne(here, labels, class_names, seed=seed), f"tsne-{name}", title, label
-        )
-
-    words = "t-SNE of {} {} features, coloured by class."
-    boxes = [box({m: features[m]}, m, f"Features, {m}", words.format(count, m)) for m in MODALITIES]
-    label = f"t-SNE of the codes of {count} instances; both modalities in one space."
-    boxes.append(box(results.codes, "codes", "Codes of both", label))
-    words = (
-        f"t-SNE of {count:,} instances drawn at random: features as they came in, each "
-        "modality in a space of its own, and the codes, which share one. Squares are pictures, "
-        "triangles are texts; only nearness means anything."
-    )
-    return {"name": "map", "title": "Maps", "words": words, "boxes": boxes}
-
-
-def _at_radius(values: Tensor) -> float:
-    return float(values[min(RADIUS, values.numel() - 1)])
-
-
-def _each(values: Mapping[Any, Any], say: Callable[[Any], str]) -> str:
-    return "; ".join(f"{name}: {say(value)}" for name, value in values.items())

@@ -7,19 +7,24 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch_geometric.data import HeteroData
 
 from pyg_hash.features import UnreadableImageError
 from pyg_hash.features.images import square_jpeg
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precision_at_n
+from pyg_hash.metrics.mean_ap import average_precision
+from pyg_hash.metrics.pairs import pair_places
 from pyg_hash.models import HashModel
 from pyg_hash.runs import RunItems
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
+from pyg_hash.utils.modes import eval_mode
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 # what asks and what is searched, in the order of Evaluation
 _PAIRS = ((IMAGE, TEXT), (TEXT, IMAGE), (IMAGE, IMAGE), (TEXT, TEXT))
@@ -33,6 +38,7 @@ class Results:
 
     Attributes:
         codes: int8 ±1 ``[N, num_bits]`` on the CPU, by modality.
+        relaxed: what they are the signs of, float32 ``[N, num_bits]``.
         labels: class index ``[N]`` or multi-hot ``[N, C]`` by modality; None for data without.
         query: row numbers of the queries, int64.
         database: row numbers of the database, int64.
@@ -41,6 +47,7 @@ class Results:
     """
 
     codes: Mapping[Modality, Tensor]
+    relaxed: Mapping[Modality, Tensor]
     labels: Mapping[Modality, Tensor] | None
     query: Tensor
     database: Tensor
@@ -59,7 +66,9 @@ class Results:
             if name not in data[IMAGE] or not bool(data[IMAGE][name].any()):
                 raise ValueError(f"data['image'].{name}: missing or empty; mark some items")
             rows[name] = data[IMAGE][name].nonzero().flatten().cpu()
-        codes = {m: model.encode(data, m) for m in MODALITIES}
+        with torch.no_grad(), eval_mode(model):
+            out = model(data)
+        codes = {m: binarize(out[m]) for m in MODALITIES}
         labeled = all("y" in data[m] for m in MODALITIES)
         known = {"protocol": model.protocol} if hasattr(model, "protocol") else {}
         encoded: Any = SimpleNamespace(
@@ -67,6 +76,7 @@ class Results:
         )
         return cls(
             codes={m: values.cpu() for m, values in codes.items()},
+            relaxed={m: out[m].float().cpu() for m in MODALITIES},
             labels={m: data[m].y.cpu() for m in MODALITIES} if labeled else None,
             query=rows["query_mask"],
             database=rows["database_mask"],
@@ -121,43 +131,105 @@ class Results:
 
 
 class Answer(NamedTuple):
-    """Row number and Hamming distance of an item that was found.
+    """An item that was found: its row number, Hamming distance, score, and what it is to the query.
 
-    ``right``: whether it shares a label with the query; None for data without labels.
+    ``kind``: ``'own'``, the other side of the same instance; ``'same'``, it shares a label with the
+    query; ``'other'``, it shares none; None for data without labels.
     """
 
     row: int
     distance: int
-    right: bool | None
+    score: float
+    kind: str | None
+
+
+class Asked(NamedTuple):
+    """A query: its row number, what is said of it, and what it finds, best first."""
+
+    row: int
+    note: str
+    answers: list[Answer]
+
+
+class Case(NamedTuple):
+    """Queries of one modality and what they find in another."""
+
+    title: str
+    source: Modality
+    target: Modality
+    asked: list[Asked]
 
 
 def gallery(
     results: Results,
     source: Modality,
     target: Modality,
+    queries: Tensor,
+    notes: Sequence[str] | None = None,
     *,
-    num_queries: int = 6,
     k: int = 8,
-    seed: int = 0,
-) -> list[tuple[int, list[Answer]]]:
-    """Row numbers of some queries, drawn at random rather than for their looks, and their answers.
+) -> list[Asked]:
+    """What some queries (row numbers) find: the ``k`` best, rescored as a search does by default.
 
-    Answers are nearest first, equal distances by row number. Where there are fewer queries than
-    ``num_queries``, or fewer items than ``k``, all are taken.
+    Equal scores come by distance, equal distances by row number. Where there are fewer items than
+    ``k``, all are taken.
     """
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randperm(results.query.numel(), generator=generator)[:num_queries]
-    queries = results.query[drawn]
     index = HammingIndex(results.num_bits)
-    index.add(results.codes[target][results.database], ids=results.database)
-    distances, ids = index.search(results.codes[source][queries], min(k, len(index)))
+    database = results.database
+    relaxed = results.relaxed[target][database]
+    index.add(results.codes[target][database], ids=database, relaxed=relaxed)
+    own = results.relaxed[source][queries]
+    found = index.search(results.codes[source][queries], min(k, len(index)), rescore=own)
     rows = []
-    for query, found, far in zip(queries.tolist(), ids, distances.tolist(), strict=True):
-        right: Sequence[bool | None] = [None] * found.numel()
+    for place, (query, ids) in enumerate(zip(queries.tolist(), found.ids, strict=True)):
+        kinds: list[str | None] = [None] * len(ids)
         if results.labels is not None:
-            right = results.relevant(source, query, target, found)
-        rows.append((query, list(map(Answer, found.tolist(), far, right))))
+            right = results.relevant(source, query, target, ids)
+            kinds = ["same" if same else "other" for same in right]
+        names = ids.tolist()
+        kinds = ["own" if row == query else kind for row, kind in zip(names, kinds, strict=True)]
+        columns = names, found.distances[place].tolist(), found.scores[place].tolist(), kinds
+        answers = [Answer(*values) for values in zip(*columns, strict=True)]
+        rows.append(Asked(query, notes[place] if notes else "", answers))
     return rows
+
+
+def drawn(results: Results, count: int, seed: int) -> Tensor:
+    """Row numbers of queries, drawn at random rather than for their looks; all if there are few."""
+    generator = torch.Generator().manual_seed(seed)
+    return results.query[torch.randperm(results.query.numel(), generator=generator)[:count]]
+
+
+def cases(results: Results, count: int, seed: int) -> list[Case]:
+    """Queries of both ways across the modalities: at random, and those that fare worst.
+
+    Worst are those of the lowest average precision, where there are labels, and those whose own
+    other side is farthest.
+    """
+    ways, found = ((TEXT, IMAGE), (IMAGE, TEXT)), []
+    for way in ways:
+        title = "{} to {}".format(*way).capitalize()
+        found.append(Case(title, *way, gallery(results, *way, drawn(results, count, seed))))
+    for source, target in ways if results.labels is not None else ():
+        split: Any = results.split(source, target)
+        scores = average_precision(*split)
+        low = scores.argsort(stable=True)[:count]
+        notes = [f"average precision {scores[place]:.3f}" for place in low]
+        asked = gallery(results, source, target, results.query[low], notes, k=4)
+        found.append(Case(f"Lowest average precision, {source} to {target}", source, target, asked))
+    for source, target in ways if results.evaluation.pair_recall else ():
+        own, others = (results.codes[m][results.query] for m in (source, target))
+        nearer, tied = pair_places(own, others)
+        far = (own != others).sum(dim=1)
+        worst = far.argsort(descending=True, stable=True)[:count]
+        notes = [
+            f"its own {target}: distance {far[place]}, {nearer[place]:,} of the other "
+            f"{len(far) - 1:,} queries' {target}s are nearer, {tied[place] - 1:,} as near"
+            for place in worst
+        ]
+        asked = gallery(results, source, target, results.query[worst], notes, k=4)
+        found.append(Case(f"Farthest from its own {target}", source, target, asked))
+    return found
 
 
 def thumbnail(path: str | os.PathLike[str]) -> str | None:
@@ -174,30 +246,3 @@ def lacks(items: RunItems) -> list[str]:
     kinds = {"picture files": items.image_paths, "raw texts": items.texts}
     words = "This run came without {}: cards show names instead."
     return [words.format(kind) for kind, values in kinds.items() if not any(values)]
-
-
-def gallery_section(
-    results: Results, items: RunItems, *, num_queries: int, seed: int
-) -> tuple[dict[str, Any], list[str]]:
-    """The gallery of both directions across modalities, and notes on what it lacks."""
-    parts = [
-        (*pair, gallery(results, *pair, num_queries=num_queries, seed=seed))
-        for pair in ((TEXT, IMAGE), (IMAGE, TEXT))
-    ]
-    shown = [a.row for _, _, found in parts for _, answers in found for a in answers]
-    shown += [query for query, _ in parts[1][2]]
-    paths = dict.fromkeys(filter(None, (items.image_paths[row] for row in shown)))
-    pictures = {path: thumbnail(path) for path in paths}
-    words = (
-        f"{len(parts[0][2])} queries of each modality, drawn at random (seed {seed}), with the "
-        "nearest items of the database in the other modality. A card shows the Hamming distance; "
-        "items at equal distance come in the order of their rows."
-    )
-    if results.labels is not None:
-        words += " ✓ right: shares a label with the query. ✗ wrong: does not."
-    notes = lacks(items)
-    unreadable = [path for path, picture in pictures.items() if picture is None]
-    if unreadable:
-        notes.append(f"Pictures that cannot be read: {len(unreadable)} (first: {unreadable[0]}).")
-    section = {"name": "gallery", "title": "What queries find", "words": words}
-    return {**section, "gallery": parts, "pictures": pictures}, notes

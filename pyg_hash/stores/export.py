@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.utils.files import CorruptFileError, atomic_path
+from pyg_hash.utils.faiss import load as load_faiss
+from pyg_hash.utils.files import CorruptFileError, atomic_path, save_json
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.provenance import verify
 
 Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
+Metadata = Callable[[NDArray[Any]], Mapping[str, Sequence[Any]]]
 
 
 class _Codes(NamedTuple):
@@ -45,28 +49,53 @@ class ExportedCodes(_Codes):
     model: str | None = None
 
 
-def _numpy(path: Path, batches: Batches, num_bits: int, id_type: type, model: str) -> None:
-    dtype = np.dtype(np.int64 if id_type is int else np.str_)
-    none = np.empty((0, num_bytes(num_bits)), np.uint8), np.empty(0, dtype)
-    codes, ids = map(np.concatenate, zip(none, *batches, strict=True))
+class _Export(NamedTuple):
+    """What a writer writes: codes, ids and values of the fields, a batch at a time."""
+
+    target: Path
+    batches: Iterator[tuple[Bytes, NDArray[Any], Mapping[str, Sequence[Any]]]]
+    num_bits: int
+    id_type: type[Any]
+    fields: Mapping[str, type]
+    model: str
+
+    @property
+    def id_dtype(self) -> Any:
+        """Of the ids as a NumPy array."""
+        return np.dtype(np.int64 if self.id_type is int else np.str_)
+
+    def rows(self) -> Iterator[tuple[Any, str, tuple[Any, ...]]]:
+        """Id, code as digits 0 and 1, and values of the fields of each item."""
+        for packed, ids, more in self.batches:
+            bits = np.unpackbits(packed, axis=1)[:, : self.num_bits] + ord("0")
+            digits = np.ascontiguousarray(bits).view(f"S{self.num_bits}").ravel().astype(str)
+            columns = [more[name] for name in self.fields]
+            for row, (name, code) in enumerate(zip(ids.tolist(), digits.tolist(), strict=True)):
+                yield name, code, tuple(column[row] for column in columns)
+
+
+def _numpy(path: Path, all_of: _Export) -> None:
+    none = np.empty((0, num_bytes(all_of.num_bits)), np.uint8), np.empty(0, all_of.id_dtype)
+    parts = [none, *(batch[:2] for batch in all_of.batches)]
+    codes, ids = map(np.concatenate, zip(*parts, strict=True))
     with open(path, "wb") as file:
         np.savez(
             file,
             codes=codes,
-            ids=ids.astype(dtype),
-            num_bits=np.array(num_bits),
-            model=np.array(model),
+            ids=ids.astype(all_of.id_dtype),
+            num_bits=np.array(all_of.num_bits),
+            model=np.array(all_of.model),
         )
 
 
-def _hdf5(path: Path, batches: Batches, num_bits: int, id_type: type, model: str) -> None:
-    width = num_bytes(num_bits)
-    dtype = np.dtype(np.int64) if id_type is int else h5py.string_dtype()
+def _hdf5(path: Path, all_of: _Export) -> None:
+    width = num_bytes(all_of.num_bits)
+    dtype = all_of.id_dtype if all_of.id_type is int else h5py.string_dtype()
     with h5py.File(path, "w") as file:
-        file.attrs["num_bits"], file.attrs["model"] = num_bits, model
+        file.attrs["num_bits"], file.attrs["model"] = all_of.num_bits, all_of.model
         codes = file.create_dataset("codes", (0, width), np.uint8, maxshape=(None, width))
         ids = file.create_dataset("ids", (0,), dtype, maxshape=(None,))
-        for packed, names in batches:
+        for packed, names, _ in all_of.batches:
             start = len(ids)
             for data, new in ((codes, packed), (ids, names)):
                 data.resize(start + len(new), axis=0)
@@ -79,39 +108,117 @@ def load_pyarrow() -> Any:
     return require("pyarrow", "pyarrow", extra="parquet")
 
 
-def _parquet(path: Path, batches: Batches, num_bits: int, id_type: type, model: str) -> None:
+def _parquet(path: Path, all_of: _Export, *, milvus: bool = False) -> None:
     arrow = load_pyarrow()
-    width = num_bytes(num_bits)
-    names = arrow.int64() if id_type is int else arrow.string()
-    schema = arrow.schema(
-        [arrow.field("id", names), arrow.field("code", arrow.binary(width))],
-        metadata={
-            "num_bits": str(num_bits),
-            "model": model,
-            "crc32": f"{zlib.crc32(f'{num_bits} {model}'.encode()):08x}",
-        },
-    )
+    width = num_bytes(all_of.num_bits)
+    kinds = {int: arrow.int64(), str: arrow.string(), float: arrow.float64(), bool: arrow.bool_()}
+    kinds[list] = arrow.list_(arrow.string())
+    code = arrow.list_(arrow.uint8()) if milvus else arrow.binary(width)
+    columns = {"id": kinds[all_of.id_type], "code": code}
+    columns |= {name: kinds[kind] for name, kind in all_of.fields.items()}
+    crc = zlib.crc32(f"{all_of.num_bits} {all_of.model}".encode())
+    about = {"num_bits": str(all_of.num_bits), "model": all_of.model, "crc32": f"{crc:08x}"}
+    schema = arrow.schema(list(columns.items()), metadata=about)
     with arrow.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
-        for packed, ids in batches:
+        for packed, ids, more in all_of.batches:
             data = arrow.py_buffer(np.ascontiguousarray(packed))
-            codes = arrow.FixedSizeBinaryArray.from_buffers(
-                arrow.binary(width), len(packed), [None, data]
-            )
-            columns = [arrow.array(ids.tolist(), names), codes]
-            writer.write_table(arrow.Table.from_arrays(columns, schema=schema))
+            if milvus:
+                places = np.arange(0, packed.size + 1, width, dtype=np.int32)
+                flat = arrow.Array.from_buffers(arrow.uint8(), packed.size, [None, data])
+                codes = arrow.ListArray.from_arrays(places, flat)
+            else:
+                buffers = [None, data]
+                codes = arrow.FixedSizeBinaryArray.from_buffers(code, len(packed), buffers)
+            rest = [arrow.array(more[name], columns[name]) for name in all_of.fields]
+            arrays = [arrow.array(ids.tolist(), columns["id"]), codes, *rest]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 
-def _csv(path: Path, batches: Batches, num_bits: int, id_type: type, model: str) -> None:
+def _csv(path: Path, all_of: _Export) -> None:
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "code"])
-        for packed, ids in batches:
-            digits = (np.unpackbits(packed, axis=1)[:, :num_bits] + ord("0")).tobytes().decode()
-            for row, name in enumerate(ids.tolist()):
-                writer.writerow([name, digits[row * num_bits : (row + 1) * num_bits]])
+        writer.writerow(["id", "code", *all_of.fields])
+        for name, code, values in all_of.rows():
+            writer.writerow([name, code, *map(_cell, values)])
 
 
-_WRITERS = {".npz": _numpy, ".h5": _hdf5, ".parquet": _parquet, ".csv": _csv}
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+
+
+def _faiss(path: Path, all_of: _Export) -> None:
+    faiss = load_faiss()
+    index = faiss.IndexBinaryFlat(8 * num_bytes(all_of.num_bits))
+    if all_of.id_type is int:
+        index = faiss.IndexBinaryIDMap2(index)
+    names: list[str] = []
+    for packed, ids, _ in all_of.batches:
+        packed = np.ascontiguousarray(packed)
+        if all_of.id_type is int:
+            index.add_with_ids(packed, ids)
+        else:
+            index.add(packed)
+            names += ids.tolist()
+    faiss.write_index_binary(index, str(path))
+    if all_of.id_type is not int:  # beside it, in the order of FAISS's row numbers
+        save_json(all_of.target.with_name(f"{all_of.target.name}.ids.json"), names)
+
+
+_SQL_TYPES = {str: "text", int: "bigint", float: "double precision", bool: "boolean"}
+_SQL_TYPES[list] = "text[]"
+_COPY = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
+
+
+def _copied(value: Any) -> str:
+    """A value as the text format of COPY has it."""
+    if value is None:
+        return r"\N"
+    if isinstance(value, list):
+        quoted = (each.replace("\\", r"\\").replace('"', r"\"") for each in value)
+        value = "{" + ",".join(f'"{each}"' for each in quoted) + "}"
+    return str(value).translate(_COPY)
+
+
+def _pgvector(path: Path, all_of: _Export) -> None:
+    def name_of(name: str) -> str:
+        return '"' + name.replace('"', '""') + '"'
+
+    table = name_of(all_of.target.stem)
+    fields = {name_of(name): _SQL_TYPES[kind] for name, kind in all_of.fields.items()}
+    more = "".join(f",\n    {name} {kind}" for name, kind in fields.items())
+    bits = all_of.num_bits
+    example = f"B'{'01' * bits}'"[: bits + 2] + "'"
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        file.write(
+            f"-- codes of {bits} bits, of the model {all_of.model or 'not known'}\n"
+            "-- read it with: psql DATABASE < FILE (needs pgvector 0.7 or later)\n"
+            "CREATE EXTENSION IF NOT EXISTS vector;\n"
+            f"CREATE TABLE {table} (\n    id {_SQL_TYPES[all_of.id_type]} PRIMARY KEY,\n"
+            f"    code bit({bits}) NOT NULL{more}\n);\n"
+            f"COPY {table} ({', '.join(['id', 'code', *fields])}) FROM stdin;\n"
+        )
+        for name, code, values in all_of.rows():
+            file.write("\t".join(map(_copied, (name, code, *values))) + "\n")
+        file.write(
+            "\\.\n"
+            "-- approximate; for exact answers leave the next line out\n"
+            f"CREATE INDEX ON {table} USING hnsw (code bit_hamming_ops);\n"
+            "-- the nearest ten to a code of the model, as digits in the order of its bits:\n"
+            f"-- SELECT id, code <~> {example} AS distance FROM {table}\n"
+            f"--   ORDER BY code <~> {example} LIMIT 10;\n"
+        )
+
+
+FORMATS: dict[str, tuple[str, Callable[[Path, _Export], None]]] = {
+    "npz": (".npz", _numpy),
+    "h5": (".h5", _hdf5),
+    "parquet": (".parquet", _parquet),
+    "csv": (".csv", _csv),
+    "faiss": (".faiss", _faiss),
+    "pgvector": (".sql", _pgvector),
+    "milvus": (".parquet", partial(_parquet, milvus=True)),
+}
+"""Name of a format -> ending of its files, and what writes it."""
 
 
 def export_codes(
@@ -121,14 +228,24 @@ def export_codes(
     id_type: type[Any],
     *,
     model: str | None = None,
+    fields: Mapping[str, type] | None = None,
+    metadata: Metadata | None = None,
+    to: str | None = None,
 ) -> None:
     """Write packed codes with ids, atomically; ``store.export(path)`` calls this.
 
     ============  ==========================================================================
     ``.npz``      arrays ``codes`` (uint8 ``[n, bytes]``), ``ids``, ``num_bits`` and ``model``
     ``.h5``       data sets ``codes`` and ``ids``, attributes ``num_bits`` and ``model``
-    ``.parquet``  columns ``id`` and ``code`` (fixed-size binary), metadata as attributes of HDF5
-    ``.csv``      columns ``id`` and ``code`` as ``num_bits`` digits 0 and 1, for databases
+    ``.parquet``  columns ``id``, ``code`` (fixed-size binary) and the fields; metadata as
+                  attributes of HDF5
+    ``.csv``      columns ``id``, ``code`` as ``num_bits`` digits 0 and 1, and the fields
+                  (a list as JSON, a missing value empty)
+    ``.faiss``    for ``faiss.read_index_binary``: exact, codes filled up with zeros to bytes;
+                  int ids are FAISS's, string ids stand beside, in ``NAME.faiss.ids.json``
+    ``.sql``      for PostgreSQL with pgvector: a table named like the file, with ``code
+                  bit(num_bits)``, its rows, an HNSW index and an example of a query
+    ``'milvus'``  Parquet for Milvus's bulk insert: ``code`` as a list of bytes (BINARY_VECTOR)
     ============  ==========================================================================
 
     In a byte the first bit is the most significant one, as in ``numpy.packbits``.
@@ -139,14 +256,25 @@ def export_codes(
         num_bits: bits of a code.
         id_type: ``int`` or ``str``.
         model: digest of the model whose codes they are.
+        fields: name and type of what goes along where the format has a place for it.
+        metadata: gives the values of these fields for some ids, as ``store.metadata``.
+        to: a format by name, where the ending does not say it: ``'milvus'``.
 
     Raises:
-        ValueError: an unknown ending.
-        ImportError: Parquet without pyarrow.
+        ValueError: an unknown ending or format.
+        ImportError: Parquet without pyarrow, FAISS without faiss.
         OSError: the file cannot be written.
     """
+    if to is None:
+        endings = {end: name for name, (end, _) in FORMATS.items() if name != "milvus"}
+        to = _format(path, endings)
+    elif to not in FORMATS:
+        raise ValueError(f"to: {to!r} is not known; use one of {', '.join(FORMATS)}")
+    get: Metadata = metadata or (lambda ids: {})
+    rows = ((packed, ids, get(ids) if fields else {}) for packed, ids in batches)
     with atomic_path(path) as temporary:
-        _format(path, _WRITERS)(temporary, batches, num_bits, id_type, model or "")
+        written = _Export(Path(path), rows, num_bits, id_type, fields or {}, model or "")
+        FORMATS[to][1](temporary, written)
 
 
 def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:

@@ -6,15 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import HeteroData
 
 from pyg_hash.models.base import HashModel, Objective
 from pyg_hash.models.batches import Share
 from pyg_hash.training.ranks import Ranks, shared_out
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS = get_args(Precision)

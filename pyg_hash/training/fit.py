@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
-from torch_geometric.data import HeteroData
 from tqdm.auto import tqdm
 
 from pyg_hash.metrics import evaluate
@@ -20,6 +20,9 @@ from pyg_hash.typing import IMAGE
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning
+
+if TYPE_CHECKING:
+    from torch_geometric.data import HeteroData
 
 Callback = Callable[[HashModel, Row], None]
 Optimizers = torch.optim.Optimizer | Mapping[str, torch.optim.Optimizer]

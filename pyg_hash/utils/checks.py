@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from numbers import Integral, Real
 
@@ -23,6 +24,12 @@ def check_positive_int(value: object, name: str) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if int(value) < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
+
+
+def check_path(value: object, name: str = "path") -> None:
+    """Raise ``TypeError`` unless ``value`` can name a file or folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected the path of a file or folder, got {value!r}")
 
 
 def check_seed(value: object, name: str = "seed") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -30,7 +32,8 @@ def test_report_with_pictures(trained, capsys):
     assert capsys.readouterr().out == f"report: {path}\n"
     page = path.read_text(encoding="utf-8")
     assert "<h1>MCGCN on shapes</h1>" in page
-    assert page.count("data:image/jpeg") == 2 * 8 + 2 * 8 + 2
+    at_random, by_precision, by_pair = 2 * 8 + 2 * 8 + 2, 2 * 4 + 2 * 4 + 2, 2 * 4 + 2 * 4 + 2 + 2
+    assert page.count("data:image/jpeg") == at_random + by_precision + by_pair
     assert "2 epochs" in page
     assert "num_bits" in page
     assert "cannot be read:" not in page
@@ -61,7 +64,8 @@ def test_report_of_features_without_labels_and_history(tmp_path):
     ):
         assert words in page
     assert "Pair recall" in page and "mAP, and lookups" not in page and 'id="curves"' not in page
-    assert "✗ wrong" not in page
+    assert "✗" not in page and "Farthest from its own text" in page
+    assert "Lowest average precision" not in page
 
 
 def test_a_dollar_in_a_class_name_is_a_dollar(tmp_path):
@@ -80,7 +84,37 @@ def test_a_dollar_in_a_class_name_is_a_dollar(tmp_path):
     assert main(["report", f"{tmp_path}/run", *SHORT]) == 0
 
 
+def test_runs_side_by_side(trained, tmp_path, capsys):
+    root = trained.parent / "data"
+    other, small = tmp_path / "other", tmp_path / "small"
+    words = ["--num_bits=8", "--model=classcodes"]
+    assert main(["train", "--dataset=shapes", f"--root={root}", f"--out={other}", *words]) == 0
+    data = "--dataset_options={n: 40, num_features: [3, 3]}"
+    assert (
+        main(["train", "--dataset=synthetic", data, f"--out={small}", "--model=lsh", words[0]]) == 0
+    )
+    out = tmp_path / "both.html"
+    assert main(["report", str(trained), str(other), f"--out={out}"]) == 0
+    page = out.read_text(encoding="utf-8")
+    values = json.loads((other / "metrics.json").read_text())["query"]
+    assert "All runs have the same data" in page  # labels that were read are a setting
+    for words in (f"<td>{values['i2t']:.3f}</td>", "<td>classcodes</td>", "<td>mcgcn</td>"):
+        assert words in page
+    assert '<th scope="row">num_bits</th><td>16</td><td>8</td>' in page
+    assert main(["report", str(trained), str(other), str(small)]) == 0
+    page = (trained / "comparison.html").read_text(encoding="utf-8")
+    assert "cannot be compared" in page and "<td>B</td>" in page and "other data than" in page
+    (other / "metrics.json").unlink()
+    capsys.readouterr()
+    assert main(["report", str(trained), str(other)]) == 1
+    assert "has no evaluation; make it with: pyg-hash evaluate" in capsys.readouterr().err
+    assert main(["report", str(trained), str(small), "--queries=3"]) == 2
+    assert "queries: is for the report of one run" in capsys.readouterr().err
+
+
 def test_errors(trained, tmp_path, capsys):
+    assert main(["report", str(trained), "--seed=-1"]) == 2
+    assert "seed: expected an integer from 0" in capsys.readouterr().err
     assert main(["report", str(trained), "--points=0"]) == 2
     assert "points: expected a positive integer" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "none")]) == 1

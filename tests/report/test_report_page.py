@@ -16,6 +16,7 @@ from pyg_hash.report.figures import bit_balance
 from pyg_hash.report.page import About, report_page, write_report
 from pyg_hash.report.style import INK, to_svg
 from pyg_hash.runs import RunItems
+from pyg_hash.typing import HashOutput
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("sklearn")
@@ -127,15 +128,18 @@ def test_figures_can_be_read_aloud(written):
     assert len(page.every("h1")) == 1
 
 
-def test_right_and_wrong_have_words_symbols_and_classes(written, pair):
+def test_kinds_of_answers_have_words_symbols_and_classes(written, pair):
     page = Page(written)
     cards = [attrs["class"] for attrs in page.every("li") if "card" in attrs.get("class", "")]
-    assert len(cards) == 2 * 2 * 8
-    right = sum("right" in card for card in cards)
-    wrong = sum("wrong" in card for card in cards)
-    assert right + wrong == len(cards)
-    assert page.text.count("✓ right") - 1 == right  # once more in the explanation
-    assert page.text.count("✗ wrong") - 1 == wrong
+    assert len(cards) == 2 * 2 * 8 + 2 * 2 * 2 * 4  # at random; by precision and by pair
+    kinds = 0
+    for kind, mark in (("same", "✓ same category"), ("other", "✗ another category")):
+        found = sum(card.split()[-1] == kind for card in cards)
+        kinds += found
+        assert page.text.count(mark) - 1 == found  # once more in the explanation
+    assert kinds == len(cards)
+    assert "average precision 0." in page.text and "Farthest from its own text" in page.text
+    assert "own text: distance" in page.text and "score" in page.text
 
 
 def test_numbers_are_those_of_evaluate(written, pair):
@@ -189,8 +193,8 @@ def test_constant_codes_and_several_labels():
     model = model_for(MCGCN, data)
 
     class Constant(type(model)):
-        def encode(self, data, modality):
-            return torch.ones(60, self.num_bits, dtype=torch.int8)
+        def forward(self, data):
+            return HashOutput(*torch.ones(2, 60, self.num_bits))
 
     constant = Constant(**model.config)
     page = Page(report_page(constant, data, About(class_names=list("abcd")), **FAST))
@@ -224,7 +228,7 @@ def test_numbers_are_positive(pair, option):
         report_page(*pair, **{option: 0})
 
 
-@pytest.mark.parametrize("module", ["matplotlib", "sklearn", "PIL"])
+@pytest.mark.parametrize("module", ["matplotlib", "sklearn", "PIL", "jinja2"])
 def test_missing_packages_are_found_at_once(module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=r"pyg_hash\[report\]"):

@@ -9,9 +9,9 @@ import torch
 from small import graph_for, model_for
 
 from pyg_hash import metrics, report
-from pyg_hash.codes import hamming_distance
+from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
-from pyg_hash.report.results import gallery, thumbnail
+from pyg_hash.report.results import cases, drawn, gallery, thumbnail
 from pyg_hash.typing import IMAGE, TEXT
 
 
@@ -49,29 +49,60 @@ def test_sample(results):
     assert not torch.equal(results.sample(5, seed=1), results.sample(5, seed=2))
 
 
-def test_gallery_holds_the_nearest(pair, results):
+def test_gallery_is_what_a_search_gives(pair, results):
     data = pair[1]
-    rows = gallery(results, TEXT, IMAGE, num_queries=3, k=5)
-    assert len(rows) == 3
-    for query, answers in rows:
+    queries = drawn(results, 3, 0)
+    rows = gallery(results, TEXT, IMAGE, queries, k=5)
+    index = HammingIndex(results.num_bits)
+    index.add(
+        results.codes[IMAGE][results.database],
+        ids=results.database,
+        relaxed=results.relaxed[IMAGE][results.database],
+    )
+    assert [asked.row for asked in rows] == queries.tolist()
+    for query, _, answers in rows:
         assert bool(data[TEXT].query_mask[query])
-        every = hamming_distance(
-            results.codes[TEXT][query][None], results.codes[IMAGE][results.database]
-        )
-        assert [a.distance for a in answers] == every[0].sort().values[:5].tolist()
+        own = results.relaxed[TEXT][query][None]
+        best = index.search(results.codes[TEXT][query][None], 5, rescore=own)
+        assert [a.row for a in answers] == best.ids[0].tolist()
+        assert [a.score for a in answers] == best.scores[0].tolist()
         for answer in answers:
+            codes = results.codes[TEXT][query], results.codes[IMAGE][answer.row]
+            assert answer.distance == int((codes[0] != codes[1]).sum())
             assert bool(data[IMAGE].database_mask[answer.row])
             own, other = (data[m].y[i] for m, i in ((TEXT, query), (IMAGE, answer.row)))
             shared = bool(own == other) if own.dim() == 0 else bool((own * other).sum() > 0)
-            assert answer.right is shared
+            assert answer.kind == ("same" if shared else "other")
 
 
 def test_gallery_takes_what_is_there(results):
-    rows = gallery(results, IMAGE, TEXT, num_queries=1000, k=1000)
-    assert len(rows) == 12
-    assert len(rows[0][1]) == 48
-    again = gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
-    assert again == gallery(results, IMAGE, TEXT, num_queries=4, seed=7)
+    assert len(drawn(results, 1000, 0)) == 12
+    rows = gallery(results, IMAGE, TEXT, drawn(results, 1000, 0), k=1000)
+    assert len(rows) == 12 and len(rows[0].answers) == 48
+    assert drawn(results, 4, 7).tolist() == drawn(results, 4, 7).tolist()
+    wide = dataclasses.replace(results, database=torch.arange(60))  # the queries are in it
+    (asked,) = gallery(wide, IMAGE, TEXT, torch.tensor([5]), k=60)
+    assert [a.row for a in asked.answers if a.kind == "own"] == [5]
+
+
+def test_the_worst_are_the_worst(results):
+    found = {case.title: case for case in cases(results, 3, 0)}
+    for source, target in ((TEXT, IMAGE), (IMAGE, TEXT)):
+        query, database, own, others = results.split(source, target)
+        each = [
+            metrics.mean_average_precision(query[i][None], database, own[i][None], others)
+            for i in range(12)
+        ]
+        case = found[f"Lowest average precision, {source} to {target}"]
+        lowest = [f"average precision {value:.3f}" for value in sorted(each)[:3]]
+        assert [a.note for a in case.asked] == lowest
+        far = (results.codes[source] != results.codes[target]).sum(1)[results.query]
+        case = found[f"Farthest from its own {target}"]
+        wanted = far.sort(descending=True).values[:3].tolist()
+        assert [int(a.note.split("distance ")[1].split(",")[0]) for a in case.asked] == wanted
+        row = (results.query == case.asked[0].row).nonzero().item()
+        distances = (query[row] != results.codes[target][results.query]).sum(1)
+        assert f"{int((distances < distances[row]).sum())} of the other 11" in case.asked[0].note
 
 
 def test_without_labels(pair):
@@ -82,7 +113,8 @@ def test_without_labels(pair):
     blind = report.Results.of(model, data)
     assert blind.evaluation == metrics.evaluate(model, data)
     assert blind.evaluation.i2t is None and blind.evaluation.pair_recall
-    assert gallery(blind, IMAGE, TEXT)[0][1][0].right is None
+    assert gallery(blind, IMAGE, TEXT, blind.query)[0].answers[0].kind is None
+    assert len(cases(blind, 2, 0)) == 4
     for ask in (
         blind.curves,
         blind.precisions,
