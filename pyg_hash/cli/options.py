@@ -44,6 +44,8 @@ class Command(ABC):
                 how["default"] = {} if f.default is MISSING else f.default
             elif names[0].startswith("-"):
                 how["required"] = True
+            if hints[f.name] == list[str]:
+                how |= {"type": str, "nargs": "+"}
             parser.add_argument(*names, **how)
 
     @classmethod

@@ -223,14 +223,9 @@ class Coder:
 
 def _floats(encode: Any, name: str, items: Any) -> Tensor:
     """Float rows of what somebody's own encoder gives."""
-    import torch
+    from pyg_hash.features.base import as_rows
 
-    rows = encode(items)
-    try:
-        return torch.as_tensor(rows).detach().float().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(rows).__name__
-        raise TypeError(f"encoder: {name} gave {kind}, expected rows of numbers") from error
+    return as_rows(encode(items), f"encoder: {name}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from torch_geometric.data import HeteroData
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
 from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
 from pyg_hash.datasets.given import as_labels, as_matrix, as_rows, as_strings
-from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
+from pyg_hash.features import OwnEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
@@ -359,6 +359,8 @@ def write_feature_file(
     texts: Sequence[str | None] | None = None,
     about: str | None = None,
     compression: str | int | None = None,
+    image_encoder: Any = None,
+    text_encoder: Any = None,
 ) -> Path:
     """Write a file that :class:`~pyg_hash.datasets.FeatureFile` reads, atomically.
 
@@ -384,6 +386,10 @@ def write_feature_file(
         about: what made the features, e.g. ``'vgg16-fc7 + use512'``.
         compression: HDF5 filter of the features, ``'gzip'``, ``'lzf'`` or gzip's level 0 to 9;
             smaller but slower.
+        image_encoder: what made ``image``, an :class:`~pyg_hash.features.ImageEncoder` or a
+            function of yours; kept in the folder ``PATH.encoders``, so that runs take raw pictures.
+            The code of a function is not kept, see :class:`~pyg_hash.features.OwnEncoder`.
+        text_encoder: the same, of ``text``.
 
     Raises:
         TypeError: arguments of the wrong type.
@@ -391,7 +397,25 @@ def write_feature_file(
         OSError: the file cannot be written.
     """
     content = {name: value for name, value in locals().items() if name != "path"}
-    return _write(_file_path(path), _checked(path, **content))
+    given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
+    encoders = {m: _as_encoder(e, m) for m, e in given.items() if e is not None}
+    checked = _checked(path, **content)
+    for m, encoder in encoders.items():
+        if isinstance(encoder, OwnEncoder) and given[m] is not encoder:
+            encoder = encoders[m] = OwnEncoder(given[m], checked[m].shape[1])
+        if encoder.num_features != checked[m].shape[1]:
+            raise ValueError(
+                f"{m}_encoder: makes {encoder.num_features} features, {m} has "
+                f"{checked[m].shape[1]}; give the one that made them"
+            )
+    return _write(_file_path(path), checked, encoders or None)
+
+
+def _as_encoder(encoder: Any, modality: Modality) -> Any:
+    """An encoder that can be kept, of one or of a function."""
+    if not isinstance(encoder, type) and callable(encoder):
+        return encoder if hasattr(encoder, "save") else OwnEncoder(encoder)
+    raise TypeError(f"{modality}_encoder: expected an encoder or a function, got {encoder!r:.60}")
 
 
 def _file_path(path: Any) -> Path:
@@ -508,8 +532,8 @@ def encode_feature_file(
     *,
     images: Sequence[str | os.PathLike[str]],
     texts: Sequence[str],
-    image_encoder: ImageEncoder,
-    text_encoder: TextEncoder,
+    image_encoder: Any,
+    text_encoder: Any,
     batch_size: int = 64,
     **more: Any,
 ) -> Path:
@@ -523,8 +547,8 @@ def encode_feature_file(
         path: the file; one that exists is replaced.
         images: ``N`` picture files.
         texts: ``N`` texts; row i of both is instance i.
-        image_encoder: of the pictures.
-        text_encoder: of the texts; one that learns from texts is fitted already.
+        image_encoder: of the pictures; an encoder or a function of yours.
+        text_encoder: of the texts, the same; one that learns from texts is fitted already.
         batch_size: items in a call of an encoder.
         **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
             :func:`~pyg_hash.datasets.write_feature_file` but the features.
@@ -533,7 +557,7 @@ def encode_feature_file(
         TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
             texts, pictures that do not exist, or items that cannot be encoded, which are listed.
     """
-    own = {"path", "image", "text", "image_paths", "texts"}
+    own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
     taken = inspect.signature(write_feature_file).parameters
     keywords = {name: p.default for name, p in taken.items() if name not in own}
     if unknown := sorted(set(more) - set(keywords)):
@@ -543,13 +567,8 @@ def encode_feature_file(
     for name in ("train", "query"):
         if name not in more:
             raise TypeError(f"{name}: is missing; give a mask or row numbers")
-    encoders: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
-    for modality, encoder in encoders.items():
-        if isinstance(encoder, type) or not (callable(encoder) and hasattr(encoder, "save")):
-            raise TypeError(
-                f"{modality}_encoder: expected an encoder, got {encoder!r:.60}; "
-                "OwnEncoder makes one of a function"
-            )
+    given: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
+    encoders = {modality: _as_encoder(encoder, modality) for modality, encoder in given.items()}
     check_positive_int(batch_size, "batch_size")
     paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
     if len(paths) != len(words):
@@ -567,7 +586,7 @@ def encode_feature_file(
     relative = [os.path.relpath(image, file.parent) for image in paths]
     more = {**keywords, **more, "image_paths": relative, "texts": words}
     content = _checked(path, **more, num_rows=len(paths))
-    found = encode_all(batch_size, image=(image_encoder, paths), text=(text_encoder, words))
+    found = encode_all(batch_size, image=(encoders[IMAGE], paths), text=(encoders[TEXT], words))
     features = {name: as_matrix(x, name) for name, x in found.items()}
     return _write(file, content | features, encoders)
 

@@ -22,7 +22,7 @@ from pyg_hash.features.pretrained import (
     TransformersImageEncoder,
     TransformersTextEncoder,
 )
-from pyg_hash.features.static import StaticWords
+from pyg_hash.features.static import StaticWords, words_and_meaning
 from pyg_hash.features.words import BagOfWords, Translated, learn_words
 
 __all__ = [
@@ -43,4 +43,5 @@ __all__ = [
     "encode_each",
     "learn_words",
     "load_encoder",
+    "words_and_meaning",
 ]
