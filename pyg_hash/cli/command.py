@@ -16,6 +16,7 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, get_loader, s
 from yaml import YAMLError
 
 from pyg_hash import __version__
+from pyg_hash.cli.catalogue import Build
 from pyg_hash.cli.encode import Encode
 from pyg_hash.cli.evaluate import Data, Evaluate, Report
 from pyg_hash.cli.options import Command, UsageError
@@ -26,6 +27,7 @@ from pyg_hash.utils.files import check_yaml
 from pyg_hash.utils.signals import Stopped, stoppable
 
 COMMANDS: dict[str, tuple[type[Command], str]] = {
+    "build": (Build, "from a folder, a table or features to a run that finds all of it"),
     "train": (Train, "train a model and write a run folder"),
     "evaluate": (Evaluate, "evaluate a run again: mAP in all four directions"),
     "encode": (Encode, "codes of new pictures, texts or features"),

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from pyg_hash.models import HashModel
     from pyg_hash.stores import CodeStore
 
-_PICTURES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
-)
 _BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
 
 
@@ -49,9 +46,11 @@ def pictures(where: str) -> NewItems:
 
     What of a folder is not taken is said on the standard error.
     """
+    from pyg_hash.features.images import PICTURE_SUFFIXES
+
     if os.path.isdir(where):
         names = sorted(os.listdir(where))
-        found = [os.path.join(where, n) for n in names if n.lower().endswith(_PICTURES)]
+        found = [os.path.join(where, n) for n in names if n.lower().endswith(PICTURE_SUFFIXES)]
         found = [path for path in found if os.path.isfile(path)]
         rest = [n for n in names if os.path.join(where, n) not in found]
         folders = [n for n in rest if os.path.isdir(os.path.join(where, n))]

@@ -316,30 +316,41 @@ class FeatureFile(CrossModalDataset):
             return read_about(file)
 
     def _encoder(self, modality: Modality) -> Any:
-        """What ``encode_feature_file`` wrote beside the file, if no other hand wrote it since."""
-        with open_feature_file(self.path) as file:
-            made_by = file.attrs.get(f"{modality}_encoder")
-        for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
-            folder = Path(f"{self.path}.encoders{ending}") / modality
-            described = folder / ENCODER_FILE
-            if made_by is not None and described.is_file() and sha256(described) == made_by:
-                return load_encoder(folder)
-        return super()._encoder(modality)
+        """What was kept beside the file."""
+        found = stored_encoder(self.path, modality)
+        return super()._encoder(modality) if found is None else found
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
-        with open_feature_file(self.path) as file:
-            n = StoredMatrix(file, "image").shape[0]
-            ids = read_strings(file, "ids", n)
-            names = read_strings(file, "class_names")
-            paths = read_strings(file, "image_paths", n) or []
-            texts = read_strings(file, "texts", n) or []
-        return Items(
-            ids=[str(i) for i in range(n)] if ids is None else ids,
-            class_names=names or [f"class {c}" for c in range(self.num_classes)],
-            image_paths=[str(self.path.parent / path) if path else None for path in paths],
-            texts=[text or None for text in texts],
-        )
+        return stored_items(self.path, self.num_classes)
+
+
+def stored_encoder(path: Path, modality: Modality) -> Any:
+    """The encoder that was kept beside a file, if no other hand wrote it since; or None."""
+    with open_feature_file(path) as file:
+        made_by = file.attrs.get(f"{modality}_encoder")
+    for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
+        folder = Path(f"{path}.encoders{ending}") / modality
+        described = folder / ENCODER_FILE
+        if made_by is not None and described.is_file() and sha256(described) == made_by:
+            return load_encoder(folder)
+    return None
+
+
+def stored_items(path: Path, num_classes: int) -> Items:
+    """Ids, class names, picture paths and texts of a file."""
+    with open_feature_file(path) as file:
+        n = StoredMatrix(file, "image").shape[0]
+        ids = read_strings(file, "ids", n)
+        names = read_strings(file, "class_names")
+        paths = read_strings(file, "image_paths", n) or []
+        texts = read_strings(file, "texts", n) or []
+    return Items(
+        ids=[str(i) for i in range(n)] if ids is None else ids,
+        class_names=names or [f"class {c}" for c in range(num_classes)],
+        image_paths=[os.path.normpath(path.parent / name) if name else None for name in paths],
+        texts=[text or None for text in texts],
+    )
 
 
 def write_feature_file(

@@ -367,8 +367,16 @@ class Gathered:
         return masks
 
 
-def gather(files: Sequence[str | os.PathLike[str]], given: Mapping[str, str | None]) -> Gathered:
-    """Read what belongs together; ``given`` are the names of :func:`import_files`."""
+def gather(
+    files: Sequence[str | os.PathLike[str]],
+    given: Mapping[str, str | None],
+    *,
+    alone: bool = False,
+) -> Gathered:
+    """Read what belongs together; ``given`` are the names of :func:`import_files`.
+
+    ``alone``: pictures without texts will do, and texts without pictures.
+    """
     names = {name: value for name, value in given.items() if value}
     known = [*_ITEMS, NAMES, *_SPLITS]
     if unknown := sorted(set(names) - set(known)):
@@ -376,7 +384,7 @@ def gather(files: Sequence[str | os.PathLike[str]], given: Mapping[str, str | No
     variables = [variable for file in files for variable in read_variables(Path(file))]
     if not variables:
         raise ValueError(f"files: no array or text in {', '.join(map(str, files))}")
-    groups, rows, classes = _sorted(variables, names)
+    groups, rows, classes = _sorted(variables, names, alone)
     notes: list[str] = []
     parts = {}
     for split, group in groups.items():
@@ -412,7 +420,7 @@ def _is_named(variable: Variable, name: str) -> bool:
 
 
 def _sorted(
-    variables: list[Variable], names: Mapping[str, str]
+    variables: list[Variable], names: Mapping[str, str], alone: bool
 ) -> tuple[dict[str, dict[str, Variable]], dict[str, Variable], Variable | None]:
     """The variables by split and kind; those of row numbers by split; that of class names."""
     told: dict[int, tuple[str, str, int]] = {}
@@ -450,6 +458,8 @@ def _sorted(
         if kind in _ITEMS:
             groups.setdefault(split, {})[kind] = variable
     complete = {s for s, group in groups.items() if _is_complete(group)}
+    if alone and not complete:
+        complete = {s for s, group in groups.items() if {*group} & {TEXT, TEXTS, IMAGE, PATHS}}
     if not complete:
         listed = "\n".join(f"  {v}" for v in variables)
         held = sorted({kind for group in groups.values() for kind in group})
