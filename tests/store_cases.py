@@ -27,13 +27,12 @@ from pyg_hash.stores import (
 class Case(NamedTuple):
     """One kind of store.
 
-    ``create(folder, num_bits, **arguments)`` and ``open(folder)``; ``filters``: it keeps fields;
-    ``needs``: a package it cannot do without; ``refuses``: strings that cannot be ids.
+    ``create(folder, num_bits, **arguments)`` and ``open(folder)``; ``needs``: a package it cannot
+    do without; ``refuses``: strings that cannot be ids.
     """
 
     create: Callable[..., CodeStore]
     open: Callable[[Path], CodeStore]
-    filters: bool
     needs: str
     refuses: Callable[[str], bool] = lambda name: False
 
@@ -44,7 +43,6 @@ def faiss_case(index: Any) -> Case:
             folder / "store", num_bits, index=index, **more
         ),
         lambda folder: FaissStore.open(folder / "store"),
-        filters=False,
         needs="faiss",
     )
 
@@ -62,13 +60,11 @@ CASES = {
     "lance": Case(
         lambda folder, num_bits, **more: LanceStore.create(folder / "db", num_bits, **more),
         lambda folder: LanceStore.open(folder / "db"),
-        filters=True,
         needs="lancedb",
     ),
     "milvus": Case(
         lambda folder, num_bits, **more: MilvusStore.create(milvus_uri(folder), num_bits, **more),
         lambda folder: MilvusStore.open(milvus_uri(folder)),
-        filters=True,
         needs="milvus_lite",
         refuses=lambda name: name == "" or "'" in name or "\n" in name,
     ),

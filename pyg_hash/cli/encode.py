@@ -184,8 +184,8 @@ def write_codes(
 
 def store_for(address: str, model: HashModel, index: str | None, force: bool) -> CodeStore:
     """A store to put codes under string ids into; made, with this index, if there is none."""
+    from pyg_hash.index.lookup import KINDS
     from pyg_hash.stores import FaissStore, store_class
-    from pyg_hash.stores.faiss_store import KINDS
 
     kind: Any = store_class(address)
     more = {}

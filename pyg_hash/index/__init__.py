@@ -1,6 +1,8 @@
-"""Codes under ids, and their search in Hamming space."""
+"""Codes under ids, with fields beside them, and their search in Hamming space."""
 
+from pyg_hash.index.base import CodeStore
 from pyg_hash.index.hamming import HammingIndex
+from pyg_hash.index.lookup import HNSW, IVF, Flat, MultiIndex
 from pyg_hash.index.rescore import Rescored
 
-__all__ = ["HammingIndex", "Rescored"]
+__all__ = ["HNSW", "IVF", "CodeStore", "Flat", "HammingIndex", "MultiIndex", "Rescored"]

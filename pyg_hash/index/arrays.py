@@ -16,7 +16,7 @@ from pyg_hash.utils.files import CorruptFileError, write_parts
 from pyg_hash.utils.provenance import Sums
 
 VERSION = 1
-_NAMES = {"I64": "<i8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
+_NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
 
 
 def write_arrays(
@@ -25,7 +25,7 @@ def write_arrays(
     arrays: Mapping[str, NDArray[Any]],
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write arrays of integers and JSON metadata of class ``owner``, atomically."""
+    """Write arrays of numbers and JSON metadata of class ``owner``, atomically."""
     names = {np.dtype(code): name for name, code in _NAMES.items()}
     parts = {
         name: (names[x.dtype], x.shape, np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
@@ -59,7 +59,7 @@ class StoredArrays(dict[str, NDArray[Any]]):
 
 
 def read_arrays(
-    path: str | os.PathLike[str], owner: str, *, mapped: bool
+    path: str | os.PathLike[str], *owners: str, mapped: bool, newest: int = VERSION
 ) -> tuple[StoredArrays, dict[str, Any]]:
     """Arrays and metadata of :func:`write_arrays`; mapped arrays are read as they are used.
 
@@ -80,11 +80,11 @@ def read_arrays(
         about = json.loads(header.pop("__metadata__", {}).get("json", "null"))
     except (IndexError, TypeError, ValueError, AttributeError) as error:
         raise _unreadable(path, error) from error
-    if not isinstance(about, dict) or about.get("format") != f"pyg_hash.{owner}":
-        raise CorruptFileError(f"{path}: is not a file that {owner}.save() wrote")
-    if about.get("version") != VERSION:
+    if not isinstance(about, dict) or about.get("format") not in [f"pyg_hash.{o}" for o in owners]:
+        raise CorruptFileError(f"{path}: is not a file that {owners[0]}.save() wrote")
+    if about.get("version") not in range(VERSION, newest + 1):
         raise CorruptFileError(
-            f"{path}: has version {about.get('version')!r}, this pyg_hash reads {VERSION}; "
+            f"{path}: has version {about.get('version')!r}, this pyg_hash reads {newest}; "
             "build it again"
         )
     sums = Sums.of(whole, path)

@@ -1,106 +1,410 @@
-"""Exact Hamming search over codes with ids, kept in one file."""
+"""The index: codes under ids with fields beside them, in memory or in a file that is mapped."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any, Literal, overload
+import re
+import threading
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import Self
 
-from pyg_hash.codes import LEVELS, check_packed, unpack_bits
-from pyg_hash.index.arrays import damaged, read_arrays, write_arrays
-from pyg_hash.index.base import Bytes, Columns
-from pyg_hash.index.memory import InMemory
-from pyg_hash.index.rescore import Relaxed, Rescored
+from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
+from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arrays
+from pyg_hash.index.base import Bytes, CodeStore, Columns, Ids, Ranges, Table
+from pyg_hash.index.columns import (
+    FIELD_TYPES,
+    Items,
+    Rows,
+    Source,
+    column_of,
+    read_column,
+)
+from pyg_hash.index.journal import Journal
+from pyg_hash.index.lookup import KINDS, Approximate, Flat, Index
+from pyg_hash.index.multi_index import MultiIndexHash
+from pyg_hash.index.rescore import Relaxed, Shortlist
 from pyg_hash.index.scan import FaissScan, Scan
+from pyg_hash.index.where import Condition, Tree, Where, parse
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import BusyError, CorruptFileError, Lock, check_writable
 
 Backend = Literal["auto", "faiss", "torch"]
+_Rows = list[NDArray[Any]]
+_VERSION = 2  # of the file
+_SHARE = 4  # rows of the file to one that changed before it is written anew
+_CHANGES = 256  # in the journal
 
 
-class HammingIndex(InMemory):
-    """Codes under integer ids, searched exhaustively by Hamming distance.
+class HammingIndex(CodeStore):
+    """Codes under ids, with fields beside them, searched by Hamming distance: exact by default.
 
-    Uses FAISS if it is installed, else a slower exact search in torch with the same results.
-    Items are kept in order of their ids, so **equal distances are ordered by lower id**, also
-    where ``k`` cuts through them, whatever the order of insertion. Adding ids above all present
-    ones appends; adding lower ones copies the index.
+    In memory, or with :meth:`create` and :meth:`open` in a file. There, changes are in memory
+    until :meth:`save`, which writes what changed into a journal, the folder ``NAME.log`` beside
+    the file, and the file anew when a quarter has changed: what ``save`` returned from is kept,
+    whatever happens, and a change is there as a whole or not at all. Copy or remove the file and
+    the folder together. Any number of processes may read the file while one writes it; each goes
+    on with the content that it opened. One at a time may change it, from the first change to
+    :meth:`save` or :meth:`close`: others get a
+    :class:`BusyError <pyg_hash.utils.files.BusyError>` that names the process.
+    Threads may search one index at the same time, but not change it meanwhile.
+
+    Without FAISS the search is done in torch, slower and with the same results.
 
     Example:
         >>> index = HammingIndex(32)
         >>> index.add(model.encode(data, "image"))
         >>> distances, ids = index.search(model.encode_text(x), k=10)
+        >>> index = HammingIndex.create("a.store", 32, ids=str, fields={"year": int})
+        >>> index.add(codes, names, {"year": years})
+        >>> index.save()
+        >>> found = HammingIndex.open("a.store").search(query, k=10, where="year >= 2005")
 
     Args:
         num_bits: bits of a code; need not be a multiple of 8 (the rest of a byte is zero).
-        backend: ``'faiss'``, ``'torch'``, or ``'auto'``: FAISS if it is installed.
+        ids: ``int`` or ``str``.
+        fields: what is kept beside a code, for example ``{"label": str, "year": int}``: ``str``,
+            ``int``, ``float``, ``bool``, or ``list`` for lists of ``str``.
+        index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
+        model: ``model.digest()`` of the model whose codes it will hold, if known.
+        backend: ``'faiss'``, ``'torch'`` (``Flat()`` alone), or ``'auto'``: FAISS if installed.
+
+    Attributes:
+        path: the file; None: in memory.
+        index: how codes are looked up.
+        recall: what :meth:`measure_recall` found.
 
     Raises:
-        TypeError, ValueError: ``num_bits`` is not a positive integer, or unknown backend.
-        ImportError: ``backend='faiss'`` and FAISS is not installed.
+        TypeError, ValueError: wrong arguments.
+        ImportError: FAISS is needed and not installed.
     """
 
-    _kind = "index"
+    _keeps_relaxed = True
 
-    def __init__(self, num_bits: int, *, backend: Backend = "auto") -> None:
+    def __init__(
+        self,
+        num_bits: int,
+        *,
+        ids: type[int] | type[str] = int,
+        fields: Mapping[str, type] | None = None,
+        index: Index | None = None,
+        model: str | None = None,
+        backend: Backend = "auto",
+    ) -> None:
+        super().__init__(num_bits, ids)
+        index = Flat() if index is None else index
+        if not isinstance(index, Index):
+            raise TypeError(f"index: expected Flat(), MultiIndex(), IVF() or HNSW(), got {index!r}")
         check_choice(backend, ("auto", "faiss", "torch"), "backend")
         if backend == "auto":
-            backend = "faiss" if _faiss.is_installed() else "torch"
-        super().__init__(num_bits, int, FaissScan if backend == "faiss" else Scan)
-        self.backend = backend
-        self._next_id = 0
+            torch_will_do = isinstance(index, Flat) and not _faiss.is_installed()
+            backend = "torch" if torch_will_do else "faiss"
+        elif backend == "torch" and not isinstance(index, Flat):
+            raise ValueError(f"backend: 'torch' knows Flat() alone, not {index!r}")
+        self.index, self.backend, self.model = index, backend, model
+        self.fields = checked_fields(fields or {})
+        self.path: Path | None = None
+        self.recall: dict[str, float] | None = None
+        self._preparing = threading.Lock()
+        self._exact = FaissScan() if backend == "faiss" else Scan()
+        self._next_id: int | None = 0  # None: not known yet
+        self._about: dict[str, Any] = {}  # settings in the file
+        self._late = 0  # rows that the journal changed
+        self._journal: Journal | None = None  # of a file that can have one
+        self._opened: Any = None
+        self._lock: Lock | None = None
+        self._clear()
 
-    def __repr__(self) -> str:
-        """Bits, items and backend."""
-        return f"HammingIndex(num_bits={self.num_bits}, items={len(self)}, backend={self.backend})"
+    def _clear(self) -> None:
+        none: Columns = {name: [] for name in self.fields}
+        packed = np.empty((0, num_bytes(self.num_bits)), np.uint8)
+        self._items = Items.of(packed, None, np.empty(0, self._id_dtype), none, self.fields)
+        self._alive: NDArray[np.bool_] | None = None  # None: all rows
+        self._count = 0
+        self._scan = self._exact if isinstance(self.index, Flat) else self.index.searcher()
+        self._view: tuple[NDArray[Any] | None, Bytes] | None = None
+        self._whole()
 
-    @property
-    def ids(self) -> Tensor:
-        """All ids, ascending, int64 ``[len(self)]``."""
-        return torch.tensor(self._ids.at(slice(None)))
+    def _whole(self) -> None:
+        """The file is to be written anew."""
+        self._begin(None)
 
-    def add(
-        self,
-        codes: Tensor,
-        ids: Tensor | Sequence[int] | None = None,
+    def _begin(self, kept: int | None) -> None:
+        """Take down what changes from now on; so many rows are in file and journal."""
+        self._kept, self._about = kept, self._settings()
+        self._gone: _Rows = []
+        self._changed: dict[str, _Rows] = {}
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        num_bits: int,
         *,
-        relaxed: Tensor | None = None,
-    ) -> None:
-        """Add items.
+        ids: type[int] | type[str] = int,
+        fields: Mapping[str, type] | None = None,
+        index: Index | None = None,
+        model: str | None = None,
+    ) -> Self:
+        """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        Args:
-            codes: n codes, int8 ±1 ``[n, num_bits]`` or packed.
-            ids: n different integers that fit int64 and are not in the index; by default the
-                numbers after the highest id ever added, from 0.
-            relaxed: the same items before their signs were taken, float ``[n, num_bits]`` in
-                [-1, 1], of all items of the index or of none: kept as int8 in steps of 1 / 127,
-                ``num_bits`` bytes an item, for :meth:`search` to rescore by.
+        The other arguments are those of the class.
 
         Raises:
-            TypeError, ValueError: wrong types, shapes or values; ids given twice or present
-                already; relaxed codes of some items only, or of other signs than the codes. The
-                index is then unchanged.
+            FileExistsError: there is a file already.
+            ImportError: FAISS is needed and not installed.
+            OSError: the file could not be written.
+            TypeError, ValueError: wrong arguments.
         """
-        packed = self._packed_codes(codes)
-        numbers = np.arange(self._next_id, self._next_id + len(packed)) if ids is None else ids
-        self._insert(packed, numbers, {}, relaxed)
+        store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
+        if os.path.lexists(path):
+            raise FileExistsError(f"{path}: exists already; open() it or choose another name")
+        check_writable(path)
+        store.path, store._opened = Path(path), Journal(Path(path), "").state()
+        return store
 
-    def codes(self, ids: Tensor | Sequence[int]) -> Tensor:
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Self:
+        """Open what :meth:`save` wrote.
+
+        Args:
+            path: the file.
+            mapped: leave codes, ids, fields and hash tables on disk, to be read as they are used;
+                what IVF and HNSW keep beside the codes is always read into memory.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CorruptFileError: the file is truncated, damaged or something else.
+            ImportError: FAISS is needed and not installed.
+        """
+        store = cls._read(Path(path), mapped, "auto")
+        store.path = Path(path)
+        return store
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> Self:
+        """Read what :meth:`save` wrote into memory; the backend may be another one.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            CorruptFileError: the file is truncated, damaged or something else.
+            ImportError: FAISS is needed and not installed.
+        """
+        index = cls._read(Path(path), False, backend)
+        index._journal = None
+        return index
+
+    @classmethod
+    def _read(cls, path: Path, mapped: bool, backend: Backend) -> Self:
+        """File and journal, both of one moment."""
+        while True:
+            before = Journal(path, "").state()[0]
+            try:
+                arrays, about = read_arrays(
+                    path, "HammingIndex", "FaissStore", mapped=mapped, newest=_VERSION
+                )
+                with damaged(path):
+                    index = cls._restored(arrays, about, mapped, backend)
+                if "mark" in about:
+                    index._journal = Journal(path, str(about["mark"]))
+                    for changes, more in index._journal.read():
+                        with damaged(path):
+                            index._late += index._replay(changes, more)
+                    index._begin(len(index._items))
+                index._opened = Journal(path, "").state()
+                if index._opened[0] == before:
+                    return index
+            except (FileNotFoundError, CorruptFileError):
+                if Journal(path, "").state()[0] == before:
+                    raise
+
+    @classmethod
+    def _restored(
+        cls, arrays: StoredArrays, about: Mapping[str, Any], mapped: bool, backend: Backend
+    ) -> Self:
+        kinds = {kind.__name__: kind for kind in FIELD_TYPES}
+        settings = dict(about.get("index", {"kind": "Flat"}))  # that of a first HammingIndex
+        id_type = {"int": int, "str": str}[about.get("ids", "int")]
+        fields = {name: kinds[kind] for name, kind in about.get("fields", [])}
+        way = KINDS[settings.pop("kind")](**settings)
+        index = cls(about["num_bits"], ids=id_type, fields=fields, index=way, backend=backend)
+        if not mapped:
+            check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
+        source = Source(arrays, arrays.check)
+        index._items = Items.read(source, index.num_bits, id_type, fields)
+        index._count = len(index._items)
+        if "ids" not in about and bool((np.diff(arrays["ids"]) <= 0).any()):
+            raise ValueError("ids do not fit the codes: they do not ascend")
+        if index._count and index._scan is not index._exact:
+            index._scan.restore(arrays, arrays["codes"])
+        index._note(about)
+        return index
+
+    def _note(self, about: Mapping[str, Any]) -> None:
+        self.recall, self.model = about.get("recall"), about.get("model")
+        self._next_id = about.get("next_id")
+        self._about = self._settings()
+
+    def _settings(self) -> dict[str, Any]:
+        return {"recall": self.recall, "model": self.model, "next_id": self._next_id}
+
+    def _replay(self, arrays: StoredArrays, about: Mapping[str, Any]) -> int:
+        """Do again what :meth:`_write_change` wrote; how many rows it changed."""
+        source = Source(arrays, arrays.check)
+        new = Items.read(source, self.num_bits, self.id_type, self.fields)
+        if about["rows"] != len(self._items):
+            raise ValueError("the changes of the journal do not fit the file")
+        self._append(new)
+        count = len(new) + len(arrays["gone"])
+        for i, name in enumerate(about["changed"]):
+            rows = arrays[f"rows{i}"]
+            column = read_column(self.fields[name], source, f"change{i}", len(rows))
+            self._items.columns[name].assign(rows, column)
+            count += len(rows)
+        self._drop(arrays["gone"])
+        self._note(about)
+        return count
+
+    def _write_change(self, journal: Journal) -> None:
+        """Write what is new, changed and gone since the last time."""
+        assert self._kept is not None
+        items = self._items.take(np.arange(self._kept, len(self._items)))
+        gone = np.unique(np.concatenate([np.empty(0, np.int64), *self._gone]))
+        arrays = {**items.arrays(), "gone": gone}
+        for i, (name, parts) in enumerate(self._changed.items()):
+            rows = np.unique(np.concatenate(parts))
+            arrays[f"rows{i}"] = rows
+            arrays |= self._items.columns[name].take(rows).arrays(f"change{i}")
+        about = {"rows": self._kept, "changed": list(self._changed), **self._settings()}
+        journal.write(arrays, about)
+
+    def save(self, path: str | os.PathLike[str] | None = None) -> None:
+        """Write what changed, atomically; after an ``OSError`` what was there still is.
+
+        Args:
+            path: a file for all of the index; None: its own.
+
+        Raises:
+            ValueError: ``path`` is None, and the index is in memory.
+            OSError: it cannot be written.
+            BusyError: another process changes the file, or did since it was opened.
+        """
+        own = self.path
+        if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
+            self._write(Path(path))
+            return
+        if own is None:
+            raise ValueError("path: this index is in memory; give the path of a file")
+        self._take_lock()
+        kept, journal, changed = self._kept, self._journal, self._changed_rows()
+        share = _SHARE * (changed + self._late)
+        if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
+            self._journal, self._late = self._write(own), 0
+            self._begin(len(self._items))
+        elif changed or self._settings() != self._about:
+            self._write_change(journal)
+            self._late += changed
+            self._begin(len(self._items))
+        self._opened = Journal(own, "").state()
+        self._let_go()
+
+    def compact(self) -> None:
+        """Write the file anew, with all that is in its journal, which is then empty.
+
+        Raises:
+            ValueError, OSError, BusyError: as :meth:`save`.
+        """
+        self._whole()
+        self.save()
+
+    def _changed_rows(self) -> int:
+        new = 0 if self._kept is None else len(self._items) - self._kept
+        changed = (rows for parts in self._changed.values() for rows in parts)
+        return new + sum(map(len, [*self._gone, *changed]))
+
+    def _write(self, path: Path) -> Journal:
+        """All in one file, in order; its journal, which is empty."""
+        rows = self._order()
+        if rows is not None:
+            self._keep(rows)
+        if self._next_id is None and self.id_type is int:
+            self._next_id = self._numbered_from()
+        packed = self._items.codes.joined()
+        kept = self._items.arrays() | (self._scan.arrays(packed) if len(packed) else {})
+        journal = Journal(path, uuid.uuid4().hex)
+        about = {
+            "version": _VERSION,
+            "num_bits": self.num_bits,
+            "ids": self.id_type.__name__,
+            "fields": [[name, kind.__name__] for name, kind in self.fields.items()],
+            "index": self.index.settings(),
+            "mark": journal.mark,
+            **self._settings(),
+        }
+        write_arrays(path, "HammingIndex", kept, about)
+        journal.clear()
+        return journal
+
+    def close(self) -> None:
+        """Let go of the file; what was not saved is lost."""
+        self._clear()
+        self._let_go()
+        self.path = None
+
+    def _take_lock(self) -> None:
+        if self.path is None or self._lock is not None:
+            return
+        path = Path(os.path.realpath(self.path))
+        self._lock = Lock(path.with_name(f".{path.name}.lock"), f"store: {self.path}")
+        if Journal(path, "").state() != self._opened:
+            self._let_go()
+            raise BusyError(
+                f"store: {self.path} was changed by another process since it was opened here; "
+                "open it again"
+            )
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+        self._lock = None
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return self._count
+
+    @property
+    def _kind(self) -> str:  # type: ignore[override]
+        return "index" if self.path is None else "store"
+
+    @property
+    def has_relaxed(self) -> bool:
+        """Whether relaxed codes are kept beside the codes, which rescoring then uses."""
+        return self._items.relaxed is not None
+
+    @property
+    def ids(self) -> Any:
+        """All ids: int64 ``[len(self)]``, ascending, or an array of ``str`` as they were added."""
+        return self._public(self._items.ids.at(self._all(None)))
+
+    def codes(self, ids: Ids) -> Tensor:
         """The codes of items: int8 ±1 ``[n, num_bits]``, in the order of ``ids``.
 
         Raises:
-            TypeError: ids that are not integers.
+            TypeError: ids of another type.
             ValueError: ids that are not in the index.
         """
-        packed = self._ready()[0][self._rows(ids)]
+        packed = self._items.codes.at(self._rows(ids))
         return unpack_bits(torch.from_numpy(packed), self.num_bits)
 
-    def relaxed(self, ids: Tensor | Sequence[int]) -> Tensor:
+    def relaxed(self, ids: Ids) -> Tensor:
         """What rescoring knows of items: their relaxed codes, or their codes where it has none.
 
         Returns:
@@ -109,118 +413,290 @@ class HammingIndex(InMemory):
         Raises:
             TypeError, ValueError: as :meth:`codes`.
         """
-        rows = self._rows(ids)
-        if self._relaxed is None:
+        rows, relaxed = self._rows(ids), self._items.relaxed
+        if relaxed is None:
             return self.codes(ids).float()
-        return torch.from_numpy(self._relaxed.joined()[rows]).float() / LEVELS
+        return torch.from_numpy(relaxed.at(rows)).float() / LEVELS
 
-    def _rows(self, ids: Tensor | Sequence[int]) -> NDArray[np.int64]:
-        """Positions of items; ``ValueError`` unless all are there."""
-        names = self._id_array(ids)
-        self._check_present(names)
-        return self._ids.find(names)
+    def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
+        """All items, as ``(packed codes, ids)``: by id, or strings as they were added."""
+        rows = self._all(None)
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            yield self._items.codes.at(part), self._items.ids.at(part)
 
-    @overload
-    def search(
-        self, codes: Tensor, k: int, *, rescore: None = None, oversample: int = 4
-    ) -> tuple[Tensor, Tensor]: ...
+    def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
+        """Ids: int64 ``[m]`` or an array of ``str``; see :meth:`CodeStore.list`."""
+        rows = self._all(parse(where, self.fields))[start : start + limit]
+        return self._public(self._items.ids.at(rows))
 
-    @overload
-    def search(
-        self, codes: Tensor, k: int, *, rescore: Tensor, oversample: int = 4
-    ) -> Rescored: ...
+    def measure_recall(self, codes: Tensor, k: int = 10) -> float:
+        """How much of the true answer ``search`` finds; kept in ``recall`` and in the file.
 
-    def search(
-        self, codes: Tensor, k: int, *, rescore: Tensor | None = None, oversample: int = 4
-    ) -> tuple[Tensor, Tensor] | Rescored:
-        """The ``k`` nearest items of each query, or with ``rescore`` the best of the nearest.
-
-        Rescoring takes the ``oversample * k`` nearest items and **all** that are as far as the
-        last of these, and orders them by the inner product of the query's real-valued code with
-        the items' relaxed codes if :meth:`add` was given them, else with the items' bits.
+        An answer counts if it is as near as the true ``k``-th item, so that ties are no loss.
 
         Args:
-            codes: q codes, int8 ±1 ``[q, num_bits]`` or packed.
-            k: 1 to ``len(self)``.
-            rescore: real-valued codes of the queries, float ``[q, num_bits]``, as
-                ``model.relax_text(x)`` gives them.
-            oversample: how many items to rescore, times ``k``.
+            codes: queries like those to come, not items of the store; a few hundred will do.
+            k: answers a query, at most ``len(self)``.
 
         Returns:
-            ``(distances, ids)``: int32 and int64 ``[q, k]`` on the CPU, nearest first, equal
-            distances by lower id. With ``rescore`` also ``scores``, float64 ``[q, k]``, highest
-            first, equal scores by distance, then by lower id.
+            0 to 1; 1 with ``Flat`` and ``MultiIndex``.
 
         Raises:
-            TypeError, ValueError: wrong types, shapes or values, or ``k`` out of range.
+            TypeError, ValueError: wrong types, shapes or values, or no query.
         """
         check_positive_int(k, "k")
-        if k > len(self):
+        query = self._packed_codes(codes)
+        if len(query) == 0 or k > len(self):
             raise ValueError(
-                f"k: {k} items asked for, but the index holds {len(self)}; use k <= {len(self)}"
+                f"k: {len(query)} queries and k = {k} of {len(self)} items; give "
+                "at least one query and k no larger than the store"
             )
-        if rescore is None:
-            return self._nearest(codes, k, {})
-        return self._rescored(codes, k, rescore, oversample, {})
+        distances = self._search(query, k, None)[0]
+        worst = self._exact.search(self._ready()[1], query, k)[0][:, -1:]
+        value = float(((distances >= 0) & (distances <= worst)).mean())
+        self.recall = {"value": value, "k": k, "queries": len(query)}
+        return value
 
-    def range_search(self, codes: Tensor, radius: int) -> tuple[Tensor, Tensor, Tensor]:
-        """All items within a Hamming radius, **distance <= radius**, of codes as in :meth:`search`.
+    # rows ------------------------------------------------------------------------------------
 
-        Returns:
-            ``(limits, distances, ids)``, on the CPU: int64 ``[q + 1]``, int32 and int64 ``[m]``.
-            The matches of query i are ``limits[i]:limits[i + 1]``, ordered as by :meth:`search`.
+    def _order(self, passing: NDArray[np.bool_] | None = None) -> NDArray[Any] | None:
+        """Rows that are there and pass, in the order of equal distances; None: all, as they are."""
+        order = self._items.ids.order()
+        keep = passing if self._alive is None else self._alive
+        if passing is not None and self._alive is not None:
+            keep = passing & self._alive
+        if keep is None:
+            return order
+        return keep.nonzero()[0] if order is None else order[keep[order]]
 
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values.
-        """
-        return self._within(codes, radius, {})
+    def _passing(self, tree: Tree) -> NDArray[np.bool_]:
+        """Which rows a filter lets through."""
+        if isinstance(tree, Condition):
+            column = self._items.columns[tree.field]
+            found = column.hits("=" if tree.op == "!=" else tree.op, tree.values)
+            if tree.op == "!=":
+                found = ~(found | column.hits("null", ()))
+            return ~found if tree.negated else found
+        join = np.logical_and if tree.every else np.logical_or
+        found = self._passing(tree.parts[0])
+        for part in tree.parts[1:]:
+            found = join(found, self._passing(part), out=found)
+        return found
 
-    def count_at(self, codes: Tensor, distances: Tensor) -> Tensor:
-        """How many items are exactly as far from each query as ``distances`` says: int64 ``[q]``.
+    def _ready(self, where: Tree | None = None) -> tuple[NDArray[Any] | None, Bytes]:
+        """Rows in the order of equal distances, None for all, and their codes."""
+        if where is not None:
+            rows = self._all(where)
+            return rows, self._items.codes.at(rows)
+        with self._preparing:  # of several threads that search, one prepares
+            if self._view is None:
+                rows_or_none, packed = self._order(), self._items.codes.joined()
+                view = packed if rows_or_none is None else packed[rows_or_none]
+                self._view = rows_or_none, view
+            return self._view
 
-        With the distance of the last answer: how many are tied there.
+    def _all(self, where: Tree | None) -> NDArray[np.int64]:
+        """Rows that are there and pass, in the order of equal distances."""
+        rows = self._order(None if where is None else self._passing(where))
+        return np.arange(len(self._items)) if rows is None else rows
 
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values, as :meth:`range_search`.
-        """
-        counts = torch.zeros(len(codes), dtype=torch.int64)
-        for row, radius in enumerate(distances.tolist()):
-            near = self._within(codes[row : row + 1], radius, {})[1]
-            counts[row] = (near == radius).sum()
-        return counts
+    def _prepared(self) -> tuple[Bytes, Scan]:
+        """The codes of all rows, and what looks them up."""
+        packed = self._items.codes.joined()
+        with self._preparing:
+            self._scan.update(packed)
+        return packed, self._scan
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a safetensors file, atomically; ``OSError``: it cannot be written."""
-        metadata = {"num_bits": self.num_bits, "next_id": self._next_id, "model": self.model}
-        write_arrays(path, "HammingIndex", self._arrays(), metadata)
+    def _rows(self, ids: Ids) -> NDArray[np.int64]:
+        """Rows of items; ``ValueError`` unless all are there."""
+        names = self._id_array(ids)
+        self._check_present(names)
+        return self._find(names)
 
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> HammingIndex:
-        """Read what :meth:`save` wrote; the backend may be another one.
+    def _find(self, ids: NDArray[Any]) -> NDArray[np.int64]:
+        rows = self._items.ids.find(ids)
+        return rows if self._alive is None else np.where(self._alive[rows], rows, -1)
 
-        Raises:
-            FileNotFoundError: there is no such file.
-            CorruptFileError: the file is truncated, damaged or something else.
-            ImportError: ``backend='faiss'`` and FAISS is not installed.
-        """
-        arrays, metadata = read_arrays(path, "HammingIndex", mapped=False)
-        with damaged(path):
-            index = cls(metadata["num_bits"], backend=backend)
-            check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
-            index._restore(arrays)
-            if bool((np.diff(arrays["ids"]) <= 0).any()):
-                raise ValueError("ids do not fit the codes: they do not ascend")
-            index._next_id = int(metadata["next_id"])
-            index.model = metadata.get("model")
-        return index
+    def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
+        return self._find(ids) >= 0
+
+    # changes ---------------------------------------------------------------------------------
+
+    def _numbered(self, ids: Ids | None, count: int) -> Ids:
+        if ids is not None or self.id_type is str:
+            return super()._numbered(ids, count)
+        start = self._numbered_from()
+        return np.arange(start, start + count)
+
+    def _numbered_from(self) -> int:
+        if self._next_id is None:
+            every = self._items.ids.at(np.arange(len(self._items)))
+            self._next_id = int(every.max(initial=-1)) + 1
+        return int(self._next_id)
+
+    def _append(self, items: Items) -> None:
+        """Add rows to the end."""
+        if len(items) == 0:
+            return
+        if len(self._items) == 0:
+            self._items.relaxed = None
+            if items.relaxed is not None:
+                self._items.relaxed = Rows(items.relaxed.joined()[:0])
+        self._items.append(items)
+        if self._alive is not None:
+            self._alive = np.concatenate([self._alive, np.ones(len(items), bool)])
+        self._count += len(items)
+        self._view = None
+
+    def _drop(self, rows: NDArray[Any]) -> None:
+        """Take rows for gone."""
+        if len(rows):
+            alive = np.ones(len(self._items), bool) if self._alive is None else self._alive.copy()
+            alive[rows] = False
+            self._alive, self._view = alive, None
+            self._count = int(alive.sum())
+
+    def _keep(self, rows: NDArray[Any]) -> None:
+        """Keep these rows alone, in this order."""
+        self._scan.reordered(self._items.codes.joined(), rows)
+        self._items, self._alive, self._view = self._items.take(rows), None, None
+        self._whole()
+
+    def _check_kept(self, relaxed: Relaxed | None) -> None:
+        if len(self) and (relaxed is None) == self.has_relaxed:
+            raise ValueError(
+                f"relaxed: the {self._kind} has relaxed codes of its other items; give these too"
+                if relaxed is None
+                else f"relaxed: the {self._kind} has other items without; leave it out, or add all "
+                "items anew"
+            )
 
     def _add(
         self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
     ) -> None:
-        order = ids.argsort()
-        appended = len(self) == 0 or ids.min() > self._ids.at(slice(-1, None))[0]
-        own = None if relaxed is None else relaxed[order]
-        super()._add(packed[order], ids[order], metadata, own)
-        if not appended:
-            self._reorder(self._ids.at(slice(None)).argsort())
-        self._next_id = max(self._next_id, int(ids.max()) + 1)
+        self._check_kept(relaxed)
+        items = Items.of(packed, relaxed, ids, metadata, self.fields)
+        self._take_lock()
+        if len(self) == 0 and len(self._items):
+            self._keep(np.empty(0, np.int64))  # may now have relaxed codes, or none
+        self._append(items)
+        if self.id_type is int and self._next_id is not None:
+            self._next_id = max(self._next_id, int(ids.max()) + 1)
+        self.recall = None
+
+    def _replace(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        present: NDArray[np.bool_],
+        metadata: Columns,
+        relaxed: Relaxed | None,
+    ) -> None:
+        self._check_kept(relaxed)
+        self._remove(ids[present])
+        self._add(packed, ids, metadata, relaxed)
+
+    def _remove(self, ids: NDArray[Any]) -> None:
+        rows = self._find(ids)
+        self._take_lock()
+        self._drop(rows)
+        self._gone.append(rows)
+        self.recall = None
+        if 2 * len(self) < len(self._items):
+            self._keep(self._all(None))
+
+    def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
+        rows = self._find(ids)
+        new = {name: column_of(self.fields[name], values) for name, values in metadata.items()}
+        self._take_lock()
+        for name, column in new.items():
+            self._items.columns[name].assign(rows, column)
+            self._changed.setdefault(name, []).append(rows)
+
+    def _metadata(self, ids: NDArray[Any]) -> dict[str, Any]:
+        rows = self._find(ids)
+        return {name: column.values(rows) for name, column in self._items.columns.items()}
+
+    # searches --------------------------------------------------------------------------------
+
+    def _search(self, packed: Bytes, k: int, where: Tree | None) -> Table:
+        distances = np.full((len(packed), k), -1, np.int32)
+        ids = np.full((len(packed), k), self._no_id, self._id_dtype)
+        if len(self) == 0:
+            return distances, ids
+        if where is None and isinstance(self._scan, Approximate):
+            self._prepared()
+            for row, (far, found) in enumerate(self._scan.search_rows(packed, k, self._alive)):
+                some = min(k, len(far))
+                distances[row, :some] = far[:some]
+                ids[row, :some] = self._items.ids.at(found[:some])
+            return distances, ids
+        rows, codes = self._ready(where)
+        some = min(k, len(codes))
+        if some:
+            distances[:, :some], places = self._exact.search(codes, packed, some)
+            ids[:, :some] = self._items.ids.at(places if rows is None else rows[places])
+        return distances, ids
+
+    def _range_search(self, packed: Bytes, radius: int, where: Tree | None) -> Ranges:
+        if isinstance(self._scan, MultiIndexHash):
+            codes, scan = self._prepared()
+            query, distances, rows = scan.range_search(codes, packed, radius)
+            for keep in (self._alive, None if where is None else self._passing(where)):
+                if keep is not None:
+                    there = keep[rows]
+                    query, distances, rows = query[there], distances[there], rows[there]
+            ids = self._items.ids.at(rows)
+            order = np.lexsort((ids if self.id_type is int else rows, distances, query))
+        else:
+            chosen, codes = self._ready(where)
+            query = distances = rows = np.empty(0, np.int64)
+            if len(codes):
+                query, distances, rows = self._exact.range_search(codes, packed, radius)
+            order = np.lexsort((rows, distances, query))
+            rows = rows if chosen is None else chosen[rows]
+            ids = self._items.ids.at(rows)
+        limits = np.bincount(query + 1, minlength=len(packed) + 1).cumsum()
+        return limits, distances[order].astype(np.int32), ids[order]
+
+    def _shortlists(self, packed: Bytes, count: int, where: Tree | None) -> Iterator[Shortlist]:
+        relaxed = self._items.relaxed
+        found: Any
+        if where is None and isinstance(self._scan, Approximate):
+            self._prepared()
+            found = (
+                (far[far <= far[:count][-1:]], rows[far <= far[:count][-1:]])
+                for far, rows in self._scan.search_rows(packed, count, self._alive)
+            )
+        else:
+            chosen, codes = self._ready(where)
+            found = ((np.empty(0, np.int64),) * 2 for _ in packed)
+            if len(codes):
+                found = self._exact.shortlist(codes, packed, count)
+                if chosen is not None:
+                    found = ((far, chosen[places]) for far, places in found)
+        for distances, rows in found:
+            own = None if relaxed is None else relaxed.at(rows)
+            yield Shortlist(distances, rows, self._items.codes.at(rows), own)
+
+    def _ids_of(self, names: NDArray[Any]) -> NDArray[Any]:
+        return self._items.ids.at(names)
+
+
+def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
+    """``fields``, if each is one that an index can keep; else a ``ValueError``."""
+    for name, kind in fields.items():
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in ("id", "code"):
+            raise ValueError(
+                f"fields: {name!r} cannot be a name; use letters, digits and signs but `, at most "
+                "100, not 'id' or 'code'"
+            )
+        if kind not in FIELD_TYPES:
+            raise ValueError(
+                f"fields: {name} has type {kind!r}; use str, int, float, bool or list (of str)"
+            )
+    return dict(fields)
+
+
+_NAME = re.compile(r"[^`\x00-\x1f\ud800-\udfff]{1,100}")

@@ -28,7 +28,10 @@ class Scan:
     def update(self, packed: Bytes) -> None:
         """Take notice of codes, the first of which it knows already."""
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
+        """Take notice that of these codes some rows alone are left, in this order."""
+
+    def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
         """What goes into a file beside the codes."""
         return {}
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pyg_hash.stores.base import CodeStore
+from pyg_hash.index import HNSW, IVF, CodeStore, Flat, HammingIndex, MultiIndex
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
-from pyg_hash.stores.faiss_store import HNSW, IVF, FaissStore, Flat, MultiIndex
 from pyg_hash.stores.lance import LanceStore
 from pyg_hash.stores.milvus import MilvusStore
+
+FaissStore = HammingIndex
 
 __all__ = [
     "HNSW",

@@ -1,243 +1,26 @@
-"""What every store of codes can do, and what those in a database have in common."""
+"""What the stores in a database have in common."""
 
 from __future__ import annotations
 
-import os
 import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from operator import itemgetter
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
-from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes, CodeSet, Columns, Ids, Ranges, Table, check_text
-from pyg_hash.index.rescore import Rescored, Shortlist
-from pyg_hash.stores.export import export_codes
+from pyg_hash.index.base import Bytes, CodeStore, Columns, Ids, Metadata, Ranges, Table
+from pyg_hash.index.columns import FIELD_TYPES
+from pyg_hash.index.rescore import Shortlist
+from pyg_hash.index.where import Condition, Tree, Where, parse, render
 
-Where = Mapping[str, Any]
 Hits = list[tuple[int, Any, bytes]]
 """``(distance, id, packed code)`` of one query, as databases answer; codes only if asked for."""
-FIELD_TYPES: tuple[type, ...] = (str, int, float, bool)
-
-
-class CodeStore(CodeSet):
-    """Codes under ids, kept where they outlive the process, searched by Hamming distance.
-
-    All stores take the same calls and keep the same promises: distances are exact, a radius
-    includes its border, an id is there at most once. Stores are made with ``create`` and found
-    again with ``open``. **Codes** are int8 ±1 ``[n, num_bits]``, or packed already: uint8
-    ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them.
-
-    Attributes:
-        num_bits: bits of a code.
-        id_type: ``int`` (int64) or ``str``.
-        model: digest of the model whose codes these are, given to ``create``; None: not known.
-        fields: name and type of what is kept beside a code, for filters; empty where the store
-            knows no filters.
-    """
-
-    fields: Mapping[str, type] = {}
-
-    def __enter__(self) -> Self:
-        """The store itself."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Close; what was not saved is not saved."""
-        self.close()
-
-    def add(
-        self,
-        codes: Tensor,
-        ids: Ids,
-        metadata: Mapping[str, Sequence[Any]] | None = None,
-        *,
-        relaxed: Tensor | None = None,
-    ) -> None:
-        """Add items.
-
-        Args:
-            codes: n codes.
-            ids: n different ids of the store's type, none of them in the store.
-            metadata: n values for each of the store's fields.
-            relaxed: in a :class:`FaissStore`, relaxed codes of the items to rescore by, as in
-                :meth:`HammingIndex.add <pyg_hash.index.HammingIndex.add>`.
-
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values; ids given twice or present
-                already; relaxed codes where they cannot be kept, or of some items only. The
-                store is then unchanged.
-        """
-        packed = self._packed_codes(codes)
-        self._insert(packed, ids, columns(metadata, self.fields, len(packed)), relaxed)
-
-    def replace(
-        self,
-        codes: Tensor,
-        ids: Ids,
-        metadata: Mapping[str, Sequence[Any]] | None = None,
-        *,
-        relaxed: Tensor | None = None,
-    ) -> int:
-        """Add items, in the place of those that have one of the ids already.
-
-        Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
-        moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
-
-        Returns:
-            how many were replaced.
-        """
-        packed = self._packed_codes(codes)
-        kept = columns(metadata, self.fields, len(packed))
-        return self._insert(packed, ids, kept, relaxed, replace=True)
-
-    @overload
-    def search(
-        self,
-        codes: Tensor,
-        k: int,
-        *,
-        where: Where | None = None,
-        rescore: None = None,
-        oversample: int = 4,
-    ) -> tuple[Tensor, Tensor | NDArray[Any]]: ...
-
-    @overload
-    def search(
-        self,
-        codes: Tensor,
-        k: int,
-        *,
-        where: Where | None = None,
-        rescore: Tensor,
-        oversample: int = 4,
-    ) -> Rescored: ...
-
-    def search(
-        self,
-        codes: Tensor,
-        k: int,
-        *,
-        where: Where | None = None,
-        rescore: Tensor | None = None,
-        oversample: int = 4,
-    ) -> tuple[Tensor, Tensor | NDArray[Any]] | Rescored:
-        """The ``k`` nearest items of each query, or with ``rescore`` the best of the nearest.
-
-        Args:
-            codes: q codes.
-            k: at least 1.
-            where: only items with these values, for example ``{"label": "cat"}`` or
-                ``{"label": ["cat", "dog"], "year": 2020}``; all conditions hold at once.
-            rescore: real-valued codes of the queries, float ``[q, num_bits]``; see
-                :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`. Items at the
-                distance of the last one are all rescored too, but for ``IVF`` and ``HNSW``, which
-                find what they find, and beyond what a database gives (Milvus: 16,384 items).
-            oversample: how many items to rescore, times ``k``.
-
-        Returns:
-            ``(distances, ids)`` ``[q, k]``: int32, and int64 or an array of ``str``; nearest
-            first. Where there are fewer than ``k`` items, the rest of a row has distance -1
-            and id -1 (``None`` among strings). With ``rescore`` also ``scores``, float64, highest
-            first; equal scores by distance, then by when an item was added (``FaissStore``) or
-            by id.
-
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values, or an unknown field.
-        """
-        allowed = conditions(where, self.fields)
-        if rescore is None:
-            return self._nearest(codes, k, allowed)
-        return self._rescored(codes, k, rescore, oversample, allowed)
-
-    def range_search(
-        self, codes: Tensor, radius: int, *, where: Where | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | NDArray[Any]]:
-        """All items within a Hamming radius, **distance <= radius**.
-
-        ``codes`` and ``where`` are as in :meth:`search`.
-
-        Returns:
-            ``(limits, distances, ids)``: int64 ``[q + 1]``, int32 ``[m]``, and int64 or ``str``
-            ``[m]``. The matches of query i are ``limits[i]:limits[i + 1]``, nearest first.
-
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values, or an unknown field.
-        """
-        return self._within(codes, radius, conditions(where, self.fields))
-
-    def export(self, path: str | os.PathLike[str]) -> None:
-        """Write all codes and ids to one file; see :func:`pyg_hash.stores.export_codes`."""
-        export_codes(path, self.items(), self.num_bits, self.id_type, model=self.model)
-
-    @abstractmethod
-    def items(self, batch_size: int = 1 << 16) -> Iterator[tuple[Bytes, NDArray[Any]]]:
-        """All items, as ``(packed codes, ids)`` of up to ``batch_size`` at a time."""
-
-    @abstractmethod
-    def save(self) -> None:
-        """Make sure that all that was added or removed survives the end of the process."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of files and connections; the store cannot be used afterwards."""
-
-
-def _value(value: Any, kind: type, name: str) -> Any:
-    """One value of a field as ``kind``."""
-    if hasattr(value, "item"):
-        value = value.item()  # numpy's and torch's numbers
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not kind:
-        raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}")
-    if isinstance(value, str):
-        check_text(value, name)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        raise ValueError(f"{name}: {value} does not fit int64")
-    if kind is float and value != value:
-        raise ValueError(f"{name}: NaN cannot be kept")
-    return value
-
-
-def columns(
-    metadata: Mapping[str, Sequence[Any]] | None, fields: Mapping[str, type], n: int
-) -> dict[str, list[Any]]:
-    """Values of all fields, ``n`` each; ``TypeError`` or ``ValueError`` if they are others."""
-    metadata = {} if metadata is None else metadata
-    if set(metadata) != set(fields):
-        raise ValueError(
-            f"metadata: got {sorted(metadata) or 'nothing'}, this store keeps "
-            f"{sorted(fields) or 'nothing'} beside a code; give exactly that"
-        )
-    for name, values in metadata.items():
-        if len(values) != n:
-            raise ValueError(f"metadata: {name} has {len(values)} values for {n} codes")
-    return {
-        name: [_value(value, fields[name], f"metadata: {name}") for value in values]
-        for name, values in metadata.items()
-    }
-
-
-def conditions(where: Where | None, fields: Mapping[str, type]) -> dict[str, list[Any]]:
-    """A filter as the allowed values of each field; ``TypeError`` or ``ValueError`` if wrong."""
-    result = {}
-    for name, wanted in ({} if where is None else where).items():
-        if name not in fields:
-            raise ValueError(
-                f"where: {name!r} is not known; this store keeps {sorted(fields) or 'no fields'}"
-            )
-        values = [wanted] if isinstance(wanted, FIELD_TYPES) else list(wanted)
-        if not values:
-            raise ValueError(f"where: {name} has no value to look for")
-        result[name] = [_value(value, fields[name], f"where: {name}") for value in values]
-    return result
+_LOWEST = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
 
 
 class DatabaseStore(CodeStore):
@@ -262,7 +45,9 @@ class DatabaseStore(CodeStore):
                     "not 'id' or 'code'"
                 )
             if kind not in FIELD_TYPES:
-                raise ValueError(f"fields: {name} has type {kind!r}; use str, int, float or bool")
+                raise ValueError(
+                    f"fields: {name} has type {kind!r}; use str, int, float, bool or list"
+                )
         self.fields = dict(fields)
 
     @abstractmethod
@@ -275,7 +60,7 @@ class DatabaseStore(CodeStore):
         packed: Bytes,
         k: int | None,
         radius: int | None,
-        where: Columns,
+        where: Tree | None,
         codes: bool = False,
     ) -> list[Hits]:
         """The k nearest items of each query, or all within the radius; with their codes, or not."""
@@ -293,11 +78,43 @@ class DatabaseStore(CodeStore):
         with self._changing():
             super().remove(ids)
 
+    def update(self, ids: Ids, metadata: Metadata) -> None:
+        """As of every store; the items are written anew as a whole."""
+        with self._changing():
+            super().update(ids, metadata)
+
+    def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
+        """Ids, int64 ``[m]`` or an array of ``str``, in the order of the database."""
+        names = np.empty(0, self._id_dtype)
+        found = self._some(parse(where, self.fields), start, limit) if limit else []
+        names.resize(len(found))
+        names[:] = found
+        return self._public(names)
+
+    @abstractmethod
+    def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
+        """Ids of items that pass."""
+
+    @abstractmethod
+    def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        """``id``, ``code`` as bytes if asked for, and fields of items, in any order."""
+
+    def _metadata(self, ids: NDArray[Any]) -> dict[str, Any]:
+        rows = {row["id"]: row for row in self._fetch(ids, [*self.fields])}
+        return {name: [rows[i][name] for i in ids.tolist()] for name in self.fields}
+
+    def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
+        rows = {row["id"]: row for row in self._fetch(ids, ["code", *self.fields])}
+        codes = b"".join(rows[name]["code"] for name in ids.tolist())
+        packed = np.frombuffer(codes, np.uint8).reshape(len(ids), -1)
+        kept = {name: [rows[i][name] for i in ids.tolist()] for name in self.fields}
+        self._replace(packed, ids, np.ones(len(ids), bool), {**kept, **metadata}, None)
+
     def _present(self, ids: NDArray[Any]) -> NDArray[np.bool_]:
         known = self._known(ids)
         return np.array([name in known for name in ids.tolist()], bool)
 
-    def _search(self, packed: Bytes, k: int, where: Columns) -> Table:
+    def _search(self, packed: Bytes, k: int, where: Tree | None) -> Table:
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), self._no_id, self._id_dtype)
         for row, found in enumerate(self._hits(packed, k, None, where)):
@@ -305,7 +122,7 @@ class DatabaseStore(CodeStore):
                 distances[row, column], ids[row, column] = distance, name
         return distances, ids
 
-    def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges:
+    def _range_search(self, packed: Bytes, radius: int, where: Tree | None) -> Ranges:
         hits = self._hits(packed, None, radius, where)
         limits = np.cumsum([0, *map(len, hits)], dtype=np.int64)
         flat = [hit for found in hits for hit in sorted(found, key=itemgetter(0))]
@@ -313,7 +130,7 @@ class DatabaseStore(CodeStore):
         ids[:] = [name for _, name, _ in flat]
         return limits, np.array([distance for distance, _, _ in flat], np.int32), ids
 
-    def _shortlists(self, packed: Bytes, count: int, where: Columns) -> Iterator[Shortlist]:
+    def _shortlists(self, packed: Bytes, count: int, where: Tree | None) -> Iterator[Shortlist]:
         count = min(count, len(self), self._most or count)
         for query in np.split(packed, len(packed)):
             (hits,) = self._hits(query, count, None, where, codes=True)
@@ -342,18 +159,56 @@ def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type], str |
     return settings["num_bits"], kinds[settings["ids"]], fields, settings.get("model")
 
 
-def condition(
-    column: str,
-    values: Sequence[Any],
-    quoted: Callable[[str], str],
-    members: str = "{} IN ({})",
-    either: str = " OR ",
-) -> str:
-    """Condition in a database's language, by default SQL: the column has one of the values."""
-    lowest = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
-    rest = [value for value in values if not isinstance(value, int) or value != lowest]
-    literals = [quoted(v) if isinstance(v, str) else str(v).lower() for v in rest]
-    parts = [members.format(column, ", ".join(literals))] if rest else []
+def members(column: str, values: Sequence[Any], among: str, quoted: Callable[[str], str]) -> str:
+    """Condition in a database's language: the column has one of the values."""
+    rest = [value for value in values if not isinstance(value, int) or value != _LOWEST]
+    parts = [among.format(column, ", ".join(literal(v, quoted) for v in rest))] if rest else []
     if len(rest) < len(values):
-        parts.append(f"{column} < {lowest + 1}")
-    return f"({either.join(parts)})"
+        parts.append(f"{column} < {_LOWEST + 1}")
+    return f"({' or '.join(parts)})"
+
+
+def literal(value: Any, quoted: Callable[[str], str]) -> str:
+    """A value in a database's language."""
+    return quoted(value) if isinstance(value, str) else str(value).lower()
+
+
+def expression(
+    tree: Tree | None,
+    column: Callable[[str], str],
+    among: str,
+    has: str,
+    quoted: Callable[[str], str],
+) -> str:
+    """A filter in a database's language; empty for none.
+
+    Args:
+        tree: the filter.
+        column: how a field is written.
+        among: "a column has one of the values", with two places.
+        has: "a list in a column has a value", with two places.
+        quoted: how a text is written.
+    """
+
+    def leaf(what: Condition) -> str:
+        name = column(what.field)
+        missing = f"{name} is null"
+        if what.op == "null":
+            return f"{name} is not null" if what.negated else missing
+        if what.op == "has":
+            each = [has.format(name, literal(value, quoted)) for value in what.values]
+            text = f"({' or '.join(each)})"
+        elif what.op in ("=", "!="):
+            text = members(name, what.values, among, quoted)
+        elif what.values[0] == _LOWEST and type(what.values[0]) is int:
+            edge = f"{name} < {_LOWEST + 1}"
+            never, always = f"({missing} and {name} is not null)", f"{name} is not null"
+            text = {"<": never, "<=": edge, ">": f"{name} >= {_LOWEST + 1}", ">=": always}[what.op]
+        else:
+            text = f"{name} {what.op} {literal(what.values[0], quoted)}"
+        if what.op == "!=":
+            here = f"(not {text} and {name} is not null)"
+            return f"({text} or {missing})" if what.negated else here
+        return f"(not ({text}) or {missing})" if what.negated else text
+
+    return "" if tree is None else render(tree, leaf)

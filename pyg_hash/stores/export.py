@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.provenance import verify
 
+Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing_extensions import Self
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.rescore import Relaxed
-from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
+from pyg_hash.index.where import Condition, Tree
+from pyg_hash.stores.base import DatabaseStore, Hits, expression, read_settings, settings_of
 from pyg_hash.utils.files import CorruptFileError, Lock
 from pyg_hash.utils.optional import require
 
@@ -77,7 +78,7 @@ class LanceStore(DatabaseStore):
         arrow = require("pyarrow", "pyarrow", extra="lancedb")
         store = cls(None, num_bits, ids, fields or {}, model)
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
-        kinds |= {float: arrow.float64(), bool: arrow.bool_()}
+        kinds |= {float: arrow.float64(), bool: arrow.bool_(), list: arrow.list_(arrow.string())}
         code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
         columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
         columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
@@ -178,25 +179,38 @@ class LanceStore(DatabaseStore):
         columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
         return arrow.Table.from_arrays(columns, names=schema.names)
 
+    def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
+        query = self.table.search().select(["id"]).limit(limit).offset(start)
+        query = query if where is None else query.where(_sql(where))
+        names: list[Any] = query.to_arrow()["id"].to_pylist()
+        return names
+
+    def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        for start in range(0, len(ids), _FEW):
+            some = _ids(ids[start : start + _FEW])
+            query = self.table.search().select(["id", *columns]).where(some).limit(_FEW)
+            for row in query.to_arrow().to_pylist():
+                yield row | {"code": bytes(row["code"])} if "code" in columns else row
+
     def _known(self, ids: NDArray[Any]) -> set[Any]:
         query = self.table.search().select(["id"])
         if len(ids) <= _FEW:
-            query = query.where(_condition("id", ids.tolist())).limit(len(ids))
+            query = query.where(_ids(ids)).limit(len(ids))
         return {name for batch in query.to_batches() for name in batch["id"].to_pylist()}
 
     def _remove(self, ids: NDArray[Any]) -> None:
-        self.table.delete(_condition("id", ids.tolist()))
+        self.table.delete(_ids(ids))
 
     def _hits(
         self,
         packed: Bytes,
         k: int | None,
         radius: int | None,
-        where: Columns,
+        where: Tree | None,
         codes: bool = False,
     ) -> list[Hits]:
         limit = len(self) if k is None else k
-        condition = " AND ".join(_condition(*item) for item in where.items())
+        condition = _sql(where)
         hits: list[Hits] = []
         for code in packed:
             query = self.table.search(code, vector_column_name="code").distance_type("hamming")
@@ -213,6 +227,16 @@ class LanceStore(DatabaseStore):
         return hits
 
 
-def _condition(column: str, values: list[Any]) -> str:
-    """SQL for "the column has one of the values"."""
-    return condition(f"`{column}`", values, lambda text: "'" + text.replace("'", "''") + "'")
+def _ids(ids: NDArray[Any]) -> str:
+    return _sql(Condition("id", "=", tuple(ids.tolist())))
+
+
+def _sql(tree: Tree | None) -> str:
+    """A filter in SQL."""
+    return expression(
+        tree,
+        lambda field: f"`{field}`",
+        "{} IN ({})",
+        "coalesce(array_has({}, {}), false)",
+        lambda text: "'" + text.replace("'", "''") + "'",
+    )

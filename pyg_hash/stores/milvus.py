@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,7 +15,8 @@ from typing_extensions import Self
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Bytes, Columns, Ranges
 from pyg_hash.index.rescore import Relaxed
-from pyg_hash.stores.base import DatabaseStore, Hits, condition, read_settings, settings_of
+from pyg_hash.index.where import Condition, Tree
+from pyg_hash.stores.base import DatabaseStore, Hits, expression, read_settings, settings_of
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
@@ -24,6 +25,7 @@ _MOST = 16_384  # answers that Milvus gives to one query
 _ROWS = 10_000  # in one request, which must stay under 64 MB
 _NAMES = 1_000  # ids in one condition
 _TEXT = 65_535  # bytes of a string
+_LIST = 4_096  # strings of a list
 
 
 class MilvusStore(DatabaseStore):
@@ -97,6 +99,8 @@ class MilvusStore(DatabaseStore):
             str: {"datatype": kind.VARCHAR, "max_length": _TEXT},
             float: {"datatype": kind.DOUBLE},
             bool: {"datatype": kind.BOOL},
+            list: {"datatype": kind.ARRAY, "element_type": kind.VARCHAR, "max_capacity": _LIST}
+            | {"max_length": _TEXT},
         }
         schema = milvus.MilvusClient.create_schema(
             auto_id=False, enable_dynamic_field=False, description=json.dumps(about)
@@ -104,7 +108,7 @@ class MilvusStore(DatabaseStore):
         schema.add_field("id", is_primary=True, **kinds[ids])
         schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(num_bits))
         for key, value in store.fields.items():
-            schema.add_field(key, **kinds[value])
+            schema.add_field(key, nullable=True, **kinds[value])
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
@@ -198,8 +202,8 @@ class MilvusStore(DatabaseStore):
     ) -> None:
         names = ids.tolist()
         for value in chain(names, *metadata.values()):
-            if isinstance(value, str):
-                _check_text(value)
+            for text in [value] if isinstance(value, str) else value or []:
+                _check_text(text)
         if self._lite:
             _check_for_lite(names)
         for start in range(0, len(names), _ROWS):
@@ -210,12 +214,19 @@ class MilvusStore(DatabaseStore):
             ]
             request(self.name, rows)
 
+    def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
+        fields = {"output_fields": ["id"], "limit": limit, "offset": start}
+        found = self.client.query(self.name, filter=_expression(where), **fields)
+        return [row["id"] for row in found]
+
+    def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
+        for part in self._parts(ids):
+            names = ["id", *columns]
+            for row in self.client.query(self.name, filter=part, output_fields=names):
+                yield {**row, "code": row["code"][0]} if "code" in columns else row
+
     def _known(self, ids: NDArray[Any]) -> set[Any]:
-        asked = (
-            self.client.query(self.name, filter=part, output_fields=["id"])
-            for part in self._parts(ids)
-        )
-        return {row["id"] for found in asked for row in found}
+        return {row["id"] for row in self._fetch(ids, [])}
 
     def _remove(self, ids: NDArray[Any]) -> None:
         for part in self._parts(ids):
@@ -223,18 +234,15 @@ class MilvusStore(DatabaseStore):
 
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
         names = ids.tolist()
-        return (_condition("id", names[i : i + _NAMES]) for i in range(0, len(names), _NAMES))
+        for i in range(0, len(names), _NAMES):
+            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])))
 
     def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
         """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
-        names = np.array(list(dict.fromkeys(ids)), self._id_dtype)
-        asked = (
-            self.client.query(self.name, filter=part, output_fields=["id", "code"])
-            for part in self._parts(names)
-        )
-        return {row["id"]: row["code"][0] for found in asked for row in found}
+        names = np.array([*dict.fromkeys(ids)], self._id_dtype)
+        return {row["id"]: row["code"] for row in self._fetch(names, ["code"])}
 
-    def _range_search(self, packed: Bytes, radius: int, where: Columns) -> Ranges:
+    def _range_search(self, packed: Bytes, radius: int, where: Tree | None) -> Ranges:
         found = super()._range_search(packed, radius, where)
         if int(np.diff(found[0]).max()) == _MOST:
             raise ValueError(
@@ -248,7 +256,7 @@ class MilvusStore(DatabaseStore):
         packed: Bytes,
         k: int | None,
         radius: int | None,
-        where: Columns,
+        where: Tree | None,
         codes: bool = False,
     ) -> list[Hits]:
         if k is not None and k > _MOST:
@@ -261,7 +269,7 @@ class MilvusStore(DatabaseStore):
             answers = self.client.search(
                 self.name,
                 [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=" and ".join(_condition(*item) for item in where.items()),
+                filter=_expression(where),
                 limit=_MOST if k is None else k,
                 anns_field="code",
                 search_params={"metric_type": "HAMMING", "params": params},
@@ -274,9 +282,9 @@ class MilvusStore(DatabaseStore):
         return hits
 
 
-def _condition(column: str, values: list[Any]) -> str:
-    """Milvus's expression for "the column has one of the values"."""
-    return condition(column, values, _quoted, "{} in [{}]", " or ")
+def _expression(tree: Tree | None) -> str:
+    """A filter in Milvus's language."""
+    return expression(tree, str, "{} in [{}]", "array_contains({}, {})", _quoted)
 
 
 def _quoted(value: str) -> str:

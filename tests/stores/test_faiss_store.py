@@ -35,19 +35,32 @@ def filled(path: Path, index: Any, n: int = 2000, num_bits: int = 64) -> FaissSt
     return store
 
 
+@pytest.mark.parametrize("kind", [int, str])
 @pytest.mark.parametrize("index", [Flat(), MultiIndex()])
-def test_equal_distances_are_in_the_order_of_adding(tmp_path: Path, index: Any) -> None:
+def test_equal_distances_are_by_lower_id_or_as_they_were_added(
+    tmp_path: Path, index: Any, kind: Any
+) -> None:
     codes, query = random_codes(2000, 3), random_codes(20, 3, 1)
-    store = FaissStore.create(tmp_path / "store", 3, index=index)
-    store.add(codes, range(2000, 0, -1))
+    numbers = torch.randperm(2000, generator=torch.Generator().manual_seed(0))
+    names = [kind(n) for n in numbers.tolist()]
+    store = FaissStore.create(tmp_path / "store", 3, ids=kind, index=index)
+    store.add(codes[:1500], names[:1500])
+    store.save()
+    store = FaissStore.open(tmp_path / "store")
+    store.add(codes[1500:], names[1500:])
+    order = range(2000) if kind is str else numbers.argsort().tolist()
     distance = (query[:, None] != codes[None]).sum(2)
-    order = distance.sort(dim=1, stable=True).indices
+    ranked = [sorted((int(row[i]), place, i) for place, i in enumerate(order)) for row in distance]
     for k in (1, 7, 100, 999):
-        assert torch.equal(store.search(query, k)[1], 2000 - order[:, :k])
+        want = [[names[i] for _, _, i in row[:k]] for row in ranked]
+        assert store.search(query, k)[1].tolist() == want
     limits, _, ids = store.range_search(query, 1)
     for row in range(20):
-        want = [2000 - int(i) for i in order[row] if distance[row, i] <= 1]
+        want = [names[i] for far, _, i in ranked[row] if far <= 1]
         assert ids[limits[row] : limits[row + 1]].tolist() == want
+    kept = [names[i] for i in order]
+    assert [name for _, part in store.items(99) for name in part.tolist()] == kept
+    assert store.list(start=5, limit=7).tolist() == kept[5:12]
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -57,7 +70,7 @@ def test_opened_again_it_answers_the_same(tmp_path: Path, index: Any, mapped: bo
     store.save()
     again = FaissStore.open(tmp_path / "store", mapped=mapped)
     assert again.index == index and len(again) == 2000
-    assert isinstance(again._packed.joined().base, np.memmap) == mapped
+    assert isinstance(again._items.codes.joined().base, np.memmap) == mapped
     for a, b in zip(store.search(query, 20), again.search(query, 20), strict=True):
         assert torch.equal(a, b)
     for a, b in zip(store.range_search(query, 9), again.range_search(query, 9), strict=True):
@@ -68,6 +81,9 @@ def test_opened_again_it_answers_the_same(tmp_path: Path, index: Any, mapped: bo
     codes = torch.cat([clustered(2000, 64), clustered(50, 64, 3)])[100:]
     third = FaissStore.open(tmp_path / "store")
     check_range(third, query, codes, list(range(100, 2050)), 9)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["store", "store.log"]
+    third.compact()
+    check_range(FaissStore.open(tmp_path / "store"), query, codes, list(range(100, 2050)), 9)
     assert [p.name for p in tmp_path.iterdir()] == ["store"]
 
 
@@ -150,9 +166,9 @@ def test_what_is_not_saved_is_not_there(tmp_path: Path) -> None:
 def test_damaged_stores(tmp_path: Path, index: Any) -> None:
     path = tmp_path / "store"
     filled(path, index).save()
-    arrays, metadata = read_arrays(path, "FaissStore", mapped=False)
+    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False, newest=2)
     changes: list[tuple[dict[str, Any], dict[str, Any], str]] = [
-        ({}, {"format": "other"}, "is not a file that FaissStore"),
+        ({}, {"format": "other"}, "is not a file that HammingIndex"),
         ({}, {"version": 99}, "has version 99"),
         ({}, {"num_bits": 0}, "is damaged"),
         ({}, {"num_bits": 72}, "codes and ids do not fit"),
@@ -171,11 +187,12 @@ def test_damaged_stores(tmp_path: Path, index: Any) -> None:
         changes += [({"index": wrong}, {}, "wrong checksum")]
         changes += [({"codes": arrays["codes"][1:], "ids": arrays["ids"][1:]}, {}, "not fit")]
     for other, more, message in changes:
-        write_arrays(path, "FaissStore", {**arrays, **other}, {**metadata, **more})
+        write_arrays(path, "HammingIndex", {**arrays, **other}, {**metadata, **more})
         with pytest.raises(CorruptFileError, match=message):
             FaissStore.open(path)
     for name in arrays:
-        write_arrays(path, "FaissStore", {k: v for k, v in arrays.items() if k != name}, metadata)
+        rest = {key: array for key, array in arrays.items() if key != name}
+        write_arrays(path, "HammingIndex", rest, metadata)
         with pytest.raises(CorruptFileError, match="is damaged"):
             FaissStore.open(path)
 
@@ -185,9 +202,9 @@ def test_damaged_string_ids(tmp_path: Path) -> None:
     store = FaissStore.create(path, 8, ids=str)
     store.add(random_codes(3, 8), ["a", "bc", "ä"])
     store.save()
-    arrays, metadata = read_arrays(path, "FaissStore", mapped=False)
+    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False, newest=2)
     for change in ({"id_text": arrays["id_text"][1:]}, {"id_ends": arrays["id_ends"][:2]}):
-        write_arrays(path, "FaissStore", {**arrays, **change}, metadata)
+        write_arrays(path, "HammingIndex", {**arrays, **change}, metadata)
         with pytest.raises(CorruptFileError, match="is damaged"):
             FaissStore.open(path)
 

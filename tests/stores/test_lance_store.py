@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
+from pyg_hash.index.where import parse
 from pyg_hash.stores import LanceStore, lance
 from pyg_hash.utils.files import CorruptFileError
 
@@ -64,15 +66,18 @@ def test_tables_of_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "text"),
+    ("where", "text"),
     [
-        ("id", [1, -2], "(`id` IN (1, -2))"),
-        ("id", [-(2**63), 5], "(`id` IN (5) OR `id` < -9223372036854775807)"),
-        ("id", [-(2**63)], "(`id` < -9223372036854775807)"),
-        ("Name", ["it's", 'a"b\\'], "(`Name` IN ('it''s', 'a\"b\\'))"),
-        ("ok", [True, False], "(`ok` IN (true, false))"),
-        ("w", [0.1], "(`w` IN (0.1))"),
+        ({"n": [1, -2]}, "((`n` IN (1, -2)))"),
+        ({"n": [-(2**63), 5]}, "((`n` IN (5) or `n` < -9223372036854775807))"),
+        ({"Name": ["it's", 'a"b\\']}, "((`Name` IN ('it''s', 'a\"b\\')))"),
+        ({"ok": [True, False], "w": 0.1}, "((`ok` IN (true, false)) and (`w` IN (0.1)))"),
+        ("n > -9223372036854775808", "`n` >= -9223372036854775807"),
+        ("not (w < 1 and n is null)", "((not (`w` < 1.0) or `w` is null) or `n` is not null)"),
+        ("Name != 'x'", "(not (`Name` IN ('x')) and `Name` is not null)"),
+        ("tags has 'a''b'", "(coalesce(array_has(`tags`, 'a''b'), false))"),
     ],
 )
-def test_conditions(column: str, values: list[object], text: str) -> None:
-    assert lance._condition(column, values) == text
+def test_conditions(where: Any, text: str) -> None:
+    fields = {"n": int, "Name": str, "ok": bool, "w": float, "tags": list}
+    assert lance._sql(parse(where, fields)) == text

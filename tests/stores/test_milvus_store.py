@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pyg_hash.index.where import Condition, parse
 from pyg_hash.stores import MilvusStore, milvus
 
 
@@ -30,24 +32,27 @@ def test_wrong_settings_are_found_before_anything_is_reached() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "text"),
+    ("where", "text"),
     [
-        ([1, -2], "(x in [1, -2])"),
-        ([-(2**63), 5], "(x in [5] or x < -9223372036854775807)"),
-        ([-(2**63)], "(x < -9223372036854775807)"),
-        (["it's", 'a"b\\'], '(x in ["it\'s", "a\\"b\\\\"])'),
-        ([True, False], "(x in [true, false])"),
-        ([0.1], "(x in [0.1])"),
+        ({"x": [1, -2]}, "((x in [1, -2]))"),
+        ({"x": [-(2**63), 5]}, "((x in [5] or x < -9223372036854775807))"),
+        ({"s": ["it's", 'a"b\\']}, '((s in ["it\'s", "a\\"b\\\\"]))'),
+        ({"ok": [True, False]}, "((ok in [true, false]))"),
+        ("x >= 5 or not s = 'a'", '(x >= 5 or (not ((s in ["a"])) or s is null))'),
+        ("x != 3", "(not (x in [3]) and x is not null)"),
+        ("not x != 3", "((x in [3]) or x is null)"),
+        ("tags has 'a\"'", '(array_contains(tags, "a\\""))'),
     ],
 )
-def test_conditions(values: list[object], text: str) -> None:
-    assert milvus._condition("x", values) == text
+def test_conditions(where: Any, text: str) -> None:
+    fields = {"x": int, "s": str, "ok": bool, "tags": list}
+    assert milvus._expression(parse(where, fields)) == text
 
 
 def test_strings_that_are_refused() -> None:
     for text, message in [("a\nb", "line break"), ("\r", "line break"), ("é" * 40_000, "longer")]:
         with pytest.raises(ValueError, match=message):
-            milvus._condition("x", [text])
+            milvus._expression(Condition("x", "=", (text,)))
     for name in ("", "it's"):
         with pytest.raises(ValueError, match="Milvus Lite cannot delete"):
             milvus._check_for_lite(["fine", name])

@@ -256,12 +256,10 @@ def test_a_file_keeps_relaxed_codes(folder: Path, mapped: bool) -> None:
 
 
 def test_replace_is_one_step(case: Case, folder: Path) -> None:
-    store = case.create(folder, 16, ids=str, **({"fields": {"n": int}} if case.filters else {}))
+    store = case.create(folder, 16, ids=str, fields={"n": int})
     codes = binarize(torch.randn(6, 16, generator=torch.Generator().manual_seed(0)))
-    more = {"metadata": {"n": [1, 2, 3]}} if case.filters else {}
-    assert store.replace(codes[:3], ["a", "b", "c"], **more) == 0  # none was there
-    more = {"metadata": {"n": [7, 8]}} if case.filters else {}
-    assert store.replace(codes[3:5], ["b", "d"], **more) == 1
+    assert store.replace(codes[:3], ["a", "b", "c"], {"n": [1, 2, 3]}) == 0  # none was there
+    assert store.replace(codes[3:5], ["b", "d"], {"n": [7, 8]}) == 1
     store.save()
     store.close()
     store = case.open(folder)
@@ -270,9 +268,8 @@ def test_replace_is_one_step(case: Case, folder: Path) -> None:
         distances, ids = store.search(codes[row : row + 1], 4)
         nearest = {n for n, d in zip(ids[0], distances[0].tolist(), strict=True) if d == 0}
         assert name in nearest
-    if case.filters:
-        assert store.search(codes[3:4], 1, where={"n": 7})[1][0, 0] == "b"
+    assert store.search(codes[3:4], 1, where={"n": 7})[1][0, 0] == "b"
     with pytest.raises(ValueError, match="more than once"):
-        store.replace(codes[:2], ["a", "a"], **more)
+        store.replace(codes[:2], ["a", "a"])
     assert len(store) == 4
     store.close()

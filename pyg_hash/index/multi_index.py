@@ -14,6 +14,7 @@ from pyg_hash.index.scan import Bytes, FaissScan, Matches
 _KEYS = 1 << 16
 _CHUNK = 1 << 21  # candidates and keys in hand at a time, at about 40 bytes each
 _SCAN_ADVANTAGE = 32  # codes that a scan reads in the time one candidate takes here
+_LATE = 8  # codes to one that came after the tables
 _FEW = 32  # words to look up for which arrays of them cost more than they save
 
 
@@ -33,9 +34,9 @@ class MultiIndexHash(FaissScan):
     _stored = StoredArrays({}, {}, None)  # the file of the tables, checked as they are used
 
     def update(self, packed: Bytes) -> None:
-        """Build the tables, unless they are of so many codes; ``ValueError`` from 2^31 codes on."""
-        n = len(packed)
-        if self._order.shape[1] == n:
+        """Build the tables, unless they are of nearly as many; ``ValueError`` from 2^31 codes."""
+        n, known = len(packed), self._order.shape[1]
+        if known and n - known <= known // _LATE:
             return
         if n >= 2**31:
             raise ValueError(f"codes: {n} are too many for one multi-index table; split them")
@@ -47,8 +48,15 @@ class MultiIndexHash(FaissScan):
             self._order[table] = np.argsort(word, kind="stable")  # a radix sort
             np.cumsum(np.bincount(word, minlength=_KEYS), out=self._bounds[table, 1:])
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The tables."""
+    def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
+        """Forget the tables."""
+        self._order = self._order[:, :0]
+
+    def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
+        """The tables, of all codes."""
+        if self._order.shape[1] != len(packed):
+            self.reordered(packed, np.empty(0))
+            self.update(packed)
         return {"mih_order": self._order, "mih_bounds": self._bounds}
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
@@ -61,12 +69,18 @@ class MultiIndexHash(FaissScan):
         self._stored = arrays
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
-        """Exact; queries whose buckets hold too much are answered by a scan."""
-        found, left = self.lookup(packed, query, radius)
+        """Exact; queries whose buckets hold too much, and late codes, are left to a scan."""
+        known = self._order.shape[1]
+        packed, late = packed[:known], packed[known:]
+        matches, left = self.lookup(packed, query, radius)
+        found = [matches]
         if left.any():
             q, d, p = super().range_search(packed, np.ascontiguousarray(query[left]), radius)
-            found = _joined([found, (left.nonzero()[0][q], d, p)])
-        return found
+            found.append((left.nonzero()[0][q], d, p))
+        if len(late):
+            q, d, p = super().range_search(late, query, radius)
+            found.append((q, d, p + known))
+        return _joined(found) if len(found) > 1 else matches
 
     def lookup(self, packed: Bytes, query: Bytes, radius: int) -> tuple[Matches, NDArray[np.bool_]]:
         """Matches of all queries for which a scan would not be faster, and who is left for one."""

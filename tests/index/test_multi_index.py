@@ -7,8 +7,9 @@ import pytest
 from store_cases import random_codes
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.stores import FaissStore, MultiIndex, multi_index
-from pyg_hash.stores.multi_index import MultiIndexHash
+from pyg_hash.index import multi_index
+from pyg_hash.index.multi_index import MultiIndexHash
+from pyg_hash.stores import FaissStore, MultiIndex
 
 pytest.importorskip("faiss")
 

@@ -1,0 +1,242 @@
+"""Ways to look codes up: by a scan, in hash tables, or in an approximate index of FAISS."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pyg_hash.index.arrays import StoredArrays
+from pyg_hash.index.multi_index import MultiIndexHash
+from pyg_hash.index.scan import Bytes, FaissScan
+from pyg_hash.utils import faiss as _faiss
+from pyg_hash.utils.checks import check_positive_int
+
+_GROWTH = 8  # times the codes that groups were made of
+
+
+class Index:
+    """Settings of a way to look codes up."""
+
+    def searcher(self) -> FaissScan:
+        """Something that searches so."""
+        return FaissScan()
+
+    def settings(self) -> dict[str, Any]:
+        """Name and arguments, as JSON values."""
+        return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Flat(Index):
+    """Compare with all codes: exact."""
+
+
+@dataclass(frozen=True)
+class MultiIndex(Index):
+    """As :class:`Flat`, and small radii are looked up in hash tables: exact, without a scan.
+
+    The tables take ``4 * ceil(num_bits / 16)`` bytes an item and are built again after a change.
+    """
+
+    def searcher(self) -> FaissScan:
+        """A scan with tables."""
+        return MultiIndexHash()
+
+
+class FaissIndex(Index, ABC):
+    """Settings of an approximate index of FAISS: positive integers."""
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():  # type: ignore[call-overload]
+            if (name, value) != ("nlist", None):
+                check_positive_int(value, name)
+
+    def searcher(self) -> FaissScan:
+        """An index, made when first needed."""
+        return Approximate(self)
+
+    @abstractmethod
+    def make(self, packed: Bytes) -> Any:
+        """An index without codes, trained on ``packed``."""
+
+
+@dataclass(frozen=True)
+class IVF(FaissIndex):
+    """Codes in ``nlist`` groups, of which the ``nprobe`` nearest are searched: approximate.
+
+    Args:
+        nlist: groups; None takes ``4 sqrt(n)``, as far as there are 39 codes to each.
+        nprobe: groups that a query looks into.
+
+    Raises:
+        TypeError, ValueError: not positive integers.
+    """
+
+    nlist: int | None = None
+    nprobe: int = 16
+
+    def make(self, packed: Bytes) -> Any:
+        """A trained index without codes; ``ValueError`` for fewer codes than ``nlist``."""
+        faiss = _faiss.load()
+        nlist = self.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
+        if nlist > len(packed):
+            raise ValueError(f"nlist: {nlist} groups of {len(packed)} codes; use fewer")
+        bits = 8 * packed.shape[1]
+        coarse = faiss.IndexBinaryFlat(bits)
+        index = faiss.IndexBinaryIVF(coarse, bits, nlist)
+        coarse.this.disown()  # the index frees it
+        index.own_fields = True
+        index.cp.min_points_per_centroid = 1  # few are what the user asked for
+        index.nprobe = self.nprobe
+        index.train(packed)
+        return index
+
+
+@dataclass(frozen=True)
+class HNSW(FaissIndex):
+    """A graph of near codes, walked towards the query: approximate.
+
+    Args:
+        m: neighbours of a code in the graph.
+        ef_construction: candidates held while the graph is built.
+        ef_search: candidates held while it is searched.
+
+    Raises:
+        TypeError, ValueError: not positive integers.
+    """
+
+    m: int = 32
+    ef_construction: int = 40
+    ef_search: int = 64
+
+    def make(self, packed: Bytes) -> Any:
+        """An index without codes."""
+        index = _faiss.load().IndexBinaryHNSW(8 * packed.shape[1], self.m)
+        index.hnsw.efConstruction, index.hnsw.efSearch = self.ef_construction, self.ef_search
+        return index
+
+
+class Approximate(FaissScan):
+    """``search`` through an index of FAISS, of different codes; radius lookups by a scan.
+
+    Rows of one code are one entry of the index, so that a crowd of them neither hides others from
+    a query nor costs more than one. Groups are made again when there are eight times the codes.
+    """
+
+    def __init__(self, kind: FaissIndex) -> None:
+        super().__init__()
+        self._kind = kind
+        self._forget()
+
+    def _forget(self) -> None:
+        self._index: Any = None
+        self._entry: NDArray[Any] = np.empty(0, np.int32)  # of each row
+        self._made = 0  # codes that groups were made of
+        self._rows: tuple[NDArray[Any], NDArray[Any]] | None = None  # by entry, and where each ends
+        self._keys: NDArray[Any] = np.empty(0)  # sorted codes, and the entry of each
+        self._known: NDArray[Any] = np.empty(0)
+
+    def update(self, packed: Bytes) -> None:
+        """Take in codes: new ones as entries, the others as rows of theirs."""
+        start = len(self._entry)
+        if start == len(packed):
+            return
+        if len(self._keys) == 0 and start:
+            self._keys, first = np.unique(_keys(packed[:start]), return_index=True)
+            self._known = self._entry[first]
+        keys, first, inverse = np.unique(
+            _keys(packed[start:]), return_index=True, return_inverse=True
+        )
+        entry = np.full(len(keys), -1, np.int64)
+        if len(self._keys):
+            place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
+            entry = np.where(self._keys[place] == keys, self._known[place], -1)
+        new = entry < 0
+        count = 0 if self._index is None else self._index.ntotal
+        if isinstance(self._kind, IVF) and start and count + new.sum() >= _GROWTH * self._made:
+            self._forget()
+            return self.update(packed)
+        codes = np.ascontiguousarray(packed[start:][first[new]])
+        if self._index is None:
+            self._index, self._made = self._kind.make(codes), len(codes)
+        entry[new] = np.arange(count, count + len(codes))
+        self._index.add(codes)
+        at = np.searchsorted(self._keys, keys[new]) if len(self._keys) else 0
+        self._keys = np.insert(self._keys.astype(keys.dtype), at, keys[new])
+        self._known = np.insert(self._known.astype(np.int64), at, entry[new])
+        self._entry = np.concatenate([self._entry, entry[inverse].astype(np.int32)])
+        self._rows = None
+
+    def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
+        """Entries without rows stay, unless they are many."""
+        if self._index is None:
+            return
+        self.update(packed)
+        self._entry, self._rows = self._entry[rows], None
+        self._keys = self._known = np.empty(0)
+        if 2 * len(np.unique(self._entry)) < self._index.ntotal:
+            self._forget()
+
+    def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
+        """FAISS's own form of it, and a checksum, because FAISS does not check what it reads."""
+        self.update(packed)
+        data = self._faiss.serialize_index_binary(self._index)
+        about = np.array([zlib.crc32(data.data), self._made])
+        return {"index": data, "index_entry": self._entry, "index_crc": about}
+
+    def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
+        """Undo :meth:`arrays`, checked at once, since FAISS reads all of it."""
+        arrays.check("index", "index_crc", "index_entry")
+        data, (crc, *made) = np.array(arrays["index"]), arrays["index_crc"].tolist()
+        if zlib.crc32(data.data) != crc:
+            raise ValueError("the index has a wrong checksum")
+        index = self._faiss.deserialize_index_binary(data)
+        # that of a first FaissStore had an entry a row
+        entry = arrays["index_entry"] if made else np.arange(index.ntotal, dtype=np.int32)
+        if len(entry) != len(packed) or index.code_size != packed.shape[1]:
+            raise ValueError("the index does not fit the codes")
+        if len(entry) and not 0 <= entry.min() <= entry.max() < index.ntotal:
+            raise ValueError("the index does not fit the codes")
+        self._index, self._entry, self._made = index, entry, (made or [len(entry)])[0]
+
+    def search_rows(
+        self, query: Bytes, k: int, alive: NDArray[np.bool_] | None
+    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        """For each query distances and rows, of k at least where the index finds so many."""
+        if self._rows is None:
+            order = np.argsort(self._entry, kind="stable")
+            ends = np.bincount(self._entry, minlength=self._index.ntotal).cumsum()
+            self._rows = order, ends
+        order, ends = self._rows
+        total, count = int(self._index.ntotal), min(k, int(self._index.ntotal))
+        for row, (far, entries) in enumerate(zip(*self._index.search(query, count), strict=True)):
+            asked = count
+            while True:
+                far, entries = far[entries >= 0], entries[entries >= 0]
+                parts = [order[ends[e - 1] if e else 0 : ends[e]] for e in entries.tolist()]
+                rows = np.concatenate([order[:0], *parts])
+                distances = np.repeat(far, [len(part) for part in parts])
+                if alive is not None:
+                    distances, rows = distances[alive[rows]], rows[alive[rows]]
+                if len(rows) >= k or len(entries) < asked or asked == total:
+                    break
+                asked = min(4 * asked, total)  # some entries have no row any more
+                far, entries = (x[0] for x in self._index.search(query[row : row + 1], asked))
+            ranked = np.lexsort((rows, distances))
+            yield distances[ranked], rows[ranked]
+
+
+def _keys(packed: Bytes) -> NDArray[Any]:
+    """Codes as values that can be sorted; equal ones are equal."""
+    packed = np.ascontiguousarray(packed)
+    keys: NDArray[Any] = packed.view(f"S{packed.shape[1]}").reshape(-1)
+    return keys
+
+
+KINDS: dict[str, type[Index]] = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}

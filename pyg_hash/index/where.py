@@ -1,0 +1,214 @@
+"""Filters: ``year >= 2005 and label in ('cat', 'dog')``, one grammar for every store.
+
+::
+
+    any    = all {"or" all}
+    all    = one {"and" one}
+    one    = "not" one | "(" any ")" | FIELD test
+    test   = ("=" | "!=" | "<" | "<=" | ">" | ">=") value
+           | ["not"] "in" "(" value {"," value} ")"
+           | "has" value                               of a list
+           | "is" ["not"] "null"
+    value  = number | 'text' ('' is a ') | true | false
+
+A field whose name is no word stands in backquotes. No comparison with a missing value holds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pyg_hash.index.columns import FIELD_TYPES, field_value
+
+Where = Mapping[str, Any] | str
+_LETTERS = 20_000  # of a filter
+_DEPTH = 50
+_TOKEN = re.compile(
+    r"\s*(?:(?P<text>'(?:[^']|'')*')|`(?P<field>[^`]+)`|(?P<word>[^\W\d]\w*)"
+    r"|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<sign><=|>=|!=|<>|==|[=<>(),]))"
+)
+_EXAMPLE = "for example year >= 2005 and label in ('cat', 'dog')"
+
+
+class Condition(NamedTuple):
+    """A field compared to values: ``=``, ``!=`` or ``has`` to any of them, ``<`` ... to one.
+
+    ``null``: it is missing. ``negated``: whatever it says does not hold.
+    """
+
+    field: str
+    op: str
+    values: tuple[Any, ...] = ()
+    negated: bool = False
+
+
+class Group(NamedTuple):
+    """Conditions of which all hold, or one at least."""
+
+    every: bool
+    parts: tuple[Tree, ...]
+
+
+Tree = Condition | Group
+
+
+def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
+    """A filter as a tree, without negations but in its leaves; None: no filter.
+
+    Args:
+        where: text of the grammar; or the allowed value or values of each field.
+        fields: types of the fields that are known.
+
+    Raises:
+        TypeError: a value of another type than the field's, or a comparison it does not know.
+        ValueError: an unknown field, or a text that is no filter.
+    """
+    if where is None:
+        return None
+    if isinstance(where, str):
+        return _Parser(where, fields).tree()
+    parts: list[Tree] = []
+    for name, wanted in where.items():
+        kind = _kind(name, fields)
+        if wanted is None:
+            parts.append(Condition(name, "null"))
+            continue
+        single = isinstance(wanted, FIELD_TYPES) and not isinstance(wanted, list)
+        values = [wanted] if single or getattr(wanted, "shape", None) == () else list(wanted)
+        if not values:
+            raise ValueError(f"where: {name} has no value to look for")
+        parts.append(_condition(name, kind, "has" if kind is list else "=", values))
+    return Group(True, tuple(parts)) if parts else None
+
+
+def render(tree: Tree, leaf: Callable[[Condition], str]) -> str:
+    """A tree in the language of a database, which knows ``and``, ``or`` and parentheses."""
+    if isinstance(tree, Condition):
+        return leaf(tree)
+    return (
+        "(" + f" {'and' if tree.every else 'or'} ".join(render(p, leaf) for p in tree.parts) + ")"
+    )
+
+
+def _kind(name: str, fields: Mapping[str, type]) -> type:
+    if name not in fields:
+        raise ValueError(
+            f"where: {name!r} is not known; this store keeps {sorted(fields) or 'no fields'}"
+        )
+    return fields[name]
+
+
+def _condition(name: str, kind: type, op: str, values: Sequence[Any]) -> Condition:
+    if (op == "has") != (kind is list):
+        remedy = "use has" if kind is list else "has is for lists"
+        raise TypeError(f"where: {name} is {kind.__name__}, which knows no {op}; {remedy}")
+    if op not in ("=", "!=", "has") and kind is bool:
+        raise TypeError(f"where: {name} is bool, which knows no {op}; use = or !=")
+    kind = str if kind is list else kind
+    return Condition(name, op, tuple(field_value(v, kind, f"where: {name}") for v in values))
+
+
+class _Parser:
+    """Recursive descent over the tokens of a filter."""
+
+    def __init__(self, text: str, fields: Mapping[str, type]) -> None:
+        if len(text) > _LETTERS:
+            raise ValueError(f"where: is {len(text)} letters long; use at most {_LETTERS}")
+        self._text, self._fields = text, fields
+        self._tokens: list[tuple[str, str, int]] = []
+        at = 0
+        while text[at:].strip():
+            found = _TOKEN.match(text, at)
+            if found is None:
+                at += len(text[at:]) - len(text[at:].lstrip())
+                raise self._error("a field, sign or value", at)
+            kind = str(found.lastgroup)
+            self._tokens.append((kind, found[kind], found.start(kind)))
+            at = found.end()
+        self._next = 0
+
+    def tree(self) -> Tree:
+        tree = self._group("or", 0, False)
+        if self._next < len(self._tokens):
+            raise self._error("and, or or the end")
+        return tree
+
+    def _error(self, expected: str, at: int | None = None) -> ValueError:
+        if at is None:
+            at = self._tokens[self._next][2] if self._next < len(self._tokens) else len(self._text)
+        got = repr(self._text[at : at + 20]) if at < len(self._text) else "the end"
+        return ValueError(f"where: expected {expected} at letter {at + 1}, got {got}; {_EXAMPLE}")
+
+    def _take(self, *wanted: str) -> str | None:
+        """The next token, if it is one of these signs or words."""
+        if self._next < len(self._tokens):
+            kind, text, _ = self._tokens[self._next]
+            if kind in ("sign", "word") and text.lower() in wanted:
+                self._next += 1
+                return text.lower()
+        return None
+
+    def _need(self, sign: str) -> None:
+        if self._take(sign) is None:
+            raise self._error(sign)
+
+    def _group(self, word: str, depth: int, negated: bool) -> Tree:
+        parts: list[Tree] = []
+        while not parts or self._take(word):
+            inner = self._group("and", depth, negated) if word == "or" else None
+            parts.append(inner or self._one(depth, negated))
+        # a negated "and" is an "or" of what is negated
+        return parts[0] if len(parts) == 1 else Group((word == "and") != negated, tuple(parts))
+
+    def _one(self, depth: int, negated: bool) -> Tree:
+        if depth > _DEPTH:
+            raise ValueError(f"where: more than {_DEPTH} parentheses and nots in one another")
+        if self._take("not"):
+            return self._one(depth + 1, not negated)
+        if self._take("("):
+            tree = self._group("or", depth + 1, negated)
+            self._need(")")
+            return tree
+        kind, name, at = (*self._tokens, ("end", "", len(self._text)))[self._next]
+        if kind not in ("word", "field"):
+            raise self._error("a field", at)
+        self._next += 1
+        found = self._test(name, _kind(name, self._fields))
+        return found._replace(negated=found.negated != negated)
+
+    def _test(self, name: str, kind: type) -> Condition:
+        if self._take("is"):
+            negated = self._take("not") is not None
+            self._need("null")
+            return Condition(name, "null", negated=negated)
+        if self._take("has"):
+            return _condition(name, kind, "has", [self._value()])
+        other = self._take("not") is not None
+        if self._take("in"):
+            self._need("(")
+            values = [self._value()]
+            while self._take(","):
+                values.append(self._value())
+            self._need(")")
+            return _condition(name, kind, "!=" if other else "=", values)
+        sign = None if other else self._take("=", "==", "!=", "<>", "<", "<=", ">", ">=")
+        if sign is None:
+            raise self._error("in" if other else "=, !=, <, <=, >, >=, in, has or is")
+        sign = {"==": "=", "<>": "!="}.get(sign, sign)
+        return _condition(name, kind, sign, [self._value()])
+
+    def _value(self) -> Any:
+        kind, text, at = (*self._tokens, ("end", "", len(self._text)))[self._next]
+        self._next += 1
+        if kind == "text":
+            return text[1:-1].replace("''", "'")
+        if kind == "number":
+            number = int(text) if text.lstrip("+-").isdigit() else float(text)
+            if abs(number) == float("inf"):
+                raise ValueError(f"where: {text} is too large")
+            return number
+        if kind == "word" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        raise self._error("a number, 'text', true or false", at)
