@@ -412,12 +412,13 @@ def write_feature_file(
     encoders = {m: _as_encoder(e, m) for m, e in given.items() if e is not None}
     checked = _checked(path, **content)
     for m, encoder in encoders.items():
-        if isinstance(encoder, OwnEncoder) and given[m] is not encoder:
-            encoder = encoders[m] = OwnEncoder(given[m], checked[m].shape[1])
-        if encoder.num_features != checked[m].shape[1]:
+        width = checked[m].shape[1]
+        if isinstance(encoder, OwnEncoder):
+            encoder.of_width(width)
+        elif encoder.num_features != width:
             raise ValueError(
-                f"{m}_encoder: makes {encoder.num_features} features, {m} has "
-                f"{checked[m].shape[1]}; give the one that made them"
+                f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
+                "one that made them"
             )
     return _write(_file_path(path), checked, encoders or None)
 

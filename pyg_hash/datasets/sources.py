@@ -406,8 +406,8 @@ def _roles(
         if role not in roles and free:
             roles[role] = free[0]
     if "label" in roles and "label" not in named:  # names of single things are no classes
-        values = [str(v) for v in columns[roles["label"]] if v is not None]
-        if len(set(values)) > max(1, len(values) // 2):
+        words = [word for own in _labels(columns[roles["label"]])[0] for word in own]
+        if len(set(words)) > max(10, len(words) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
     if IMAGE not in roles and "image features" not in roles:

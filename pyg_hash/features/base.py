@@ -190,6 +190,15 @@ class OwnEncoder(StoredEncoder):
         self._function = function
         return self
 
+    def of_width(self, num_features: int) -> OwnEncoder:
+        """Itself, its rows known to be so wide; ``ValueError``: they are known to be others."""
+        if self._width not in (None, num_features):
+            raise ValueError(
+                f"encoder {self.name!r}: makes {self._width} features, not {num_features}"
+            )
+        self._width = num_features
+        return self
+
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
         """As of every encoder; ``RuntimeError`` if loaded and no function was given since."""

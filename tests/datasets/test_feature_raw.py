@@ -123,8 +123,9 @@ def test_a_function_may_give_lists_arrays_or_tensors(made, tmp_path, kind):
     dataset = FeatureFile(new)
     assert (dataset.image_encoder().name, dataset.image_encoder().num_features) == ("own", 9)
     assert torch.equal(dataset.text_encoder()(texts), dataset[0]["text"].x)
-    with pytest.raises(ValueError, match="text_encoder: makes 9 features, text has"):
-        write_feature_file(new, **features, text_encoder=OwnEncoder(own, 9), **more)
+    for wrong in (OwnEncoder(own, 9), BagOfWords("count").fit(["a"])):
+        with pytest.raises(ValueError, match="makes [19] features, "):
+            write_feature_file(new, **features, text_encoder=wrong, **more)
     with pytest.raises(TypeError, match="image_encoder: expected an encoder or a function, got 3"):
         write_feature_file(new, **features, image_encoder=3, **more)
 

@@ -62,7 +62,7 @@ def test_a_table_of_a_spreadsheet(tmp_path, encoding, end):
         "year": (int, [2004, None]),
         "price": (float, [1.5, -2000.0]),
         "shown": (bool, [True, False]),
-        "code_": (str, ["007", "12"]),  # an index has a word 'code' of its own
+        "code_": (str, ["007", "12"]),  # 'code' is a word of the stores
     }
 
 
@@ -96,10 +96,11 @@ def test_tables_that_cannot_be_read(name, tmp_path):
 
 
 def test_names_of_single_things_are_no_labels(tmp_path):
-    source = table(tmp_path / "t.csv", "caption,category\na b,x\nc d,y\ne f,z\ng h,x\n")
-    assert source.labels == [[]] * 4 and source.fields["category"][0] is str
+    rows = "".join(f"a {i},brand {min(i, 11)}\n" for i in range(14))
+    source = table(tmp_path / "t.csv", f"caption,category\n{rows}")
+    assert source.labels == [[]] * 14 and source.fields["category"][0] is str
     told = open_source([tmp_path / "t.csv"], columns={"label": "category"})
-    assert told.labels == [["x"], ["y"], ["z"], ["x"]]
+    assert told.labels[10:] == [["brand 10"], *[["brand 11"]] * 3]
     with pytest.raises(ValueError, match="label_column: .* has none called 'kind'"):
         open_source([tmp_path / "t.csv"], columns={"label": "kind"})
 
@@ -159,15 +160,8 @@ def test_arrays_and_feature_files(tmp_path):
     assert (alone.has("image").any(), alone.has("text").all()) == (False, True)
     with pytest.raises(ValueError, match="nothing tells what is picture"):
         open_source([tmp_path / "odd.npy"])
-    path = write_feature_file(
-        tmp_path / "f.h5",
-        image=x,
-        text=x,
-        train=[0, 1, 2],
-        query=[5],
-        labels=list("ababab"),
-        ids="uvwxyz",
-    )
+    more = {"labels": list("ababab"), "ids": list("uvwxyz"), "train": [0, 1, 2], "query": [5]}
+    path = write_feature_file(tmp_path / "f.h5", image=x, text=x, **more)
     source = open_source([path])
     assert (source.ids, source.labels[1]) == (list("uvwxyz"), ["b"])
     assert source.splits["query"].tolist() == [False] * 5 + [True]
