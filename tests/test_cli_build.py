@@ -22,12 +22,14 @@ from pyg_hash.utils.files import load_json
 
 COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
 QUICK = ["--num_bits=16", "--epochs=3"]
-CALLS = []
+CALLS, REFUSED = [], set()
 
 
 def mean_colors(paths):
     """A list of rows, one a picture."""
     CALLS.extend(paths)
+    if any(str(path) in REFUSED for path in paths):
+        raise ValueError("not to my taste")
     return [load_image(path, 4).float().flatten(1).mean(1).tolist() for path in paths]
 
 
@@ -45,6 +47,7 @@ OWN = ["--image_encoder=own_encoders:mean_colors", "--text_encoder=own_encoders:
 def own(monkeypatch):
     monkeypatch.setitem(sys.modules, "own_encoders", sys.modules[__name__])
     CALLS.clear()
+    REFUSED.clear()
 
 
 def make_shop(folder):
@@ -184,6 +187,20 @@ def test_all_problems_are_listed_before_any_work(shop, capsys):
     found = image.contains([f"s{i}" for i in range(10)])
     assert found == [True, True, True, False, False, True, True, False, True, False]
     assert HammingIndex.open(run / "catalog" / "text.store").contains(["s3", "s1"]) == [True, False]
+
+
+def test_what_an_encoder_refuses_is_named_or_left_out(shop, capsys):
+    REFUSED.update({f"{shop}/5.png", f"{shop}/25.png"})  # one that trains, and one without a text
+    words = [shop / "shop.csv", *OWN]
+    assert build(*words, f"--out={shop}/run") == 1
+    error = capsys.readouterr().err
+    assert "1 items cannot be encoded" in error and "5.png': not to my taste" in error
+    assert build(*words, f"--out={shop}/other", "--skip_bad") == 0
+    assert "not indexed: image of row 25 ('s25'): not to my taste" in capsys.readouterr().out
+    image = HammingIndex.open(shop / "other" / "catalog" / "image.store")
+    assert image.contains(["s4", "s5", "s24", "s25"]) == [True, False, True, False]
+    text = HammingIndex.open(shop / "other" / "catalog" / "text.store")
+    assert text.contains(["s4", "s5"]) == [True, True]
 
 
 def test_pictures_alone_find_pictures_and_too_few_pairs_are_refused(shop, capsys):

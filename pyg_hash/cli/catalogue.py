@@ -85,7 +85,6 @@ class Build(Command):
         source = open_source(
             self.source, columns=columns, images_root=self.images_root, encoding=self.encoding
         )
-        encoders = self._encoders(source)
         print(f"source: {', '.join(self.source)}: {len(source):,} rows")
         for name, how in source.read_as.items():
             print(f"  {name:<9} {how}")
@@ -94,9 +93,15 @@ class Build(Command):
         with Lock(run.path / ".build.lock", f"out: {run.path}"):
             about = {"arguments": self._arguments(), "source": digest_of(source)}
             if not self._is_done(run, about):
+                Plan.of(source, self.train_rows, self.seed)  # refuses before the long look
+                encoders = self._encoders(source)
                 self._leave_out(source)
                 plan = Plan.of(source, self.train_rows, self.seed)
                 print(plan)
+                for modality in plan.sides:
+                    how = encoders[modality] or "words and what they mean, fitted"
+                    if modality not in source.features:
+                        print(f"  {modality} encoder: {how!s:.100}")
                 save_json(run.path / ARGUMENTS, about)
                 try:
                     self._stages(run, source, plan, encoders)
@@ -204,25 +209,30 @@ class Build(Command):
 
         from pyg_hash.datasets import write_feature_file
 
-        rows, features = plan.rows, dict[Modality, Any]()
-        splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
-        bad: list[str] = []
+        rows, found = plan.rows, dict[Modality, Any]()
+        kept, bad = np.ones(len(rows), bool), []
         for m in plan.sides:
             if m in source.features:
-                features[m] = source.rows(m, rows)
+                found[m] = source.rows(m, rows)
                 continue
             items = [source.items(m)[row] for row in rows]
-            found = list(in_shards(path.parent / WORK, m, items, encoders[m], encoders[m]))
-            bad += [
-                f"{m} {items[s + i]!r:.80}: {t}" for s, f in found for i, t in f.problems.items()
-            ]
-            features[m] = torch.cat([f.values for _, f in found if f.values is not None])
+            parts = list(in_shards(path.parent / WORK, m, items, encoders[m], encoders[m]))
+            lost = {start + i: text for start, part in parts for i, text in part.problems.items()}
+            bad += [f"{m} {items[place]!r:.80}: {text}" for place, text in lost.items()]
+            values = torch.cat([part.values for _, part in parts if part.values is not None])
+            found[m] = values.new_zeros(len(rows), values.size(1))
+            found[m][np.setdiff1d(np.arange(len(rows)), [*lost])] = values
+            kept[[*lost]] = False
         if bad:
             shown = "\n".join(f"  {line}" for line in bad[:_SHOWN])
-            raise ValueError(
-                f"source: {len(bad)} items cannot be encoded; take them out of the source and "
-                f"build into another folder\n{shown}"
-            )
+            if not self.skip_bad:
+                raise ValueError(
+                    f"source: {len(bad)} items cannot be encoded; leave them out with --skip_bad, "
+                    f"into another folder\n{shown}"
+                )
+            print(f"left out of the training: {len(bad)}\n{shown}")
+        rows, features = rows[kept], {m: x[kept] for m, x in found.items()}
+        splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
         alone = features[plan.sides[0]]
         labels: Any = None
         if plan.labels:
@@ -481,12 +491,13 @@ def relaxed_codes(
             if len(rows):
                 yield (start + rows).tolist(), relax(torch.from_numpy(block[rows]))
         return
-    from pyg_hash.datasets import StoredMatrix, open_feature_file
+    from pyg_hash.datasets.feature_file import StoredMatrix, open_feature_file, read_strings
 
-    known = plan.rows  # their features are there already
-    with open_feature_file(run.path / DATA) as file:
+    row_of = {source.ids[row]: row for row in plan.rows.tolist()}
+    with open_feature_file(run.path / DATA) as file:  # of these the features are there already
+        known = [row_of[name] for name in read_strings(file, "ids") or []]
         features = StoredMatrix(file, modality).read()
-    yield known.tolist(), relax(features)
+    yield known, relax(features)
     rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
     encoder, items = encoders[modality], source.items(modality)
 

@@ -406,8 +406,8 @@ def _roles(
         if role not in roles and free:
             roles[role] = free[0]
     if "label" in roles and "label" not in named:  # names of single things are no classes
-        words = [word for own in _labels(columns[roles["label"]])[0] for word in own]
-        if len(set(words)) > max(10, len(words) // 2):
+        classes = [word for own in _labels(columns[roles["label"]])[0] for word in own]
+        if len(set(classes)) > max(10, len(classes) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
     if IMAGE not in roles and "image features" not in roles:
