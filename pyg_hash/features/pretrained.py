@@ -279,10 +279,13 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
         limit = getattr(config, "max_position_embeddings", None) or 512
         options = {"padding": True, "truncation": True, "return_tensors": "pt"}
         options["max_length"] = min(limit, tokens.model_max_length)
+        siglip = str(getattr(model.config, "model_type", "")).startswith("siglip")
+        if siglip:  # it was trained on texts filled up to one length, without a mask
+            options["padding"] = "max_length"
 
         def run(texts: list[str]) -> Tensor:
             batch = tokens(texts, **options).to(self.device)
-            mask = batch["attention_mask"]
+            mask = None if siglip else batch["attention_mask"]
             if hasattr(model, "get_text_features"):
                 out = model.get_text_features(batch["input_ids"], attention_mask=mask)
                 return _pooled(out, "pooler")
