@@ -22,7 +22,7 @@ from pyg_hash.codes import (
     quantize,
     unpack_bits,
 )
-from pyg_hash.index.columns import check_text, field_value
+from pyg_hash.index.columns import all_text, check_text, field_value
 from pyg_hash.index.rescore import Relaxed, Rescored, Shortlist
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.utils.checks import check_positive_int
@@ -486,22 +486,25 @@ class CodeStore(ABC):
         if isinstance(ids, str):
             raise TypeError("ids: expected a list of strings, got one string")
         array = np.empty(len(ids), np.object_)
-        for i, value in enumerate(ids):
-            if not isinstance(value, str):
-                raise TypeError(
-                    f"ids: this {self._kind} has string ids, got {type(value).__name__}"
-                )
-            check_text(value, "ids")
-            array[i] = str(value)
+        values = ids.tolist() if isinstance(ids, np.ndarray) else [*ids]
+        if not all_text(values) or None in values:
+            for i, value in enumerate(values):
+                if not isinstance(value, str):
+                    raise TypeError(
+                        f"ids: this {self._kind} has string ids, got {type(value).__name__}"
+                    )
+                check_text(value, "ids")
+                values[i] = str(value)
+        array[:] = values
         return array
 
     def _check_unique(self, new: NDArray[Any]) -> None:
         """Raise ``ValueError`` if an id is given twice."""
-        if self.id_type is not int or not bool((new[1:] > new[:-1]).all()):
+        rising = self.id_type is int and bool((new[1:] > new[:-1]).all())
+        if not rising and len({*new.tolist()}) < len(new):
             values, counts = np.unique(new, return_counts=True)
-            if len(values) < len(new):
-                twice = values[counts > 1].tolist()[0]
-                raise ValueError(f"ids: {twice!r} is given more than once; ids must be unique")
+            twice = values[counts > 1].tolist()[0]
+            raise ValueError(f"ids: {twice!r} is given more than once; ids must be unique")
 
     def _int_ids(self, ids: Any) -> NDArray[np.int64]:
         try:
@@ -537,6 +540,9 @@ def columns(metadata: Metadata | None, fields: Mapping[str, type], n: int) -> di
             found[name] = [*values]
             if kind is bool or not n or -(2**63) <= min(values) <= max(values) < 2**63:
                 continue
+        if kind is str and all_text(values):
+            found[name] = [*values]
+            continue
         where = f"metadata: {name}"
         found[name] = [None if v is None else field_value(v, kind, where) for v in values]
     return found

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ _COMPARE: dict[str, Any] = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FEW = 32  # texts that are looked for one by one
 
 
@@ -31,6 +33,14 @@ def check_text(value: str, name: str) -> None:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(f"{name}: {value!r} is not valid Unicode ({error.reason})") from error
+
+
+def all_text(values: Sequence[Any]) -> bool:
+    """Whether all are plain ``str`` that can be kept, or None; quicker than one by one."""
+    if not {*map(type, values)} <= {str, type(None)}:
+        return False
+    whole = "".join(filter(None, values))
+    return "\0" not in whole and not any(map("\ud800".__le__, filter("\ue000".__gt__, {*whole})))
 
 
 def field_value(value: Any, kind: type, name: str) -> Any:
@@ -85,6 +95,9 @@ class Rows:
         """Some rows, ``[*rows.shape, ...]``."""
         base, more = self._both()
         if len(more) == 0:
+            if base.ndim == 2 and base.flags.c_contiguous:  # bytes; whole rows are faster
+                whole = base.view(f"V{base.shape[1]}")[:, 0]
+                return whole[rows].view(base.dtype).reshape(*rows.shape, base.shape[1])
             return base[rows]
         late = rows >= len(base)
         result = np.empty((*rows.shape, *base.shape[1:]), base.dtype)
@@ -135,6 +148,7 @@ class Texts:
 
     def __init__(self, text: Rows, ends: Rows) -> None:
         self._text, self._ends = text, ends
+        self._prints = np.empty(0, np.int64)  # of the first so many
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Texts:
@@ -188,15 +202,30 @@ class Texts:
 
     def equal(self, value: str) -> NDArray[np.int64]:
         """Places of a text, without decoding the others."""
-        wanted, ends = np.frombuffer(value.encode(), np.uint8), self._ends.joined()
-        starts = np.concatenate([ends[:1] * 0, ends[:-1]])
-        places = (ends - starts == len(wanted)).nonzero()[0]
-        text = self._text.joined()
-        for back in range(1, len(wanted) + 1):  # numbered names differ at their ends
-            if len(places) == 0:
-                break
-            places = places[text[ends[places] - back] == wanted[-back]]
-        return np.asarray(places, np.int64)
+        places = (self.prints() == Texts.of([value]).prints()[0]).nonzero()[0]
+        return np.asarray(places[self.at(places) == value], np.int64)
+
+    def prints(self) -> NDArray[np.int64]:
+        """64 bits of each text; those of equal texts are equal."""
+        start, ends = len(self._prints), self._ends.joined()
+        if start == len(ends):
+            return self._prints
+        data = np.concatenate([self._text.joined(), np.zeros(8, np.uint8)])
+        words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
+        at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
+        left = (ends[start:] - at).astype(np.uint64)
+        prints, rows = left * _ODD, left.nonzero()[0]
+        at, left = at[rows], left[rows]
+        while len(rows):
+            word = words[at]
+            short = left < 8
+            word[short] &= (np.uint64(1) << (left[short] * 8)) - 1
+            mixed = (prints[rows] ^ word) * _ODD
+            prints[rows] = mixed ^ (mixed >> 29)
+            more = left > 8
+            rows, at, left = rows[more], at[more] + 8, left[more] - 8
+        self._prints = every = np.concatenate([self._prints, prints.view(np.int64)])
+        return every
 
     def hits(self, op: str, values: Sequence[str]) -> NDArray[np.bool_]:
         """For each text whether it compares so to one of the values."""
@@ -256,8 +285,13 @@ class IntIds:
         n = len(self)
         if n - known > late:
             values = self._values.joined()
-            rising = bool((values[1:] > values[:-1]).all())
-            self._known = n, None if rising else np.argsort(values, kind="stable"), {}
+            order = None
+            if not (values[1:] > values[:-1]).all():
+                order = np.argsort(values)
+                ranked = values[order]
+                if (ranked[1:] == ranked[:-1]).any():  # then a slower sort that keeps their order
+                    order = np.argsort(values, kind="stable")
+            self._known = n, order, {}
         elif known + len(others) < n:
             first = known + len(others)
             new = self._values.at(np.arange(first, n)).tolist()
@@ -280,11 +314,12 @@ class IntIds:
 
 
 class StrIds:
-    """String ids by row, and the last row of an id."""
+    """String ids by row, and the last row of an id, found by 64 bits of it."""
 
     def __init__(self, texts: Texts) -> None:
         self._texts = texts
-        self._rows: dict[str, int] = {}  # of the first so many
+        self._prints = IntIds(Rows(np.empty(0, np.int64)))  # of the first so many
+        self._preparing = threading.Lock()
 
     @classmethod
     def of(cls, ids: Array) -> StrIds:
@@ -315,16 +350,16 @@ class StrIds:
 
     def find(self, ids: Array) -> NDArray[np.int64]:
         """Last rows of ids, -1 where there is no such id."""
-        if not self._seen and len(ids) <= _FEW:
-            found = [self._texts.equal(name) for name in ids]
-            return np.array([rows[-1] if len(rows) else -1 for rows in found], np.int64)
-        if self._seen < len(self):
-            new = np.arange(self._seen, len(self))
-            self._rows |= dict(zip(self.at(new), new.tolist(), strict=True))
-            self._seen = len(self)
-        return np.array([self._rows.get(name, -1) for name in ids], np.int64)
-
-    _seen = 0
+        with self._preparing:  # threads may look for ids at the same time
+            if len(self._prints) < len(self):
+                self._prints.append(self._texts.prints()[len(self._prints) :])
+        rows = self._prints.find(Texts.of(ids.tolist()).prints())
+        there = (rows >= 0).nonzero()[0]
+        other = there[self.at(rows[there]) != ids[there]]  # of another id with these 64 bits
+        for place in other.tolist():
+            found = self._texts.equal(ids[place])
+            rows[place] = found[-1] if len(found) else -1
+        return rows
 
 
 class Column(Protocol):
@@ -500,7 +535,12 @@ class Choices:
             before = np.concatenate([[0], np.cumsum(known)])
             edges = np.concatenate([[0], self._ends.joined()])
             known = np.diff(before[edges]) > 0
-        found: NDArray[np.bool_] = np.append(known, False)[choice]  # -1 is the last
+        found = np.zeros(len(choice), bool)
+        chosen = known.nonzero()[0]
+        if len(chosen) > _FEW:
+            return np.asarray(np.append(known, False)[choice])  # -1 is the last
+        for value in chosen.tolist():  # much faster than to look each up
+            found |= choice == value
         return found
 
 

@@ -7,7 +7,16 @@ import operator
 import numpy as np
 import pytest
 
-from pyg_hash.index.columns import Choices, IntIds, Numbers, Source, StrIds, column_of, read_column
+from pyg_hash.index.columns import (
+    Choices,
+    IntIds,
+    Numbers,
+    Source,
+    StrIds,
+    Texts,
+    column_of,
+    read_column,
+)
 
 
 def ids_of(values):
@@ -23,6 +32,7 @@ def ids_of(values):
         ([1, 2, 3], [0, 4]),
         (["b", "", "ä☺", "a\n"], ["c", "a"]),
         ([f"n{i}" for i in range(60)], ["n", "n600", "m7"]),
+        (["x" * n for n in (7, 8, 9, 16, 17, 3000)], ["x" * n for n in (6, 10, 2999)]),
     ],
 )
 def test_ids_both_ways(values, others):
@@ -59,6 +69,13 @@ def test_many_additions_of_ids_in_no_order():
         assert ids.find(asked).tolist() == [rows.get(name, -1) for name in asked.tolist()]
     every = ids.at(np.arange(len(ids)))
     assert ids.order().tolist() == np.argsort(every, kind="stable").tolist()
+
+
+def test_ids_whose_64_bits_are_equal(monkeypatch):
+    monkeypatch.setattr(Texts, "prints", lambda self: np.zeros(len(self), np.int64))
+    ids = ids_of(["a", "bb", "c", "a"])
+    asked = np.array(["a", "c", "bb", "d", "aa"], object)
+    assert ids.find(asked).tolist() == [3, 2, 1, -1, -1]
 
 
 DRAW = {
