@@ -338,9 +338,8 @@ class Gathered:
                 f"labels: a matrix {list(values.shape)} of other numbers than 0 and 1, or -1 and 1"
             )
         hot = values > 0
-        note = (
-            f"labels: {hot.shape[1]} columns of {' and '.join(map(str, sorted(map(int, known))))}"
-        )
+        listed = " and ".join(str(int(value)) for value in sorted(known))
+        note = f"labels: {hot.shape[1]} columns of {listed}"
         if (hot.sum(axis=1) == 1).all():
             self.notes.append(f"{note}, one class a row")
             return hot.argmax(axis=1)
@@ -397,6 +396,9 @@ def gather(
             raise ValueError(f"{kind}: {', '.join(lacking)} has none, the others have; give it")
     if classes is not None:
         notes.append(f"class_names = {classes}")
+    used = [v for group in (*groups.values(), rows) for v in group.values()] + [classes]
+    if unused := ", ".join(str(v) for v in variables if not any(v is own for own in used)):
+        notes.append(f"not used: {unused}")
     found = _stacked(parts, notes)
     if classes is not None:
         found.values[NAMES] = classes.load()
@@ -449,9 +451,14 @@ def _sorted(
             kind = LABELS
         if not kind or (kind in MODALITIES and len(variable.shape) < 2):
             continue
-        own_rank = (len(variable.shape) > 2, vague)  # features before pixels
-        if (split, kind) not in best or own_rank < best[split, kind][0]:
-            best[split, kind] = own_rank, variable
+        rank = (len(variable.shape) > 2, vague)  # features before pixels
+        before = best.get((split, kind), ((True, 9), variable))
+        if rank == before[0]:
+            raise ValueError(
+                f"{kind}: may be {before[1]}, or {variable}; say which with --{kind} FILE:NAME"
+            )
+        if rank < before[0]:
+            best[split, kind] = rank, variable
     rows = {split: variable for (split, kind), (_, variable) in best.items() if kind == ROWS}
     groups: dict[str, dict[str, Variable]] = {}
     for (split, kind), (_, variable) in sorted(best.items(), key=lambda item: item[0]):
@@ -602,24 +609,21 @@ def _encoded_pictures(found: Gathered, train: Array, root: Any) -> tuple[Any, An
             )
         return encode_all(image=(encoder, paths))[IMAGE], encoder, note
     pixels = found.values[IMAGE]
-    channels = [axis for axis in range(1, pixels.ndim) if pixels.shape[axis] in (1, 3)]
+    channels = [axis for axis in (1, pixels.ndim - 1) if pixels.shape[axis] in (1, 3)]
     if pixels.ndim != 4 or not channels or pixels.dtype != np.uint8:
         raise ValueError(
             f"image: {pixels.dtype} {list(pixels.shape)} are no features [N, d], nor pixels uint8 "
-            "[N, 3, height, width]"
+            "[N, 3, height, width] or [N, height, width, 3]"
         )
     make = require("PIL.Image", "pillow").fromarray
-    axis = channels[0] if pixels.shape[1] != 3 else 1
-
+    axis = channels[0]
     with tempfile.TemporaryDirectory() as folder:
 
         def encode(rows: Sequence[int]) -> Any:
             files = [Path(folder, f"{place}.bmp") for place in range(len(rows))]
             for row, file in zip(rows, files, strict=True):
                 picture = np.moveaxis(pixels[row], axis - 1, -1)
-                make(np.ascontiguousarray(np.broadcast_to(picture, (*picture.shape[:2], 3)))).save(
-                    file
-                )
+                make(np.array(np.broadcast_to(picture, (*picture.shape[:2], 3)))).save(file)
             return encoder(files)
 
         rows = range(len(pixels))

@@ -227,6 +227,20 @@ def test_row_numbers_captions_in_json_and_names_that_are_told(tmp_path):
     assert "row numbers from 1" in str(done) and "row numbers from 0" in str(done)
 
 
+def test_what_is_not_used_is_said_and_what_may_be_either_is_refused(tmp_path):
+    values = {"image": IMAGE, "text": TEXT, "label": MULTI}
+    np.savez(tmp_path / "a.npz", **values, foo=TEXT)
+    done = import_files([tmp_path / "a.npz"], tmp_path / "x.h5")
+    assert "not used: foo [24, 5] of a.npz" in str(done)
+    np.savez(tmp_path / "a.npz", **values, category=HOT)
+    with pytest.raises(ValueError, match=r"labels: may be label .* or category .*say which"):
+        import_files([tmp_path / "a.npz"], tmp_path / "x.h5")
+    import_files([tmp_path / "a.npz"], tmp_path / "x.h5", labels="category")
+    assert FeatureFile(tmp_path / "x.h5")[0]["image"].y.dim() == 1
+    with pytest.raises(TypeError, match="lables: is no argument"):
+        import_files([tmp_path / "a.npz"], tmp_path / "x.h5", lables="category")
+
+
 def opaque(path):
     """A MATLAB 5 file with an object of a class, as MATLAB writes a ``table``."""
 
