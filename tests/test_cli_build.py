@@ -14,6 +14,7 @@ from PIL import Image
 
 from pyg_hash.cli import catalogue, main
 from pyg_hash.cli.queries import load_model
+from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
@@ -195,11 +196,13 @@ def test_what_an_encoder_refuses_is_named_or_left_out(shop, capsys):
     assert build(*words, f"--out={shop}/run") == 1
     error = capsys.readouterr().err
     assert "1 items cannot be encoded" in error and "5.png': not to my taste" in error
-    assert build(*words, f"--out={shop}/other", "--skip_bad") == 0
+    CALLS.clear()
+    assert build(*words, f"--out={shop}/run", "--skip_bad") == 0
+    assert len(CALLS) <= 10  # the five that are left, together and one by one
     assert "not indexed: image of row 25 ('s25'): not to my taste" in capsys.readouterr().out
-    image = HammingIndex.open(shop / "other" / "catalog" / "image.store")
+    image = HammingIndex.open(shop / "run" / "catalog" / "image.store")
     assert image.contains(["s4", "s5", "s24", "s25"]) == [True, False, True, False]
-    text = HammingIndex.open(shop / "other" / "catalog" / "text.store")
+    text = HammingIndex.open(shop / "run" / "catalog" / "text.store")
     assert text.contains(["s4", "s5"]) == [True, True]
 
 
@@ -235,6 +238,22 @@ def test_embeddings_go_through_without_an_encoder(tmp_path, capsys):
     np.savez(tmp_path / "bad.npz", image_emb=image, text_emb=image[:, :3] * 0)
     assert build(tmp_path / "bad.npz", f"--out={tmp_path}/bad") == 1
     assert "row 7 ('7'): its image features are not finite" in capsys.readouterr().err
+
+
+def test_splits_that_a_file_declares_are_kept(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 5)).astype("f4")
+    splits = {"query": range(30, 36), "train": range(20), "labeled": range(5, 15), "val": [20, 21]}
+    write_feature_file(tmp_path / "f.h5", image=x, text=x, labels=np.arange(40) % 2, **splits)
+    run = tmp_path / "run"
+    assert build(tmp_path / "f.h5", f"--out={run}", "--train_rows=30") == 0
+    assert "train on 20 of 40 pairs (2 classes), hold out 6" in capsys.readouterr().out
+    dataset = FeatureFile(run / "data.h5")
+    store = dataset[0]["image"]
+    for name, rows in {**splits, "database": [*range(30), *range(36, 40)]}.items():
+        found = [int(i) for i, own in zip(dataset.ids, store[f"{name}_mask"], strict=True) if own]
+        assert found == list(rows), name
+    assert len(HammingIndex.open(run / "catalog" / "image.store")) == 40
 
 
 def test_demo_encoders_and_a_folder_without_texts_or_labels(shared_data, tmp_path, capsys):

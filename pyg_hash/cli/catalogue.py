@@ -17,7 +17,7 @@ from pyg_hash.cli.build import load_model
 from pyg_hash.cli.options import Command, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
-from pyg_hash.runs import PARTS, Run
+from pyg_hash.runs import CHECKPOINT, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import (
     CorruptFileError,
@@ -144,7 +144,8 @@ class Build(Command):
             return False
         there = load_json(path)
         changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
-        if changed or there["source"] != about["source"]:
+        begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
+        if begun and (changed or there["source"] != about["source"]):
             raise ValueError(
                 f"out: {run.path} was begun with other settings or data "
                 f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
@@ -187,7 +188,6 @@ class Build(Command):
         if not dataset.is_file():
             self._write_data(dataset, source, plan, encoders)
         if not run.has("metrics"):
-            begun = any((run.path / f).is_file() for f in ("checkpoint.safetensors", "model"))
             Train(
                 dataset=str(dataset),
                 model="taughthash",
@@ -196,7 +196,7 @@ class Build(Command):
                 epochs=self.epochs,
                 seed=self.seed,
                 out=str(run.path),
-                resume=run.has("config") and (begun or run.has("model")),
+                resume=(run.path / CHECKPOINT).is_file() or run.has("model"),
             ).train()
         write_catalog(run, source, plan, load_model(run), encoders)
         shutil.rmtree(run.path / WORK, ignore_errors=True)
@@ -227,8 +227,8 @@ class Build(Command):
             shown = "\n".join(f"  {line}" for line in bad[:_SHOWN])
             if not self.skip_bad:
                 raise ValueError(
-                    f"source: {len(bad)} items cannot be encoded; leave them out with --skip_bad, "
-                    f"into another folder\n{shown}"
+                    f"source: {len(bad)} items cannot be encoded; leave them out with --skip_bad\n"
+                    f"{shown}"
                 )
             print(f"left out of the training: {len(bad)}\n{shown}")
         rows, features = rows[kept], {m: x[kept] for m, x in found.items()}
@@ -289,22 +289,27 @@ class Plan:
             return np.sort(rng.permutation(rows)[:most])
 
         given = {name: np.flatnonzero(mask) for name, mask in source.splits.items()}
-        if {"train", "query"} <= set(given):
-            splits = {name: np.intersect1d(rows, able) for name, rows in given.items()}
-            splits["train"] = np.intersect1d(given["train"], pairs)
-            splits = {name: drawn(rows, train_rows) for name, rows in splits.items()}
-            splits.setdefault("database", np.intersect1d(splits["train"], able))
-            if use:
-                splits["labeled"] = np.intersect1d(splits.get("labeled", able), splits["train"])
-                splits["labeled"] = np.intersect1d(splits["labeled"], able)
-            else:
-                splits.pop("labeled", None)
+        if "query" in given:
+            rest = np.setdiff1d(given.get("database", pairs), given["query"])
+            train = drawn(np.intersect1d(given.get("train", rest), pairs), train_rows)
+            splits = {"train": train}
+            for name, most in (
+                ("query", MOST_QUERIES),
+                ("database", train_rows),
+                ("val", train_rows),
+            ):
+                rows = drawn(np.intersect1d(given.get(name, []), able), count)
+                splits |= {name: rows} if len(rows) else {}
         else:
             query = drawn(able, min(MOST_QUERIES, max(1, len(able) // 10)))
             train = drawn(np.setdiff1d(pairs, query), train_rows)
-            splits = {"train": train, "query": query, "database": np.intersect1d(train, able)}
-            if use:
-                splits["labeled"] = splits["database"]
+            splits = {"train": train, "query": query}
+        splits.setdefault("database", np.intersect1d(train, able))
+        if use:
+            told_rows = np.intersect1d(given.get("labeled", able), able)
+            splits["labeled"] = np.intersect1d(told_rows, train)
+                np.intersect1d(given.get("labeled", able), able), train
+            )
         return cls(sides, counts, len(pairs), splits, len(classes) if use else 0, seed)
 
     @property
@@ -361,7 +366,9 @@ def bad_rows(source: Source) -> Iterator[Bad]:
 
     first: dict[str, int] = {}
     for row, name in enumerate(source.ids):
-        if first.setdefault(name, row) != row:
+        if not name:
+            yield row, None, "has no id"
+        elif first.setdefault(name, row) != row:
             yield row, None, f"has the id of row {first[name]}"
         elif problem := bad_text(name):
             yield row, None, f"its id {problem}"
@@ -437,8 +444,8 @@ def write_catalog(
 
     folder, digest = run.path / CATALOG, model.digest()
     folder.mkdir(exist_ok=True)
-    there = [path for path in source.images if path is not None]
-    root = os.path.commonpath([os.path.dirname(path) for path in there]) if there else None
+    paths = [path for path in source.images if path is not None]
+    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
     columns: dict[str, tuple[type, list[Any]]] = {
         "text": (str, source.texts),
         "image": (str, [p and os.path.relpath(p, str(root)) for p in source.images]),
@@ -447,7 +454,7 @@ def write_catalog(
     }
     about: dict[str, Any] = {"format": "pyg_hash.catalog", "version": 1, "images_root": root}
     about |= {"model": digest, "rows": len(source)}
-    about["example"] = source.ids[plan.splits["query"][0]]  # one that was held out
+    held_out = [source.ids[row] for row in plan.splits["query"]]
     for modality in MODALITIES:
         path = folder / f"{modality}.store"
         path.unlink(missing_ok=True)  # of one who was killed
@@ -467,6 +474,9 @@ def write_catalog(
             )
         index.save()
         about[modality] = len(index)
+        there = index.contains(held_out)
+        known = [name for name, own in zip(held_out, there, strict=True) if own]
+        about |= {"example": known[0]} if known else {}
     save_json(folder / "about.json", about)
 
 
@@ -526,7 +536,7 @@ def tell(run: Run) -> None:
     found: Modality = other(asks) if about[other(asks)] else asks
     queries = HammingIndex.open(folder / f"{asks}.store")
     database = HammingIndex.open(folder / f"{found}.store")
-    name = about["example"]
+    name = about.get("example", queries.list(limit=1)[0])
     codes, relaxed = queries.codes([name]), queries.relaxed([name])
     distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)
     asked = queries.metadata([name])

@@ -246,9 +246,6 @@ def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | Non
     if (name := roles.get("id")) is not None:
         source.ids = ["" if value is None else str(value).strip() for value in columns[name]]
         source.read_as["id"] = f"column {name!r}"
-        for row, value in enumerate(source.ids):
-            if not value:
-                problems[f"row {row}"] = "has no id"
     else:
         source.ids = [str(row) for row in range(total)]
         source.read_as["id"] = "numbers of the rows"
