@@ -293,11 +293,8 @@ class Plan:
             rest = np.setdiff1d(given.get("database", pairs), given["query"])
             train = drawn(np.intersect1d(given.get("train", rest), pairs), train_rows)
             splits = {"train": train}
-            for name, most in (
-                ("query", MOST_QUERIES),
-                ("database", train_rows),
-                ("val", train_rows),
-            ):
+            most = {"query": MOST_QUERIES, "database": train_rows, "val": train_rows}
+            for name, count in most.items():
                 rows = drawn(np.intersect1d(given.get(name, []), able), count)
                 splits |= {name: rows} if len(rows) else {}
         else:
@@ -308,8 +305,6 @@ class Plan:
         if use:
             told_rows = np.intersect1d(given.get("labeled", able), able)
             splits["labeled"] = np.intersect1d(told_rows, train)
-                np.intersect1d(given.get("labeled", able), able), train
-            )
         return cls(sides, counts, len(pairs), splits, len(classes) if use else 0, seed)
 
     @property
