@@ -246,7 +246,7 @@ def test_splits_that_a_file_declares_are_kept(tmp_path, capsys):
     splits = {"query": range(30, 36), "train": range(20), "labeled": range(5, 15), "val": [20, 21]}
     write_feature_file(tmp_path / "f.h5", image=x, text=x, labels=np.arange(40) % 2, **splits)
     run = tmp_path / "run"
-    assert build(tmp_path / "f.h5", f"--out={run}", "--train_rows=30") == 0
+    assert build(tmp_path / "f.h5", f"--out={run}") == 0
     assert "train on 20 of 40 pairs (2 classes), hold out 6" in capsys.readouterr().out
     dataset = FeatureFile(run / "data.h5")
     store = dataset[0]["image"]

@@ -290,9 +290,9 @@ class Plan:
 
         given = {name: np.flatnonzero(mask) for name, mask in source.splits.items()}
         if "query" in given:
-            rest = np.setdiff1d(given.get("database", pairs), given["query"])
+            rest = given.get("database", np.setdiff1d(pairs, given["query"]))
             train = drawn(np.intersect1d(given.get("train", rest), pairs), train_rows)
-            splits = {"train": train}
+            splits, given = {"train": train}, {"database": rest, **given}
             most = {"query": MOST_QUERIES, "database": train_rows, "val": train_rows}
             for name, count in most.items():
                 rows = drawn(np.intersect1d(given.get(name, []), able), count)
