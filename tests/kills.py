@@ -129,15 +129,40 @@ def kinds(folder: Path) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]
     def stored() -> None:
         opened = FaissStore.open(store)
         assert len(opened) == N
-        found = {str(n): c.tobytes() for c, n in zip(*next(opened.items()), strict=True)}
-        for rows in (codes[:N], codes[N:]):
-            probe = FaissStore.create(folder / "probe.store", 16, ids=str)
-            probe.add(rows, [str(i) for i in range(N)])
-            if found == {str(n): c.tobytes() for c, n in zip(*next(probe.items()), strict=True)}:
-                break
-        else:
-            raise AssertionError("codes of two moments are mixed")
+        found = opened.codes([str(i) for i in range(N)])
+        mixed = not any(torch.equal(found, rows) for rows in (codes[:N], codes[N:]))
+        assert not mixed, "codes of two moments are mixed"
         check_files(store)
+
+    grown, told = folder / "grown.store", folder / "told"
+
+    def grow() -> None:
+        """Ten more, one changed and one gone at a time; what was saved is told."""
+        for _ in range(100):
+            opened = FaissStore.open(grown)
+            first = opened.list("turn >= 0", 0, 10**6).max().item() + 1
+            opened.add(codes[:10], range(first, first + 10), {"turn": [first] * 10})
+            opened.update([0], {"turn": [first]})
+            opened.remove([first - 10])
+            opened.save()
+            told.write_text(str(first))
+
+    def whole_turns() -> None:
+        opened = FaissStore.open(grown)
+        turns = opened.metadata(opened.ids)["turn"]
+        last = int(told.read_text() or 0) if told.is_file() else 0
+        assert turns[0] in (last, last + 10) or not last  # told a little late
+        wanted = [i for i in range(turns[0] + 10) if i < N or i % 10 or i == turns[0]]
+        wanted = [i for i in wanted if i != N - 10 or turns[0] < N]
+        assert opened.ids.tolist() == wanted and not {*turns} - {*range(-1, turns[0] + 1)}
+        check_files(grown)
+        if (log := grown.with_name("grown.store.log")).is_dir():
+            check_files(log)
+
+    begun = FaissStore.create(grown, 16, fields={"turn": int})
+    begun.add(codes[:N], range(N), {"turn": [0] * N})
+    begun.save()
+    begun.close()
 
     encoded(made, "first")
 
@@ -177,6 +202,7 @@ def kinds(folder: Path) -> dict[str, tuple[Callable[[], Any], Callable[[], Any]]
     found: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
         "train": (train, trained),
         "put into a store": (put, stored),
+        "let a store grow": (grow, whole_turns),
         "encode a feature file": (make, readable),
         "build a data set": (build, built),
         "encode": (encode, codes_there),

@@ -28,13 +28,14 @@ class Case(NamedTuple):
     """One kind of store.
 
     ``create(folder, num_bits, **arguments)`` and ``open(folder)``; ``needs``: a package it cannot
-    do without; ``refuses``: strings that cannot be ids.
+    do without; ``refuses``: strings that cannot be ids; ``missing``: fields may be None.
     """
 
     create: Callable[..., CodeStore]
     open: Callable[[Path], CodeStore]
     needs: str
     refuses: Callable[[str], bool] = lambda name: False
+    missing: bool = True
 
 
 def faiss_case(index: Any) -> Case:
@@ -67,6 +68,7 @@ CASES = {
         lambda folder: MilvusStore.open(milvus_uri(folder)),
         needs="milvus_lite",
         refuses=lambda name: name == "" or "'" in name or "\n" in name,
+        missing=False,
     ),
 }
 

@@ -17,7 +17,10 @@ OUT = "--out={tmp}/run"
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        ([], ["a command is missing", "train, evaluate, encode, search, report, serve, data"]),
+        (
+            [],
+            ["a command is missing", "train, evaluate, encode, search, report, serve, store, data"],
+        ),
         (["trian"], ["'trian'", "'train', 'evaluate'"]),
         (["train"], ["required: out"]),
         (["train", OUT, "--bits=8"], ["--bits=8", "--num_bits"]),

@@ -21,6 +21,7 @@ from pyg_hash.cli.encode import Encode
 from pyg_hash.cli.evaluate import Data, Evaluate, Report
 from pyg_hash.cli.options import Command, UsageError
 from pyg_hash.cli.search import Search, Serve
+from pyg_hash.cli.store import Store
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import PARTS
 from pyg_hash.utils.files import check_yaml
@@ -34,6 +35,7 @@ COMMANDS: dict[str, tuple[type[Command], str]] = {
     "search": (Search, "nearest items of a run to a text or a picture"),
     "report": (Report, "one HTML page about a run: accuracy, gallery, curves, codes"),
     "serve": (Serve, "a search page for a run in the browser, with a JSON API"),
+    "store": (Store, "list, delete or change the items of a store"),
     "data": (Data, "look into a feature file, or whether stored files are whole"),
 }
 

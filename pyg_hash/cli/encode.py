@@ -184,8 +184,9 @@ def write_codes(
 
 def store_for(address: str, model: HashModel, index: str | None, force: bool) -> CodeStore:
     """A store to put codes under string ids into; made, with this index, if there is none."""
+    from pyg_hash.index import HammingIndex
     from pyg_hash.index.lookup import KINDS
-    from pyg_hash.stores import FaissStore, store_class
+    from pyg_hash.stores import store_class
 
     kind: Any = store_class(address)
     more = {}
@@ -193,7 +194,7 @@ def store_for(address: str, model: HashModel, index: str | None, force: bool) ->
         kinds = {name.lower(): cls for name, cls in KINDS.items()}
         if index.lower() not in kinds:
             raise UsageError(f"index: {index!r} is not known; use one of {', '.join(kinds)}")
-        if kind is not FaissStore:
+        if kind is not HammingIndex:
             raise UsageError("index: is for NAME.store only")
         more = {"index": kinds[index.lower()]()}
     try:
@@ -204,21 +205,20 @@ def store_for(address: str, model: HashModel, index: str | None, force: bool) ->
         return made
     if more:
         raise UsageError(f"index: {address} is there already and keeps its own")
-    if store.id_type is not str or store.fields:
-        beside = f" and {', '.join(store.fields)} beside a code" if store.fields else ""
+    if store.id_type is not str:
         raise ValueError(
-            f"store: {address} has {store.id_type.__name__} ids{beside}; the command line adds "
-            "codes under string ids alone: choose another store, or add them from Python"
+            f"store: {address} has {store.id_type.__name__} ids; the command line adds codes under "
+            "string ids alone: choose another store, or add them from Python"
         )
     return store
 
 
 def keeps_relaxed(store: CodeStore, address: str, wanted: bool) -> bool:
     """Whether a store gets relaxed codes: one with items as it has them, a new one if wanted."""
-    from pyg_hash.stores import FaissStore
+    from pyg_hash.index import HammingIndex
 
-    has = isinstance(store, FaissStore) and store.has_relaxed
-    if wanted and not has and (len(store) or not isinstance(store, FaissStore)):
+    has = isinstance(store, HammingIndex) and store.has_relaxed
+    if wanted and not has and (len(store) or not isinstance(store, HammingIndex)):
         raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
     return has or wanted
 
@@ -229,6 +229,12 @@ def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int
     last = {items.ids[row]: place for place, row in enumerate(found.kept)}  # of the same id
     names = list(last)
     values = found.values[list(last.values())]
-    known = store.replace(binarize(values), names, relaxed=values if relaxed else None)
+    there = [name for name, known in zip(names, store.contains(names), strict=True) if known]
+    metadata = {}  # fields stay
+    for field, kept in store.metadata(there).items():
+        old = dict(zip(there, kept, strict=True))
+        metadata[field] = [old.get(name) for name in names]
+    own = values if relaxed else None
+    known = store.replace(binarize(values), names, metadata, relaxed=own)
     store.save()
     return known

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from jsonargparse import ArgumentParser, Namespace
-
 from pyg_hash.cli.build import (
     PictureCommand,
     RunCommand,
@@ -23,7 +21,15 @@ from pyg_hash.cli.build import (
     root_of,
     rows_of,
 )
-from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_out, check_positive, option
+from pyg_hash.cli.options import (
+    Actions,
+    Command,
+    TrainConfig,
+    UsageError,
+    check_out,
+    check_positive,
+    option,
+)
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.files import CorruptFileError, load_json
@@ -224,25 +230,13 @@ class Import(Command):
         return 0
 
 
-class Data(Command):
+class Data(Actions):
     """The subcommands of ``data``."""
 
     @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Declare them and their options."""
-        commands = parser.add_subcommands(dest="action", metavar="ACTION")
-        for name, (kind, text, more) in ACTIONS.items():
-            action = ArgumentParser(description=more, exit_on_error=False)
-            action.add_argument(
-                "--debug", action="store_true", help="show the traceback of an error"
-            )
-            kind.add_arguments(action)
-            commands.add_subcommand(name, action, help=text)
-
-    @classmethod
-    def of(cls, args: Namespace) -> Any:
-        """The command of a parsed command line."""
-        return ACTIONS[args.action][0].of(args[args.action])
+    def actions(cls) -> dict[str, tuple[type[Command], str, str]]:
+        """Class, short and long help of each, by name."""
+        return ACTIONS
 
 
 ACTIONS: dict[str, tuple[type[Command], str, str]] = {

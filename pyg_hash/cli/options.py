@@ -58,6 +58,32 @@ class Command(ABC):
         """Do it; the exit status."""
 
 
+class Actions(Command):
+    """A command that is a group of others."""
+
+    @classmethod
+    @abstractmethod
+    def actions(cls) -> dict[str, tuple[type[Command], str, str]]:
+        """Class, short and long help of each, by name."""
+
+    @classmethod
+    def add_arguments(cls, parser: ArgumentParser) -> None:
+        """Declare them and their options."""
+        commands = parser.add_subcommands(dest="action", metavar="ACTION")
+        for name, (kind, text, more) in cls.actions().items():
+            action = ArgumentParser(description=more, exit_on_error=False)
+            action.add_argument(
+                "--debug", action="store_true", help="show the traceback of an error"
+            )
+            kind.add_arguments(action)
+            commands.add_subcommand(name, action, help=text)
+
+    @classmethod
+    def of(cls, args: Namespace) -> Any:
+        """The command of a parsed command line."""
+        return cls.actions()[args.action][0].of(args[args.action])
+
+
 def check_positive(**values: int) -> None:
     """Raise ``UsageError`` unless all are positive integers."""
     try:

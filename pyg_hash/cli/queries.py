@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.build import RunCommand, load_model
 from pyg_hash.cli.options import UsageError, option
+from pyg_hash.cli.store import opened
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError, bad_text
@@ -275,15 +276,7 @@ class NewItemsCommand(EncoderCommand):
 
 def open_store(address: str, model: HashModel, force: bool) -> CodeStore:
     """A store that is there, with codes of this model."""
-    from pyg_hash.stores import store_class
-
-    kind = store_class(address)
-    if kind is None:
-        raise UsageError(
-            f"store: {address!r} is none; expected NAME.store (a file), NAME.lance (LanceDB), "
-            "NAME.db or http://HOST:PORT (Milvus)"
-        )
-    store: CodeStore = kind.open(address)
+    store = opened(address)
     if store.num_bits != model.num_bits:
         raise ValueError(
             f"store: the codes in {address} have {store.num_bits} bits, those of the run "

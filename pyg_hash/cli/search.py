@@ -19,6 +19,7 @@ from pyg_hash.cli.queries import (
     feature_rows,
     open_store,
 )
+from pyg_hash.cli.store import cell
 from pyg_hash.runs import Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.optional import require
@@ -26,8 +27,7 @@ from pyg_hash.utils.optional import require
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from pyg_hash.index import HammingIndex
-    from pyg_hash.stores import CodeStore
+    from pyg_hash.index import CodeStore
 
 Answer = dict[str, Any]
 _NAME_WIDTH = 48
@@ -57,6 +57,9 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
     store: str | None = option(
         None, "search there instead of in the run: what encode --out wrote, or one of yours"
     )
+    where: str | None = option(
+        None, "only items of --store with such fields: \"year >= 2005 and label in ('cat', 'dog')\""
+    )
     k: int = option(10, "number of answers", ["-k", "--k"])
     json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
 
@@ -70,6 +73,8 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         self.check_source()
         if self.modality is not None and self.store is not None:
             raise UsageError("modality: says which codes of the run; a store has only its own")
+        if self.where is not None and self.store is None:
+            raise UsageError("where: is for the fields of a --store")
         queries = self._queries()
         target: Modality = IMAGE if self.modality == IMAGE else TEXT
         if self.modality is None:
@@ -79,7 +84,7 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: no such file")
         (coder,) = self.coders(run, [queries])
-        codes: HammingIndex | CodeStore
+        codes: CodeStore
         index = items = None
         if self.store is None:
             codes = index = run.index(target)
@@ -107,6 +112,10 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
             for place, distance in enumerate(far):
                 score = None if scores is None else float(scores[row, place])
                 found["answers"].append(answer_of(items, ids[row].tolist()[place], distance, score))
+            if self.store is not None and codes.fields:
+                beside = codes.metadata(ids[row][: len(far)])
+                for place, answer in enumerate(found["answers"]):
+                    answer["metadata"] = {name: values[place] for name, values in beside.items()}
             if index is not None:
                 at = distances[row : row + 1, -1]
                 found["tied"] = int(index.count_at(binarize(relaxed[row : row + 1]), at))
@@ -120,16 +129,16 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
         return 0
 
-    def _nearest(
-        self, codes: HammingIndex | CodeStore, relaxed: Tensor
-    ) -> tuple[Tensor, Any, Tensor | None]:
+    def _nearest(self, codes: CodeStore, relaxed: Tensor) -> tuple[Tensor, Any, Tensor | None]:
         """Distances, ids and, unless there is none, scores ``[q, k]``."""
         k = min(self.k, len(codes))
         if self.rescore == "none":
-            return *codes.search(binarize(relaxed), k), None
-        return codes.search(binarize(relaxed), k, rescore=relaxed, oversample=self.oversample)
+            return *codes.search(binarize(relaxed), k, where=self.where), None
+        return codes.search(
+            binarize(relaxed), k, where=self.where, rescore=relaxed, oversample=self.oversample
+        )
 
-    def _timing(self, coder: Coder, value: Any, codes: HammingIndex | CodeStore) -> str:
+    def _timing(self, coder: Coder, value: Any, codes: CodeStore) -> str:
         """Where the time of one query goes; all is loaded, for there were answers before."""
         start = perf_counter()
         x = coder.features(value)
@@ -205,7 +214,8 @@ def _cells(answer: Answer) -> dict[str, str]:
     cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
     cells["distance"] = str(answer["distance"])
     if "name" not in answer:
-        return cells | {"id": short_path(" ".join(answer["id"].split()))}
+        more = {name: cell(value) for name, value in answer.get("metadata", {}).items()}
+        return cells | {"id": short_path(" ".join(answer["id"].split())), **more}
     name = " ".join(answer["name"].split())
     if len(name) > _NAME_WIDTH:
         name = name[: _NAME_WIDTH - 1] + "…"

@@ -213,7 +213,7 @@ class HammingIndex(CodeStore):
                 )
                 with damaged(path):
                     index = cls._restored(arrays, about, mapped, backend)
-                if "mark" in about:
+                if about.get("mark") is not None:
                     index._journal = Journal(path, str(about["mark"]))
                     for changes, more in index._journal.read():
                         with damaged(path):
@@ -299,7 +299,7 @@ class HammingIndex(CodeStore):
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
-            self._write(Path(path))
+            self._write(Path(path), None)
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
@@ -307,7 +307,9 @@ class HammingIndex(CodeStore):
         kept, journal, changed = self._kept, self._journal, self._changed_rows()
         share = _SHARE * (changed + self._late)
         if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
-            self._journal, self._late = self._write(own), 0
+            mark = uuid.uuid4().hex
+            self._write(own, mark)
+            self._journal, self._late = Journal(own, mark), 0
             self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
@@ -330,8 +332,8 @@ class HammingIndex(CodeStore):
         changed = (rows for parts in self._changed.values() for rows in parts)
         return new + sum(map(len, [*self._gone, *changed]))
 
-    def _write(self, path: Path) -> Journal:
-        """All in one file, in order; its journal, which is empty."""
+    def _write(self, path: Path, mark: str | None) -> None:
+        """All in one file, in order, without a journal; without a mark it can have none."""
         rows = self._order()
         if rows is not None:
             self._keep(rows)
@@ -339,19 +341,17 @@ class HammingIndex(CodeStore):
             self._next_id = self._numbered_from()
         packed = self._items.codes.joined()
         kept = self._items.arrays() | (self._scan.arrays(packed) if len(packed) else {})
-        journal = Journal(path, uuid.uuid4().hex)
         about = {
             "version": _VERSION,
             "num_bits": self.num_bits,
             "ids": self.id_type.__name__,
             "fields": [[name, kind.__name__] for name, kind in self.fields.items()],
             "index": self.index.settings(),
-            "mark": journal.mark,
+            "mark": mark,
             **self._settings(),
         }
         write_arrays(path, "HammingIndex", kept, about)
-        journal.clear()
-        return journal
+        Journal(path, "").clear()
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""

@@ -159,56 +159,54 @@ def read_settings(settings: Any) -> tuple[int, type[Any], dict[str, type], str |
     return settings["num_bits"], kinds[settings["ids"]], fields, settings.get("model")
 
 
-def members(column: str, values: Sequence[Any], among: str, quoted: Callable[[str], str]) -> str:
-    """Condition in a database's language: the column has one of the values."""
-    rest = [value for value in values if not isinstance(value, int) or value != _LOWEST]
-    parts = [among.format(column, ", ".join(literal(v, quoted) for v in rest))] if rest else []
-    if len(rest) < len(values):
-        parts.append(f"{column} < {_LOWEST + 1}")
-    return f"({' or '.join(parts)})"
-
-
 def literal(value: Any, quoted: Callable[[str], str]) -> str:
     """A value in a database's language."""
     return quoted(value) if isinstance(value, str) else str(value).lower()
 
 
+_OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
+
+
 def expression(
     tree: Tree | None,
     column: Callable[[str], str],
-    among: str,
+    among: tuple[str, str],
     has: str,
     quoted: Callable[[str], str],
+    *,
+    constants: tuple[str, str] | None = None,
 ) -> str:
     """A filter in a database's language; empty for none.
 
     Args:
         tree: the filter.
         column: how a field is written.
-        among: "a column has one of the values", with two places.
+        among: "a column has one of the values" and "none of them", with two places each.
         has: "a list in a column has a value", with two places.
         quoted: how a text is written.
+        constants: what never and what always holds, for a database without missing values.
     """
 
     def leaf(what: Condition) -> str:
-        name = column(what.field)
-        missing = f"{name} is null"
-        if what.op == "null":
-            return f"{name} is not null" if what.negated else missing
-        if what.op == "has":
-            each = [has.format(name, literal(value, quoted)) for value in what.values]
+        name, op, values = column(what.field), what.op, what.values
+        missing, there = constants or (f"{name} is null", f"{name} is not null")
+        if op == "null":
+            return there if what.negated else missing
+        if op == "has":
+            each = [has.format(name, literal(value, quoted)) for value in values]
             text = f"({' or '.join(each)})"
-        elif what.op in ("=", "!="):
-            text = members(name, what.values, among, quoted)
-        elif what.values[0] == _LOWEST and type(what.values[0]) is int:
-            edge = f"{name} < {_LOWEST + 1}"
-            never, always = f"({missing} and {name} is not null)", f"{name} is not null"
-            text = {"<": never, "<=": edge, ">": f"{name} >= {_LOWEST + 1}", ">=": always}[what.op]
-        else:
-            text = f"{name} {what.op} {literal(what.values[0], quoted)}"
-        if what.op == "!=":
-            here = f"(not {text} and {name} is not null)"
-            return f"({text} or {missing})" if what.negated else here
-        return f"(not ({text}) or {missing})" if what.negated else text
+            return f"(not {text} or {missing})" if what.negated else text
+        if what.negated:  # Milvus Lite knows no "not" before a comparison
+            return f"({leaf(Condition(what.field, _OPPOSITE[op], values))} or {missing})"
+        edge, above = f"{name} < {_LOWEST + 1}", f"{name} >= {_LOWEST + 1}"
+        rest = [value for value in values if type(value) is not int or value != _LOWEST]
+        if op in ("=", "!="):
+            listed = ", ".join(literal(value, quoted) for value in rest)
+            parts = [among[op == "!="].format(name, listed)] if rest else []
+            parts += [edge if op == "=" else above] if len(rest) < len(values) else []
+            return f"({(' or ' if op == '=' else ' and ').join(parts)})"
+        if rest:
+            return f"{name} {op} {literal(values[0], quoted)}"
+        return {"<": f"({edge} and {above})", "<=": edge, ">": above, ">=": there}[op]
 
     return "" if tree is None else render(tree, leaf)

@@ -236,7 +236,7 @@ def _sql(tree: Tree | None) -> str:
     return expression(
         tree,
         lambda field: f"`{field}`",
-        "{} IN ({})",
+        ("{} IN ({})", "{} NOT IN ({})"),
         "coalesce(array_has({}, {}), false)",
         lambda text: "'" + text.replace("'", "''") + "'",
     )

@@ -51,6 +51,12 @@ class MilvusStore(DatabaseStore):
     ) -> None:
         super().__init__(num_bits, id_type, fields, model)
         self.client, self.name, self._lite = client, name, lite
+        self._constants: tuple[str, str] | None = None
+        if lite:  # it has neither missing values nor empty ids
+            text = '(id == "")', '(id != "")'
+            self._constants = (
+                text if id_type is str else ("(id < 0 and id > 0)", "(id >= 0 or id < 0)")
+            )
         self.nprobe = 16
 
     @classmethod
@@ -108,7 +114,7 @@ class MilvusStore(DatabaseStore):
         schema.add_field("id", is_primary=True, **kinds[ids])
         schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(num_bits))
         for key, value in store.fields.items():
-            schema.add_field(key, nullable=True, **kinds[value])
+            schema.add_field(key, nullable=not store._lite, **kinds[value])
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
@@ -202,10 +208,11 @@ class MilvusStore(DatabaseStore):
     ) -> None:
         names = ids.tolist()
         for value in chain(names, *metadata.values()):
-            for text in [value] if isinstance(value, str) else value or []:
+            texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+            for text in texts:
                 _check_text(text)
         if self._lite:
-            _check_for_lite(names)
+            _check_for_lite(names, metadata)
         for start in range(0, len(names), _ROWS):
             rows = [
                 {"id": names[i], "code": packed[i].tobytes()}
@@ -216,7 +223,7 @@ class MilvusStore(DatabaseStore):
 
     def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
         fields = {"output_fields": ["id"], "limit": limit, "offset": start}
-        found = self.client.query(self.name, filter=_expression(where), **fields)
+        found = self.client.query(self.name, filter=_expression(where, self._constants), **fields)
         return [row["id"] for row in found]
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
@@ -235,7 +242,7 @@ class MilvusStore(DatabaseStore):
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
         names = ids.tolist()
         for i in range(0, len(names), _NAMES):
-            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])))
+            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])), self._constants)
 
     def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
         """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
@@ -269,7 +276,7 @@ class MilvusStore(DatabaseStore):
             answers = self.client.search(
                 self.name,
                 [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=_expression(where),
+                filter=_expression(where, self._constants),
                 limit=_MOST if k is None else k,
                 anns_field="code",
                 search_params={"metric_type": "HAMMING", "params": params},
@@ -282,9 +289,10 @@ class MilvusStore(DatabaseStore):
         return hits
 
 
-def _expression(tree: Tree | None) -> str:
-    """A filter in Milvus's language."""
-    return expression(tree, str, "{} in [{}]", "array_contains({}, {})", _quoted)
+def _expression(tree: Tree | None, constants: tuple[str, str] | None = None) -> str:
+    """A filter in Milvus's language; with ``constants`` for Lite, without missing values."""
+    among, has = ("{} in [{}]", "{} not in [{}]"), "array_contains({}, {})"
+    return expression(tree, str, among, has, _quoted, constants=constants)
 
 
 def _quoted(value: str) -> str:
@@ -302,10 +310,13 @@ def _check_text(value: str) -> None:
         raise ValueError(f"{value[:20]!r}... is longer than {_TEXT} bytes; use a shorter one")
 
 
-def _check_for_lite(ids: list[Any]) -> None:
-    """Raise ``ValueError`` for ids that Milvus Lite 2.5 would never delete; a cluster does."""
+def _check_for_lite(ids: Sequence[Any], metadata: Columns) -> None:
+    """Raise ``ValueError`` for what Milvus Lite 2.5 would never delete or keep; a cluster does."""
     for value in ids:
         if value == "" or (isinstance(value, str) and "'" in value):
             raise ValueError(
                 f"ids: {value!r} is empty or holds a ', which Milvus Lite cannot delete"
             )
+    for name, values in metadata.items():
+        if None in values:
+            raise ValueError(f"metadata: {name} is missing, which Milvus Lite cannot keep; give it")

@@ -241,3 +241,35 @@ def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(_faiss, "load", missing)
     with pytest.raises(ImportError, match="pyg_hash"):
         FaissStore.create(tmp_path / "new", 8)
+
+
+@pytest.mark.parametrize("index", [IVF(nlist=4, nprobe=4), HNSW()])
+def test_codes_that_many_share_are_one_entry(tmp_path: Path, index: Any) -> None:
+    codes = random_codes(40, 32)
+    store = FaissStore.create(tmp_path / "store", 32, index=index)
+    store.add(codes.repeat(50, 1), range(2000))
+    distances, ids = store.search(codes[:5], 60)
+    assert distances[:, :50].eq(0).all() and distances[:, 50].gt(0).all()
+    assert torch.equal(ids[:, :50], torch.arange(5)[:, None] + 40 * torch.arange(50))
+    assert store._scan._index.ntotal == 40  # type: ignore[attr-defined]
+    store.remove(range(0, 2000, 40))  # all of one code: its entry has no row any more
+    assert store.search(codes[:1], 3)[0].gt(0).all()
+    store.save()
+    store = FaissStore.open(tmp_path / "store")
+    store.add(codes[:2], [5000, 5001])
+    assert store.search(codes[:2], 1)[1].tolist() == [[5000], [1]]
+    assert store._scan._index.ntotal in (40, 41)  # type: ignore[attr-defined]
+
+
+def test_groups_are_made_again_after_eightfold_growth(tmp_path: Path) -> None:
+    codes = random_codes(2000, 64)
+    store = FaissStore.create(tmp_path / "store", 64, index=IVF())
+    made = []
+    for start, stop in ((0, 100), (100, 700), (700, 790), (790, 900), (900, 2000)):
+        store.add(codes[start:stop], range(start, stop))
+        store.search(codes[:1], 1)
+        made.append(store._scan._made)  # type: ignore[attr-defined]
+        store.save()
+        store = FaissStore.open(tmp_path / "store")
+        assert store.search(codes[:stop], 1)[0].eq(0).float().mean() > 0.9
+    assert made == [100, 100, 100, 900, 900]

@@ -35,9 +35,9 @@ Row = dict[str, Any]
 Filter = tuple[str, Callable[[Row], bool]]
 
 
-def table(draw: random.Random) -> list[Row]:
+def table(draw: random.Random, missing: bool) -> list[Row]:
     def value(name: str) -> Any:
-        if draw.random() < 0.15:
+        if missing and draw.random() < 0.15:
             return None
         some = VALUES[name]
         return draw.sample(some, draw.randrange(4)) if name == "tags" else draw.choice(some)
@@ -91,7 +91,11 @@ def drawn(draw: random.Random, depth: int = 3) -> Filter:
 @pytest.mark.parametrize("kind", [int, str])
 def test_random_filters_equal_brute_force(case: Case, folder: Path, kind: Any) -> None:
     draw = random.Random(7)
-    rows, codes, query = table(draw), random_codes(N, 6), random_codes(4, 6, 1)  # many ties
+    rows, codes, query = (
+        table(draw, case.missing),
+        random_codes(N, 6),
+        random_codes(4, 6, 1),
+    )  # many ties
     ids = [kind(i) for i in draw.sample(range(1000), N)]
     columns = {name: [row[name] for row in rows] for name in FIELDS}
     relaxed = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
@@ -100,8 +104,9 @@ def test_random_filters_equal_brute_force(case: Case, folder: Path, kind: Any) -
         store.add(codes[:70], ids[:70], {name: values[:70] for name, values in columns.items()})
         store.save()
         store.add(codes[70:], ids[70:], {name: values[70:] for name, values in columns.items()})
-        store.update(ids[5:8], {"name": ["new", None, "z"]})
-        for row, name in zip(rows[5:8], ["new", None, "z"], strict=True):
+        news = ["new", None if case.missing else "newer", "z"]
+        store.update(ids[5:8], {"name": news})
+        for row, name in zip(rows[5:8], news, strict=True):
             row["name"] = name
         gone = ids[:N:17]
         store.remove(gone)
@@ -109,6 +114,8 @@ def test_random_filters_equal_brute_force(case: Case, folder: Path, kind: Any) -
         order = sorted(range(N), key=lambda i: ids[i]) if kind is int else range(N)
         for _ in range(80 if isinstance(store, FaissStore) else 40):
             where, holds = drawn(draw)
+            if not case.missing and "not (" in where and "has" in where:
+                continue  # which Milvus Lite does not know
             keep = [i for i in order if ids[i] not in gone and holds(rows[i])]
             passed += len(keep)
             every = [ids[i] for i in keep]
@@ -144,7 +151,10 @@ def test_fields_of_any_name(tmp_path: Path) -> None:
 def test_bad_fields_leave_the_store_unchanged(case: Case, folder: Path) -> None:
     codes, fields = random_codes(3, 8), {"n": int, "tags": list}
     with case.create(folder, 8, fields=fields) as store:
-        store.add(codes, [0, 1, 2], {"n": [1, None, 3], "tags": [["a"], [], None]})
+        n, tags = (
+            ([1, None, 3], [["a"], [], None]) if case.missing else ([1, 2, 3], [["a"], [], []])
+        )
+        store.add(codes, [0, 1, 2], {"n": n, "tags": tags})
         for call, error, message in [
             (lambda: store.update([0], {"m": [1]}), ValueError, r"metadata: got \['m'\]"),
             (lambda: store.update([0], {"n": [1, 2]}), ValueError, "n has 2 values for 1 items"),
@@ -159,4 +169,4 @@ def test_bad_fields_leave_the_store_unchanged(case: Case, folder: Path) -> None:
         ]:
             with pytest.raises(error, match=message):
                 call()
-        assert store.metadata([2, 0, 1]) == {"n": [3, 1, None], "tags": [None, ["a"], []]}
+        assert store.metadata([2, 0, 1]) == {"n": [3, 1, n[1]], "tags": [tags[2], ["a"], []]}

@@ -38,8 +38,8 @@ def test_wrong_settings_are_found_before_anything_is_reached() -> None:
         ({"x": [-(2**63), 5]}, "((x in [5] or x < -9223372036854775807))"),
         ({"s": ["it's", 'a"b\\']}, '((s in ["it\'s", "a\\"b\\\\"]))'),
         ({"ok": [True, False]}, "((ok in [true, false]))"),
-        ("x >= 5 or not s = 'a'", '(x >= 5 or (not ((s in ["a"])) or s is null))'),
-        ("x != 3", "(not (x in [3]) and x is not null)"),
+        ("x >= 5 or not s = 'a'", '(x >= 5 or ((s not in ["a"]) or s is null))'),
+        ("x != 3", "(x not in [3])"),
         ("not x != 3", "((x in [3]) or x is null)"),
         ("tags has 'a\"'", '(array_contains(tags, "a\\""))'),
     ],
@@ -47,6 +47,8 @@ def test_wrong_settings_are_found_before_anything_is_reached() -> None:
 def test_conditions(where: Any, text: str) -> None:
     fields = {"x": int, "s": str, "ok": bool, "tags": list}
     assert milvus._expression(parse(where, fields)) == text
+    found = milvus._expression(parse("x is null or not s != 'a'", fields), ("no", "yes"))
+    assert found == '(no or ((s in ["a"]) or no))'
 
 
 def test_strings_that_are_refused() -> None:
@@ -55,6 +57,7 @@ def test_strings_that_are_refused() -> None:
             milvus._expression(Condition("x", "=", (text,)))
     for name in ("", "it's"):
         with pytest.raises(ValueError, match="Milvus Lite cannot delete"):
-            milvus._check_for_lite(["fine", name])
-    milvus._check_for_lite(["fine", 'a"b', "ä"])
-    milvus._check_for_lite([0, 1])
+            milvus._check_for_lite(["fine", name], {})
+    milvus._check_for_lite(["fine", 'a"b', "ä"], {"x": [0, 1]})
+    with pytest.raises(ValueError, match="metadata: x is missing, which Milvus Lite"):
+        milvus._check_for_lite([0, 1], {"x": [1, None]})

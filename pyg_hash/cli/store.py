@@ -1,0 +1,200 @@
+"""``pyg-hash store``: list, delete and change the items of a store."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pyg_hash.cli.options import Actions, Command, UsageError, option
+
+if TYPE_CHECKING:
+    from pyg_hash.index import CodeStore
+
+_WIDTH = 40  # of a cell
+_BOOLS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreCommand(Command):
+    """A command about a store."""
+
+    store: str = option(MISSING, "NAME.store, NAME.lance, NAME.db or http://HOST:PORT", ["store"])
+
+    def open(self) -> CodeStore:
+        """The store."""
+        return opened(self.store)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListItems(StoreCommand):
+    """Print ids and fields of items."""
+
+    where: str | None = option(None, "only these: \"year >= 2005 and label in ('cat', 'dog')\"")
+    start: int = option(0, "how many to leave out")
+    limit: int = option(20, "how many to print at most")
+    json: bool = option(False, "print one JSON object an item, each in a line")
+
+    def execute(self) -> int:
+        """Print."""
+        if self.start < 0 or self.limit < 0:
+            raise UsageError("start, limit: expected 0 or more")
+        with self.open() as store:
+            ids = store.list(self.where, self.start, self.limit).tolist()
+            fields = store.metadata(ids)
+            columns = {"id": ids, **fields}
+            rows = [{name: values[i] for name, values in columns.items()} for i in range(len(ids))]
+            if self.json:
+                print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
+                return 0
+            lines = [[*columns], *([cell(value) for value in row.values()] for row in rows)]
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            for line in lines:
+                print("  ".join(map(str.ljust, line, widths)).rstrip())
+            print(f"{len(rows):,} of {len(store):,} items")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeleteItems(StoreCommand):
+    """Delete items by id or by filter."""
+
+    ids: str | None = option(None, "a text file in UTF-8, an id a line")
+    where: str | None = option(None, "all of these: \"label = 'cat'\"")
+
+    def execute(self) -> int:
+        """Delete, save and say how many."""
+        if (self.ids is None) == (self.where is None):
+            raise UsageError("items: give either --ids FILE or --where FILTER")
+        with self.open() as store:
+            before = len(store)
+            if self.ids is None:
+                names = store.list(self.where, 0, before).tolist()
+            else:
+                lines = Path(self.ids).read_text(encoding="utf-8").removesuffix("\n").split("\n")
+                names = [
+                    id_of(store, line, f"ids: {self.ids}:{n}") for n, line in enumerate(lines, 1)
+                ]
+            store.remove(names)
+            store.save()
+            print(f"{before - len(store):,} of {before:,} items deleted")
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateItems(StoreCommand):
+    """Change fields of items; those that the file does not name stay."""
+
+    metadata: str = option(
+        MISSING,
+        "FILE.csv or FILE.jsonl with the column id and some of the fields; in CSV an empty cell is "
+        "a missing value, and lists are separated by ;",
+    )
+
+    def execute(self) -> int:
+        """Change, save and say how many."""
+        with self.open() as store:
+            groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+            for row in rows_of(self.metadata, store):
+                groups.setdefault(tuple(row), []).append(row)
+            count = 0
+            for (_, *names), rows in groups.items():
+                columns = {name: [row[name] for row in rows] for name in names}
+                store.update([row["id"] for row in rows], columns)
+                count += len(rows)
+            store.save()
+            print(f"{count:,} of {len(store):,} items changed")
+        return 0
+
+
+def opened(address: str) -> CodeStore:
+    """The store at an address; ``UsageError`` for what cannot be one."""
+    from pyg_hash.stores import store_class
+
+    kind = store_class(address)
+    if kind is None:
+        raise UsageError(
+            f"store: {address!r} is none; expected NAME.store (a file), NAME.lance (LanceDB), "
+            "NAME.db or http://HOST:PORT (Milvus)"
+        )
+    found: CodeStore = kind.open(address)
+    return found
+
+
+def cell(value: Any) -> str:
+    """A value as one short line."""
+    text = "; ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
+    text = " ".join(text.split())
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+
+
+def id_of(store: CodeStore, text: str, place: str) -> Any:
+    """An id of a text file."""
+    if store.id_type is str:
+        return text
+    try:
+        return int(text)
+    except ValueError as error:
+        raise ValueError(f"{place}: expected an integer, got {text!r}") from error
+
+
+def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
+    """Rows of a table of fields: ``id`` first, then fields of the store in their types."""
+    ending = Path(path).suffix.lower()
+    if ending not in (".csv", ".jsonl"):
+        raise UsageError(f"metadata: {path} ends with {ending!r}; use FILE.csv or FILE.jsonl")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        if ending == ".csv":
+            rows: Any = csv.DictReader(file, restkey="", strict=True)
+        else:
+            rows = (json.loads(line) for line in file if line.strip())
+        number = 0
+        try:
+            for row in rows:
+                if not isinstance(row, dict) or row.get("id") is None:
+                    raise ValueError("there is no id")
+                unknown = sorted(set(row) - {"id", *store.fields})
+                if unknown:
+                    known = ", ".join(store.fields) or "no fields"
+                    raise ValueError(f"{unknown[0]!r} is not known; the store keeps {known}")
+                name, found = row.pop("id"), row
+                if ending == ".csv":
+                    name = id_of(store, name, "id")
+                    found = {key: parsed(value, store.fields[key]) for key, value in row.items()}
+                yield {"id": name, **found}
+                number += 1
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"metadata: {path}, item {number + 1}: {error}") from error
+
+
+def parsed(text: str | None, kind: type) -> Any:
+    """A cell of CSV as a value of a field."""
+    if text is None or (text == "" and kind is not str):
+        return None
+    if kind is list:
+        return [part.strip() for part in text.split(";")]
+    if kind is bool:
+        if text.lower() not in _BOOLS:
+            raise ValueError(f"expected true or false, got {text!r}")
+        return _BOOLS[text.lower()]
+    return kind(text)
+
+
+class Store(Actions):
+    """The subcommands of ``store``."""
+
+    @classmethod
+    def actions(cls) -> dict[str, tuple[type[Command], str, str]]:
+        """Name, class, short and long help of each."""
+        return {
+            "list": (ListItems, "print items", "Ids and fields of items, all or some."),
+            "delete": (
+                DeleteItems,
+                "delete items",
+                "By id, or all that pass a filter.",
+            ),
+            "update": (UpdateItems, "change fields of items", "The codes of the items stay."),
+        }

@@ -1,0 +1,255 @@
+"""What a file and its journal promise: nothing rewritten, lost or mixed; old files load."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from store_cases import random_codes
+
+from pyg_hash.codes import binarize, pack_bits
+from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, MultiIndex, journal
+from pyg_hash.index.arrays import write_arrays
+from pyg_hash.utils.files import BusyError, CorruptFileError
+from pyg_hash.utils.provenance import stored_files, verify
+
+pytest.importorskip("faiss")
+FIELDS = {"n": int, "name": str, "tags": list}
+
+
+def row_of(draw: random.Random) -> list[Any]:
+    tags = draw.choice([None, [], ["a"], ["b", "a"]])
+    return [draw.choice([None, 1, 2]), draw.choice([None, "x", "it's"]), tags]
+
+
+def columns(rows: list[list[Any]]) -> dict[str, list[Any]]:
+    return dict(zip(FIELDS, map(list, zip(*rows, strict=True)), strict=True))
+
+
+@pytest.mark.parametrize("index", [Flat(), MultiIndex(), IVF(nlist=1, nprobe=1), HNSW()])
+@pytest.mark.parametrize("kind", [int, str])
+def test_a_random_life(tmp_path: Path, index: Any, kind: Any) -> None:
+    """Against a dict, through changes, saves, other openings and lost changes."""
+    draw, path = random.Random(3), tmp_path / "a.store"
+    relaxed = torch.randn(600, 16, generator=torch.Generator().manual_seed(0)).tanh()
+    relaxed = relaxed[torch.arange(600) % 200]  # every code three times
+    codes, packed = binarize(relaxed), pack_bits(binarize(relaxed)).numpy()
+    store = HammingIndex.create(path, 16, ids=kind, fields=FIELDS, index=index)
+    known: dict[Any, tuple[int, list[Any]]] = {}
+    saved, used = dict(known), 0
+    for turn in range(60):
+        action = draw.choice(["add", "add", "replace", "remove", "update", "save", "reopen"])
+        some = draw.sample(list(known), min(len(known), draw.randrange(1, 12)))
+        if action == "add" or (action == "replace" and some):
+            new = [kind(i) for i in draw.sample(range(-9000, 9000), 9)] if action == "add" else some
+            new = [name for name in new if name not in known or action == "replace"]
+            rows = list(range(used % 500, used % 500 + len(new)))
+            used += len(new)
+            fields = [row_of(draw) for _ in new]
+            call = store.add if action == "add" else store.replace
+            if new:
+                call(codes[rows], new, columns(fields), relaxed=relaxed[rows])
+            for name in new if kind is str else ():
+                known.pop(name, None)  # added anew
+            known |= {n: (r, f) for n, r, f in zip(new, rows, fields, strict=True)}
+        elif action == "remove" and len(some) < len(known):
+            store.remove(some)
+            for name in some:
+                del known[name]
+        elif action == "update" and some:
+            values = [draw.choice([None, "new"]) for _ in some]
+            store.update(some, {"name": values})
+            for name, value in zip(some, values, strict=True):
+                row, old = known[name]
+                known[name] = row, [old[0], value, old[2]]
+        elif action == "save":
+            store.save()
+            saved = dict(known)
+        elif action == "reopen" and path.exists():
+            store.close()
+            store, known = HammingIndex.open(path, mapped=turn % 2 == 0), dict(saved)
+        names = sorted(known) if kind is int else list(known)
+        assert store.list(limit=1000).tolist() == names and len(store) == len(names)
+        if names:
+            assert store.metadata(names) == columns([known[name][1] for name in names])
+            got = np.concatenate([part for part, _ in store.items(7)])
+            assert np.array_equal(got, packed[[known[name][0] for name in names]])
+            best = store.search(codes[:3], 5)[0]
+            near = (codes[:3, None] != codes[[known[n][0] for n in names]][None]).sum(2)
+            want = near.sort(dim=1).values[:, :5]
+            assert torch.equal(best[:, : want.size(1)].long(), want)
+            kept = relaxed[[known[n][0] for n in names]]
+            assert (store.relaxed(names) - kept).abs().max() <= 1 / 127
+
+
+def filled(path: Path, n: int = 400) -> HammingIndex:
+    store = HammingIndex.create(path, 32, ids=str, fields={"n": int})
+    store.add(random_codes(n, 32), [f"i{i}" for i in range(n)], {"n": list(range(n))})
+    store.save()
+    return store
+
+
+def grow(store: HammingIndex, first: int, count: int = 10) -> None:
+    ids = [f"i{i}" for i in range(first, first + count)]
+    store.add(random_codes(count, 32, first), ids, {"n": list(range(first, first + count))})
+
+
+def test_a_change_leaves_the_file_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.store"
+    store, before = filled(path), path.read_bytes()
+    for turn in range(3):
+        grow(store, 400 + 10 * turn)
+        store.remove([f"i{turn}"])
+        store.update(["i9"], {"n": [-turn]})
+        store.save()
+        store.save()  # nothing to do
+    assert path.read_bytes() == before
+    logs = sorted((tmp_path / "a.store.log").iterdir())
+    assert [p.name for p in logs] == ["000001.store", "000002.store", "000003.store"]
+    assert sum(p.stat().st_size for p in logs) < len(before) / 2
+    assert len(stored_files(tmp_path)) == 4 and all(map(verify, stored_files(tmp_path)))
+    again = HammingIndex.open(path)
+    assert len(again) == 427 and again.metadata(["i9", "i429"]) == {"n": [-2, 429]}
+    grow(again, 430, 100)  # more than a quarter
+    again.save()
+    assert not (tmp_path / "a.store.log").exists()
+    assert len(HammingIndex.open(path)) == 527
+
+
+def test_many_small_changes_are_written_as_one(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("pyg_hash.index.hamming._CHANGES", 5)
+    store = filled(tmp_path / "a.store")
+    for turn in range(13):
+        grow(store, 400 + turn, 1)
+        store.save()
+    assert len(list((tmp_path / "a.store.log").iterdir())) == 1
+    assert len(HammingIndex.open(tmp_path / "a.store")) == 413
+
+
+def test_readers_go_on_and_writers_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.store"
+    filled(path)
+    reader, second, writer = (HammingIndex.open(path) for _ in range(3))
+    grow(writer, 400)
+    with pytest.raises(BusyError, match=r"a\.store: is being changed by process"):
+        grow(second, 410)
+    writer.save()
+    with pytest.raises(BusyError, match="was changed by another process since it was opened"):
+        second.remove(["i1"])
+    writer.compact()
+    grow(writer, 410)
+    writer.save()
+    assert len(reader) == 400 and reader.search(random_codes(3, 32), 400)[0].ge(0).all()
+    assert len(HammingIndex.open(path)) == 420
+
+
+def test_changes_of_another_file_are_none_of_it(tmp_path: Path) -> None:
+    """A process that is killed between the new file and the removal of its journal."""
+    path, log = tmp_path / "a.store", tmp_path / "a.store.log"
+    store = filled(path)
+    for turn in range(3):
+        grow(store, 400 + 10 * turn)
+        store.save()
+    shutil.copytree(log, tmp_path / "old")
+    store.compact()
+    shutil.copytree(tmp_path / "old", log)
+    store = HammingIndex.open(path)
+    assert len(store) == 430
+    grow(store, 430)
+    store.save()
+    assert len(list(log.iterdir())) == 1 and len(HammingIndex.open(path)) == 440
+
+
+def test_damage_is_noticed(tmp_path: Path) -> None:
+    path, log = tmp_path / "a.store", tmp_path / "a.store.log"
+    store = filled(path)
+    for turn in range(3):
+        grow(store, 400 + 10 * turn)
+        store.save()
+    middle = log / "000002.store"
+    good = middle.read_bytes()
+    for at in range(0, len(good), max(1, len(good) // 40)):
+        middle.write_bytes(good[:at] + bytes([good[at] ^ 16]) + good[at + 1 :])
+        with pytest.raises(CorruptFileError, match=r"000002\.store"):
+            HammingIndex.open(path)
+    middle.unlink()
+    with pytest.raises(CorruptFileError, match="change 2 before it is missing"):
+        HammingIndex.open(path)
+
+
+def test_without_the_right_to_write(tmp_path: Path, monkeypatch: Any) -> None:
+    store = filled(tmp_path / "a.store")
+    grow(store, 400)
+    store.save()
+    for folder in (tmp_path / "a.store.log", tmp_path):
+        folder.chmod(0o555)
+    opened: list[str] = []
+    real = os.open
+    monkeypatch.setattr(
+        os, "open", lambda name, *more: opened.append(str(name)) or real(name, *more)
+    )
+    try:
+        again = HammingIndex.open(tmp_path / "a.store")
+        assert len(again) == 410 and again.search(random_codes(1, 32), 5, where="n >= 400")[0].max()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ["a.store", "a.store.log"]
+    finally:
+        for folder in (tmp_path, tmp_path / "a.store.log"):
+            folder.chmod(0o755)
+
+
+def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, monkeypatch: Any) -> None:
+    """Between the file and its changes: they are never those of two moments."""
+    path = tmp_path / "a.store"
+    writer = filled(path)
+    grow(writer, 400)
+    writer.save()
+    real, turns = journal.Journal.read, iter([410, 420])
+
+    def read(self: Any) -> Any:
+        for first in turns:
+            grow(writer, first)
+            writer.compact()
+        yield from real(self)
+
+    monkeypatch.setattr(journal.Journal, "read", read)
+    assert len(HammingIndex.open(path)) == 430
+
+
+@pytest.mark.parametrize("ids", [[7, 2, 5], ["b", "a", "ä"]])
+def test_files_of_before_load(tmp_path: Path, ids: Any) -> None:
+    """As FaissStore and HammingIndex wrote them, by hand."""
+    codes = np.array([[1], [2], [3]], np.uint8)
+    text = "".join(map(str, ids)).encode()
+    ends = np.cumsum([len(str(name).encode()) for name in ids])
+    named = isinstance(ids[0], str)
+    arrays = (
+        {"id_text": np.frombuffer(text, np.uint8), "id_ends": ends}
+        if named
+        else {"ids": np.array(ids)}
+    )
+    about = {"num_bits": 8, "ids": "str" if named else "int", "recall": None}
+    about["index"] = {"kind": "MultiIndex"}
+    order = np.array([[0, 1, 2]], np.int32)
+    bounds = np.searchsorted([1, 2, 3], np.arange(65537)).astype(np.int32)[None]
+    tables = {"mih_order": order, "mih_bounds": bounds}
+    path = tmp_path / "old.store"
+    write_arrays(path, "FaissStore", {"codes": codes, **arrays, **tables}, about)
+    store = HammingIndex.open(path)
+    assert store.index == MultiIndex() and store.list().tolist() == (ids if named else [2, 5, 7])
+    packed = torch.from_numpy(codes)
+    assert store.range_search(packed, 0)[2].tolist() == ids
+    store.remove(ids[1:2])
+    store.save()
+    assert HammingIndex.open(path).list().tolist() == (["b", "ä"] if named else [5, 7])
+    if not named:
+        about = {"num_bits": 8, "next_id": 11, "model": "m"}
+        write_arrays(path, "HammingIndex", {"codes": codes, "ids": np.array([2, 5, 7])}, about)
+        old = HammingIndex.load(path)
+        old.add(packed[:1])
+        assert old.ids.tolist() == [2, 5, 7, 11] and old.model == "m" and old.path is None

@@ -1,0 +1,108 @@
+"""``pyg-hash store``: items of a store listed, deleted and changed; filters of a search."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from pyg_hash.cli import main
+from pyg_hash.codes import binarize
+from pyg_hash.index import HammingIndex
+
+FIELDS = {"year": int, "label": str, "tags": list, "ok": bool, "w": float}
+
+
+@pytest.fixture(params=[int, str])
+def store(request, tmp_path):
+    path = tmp_path / "a.store"
+    index = HammingIndex.create(path, 8, ids=request.param, fields=FIELDS)
+    metadata = {
+        "year": [2000, 2001, None, 2003],
+        "label": ["cat", "dog", "it's", "x" * 60],
+        "tags": [["a", "b"], [], None, ["b"]],
+        "ok": [True, False, None, True],
+        "w": [0.5, 1.0, None, 2.0],
+    }
+    codes = binarize(torch.randn(4, 8, generator=torch.Generator().manual_seed(0)))
+    index.add(codes, list(map(request.param, range(4))), metadata)
+    index.save()
+    return path
+
+
+def test_items_are_listed(store, capsys):
+    assert main(["store", "list", str(store), "--where=year > 2000 or tags has 'a'", "--json"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [str(row["id"]) for row in found] == ["0", "1", "3"]
+    assert found[0] | {"id": 0} == {
+        "id": 0, "year": 2000, "label": "cat", "tags": ["a", "b"], "ok": True, "w": 0.5,
+    }  # fmt: skip
+    assert main(["store", "list", str(store), "--start=2", "--limit=2"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in out[:2]] == [
+        ["id", "year", "label", "tags", "ok", "w"],
+        ["2", "-", "it's", "-", "-", "-"],
+    ]
+    assert "x" * 39 + "…" in out[2] and out[3] == "2 of 4 items"
+
+
+def test_items_are_deleted(store, tmp_path, capsys):
+    (tmp_path / "ids.txt").write_text("3\n0\n")
+    assert main(["store", "delete", str(store), f"--ids={tmp_path}/ids.txt"]) == 0
+    assert main(["store", "delete", str(store), "--where=label = 'it''s'"]) == 0
+    assert main(["store", "delete", str(store), "--where=year = 1"]) == 0
+    said = ["2 of 4 items deleted", "1 of 2 items deleted", "0 of 1 items deleted"]
+    assert capsys.readouterr().out.splitlines() == said
+    assert [str(i) for i in HammingIndex.open(store).ids.tolist()] == ["1"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_fields_are_changed(store, tmp_path, capsys, ending):
+    path = tmp_path / f"new.{ending}"
+    kind = HammingIndex.open(store).id_type
+    rows = [
+        {"id": kind(1), "year": 7, "tags": ["p", "q"], "ok": True},
+        {"id": kind(0), "year": None, "tags": ["r"], "ok": None},
+    ]
+    if ending == "csv":
+        path.write_text("tags,id,year,ok\np; q,1,7,TRUE\nr,0,,\n")
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["store", "update", str(store), f"--metadata={path}"]) == 0
+    assert capsys.readouterr().out == "2 of 4 items changed\n"
+    found = HammingIndex.open(store).metadata([kind(1), kind(0)])
+    for name in ("year", "tags", "ok"):
+        assert found[name] == [row[name] for row in rows]
+    assert found["label"] == ["dog", "cat"] and found["w"] == [1.0, 0.5]
+
+
+def test_errors_change_nothing(store, tmp_path, capsys):
+    before = store.read_bytes()
+    for name, text in [
+        ("ids.txt", "0\n9\n"),
+        ("bad.csv", "id,year\n0,5\n1,many\n"),
+        ("other.csv", "id,month\n0,5\n"),
+        ("none.csv", "year\n5\n"),
+        ("bad.jsonl", '{"id": 0\n'),
+        ("ok.csv", "id,ok\n0,perhaps\n"),
+        ("x.txt", ""),
+    ]:
+        (tmp_path / name).write_text(text)
+    for words, status, message in [
+        (["list", str(store), "--where=month = 5"], 1, "where: 'month' is not known"),
+        (["list", str(store), "--limit=-1"], 2, "start, limit: expected 0 or more"),
+        (["list", str(tmp_path / "none.store")], 1, "no such file"),
+        (["list", "a.h5"], 2, "store: 'a.h5' is none"),
+        (["delete", str(store)], 2, "give either --ids FILE or --where FILTER"),
+        (["delete", str(store), f"--ids={tmp_path}/ids.txt"], 1, "1 are not in the store (first:"),
+        (["update", str(store), f"--metadata={tmp_path}/bad.csv"], 1, "bad.csv, item 2: invalid"),
+        (["update", str(store), f"--metadata={tmp_path}/other.csv"], 1, "'month' is not known"),
+        (["update", str(store), f"--metadata={tmp_path}/none.csv"], 1, "item 1: there is no id"),
+        (["update", str(store), f"--metadata={tmp_path}/bad.jsonl"], 1, "bad.jsonl, item 1: Exp"),
+        (["update", str(store), f"--metadata={tmp_path}/ok.csv"], 1, "expected true or false"),
+        (["update", str(store), f"--metadata={tmp_path}/x.txt"], 2, "use FILE.csv or FILE.jsonl"),
+    ]:
+        assert main(["store", *words]) == status, words
+        assert message in capsys.readouterr().err
+    assert store.read_bytes() == before and not store.with_name("a.store.log").exists()
