@@ -14,6 +14,7 @@ Approximate indexes are measured on fewer codes; recall counts answers as near a
 
 import os
 import tempfile
+import time
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +23,8 @@ import torch
 
 from benchmarks.measure import faster, side_by_side
 from benchmarks.record import benchmark
-from pyg_hash.stores import HNSW, IVF, FaissStore, MultiIndex
+from pyg_hash.index import HNSW, IVF, HammingIndex, MultiIndex
+from pyg_hash.stores import FaissStore
 
 BITS, K, RADIUS = 64, 10, 2
 
@@ -94,7 +96,7 @@ def build_and_files(folder, n, queries):
 
     save = (
         partial(replaced, partial(faiss.write_index_binary, with_ids), folder / "new_ids"),
-        store.save,
+        store.compact,  # save() would find nothing to write
     )
     saves = 60 if n > 100_000 else 20  # disks are the noisiest
     asked = partial(flat.search, raw_query, K), partial(opened.search, query, K)
@@ -110,6 +112,43 @@ def build_and_files(folder, n, queries):
         compared("codes alone: load, mapped", (load_flat, load)),
         compared("codes alone: load and search one", (one(load_flat, raw_query), find)),
     ]
+
+
+def change_rows(folder, n, queries):
+    """Rows of the table of changes and filters: a store with three fields."""
+    codes, query = packed_codes(n + 1000, "grouped", 0), packed_codes(queries, "grouped", 1)
+    years = np.random.default_rng(0).integers(1900, 2000, n + 1000).tolist()
+    fields = {"year": int, "label": str, "text": str}
+    store = HammingIndex.create(folder / "fields", BITS, fields=fields)
+
+    def put(start, stop):
+        rows = range(start, stop)
+        texts = {"label": [f"label {i % 100}" for i in rows], "text": [f"text {i}" for i in rows]}
+        store.add(codes[start:stop], rows, {"year": years[start:stop], **texts})
+
+    put(0, n)
+    store.save()
+    rows = []
+    for step, change in (
+        ("add 1,000 and save", lambda: put(n, n + 1000)),
+        ("delete 1,000 and save", lambda: store.remove(range(1000))),
+        ("update 1,000 and save", lambda: store.update(range(1000, 2000), {"year": [7] * 1000})),
+    ):
+        start = time.perf_counter()
+        change()
+        store.save()
+        rows.append({"step": step, "ms": 1000 * (time.perf_counter() - start)})
+    start = time.perf_counter()
+    store = HammingIndex.open(folder / "fields")
+    store.search(query[:1], K)
+    rows.append({"step": "open and search one", "ms": 1000 * (time.perf_counter() - start)})
+    for asked in (query[:1], query):
+        for where in ("year = 1950", "label = 'label 7'"):  # each keeps one in a hundred
+            cases = {w: partial(store.search, asked, K, where=w) for w in (None, where)}
+            every, few = side_by_side(cases, repeats=20).values()
+            name = f"{len(asked)} queries, {where}"
+            rows.append({"step": name, "ms": 1000 * few, "filtered / all": few / every})
+    return rows
 
 
 def radius_rows(folder, n, queries):
@@ -185,6 +224,8 @@ def main(record, args):
         folder = Path(name)
         rows = build_and_files(folder, n, queries)
         record.table(f"Beside raw FAISS, {n:,} codes of {BITS} bits", rows)
+        changes = change_rows(folder, n, queries)
+        record.table(f"Changes and filters, {n:,} codes with three fields", changes)
         found = radius_rows(folder, n, queries)
         title = f"Within radius {RADIUS}, {n:,} codes of {BITS} bits, exact"
         note = f"{queries} queries a call; 'one at a time' is mostly what a call costs in Python."
@@ -194,6 +235,9 @@ def main(record, args):
     for row in rows:
         if not row["step"].startswith("codes alone"):
             record.goal(f"{row['step']}: store / raw FAISS", row["store / raw"], at_most=1.1)
+    for row in changes:
+        if "filtered / all" in row:
+            record.goal(f"{row['step']}: filtered / all", row["filtered / all"], at_most=1.0)
     for row in found:
         if row["method"].startswith("store"):
             kind = row["codes"] + " codes" + row["method"].removeprefix("store")

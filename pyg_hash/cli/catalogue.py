@@ -452,7 +452,8 @@ def write_catalog(
     held_out = [source.ids[row] for row in plan.splits["query"]]
     for modality in MODALITIES:
         path = folder / f"{modality}.store"
-        path.unlink(missing_ok=True)  # of one who was killed
+        for left in folder.glob(f"{path.name}*"):  # of one who was killed; its journal too
+            left.unlink()
         index = HammingIndex.create(
             path,
             model.num_bits,
