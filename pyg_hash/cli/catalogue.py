@@ -452,7 +452,7 @@ def write_catalog(
     held_out = [source.ids[row] for row in plan.splits["query"]]
     for modality in MODALITIES:
         path = folder / f"{modality}.store"
-        for left in folder.glob(f"{path.name}*"):  # of one who was killed; its journal too
+        for left in filter(Path.is_file, folder.glob(f"{path.name}*")):  # of one who was killed
             left.unlink()
         index = HammingIndex.create(
             path,
