@@ -156,7 +156,7 @@ ENCODE = [
     ({"images": [None] * N}, "no such file"),
     ({"images": 3}, "image_paths: expected a list"),
     ({"image_encoder": None}, "image_encoder: expected an encoder"),
-    ({"image_encoder": len}, "image_encoder: expected an encoder.*OwnEncoder"),
+    ({"image_encoder": "resnet"}, "image_encoder: expected an encoder or a function"),
     ({"image_encoder": OwnEncoder}, "image_encoder: expected an encoder"),
     ({"text_encoder": "clip"}, "text_encoder: expected an encoder"),
     ({"batch_size": 0}, "batch_size: expected a positive integer"),

@@ -21,6 +21,10 @@ from pyg_hash.utils.settings import SettingError as UsageError
 from pyg_hash.utils.signals import Stopped, stoppable
 
 COMMANDS: dict[str, tuple[str, str]] = {
+    "build": (
+        "catalogue:Build",
+        "from a folder, a table or features to a run that finds all of it",
+    ),
     "train": ("train:Train", "train a model and write a run folder"),
     "evaluate": ("evaluate:Evaluate", "evaluate a run again: mAP in all four directions"),
     "encode": ("encode:Encode", "codes of new pictures, texts or features"),

@@ -217,6 +217,37 @@ class Check(Command):
         return 0 if report.ok else 1
 
 
+@dataclass(frozen=True)
+class Import(Command):
+    """Write a feature file from files of other projects, and say what was guessed."""
+
+    files: list[str] = option(MISSING, "what belongs together: .mat .h5 .npy .npz .json", ["files"])
+    out: str = option(MISSING, "the feature file to write, FILE.h5")
+    image: str | None = option(None, "variable of the pictures' features or pixels, or FILE:NAME")
+    text: str | None = option(None, "variable of the texts' features")
+    labels: str | None = option(None, "variable of the labels")
+    texts: str | None = option(None, "variable of the raw texts")
+    image_paths: str | None = option(None, "variable of the picture files")
+    ids: str | None = option(None, "variable of the ids")
+    class_names: str | None = option(None, "variable of the names of the classes")
+    train: str | None = option(None, "training rows: variable of row numbers or mask, START:STOP")
+    query: str | None = option(None, "rows that ask, the same")
+    database: str | None = option(None, "rows that are searched, the same")
+    val: str | None = option(None, "rows that are held out, the same")
+    images_root: str | None = option(None, "folder of the pictures, where no array holds features")
+    seed: int = option(0, "seed of the queries that are drawn where no split is named")
+
+    def execute(self) -> int:
+        """Import and print."""
+        from pyg_hash.datasets import import_files
+
+        if not self.out.lower().endswith((".h5", ".hdf5")):
+            raise UsageError(f"out: {self.out} does not end with .h5, as a feature file does")
+        more = {f.name: getattr(self, f.name) for f in fields(self)}
+        print(import_files(more.pop("files"), more.pop("out"), **more))
+        return 0
+
+
 class Data(Actions):
     """The subcommands of ``data``."""
 
@@ -231,6 +262,12 @@ ACTIONS: dict[str, tuple[type[Command], str, str]] = {
         Check,
         "report on a feature file",
         "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
+    ),
+    "import": (
+        Import,
+        "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
+        "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); what is "
+        "guessed is printed. No pickle is read.",
     ),
     "verify": (
         Verify,

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from pyg_hash.models import HashModel
     from pyg_hash.stores import CodeStore
 
-_PICTURES = (
-    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
-)
 _BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
 
 
@@ -50,9 +47,11 @@ def pictures(where: str) -> NewItems:
 
     What of a folder is not taken is said on the standard error.
     """
+    from pyg_hash.features.images import PICTURE_SUFFIXES
+
     if os.path.isdir(where):
         names = sorted(os.listdir(where))
-        found = [os.path.join(where, n) for n in names if n.lower().endswith(_PICTURES)]
+        found = [os.path.join(where, n) for n in names if n.lower().endswith(PICTURE_SUFFIXES)]
         found = [path for path in found if os.path.isfile(path)]
         rest = [n for n in names if os.path.join(where, n) not in found]
         folders = [n for n in rest if os.path.isdir(os.path.join(where, n))]
@@ -235,14 +234,9 @@ class Coder:
 
 def _floats(encode: Any, name: str, items: Any) -> Tensor:
     """Float rows of what somebody's own encoder gives."""
-    import torch
+    from pyg_hash.features.base import as_rows
 
-    rows = encode(items)
-    try:
-        return torch.as_tensor(rows).detach().float().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(rows).__name__
-        raise TypeError(f"encoder: {name} gave {kind}, expected rows of numbers") from error
+    return as_rows(encode(items), f"encoder: {name}")
 
 
 @dataclass(frozen=True, kw_only=True)

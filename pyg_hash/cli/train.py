@@ -45,14 +45,18 @@ class Train(TrainConfig, Command):
 
     def execute(self) -> int:
         """Train, and say how to go on when stopped."""
-        from pyg_hash.training.ranks import process_group
-
         try:
-            with process_group(self.device) as device, ExitStack() as held:
-                return self._train(device, held)
+            return self.train()
         except KeyboardInterrupt:
             print(f"stopped; go on with: pyg-hash train --out {self.out} --resume", file=sys.stderr)
             raise
+
+    def train(self) -> int:
+        """Train, and write the run folder."""
+        from pyg_hash.training.ranks import process_group
+
+        with process_group(self.device) as device, ExitStack() as held:
+            return self._train(device, held)
 
     def _train(self, device: torch.device, held: ExitStack) -> int:
         """The stages: data set, training, items and encoders, index, metrics; what is done stays.

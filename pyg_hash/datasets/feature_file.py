@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import inspect
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager
 from functools import lru_cache
 from os.path import isfile
 from pathlib import Path
@@ -23,12 +21,12 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
-from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
+from pyg_hash.datasets.build import build_hetero, fill_splits, row_chunks
 from pyg_hash.datasets.given import as_labels, as_matrix, as_rows, as_strings
-from pyg_hash.features import ImageEncoder, TextEncoder, load_encoder
+from pyg_hash.features import OwnEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
@@ -38,14 +36,6 @@ from pyg_hash.utils.files import (
     sha256,
 )
 from pyg_hash.utils.hdf5 import open_hdf5
-from pyg_hash.utils.oddities import (
-    odd_columns,
-    odd_labels,
-    odd_queries,
-    odd_rows,
-    row_lengths,
-    unanswered,
-)
 from pyg_hash.utils.provenance import verify
 
 FORMAT = "pyg_hash.features"
@@ -316,30 +306,41 @@ class FeatureFile(CrossModalDataset):
             return read_about(file)
 
     def _encoder(self, modality: Modality) -> Any:
-        """What ``encode_feature_file`` wrote beside the file, if no other hand wrote it since."""
-        with open_feature_file(self.path) as file:
-            made_by = file.attrs.get(f"{modality}_encoder")
-        for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
-            folder = Path(f"{self.path}.encoders{ending}") / modality
-            described = folder / ENCODER_FILE
-            if made_by is not None and described.is_file() and sha256(described) == made_by:
-                return load_encoder(folder)
-        return super()._encoder(modality)
+        """What was kept beside the file."""
+        found = stored_encoder(self.path, modality)
+        return super()._encoder(modality) if found is None else found
 
     def read_items(self) -> Items:
         """Ids, class names, picture paths and texts as stored."""
-        with open_feature_file(self.path) as file:
-            n = StoredMatrix(file, "image").shape[0]
-            ids = read_strings(file, "ids", n)
-            names = read_strings(file, "class_names")
-            paths = read_strings(file, "image_paths", n) or []
-            texts = read_strings(file, "texts", n) or []
-        return Items(
-            ids=[str(i) for i in range(n)] if ids is None else ids,
-            class_names=names or [f"class {c}" for c in range(self.num_classes)],
-            image_paths=[str(self.path.parent / path) if path else None for path in paths],
-            texts=[text or None for text in texts],
-        )
+        return stored_items(self.path, self.num_classes)
+
+
+def stored_encoder(path: Path, modality: Modality) -> Any:
+    """The encoder that was kept beside a file, if no other hand wrote it since; or None."""
+    with open_feature_file(path) as file:
+        made_by = file.attrs.get(f"{modality}_encoder")
+    for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
+        folder = Path(f"{path}.encoders{ending}") / modality
+        described = folder / ENCODER_FILE
+        if made_by is not None and described.is_file() and sha256(described) == made_by:
+            return load_encoder(folder)
+    return None
+
+
+def stored_items(path: Path, num_classes: int) -> Items:
+    """Ids, class names, picture paths and texts of a file."""
+    with open_feature_file(path) as file:
+        n = StoredMatrix(file, "image").shape[0]
+        ids = read_strings(file, "ids", n)
+        names = read_strings(file, "class_names")
+        paths = read_strings(file, "image_paths", n) or []
+        texts = read_strings(file, "texts", n) or []
+    return Items(
+        ids=[str(i) for i in range(n)] if ids is None else ids,
+        class_names=names or [f"class {c}" for c in range(num_classes)],
+        image_paths=[os.path.normpath(path.parent / name) if name else None for name in paths],
+        texts=[text or None for text in texts],
+    )
 
 
 def write_feature_file(
@@ -359,6 +360,8 @@ def write_feature_file(
     texts: Sequence[str | None] | None = None,
     about: str | None = None,
     compression: str | int | None = None,
+    image_encoder: Any = None,
+    text_encoder: Any = None,
 ) -> Path:
     """Write a file that :class:`~pyg_hash.datasets.FeatureFile` reads, atomically.
 
@@ -384,6 +387,10 @@ def write_feature_file(
         about: what made the features, e.g. ``'vgg16-fc7 + use512'``.
         compression: HDF5 filter of the features, ``'gzip'``, ``'lzf'`` or gzip's level 0 to 9;
             smaller but slower.
+        image_encoder: what made ``image``, an :class:`~pyg_hash.features.ImageEncoder` or a
+            function of yours; kept in the folder ``PATH.encoders``, so that runs take raw pictures.
+            The code of a function is not kept, see :class:`~pyg_hash.features.OwnEncoder`.
+        text_encoder: the same, of ``text``.
 
     Raises:
         TypeError: arguments of the wrong type.
@@ -391,7 +398,26 @@ def write_feature_file(
         OSError: the file cannot be written.
     """
     content = {name: value for name, value in locals().items() if name != "path"}
-    return _write(_file_path(path), _checked(path, **content))
+    given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
+    encoders = {m: _as_encoder(e, m) for m, e in given.items() if e is not None}
+    checked = _checked(path, **content)
+    for m, encoder in encoders.items():
+        width = checked[m].shape[1]
+        if isinstance(encoder, OwnEncoder):
+            encoder.of_width(width)
+        elif encoder.num_features != width:
+            raise ValueError(
+                f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
+                "one that made them"
+            )
+    return _write(_file_path(path), checked, encoders or None)
+
+
+def _as_encoder(encoder: Any, modality: Modality) -> Any:
+    """An encoder that can be kept, of one or of a function."""
+    if not isinstance(encoder, type) and callable(encoder):
+        return encoder if hasattr(encoder, "save") else OwnEncoder(encoder)
+    raise TypeError(f"{modality}_encoder: expected an encoder or a function, got {encoder!r:.60}")
 
 
 def _file_path(path: Any) -> Path:
@@ -508,8 +534,8 @@ def encode_feature_file(
     *,
     images: Sequence[str | os.PathLike[str]],
     texts: Sequence[str],
-    image_encoder: ImageEncoder,
-    text_encoder: TextEncoder,
+    image_encoder: Any,
+    text_encoder: Any,
     batch_size: int = 64,
     **more: Any,
 ) -> Path:
@@ -523,8 +549,8 @@ def encode_feature_file(
         path: the file; one that exists is replaced.
         images: ``N`` picture files.
         texts: ``N`` texts; row i of both is instance i.
-        image_encoder: of the pictures.
-        text_encoder: of the texts; one that learns from texts is fitted already.
+        image_encoder: of the pictures; an encoder or a function of yours.
+        text_encoder: of the texts, the same; one that learns from texts is fitted already.
         batch_size: items in a call of an encoder.
         **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
             :func:`~pyg_hash.datasets.write_feature_file` but the features.
@@ -533,7 +559,7 @@ def encode_feature_file(
         TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
             texts, pictures that do not exist, or items that cannot be encoded, which are listed.
     """
-    own = {"path", "image", "text", "image_paths", "texts"}
+    own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
     taken = inspect.signature(write_feature_file).parameters
     keywords = {name: p.default for name, p in taken.items() if name not in own}
     if unknown := sorted(set(more) - set(keywords)):
@@ -543,13 +569,8 @@ def encode_feature_file(
     for name in ("train", "query"):
         if name not in more:
             raise TypeError(f"{name}: is missing; give a mask or row numbers")
-    encoders: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
-    for modality, encoder in encoders.items():
-        if isinstance(encoder, type) or not (callable(encoder) and hasattr(encoder, "save")):
-            raise TypeError(
-                f"{modality}_encoder: expected an encoder, got {encoder!r:.60}; "
-                "OwnEncoder makes one of a function"
-            )
+    given: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
+    encoders = {modality: _as_encoder(encoder, modality) for modality, encoder in given.items()}
     check_positive_int(batch_size, "batch_size")
     paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
     if len(paths) != len(words):
@@ -567,224 +588,6 @@ def encode_feature_file(
     relative = [os.path.relpath(image, file.parent) for image in paths]
     more = {**keywords, **more, "image_paths": relative, "texts": words}
     content = _checked(path, **more, num_rows=len(paths))
-    found = encode_all(batch_size, image=(image_encoder, paths), text=(text_encoder, words))
+    found = encode_all(batch_size, image=(encoders[IMAGE], paths), text=(encoders[TEXT], words))
     features = {name: as_matrix(x, name) for name, x in found.items()}
     return _write(file, content | features, encoders)
-
-
-# the check ------------------------------------------------------------------------------------
-
-
-@dataclass
-class MatrixReport:
-    """One feature matrix."""
-
-    shape: tuple[int, int]  #: ``(N, d)``
-    dtype: str  #: as stored
-    storage: str  #: ``'dense'`` or ``'csr'``
-    density: float  #: share of stored values (1 for a dense matrix)
-    minimum: float = float("nan")  #: of the finite values
-    maximum: float = float("nan")  #: of the finite values
-    num_nan: int = 0  #: values that are NaN
-    num_inf: int = 0  #: values that are infinite
-    zero_rows: int = 0  #: rows without direction, so without cosine
-    duplicate_rows: int = 0  #: rows that repeat an earlier one exactly
-    query_in_database: int = 0  #: query rows that equal a database row exactly
-
-    def __str__(self) -> str:
-        stored = f" ({self.density:.2%} stored)" if self.storage == "csr" else ""
-        return (
-            f"{self.shape[0]:,} x {self.shape[1]:,} {self.dtype} {self.storage}{stored}, "
-            f"range {self.minimum:.4g} .. {self.maximum:.4g}, "
-            f"NaN {self.num_nan:,}, inf {self.num_inf:,}, zero rows {self.zero_rows:,}, "
-            f"duplicate rows {self.duplicate_rows:,}"
-        )
-
-
-@dataclass
-class FeatureReport:
-    """What :func:`check_feature_file` found; ``print`` it."""
-
-    path: Path
-    #: reports of ``'image'`` and ``'text'``
-    matrices: dict[str, MatrixReport] = field(default_factory=dict)
-    label_kind: str = "none"  #: ``'class index'``, ``'multi-hot'`` or ``'none'``
-    label_counts: dict[str, int] = field(default_factory=dict)  #: rows per class name
-    unlabeled_rows: int = 0  #: multi-hot rows without any class
-    splits: dict[str, int] = field(default_factory=dict)  #: rows per split, defaults filled in
-    #: rows common to two splits, ``'query & database'`` and ``'query & train'``
-    overlaps: dict[str, int] = field(default_factory=dict)
-    #: what keeps :class:`~pyg_hash.datasets.FeatureFile` from loading the file
-    problems: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)  #: what loads but deserves a look
-    about: str | None = None  #: what the file says of its features; None: nothing
-
-    @property
-    def ok(self) -> bool:
-        """Whether the file loads."""
-        return not self.problems
-
-    def __str__(self) -> str:
-        parts: dict[str, str] = {} if self.about is None else {"about": self.about}
-        parts |= {name: str(matrix) for name, matrix in self.matrices.items()}
-        parts["labels"] = self.label_kind
-        if self.label_counts:
-            counts = self.label_counts.values()
-            parts["labels"] += (
-                f", {len(counts)} classes, {min(counts):,} .. {max(counts):,} rows each"
-            )
-        if self.unlabeled_rows:
-            parts["labels"] += f", {self.unlabeled_rows:,} rows without a class"
-        sizes = {**self.splits, **self.overlaps}
-        for title, found in (("balance", self.label_counts), ("splits", sizes)):
-            if found and (title == "splits" or len(found) <= 40):
-                parts[title] = ", ".join(f"{name} {count:,}" for name, count in found.items())
-        lines = [str(self.path), *(f"  {name:<9} {part}" for name, part in parts.items())]
-        lines += [f"  PROBLEM   {problem}" for problem in self.problems]
-        lines += [f"  warning   {warning}" for warning in self.warnings]
-        lines.append("  ok" if self.ok else f"  {len(self.problems)} problem(s): will not load")
-        return "\n".join(lines)
-
-
-def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
-    """Report on a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`, of any size.
-
-    All problems of the content are collected in the report, none is raised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is truncated, damaged or no HDF5 file.
-    """
-    report = FeatureReport(Path(path))
-    with open_feature_file(path) as file:
-        with _noted(report):
-            report.about = read_about(file)
-        hashes: dict[str, Any] = {}
-        for name in MODALITIES:
-            with _noted(report):
-                hashes[name] = _check_matrix(report, StoredMatrix(file, name))
-        sizes = [matrix.shape[0] for matrix in report.matrices.values()]
-        if len(set(sizes)) > 1:
-            report.problems.append(
-                f"image and text: {sizes[0]} and {sizes[1]} rows; "
-                "row i of both must be the same instance"
-            )
-        elif sizes:
-            with _noted(report):
-                _check_labels(report, file, sizes[0])
-            for kind in ("ids", "image_paths", "texts"):
-                with _noted(report):
-                    _check_strings(report, kind, read_strings(file, kind, sizes[0]) or [])
-            with _noted(report):
-                _check_splits(report, read_splits(file, sizes[0]), hashes)
-    return report
-
-
-@contextmanager
-def _noted(report: FeatureReport) -> Iterator[None]:
-    """What the block raises is one of the problems."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        report.problems.append(str(error))
-
-
-def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any, Any]:
-    """Fill the matrix report; returns a 64-bit hash of each row."""
-    (num_rows, width), warnings = matrix.shape, report.warnings
-    density, kind = matrix.num_stored / (num_rows * width), "csr" if matrix.sparse else "dense"
-    found = MatrixReport(matrix.shape, str(matrix.dtype), kind, density)
-    report.matrices[matrix.name] = found
-    hashes = np.empty(num_rows, dtype=np.uint64)
-    lengths = torch.empty(num_rows, dtype=torch.float64)
-    low, high = torch.full((width,), torch.inf), torch.full((width,), -torch.inf)
-    for start, stop in row_chunks(num_rows, width):
-        block = np.empty((stop - start, width), np.float32)
-        matrix.read_rows(start, stop, block)
-        found.num_nan += int(np.isnan(block).sum())
-        found.num_inf += int(np.isinf(block).sum())
-        found.zero_rows += int((~block.any(axis=1)).sum())
-        finite = block if np.isfinite(block).all() else block[np.isfinite(block)]
-        if finite.size:
-            found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
-            found.maximum = float(np.fmax(found.maximum, finite.max()))
-        rows = torch.from_numpy(block)
-        lengths[start:stop] = row_lengths(rows)
-        low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
-        block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
-        for row, values in enumerate(block, start):
-            digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
-            hashes[row] = int.from_bytes(digest, "little")
-    found.duplicate_rows = num_rows - len(np.unique(hashes))
-    if found.num_nan or found.num_inf:
-        report.problems.append(
-            f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
-            "clean or drop their rows"
-        )
-    else:
-        warnings += odd_rows(lengths, matrix.name) + odd_columns(low, high, matrix.name)
-    if found.zero_rows:
-        warnings.append(
-            f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
-            "drop them or use metric='l2'"
-        )
-    if found.duplicate_rows:
-        warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
-    return hashes
-
-
-def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None:
-    repeated = len(strings) - len(set(strings))
-    if name == "ids" and repeated:
-        report.warnings.append(f"ids: {repeated} repeat an earlier one")
-    places = [report.path.parent / path for path in strings if path and name == "image_paths"]
-    lost = [place for place in places if not place.is_file()]
-    if lost:
-        report.warnings.append(f"image_paths: {len(lost)} files do not exist (first: {lost[0]})")
-
-
-def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
-    names, y = read_strings(file, "class_names"), read_labels(file)
-    if y is None:
-        return
-    report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
-    check_labels(y, "labels", num_rows=num_rows, num_classes=None if names is None else len(names))
-    if names is None:
-        check_few_classes(y, "labels")
-    if y.dim() == 1:
-        counts = torch.bincount(y, minlength=len(names or []))
-    else:
-        counts = y.sum(dim=0).long()
-        report.unlabeled_rows = int((y.sum(dim=1) == 0).sum())
-        if report.unlabeled_rows:
-            report.warnings.append(f"labels: {report.unlabeled_rows} rows have no class at all")
-    names = names or [f"class {c}" for c in range(len(counts))]
-    report.label_counts = dict(zip(names, counts.tolist(), strict=True))
-    empty = [name for name, count in report.label_counts.items() if count == 0]
-    if empty:
-        report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
-    report.warnings += odd_labels(y, names)
-    with suppress(ValueError):  # is told where splits are checked
-        masks = fill_splits(read_splits(file, num_rows), labels=True)[0]
-        asked = y[masks["query"]]
-        if len(asked) and bool(masks["database"].any()):
-            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
-
-
-def _check_splits(
-    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[str, Any]
-) -> None:
-    masks, problems = fill_splits(masks, labels=report.label_kind != "none")
-    report.splits = {name: int(mask.sum()) for name, mask in masks.items()}
-    for name in ("database", "train"):
-        report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())
-    report.problems += problems
-    query, database = masks["query"].numpy(), masks["database"].numpy()
-    for name, digest in hashes.items():
-        shared = int(np.isin(digest[query & ~database], digest[database]).sum())
-        report.matrices[name].query_in_database = shared
-        if shared:
-            report.warnings.append(
-                f"{name}: {shared} query rows equal a database row exactly; "
-                "retrieval of these is no test"
-            )

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
@@ -43,7 +44,7 @@ def whole(path: Path) -> Iterator[None]:
         yield
     except CorruptFileError:
         raise
-    except (*_READ_ERRORS, zlib.error) as error:
+    except (*_READ_ERRORS, MatReadError, zlib.error) as error:
         raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
 
 

@@ -21,8 +21,9 @@ from pyg_hash.features.pretrained import (
     TimmEncoder,
     TransformersImageEncoder,
     TransformersTextEncoder,
+    named_encoder,
 )
-from pyg_hash.features.static import StaticWords
+from pyg_hash.features.static import StaticWords, words_and_meaning
 from pyg_hash.features.words import BagOfWords, Translated, learn_words
 
 __all__ = [
@@ -43,4 +44,6 @@ __all__ = [
     "encode_each",
     "learn_words",
     "load_encoder",
+    "named_encoder",
+    "words_and_meaning",
 ]

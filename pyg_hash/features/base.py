@@ -162,19 +162,23 @@ class OwnEncoder(StoredEncoder):
     ``pyg-hash`` takes ``--image_encoder MODULE:FUNCTION``.
 
     Args:
-        function: a list of picture files or of texts -> anything that makes a float tensor
-            ``[n, num_features]``. ``ValueError`` or ``OSError`` means that an item is bad.
-        num_features: width of a row.
+        function: a list of picture files or of texts -> n rows of numbers: a tensor, an array, or
+            a list of them. ``ValueError`` or ``OSError`` means that an item is bad.
+        num_features: width of a row; None: that of what it gives first.
         name: tells one function from another; the function's own name if None.
     """
 
     kind = "own"
 
     def __init__(
-        self, function: Callable[[list[Any]], Any], num_features: int, name: str | None = None
+        self,
+        function: Callable[[list[Any]], Any],
+        num_features: int | None = None,
+        name: str | None = None,
     ) -> None:
-        check_positive_int(num_features, "num_features")
-        self.num_features = num_features
+        if num_features is not None:
+            check_positive_int(num_features, "num_features")
+        self._width = num_features
         self.name = name or getattr(function, "__name__", type(function).__name__)
         self._function: Callable[[list[Any]], Any] | None = None
         self.use(function)
@@ -186,6 +190,15 @@ class OwnEncoder(StoredEncoder):
         self._function = function
         return self
 
+    def of_width(self, num_features: int) -> OwnEncoder:
+        """Itself, its rows known to be so wide; ``ValueError``: they are known to be others."""
+        if self._width not in (None, num_features):
+            raise ValueError(
+                f"encoder {self.name!r}: makes {self._width} features, not {num_features}"
+            )
+        self._width = num_features
+        return self
+
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
         """As of every encoder; ``RuntimeError`` if loaded and no function was given since."""
@@ -194,16 +207,25 @@ class OwnEncoder(StoredEncoder):
                 f"encoder {self.name!r} is a function of yours, which is not stored; give it "
                 "again: encoder.use(function), or --image_encoder / --text_encoder MODULE:FUNCTION"
             )
-        x = torch.as_tensor(self._function(list(items))).detach().float().cpu()
-        expected = [len(items), self.num_features]
+        x = as_rows(self._function(list(items)), f"encoder {self.name!r}")
+        if self._width is None and x.dim() == 2:
+            self._width = x.size(1)
+        expected = [len(items), self._width]
         if list(x.shape) != expected:
             raise TypeError(
                 f"encoder {self.name!r}: expected {expected} numbers, got {list(x.shape)}"
             )
         return x
 
+    @property
+    def num_features(self) -> int:
+        """Width of a row; ``ValueError``: it was not given, and nothing was encoded yet."""
+        if self._width is None:
+            raise ValueError(f"encoder {self.name!r}: num_features is not known; give it")
+        return self._width
+
     def __repr__(self) -> str:
-        return f"OwnEncoder({self.name!r}, num_features={self.num_features})"
+        return f"OwnEncoder({self.name!r}, num_features={self._width})"
 
     def settings(self) -> dict[str, Any]:
         """Name and width."""
@@ -215,6 +237,17 @@ class OwnEncoder(StoredEncoder):
         encoder = cls(list, settings["num_features"], settings["name"])
         encoder._function = None
         return encoder
+
+
+def as_rows(values: Any, name: str) -> Tensor:
+    """Float rows on the CPU of what somebody's own function gave; ``TypeError`` names it."""
+    try:
+        if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+            values = torch.stack(list(values))
+        return torch.as_tensor(values).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise TypeError(f"{name} gave {kind}, expected rows of numbers ({error})") from error
 
 
 class Concatenated(StoredEncoder):

@@ -19,11 +19,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import NetworkEncoder, PathLike
+from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, PathLike, load_encoder
+from pyg_hash.features.efficientnet import EfficientNetLite0
 from pyg_hash.features.images import load_image
+from pyg_hash.features.static import StaticWords
+from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError, load_json, sha256
 from pyg_hash.utils.optional import require
+from pyg_hash.utils.settings import SettingError
 
 Pooling = Literal["mean", "cls", "pooler"]
 Network = Callable[[Any], Tensor]
@@ -275,10 +279,13 @@ class TransformersTextEncoder(_Transformers, TextNetwork):
         limit = getattr(config, "max_position_embeddings", None) or 512
         options = {"padding": True, "truncation": True, "return_tensors": "pt"}
         options["max_length"] = min(limit, tokens.model_max_length)
+        siglip = str(getattr(model.config, "model_type", "")).startswith("siglip")
+        if siglip:  # it was trained on texts filled up to one length, without a mask
+            options["padding"] = "max_length"
 
         def run(texts: list[str]) -> Tensor:
             batch = tokens(texts, **options).to(self.device)
-            mask = batch["attention_mask"]
+            mask = None if siglip else batch["attention_mask"]
             if hasattr(model, "get_text_features"):
                 out = model.get_text_features(batch["input_ids"], attention_mask=mask)
                 return _pooled(out, "pooler")
@@ -309,6 +316,38 @@ class SentenceEncoder(TextNetwork):
         model = _read(name, package.SentenceTransformer, self.weights, **more).eval()
         options = {"convert_to_tensor": True, "show_progress_bar": False}
         return lambda texts: model.encode(texts, batch_size=len(texts), **options)
+
+
+def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
+    """The encoder that a user names: one that needs nothing, or a folder of weights.
+
+    Args:
+        name: ``efficientnet_lite0`` of pictures, ``static_words`` of texts; or a folder of
+            sentence-transformers or transformers, or one that ``save`` of an encoder wrote.
+        modality: what it is to encode.
+        **run: ``batch_size``, ``device`` and ``progress`` of a network.
+
+    Raises:
+        SettingError: there is no such encoder or folder.
+        ValueError, ImportError, CorruptFileError: as of the encoder.
+    """
+    known: dict[str, Callable[[], Any]] = {"static_words": StaticWords}
+    if modality == IMAGE:
+        known = {EfficientNetLite0.kind: lambda: EfficientNetLite0(**run)}
+    if name.lower() in known:
+        return known[name.lower()]()
+    folder = Path(name)
+    if (folder / ENCODER_FILE).is_file():
+        return load_encoder(folder)
+    if modality == TEXT and (folder / "modules.json").is_file():
+        return SentenceEncoder(folder, **run)
+    if (folder / "config.json").is_file():
+        of_texts = modality == TEXT
+        return (TransformersTextEncoder if of_texts else TransformersImageEncoder)(folder, **run)
+    raise SettingError(
+        f"{modality}_encoder: {name!r} is neither {' nor '.join(known)}, nor a folder of "
+        "sentence-transformers or transformers, nor MODULE:FUNCTION"
+    )
 
 
 def _read(name: str, reader: Callable[..., Any], folder: Path, **options: Any) -> Any:

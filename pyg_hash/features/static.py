@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import StoredEncoder
-from pyg_hash.features.words import find_words
+from pyg_hash.features.base import Concatenated, StoredEncoder
+from pyg_hash.features.words import BagOfWords, find_words
 from pyg_hash.utils.files import CorruptFileError, checked, sha256
 from pyg_hash.utils.optional import package_folder, require
 
@@ -96,3 +96,14 @@ class StaticWords(StoredEncoder):
                 f"{DIGEST[:12]}...; encode the data again with this version"
             )
         return cls()
+
+
+def words_and_meaning(texts: Sequence[str], max_features: int = 2048) -> Concatenated:
+    """What texts are encoded with where nothing else is said: their words, and what these mean.
+
+    Args:
+        texts: those that the bag of words learns from.
+        max_features: words, and as many letter 3- and 4-grams, that it keeps.
+    """
+    words = BagOfWords("tfidf", max_features=max_features, subwords=(3, 4))
+    return Concatenated([words.fit(texts), StaticWords()])

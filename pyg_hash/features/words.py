@@ -40,7 +40,7 @@ class BagOfWords(StoredEncoder):
 
     Args:
         mode: ``'count'`` or ``'tfidf'``.
-        max_features: keep only this many most frequent words.
+        max_features: keep only this many most frequent words, and as many n-grams.
         min_df: keep words that occur in at least this many texts.
         stop_words: ``'english'`` drops scikit-learn's list; None drops nothing.
         min_length: shortest word kept, in characters.
@@ -107,7 +107,7 @@ class BagOfWords(StoredEncoder):
         if config["subwords"] is not None:
             ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
             options.append({**ngrams, "preprocessor": lambda text: " ".join(split(text.lower()))})
-            learn.append({"min_df": 2})
+            learn.append({"min_df": 2, "max_features": config["max_features"]})
         if vocabularies is not None:
             learn = [{"vocabulary": vocabulary} for vocabulary in vocabularies]
         return [text.CountVectorizer(**a, **b) for a, b in zip(options, learn, strict=True)]

@@ -90,6 +90,46 @@ def test_a_run_takes_raw_items(made, tmp_path, capsys, monkeypatch):
     assert {answer["labels"][0] for answer in answers} == {"green"}
 
 
+@pytest.mark.parametrize("kind", ["list", "array", "tensor", "list of tensors", "ragged"])
+def test_a_function_may_give_lists_arrays_or_tensors(made, tmp_path, kind):
+    path, paths, texts, more = made
+    forms = {
+        "list": torch.Tensor.tolist,
+        "array": torch.Tensor.numpy,
+        "tensor": torch.Tensor.double,
+        "list of tensors": list,
+        "ragged": lambda x: [[1.0], *x.tolist()][: len(x)],
+    }
+
+    def own(paths):
+        return forms[kind](mean_colors(paths))
+
+    words = BagOfWords("count").fit(texts)
+    new = tmp_path / "x.h5"
+
+    def encoded():
+        raw = {"images": paths, "texts": texts}
+        encode_feature_file(new, **raw, image_encoder=own, text_encoder=words, **more)
+        return FeatureFile(new)
+
+    if kind == "ragged":
+        with pytest.raises(TypeError, match="'own' gave list, expected rows of numbers"):
+            encoded()
+        return
+    torch.testing.assert_close(encoded()[0]["image"].x, FeatureFile(path)[0]["image"].x)
+    # the same of features that are there already
+    features = {"image": mean_colors(paths), "text": words(texts)}
+    write_feature_file(new, **features, image_encoder=own, text_encoder=words, **more)
+    dataset = FeatureFile(new)
+    assert (dataset.image_encoder().name, dataset.image_encoder().num_features) == ("own", 9)
+    assert torch.equal(dataset.text_encoder()(texts), dataset[0]["text"].x)
+    for wrong in (OwnEncoder(own, 9), BagOfWords("count").fit(["a"])):
+        with pytest.raises(ValueError, match="makes [19] features, "):
+            write_feature_file(new, **features, text_encoder=wrong, **more)
+    with pytest.raises(TypeError, match="image_encoder: expected an encoder or a function, got 3"):
+        write_feature_file(new, **features, image_encoder=3, **more)
+
+
 def test_bad_items_are_all_named_and_nothing_is_written(made, tmp_path):
     _, paths, texts, more = made
     (tmp_path / "bad.png").write_bytes(b"x")

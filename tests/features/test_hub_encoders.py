@@ -122,6 +122,32 @@ def test_transformers_pair(paths, tmp_path):
         check(encoder, items, torch.cat([encoder([item]) for item in items]), tmp_path)
 
 
+@torch.no_grad()
+def test_siglip_texts_are_filled_up_as_in_training(paths, tmp_path):
+    transformers = need("transformers")
+    folder = bert_folder(tmp_path / "siglip")  # for its tokenizer
+    small = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1}
+    config = transformers.SiglipConfig(
+        text_config={**small, "num_attention_heads": 2, "max_position_embeddings": 10},
+        vision_config={**small, "num_attention_heads": 2, "image_size": 32, "patch_size": 16},
+    )
+    model = transformers.SiglipModel(config).eval()
+    for old in folder.glob("*.safetensors"):
+        old.unlink()
+    model.save_pretrained(folder)
+    about = {"size": {"height": 32, "width": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (folder / "preprocessor_config.json").write_text(json.dumps(about))
+    encoder = features.named_encoder(str(folder), "text")
+    tokens = transformers.AutoTokenizer.from_pretrained(folder)
+    filled = {"padding": "max_length", "max_length": 10, "truncation": True}
+    ids = tokens(TEXTS, return_tensors="pt", **filled)["input_ids"]
+    expected = model.text_model(input_ids=ids).pooler_output
+    check(encoder, TEXTS, expected, tmp_path)
+    image = features.named_encoder(str(folder), "image")
+    x = scaled(paths, 32, [0.5] * 3, [0.5] * 3)
+    check(image, paths, model.vision_model(pixel_values=x).pooler_output, tmp_path / "image")
+
+
 def test_transformers_incomplete_folder(tmp_path):
     need("transformers")
     folder = vit_folder(tmp_path / "vit")

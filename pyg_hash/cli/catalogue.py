@@ -1,0 +1,546 @@
+"""``pyg-hash build``: from pictures, texts or features to a run that finds all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pyg_hash.cli.build import load_model
+from pyg_hash.cli.options import Command, check_positive, option
+from pyg_hash.cli.search import Serve
+from pyg_hash.cli.train import Train
+from pyg_hash.runs import CHECKPOINT, PARTS, Run
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    Lock,
+    bad_text,
+    load_json,
+    load_tensors,
+    save_json,
+    save_tensors,
+    sha256,
+)
+from pyg_hash.utils.optional import imported
+
+if TYPE_CHECKING:
+    from pyg_hash.datasets.sources import Source
+    from pyg_hash.features.base import Encoded
+    from pyg_hash.models import HashModel
+
+Array = np.ndarray[Any, Any]
+Bad = tuple[int, Modality | None, str]
+"""A row, what of it is bad (None: all), and why."""
+ARGUMENTS, WORK, CATALOG, DATA = "build.json", "build", "catalog", "data.h5"
+FEWEST, MOST_QUERIES = 10, 2000
+SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
+BATCH = {IMAGE: 32, TEXT: 512}
+BLOCK = 1 << 16  # rows that are put into an index at a time
+_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build(Command):
+    """Read, check, encode, train, evaluate and index."""
+
+    source: list[str] = option(
+        MISSING,
+        "a folder of pictures; a CSV, TSV, JSON lines or Parquet file; MS-COCO's captions; a "
+        "feature file; or NPY, NPZ, MATLAB or HDF5 files of features",
+        ["source"],
+    )
+    out: str = option(MISSING, "the run folder to write; the same command again goes on with it")
+    image_column: str | None = option(None, "column (or variable) of pictures or their features")
+    text_column: str | None = option(None, "column of texts or their features")
+    label_column: str | None = option(None, "column of labels")
+    id_column: str | None = option(None, "column of ids")
+    images_root: str | None = option(None, "folder that the names of pictures are below")
+    encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
+    image_encoder: str | None = option(
+        None, "efficientnet_lite0, a folder of weights, or MODULE:FUNCTION (efficientnet_lite0)"
+    )
+    text_encoder: str | None = option(
+        None, "static_words, a folder of weights, or MODULE:FUNCTION (words and their meaning)"
+    )
+    num_bits: int = option(64, "length of the codes")
+    train_rows: int = option(20_000, "pairs to train on, at most")
+    epochs: int | None = option(None, "passes over them (60)")
+    skip_bad: bool = option(False, "leave out pictures and texts that cannot be read")
+    seed: int = option(0, "seed of what is drawn, and of the training")
+
+    def execute(self) -> int:
+        """All stages; what is done is not done again."""
+        from pyg_hash.datasets.sources import open_source
+
+        check_positive(num_bits=self.num_bits, train_rows=self.train_rows)
+        columns = {role: getattr(self, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
+        source = open_source(
+            self.source, columns=columns, images_root=self.images_root, encoding=self.encoding
+        )
+        print(f"source: {', '.join(self.source)}: {len(source):,} rows")
+        for name, how in source.read_as.items():
+            print(f"  {name:<9} {how}")
+        run = Run(Path(self.out))
+        run.lock().release()  # the folder can be written
+        with Lock(run.path / ".build.lock", f"out: {run.path}"):
+            about = {"arguments": self._arguments(), "source": digest_of(source)}
+            if not self._is_done(run, about):
+                Plan.of(source, self.train_rows, self.seed)  # refuses before the long look
+                encoders = self._encoders(source)
+                self._leave_out(source)
+                plan = Plan.of(source, self.train_rows, self.seed)
+                print(plan)
+                for modality in plan.sides:
+                    how = encoders[modality] or "words and what they mean, fitted"
+                    if modality not in source.features:
+                        print(f"  {modality} encoder: {how!s:.100}")
+                save_json(run.path / ARGUMENTS, about)
+                try:
+                    self._stages(run, source, plan, encoders)
+                except KeyboardInterrupt:
+                    print("stopped; the same command goes on", file=sys.stderr)
+                    raise
+            tell(run)
+        return 0
+
+    def _arguments(self) -> dict[str, Any]:
+        """What decides what is built."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
+        return {**own, "source": [os.path.abspath(path) for path in self.source]}
+
+    def _encoders(self, source: Source) -> dict[Modality, Any]:
+        """The encoder of each modality; None for that of texts which is fitted, or for none."""
+        from pyg_hash.features import OwnEncoder, named_encoder
+
+        found: dict[Modality, Any] = {}
+        for modality in MODALITIES:
+            ready = source.features.get(modality)
+            name = getattr(self, f"{modality}_encoder")
+            if name is None and modality == IMAGE and ready is None and source.has(IMAGE).any():
+                name = "efficientnet_lite0"
+            if name is None:
+                found[modality] = source.encoders.get(modality)
+            elif ":" in name:
+                function = imported(name, f"{modality}_encoder")
+                found[modality] = OwnEncoder(function, None if ready is None else ready.shape[1])
+            else:
+                found[modality] = named_encoder(name, modality, progress=False)
+        return found
+
+    def _is_done(self, run: Run, about: dict[str, Any]) -> bool:
+        """Whether the run is there already; ``ValueError``: it is of something else."""
+        path = run.path / ARGUMENTS
+        if not path.is_file():
+            if any(run.has(part) for part in PARTS):
+                raise FileExistsError(f"out: {run.path} holds another run; choose another folder")
+            return False
+        there = load_json(path)
+        changed = [n for n, v in about["arguments"].items() if there["arguments"].get(n) != v]
+        begun = (run.path / DATA).is_file()  # before that, all that is there goes by its content
+        if begun and (changed or there["source"] != about["source"]):
+            raise ValueError(
+                f"out: {run.path} was begun with other settings or data "
+                f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
+                "delete it"
+            )
+        if (run.path / CATALOG / "about.json").is_file():
+            print("all of it is done already")
+            return True
+        return False
+
+    def _leave_out(self, source: Source) -> None:
+        """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
+        bad = list(bad_rows(source))
+        problems = [f"{place}: {text}" for place, text in source.problems.items()]
+        problems += [f"row {row} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad]
+        if not problems:
+            return
+        shown = "\n".join(f"  {p}" for p in problems[:_SHOWN] + ["..."] * (len(problems) > _SHOWN))
+        if not self.skip_bad:
+            raise ValueError(
+                f"source: {len(problems)} problems, and nothing was done; mend them, or leave "
+                f"these out with --skip_bad\n{shown}"
+            )
+        print(f"left out: {len(problems)}\n{shown}")
+        for row, modality, _ in bad:
+            for m in MODALITIES if modality is None else [modality]:
+                source.drop(m, row)
+
+    def _stages(self, run: Run, source: Source, plan: Plan, encoders: dict[Modality, Any]) -> None:
+        """Features of the drawn rows, the training, the codes of all."""
+        from pyg_hash.datasets.feature_file import stored_encoder
+        from pyg_hash.features import words_and_meaning
+
+        dataset = run.path / DATA
+        if TEXT in plan.sides and TEXT not in source.features and encoders[TEXT] is None:
+            if dataset.is_file():
+                encoders[TEXT] = stored_encoder(dataset, TEXT)
+            else:
+                encoders[TEXT] = words_and_meaning([source.texts[row] or "" for row in plan.train])
+        if not dataset.is_file():
+            self._write_data(dataset, source, plan, encoders)
+        if not run.has("metrics"):
+            Train(
+                dataset=str(dataset),
+                model="taughthash",
+                num_bits=self.num_bits,
+                label_rate=1.0 if plan.labels else 0.0,
+                epochs=self.epochs,
+                seed=self.seed,
+                out=str(run.path),
+                resume=(run.path / CHECKPOINT).is_file() or run.has("model"),
+            ).train()
+        write_catalog(run, source, plan, load_model(run), encoders)
+        shutil.rmtree(run.path / WORK, ignore_errors=True)
+
+    def _write_data(
+        self, path: Path, source: Source, plan: Plan, encoders: dict[Modality, Any]
+    ) -> None:
+        """The feature file of the drawn rows."""
+        import torch
+
+        from pyg_hash.datasets import write_feature_file
+
+        rows, found = plan.rows, dict[Modality, Any]()
+        kept, bad = np.ones(len(rows), bool), []
+        for m in plan.sides:
+            if m in source.features:
+                found[m] = source.rows(m, rows)
+                continue
+            items = [source.items(m)[row] for row in rows]
+            parts = list(in_shards(path.parent / WORK, m, items, encoders[m], encoders[m]))
+            lost = {start + i: text for start, part in parts for i, text in part.problems.items()}
+            bad += [f"{m} {items[place]!r:.80}: {text}" for place, text in lost.items()]
+            values = torch.cat([part.values for _, part in parts if part.values is not None])
+            found[m] = values.new_zeros(len(rows), values.size(1))
+            found[m][np.setdiff1d(np.arange(len(rows)), [*lost])] = values
+            kept[[*lost]] = False
+        if bad:
+            shown = "\n".join(f"  {line}" for line in bad[:_SHOWN])
+            if not self.skip_bad:
+                raise ValueError(
+                    f"source: {len(bad)} items cannot be encoded; leave them out with --skip_bad\n"
+                    f"{shown}"
+                )
+            print(f"left out of the training: {len(bad)}\n{shown}")
+        rows, features = rows[kept], {m: x[kept] for m, x in found.items()}
+        splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
+        alone = features[plan.sides[0]]
+        labels: Any = None
+        if plan.labels:
+            lists = [source.labels[row] for row in rows]
+            labels = [own[0] for own in lists] if all(len(own) == 1 for own in lists) else lists
+        images = [source.images[row] for row in rows]
+        write_feature_file(
+            path,
+            image=features.get(IMAGE, alone),
+            text=features.get(TEXT, alone),
+            labels=labels,
+            ids=[source.ids[row] for row in rows],
+            texts=[source.texts[row] for row in rows],
+            image_paths=[p and os.path.relpath(p, path.parent) for p in images],
+            image_encoder=encoders[IMAGE] if IMAGE in plan.sides else None,
+            text_encoder=encoders[TEXT] if TEXT in plan.sides else None,
+            about=f"rows of {', '.join(Path(name).name for name in self.source)}",
+            **splits,
+        )
+
+
+@dataclass
+class Plan:
+    """Which rows train, ask and are searched; row numbers of the source, ascending."""
+
+    sides: list[Modality]  # that the source has
+    counts: dict[Modality, int]  # rows that have them
+    pairs: int  # rows that have both, or the one there is
+    splits: dict[str, Array]
+    labels: int  # classes that the training uses
+    seed: int  # of what was drawn
+
+    @classmethod
+    def of(cls, source: Source, train_rows: int, seed: int) -> Plan:
+        """The plan; ``ValueError``: there are not enough pairs."""
+        has = {m: source.has(m) for m in MODALITIES}
+        sides = [m for m in MODALITIES if has[m].any()]
+        both = np.logical_and.reduce([has[m] for m in sides]) if sides else has[IMAGE]
+        pairs = np.flatnonzero(both)
+        counts = {m: int(own.sum()) for m, own in has.items()}
+        if len(pairs) < FEWEST:
+            raise ValueError(
+                f"source: {counts[IMAGE]:,} rows have a picture, {counts[TEXT]:,} a text, and "
+                f"{len(pairs):,} both; one space is learned from at least {FEWEST} that have both: "
+                "give texts to pictures (a column, or a .txt beside each), or leave one side out"
+            )
+        told = np.array([bool(labels) for labels in source.labels], bool)[pairs]
+        classes = {label for row in pairs[told] for label in source.labels[row]}
+        use = len(classes) > 1 and told.sum() >= FEWEST
+        able = pairs[told] if use else pairs  # an evaluation needs all labels
+        rng = np.random.default_rng(seed)
+
+        def drawn(rows: Array, most: int) -> Array:
+            return np.sort(rng.permutation(rows)[:most])
+
+        given = {name: np.flatnonzero(mask) for name, mask in source.splits.items()}
+        if "query" in given:
+            rest = given.get("database", np.setdiff1d(pairs, given["query"]))
+            train = drawn(np.intersect1d(given.get("train", rest), pairs), train_rows)
+            splits, given = {"train": train}, {"database": rest, **given}
+            most = {"query": MOST_QUERIES, "database": train_rows, "val": train_rows}
+            for name, count in most.items():
+                rows = drawn(np.intersect1d(given.get(name, []), able), count)
+                splits |= {name: rows} if len(rows) else {}
+        else:
+            query = drawn(able, min(MOST_QUERIES, max(1, len(able) // 10)))
+            train = drawn(np.setdiff1d(pairs, query), train_rows)
+            splits = {"train": train, "query": query}
+        splits.setdefault("database", np.intersect1d(train, able))
+        if use:
+            told_rows = np.intersect1d(given.get("labeled", able), able)
+            splits["labeled"] = np.intersect1d(told_rows, train)
+        return cls(sides, counts, len(pairs), splits, len(classes) if use else 0, seed)
+
+    @property
+    def train(self) -> Array:
+        """The training rows."""
+        return self.splits["train"]
+
+    @property
+    def rows(self) -> Array:
+        """The rows of any split."""
+        return np.unique(np.concatenate([*self.splits.values()]))
+
+    def __str__(self) -> str:
+        size = {name: len(rows) for name, rows in self.splits.items()}
+        names = {IMAGE: "pictures", TEXT: "texts"}
+        kind = "pairs" if len(self.sides) > 1 else names[self.sides[0]]
+        told = f"{self.labels:,} classes" if self.labels else "no labels"
+        lines = [
+            f"plan: train on {size['train']:,} of {self.pairs:,} {kind} ({told}), hold out "
+            f"{size['query']:,} (seed {self.seed}), then index {self.counts[IMAGE]:,} pictures and "
+            f"{self.counts[TEXT]:,} texts"
+        ]
+        if len(self.sides) == 1:
+            side, lacking = names[self.sides[0]], names[other(self.sides[0])]
+            lines.append(
+                f"note: there are no {lacking}, so each of the {side} is paired with itself, and "
+                f"pair recall says how often it finds itself: {side} will find {side}, and nothing "
+                f"else. Give {lacking} too to search by them"
+            )
+        return "\n".join(lines)
+
+
+def digest_of(source: Source) -> str:
+    """SHA-256 of what the rows are; of pictures and features, size and time of the files."""
+
+    def state(path: str | None) -> Any:
+        try:
+            found = os.stat(path or "")
+        except OSError:
+            return path
+        return path, found.st_size, found.st_mtime_ns
+
+    shapes = {m: list(x.shape) for m, x in source.features.items()}
+    rows = [source.ids, source.texts, source.labels, [state(path) for path in source.images]]
+    columns = {name: (kind.__name__, values) for name, (kind, values) in source.fields.items()}
+    return sha256(json.dumps([*rows, columns, shapes, [state(f) for f in source.files]]))
+
+
+def bad_rows(source: Source) -> Iterator[Bad]:
+    """All that cannot be indexed, in turn: ids, pictures, texts, features."""
+    from tqdm import tqdm
+
+    from pyg_hash.features.images import picture_problem
+
+    first: dict[str, int] = {}
+    for row, name in enumerate(source.ids):
+        if not name:
+            yield row, None, "has no id"
+        elif first.setdefault(name, row) != row:
+            yield row, None, f"has the id of row {first[name]}"
+        elif problem := bad_text(name):
+            yield row, None, f"its id {problem}"
+    if IMAGE not in source.features:
+        for row, path in enumerate(tqdm(source.images, "pictures checked", delay=1, unit="")):
+            if path is not None and (problem := picture_problem(path)):
+                yield row, IMAGE, f"{path}: {problem}"
+    for row, text in enumerate(source.texts):
+        if text is not None and (problem := bad_text(text)):
+            yield row, TEXT, f"its text {problem}"
+        elif text and TEXT not in source.features and not any(map(str.isalnum, text)):
+            yield row, TEXT, f"its text {text!r:.20} has no word"
+    for modality in source.features:
+        there = source.has(modality)
+        for start, block in source.blocks(modality):
+            bad = there[start : start + len(block)] & ~np.isfinite(block).all(axis=1)
+            for row in np.flatnonzero(bad).tolist():
+                yield start + row, modality, f"its {modality} features are not finite"
+
+
+def in_shards(
+    folder: Path, name: Modality, items: Sequence[Any], encode: Callable[[Any], Any], of: Any
+) -> Iterator[tuple[int, Encoded]]:
+    """Rows for items, some at a time, and where these begin; kept in files, so never made twice.
+
+    ``of`` is the encoder, or what else tells one way of encoding from another.
+    """
+    from tqdm import tqdm
+
+    from pyg_hash.features.base import Encoded, OwnEncoder, encode_each
+
+    told = of
+    if hasattr(of, "settings"):
+        told = of.name if isinstance(of, OwnEncoder) else json.dumps(of.settings(), default=str)
+    title = "pictures encoded" if name == IMAGE else "texts encoded"
+    with tqdm(total=len(items), desc=title, unit="", delay=1) as bar:
+        for start in range(0, len(items), SHARD[name]):
+            part = items[start : start + SHARD[name]]
+            digest = sha256(told, json.dumps(part))
+            path = folder / f"{name}-{digest[:20]}.safetensors"
+            found = None
+            if path.is_file():
+                try:
+                    tensors, problems = load_tensors(path)
+                    kept = tensors["kept"].tolist()
+                    found = Encoded(
+                        tensors.get("values"), kept, {int(i): t for i, t in problems.items()}
+                    )
+                except CorruptFileError:  # of one who was killed, or damaged: made anew
+                    found = None
+            if found is None:
+                found = encode_each(encode, part, batch_size=BATCH[name])
+                save_shard(path, found)
+            yield start, found
+            bar.update(len(part))
+
+
+def save_shard(path: Path, found: Encoded) -> None:
+    """Keep what was encoded."""
+    import torch
+
+    tensors = {"kept": torch.tensor(found.kept, dtype=torch.long)}
+    if found.values is not None:
+        tensors["values"] = found.values
+    save_tensors(path, tensors, found.problems)
+
+
+def write_catalog(
+    run: Run, source: Source, plan: Plan, model: HashModel, encoders: dict[Modality, Any]
+) -> None:
+    """The codes of all rows, a file for each modality, and what they are about."""
+    from pyg_hash.index import HammingIndex
+
+    folder, digest = run.path / CATALOG, model.digest()
+    folder.mkdir(exist_ok=True)
+    paths = [path for path in source.images if path is not None]
+    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
+    columns: dict[str, tuple[type, list[Any]]] = {
+        "text": (str, source.texts),
+        "image": (str, [p and os.path.relpath(p, str(root)) for p in source.images]),
+        "labels": (list, source.labels),
+        **source.fields,
+    }
+    about: dict[str, Any] = {"format": "pyg_hash.catalog", "version": 1, "images_root": root}
+    about |= {"model": digest, "rows": len(source)}
+    held_out = [source.ids[row] for row in plan.splits["query"]]
+    for modality in MODALITIES:
+        path = folder / f"{modality}.store"
+        for left in filter(Path.is_file, folder.glob(f"{path.name}*")):  # of one who was killed
+            left.unlink()
+        index = HammingIndex.create(
+            path,
+            model.num_bits,
+            ids=str,
+            fields={name: kind for name, (kind, _) in columns.items()},
+            model=digest,
+        )
+        for rows, relaxed in relaxed_codes(run, source, plan, model, modality, encoders):
+            index.add(
+                binarize(relaxed),
+                [source.ids[row] for row in rows],
+                {name: [values[row] for row in rows] for name, (_, values) in columns.items()},
+                relaxed=relaxed,
+            )
+        index.save()
+        about[modality] = len(index)
+        there = index.contains(held_out)
+        known = [name for name, own in zip(held_out, there, strict=True) if own]
+        about |= {"example": known[0]} if known else {}
+    save_json(folder / "about.json", about)
+
+
+def relaxed_codes(
+    run: Run,
+    source: Source,
+    plan: Plan,
+    model: HashModel,
+    modality: Modality,
+    encoders: dict[Modality, Any],
+) -> Iterator[tuple[list[int], Any]]:
+    """Rows of the source that have the modality, some at a time, and their relaxed codes."""
+    import torch
+
+    if modality not in plan.sides:
+        return
+    relax = model.relax_image if modality == IMAGE else model.relax_text
+    there = source.has(modality)
+    if modality in source.features:
+        for start, block in source.blocks(modality):
+            rows = np.flatnonzero(there[start : start + len(block)])
+            if len(rows):
+                yield (start + rows).tolist(), relax(torch.from_numpy(block[rows]))
+        return
+    from pyg_hash.datasets.feature_file import StoredMatrix, open_feature_file, read_strings
+
+    row_of = {source.ids[row]: row for row in plan.rows.tolist()}
+    with open_feature_file(run.path / DATA) as file:  # of these the features are there already
+        known = [row_of[name] for name in read_strings(file, "ids") or []]
+        features = StoredMatrix(file, modality).read()
+    yield known, relax(features)
+    rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
+    encoder, items = encoders[modality], source.items(modality)
+
+    def encode(batch: Any) -> Any:
+        return relax(encoder(batch))
+
+    parts = in_shards(
+        run.path / WORK, modality, [items[row] for row in rest], encode, model.digest() + modality
+    )
+    for start, found in parts:
+        for place, problem in found.problems.items():
+            row = rest[start + place]
+            print(f"not indexed: {modality} of row {row} ({source.ids[row]!r:.60}): {problem}")
+        if found.values is not None:
+            yield [rest[start + place] for place in found.kept], found.values
+
+
+def tell(run: Run) -> None:
+    """What there is now, one search, and how to go on."""
+    from pyg_hash.index import HammingIndex
+
+    folder = run.path / CATALOG
+    about = load_json(folder / "about.json")
+    print(f"catalogue: {about[IMAGE]:,} pictures and {about[TEXT]:,} texts in {folder}")
+    asks: Modality = TEXT if about[TEXT] else IMAGE
+    found: Modality = other(asks) if about[other(asks)] else asks
+    queries = HammingIndex.open(folder / f"{asks}.store")
+    database = HammingIndex.open(folder / f"{found}.store")
+    name = about.get("example", queries.list(limit=1)[0])
+    codes, relaxed = queries.codes([name]), queries.relaxed([name])
+    distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)
+    asked = queries.metadata([name])
+    print(f"example: the {asks} {asked['text'][0] or asked['image'][0] or name!r:.70} finds")
+    columns = database.metadata(ids[0])
+    for place, answer in enumerate(ids[0]):
+        if asks != found or answer != name:
+            what = columns["text"][place] or columns["image"][place] or ""
+            print(f"  distance {int(distances[0, place]):2d}  {answer}  {what:.60}")
+    port = next(f.default for f in fields(Serve) if f.name == "port")
+    print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{port})")

@@ -1,0 +1,640 @@
+"""Files in the layouts that others hand on -> a feature file; nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+from scipy.io import loadmat, whosmat
+
+from pyg_hash.datasets.base import encode_all
+from pyg_hash.datasets.feature_file import FORMAT, write_feature_file
+from pyg_hash.datasets.raw import whole
+from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.optional import require
+
+Array = np.ndarray[Any, Any]
+PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin", ".ckpt")
+SUFFIXES = (".mat", ".h5", ".hdf5", ".h5py", ".npy", ".npz", ".json")
+MOST_QUERIES = 2000
+LABELS, PATHS, IDS, TEXTS = "labels", "image_paths", "ids", "texts"
+ROWS, NAMES = "rows", "class_names"
+_WORDS = {  # of a name -> what it holds; the first that fits, and what is named by letters last
+    PATHS: "index path paths file files filename filenames",
+    NAMES: "names classes",
+    IDS: "id ids",
+    ROWS: "idx ind inx indices rows",
+    LABELS: "label labels lab labs category categories cat target targets gnd",
+    IMAGE: "image images img imgs picture pictures visual vision",
+    TEXT: "text texts txt tag tags bow sentence sentences caption captions",
+}
+_LETTERS: tuple[dict[str, str], ...] = (
+    {"i": IMAGE, "t": TEXT, "l": LABELS},
+    {"x": IMAGE, "v": IMAGE, "y": TEXT},
+)
+_SPLITS = {
+    "train": "tr train training",
+    "query": "te test query queries",
+    "database": "db database retrieval gallery",
+    "val": "val valid validation",
+}
+_REFUSED = "reading a pickle runs whatever code is in it, so none is read; save its arrays with "
+_SAVE = "numpy.savez('new.npz', image=..., text=..., label=...) where you trust it"
+_OPAQUE = (
+    "is an object of a MATLAB class, which only MATLAB can read; there, save its values as "
+    "matrices and cells of text"
+)
+_ITEMS = (LABELS, PATHS, IDS, TEXTS, *MODALITIES)
+
+
+@dataclass
+class Variable:
+    """A named array of a file, read when it is needed."""
+
+    name: str
+    file: Path
+    shape: tuple[int, ...]
+    load: Callable[[], Any]  # numbers, dense or CSR, or a list of texts, or of lists of texts
+    is_text: bool = False
+
+    def __str__(self) -> str:
+        kind = " (texts)" if self.is_text else ""
+        return f"{self.name} {list(self.shape)}{kind} of {self.file.name}"
+
+
+@dataclass
+class Imported:
+    """What :func:`import_files` did; ``print`` it."""
+
+    path: Path | None = None  #: the feature file
+    notes: list[str] = field(default_factory=list)  #: what was guessed, a line each
+
+    def __str__(self) -> str:
+        return "\n".join([*self.notes, f"written: {self.path}"])
+
+
+def import_files(
+    files: Sequence[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    images_root: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    **names: str | None,
+) -> Imported:
+    """Write a feature file from MATLAB (5 and 7.3), HDF5, NPY, NPZ and COCO's caption files.
+
+    What is picture, text, label and split is told by the names that the field uses (``IAll TAll
+    LAll``, ``I_tr .. I_te .. I_db``, ``VDatabase ..``, ``index caption label``, ...), and arrays
+    that lie on their side by the number of rows. Training rows that the database repeats become
+    one row. Texts, pixels and picture files without features are encoded by the demo's encoders,
+    which are kept. Without a split a tenth of the rows, at most 2,000, are queries.
+
+    Args:
+        files: those that belong together.
+        out: the feature file to write.
+        images_root: folder of the pictures, where paths name them and no array holds features.
+        seed: of the queries that are drawn where no split is named.
+        **names: where a name says nothing: ``image``, ``text``, ``labels``, ``ids``,
+            ``image_paths`` and ``class_names`` are names of variables, or ``FILE:NAME``; with a
+            comma between them several, of which each names its split. ``train``, ``query``,
+            ``database`` and ``val`` are variables of row numbers or masks, or ``START:STOP``.
+
+    Raises:
+        TypeError: an unknown keyword.
+        FileNotFoundError: there is no such file.
+        ValueError: a pickle, or nothing tells what is what; the message lists what there is.
+        CorruptFileError: a file is damaged.
+    """
+    check_writable(out)
+    found = gather(files, names)
+    done = Imported(notes=found.notes)
+    rows: dict[str, Any] = found.splits(seed)
+    train = np.flatnonzero(rows["train"])
+    more: dict[str, Any] = {"labels": found.labels, "class_names": found.values.get(NAMES)}
+    for modality, encode in ((IMAGE, _encoded_pictures), (TEXT, _encoded_texts)):
+        if modality in found.features:
+            more[modality] = found.features[modality]
+        else:
+            more[modality], more[f"{modality}_encoder"], note = encode(found, train, images_root)
+            done.notes.append(note)
+    more |= {name: found.values[name] for name in (IDS, PATHS, TEXTS) if name in found.values}
+    about = "imported from " + ", ".join(sorted({Path(file).name for file in files}))
+    done.path = write_feature_file(out, about=about, **rows, **more)
+    return done
+
+
+# what is in the files -------------------------------------------------------------------------
+
+
+def read_variables(path: Path) -> list[Variable]:
+    """What a file holds; ``ValueError``: a pickle, or of no known kind."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    ending = path.suffix.lower()
+    if ending in PICKLES:
+        raise ValueError(f"{path}: is a pickle; {_REFUSED}{_SAVE}")
+    with whole(path):
+        is_hdf5 = h5py.is_hdf5(path)
+    if is_hdf5:
+        return _in_hdf5(path)
+    if ending == ".mat":
+        return _in_matlab(path)
+    if ending in (".npy", ".npz"):
+        return _in_numpy(path)
+    if ending == ".json":
+        return _in_coco(path)
+    raise ValueError(f"{path}: {ending or 'no ending'} is none of {', '.join(SUFFIXES)}")
+
+
+def _in_numpy(path: Path) -> list[Variable]:
+    arrays, pickled = {}, False
+    with whole(path):
+        try:
+            content: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+            content = {path.stem: content} if isinstance(content, np.ndarray) else content
+            arrays = {name: content[name] for name in content}
+        except ValueError as error:
+            pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
+            if not pickled:
+                raise
+    if pickled:
+        raise ValueError(f"{path}: holds Python objects; {_REFUSED}{_SAVE}")
+    return [_variable(path, name, array) for name, array in arrays.items()]
+
+
+def _in_matlab(path: Path) -> list[Variable]:
+    with whole(path):
+        try:
+            listed = whosmat(path)
+        except TypeError:  # an object has no shape
+            listed = [("one", (), "opaque")]
+    found: list[Variable] = []
+    for name, shape, kind in listed:
+        if kind in ("opaque", "object", "function", "unknown"):
+            raise ValueError(f"{path}: {name} {_OPAQUE}")
+        if kind == "struct":
+            continue
+
+        def load(name: str = name) -> Any:
+            with whole(path):
+                return loadmat(path, variable_names=[name])[name]
+
+        if kind in ("cell", "char"):
+            found.append(_variable(path, name, load()))
+        else:
+            found.append(Variable(name, path, tuple(shape), load))
+    return found
+
+
+def _in_hdf5(path: Path) -> list[Variable]:
+    found: list[Variable] = []
+
+    def texts(node: Any, file: Any) -> Any:
+        """Texts of a variable of MATLAB's, or of HDF5's own; None: it holds numbers."""
+        kind = node.attrs.get("MATLAB_class", b"")
+        if kind == b"char":
+            return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(node[()].T)]
+        if h5py.check_ref_dtype(node.dtype) is not None:
+            cells = [texts(file[cell], file) for cell in node[()].T.ravel()]
+            if any(cell is None for cell in cells):
+                raise ValueError(f"{path}: {node.name} holds cells of numbers; save a matrix")
+            return [cell[0] if len(cell) == 1 else cell for cell in cells]
+        if h5py.check_string_dtype(node.dtype) is not None:
+            return [str(value) for value in np.ravel(node.asstr()[()])]
+        return None
+
+    def visit(name: str, node: Any) -> None:
+        if name.startswith("#"):  # what MATLAB's cells refer to
+            return
+        if "MATLAB_object_decode" in node.attrs:
+            raise ValueError(f"{path}: {name} {_OPAQUE}")
+        if "MATLAB_sparse" in node.attrs:
+            size = int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1
+            parts = tuple(node[part][()] for part in ("data", "ir", "jc"))
+            matrix = sp.csc_matrix(parts, shape=size).tocsr()
+            found.append(Variable(name, path, size, lambda: matrix))
+        elif isinstance(node, h5py.Dataset) and "MATLAB_sparse" not in node.parent.attrs:
+            if (listed := texts(node, file)) is not None:
+                found.append(_variable(path, name, listed))
+            elif node.dtype.kind in "fiub" and node.shape:
+                turned = "MATLAB_class" in node.attrs  # MATLAB writes the first axis last
+
+                def load() -> Any:
+                    with open_hdf5(path) as again:
+                        values = again[name][()]
+                    return values.T if turned else values
+
+                shape = node.shape[::-1] if turned else node.shape
+                found.append(Variable(name, path, tuple(shape), load))
+
+    with open_hdf5(path) as file:
+        if file.attrs.get("format") in (FORMAT, FORMAT.encode()):
+            raise ValueError(f"{path}: is a feature file already; nothing is to be imported")
+        file.visititems(visit)
+    return found
+
+
+def _in_coco(path: Path) -> list[Variable]:
+    """Picture names and captions of MS-COCO's layout, in the order of its pictures."""
+    try:
+        names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path}: not in MS-COCO's layout of images and annotations ({error!r:.80})"
+        ) from error
+    return [_variable(path, "file_names", names), _variable(path, "captions", captions)]
+
+
+def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
+    """Picture names, and the captions of each."""
+    by_image: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        by_image[annotation["image_id"]].append(str(annotation["caption"]).strip())
+    return [str(image["file_name"]) for image in content["images"]], list(by_image.values())
+
+
+def _variable(path: Path, name: str, value: Any) -> Variable:
+    if isinstance(value, list) or value.dtype.kind in "OUS":
+        value = [_text(cell) for cell in np.ravel(value)] if not isinstance(value, list) else value
+        if all(isinstance(cell, str | list) for cell in value):
+            return Variable(name, path, (len(value),), lambda: value, is_text=True)
+        raise ValueError(f"{path}: {name} holds cells that are no texts; save a matrix of numbers")
+    return Variable(name, path, tuple(value.shape), lambda: value)
+
+
+def _text(cell: Any) -> Any:
+    """A text or a list of texts of MATLAB's nested cells; anything else as it is."""
+    if isinstance(cell, str):
+        return cell.rstrip()
+    if isinstance(cell, bytes):
+        return cell.decode(errors="replace")
+    if isinstance(cell, np.ndarray) and cell.dtype.kind in "OU":
+        inner = [_text(part) for part in cell.ravel()]
+        flat = [t for part in inner for t in (part if isinstance(part, list) else [part])]
+        return flat[0] if len(flat) == 1 else flat
+    return cell
+
+
+# what is what ---------------------------------------------------------------------------------
+
+
+def kind_of(name: str) -> tuple[str, str, int]:
+    """What a name says: the kind (``''``: nothing), the split (``''``: all), and how vaguely."""
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name.split("/")[-1])
+    tokens = [part.lower() for part in parts]
+    split = next((s for s, words in _SPLITS.items() if {*words.split()} & {*tokens}), "")
+    for kind, words in _WORDS.items():
+        if {*words.split()} & {*tokens}:
+            return kind, split, 0
+    for vague, letters in enumerate(_LETTERS, 1):
+        for token in tokens:
+            if token in letters:
+                return letters[token], split, vague
+    return "", split, 0
+
+
+@dataclass
+class Gathered:
+    """One row an item, of all files together; ``values`` may be pixels or raw texts."""
+
+    values: dict[str, Any]
+    masks: dict[str, Any]  # of the splits that are named
+    num_rows: int
+    notes: list[str]
+
+    @property
+    def features(self) -> dict[str, Any]:
+        """The matrices of features among the values."""
+        found = {m: self.values[m] for m in MODALITIES if m in self.values}
+        return {m: x for m, x in found.items() if len(x.shape) == 2}
+
+    @property
+    def labels(self) -> Any:
+        """Class indices, zeros and ones, words, or None."""
+        values = self.values.get(LABELS)
+        if values is None or isinstance(values, list):
+            return values
+        values = _dense(values)
+        if values.ndim == 1 or values.shape[1] == 1:
+            values = values.reshape(-1)
+            self.notes.append(f"labels: one column of classes {values.min()} .. {values.max()}")
+            return values
+        known = set(np.unique(values).tolist())
+        if not known <= {-1, 0, 1}:
+            raise ValueError(
+                f"labels: a matrix {list(values.shape)} of other numbers than 0 and 1, or -1 and 1"
+            )
+        hot = values > 0
+        listed = " and ".join(str(int(value)) for value in sorted(known))
+        note = f"labels: {hot.shape[1]} columns of {listed}"
+        if (hot.sum(axis=1) == 1).all():
+            self.notes.append(f"{note}, one class a row")
+            return hot.argmax(axis=1)
+        self.notes.append(f"{note}, {hot.sum() / len(hot):.2f} classes a row")
+        return hot.astype(np.uint8)
+
+    def splits(self, seed: int) -> dict[str, Array]:
+        """The masks that a feature file needs."""
+        masks, n = dict(self.masks), self.num_rows
+        if "query" not in masks:
+            left = ~np.logical_or.reduce([*masks.values(), np.zeros(n, bool)])
+            if masks and left.any():
+                masks["query"] = left
+            else:
+                count = min(MOST_QUERIES, max(1, n // 10))
+                drawn = np.random.default_rng(seed).permutation(n)[:count]
+                asked = np.isin(np.arange(n), drawn)
+                masks = {name: mask & ~asked for name, mask in masks.items()} | {"query": asked}
+                self.notes.append(f"query: none is named, so {count} rows are drawn (seed {seed})")
+        rest = ~masks["query"] & ~masks.get("val", np.zeros(n, bool))
+        masks.setdefault("train", masks.get("database", rest) & rest)
+        counts = {name: int(mask.sum()) for name, mask in masks.items()}
+        self.notes.append("splits: " + ", ".join(f"{s} {count:,}" for s, count in counts.items()))
+        return masks
+
+
+def gather(
+    files: Sequence[str | os.PathLike[str]],
+    given: Mapping[str, str | None],
+    *,
+    alone: bool = False,
+) -> Gathered:
+    """Read what belongs together; ``given`` are the names of :func:`import_files`.
+
+    ``alone``: pictures without texts will do, and texts without pictures.
+    """
+    names = {name: value for name, value in given.items() if value}
+    known = [*_ITEMS, NAMES, *_SPLITS]
+    if unknown := sorted(set(names) - set(known)):
+        raise TypeError(f"{unknown[0]}: is no argument; use some of {', '.join(known)}")
+    variables = [variable for file in files for variable in read_variables(Path(file))]
+    if not variables:
+        raise ValueError(f"files: no array or text in {', '.join(map(str, files))}")
+    groups, rows, classes = _sorted(variables, names, alone)
+    notes: list[str] = []
+    parts = {}
+    for split, group in groups.items():
+        listed = ", ".join(f"{kind} = {variable}" for kind, variable in group.items())
+        notes.append(f"{split or 'all rows'}: {listed}")
+        parts[split] = _aligned(group, notes)
+    kinds = {kind for values, _ in parts.values() for kind in values}
+    for kind in kinds:
+        if lacking := [split for split in parts if kind not in parts[split][0]]:
+            raise ValueError(f"{kind}: {', '.join(lacking)} has none, the others have; give it")
+    if classes is not None:
+        notes.append(f"class_names = {classes}")
+    used = [v for group in (*groups.values(), rows) for v in group.values()] + [classes]
+    if unused := ", ".join(str(v) for v in variables if not any(v is own for own in used)):
+        notes.append(f"not used: {unused}")
+    found = _stacked(parts, notes)
+    if classes is not None:
+        found.values[NAMES] = classes.load()
+    for split in _SPLITS:
+        if split in names and not any(_is_named(v, names[split]) for v in variables):
+            first, _, last = names[split].partition(":")
+            if not (first + last).isdigit():
+                raise ValueError(f"{split}: {names[split]!r} is no variable, nor START:STOP")
+            mask = np.zeros(found.num_rows, bool)
+            mask[int(first or 0) : int(last or found.num_rows)] = True
+            found.masks[split] = mask
+        elif split in rows:
+            found.masks[split] = _mask(rows[split], found.num_rows, notes)
+    return found
+
+
+def _is_named(variable: Variable, name: str) -> bool:
+    """Whether ``name`` is that of a variable, or ``FILE:NAME``."""
+    files = variable.file.name, variable.file.stem, str(variable.file)
+    return name in (variable.name, *(f"{file}:{variable.name}" for file in files))
+
+
+def _sorted(
+    variables: list[Variable], names: Mapping[str, str], alone: bool
+) -> tuple[dict[str, dict[str, Variable]], dict[str, Variable], Variable | None]:
+    """The variables by split and kind; those of row numbers by split; that of class names."""
+    told: dict[int, tuple[str, str, int]] = {}
+    for kind, value in names.items():
+        if kind in _SPLITS and not any(_is_named(v, value) for v in variables):
+            continue
+        for name in value.split(","):
+            own = [v for v in variables if _is_named(v, name)]
+            if len(own) != 1:
+                listed = "\n".join(f"  {v}" for v in variables)
+                problem = "is not there" if not own else "is there more than once: say FILE:NAME"
+                raise ValueError(f"{kind}: {name!r} {problem}; there are\n{listed}")
+            split = kind_of(own[0].name)[1] if "," in value else ""
+            told[id(own[0])] = (ROWS, kind, -1) if kind in _SPLITS else (kind, split, -1)
+    best: dict[tuple[str, str], tuple[Any, Variable]] = {}
+    for variable in variables:
+        kind, split, vague = told.get(id(variable)) or kind_of(variable.name)
+        flat = max(variable.shape, default=0) == np.prod(variable.shape)
+        if kind == PATHS and not variable.is_text:
+            kind = ROWS if flat else ""
+        elif kind == IMAGE and variable.is_text:
+            kind = PATHS
+        elif kind == TEXT and variable.is_text:
+            kind = TEXTS
+        elif kind == NAMES and not variable.is_text:
+            kind = LABELS
+        if not kind or (kind in MODALITIES and len(variable.shape) < 2):
+            continue
+        rank = (len(variable.shape) > 2, vague)  # features before pixels
+        before = best.get((split, kind), ((True, 9), variable))
+        if rank == before[0]:
+            raise ValueError(
+                f"{kind}: may be {before[1]}, or {variable}; say which with --{kind} FILE:NAME"
+            )
+        if rank < before[0]:
+            best[split, kind] = rank, variable
+    rows = {split: variable for (split, kind), (_, variable) in best.items() if kind == ROWS}
+    groups: dict[str, dict[str, Variable]] = {}
+    for (split, kind), (_, variable) in sorted(best.items(), key=lambda item: item[0]):
+        if kind in _ITEMS:
+            groups.setdefault(split, {})[kind] = variable
+    complete = {s for s, group in groups.items() if _is_complete(group)}
+    if alone and not complete:
+        complete = {s for s, group in groups.items() if {*group} & {TEXT, TEXTS, IMAGE, PATHS}}
+    if not complete:
+        listed = "\n".join(f"  {v}" for v in variables)
+        held = sorted({kind for group in groups.values() for kind in group})
+        raise ValueError(
+            "files: nothing tells what is picture and what is text (found: "
+            f"{', '.join(held) or 'nothing'}); say --image VAR, --text VAR, --labels VAR, of\n"
+            f"{listed}"
+        )
+    used = {""} if "" in complete else complete
+    named = next((v for (_, kind), (_, v) in best.items() if kind == NAMES), None)
+    return {split: groups[split] for split in _ORDER if split in used}, rows, named
+
+
+_ORDER = ("", "database", "train", "val", "query")
+
+
+def _is_complete(group: Mapping[str, Variable]) -> bool:
+    return bool({TEXT, TEXTS} & {*group}) and bool({IMAGE, PATHS} & {*group})
+
+
+def _aligned(group: Mapping[str, Variable], notes: list[str]) -> tuple[dict[str, Any], int]:
+    """The values with one row an item, and how many."""
+    common = set.intersection(*({*v.shape} for v in group.values()))
+    if not common - {1} and common != {1}:
+        listed = "\n".join(f"  {kind} = {v}" for kind, v in group.items())
+        raise ValueError(f"files: these have no number of rows in common:\n{listed}")
+    first = [n for n in common if all(v.shape[0] == n for v in group.values())]
+    n = max(first or common)
+    values = {}
+    for kind, variable in group.items():
+        value = variable.load()
+        if not isinstance(value, list):
+            axis = variable.shape.index(n)
+            if axis:
+                value = value.T if len(value.shape) == 2 else np.moveaxis(value, axis, 0)
+                if min(value.shape) > 1:
+                    notes.append(f"{variable}: turned, for its rows are the items")
+            if kind in (LABELS, IDS):
+                value = _dense(value)
+                value = value.reshape(-1) if value.size == n else value
+        elif kind == TEXTS:
+            value = [" ".join(text) if isinstance(text, list) else text for text in value]
+        values[kind] = value
+    return values, n
+
+
+def _dense(values: Any) -> Array:
+    sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
+    return np.asarray(values.toarray() if sparse else values)
+
+
+def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) -> Gathered:
+    """All parts one below the other; training rows that the database has are its rows."""
+    if "" in parts:
+        return Gathered(*parts[""][:1], masks={}, num_rows=parts[""][1], notes=notes)
+    kept: dict[str, Array] = {}
+    places: dict[str, Array] = {}
+    start = 0
+    for split, (values, n) in parts.items():
+        kept[split], places[split] = np.ones(n, bool), np.full(n, -1)
+        if split == "train" and "database" in parts:
+            free: dict[bytes, list[int]] = {}
+            for row, digest in enumerate(_digests(*parts["database"])):
+                free.setdefault(digest, []).append(row)
+            for row, digest in enumerate(_digests(values, n)):
+                if free.get(digest):
+                    places[split][row], kept[split][row] = free[digest].pop(0), False
+            again = int((~kept[split]).sum())
+            notes.append(f"train: {again:,} of {n:,} rows are repeated in the database")
+        own = int(kept[split].sum())
+        places[split][kept[split]] = np.arange(start, start + own)
+        start += own
+    values = {}
+    for kind in next(iter(parts.values()))[0]:
+        pieces = []
+        for split, (own_values, _) in parts.items():
+            piece = own_values[kind]
+            if isinstance(piece, list):
+                pieces.append([item for item, keep in zip(piece, kept[split], strict=True) if keep])
+            else:
+                pieces.append(piece if kept[split].all() else piece[kept[split]])
+        if isinstance(pieces[0], list):
+            values[kind] = [item for piece in pieces for item in piece]
+        elif len({piece.shape[1:] for piece in pieces}) > 1:
+            listed = ", ".join(str(list(piece.shape)) for piece in pieces)
+            raise ValueError(f"{kind}: the splits are of different widths: {listed}")
+        else:
+            values[kind] = (sp.vstack if sp.issparse(pieces[0]) else np.concatenate)(pieces)
+    masks = {split: np.isin(np.arange(start), places[split]) for split in parts}
+    return Gathered(values, masks, start, notes)
+
+
+def _digests(values: Mapping[str, Any], n: int) -> list[bytes]:
+    """What tells rows apart, features and labels together."""
+    found = []
+    for row in range(n):
+        digest = hashlib.blake2b(digest_size=16)
+        for column in values.values():
+            item = column[row] if isinstance(column, list) else _dense(column[row])
+            plain = isinstance(item, np.ndarray)
+            digest.update(item.astype(np.float32).tobytes() if plain else repr(item).encode())
+        found.append(digest.digest())
+    return found
+
+
+def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
+    """The rows that a variable of numbers or of zeros and ones means."""
+    values = np.ravel(variable.load())
+    if len(values) == num_rows and set(np.unique(values).tolist()) <= {0, 1}:
+        return values.astype(bool)
+    low, high = (int(values.min()), int(values.max())) if len(values) else (0, 0)
+    from_one = high == num_rows or (low > 0 and variable.file.suffix.lower() == ".mat")
+    if low < 0 or high - from_one >= num_rows or (from_one and low == 0):
+        raise ValueError(f"{variable}: row numbers {low} .. {high} of {num_rows} rows")
+    notes.append(f"{variable}: row numbers from {int(from_one)}")
+    mask = np.zeros(num_rows, bool)
+    mask[values.astype(np.int64) - from_one] = True
+    return mask
+
+
+# what has no features yet ---------------------------------------------------------------------
+
+
+def _encoded_texts(found: Gathered, train: Array, root: Any) -> tuple[Any, Any, str]:
+    texts = found.values[TEXTS]
+    encoder = words_and_meaning([texts[row] for row in train])
+    values = encode_all(text=(encoder, texts))[TEXT]
+    return values, encoder, "text: encoded by BagOfWords and StaticWords"
+
+
+def _encoded_pictures(found: Gathered, train: Array, root: Any) -> tuple[Any, Any, str]:
+    encoder = EfficientNetLite0(progress=False)
+    note = "image: encoded by EfficientNetLite0"
+    if IMAGE not in found.values:
+        paths = found.values[PATHS] = [_below(root, path) for path in found.values[PATHS]]
+        if lost := [path for path in paths if not os.path.isfile(path)]:
+            raise ValueError(
+                f"image: {len(lost)} of {len(paths)} picture files are not there (first: "
+                f"{lost[0]}); give --images_root FOLDER, or a file of their features too"
+            )
+        return encode_all(image=(encoder, paths))[IMAGE], encoder, note
+    pixels = found.values[IMAGE]
+    channels = [axis for axis in (1, pixels.ndim - 1) if pixels.shape[axis] in (1, 3)]
+    if pixels.ndim != 4 or not channels or pixels.dtype != np.uint8:
+        raise ValueError(
+            f"image: {pixels.dtype} {list(pixels.shape)} are no features [N, d], nor pixels uint8 "
+            "[N, 3, height, width] or [N, height, width, 3]"
+        )
+    make = require("PIL.Image", "pillow").fromarray
+    axis = channels[0]
+    with tempfile.TemporaryDirectory() as folder:
+
+        def encode(rows: Sequence[int]) -> Any:
+            files = [Path(folder, f"{place}.bmp") for place in range(len(rows))]
+            for row, file in zip(rows, files, strict=True):
+                picture = np.moveaxis(pixels[row], axis - 1, -1)
+                make(np.array(np.broadcast_to(picture, (*picture.shape[:2], 3)))).save(file)
+            return encoder(files)
+
+        rows = range(len(pixels))
+        values = encode_each(encode, rows, batch_size=64, progress="image features").values
+    return values, encoder, f"{note}, from pixels {list(pixels.shape)}"
+
+
+def _below(root: Any, path: str) -> str:
+    """The picture, looked for below ``root`` by as much of its path as leads to a file."""
+    if root is None:
+        return os.path.abspath(path)
+    parts = Path(path).parts
+    tries = [os.path.join(root, *parts[start:]) for start in range(len(parts))]
+    return os.path.abspath(next(filter(os.path.isfile, tries), tries[-1]))

@@ -1,0 +1,601 @@
+"""What a catalogue is made of: pictures, texts, labels and columns, in files that people have."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import scipy.sparse as sp
+
+from pyg_hash.datasets.feature_file import (
+    FORMAT,
+    StoredMatrix,
+    open_feature_file,
+    read_labels,
+    read_splits,
+    stored_encoder,
+    stored_items,
+)
+from pyg_hash.datasets.imports import coco_captions, gather, kind_of
+from pyg_hash.features.images import PICTURE_SUFFIXES
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.optional import require
+
+Array = np.ndarray[Any, Any]
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
+BLOCK = 1 << 14  # rows of features that are read at a time
+ROLES = {  # of a column, by its name; the first that a table has
+    IMAGE: "image picture photo img image_path img_path picture_path file_name filename file "
+    "filepath image_file path",
+    TEXT: "caption text description sentence title name headline captions texts",
+    "label": "label labels category categories class classes genre tags tag",
+    "id": "id ids uid key item_id image_id product_id sku asin",
+}
+_NO_NAME = {
+    "img",
+    "dsc",
+    "dscn",
+    "dscf",
+    "pxl",
+    "image",
+    "photo",
+    "pic",
+    "picture",
+    "file",
+    "frame",
+}
+_EXTRAS = ("text", "image", "labels", "id", "code")  # names that a catalogue keeps for itself
+
+
+@dataclass
+class Source:
+    """Rows of a catalogue; row ``i`` of everything is item ``i``, None where it lacks something."""
+
+    ids: list[str]
+    images: list[str | None]  #: picture files
+    texts: list[str | None]
+    labels: list[list[str]]
+    fields: dict[str, tuple[type, list[Any]]] = field(default_factory=dict)  #: type and values
+    features: dict[Modality, Any] = field(default_factory=dict)  #: ready-made, ``[N, d]``
+    splits: dict[str, Array] = field(default_factory=dict)  #: masks that the source declares
+    encoders: dict[Modality, Any] = field(default_factory=dict)  #: of a feature file
+    read_as: dict[str, str] = field(default_factory=dict)  #: what was read as what
+    problems: dict[str, str] = field(default_factory=dict)  #: place -> what is wrong there
+    lacking: dict[Modality, Array] = field(default_factory=dict)  #: rows without features
+    files: list[str] = field(default_factory=list)  #: what was read
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.ids)
+
+    def has(self, modality: Modality) -> Array:
+        """Which rows have a picture, or a text, bool ``[N]``."""
+        if modality in self.features:
+            return ~self.lacking.get(modality, np.zeros(len(self), bool))
+        return np.array([value is not None for value in self.items(modality)], bool)
+
+    def block(self, modality: Modality, start: int, stop: int) -> Array:
+        """Ready-made features of some rows, float32."""
+        part = self.features[modality][start:stop]
+        sparse: bool = sp.issparse(part)
+        return np.asarray(part.toarray() if sparse else part, np.float32)
+
+    def rows(self, modality: Modality, rows: Array) -> Array:
+        """Ready-made features of rows in ascending order, float32."""
+        parts = [np.zeros((0, self.features[modality].shape[1]), np.float32)]
+        for start, block in self.blocks(modality):
+            low, high = np.searchsorted(rows, (start, start + len(block)))
+            parts.append(block[rows[low:high] - start])
+        return np.concatenate(parts)
+
+    def blocks(self, modality: Modality) -> Iterator[tuple[int, Array]]:
+        """All ready-made features in blocks of rows, and where each begins."""
+        for start in range(0, len(self), BLOCK):
+            yield start, self.block(modality, start, min(start + BLOCK, len(self)))
+
+    def items(self, modality: Modality) -> list[str | None]:
+        """The raw pictures or texts."""
+        return self.images if modality == IMAGE else self.texts
+
+    def drop(self, modality: Modality, row: int) -> None:
+        """Leave out the picture or the text of a row."""
+        self.items(modality)[row] = None
+        if modality in self.features:
+            self.lacking.setdefault(modality, np.zeros(len(self), bool))[row] = True
+
+
+def open_source(
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    columns: Mapping[str, str | None] | None = None,
+    images_root: str | os.PathLike[str] | None = None,
+    encoding: str | None = None,
+) -> Source:
+    """Read a source, all but its pictures.
+
+    Args:
+        paths: one folder of pictures, table (CSV, TSV, JSON lines, Parquet), JSON file of captions
+            in MS-COCO's layout or feature file; or the NPY, NPZ, MATLAB or HDF5 files of one
+            catalogue's features.
+        columns: ``image``, ``text``, ``label`` and ``id``: names of columns (or of variables of
+            features) where they are not the usual ones.
+        images_root: folder that names of pictures are below; default: that of the file.
+        encoding: of a CSV or TSV file that is not in UTF-8.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no picture.
+        ValueError: what cannot be read; problems of single rows are in ``problems``.
+    """
+    named = {role: name for role, name in (columns or {}).items() if name}
+    first = Path(paths[0])
+    for path in map(Path, paths):
+        if not path.exists():
+            raise FileNotFoundError(f"source: {path}: no such file or folder")
+    ending = first.suffix.lower()
+    if first.is_dir() or ending in TABLES:
+        if len(paths) > 1:
+            raise ValueError(f"source: {first} is one by itself; several are for files of features")
+        if first.is_dir():
+            return _folder(first)
+        source = _table(first, named, Path(images_root or first.parent), encoding)
+    elif len(paths) == 1 and _is_feature_file(first):
+        source = _feature_file(first)
+    else:
+        source = _arrays(paths, named, images_root)
+    source.files = [os.path.abspath(path) for path in paths]
+    return source
+
+
+# folders --------------------------------------------------------------------------------------
+
+
+def _folder(root: Path) -> Source:
+    """Pictures below a folder; texts from files beside them, else from names and sub-folders."""
+    found = []
+    for place, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        pictures = [
+            n for n in sorted(names) if n.lower().endswith(PICTURE_SUFFIXES) and n[0] != "."
+        ]
+        found += [Path(place, name) for name in pictures]
+    if not found:
+        raise FileNotFoundError(f"source: no picture in {root}")
+    relative = [path.relative_to(root) for path in found]
+    labels = [[path.parts[0]] if len(path.parts) > 1 else [] for path in relative]
+    classes = {label for own in labels for label in own}
+    if len(classes) < 2 or not all(labels):
+        labels = [[] for _ in found]
+    texts: list[str | None] = []
+    kinds = {"captions beside the pictures": 0, "names of the files": 0, "names of the folders": 0}
+    source = Source(
+        [p.as_posix() for p in relative], [os.path.abspath(p) for p in found], [], labels
+    )
+    for path, own in zip(found, labels, strict=True):
+        text, beside = None, path.with_suffix(".txt")
+        if beside.is_file():
+            kind = "captions beside the pictures"
+            try:
+                text = " ".join(beside.read_text(encoding="utf-8-sig").split())
+            except UnicodeDecodeError as error:
+                source.problems[str(beside)] = f"not UTF-8 ({error.reason} at byte {error.start})"
+        if not text:
+            kind, text = "names of the files", _words_of(path.stem)
+        if not text and own:
+            kind, text = "names of the folders", _words_of(own[0])
+        kinds[kind] += bool(text)
+        texts.append(text or None)
+    source.texts = texts
+    listed = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.items() if count)
+    source.read_as = {IMAGE: f"{len(found):,} files", TEXT: listed or "none", "id": "paths"}
+    source.read_as["labels"] = f"{len(classes)} sub-folders" if any(labels) else "none"
+    return source
+
+
+def _words_of(name: str) -> str:
+    """The words of a file's name; none of a camera's."""
+    words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
+    telling = [w for w in words if len(w) > 2 and w.lower() not in _NO_NAME]
+    return " ".join(words) if telling else ""
+
+
+# tables ---------------------------------------------------------------------------------------
+
+
+def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | None) -> Source:
+    problems: dict[str, str] = {}
+    matrices: dict[str, Array] = {}
+    if path.suffix.lower() == ".parquet":
+        columns, matrices = _parquet(path)
+    elif path.suffix.lower() in (".csv", ".tsv"):
+        columns = _separated(path, encoding, problems)
+    else:
+        columns = _json(path, problems)
+    everything: dict[str, Any] = {**columns, **matrices}
+    total = len(next(iter(everything.values()), ()))
+    if total == 0:
+        raise ValueError(f"source: {path} holds no row" + _first(problems))
+    roles = _roles(everything, named, path, matrices)
+    source = Source([], [None] * total, [None] * total, [[] for _ in range(total)])
+    source.problems = problems
+    for modality in MODALITIES:
+        name = roles.pop(f"{modality} features", None)
+        if name is not None:
+            source.features[modality] = matrices[name]
+            source.lacking[modality] = np.asarray(np.isnan(matrices[name]).all(axis=1))
+            source.read_as[modality] = f"column {name!r}, features of {matrices[name].shape[1]}"
+    if (name := roles.get(IMAGE)) is not None:
+        source.images = _places(columns[name], root, path, source)
+        source.read_as.setdefault(IMAGE, f"column {name!r}, below {root}")
+    if (name := roles.get(TEXT)) is not None:
+        source.texts = [_joined(value) for value in columns[name]]
+        source.read_as.setdefault(TEXT, f"column {name!r}")
+    source.read_as["labels"] = "none"
+    if (name := roles.get("label")) is not None:
+        source.labels, how = _labels(columns[name])
+        source.read_as["labels"] = f"column {name!r}{how}"
+    if (name := roles.get("id")) is not None:
+        source.ids = ["" if value is None else str(value).strip() for value in columns[name]]
+        source.read_as["id"] = f"column {name!r}"
+    else:
+        source.ids = [str(row) for row in range(total)]
+        source.read_as["id"] = "numbers of the rows"
+    for name, values in columns.items():
+        if name not in roles.values() and (typed := _typed(values)) is not None:
+            plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
+            plain = f"c_{plain}" if not plain[0].isalpha() else plain
+            while plain in _EXTRAS or plain in source.fields:
+                plain += "_"
+            source.fields[plain] = typed
+    listed = ", ".join(f"{name} ({kind.__name__})" for name, (kind, _) in source.fields.items())
+    source.read_as["fields"] = listed or "none"
+    return source
+
+
+def _first(problems: Mapping[str, str]) -> str:
+    return next((f"; {place}: {problem}" for place, problem in problems.items()), "")
+
+
+def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> dict[str, list[Any]]:
+    raw = path.read_bytes()
+    if encoding is None:
+        wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+        encoding = "utf-16" if wide else "utf-8-sig"
+    try:
+        text = raw.decode(encoding)
+    except LookupError as error:
+        raise ValueError(f"encoding: {encoding} is not known; cp1252 and latin-1 are") from error
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(
+            f"source: {path}: line {line} is not in {encoding.removesuffix('-sig')} (byte "
+            f"0x{raw[error.start]:02x}); save it as UTF-8, or give --encoding, e.g. cp1252"
+        ) from error
+    csv.field_size_limit(1 << 30)
+    head = text.split("\n", 1)[0]
+    marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t|"
+    mark = max(marks, key=lambda mark: len(next(csv.reader([head], delimiter=mark), [])))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
+    names: list[str] = []
+    columns: dict[str, list[Any]] = {}
+    try:
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if not names:
+                names = [cell.strip() for cell in row]
+                if twice := sorted({n for n in names if names.count(n) > 1}):
+                    raise ValueError(f"source: {path}: two columns are named {twice[0]!r}")
+                columns = {name: [] for name in names}
+            elif len(row) != len(names):
+                place = f"{path.name}, line {reader.line_num}"
+                problems[place] = f"{len(row)} cells, the head has {len(names)}"
+            else:
+                for name, cell in zip(names, row, strict=True):
+                    columns[name].append(cell.strip() or None)
+    except csv.Error as error:
+        raise ValueError(f"source: {path}: line {reader.line_num}: {error}") from error
+    columns.pop("", None)  # the row numbers that pandas writes
+    return columns
+
+
+def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
+    rows: list[Any] = []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".json":
+            content = json.loads(text)
+            if isinstance(content, dict) and {"images", "annotations"} <= set(content):
+                names, captions = coco_captions(content)
+                ids = [str(image["id"]) for image in content["images"]]
+                return {"id": ids, "file_name": names, "caption": captions}
+            rows = content if isinstance(content, list) else [content]
+        else:
+            for number, line in enumerate(text.split("\n"), 1):
+                if line.strip():
+                    try:
+                        rows.append(json.loads(line))
+                    except ValueError as error:
+                        problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError(
+            f"source: {path}: expected an object a row, or MS-COCO's images and annotations"
+        )
+    names = list(dict.fromkeys(str(name) for row in rows for name in row))
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _parquet(path: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
+    """The columns, and those of lists of numbers as matrices, read in groups of rows."""
+    library = require("pyarrow", "pyarrow", extra="parquet")
+    parquet = require("pyarrow.parquet", "pyarrow", extra="parquet")
+    columns: dict[str, list[Any]] = {}
+    matrices: dict[str, Array] = {}
+    try:
+        with parquet.ParquetFile(path) as file:
+            for kind in file.schema_arrow:
+                lists = library.types.is_list(kind.type) or library.types.is_fixed_size_list(
+                    kind.type
+                )
+                if lists and library.types.is_floating(kind.type.value_type):
+                    matrices[kind.name] = _vectors(file, kind.name)
+                else:
+                    columns[kind.name] = file.read(columns=[kind.name])[0].to_pylist()
+    except library.ArrowException as error:
+        raise ValueError(f"source: {path}: no Parquet file ({error})") from error
+    return columns, matrices
+
+
+def _vectors(file: Any, name: str) -> Array:
+    rows: Array | None = None
+    place = 0
+    for batch in file.iter_batches(BLOCK, columns=[name]):
+        column = batch.column(0)
+        lists = [None if v is None else np.asarray(v, np.float32) for v in _each(column)]
+        width = next((len(v) for v in lists if v is not None), None)
+        if rows is None and width is not None:
+            rows = np.full((file.metadata.num_rows, width), np.nan, np.float32)
+        for own in lists:
+            if own is not None:
+                if rows is None or len(own) != rows.shape[1]:
+                    raise ValueError(f"source: {name}: vectors of different lengths, row {place}")
+                rows[place] = own
+            place += 1
+    if rows is None:
+        raise ValueError(f"source: {name}: holds no vector")
+    return rows
+
+
+def _each(column: Any) -> Iterable[Any]:
+    """The vectors of a batch, or None, without a Python number for each of their values."""
+    for value in column:
+        yield value.values.to_numpy(zero_copy_only=False) if value.is_valid else None
+
+
+def _roles(
+    columns: Mapping[str, Any], named: Mapping[str, str], path: Path, matrices: Mapping[str, Any]
+) -> dict[str, str]:
+    """The column of each role: as told, by its name, or by its values."""
+    roles: dict[str, str] = {}
+    for role, name in named.items():
+        if name not in columns:
+            raise ValueError(f"{role}_column: {path} has none called {name!r}; {_named(columns)}")
+        roles[f"{role} features" if name in matrices else role] = name
+    for name in matrices:
+        kind = kind_of(name)[0]
+        if kind in MODALITIES and name not in roles.values():
+            roles.setdefault(f"{kind} features", name)
+    plain = {re.sub(r"\W+", "_", n).lower(): n for n in reversed([*columns]) if n not in matrices}
+    for role, words in ROLES.items():
+        known = [plain[word] for word in words.split() if word in plain]
+        free = [name for name in known if name not in roles.values()]
+        if role not in roles and free:
+            roles[role] = free[0]
+    if "label" in roles and "label" not in named:  # names of single things are no classes
+        classes = [word for own in _labels(columns[roles["label"]])[0] for word in own]
+        if len(set(classes)) > max(10, len(classes) // 2):
+            del roles["label"]
+    left = [n for n in columns if n not in roles.values() and n not in matrices]
+    if IMAGE not in roles and "image features" not in roles:
+        ends = {n: _share(columns[n], lambda v: v.lower().endswith(PICTURE_SUFFIXES)) for n in left}
+        if ends and max(ends.values()) > 0.5:
+            roles[IMAGE] = max(ends, key=lambda n: ends[n])
+    if TEXT not in roles:
+        spaces = {n: _share(columns[n], lambda v: len(v.split()) > 2) for n in left}
+        spaces.pop(roles.get(IMAGE, ""), None)
+        if spaces and max(spaces.values()) > 0.5:
+            roles[TEXT] = max(spaces, key=lambda n: spaces[n])
+    if not {IMAGE, TEXT, "image features", "text features"} & set(roles):
+        raise ValueError(
+            f"source: {path}: nothing tells which column holds pictures or texts; give "
+            f"--image_column or --text_column; {_named(columns)}"
+        )
+    return roles
+
+
+def _named(columns: Iterable[str]) -> str:
+    return f"its columns are {', '.join(map(repr, columns)) or '(none)'}"
+
+
+def _share(values: Sequence[Any], test: Callable[[str], bool]) -> float:
+    """The share of the values that are texts and pass."""
+    there = [value for value in values if value is not None]
+    return sum(isinstance(v, str) and test(v) for v in there) / max(1, len(there))
+
+
+def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> list[str | None]:
+    """Where the pictures lie."""
+    places: list[str | None] = []
+    for row, value in enumerate(values):
+        if value is not None and not isinstance(value, str):
+            source.problems[f"row {row}"] = f"expected the name of a picture, got {value!r:.40}"
+            value = None
+        if value and re.match(r"\w{2,}://", value):
+            raise ValueError(
+                f"source: {path}: row {row} names a picture on the network ({value:.60}); nothing "
+                "is fetched, so download the pictures and name the files"
+            )
+        places.append(os.path.abspath(root / value.strip()) if value and value.strip() else None)
+    return places
+
+
+def _joined(value: Any) -> str | None:
+    """One text of one or several."""
+    if isinstance(value, list):
+        value = " ".join(str(part) for part in value if part is not None)
+    text = "" if value is None or value != value else " ".join(str(value).split())
+    return text or None
+
+
+def _labels(values: Sequence[Any]) -> tuple[list[list[str]], str]:
+    """Labels of each row, and how they were told apart."""
+    if any(isinstance(value, list) for value in values):
+        lists = [v if isinstance(v, list) else [] if v is None else [v] for v in values]
+        return [sorted({str(part).strip() for part in own} - {""}) for own in lists], ""
+    texts = ["" if v is None or v != v else str(v).strip() for v in values]
+    mark = next((mark for mark in ";|," if any(mark in text for text in texts)), None)
+    if mark is None:
+        return [[text] if text else [] for text in texts], ""
+    split = [sorted({part.strip() for part in text.split(mark)} - {""}) for text in texts]
+    return split, f", several a row apart by {mark!r}"
+
+
+def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
+    """The type of a column and its values, None for what is missing; None: it is empty."""
+    values = [
+        None if v is None or v != v else v.strip() or None if isinstance(v, str) else v
+        for v in values
+    ]
+    there = [value for value in values if value is not None]
+    if not there:
+        return None
+
+    def as_type(kind: type, convert: Any) -> tuple[type, list[Any]]:
+        return kind, [None if value is None else convert(value) for value in values]
+
+    if all(isinstance(value, str) for value in there):
+        if all(value.lower() in ("true", "false") for value in there):
+            return as_type(bool, lambda v: v.lower() == "true")
+        if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in there):
+            return as_type(int, int)
+        if all(
+            re.fullmatch(r"-?(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?", v) and v[-1].isdigit()
+            for v in there
+        ):
+            return as_type(float, float)
+        return as_type(str, str)
+    for kind in (bool, int):
+        if all(type(value) is kind for value in there) and (
+            kind is bool or all(-(2**63) <= value < 2**63 for value in there)
+        ):
+            return as_type(kind, kind)
+    if all(type(value) in (int, float) for value in there):
+        return as_type(float, float)
+    if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in there):
+        return as_type(list, list)
+    return as_type(str, lambda v: v if isinstance(v, str) else json.dumps(v, default=str))
+
+
+# features -------------------------------------------------------------------------------------
+
+
+def _is_feature_file(path: Path) -> bool:
+    if not h5py.is_hdf5(path):
+        return False
+    with open_hdf5(path) as file:
+        return file.attrs.get("format") in (FORMAT, FORMAT.encode())
+
+
+class _Stored:
+    """A matrix of a feature file, of which rows are read as they are needed."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self.path, self.name = path, name
+        with open_feature_file(path) as file:
+            self.shape = StoredMatrix(file, name).shape
+
+    def __getitem__(self, rows: slice) -> Array:
+        start, stop, _ = rows.indices(self.shape[0])
+        out = np.empty((stop - start, self.shape[1]), np.float32)
+        with open_feature_file(self.path) as file:
+            StoredMatrix(file, self.name).read_rows(start, stop, out)
+        return out
+
+
+def _feature_file(path: Path) -> Source:
+    features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
+    n = features[IMAGE].shape[0]
+    with open_feature_file(path) as file:
+        splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
+        y = read_labels(file)
+    items = stored_items(path, 0 if y is None else int(y.max()) + 1 if y.dim() == 1 else y.size(1))
+    source = Source(items.ids, _or_none(items.image_paths, n), _or_none(items.texts, n), [])
+    source.features, source.splits = features, splits
+    source.labels = _names_of(None if y is None else y.numpy(), items.class_names, n)
+    found = {modality: stored_encoder(path, modality) for modality in MODALITIES}
+    source.encoders = {modality: e for modality, e in found.items() if e is not None}
+    return _told(source)
+
+
+def _arrays(
+    paths: Sequence[str | os.PathLike[str]], named: Mapping[str, str], images_root: Any
+) -> Source:
+    renamed = {"label": "labels", "id": "ids"}
+    told: dict[str, str | None] = {renamed.get(role, role): name for role, name in named.items()}
+    found = gather(paths, told, alone=True)
+    n, values = found.num_rows, found.values
+    if set(values) & set(MODALITIES) - set(found.features):
+        raise ValueError(
+            f"source: {paths[0]} holds pixels; make features of them with: pyg-hash data import"
+        )
+    ids = [str(value) for value in values.get("ids", range(n))]
+    root = Path(images_root or Path(paths[0]).parent)
+    names = [os.path.abspath(root / name) for name in values.get("image_paths", ())]
+    source = Source(ids, _or_none(names, n), _or_none(values.get("texts", ()), n), [])
+    source.features = {m: found.features[m] for m in MODALITIES if m in found.features}
+    source.splits = dict(found.masks)
+    y = found.labels
+    if isinstance(y, list):
+        source.labels = [[own] if isinstance(own, str) else list(own) for own in y]
+    else:
+        source.labels = _names_of(y, values.get("class_names") or [], n)
+    return _told(source, found.notes)
+
+
+def _or_none(values: Sequence[str | None], n: int) -> list[str | None]:
+    return [value or None for value in values] or [None] * n
+
+
+def _names_of(y: Any, names: Sequence[str], n: int) -> list[list[str]]:
+    """The names of each row's classes, given indices ``[N]`` or zeros and ones ``[N, C]``."""
+    if y is None:
+        none: list[str] = []
+        return [none] * n
+    if y.ndim == 1:
+        return [[names[c] if len(names) > c >= 0 else str(c)] for c in y.tolist()]
+    names = names or [f"class {c}" for c in range(y.shape[1])]
+    return [[names[c] for c in np.flatnonzero(row).tolist()] for row in y]
+
+
+def _told(source: Source, notes: Sequence[str] = ()) -> Source:
+    for modality in MODALITIES:
+        raw = source.images if modality == IMAGE else source.texts
+        if modality in source.features:
+            source.read_as[modality] = f"features of {source.features[modality].shape[1]}"
+        elif any(raw):
+            source.read_as[modality] = "raw"
+    source.read_as["labels"] = "given" if any(source.labels) else "none"
+    if notes:
+        source.read_as["variables"] = "; ".join(notes)
+    return source

@@ -1,0 +1,276 @@
+"""Files in the layouts that repositories of the field hand on, imported without code."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import h5py
+import numpy as np
+import pytest
+import scipy.io as sio
+import scipy.sparse as sp
+import torch
+
+from pyg_hash.cli import main
+from pyg_hash.datasets import FeatureFile, import_files
+
+N, C = 24, 4
+RNG = np.random.default_rng(1)
+IMAGE = RNG.random((N, 7)).astype("f4")
+TEXT = RNG.integers(0, 2, (N, 5), np.uint8)
+TEXT[:, 0] = 1
+HOT = np.eye(C, dtype=np.uint8)[np.arange(N) % C]
+MULTI = HOT | np.roll(HOT, 1, axis=1)
+PIXELS = RNG.integers(0, 255, (N, 3, 8, 8), np.uint8)
+DB, TR, TE = slice(0, 16), slice(4, 12), slice(16, N)
+
+
+def matlab73(path, **arrays):
+    """As MATLAB writes -v7.3: behind a header of 512 bytes, axes in reverse, the class beside."""
+    with h5py.File(path, "w", userblock_size=512) as file:
+        for name, value in arrays.items():
+            if isinstance(value, list):  # a cell of texts
+                refs = []
+                for number, text in enumerate(value):
+                    cell = file.create_dataset(
+                        f"#refs#/{name}{number}", data=[[ord(c)] for c in text]
+                    )
+                    cell.attrs["MATLAB_class"] = np.bytes_("char")
+                    refs.append(cell.ref)
+                node = file.create_dataset(name, data=np.array([refs], h5py.ref_dtype))
+                node.attrs["MATLAB_class"] = np.bytes_("cell")
+            else:
+                kind = {"f": "single", "u": "uint8"}[value.dtype.kind]
+                file.create_dataset(name, data=value.T).attrs["MATLAB_class"] = np.bytes_(kind)
+
+
+def hdf5(path, **arrays):
+    with h5py.File(path, "w") as file:
+        for name, value in arrays.items():
+            file[name] = value
+
+
+def cells(texts):
+    found = np.empty((1, len(texts)), object)
+    for place, text in enumerate(texts):
+        found[0, place] = np.array(text, dtype=object)
+    return found
+
+
+def one_by_one(folder, writer, **arrays):
+    for name, value in arrays.items():
+        writer(folder / name, value)
+
+
+def split(names, labels=MULTI, turned=False):
+    """``names``: three names of each of query, train, database, or none."""
+    found = {}
+    for rows, part in zip((TE, TR, DB), names, strict=True):
+        values = (IMAGE[rows], TEXT[rows].astype("f4"), labels[rows])
+        found |= dict(zip(part, (v.T if turned else v for v in values), strict=False))
+    return found
+
+
+# what is written; and the command: files, options
+LAYOUTS = {
+    "DCMH, MATLAB 7.3": lambda d: matlab73(
+        d / "a.mat", images=PIXELS, YAll=TEXT, LAll=MULTI, XAll=IMAGE
+    ),
+    "h5, rows first": lambda d: hdf5(d / "a.h5", IAll=IMAGE, TAll=TEXT, LAll=MULTI),
+    "turned: h5": lambda d: hdf5(d / "a.h5", IAll=IMAGE.T, TAll=TEXT.T, LAll=MULTI.T),
+    "turned: MATLAB 5, a variable a file, -1 and 1": lambda d: one_by_one(
+        d,
+        sio.savemat,
+        **{
+            "x-lall.mat": {"LAll": MULTI.astype("i2") * 2 - 1},
+            "x-yall.mat": {"YAll": sp.csr_matrix(TEXT.astype("f8"))},
+            "x-xall.mat": {"XAll": IMAGE.T},
+        },
+    ),
+    "npz": lambda d: np.savez(d / "a.npz", image=IMAGE, text=TEXT, label=MULTI),
+    "npy": lambda d: one_by_one(
+        d, np.save, **{"img.npy": IMAGE, "txt.npy": TEXT, "lab.npy": MULTI}
+    ),
+}
+
+
+def options_of(folder):
+    return [str(path) for path in sorted(folder.iterdir())]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_one_matrix_each(name, tmp_path, capsys):
+    LAYOUTS[name](tmp_path)
+    out = tmp_path / "out.h5"
+    assert main(["data", "import", *options_of(tmp_path), f"--out={out}"]) == 0
+    printed = capsys.readouterr().out
+    assert "query: none is named, so 2 rows are drawn (seed 0)" in printed
+    assert f"labels: 4 columns of {'-1' if '-1' in name else '0'} and 1, 2.00" in printed
+    assert ("turned" in printed) == (
+        name in ("turned: h5", "turned: MATLAB 5, a variable a file, -1 and 1")
+    )
+    data = FeatureFile(out)[0]
+    assert torch.equal(data["image"].x, torch.from_numpy(IMAGE))
+    assert torch.equal(data["text"].x, torch.from_numpy(TEXT).float())
+    assert torch.equal(data["image"].y, torch.from_numpy(MULTI).float())
+    assert int(data["image"].query_mask.sum()) == 2
+    assert torch.equal(data["image"].train_mask, ~data["image"].query_mask)
+
+
+SPLIT = {
+    "I_tr": [("I_te", "T_te", "L_te"), ("I_tr", "T_tr", "L_tr"), ("I_db", "T_db", "L_db")],
+    "no train": [("VTest", "YTest", "testL"), (), ("VDatabase", "YDatabase", "databaseL")],
+    "no database": [("I_te", "T_te", "L_te"), ("I_tr", "T_tr", "L_tr"), ()],
+}
+
+
+@pytest.mark.parametrize("name", SPLIT)
+@pytest.mark.parametrize("labels", ["columns", "one column 1..C"])
+def test_parts(name, labels, tmp_path):
+    y = (np.arange(N) % C + 1).reshape(N, 1) if labels != "columns" else MULTI
+    sio.savemat(tmp_path / "a.mat", split(SPLIT[name], y))
+    done = import_files([tmp_path / "a.mat"], tmp_path / "a.h5")
+    dataset = FeatureFile(done.path)
+    store = dataset[0]["image"]
+    train = TR if name != "no train" else DB
+    base = DB if name != "no database" else TR
+    for mask, rows in (
+        (store.query_mask, TE),
+        (store.train_mask, train),
+        (store.database_mask, base),
+    ):
+        assert torch.equal(store.x[mask], torch.from_numpy(IMAGE[rows]))
+    assert len(store.x) == len(IMAGE[base]) + len(IMAGE[TE])
+    assert ("8 of 8 rows are repeated in the database" in str(done)) == (name == "I_tr")
+    if labels != "columns":
+        assert dataset.class_names == ["1", "2", "3", "4"]
+        assert torch.equal(store.y[store.query_mask], torch.from_numpy(y[TE, 0] - 1))
+        assert "one column of classes 1 .. 4" in str(done)
+
+
+def test_training_rows_that_the_database_lacks_are_added_and_twins_are_told_apart(tmp_path):
+    image, text = np.repeat([[1.0], [1.0], [2.0], [3.0]], 2, axis=1), np.ones((4, 3))
+    base = {"I_db": image[:3], "T_db": text[:3], "I_te": image[3:] + 5, "T_te": text[3:]}
+    np.savez(tmp_path / "a.npz", I_tr=image[[0, 1, 3]], T_tr=text[[0, 1, 3]], **base)
+    data = FeatureFile(import_files([tmp_path / "a.npz"], tmp_path / "a.h5").path)[0]["image"]
+    assert data.x[:, 0].tolist() == [1, 1, 2, 3, 8]
+    assert data.train_mask.tolist() == [True, True, False, True, False]
+    assert data.database_mask.tolist() == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("kind", ["matlab5", "matlab73"])
+def test_captions_paths_and_words_for_labels(kind, tmp_path):
+    pytest.importorskip("sklearn")
+    pytest.importorskip("wordllama")
+    captions = [f"a photo of {['cat', 'dog', 'car', 'sky'][i % 4]}" for i in range(N)]
+    words = [["cat", "dog", "car", "sky"][i % 4] for i in range(N)]
+    paths = [f"/data/{i}.jpg" for i in range(N)]
+    if kind == "matlab5":
+        sio.savemat(tmp_path / "index.mat", {"index": np.array(paths)})
+        sio.savemat(
+            tmp_path / "caption.mat", {"caption": cells([[c, "picture"] for c in captions])}
+        )
+        sio.savemat(tmp_path / "label.mat", {"category": HOT})
+    else:
+        matlab73(tmp_path / "all.mat", index=paths, caption=captions, label=words)
+    np.save(tmp_path / "img.npy", IMAGE)
+    done = import_files(options_of(tmp_path), tmp_path / "x.h5")
+    dataset = FeatureFile(done.path)
+    more = " picture" if kind == "matlab5" else ""
+    assert dataset.texts[5] == captions[5] + more
+    assert dataset.image_paths[3] == "/data/3.jpg"
+    assert torch.equal(dataset.text_encoder()(dataset.texts), dataset[0]["text"].x)
+    assert dataset[0]["image"].y.tolist() == [
+        i % 4 if kind == "matlab5" else sorted(set(words)).index(words[i]) for i in range(N)
+    ]
+
+
+@pytest.mark.parametrize("first", ["rows", "reversed"])
+def test_pixels_are_encoded_upright(first, tmp_path):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    from PIL import Image
+
+    files = []
+    for row in range(4):
+        files.append(tmp_path / f"{row}.png")
+        Image.fromarray(np.moveaxis(PIXELS[row], 0, -1)).save(files[-1])
+    if first == "rows":
+        hdf5(tmp_path / "a.h5", IAll=PIXELS[:4], TAll=TEXT[:4])
+    else:  # height, width, channels, items in MATLAB
+        matlab73(tmp_path / "a.h5", images=np.transpose(PIXELS[:4], (2, 3, 1, 0)), YAll=TEXT[:4])
+    dataset = FeatureFile(import_files([tmp_path / "a.h5"], tmp_path / "x.h5").path)
+    torch.testing.assert_close(dataset[0]["image"].x, dataset.image_encoder()(files))
+
+
+def test_row_numbers_captions_in_json_and_names_that_are_told(tmp_path):
+    np.save(tmp_path / "clip_a.npy", IMAGE)
+    np.save(tmp_path / "clip_b.npy", TEXT)
+    np.save(tmp_path / "idx_test.npy", np.arange(16, N))
+    sio.savemat(tmp_path / "more.mat", {"idx_train": np.arange(1, 9), "foo": MULTI})
+    content = {
+        "images": [{"id": 7 * i, "file_name": f"{i}.jpg"} for i in range(N)],
+        "annotations": [{"image_id": 7 * i, "caption": f"a {i}"} for i in reversed(range(N))],
+    }
+    (tmp_path / "captions.json").write_text(json.dumps(content))
+    files = options_of(tmp_path)
+    with pytest.raises(ValueError, match=r"say --image VAR(.|\n)*clip_a \[24, 7\] of clip_a.npy"):
+        import_files([f for f in files if "json" not in f], tmp_path / "x.h5")
+    told = {"image": "clip_a", "text": "clip_b.npy:clip_b", "labels": "foo", "database": "0:16"}
+    done = import_files(files, tmp_path / "x.h5", **told)
+    dataset = FeatureFile(done.path)
+    store = dataset[0]["image"]
+    assert store.query_mask.nonzero().flatten().tolist() == list(range(16, N))
+    assert store.train_mask.nonzero().flatten().tolist() == list(range(8))
+    assert int(store.database_mask.sum()) == 16
+    assert dataset.texts[2] == "a 2"
+    assert "row numbers from 1" in str(done) and "row numbers from 0" in str(done)
+
+
+def test_what_is_not_used_is_said_and_what_may_be_either_is_refused(tmp_path):
+    values = {"image": IMAGE, "text": TEXT, "label": MULTI}
+    np.savez(tmp_path / "a.npz", **values, foo=TEXT)
+    done = import_files([tmp_path / "a.npz"], tmp_path / "x.h5")
+    assert "not used: foo [24, 5] of a.npz" in str(done)
+    np.savez(tmp_path / "a.npz", **values, category=HOT)
+    with pytest.raises(ValueError, match=r"labels: may be label .* or category .*say which"):
+        import_files([tmp_path / "a.npz"], tmp_path / "x.h5")
+    import_files([tmp_path / "a.npz"], tmp_path / "x.h5", labels="category")
+    assert FeatureFile(tmp_path / "x.h5")[0]["image"].y.dim() == 1
+    with pytest.raises(TypeError, match="lables: is no argument"):
+        import_files([tmp_path / "a.npz"], tmp_path / "x.h5", lables="category")
+
+
+def opaque(path):
+    """A MATLAB 5 file with an object of a class, as MATLAB writes a ``table``."""
+
+    def element(kind, data):
+        return np.array([kind, len(data)], "<u4").tobytes() + data + b"\0" * (-len(data) % 8)
+
+    body = element(6, np.array([17, 0], "<u4").tobytes()) + element(1, b"t")
+    body += element(1, b"MCOS") + element(1, b"table")
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + b"\x00\x01IM" + element(14, body))
+
+
+REFUSED = {
+    "train.pkl": (lambda p: p.write_bytes(pickle.dumps({"image": [1]})), "is a pickle"),
+    "objects.npy": (lambda p: np.save(p, np.array([{}, {}], object)), "holds Python objects"),
+    "objects.npz": (lambda p: np.savez(p, a=np.array([{}], object)), "holds Python objects"),
+    "disguised.npy": (lambda p: p.write_bytes(pickle.dumps([1])), "holds Python objects"),
+    "table.mat": (opaque, "object of a MATLAB class"),
+    "short.npy": (lambda p: p.write_bytes(b"\x93NUMPY\x01"), "cannot be read"),
+    "short.mat": (lambda p: p.write_bytes(b"MATLAB 5.0"), "cannot be read"),
+    "words.csv": (lambda p: p.write_text("a,b"), "none of .mat, .h5"),
+    "odd.json": (lambda p: p.write_text("[1]"), "MS-COCO's layout"),
+    "sizes.npz": (lambda p: np.savez(p, image=IMAGE[:20], text=TEXT), "number of rows in common"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name, tmp_path, capsys):
+    write, words = REFUSED[name]
+    write(tmp_path / name)
+    assert main(["data", "import", str(tmp_path / name), f"--out={tmp_path}/x.h5"]) == 1
+    error = capsys.readouterr().err
+    assert words in error and "unexpected" not in error
+    assert not (tmp_path / "x.h5").exists()

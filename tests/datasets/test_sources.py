@@ -1,0 +1,168 @@
+"""Sources of a catalogue as people have them: folders, odd tables, captions, features."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyg_hash.datasets import write_feature_file
+from pyg_hash.datasets.sources import open_source
+
+
+def picture(path, color=(200, 30, 30)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), color).save(path)
+    return path
+
+
+def table(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return open_source([path])
+
+
+def test_a_folder_gives_captions_names_of_files_and_of_folders(tmp_path):
+    for name in ("cats/IMG_001.jpg", "cats/sleepingTabby.png", "dogs/2.png", "dogs/.hidden.png"):
+        picture(tmp_path / name)
+    (tmp_path / "dogs" / "2.txt").write_text("a dog \n that  barks", encoding="utf-8-sig")
+    (tmp_path / "dogs" / "notes.md").write_text("no picture")
+    source = open_source([tmp_path])
+    assert source.ids == ["cats/IMG_001.jpg", "cats/sleepingTabby.png", "dogs/2.png"]
+    assert source.texts == ["cats", "sleeping Tabby", "a dog that barks"]
+    assert source.labels == [["cats"], ["cats"], ["dogs"]]
+    flat = open_source([tmp_path / "cats"])
+    assert flat.labels == [[], []] and flat.texts == [None, "sleeping Tabby"]
+    with pytest.raises(FileNotFoundError, match="no picture in"):
+        (tmp_path / "empty").mkdir()
+        open_source([tmp_path / "empty"])
+
+
+TEXT = "id;file;caption;label;year;price;shown;code;nothing\n"
+ROW = 'a;"x, y.jpg";"He said ""hi"";\nthen left";red|big;2004;1.5;true;007;\n'
+ROW += "b;z.jpg;ünï cödé;red;;-2e3;FALSE;12;\n\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_table_of_a_spreadsheet(tmp_path, encoding, end):
+    path = tmp_path / "t.csv"
+    path.write_bytes((TEXT + ROW).replace("\n", end).encode(encoding))
+    if encoding == "cp1252":
+        with pytest.raises(ValueError, match=r"line 4 is not in utf-8 \(byte 0xfc\).*--encoding"):
+            open_source([path])
+    source = open_source([path], encoding="cp1252" if encoding == "cp1252" else None)
+    assert not source.problems
+    assert source.ids == ["a", "b"]
+    assert source.images == [str(tmp_path / "x, y.jpg"), str(tmp_path / "z.jpg")]
+    assert source.texts == ['He said "hi"; then left', "ünï cödé"]
+    assert source.labels == [["big", "red"], ["red"]]
+    assert source.fields == {
+        "year": (int, [2004, None]),
+        "price": (float, [1.5, -2000.0]),
+        "shown": (bool, [True, False]),
+        "code_": (str, ["007", "12"]),  # 'code' is a word of the stores
+    }
+
+
+def test_rows_that_do_not_fit_are_named_and_values_tell_what_names_do_not(tmp_path):
+    source = table(
+        tmp_path / "t.tsv", "a\tb\n1.png\tone small thing\nonly\n2.png\ttwo big things\n"
+    )
+    assert source.problems == {"t.tsv, line 3": "1 cells, the head has 2"}
+    assert [path[-5:] for path in source.images] == ["1.png", "2.png"]
+    assert source.texts == ["one small thing", "two big things"] and source.ids == ["0", "1"]
+
+
+BAD = {
+    "no hint": (
+        "a,b\n1,2\n3,4\n",
+        "give --image_column or --text_column; its columns are 'a', 'b'",
+    ),
+    "twice": ("a,a\n1,2\n", "two columns are named 'a'"),
+    "empty": ("text,b\n", "holds no row"),
+    "nothing": ("", "holds no row"),
+    "network": ("image\nhttp://x/y.png\n", "row 0 names a picture on the network"),
+    "quote": ('text\n"a" b\n', "line 2: "),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_tables_that_cannot_be_read(name, tmp_path):
+    text, words = BAD[name]
+    with pytest.raises(ValueError, match=words.replace("(", r"\(")):
+        table(tmp_path / "t.csv", text)
+
+
+def test_names_of_single_things_are_no_labels(tmp_path):
+    rows = "".join(f"a {i},brand {min(i, 11)}\n" for i in range(14))
+    source = table(tmp_path / "t.csv", f"caption,category\n{rows}")
+    assert source.labels == [[]] * 14 and source.fields["category"][0] is str
+    told = open_source([tmp_path / "t.csv"], columns={"label": "category"})
+    assert told.labels[10:] == [["brand 10"], *[["brand 11"]] * 3]
+    with pytest.raises(ValueError, match="label_column: .* has none called 'kind'"):
+        open_source([tmp_path / "t.csv"], columns={"label": "kind"})
+
+
+def test_json_lines_lists_and_captions_of_coco(tmp_path):
+    rows = [
+        {"image": "1.png", "text": ["a", "b"], "tags": ["x", "y"], "n": 1, "more": {"k": 1}},
+        {"image": None, "text": "c", "tags": [], "n": 2.5},
+    ]
+    lines = "\n".join([json.dumps(rows[0]), "{oops", json.dumps(rows[1]), ""])
+    source = table(tmp_path / "t.jsonl", lines)
+    assert list(source.problems) == ["t.jsonl, line 2"]
+    assert source.texts == ["a b", "c"] and source.images[1] is None
+    assert source.labels == [["x", "y"], []]
+    assert source.fields == {"n": (float, [1.0, 2.5]), "more": (str, ['{"k": 1}', None])}
+    assert table(tmp_path / "t.json", json.dumps(rows)).texts == source.texts
+    coco = {
+        "images": [{"id": 9, "file_name": "9.jpg"}, {"id": 4, "file_name": "4.jpg"}],
+        "annotations": [{"image_id": 4, "caption": " four"}, {"image_id": 9, "caption": "nine "}]
+        * 2,
+    }
+    source = table(tmp_path / "captions.json", json.dumps(coco))
+    assert (source.ids, source.texts) == (["9", "4"], ["nine nine", "four four"])
+    with pytest.raises(ValueError, match="an object a row"):
+        table(tmp_path / "t.json", "[1, 2]")
+    with pytest.raises(ValueError, match="KeyError"):
+        table(tmp_path / "t.json", json.dumps({"images": [{}], "annotations": []}))
+
+
+def test_parquet_of_vectors_and_columns(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    x = np.arange(12, dtype=np.float32).reshape(4, 3)
+    vectors = arrow.array([*x[:2].tolist(), None, x[3].tolist()], arrow.list_(arrow.float32(), 3))
+    columns = {"image_emb": vectors, "text": ["a", "b", "c", None], "year": [1, 2, None, 4]}
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet", row_group_size=2)
+    source = open_source([tmp_path / "t.parquet"])
+    assert source.has("image").tolist() == [True, True, False, True]
+    assert source.has("text").tolist() == [True, True, True, False]
+    assert np.array_equal(source.rows("image", np.array([0, 3])), x[[0, 3]])
+    assert source.fields == {"year": (int, [1, 2, None, 4])}
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 not")
+    with pytest.raises(ValueError, match="no Parquet file"):
+        open_source([tmp_path / "t.parquet"])
+
+
+def test_arrays_and_feature_files(tmp_path):
+    x = np.random.default_rng(0).random((6, 3), np.float32)
+    hot = np.eye(2, dtype=np.uint8)[[0, 1] * 3] | np.array([[1, 0]], np.uint8)
+    for name, value in {"img": x, "txt": x + 1, "label": hot, "odd": x}.items():
+        np.save(tmp_path / f"{name}.npy", value)
+    source = open_source([tmp_path / f"{name}.npy" for name in ("img", "txt", "label")])
+    assert source.labels[:2] == [["class 0"], ["class 0", "class 1"]]
+    assert np.array_equal(source.rows("text", np.array([1, 5])), x[[1, 5]] + 1)
+    alone = open_source([tmp_path / "odd.npy"], columns={"text": "odd"})
+    assert (alone.has("image").any(), alone.has("text").all()) == (False, True)
+    with pytest.raises(ValueError, match="nothing tells what is picture"):
+        open_source([tmp_path / "odd.npy"])
+    more = {"labels": list("ababab"), "ids": list("uvwxyz"), "train": [0, 1, 2], "query": [5]}
+    path = write_feature_file(tmp_path / "f.h5", image=x, text=x, **more)
+    source = open_source([path])
+    assert (source.ids, source.labels[1]) == (list("uvwxyz"), ["b"])
+    assert source.splits["query"].tolist() == [False] * 5 + [True]
+    assert np.array_equal(source.rows("image", np.array([2])), x[[2]])

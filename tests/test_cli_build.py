@@ -1,0 +1,267 @@
+"""``pyg-hash build``: one command from what people have to a run that finds all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pyg_hash.cli import catalogue, main
+from pyg_hash.cli.queries import load_model
+from pyg_hash.datasets import FeatureFile, write_feature_file
+from pyg_hash.features import load_image
+from pyg_hash.index import HammingIndex
+from pyg_hash.runs import Run
+from pyg_hash.typing import binarize
+from pyg_hash.utils.files import load_json
+
+COLORS = {"red": (220, 20, 20), "green": (20, 200, 20), "blue": (20, 20, 220)}
+QUICK = ["--num_bits=16", "--epochs=3"]
+CALLS, REFUSED = [], set()
+
+
+def mean_colors(paths):
+    """A list of rows, one a picture."""
+    CALLS.extend(paths)
+    if any(str(path) in REFUSED for path in paths):
+        raise ValueError("not to my taste")
+    return [load_image(path, 4).float().flatten(1).mean(1).tolist() for path in paths]
+
+
+def letters(texts):
+    """An array: how often each letter is in a text."""
+    return np.array(
+        [[text.count(letter) for letter in "abcdefghijklmnoprstuvwz"] for text in texts]
+    )
+
+
+OWN = ["--image_encoder=own_encoders:mean_colors", "--text_encoder=own_encoders:letters"]
+
+
+@pytest.fixture(autouse=True)
+def own(monkeypatch):
+    monkeypatch.setitem(sys.modules, "own_encoders", sys.modules[__name__])
+    CALLS.clear()
+    REFUSED.clear()
+
+
+def make_shop(folder):
+    """30 rows: 24 pairs, 4 pictures alone, 2 texts alone."""
+    rng, names = np.random.default_rng(0), list(COLORS)
+    with open(folder / "shop.csv", "w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["sku", "photo", "description", "category", "price"])
+        for i in range(30):
+            color = names[i % 3]
+            pixels = np.clip(np.array(COLORS[color]) + rng.integers(-20, 20, (6, 6, 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+            text = "" if 24 <= i < 28 else f"{color} {'cup' if i % 2 else 'bag'} number {i}"
+            rows.writerow([f"s{i}", f"{i}.png" if i < 28 else "", text, color, i / 2])
+    return folder
+
+
+@pytest.fixture
+def shop(tmp_path):
+    return make_shop(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The shop, a run of it, and what the command printed."""
+    shop, printed = make_shop(tmp_path_factory.mktemp("shop")), io.StringIO()
+    sys.modules["own_encoders"] = sys.modules[__name__]
+    with contextlib.redirect_stdout(printed):
+        assert build(shop / "shop.csv", f"--out={shop}/run", *OWN) == 0
+    return shop, shop / "run", printed.getvalue()
+
+
+def build(*words):
+    return main(["build", *map(str, words), *QUICK])
+
+
+def test_everything_is_indexed_with_what_is_known_of_it(built):
+    shop, run, printed = built
+    assert "train on 22 of 24 pairs (3 classes), hold out 2" in printed
+    assert "then index 28 pictures and 26 texts" in printed
+    assert "example: the text " in printed and " finds\n  distance " in printed
+    assert f"pyg-hash serve {run}   (http://127.0.0.1:8765)" in printed
+    about = load_json(run / "catalog" / "about.json")
+    model = load_model(Run(run))
+    assert (about["images_root"], about["model"]) == (str(shop), model.digest())
+    image = HammingIndex.open(run / "catalog" / "image.store")
+    text = HammingIndex.open(run / "catalog" / "text.store")
+    assert (len(image), len(text), image.id_type, image.model) == (28, 26, str, model.digest())
+    assert image.has_relaxed and text.has_relaxed
+    assert dict(image.fields) == {
+        "text": str,
+        "image": str,
+        "labels": list,
+        "price": float,
+    }
+    # codes are those of the model, for rows of the training and for others
+    ids = ["s0", "s5", "s25"]
+    x = torch.tensor(mean_colors([shop / f"{i[1:]}.png" for i in ids]))
+    assert torch.equal(image.codes(ids), binarize(model.relax_image(x)))
+    x = torch.from_numpy(letters(["blue bag number 29".replace("bag", "cup")])).float()
+    assert torch.equal(text.codes(["s29"]), binarize(model.relax_text(x)))
+    assert image.metadata(["s25", "s3"]) == {
+        "text": [None, "red cup number 3"],
+        "image": ["25.png", "3.png"],
+        "labels": [["green"], ["red"]],
+        "price": [12.5, 1.5],
+    }
+    assert text.metadata(["s28"])["image"] == [None]
+    assert not (run / "build").exists()
+
+
+def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built, capsys):
+    shop, run, _ = built
+    words = [shop / "shop.csv", f"--out={run}", *OWN]
+    made = (run / "catalog" / "image.store").read_bytes()
+    assert build(*words) == 0
+    assert "all of it is done already" in capsys.readouterr().out and not CALLS
+    assert (run / "catalog" / "image.store").read_bytes() == made
+    assert build(*words, "--seed=1") == 1
+    assert "begun with other settings or data (seed)" in capsys.readouterr().err
+    text = (shop / "shop.csv").read_text()
+    (shop / "shop.csv").write_text(text.replace("14.5", "9"))
+    assert build(*words) == 1
+    assert "(the source has changed)" in capsys.readouterr().err
+    (shop / "shop.csv").write_text(text)
+
+
+def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
+    """What was encoded is not encoded again, and the result is that of a run in one go."""
+    monkeypatch.setattr(catalogue, "SHARD", {"image": 5, "text": 5})
+    run, save, shards = shop / "run", catalogue.save_shard, iter(range(99))
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    def stop_third(*args):
+        save(*args) if next(shards) < 2 else stop()
+
+    for place, name, how in (
+        ("pyg_hash.cli.catalogue", "save_shard", stop_third),
+        ("pyg_hash.datasets", "write_feature_file", stop),
+        ("pyg_hash.cli.train", "save_indexes", stop),
+        ("pyg_hash.cli.catalogue", "write_catalog", stop),
+        ("pyg_hash.index.HammingIndex", "save", stop),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"{place}.{name}", how)
+            assert build(shop / "shop.csv", f"--out={run}", *OWN) == 130
+        assert "stopped; the same command goes on" in capsys.readouterr().err
+    assert build(shop / "shop.csv", f"--out={run}", *OWN) == 0
+    assert len({path for path in CALLS if CALLS.count(path) > 1}) <= 5  # the third shard's
+    for name in ("image.store", "text.store"):
+        ours, theirs = (HammingIndex.open(f / "catalog" / name) for f in (run, built[1]))
+        ids = theirs.list(limit=100)
+        assert list(ours.list(limit=100)) == list(ids)
+        assert torch.equal(ours.codes(ids), theirs.codes(ids))
+
+
+def test_all_problems_are_listed_before_any_work(shop, capsys):
+    (shop / "3.png").write_bytes(b"no picture")
+    (shop / "4.png").write_bytes((shop / "4.png").read_bytes()[:60])
+    (shop / "7.png").unlink()
+    text = (
+        (shop / "shop.csv").read_text().replace("s9,", "s8,").replace("green cup number 1,", "!,")
+    )
+    (shop / "shop.csv").write_text(text)
+    run = shop / "run"
+    assert build(shop / "shop.csv", f"--out={run}", *OWN) == 1
+    error = capsys.readouterr().err
+    assert "5 problems, and nothing was done" in error and "--skip_bad" in error
+    for part in ("'s3'", "'s4'", "7.png: no such file", "has the id of row 8", "has no word"):
+        assert part in error
+    assert not CALLS and not (run / "data.h5").exists()
+    assert build(shop / "shop.csv", f"--out={run}", "--skip_bad", *OWN) == 0
+    assert "left out: 5" in capsys.readouterr().out
+    image = HammingIndex.open(run / "catalog" / "image.store")
+    found = image.contains([f"s{i}" for i in range(10)])
+    assert found == [True, True, True, False, False, True, True, False, True, False]
+    assert HammingIndex.open(run / "catalog" / "text.store").contains(["s3", "s1"]) == [True, False]
+
+
+def test_what_an_encoder_refuses_is_named_or_left_out(shop, capsys):
+    REFUSED.update({f"{shop}/5.png", f"{shop}/25.png"})  # one that trains, and one without a text
+    words = [shop / "shop.csv", *OWN]
+    assert build(*words, f"--out={shop}/run") == 1
+    error = capsys.readouterr().err
+    assert "1 items cannot be encoded" in error and "5.png': not to my taste" in error
+    CALLS.clear()
+    assert build(*words, f"--out={shop}/run", "--skip_bad") == 0
+    assert len(CALLS) <= 10  # the five that are left, together and one by one
+    assert "not indexed: image of row 25 ('s25'): not to my taste" in capsys.readouterr().out
+    image = HammingIndex.open(shop / "run" / "catalog" / "image.store")
+    assert image.contains(["s4", "s5", "s24", "s25"]) == [True, False, True, False]
+    text = HammingIndex.open(shop / "run" / "catalog" / "text.store")
+    assert text.contains(["s4", "s5"]) == [True, True]
+
+
+def test_pictures_alone_find_pictures_and_too_few_pairs_are_refused(shop, capsys):
+    folder = shop / "photos"
+    folder.mkdir()
+    for i in range(12):
+        (shop / f"{i}.png").rename(folder / f"{i}.png")
+    assert build(folder, f"--out={shop}/run", OWN[0]) == 0
+    printed = capsys.readouterr().out
+    assert "there are no texts" in printed and "index 12 pictures and 0 texts" in printed
+    assert len(HammingIndex.open(shop / "run" / "catalog" / "text.store")) == 0
+    search = ["search", f"{shop}/run", f"--image={folder}/3.png", "--modality=image", OWN[0]]
+    assert main([*search, "-k1", "--json"]) == 0
+    assert '"distance": 0' in capsys.readouterr().out
+    (folder / "2.txt").write_text("a red one")
+    assert build(folder, f"--out={shop}/other", OWN[0]) == 1
+    assert "12 rows have a picture, 1 a text, and 1 both" in capsys.readouterr().err
+
+
+def test_embeddings_go_through_without_an_encoder(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    image = rng.normal(size=(4, 6))[np.arange(60) % 4] + rng.normal(size=(60, 6))
+    np.savez(tmp_path / "e.npz", image_emb=image.astype("f4"), text_emb=image[:, ::-1].copy())
+    run = tmp_path / "run"
+    assert build(tmp_path / "e.npz", f"--out={run}", "--train_rows=20") == 0
+    assert "train on 20 of 60 pairs (no labels), hold out 6" in capsys.readouterr().out
+    text = HammingIndex.open(run / "catalog" / "text.store")
+    x = torch.from_numpy(image[:, ::-1].copy()).float()
+    model = load_model(Run(run))
+    assert torch.equal(text.codes([str(i) for i in range(60)]), binarize(model.relax_text(x)))
+    image[7, 2] = np.nan
+    np.savez(tmp_path / "bad.npz", image_emb=image, text_emb=image[:, :3] * 0)
+    assert build(tmp_path / "bad.npz", f"--out={tmp_path}/bad") == 1
+    assert "row 7 ('7'): its image features are not finite" in capsys.readouterr().err
+
+
+def test_splits_that_a_file_declares_are_kept(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(40, 5)).astype("f4")
+    splits = {"query": range(30, 36), "train": range(20), "labeled": range(5, 15), "val": [20, 21]}
+    write_feature_file(tmp_path / "f.h5", image=x, text=x, labels=np.arange(40) % 2, **splits)
+    run = tmp_path / "run"
+    assert build(tmp_path / "f.h5", f"--out={run}") == 0
+    assert "train on 20 of 40 pairs (2 classes), hold out 6" in capsys.readouterr().out
+    dataset = FeatureFile(run / "data.h5")
+    store = dataset[0]["image"]
+    for name, rows in {**splits, "database": [*range(30), *range(36, 40)]}.items():
+        found = [int(i) for i, own in zip(dataset.ids, store[f"{name}_mask"], strict=True) if own]
+        assert found == list(rows), name
+    assert len(HammingIndex.open(run / "catalog" / "image.store")) == 40
+
+
+def test_demo_encoders_and_a_folder_without_texts_or_labels(shared_data, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for i in range(12):
+        (folder / f"{i}.jpg").symlink_to(shared_data / "coco" / "images" / f"{i}.jpg")
+        (folder / f"{i}.txt").write_text(f"a picture of {'men' if i % 2 else 'a horse'}, {i}")
+    assert build(folder, f"--out={tmp_path}/run") == 0
+    capsys.readouterr()
+    assert main(["search", f"{tmp_path}/run", "--text=a horse", "-k2"]) == 0
