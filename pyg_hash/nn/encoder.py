@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import HashLayer
-from pyg_hash.utils.checks import check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_dropout, check_positive_int
 from pyg_hash.utils.modes import eval_mode
 
 
@@ -73,7 +73,7 @@ class CodeEncoder(nn.Module):
         check_positive_int(num_classes, "num_classes")
         if num_bits is not None:
             check_positive_int(num_bits, "num_bits")
-        check_fraction(dropout, "dropout")
+        check_dropout(dropout)
         self.in_channels = in_channels
         self.dropout = dropout
         self.backbone = backbone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.utils.checks import check_fraction, check_positive_int
+from pyg_hash.utils.checks import check_dropout, check_positive_int
 
 
 class HashMLP(nn.Module):
@@ -28,7 +28,7 @@ class HashMLP(nn.Module):
         check_positive_int(in_channels, "in_channels")
         check_positive_int(hidden_channels, "hidden_channels")
         check_positive_int(num_bits, "num_bits")
-        check_fraction(dropout, "dropout")
+        check_dropout(dropout)
         self.lin1 = nn.Linear(in_channels, hidden_channels)
         self.lin2 = nn.Linear(hidden_channels, num_bits)
         self.dropout = dropout

@@ -124,6 +124,11 @@ class ValidationSplit(BaseTransform):
                 "(splits/val) or held out before; leave val_rate out, or apply this once"
             )
         pool = store.labeled_mask
+        if not bool(pool.any()):
+            raise ValueError(
+                "val_rate: no node is labelled, and a validation needs labels; leave it out, or "
+                "give a label_rate above 0"
+            )
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
         of = f"rate: {self.rate} of {int(pool.sum())} labelled nodes"
         if not bool(held_out.any()):

@@ -67,6 +67,13 @@ def check_fraction(value: float, name: str) -> None:
         raise ValueError(f"{name}: expected a fraction between 0 and 1, got {value!r}")
 
 
+def check_dropout(value: float) -> None:
+    """Raise unless ``0 <= value < 1``: with 1 nothing is left to learn from."""
+    check_fraction(value, "dropout")
+    if value == 1.0:
+        raise ValueError("dropout: 1 drops everything; use less, e.g. 0.5")
+
+
 def check_floats(x: Tensor, name: str) -> None:
     """Raise unless ``x`` is floating-point ``[N, d]``, with or without rows."""
     if not x.is_floating_point():

@@ -88,7 +88,7 @@ def test_reset_reaches_every_layer():
         ((6, [0], 5, 3), {}, "hidden_channels"),
         ((6, [8], 0, 3), {}, "num_bits"),
         ((6, [8], 5, 0), {}, "num_classes"),
-        ((6, [8], 5, 3), {"dropout": 1.5}, "dropout"),
+        ((6, [8], 5, 3), {"dropout": 1.0}, "dropout"),
     ],
 )
 def test_bad_arguments(args, kwargs, match):

@@ -44,7 +44,7 @@ def test_reset_redraws_everything(net):
         (lambda: HashMLP(0, 7, 3), "in_channels"),
         (lambda: HashMLP(5, 0, 3), "hidden_channels"),
         (lambda: HashMLP(5, 7, 0), "num_bits"),
-        (lambda: HashMLP(5, 7, 3, dropout=1.5), "dropout"),
+        (lambda: HashMLP(5, 7, 3, dropout=1.0), "dropout"),
         (lambda: PriorDiscriminator(0, 6), "num_bits"),
         (lambda: PriorDiscriminator(4, 0), "hidden_channels"),
     ],

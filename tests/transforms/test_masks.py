@@ -153,7 +153,7 @@ def test_validation_split_of_nothing_or_everything(rate):
 
 
 def test_validation_split_without_enough_labels():
-    with pytest.raises(ValueError, match="rate: 0.1 of 0 labelled nodes holds out nothing"):
+    with pytest.raises(ValueError, match="val_rate: no node is labelled"):
         ValidationSplit(0.1)(LabelRate(0)(toy_data()))
     one_each = LabelRate(0.01)(toy_data())
     with pytest.raises(ValueError, match="rate: 0.3 of 4 labelled nodes holds out nothing"):
