@@ -428,7 +428,7 @@ class HammingIndex(CodeStore):
             yield self._items.codes.at(part), self._items.ids.at(part)
 
     def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
-        """Ids: int64 ``[m]`` or an array of ``str``; see :meth:`CodeStore.list`."""
+        """Ids, int64 ``[m]`` or an array of ``str``, as of every store."""
         rows = self._all(parse(where, self.fields))[start : start + limit]
         return self._public(self._items.ids.at(rows))
 

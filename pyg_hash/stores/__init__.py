@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from pyg_hash.index import HNSW, IVF, CodeStore, Flat, HammingIndex, MultiIndex
+from pyg_hash.index import HNSW as HNSW
+from pyg_hash.index import IVF as IVF
+from pyg_hash.index import CodeStore as CodeStore
+from pyg_hash.index import Flat as Flat
+from pyg_hash.index import HammingIndex
+from pyg_hash.index import MultiIndex as MultiIndex
 from pyg_hash.stores.export import ExportedCodes, export_codes, read_codes
 from pyg_hash.stores.lance import LanceStore
 from pyg_hash.stores.milvus import MilvusStore
 
-FaissStore = HammingIndex
+FaissStore = HammingIndex  # as the names above, from where they were
 
 __all__ = [
-    "HNSW",
-    "IVF",
-    "CodeStore",
     "ExportedCodes",
-    "FaissStore",
-    "Flat",
     "LanceStore",
     "MilvusStore",
-    "MultiIndex",
     "export_codes",
     "read_codes",
 ]
