@@ -11,6 +11,8 @@
 ``encoders/image``, ``/text``  encoders of new raw items, where the data set has them
 ``index_image.safetensors``    codes of the database pictures (ids are row numbers of the items)
 ``index_text.safetensors``     codes of the database texts
+``catalog/``                   codes of the whole source of ``pyg-hash build``: ``image.store``,
+                               ``text.store`` and ``about.json``
 ``metrics.json``               the evaluation, with protocol and definition
 =============================  ====================================================================
 """
@@ -59,6 +61,8 @@ PARTS: dict[str, str] = {
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
 CHECKPOINT = "checkpoint.safetensors"
 """The state of the training; it shows that a run was started."""
+CATALOG, ABOUT = "catalog", "about.json"
+"""Codes of all items of the source of ``pyg-hash build``, and what they are."""
 RECORD, ROWS = "record.json", "rows.safetensors"
 """What the run is made of; runs of earlier versions have neither."""
 FORMAT, VERSION = "pyg_hash.run", 1
@@ -329,6 +333,30 @@ class Run:
 
         self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
         return load_encoder(folder)
+
+    @property
+    def has_catalog(self) -> bool:
+        """Whether ``pyg-hash build`` made a catalogue of the whole source, which is searched."""
+        return (self.path / CATALOG / ABOUT).is_file()
+
+    def catalog(self, modality: Modality) -> HammingIndex:
+        """The catalogue of one modality, with fields ``text``, ``image``, ``labels`` and more.
+
+        Raises:
+            FileNotFoundError, CorruptFileError: there is no such file, or it is damaged.
+            ValueError: it holds codes of another model than the run's.
+        """
+        from pyg_hash.index import HammingIndex
+
+        path = self.path / CATALOG / f"{modality}.store"
+        store = HammingIndex.open(path)
+        self.check("model", store.model or "", f"catalogue: {path}")
+        return store
+
+    def pictures_root(self, images_root: str | os.PathLike[str] | None = None) -> str:
+        """The folder that the catalogue's pictures are below, where it is not given."""
+        about = load_json(self.path / CATALOG / ABOUT)
+        return str(images_root or about.get("images_root") or "")
 
     def index_file(self, modality: Modality) -> Path:
         """The index file of one modality."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import json
 import sys
 
 import numpy as np
@@ -118,6 +119,26 @@ def test_everything_is_indexed_with_what_is_known_of_it(built):
     }
     assert text.metadata(["s28"])["image"] == [None]
     assert not (run / "build").exists()
+
+
+def test_search_finds_in_the_catalogue_and_filters(built, capsys):
+    shop, run, _ = built
+    asked = ["search", str(run), "--text=red bag", "-k5", *OWN]
+    assert main([*asked, "--where=price >= 3 and labels has 'red'", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    answers = found["answers"]
+    # red are 0, 3, 6, ...; 24 and 27 have no text, so an id stands for a name
+    assert len(answers) == 5 and found["tied"] >= 1
+    for answer in answers:
+        row = int(answer["id"][1:])
+        assert row % 3 == 0 and row >= 6 and answer["labels"] == ["red"]
+        assert answer["metadata"] == {"price": row / 2}
+        assert answer["path"] == str(shop / f"{row}.png")
+        assert answer["name"].startswith("red") or answer["name"] == answer["id"]
+    assert main([*asked, "--where=price > 1000"]) == 0
+    assert "no answer" in capsys.readouterr().out
+    assert main([*asked, "--where=colour = 1"]) == 1
+    assert "where: 'colour' is not known" in capsys.readouterr().err
 
 
 def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built, capsys):

@@ -17,7 +17,7 @@ from pyg_hash.cli.build import load_model
 from pyg_hash.cli.options import Command, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
-from pyg_hash.runs import CHECKPOINT, PARTS, Run
+from pyg_hash.runs import ABOUT, CATALOG, CHECKPOINT, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import (
     CorruptFileError,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Bad = tuple[int, Modality | None, str]
 """A row, what of it is bad (None: all), and why."""
-ARGUMENTS, WORK, CATALOG, DATA = "build.json", "build", "catalog", "data.h5"
+ARGUMENTS, WORK, DATA = "build.json", "build", "data.h5"
 FEWEST, MOST_QUERIES = 10, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
 BATCH = {IMAGE: 32, TEXT: 512}
@@ -151,7 +151,7 @@ class Build(Command):
                 f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
                 "delete it"
             )
-        if (run.path / CATALOG / "about.json").is_file():
+        if run.has_catalog:
             print("all of it is done already")
             return True
         return False
@@ -473,7 +473,7 @@ def write_catalog(
         there = index.contains(held_out)
         known = [name for name, own in zip(held_out, there, strict=True) if own]
         about |= {"example": known[0]} if known else {}
-    save_json(folder / "about.json", about)
+    save_json(folder / ABOUT, about)
 
 
 def relaxed_codes(
@@ -523,15 +523,12 @@ def relaxed_codes(
 
 def tell(run: Run) -> None:
     """What there is now, one search, and how to go on."""
-    from pyg_hash.index import HammingIndex
-
     folder = run.path / CATALOG
-    about = load_json(folder / "about.json")
+    about = load_json(folder / ABOUT)
     print(f"catalogue: {about[IMAGE]:,} pictures and {about[TEXT]:,} texts in {folder}")
     asks: Modality = TEXT if about[TEXT] else IMAGE
     found: Modality = other(asks) if about[other(asks)] else asks
-    queries = HammingIndex.open(folder / f"{asks}.store")
-    database = HammingIndex.open(folder / f"{found}.store")
+    queries, database = run.catalog(asks), run.catalog(found)
     name = about.get("example", queries.list(limit=1)[0])
     codes, relaxed = queries.codes([name]), queries.relaxed([name])
     distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)

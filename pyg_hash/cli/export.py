@@ -108,11 +108,8 @@ def codes_of(run: Run, modality: Modality, images_root: str | None) -> CodeStore
     """The catalogue of a run, or what it has in its place: its index, under the items' ids."""
     from pyg_hash.index import HammingIndex
 
-    path = run.path / "catalog" / f"{modality}.store"
-    if path.is_file():
-        store = HammingIndex.open(path)
-        run.check("model", store.model or "", f"catalogue: {path}")
-        return store
+    if run.has_catalog:
+        return run.catalog(modality)
     index, items = run.index(modality), run.items(images_root)
     rows = index.list(limit=len(index)).tolist()
     fields: dict[str, type] = {"text": str, "image": str, "labels": list}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import dataclass
@@ -74,24 +75,29 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         self.check_source()
         if self.modality is not None and self.store is not None:
             raise UsageError("modality: says which codes of the run; a store has only its own")
-        if self.where is not None and self.store is None:
-            raise UsageError("where: is for the fields of a --store")
         queries = self._queries()
         target: Modality = IMAGE if self.modality == IMAGE else TEXT
         if self.modality is None:
             target = other(queries.modality)
         from pyg_hash.features import UnreadableImageError
 
-        database = () if self.store is not None else ("items", f"index_{target}")
-        run = Run.open(self.run, need=("config", "model", *database))
+        run = Run.open(self.run, need=("config", "model"))
+        if self.store is None and not run.has_catalog:
+            run = Run.open(self.run, need=("items", f"index_{target}"))
+            if self.where is not None:
+                raise UsageError(
+                    "where: is for the fields of a catalogue, which pyg-hash build makes, or of a "
+                    "--store"
+                )
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: no such file")
         (coder,) = self.coders(run, [queries])
         codes: CodeStore
-        index = items = None
-        if self.store is None:
-            codes = index = run.index(target)
-            items = run.items(self.images_root)
+        items = root = None
+        if self.store is None and run.has_catalog:
+            codes, root = run.catalog(target), run.pictures_root(self.images_root)
+        elif self.store is None:
+            codes, items = run.index(target), run.items(self.images_root)
         else:
             codes = open_store(self.store, coder.model, self.force)
             if len(codes) == 0:
@@ -119,13 +125,20 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
             for place, distance in enumerate(far):
                 score = None if scores is None else float(scores[row, place])
                 found["answers"].append(answer_of(items, ids[row].tolist()[place], distance, score))
-            if self.store is not None and codes.fields:
+            if far and codes.fields:
                 beside = codes.metadata(ids[row][: len(far)])
                 for place, answer in enumerate(found["answers"]):
-                    answer["metadata"] = {name: values[place] for name, values in beside.items()}
-            if index is not None:
-                at = distances[row : row + 1, -1]
-                found["tied"] = int(index.count_at(binarize(relaxed[row : row + 1]), at))
+                    values = {name: column[place] for name, column in beside.items()}
+                    if root is not None:
+                        answer["name"] = values.pop("text") or answer["id"]
+                        answer["labels"] = values.pop("labels") or []
+                        path = values.pop("image")
+                        answer["path"] = path and os.path.join(root, path)
+                    answer["metadata"] = values
+            if far and self.store is None:
+                at = distances[row : row + 1, len(far) - 1]
+                code = binarize(relaxed[row : row + 1])
+                found["tied"] = int(codes.count_at(code, at, where=self.where))
             shown.append(found)
         if self.json:
             print("\n".join(json.dumps(found, ensure_ascii=False) for found in shown))
@@ -220,15 +233,15 @@ def _cells(answer: Answer) -> dict[str, str]:
     """One answer by column."""
     cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
     cells["distance"] = str(answer["distance"])
+    more = {name: cell(value) for name, value in answer.get("metadata", {}).items()}
     if "name" not in answer:
-        more = {name: cell(value) for name, value in answer.get("metadata", {}).items()}
         return cells | {"id": short_path(" ".join(answer["id"].split())), **more}
     name = " ".join(answer["name"].split())
     if len(name) > _NAME_WIDTH:
         name = name[: _NAME_WIDTH - 1] + "…"
     path = short_path(answer["path"]) if answer["path"] else "-"
     label = ", ".join(answer["labels"])
-    return cells | {"name": name, "label": label, "id": answer["id"], "path": path}
+    return cells | {"name": name, "label": label, "id": answer["id"], "path": path, **more}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -273,7 +286,7 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
         for module in ("fastapi", "uvicorn"):
             require(module, module, extra="serve")  # before the work, not after it
         run = Run.open(self.run, need=("config", "model"))
-        if self.store is None and not (run.path / "catalog" / "about.json").is_file():
+        if self.store is None and not run.has_catalog:
             run = Run.open(self.run, need=("items", "index_image", "index_text"))
         own = self.own_encoders()
         with listen(self.host, self.port) as listening:

@@ -20,13 +20,12 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.report.results import lacks
-from pyg_hash.runs import IncompleteRunError, Run, RunItems
+from pyg_hash.runs import CATALOG, IncompleteRunError, Run, RunItems
 from pyg_hash.serve.worker import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.files import BusyError, CorruptFileError, load_json
+from pyg_hash.utils.files import BusyError, CorruptFileError
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
-from pyg_hash.utils.provenance import check_model
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 _OWN = ("text", "image", "labels")  # fields that every answer has by name
@@ -166,15 +165,13 @@ class SearchEngine:
             CorruptFileError: a file of the run is damaged.
             ValueError: a catalogue has codes of another model.
         """
-        items, folder, text = None, run.path / "catalog", "text"
+        items, folder, text = None, run.path / CATALOG, "text"
         indexes: Mapping[Modality, CodeStore]
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
             folder = Path(getattr(store, "path", folder)).parent
-        elif (folder / "about.json").is_file():
-            indexes = {m: HammingIndex.open(folder / f"{m}.store") for m in MODALITIES}
-            for modality, index in indexes.items():
-                check_model(index.model, model.digest(), f"catalog: {folder / modality}.store")
+        elif run.has_catalog:
+            indexes = {modality: run.catalog(modality) for modality in MODALITIES}
         else:
             items = run.items(images_root)
             text = next((text for text in items.texts if text), text)
@@ -190,8 +187,8 @@ class SearchEngine:
         added = None
         if items is None:
             added = folder / "added"
-            if images_root is None and (folder / "about.json").is_file():
-                images_root = load_json(folder / "about.json").get("images_root")
+            if images_root is None and store is None:
+                images_root = run.pictures_root()
         else:
             notes += lacks(items)
         return cls(
