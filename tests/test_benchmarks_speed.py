@@ -253,8 +253,9 @@ def test_search(tmp_path):
 
 
 def test_store(tmp_path, monkeypatch):
-    (_, found, approximate), goals = short("store", tmp_path)
-    assert len(goals) == 10 and {row["codes"] for row in found} == {"grouped", "random"}
+    (_, changes, found, approximate), goals = short("store", tmp_path)
+    assert len(goals) == 10 + sum("filtered / all" in row for row in changes)
+    assert {row["codes"] for row in found} == {"grouped", "random"}
     assert all(row["matches a query"] >= 0.5 for row in found)  # half were made to match
     assert all(0 < row["recall@10"] <= 1 for row in approximate)
 

@@ -19,7 +19,7 @@ OUT = "--out={tmp}/run"
     [
         (
             [],
-            ["a command is missing", "train, evaluate, encode, search, report, serve, store, data"],
+            ["a command is missing", "build, train, evaluate, encode, search, export, report"],
         ),
         (["trian"], ["'trian'", "'train', 'evaluate'"]),
         (["train"], ["required: out"]),
@@ -79,8 +79,7 @@ def test_usage_errors(words, parts, tmp_path, capsys):
         ),
         (["evaluate", "{tmp}/nowhere"], ["nowhere is no folder"]),
         (["evaluate", "{tmp}"], ["lacks config.yaml, model/config.json"]),
-        (["search", "{tmp}", "--text=a"], ["lacks", "index_image.safetensors"]),
-        (["search", "{tmp}", "--image=a.png"], ["lacks", "index_text.safetensors"]),
+        (["search", "{tmp}", "--text=a"], ["lacks config.yaml, model/config.json"]),
         (["encode", "{tmp}", "--texts=a", "--out=b.h5"], ["lacks config.yaml"]),
         (["data", "check", "{tmp}/lost.h5"], ["lost.h5"]),
         (["data", "check", "{tmp}/file.h5"], ["file.h5"]),

@@ -98,7 +98,7 @@ def test_settings_in_the_documents_exist():
     known |= {"text", "image", "modality", "images", "texts", "features"}
     known |= {"source", "strict", "image_encoder", "text_encoder"}
     known |= {"to", "store", "index", "split", "topk", "ties", "denominator"}
-    known |= {"where", "limit", "ids", "metadata"}
+    known |= {"where", "limit", "ids", "metadata", "images_root", "labels"}
     for path in (*ROOT.glob("docs/*.rst"), ROOT / "README.md"):
         for line in path.read_text().splitlines():
             if "pyg-hash" in line:

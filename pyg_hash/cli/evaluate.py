@@ -267,7 +267,7 @@ ACTIONS: dict[str, tuple[type[Command], str, str]] = {
         Import,
         "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
         "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); what is "
-        "guessed is printed. No pickle is read.",
+        "guessed is printed. Pickles are refused.",
     ),
     "verify": (
         Verify,
