@@ -6,6 +6,7 @@ Cross-Modal Retrieval", ACCV 2022.
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -14,7 +15,6 @@ from pyg_hash.utils.checks import (
     check_choice,
     check_floats,
     check_fraction,
-    check_same_rows,
     check_weight,
     reduced,
 )
@@ -73,7 +73,7 @@ def hybrid_affinity(
     check_fraction(lambda3, "lambda3")
     check_fraction(lambda4, "lambda4")
     for matrix, name in ((adjacency, "adjacency"), (image, "image"), (text, "text")):
-        _check_square(matrix, name, len(adjacency) if adjacency.dim() else 0)
+        _check_shape(matrix, name, 2 * adjacency.shape[:1])
     dense = lambda4 * image + (1.0 - lambda4) * text
     if evolution == "G2":
         dense = dense @ dense.t() / max(dense.size(0), 1)
@@ -94,20 +94,19 @@ def affinity_loss(
 
     Args:
         first: relaxed codes :math:`B^1` of one modality, float ``[n, num_bits]``.
-        second: relaxed codes :math:`B^2` of the same or the other one, float ``[n, num_bits]``.
-        affinity: :math:`U`, float ``[n, n]``; a constant, no gradient flows into it.
+        second: relaxed codes :math:`B^2` of the same or the other one, float ``[m, num_bits]``.
+        affinity: :math:`U`, float ``[n, m]``; a constant, no gradient flows into it.
         alpha: factor of the affinity (paper: 1.5); above 1 draws similar codes together.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * n``.
+        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
     """
     check_weight(alpha, "alpha")
     cosine = cosine_matrix(first, second)
-    _check_square(affinity, "affinity", first.size(0))
-    check_same_rows(first, second, "first", "second")
+    _check_shape(affinity, "affinity", cosine.shape)
     total = (alpha * affinity.detach() - cosine).square().sum()
     return reduced(total, affinity.numel(), reduction)
 
 
-def _check_square(matrix: Tensor, name: str, size: int) -> None:
+def _check_shape(matrix: Tensor, name: str, shape: torch.Size) -> None:
     check_floats(matrix, name)
-    if matrix.shape != (size, size):
-        raise ValueError(f"{name}: expected shape [{size}, {size}], got {list(matrix.shape)}")
+    if matrix.shape != shape:
+        raise ValueError(f"{name}: expected shape {list(shape)}, got {list(matrix.shape)}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from pyg_hash.losses import (
+    affinity_loss,
     balance_loss,
     contrastive_loss,
     expected_pairwise_nll,
@@ -21,6 +24,7 @@ from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, multi_hot
 from pyg_hash.models.common import Widths, check_widths, known_labels, loss_weights, weighted
 from pyg_hash.models.two_encoders import TwoEncoders
+from pyg_hash.nn import diffused_directions
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
@@ -34,8 +38,10 @@ PENALTY = 3.0  # of the teacher's squared weights
 FOLDS = 5
 BANK = 2048  # training items that a batch is set against
 STEPS = 64  # of a side and epoch, at most
-NUM_CLUSTERS = 20  # where there is no label
-SHARPNESS = 30.0  # of their posterior, in cosines
+# where there is no label: the graph of training pairs, and how its cosines become those of codes
+SHARE, NEIGHBOURS, STEPS_OF_WALK = 0.2, 50, 3
+ALPHA, WITHIN = 3.0, 2.0
+ROWS = 1024  # whose products with all others are in memory at a time
 POSTERIOR = "posterior"
 
 
@@ -59,9 +65,12 @@ class TaughtHash(TwoEncoders):
       other side from those of all other items.
     * ``quantization`` and ``balance`` as in MCGCN, by which bits are used evenly and nearly binary.
 
-    Without any label the teacher's classes are clusters of the texts' features (spherical k-means),
-    which say more of what a pair is about than those of the images. What each part does was
-    measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
+    Without any label ``pairwise`` is SGEH's: the teacher lets the features of both sides of each
+    training pair walk on the graph of its nearest pairs
+    (:func:`~pyg_hash.nn.diffused_directions`), and their cosines :math:`A`, drawn apart, are what
+    the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
+    :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
+    What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
         num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
@@ -117,7 +126,8 @@ class TaughtHash(TwoEncoders):
     def posterior(self, data: HeteroData) -> Tensor:
         """What the teacher says: probabilities of the classes, float ``[n_train, C]``.
 
-        Labels count under ``labeled_mask`` alone. Without any the classes are clusters.
+        Labels count under ``labeled_mask`` alone. Without any: directions ``[n_train, d]`` of
+        length 1, whose cosines say how alike the pairs are.
         """
         rows = _training_rows(data)
         for m in MODALITIES:
@@ -125,7 +135,11 @@ class TaughtHash(TwoEncoders):
         sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
         with torch.enable_grad(), exact(self.beta):
             if not self._has_labels(data):
-                return _clusters(sides[MODALITIES.index(TEXT)], min(NUM_CLUSTERS, len(rows)))
+                image, text = (sides[MODALITIES.index(m)] for m in (IMAGE, TEXT))
+                with torch.no_grad():
+                    return diffused_directions(
+                        image, text, share=SHARE, k=NEIGHBOURS, steps=STEPS_OF_WALK
+                    )
             store = data[IMAGE]
             known = store.labeled_mask[rows]
             # a label of a row that is no training row teaches nothing
@@ -158,7 +172,7 @@ class TaughtHash(TwoEncoders):
         """The images' encoder against all texts, then the texts' against all images."""
         check_widths(data, self.num_features)
         rows = _training_rows(data)
-        told, used, exclusive = self._taught(data)
+        told, used, kind = self._taught(data)
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             # all shares have the same bank
@@ -173,12 +187,12 @@ class TaughtHash(TwoEncoders):
                     against[torch.searchsorted(seen, bank)],
                     told[bank],
                     used[bank],
-                    exclusive,
+                    kind,
                 )
                 yield Objective(weighted(terms, self.weights), m)
 
-    def _taught(self, data: HeteroData) -> tuple[Tensor, Tensor, bool]:
-        """The posteriors, which pairs they may be used of, and whether classes exclude others."""
+    def _taught(self, data: HeteroData) -> tuple[Tensor, Tensor, str]:
+        """What the teacher says, which pairs it may be used of, and what it is."""
         store = data[IMAGE]
         told = store[POSTERIOR] if POSTERIOR in store else self.posterior(data)
         labelled = self._has_labels(data)
@@ -186,10 +200,11 @@ class TaughtHash(TwoEncoders):
         if self.teacher == "none":
             known = store.labeled_mask[store.train_mask] if labelled else torch.zeros_like(used)
             used = known
-        return told, used, not labelled or store.y.dim() == 1
+        kind = "directions" if not labelled else "exclusive" if store.y.dim() == 1 else "shared"
+        return told, used, kind
 
     def _terms(
-        self, live: Tensor, against: Tensor, told: Tensor, used: Tensor, exclusive: bool
+        self, live: Tensor, against: Tensor, told: Tensor, used: Tensor, kind: str
     ) -> dict[str, Tensor]:
         """Terms of a batch's codes ``[b, num_bits]``, and of the other side of a bank of pairs.
 
@@ -200,9 +215,12 @@ class TaughtHash(TwoEncoders):
             live, against = live.to(told), against.to(told)
             terms = {}
             if self.weights["pairwise"]:
-                some = used[own]
-                terms["pairwise"] = expected_pairwise_nll(
-                    live[some], against[used], told[own[some]], told[used], exclusive=exclusive
+                some = own[used[own]]
+                codes = (live[some], against[used], told[some], told[used])
+                terms["pairwise"] = (
+                    _repeated(*codes)
+                    if kind == "directions"
+                    else expected_pairwise_nll(*codes, exclusive=kind == "exclusive")
                 )
             if self.weights["contrast"]:
                 terms["contrast"] = contrastive_loss(
@@ -275,14 +293,17 @@ def _minimise(parameters: list[Tensor], cost: Callable[[], Tensor]) -> None:
     steps.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _clusters(x: Tensor, count: int) -> Tensor:
-    """Posteriors ``[n, count]`` of spherical k-means, begun at rows far from each other."""
-    x = F.normalize(x - x.mean(dim=0), dim=1)
-    means = x[:1]
-    for _ in range(count - 1):
-        means = torch.cat([means, x[(x @ means.T).amax(dim=1).argmin()].unsqueeze(0)])
-    for _ in range(50):
-        nearest = (x @ means.T).argmax(dim=1)
-        sums = torch.zeros_like(means).index_add_(0, nearest, x)
-        means = torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), means)
-    return (SHARPNESS * x @ means.T).softmax(dim=1)
+def _repeated(live: Tensor, against: Tensor, own: Tensor, told: Tensor) -> Tensor:
+    """How far cosines of codes are from those that their directions ``own``, ``told`` ask for."""
+    if not len(live):
+        return live.sum()
+
+    def part(rows: Tensor) -> Tensor:
+        loss = partial(affinity_loss, live[rows], alpha=ALPHA, reduction="sum")
+        across = loss(against, own[rows] @ told.T) / (len(live) * len(told))
+        return across + WITHIN * loss(live, own[rows] @ own.T) / len(live) ** 2
+
+    parts = torch.split(torch.arange(len(live), device=live.device), ROWS)
+    if len(parts) == 1:
+        return part(parts[0])
+    return torch.stack([checkpoint(part, rows, use_reentrant=False) for rows in parts]).sum()

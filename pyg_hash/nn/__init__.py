@@ -11,6 +11,7 @@ from pyg_hash.nn.heads import HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Head as Head
 from pyg_hash.nn.local_affinity import LocalAffinity as LocalAffinity
 from pyg_hash.nn.local_affinity import SparseAffinity as SparseAffinity
+from pyg_hash.nn.local_affinity import diffused_directions as diffused_directions
 from pyg_hash.nn.mlp import HashMLP
 from pyg_hash.nn.mlp import PriorDiscriminator as PriorDiscriminator
 

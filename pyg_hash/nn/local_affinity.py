@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from pyg_hash.knn import knn
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.csr import csr_matrix
 
+_WIDE, _NARROW = 512, 256  # columns of directions
+_EXACT = 50_000  # rows: of more the nearest are found approximately
 ADJACENCIES = ("diffused", "induced", "paper", "code")
 
 
@@ -157,12 +160,55 @@ class LocalAffinity:
     def _diffuse(self, image: Tensor, text: Tensor, steps: int, share: float) -> Tensor:
         """Unit rows whose cosines are A, float ``[N, d_i + d_t]``; zero outside the graph."""
         member = (self.graph.indptr[1:] > self.graph.indptr[:-1])[:, None].to(image)
-        parts = []
-        for x, weight in ((image, share), (text, 1.0 - share)):
-            x = _centred(F.normalize(x, dim=1), member)
-            parts.append(weight**0.5 * F.normalize(x, dim=1))
-        smooth = self.graph.smooth(torch.cat(parts, dim=1), steps)
+        smooth = self.graph.smooth(joint_directions(image, text, share, member), steps)
         return F.normalize(_centred(smooth, member), dim=1)
+
+
+def joint_directions(image: Tensor, text: Tensor, share: float, member: Tensor) -> Tensor:
+    """Rows ``[N, d_i + d_t]`` whose products are the mean cosine of both sides, each centred.
+
+    Args:
+        image: float ``[N, d_i]``.
+        text: float ``[N, d_t]``.
+        share: weight of the images in the mean.
+        member: rows that take part, float 0 or 1, ``[N, 1]``; the others are zero.
+    """
+    parts = []
+    for x, weight in ((image, share), (text, 1.0 - share)):
+        x = _centred(F.normalize(x, dim=1), member)
+        parts.append(weight**0.5 * F.normalize(x, dim=1))
+    return torch.cat(parts, dim=1)
+
+
+def diffused_directions(image: Tensor, text: Tensor, *, share: float, k: int, steps: int) -> Tensor:
+    r"""Unit rows whose cosines are the ``'diffused'`` A on the graph of the k nearest pairs.
+
+    Args:
+        image: features of one side of pairs, float ``[N, d_i]``.
+        text: of the other side, float ``[N, d_t]``.
+        share: weight of the images.
+        k: neighbours of a pair by the mean cosine of both sides.
+        steps: of the lazy random walk.
+
+    Returns:
+        float ``[N, d]`` with d no more than 512: wider features are cut to their 256 leading
+        directions.
+    """
+    x = joint_directions(image, text, share, torch.ones_like(image[:, :1]))
+    if x.size(1) > _WIDE:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            u, s, _ = torch.svd_lowrank(x, q=min(_NARROW, *x.shape), niter=2)
+        x = u * s
+    # a side that says nothing of a row leaves it zero, which is near to nothing
+    x = x + torch.where(x.any(dim=1, keepdim=True), 0.0, torch.finfo(x.dtype).eps)
+    how = "ivf" if len(x) > _EXACT else None
+    near, index = knn(x, x, min(k, len(x) - 1), exclude_self=True, approximate=how)
+    row = torch.arange(len(x), device=x.device)[:, None].expand_as(index)
+    edges = torch.stack([row.flatten(), index.flatten()])
+    graph = SparseAffinity(*_symmetric(edges, near.flatten().clamp(min=0.0).to(x), len(x)), len(x))
+    smooth = graph.smooth(x, steps)
+    return F.normalize(smooth - smooth.mean(dim=0), dim=1)
 
 
 def _centred(x: Tensor, member: Tensor) -> Tensor:

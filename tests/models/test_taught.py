@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -55,18 +56,27 @@ def unlabelled(data):
 
 
 def dense(live, against, own, told, used, exclusive, temperature):
-    """The terms of some codes against the other side of all pairs, whole matrices in float64."""
+    """The terms of some codes against the other side of all pairs, whole matrices in float64.
+
+    ``exclusive`` None: ``told`` are directions.
+    """
     live, against, told = live.double(), against.double(), told.double()
     p, q = told[own], told
     j = p @ q.T if exclusive else 1 - (1 - p[:, None] * q[None]).prod(2)
     omega = 0.5 * live @ against.T
     cost = torch.logaddexp(omega, torch.zeros_like(omega)) - j * omega
     some = used[own]
+    cosine = partial(torch.nn.functional.cosine_similarity, dim=2)
+    within = torch.zeros(len(own), len(own)).double()
+    if exclusive is None:
+        cost = (taught.ALPHA * p @ q.T - cosine(live[:, None], against[None])).square()
+        within = (taught.ALPHA * p @ p.T - cosine(live[:, None], live[None])).square()
+    pairwise = cost[some][:, used].mean() + taught.WITHIN * within[some][:, some].mean()
     cosines = torch.nn.functional.cosine_similarity(live[:, None], against[None], dim=2)
     rows = torch.arange(len(own))
     ratio = torch.softmax(cosines / temperature, 1)[rows, own]
     return {
-        "pairwise": cost[some][:, used].mean() if some.any() else torch.zeros(()).double(),
+        "pairwise": pairwise if some.any() else torch.zeros(()).double(),
         "contrast": -ratio.log().mean(),
         "quantization": (live.sign() - live).square().mean(),
         "balance": live.mean(0).square().mean(),
@@ -90,7 +100,7 @@ def test_loss_is_the_dense_formula(multi_label, teacher, rate):
     out, rows = model(data), data["image"].train_mask.nonzero().flatten()
     told, own = model.posterior(data), torch.arange(len(rows))
     used = ~unlabelled(data) if teacher == "none" else torch.ones(len(rows), dtype=torch.bool)
-    exclusive = not multi_label or rate == 0  # clusters exclude each other
+    exclusive = None if rate == 0 else not multi_label
     halves = [
         dense(out[m][rows], out[other(m)][rows], own, told, used, exclusive, 0.4)
         for m in MODALITIES
@@ -292,7 +302,8 @@ def test_labels_of_other_rows_than_training_ones_teach_nothing():
     more["image"].labeled_mask = more["image"].labeled_mask | more["image"].query_mask
     assert torch.equal(made(data).posterior(more), expected)
     more["image"].labeled_mask = more["image"].query_mask  # no other: as without labels
-    assert made(data).posterior(more).shape == (48, taught.NUM_CLUSTERS)
+    expected = made(data).posterior(graph_for(TaughtHash, rate=0.0))
+    assert torch.equal(made(data).posterior(more), expected)
 
 
 def test_it_draws_nothing_and_leaves_the_data_alone():
@@ -312,7 +323,7 @@ def test_it_draws_nothing_and_leaves_the_data_alone():
 # --- without labels -------------------------------------------------------------------------------
 
 
-def test_without_labels_classes_are_clusters_of_both_sides():
+def test_without_labels_pairs_are_alike_by_a_walk_on_the_graph_of_both_sides():
     raw = toy_data(noise=0.1)
     told = {}
     for name, data in (
@@ -323,22 +334,21 @@ def test_without_labels_classes_are_clusters_of_both_sides():
         told[name] = model.posterior(data)
     assert torch.equal(*told.values())
     told = told["rate 0"]
-    assert told.shape == (48, taught.NUM_CLUSTERS)
-    torch.testing.assert_close(told.sum(1), torch.ones(48))
+    torch.testing.assert_close(told.norm(dim=1), torch.ones(48))
     together, y = told @ told.T, raw["image"].y[:48]
     same = y[:, None] == y
-    assert together[same].mean() > 2 * together[~same].mean()
+    assert together[same].mean() > together[~same].mean() + 0.3
 
 
-def test_clusters_of_few_and_of_equal_pairs():
+def test_pairs_that_are_few_or_equal_ask_for_nothing_strange():
     data = toy_data(num_nodes=8, num_queries=5)
     model = TaughtHash(data.num_features, num_bits=12)
     for m in MODALITIES:
         data[m].labeled_mask = torch.zeros(8, dtype=torch.bool)
-    assert model.posterior(data).shape == (3, 3)
+    assert len(model.posterior(data)) == 3 and bool(model.posterior(data).isfinite().all())
     for m in MODALITIES:
         data[m].x = torch.ones_like(data[m].x)
-    torch.testing.assert_close(model.posterior(data), torch.full((3, 3), 1 / 3))
+    assert not model.posterior(data).any()  # no two are more alike than others
 
 
 def test_without_labels_and_teacher_the_contrast_is_left():
@@ -366,7 +376,7 @@ def test_it_learns_the_category_and_the_thing(rate, reached):
     fit(model, data, adam(model, 5e-3), epochs=30, progress=False)
     result = evaluate(model, data)
     assert min(result.i2t, result.t2i) > reached  # chance is .25
-    assert result.pair_recall["t2i"][1] > 2 / 12
+    assert result.pair_recall["t2i"][1] > 1.5 / 12
 
 
 def test_data_in_double_precision():
