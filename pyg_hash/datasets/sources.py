@@ -54,6 +54,8 @@ _NO_NAME = {
     "file",
     "frame",
 }
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)")
+_GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
 _EXTRAS = ("text", "image", "labels", "id", "code")  # names that a catalogue keeps for itself
 
 
@@ -213,9 +215,11 @@ def _words_of(name: str) -> str:
 
 def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | None) -> Source:
     problems: dict[str, str] = {}
+    listed: list[str] = []
+    left_out: list[str] = []
     matrices: dict[str, Array] = {}
     if path.suffix.lower() == ".parquet":
-        columns, matrices = _parquet(path)
+        columns, matrices = _parquet(path, left_out)
     elif path.suffix.lower() in (".csv", ".tsv"):
         columns = _separated(path, encoding, problems)
     else:
@@ -253,11 +257,19 @@ def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | Non
         if name not in roles.values() and (typed := _typed(values)) is not None:
             plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
             plain = f"c_{plain}" if not plain[0].isalpha() else plain
-            while plain in _EXTRAS or plain in source.fields:
+            while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
                 plain += "_"
             source.fields[plain] = typed
-    listed = ", ".join(f"{name} ({kind.__name__})" for name, (kind, _) in source.fields.items())
-    source.read_as["fields"] = listed or "none"
+            kind = typed[0].__name__
+            if kind == "str" and any(
+                _WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in typed[1]
+            ):
+                kind = "str, as some of its integers are too large for numbers"
+            renamed = "" if plain == name else f"column {name!r} as "
+            listed.append(f"{renamed}{plain} ({kind})")
+    source.read_as["fields"] = ", ".join(listed) or "none"
+    if left_out:
+        source.read_as["not kept"] = ", ".join(left_out)
     return source
 
 
@@ -336,7 +348,7 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _parquet(path: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
+def _parquet(path: Path, left_out: list[str]) -> tuple[dict[str, list[Any]], dict[str, Array]]:
     """The columns, and those of lists of numbers as matrices, read in groups of rows."""
     library = require("pyarrow", "pyarrow", extra="parquet")
     parquet = require("pyarrow.parquet", "pyarrow", extra="parquet")
@@ -350,11 +362,22 @@ def _parquet(path: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
                 )
                 if lists and library.types.is_floating(kind.type.value_type):
                     matrices[kind.name] = _vectors(file, kind.name)
+                elif "binary" in str(kind.type):
+                    left_out.append(f"column {kind.name!r} ({kind.type!s:.40})")
                 else:
-                    columns[kind.name] = file.read(columns=[kind.name])[0].to_pylist()
+                    column = file.read(columns=[kind.name])[0]
+                    if dated := library.types.is_temporal(kind.type):  # Python's have no ns
+                        column = column.cast(library.string())
+                    values = column.to_pylist()
+                    columns[kind.name] = [*map(_iso, values)] if dated else values
     except library.ArrowException as error:
         raise ValueError(f"source: {path}: no Parquet file ({error})") from error
     return columns, matrices
+
+
+def _iso(text: str | None) -> str | None:
+    """A date and time of Arrow as ISO 8601 has it."""
+    return text and re.sub(r"\.0+(?!\d)", "", text).replace(" ", "T")
 
 
 def _vectors(file: Any, name: str) -> Array:
@@ -471,8 +494,16 @@ def _labels(values: Sequence[Any]) -> tuple[list[list[str]], str]:
     return split, f", several a row apart by {mark!r}"
 
 
+def _fits(value: Any, bits: int) -> bool:
+    """Whether an integer, or its text, is kept as it is: by int64 (63 bits), by a float (53)."""
+    return (type(value) is not str or len(value) <= 20) and -(2**bits) <= int(value) < 2**bits
+
+
 def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
-    """The type of a column and its values, None for what is missing; None: it is empty."""
+    """The type of a column and its values, None for what is missing; None: it is empty.
+
+    Numbers of which one would lose digits are texts.
+    """
     values = [
         None if v is None or v != v else v.strip() or None if isinstance(v, str) else v
         for v in values
@@ -487,8 +518,11 @@ def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
     if all(isinstance(value, str) for value in there):
         if all(value.lower() in ("true", "false") for value in there):
             return as_type(bool, lambda v: v.lower() == "true")
-        if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in there):
+        whole = [value for value in there if _WHOLE.fullmatch(value)]
+        if len(whole) == len(there) and all(_fits(value, 63) for value in whole):
             return as_type(int, int)
+        if not all(_fits(value, 53) for value in whole):
+            return as_type(str, str)
         if all(
             re.fullmatch(r"-?(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?", v) and v[-1].isdigit()
             for v in there
@@ -496,15 +530,20 @@ def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
             return as_type(float, float)
         return as_type(str, str)
     for kind in (bool, int):
-        if all(type(value) is kind for value in there) and (
-            kind is bool or all(-(2**63) <= value < 2**63 for value in there)
-        ):
+        if all(type(value) is kind and _fits(value, 63) for value in there):
             return as_type(kind, kind)
-    if all(type(value) in (int, float) for value in there):
+    if all(type(v) is float or (type(v) is int and _fits(v, 53)) for v in there):
         return as_type(float, float)
     if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in there):
         return as_type(list, list)
-    return as_type(str, lambda v: v if isinstance(v, str) else json.dumps(v, default=str))
+    return as_type(str, lambda v: v if isinstance(v, str) else _plain(v))
+
+
+def _plain(value: Any) -> str:
+    """Text of what is none: dates in ISO's format, lists and mappings as JSON."""
+    if isinstance(value, list | dict | bool | int | float):
+        return json.dumps(value, default=_plain)
+    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
 
 
 # features -------------------------------------------------------------------------------------
