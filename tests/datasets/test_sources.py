@@ -86,6 +86,8 @@ BAD = {
     "empty": ("text,b\n", "holds no row"),
     "nothing": ("", "holds no row"),
     "network": ("image\nhttp://x/y.png\n", "row 0 names a picture on the network"),
+    "no names, pictures": ("1.jpg,a cat\n2.jpg,a dog\n", "line 1 should name the columns"),
+    "no names, numbers": ("a cat,.5\na dog,2\n", "'.5' looks like a value; put a line of names"),
     "quote": ('text\n"a" b\n', "line 2: "),
 }
 
@@ -105,6 +107,19 @@ def test_names_of_single_things_are_no_labels(tmp_path):
     assert told.labels[10:] == [["brand 10"], *[["brand 11"]] * 3]
     with pytest.raises(ValueError, match="label_column: .* has none called 'kind'"):
         open_source([tmp_path / "t.csv"], columns={"label": "kind"})
+
+
+@pytest.mark.parametrize(
+    ("mark", "first"),
+    [(None, ["NY", "New York"]), ("", ["New York, NY|red"]), ("|", ["New York, NY", "red"])],
+)
+def test_what_stands_between_labels(tmp_path, mark, first):
+    rows = [{"text": "a", "label": "New York, NY|red"}, {"text": "b", "label": "Rome"}]
+    if mark is None:
+        rows[0]["label"] = "New York, NY"
+    (tmp_path / "t.json").write_text(json.dumps(rows * 5))
+    source = open_source([tmp_path / "t.json"], label_separator=mark)
+    assert source.labels[:2] == [first, ["Rome"]]
 
 
 def test_json_lines_lists_and_captions_of_coco(tmp_path):
