@@ -407,8 +407,8 @@ def gather(
             options = [f"--{name}_column" if alone else f"--{name}" for name in (IMAGE, TEXT)]
             raise ValueError(
                 f"files: nothing of {file} is used ({listed or 'it holds no array'}) beside "
-                f"{'; '.join(notes)}. Say what it is with {' or '.join(options)} VARIABLE, or leave "
-                "it out"
+                f"{'; '.join(notes)}. Say what it is with {' or '.join(options)} VARIABLE, or "
+                "leave it out"
             )
     if unused := ", ".join(str(v) for v in variables if not any(v is own for own in used)):
         notes.append(f"not used: {unused}")
@@ -508,6 +508,13 @@ def _aligned(group: Mapping[str, Variable], notes: list[str]) -> tuple[dict[str,
         raise ValueError(f"files: these have no number of rows in common:\n{listed}")
     first = [n for n in common if all(v.shape[0] == n for v in group.values())]
     n = max(first or common)
+    if not first and all(
+        v.file.suffix in (".npy", ".npz") and v.shape[1:] == (n,) for v in group.values()
+    ):  # of MATLAB's and others' this says that all lie on their side; here, of equal widths
+        raise ValueError(
+            f"files: {', '.join(map(str, group.values()))} have different numbers of rows; if "
+            "their columns are the items, save them transposed"
+        )
     on_side: dict[Path, list[bool]] = {}  # of matrices whose shapes tell
     for variable in group.values():
         if len(variable.shape) > 1 and min(variable.shape) > 1 and variable.shape.count(n) == 1:

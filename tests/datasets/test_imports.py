@@ -295,6 +295,7 @@ REFUSED = {
     "words.csv": (lambda p: p.write_text("a,b"), "none of .mat, .h5"),
     "odd.json": (lambda p: p.write_text("[1]"), "MS-COCO's layout"),
     "sizes.npz": (lambda p: np.savez(p, image=IMAGE[:20], text=TEXT), "number of rows in common"),
+    "widths.npz": (lambda p: np.savez(p, image=TEXT[:20], text=TEXT), "different numbers of rows"),
 }
 
 
