@@ -211,6 +211,33 @@ def test_all_problems_are_listed_before_any_work(shop, capsys):
     assert HammingIndex.open(run / "catalog" / "text.store").contains(["s3", "s1"]) == [True, False]
 
 
+@pytest.mark.parametrize("wrong", ["--epochs=0", "--num_bits=0", "--seed=-1", "--train_rows=0"])
+def test_wrong_settings_are_refused_before_the_folder_is_made(shop, capsys, wrong):
+    words = ["build", str(shop / "shop.csv"), f"--out={shop}/run", *OWN, wrong]
+    assert main(words) == 2
+    name = wrong[2:].partition("=")[0]
+    assert f"{name}: expected" in capsys.readouterr().err
+    assert not CALLS and not (shop / "run").exists()
+
+
+@pytest.mark.parametrize("out", [".", "photos/run"])
+def test_a_run_is_not_written_into_its_source(shop, capsys, out):
+    assert build(shop, f"--out={shop / out}", *OWN) == 2
+    assert f"is in the source {shop}" in capsys.readouterr().err
+    assert not (shop / "photos").exists()
+
+
+def test_lines_that_do_not_fit_are_listed_before_too_few_pairs(tmp_path, capsys):
+    lines = ["caption,price", *[f"a cup, really {i},{i}" for i in range(30)], "a cup,3"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    words = [tmp_path / "t.csv", f"--out={tmp_path}/run", *OWN]
+    assert build(*words) == 1
+    error = capsys.readouterr().err
+    assert "30 problems" in error and "t.csv, line 2: 3 cells, the head has 2" in error
+    assert build(*words, "--skip_bad") == 1
+    assert "0 rows have a picture, 1 a text" in capsys.readouterr().err
+
+
 def test_what_an_encoder_refuses_is_named_or_left_out(shop, capsys):
     REFUSED.update({f"{shop}/5.png", f"{shop}/25.png"})  # one that trains, and one without a text
     words = [shop / "shop.csv", *OWN]

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyg_hash.cli.build import load_model
-from pyg_hash.cli.options import Command, check_positive, option
+from pyg_hash.cli.build import load_model, recipe_of
+from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import ABOUT, CATALOG, CHECKPOINT, PARTS, Run
@@ -62,6 +62,9 @@ class Build(Command):
     text_column: str | None = option(None, "column of texts or their features")
     label_column: str | None = option(None, "column of labels")
     id_column: str | None = option(None, "column of ids")
+    label_separator: str | None = option(
+        None, "between several labels of a row, '' where each has one (; or | or ,)"
+    )
     images_root: str | None = option(None, "folder that the names of pictures are below")
     encoding: str | None = option(None, "of a CSV or TSV file that is not in UTF-8, e.g. cp1252")
     image_encoder: str | None = option(
@@ -80,10 +83,18 @@ class Build(Command):
         """All stages; what is done is not done again."""
         from pyg_hash.datasets.sources import open_source
 
-        check_positive(num_bits=self.num_bits, train_rows=self.train_rows)
+        check_positive(train_rows=self.train_rows)
+        recipe_of(TrainConfig(**self._training()))
+        for folder in filter(os.path.isdir, self.source):
+            if Path(self.out).resolve().is_relative_to(Path(folder).resolve()):
+                raise UsageError(f"out: {self.out} is in the source {folder}; choose another place")
         columns = {role: getattr(self, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
         source = open_source(
-            self.source, columns=columns, images_root=self.images_root, encoding=self.encoding
+            self.source,
+            columns=columns,
+            images_root=self.images_root,
+            encoding=self.encoding,
+            label_separator=self.label_separator,
         )
         print(f"source: {', '.join(self.source)}: {len(source):,} rows")
         for name, how in source.read_as.items():
@@ -93,7 +104,8 @@ class Build(Command):
         with Lock(run.path / ".build.lock", f"out: {run.path}"):
             about = {"arguments": self._arguments(), "source": digest_of(source)}
             if not self._is_done(run, about):
-                Plan.of(source, self.train_rows, self.seed)  # refuses before the long look
+                if not source.problems:  # refuses before the long look
+                    Plan.of(source, self.train_rows, self.seed)
                 encoders = self._encoders(source)
                 self._leave_out(source)
                 plan = Plan.of(source, self.train_rows, self.seed)
@@ -115,6 +127,11 @@ class Build(Command):
         """What decides what is built."""
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
         return {**own, "source": [os.path.abspath(path) for path in self.source]}
+
+    def _training(self) -> dict[str, Any]:
+        """Settings of the training that do not depend on the source."""
+        own = {name: getattr(self, name) for name in ("num_bits", "epochs", "seed")}
+        return {"dataset": str(Path(self.out) / DATA), "model": "taughthash", **own}
 
     def _encoders(self, source: Source) -> dict[Modality, Any]:
         """The encoder of each modality; None for that of texts which is fitted, or for none."""
@@ -189,12 +206,8 @@ class Build(Command):
             self._write_data(dataset, source, plan, encoders)
         if not run.has("metrics"):
             Train(
-                dataset=str(dataset),
-                model="taughthash",
-                num_bits=self.num_bits,
+                **self._training(),
                 label_rate=1.0 if plan.labels else 0.0,
-                epochs=self.epochs,
-                seed=self.seed,
                 out=str(run.path),
                 resume=(run.path / CHECKPOINT).is_file() or run.has("model"),
             ).train()

@@ -397,6 +397,19 @@ def gather(
     if classes is not None:
         notes.append(f"class_names = {classes}")
     used = [v for group in (*groups.values(), rows) for v in group.values()] + [classes]
+    for file in map(Path, files):  # named for nothing
+        if file not in {own.file for own in used if own is not None}:
+            listed = ", ".join(
+                f"{v}, whose name says " + (" ".join(kind_of(v.name)[:2]).strip() or "nothing")
+                for v in variables
+                if v.file == file
+            )
+            options = [f"--{name}_column" if alone else f"--{name}" for name in (IMAGE, TEXT)]
+            raise ValueError(
+                f"files: nothing of {file} is used ({listed or 'it holds no array'}) beside "
+                f"{'; '.join(notes)}. Say what it is with {' or '.join(options)} VARIABLE, or "
+                "leave it out"
+            )
     if unused := ", ".join(str(v) for v in variables if not any(v is own for own in used)):
         notes.append(f"not used: {unused}")
     found = _stacked(parts, notes)
@@ -495,14 +508,29 @@ def _aligned(group: Mapping[str, Variable], notes: list[str]) -> tuple[dict[str,
         raise ValueError(f"files: these have no number of rows in common:\n{listed}")
     first = [n for n in common if all(v.shape[0] == n for v in group.values())]
     n = max(first or common)
+    if not first and all(
+        v.file.suffix in (".npy", ".npz") and v.shape[1:] == (n,) for v in group.values()
+    ):  # of MATLAB's and others' this says that all lie on their side; here, of equal widths
+        raise ValueError(
+            f"files: {', '.join(map(str, group.values()))} have different numbers of rows; if "
+            "their columns are the items, save them transposed"
+        )
+    on_side: dict[Path, list[bool]] = {}  # of matrices whose shapes tell
+    for variable in group.values():
+        if len(variable.shape) > 1 and min(variable.shape) > 1 and variable.shape.count(n) == 1:
+            on_side.setdefault(variable.file, []).append(variable.shape.index(n) > 0)
     values = {}
     for kind, variable in group.items():
         value = variable.load()
         if not isinstance(value, list):
             axis = variable.shape.index(n)
+            if variable.shape == (n, n):  # lies as all others of its file do
+                axis = int(all(on_side.get(variable.file, [False])))
+                how = "columns" if axis else "rows"
+                notes.append(f"{variable}: is square; its {how} are taken for the items")
             if axis:
                 value = value.T if len(value.shape) == 2 else np.moveaxis(value, axis, 0)
-                if min(value.shape) > 1:
+                if min(value.shape) > 1 and variable.shape != (n, n):
                     notes.append(f"{variable}: turned, for its rows are the items")
             if kind in (LABELS, IDS):
                 value = _dense(value)

@@ -54,6 +54,9 @@ _NO_NAME = {
     "file",
     "frame",
 }
+_NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
+_WHOLE = re.compile(r"-?(0|[1-9]\d*)")
+_GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
 _EXTRAS = ("text", "image", "labels", "id", "code")  # names that a catalogue keeps for itself
 
 
@@ -120,6 +123,7 @@ def open_source(
     columns: Mapping[str, str | None] | None = None,
     images_root: str | os.PathLike[str] | None = None,
     encoding: str | None = None,
+    label_separator: str | None = None,
 ) -> Source:
     """Read a source, all but its pictures.
 
@@ -131,6 +135,8 @@ def open_source(
             features) where they are not the usual ones.
         images_root: folder that names of pictures are below; default: that of the file.
         encoding: of a CSV or TSV file that is not in UTF-8.
+        label_separator: between several labels of a row of a table, ``''``: a row has one;
+            default: the first of ``; | ,`` that the column has.
 
     Raises:
         FileNotFoundError: there is no such file, or no picture.
@@ -147,7 +153,7 @@ def open_source(
             raise ValueError(f"source: {first} is one by itself; several are for files of features")
         if first.is_dir():
             return _folder(first)
-        source = _table(first, named, Path(images_root or first.parent), encoding)
+        source = _table(first, named, Path(images_root or first.parent), encoding, label_separator)
     elif len(paths) == 1 and _is_feature_file(first):
         source = _feature_file(first)
     else:
@@ -211,11 +217,19 @@ def _words_of(name: str) -> str:
 # tables ---------------------------------------------------------------------------------------
 
 
-def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | None) -> Source:
+def _table(
+    path: Path,
+    named: Mapping[str, str],
+    root: Path,
+    encoding: str | None,
+    separator: str | None,
+) -> Source:
     problems: dict[str, str] = {}
+    listed: list[str] = []
+    left_out: list[str] = []
     matrices: dict[str, Array] = {}
     if path.suffix.lower() == ".parquet":
-        columns, matrices = _parquet(path)
+        columns, matrices = _parquet(path, left_out)
     elif path.suffix.lower() in (".csv", ".tsv"):
         columns = _separated(path, encoding, problems)
     else:
@@ -224,7 +238,7 @@ def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | Non
     total = len(next(iter(everything.values()), ()))
     if total == 0:
         raise ValueError(f"source: {path} holds no row" + _first(problems))
-    roles = _roles(everything, named, path, matrices)
+    roles = _roles(everything, named, path, matrices, separator)
     source = Source([], [None] * total, [None] * total, [[] for _ in range(total)])
     source.problems = problems
     for modality in MODALITIES:
@@ -241,7 +255,7 @@ def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | Non
         source.read_as.setdefault(TEXT, f"column {name!r}")
     source.read_as["labels"] = "none"
     if (name := roles.get("label")) is not None:
-        source.labels, how = _labels(columns[name])
+        source.labels, how = _labels(columns[name], separator)
         source.read_as["labels"] = f"column {name!r}{how}"
     if (name := roles.get("id")) is not None:
         source.ids = ["" if value is None else str(value).strip() for value in columns[name]]
@@ -253,11 +267,19 @@ def _table(path: Path, named: Mapping[str, str], root: Path, encoding: str | Non
         if name not in roles.values() and (typed := _typed(values)) is not None:
             plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
             plain = f"c_{plain}" if not plain[0].isalpha() else plain
-            while plain in _EXTRAS or plain in source.fields:
+            while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
                 plain += "_"
             source.fields[plain] = typed
-    listed = ", ".join(f"{name} ({kind.__name__})" for name, (kind, _) in source.fields.items())
-    source.read_as["fields"] = listed or "none"
+            kind = typed[0].__name__
+            if kind == "str" and any(
+                _WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in typed[1]
+            ):
+                kind = "str, as some of its integers are too large for numbers"
+            renamed = "" if plain == name else f"column {name!r} as "
+            listed.append(f"{renamed}{plain} ({kind})")
+    source.read_as["fields"] = ", ".join(listed) or "none"
+    if left_out:
+        source.read_as["not kept"] = ", ".join(left_out)
     return source
 
 
@@ -293,6 +315,13 @@ def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> di
                 continue
             if not names:
                 names = [cell.strip() for cell in row]
+                data = [n for n in names if _NUMBER.fullmatch(n) or _is_picture(n)]
+                if data:
+                    raise ValueError(
+                        f"source: {path}: line {reader.line_num} should name the columns, but "
+                        f"{data[0]!r:.60} looks like a value; put a line of names before it, e.g. "
+                        "image,text"
+                    )
                 if twice := sorted({n for n in names if names.count(n) > 1}):
                     raise ValueError(f"source: {path}: two columns are named {twice[0]!r}")
                 columns = {name: [] for name in names}
@@ -336,7 +365,7 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _parquet(path: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
+def _parquet(path: Path, left_out: list[str]) -> tuple[dict[str, list[Any]], dict[str, Array]]:
     """The columns, and those of lists of numbers as matrices, read in groups of rows."""
     library = require("pyarrow", "pyarrow", extra="parquet")
     parquet = require("pyarrow.parquet", "pyarrow", extra="parquet")
@@ -350,11 +379,22 @@ def _parquet(path: Path) -> tuple[dict[str, list[Any]], dict[str, Array]]:
                 )
                 if lists and library.types.is_floating(kind.type.value_type):
                     matrices[kind.name] = _vectors(file, kind.name)
+                elif "binary" in str(kind.type):
+                    left_out.append(f"column {kind.name!r} ({kind.type!s:.40})")
                 else:
-                    columns[kind.name] = file.read(columns=[kind.name])[0].to_pylist()
+                    column = file.read(columns=[kind.name])[0]
+                    if dated := library.types.is_temporal(kind.type):  # Python's have no ns
+                        column = column.cast(library.string())
+                    values = column.to_pylist()
+                    columns[kind.name] = [*map(_iso, values)] if dated else values
     except library.ArrowException as error:
         raise ValueError(f"source: {path}: no Parquet file ({error})") from error
     return columns, matrices
+
+
+def _iso(text: str | None) -> str | None:
+    """A date and time of Arrow as ISO 8601 has it."""
+    return text and re.sub(r"\.0+(?!\d)", "", text).replace(" ", "T")
 
 
 def _vectors(file: Any, name: str) -> Array:
@@ -384,7 +424,11 @@ def _each(column: Any) -> Iterable[Any]:
 
 
 def _roles(
-    columns: Mapping[str, Any], named: Mapping[str, str], path: Path, matrices: Mapping[str, Any]
+    columns: Mapping[str, Any],
+    named: Mapping[str, str],
+    path: Path,
+    matrices: Mapping[str, Any],
+    separator: str | None,
 ) -> dict[str, str]:
     """The column of each role: as told, by its name, or by its values."""
     roles: dict[str, str] = {}
@@ -403,12 +447,13 @@ def _roles(
         if role not in roles and free:
             roles[role] = free[0]
     if "label" in roles and "label" not in named:  # names of single things are no classes
-        classes = [word for own in _labels(columns[roles["label"]])[0] for word in own]
+        lists, _ = _labels(columns[roles["label"]], separator)
+        classes = [word for own in lists for word in own]
         if len(set(classes)) > max(10, len(classes) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
     if IMAGE not in roles and "image features" not in roles:
-        ends = {n: _share(columns[n], lambda v: v.lower().endswith(PICTURE_SUFFIXES)) for n in left}
+        ends = {n: _share(columns[n], _is_picture) for n in left}
         if ends and max(ends.values()) > 0.5:
             roles[IMAGE] = max(ends, key=lambda n: ends[n])
     if TEXT not in roles:
@@ -426,6 +471,10 @@ def _roles(
 
 def _named(columns: Iterable[str]) -> str:
     return f"its columns are {', '.join(map(repr, columns)) or '(none)'}"
+
+
+def _is_picture(text: str) -> bool:
+    return text.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _share(values: Sequence[Any], test: Callable[[str], bool]) -> float:
@@ -458,21 +507,30 @@ def _joined(value: Any) -> str | None:
     return text or None
 
 
-def _labels(values: Sequence[Any]) -> tuple[list[list[str]], str]:
+def _labels(values: Sequence[Any], mark: str | None) -> tuple[list[list[str]], str]:
     """Labels of each row, and how they were told apart."""
     if any(isinstance(value, list) for value in values):
         lists = [v if isinstance(v, list) else [] if v is None else [v] for v in values]
         return [sorted({str(part).strip() for part in own} - {""}) for own in lists], ""
     texts = ["" if v is None or v != v else str(v).strip() for v in values]
-    mark = next((mark for mark in ";|," if any(mark in text for text in texts)), None)
     if mark is None:
+        mark = next((mark for mark in ";|," if any(mark in text for text in texts)), None)
+    if not mark:
         return [[text] if text else [] for text in texts], ""
     split = [sorted({part.strip() for part in text.split(mark)} - {""}) for text in texts]
     return split, f", several a row apart by {mark!r}"
 
 
+def _fits(value: Any, bits: int) -> bool:
+    """Whether an integer, or its text, is kept as it is: by int64 (63 bits), by a float (53)."""
+    return (type(value) is not str or len(value) <= 20) and -(2**bits) <= int(value) < 2**bits
+
+
 def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
-    """The type of a column and its values, None for what is missing; None: it is empty."""
+    """The type of a column and its values, None for what is missing; None: it is empty.
+
+    Numbers of which one would lose digits are texts.
+    """
     values = [
         None if v is None or v != v else v.strip() or None if isinstance(v, str) else v
         for v in values
@@ -487,24 +545,29 @@ def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
     if all(isinstance(value, str) for value in there):
         if all(value.lower() in ("true", "false") for value in there):
             return as_type(bool, lambda v: v.lower() == "true")
-        if all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in there):
+        whole = [value for value in there if _WHOLE.fullmatch(value)]
+        if len(whole) == len(there) and all(_fits(value, 63) for value in whole):
             return as_type(int, int)
-        if all(
-            re.fullmatch(r"-?(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?", v) and v[-1].isdigit()
-            for v in there
-        ):
+        if not all(_fits(value, 53) for value in whole):
+            return as_type(str, str)
+        if all(_NUMBER.fullmatch(value) for value in there):
             return as_type(float, float)
         return as_type(str, str)
     for kind in (bool, int):
-        if all(type(value) is kind for value in there) and (
-            kind is bool or all(-(2**63) <= value < 2**63 for value in there)
-        ):
+        if all(type(value) is kind and _fits(value, 63) for value in there):
             return as_type(kind, kind)
-    if all(type(value) in (int, float) for value in there):
+    if all(type(v) is float or (type(v) is int and _fits(v, 53)) for v in there):
         return as_type(float, float)
     if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in there):
         return as_type(list, list)
-    return as_type(str, lambda v: v if isinstance(v, str) else json.dumps(v, default=str))
+    return as_type(str, lambda v: v if isinstance(v, str) else _plain(v))
+
+
+def _plain(value: Any) -> str:
+    """Text of what is none: dates in ISO's format, lists and mappings as JSON."""
+    if isinstance(value, list | dict | bool | int | float):
+        return json.dumps(value, default=_plain)
+    return str(value.isoformat()) if hasattr(value, "isoformat") else str(value)
 
 
 # features -------------------------------------------------------------------------------------

@@ -119,6 +119,36 @@ def test_one_matrix_each(name, tmp_path, capsys):
     assert torch.equal(data["image"].train_mask, ~data["image"].query_mask)
 
 
+@pytest.mark.parametrize("turned", [True, False])
+@pytest.mark.parametrize("kind", ["h5", "mat", "7.3"])
+def test_a_square_matrix_lies_as_its_siblings_do(kind, turned, tmp_path):
+    square = RNG.random((N, N)).astype("f4")
+    arrays = {"IAll": square, "TAll": TEXT, "LAll": MULTI}
+    arrays = {name: value.T if turned else value for name, value in arrays.items()}
+    path = tmp_path / ("a.h5" if kind == "h5" else "a.mat")
+    if kind == "mat":
+        sio.savemat(path, arrays | {"ids": np.arange(N)})
+    else:
+        (hdf5 if kind == "h5" else matlab73)(path, **arrays)
+    done = import_files([path], tmp_path / "x.h5")
+    assert f"square; its {'columns' if turned else 'rows'} are taken" in str(done)
+    assert torch.equal(FeatureFile(done.path)[0]["image"].x, torch.from_numpy(square))
+
+
+@pytest.mark.parametrize("files", [("img", "short"), ("img", "same"), ("nan", "txt")])
+def test_a_file_that_was_named_for_nothing_is_refused(files, tmp_path, capsys):
+    values = {"img": IMAGE, "txt": TEXT, "same": TEXT, "short": TEXT[:20], "nan": IMAGE * np.nan}
+    paths = [str(tmp_path / f"{name}.npy") for name in files]
+    for name, path in zip(files, paths, strict=True):
+        np.save(path, values[name])
+    assert main(["build", *paths, f"--out={tmp_path}/run"]) == 1
+    error = capsys.readouterr().err
+    unknown = next(name for name in files if name not in ("img", "txt"))
+    assert f"nothing of {tmp_path}/{unknown}.npy is used" in error
+    assert "whose name says nothing" in error and "--text_column VARIABLE" in error
+    assert not (tmp_path / "run").exists()
+
+
 SPLIT = {
     "I_tr": [("I_te", "T_te", "L_te"), ("I_tr", "T_tr", "L_tr"), ("I_db", "T_db", "L_db")],
     "no train": [("VTest", "YTest", "testL"), (), ("VDatabase", "YDatabase", "databaseL")],
@@ -265,6 +295,7 @@ REFUSED = {
     "words.csv": (lambda p: p.write_text("a,b"), "none of .mat, .h5"),
     "odd.json": (lambda p: p.write_text("[1]"), "MS-COCO's layout"),
     "sizes.npz": (lambda p: np.savez(p, image=IMAGE[:20], text=TEXT), "number of rows in common"),
+    "widths.npz": (lambda p: np.savez(p, image=TEXT[:20], text=TEXT), "different numbers of rows"),
 }
 
 

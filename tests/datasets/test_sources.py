@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import json
 
 import numpy as np
@@ -84,6 +86,8 @@ BAD = {
     "empty": ("text,b\n", "holds no row"),
     "nothing": ("", "holds no row"),
     "network": ("image\nhttp://x/y.png\n", "row 0 names a picture on the network"),
+    "no names, pictures": ("1.jpg,a cat\n2.jpg,a dog\n", "line 1 should name the columns"),
+    "no names, numbers": ("a cat,.5\na dog,2\n", "'.5' looks like a value; put a line of names"),
     "quote": ('text\n"a" b\n', "line 2: "),
 }
 
@@ -103,6 +107,19 @@ def test_names_of_single_things_are_no_labels(tmp_path):
     assert told.labels[10:] == [["brand 10"], *[["brand 11"]] * 3]
     with pytest.raises(ValueError, match="label_column: .* has none called 'kind'"):
         open_source([tmp_path / "t.csv"], columns={"label": "kind"})
+
+
+@pytest.mark.parametrize(
+    ("mark", "first"),
+    [(None, ["NY", "New York"]), ("", ["New York, NY|red"]), ("|", ["New York, NY", "red"])],
+)
+def test_what_stands_between_labels(tmp_path, mark, first):
+    rows = [{"text": "a", "label": "New York, NY|red"}, {"text": "b", "label": "Rome"}]
+    if mark is None:
+        rows[0]["label"] = "New York, NY"
+    (tmp_path / "t.json").write_text(json.dumps(rows * 5))
+    source = open_source([tmp_path / "t.json"], label_separator=mark)
+    assert source.labels[:2] == [first, ["Rome"]]
 
 
 def test_json_lines_lists_and_captions_of_coco(tmp_path):
@@ -146,6 +163,62 @@ def test_parquet_of_vectors_and_columns(tmp_path):
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ValueError, match="no Parquet file"):
         open_source([tmp_path / "t.parquet"])
+
+
+def test_parquet_of_dates_and_bytes(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    day, moment = datetime.date(2024, 1, 3), datetime.datetime(2024, 1, 3, 4, 5, 6)
+    columns = {
+        "text": ["a b", "c"],
+        "day": arrow.array([day, None]),
+        "ms": arrow.array([moment, None], arrow.timestamp("ms")),
+        "ns": arrow.array([10**9 * 86400 + 5, 0], arrow.timestamp("ns")),
+        "blob": [b"a", b"b"],
+        "cost": [decimal.Decimal("1.50"), None],
+        "when": [[day], []],
+    }
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    source = open_source([tmp_path / "t.parquet"])
+    assert source.fields == {
+        "day": (str, ["2024-01-03", None]),
+        "ms": (str, ["2024-01-03T04:05:06", None]),
+        "ns": (str, ["1970-01-02T00:00:00.000000005", "1970-01-01T00:00:00"]),
+        "cost": (str, ["1.50", None]),
+        "when": (str, ['["2024-01-03"]', "[]"]),
+    }
+    assert source.read_as["not kept"] == "column 'blob' (binary)"
+
+
+BIG = "1234567890123456789"
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "kept"),
+    [
+        (["9223372036854775807", "-9223372036854775808"], int, [2**63 - 1, -(2**63)]),
+        (["9223372036854775808", "1"], str, ["9223372036854775808", "1"]),
+        ([BIG, "1.5"], str, [BIG, "1.5"]),
+        (["9" * 5000, "1"], str, ["9" * 5000, "1"]),
+        ([10**30, 1], str, [str(10**30), "1"]),
+        ([int(BIG), 1.5], str, [BIG, "1.5"]),
+        ([2**53 - 1, 1.5], float, [float(2**53 - 1), 1.5]),
+    ],
+)
+def test_numbers_that_would_lose_digits_are_texts(tmp_path, values, kind, kept):
+    rows = [{"text": "a", "n": value} for value in values]
+    source = table(tmp_path / "t.json", json.dumps(rows))
+    assert source.fields == {"n": (kind, kept)}
+    assert ("too large for numbers" in source.read_as["fields"]) == (kind is str)
+
+
+def test_columns_that_are_renamed_are_told(tmp_path):
+    source = table(tmp_path / "t.csv", "text,weird name,code,True_,Not\na,1,2,3,4\n")
+    assert source.read_as["fields"] == (
+        "column 'weird name' as weird_name (int), column 'code' as code_ (int), "
+        "True_ (int), column 'Not' as Not_ (int)"
+    )
 
 
 def test_arrays_and_feature_files(tmp_path):
