@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tempfile
 import threading
@@ -28,7 +29,7 @@ from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
-_OWN = ("text", "image", "labels")  # fields that every answer has by name
+OWN = ("text", "image", "labels")  # fields that every answer has by name
 
 
 class QueryError(ValueError):
@@ -350,7 +351,7 @@ class SearchEngine:
         found = []
         for place, row in enumerate(rows):
             values = {name: column[place] for name, column in kept.items()}
-            own = {name: values.pop(name, None) for name in _OWN}
+            own = {name: values.pop(name, None) for name in OWN}
             labels = own["labels"] or []
             own["labels"] = labels if isinstance(labels, list) else [str(labels)]
             found.append({"row": None, "id": str(row), **own, "metadata": values})
@@ -361,7 +362,12 @@ class SearchEngine:
         path = self.describe(row)["image"]
         if not path:
             raise QueryError(f"item: {row} has no picture", 404)
-        return str(Path(self.images_root or "") / path)
+        path = os.path.abspath(Path(self.images_root or "") / path)
+        places = [os.path.abspath(place) for place in (self.images_root, self.added) if place]
+        known = self.items is not None or self.images_root is None  # the owner's own paths
+        if not known and not any(Path(path).is_relative_to(place) for place in places):
+            raise QueryError(f"item: {row} has no picture below the folder of pictures", 404)
+        return path
 
     @property
     def fields(self) -> Mapping[str, type]:
@@ -428,6 +434,10 @@ class SearchEngine:
             seen.add(item.id)
             if not item.features:
                 raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
+            image = item.values.get("image")
+            kept = self.added and self.added.absolute()
+            if image is not None and Path(image).parent != kept:
+                raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
             for modality in item.features:
                 fields = self.indexes[modality].fields
                 if unknown := set(item.values) - set(fields):

@@ -17,6 +17,7 @@ from serve_cases import COLORS, Client, make_catalog, open_catalog, png
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
+from pyg_hash.serve.engine import NewItem, QueryError
 
 TOKEN = "a-token-of-tests"
 BEARER = [("authorization", f"Bearer {TOKEN}"), ("content-type", "application/json")]
@@ -197,6 +198,8 @@ def test_adding_and_removing_survive_a_restart(own, tmp_path):
         ({"id": "a"}, 422, "'a' has neither words, nor picture, nor vector"),
         ({"id": "a", "text": "red", "metadata": {"colour": 1}}, 422, "'colour' is not kept here"),
         ({"id": "a", "text": "red", "metadata": {"year": "x"}}, 422, "metadata: year"),
+        ({"id": "a", "text": "red", "metadata": {"image": "/x", "text": ""}}, 422, "text, image:"),
+        ({"id": "a", "text": "red", "metadata": {"labels": ["x"]}}, 422, "metadata: labels:"),
         ({"id": "a", "image": "?"}, 422, "image: not in base64"),
         ({"id": "a", "image": "aaaa"}, 422, "image: cannot be read"),
         ({"id": "a", "text_vector": [1.0]}, 422, "1 features"),
@@ -210,6 +213,20 @@ def test_what_cannot_be_added_changes_nothing(own, item, status, message):
     assert answer.status == status and message in answer.body.decode()
     assert own.get("/api/item/good").status == 404
     assert change(own, "POST", "/api/items", {"items": items[:1]}).status == 200
+
+
+@pytest.mark.parametrize("path", ["../secret.png", "{}/secret.png"])
+def test_no_other_file_is_a_picture(tmp_path, path):
+    (tmp_path / "secret.png").write_bytes(png())
+    (folder := tmp_path / "own").mkdir()
+    engine, path = make_catalog(folder), path.format(tmp_path)
+    item = NewItem("a", {"text": engine.encoders["text"](["red"])}, {"image": path})
+    with pytest.raises(QueryError, match="not one that was kept here"):
+        engine.add([item])
+    engine.indexes["image"].update(["set/1"], {"image": [path]})
+    client = Client(engine)
+    assert client.get("/api/item/set%2F1/picture").status == 404
+    assert client.get("/api/item/set%2F2/picture").status == 200
 
 
 def test_a_store_that_another_process_changes(own, tmp_path):
