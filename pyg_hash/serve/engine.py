@@ -496,13 +496,14 @@ class SearchEngine:
 
     def _undo(self) -> None:
         """Open the stores again, as they were saved."""
-        opened: dict[int, Any] = {}
-        for index in self._each():
-            path = index.path if isinstance(index, HammingIndex) else None
-            if path is not None:
-                index.close()
-                opened[id(index)] = HammingIndex.open(path)
+        old, opened = self._each(), dict[int, Any]()
+        for index in old:
+            if isinstance(index, HammingIndex) and index.path is not None:
+                opened[id(index)] = HammingIndex.open(index.path)
         self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
+        for index in old:
+            if id(index) in opened:
+                index.close()
         self._about = None
 
     def remove(self, ids: Sequence[str]) -> int:
