@@ -263,9 +263,12 @@ def test_pictures_alone_find_pictures_and_too_few_pairs_are_refused(shop, capsys
     printed = capsys.readouterr().out
     assert "there are no texts" in printed and "index 12 pictures and 0 texts" in printed
     assert len(HammingIndex.open(shop / "run" / "catalog" / "text.store")) == 0
-    search = ["search", f"{shop}/run", f"--image={folder}/3.png", "--modality=image", OWN[0]]
-    assert main([*search, "-k1", "--json"]) == 0
-    assert '"distance": 0' in capsys.readouterr().out
+    search = ["search", f"{shop}/run", f"--image={folder}/3.png", OWN[0], "-k1", "--json"]
+    for more in ([], ["--modality=image"]):
+        assert main([*search, *more]) == 0
+        assert '"distance": 0' in capsys.readouterr().out
+    assert main([*search, "--modality=text"]) == 1
+    assert "has no items of text" in capsys.readouterr().err
     (folder / "2.txt").write_text("a red one")
     assert build(folder, f"--out={shop}/other", OWN[0]) == 1
     assert "12 rows have a picture, 1 a text, and 1 both" in capsys.readouterr().err

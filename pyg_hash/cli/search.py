@@ -60,7 +60,7 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         None, "search there instead of in the run: what encode --out wrote, or one of yours"
     )
     where: str | None = option(
-        None, "only items of --store with such fields: \"year >= 2005 and label in ('cat', 'dog')\""
+        None, "only items with such fields: \"year >= 2005 and labels has 'cat'\""
     )
     k: int = option(10, "number of answers", ["-k", "--k"])
     json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
@@ -96,6 +96,10 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         items = root = None
         if self.store is None and run.has_catalog:
             codes, root = run.catalog(target), run.pictures_root(self.images_root)
+            if len(codes) == 0 and self.modality is None:  # it has the other kind alone
+                codes = run.catalog(other(target))
+            if len(codes) == 0:
+                raise ValueError(f"modality: the catalogue of {self.run} has no items of {target}")
         elif self.store is None:
             codes, items = run.index(target), run.items(self.images_root)
         else:

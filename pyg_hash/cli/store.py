@@ -33,7 +33,7 @@ class StoreCommand(Command):
 class ListItems(StoreCommand):
     """Print ids and fields of items."""
 
-    where: str | None = option(None, "only these: \"year >= 2005 and label in ('cat', 'dog')\"")
+    where: str | None = option(None, "only these: \"year >= 2005 and labels has 'cat'\"")
     start: int = option(0, "how many to leave out")
     limit: int = option(20, "how many to print at most")
     json: bool = option(False, "print one JSON object an item, each in a line")
@@ -63,7 +63,7 @@ class DeleteItems(StoreCommand):
     """Delete items by id or by filter."""
 
     ids: str | None = option(None, "a text file in UTF-8, an id a line")
-    where: str | None = option(None, "all of these: \"label = 'cat'\"")
+    where: str | None = option(None, "all of these: \"labels has 'cat'\"")
 
     def execute(self) -> int:
         """Delete, save and say how many."""

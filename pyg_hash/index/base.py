@@ -141,6 +141,8 @@ class CodeStore(ABC):
     ) -> int:
         """Add items, in the place of those that have one of the ids already.
 
+        Nothing of these stays: without ``metadata``, and of a field that is left out, their values
+        are missing from then on. :meth:`update` changes fields alone.
         Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
         moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
 

@@ -305,7 +305,7 @@ class HammingIndex(CodeStore):
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
-        self._take_lock()
+        self.lock()
         kept, journal, changed = self._kept, self._journal, self._changed_rows()
         share = _SHARE * (changed + self._late)
         if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
@@ -361,7 +361,12 @@ class HammingIndex(CodeStore):
         self._let_go()
         self.path = None
 
-    def _take_lock(self) -> None:
+    def lock(self) -> None:
+        """Take the right to change the file, which else the first change does, until ``save``.
+
+        Raises:
+            BusyError: another process changes the file, or did since it was opened.
+        """
         if self.path is None or self._lock is not None:
             return
         path = Path(os.path.realpath(self.path))
@@ -579,7 +584,7 @@ class HammingIndex(CodeStore):
     ) -> None:
         self._check_kept(relaxed)
         items = Items.of(packed, relaxed, ids, metadata, self.fields)
-        self._take_lock()
+        self.lock()
         if len(self) == 0 and len(self._items):
             self._keep(np.empty(0, np.int64))  # may now have relaxed codes, or none
         self._append(items)
@@ -601,7 +606,7 @@ class HammingIndex(CodeStore):
 
     def _remove(self, ids: NDArray[Any]) -> None:
         rows = self._find(ids)
-        self._take_lock()
+        self.lock()
         self._drop(rows)
         self._gone.append(rows)
         self.recall = None
@@ -611,7 +616,7 @@ class HammingIndex(CodeStore):
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
         rows = self._find(ids)
         new = {name: column_of(self.fields[name], values) for name, values in metadata.items()}
-        self._take_lock()
+        self.lock()
         for name, column in new.items():
             self._items.columns[name].assign(rows, column)
             self._changed.setdefault(name, []).append(rows)

@@ -16,6 +16,7 @@ A field whose name is no word stands in backquotes. No comparison with a missing
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -29,7 +30,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<text>'(?:[^']|'')*')|`(?P<field>[^`]+)`|(?P<word>[^\W\d]\w*)"
     r"|(?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)|(?P<sign><=|>=|!=|<>|==|[=<>(),]))"
 )
-_EXAMPLE = "for example year >= 2005 and label in ('cat', 'dog')"
+_EXAMPLE = "for example year >= 2005 and labels has 'cat'"
 
 
 class Condition(NamedTuple):
@@ -106,8 +107,19 @@ def _condition(name: str, kind: type, op: str, values: Sequence[Any]) -> Conditi
         raise TypeError(f"where: {name} is {kind.__name__}, which knows no {op}; {remedy}")
     if op not in ("=", "!=", "has") and kind is bool:
         raise TypeError(f"where: {name} is bool, which knows no {op}; use = or !=")
+    if kind is int:
+        values = [_whole(value, op) for value in values]
     kind = str if kind is list else kind
     return Condition(name, op, tuple(field_value(v, kind, f"where: {name}") for v in values))
+
+
+def _whole(value: Any, op: str) -> Any:
+    """A number as the int that compares to all ints alike, if there is one."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    if op in ("<", ">="):
+        return math.ceil(value)
+    return math.floor(value) if op in (">", "<=") or value.is_integer() else value
 
 
 class _Parser:

@@ -23,7 +23,15 @@ from typing_extensions import NotRequired, TypedDict
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
 from pyg_hash.report.style import page_css
-from pyg_hash.serve.engine import Answers, NewItem, QueryError, Question, SearchEngine, Wanted
+from pyg_hash.serve.engine import (
+    OWN,
+    Answers,
+    NewItem,
+    QueryError,
+    Question,
+    SearchEngine,
+    Wanted,
+)
 from pyg_hash.serve.guard import COOKIE, LOOPBACK, Guard, Metrics
 from pyg_hash.serve.worker import Batches, BusyError, Limits, Pictures, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
@@ -437,6 +445,8 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
         async def made(self) -> NewItem:
             """Its features, and where its picture is kept."""
+            if own := [name for name in OWN if name in self.metadata]:
+                raise QueryError(f"metadata: {', '.join(own)}: give these beside metadata")
             values, features = dict(self.metadata), {}
             kept = engine.fields
             if self.labels is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tempfile
 import threading
@@ -28,7 +29,7 @@ from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
-_OWN = ("text", "image", "labels")  # fields that every answer has by name
+OWN = ("text", "image", "labels")  # fields that every answer has by name
 
 
 class QueryError(ValueError):
@@ -279,10 +280,10 @@ class SearchEngine:
         where: str | None = None,
     ) -> Answers:
         """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
-        index = self.indexes[source]
-        if not isinstance(index, HammingIndex):
-            raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
         with self._turns.reading():
+            index = self.indexes[source]
+            if not isinstance(index, HammingIndex):
+                raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
             try:
                 codes, relaxed = (get([row]) for get in (index.codes, index.relaxed))
             except ValueError as error:
@@ -343,14 +344,14 @@ class SearchEngine:
                 }
                 for row in rows
             ]
-        index, kept = self.indexes[modality], {}
-        if rows and index.fields:
+        kept: Mapping[str, Any] = {}
+        if rows and self.fields:
             with self._turns.reading():
-                kept = index.metadata(rows)
+                kept = self.indexes[modality].metadata(rows)
         found = []
         for place, row in enumerate(rows):
             values = {name: column[place] for name, column in kept.items()}
-            own = {name: values.pop(name, None) for name in _OWN}
+            own = {name: values.pop(name, None) for name in OWN}
             labels = own["labels"] or []
             own["labels"] = labels if isinstance(labels, list) else [str(labels)]
             found.append({"row": None, "id": str(row), **own, "metadata": values})
@@ -361,7 +362,12 @@ class SearchEngine:
         path = self.describe(row)["image"]
         if not path:
             raise QueryError(f"item: {row} has no picture", 404)
-        return str(Path(self.images_root or "") / path)
+        path = os.path.abspath(os.path.join(self.images_root or "", path))
+        places = [os.path.abspath(place) for place in (self.images_root, self.added) if place]
+        known = self.items is not None or self.images_root is None  # the owner's own paths
+        if not known and not any(Path(path).is_relative_to(place) for place in places):
+            raise QueryError(f"item: {row} has no picture below the folder of pictures", 404)
+        return str(path)
 
     @property
     def fields(self) -> Mapping[str, type]:
@@ -383,42 +389,43 @@ class SearchEngine:
             QueryError: an id is there, a value is not kept, or an item has nothing to code.
         """
         self._check_writable()
-        of: dict[Modality, list[NewItem]] = {}
-        for modality in MODALITIES:
-            of[modality] = [item for item in new if modality in item.features]
+        self._check_new(new)
+        of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
-        coded: dict[Modality, Tensor] = {}
-        replaced: set[str] = set()
-        with self._turns.writing():
-            try:
-                self._check_new(new)
-                keys = {item.id: self.key(item.id) for item in new}
-                for modality, some in of.items():
-                    if some:
-                        codes = [self._relax(modality, item.features[modality]) for item in some]
-                        coded[modality] = torch.cat(codes)
-                for index in set(self.indexes.values()):
-                    there = index.contains(list(keys.values()))
-                    replaced |= {name for name, known in zip(keys, there, strict=True) if known}
-                if replaced and not replace:
-                    raise QueryError(f"items: {min(replaced)!r} is there already; say replace", 409)
-                for modality, relaxed in coded.items():
-                    index, some = self.indexes[modality], of[modality]
-                    kept = {name: [item.values.get(name) for item in some] for name in index.fields}
-                    keep = {"relaxed": relaxed} if _takes_relaxed(index) else {}
-                    ids = [keys[item.id] for item in some]
-                    index.replace(binarize(relaxed), ids, kept or None, **keep)
-                for index in set(self.indexes.values()):
-                    index.save()
-                self._about = None
-            except QueryError:
-                raise
-            except (BusyError, TypeError, ValueError) as error:
-                self._undo()
-                status = 503 if isinstance(error, BusyError) else 422
-                raise QueryError(f"items: {error}", status) from error
-        return len(replaced)
+        with self._changing([item.id for item in new]) as keys:
+            coded: dict[Modality, Tensor] = {}
+            for modality, some in of.items():
+                if some:
+                    codes = [self._relax(modality, item.features[modality]) for item in some]
+                    coded[modality] = torch.cat(codes)
+            known: dict[Any, dict[str, Any]] = {}
+            for index in self._each():
+                there = _present(index, keys)
+                columns = index.metadata(there)
+                for place, key in enumerate(there):
+                    known.setdefault(key, {name: v[place] for name, v in columns.items()})
+            if known and not replace:
+                raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
+            values = {  # what a new code is of takes the place of what the old one was of
+                key: {**known.get(key, {}), **dict.fromkeys(item.features), **item.values}
+                for key, item in zip(keys, new, strict=True)
+            }
+            for modality in MODALITIES:
+                index, names = self.indexes[modality], {item.id for item in of[modality]}
+                ids = [key for key in keys if str(key) in names]
+                rest = [] if self.is_one else _present(index, [k for k in keys if k not in ids])
+                kept, others = (
+                    {name: [values[key].get(name) for key in some] for name in index.fields}
+                    for some in (ids, rest)
+                )
+                if ids:
+                    relaxed = coded[modality]
+                    more = {"relaxed": relaxed} if _takes_relaxed(index) else {}
+                    index.replace(binarize(relaxed), ids, kept or None, **more)
+                if rest:
+                    index.update(rest, others)
+        return len(known)
 
     def _check_new(self, new: Sequence[NewItem]) -> None:
         seen: set[str] = set()
@@ -428,41 +435,87 @@ class SearchEngine:
             seen.add(item.id)
             if not item.features:
                 raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
+            image = item.values.get("image")
+            kept = self.added and self.added.absolute()
+            if image is not None and Path(image).parent != kept:
+                raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
             for modality in item.features:
                 fields = self.indexes[modality].fields
                 if unknown := set(item.values) - set(fields):
                     known = ", ".join(fields) or "nothing"
                     raise QueryError(f"items: {min(unknown)!r} is not kept here, but {known}")
 
+    def _each(self) -> list[Any]:
+        return list(dict.fromkeys(self.indexes[modality] for modality in MODALITIES))
+
+    @contextmanager
+    def _changing(self, names: Sequence[str]) -> Iterator[list[Any]]:
+        """Change items, given their ids, and save: all of it, or nothing, in all indexes."""
+        with self._turns.writing():
+            before: list[tuple[Any, ...]] = []
+            saved = 0
+            keys: list[Any] = []
+            try:
+                self._lock()
+                keys = [self.key(name) for name in names]
+                indexes = self._each()
+                if len(indexes) > 1 and all(isinstance(index, HammingIndex) for index in indexes):
+                    before = [_record(index, keys) for index in indexes]
+                yield keys
+                for index in indexes:
+                    index.save()
+                    saved += 1
+                self._about = None
+            except Exception as error:
+                self._undo()
+                of_saved = zip(self._each(), before[:saved], strict=False)
+                for index, (codes, ids, kept, relaxed) in of_saved:
+                    index.remove(_present(index, keys))
+                    if ids:
+                        index.add(codes, ids, kept, relaxed=relaxed)
+                    index.save()
+                if isinstance(error, QueryError) or not isinstance(
+                    error, BusyError | TypeError | ValueError
+                ):
+                    raise
+                status = 503 if isinstance(error, BusyError) else 422
+                raise QueryError(f"items: {error}", status) from error
+
+    def _lock(self) -> None:
+        """Take all locks; what another process has changed is opened again, once."""
+        for again in (False, True):
+            try:
+                for index in self._each():
+                    if isinstance(index, HammingIndex):
+                        index.lock()
+                return
+            except BusyError:
+                if again:
+                    raise
+                self._undo()
+
     def _undo(self) -> None:
         """Open the stores again, as they were saved."""
-        opened: dict[int, Any] = {}
-        for index in set(self.indexes.values()):
-            path = index.path if isinstance(index, HammingIndex) else None
-            if path is not None:
-                index.close()
-                opened[id(index)] = HammingIndex.open(path)
+        old, opened = self._each(), dict[int, Any]()
+        for index in old:
+            if isinstance(index, HammingIndex) and index.path is not None:
+                opened[id(index)] = HammingIndex.open(index.path)
         self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
+        for index in old:
+            if id(index) in opened:
+                index.close()
+        self._about = None
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
         self._check_writable()
-        with self._turns.writing():
-            keys = [self.key(name) for name in dict.fromkeys(ids)]
-            indexes = list(dict.fromkeys(self.indexes.values()))
-            there = [index.contains(keys) for index in indexes]
-            for place, name in enumerate(keys):
-                if not any(known[place] for known in there):
-                    raise QueryError(f"item: {name!r} is not in the database", 404)
-            try:
-                for index, known in zip(indexes, there, strict=True):
-                    index.remove([key for key, is_it in zip(keys, known, strict=True) if is_it])
-                for index in indexes:
-                    index.save()
-                self._about = None
-            except BusyError as error:
-                self._undo()
-                raise QueryError(f"items: {error}", 503) from error
+        with self._changing(list(dict.fromkeys(ids))) as keys:
+            there = [_present(index, keys) for index in self._each()]
+            for key in keys:
+                if not any(key in some for some in there):
+                    raise QueryError(f"item: {key!r} is not in the database", 404)
+            for index, some in zip(self._each(), there, strict=True):
+                index.remove(some)
         return len(keys)
 
     def keep_picture(self, path: Path) -> str | None:
@@ -549,7 +602,7 @@ class SearchEngine:
 
     def _nearest(self, codes: Tensor, relaxed: Tensor, wanted: Wanted) -> list[Answers]:
         """The answers for each code."""
-        index, (target, k, offset, where) = self.indexes[wanted.target], wanted
+        target, k, offset, where = wanted
         filtered: dict[str, Any] = {} if where is None else {"where": where}
         if where is not None and self.items is not None:
             raise QueryError(
@@ -557,6 +610,7 @@ class SearchEngine:
                 "pyg-hash build"
             )
         with self._turns.reading():
+            index = self.indexes[target]  # a change may open another
             try:
                 ranked = self._ranked(index, codes, relaxed, k, offset, filtered)
                 pages = [found[offset : offset + k] for found in ranked]
@@ -612,6 +666,17 @@ class SearchEngine:
             if end >= min(offset + k, size):
                 return ranked
             end *= 2
+
+
+def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
+    return [key for key, there in zip(keys, index.contains(keys), strict=True) if there]
+
+
+def _record(index: HammingIndex, keys: Sequence[Any]) -> tuple[Any, ...]:
+    """All that an index holds of some items: codes, ids, fields and relaxed codes."""
+    ids = _present(index, keys)
+    relaxed = index.relaxed(ids) if index.has_relaxed else None
+    return index.codes(ids), ids, index.metadata(ids), relaxed
 
 
 def _takes_relaxed(index: CodeStore) -> bool:

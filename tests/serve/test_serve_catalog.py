@@ -17,6 +17,8 @@ from serve_cases import COLORS, Client, make_catalog, open_catalog, png
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
+from pyg_hash.serve.engine import NewItem, QueryError
+from pyg_hash.typing import MODALITIES
 
 TOKEN = "a-token-of-tests"
 BEARER = [("authorization", f"Bearer {TOKEN}"), ("content-type", "application/json")]
@@ -197,6 +199,8 @@ def test_adding_and_removing_survive_a_restart(own, tmp_path):
         ({"id": "a"}, 422, "'a' has neither words, nor picture, nor vector"),
         ({"id": "a", "text": "red", "metadata": {"colour": 1}}, 422, "'colour' is not kept here"),
         ({"id": "a", "text": "red", "metadata": {"year": "x"}}, 422, "metadata: year"),
+        ({"id": "a", "text": "red", "metadata": {"image": "/x", "text": ""}}, 422, "text, image:"),
+        ({"id": "a", "text": "red", "metadata": {"labels": ["x"]}}, 422, "metadata: labels:"),
         ({"id": "a", "image": "?"}, 422, "image: not in base64"),
         ({"id": "a", "image": "aaaa"}, 422, "image: cannot be read"),
         ({"id": "a", "text_vector": [1.0]}, 422, "1 features"),
@@ -212,6 +216,20 @@ def test_what_cannot_be_added_changes_nothing(own, item, status, message):
     assert change(own, "POST", "/api/items", {"items": items[:1]}).status == 200
 
 
+@pytest.mark.parametrize("path", ["../secret.png", "{}/secret.png"])
+def test_no_other_file_is_a_picture(tmp_path, path):
+    (tmp_path / "secret.png").write_bytes(png())
+    (folder := tmp_path / "own").mkdir()
+    engine, path = make_catalog(folder), path.format(tmp_path)
+    item = NewItem("a", {"text": engine.encoders["text"](["red"])}, {"image": path})
+    with pytest.raises(QueryError, match="not one that was kept here"):
+        engine.add([item])
+    engine.indexes["image"].update(["set/1"], {"image": [path]})
+    client = Client(engine)
+    assert client.get("/api/item/set%2F1/picture").status == 404
+    assert client.get("/api/item/set%2F2/picture").status == 200
+
+
 def test_a_store_that_another_process_changes(own, tmp_path):
     with HammingIndex.open(tmp_path / "image.store") as other:
         other.remove(["set/1"])
@@ -220,6 +238,55 @@ def test_a_store_that_another_process_changes(own, tmp_path):
         assert answer.status == 503 and "is being changed" in answer.json["detail"]
     assert own.get("/api/item/a").status == 404
     assert own.get("/api/search?text=red").status == 200
+    with HammingIndex.open(tmp_path / "image.store") as other:
+        other.remove(["set/1"])
+        other.save()
+    assert change(own, "POST", "/api/items", {"items": [{**item, "image": None}]}).status == 200
+    similar = own.get("/api/item/set%2F2/similar?modality=image&k=200").json["answers"]
+    assert len(similar) == 31 and own.get("/api/run").json["database"]["image"] == 31
+    assert HammingIndex.open(tmp_path / "text.store").contains(["a"]) == [True]
+
+
+def test_a_change_is_saved_whole_or_not_at_all(own, tmp_path, monkeypatch):
+    def full():
+        raise OSError("disk full")
+
+    engine = own.app.state.work.engine
+    ids = ["a", "set/2", "set/4"]
+    before = known(tmp_path, ids)
+    x = engine.encoders["image"].rows[0][None], engine.encoders["text"](["red"])
+    items = [NewItem(name, dict(zip(MODALITIES, x, strict=True))) for name in ids]
+    for call in (lambda: engine.add(items, replace=True), lambda: engine.remove(ids[1:])):
+        monkeypatch.setattr(engine.indexes["text"], "save", full)
+        with pytest.raises(OSError, match="disk full"):
+            call()
+        assert known(tmp_path, ids) == before
+    assert engine.add(items, replace=True) == 2  # nothing is left locked
+    assert known(tmp_path, ids) != before
+
+
+def known(folder, ids):
+    """All that is kept of items."""
+    found = []
+    for store in (HammingIndex.open(folder / f"{m}.store") for m in MODALITIES):
+        some = [name for name in ids if store.contains([name])[0]]
+        found.append((some, store.relaxed(some).tolist(), store.metadata(some), len(store)))
+    return found
+
+
+def test_what_is_replaced_is_one_thing_in_both_stores(own, tmp_path):
+    item = {"id": "set/2", "text": "green", "metadata": {"year": 1900}}
+    assert change(own, "POST", "/api/items", {"items": [item], "replace": True}).status == 200
+    fields = {"text": ["green"], "image": ["2.png"], "labels": [["blue"]], "year": [1900]}
+    assert [m for _, _, m, _ in known(tmp_path, ["set/2"])] == [fields, fields]
+    item = {"id": "set/3", "image": b64encode(png()).decode()}  # had a text alone
+    assert change(own, "POST", "/api/items", {"items": [item], "replace": True}).status == 200
+    image, text = (m for _, _, m, _ in known(tmp_path, ["set/3"]))
+    assert image == text and image["text"] == ["gray"] and image["year"] == [2003]
+    item = {"id": "set/2", "text_vector": [0.5] * 9, "metadata": {"year": None}}
+    assert change(own, "POST", "/api/items", {"items": [item], "replace": True}).status == 200
+    fields |= {"text": [None], "year": [None]}
+    assert [m for _, _, m, _ in known(tmp_path, ["set/2"])] == [fields, fields]
 
 
 def test_tokens(engine, tmp_path):

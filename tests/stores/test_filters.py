@@ -67,6 +67,8 @@ def condition(draw: random.Random) -> Filter:
             lambda row: row[name] is not None and (row[name] in some) == (word == ""),
         )
     sign = draw.choice(["=", "!=", *(SIGNS if kind is not bool else [])])
+    if kind is int and sign in SIGNS:
+        value = draw.choice([value, 2004.0, 2003.5, -0.5])
     compare = {"=": operator.eq, "!=": operator.ne, **SIGNS}[sign]
     return (
         f"{name} {sign} {written(value)}",
