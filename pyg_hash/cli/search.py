@@ -296,10 +296,11 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
         with listen(self.host, self.port) as listening:
             config = self.settings(run)
             model = load_model(run, config)
+            source = run.path.resolve() if run.has_catalog else Path(config.dataset)
             engine = SearchEngine.of(
                 run,
                 model,
-                title=f"{type(model).__name__} on {Path(config.dataset).name}",
+                title=f"{type(model).__name__} on {source.name}",
                 own=own,
                 oversample=None if self.rescore == "none" else self.oversample,
                 images_root=self.images_root,
