@@ -179,6 +179,11 @@ def _verdicts(table, champion, groups, data, columns):
     """The champion against the best other row, where it has cells."""
     others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
     others = others or [name for name in table.methods if name != champion]  # ablations
+    among = "the best other row"
+    if not METHODS[champion].labels:  # it has one result for all label rates
+        others = [name for name in others if not METHODS[name].labels]
+        columns = list(dict.fromkeys((bits, None) for bits, _ in columns))
+        among += " that reads no label"
     lines = []
     for protocol in ORDER:
         for column in columns:
@@ -188,7 +193,7 @@ def _verdicts(table, champion, groups, data, columns):
                 lines.append([protocol, _heading(column), *(str(v) if v else "" for v in found)])
     if lines:
         yield (
-            f"{champion} against the best other row (mean difference ± its standard error; *ahead* "
+            f"{champion} against {among} (mean difference ± its standard error; *ahead* "
             "and *behind* are beyond two of them; *(n seeds)*: that row has more or fewer of "
             "them; a row that has no such protocol stands there under its next stricter one):\n\n"
             + grid(["protocol", "", *CROSS], lines)
