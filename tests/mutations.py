@@ -14,6 +14,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import select
 import signal
@@ -48,6 +49,7 @@ from pyg_hash.utils.provenance import _LINE, _BITS
 N = 12
 LIMIT_S, LIMIT_BYTES = 20, 1 << 30
 ODD = (None, "", "x", -1, 0, 2.5, 1 << 70, 10**9, float("nan"), 1e300, True, [], {}, [[]], "\ud800")
+PART = re.compile("(labels|image|text|texts|ids)\\b")  # of several files together
 NOISE = "\u202e\0\ufeff\u0301\U0001f600'\",;\t\n\r{}[]:&*#%-"
 Use = Callable[[], Any]
 
@@ -62,7 +64,7 @@ def make(folder: Path) -> dict[str, tuple[Path, Use]]:
     model = run.path / "model"
     for name in ("config.json", "model.safetensors", "intake.safetensors"):
         cases[f"model {name}"] = model / name, lambda: HashModel.load(model)
-    index = run.file("index_image") if "index_image" in vars(run) else run.path / "index_image.safetensors"
+    index = run.index_file("image")
     cases["index"] = index, lambda: HammingIndex.load(index)
     return cases | sources(given) | journal(given)
 
@@ -308,7 +310,8 @@ def problem(path: Path, use: Use) -> str:
             warnings.simplefilter("ignore")
             use()
     except (ValueError, TypeError, OSError) as error:
-        named = path.name in str(error) or path.parent.name in str(error)
+        holder = path.parent.name.removesuffix(".log")  # a folder, or what a journal belongs to
+        named = path.name in str(error) or holder in str(error) or PART.match(str(error))
         native = type(error) in (UnicodeDecodeError, UnicodeEncodeError, json.JSONDecodeError)
         if named and not native:
             return ""

@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.feature_file import (
-    FORMAT,
     StoredMatrix,
+    is_ours,
     open_feature_file,
     read_labels,
     read_splits,
@@ -28,6 +28,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import coco_captions, gather, kind_of
 from pyg_hash.features.images import PICTURE_SUFFIXES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 
@@ -387,7 +388,7 @@ def _parquet(path: Path, left_out: list[str]) -> tuple[dict[str, list[Any]], dic
                         column = column.cast(library.string())
                     values = column.to_pylist()
                     columns[kind.name] = [*map(_iso, values)] if dated else values
-    except library.ArrowException as error:
+    except (library.ArrowException, OSError) as error:
         raise ValueError(f"source: {path}: no Parquet file ({error})") from error
     return columns, matrices
 
@@ -577,7 +578,7 @@ def _is_feature_file(path: Path) -> bool:
     if not h5py.is_hdf5(path):
         return False
     with open_hdf5(path) as file:
-        return file.attrs.get("format") in (FORMAT, FORMAT.encode())
+        return is_ours(file)
 
 
 class _Stored:
@@ -597,11 +598,16 @@ class _Stored:
 
 
 def _feature_file(path: Path) -> Source:
-    features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
-    n = features[IMAGE].shape[0]
-    with open_feature_file(path) as file:
-        splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
-        y = read_labels(file)
+    try:
+        features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
+        n = features[IMAGE].shape[0]
+        with open_feature_file(path) as file:
+            splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
+            y = read_labels(file)
+    except CorruptFileError:
+        raise
+    except ValueError as error:  # of another form than a feature file's
+        raise ValueError(f"source: {path}: {error}") from error
     items = stored_items(path, 0 if y is None else int(y.max()) + 1 if y.dim() == 1 else y.size(1))
     source = Source(items.ids, _or_none(items.image_paths, n), _or_none(items.texts, n), [])
     source.features, source.splits = features, splits

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,18 @@ def check_positive_int(value: object, name: str) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if int(value) < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
+
+
+def check_positive_ints(**values: object) -> None:
+    """:func:`check_positive_int` of arguments by name."""
+    for name, value in values.items():
+        check_positive_int(value, name)
+
+
+def check_kind(value: object, kind: type[Collection[Any]], name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is of a kind that is no text, such as ``Mapping``."""
+    if isinstance(value, str) or not isinstance(value, kind):
+        raise TypeError(f"{name}: expected a {kind.__name__.lower()}, got {value!r}")
 
 
 def check_path(value: object, name: str = "path") -> None:
