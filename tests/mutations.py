@@ -37,18 +37,19 @@ from bit_flips import make as make_stored
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets.imports import import_files
 from pyg_hash.datasets.sources import open_source
-from pyg_hash.features import load_encoder
 from pyg_hash.features.images import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils import hdf5
-from pyg_hash.utils.provenance import _LINE, _BITS
+from pyg_hash.utils.provenance import _BITS, _LINE
 
 N = 12
 LIMIT_S, LIMIT_BYTES = 20, 1 << 30
 ODD = (None, "", "x", -1, 0, 2.5, 1 << 70, 10**9, float("nan"), 1e300, True, [], {}, [[]], "\ud800")
+WRONG = (np.zeros(0), np.zeros((N, 0)), np.full(3, np.nan), np.array(-1), np.zeros((2, 3, 4)),
+         np.array([b"\xff"]), np.arange(N))  # fmt: skip
 PART = re.compile("(labels|image|text|texts|ids)\\b")  # of several files together
 NOISE = "\u202e\0\ufeff\u0301\U0001f600'\",;\t\n\r{}[]:&*#%-"
 Use = Callable[[], Any]
@@ -135,8 +136,8 @@ def sources(folder: Path) -> dict[str, tuple[Path, Use]]:
     values = {"I_tr": image[3:], "I_te": image[:3], "T_tr": text[3:], "T_te": text[:3],
               "L_tr": labels[3:], "L_te": labels[:3]}  # fmt: skip
     np.savez(folder / "arrays.npz", **values)
-    words = np.array([f"word {i}" for i in range(9)], object)
-    scipy.io.savemat(folder / "arrays.mat", {**values, "words": words}, do_compression=False)
+    cells = np.array([f"word {i}" for i in range(9)], object)
+    scipy.io.savemat(folder / "arrays.mat", {**values, "words": cells}, do_compression=False)
     scipy.io.savemat(folder / "packed.mat", values, do_compression=True)
     with h5py.File(folder / "arrays.h5", "w") as file:
         for name, value in values.items():
@@ -151,8 +152,9 @@ def sources(folder: Path) -> dict[str, tuple[Path, Use]]:
     cases["import npy"] = parts[0], lambda: import_files(parts, folder / "to.h5")
     cases["source npy"] = parts[1], lambda: told_of(*parts)
     cases["source npz"] = folder / "arrays.npz", lambda: told_of(folder / "arrays.npz")
-    write_feature_file(folder / "own.h5", image=image, text=text, labels=labels,
-                       train=range(3, N), query=range(3), texts=[f"word {i}" for i in range(N)])  # fmt: skip
+    words = [f"word {i}" for i in range(N)]
+    write_feature_file(folder / "own.h5", image=image, text=text, labels=labels, texts=words,
+                       train=range(3, N), query=range(3))  # fmt: skip
     cases["source own.h5"] = folder / "own.h5", lambda: told_of(folder / "own.h5")
     cases["feature file"] = folder / "own.h5", lambda: feature_file(folder)
     return cases
@@ -215,12 +217,15 @@ def change(data: bytes, other: bytes, draw: random.Random) -> bytes:
         elif how == 5:  # a length
             big = draw.choice((0xFFFFFFFF, 0x7FFFFFFF, 1 << 40, (1 << 64) - 1, 1 << 20))
             kind = draw.choice((4, 8))
-            data = data[:at] + (big & ((1 << 8 * kind) - 1)).to_bytes(kind, draw.choice(("little", "big"))) + data[at + kind :]
+            said = (big % (1 << 8 * kind)).to_bytes(kind, draw.choice(("little", "big")))
+            data = data[:at] + said + data[at + kind :]
         elif how == 6:  # another head
             head = draw.choice((8, 64, 128))
             data = other[:head] + data[head:]
         else:
             noise = "".join(draw.choices(NOISE, k=3)).encode()
+            if draw.random() < 0.1:
+                noise = draw.choice((b"[", b'{"a":')) * 20_000
             data = data[:at] + noise + data[at:]
     return data
 
@@ -256,21 +261,21 @@ def restructure(path: Path, draw: random.Random) -> bool:
         path.write_text(yaml.safe_dump(with_odd(yaml.safe_load(data), draw)))
     elif path.suffix in (".safetensors", ".store"):
         size = int.from_bytes(data[:8], "little")
-        path.write_bytes(with_header(with_odd(json.loads(data[8 : 8 + size]), draw), data[8 + size :]))
+        header = with_odd(json.loads(data[8 : 8 + size]), draw)
+        path.write_bytes(with_header(header, data[8 + size :]))
     elif path.suffix == ".h5":
-        values = [np.zeros(0), np.zeros((3, 0)), np.full(3, np.nan), "x", np.int64(-1), np.zeros((2, 3, 4)),
-                  np.array([b"\xff"] * N), np.full((N, 5), np.inf), np.arange(N), [1e300] * N]  # fmt: skip
+        values = [*WRONG, "x", np.array([b"\xff"] * N), np.full((N, 5), np.inf), [1e300] * N]
         with h5py.File(path, "r+") as file:
             names: list[str] = []
             file.visit(names.append)
-            holder, name = draw.choice([(file, n) for n in names] + [(file.attrs, n) for n in file.attrs])
+            every = [(file, name) for name in names] + [(file.attrs, name) for name in file.attrs]
+            holder, name = draw.choice(every)
             if draw.random() < 0.8:
                 del holder[name]
             if name not in holder and draw.random() < 0.8:
                 holder[name] = draw.choice(values)
     elif path.suffix == ".npz":
-        odd = [np.zeros(0), np.array("x"), np.array(-1), np.full((2, 3, 4), np.nan), np.array([b"\xff"]),
-               np.zeros((N, 0)), np.array([1 << 62]), np.ones(3, complex), np.array(["x"] * N)]  # fmt: skip
+        odd = [*WRONG, np.array("x"), np.array([1 << 62]), np.ones(3, complex), np.array(["x"] * N)]
         with np.load(path) as file:
             values = dict(file)
         name = draw.choice(list(values))

@@ -1,4 +1,4 @@
-"""Files that were changed at random bring a value or an error of ours: the short ``mutations.py``."""
+"""Files changed at random bring a value or an error of ours: the short ``mutations.py``."""
 
 import os
 

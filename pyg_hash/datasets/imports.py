@@ -22,7 +22,7 @@ from pyg_hash.datasets.feature_file import is_ours, write_feature_file
 from pyg_hash.datasets.raw import whole
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.files import CorruptFileError, check_writable
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 
@@ -243,7 +243,12 @@ def _in_hdf5(path: Path) -> list[Variable]:
     with open_hdf5(path) as file:
         if is_ours(file):
             raise ValueError(f"{path}: is a feature file already; nothing is to be imported")
-        file.visititems(visit)
+        try:
+            file.visititems(visit)
+        except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+            if str(path) in str(error):
+                raise
+            raise CorruptFileError(f"{path}: cannot be read ({error}); write it again") from error
     return found
 
 

@@ -306,7 +306,11 @@ def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> di
     csv.field_size_limit(1 << 30)
     head = text.split("\n", 1)[0]
     marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t|"
-    mark = max(marks, key=lambda mark: len(next(csv.reader([head], delimiter=mark), [])))
+
+    def num_cells(mark: str) -> int:
+        return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), []))
+
+    mark = max(marks, key=num_cells)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     names: list[str] = []
     columns: dict[str, list[Any]] = {}
@@ -354,9 +358,9 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
                 if line.strip():
                     try:
                         rows.append(json.loads(line))
-                    except ValueError as error:
+                    except (ValueError, RecursionError) as error:
                         problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError(

@@ -80,7 +80,7 @@ def read_arrays(
             raise ValueError("the header is longer than the file")
         header = json.loads(whole[8 : 8 + size].tobytes())
         about = json.loads(header.pop("__metadata__", {}).get("json", "null"))
-    except (IndexError, TypeError, ValueError, AttributeError) as error:
+    except (IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(about, dict) or about.get("format") not in [f"pyg_hash.{o}" for o in owners]:
         raise CorruptFileError(f"{path}: is not a file that {owners[0]}.save() wrote")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.index.arrays import damaged
+from pyg_hash.utils.files import CorruptFileError
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -54,7 +55,10 @@ def field_value(value: Any, kind: type, name: str) -> Any:
             raise TypeError(f"{name}: expected a list of str, got {value!r}")
         return [field_value(text, str, name) for text in value]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError(f"{name}: an int is too large for float64") from None
     if type(value) is not kind:
         raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}")
     if isinstance(value, str):
@@ -203,10 +207,15 @@ class Texts:
         """Some texts alone."""
         starts, ends = self._starts(places), self._ends.at(places)
         lengths = ends - starts
+        self._check_lengths(lengths)
         after = np.cumsum(lengths)
         size = int(after[-1]) if len(after) else 0
         where = np.arange(size) + np.repeat(starts - (after - lengths), lengths)
         return Texts(Rows(self._text.joined()[where]), Rows(after))
+
+    def _check_lengths(self, lengths: Array) -> None:
+        if len(lengths) and int(lengths.astype(np.uint64).max()) > len(self._text):
+            raise CorruptFileError(f"{self._path}: its texts overlap; build it again")
 
     def equal(self, value: str) -> NDArray[np.int64]:
         """Places of a text, without decoding the others."""
@@ -222,6 +231,7 @@ class Texts:
         words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
         at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
         left = (ends[start:] - at).astype(np.uint64)
+        self._check_lengths(left)
         prints, rows = left * _ODD, left.nonzero()[0]
         at, left = at[rows], left[rows]
         while len(rows):
