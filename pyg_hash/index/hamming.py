@@ -34,7 +34,7 @@ from pyg_hash.index.rescore import Relaxed, Shortlist
 from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.index.where import Condition, Tree, Where, parse
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_kind, check_path, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_mapping, check_path, check_positive_int
 from pyg_hash.utils.files import BusyError, CorruptFileError, Lock, check_writable
 
 Backend = Literal["auto", "faiss", "torch"]
@@ -693,7 +693,7 @@ class HammingIndex(CodeStore):
 
 def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
     """``fields``, if each is one that an index can keep; else a ``ValueError``."""
-    check_kind(fields, Mapping, "fields")
+    check_mapping(fields, "fields")
     for name, kind in fields.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in ("id", "code"):
             raise ValueError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyg_hash.utils.checks import (
     check_choice,
-    check_kind,
+    check_collection,
     check_positive_int,
     check_positive_ints,
     check_weight,
@@ -95,7 +95,7 @@ class ModalityDiscriminator(nn.Module):
         check_choice(activation, tuple(_ACTIVATIONS), "activation")
         check_weight(reversal or 0.0, "reversal")
         check_positive_int(num_channels, "num_channels")
-        check_kind(hidden, Collection, "hidden")
+        check_collection(hidden, "hidden")
         for width in hidden:
             check_positive_int(width, "hidden")
         self.activation, self.reversal = activation, reversal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,8 @@ from torch_geometric.transforms import BaseTransform
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
 from pyg_hash.utils.checks import (
     check_choice,
+    check_collection,
     check_features,
-    check_kind,
     check_positive,
     check_positive_int,
 )
@@ -96,7 +95,7 @@ class ScaleFeatures(BaseTransform):
     norm: float | None = 10.0
 
     def __post_init__(self) -> None:
-        check_kind(self.center or (), Collection, "center")
+        check_collection(self.center or (), "center")
         self.center = tuple(self.center or ())
         for modality in self.center:
             check_choice(modality, MODALITIES, "center")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,10 +32,16 @@ def check_positive_ints(**values: object) -> None:
         check_positive_int(value, name)
 
 
-def check_kind(value: object, kind: type[Collection[Any]], name: str) -> None:
-    """Raise ``TypeError`` unless ``value`` is of a kind that is no text, such as ``Mapping``."""
-    if isinstance(value, str) or not isinstance(value, kind):
-        raise TypeError(f"{name}: expected a {kind.__name__.lower()}, got {value!r}")
+def check_collection(value: object, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a list, tuple, set or the like."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a list, got {value!r}")
+
+
+def check_mapping(value: object, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a mapping, got {value!r}")
 
 
 def check_path(value: object, name: str = "path") -> None:
