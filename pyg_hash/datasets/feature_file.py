@@ -176,6 +176,8 @@ def read_labels(file: Any) -> Tensor | None:
     if "labels" not in file:
         return None
     labels = np.asarray(file["labels"][()])
+    if labels.ndim not in (1, 2):
+        raise ValueError(f"labels: expected shape [N] or [N, C], got {list(labels.shape)}")
     if labels.dtype.kind not in "iub" and labels.ndim != 2:
         raise ValueError(f"labels: class indices must be integers, got {labels.dtype}")
     if labels.dtype.kind not in "iubf":

@@ -35,7 +35,7 @@ SUFFIXES = (".npy", ".mat", ".h5", ".hdf5", ".h5py", *TEXT_SUFFIXES)
 # for sizes that are damaged
 _READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError)
 _DAMAGE = (MatReadError, zlib.error, zipfile.BadZipFile, tokenize.TokenError, SyntaxError)
-_TOO_LARGE = (MemoryError, OverflowError, RecursionError)
+_TOO_LARGE = (MemoryError, OverflowError, RecursionError, UnboundLocalError)  # the last: SciPy's
 _BYTES = 1 << 18  # of a text file in one block: what a cache holds
 _IS_SPACE = np.isin(np.arange(256), list(b"\t\n\r "))
 _MANY = 12  # names that a message lists before it counts

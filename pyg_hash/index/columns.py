@@ -153,7 +153,7 @@ class Source(NamedTuple):
 class Texts:
     """Texts: their UTF-8 one after the other, ``[bytes]``, and where each ends, ``[n]``."""
 
-    _path: Any = None  # of the file they are read from
+    path: Any = None  #: of the file they are read from
 
     def __init__(self, text: Rows, ends: Rows) -> None:
         self._text, self._ends = text, ends
@@ -171,7 +171,7 @@ class Texts:
         if (int(ends[-1]) if len(ends) else 0) != text.size:
             raise ValueError(f"the text of {name} is not complete")
         texts = cls(source.rows(f"{name}_text", np.uint8), source.rows(f"{name}_ends", np.int64))
-        texts._path = source.path
+        texts.path = source.path
         return texts
 
     def arrays(self, name: str) -> dict[str, Array]:
@@ -186,9 +186,11 @@ class Texts:
     def at(self, places: Array) -> NDArray[np.object_]:
         """Some texts, in the shape of ``places``."""
         result = np.empty(places.shape, np.object_)
-        starts, ends = self._starts(places).ravel().tolist(), self._ends.at(places).ravel().tolist()
-        spans = zip(starts, ends, strict=True)
-        with damaged(self._path):  # without checksums it can hold anything
+        with damaged(self.path):  # without checksums it can hold anything
+            starts, ends = (
+                x.ravel().tolist() for x in (self._starts(places), self._ends.at(places))
+            )
+            spans = zip(starts, ends, strict=True)
             if len(starts) > 1000:
                 whole = self._text.joined().data
                 texts = [str(whole[a:b], "utf-8") for a, b in spans]
@@ -215,7 +217,7 @@ class Texts:
 
     def _check_lengths(self, lengths: Array) -> None:
         if len(lengths) and int(lengths.astype(np.uint64).max()) > len(self._text):
-            raise CorruptFileError(f"{self._path}: its texts overlap; build it again")
+            raise CorruptFileError(f"{self.path}: its texts overlap; build it again")
 
     def equal(self, value: str) -> NDArray[np.int64]:
         """Places of a text, without decoding the others."""
@@ -552,7 +554,8 @@ class Choices:
         if self._ends is not None:
             before = np.concatenate([[0], np.cumsum(known)])
             edges = np.concatenate([[0], self._ends.joined()])
-            known = np.diff(before[edges]) > 0
+            with damaged(self._texts.path):
+                known = np.diff(before[edges]) > 0
         found = np.zeros(len(choice), bool)
         chosen = known.nonzero()[0]
         if len(chosen) > _FEW:
