@@ -11,7 +11,7 @@ from typing import Any, Literal, get_type_hints
 from jsonargparse import ArgumentParser, Namespace
 from typing_extensions import Self
 
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_positive_ints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.settings import SettingError
 
@@ -88,8 +88,7 @@ class Actions(Command):
 def check_positive(**values: int) -> None:
     """Raise ``UsageError`` unless all are positive integers."""
     try:
-        for name, value in values.items():
-            check_positive_int(value, name)
+        check_positive_ints(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
 

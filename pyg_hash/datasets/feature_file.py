@@ -165,11 +165,19 @@ class StoredMatrix:
         return torch.from_numpy(out)
 
 
+def is_ours(file: Any) -> bool:
+    """Whether an open HDF5 file says that it is a feature file."""
+    said = file.attrs.get("format")
+    return isinstance(said, str | bytes) and said in (FORMAT, FORMAT.encode())
+
+
 def read_labels(file: Any) -> Tensor | None:
     """Labels as stored, integer ``[N]`` or 0/1 ``[N, C]``; None if there are none."""
     if "labels" not in file:
         return None
-    labels = file["labels"][()]
+    labels = np.asarray(file["labels"][()])
+    if labels.ndim not in (1, 2):
+        raise ValueError(f"labels: expected shape [N] or [N, C], got {list(labels.shape)}")
     if labels.dtype.kind not in "iub" and labels.ndim != 2:
         raise ValueError(f"labels: class indices must be integers, got {labels.dtype}")
     if labels.dtype.kind not in "iubf":
@@ -182,7 +190,7 @@ def read_splits(file: Any, num_rows: int) -> dict[str, Tensor]:
     masks = {}
     for name in SPLITS:
         if f"splits/{name}" in file:
-            values = file[f"splits/{name}"][()]
+            values = np.asarray(file[f"splits/{name}"][()])  # a lone text is none
             if values.shape != (num_rows,) or not np.isin(values, (0, 1)).all():
                 raise ValueError(
                     f"splits/{name}: expected a mask of {num_rows} zeros and ones, "

@@ -18,11 +18,11 @@ import scipy.sparse as sp
 from scipy.io import loadmat, whosmat
 
 from pyg_hash.datasets.base import encode_all
-from pyg_hash.datasets.feature_file import FORMAT, write_feature_file
+from pyg_hash.datasets.feature_file import is_ours, write_feature_file
 from pyg_hash.datasets.raw import whole
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.files import check_writable
+from pyg_hash.utils.files import CorruptFileError, check_writable
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 
@@ -241,9 +241,14 @@ def _in_hdf5(path: Path) -> list[Variable]:
                 found.append(Variable(name, path, tuple(shape), load))
 
     with open_hdf5(path) as file:
-        if file.attrs.get("format") in (FORMAT, FORMAT.encode()):
+        if is_ours(file):
             raise ValueError(f"{path}: is a feature file already; nothing is to be imported")
-        file.visititems(visit)
+        try:
+            file.visititems(visit)
+        except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
+            if str(path) in str(error):
+                raise
+            raise CorruptFileError(f"{path}: cannot be read ({error}); write it again") from error
     return found
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,8 +31,11 @@ Array = np.ndarray[Any, Any]
 Archives = Mapping[str, Mapping[str, Any]]  # as the manifests describe them
 TEXT_SUFFIXES = (".dat", ".txt")
 SUFFIXES = (".npy", ".mat", ".h5", ".hdf5", ".h5py", *TEXT_SUFFIXES)
-# what the readers of MATLAB, HDF5, gzip, JSON and text files raise for damaged ones
+# what the readers of MATLAB, HDF5, NumPy, gzip, JSON and text files raise for damaged ones; memory:
+# for sizes that are damaged
 _READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError)
+_DAMAGE = (MatReadError, zlib.error, zipfile.BadZipFile, tokenize.TokenError, SyntaxError)
+_TOO_LARGE = (MemoryError, OverflowError, RecursionError, UnboundLocalError)  # the last: SciPy's
 _BYTES = 1 << 18  # of a text file in one block: what a cache holds
 _IS_SPACE = np.isin(np.arange(256), list(b"\t\n\r "))
 _MANY = 12  # names that a message lists before it counts
@@ -44,8 +48,9 @@ def whole(path: Path) -> Iterator[None]:
         yield
     except CorruptFileError:
         raise
-    except (*_READ_ERRORS, MatReadError, zlib.error) as error:
-        raise CorruptFileError(f"{path}: cannot be read ({error}); get it again") from error
+    except (*_READ_ERRORS, *_DAMAGE, *_TOO_LARGE) as error:
+        why = str(error) or "it asks for more memory than there is"
+        raise CorruptFileError(f"{path}: cannot be read ({why}); get it again") from error
 
 
 class RawMatrix:

@@ -17,8 +17,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.feature_file import (
-    FORMAT,
     StoredMatrix,
+    is_ours,
     open_feature_file,
     read_labels,
     read_splits,
@@ -28,6 +28,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.datasets.imports import coco_captions, gather, kind_of
 from pyg_hash.features.images import PICTURE_SUFFIXES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 
@@ -305,7 +306,11 @@ def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> di
     csv.field_size_limit(1 << 30)
     head = text.split("\n", 1)[0]
     marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t|"
-    mark = max(marks, key=lambda mark: len(next(csv.reader([head], delimiter=mark), [])))
+
+    def num_cells(mark: str) -> int:
+        return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), []))
+
+    mark = max(marks, key=num_cells)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     names: list[str] = []
     columns: dict[str, list[Any]] = {}
@@ -353,9 +358,9 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
                 if line.strip():
                     try:
                         rows.append(json.loads(line))
-                    except ValueError as error:
+                    except (ValueError, RecursionError) as error:
                         problems[f"{path.name}, line {number}"] = f"no JSON ({error})"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError(
@@ -387,7 +392,7 @@ def _parquet(path: Path, left_out: list[str]) -> tuple[dict[str, list[Any]], dic
                         column = column.cast(library.string())
                     values = column.to_pylist()
                     columns[kind.name] = [*map(_iso, values)] if dated else values
-    except library.ArrowException as error:
+    except (library.ArrowException, OSError) as error:
         raise ValueError(f"source: {path}: no Parquet file ({error})") from error
     return columns, matrices
 
@@ -577,7 +582,7 @@ def _is_feature_file(path: Path) -> bool:
     if not h5py.is_hdf5(path):
         return False
     with open_hdf5(path) as file:
-        return file.attrs.get("format") in (FORMAT, FORMAT.encode())
+        return is_ours(file)
 
 
 class _Stored:
@@ -597,11 +602,16 @@ class _Stored:
 
 
 def _feature_file(path: Path) -> Source:
-    features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
-    n = features[IMAGE].shape[0]
-    with open_feature_file(path) as file:
-        splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
-        y = read_labels(file)
+    try:
+        features: dict[Modality, Any] = {m: _Stored(path, m) for m in MODALITIES}
+        n = features[IMAGE].shape[0]
+        with open_feature_file(path) as file:
+            splits = {name: mask.numpy() for name, mask in read_splits(file, n).items()}
+            y = read_labels(file)
+    except CorruptFileError:
+        raise
+    except ValueError as error:  # of another form than a feature file's
+        raise ValueError(f"source: {path}: {error}") from error
     items = stored_items(path, 0 if y is None else int(y.max()) + 1 if y.dim() == 1 else y.size(1))
     source = Source(items.ids, _or_none(items.image_paths, n), _or_none(items.texts, n), [])
     source.features, source.splits = features, splits

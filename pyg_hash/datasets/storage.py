@@ -97,7 +97,7 @@ def load_hetero(
     if kind != (_FORMAT, _VERSION):
         raise CorruptFileError(f"{path}: not a stored graph of this version; build it again")
     source: dict[Any, Any] = {}
-    if base is not None and '"base"' in json.dumps(meta["stores"]):
+    if base is not None and '"base"' in json.dumps(meta.get("stores")):
         source = base().to_dict()
 
     def key_of(types: list[str]) -> Any:
@@ -124,3 +124,5 @@ def load_hetero(
         )
     except KeyError as error:
         raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error

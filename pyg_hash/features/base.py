@@ -104,7 +104,7 @@ def load_encoder(folder: PathLike) -> Any:
     config = load_json(path)
     kind = config.get("kind") if isinstance(config, dict) else None
     known = StoredEncoder.kinds
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         raise CorruptFileError(
             f"{path}: encoder kind {kind!r} is not known; known kinds: {', '.join(known)}"
         )

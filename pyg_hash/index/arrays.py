@@ -38,6 +38,8 @@ def write_arrays(
 class StoredArrays(dict[str, NDArray[Any]]):
     """Arrays of a file by name, whose bytes :meth:`check` compares with their checksums."""
 
+    path: Any = None  # of the file
+
     def __init__(
         self, arrays: Mapping[str, NDArray[Any]], spans: Mapping[str, Any], sums: Sums | None
     ) -> None:
@@ -78,7 +80,7 @@ def read_arrays(
             raise ValueError("the header is longer than the file")
         header = json.loads(whole[8 : 8 + size].tobytes())
         about = json.loads(header.pop("__metadata__", {}).get("json", "null"))
-    except (IndexError, TypeError, ValueError, AttributeError) as error:
+    except (IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(about, dict) or about.get("format") not in [f"pyg_hash.{o}" for o in owners]:
         raise CorruptFileError(f"{path}: is not a file that {owners[0]}.save() wrote")
@@ -93,7 +95,9 @@ def read_arrays(
     try:
         arrays = {name: _array(whole[8 + size :], **header[name]) for name in header}
         spans = {name: header[name]["data_offsets"] for name in header}
-        return StoredArrays(arrays, spans, sums), about
+        stored = StoredArrays(arrays, spans, sums)
+        stored.path = path
+        return stored, about
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
 
@@ -103,7 +107,9 @@ def damaged(path: str | os.PathLike[str]) -> Iterator[None]:
     """Errors of content that does not fit together are those of the file."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except CorruptFileError:
+        raise
+    except (LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
 
 

@@ -11,6 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+from pyg_hash.index.arrays import damaged
+from pyg_hash.utils.files import CorruptFileError
+
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool, list)
@@ -52,7 +55,10 @@ def field_value(value: Any, kind: type, name: str) -> Any:
             raise TypeError(f"{name}: expected a list of str, got {value!r}")
         return [field_value(text, str, name) for text in value]
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise ValueError(f"{name}: an int is too large for float64") from None
     if type(value) is not kind:
         raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}")
     if isinstance(value, str):
@@ -134,6 +140,7 @@ class Source(NamedTuple):
 
     arrays: Arrays
     check: Callable[..., None]
+    path: Any = None
 
     def rows(self, name: str, dtype: Any, length: int | None = None) -> Rows:
         """A flat array; ``KeyError`` or ``ValueError`` if it is another one."""
@@ -145,6 +152,8 @@ class Source(NamedTuple):
 
 class Texts:
     """Texts: their UTF-8 one after the other, ``[bytes]``, and where each ends, ``[n]``."""
+
+    path: Any = None  #: of the file they are read from
 
     def __init__(self, text: Rows, ends: Rows) -> None:
         self._text, self._ends = text, ends
@@ -161,7 +170,9 @@ class Texts:
         text, ends = source.arrays[f"{name}_text"], source.arrays[f"{name}_ends"]
         if (int(ends[-1]) if len(ends) else 0) != text.size:
             raise ValueError(f"the text of {name} is not complete")
-        return cls(source.rows(f"{name}_text", np.uint8), source.rows(f"{name}_ends", np.int64))
+        texts = cls(source.rows(f"{name}_text", np.uint8), source.rows(f"{name}_ends", np.int64))
+        texts.path = source.path
+        return texts
 
     def arrays(self, name: str) -> dict[str, Array]:
         return {f"{name}_text": self._text.joined(), f"{name}_ends": self._ends.joined()}
@@ -175,13 +186,16 @@ class Texts:
     def at(self, places: Array) -> NDArray[np.object_]:
         """Some texts, in the shape of ``places``."""
         result = np.empty(places.shape, np.object_)
-        starts, ends = self._starts(places).ravel().tolist(), self._ends.at(places).ravel().tolist()
-        if len(starts) > 1000:
-            whole = self._text.joined().data
-            texts = [str(whole[a:b], "utf-8") for a, b in zip(starts, ends, strict=True)]
-        else:
+        with damaged(self.path):  # without checksums it can hold anything
+            starts, ends = (
+                x.ravel().tolist() for x in (self._starts(places), self._ends.at(places))
+            )
             spans = zip(starts, ends, strict=True)
-            texts = [self._text.span(a, b).tobytes().decode() for a, b in spans]
+            if len(starts) > 1000:
+                whole = self._text.joined().data
+                texts = [str(whole[a:b], "utf-8") for a, b in spans]
+            else:
+                texts = [self._text.span(a, b).tobytes().decode() for a, b in spans]
         result.reshape(-1)[:] = texts
         return result
 
@@ -195,10 +209,15 @@ class Texts:
         """Some texts alone."""
         starts, ends = self._starts(places), self._ends.at(places)
         lengths = ends - starts
+        self._check_lengths(lengths)
         after = np.cumsum(lengths)
         size = int(after[-1]) if len(after) else 0
         where = np.arange(size) + np.repeat(starts - (after - lengths), lengths)
         return Texts(Rows(self._text.joined()[where]), Rows(after))
+
+    def _check_lengths(self, lengths: Array) -> None:
+        if len(lengths) and int(lengths.astype(np.uint64).max()) > len(self._text):
+            raise CorruptFileError(f"{self.path}: its texts overlap; build it again")
 
     def equal(self, value: str) -> NDArray[np.int64]:
         """Places of a text, without decoding the others."""
@@ -214,6 +233,7 @@ class Texts:
         words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))  # of any eight bytes
         at = np.concatenate([[0], ends[:-1]])[start : len(ends)]
         left = (ends[start:] - at).astype(np.uint64)
+        self._check_lengths(left)
         prints, rows = left * _ODD, left.nonzero()[0]
         at, left = at[rows], left[rows]
         while len(rows):
@@ -534,7 +554,8 @@ class Choices:
         if self._ends is not None:
             before = np.concatenate([[0], np.cumsum(known)])
             edges = np.concatenate([[0], self._ends.joined()])
-            known = np.diff(before[edges]) > 0
+            with damaged(self._texts.path):
+                known = np.diff(before[edges]) > 0
         found = np.zeros(len(choice), bool)
         chosen = known.nonzero()[0]
         if len(chosen) > _FEW:

@@ -34,7 +34,7 @@ from pyg_hash.index.rescore import Relaxed, Shortlist
 from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.index.where import Condition, Tree, Where, parse
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_path, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_mapping, check_path, check_positive_int
 from pyg_hash.utils.files import BusyError, CorruptFileError, Lock, check_writable
 
 Backend = Literal["auto", "faiss", "torch"]
@@ -240,7 +240,7 @@ class HammingIndex(CodeStore):
         index = cls(about["num_bits"], ids=id_type, fields=fields, index=way, backend=backend)
         if not mapped:
             check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
-        source = Source(arrays, arrays.check)
+        source = Source(arrays, arrays.check, arrays.path)
         index._items = Items.read(source, index.num_bits, id_type, fields)
         index._count = len(index._items)
         if "ids" not in about and bool((np.diff(arrays["ids"]) <= 0).any()):
@@ -260,7 +260,7 @@ class HammingIndex(CodeStore):
 
     def _replay(self, arrays: StoredArrays, about: Mapping[str, Any]) -> int:
         """Do again what :meth:`_write_change` wrote; how many rows it changed."""
-        source = Source(arrays, arrays.check)
+        source = Source(arrays, arrays.check, arrays.path)
         new = Items.read(source, self.num_bits, self.id_type, self.fields)
         if about["rows"] != len(self._items):
             raise ValueError("the changes of the journal do not fit the file")
@@ -693,6 +693,7 @@ class HammingIndex(CodeStore):
 
 def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
     """``fields``, if each is one that an index can keep; else a ``ValueError``."""
+    check_mapping(fields, "fields")
     for name, kind in fields.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name) or name in ("id", "code"):
             raise ValueError(

@@ -217,10 +217,9 @@ class _Parser:
         if kind == "text":
             return text[1:-1].replace("''", "'")
         if kind == "number":
-            number = int(text) if text.lstrip("+-").isdigit() else float(text)
-            if abs(number) == float("inf"):
-                raise ValueError(f"where: {text} is too large")
-            return number
+            if math.isinf(float(text)) or len(text) > 400:
+                raise ValueError(f"where: {text:.40} is too large")
+            return int(text) if text.lstrip("+-").isdigit() else float(text)
         if kind == "word" and text.lower() in ("true", "false"):
             return text.lower() == "true"
         raise self._error("a number, 'text', true or false", at)

@@ -14,7 +14,7 @@ from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distanc
 from pyg_hash.losses.pairs import check_likelihood
 from pyg_hash.models.common import pair_contrast
 from pyg_hash.nn import Encoding
-from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.checks import check_choice, check_mapping
 from pyg_hash.utils.modes import exact
 
 LIKELIHOOD = {"kind": "nll", "factor": None, "similar": None}
@@ -112,6 +112,8 @@ def filled(
     given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
 ) -> dict[str, Any]:
     """The defaults, but for the options given; one that does not exist is a ``ValueError``."""
+    if given is not None:
+        check_mapping(given, name)
     for key in given or {}:
         check_choice(key, tuple(defaults), name)
     return {**defaults, **(given or {})}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pyg_hash.graph.operator import SparseMap
 from pyg_hash.graph.place import Place, WholeGraph
+from pyg_hash.utils.checks import check_positive_ints
 
 
 class _Convolution(nn.Module):
@@ -35,6 +36,9 @@ class GCNChannel(nn.Module):
 
     def __init__(self, in_channels: int, hidden_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_positive_ints(
+            in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels
+        )
         self.conv1 = _Convolution(in_channels, hidden_channels)
         self.conv2 = _Convolution(hidden_channels, out_channels)
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import HashLayer
-from pyg_hash.utils.checks import check_dropout, check_positive_int
+from pyg_hash.utils.checks import check_collection, check_dropout, check_positive_int
 from pyg_hash.utils.modes import eval_mode
 
 
@@ -66,6 +66,7 @@ class CodeEncoder(nn.Module):
         super().__init__()
         if not hidden_channels:
             raise ValueError("hidden_channels: give the width of at least one layer")
+        check_collection(hidden_channels, "hidden_channels")
         widths = [in_channels, *hidden_channels]
         check_positive_int(in_channels, "in_channels")
         for width in hidden_channels:

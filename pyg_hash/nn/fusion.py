@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import Head
-from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.checks import check_choice, check_positive_int, check_positive_ints
 
 OutActivation = Literal["none", "relu"]
 
@@ -31,6 +31,7 @@ class AttentionFusion(Head):
     """
 
     def __init__(self, num_channels: int) -> None:
+        check_positive_int(num_channels, "num_channels")
         super().__init__(num_channels, 1)
 
     def weights(self, specific: Tensor, shared: Tensor) -> Tensor:
@@ -52,6 +53,7 @@ class ConcatFusion(Head):
     """
 
     def __init__(self, num_channels: int) -> None:
+        check_positive_int(num_channels, "num_channels")
         super().__init__(2 * num_channels, num_channels)
 
     def forward(self, specific: Tensor, shared: Tensor) -> Tensor:  # type: ignore[override]
@@ -70,6 +72,7 @@ class Autoencoder(nn.Module):
         self, in_channels: int, hidden: int, out_activation: OutActivation = "none"
     ) -> None:
         super().__init__()
+        check_positive_ints(in_channels=in_channels, hidden=hidden)
         check_choice(out_activation, ("none", "relu"), "out_activation")
         self.out_activation = out_activation
         self.encoder = nn.Linear(in_channels, hidden)

@@ -10,7 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.utils.checks import check_choice, check_positive_int, check_weight
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_collection,
+    check_positive_int,
+    check_positive_ints,
+    check_weight,
+)
 
 Activation = Literal["relu", "leaky_relu", "none"]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -25,6 +31,7 @@ class Head(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
+        check_positive_ints(in_channels=in_channels, out_channels=out_channels)
         self.lin = nn.Linear(in_channels, out_channels)
 
     def reset_parameters(self) -> None:
@@ -87,6 +94,8 @@ class ModalityDiscriminator(nn.Module):
         super().__init__()
         check_choice(activation, tuple(_ACTIVATIONS), "activation")
         check_weight(reversal or 0.0, "reversal")
+        check_positive_int(num_channels, "num_channels")
+        check_collection(hidden, "hidden")
         for width in hidden:
             check_positive_int(width, "hidden")
         self.activation, self.reversal = activation, reversal

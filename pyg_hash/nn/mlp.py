@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.utils.checks import check_dropout, check_positive_int
+from pyg_hash.utils.checks import check_dropout, check_positive_int, check_positive_ints
 
 
 class HashMLP(nn.Module):
@@ -25,9 +25,9 @@ class HashMLP(nn.Module):
         self, in_channels: int, hidden_channels: int, num_bits: int, dropout: float = 0.5
     ) -> None:
         super().__init__()
-        check_positive_int(in_channels, "in_channels")
-        check_positive_int(hidden_channels, "hidden_channels")
-        check_positive_int(num_bits, "num_bits")
+        check_positive_ints(
+            in_channels=in_channels, hidden_channels=hidden_channels, num_bits=num_bits
+        )
         check_dropout(dropout)
         self.lin1 = nn.Linear(in_channels, hidden_channels)
         self.lin2 = nn.Linear(hidden_channels, num_bits)

@@ -13,7 +13,13 @@ from torch_geometric.data import HeteroData
 from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.checks import check_choice, check_features, check_positive, check_positive_int
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_collection,
+    check_features,
+    check_positive,
+    check_positive_int,
+)
 from pyg_hash.utils.oddities import (
     OddDataWarning,
     odd_columns,
@@ -89,8 +95,7 @@ class ScaleFeatures(BaseTransform):
     norm: float | None = 10.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.center, str):
-            raise TypeError(f"center: expected a list of modalities, got {self.center!r}")
+        check_collection(self.center or (), "center")
         self.center = tuple(self.center or ())
         for modality in self.center:
             check_choice(modality, MODALITIES, "center")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral, Real
 
 import torch
@@ -24,6 +24,24 @@ def check_positive_int(value: object, name: str) -> None:
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if int(value) < 1:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
+
+
+def check_positive_ints(**values: object) -> None:
+    """:func:`check_positive_int` of arguments by name."""
+    for name, value in values.items():
+        check_positive_int(value, name)
+
+
+def check_collection(value: object, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a list, tuple, set or the like."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a list, got {value!r}")
+
+
+def check_mapping(value: object, name: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a mapping."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name}: expected a mapping, got {value!r}")
 
 
 def check_path(value: object, name: str = "path") -> None:

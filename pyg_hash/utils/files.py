@@ -285,17 +285,25 @@ def load_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file; raises ``FileNotFoundError`` or :class:`CorruptFileError`."""
     try:
         return json.loads(read_text(path))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
 
 
 def check_yaml(text: str) -> None:
-    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage."""
+    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage.
+
+    And for more than 50 mappings and lists in one another.
+    """
     import yaml  # few files need it
 
+    depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
         if isinstance(event, yaml.events.AliasEvent):
             raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
+        depth += isinstance(event, yaml.events.CollectionStartEvent)
+        depth -= isinstance(event, yaml.events.CollectionEndEvent)
+        if depth > 50:
+            raise yaml.YAMLError("more than 50 mappings and lists in one another")
 
 
 Part = tuple[str, Sequence[int], Any]
@@ -382,7 +390,7 @@ def load_tensors(
             metadata = json.loads((file.metadata() or {}).get("json", "null"))
             # a private copy: a mapped file could be replaced while it is in use
             return {name: torch.clone(file.get_tensor(name)) for name in file.keys()}, metadata
-    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (SafetensorError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptFileError(
             f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
         ) from error

@@ -150,7 +150,7 @@ class Sums:
                 (x["data_offsets"][1] for x in about.values()), default=0
             ):
                 raise ValueError("its data end too early")
-        except (IndexError, KeyError, AttributeError, TypeError, ValueError) as error:
+        except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
             raise CorruptFileError(
                 f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
             ) from error
