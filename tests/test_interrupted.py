@@ -171,6 +171,19 @@ def encoded(folder, word="word"):
     )
 
 
+@pytest.fixture(autouse=True)
+def signals_are_not_ignored():
+    """As they are under nohup or in the background of a shell, and then stay in the library."""
+    numbers = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+    before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in numbers[1:]:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def file(tmp_path):
     return encoded(tmp_path)
