@@ -180,8 +180,9 @@ def _verdicts(table, champion, groups, data, columns):
     others = [name for name in table.methods if METHODS[name].model != METHODS[champion].model]
     others = others or [name for name in table.methods if name != champion]  # ablations
     among = "the best other row"
-    if not METHODS[champion].labels:  # it has one result for all label rates
-        others = [name for name in others if not METHODS[name].labels]
+    unlabelled = [name for name in others if not METHODS[name].labels]
+    if not METHODS[champion].labels and unlabelled != others:
+        others = unlabelled  # it has one result for all label rates
         columns = list(dict.fromkeys((bits, None) for bits, _ in columns))
         among += " that reads no label"
     lines = []
