@@ -9,6 +9,7 @@ from benchmarks.accuracy.data import SOURCES, DataSource
 from benchmarks.accuracy.methods import METHODS
 from benchmarks.contrast import OWN, RECALL, Scores, chosen, main, page
 from benchmarks.tune import RESULTS
+from pyg_hash.models import taught
 
 
 def test_the_rule_takes_the_worthiest_that_costs_little():
@@ -68,3 +69,27 @@ def test_what_is_wrong_is_said(capsys):
     with pytest.raises(SystemExit):
         main(["SGEH"])
     assert "--emoji PLACE" in capsys.readouterr().err
+
+
+def test_constants_of_a_row_without_labels(tmp_path, monkeypatch):
+    def toy(root):
+        return toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
+
+    name, seen = "TaughtHash, no labels", []
+    monkeypatch.setitem(SOURCES, "emoji", DataSource("emoji", "emoji", toy, "a toy"))
+    monkeypatch.setitem(METHODS, name, METHODS[name].with_values({"epochs": 1}))
+    posterior = taught.TaughtHash.posterior
+
+    def watched(self, data):
+        assert not data["image"].labeled_mask.any()
+        seen.append(taught.ALPHA)
+        return posterior(self, data)
+
+    monkeypatch.setattr(taught.TaughtHash, "posterior", watched)
+    where = ["--emoji", "x", "--out", str(tmp_path), "--seeds", "3"]
+    main([name, *where, "--settings", "ALPHA=2", "SHARE=0.4"])
+    own = taught.ALPHA
+    assert list(dict.fromkeys(seen)) == [own, 2]
+    made = [json.loads(one) for one in (tmp_path / "contrast.jsonl").read_text().splitlines()]
+    assert [one["setting"] for one in made] == [OWN, "ALPHA=2", "SHARE=0.4"]
+    assert {one["held_out"] for one in made} == {16}

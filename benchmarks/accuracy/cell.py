@@ -24,6 +24,7 @@ from benchmarks.accuracy.tables import Cell
 from pyg_hash.cli import build
 from pyg_hash.codes import binarize
 from pyg_hash.metrics import evaluate
+from pyg_hash.transforms import ValidationSplit
 from pyg_hash.typing import MODALITIES
 
 
@@ -130,15 +131,18 @@ class Bench:
     def trained(self, cell, row, *, held_out=0.0):
         """A model of a row, which need not be the cell's, its data with graph, and CPU seconds.
 
-        A share ``held_out`` of the labelled items becomes ``val_mask``. The last graph is built
-        once.
+        A share ``held_out`` of the labelled items becomes ``val_mask``; of all training items, if
+        the row may read no label. The last graph is built once.
         """
-        changes = {"val_rate": held_out} | self.changes
+        apart = held_out if row.config.get("label_rate") == 0 else 0.0
+        changes = {"val_rate": held_out - apart} | self.changes
         config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **changes)
         recipe = build.recipe_of(config)
-        which = (cell.data, repr(recipe.transforms))
+        which = (cell.data, apart, repr(recipe.transforms))
         if which not in self._graphs:
             raw = copy.copy(self.raw(cell.data))
+            if apart:
+                raw = ValidationSplit(apart)(raw)
             self._graphs.clear()
             start = time.process_time()
             self._graphs[which] = recipe.transforms(raw), time.process_time() - start
