@@ -32,20 +32,19 @@ from torch import Tensor
 
 from pyg_hash import __version__
 from pyg_hash.typing import Modality
+from pyg_hash.utils.checksums import UncheckedWarning
+from pyg_hash.utils.digests import digest_of, sha256
 from pyg_hash.utils.files import (
     CorruptFileError,
-    Lock,
     atomic_path,
-    check_yaml,
     load_json,
     load_tensors,
     read_text,
-    replace_folder,
     save_json,
     save_tensors,
-    sha256,
 )
-from pyg_hash.utils.provenance import UncheckedWarning, digest_of
+from pyg_hash.utils.locks import Lock, replace_folder
+from pyg_hash.utils.settings import check_yaml
 
 if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex

@@ -31,9 +31,9 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import Run
 from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex, read_codes
 from pyg_hash.transforms import ScaleFeatures
-from pyg_hash.utils import provenance
+from pyg_hash.utils import checksums
+from pyg_hash.utils.checksums import UncheckedWarning, verify
 from pyg_hash.utils.files import load_json, load_tensors
-from pyg_hash.utils.provenance import UncheckedWarning, verify
 
 N = 60
 Use = Callable[[], Any]
@@ -127,7 +127,7 @@ def stores(folder: Path, num_bits: int) -> dict[str, tuple[Path, Use]]:
 
 def noticed(use: Use, expected: Any = None) -> bool:
     """Whether a use raises or warns, or gives what is expected."""
-    provenance._said.clear()
+    checksums._said.clear()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", UncheckedWarning)

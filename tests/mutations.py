@@ -43,7 +43,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils import hdf5
-from pyg_hash.utils.provenance import _BITS, _LINE
+from pyg_hash.utils.checksums import _BITS, _LINE
 
 N = 12
 LIMIT_S, LIMIT_BYTES = 20, 1 << 30

@@ -20,7 +20,8 @@ from pyg_hash.datasets import FeatureFile, check_feature_file, write_feature_fil
 from pyg_hash.datasets.raw import RawMatrix
 from pyg_hash.stores import read_codes
 from pyg_hash.utils import hdf5
-from pyg_hash.utils.files import CorruptFileError, check_yaml
+from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.settings import check_yaml
 
 N = 8
 

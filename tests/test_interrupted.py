@@ -23,7 +23,8 @@ from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore
 from pyg_hash.training import fit
 from pyg_hash.utils import files
-from pyg_hash.utils.files import BusyError, Lock, atomic_path, check_writable, load_json, save_json
+from pyg_hash.utils.files import atomic_path, check_writable, load_json, save_json
+from pyg_hash.utils.locks import BusyError, Lock
 from pyg_hash.utils.signals import Stopped, stop_after, stoppable
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs modes, links and signals")

@@ -16,7 +16,7 @@ from pyg_hash.cli.build import load_model
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.runs import RECORD, ROWS, Run
 from pyg_hash.stores import FaissStore, read_codes
-from pyg_hash.utils import provenance
+from pyg_hash.utils import checksums
 from pyg_hash.utils.files import load_json
 
 N = 120
@@ -116,10 +116,10 @@ def test_a_store_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
     store = FaissStore.open(folder / "s.store")
     store.model = None
     store.save()
-    monkeypatch.setattr(provenance, "_said", set())
+    monkeypatch.setattr(checksums, "_said", set())
     for _ in range(2):
         assert main(["search", *words(folder, "two", f"--store={folder}/s.store")]) == 0
-    texts = [str(w.message) for w in recwarn if w.category is provenance.UncheckedWarning]
+    texts = [str(w.message) for w in recwarn if w.category is checksums.UncheckedWarning]
     assert len(texts) == 1 and "does not say which model it is of" in texts[0]
 
 
@@ -174,11 +174,11 @@ def test_another_model_in_a_run_is_refused(folder, capsys):
 def test_a_run_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
     for name in (RECORD, ROWS):
         (folder / "one" / name).unlink()
-    monkeypatch.setattr(provenance, "_said", set())
+    monkeypatch.setattr(checksums, "_said", set())
     for _ in range(2):
         assert main(["search", *words(folder, "one", "-k3")]) == 0
     assert main(["evaluate", str(folder / "one"), f"--data={folder}/x.h5"]) == 0
-    texts = [str(w.message) for w in recwarn if w.category is provenance.UncheckedWarning]
+    texts = [str(w.message) for w in recwarn if w.category is checksums.UncheckedWarning]
     assert len(texts) == 1 and "does not say which model and data belong to it" in texts[0]
 
 

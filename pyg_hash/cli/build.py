@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
 from pyg_hash.runs import Run
-from pyg_hash.utils.provenance import data_rows, differences, say_once, trained_queries
+from pyg_hash.utils.checksums import say_once
+from pyg_hash.utils.provenance import data_rows, differences, trained_queries
 from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:

@@ -42,7 +42,7 @@ _load_yaml = get_loader("yaml")
 
 
 def _without_aliases(text: str) -> Any:
-    from pyg_hash.utils.files import check_yaml
+    from pyg_hash.utils.settings import check_yaml
 
     check_yaml(text)
     return _load_yaml(text)

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.datasets.build import as_mask, row_chunks
-from pyg_hash.utils.checks import check_labels
-from pyg_hash.utils.files import bad_text
+from pyg_hash.utils.checks import bad_text, check_labels
 
 _GROUPS = (list, tuple, set, frozenset)
 

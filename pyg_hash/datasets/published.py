@@ -32,6 +32,7 @@ from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
 from pyg_hash.features import EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.typing import IMAGE, Modality
 from pyg_hash.utils.checks import check_choice
+from pyg_hash.utils.digests import sha256
 from pyg_hash.utils.files import (
     CorruptFileError,
     load_json,
@@ -39,7 +40,6 @@ from pyg_hash.utils.files import (
     read_text,
     save_json,
     save_tensors,
-    sha256,
 )
 
 Layout = Literal["official", "features"]

@@ -24,7 +24,8 @@ from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, sha256
+from pyg_hash.utils.digests import sha256
+from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
 from pyg_hash.utils.hdf5 import open_hdf5
 
 Array = np.ndarray[Any, Any]

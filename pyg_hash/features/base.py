@@ -15,6 +15,7 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.digests import sha256
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 ENCODER_FILE = "encoder.json"
@@ -378,3 +379,16 @@ def _rows(encode: Callable[[Any], Tensor], batch: Any) -> Tensor:
     if not rows.isfinite().all():
         raise ValueError("the encoder gave features that are not finite")
     return rows
+
+
+def checked(path: Path, digest: str, remedy: str) -> Path:
+    """``path``, if its SHA-256 is ``digest``; else an error that tells the remedy.
+
+    ``FileNotFoundError``: there is no such file; :class:`CorruptFileError`: it is another one.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
+    found = sha256(path)
+    if found != digest:
+        raise CorruptFileError(f"{path}: SHA-256 is {found}, expected {digest}; {remedy}")
+    return path

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from typing_extensions import Self
 
-from pyg_hash.features.base import NetworkEncoder, PathLike
+from pyg_hash.features.base import NetworkEncoder, PathLike, checked
 from pyg_hash.features.images import load_image
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import CorruptFileError, checked
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

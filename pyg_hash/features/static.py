@@ -11,9 +11,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import Concatenated, StoredEncoder
+from pyg_hash.features.base import Concatenated, StoredEncoder, checked
 from pyg_hash.features.words import BagOfWords, find_words
-from pyg_hash.utils.files import CorruptFileError, checked, sha256
+from pyg_hash.utils.digests import sha256
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import package_folder, require
 
 VECTORS = (

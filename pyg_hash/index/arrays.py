@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pyg_hash.utils.checksums import Sums
 from pyg_hash.utils.files import CorruptFileError, write_parts
-from pyg_hash.utils.provenance import Sums
 
 VERSION = 1
 _NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}

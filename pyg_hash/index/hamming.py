@@ -35,7 +35,8 @@ from pyg_hash.index.scan import FaissScan, Scan
 from pyg_hash.index.where import Condition, Tree, Where, parse
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_mapping, check_path, check_positive_int
-from pyg_hash.utils.files import BusyError, CorruptFileError, Lock, check_writable
+from pyg_hash.utils.files import CorruptFileError, check_writable
+from pyg_hash.utils.locks import BusyError, Lock
 
 Backend = Literal["auto", "faiss", "torch"]
 _Rows = list[NDArray[Any]]

@@ -26,9 +26,9 @@ from pyg_hash.models.files import (
 )
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
 from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors, sha256
+from pyg_hash.utils.digests import digest_of, sha256
+from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors
 from pyg_hash.utils.modes import eval_mode
-from pyg_hash.utils.provenance import digest_of
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

@@ -14,7 +14,8 @@ from typing_extensions import Self
 
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_features, check_item_shape, check_path
-from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, sha256
+from pyg_hash.utils.digests import sha256
+from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors
 from pyg_hash.utils.scaling import apply_scaling
 
 if TYPE_CHECKING:

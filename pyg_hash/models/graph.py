@@ -22,7 +22,7 @@ from pyg_hash.models.common import check_widths
 from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
-from pyg_hash.utils.provenance import row_prints, same_rows
+from pyg_hash.utils.digests import row_prints, same_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

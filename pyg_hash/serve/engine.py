@@ -24,7 +24,8 @@ from pyg_hash.report.results import lacks
 from pyg_hash.runs import CATALOG, IncompleteRunError, Run, RunItems
 from pyg_hash.serve.worker import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.files import BusyError, CorruptFileError
+from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pyg_hash.codes import num_bytes
+from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.faiss import load as load_faiss
 from pyg_hash.utils.files import CorruptFileError, atomic_path, save_json
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
-from pyg_hash.utils.provenance import verify
 
 Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]

@@ -18,7 +18,8 @@ from pyg_hash.index.base import Bytes, Columns
 from pyg_hash.index.rescore import Relaxed
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.stores.base import DatabaseStore, Hits, expression, read_settings, settings_of
-from pyg_hash.utils.files import CorruptFileError, Lock
+from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import require
 
 _SETTINGS = b"pyg_hash"

@@ -50,6 +50,14 @@ def check_path(value: object, name: str = "path") -> None:
         raise TypeError(f"{name}: expected the path of a file or folder, got {value!r}")
 
 
+def bad_text(text: str) -> str:
+    """What keeps a text out of files and stores; empty if nothing does."""
+    if "\0" in text:
+        return "contains a NUL character; remove it"
+    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "contains half a character (a surrogate); decode it again" if surrogate else ""
+
+
 def check_seed(value: object, name: str = "seed") -> None:
     """Raise unless ``value`` is an integer of at least 0 that 64 bits hold."""
     if isinstance(value, bool) or not isinstance(value, Integral):

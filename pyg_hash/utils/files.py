@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import platform
 import re
-import shutil
 import stat
 import tempfile
-import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from pyg_hash.utils.provenance import BLOCK, blank_sums, seal, verify, verify_tensors
-from pyg_hash.utils.provenance import CorruptFileError as CorruptFileError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from pyg_hash.utils.checksums import BLOCK, blank_sums, seal, verify, verify_tensors
+from pyg_hash.utils.checksums import CorruptFileError as CorruptFileError
 
 _ALIGN = 64
 _DTYPES = {
@@ -52,7 +44,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     A link stays one, and what it names is replaced; mode and owner stay; what killed processes
     left beside is removed. ``OSError``: there is something that is no file, such as a device. See
-    :mod:`pyg_hash.utils.provenance` for the checksum.
+    :mod:`pyg_hash.utils.checksums` for the checksum.
     """
     target = _target(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -102,21 +94,6 @@ def sync_folder(folder: Path) -> None:
             os.close(handle)
 
 
-def replace_folder(new: Path, target: Path) -> None:
-    """Put a finished folder in the place of another one, if there is one.
-
-    A process that is killed between the two steps leaves the old one under its name with ``.old``.
-    """
-    old = target.with_name(f"{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        target.rename(old)
-    new.rename(target)
-    sync_folder(target.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _LEFT = re.compile(rf"\..+\.{_HOST}\.(\d+)\.\w+\.tmp")
 
@@ -151,113 +128,6 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
-class BusyError(OSError):
-    """Another process, or another object of this one, is changing the same thing."""
-
-
-class Lock:
-    """The right to change something, until :meth:`release` or the end of the process.
-
-    It is a lock of the system's on a file that holds the process' number; without such locks, or
-    where nothing can be written, it is none.
-
-    Args:
-        path: the file, which is removed by the release.
-        what: what is changed, for the message.
-        wait_s: seconds to wait for somebody else.
-
-    Raises:
-        BusyError: somebody else has the right.
-    """
-
-    def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
-        self._file: TextIO | None = None
-        until = time.monotonic() + wait_s
-        self._path, self._owner = path, os.getpid()
-        while fcntl is not None and self._file is None:
-            try:
-                file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
-            except OSError as error:
-                if error.errno in (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM):
-                    return
-                raise
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                owner = file.read().strip() or "another process"
-                file.close()
-                if time.monotonic() < until:
-                    time.sleep(0.02)
-                    continue
-                raise BusyError(
-                    f"{what}: is being changed by {owner}; wait until that is done, or choose "
-                    "another"
-                ) from None
-            except OSError:  # a file system without locks
-                file.close()
-                return
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                    self._file = file
-                    continue
-            file.close()  # its owner removed it meanwhile
-        if self._file is not None:
-            self._file.truncate(0)
-            self._file.write(f"process {os.getpid()} on {platform.node()}")
-            self._file.flush()
-
-    def release(self) -> None:
-        """Let others change it."""
-        if self._file is not None:
-            if self._owner == os.getpid():  # a fork has the file too, not the right
-                self._path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
-
-    __del__ = release
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.release()
-
-
-def bad_text(text: str) -> str:
-    """What keeps a text out of files and stores; empty if nothing does."""
-    if "\0" in text:
-        return "contains a NUL character; remove it"
-    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
-    return "contains half a character (a surrogate); decode it again" if surrogate else ""
-
-
-def sha256(*parts: str | bytes | Path) -> str:
-    """SHA-256, in hexadecimal, of texts, bytes and the files of paths, one after the other."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Path):
-            with open(part, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        else:
-            digest.update(part.encode() if isinstance(part, str) else part)
-    return digest.hexdigest()
-
-
-def checked(path: Path, digest: str, remedy: str) -> Path:
-    """``path``, if its SHA-256 is ``digest``; else an error that tells the remedy.
-
-    ``FileNotFoundError``: there is no such file; :class:`CorruptFileError`: it is another one.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
-    found = sha256(path)
-    if found != digest:
-        raise CorruptFileError(f"{path}: SHA-256 is {found}, expected {digest}; {remedy}")
-    return path
-
-
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_number)
@@ -287,23 +157,6 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(read_text(path))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
-
-
-def check_yaml(text: str) -> None:
-    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage.
-
-    And for more than 50 mappings and lists in one another.
-    """
-    import yaml  # few files need it
-
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        if isinstance(event, yaml.events.AliasEvent):
-            raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
-        depth += isinstance(event, yaml.events.CollectionStartEvent)
-        depth -= isinstance(event, yaml.events.CollectionEndEvent)
-        if depth > 50:
-            raise yaml.YAMLError("more than 50 mappings and lists in one another")
 
 
 Part = tuple[str, Sequence[int], Any]

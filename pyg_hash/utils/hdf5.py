@@ -83,7 +83,7 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
         CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading;
             or something in it leads out of it.
     """
-    from pyg_hash.utils.provenance import CorruptFileError  # torch: too much for the watcher
+    from pyg_hash.utils.checksums import CorruptFileError  # torch: too much for the watcher
 
     path = os.path.abspath(path)
     with open(path, "rb") as raw:  # says by itself what keeps it from being read

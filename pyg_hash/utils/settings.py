@@ -39,3 +39,20 @@ def check_options(
             f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "
             f"use some of {', '.join(allowed) or '(none)'}"
         )
+
+
+def check_yaml(text: str) -> None:
+    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage.
+
+    And for more than 50 mappings and lists in one another.
+    """
+    import yaml  # few files need it
+
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.events.AliasEvent):
+            raise yaml.YAMLError(f"the alias *{event.anchor}; write its value out")
+        depth += isinstance(event, yaml.events.CollectionStartEvent)
+        depth -= isinstance(event, yaml.events.CollectionEndEvent)
+        if depth > 50:
+            raise yaml.YAMLError("more than 50 mappings and lists in one another")

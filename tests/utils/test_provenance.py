@@ -13,7 +13,9 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from pyg_hash.utils import provenance
+from pyg_hash.utils import checksums
+from pyg_hash.utils.checksums import BLOCK, UncheckedWarning, verify, verify_tensors
+from pyg_hash.utils.digests import digest_of, row_prints, same_rows
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
@@ -23,17 +25,7 @@ from pyg_hash.utils.files import (
     save_json,
     save_tensors,
 )
-from pyg_hash.utils.provenance import (
-    BLOCK,
-    UncheckedWarning,
-    differences,
-    digest_of,
-    row_prints,
-    same_rows,
-    trained_queries,
-    verify,
-    verify_tensors,
-)
+from pyg_hash.utils.provenance import differences, trained_queries
 
 VALUES = [{}, [], {"a": [1, "ß"]}, [{"epoch": 0}], "text", 3, None]
 
@@ -72,7 +64,7 @@ def test_every_flipped_bit_is_noticed(tmp_path, kind, monkeypatch):
             data = bytearray(content)
             data[place] ^= 1 << bit
             path.write_bytes(data)
-            monkeypatch.setattr(provenance, "_said", set())
+            monkeypatch.setattr(checksums, "_said", set())
             with warnings.catch_warnings(), pytest.raises((CorruptFileError, UncheckedWarning)):
                 warnings.simplefilter("error", UncheckedWarning)
                 load_json(path) if kind == "json" else verify(path)
@@ -115,13 +107,13 @@ def test_hdf5_that_another_program_changed_has_no_checksum(tmp_path, monkeypatch
     path = write(tmp_path / "x.h5", "h5")
     with h5py.File(path, "r+") as file:
         file["a"][0] = 7
-    monkeypatch.setattr(provenance, "_said", set())
+    monkeypatch.setattr(checksums, "_said", set())
     with pytest.warns(UncheckedWarning, match="has no checksum"):
         assert not verify(path)
 
 
 def test_old_files_load_with_one_warning(tmp_path, monkeypatch, recwarn):
-    monkeypatch.setattr(provenance, "_said", set())
+    monkeypatch.setattr(checksums, "_said", set())
     for name in "ab":
         save_file({"x": torch.ones(3)}, tmp_path / name, metadata={"json": "[1]"})
         tensors, about = load_tensors(tmp_path / name)

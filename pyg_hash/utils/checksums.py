@@ -1,0 +1,194 @@
+"""Checksums of stored files.
+
+Every file that is replaced through :func:`pyg_hash.utils.files.atomic_path` is **sealed** by the
+CRC-32 of all its bytes, in a place where other programs do not mind it:
+
+===================== ==========================================================================
+``.safetensors``,     metadata ``crc32``: of the header (these digits as zeros), then of each MiB
+``.store``            of the data, so that a mapped file can be checked as it is used
+``.json``             a last line of 32 blanks and tabs, the bits (white space is no content)
+``.h5``, ``.npz``,    a last line ``# crc32 xxxxxxxx crc32`` (HDF5 cuts it off when it writes, so a
+``.yaml``             file that another program changed has none)
+===================== ==========================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import warnings
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BLOCK = 1 << 20
+_ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
+_LINE = re.compile(rb"\n# crc32 ([0-9a-f]{8}) crc32\n")
+_BITS = re.compile(rb"\n([ \t]{32})\n")
+_TAIL = 64
+
+
+class CorruptFileError(ValueError):
+    """A file exists but is truncated, damaged or of another format."""
+
+
+class UncheckedWarning(UserWarning):
+    """A file has no checksum, or codes do not say which model they are of; said once."""
+
+
+_said: set[str] = set()
+
+
+def say_once(kind: str, message: str) -> None:
+    """Warn of the first thing of a kind."""
+    if kind not in _said:
+        _said.add(kind)
+        warnings.warn(message, UncheckedWarning, stacklevel=3)
+
+
+def seal(path: Path, ending: str) -> None:
+    """Append the checksum to a finished file whose name is to end so, if that is a kind of ours."""
+    if ending == ".json":
+        bits = f"{_crc(path):032b}".replace("0", " ").replace("1", "\t")
+        line = f"{bits}\n"
+    elif ending in _ENDINGS:
+        line = f"\n# crc32 {_crc(path):08x} crc32\n"
+    else:
+        return
+    with open(path, "ab") as file:
+        file.write(line.encode())
+
+
+def verify(path: str | os.PathLike[str]) -> bool:
+    """Read a whole file and compare its checksum; False: it has none, which is warned of once.
+
+    Raises:
+        CorruptFileError: the bytes are others than those that were written.
+    """
+    path = Path(path)
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL))
+        tail = file.read()
+    if path.suffix == ".json":
+        found, marked = _BITS.search(tail), len(tail) - len(tail.rstrip()) > 16
+    elif path.suffix in _ENDINGS:
+        found, marked = _LINE.search(tail), b"crc32" in tail
+    else:
+        return verify_tensors(path)
+    if not marked:
+        if path.suffix != ".json":  # others write that too
+            _unchecked(path)
+        return False
+    if found is None or found.end() != len(tail):
+        raise _damaged(path, "its checksum cannot be read")
+    value = found.group(1).replace(b" ", b"0").replace(b"\t", b"1")
+    bits = path.suffix == ".json"
+    # the line feed before the bits ends the JSON
+    if _crc(path, size - len(tail) + found.start() + bits) != int(value, 2 if bits else 16):
+        raise _damaged(path, "its checksum is that of other bytes")
+    return True
+
+
+def stored_files(path: Path) -> list[Path]:
+    """The files below ``path``, or it alone, of kinds that are sealed.
+
+    ``FileNotFoundError``: there is nothing of the kind.
+    """
+    every = sorted(path.rglob("*")) if path.is_dir() else [path]
+    kinds = (".safetensors", ".store", ".json", *_ENDINGS)
+    found = [file for file in every if file.is_file() and file.suffix in kinds]
+    if not found:
+        raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
+    return found
+
+
+def verify_tensors(path: Path) -> bool:
+    """:func:`verify` for a safetensors file, whatever its name."""
+    whole = np.memmap(path, mode="r") if os.path.getsize(path) else np.empty(0, np.uint8)
+    sums = Sums.of(whole, path)
+    if sums is not None:
+        sums.check()
+    return sums is not None
+
+
+def blank_sums(num_bytes: int) -> str:
+    """As many zeros as the checksums of a header and so much data take."""
+    return "0" * 8 * (1 - (-num_bytes // BLOCK))
+
+
+class Sums:
+    """Checksums of a safetensors file whose bytes are in memory or mapped."""
+
+    def __init__(self, data: np.ndarray[Any, Any], sums: str, path: Any) -> None:
+        self._data, self._path = data, path
+        self._left = dict(enumerate(int(sums[i : i + 8], 16) for i in range(8, len(sums), 8)))
+
+    @classmethod
+    def of(cls, whole: np.ndarray[Any, Any], path: Any) -> Sums | None:
+        """The checksums of a file, that of its header compared; None: it has none."""
+        try:
+            size = int(whole[:8].view("<u8")[0])
+            header = whole[8 : 8 + size].tobytes()
+            if len(header) < size:
+                raise ValueError("the header is longer than the file")
+            about = json.loads(header)
+            sums = about.pop("__metadata__", {}).get("crc32")
+            if len(whole) - 8 - size < max(
+                (x["data_offsets"][1] for x in about.values()), default=0
+            ):
+                raise ValueError("its data end too early")
+        except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
+            raise CorruptFileError(
+                f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
+            ) from error
+        if sums is None:
+            _unchecked(path)
+            return None
+        data = whole[8 + size :]
+        zeros = blank_sums(len(data))
+        if not isinstance(sums, str) or not re.fullmatch(f"[0-9a-f]{{{len(zeros)}}}", sums):
+            raise _damaged(path, "its checksums do not fit its size")
+        before = whole[:8].tobytes() + header.replace(sums.encode(), zeros.encode(), 1)
+        if zlib.crc32(before) != int(sums[:8], 16):
+            raise _damaged(path, "the checksum of its header is that of other bytes")
+        return cls(data, sums, path)
+
+    def check(self, start: int = 0, stop: int | None = None) -> None:
+        """Compare the blocks that these bytes of the data lie in, each once."""
+        stop = len(self._data) if stop is None else stop
+        for block in range(start // BLOCK, -(-stop // BLOCK)):
+            expected = self._left.get(block)
+            if expected is None:
+                continue
+            at = block * BLOCK
+            if zlib.crc32(np.ascontiguousarray(self._data[at : at + BLOCK]).data) != expected:
+                raise _damaged(self._path, f"block {block} of a MiB has the checksum of others")
+            del self._left[block]
+
+
+def _crc(path: Path, size: int | None = None) -> int:
+    """CRC-32 of the first ``size`` bytes of a file."""
+    value, left = 0, os.path.getsize(path) if size is None else size
+    with open(path, "rb") as file:
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            value, left = zlib.crc32(block, value), left - len(block)
+    return value
+
+
+def _damaged(path: object, why: str) -> CorruptFileError:
+    remedy = "copy or write it again"
+    if os.fspath(path).endswith((".json", ".yaml")):  # type: ignore[call-overload]
+        remedy += "; if it was edited on purpose, remove its last line"
+    return CorruptFileError(f"{path}: truncated, damaged or changed since ({why}); {remedy}")
+
+
+def _unchecked(path: object) -> None:
+    say_once(
+        "checksum",
+        f"{path}: has no checksum, so damage to it goes unnoticed; files that this version writes "
+        "have one",
+    )

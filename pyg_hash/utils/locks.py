@@ -1,0 +1,107 @@
+"""The right to change a run or store, and its replacement as a whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
+
+from pyg_hash.utils.files import sync_folder
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+class BusyError(OSError):
+    """Another process, or another object of this one, is changing the same thing."""
+
+
+class Lock:
+    """The right to change something, until :meth:`release` or the end of the process.
+
+    It is a lock of the system's on a file that holds the process' number; without such locks, or
+    where nothing can be written, it is none.
+
+    Args:
+        path: the file, which is removed by the release.
+        what: what is changed, for the message.
+        wait_s: seconds to wait for somebody else.
+
+    Raises:
+        BusyError: somebody else has the right.
+    """
+
+    def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:
+        self._file: TextIO | None = None
+        until = time.monotonic() + wait_s
+        self._path, self._owner = path, os.getpid()
+        while fcntl is not None and self._file is None:
+            try:
+                file = open(path, "a+", encoding="utf-8")  # noqa: SIM115
+            except OSError as error:
+                if error.errno in (errno.EROFS, errno.EACCES, errno.ENOENT, errno.EPERM):
+                    return
+                raise
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                owner = file.read().strip() or "another process"
+                file.close()
+                if time.monotonic() < until:
+                    time.sleep(0.02)
+                    continue
+                raise BusyError(
+                    f"{what}: is being changed by {owner}; wait until that is done, or choose "
+                    "another"
+                ) from None
+            except OSError:  # a file system without locks
+                file.close()
+                return
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                    self._file = file
+                    continue
+            file.close()  # its owner removed it meanwhile
+        if self._file is not None:
+            self._file.truncate(0)
+            self._file.write(f"process {os.getpid()} on {platform.node()}")
+            self._file.flush()
+
+    def release(self) -> None:
+        """Let others change it."""
+        if self._file is not None:
+            if self._owner == os.getpid():  # a fork has the file too, not the right
+                self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+    __del__ = release
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put a finished folder in the place of another one, if there is one.
+
+    A process that is killed between the two steps leaves the old one under its name with ``.old``.
+    """
+    old = target.with_name(f"{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        target.rename(old)
+    new.rename(target)
+    sync_folder(target.parent)
+    shutil.rmtree(old, ignore_errors=True)
