@@ -93,7 +93,7 @@ def test_the_folder_is_written_out_too(tmp_path, monkeypatch):
 def test_a_lock_names_its_owner_and_ends_with_it(tmp_path):
     path = tmp_path / "x.lock"
     script = (
-        "import sys; from pathlib import Path; from pyg_hash.utils.files import Lock\n"
+        "import sys; from pathlib import Path; from pyg_hash.utils.locks import Lock\n"
         "lock = Lock(Path(sys.argv[1]), 'run'); print('locked', flush=True); sys.stdin.read()"
     )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
