@@ -42,7 +42,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES
-from pyg_hash.utils import hdf5
+from pyg_hash.utils import hdf5, matlab
 from pyg_hash.utils.checksums import _BITS, _LINE
 
 N = 12
@@ -337,7 +337,7 @@ def limit_memory() -> None:
 
 def each(cases: dict[str, tuple[Path, Use]], tries: int, seed: int, start: int, out: int) -> None:
     """Try changes from number ``start`` on, and tell of each before and after."""
-    hdf5.LIMIT_S = LIMIT_S / 4
+    hdf5.LIMIT_S = matlab.LIMIT_S = LIMIT_S / 4
     with contextlib.suppress(OSError):
         limit_memory()
     names = list(cases)

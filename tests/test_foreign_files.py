@@ -9,6 +9,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
+import scipy.io
 import torch
 import yaml
 from hub_models import need
@@ -16,8 +17,13 @@ from safetensors.torch import save_file
 
 from pyg_hash import features
 from pyg_hash.cli import main
-from pyg_hash.datasets import FeatureFile, check_feature_file, write_feature_file
-from pyg_hash.datasets.raw import RawMatrix
+from pyg_hash.datasets import (
+    FeatureFile,
+    check_feature_file,
+    import_files,
+    write_feature_file,
+)
+from pyg_hash.datasets.raw import open_matrix
 from pyg_hash.stores import read_codes
 from pyg_hash.utils import hdf5
 from pyg_hash.utils.files import CorruptFileError
@@ -82,7 +88,7 @@ def test_hdf5_that_leads_out_of_the_file_is_refused(tmp_path, path, change, seal
     with pytest.raises(CorruptFileError, match="only files that hold all their values"):
         check_feature_file(path)
     with pytest.raises(CorruptFileError, match="only files that hold all their values"):
-        RawMatrix(path, "image")
+        open_matrix(path, "image")
     with pytest.raises(CorruptFileError, match="only files that hold all their values"):
         read_codes(path)
 
@@ -105,9 +111,9 @@ def test_a_damaged_header_cannot_hang(tmp_path, monkeypatch):
     damaged[heap + 32 : heap + 96] = bytes(64)  # libhdf5 walks pieces of size 0
     path.write_bytes(damaged)
     with pytest.raises(CorruptFileError, match="takes more than 2 seconds"):
-        RawMatrix(path, "image")
+        open_matrix(path, "image")
     path.write_bytes(content)  # and the next file is read as ever
-    assert RawMatrix(path, "image").shape == (N, N)
+    assert open_matrix(path, "image").shape == (N, N)
 
 
 def test_a_second_process_that_ends_is_damage_and_another_one_is_started(path, monkeypatch):
@@ -120,6 +126,24 @@ def test_a_second_process_that_ends_is_damage_and_another_one_is_started(path, m
     monkeypatch.undo()
     os.utime(path, ns=(1, 1))
     assert FeatureFile(path).about == "no checksum any more"
+
+
+def test_matlab_5_files_that_end_scipys_reader_are_damage(tmp_path):
+    path, x = tmp_path / "a.mat", np.arange(15.0).reshape(5, 3)
+    scipy.io.savemat(path, {"IAll": x, "TAll": x}, do_compression=False)
+    content = bytearray(path.read_bytes())
+    assert content[176] == 9  # the type of the numbers: float64
+    content[176] = 0
+    path.write_bytes(content)
+    for read in (
+        lambda: open_matrix(path, "IAll"),
+        lambda: import_files([path], tmp_path / "x.h5"),
+    ):
+        with pytest.raises(CorruptFileError, match=r"a\.mat: .* ended without an answer"):
+            read()
+    content[176] = 9
+    path.write_bytes(content)
+    assert torch.equal(open_matrix(path, "IAll").read(), torch.from_numpy(x).float())
 
 
 def test_yaml_aliases_are_refused(tmp_path, capsys):

@@ -160,10 +160,13 @@ class StoredMatrix:
         return torch.from_numpy(out)
 
 
-def is_ours(file: Any) -> bool:
-    """Whether an open HDF5 file says that it is a feature file."""
-    said = file.attrs.get("format")
-    return isinstance(said, str | bytes) and said in (FORMAT, FORMAT.encode())
+def is_feature_file(path: Path) -> bool:
+    """Whether a file is HDF5 and says that it is a feature file."""
+    if not h5py.is_hdf5(path):
+        return False
+    with open_hdf5(path) as file:
+        said = file.attrs.get("format")
+        return isinstance(said, str | bytes) and said in (FORMAT, FORMAT.encode())
 
 
 def read_labels(file: Any) -> Tensor | None:

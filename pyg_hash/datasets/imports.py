@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import scipy.sparse as sp
-from scipy.io import loadmat, whosmat
 
 from pyg_hash.datasets.base import encode_all
-from pyg_hash.datasets.feature_file import is_ours, write_feature_file
-from pyg_hash.datasets.raw import whole
+from pyg_hash.datasets.feature_file import is_feature_file, write_feature_file
+from pyg_hash.datasets.raw import Array, Variable, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT
-from pyg_hash.utils.files import CorruptFileError, check_writable
-from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.optional import require
 
-Array = np.ndarray[Any, Any]
-PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin", ".ckpt")
-SUFFIXES = (".mat", ".h5", ".hdf5", ".h5py", ".npy", ".npz", ".json")
 MOST_QUERIES = 2000
 LABELS, PATHS, IDS, TEXTS = "labels", "image_paths", "ids", "texts"
 ROWS, NAMES = "rows", "class_names"
@@ -51,28 +44,7 @@ _SPLITS = {
     "database": "db database retrieval gallery",
     "val": "val valid validation",
 }
-_REFUSED = "reading a pickle runs whatever code is in it, so none is read; save its arrays with "
-_SAVE = "numpy.savez('new.npz', image=..., text=..., label=...) where you trust it"
-_OPAQUE = (
-    "is an object of a MATLAB class, which only MATLAB can read; there, save its values as "
-    "matrices and cells of text"
-)
 _ITEMS = (LABELS, PATHS, IDS, TEXTS, *MODALITIES)
-
-
-@dataclass
-class Variable:
-    """A named array of a file, read when it is needed."""
-
-    name: str
-    file: Path
-    shape: tuple[int, ...]
-    load: Callable[[], Any]  # numbers, dense or CSR, or a list of texts, or of lists of texts
-    is_text: bool = False
-
-    def __str__(self) -> str:
-        kind = " (texts)" if self.is_text else ""
-        return f"{self.name} {list(self.shape)}{kind} of {self.file.name}"
 
 
 @dataclass
@@ -134,163 +106,6 @@ def import_files(
     about = "imported from " + ", ".join(sorted({Path(file).name for file in files}))
     done.path = write_feature_file(out, about=about, **rows, **more)
     return done
-
-
-# what is in the files -------------------------------------------------------------------------
-
-
-def read_variables(path: Path) -> list[Variable]:
-    """What a file holds; ``ValueError``: a pickle, or of no known kind."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    ending = path.suffix.lower()
-    if ending in PICKLES:
-        raise ValueError(f"{path}: is a pickle; {_REFUSED}{_SAVE}")
-    with whole(path):
-        is_hdf5 = h5py.is_hdf5(path)
-    if is_hdf5:
-        return _in_hdf5(path)
-    if ending == ".mat":
-        return _in_matlab(path)
-    if ending in (".npy", ".npz"):
-        return _in_numpy(path)
-    if ending == ".json":
-        return _in_coco(path)
-    raise ValueError(f"{path}: {ending or 'no ending'} is none of {', '.join(SUFFIXES)}")
-
-
-def _in_numpy(path: Path) -> list[Variable]:
-    arrays, pickled = {}, False
-    with whole(path):
-        try:
-            content: Any = np.load(path, mmap_mode="r", allow_pickle=False)
-            content = {path.stem: content} if isinstance(content, np.ndarray) else content
-            arrays = {name: content[name] for name in content}
-        except ValueError as error:
-            pickled = "allow_pickle" in str(error) or "Python objects" in str(error)
-            if not pickled:
-                raise
-    if pickled:
-        raise ValueError(f"{path}: holds Python objects; {_REFUSED}{_SAVE}")
-    return [_variable(path, name, array) for name, array in arrays.items()]
-
-
-def _in_matlab(path: Path) -> list[Variable]:
-    with whole(path):
-        try:
-            listed = whosmat(path)
-        except TypeError:  # an object has no shape
-            listed = [("one", (), "opaque")]
-    found: list[Variable] = []
-    for name, shape, kind in listed:
-        if kind in ("opaque", "object", "function", "unknown"):
-            raise ValueError(f"{path}: {name} {_OPAQUE}")
-        if kind == "struct":
-            continue
-
-        def load(name: str = name) -> Any:
-            with whole(path):
-                return loadmat(path, variable_names=[name])[name]
-
-        if kind in ("cell", "char"):
-            found.append(_variable(path, name, load()))
-        else:
-            found.append(Variable(name, path, tuple(shape), load))
-    return found
-
-
-def _in_hdf5(path: Path) -> list[Variable]:
-    found: list[Variable] = []
-
-    def texts(node: Any, file: Any) -> Any:
-        """Texts of a variable of MATLAB's, or of HDF5's own; None: it holds numbers."""
-        kind = node.attrs.get("MATLAB_class", b"")
-        if kind == b"char":
-            return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(node[()].T)]
-        if h5py.check_ref_dtype(node.dtype) is not None:
-            cells = [texts(file[cell], file) for cell in node[()].T.ravel()]
-            if any(cell is None for cell in cells):
-                raise ValueError(f"{path}: {node.name} holds cells of numbers; save a matrix")
-            return [cell[0] if len(cell) == 1 else cell for cell in cells]
-        if h5py.check_string_dtype(node.dtype) is not None:
-            return [str(value) for value in np.ravel(node.asstr()[()])]
-        return None
-
-    def visit(name: str, node: Any) -> None:
-        if name.startswith("#"):  # what MATLAB's cells refer to
-            return
-        if "MATLAB_object_decode" in node.attrs:
-            raise ValueError(f"{path}: {name} {_OPAQUE}")
-        if "MATLAB_sparse" in node.attrs:
-            size = int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1
-            parts = tuple(node[part][()] for part in ("data", "ir", "jc"))
-            matrix = sp.csc_matrix(parts, shape=size).tocsr()
-            found.append(Variable(name, path, size, lambda: matrix))
-        elif isinstance(node, h5py.Dataset) and "MATLAB_sparse" not in node.parent.attrs:
-            if (listed := texts(node, file)) is not None:
-                found.append(_variable(path, name, listed))
-            elif node.dtype.kind in "fiub" and node.shape:
-                turned = "MATLAB_class" in node.attrs  # MATLAB writes the first axis last
-
-                def load() -> Any:
-                    with open_hdf5(path) as again:
-                        values = again[name][()]
-                    return values.T if turned else values
-
-                shape = node.shape[::-1] if turned else node.shape
-                found.append(Variable(name, path, tuple(shape), load))
-
-    with open_hdf5(path) as file:
-        if is_ours(file):
-            raise ValueError(f"{path}: is a feature file already; nothing is to be imported")
-        try:
-            file.visititems(visit)
-        except (ValueError, TypeError, LookupError, OverflowError, AttributeError) as error:
-            if str(path) in str(error):
-                raise
-            raise CorruptFileError(f"{path}: cannot be read ({error}); write it again") from error
-    return found
-
-
-def _in_coco(path: Path) -> list[Variable]:
-    """Picture names and captions of MS-COCO's layout, in the order of its pictures."""
-    try:
-        names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: not in MS-COCO's layout of images and annotations ({error!r:.80})"
-        ) from error
-    return [_variable(path, "file_names", names), _variable(path, "captions", captions)]
-
-
-def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
-    """Picture names, and the captions of each."""
-    by_image: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(str(annotation["caption"]).strip())
-    return [str(image["file_name"]) for image in content["images"]], list(by_image.values())
-
-
-def _variable(path: Path, name: str, value: Any) -> Variable:
-    if isinstance(value, list) or value.dtype.kind in "OUS":
-        value = [_text(cell) for cell in np.ravel(value)] if not isinstance(value, list) else value
-        if all(isinstance(cell, str | list) for cell in value):
-            return Variable(name, path, (len(value),), lambda: value, is_text=True)
-        raise ValueError(f"{path}: {name} holds cells that are no texts; save a matrix of numbers")
-    return Variable(name, path, tuple(value.shape), lambda: value)
-
-
-def _text(cell: Any) -> Any:
-    """A text or a list of texts of MATLAB's nested cells; anything else as it is."""
-    if isinstance(cell, str):
-        return cell.rstrip()
-    if isinstance(cell, bytes):
-        return cell.decode(errors="replace")
-    if isinstance(cell, np.ndarray) and cell.dtype.kind in "OU":
-        inner = [_text(part) for part in cell.ravel()]
-        flat = [t for part in inner for t in (part if isinstance(part, list) else [part])]
-        return flat[0] if len(flat) == 1 else flat
-    return cell
 
 
 # what is what ---------------------------------------------------------------------------------
@@ -385,6 +200,8 @@ def gather(
     known = [*_ITEMS, NAMES, *_SPLITS]
     if unknown := sorted(set(names) - set(known)):
         raise TypeError(f"{unknown[0]}: is no argument; use some of {', '.join(known)}")
+    if ours := next((file for file in files if is_feature_file(Path(file))), None):
+        raise ValueError(f"{ours}: is a feature file already; nothing is to be imported")
     variables = [variable for file in files for variable in read_variables(Path(file))]
     if not variables:
         raise ValueError(f"files: no array or text in {', '.join(map(str, files))}")

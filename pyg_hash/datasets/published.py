@@ -20,13 +20,12 @@ from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_a
 from pyg_hash.datasets.build import build_hetero
 from pyg_hash.datasets.raw import (
     SUFFIXES,
+    TEXT_SUFFIXES,
     Array,
-    RawMatrix,
+    Variable,
     absent,
-    checked_digests,
-    holding,
     listed,
-    unpack,
+    open_matrix,
 )
 from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
 from pyg_hash.features import EfficientNetLite0, ImageEncoder, TextEncoder
@@ -35,10 +34,8 @@ from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.digests import sha256
 from pyg_hash.utils.files import (
     CorruptFileError,
-    load_json,
     load_tensors,
     read_text,
-    save_json,
     save_tensors,
 )
 
@@ -47,7 +44,6 @@ WORD_FEATURES: dict[str, dict[str, Any]] = {
     "bow2000": {"mode": "count", "max_features": 2000},
     "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
 }
-RECORD = "raw-sha256.json"
 ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
 _LISTED = 40  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
 
@@ -162,50 +158,45 @@ class PublishedDataset(CrossModalDataset):
     @property
     def raw_file_names(self) -> list[str]:
         """The files that this choice needs, pictures apart."""
-        own = [c.split(":")[0] for c in (self.image, self.text) if _is_file_name(c)]
-        return list(dict.fromkeys(self._published_names() + own))
-
-    def _published_names(self) -> list[str]:
-        """Those of them that are the publishers', not one's own."""
         if self.layout == "official":
             places = self._official_files()
         else:  # the texts, where they decide which rows stay
             places = [self._ready["labels"], *([self._text_place()] * self.drop_textless)]
         for modality, choice in (("image", self.image), ("text", self.text)):
             if isinstance(choice, str):
-                places += self._ready[modality].get(choice, {})
+                own = [choice] if _is_file_name(choice) else []
+                places += self._ready[modality].get(choice, own)
         if not isinstance(self.text, str) or self.text in WORD_FEATURES:
             places += self.word_files
-        return [place.split(":")[0] for place in places]
+        return list(dict.fromkeys(place.split(":")[0] for place in places))
 
     def download(self) -> None:
-        """Unpack archives that lie in ``raw/``; ``FileNotFoundError`` lists what is missing."""
-        raw, archives, counts = self._raw, self._published["archives"], self._counts
-        unpack(raw, archives, absent(raw, self.raw_file_names))
+        """``FileNotFoundError`` lists what is missing, and where to get it."""
+        raw = self._raw
         missing = absent(raw, self.raw_file_names)
-        if not missing:
-            return
         lines = listed(missing)
-        if not isinstance(self.image, str):
-            places = {}  # of pictures that are neither there nor in an archive that is there
+        if missing and not isinstance(self.image, str):
+            places = {}  # of pictures that are not there
             for pattern, name in self.picture_places.items():
-                waiting = any((raw / archive).is_file() for archive in holding(archives, [pattern]))
-                wanted = pattern.startswith(self._protocol.pictures or "") and not waiting
-                if wanted and sum(1 for _ in raw.glob(pattern)) < counts[name]:
-                    places[pattern] = f"  {pattern}  ({counts[name]:,} files)"
+                if pattern.startswith(self._protocol.pictures or ""):
+                    count = self._counts[name]
+                    if sum(1 for _ in raw.glob(pattern)) < count:
+                        places[pattern] = f"  {pattern}  ({count:,} files)"
             if places:
                 lines += [*places.values(), "Of the pictures only those of the split are read."]
                 missing += places
-        raise FileNotFoundError(
-            f"{type(self).__name__} cannot be downloaded automatically. "
-            f"Put these files into {raw}:\n{self._wanted(lines, missing)}"
-        )
+        if missing:
+            raise FileNotFoundError(
+                f"{type(self).__name__} cannot be downloaded automatically. "
+                f"Put these files into {raw}:\n{self._wanted(lines, missing)}"
+            )
 
     def _wanted(self, lines: list[str], missing: Sequence[str]) -> str:
         """The missing files, and where to get them."""
         archives = [
             f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
-            for name, known in holding(self._published["archives"], missing).items()
+            for name, known in self._published["archives"].items()
+            if any(file.startswith(known["holds"]) for file in missing)
         ]
         return "\n".join([*lines, self._published["where"], *archives])
 
@@ -247,13 +238,18 @@ class PublishedDataset(CrossModalDataset):
         (place,) = next(iter(self._ready["text"].values()))
         return str(place)
 
-    def _matrices(self, place: str, size: int | list[int] | None) -> list[RawMatrix]:
+    def _matrix(self, place: str) -> Variable:
+        """The matrix ``FILE[:NAME]``."""
+        name, _, variable = place.partition(":")
+        return open_matrix(self._raw / name, variable or None)
+
+    def _matrices(self, place: str, size: int | list[int] | None) -> list[Variable]:
         """``FILE[:NAME]`` of ``size`` rows; or where a ``{}`` stands, one matrix for each part."""
         parts = self._published["features"].get("parts", []) if "{}" in place else []
         sizes = {part: self._counts[part] for part in parts} or {"": size}
         matrices = []
         for part, expected in sizes.items():
-            matrices.append(_matrix(self._raw, place.format(part)))
+            matrices.append(self._matrix(place.format(part)))
             self._count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
         return matrices
 
@@ -289,8 +285,6 @@ class PublishedDataset(CrossModalDataset):
 
     def build(self) -> HeteroData:
         """The rows of the split, but of those without a known word, with a warning."""
-        record = Path(self.root) / "processed" / RECORD
-        digests = checked_digests(self._raw, self._published_names(), record)
         protocol, content = self._protocol, self._content
         usable: Array = np.arange(len(content.names)) if protocol.unlabeled else content.rows
         if protocol.pictures is not None:
@@ -324,8 +318,6 @@ class PublishedDataset(CrossModalDataset):
             **{name: torch.from_numpy(mask) for name, mask in masks.items()},
         )
         save_tensors(self.base_dir / ROWS_FILE, {"rows": torch.from_numpy(usable[rows])})
-        if not record.is_file() or load_json(record) != digests:
-            save_json(record, digests)  # only now: files that cannot be read are no reference
         return data
 
     def read_items(self) -> Items:
@@ -349,11 +341,11 @@ class PublishedDataset(CrossModalDataset):
         """Columns of the layout's matrices side by side, its tags, or a file of the user's own."""
         tags, num_rows = self._content.tags, len(self._content.names)
         if choice not in self._ready[modality]:
-            matrix = _matrix(self._raw, choice)
+            matrix = self._matrix(choice)
             if matrix.shape[0] in (num_rows, len(usable)):
                 return matrix.read(usable[rows] if matrix.shape[0] == num_rows else rows)
             raise ValueError(
-                f"{matrix.path}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
+                f"{matrix.file}: {matrix.shape[0]} rows; give one for each of the {num_rows} "
                 f"rows of the published files, or for each of the {len(usable)} that are used, in "
                 "their order"
             )
@@ -372,12 +364,10 @@ class PublishedDataset(CrossModalDataset):
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
     def _image_features(self, usable: Array, rows: Array) -> Tensor:
-        """Pictures that still are in an archive of known SHA-256 are unpacked to be encoded."""
         raw, encoder = self._raw, self.image
         if isinstance(encoder, str):
             return self._ready_made("image", encoder, usable, rows)
         names = self._picture_paths(usable[rows])
-        unpack(raw, self._published["archives"], absent(raw, names))
         missing = absent(raw, names)
         if missing:
             lines = listed(missing)
@@ -408,13 +398,7 @@ class PublishedDataset(CrossModalDataset):
 
 def _is_file_name(choice: Any) -> bool:
     """Whether a choice of features names a file of the user's own, ``FILE`` or ``FILE:NAME``."""
-    return isinstance(choice, str) and choice.split(":")[0].endswith(SUFFIXES)
-
-
-def _matrix(raw: Path, place: str) -> RawMatrix:
-    """The matrix ``FILE[:NAME]``."""
-    name, _, variable = place.partition(":")
-    return RawMatrix(raw / name, variable or None)
+    return isinstance(choice, str) and choice.split(":")[0].endswith((*SUFFIXES, *TEXT_SUFFIXES))
 
 
 def _described(choice: Any) -> str:

@@ -1,17 +1,17 @@
-"""Raw files as their publishers give them, read in blocks; nothing is ever unpickled."""
+"""Arrays in files as others give them, read in blocks; nothing is ever unpickled."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import shutil
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from itertools import groupby, islice
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,37 @@ import h5py
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.io import loadmat
-from scipy.io.matlab import MatReadError
 from torch import Tensor
 
 from pyg_hash.datasets.build import row_chunks
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
+from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.matlab import read_matlab
 
 Array = np.ndarray[Any, Any]
-Archives = Mapping[str, Mapping[str, Any]]  # as the manifests describe them
+PICKLES = (".pkl", ".pickle", ".p", ".pt", ".pth", ".joblib", ".bin", ".ckpt")
 TEXT_SUFFIXES = (".dat", ".txt")
-SUFFIXES = (".npy", ".mat", ".h5", ".hdf5", ".h5py", *TEXT_SUFFIXES)
+SUFFIXES = (".mat", ".h5", ".hdf5", ".h5py", ".npy", ".npz", ".json")
+_NO_PICKLE = (
+    "reading a pickle runs whatever code is in it, so none is read; save its arrays with "
+    "numpy.savez('new.npz', image=..., text=..., label=...) where you trust it"
+)
+_OPAQUE = (
+    "is an object of a MATLAB class, which only MATLAB can read; there, save its values as "
+    "matrices and cells of text"
+)
 # what the readers of MATLAB, HDF5, NumPy, gzip, JSON and text files raise for damaged ones; memory:
 # for sizes that are damaged
 _READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError)
-_DAMAGE = (MatReadError, zlib.error, zipfile.BadZipFile, tokenize.TokenError, SyntaxError)
-_TOO_LARGE = (MemoryError, OverflowError, RecursionError, UnboundLocalError)  # the last: SciPy's
+_DAMAGE = (zlib.error, zipfile.BadZipFile, tokenize.TokenError, SyntaxError, AttributeError)
+_TOO_LARGE = (MemoryError, OverflowError, RecursionError)
 _BYTES = 1 << 18  # of a text file in one block: what a cache holds
 _IS_SPACE = np.isin(np.arange(256), list(b"\t\n\r "))
 _MANY = 12  # names that a message lists before it counts
+
+
+class ContentError(ValueError):
+    """A file is whole, and holds what is not read."""
 
 
 @contextmanager
@@ -47,96 +57,237 @@ def whole(path: Path) -> Iterator[None]:
     """Raise ``CorruptFileError`` instead of what readers say of a damaged file."""
     try:
         yield
-    except CorruptFileError:
+    except (CorruptFileError, ContentError):
         raise
     except (*_READ_ERRORS, *_DAMAGE, *_TOO_LARGE) as error:
         why = str(error) or "it asks for more memory than there is"
         raise CorruptFileError(f"{path}: cannot be read ({why}); get it again") from error
 
 
-class RawMatrix:
-    """A matrix in a ``.npy``, MATLAB, HDF5, ``.dat`` or ``.txt`` file, read in blocks if possible.
+@dataclass
+class Variable:
+    """A named array of a file, read when it is needed; errors as of :func:`read_variables`."""
 
-    ``name``: the variable in a MATLAB or HDF5 file. ``CorruptFileError``: it is damaged (found now
-    or while reading), of no known kind, or has no matrix of that name.
-    """
+    name: str
+    file: Path
+    shape: tuple[int, ...]
+    values: Any  # rows by slice or numbers: an array in memory, mapped or in HDF5, CSR; or a list
 
-    def __init__(self, path: str | os.PathLike[str], name: str | None = None) -> None:
-        self.path, self.name = Path(path), name
-        self._array: Any = None  # dense or CSR, in memory or mapped; None: text or HDF5
-        self._transposed = False
-        if not self.path.is_file():
-            raise FileNotFoundError(f"{self.path}: no such file")
-        with whole(self.path):
-            shape = self._open()
-            shape = (*shape, 1) if len(shape) == 1 else shape
-            if len(shape) != 2 or min(shape) < 1:
-                raise ValueError(f"expected a matrix [N, d], got {list(shape)}")
-            self.shape: tuple[int, int] = (int(shape[0]), int(shape[1]))
+    @property
+    def is_text(self) -> bool:
+        """Whether it is a list, of texts or of lists of texts."""
+        return isinstance(self.values, list)
 
-    def _open(self) -> tuple[int, ...]:
-        suffix = self.path.suffix
-        if suffix in TEXT_SUFFIXES:
-            with open(self.path, "rb") as file:
-                width = len(file.readline().split())
-                return 1 + sum(1 for _ in file), width
-        if suffix == ".npy":
-            self._array = np.load(self.path, mmap_mode="r", allow_pickle=False)
-        elif h5py.is_hdf5(self.path):
-            with open_hdf5(self.path) as file:
-                node = self._find(file)
-                if isinstance(node, h5py.Dataset):
-                    self._transposed = "MATLAB_class" in node.attrs
-                    return tuple(node.shape[::-1] if self._transposed else node.shape)
-                pointer = node["jc"][:].astype(np.int64)  # MATLAB 7.3 sparse: columns
-                shape = (int(node.attrs["MATLAB_sparse"]), len(pointer) - 1)
-                parts = (node["data"][:], node["ir"][:].astype(np.int64), pointer)
-                self._array = sp.csc_matrix(parts, shape=shape).tocsr()
-        elif suffix == ".mat":
-            names = None if self.name is None else [self.name]
-            found = self._find(loadmat(self.path, variable_names=names))
-            sparse: bool = sp.issparse(found)  # in a name, as it would narrow the type of found
-            self._array = found.tocsr() if sparse else found
-        else:
-            raise ValueError("neither HDF5 nor a file of another known kind")
-        return tuple(self._array.shape)
+    def __str__(self) -> str:
+        kind = " (texts)" if self.is_text else ""
+        return f"{self.name} {list(self.shape)}{kind} of {self.file.name}"
 
-    def _find(self, content: Any) -> Any:
-        if self.name not in content:
-            names = ", ".join(name for name in content if not name.startswith("__")) or "none"
-            raise CorruptFileError(
-                f"{self.path}: has no matrix {self.name!r} (but {names}); "
-                "get it again, or name another one as FILE:NAME"
-            )
-        return content[self.name]
+    def load(self) -> Any:
+        """All of it: an array, CSR, or the list."""
+        with whole(self.file):
+            return self.values[:]
 
     def read(self, rows: Array | None = None) -> Tensor:
-        """The given rows, in ascending order, or all of them, as float32 ``[n, d]``."""
+        """Rows of a matrix, in ascending order, or all of them, as float32 ``[n, d]``."""
         rows = np.arange(self.shape[0]) if rows is None else rows
         out = np.empty((len(rows), self.shape[1]), np.float32)
-        is_text = self.path.suffix in TEXT_SUFFIXES
-        with whole(self.path), ExitStack() as files:
-            content = self._array
-            if is_text:
-                content = files.enter_context(open(self.path, encoding="latin-1"))
-            elif content is None:
-                content = files.enter_context(open_hdf5(self.path))[self.name]
+        with whole(self.file):
             for start, stop in row_chunks(*self.shape):
                 low, high = np.searchsorted(rows, (start, stop))
-                own = rows[low:high] - start
-                if is_text:  # only the lines that are asked for become numbers
-                    lines = list(islice(content, stop - start))
-                    if low == high:
-                        continue
-                    block = np.loadtxt([lines[row] for row in own], np.float32, ndmin=2)
-                    if block.shape != (len(own), self.shape[1]):
-                        raise ValueError(f"lines {start + 1} to {stop} are {list(block.shape)}")
-                else:
-                    part = content[:, start:stop].T if self._transposed else content[start:stop]
-                    dense = part.toarray() if isinstance(part, sp.csr_matrix) else part
-                    block = np.asarray(dense, np.float32).reshape(stop - start, -1)[own]
-                out[low:high] = block
+                if low < high:
+                    block = self.values[rows[low:high]]
+                    sparse: bool = sp.issparse(block)  # in a name, as it would narrow the type
+                    dense = block.toarray() if sparse else block
+                    out[low:high] = dense.reshape(high - low, -1)
         return torch.from_numpy(out)
+
+
+def read_variables(path: Path, only: str | None = None) -> list[Variable]:
+    """What a file holds, or one variable of it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a pickle, objects of MATLAB or Python, or of no known kind.
+        CorruptFileError: it is damaged, found now or when a variable is read.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    ending = path.suffix.lower()
+    if ending in PICKLES:
+        raise ContentError(f"{path}: is a pickle; {_NO_PICKLE}")
+    with whole(path):
+        if h5py.is_hdf5(path):
+            return _in_hdf5(path, only)
+        if ending == ".mat":
+            return [_variable(path, *item) for item in read_matlab(path, only).items()]
+        if ending in (".npy", ".npz"):
+            return _in_numpy(path, only)
+        if ending == ".json":
+            return _in_coco(path)
+    raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
+
+
+def _variable(path: Path, name: str, values: Any) -> Variable:
+    if values is None:
+        raise ContentError(f"{path}: {name} {_OPAQUE}")
+    if not isinstance(values, list):
+        return Variable(name, path, tuple(values.shape), values)
+    if None in values:
+        raise ContentError(
+            f"{path}: {name} holds cells that are no texts; save a matrix of numbers"
+        )
+    return Variable(name, path, (len(values),), values)
+
+
+def _in_numpy(path: Path, only: str | None) -> list[Variable]:
+    try:
+        content: Any = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            content, only = {path.stem: content}, None
+        arrays = {name: content[name] for name in content if only in (None, name)}
+    except ValueError as error:
+        if "allow_pickle" in str(error) or "Python objects" in str(error):
+            raise ContentError(f"{path}: holds Python objects; {_NO_PICKLE}") from error
+        raise
+    for name, array in arrays.items():
+        if array.dtype.kind in "US":
+            arrays[name] = [_decoded(text) for text in array.ravel()]
+    return [_variable(path, *item) for item in arrays.items()]
+
+
+def _decoded(text: Any) -> str:
+    return text.decode(errors="replace") if isinstance(text, bytes) else str(text).rstrip()
+
+
+class _Stored:
+    """The rows of a data set of an HDF5 file, which is opened to read them."""
+
+    def __init__(self, path: Path, node: Any) -> None:
+        self.path, self.name = path, node.name
+        self.turned = "MATLAB_class" in node.attrs  # MATLAB writes the first axis last
+
+    def __getitem__(self, rows: Any) -> Array:
+        own: Any = slice(None)
+        if not isinstance(rows, slice):  # libhdf5 is slow for rows one by one
+            own, rows = rows - rows[0], slice(int(rows[0]), int(rows[-1]) + 1)
+        with open_hdf5(self.path) as file:
+            node = file[self.name]
+            values: Array = node[..., rows].T if self.turned else node[rows]
+        found: Array = values[own]
+        return found
+
+
+def _in_hdf5(path: Path, only: str | None) -> list[Variable]:
+    found: list[Variable] = []
+
+    def visit(name: str, node: Any) -> None:
+        if name.startswith("#"):  # what MATLAB's cells refer to
+            return
+        if "MATLAB_object_decode" in node.attrs:
+            raise ContentError(f"{path}: {name} {_OPAQUE}")
+        if "MATLAB_sparse" in node.attrs:
+            size = int(node.attrs["MATLAB_sparse"]), len(node["jc"]) - 1
+            parts = [node[part][()] for part in ("data", "ir", "jc")]
+            pointers = [part.astype(np.int64) for part in parts[1:]]
+            matrix = sp.csc_matrix((parts[0], *pointers), shape=size)
+            found.append(_variable(path, name, matrix.tocsr()))
+        elif isinstance(node, h5py.Dataset) and "MATLAB_sparse" not in node.parent.attrs:
+            if (texts := _texts(node, file)) is not None:
+                found.append(_variable(path, name, texts))
+            elif node.dtype.kind in "fiub" and node.shape:
+                values = _Stored(path, node)
+                shape = node.shape[::-1] if values.turned else node.shape
+                found.append(Variable(name, path, tuple(shape), values))
+
+    with open_hdf5(path) as file:
+        if only is None:
+            file.visititems(visit)
+        elif only in file:
+            visit(only, file[only])
+    return found
+
+
+def _texts(node: Any, file: Any) -> list[Any] | None:
+    """Texts of a variable of MATLAB's, or of HDF5's own; None: it holds numbers."""
+    if node.attrs.get("MATLAB_class", b"") == b"char":
+        return ["".join(map(chr, row)).rstrip() for row in np.atleast_2d(node[()].T)]
+    if h5py.check_ref_dtype(node.dtype) is not None:
+        cells = [_texts(file[cell], file) for cell in node[()].T.ravel()]
+        return [cell[0] if cell is not None and len(cell) == 1 else cell for cell in cells]
+    if h5py.check_string_dtype(node.dtype) is not None:
+        return [str(value) for value in np.ravel(node.asstr()[()])]
+    return None
+
+
+def _in_coco(path: Path) -> list[Variable]:
+    """Picture names and captions of MS-COCO's layout, in the order of its pictures."""
+    try:
+        names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ContentError(
+            f"{path}: not in MS-COCO's layout of images and annotations ({error!r:.80})"
+        ) from error
+    return [_variable(path, "file_names", names), _variable(path, "captions", captions)]
+
+
+def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
+    """Picture names, and the captions of each."""
+    by_image: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        by_image[annotation["image_id"]].append(str(annotation["caption"]).strip())
+    return [str(image["file_name"]) for image in content["images"]], list(by_image.values())
+
+
+# published matrices ---------------------------------------------------------------------------
+
+
+class _Lines:
+    """The rows of numbers of a text file; only those that are asked for become numbers."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with open(path, "rb") as file:
+            self.width = len(file.readline().split())
+            file.seek(0)
+            self.places = np.cumsum([0, *map(len, file)])
+
+    def __getitem__(self, rows: Array) -> Array:
+        start, stop = self.places[rows[0]], self.places[rows[-1] + 1]
+        with open(self.path, "rb") as file:
+            file.seek(start)
+            lines = file.read(stop - start).decode("latin-1").split("\n")
+        values: Array = np.loadtxt([lines[row] for row in rows - rows[0]], np.float32, ndmin=2)
+        if values.shape != (len(rows), self.width):
+            raise ValueError(f"lines {rows[0] + 1} to {rows[-1] + 1} are {list(values.shape)}")
+        return values
+
+
+def open_matrix(path: str | os.PathLike[str], name: str | None = None) -> Variable:
+    """The matrix ``[N, d]`` in a ``.npy``, MATLAB, HDF5, ``.dat`` or ``.txt`` file.
+
+    ``name``: the variable in a MATLAB or HDF5 file. ``CorruptFileError``: the file is damaged
+    (found now or while reading), of no known kind, or has no matrix of that name.
+    """
+    path = Path(path)
+    if path.suffix in TEXT_SUFFIXES and path.is_file():
+        lines = _Lines(path)
+        found = Variable("", path, (len(lines.places) - 1, lines.width), lines)
+    else:
+        try:
+            variables = read_variables(path, name)
+            if not variables:
+                names = ", ".join(variable.name for variable in read_variables(path)) or "none"
+                raise CorruptFileError(
+                    f"{path}: has no matrix {name!r} (but {names}); "
+                    "get it again, or name another one as FILE:NAME"
+                )
+        except ContentError as error:
+            raise CorruptFileError(str(error)) from error
+        found = variables[0]
+    shape = (*found.shape, 1) if len(found.shape) == 1 else found.shape
+    if len(shape) != 2 or min(shape) < 1 or found.is_text:
+        raise CorruptFileError(f"{path}: expected a matrix [N, d], got {list(shape)}; get it again")
+    return replace(found, shape=shape)
 
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
@@ -169,9 +320,6 @@ def read_json(path: Path, *keys: str) -> Any:
     )
 
 
-# what is missing, and archives ---------------------------------------------------------------
-
-
 def absent(raw: Path, names: Iterable[str]) -> list[str]:
     """The files that are not there."""
     return [name for name in names if not (raw / name).is_file()]
@@ -186,54 +334,3 @@ def listed(names: Sequence[str]) -> list[str]:
             same = [f"{same[0]} ... {same[-1]}  ({len(same):,} files)"]
         lines += [f"  {name}" for name in same]
     return lines
-
-
-def holding(archives: Archives, names: Sequence[str]) -> Archives:
-    """Those of the archives that some of the files, or patterns of files, belong to."""
-    return {
-        archive: known
-        for archive, known in archives.items()
-        if any(name.startswith(known["holds"]) for name in names)
-    }
-
-
-def unpack(raw: Path, archives: Archives, names: Sequence[str]) -> None:
-    """Unpack the files from the archives that lie there, if these have the known SHA-256."""
-    for archive, known in holding(archives, names).items():
-        path = raw / archive
-        if not path.is_file():
-            continue
-        if not zipfile.is_zipfile(path):  # cut off: known at once, without reading gigabytes
-            raise CorruptFileError(f"{path}: not a zip archive; get it again")
-        found, expected = sha256(path), known["sha256"]
-        if found != expected:
-            raise CorruptFileError(f"{path}: SHA-256 is {found}, expected {expected}; get it again")
-        with zipfile.ZipFile(path) as content:
-            for name in sorted(set(names) & set(content.namelist())):
-                with (
-                    atomic_path(raw / name) as temporary,
-                    content.open(name) as member,
-                    open(temporary, "wb") as file,
-                ):
-                    shutil.copyfileobj(member, file)
-
-
-def checked_digests(raw: Path, names: Sequence[str], record: Path) -> dict[str, str]:
-    """SHA-256 of each file and of all in the record; ``CorruptFileError`` lists what differs."""
-    known = load_json(record) if record.is_file() else {}
-    if not isinstance(known, dict) or not all(isinstance(item, str) for item in known.values()):
-        raise CorruptFileError(f"{record}: not SHA-256 by file name; delete it")
-    found = {name: sha256(raw / name) for name in names}
-    lines = [
-        f"  {name}\n    recorded SHA-256 {known[name]}\n    found SHA-256    {digest}"
-        for name, digest in found.items()
-        if known.get(name, digest).lower() != digest
-    ]
-    if lines:
-        if len(lines) > _MANY:
-            lines = [*lines[:_MANY], f"  and {len(lines) - _MANY:,} more"]
-        raise CorruptFileError(
-            f"{raw}: these files are not the recorded ones:\n" + "\n".join(lines) + "\n"
-            f"Put the recorded ones back; or, if these are the right ones, delete {record}"
-        )
-    return known | found

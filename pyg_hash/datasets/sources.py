@@ -12,27 +12,25 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.feature_file import (
     StoredMatrix,
-    is_ours,
+    is_feature_file,
     open_feature_file,
     read_labels,
     read_splits,
     stored_encoder,
     stored_items,
 )
-from pyg_hash.datasets.imports import coco_captions, gather, kind_of
+from pyg_hash.datasets.imports import gather, kind_of
+from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.features.images import PICTURE_SUFFIXES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
-from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.optional import require
 
-Array = np.ndarray[Any, Any]
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 BLOCK = 1 << 14  # rows of features that are read at a time
 ROLES = {  # of a column, by its name; the first that a table has
@@ -155,7 +153,7 @@ def open_source(
         if first.is_dir():
             return _folder(first)
         source = _table(first, named, Path(images_root or first.parent), encoding, label_separator)
-    elif len(paths) == 1 and _is_feature_file(first):
+    elif len(paths) == 1 and is_feature_file(first):
         source = _feature_file(first)
     else:
         source = _arrays(paths, named, images_root)
@@ -576,13 +574,6 @@ def _plain(value: Any) -> str:
 
 
 # features -------------------------------------------------------------------------------------
-
-
-def _is_feature_file(path: Path) -> bool:
-    if not h5py.is_hdf5(path):
-        return False
-    with open_hdf5(path) as file:
-        return is_ours(file)
 
 
 class _Stored:

@@ -15,7 +15,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero
-from pyg_hash.datasets.raw import RawMatrix, absent, whole
+from pyg_hash.datasets.raw import absent, open_matrix, whole
 from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
@@ -149,11 +149,11 @@ class Wikipedia(CrossModalDataset):
         """A feature of the official MATLAB file, which holds it in two parts, or ``image128``."""
         path = Path(self.raw_dir) / _FILES[kind]
         if kind in _IN_MAT:
-            parts = [RawMatrix(path, f"{_IN_MAT[kind]}_{part}").read() for part in ("tr", "te")]
+            parts = [open_matrix(path, f"{_IN_MAT[kind]}_{part}").read() for part in ("tr", "te")]
             return torch.cat(parts)
-        if (RawMatrix(path, "labels").read().flatten() - 1).tolist() != labels:
+        if (open_matrix(path, "labels").read().flatten() - 1).tolist() != labels:
             raise CorruptFileError(f"{path}: its labels are not those of the lists; get it again")
-        return RawMatrix(path, "image").read()
+        return open_matrix(path, "image").read()
 
     def _articles(self, ids: list[str]) -> list[str]:
         path = Path(self.raw_dir) / ARTICLES

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 import tempfile
 from collections.abc import Awaitable, Callable
@@ -211,8 +210,8 @@ class Pictures(Worker):
     def _ask(self, source: Path, target: Path, *how: Any) -> Path:
         helper = self._free.get()
         try:
-            line = json.dumps([str(source), str(target), *how])
-            problem = json.loads(helper.ask(line, self._limits.decode_timeout))
+            question = [str(source), str(target), *how]
+            problem = helper.ask(question, self._limits.decode_timeout)
         except ChildProcessError as error:
             problem = f"{error}; save it anew, smaller"
         finally:

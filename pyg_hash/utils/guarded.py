@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from queue import Empty, Queue
 from typing import Any
 
@@ -15,15 +17,11 @@ _START_S = 60.0
 
 
 class Guarded:
-    """A process, started when first needed, that answers lines with lines, none of them empty.
+    """A process, started when first needed, that answers questions; both are JSON.
 
     Args:
-        code: what it runs, without torch if it is to start fast: prints a line when it is ready,
-            then reads lines and prints lines.
+        code: what it runs, without torch if it is to start fast; it ends in :func:`answer_all`.
         what: it does, for messages.
-
-    Attributes:
-        process: its number while it runs, else None.
     """
 
     def __init__(self, code: str, what: str) -> None:
@@ -39,7 +37,7 @@ class Guarded:
         """Its number while it runs, else None."""
         return None if self._process is None else self._process.pid
 
-    def ask(self, line: str, limit_s: float) -> str:
+    def ask(self, question: Any, limit_s: float) -> Any:
         """Its answer; ``ChildProcessError``: none in so many seconds, or it ended; it is gone."""
         with self._lock:
             if self._process is None or self._owner != os.getpid():  # or this one was forked
@@ -48,7 +46,7 @@ class Guarded:
             try:
                 if not self._is_ready:  # how long that takes is no fault of the file's
                     self._is_ready = bool(self._answers.get(timeout=_START_S))
-                self._process.stdin.write(line + "\n")
+                self._process.stdin.write(json.dumps(question) + "\n")
                 self._process.stdin.flush()
                 answer = self._answers.get(timeout=limit_s) if self._is_ready else ""
             except Empty:
@@ -61,7 +59,7 @@ class Guarded:
             if not answer:
                 self.stop()
                 raise ChildProcessError(f"{self.what}: the process for it ended without an answer")
-            return answer
+            return json.loads(answer)
 
     def _start(self) -> None:
         self._answers, self._owner, self._is_ready = Queue(), os.getpid(), False
@@ -86,6 +84,13 @@ class Guarded:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         self._process = None
+
+
+def answer_all(answer: Callable[[Any], Any]) -> None:
+    """What a second process does until its end; what ``answer`` raises ends it."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
 
 
 def _hand_on(lines: Any, answers: Queue[str]) -> None:

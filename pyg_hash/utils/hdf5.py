@@ -7,9 +7,7 @@ process (this module alone, without torch), which is stopped if it takes too lon
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -17,7 +15,7 @@ from typing import Any
 
 import h5py
 
-from pyg_hash.utils.guarded import Guarded
+from pyg_hash.utils.guarded import Guarded, answer_all
 
 LIMIT_S = 60.0
 """Seconds that the second process may take to go through the structure of a file."""
@@ -116,18 +114,19 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
 
 
 def watch() -> None:
-    """Go through the files that are named on the standard input, a line each, and answer each."""
-    print("ready", flush=True)
-    for line in sys.stdin:
+    """Go through the files that are named, and answer what is wrong with each; "" if nothing is."""
+
+    def answer(path: Any) -> str:
         try:
-            with h5py.File(json.loads(line), "r") as file:
+            with h5py.File(path, "r") as file:
                 foreign(file, thorough=True)
         except BlockingIOError:
-            pass  # somebody writes it; the one who asked will see that too
+            return ""  # somebody writes it; the one who asked will see that too
         except Exception as error:  # whatever libhdf5 makes of damage
-            print(json.dumps(" ".join(str(error).split()) or type(error).__name__), flush=True)
-            continue
-        print(json.dumps(""), flush=True)
+            return " ".join(str(error).split()) or type(error).__name__
+        return ""
+
+    answer_all(answer)
 
 
 _WATCHER = Guarded("from pyg_hash.utils.hdf5 import watch; watch()", "going through it")
@@ -137,7 +136,7 @@ _WATCHER = Guarded("from pyg_hash.utils.hdf5 import watch; watch()", "going thro
 def _watched(path: str, *now: int) -> str:
     """What the second process says, once for each state of a file; empty if nothing is wrong."""
     try:
-        problem: str = json.loads(_WATCHER.ask(json.dumps(path), LIMIT_S))
+        problem: str = _WATCHER.ask(path, LIMIT_S)
     except ChildProcessError as error:
         return str(error)
     return problem

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from pyg_hash.utils.guarded import answer_all
 from pyg_hash.utils.optional import require
 
 MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768
@@ -157,18 +156,19 @@ def watch(memory: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    print("ready", flush=True)
-    for line in sys.stdin:
-        problem = ""
+
+    def answer(question: Any) -> str:
+        source, target, *how = question
         try:
-            source, target, *how = json.loads(line)
             if len(how) == 2:
                 decode(source, how[0], **how[1]).save(target)
             else:
                 with open(target, "wb") as file:
                     file.write(square_jpeg(source, how[0], 82))
         except UnreadableImageError as error:
-            problem = str(error)
+            return str(error)
         except (MemoryError, OSError) as error:
-            problem = f"image: {error or 'needs too much memory'}"
-        print(json.dumps(problem), flush=True)
+            return f"image: {error or 'needs too much memory'}"
+        return ""
+
+    answer_all(answer)

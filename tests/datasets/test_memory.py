@@ -10,7 +10,7 @@ import pytest
 
 from pyg_hash.datasets import FeatureFile, SyntheticCrossModal, build, check_feature_file
 from pyg_hash.datasets.feature_file import FORMAT, VERSION
-from pyg_hash.datasets.raw import RawMatrix, read_digits
+from pyg_hash.datasets.raw import open_matrix, read_digits
 
 ROWS, WIDTH = 50_000, 256
 SIZE = ROWS * WIDTH * 4  # 51 MB as float32: more than an allocator keeps for later
@@ -73,9 +73,9 @@ WORK = {  # what is read, and how much may be held of the whole
     "a check of a dense file": (lambda f: check_feature_file(f / "dense.h5"), 0.5),
     "a check of a sparse file": (lambda f: check_feature_file(f / "csr.h5"), 0.5),
     "synthetic": (lambda f: SyntheticCrossModal(ROWS, num_features=(WIDTH, 2)), 1.6),
-    "a matrix": (lambda f: RawMatrix(f / "x.h5", "x").read(), 1.4),
-    "a transposed matrix": (lambda f: RawMatrix(f / "x.mat", "x").read(), 1.4),
-    "every tenth row": (lambda f: RawMatrix(f / "x.h5", "x").read(np.arange(0, ROWS, 10)), 0.5),
+    "a matrix": (lambda f: open_matrix(f / "x.h5", "x").read(), 1.4),
+    "a transposed matrix": (lambda f: open_matrix(f / "x.mat", "x").read(), 1.4),
+    "every tenth row": (lambda f: open_matrix(f / "x.h5", "x").read(np.arange(0, ROWS, 10)), 0.5),
     "digits": (lambda f: read_digits(f / "x.txt", 1000), 0.25),
 }
 
@@ -90,4 +90,4 @@ def test_the_peak_is_seen(folder):
     gc.collect()
     if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)  # else it may take memory that earlier tests left resident
-    assert peak(lambda: RawMatrix(folder / "x.h5", "x").read()) > 0.9 * SIZE
+    assert peak(lambda: open_matrix(folder / "x.h5", "x").read()) > 0.9 * SIZE

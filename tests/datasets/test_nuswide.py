@@ -1,6 +1,3 @@
-import hashlib
-import os
-
 import numpy as np
 import pytest
 import torch
@@ -21,14 +18,13 @@ from published_sets import (
 from scipy.io import savemat
 
 from pyg_hash.datasets import NUSWIDE
-from pyg_hash.datasets.published import RECORD
 from pyg_hash.datasets.published_sets import BOW, LOW_LEVEL
 from pyg_hash.datasets.published_sets import NUS_LABELS as LABELS
 from pyg_hash.datasets.published_sets import NUS_PICTURES as PICTURES
 from pyg_hash.datasets.published_sets import NUS_TAG_NAMES as TAG_NAMES
 from pyg_hash.datasets.published_sets import NUS_TAGS as TAGS
 from pyg_hash.datasets.splits import load_manifest
-from pyg_hash.utils.files import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError
 
 
 @pytest.fixture
@@ -208,70 +204,11 @@ def test_damaged_or_other_files(tmp_path, arrays, change, message):
         assert NUSWIDE(tmp_path).ids
 
 
-def sha256(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_changed_files_are_noticed(tmp_path, arrays):
     before = NUSWIDE(tmp_path)[0]["image"].x
-    path, record = tmp_path / "raw" / FIRST, tmp_path / "processed" / RECORD
-    recorded = sha256(path)
-    assert load_json(record)[FIRST] == recorded
-    np.savetxt(path, np.full((NUS_ROWS, 64), 0.25), fmt="%.2f")
-    for force in (False, True):
-        with pytest.raises(CorruptFileError, match=f"not the recorded ones:\n  {FIRST}\n") as error:
-            NUSWIDE(tmp_path, force_reload=force)
-    message = str(error.value)
-    assert f"recorded SHA-256 {recorded}" in message and sha256(path) in message
-    assert TAGS not in message and f"delete {record}" in message
-    record.unlink()
+    np.savetxt(tmp_path / "raw" / FIRST, np.full((NUS_ROWS, 64), 0.25), fmt="%.2f")
     after = NUSWIDE(tmp_path)[0]["image"].x
     assert (after[:, :64] == 0.25).all() and torch.equal(after[:, 64:], before[:, 64:])
-
-
-def test_record_grows_with_the_files_that_are_read(tmp_path, arrays):
-    record = tmp_path / "processed" / RECORD
-    np.save(tmp_path / "raw" / "x.npy", np.zeros((NUS_ROWS, 2), np.float32))
-    NUSWIDE(tmp_path, image="x.npy")
-    labels = {LABELS.format(concept) for concept in NUS_CONCEPTS}
-    assert set(load_json(record)) == labels | {PICTURES, TAGS}
-    NUSWIDE(tmp_path, image="bow")
-    assert set(load_json(record)) == labels | {PICTURES, TAGS, *BOW}
-    np.save(tmp_path / "raw" / "x.npy", np.ones((NUS_ROWS, 2), np.float32))
-    assert NUSWIDE(tmp_path, image="x.npy")[0]["image"].x.all()  # one's own may change
-
-
-def test_same_bytes_of_another_time_are_the_same(tmp_path, arrays):
-    NUSWIDE(tmp_path)
-    os.utime(tmp_path / "raw" / TAGS, (1, 1))
-    assert len(NUSWIDE(tmp_path).ids) == len(tagged(arrays))
-
-
-def test_digests_known_beforehand(tmp_path, arrays):
-    record = tmp_path / "processed" / RECORD
-    save_json(record, {TAGS: "0" * 64})
-    with pytest.raises(CorruptFileError, match=f"{TAGS}\n    recorded SHA-256 0000"):
-        NUSWIDE(tmp_path)
-    save_json(record, {TAGS: sha256(tmp_path / "raw" / TAGS).upper()})
-    NUSWIDE(tmp_path)
-    assert len(load_json(record)) == len(NUS_CONCEPTS) + 2 + len(LOW_LEVEL)
-
-
-def test_files_that_cannot_be_read_are_not_recorded(tmp_path, arrays):
-    whole = (tmp_path / "raw" / TAGS).read_bytes()
-    cut(TAGS)(tmp_path / "raw")
-    with pytest.raises(CorruptFileError, match="119 rows"):
-        NUSWIDE(tmp_path)
-    assert not (tmp_path / "processed" / RECORD).exists()
-    (tmp_path / "raw" / TAGS).write_bytes(whole)
-    NUSWIDE(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}'])
-def test_damaged_record(tmp_path, arrays, content):
-    write_text(tmp_path / "processed" / RECORD, content)
-    with pytest.raises(CorruptFileError, match=RECORD):
-        NUSWIDE(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +260,6 @@ def test_feature_files(tmp_path, monkeypatch, concepts):
         assert mask.nonzero().flatten().tolist() == [46, 47, 48, 49]
     text[[2, 7]] = 0
     savemat(tmp_path / "raw" / f"{stem}-yall.mat", {"YAll": text})
-    (tmp_path / "processed" / RECORD).unlink()
     data = NUSWIDE(tmp_path, concepts, "features")[0]
     some = text.any(axis=1)
     assert np.array_equal(data["image"].x.numpy(), image[some]) and some.sum() == 48

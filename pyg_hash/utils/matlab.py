@@ -1,0 +1,104 @@
+"""MATLAB 4 and 5 files: read by a second process, as damage can end SciPy's reader, or keep it."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.io import loadmat, whosmat
+
+from pyg_hash.utils.guarded import Guarded, answer_all
+
+LIMIT_S = 60.0
+"""Seconds that the second process may take, and as many for each gigabyte."""
+OBJECTS = ("opaque", "object", "function", "unknown")
+_READER = Guarded("from pyg_hash.utils.matlab import watch; watch()", "reading it")
+
+
+def read_matlab(path: str | os.PathLike[str], name: str | None = None) -> dict[str, Any]:
+    """The variables of a file, or the one of this name, if it is there; structures are left out.
+
+    Arrays are mapped, what is sparse is CSR, and cells and characters are a list: of texts, of
+    lists of texts, and of None for what is no text. An object of a class is None.
+
+    ``ValueError``: it cannot be read; the message says why.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        question = [os.path.abspath(path), folder, name]
+        try:
+            kinds = _READER.ask(question, LIMIT_S * (1 + os.path.getsize(path) / 1e9))
+        except ChildProcessError as error:
+            raise ValueError(str(error)) from error
+        if isinstance(kinds, str):
+            raise ValueError(kinds or "it asks for more memory than there is")
+        found: dict[str, Any] = {}
+        for name, kind in kinds.items():
+            place = os.path.join(folder, f"{len(found)}{kind}")
+            found[name] = None
+            if kind == ".npy":
+                found[name] = np.load(place, mmap_mode="r")
+            elif kind == ".npz":
+                found[name] = sp.load_npz(place)
+            elif kind == ".json":
+                with open(place, encoding="utf-8") as file:
+                    found[name] = json.load(file)
+        return found
+
+
+# the second process --------------------------------------------------------------------------
+
+
+def watch() -> None:
+    """Write the variables of files into folders, and answer with their kinds, or what is wrong."""
+
+    def answer(question: Any) -> Any:
+        try:
+            return _convert(*question)
+        except Exception as error:  # whatever SciPy makes of damage
+            return "" if isinstance(error, MemoryError) else str(error) or type(error).__name__
+
+    answer_all(answer)
+
+
+def _convert(path: str, folder: str, only: str | None) -> dict[str, str]:
+    try:
+        listed: Sequence[tuple[str, Any, str]] = whosmat(path)
+    except TypeError:  # an object has no shape
+        listed = [("one", (), OBJECTS[0])]
+    kinds: dict[str, str] = {}
+    for name, _, kind in listed:
+        if kind == "struct" or only not in (None, name) or name in kinds:
+            continue
+        place = os.path.join(folder, str(len(kinds)))
+        if kind in OBJECTS:
+            kinds[name] = ""
+            continue
+        values = loadmat(path, variable_names=[name])[name]
+        sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
+        if sparse:
+            kinds[name] = ".npz"
+            sp.save_npz(f"{place}.npz", values.tocsr(), compressed=False)
+        elif values.dtype.kind in "OUS":
+            kinds[name] = ".json"
+            with open(f"{place}.json", "w", encoding="utf-8") as file:
+                json.dump([_text(cell) for cell in values.ravel()], file)
+        else:
+            kinds[name] = ".npy"
+            np.save(f"{place}.npy", values, allow_pickle=False)
+    return kinds
+
+
+def _text(cell: Any) -> Any:
+    """A text or a list of texts of nested cells; None for anything else."""
+    if isinstance(cell, str):
+        return cell.rstrip()
+    if not isinstance(cell, np.ndarray) or cell.dtype.kind not in "OU":
+        return None
+    inner = [_text(part) for part in cell.ravel()]
+    flat = [text for part in inner for text in (part if isinstance(part, list) else [part])]
+    return None if None in flat else flat[0] if len(flat) == 1 else flat
