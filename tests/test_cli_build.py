@@ -16,6 +16,7 @@ from PIL import Image
 from pyg_hash.cli import catalogue, main
 from pyg_hash.cli.queries import load_model
 from pyg_hash.datasets import FeatureFile, write_feature_file
+from pyg_hash.datasets.sources import Source
 from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
@@ -280,7 +281,7 @@ def test_embeddings_go_through_without_an_encoder(tmp_path, capsys):
     np.savez(tmp_path / "e.npz", image_emb=image.astype("f4"), text_emb=image[:, ::-1].copy())
     run = tmp_path / "run"
     assert build(tmp_path / "e.npz", f"--out={run}", "--train_rows=20") == 0
-    assert "train on 20 of 60 pairs (no labels), hold out 6" in capsys.readouterr().out
+    assert "train on 20 of 60 pairs (no labels), hold out 12 (seed" in capsys.readouterr().out
     text = HammingIndex.open(run / "catalog" / "text.store")
     x = torch.from_numpy(image[:, ::-1].copy()).float()
     model = load_model(Run(run))
@@ -289,6 +290,40 @@ def test_embeddings_go_through_without_an_encoder(tmp_path, capsys):
     np.savez(tmp_path / "bad.npz", image_emb=image, text_emb=image[:, :3] * 0)
     assert build(tmp_path / "bad.npz", f"--out={tmp_path}/bad") == 1
     assert "row 7 ('7'): its image features are not finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("pairs", "labelled", "held_out", "judged"),
+    [(12, 0, 2, 0), (188, 30, 20, 3), (188, 188, 18, 18), (400, 0, 40, 0), (400, 12, 40, 1)],
+)
+def test_enough_pairs_are_held_out_and_few_labels(pairs, labelled, held_out, judged):
+    labels = [["a", "b"][i % 2 : i % 2 + 1] if i < labelled else [] for i in range(pairs)]
+    names = [f"{i}" for i in range(pairs)]
+    plan = catalogue.Plan.of(Source(names, [*names], [*names], labels), 10**6, 0)
+    query, train, database = (plan.splits[name] for name in ("query", "train", "database"))
+    assert len(query) == held_out and (query < labelled).sum() == judged
+    assert np.array_equal(np.union1d(query, train), np.arange(pairs))
+    assert len(np.intersect1d(query, train)) == 0
+    assert np.array_equal(database, train[train < labelled] if labelled else train)
+    if labelled:
+        assert np.array_equal(plan.splits["labeled"], database)
+    assert (f", {judged} of them labelled" in str(plan)) == (0 < judged < held_out)
+
+
+def test_pair_recall_is_of_all_that_is_held_out_and_map_of_those_with_labels(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(100, 5))
+    labels = [str(i % 2) if i < 20 else "" for i in range(100)]
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    columns = {"image_emb": x.tolist(), "text_emb": (x + 1).tolist(), "label": labels}
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    assert build(tmp_path / "t.parquet", f"--out={tmp_path}/run") == 0
+    printed = capsys.readouterr().out
+    assert "train on 80 of 100 pairs (2 classes), hold out 20, 2 of them labelled" in printed
+    assert "18 queries have no label: mAP and NDCG are of the other 2" in printed
+    found = load_json(tmp_path / "run" / "metrics.json")["query"]
+    assert found["num_queries"] == 20 and found["unanswered"] == 0 and found["i2t"] > 0
 
 
 def test_splits_that_a_file_declares_are_kept(tmp_path, capsys):

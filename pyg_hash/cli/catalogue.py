@@ -34,7 +34,7 @@ Array = np.ndarray[Any, Any]
 Bad = tuple[int, Modality | None, str]
 """A row, what of it is bad (None: all), and why."""
 ARGUMENTS, WORK, DATA = "build.json", "build", "data.h5"
-FEWEST, MOST_QUERIES = 10, 2000
+FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
 BATCH = {IMAGE: 32, TEXT: 512}
 BLOCK = 1 << 16  # rows that are put into an index at a time
@@ -270,6 +270,7 @@ class Plan:
     pairs: int  # rows that have both, or the one there is
     splits: dict[str, Array]
     labels: int  # classes that the training uses
+    judged: int  # queries with a label
     seed: int  # of what was drawn
 
     @classmethod
@@ -305,14 +306,15 @@ class Plan:
                 rows = drawn(np.intersect1d(given.get(name, []), able), count)
                 splits |= {name: rows} if len(rows) else {}
         else:
-            query = drawn(able, min(MOST_QUERIES, max(1, len(able) // 10)))
+            query = _held_out(pairs, able if use else pairs[:0], drawn)
             train = drawn(np.setdiff1d(pairs, query), train_rows)
             splits = {"train": train, "query": query}
         splits.setdefault("database", np.intersect1d(train, able))
         if use:
             told_rows = np.intersect1d(given.get("labeled", able), able)
             splits["labeled"] = np.intersect1d(told_rows, train)
-        return cls(sides, counts, len(pairs), splits, len(classes) if use else 0, seed)
+        judged = int(np.isin(splits["query"], able).sum())
+        return cls(sides, counts, len(pairs), splits, len(classes) if use else 0, judged, seed)
 
     @property
     def train(self) -> Array:
@@ -329,10 +331,11 @@ class Plan:
         names = {IMAGE: "pictures", TEXT: "texts"}
         kind = "pairs" if len(self.sides) > 1 else names[self.sides[0]]
         told = f"{self.labels:,} classes" if self.labels else "no labels"
+        judged = f", {self.judged:,} of them labelled" if self.judged < size["query"] else ""
         lines = [
             f"plan: train on {size['train']:,} of {self.pairs:,} {kind} ({told}), hold out "
-            f"{size['query']:,} (seed {self.seed}), then index {self.counts[IMAGE]:,} pictures and "
-            f"{self.counts[TEXT]:,} texts"
+            f"{size['query']:,}{judged} (seed {self.seed}), then index {self.counts[IMAGE]:,} "
+            f"pictures and {self.counts[TEXT]:,} texts"
         ]
         if len(self.sides) == 1:
             side, lacking = names[self.sides[0]], names[other(self.sides[0])]
@@ -342,6 +345,17 @@ class Plan:
                 f"else. Give {lacking} too to search by them"
             )
         return "\n".join(lines)
+
+
+def _held_out(pairs: Array, labelled: Array, drawn: Callable[[Array, int], Array]) -> Array:
+    """A tenth of the pairs, but 20 if that is not a fifth; of the labelled ones a tenth at most.
+
+    Each has a weight of its own in pair recall and mAP, and each label is one less to train with.
+    """
+    count = min(MOST_QUERIES, max(len(pairs) // 10, min(FEW_QUERIES, len(pairs) // 5)))
+    asked = drawn(labelled, min(count, max(1, len(labelled) // 10)))
+    others = drawn(np.setdiff1d(pairs, labelled), count - len(asked))
+    return np.union1d(asked, others)
 
 
 def digest_of(source: Source) -> str:

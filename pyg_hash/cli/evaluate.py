@@ -90,7 +90,8 @@ class Evaluate(DataCommand):
             notes = check_data(run, dataset, data, force=self.force)
             data = data.to(device)
             more: Any = {"split": self.split, "relevance": self.relevance}
-            result = replace(evaluate(model, data, **more, **definition), notes=notes)
+            result = evaluate(model, data, **more, **definition)
+            result = replace(result, notes=[*notes, *result.notes])
         name: str = self.split
         if definition != {f.name: f.default for f in fields(self) if f.name in names}:
             name += "".join(f" {key}={value}" for key, value in definition.items())

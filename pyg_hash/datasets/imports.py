@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, compress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pyg_hash.datasets.base import encode_all
 from pyg_hash.datasets.feature_file import is_feature_file, write_feature_file
 from pyg_hash.datasets.raw import Array, Variable, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.optional import require
 
@@ -35,8 +36,8 @@ _WORDS = {  # of a name -> what it holds; the first that fits, and what is named
     TEXT: "text texts txt tag tags bow sentence sentences caption captions",
 }
 _LETTERS: tuple[dict[str, str], ...] = (
-    {"i": IMAGE, "t": TEXT, "l": LABELS},
-    {"x": IMAGE, "v": IMAGE, "y": TEXT},
+    {IMAGE: "i", TEXT: "t", LABELS: "l"},
+    {IMAGE: "x v", TEXT: "y"},
 )
 _SPLITS = {
     "train": "tr train training",
@@ -95,7 +96,7 @@ def import_files(
     done = Imported(notes=found.notes)
     rows: dict[str, Any] = found.splits(seed)
     train = np.flatnonzero(rows["train"])
-    more: dict[str, Any] = {"labels": found.labels, "class_names": found.values.get(NAMES)}
+    more: dict[str, Any] = {"labels": found.labels(), "class_names": found.values.get(NAMES)}
     for modality, encode in ((IMAGE, _encoded_pictures), (TEXT, _encoded_texts)):
         if modality in found.features:
             more[modality] = found.features[modality]
@@ -115,14 +116,14 @@ def kind_of(name: str) -> tuple[str, str, int]:
     """What a name says: the kind (``''``: nothing), the split (``''``: all), and how vaguely."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name.split("/")[-1])
     tokens = [part.lower() for part in parts]
-    split = next((s for s, words in _SPLITS.items() if {*words.split()} & {*tokens}), "")
-    for kind, words in _WORDS.items():
-        if {*words.split()} & {*tokens}:
-            return kind, split, 0
-    for vague, letters in enumerate(_LETTERS, 1):
-        for token in tokens:
-            if token in letters:
-                return letters[token], split, vague
+
+    def first(known: Mapping[str, str]) -> str:
+        return next((k for k, words in known.items() if {*words.split()} & {*tokens}), "")
+
+    split = first(_SPLITS)
+    for vague, known in enumerate((_WORDS, *_LETTERS)):
+        if kind := first(known):
+            return kind, split, vague
     return "", split, 0
 
 
@@ -136,12 +137,11 @@ class Gathered:
     notes: list[str]
 
     @property
-    def features(self) -> dict[str, Any]:
+    def features(self) -> dict[Modality, Any]:
         """The matrices of features among the values."""
         found = {m: self.values[m] for m in MODALITIES if m in self.values}
         return {m: x for m, x in found.items() if len(x.shape) == 2}
 
-    @property
     def labels(self) -> Any:
         """Class indices, zeros and ones, words, or None."""
         values = self.values.get(LABELS)
@@ -159,12 +159,10 @@ class Gathered:
             )
         hot = values > 0
         listed = " and ".join(str(int(value)) for value in sorted(known))
-        note = f"labels: {hot.shape[1]} columns of {listed}"
-        if (hot.sum(axis=1) == 1).all():
-            self.notes.append(f"{note}, one class a row")
-            return hot.argmax(axis=1)
-        self.notes.append(f"{note}, {hot.sum() / len(hot):.2f} classes a row")
-        return hot.astype(np.uint8)
+        alone = bool((hot.sum(axis=1) == 1).all())
+        each = "one class a row" if alone else f"{hot.sum() / len(hot):.2f} classes a row"
+        self.notes.append(f"labels: {hot.shape[1]} columns of {listed}, {each}")
+        return hot.argmax(axis=1) if alone else hot.astype(np.uint8)
 
     def splits(self, seed: int) -> dict[str, Array]:
         """The masks that a feature file needs."""
@@ -189,14 +187,16 @@ class Gathered:
 def gather(
     files: Sequence[str | os.PathLike[str]],
     given: Mapping[str, str | None],
-    *,
-    alone: bool = False,
+    arguments: Mapping[str, str] | None = None,
 ) -> Gathered:
     """Read what belongs together; ``given`` are the names of :func:`import_files`.
 
-    ``alone``: pictures without texts will do, and texts without pictures.
+    ``arguments``: what the caller has in place of these, for messages. Such a caller takes pictures
+    without texts too, and texts without pictures.
     """
-    names = {name: value for name, value in given.items() if value}
+    names, argument = {name: value for name, value in given.items() if value}, arguments or {}
+    source = argument.get("files", "files")
+    options = [f"--{argument.get(kind, kind)} VAR" for kind in (IMAGE, TEXT, LABELS)]
     known = [*_ITEMS, NAMES, *_SPLITS]
     if unknown := sorted(set(names) - set(known)):
         raise TypeError(f"{unknown[0]}: is no argument; use some of {', '.join(known)}")
@@ -204,161 +204,158 @@ def gather(
         raise ValueError(f"{ours}: is a feature file already; nothing is to be imported")
     variables = [variable for file in files for variable in read_variables(Path(file))]
     if not variables:
-        raise ValueError(f"files: no array or text in {', '.join(map(str, files))}")
-    groups, rows, classes = _sorted(variables, names, alone)
-    notes: list[str] = []
-    parts = {}
-    for split, group in groups.items():
-        listed = ", ".join(f"{kind} = {variable}" for kind, variable in group.items())
-        notes.append(f"{split or 'all rows'}: {listed}")
-        parts[split] = _aligned(group, notes)
-    kinds = {kind for values, _ in parts.values() for kind in values}
-    for kind in kinds:
-        if lacking := [split for split in parts if kind not in parts[split][0]]:
-            raise ValueError(f"{kind}: {', '.join(lacking)} has none, the others have; give it")
-    if classes is not None:
-        notes.append(f"class_names = {classes}")
-    used = [v for group in (*groups.values(), rows) for v in group.values()] + [classes]
-    for file in map(Path, files):  # named for nothing
-        if file not in {own.file for own in used if own is not None}:
-            listed = ", ".join(
-                f"{v}, whose name says " + (" ".join(kind_of(v.name)[:2]).strip() or "nothing")
-                for v in variables
-                if v.file == file
-            )
-            options = [f"--{name}_column" if alone else f"--{name}" for name in (IMAGE, TEXT)]
+        raise ValueError(f"{source}: no array or text in {', '.join(map(str, files))}")
+    chosen = _chosen(variables, names, argument)
+    groups: dict[str, dict[str, Variable]] = {}
+    for split in _ORDER:
+        group = {kind: chosen[split, kind] for kind in _ITEMS if (split, kind) in chosen}
+        sides = bool({TEXT, TEXTS} & {*group}) + bool({IMAGE, PATHS} & {*group})
+        if sides == 2 or (sides and arguments is not None):
+            groups[split] = group
+    if "" in groups:  # one that is named without a split is of all rows
+        groups = {"": groups[""]}
+    if not groups:
+        raise ValueError(
+            f"{source}: nothing tells what is picture and what is text (found: "
+            f"{', '.join(sorted({kind for _, kind in chosen})) or 'nothing'}); say "
+            f"{', '.join(options)}, of\n{_listed(variables)}"
+        )
+    rows = {split: variable for (split, kind), variable in chosen.items() if kind == ROWS}
+    classes = [variable for (_, kind), variable in chosen.items() if kind == NAMES][:1]
+    notes = [
+        f"{split or 'all rows'}: " + ", ".join(f"{kind} = {v}" for kind, v in group.items())
+        for split, group in groups.items()
+    ] + [f"class_names = {variable}" for variable in classes]
+    used = {id(v) for group in (*groups.values(), rows) for v in group.values()}
+    left = [v for v in variables if id(v) not in used.union(map(id, classes))]
+    for file in map(Path, files):
+        own = [v for v in variables if v.file == file]
+        if all(v in left for v in own):  # it was named for nothing
+            told = [(v, " ".join(kind_of(v.name)[:2]).strip() or "nothing") for v in own]
+            listed = ", ".join(f"{v}, whose name says {kind}" for v, kind in told)
             raise ValueError(
-                f"files: nothing of {file} is used ({listed or 'it holds no array'}) beside "
-                f"{'; '.join(notes)}. Say what it is with {' or '.join(options)} VARIABLE, or "
-                "leave it out"
+                f"{source}: nothing of {file} is used ({listed or 'it holds no array'}) beside "
+                f"{'; '.join(notes)}. Say what it is with {' or '.join(options)}, or leave it out"
             )
-    if unused := ", ".join(str(v) for v in variables if not any(v is own for own in used)):
-        notes.append(f"not used: {unused}")
+    parts = {split: _aligned(group, notes, source) for split, group in groups.items()}
+    if left:
+        notes.append(f"not used: {', '.join(map(str, left))}")
     found = _stacked(parts, notes)
-    if classes is not None:
-        found.values[NAMES] = classes.load()
+    for variable in classes:
+        found.values[NAMES] = variable.load()
     for split in _SPLITS:
-        if split in names and not any(_is_named(v, names[split]) for v in variables):
+        if split in names and not _called(variables, names[split]):
             first, _, last = names[split].partition(":")
             if not (first + last).isdigit():
                 raise ValueError(f"{split}: {names[split]!r} is no variable, nor START:STOP")
-            mask = np.zeros(found.num_rows, bool)
-            mask[int(first or 0) : int(last or found.num_rows)] = True
-            found.masks[split] = mask
+            found.masks[split] = np.zeros(found.num_rows, bool)
+            found.masks[split][int(first or 0) : int(last or found.num_rows)] = True
         elif split in rows:
             found.masks[split] = _mask(rows[split], found.num_rows, notes)
     return found
 
 
-def _is_named(variable: Variable, name: str) -> bool:
-    """Whether ``name`` is that of a variable, or ``FILE:NAME``."""
-    files = variable.file.name, variable.file.stem, str(variable.file)
-    return name in (variable.name, *(f"{file}:{variable.name}" for file in files))
+_ORDER = ("", "database", "train", "val", "query")
 
 
-def _sorted(
-    variables: list[Variable], names: Mapping[str, str], alone: bool
-) -> tuple[dict[str, dict[str, Variable]], dict[str, Variable], Variable | None]:
-    """The variables by split and kind; those of row numbers by split; that of class names."""
+def _called(variables: Sequence[Variable], name: str) -> list[Variable]:
+    """Those of this name, or ``FILE:NAME``."""
+    found = []
+    for v in variables:
+        files = v.file.name, v.file.stem, str(v.file)
+        if name in (v.name, *(f"{file}:{v.name}" for file in files)):
+            found.append(v)
+    return found
+
+
+def _listed(variables: Sequence[Variable]) -> str:
+    return "\n".join(f"  {variable}" for variable in variables)
+
+
+def _chosen(
+    variables: list[Variable], names: Mapping[str, str], argument: Mapping[str, str]
+) -> dict[tuple[str, str], Variable]:
+    """By split and kind: as told, else by their names, of which a vague one gives way."""
     told: dict[int, tuple[str, str, int]] = {}
     for kind, value in names.items():
-        if kind in _SPLITS and not any(_is_named(v, value) for v in variables):
+        if kind in _SPLITS and not _called(variables, value):
             continue
         for name in value.split(","):
-            own = [v for v in variables if _is_named(v, name)]
+            own = _called(variables, name)
             if len(own) != 1:
-                listed = "\n".join(f"  {v}" for v in variables)
                 problem = "is not there" if not own else "is there more than once: say FILE:NAME"
-                raise ValueError(f"{kind}: {name!r} {problem}; there are\n{listed}")
+                raise ValueError(
+                    f"{argument.get(kind, kind)}: {name!r} {problem}; there are\n"
+                    f"{_listed(variables)}"
+                )
             split = kind_of(own[0].name)[1] if "," in value else ""
             told[id(own[0])] = (ROWS, kind, -1) if kind in _SPLITS else (kind, split, -1)
     best: dict[tuple[str, str], tuple[Any, Variable]] = {}
     for variable in variables:
         kind, split, vague = told.get(id(variable)) or kind_of(variable.name)
         flat = max(variable.shape, default=0) == np.prod(variable.shape)
-        if kind == PATHS and not variable.is_text:
-            kind = ROWS if flat else ""
-        elif kind == IMAGE and variable.is_text:
-            kind = PATHS
-        elif kind == TEXT and variable.is_text:
-            kind = TEXTS
-        elif kind == NAMES and not variable.is_text:
-            kind = LABELS
-        if not kind or (kind in MODALITIES and len(variable.shape) < 2):
+        kind = _OF_TEXTS.get(kind, kind) if variable.is_text else _OF_NUMBERS.get(kind, kind)
+        if (
+            not kind
+            or (kind in MODALITIES and len(variable.shape) < 2)
+            or (kind == ROWS and not flat)
+        ):
             continue
         rank = (len(variable.shape) > 2, vague)  # features before pixels
         before = best.get((split, kind), ((True, 9), variable))
         if rank == before[0]:
+            option = argument.get(kind, split if kind == ROWS else kind)
             raise ValueError(
-                f"{kind}: may be {before[1]}, or {variable}; say which with --{kind} FILE:NAME"
+                f"{kind}: may be {before[1]}, or {variable}; say which with --{option} FILE:NAME"
             )
         if rank < before[0]:
             best[split, kind] = rank, variable
-    rows = {split: variable for (split, kind), (_, variable) in best.items() if kind == ROWS}
-    groups: dict[str, dict[str, Variable]] = {}
-    for (split, kind), (_, variable) in sorted(best.items(), key=lambda item: item[0]):
-        if kind in _ITEMS:
-            groups.setdefault(split, {})[kind] = variable
-    complete = {s for s, group in groups.items() if _is_complete(group)}
-    if alone and not complete:
-        complete = {s for s, group in groups.items() if {*group} & {TEXT, TEXTS, IMAGE, PATHS}}
-    if not complete:
-        listed = "\n".join(f"  {v}" for v in variables)
-        held = sorted({kind for group in groups.values() for kind in group})
-        raise ValueError(
-            "files: nothing tells what is picture and what is text (found: "
-            f"{', '.join(held) or 'nothing'}); say --image VAR, --text VAR, --labels VAR, of\n"
-            f"{listed}"
-        )
-    used = {""} if "" in complete else complete
-    named = next((v for (_, kind), (_, v) in best.items() if kind == NAMES), None)
-    return {split: groups[split] for split in _ORDER if split in used}, rows, named
+    return {place: variable for place, (_, variable) in best.items()}
 
 
-_ORDER = ("", "database", "train", "val", "query")
+_OF_TEXTS: dict[str, str] = {IMAGE: PATHS, TEXT: TEXTS}
+_OF_NUMBERS: dict[str, str] = {PATHS: ROWS, NAMES: LABELS}
 
 
-def _is_complete(group: Mapping[str, Variable]) -> bool:
-    return bool({TEXT, TEXTS} & {*group}) and bool({IMAGE, PATHS} & {*group})
-
-
-def _aligned(group: Mapping[str, Variable], notes: list[str]) -> tuple[dict[str, Any], int]:
+def _aligned(
+    group: Mapping[str, Variable], notes: list[str], source: str
+) -> tuple[dict[str, Any], int]:
     """The values with one row an item, and how many."""
     common = set.intersection(*({*v.shape} for v in group.values()))
     if not common - {1} and common != {1}:
         listed = "\n".join(f"  {kind} = {v}" for kind, v in group.items())
-        raise ValueError(f"files: these have no number of rows in common:\n{listed}")
+        raise ValueError(f"{source}: these have no number of rows in common:\n{listed}")
     first = [n for n in common if all(v.shape[0] == n for v in group.values())]
     n = max(first or common)
     if not first and all(
         v.file.suffix in (".npy", ".npz") and v.shape[1:] == (n,) for v in group.values()
     ):  # of MATLAB's and others' this says that all lie on their side; here, of equal widths
         raise ValueError(
-            f"files: {', '.join(map(str, group.values()))} have different numbers of rows; if "
+            f"{source}: {', '.join(map(str, group.values()))} have different numbers of rows; if "
             "their columns are the items, save them transposed"
         )
     on_side: dict[Path, list[bool]] = {}  # of matrices whose shapes tell
-    for variable in group.values():
-        if len(variable.shape) > 1 and min(variable.shape) > 1 and variable.shape.count(n) == 1:
-            on_side.setdefault(variable.file, []).append(variable.shape.index(n) > 0)
+    for v in group.values():
+        if len(v.shape) > 1 and min(v.shape) > 1 and v.shape.count(n) == 1:
+            on_side.setdefault(v.file, []).append(v.shape.index(n) > 0)
     values = {}
     for kind, variable in group.items():
         value = variable.load()
-        if not isinstance(value, list):
+        if kind == TEXTS:
+            value = [" ".join(text) if isinstance(text, list) else text for text in value]
+        elif not variable.is_text:
             axis = variable.shape.index(n)
             if variable.shape == (n, n):  # lies as all others of its file do
                 axis = int(all(on_side.get(variable.file, [False])))
                 how = "columns" if axis else "rows"
                 notes.append(f"{variable}: is square; its {how} are taken for the items")
+            elif axis and min(variable.shape) > 1:
+                notes.append(f"{variable}: turned, for its rows are the items")
             if axis:
                 value = value.T if len(value.shape) == 2 else np.moveaxis(value, axis, 0)
-                if min(value.shape) > 1 and variable.shape != (n, n):
-                    notes.append(f"{variable}: turned, for its rows are the items")
             if kind in (LABELS, IDS):
                 value = _dense(value)
                 value = value.reshape(-1) if value.size == n else value
-        elif kind == TEXTS:
-            value = [" ".join(text) if isinstance(text, list) else text for text in value]
         values[kind] = value
     return values, n
 
@@ -371,7 +368,11 @@ def _dense(values: Any) -> Array:
 def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) -> Gathered:
     """All parts one below the other; training rows that the database has are its rows."""
     if "" in parts:
-        return Gathered(*parts[""][:1], masks={}, num_rows=parts[""][1], notes=notes)
+        return Gathered(parts[""][0], {}, parts[""][1], notes)
+    kinds = {split: {*values} for split, (values, _) in parts.items()}
+    for kind in set.union(*kinds.values()):
+        if lacking := [split for split in parts if kind not in kinds[split]]:
+            raise ValueError(f"{kind}: {', '.join(lacking)} has none, the others have; give it")
     kept: dict[str, Array] = {}
     places: dict[str, Array] = {}
     start = 0
@@ -390,20 +391,15 @@ def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) 
         places[split][kept[split]] = np.arange(start, start + own)
         start += own
     values = {}
-    for kind in next(iter(parts.values()))[0]:
-        pieces = []
-        for split, (own_values, _) in parts.items():
-            piece = own_values[kind]
-            if isinstance(piece, list):
-                pieces.append([item for item, keep in zip(piece, kept[split], strict=True) if keep])
-            else:
-                pieces.append(piece if kept[split].all() else piece[kept[split]])
+    for kind in next(iter(kinds.values())):
+        pieces = [of[kind] for of, _ in parts.values()]
         if isinstance(pieces[0], list):
-            values[kind] = [item for piece in pieces for item in piece]
+            values[kind] = [*chain(*map(compress, pieces, kept.values()))]
         elif len({piece.shape[1:] for piece in pieces}) > 1:
             listed = ", ".join(str(list(piece.shape)) for piece in pieces)
             raise ValueError(f"{kind}: the splits are of different widths: {listed}")
         else:
+            pieces = [piece[rows] for piece, rows in zip(pieces, kept.values(), strict=True)]
             values[kind] = (sp.vstack if sp.issparse(pieces[0]) else np.concatenate)(pieces)
     masks = {split: np.isin(np.arange(start), places[split]) for split in parts}
     return Gathered(values, masks, start, notes)

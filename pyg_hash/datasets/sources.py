@@ -24,7 +24,7 @@ from pyg_hash.datasets.feature_file import (
     stored_encoder,
     stored_items,
 )
-from pyg_hash.datasets.imports import gather, kind_of
+from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
 from pyg_hash.features.images import PICTURE_SUFFIXES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
@@ -612,12 +612,17 @@ def _feature_file(path: Path) -> Source:
     return _told(source)
 
 
+_ARGUMENTS = {  # of whom asks -> those of open_source
+    **{IMAGE: "image_column", PATHS: "image_column", TEXT: "text_column", TEXTS: "text_column"},
+    **{LABELS: "label_column", IDS: "id_column", "files": "source"},
+}
+
+
 def _arrays(
     paths: Sequence[str | os.PathLike[str]], named: Mapping[str, str], images_root: Any
 ) -> Source:
-    renamed = {"label": "labels", "id": "ids"}
-    told: dict[str, str | None] = {renamed.get(role, role): name for role, name in named.items()}
-    found = gather(paths, told, alone=True)
+    told = {{"label": LABELS, "id": IDS}.get(role, role): name for role, name in named.items()}
+    found = gather(paths, told, _ARGUMENTS)
     n, values = found.num_rows, found.values
     if set(values) & set(MODALITIES) - set(found.features):
         raise ValueError(
@@ -629,7 +634,7 @@ def _arrays(
     source = Source(ids, _or_none(names, n), _or_none(values.get("texts", ()), n), [])
     source.features = {m: found.features[m] for m in MODALITIES if m in found.features}
     source.splits = dict(found.masks)
-    y = found.labels
+    y = found.labels()
     if isinstance(y, list):
         source.labels = [[own] if isinstance(own, str) else list(own) for own in y]
     else:

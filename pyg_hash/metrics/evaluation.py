@@ -149,6 +149,9 @@ def evaluate(
     modality. NDCG's gain is the number of labels that they share; those of another ``relevance``
     add to those of ``y``, so that an item of the same subclass gains 2, of the same class 1.
 
+    Rows of zeros in a multi-hot ``y`` have no label. In the database they are relevant to none;
+    among the queries mAP and NDCG leave them out, unless all are such, and a note says so.
+
     Pair recall needs no labels: each query searches the other modality's side of all queries for
     its own (row i of both modalities is a pair). Data without labels have that and no mAP.
 
@@ -189,6 +192,7 @@ def evaluate(
     query, database = taken(codes, 0), taken(codes, 1)
     own, others = taken(labels, 0), taken(labels, 1)
     asked, offered = taken(gains, 0), taken(gains, 1)
+    told = {m: _judged_rows(y) for m, y in own.items()}
     measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
     maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
     graded: Scores = {}
@@ -197,7 +201,8 @@ def evaluate(
         way = f"{source[0]}2{target[0]}"
         ranked = query[source], database[target]
         if labels:
-            maps[way] = measure(*ranked, own[source], others[target])
+            rows = told[source]
+            maps[way] = measure(query[source][rows], ranked[1], own[source][rows], others[target])
         if source == target:
             continue
         ranking = Ranking(*ranked, asked.get(source), offered.get(target), graded=True)
@@ -205,10 +210,10 @@ def evaluate(
             (normalised_gain(counts, topk), tied_at(counts.sum(2), EDGE))
             for counts in ranking.counts_by_gain()
         ]
-        ndcg, edge = (float(torch.cat(x).mean()) for x in zip(*found, strict=True))
+        ndcg, edge = (torch.cat(x) for x in zip(*found, strict=True))
         if labels:
-            graded[way] = ndcg
-        judged[target] = _judged(database[target], edge)
+            graded[way] = float(ndcg[told[source].cpu()].mean())
+        judged[target] = _judged(database[target], float(edge.mean()))
     for m, size in ((m, len(database[m])) for m in MODALITIES):
         largest = judged[m]["largest_bucket"]
         if largest > max(1, size // 2):
@@ -219,8 +224,10 @@ def evaluate(
                 CollapseWarning,
                 stacklevel=2,
             )
-    missed = max((unanswered(own[m], others[other(m)]) for m in MODALITIES if labels), default=0)
-    odd = odd_queries(missed, len(query[IMAGE]), "labels" if relevance == "y" else relevance)
+    missed = max((unanswered(own[m][told[m]], others[other(m)]) for m in own), default=0)
+    unjudged = max((int((~rows).sum()) for rows in told.values()), default=0)
+    num_judged = len(query[IMAGE]) - unjudged
+    odd = odd_queries(missed, num_judged, "labels" if relevance == "y" else relevance)
     for line in odd:
         warnings.warn(line, OddDataWarning, stacklevel=2)
     train, used = data[IMAGE].get("train_mask"), data[IMAGE].get("labeled_mask")
@@ -245,6 +252,8 @@ def evaluate(
         pair_recall=_pair_recall(query) if torch.equal(parts[IMAGE][0], parts[TEXT][0]) else {},
         ndcg=graded,
         codes={m: judged[m] for m in MODALITIES},
+        notes=[f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
+        * bool(unjudged),
     )
 
 
@@ -255,6 +264,12 @@ def _pair_recall(query: dict[Modality, Tensor]) -> dict[str, dict[int, float]]:
         places = pair_places(query[source], query[target])
         found[way] = {k: expected_recall(*places, k) for k in RECALL_AT}
     return found
+
+
+def _judged_rows(y: Tensor) -> Tensor:
+    """Those with a label, bool ``[n]``; all, if none has one."""
+    has = y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
+    return has if bool(has.any()) else ~has
 
 
 def _judged(codes: Tensor, edge: float) -> Scores:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import pickle
+import re
 
 import h5py
 import numpy as np
@@ -145,8 +146,36 @@ def test_a_file_that_was_named_for_nothing_is_refused(files, tmp_path, capsys):
     error = capsys.readouterr().err
     unknown = next(name for name in files if name not in ("img", "txt"))
     assert f"nothing of {tmp_path}/{unknown}.npy is used" in error
-    assert "whose name says nothing" in error and "--text_column VARIABLE" in error
+    assert "whose name says nothing" in error and "--text_column VAR" in error
     assert not (tmp_path / "run").exists()
+
+
+AMBIGUOUS = {  # arrays, and what each command says of them
+    "nothing tells": (
+        {"a": IMAGE, "b": TEXT},
+        "{files}: nothing tells .*say --image{} VAR, --text",
+    ),
+    "two": ({"image": IMAGE, "visual": IMAGE, "text": TEXT}, "image: .*with --image{} FILE:NAME"),
+    "two labels": ({"image": IMAGE, "text": TEXT, "label": HOT, "category": HOT}, "--{label} FILE"),
+    "two texts": ({"image": IMAGE, "text": [*"ab"] * 12, "tag": [*"ab"] * 12}, "--{texts} FILE"),
+    "rows": ({"image": IMAGE, "text": TEXT[:20]}, "{files}: these have no number of rows"),
+}
+
+
+@pytest.mark.parametrize("name", AMBIGUOUS)
+def test_each_command_is_told_its_own_options(name, tmp_path, capsys):
+    arrays, words = AMBIGUOUS[name]
+    np.savez(tmp_path / "a.npz", **arrays)
+    own = {"files": "files", "label": "labels", "texts": "texts"}
+    build = {"files": "source", "label": "label_column", "texts": "text_column"}
+    for command, end, named in (("data import", "", own), ("build", "_column", build)):
+        out = ["--out", str(tmp_path / "x.h5")]
+        assert main([*command.split(), str(tmp_path / "a.npz"), *out]) == 1
+        error = capsys.readouterr().err.replace("\n", " ")
+        assert re.search(words.format(end, **named), error), error
+    told = ["build", str(tmp_path / "a.npz"), *out, "--label_column=none"]
+    assert main(told) == 1
+    assert "label_column: 'none' is not there" in capsys.readouterr().err
 
 
 SPLIT = {

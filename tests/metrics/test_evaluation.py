@@ -272,8 +272,27 @@ def test_graded_ndcg_of_multi_hot_labels(data: HeteroData, model: Remembered) ->
     for modality in MODALITIES:
         data[modality].y = y
     image, text = (model.codes[m] for m in MODALITIES)
-    want = ndcg(text[:10], image[10:], y[:10], y[10:], topk=9, gains="shared")
+    has = y[:10].any(dim=1)
+    assert not has.all()
+    want = ndcg(text[:10][has], image[10:], y[:10][has], y[10:], topk=9, gains="shared")
     assert evaluate(model, data, topk=9).ndcg["t2i"] == pytest.approx(want)
+
+
+def test_queries_without_a_label_count_for_pairs_alone(data: HeteroData, model: Remembered) -> None:
+    y = torch.nn.functional.one_hot(data["image"].y, 3).float()
+    want = {m: data[m].query_mask.clone() for m in MODALITIES}
+    y[:4] = 0
+    for modality in MODALITIES:
+        data[modality].y = y
+    found = evaluate(model, data)
+    assert found.notes == ["4 queries have no label: mAP and NDCG are of the other 6"]
+    assert (found.num_queries, found.unanswered) == (10, 0)
+    for modality in MODALITIES:
+        data[modality].query_mask = want[modality] & (torch.arange(60) >= 4)
+    of_six = evaluate(model, data)
+    assert of_six.notes == [] and found.pair_recall != of_six.pair_recall
+    for name in ("i2t", "t2i", "i2i", "t2t", "ndcg"):
+        assert getattr(found, name) == pytest.approx(getattr(of_six, name))
 
 
 def test_relevance_that_the_data_lack(data: HeteroData, model: Remembered) -> None:
