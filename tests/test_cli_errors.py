@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import runpy
 import sys
 
 import pytest
@@ -101,11 +101,12 @@ def test_debug_shows_the_traceback(tmp_path):
         main(["evaluate", str(tmp_path / "nowhere"), "--debug"])
 
 
-def test_console_prints_one_line(tmp_path):
-    command = [sys.executable, "-m", "pyg_hash", "evaluate", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+def test_console_prints_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["pyg-hash", "evaluate", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_module("pyg_hash", run_name="__main__")  # python -m pyg_hash
+    assert stop.value.code == 1
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["data", "check", "--help"]])

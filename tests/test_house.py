@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ DOORS = {"search", "affinity", "distributed", "io", "models.baselines", "__main_
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 
 
+@cache  # not when it is collected: that is seconds in every process
 def modules():
     """Dotted name below pyg_hash -> syntax tree, without the doors to old paths."""
     found = {}
@@ -53,13 +55,10 @@ def imports(tree):
             yield node.module.removeprefix("pyg_hash."), [alias.name for alias in node.names]
 
 
-MODULES = modules()
-
-
 def test_no_import_runs_up():
     up = [
         f"{name} -> {target}"
-        for name, tree in MODULES.items()
+        for name, tree in modules().items()
         for target, _ in imports(tree)
         if FLOOR[target.split(".")[0]] > FLOOR[name.split(".")[0]]
     ]
@@ -68,11 +67,11 @@ def test_no_import_runs_up():
 
 def test_no_circle():
     edges = {}
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         targets = set()
         for target, names in imports(tree):
-            inner = {f"{target}.{n}" for n in names} & set(MODULES)
-            targets |= inner or {target} & set(MODULES)
+            inner = {f"{target}.{n}" for n in names} & set(modules())
+            targets |= inner or {target} & set(modules())
         edges[name] = targets - {name}
     done, path = set(), []
 
@@ -94,7 +93,7 @@ def test_no_circle():
 
 def test_no_folder_imports_a_private_module_of_another():
     bad = []
-    for name, tree in MODULES.items():
+    for name, tree in modules().items():
         for target, names in imports(tree):
             room = target.split(".")[0]
             parts = [*target.split("."), *names]
