@@ -159,11 +159,12 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
         return worth(which, row)
 
     monkeypatch.setattr(bench, "worth", counted)
+    monkeypatch.setattr(module, "CHOICE_SEEDS", (0, 1))
     name = "SGCH, chosen"
     first = bench.run(cell(name, seed=7))
     weights = [{"graph_options": {"neighbor_weight": weight}} for weight in (0.2, 0.05)]
     configs = ({}, weights[0], {"epochs": 200}, {"epochs": 200} | weights[1])
-    assert asked == [(seed, 32, config) for config in configs for seed in (0, 1, 2)]
+    assert asked == [(seed, 32, config) for config in configs for seed in (0, 1)]
     found = first["choice"]["worths"]
     longer = ["epochs=200", "epochs=200, graph.neighbor_weight=0.05"]
     assert list(found) == ["defaults", "graph.neighbor_weight=0.2", *longer]
@@ -172,7 +173,7 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
     # by hand: a fifth of the labelled items are the queries
     row = METHODS["SGCH"].with_values({"graph.neighbor_weight": 0.2})
     by_hand = []
-    for seed in (0, 1, 2):
+    for seed in (0, 1):
         config = row.train_config(32, 0.5, seed, "inductive", val_rate=0.2, **QUICK)
         data = build.recipe_of(config).transforms(
             toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
@@ -181,14 +182,14 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
         fit(model, data, build.recipe_of(config).optimizers(model), epochs=2, progress=False)
         result = evaluate(model, data, split="val")
         by_hand.append((result.i2t + result.t2i) / 2)
-    mean = sum(by_hand) / 3
+    mean = sum(by_hand) / 2
     assert found["graph.neighbor_weight=0.2"] == pytest.approx(mean, abs=1e-6)
 
     # other seeds and code lengths share it; other label rates do not
     second = bench.run(cell(name, seed=8, bits=16))
-    assert len(asked) == 12 and second["choice"] == first["choice"]
+    assert len(asked) == 8 and second["choice"] == first["choice"]
     bench.run(cell(name, labels=0.8))
-    assert len(asked) == 24
+    assert len(asked) == 16
 
 
 def test_what_is_chosen_is_trained(bench):
@@ -208,6 +209,7 @@ def test_what_is_chosen_is_trained(bench):
 
 def test_any_setting_can_be_chosen(bench, monkeypatch):
     """Those of the model and of the training, and several at once."""
+    monkeypatch.setattr(module, "CHOICE_SEEDS", (0,))
     bench.changes.clear()
     row = Method(
         "X", "GCH", choices=({"epochs": 1}, {"epochs": 2, "model.weights": {"pairwise": 2.0}})

@@ -65,11 +65,11 @@ def test_what_is_no_file_is_not_replaced(tmp_path):
 
 @posix
 def test_what_a_killed_process_left_is_removed(tmp_path):
-    script = (
-        "import os, sys; from pyg_hash.utils.files import atomic_path\n"
-        "with atomic_path(sys.argv[1]) as path: os.kill(os.getpid(), 9)"
-    )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path / "a.bin")], check=False)
+    child = os.fork()
+    if child == 0:
+        with atomic_path(tmp_path / "a.bin"):
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
     (left,) = tmp_path.iterdir()
     own = tmp_path / left.name.replace(left.name.split(".")[-4], str(os.getppid()))
     own.touch()  # of a process that is there
@@ -90,18 +90,20 @@ def test_the_folder_is_written_out_too(tmp_path, monkeypatch):
 # one at a time
 
 
+@posix
 def test_a_lock_names_its_owner_and_ends_with_it(tmp_path):
     path = tmp_path / "x.lock"
-    script = (
-        "import sys; from pathlib import Path; from pyg_hash.utils.locks import Lock\n"
-        "lock = Lock(Path(sys.argv[1]), 'run'); print('locked', flush=True); sys.stdin.read()"
-    )
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], **pipes) as process:
-        assert process.stdout.readline() == b"locked\n"
-        with pytest.raises(BusyError, match=rf"run: is being changed by process {process.pid} on"):
-            Lock(path, "run")
-        process.kill()
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        lock = Lock(path, "run")
+        os.write(write, b"locked" if lock else b"")
+        signal.pause()
+    assert os.read(read, 6) == b"locked"
+    with pytest.raises(BusyError, match=rf"run: is being changed by process {child} on"):
+        Lock(path, "run")
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
     with Lock(path, "run"), pytest.raises(BusyError, match=str(os.getpid())):
         Lock(path, "run")
     assert not path.exists()

@@ -1,16 +1,11 @@
 """``pyg-hash train`` on mini-batches, in bf16, and by two processes."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from rank_cases import run_command
+from rank_cases import run_command, run_machine
 from toy import toy_data
 
 from benchmarks.measure import in_ranks
@@ -20,7 +15,6 @@ from pyg_hash.models import GCH, MCGCN, SGCH
 from pyg_hash.runs import PARTS, Run
 from pyg_hash.utils.files import load_json
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--num_bits=8", "--k=4", "--epochs=3", "--model_options.hidden_channels=12"]
 
 
@@ -37,19 +31,6 @@ def file(tmp_path_factory):
 
 def words(file, out, *more, model="sgch"):
     return ["train", f"--dataset={file}", f"--out={out}", f"--model={model}", *SMALL, *more]
-
-
-def start(*place, words):
-    """A machine's ``torchrun -m pyg_hash``, under way."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    program = [sys.executable, "-m", "torch.distributed.run", *place, "-m", "pyg_hash", *words]
-    return subprocess.Popen(
-        program,
-        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 BATCHES = ("--batch_size=10", "--loader_options.num_neighbors=[3,2]")
@@ -124,21 +105,14 @@ def test_methods_with_batches_of_their_own(file, tmp_path, capsys):
 
 
 def test_two_machines(file, tmp_path):
-    """The commands of docs/distributed.rst; both machines are this one, each with its own disk."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    place = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    """As torchrun starts them; both machines are this one, each with its own disk."""
     small = [word for word in SMALL if "--k" not in word]
     folders = [tmp_path / "first", tmp_path / "second"]
     commands = [
         ["train", f"--dataset={file}", "--model=gch", f"--out={out}", f"--root={out}", *small]
         for out in folders
     ]
-    machines = [start(*place, f"--node-rank={i}", words=words) for i, words in enumerate(commands)]
-    for machine in machines:
-        _, errors = machine.communicate(timeout=300)
-        assert machine.returncode == 0, errors[:5000]
+    assert in_ranks(2, run_machine, commands) == [0, 0]
     Run.open(folders[0], need=PARTS)
     assert not any((folders[1] / part).exists() for part in PARTS.values())
     one = tmp_path / "one"
