@@ -59,11 +59,12 @@ def page() -> str:
     """The page as reStructuredText."""
     lines = ["Equations", "=========", "", "Where each equation of the papers is computed.", ""]
     lines.append("An equation of several terms has a home for each of them.")
+    known = homes()
     for paper, source in PAPERS.items():
         title = f"{paper}: {source}"
         lines += ["", title, "-" * len(title), "", ".. list-table::", "   :header-rows: 1", ""]
         rows = [("equation", "symbol", "file")]
-        own = [home for home in homes() if home.paper == paper]
+        own = [home for home in known if home.paper == paper]
         rows += [(f"Eq. {h.number}", f"``{h.symbol}``", f"``{h.file}``") for h in own]
         for row in rows:
             lines += [f"   {'*' if i == 0 else ' '} - {cell}" for i, cell in enumerate(row)]

@@ -1,39 +1,51 @@
-"""No label outside the mask, and nothing of a query, reaches what it must not reach."""
+"""No label outside the mask, and nothing of a query, reaches what it must not reach.
+
+First every model, inductive; then MCGCN in each protocol and variant.
+"""
 
 import copy
+from functools import cache
 
 import pytest
 import torch
 import torch_geometric.transforms as T
 from small import (
+    MODELS,
     PROTOCOLS,
+    SOLVED,
     adam,
     assert_same_codes,
     assert_same_state,
+    graph_for,
+    model_for,
     small_graph,
     small_model,
 )
 from toy import toy_data
 
 from pyg_hash.graph import anchor_view
+from pyg_hash.models import MCGCN
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ValidationSplit
 from pyg_hash.typing import MODALITIES, other
 
 HONEST = ("inductive", "strict")
 QUERIES = slice(-12, None)
+every_model = pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+both_modalities = pytest.mark.parametrize("modality", MODALITIES)
 
 
-def fitted(data, epochs=4, **kwargs):
-    model = small_model(data, **kwargs)
+def fitted(kind, data, epochs=3):
+    model = model_for(kind, data)
     fit(model, data, adam(model), epochs=epochs, progress=False)
     return model
 
 
-def with_features(modality, rows, values):
-    data = toy_data()
-    data[modality].x[rows] = values
-    return data
+@cache
+def clean(kind, multi_label=False):
+    """A graph as it is, and the model trained on it; tests change neither."""
+    data = graph_for(kind, multi_label=multi_label)
+    return data, fitted(kind, data)
 
 
 def relaxed(model, data):
@@ -42,17 +54,128 @@ def relaxed(model, data):
         return model(data)
 
 
-def poison_labels(data):
-    """Make the labels that nobody may read unreadable."""
+def poisoned_labels(data, mask):
+    """A copy whose labels under ``mask`` nobody can read unpunished."""
+    poisoned = copy.copy(data)
     for modality in MODALITIES:
-        store = data[modality]
-        hidden = ~store.labeled_mask
-        y = store.y.clone()
-        y[hidden] = float("nan") if y.is_floating_point() else 10**9
-        store.y = y
+        y = data[modality].y.clone()
+        y[data[modality][mask] if isinstance(mask, str) else mask] = (
+            float("nan") if y.is_floating_point() else 10**9
+        )
+        poisoned[modality].y = y
+    return poisoned
 
 
-# labels
+def with_features(modality, rows, values):
+    data = toy_data()
+    data[modality].x[rows] = values
+    return data
+
+
+@every_model
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_hidden_labels_leave_loss_and_training_identical(kind, multi_label):
+    data, trained = clean(kind, multi_label)
+    poisoned = poisoned_labels(data, ~data["image"].labeled_mask)
+    terms = []
+    for graph in (data, poisoned):
+        model = model_for(kind, graph)
+        view = model.training_view(graph)
+        torch.manual_seed(3)  # for models that draw noise
+        terms.append(model.loss(model(view), view))
+    assert all(torch.isfinite(term) for term in terms[1].values())
+    assert all(torch.equal(terms[0][name], terms[1][name]) for name in terms[0])
+    assert_same_state(trained, fitted(kind, poisoned))
+
+
+@every_model
+@pytest.mark.parametrize("multi_label", [True, False])
+def test_query_labels_can_be_poisoned_before_the_graph_is_built(kind, multi_label):
+    raw = poisoned_labels(toy_data(multi_label=multi_label), "query_mask")
+    assert_same_state(clean(kind, multi_label)[1], fitted(kind, graph_for(kind, data=raw)))
+
+
+@pytest.mark.parametrize("kind", MODELS + SOLVED, ids=lambda kind: kind.__name__)
+def test_subgroups_reach_nothing(kind):
+    """They are there to measure by: neither transforms nor training nor codes know them."""
+    raw = toy_data()
+    for modality in MODALITIES:
+        raw[modality].subgroup = torch.arange(60) // 2
+    graph = graph_for(kind, data=raw)
+    if kind in SOLVED:
+        graphs = graph_for(kind), graph
+        models = [model_for(kind, each, num_bits=6).solve(each) for each in graphs]
+    else:
+        models = [clean(kind)[1], fitted(kind, graph)]
+    assert graph["image"].subgroup.tolist() == raw["image"].subgroup.tolist()
+    assert_same_state(*models)
+    for modality in MODALITIES:
+        assert torch.equal(*(model.encode(graph, modality) for model in models))
+
+
+@every_model
+def test_validation_labels_do_not_train(kind):
+    data = graph_for(kind, validation=True)
+    assert not (data["image"].val_mask & data["image"].labeled_mask).any()
+    assert_same_state(fitted(kind, data), fitted(kind, poisoned_labels(data, "val_mask")))
+
+
+@every_model
+@both_modalities
+def test_nan_in_the_other_modality_of_a_query(kind, modality):
+    data, model = clean(kind)
+    expected = relaxed(model, data)[modality]
+    poisoned = copy.copy(data)
+    hidden = other(modality)
+    poisoned[hidden].x = data[hidden].x.clone()
+    poisoned[hidden].x[QUERIES] = float("nan")
+    out = relaxed(model, poisoned)
+    assert out[hidden][QUERIES].isnan().all()  # the poison works
+    assert torch.equal(out[modality], expected)
+
+
+@every_model
+@both_modalities
+def test_queries_changed_before_the_graph_is_built(kind, modality):
+    """Neither parameters nor codes of the database know the queries."""
+    width = 12 if modality == "image" else 9
+    values = 5 * torch.randn(12, width, generator=torch.Generator().manual_seed(1))
+    first, one = clean(kind)
+    second = graph_for(kind, data=with_features(modality, QUERIES, values))
+    two = fitted(kind, second)
+    assert_same_state(one, two)
+    a, b = relaxed(one, first), relaxed(two, second)
+    for each in MODALITIES:
+        assert torch.equal(a[each][:48], b[each][:48])
+    assert torch.equal(a[other(modality)], b[other(modality)])
+    assert not torch.equal(a[modality], b[modality])
+
+
+@every_model
+@pytest.mark.parametrize("validation", [False, True])
+def test_data_without_queries_give_the_same_model(kind, validation):
+    masks = [LabelRate(0.5, seed=1)] + ([ValidationSplit(0.3)] if validation else [])
+    raw = T.Compose(masks)(toy_data())
+    cut = raw.subgraph({m: ~raw[m].query_mask for m in MODALITIES})
+    with_queries, without = (graph_for(kind, rate=None, data=data) for data in (raw, cut))
+    one, two = fitted(kind, with_queries), fitted(kind, without)
+    assert_same_state(one, two)
+    for modality in MODALITIES:
+        database = one.encode(with_queries, modality)[:48]  # of 60 rows, the others of 48
+        assert_same_codes(database, two.encode(without, modality), relaxed(two, without)[modality])
+
+
+@every_model
+@both_modalities
+def test_new_items_get_the_code_of_the_query_that_they_are(kind, modality):
+    data, model = clean(kind)
+    encode = model.encode_image if modality == "image" else model.encode_text
+    alone = encode(toy_data()[modality].x[QUERIES])
+    known = relaxed(model, data)[modality][QUERIES]
+    assert_same_codes(alone, model.encode(data, modality)[QUERIES], known)
+
+
+# MCGCN in each protocol and variant
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
@@ -60,8 +183,7 @@ def poison_labels(data):
 @pytest.mark.parametrize("variant", ["full", "S", "IT", "A", "C"])
 def test_hidden_labels_leave_the_loss_identical(name, multi_label, variant):
     data = small_graph(name, multi_label=multi_label)
-    poisoned = copy.copy(data)
-    poison_labels(poisoned)
+    poisoned = poisoned_labels(data, ~data["image"].labeled_mask)
     assert not torch.equal(poisoned["image"].y, data["image"].y)
     model = small_model(data, variant=variant)
     gradients = []
@@ -75,19 +197,6 @@ def test_hidden_labels_leave_the_loss_identical(name, multi_label, variant):
     assert torch.equal(model.loss(model(data), data)["loss"], terms["loss"])
 
 
-@pytest.mark.parametrize("multi_label", [True, False])
-def test_hidden_labels_can_be_poisoned_before_the_graph_is_built(multi_label):
-    clean = small_graph(multi_label=multi_label)
-    raw = toy_data(multi_label=multi_label)
-    for modality in MODALITIES:
-        store = raw[modality]
-        y = store.y.clone()
-        y[store.query_mask] = float("nan") if multi_label else 99
-        store.y = y
-    poisoned = small_graph(data=raw)
-    assert_same_state(fitted(clean), fitted(poisoned))
-
-
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_permuted_query_labels_change_nothing(name):
     raw = toy_data()
@@ -96,7 +205,7 @@ def test_permuted_query_labels_change_nothing(name):
         raw[modality].y[QUERIES] = raw[modality].y[QUERIES].roll(1)
     first, second = small_graph(name), small_graph(name, data=raw)
     assert not torch.equal(first["image"].y, second["image"].y)
-    one, two = fitted(first), fitted(second)
+    one, two = fitted(MCGCN, first), fitted(MCGCN, second)
     assert_same_state(one, two)
     for modality in MODALITIES:
         assert torch.equal(one.encode(first, modality), two.encode(second, modality))
@@ -113,13 +222,10 @@ def test_labels_are_read_where_they_are_known():
     assert model.loss(model(data), data)["loss"] != model.loss(model(changed), changed)["loss"]
 
 
-# the other modality of a query
-
-
 @pytest.mark.parametrize("name", HONEST)
 @pytest.mark.parametrize("modality", MODALITIES)
 @pytest.mark.parametrize("variant", ["full", "S", "IT", "A"])
-def test_nan_in_the_other_modality_of_a_query(name, modality, variant):
+def test_nan_in_the_other_modality_of_a_query_of_mcgcn(name, modality, variant):
     data = small_graph(name)
     model = small_model(data, variant=variant)
     expected = relaxed(model, data)[modality]
@@ -150,62 +256,12 @@ def test_the_transductive_leak_exists(modality):
     assert relaxed(model, poisoned)[modality][QUERIES].isnan().any()
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_other_modality_changed_before_the_graph_is_built(modality):
-    """Under ``'train'`` neither values nor choice of neighbours come from there."""
-    values = torch.randn(12, 9 if modality == "image" else 12)
-    first = small_graph()
-    second = small_graph(data=with_features(other(modality), QUERIES, values))
-    model = small_model(first)
-    assert torch.equal(relaxed(model, first)[modality], relaxed(model, second)[modality])
-    assert_same_state(fitted(first), fitted(second))
-
-
 def test_strict_choice_of_neighbours_ignores_the_other_modality():
     values = torch.randn(9, generator=torch.Generator().manual_seed(1))
     first = small_graph("strict")
     second = small_graph("strict", data=with_features("text", -1, values))
     model = small_model(first)
     assert torch.equal(relaxed(model, first).image[-1], relaxed(model, second).image[-1])
-
-
-# queries and the database
-
-
-@pytest.mark.parametrize("validation", [False, True])
-def test_queries_change_nothing_at_all(validation):
-    """Under ``'train'`` a graph without queries gives the same parameters and database codes.
-
-    Parameters bit for bit, as both train on 48 rows; codes up to rounding, of 60 rows and of 48.
-    """
-    masks = [LabelRate(0.5, seed=1)] + ([ValidationSplit(0.3)] if validation else [])
-    raw = T.Compose(masks)(toy_data())
-    cut = raw.subgraph({m: ~raw[m].query_mask for m in MODALITIES})
-    with_queries, without = (small_graph(rate=None, data=data) for data in (raw, cut))
-    assert (with_queries["image"].num_nodes, without["image"].num_nodes) == (60, 48)
-    one, two = fitted(with_queries), fitted(without)
-    assert_same_state(one, two)
-    for modality in MODALITIES:
-        database = one.encode(with_queries, modality)[:48]
-        assert_same_codes(database, two.encode(without, modality), relaxed(two, without)[modality])
-        torch.testing.assert_close(
-            one.intake.messages[modality][1], two.intake.messages[modality][1]
-        )
-        new = toy_data()[modality].x[QUERIES]
-        encode = (lambda m: m.encode_image) if modality == "image" else (lambda m: m.encode_text)
-        known = relaxed(one, with_queries)[modality][QUERIES]
-        assert_same_codes(encode(one)(new), encode(two)(new), known)
-
-
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_query_features_change_no_database_code(modality):
-    values = 5 * torch.randn(12, 12 if modality == "image" else 9)
-    first, second = small_graph(), small_graph(data=with_features(modality, QUERIES, values))
-    model = small_model(first)
-    for each in MODALITIES:
-        a, b = relaxed(model, first)[each], relaxed(model, second)[each]
-        assert torch.equal(a[:48], b[:48])
-    assert not torch.equal(relaxed(model, first)[modality], relaxed(model, second)[modality])
 
 
 def test_transductive_queries_do_change_database_codes():
@@ -241,15 +297,3 @@ def test_own_pair_is_not_in_the_rows_of_a_query(name):
         queries = data["image"].query_mask
         assert not queries[source].any()
         assert not (source == target)[queries[target]].any()
-
-
-def test_validation_labels_do_not_train():
-    data = small_graph(validation=True)
-    store = data["image"]
-    assert not (store.val_mask & (store.labeled_mask | store.anchor_mask)).any()
-    poisoned = copy.copy(data)
-    for modality in MODALITIES:
-        y = data[modality].y.clone()
-        y[store.val_mask] = 10**9
-        poisoned[modality].y = y
-    assert_same_state(fitted(data), fitted(poisoned))
