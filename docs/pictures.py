@@ -38,11 +38,11 @@ def answers(folder: str, words: tuple[str, ...] = WORDS, count: int = 5) -> Imag
         if number:
             pen.line([(TOP, y - 4), (sheet.width - TOP, y - 4)], LINE)
         pen.text((2 * TOP, y + PICTURE // 2), word, INK, large, anchor="lm")
-        for place, row in enumerate(engine.by_text(word, "image", count).rows):
+        for place, item in enumerate(engine.by_text(word, "image", count).items):
             middle = LEFT + place * CELL + CELL // 2
-            picture = Image.open(engine.picture_path(row)).convert("RGBA").resize((PICTURE,) * 2)
+            picture = Image.open(item["image"]).convert("RGBA").resize((PICTURE,) * 2)
             sheet.paste(picture, (middle - PICTURE // 2, y), picture)
-            name = engine.items.texts[row].split(",")[0]
+            name = item["text"].split(",")[0]
             for i, line in enumerate(wrapped(name, small, CELL - 8)[:2]):
                 pen.text((middle, y + PICTURE + 4 + 15 * i), line, SOFT, small, anchor="ma")
     return sheet

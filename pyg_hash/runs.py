@@ -22,7 +22,7 @@ from __future__ import annotations
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,6 +65,8 @@ CATALOG, ABOUT = "catalog", "about.json"
 RECORD, ROWS = "record.json", "rows.safetensors"
 """What the run is made of; runs of earlier versions have neither."""
 FORMAT, VERSION = "pyg_hash.run", 1
+NAME = "item"
+"""The field of :meth:`Run.searched` that holds an item's id in the data set."""
 
 
 class IncompleteRunError(FileNotFoundError):
@@ -91,6 +93,12 @@ class RunItems:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def lacks(self) -> list[str]:
+        """What the run has not kept of its items, for people."""
+        kinds = {"picture files": self.image_paths, "raw texts": self.texts}
+        words = "This run came without {}: cards show names instead."
+        return [words.format(kind) for kind, values in kinds.items() if not any(values)]
 
 
 @dataclass(frozen=True)
@@ -374,6 +382,53 @@ class Run:
         if index.model is not None:
             self.check("model", index.model, f"index: {self.index_file(modality)}")
         return index
+
+    def searched(self, modality: Modality, items: RunItems | None = None) -> HammingIndex:
+        """The catalogue, else :meth:`index` under row numbers with fields (:func:`with_fields`).
+
+        Args:
+            modality: whose codes.
+            items: those of the run, if they are read already.
+
+        Raises:
+            FileNotFoundError, CorruptFileError, ValueError: as of both.
+        """
+        if self.has_catalog:
+            return self.catalog(modality)
+        items = self.items() if items is None else items
+        return with_fields(self.index(modality), items, self.index_file(modality))
+
+
+def with_fields(index: HammingIndex, items: RunItems, path: object = "index") -> HammingIndex:
+    """An index of row numbers, in memory, with what is known of the items beside the codes.
+
+    The fields are ``item`` (the id in the data set), ``text``, ``image`` and ``labels``.
+
+    Raises:
+        CorruptFileError: it has rows that the items have not; the message names ``path``.
+    """
+    from pyg_hash.index import HammingIndex
+
+    rows = index.list(limit=len(index)).tolist()
+    if not rows or rows[0] < 0 or rows[-1] >= len(items):
+        raise CorruptFileError(
+            f"{path}: does not fit the {len(items)} items of the run; train it again"
+        )
+    texts: dict[str, Sequence[str | None]]
+    texts = {NAME: items.ids, "text": items.texts, "image": items.image_paths}
+    fields: dict[str, type] = {**dict.fromkeys(texts, str), "labels": list}
+    found = HammingIndex(index.num_bits, fields=fields, model=index.model)
+    known: dict[str, Any]
+    known = {name: [_storable(values[row]) for row in rows] for name, values in texts.items()}
+    known["labels"] = [[_storable(label) for label in items.labels[row]] for row in rows]
+    relaxed = index.relaxed(rows) if index.has_relaxed else None
+    found.add(index.codes(rows), rows, known, relaxed=relaxed)
+    return found
+
+
+def _storable(text: str | None) -> str | None:
+    """A text, with signs in place of what an index does not keep."""
+    return text and text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
 def digest_of_folder(folder: Path) -> str:

@@ -17,7 +17,7 @@ from small import graph_for, model_for
 from pyg_hash.features import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
-from pyg_hash.runs import RunItems
+from pyg_hash.runs import RunItems, with_fields
 from pyg_hash.serve import Limits, SearchEngine, create_app
 from pyg_hash.serve.server import address_of, listen, make_server
 from pyg_hash.typing import MODALITIES, binarize
@@ -102,7 +102,8 @@ def make_engine(folder: Path | None = None, *, encoders=MODALITIES, texts=True, 
         indexes[modality].add(binarize(relaxed), ids=rows, **more_of_it)
     kinds = {"image": Pictures, "text": Words}
     ready = {m: kinds[m](data[m].x) for m in encoders}
-    return SearchEngine(model, items, indexes, ready, title="toy <b>", **more)
+    indexes = {modality: with_fields(index, items) for modality, index in indexes.items()}
+    return SearchEngine(model, indexes, ready, title="toy <b>", **more)
 
 
 FIELDS = {"text": str, "image": str, "labels": list, "year": int}
@@ -120,10 +121,13 @@ def make_catalog(folder: Path, **more):
         store = HammingIndex.create(
             folder / f"{modality}.store", old.num_bits, ids=str, fields=FIELDS
         )
+        known = old.metadata(rows)
         kept = {
-            "text": [plain.items.texts[row] if row % 5 else None for row in rows],
+            "text": [
+                text if row % 5 else None for text, row in zip(known["text"], rows, strict=True)
+            ],
             "image": [f"{row}.png" if row % 3 else None for row in rows],
-            "labels": [plain.items.labels[row] for row in rows],
+            "labels": known["labels"],
             "year": [2000 + row if row % 7 else None for row in rows],
         }
         relaxed = old.relaxed(rows)
@@ -136,7 +140,7 @@ def open_catalog(plain, folder, **more):
     """The engine over what was saved, with the model and encoders of another one."""
     stores = {m: HammingIndex.open(folder / f"{m}.store") for m in MODALITIES}
     places = {"images_root": str(folder), "added": folder / "added"}
-    return SearchEngine(plain.model, None, stores, plain.encoders, **places, **more)
+    return SearchEngine(plain.model, stores, plain.encoders, **places, **more)
 
 
 class Answer(NamedTuple):

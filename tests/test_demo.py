@@ -38,7 +38,7 @@ def answers(folder):
     engine = SearchEngine.of(run, load_model(run))
 
     def ask(word):
-        return [engine.items.texts[row] for row in engine.by_text(word, "image", 5).rows]
+        return [item["text"] for item in engine.by_text(word, "image", 5).items]
 
     return ask
 

@@ -15,7 +15,7 @@ from pyg_hash.metrics import Evaluation
 from pyg_hash.models import HashModel
 from pyg_hash.report import figures
 from pyg_hash.report.figures import RADIUS
-from pyg_hash.report.results import Results, cases, lacks, thumbnail
+from pyg_hash.report.results import Results, cases, thumbnail
 from pyg_hash.report.style import page_css, to_svg
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import MODALITIES
@@ -98,7 +98,7 @@ def report_page(
     seen = {asked.row for asked in asked} | {each.row for asked in asked for each in asked.answers}
     paths = filter(None, (items.image_paths[row] for row in sorted(seen)))
     pictures = {path: thumbnail(path) for path in paths}
-    notes = lacks(items)
+    notes = items.lacks()
     if unreadable := [path for path, picture in pictures.items() if picture is None]:
         notes.append(f"Pictures that cannot be read: {len(unreadable)} (first: {unreadable[0]}).")
     if results.labels is None:

@@ -19,7 +19,6 @@ from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precis
 from pyg_hash.metrics.mean_ap import average_precision
 from pyg_hash.metrics.pairs import pair_places
 from pyg_hash.models import HashModel
-from pyg_hash.runs import RunItems
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.modes import eval_mode
 
@@ -239,10 +238,3 @@ def thumbnail(path: str | os.PathLike[str]) -> str | None:
     except UnreadableImageError:
         return None
     return "data:image/jpeg;base64," + base64.b64encode(content).decode("ascii")
-
-
-def lacks(items: RunItems) -> list[str]:
-    """What a run has not kept of its items, for people."""
-    kinds = {"picture files": items.image_paths, "raw texts": items.texts}
-    words = "This run came without {}: cards show names instead."
-    return [words.format(kind) for kind, values in kinds.items() if not any(values)]

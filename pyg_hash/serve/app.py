@@ -36,7 +36,7 @@ from pyg_hash.serve.guard import COOKIE, LOOPBACK, Guard, Metrics
 from pyg_hash.serve.worker import Batches, BusyError, Limits, Pictures, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
-from pyg_hash.utils.pictures import UnreadableImageError
+from pyg_hash.utils.pictures import UnreadableImageError, jpeg
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -203,13 +203,12 @@ class Work:
         return await self.batches[IMAGE].run(Question(features, wanted))
 
     async def image_features(self, content: bytes, *, keep: bool = False) -> tuple[Tensor, Any]:
-        """Features of a picture, and where it is kept."""
+        """Features of a picture, and itself as a JPEG to ``keep``."""
         self.engine.encoder(IMAGE)
         with self.pictures.folder() as folder:
             path = await self.pictures.decode(content, folder)
             features = await self.worker.run(partial(self.engine.image_features, path))
-            kept = await self.worker.run(partial(self.engine.keep_picture, path)) if keep else None
-        return features, kept
+            return features, await self.worker.run(partial(jpeg, path)) if keep else None
 
     async def small(self, path: str) -> bytes:
         """A small picture of the database."""
@@ -223,8 +222,8 @@ class Work:
         """Answers as JSON values."""
         start = time.perf_counter()
         found = await search
-        scores: Any = found.scores or [None] * len(found.rows)
-        items = await self.described(found.modality, found.rows)
+        scores = [None] * len(found.rows) if found.scores is None else found.scores
+        near = zip(found.items, found.distances, scores, strict=True)
         return {
             "modality": found.modality,
             "num_bits": self.engine.model.num_bits,
@@ -233,17 +232,11 @@ class Work:
             "notes": found.notes,
             "tied": found.tied,
             "answers": [
-                {"distance": far, "score": None if score is None else round(score, 4), **item}
-                for far, score, item in zip(found.distances, scores, items, strict=True)
+                {"distance": far, "score": None if score is None else round(score, 4)}
+                | _addressed(item)
+                for item, far, score in near
             ],
         }
-
-    async def described(self, modality: Modality, rows: list[Any]) -> list[dict[str, Any]]:
-        """Items as JSON values."""
-        if self.engine.items is not None:  # nothing to wait for
-            return [_addressed(item) for item in self.engine.describe_all(modality, rows)]
-        call = partial(self.engine.describe_all, modality, rows)
-        return [_addressed(item) for item in await self.worker.run(call)]
 
 
 def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) -> None:
@@ -358,8 +351,8 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             if self.vector is not None:
                 question = Question(torch.tensor([self.vector], dtype=torch.float32), wanted)
                 return work.batches[self.by].run(question)
-            code = _code(self.code or "", engine.model.num_bits)
-            return work.worker.run(partial(engine.by_code, code, wanted))
+            code = _code(self.code or "", engine.model.num_bits).float()
+            return work.worker.run(lambda: engine.nearest(code, wanted)[0])
 
     class ManyQueries(BaseModel):
         """Several queries."""
@@ -447,27 +440,24 @@ def _add_items(app: "FastAPI", work: Work) -> None:
             """Its features, and where its picture is kept."""
             if own := [name for name in OWN if name in self.metadata]:
                 raise QueryError(f"metadata: {', '.join(own)}: give these beside metadata")
-            values, features = dict(self.metadata), {}
-            kept = engine.fields
+            values, features, picture = dict(self.metadata), {}, None
             if self.labels is not None:
                 values["labels"] = self.labels
-            if self.text and "text" in kept:
+            if self.text and "text" in engine.fields:
                 values["text"] = self.text
             if self.image is not None:
                 try:
                     content = base64.b64decode(self.image, validate=True)
                 except binascii.Error as error:
                     raise QueryError(f"image: not in base64 ({error})") from error
-                features[IMAGE], path = await work.image_features(content, keep=True)
-                if path is not None:
-                    values["image"] = path
+                features[IMAGE], picture = await work.image_features(content, keep=True)
             for modality, vector in ((IMAGE, self.image_vector), (TEXT, self.text_vector)):
                 if vector is not None:
                     features[modality] = torch.tensor([vector], dtype=torch.float32)
             if TEXT not in features and self.text and TEXT in engine.encoders:
                 ask = partial(engine.ask_text, self.text, Wanted(IMAGE, 1))
                 features[TEXT] = (await work.worker.run(ask)).features
-            return NewItem(self.id, features, values)
+            return NewItem(self.id, features, values, picture)
 
     class GivenItems(BaseModel):
         """Items to add."""
@@ -550,8 +540,9 @@ def _address(row: Any) -> str:
 def _addressed(item: dict[str, Any]) -> dict[str, Any]:
     """An item with addresses in this API in the place of paths of the server."""
     address = _address(item["id"] if item["row"] is None else item["row"])
-    image = item.pop("image")
-    return {"item": address, **item, "picture": f"{address}/picture" if image else None}
+    picture = f"{address}/picture" if item["image"] else None
+    rest = {name: value for name, value in item.items() if name != "image"}
+    return {"item": address, **rest, "picture": picture}
 
 
 def _json(value: Any, status: int = 200, headers: Any = None) -> Any:

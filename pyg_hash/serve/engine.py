@@ -20,11 +20,10 @@ from torch import Tensor
 from pyg_hash.index import HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
-from pyg_hash.report.results import lacks
-from pyg_hash.runs import CATALOG, IncompleteRunError, Run, RunItems
+from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run
 from pyg_hash.serve.worker import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
@@ -43,16 +42,16 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a query found.
+    """What a query found, best first: by score, by distance, by id.
 
     Attributes:
         modality: whose codes were searched.
-        rows: ids in the index, which are row numbers of the items where a run has no catalogue;
-            best first: by score, by distance, by id.
+        rows: ids in the index, which are row numbers of the items where a run has no catalogue.
         distances: their Hamming distances.
         scores: inner products of real-valued codes; None where nothing is rescored.
         tied: how many items of the database, or of what the filter leaves of it, are as far as the
             last answer.
+        items: what is known of each, as :meth:`SearchEngine.describe` has it.
         notes: what the one who asked should know, for example words without meaning to the model.
     """
 
@@ -61,6 +60,7 @@ class Answers:
     distances: list[int]
     scores: list[float] | None
     tied: int
+    items: list[dict[str, Any]]
     notes: list[str] = field(default_factory=list)
 
 
@@ -87,11 +87,12 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True)
 class NewItem:
-    """An item to add: its id, features ``[1, d]`` by modality, and values of the fields."""
+    """An item to add: id, features ``[1, d]`` by modality, values of fields, a picture as JPEG."""
 
     id: str
     features: Mapping[Modality, Tensor]
     values: Mapping[str, Any] = field(default_factory=dict)
+    picture: bytes | None = None
 
 
 class SearchEngine:
@@ -101,22 +102,20 @@ class SearchEngine:
 
     Args:
         model: the trained model.
-        items: ids, texts, picture paths and labels of all instances, where ``indexes`` have their
-            row numbers as ids; None where the indexes know all of their items themselves.
-        indexes: codes of the database items by modality; a store for both is given twice.
+        indexes: what is searched, by modality, with fields for what is known of the items; a store
+            for both is given twice.
         encoders: of raw items, for the modalities that have one.
         title: what the run is called.
         notes: what the run cannot do, for people.
         oversample: how many of the nearest items are rescored, times the number of answers (see
             :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`); None for none.
-        images_root: the folder of the pictures that the indexes name.
+        images_root: the folder of the pictures that the indexes name; None: anywhere.
         added: the folder for pictures of added items.
     """
 
     def __init__(
         self,
         model: HashModel,
-        items: RunItems | None,
         indexes: Mapping[Modality, CodeStore],
         encoders: Mapping[Modality, Any],
         *,
@@ -127,7 +126,6 @@ class SearchEngine:
         added: Path | None = None,
     ) -> None:
         self.model = model.eval()
-        self.items = items
         self.indexes = indexes
         self.encoders = encoders
         self.title = title or type(model).__name__
@@ -135,8 +133,12 @@ class SearchEngine:
         self.oversample = oversample
         self.images_root, self.added = images_root, added
         self.is_one = indexes[IMAGE] is indexes[TEXT]
-        self._turns = _Turns()
+        self._changes = threading.Lock()
         self._about: dict[str, Any] | None = None  # until items change
+        path = getattr(indexes[IMAGE], "path", None)
+        both = all(isinstance(index, HammingIndex) for index in indexes.values())
+        # what a change makes of two stores, until both have it
+        self._before = Path(f"{path}.before") if path and both and not self.is_one else None
 
     @classmethod
     def of(
@@ -167,43 +169,26 @@ class SearchEngine:
             CorruptFileError: a file of the run is damaged.
             ValueError: a catalogue has codes of another model.
         """
-        items, folder, text = None, run.path / CATALOG, "text"
+        added, lacks, text = None, list[str](), "text"
         indexes: Mapping[Modality, CodeStore]
         if store is not None:
             indexes = dict.fromkeys(MODALITIES, store)
-            folder = Path(getattr(store, "path", folder)).parent
+            added = Path(getattr(store, "path", None) or run.path / CATALOG).with_name("added")
         elif run.has_catalog:
             indexes = {modality: run.catalog(modality) for modality in MODALITIES}
+            images_root, added = run.pictures_root(images_root), run.path / CATALOG / "added"
         else:
-            items = run.items(images_root)
-            text = next((text for text in items.texts if text), text)
-            indexes = {modality: run.index(modality) for modality in MODALITIES}
-            for modality, index in indexes.items():
-                ids = index.list(limit=len(index))
-                if len(index) == 0 or int(ids.min()) < 0 or int(ids.max()) >= len(items):
-                    raise CorruptFileError(
-                        f"{run.index_file(modality)}: does not fit the {len(items)} items of the "
-                        "run; train it again"
-                    )
+            items, images_root = run.items(images_root), None
+            indexes = {modality: run.searched(modality, items) for modality in MODALITIES}
+            lacks, text = items.lacks(), next(filter(None, items.texts), text)
         encoders, notes = find_encoders(run, model, own or {}, text)
-        added = None
-        if items is None:
-            added = folder / "added"
-            if images_root is None and store is None:
-                images_root = run.pictures_root()
-        else:
-            notes += lacks(items)
-        return cls(
-            model,
-            items,
-            indexes,
-            encoders,
-            title=title,
-            notes=notes,
-            oversample=oversample,
-            images_root=images_root,
-            added=added,
-        )
+        more: Any = {"title": title, "oversample": oversample, "images_root": images_root}
+        engine = cls(model, indexes, encoders, notes=notes + lacks, added=added, **more)
+        try:
+            engine.recover()
+        except OSError as error:
+            engine.notes.append(f"A change that was interrupted is half done: {error}")
+        return engine
 
     # queries ---------------------------------------------------------------------------------
 
@@ -236,18 +221,12 @@ class SearchEngine:
 
     def image_features(self, path: Path) -> Tensor:
         """Features ``[1, d]`` of a picture file; ``QueryError``: no encoder, or it refuses it."""
-        try:
-            return encode_file(self.encoder(IMAGE), path)
-        except QueryError:
-            raise
-        except ValueError as error:
-            raise QueryError(str(error)) from error
+        return encode_file(self.encoder(IMAGE), path)
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
         """Answers to questions about one kind of new items, coded together, or their exceptions."""
         try:
             relaxed = self._relax(source, torch.cat([question.features for question in asked]))
-            codes = binarize(relaxed)
         except Exception as error:  # whose fault it is shows when each is asked alone
             if len(asked) > 1:
                 return [answer for question in asked for answer in self.answers(source, [question])]
@@ -256,7 +235,7 @@ class SearchEngine:
         for wanted in dict.fromkeys(question.wanted for question in asked):
             rows = [row for row, question in enumerate(asked) if question.wanted == wanted]
             try:
-                answers = self._nearest(codes[rows], relaxed[rows], wanted)
+                answers = self.nearest(relaxed[rows], wanted)
             except QueryError as error:
                 found.update(dict.fromkeys(rows, error))
                 continue
@@ -281,30 +260,70 @@ class SearchEngine:
         where: str | None = None,
     ) -> Answers:
         """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
-        with self._turns.reading():
-            index = self.indexes[source]
-            if not isinstance(index, HammingIndex):
-                raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
-            try:
-                codes, relaxed = (get([row]) for get in (index.codes, index.relaxed))
-            except ValueError as error:
-                raise QueryError(f"item: {row} is not in the database of this run", 404) from error
-        return self._nearest(codes, relaxed, Wanted(target, k, offset, where))[0]
+        index = self.indexes[source]
+        if not isinstance(index, HammingIndex):
+            raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
+        try:
+            relaxed = index.relaxed([row])
+        except ValueError as error:
+            raise QueryError(f"item: {row} is not in the database of this run", 404) from error
+        return self.nearest(relaxed, Wanted(target, k, offset, where))[0]
 
-    def by_code(self, code: Tensor, wanted: Wanted) -> Answers:
-        """Items nearest to a code, int8 ±1 ``[1, num_bits]``."""
-        return self._nearest(code, code.float(), wanted)[0]
+    def nearest(self, relaxed: Tensor, wanted: Wanted, *, ties: bool = True) -> list[Answers]:
+        """The answers for real-valued codes ``[q, num_bits]``, each with its ``ties`` or not.
+
+        Rescored answers come in stretches of ``k``, ``k``, ``2 k``, ``4 k``, ...: each holds the
+        best of the nearest ``oversample`` times as many as there are up to its end, so that what
+        comes first does not depend on how far one reads on.
+        """
+        target, k, offset, where = wanted
+        index, codes = self.indexes[target], binarize(relaxed)
+        size, end = max(1, len(index)), k if self.oversample is not None else offset + k
+        filtered: dict[str, Any] = {} if where is None else {"where": where}
+        rescore: dict[str, Any] = {}
+        if self.oversample is not None:
+            rescore = {"rescore": relaxed, "oversample": self.oversample}
+        ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]
+        try:
+            while True:
+                distances, ids, *scores = index.search(codes, min(end, size), **filtered, **rescore)
+                for row, found in enumerate(ranked):
+                    far = distances[row].tolist()
+                    score = scores[0][row].tolist() if scores else [0.0] * len(far)
+                    for name, *near in zip(ids[row].tolist(), far, score, strict=True):
+                        if near[0] >= 0 and len(found) < end:
+                            found.setdefault(name, (near[0], near[1]))
+                if end >= min(offset + k, size):
+                    break
+                end *= 2
+            pages = [list(found.items())[offset : offset + k] for found in ranked]
+            tied = [0] * len(pages)
+            if ties and any(pages):
+                last = torch.tensor([page[-1][1][0] if page else 0 for page in pages])
+                tied = index.count_at(codes, last, **filtered).tolist()
+            return [
+                Answers(
+                    target,
+                    [name for name, _ in page],
+                    [distance for _, (distance, _) in page],
+                    [score for _, (_, score) in page] if rescore else None,
+                    number if page else 0,
+                    self._known(index, [name for name, _ in page]),
+                )
+                for page, number in zip(pages, tied, strict=True)
+            ]
+        except (TypeError, ValueError) as error:
+            raise QueryError(str(error)) from error
 
     # items -----------------------------------------------------------------------------------
 
     def key(self, text: str) -> Any:
         """What an address calls an item, as its id in the index."""
-        if self.items is None and self.indexes[IMAGE].id_type is str:
+        if self.indexes[IMAGE].id_type is str:
             return text
-        last = f"from 0 to {len(self.items) - 1}" if self.items is not None else "that fits int64"
         number = int(text) if re.fullmatch(r"-?[0-9]{1,18}", text, re.ASCII) else -1
-        if str(number) != text or (self.items is not None and not 0 <= number < len(self.items)):
-            raise QueryError(f"item: expected a number {last}, got {text[:20]!r}", 404)
+        if str(number) != text:
+            raise QueryError(f"item: expected a number that fits int64, got {text[:20]!r}", 404)
         return number
 
     def target(self, source: Modality) -> Modality:
@@ -313,49 +332,29 @@ class SearchEngine:
 
     def coded(self, row: Any) -> Modality:
         """Which code an item is compared by, if nothing is said: its picture's, if it has one."""
-        with self._turns.reading():
-            has_one = self.items is not None or self.indexes[IMAGE].contains([row])[0]
-        return IMAGE if has_one else TEXT
+        return IMAGE if self.indexes[IMAGE].contains([row])[0] else TEXT
 
     def describe(self, row: Any) -> dict[str, Any]:
-        """What is known of an item, as JSON values; ``QueryError`` if there is no such item."""
-        if self.items is None:
-            for modality in MODALITIES:
-                with self._turns.reading():
-                    there = self.indexes[modality].contains([row])[0]
-                if there:
-                    return self.describe_all(modality, [row])[0]
-            raise QueryError(f"item: {row!r} is not in the database", 404)
-        if not 0 <= row < len(self.items):
-            last = len(self.items) - 1
-            raise QueryError(f"item: {row} is not there; rows are 0 to {last}", 404)
-        return self.describe_all(IMAGE, [row])[0]
+        """What is known of an item: ``row`` (None in a catalogue), ``id``, fields, ``metadata``.
 
-    def describe_all(self, modality: Modality, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        """What is known of items that the index of a modality holds."""
-        if self.items is not None:
-            return [
-                {
-                    "row": row,
-                    "id": self.items.ids[row],
-                    "text": self.items.texts[row],
-                    "labels": self.items.labels[row],
-                    "image": self.items.image_paths[row],
-                    "metadata": {},
-                }
-                for row in rows
-            ]
-        kept: Mapping[str, Any] = {}
-        if rows and self.fields:
-            with self._turns.reading():
-                kept = self.indexes[modality].metadata(rows)
+        ``QueryError``: there is no such item.
+        """
+        for index in self.indexes.values():
+            if index.contains([row])[0]:
+                return self._known(index, [row])[0]
+        raise QueryError(f"item: {row!r} is not in the database", 404)
+
+    def _known(self, index: CodeStore, rows: Sequence[Any]) -> list[dict[str, Any]]:
+        kept = index.metadata(rows) if rows and index.fields else {}
         found = []
         for place, row in enumerate(rows):
             values = {name: column[place] for name, column in kept.items()}
             own = {name: values.pop(name, None) for name in OWN}
             labels = own["labels"] or []
             own["labels"] = labels if isinstance(labels, list) else [str(labels)]
-            found.append({"row": None, "id": str(row), **own, "metadata": values})
+            numbered = NAME in values and not self.is_writable
+            about = {"row": row, "id": values.pop(NAME)} if numbered else {"row": None}
+            found.append({"id": str(row), **about, **own, "metadata": values})
         return found
 
     def picture_path(self, row: Any) -> str:
@@ -365,20 +364,23 @@ class SearchEngine:
             raise QueryError(f"item: {row} has no picture", 404)
         path = os.path.abspath(os.path.join(self.images_root or "", path))
         places = [os.path.abspath(place) for place in (self.images_root, self.added) if place]
-        known = self.items is not None or self.images_root is None  # the owner's own paths
-        if not known and not any(Path(path).is_relative_to(place) for place in places):
+        anywhere = self.images_root is None  # the owner's own paths
+        if not anywhere and not any(Path(path).is_relative_to(place) for place in places):
             raise QueryError(f"item: {row} has no picture below the folder of pictures", 404)
         return str(path)
 
     @property
     def fields(self) -> Mapping[str, type]:
         """What is kept of each item, by name."""
-        return {} if self.items is not None else dict(self.indexes[IMAGE].fields)
+        return self.indexes[IMAGE].fields
+
+    # changes ---------------------------------------------------------------------------------
 
     @property
     def is_writable(self) -> bool:
         """Whether items can be added and removed: a catalogue or a store, not the run's indexes."""
-        return self.items is None
+        index = self.indexes[IMAGE]
+        return not isinstance(index, HammingIndex) or index.path is not None
 
     def add(self, new: Sequence[NewItem], *, replace: bool = False) -> int:
         """Add items, or put them in the place of others, and save.
@@ -389,43 +391,34 @@ class SearchEngine:
         Raises:
             QueryError: an id is there, a value is not kept, or an item has nothing to code.
         """
-        self._check_writable()
         self._check_new(new)
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
-        with self._changing([item.id for item in new]) as keys:
-            coded: dict[Modality, Tensor] = {}
-            for modality, some in of.items():
-                if some:
-                    codes = [self._relax(modality, item.features[modality]) for item in some]
-                    coded[modality] = torch.cat(codes)
+        with self._changing([item.id for item in new], new) as (indexes, keys, values):
+            key_of = dict(zip((item.id for item in new), keys, strict=True))
             known: dict[Any, dict[str, Any]] = {}
-            for index in self._each():
+            for index in _each(indexes):
                 there = _present(index, keys)
                 columns = index.metadata(there)
                 for place, key in enumerate(there):
                     known.setdefault(key, {name: v[place] for name, v in columns.items()})
             if known and not replace:
                 raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
-            values = {  # what a new code is of takes the place of what the old one was of
-                key: {**known.get(key, {}), **dict.fromkeys(item.features), **item.values}
-                for key, item in zip(keys, new, strict=True)
-            }
-            for modality in MODALITIES:
-                index, names = self.indexes[modality], {item.id for item in of[modality]}
-                ids = [key for key in keys if str(key) in names]
+            for key, item in zip(keys, new, strict=True):
+                # what a new code is of takes the place of what the old one was of
+                values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
+            for modality, some in of.items():
+                index, ids = indexes[modality], [key_of[item.id] for item in some]
                 rest = [] if self.is_one else _present(index, [k for k in keys if k not in ids])
-                kept, others = (
-                    {name: [values[key].get(name) for key in some] for name in index.fields}
-                    for some in (ids, rest)
-                )
                 if ids:
-                    relaxed = coded[modality]
-                    more = {"relaxed": relaxed} if _takes_relaxed(index) else {}
-                    index.replace(binarize(relaxed), ids, kept or None, **more)
+                    codes = [self._relax(modality, item.features[modality]) for item in some]
+                    relaxed = torch.cat(codes)
+                    kept = isinstance(index, HammingIndex) and (index.has_relaxed or not len(index))
+                    more: Any = {"relaxed": relaxed} if kept else {}
+                    index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
                 if rest:
-                    index.update(rest, others)
+                    index.update(rest, _columns(index, rest, values))
         return len(known)
 
     def _check_new(self, new: Sequence[NewItem]) -> None:
@@ -436,9 +429,7 @@ class SearchEngine:
             seen.add(item.id)
             if not item.features:
                 raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
-            image = item.values.get("image")
-            kept = self.added and self.added.absolute()
-            if image is not None and Path(image).parent != kept:
+            if "image" in item.values:
                 raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
             for modality in item.features:
                 fields = self.indexes[modality].fields
@@ -446,35 +437,60 @@ class SearchEngine:
                     known = ", ".join(fields) or "nothing"
                     raise QueryError(f"items: {min(unknown)!r} is not kept here, but {known}")
 
-    def _each(self) -> list[Any]:
-        return list(dict.fromkeys(self.indexes[modality] for modality in MODALITIES))
+    def remove(self, ids: Sequence[str]) -> int:
+        """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
+        with self._changing(list(dict.fromkeys(ids))) as (indexes, keys, _):
+            there = {index: _present(index, keys) for index in _each(indexes)}
+            for key in keys:
+                if not any(key in some for some in there.values()):
+                    raise QueryError(f"item: {key!r} is not in the database", 404)
+            for index, some in there.items():
+                index.remove(some)
+        return len(keys)
 
     @contextmanager
-    def _changing(self, names: Sequence[str]) -> Iterator[list[Any]]:
-        """Change items, given their ids, and save: all of it, or nothing, in all indexes."""
-        with self._turns.writing():
-            before: list[tuple[Any, ...]] = []
-            saved = 0
-            keys: list[Any] = []
+    def _changing(
+        self, names: Sequence[str], new: Sequence[NewItem] = ()
+    ) -> Iterator[tuple[dict[Modality, Any], list[Any], dict[Any, dict[str, Any]]]]:
+        """Stores to change, which are saved: all of them, or none; then they are searched.
+
+        Yields the stores, opened anew, the ids of ``names``, and the values of new items by id.
+        """
+        if not self.is_writable:
+            raise QueryError(
+                "items: this run has no catalogue to change; make one with pyg-hash build, or "
+                "serve a store with --store",
+                409,
+            )
+        pictures: list[Path] = []
+        with self._changes:
             try:
-                self._lock()
-                keys = [self.key(name) for name in names]
-                indexes = self._each()
-                if len(indexes) > 1 and all(isinstance(index, HammingIndex) for index in indexes):
-                    before = [_record(index, keys) for index in indexes]
-                yield keys
-                for index in indexes:
-                    index.save()
-                    saved += 1
-                self._about = None
+                self.recover()
+                with self._opened() as indexes:
+                    keys = [self.key(name) for name in names]
+                    if self._before is not None:
+                        _write_before(self._before, indexes, keys)
+                    values = {k: dict(item.values) for k, item in zip(keys, new, strict=False)}
+                    for key, item in zip(keys, new, strict=False):
+                        if item.picture is not None and self.added and "image" in self.fields:
+                            digest = hashlib.sha256(item.picture).hexdigest()[:32]
+                            path = (self.added / f"{digest}.jpg").absolute()
+                            if not path.exists():
+                                path.parent.mkdir(parents=True, exist_ok=True)
+                                pictures.append(path)
+                                path.write_bytes(item.picture)
+                            values[key]["image"] = str(path)
+                    yield indexes, keys, values
+                    for index in _each(indexes):
+                        index.save()
+                    if self._before is not None:
+                        self._before.unlink()
+                self.indexes, self._about = indexes, None
             except Exception as error:
-                self._undo()
-                of_saved = zip(self._each(), before[:saved], strict=False)
-                for index, (codes, ids, kept, relaxed) in of_saved:
-                    index.remove(_present(index, keys))
-                    if ids:
-                        index.add(codes, ids, kept, relaxed=relaxed)
-                    index.save()
+                for path in pictures:
+                    path.unlink(missing_ok=True)
+                with suppress(OSError):  # else a later change, or a restart, does it
+                    self.recover()
                 if isinstance(error, QueryError) or not isinstance(
                     error, BusyError | TypeError | ValueError
                 ):
@@ -482,77 +498,57 @@ class SearchEngine:
                 status = 503 if isinstance(error, BusyError) else 422
                 raise QueryError(f"items: {error}", status) from error
 
-    def _lock(self) -> None:
-        """Take all locks; what another process has changed is opened again, once."""
-        for again in (False, True):
-            try:
-                for index in self._each():
-                    if isinstance(index, HammingIndex):
-                        index.lock()
-                return
-            except BusyError:
-                if again:
-                    raise
-                self._undo()
+    @contextmanager
+    def _opened(self) -> Iterator[dict[Modality, Any]]:
+        """The stores as they are saved, locked: those who search go on with the old ones."""
+        new: dict[int, Any] = {}
+        try:
+            for index in _each(self.indexes):
+                new[id(index)] = index
+                if isinstance(index, HammingIndex) and index.path is not None:
+                    new[id(index)] = HammingIndex.open(index.path)
+                    new[id(index)].lock()
+            yield {modality: new[id(index)] for modality, index in self.indexes.items()}
+        except BaseException:
+            for index in new.values():
+                if isinstance(index, HammingIndex):
+                    index.close()
+            raise
 
-    def _undo(self) -> None:
-        """Open the stores again, as they were saved."""
-        old, opened = self._each(), dict[int, Any]()
-        for index in old:
-            if isinstance(index, HammingIndex) and index.path is not None:
-                opened[id(index)] = HammingIndex.open(index.path)
-        self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
-        for index in old:
-            if id(index) in opened:
-                index.close()
-        self._about = None
+    def recover(self) -> None:
+        """Take back a change that is in one of two stores alone: one was killed between both.
 
-    def remove(self, ids: Sequence[str]) -> int:
-        """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
-        self._check_writable()
-        with self._changing(list(dict.fromkeys(ids))) as keys:
-            there = [_present(index, keys) for index in self._each()]
-            for key in keys:
-                if not any(key in some for some in there):
-                    raise QueryError(f"item: {key!r} is not in the database", 404)
-            for index, some in zip(self._each(), there, strict=True):
-                index.remove(some)
-        return len(keys)
+        ``OSError``: they cannot be written.
+        """
+        if self._before is None or not self._before.is_file():
+            return
+        with self._opened() as indexes:
+            tensors, about = load_tensors(self._before)
+            for modality, index in indexes.items():
+                ids, fields = about[modality]
+                index.remove(_present(index, about["keys"]))
+                if ids:
+                    relaxed = tensors.get(f"{modality}.relaxed")
+                    index.add(tensors[f"{modality}.codes"], ids, fields, relaxed=relaxed)
+                index.save()
+            self._before.unlink()
+        self.indexes, self._about = indexes, None
 
-    def keep_picture(self, path: Path) -> str | None:
-        """Keep a picture of an item to add; its path, or None where the store keeps no paths."""
-        if self.added is None or "image" not in self.fields:
-            return None
-        self.added.mkdir(parents=True, exist_ok=True)
-        name = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
-        kept = (self.added / f"{name}.jpg").absolute()
-        require("PIL.Image", "pillow", extra="serve").open(path).save(kept, quality=90)
-        return str(kept)
-
-    def _check_writable(self) -> None:
-        if not self.is_writable:
-            raise QueryError(
-                "items: this run has no catalogue to change; make one with pyg-hash build, or "
-                "serve a store with --store",
-                409,
-            )
+    # the whole -------------------------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
-        if self._about is not None:
-            return self._about
-        with self._turns.reading():
+        if self._about is None:
             counts = {str(m): len(index) for m, index in self.indexes.items()}
             first = self._some(IMAGE, 1) or self._some(TEXT, 1)
-            examples = self._examples() if TEXT in self.encoders else []
             self._about = {
                 "title": self.title,
                 "num_bits": self.model.num_bits,
-                "items": max(counts.values()) if self.items is None else len(self.items),
+                "items": max(counts.values()),
                 "database": counts,
                 "queries": [str(m) for m in MODALITIES if m in self.encoders],
                 "first_item": first[0] if first else None,
-                "examples": examples,
+                "examples": self._examples() if TEXT in self.encoders else [],
                 "notes": self.notes,
                 "fields": {name: kind.__name__ for name, kind in self.fields.items()},
                 "one_store": self.is_one,
@@ -566,16 +562,11 @@ class SearchEngine:
 
     def _examples(self) -> list[str]:
         """Short names, best of one word, from all over the database; known words only."""
-        texts: Sequence[str | None]
-        if self.items is not None:
-            texts = [self.items.texts[row] for row in self._some(TEXT, len(self.indexes[TEXT]))]
-        elif "text" in self.indexes[TEXT].fields:
-            texts = self.indexes[TEXT].metadata(self._some(TEXT, _EXAMPLE_ITEMS))["text"]
-        else:
+        if "text" not in self.indexes[TEXT].fields:
             return []
-        names = [(text or "").split(",")[0] for text in texts]
-        short = [" ".join(name.split()) for name in names]
-        short = [text for text in dict.fromkeys(short) if 0 < len(text) <= _EXAMPLE_LETTERS]
+        texts = self.indexes[TEXT].metadata(self._some(TEXT, _EXAMPLE_ITEMS))["text"]
+        names = [" ".join((text or "").split(",")[0].split()) for text in texts]
+        short = [text for text in dict.fromkeys(names) if 0 < len(text) <= _EXAMPLE_LETTERS]
         words = [text for text in short if " " not in text]
         short = words if len(words) >= _EXAMPLES else short
         few = short[:: max(1, len(short) // (8 * _EXAMPLES))]
@@ -598,121 +589,33 @@ class SearchEngine:
         return self.encoders[modality]
 
     def _relax(self, source: Modality, features: Tensor) -> Tensor:
-        relax = self.model.relax_image if source == IMAGE else self.model.relax_text
-        return relax(features)
+        return (self.model.relax_image if source == IMAGE else self.model.relax_text)(features)
 
-    def _nearest(self, codes: Tensor, relaxed: Tensor, wanted: Wanted) -> list[Answers]:
-        """The answers for each code."""
-        target, k, offset, where = wanted
-        filtered: dict[str, Any] = {} if where is None else {"where": where}
-        if where is not None and self.items is not None:
-            raise QueryError(
-                "where: this run has no catalogue, so its items cannot be filtered; make one with "
-                "pyg-hash build"
-            )
-        with self._turns.reading():
-            index = self.indexes[target]  # a change may open another
-            try:
-                ranked = self._ranked(index, codes, relaxed, k, offset, filtered)
-                pages = [found[offset : offset + k] for found in ranked]
-                last = torch.tensor([page[-1][1] if page else 0 for page in pages])
-                tied = index.count_at(codes, last, **filtered).tolist() if any(pages) else []
-                tied = [n if page else 0 for n, page in zip(tied or last, pages, strict=True)]
-            except (TypeError, ValueError) as error:
-                raise QueryError(str(error)) from error
-        return [
-            Answers(
-                target,
-                [name for name, _, _ in page],
-                [distance for _, distance, _ in page],
-                None if self.oversample is None else [score for _, _, score in page],
-                number,
-            )
-            for page, number in zip(pages, tied, strict=True)
-        ]
 
-    def _ranked(
-        self,
-        index: Any,
-        codes: Tensor,
-        relaxed: Tensor,
-        k: int,
-        offset: int,
-        filtered: Mapping[str, Any],
-    ) -> list[list[tuple[Any, int, float]]]:
-        """At least the first ``offset + k`` ids, distances and scores for each code.
-
-        Rescored answers come in stretches of ``k``, ``k``, ``2 k``, ``4 k``, ...: each holds the
-        best of the nearest ``oversample`` times as many as there are up to its end, so that what
-        comes first does not depend on how far one reads on.
-        """
-        size, end = max(1, len(index)), k if self.oversample is not None else offset + k
-        ranked: list[list[tuple[Any, int, float]]] = [[] for _ in range(len(codes))]
-        while True:
-            scores: Tensor | None = None
-            if self.oversample is None:
-                distances, ids = index.search(codes, min(end, size), **filtered)
-            else:
-                distances, ids, scores = index.search(
-                    codes, min(end, size), rescore=relaxed, oversample=self.oversample, **filtered
-                )
-            for row, found in enumerate(ranked):
-                seen = {name for name, _, _ in found}
-                far = distances[row].tolist()
-                score = [0.0] * len(far) if scores is None else scores[row].tolist()
-                new = zip(ids[row].tolist(), far, score, strict=True)
-                found += [one for one in new if one[1] >= 0 and one[0] not in seen][
-                    : end - len(found)
-                ]
-            if end >= min(offset + k, size):
-                return ranked
-            end *= 2
+def _each(indexes: Mapping[Modality, Any]) -> list[Any]:
+    return list(dict.fromkeys(indexes.values()))
 
 
 def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
     return [key for key, there in zip(keys, index.contains(keys), strict=True) if there]
 
 
-def _record(index: HammingIndex, keys: Sequence[Any]) -> tuple[Any, ...]:
-    """All that an index holds of some items: codes, ids, fields and relaxed codes."""
-    ids = _present(index, keys)
-    relaxed = index.relaxed(ids) if index.has_relaxed else None
-    return index.codes(ids), ids, index.metadata(ids), relaxed
+def _columns(
+    index: CodeStore, ids: Sequence[Any], values: Mapping[Any, Mapping[str, Any]]
+) -> dict[str, list[Any]]:
+    return {name: [values[key].get(name) for key in ids] for name in index.fields}
 
 
-def _takes_relaxed(index: CodeStore) -> bool:
-    return isinstance(index, HammingIndex) and (index.has_relaxed or len(index) == 0)
-
-
-class _Turns:
-    """Any number of searches at a time, or one change, for which new searches wait."""
-
-    def __init__(self) -> None:
-        self._readers = self._writers = 0
-        self._state = threading.Condition()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._state:
-            self._state.wait_for(lambda: not self._writers)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._state:
-                self._readers -= 1
-                self._state.notify_all()
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        with self._state:
-            self._writers += 1
-            try:
-                self._state.wait_for(lambda: not self._readers)
-                yield
-            finally:
-                self._writers -= 1
-                self._state.notify_all()
+def _write_before(path: Path, indexes: Mapping[Modality, HammingIndex], keys: list[Any]) -> None:
+    """All that two stores hold of some items, for :meth:`SearchEngine.recover`."""
+    tensors, about = dict[str, Tensor](), dict[str, Any](keys=keys)
+    for modality, index in indexes.items():
+        ids = _present(index, keys)
+        about[modality] = ids, index.metadata(ids)
+        tensors[f"{modality}.codes"] = index.codes(ids)
+        if index.has_relaxed:
+            tensors[f"{modality}.relaxed"] = index.relaxed(ids)
+    save_tensors(path, tensors, about)
 
 
 def find_encoders(
@@ -731,11 +634,9 @@ def find_encoders(
                 if modality == TEXT:
                     features = encoder([text])
                 else:
-                    image = require("PIL.Image", "pillow", extra="serve").new(
-                        "RGB", (64, 64), "gray"
-                    )
+                    new = require("PIL.Image", "pillow", extra="serve").new
                     with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
-                        image.save(path := Path(folder) / "query.ppm")
+                        new("RGB", (64, 64), "gray").save(path := Path(folder) / "query.ppm")
                         features = encode_file(encoder, path)
             if features is not None:
                 encode[modality](features)
@@ -752,9 +653,9 @@ def find_encoders(
 
 
 def encode_file(encoder: Any, path: Path) -> Tensor:
-    """Features ``[1, d]`` of a picture file; ``ValueError`` of the encoder, without the path."""
+    """Features ``[1, d]`` of a picture file; ``QueryError`` of the encoder, without the path."""
     try:
         features: Tensor = encoder([path])
     except (ValueError, OSError) as error:
-        raise ValueError(str(error).replace(str(path), "image")) from error
+        raise QueryError(str(error).replace(str(path), "image")) from error
     return features

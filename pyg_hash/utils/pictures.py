@@ -124,6 +124,13 @@ def square_jpeg(path: str | os.PathLike[str], size: int, quality: int) -> bytes:
     return buffer.getvalue()
 
 
+def jpeg(path: str | os.PathLike[str]) -> bytes:
+    """A picture of our own as a JPEG file."""
+    buffer = io.BytesIO()
+    require("PIL.Image", "pillow").open(path).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
+
+
 def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
     """A stranger's picture file, by path or open, as :func:`on_white` has it.
 

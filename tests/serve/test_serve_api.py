@@ -18,6 +18,7 @@ image_module = pytest.importorskip("PIL.Image")
 from serve_cases import Client, make_engine, png, request  # noqa: E402
 from small import relaxed_of_new  # noqa: E402
 
+from pyg_hash.runs import RunItems, with_fields  # noqa: E402
 from pyg_hash.serve import Limits  # noqa: E402
 from pyg_hash.serve.engine import QueryError  # noqa: E402
 from pyg_hash.serve.guard import HEADERS  # noqa: E402
@@ -51,10 +52,10 @@ def test_words_find_pictures(client, engine):
     assert found["tied"] == int((every == distances[-1]).sum())
     first = found["answers"][0]
     assert first["id"] == f"id {rows[0]}"
-    assert first["text"] == engine.items.texts[rows[0]]
+    assert first["text"] == engine.describe(rows[0])["text"]
     assert first["labels"] == [first["text"].split()[0]]
     assert first["picture"] == f"/api/item/{rows[0]}/picture"
-    assert str(engine.items.image_paths[0]) not in answer.body.decode()
+    assert engine.picture_path(rows[0]) not in answer.body.decode()
 
 
 def test_the_nearest_are_found(client, engine):
@@ -164,11 +165,11 @@ def test_what_the_run_is(client):
         ("/api/search?text=red&k=%D9%A3", 422, "query k: Input should be a valid integer"),
         ("/api/search?text=red&offset=-1", 422, "query offset: Input should be greater"),
         ("/api/search?text=red&offset=4990", 422, "offset: offset + k is at most 5000"),
-        ("/api/search?text=red&where=year=3", 422, "where: this run has no catalogue"),
+        ("/api/search?text=red&where=year=3", 422, "where: "),
         ("/api/search?text=red&modality=sound", 422, "query modality: Input should be 'image' or"),
         ("/api/search?text=red&kk=1", 422, "query kk: Extra inputs are not permitted"),
-        ("/api/item/60", 404, "item: expected a number from 0 to 59"),
-        ("/api/item/-1", 404, "item: expected a number"),
+        ("/api/item/60", 404, "item: 60 is not in the database"),
+        ("/api/item/-1", 404, "item: -1 is not in the database"),
         ("/api/item/x/picture", 404, "item: expected a number"),
         ("/api/item/1/similar?by=sound", 422, "query by: Input should be 'image' or 'text'"),
         ("/api/item/..%2f..%2fetc%2fpasswd", 404, "item: expected a number"),
@@ -293,8 +294,10 @@ def test_a_lost_picture_names_no_path(tmp_path):
 
 def test_odd_strings_of_the_data_can_be_sent(tmp_path):
     engine = make_engine()
-    engine.items.texts[0] = "\ud800 \x00 </script>"
-    assert Client(engine).get("/api/item/0").json["text"] == "\ud800 \x00 </script>"
+    items = RunItems(["\ud800"] * 60, ["\ud800 \x00 </script>"] * 60, [None] * 60, [[]] * 60)
+    engine.indexes = {m: with_fields(index, items) for m, index in engine.indexes.items()}
+    item = Client(engine).get("/api/item/0").json
+    assert (item["id"], item["text"]) == ("\\ud800", "\\ud800 \\0 </script>")
 
 
 def test_200_at_a_time(engine):
@@ -392,7 +395,7 @@ def test_own_faults_are_logged_and_not_told(monkeypatch, caplog):
 
 
 def test_engine_errors(engine):
-    with pytest.raises(QueryError, match="rows are 0 to 59"):
+    with pytest.raises(QueryError, match="60 is not in the database"):
         engine.describe(60)
     with pytest.raises(QueryError):
         engine.describe(-1)

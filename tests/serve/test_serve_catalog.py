@@ -248,21 +248,67 @@ def test_a_store_that_another_process_changes(own, tmp_path):
 
 
 def test_a_change_is_saved_whole_or_not_at_all(own, tmp_path, monkeypatch):
-    def full():
-        raise OSError("disk full")
+    calls = []
+
+    def full(index):
+        calls.append(index.path)
+        if len(calls) % 4 == 2:  # the second store, once
+            raise OSError("disk full")
+        save(index)
 
     engine = own.app.state.work.engine
     ids = ["a", "set/2", "set/4"]
     before = known(tmp_path, ids)
     x = engine.encoders["image"].rows[0][None], engine.encoders["text"](["red"])
     items = [NewItem(name, dict(zip(MODALITIES, x, strict=True))) for name in ids]
+    save = HammingIndex.save
     for call in (lambda: engine.add(items, replace=True), lambda: engine.remove(ids[1:])):
-        monkeypatch.setattr(engine.indexes["text"], "save", full)
-        with pytest.raises(OSError, match="disk full"):
-            call()
+        with monkeypatch.context() as patch:
+            patch.setattr(HammingIndex, "save", full)
+            with pytest.raises(OSError, match="disk full"):
+                call()
         assert known(tmp_path, ids) == before
     assert engine.add(items, replace=True) == 2  # nothing is left locked
     assert known(tmp_path, ids) != before
+
+
+class Killed(BaseException):
+    """Nothing after it is done, as of a process that was killed."""
+
+
+@pytest.mark.parametrize("saves", [0, 1])
+def test_a_restart_takes_back_what_was_half_saved(own, tmp_path, monkeypatch, saves):
+    engine, save, done = own.app.state.work.engine, HammingIndex.save, []
+
+    def dies(index):
+        if len(done) == saves:
+            raise Killed
+        done.append(save(index))
+
+    ids = ["a", "set/2", "set/3"]
+    before = known(tmp_path, ids)
+    x = engine.encoders["image"].rows[0][None], engine.encoders["text"](["red"])
+    items = [NewItem(name, dict(zip(MODALITIES, x, strict=True))) for name in ids]
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(HammingIndex, "save", dies)
+        engine.add(items, replace=True)
+    assert (known(tmp_path, ids) != before) == (saves == 1)
+    fresh = open_catalog(engine, tmp_path)
+    fresh.recover()  # as SearchEngine.of does
+    assert known(tmp_path, ids) == before
+    assert not list(tmp_path.glob("*.before"))
+    assert fresh.add(items, replace=True) == 2
+
+
+def test_a_failed_add_leaves_no_picture(own, tmp_path):
+    picture = b64encode(png("blue")).decode()
+    bad = [{"id": "a", "image": picture, "metadata": {"year": "x"}}]
+    good = [{"id": "b", "image": picture}]
+    assert change(own, "POST", "/api/items", {"items": bad}).status == 422
+    assert not list(tmp_path.glob("added/*"))
+    assert change(own, "POST", "/api/items", {"items": good}).status == 200
+    assert change(own, "POST", "/api/items", {"items": bad}).status == 422
+    assert len(list(tmp_path.glob("added/*"))) == 1  # that of another item stays
 
 
 def known(folder, ids):
@@ -327,7 +373,7 @@ def test_one_store_of_integers(engine, tmp_path):
     store.add(codes, rows + 7, {"label": list(COLORS)})
     store.save()
     stores = {"image": store, "text": store}
-    client = Client(SearchEngine(engine.model, None, stores, engine.encoders), token=TOKEN)
+    client = Client(SearchEngine(engine.model, stores, engine.encoders), token=TOKEN)
     found = client.get("/api/search?text=blue&k=1").json["answers"][0]
     assert found["id"] == "9" and found["distance"] == 0 and found["metadata"] == {"label": "blue"}
     assert client.get("/api/item/9/similar?k=2").json["answers"][0]["id"] == "9"

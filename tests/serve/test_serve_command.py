@@ -155,7 +155,7 @@ def test_answers_are_those_of_the_command_line(trained, capsys):
         assert main(["search", str(trained), option, "--json", "-k5"]) == 0
         printed = json.loads(capsys.readouterr().out)
         shown = printed["answers"]
-        assert [engine.items.ids[row] for row in found.rows] == [a["id"] for a in shown]
+        assert [item["id"] for item in found.items] == [a["id"] for a in shown]
         assert found.distances == [a["distance"] for a in shown]
         assert found.scores == pytest.approx([a["score"] for a in shown], abs=1e-4)
         assert found.tied == printed["tied"]
