@@ -133,7 +133,7 @@ class SearchEngine:
         self.oversample = oversample
         self.images_root, self.added = images_root, added
         self.is_one = indexes[IMAGE] is indexes[TEXT]
-        self._changes = threading.Lock()
+        self._turns = _Turns()
         self._about: dict[str, Any] | None = None  # until items change
         path = getattr(indexes[IMAGE], "path", None)
         both = all(isinstance(index, HammingIndex) for index in indexes.values())
@@ -260,60 +260,67 @@ class SearchEngine:
         where: str | None = None,
     ) -> Answers:
         """Items nearest to the ``source`` code of an item; ``QueryError``: not in the database."""
-        index = self.indexes[source]
-        if not isinstance(index, HammingIndex):
-            raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
-        try:
-            relaxed = index.relaxed([row])
-        except ValueError as error:
-            raise QueryError(f"item: {row} is not in the database of this run", 404) from error
+        with self._turns.reading():
+            index = self.indexes[source]
+            if not isinstance(index, HammingIndex):
+                raise QueryError(f"item: {type(index).__name__} gives no codes of its items")
+            try:
+                relaxed = index.relaxed([row])
+            except ValueError as error:
+                raise QueryError(f"item: {row} is not in the database of this run", 404) from error
         return self.nearest(relaxed, Wanted(target, k, offset, where))[0]
 
     def nearest(self, relaxed: Tensor, wanted: Wanted, *, ties: bool = True) -> list[Answers]:
-        """The answers for real-valued codes ``[q, num_bits]``, each with its ``ties`` or not.
-
-        Rescored answers come in stretches of ``k``, ``k``, ``2 k``, ``4 k``, ...: each holds the
-        best of the nearest ``oversample`` times as many as there are up to its end, so that what
-        comes first does not depend on how far one reads on.
-        """
+        """The answers for real-valued codes ``[q, num_bits]``, with ``ties`` counted or not."""
         target, k, offset, where = wanted
-        index, codes = self.indexes[target], binarize(relaxed)
-        size, end = max(1, len(index)), k if self.oversample is not None else offset + k
-        filtered: dict[str, Any] = {} if where is None else {"where": where}
-        rescore: dict[str, Any] = {}
-        if self.oversample is not None:
-            rescore = {"rescore": relaxed, "oversample": self.oversample}
-        ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]
-        try:
-            while True:
-                distances, ids, *scores = index.search(codes, min(end, size), **filtered, **rescore)
-                for row, found in enumerate(ranked):
-                    far = distances[row].tolist()
-                    score = scores[0][row].tolist() if scores else [0.0] * len(far)
-                    for name, *near in zip(ids[row].tolist(), far, score, strict=True):
-                        if near[0] >= 0 and len(found) < end:
-                            found.setdefault(name, (near[0], near[1]))
-                if end >= min(offset + k, size):
-                    break
-                end *= 2
-            pages = [list(found.items())[offset : offset + k] for found in ranked]
-            tied = [0] * len(pages)
-            if ties and any(pages):
-                last = torch.tensor([page[-1][1][0] if page else 0 for page in pages])
-                tied = index.count_at(codes, last, **filtered).tolist()
+        codes, filtered = binarize(relaxed), dict[str, Any]() if where is None else {"where": where}
+        with self._turns.reading():
+            index = self.indexes[target]  # a change may open another
+            try:
+                found = self._ranked(index, codes, relaxed, k, offset, filtered)
+                pages = [list(near.items())[offset : offset + k] for near in found]
+                tied = [0] * len(pages)
+                if ties and any(pages):
+                    last = torch.tensor([page[-1][1][0] if page else 0 for page in pages])
+                    tied = index.count_at(codes, last, **filtered).tolist()
+            except (TypeError, ValueError) as error:
+                raise QueryError(str(error)) from error
             return [
                 Answers(
                     target,
                     [name for name, _ in page],
                     [distance for _, (distance, _) in page],
-                    [score for _, (_, score) in page] if rescore else None,
+                    [score for _, (_, score) in page] if self.oversample else None,
                     number if page else 0,
                     self._known(index, [name for name, _ in page]),
                 )
                 for page, number in zip(pages, tied, strict=True)
             ]
-        except (TypeError, ValueError) as error:
-            raise QueryError(str(error)) from error
+
+    def _ranked(
+        self, index: Any, codes: Tensor, relaxed: Tensor, k: int, offset: int, filtered: Any
+    ) -> list[dict[Any, tuple[int, float]]]:
+        """Distance and score of at least the first ``offset + k`` ids for each code, in order.
+
+        Rescored answers come in stretches of ``k``, ``k``, ``2 k``, ``4 k``, ...: each holds the
+        best of the nearest ``oversample`` times as many as there are up to its end, so that what
+        comes first does not depend on how far one reads on.
+        """
+        size, end = max(1, len(index)), k if self.oversample else offset + k
+        if self.oversample:
+            filtered = {**filtered, "rescore": relaxed, "oversample": self.oversample}
+        ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]
+        while True:
+            distances, ids, *scores = index.search(codes, min(end, size), **filtered)
+            for row, found in enumerate(ranked):
+                far = distances[row].tolist()
+                score = scores[0][row].tolist() if scores else [0.0] * len(far)
+                for name, *near in zip(ids[row].tolist(), far, score, strict=True):
+                    if near[0] >= 0 and len(found) < end:
+                        found.setdefault(name, (near[0], near[1]))
+            if end >= min(offset + k, size):
+                return ranked
+            end *= 2
 
     # items -----------------------------------------------------------------------------------
 
@@ -332,16 +339,18 @@ class SearchEngine:
 
     def coded(self, row: Any) -> Modality:
         """Which code an item is compared by, if nothing is said: its picture's, if it has one."""
-        return IMAGE if self.indexes[IMAGE].contains([row])[0] else TEXT
+        with self._turns.reading():
+            return IMAGE if self.indexes[IMAGE].contains([row])[0] else TEXT
 
     def describe(self, row: Any) -> dict[str, Any]:
         """What is known of an item: ``row`` (None in a catalogue), ``id``, fields, ``metadata``.
 
         ``QueryError``: there is no such item.
         """
-        for index in self.indexes.values():
-            if index.contains([row])[0]:
-                return self._known(index, [row])[0]
+        with self._turns.reading():
+            for index in self.indexes.values():
+                if index.contains([row])[0]:
+                    return self._known(index, [row])[0]
         raise QueryError(f"item: {row!r} is not in the database", 404)
 
     def _known(self, index: CodeStore, rows: Sequence[Any]) -> list[dict[str, Any]]:
@@ -395,10 +404,10 @@ class SearchEngine:
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
-        with self._changing([item.id for item in new], new) as (indexes, keys, values):
+        with self._changing([item.id for item in new], new) as (keys, values):
             key_of = dict(zip((item.id for item in new), keys, strict=True))
             known: dict[Any, dict[str, Any]] = {}
-            for index in _each(indexes):
+            for index in self._each():
                 there = _present(index, keys)
                 columns = index.metadata(there)
                 for place, key in enumerate(there):
@@ -409,7 +418,7 @@ class SearchEngine:
                 # what a new code is of takes the place of what the old one was of
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
             for modality, some in of.items():
-                index, ids = indexes[modality], [key_of[item.id] for item in some]
+                index, ids = self.indexes[modality], [key_of[item.id] for item in some]
                 rest = [] if self.is_one else _present(index, [k for k in keys if k not in ids])
                 if ids:
                     codes = [self._relax(modality, item.features[modality]) for item in some]
@@ -439,8 +448,8 @@ class SearchEngine:
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""
-        with self._changing(list(dict.fromkeys(ids))) as (indexes, keys, _):
-            there = {index: _present(index, keys) for index in _each(indexes)}
+        with self._changing(list(dict.fromkeys(ids))) as (keys, _):
+            there = {index: _present(index, keys) for index in self._each()}
             for key in keys:
                 if not any(key in some for some in there.values()):
                     raise QueryError(f"item: {key!r} is not in the database", 404)
@@ -451,10 +460,10 @@ class SearchEngine:
     @contextmanager
     def _changing(
         self, names: Sequence[str], new: Sequence[NewItem] = ()
-    ) -> Iterator[tuple[dict[Modality, Any], list[Any], dict[Any, dict[str, Any]]]]:
-        """Stores to change, which are saved: all of them, or none; then they are searched.
+    ) -> Iterator[tuple[list[Any], dict[Any, dict[str, Any]]]]:
+        """Change items and save: all of it, or nothing, in all indexes.
 
-        Yields the stores, opened anew, the ids of ``names``, and the values of new items by id.
+        Yields the ids that are named, and the values of new items by id.
         """
         if not self.is_writable:
             raise QueryError(
@@ -463,34 +472,35 @@ class SearchEngine:
                 409,
             )
         pictures: list[Path] = []
-        with self._changes:
+        with self._turns.writing():
             try:
-                self.recover()
-                with self._opened() as indexes:
-                    keys = [self.key(name) for name in names]
-                    if self._before is not None:
-                        _write_before(self._before, indexes, keys)
-                    values = {k: dict(item.values) for k, item in zip(keys, new, strict=False)}
-                    for key, item in zip(keys, new, strict=False):
-                        if item.picture is not None and self.added and "image" in self.fields:
-                            digest = hashlib.sha256(item.picture).hexdigest()[:32]
-                            path = (self.added / f"{digest}.jpg").absolute()
-                            if not path.exists():
-                                path.parent.mkdir(parents=True, exist_ok=True)
-                                pictures.append(path)
-                                path.write_bytes(item.picture)
-                            values[key]["image"] = str(path)
-                    yield indexes, keys, values
-                    for index in _each(indexes):
-                        index.save()
-                    if self._before is not None:
-                        self._before.unlink()
-                self.indexes, self._about = indexes, None
+                self._take_back()
+                self._lock()
+                keys = [self.key(name) for name in names]
+                if self._before is not None:
+                    _write_before(self._before, self.indexes, keys)
+                values = {k: dict(item.values) for k, item in zip(keys, new, strict=False)}
+                for key, item in zip(keys, new, strict=False):
+                    if item.picture is not None and self.added and "image" in self.fields:
+                        digest = hashlib.sha256(item.picture).hexdigest()[:32]
+                        path = (self.added / f"{digest}.jpg").absolute()
+                        if not path.exists():
+                            path.parent.mkdir(parents=True, exist_ok=True)
+                            pictures.append(path)
+                            path.write_bytes(item.picture)
+                        values[key]["image"] = str(path)
+                yield keys, values
+                for index in self._each():
+                    index.save()
+                if self._before is not None:
+                    self._before.unlink()
+                self._about = None
             except Exception as error:
+                self._reopen()
                 for path in pictures:
                     path.unlink(missing_ok=True)
-                with suppress(OSError):  # else a later change, or a restart, does it
-                    self.recover()
+                with suppress(OSError):  # else the next change, or a restart, does it
+                    self._take_back()
                 if isinstance(error, QueryError) or not isinstance(
                     error, BusyError | TypeError | ValueError
                 ):
@@ -498,47 +508,64 @@ class SearchEngine:
                 status = 503 if isinstance(error, BusyError) else 422
                 raise QueryError(f"items: {error}", status) from error
 
-    @contextmanager
-    def _opened(self) -> Iterator[dict[Modality, Any]]:
-        """The stores as they are saved, locked: those who search go on with the old ones."""
-        new: dict[int, Any] = {}
-        try:
-            for index in _each(self.indexes):
-                new[id(index)] = index
-                if isinstance(index, HammingIndex) and index.path is not None:
-                    new[id(index)] = HammingIndex.open(index.path)
-                    new[id(index)].lock()
-            yield {modality: new[id(index)] for modality, index in self.indexes.items()}
-        except BaseException:
-            for index in new.values():
-                if isinstance(index, HammingIndex):
-                    index.close()
-            raise
+    def _each(self) -> list[Any]:
+        return list(dict.fromkeys(self.indexes.values()))
+
+    def _lock(self) -> None:
+        """Take all locks; what another process has changed is opened again, once."""
+        for again in (False, True):
+            try:
+                for index in self._each():
+                    if isinstance(index, HammingIndex):
+                        index.lock()
+                return
+            except BusyError:
+                if again:
+                    raise
+                self._reopen()
+
+    def _reopen(self) -> None:
+        """Open the stores again, as they were saved."""
+        old, opened = self._each(), dict[int, Any]()
+        for index in old:
+            if isinstance(index, HammingIndex) and index.path is not None:
+                opened[id(index)] = HammingIndex.open(index.path)
+        self.indexes = {m: opened.get(id(index), index) for m, index in self.indexes.items()}
+        for index in old:
+            if id(index) in opened:
+                index.close()
+        self._about = None
 
     def recover(self) -> None:
-        """Take back a change that is in one of two stores alone: one was killed between both.
+        """Take back a change that is in one of two stores alone, for a process was killed.
 
         ``OSError``: they cannot be written.
         """
+        with self._turns.writing():
+            self._take_back()
+
+    def _take_back(self) -> None:
         if self._before is None or not self._before.is_file():
             return
-        with self._opened() as indexes:
-            tensors, about = load_tensors(self._before)
-            for modality, index in indexes.items():
-                ids, fields = about[modality]
-                index.remove(_present(index, about["keys"]))
-                if ids:
-                    relaxed = tensors.get(f"{modality}.relaxed")
-                    index.add(tensors[f"{modality}.codes"], ids, fields, relaxed=relaxed)
-                index.save()
-            self._before.unlink()
-        self.indexes, self._about = indexes, None
+        self._lock()
+        tensors, about = load_tensors(self._before)
+        for modality, index in self.indexes.items():
+            ids, fields = about[modality]
+            index.remove(_present(index, about["keys"]))
+            if ids:
+                relaxed = tensors.get(f"{modality}.relaxed")
+                index.add(tensors[f"{modality}.codes"], ids, fields, relaxed=relaxed)
+            index.save()
+        self._before.unlink()
+        self._about = None
 
     # the whole -------------------------------------------------------------------------------
 
     def about(self) -> dict[str, Any]:
         """The run as JSON values."""
-        if self._about is None:
+        if self._about is not None:
+            return self._about
+        with self._turns.reading():
             counts = {str(m): len(index) for m, index in self.indexes.items()}
             first = self._some(IMAGE, 1) or self._some(TEXT, 1)
             self._about = {
@@ -592,10 +619,6 @@ class SearchEngine:
         return (self.model.relax_image if source == IMAGE else self.model.relax_text)(features)
 
 
-def _each(indexes: Mapping[Modality, Any]) -> list[Any]:
-    return list(dict.fromkeys(indexes.values()))
-
-
 def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
     return [key for key, there in zip(keys, index.contains(keys), strict=True) if there]
 
@@ -606,7 +629,7 @@ def _columns(
     return {name: [values[key].get(name) for key in ids] for name in index.fields}
 
 
-def _write_before(path: Path, indexes: Mapping[Modality, HammingIndex], keys: list[Any]) -> None:
+def _write_before(path: Path, indexes: Mapping[Modality, Any], keys: list[Any]) -> None:
     """All that two stores hold of some items, for :meth:`SearchEngine.recover`."""
     tensors, about = dict[str, Tensor](), dict[str, Any](keys=keys)
     for modality, index in indexes.items():
@@ -616,6 +639,37 @@ def _write_before(path: Path, indexes: Mapping[Modality, HammingIndex], keys: li
         if index.has_relaxed:
             tensors[f"{modality}.relaxed"] = index.relaxed(ids)
     save_tensors(path, tensors, about)
+
+
+class _Turns:
+    """Any number of searches at a time, or one change, for which new searches wait."""
+
+    def __init__(self) -> None:
+        self._readers = self._writers = 0
+        self._state = threading.Condition()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        with self._state:
+            self._state.wait_for(lambda: not self._writers)
+            self._readers += 1
+        try:
+            yield
+        finally:
+            with self._state:
+                self._readers -= 1
+                self._state.notify_all()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        with self._state:
+            self._writers += 1
+            try:
+                self._state.wait_for(lambda: not self._readers)
+                yield
+            finally:
+                self._writers -= 1
+                self._state.notify_all()
 
 
 def find_encoders(

@@ -293,6 +293,8 @@ def test_a_restart_takes_back_what_was_half_saved(own, tmp_path, monkeypatch, sa
         patch.setattr(HammingIndex, "save", dies)
         engine.add(items, replace=True)
     assert (known(tmp_path, ids) != before) == (saves == 1)
+    for index in engine.indexes.values():  # a dead process holds no lock
+        index.close()
     fresh = open_catalog(engine, tmp_path)
     fresh.recover()  # as SearchEngine.of does
     assert known(tmp_path, ids) == before
