@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyg_hash.cli.build import PictureCommand, load_model
 from pyg_hash.cli.options import UsageError, check_out, option
-from pyg_hash.runs import Run
+from pyg_hash.runs import NAME, Run
 from pyg_hash.typing import MODALITIES, Modality
 
 if TYPE_CHECKING:
@@ -110,12 +110,11 @@ def codes_of(run: Run, modality: Modality, images_root: str | None) -> CodeStore
 
     if run.has_catalog:
         return run.catalog(modality)
-    index, items = run.index(modality), run.items(images_root)
+    index = run.searched(modality, run.items(images_root))
     rows = index.list(limit=len(index)).tolist()
-    fields: dict[str, type] = {"text": str, "image": str, "labels": list}
+    metadata = index.metadata(rows)
+    ids = metadata.pop(NAME)
+    fields = {name: kind for name, kind in index.fields.items() if name != NAME}
     store = HammingIndex(index.num_bits, ids=str, fields=fields, model=index.model)
-    columns: tuple[Any, ...] = (items.texts, items.image_paths, items.labels)
-    values = ([column[row] for row in rows] for column in columns)
-    metadata = dict(zip(fields, values, strict=True))
-    store.add(index.codes(rows), [items.ids[row] for row in rows], metadata)
+    store.add(index.codes(rows), ids, metadata)
     return store

@@ -270,7 +270,6 @@ class NewItemsCommand(EncoderCommand):
         None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
     )
     source: str | None = option(None, "what the rows of --features are: image or text")
-    force: bool = option(False, "use a store although its codes are of another model")
 
     def check_source(self) -> None:
         """Raise ``UsageError`` for a ``--source`` of nothing."""

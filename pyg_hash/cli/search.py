@@ -13,32 +13,29 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyg_hash.cli.build import PictureCommand, load_model
 from pyg_hash.cli.options import UsageError, check_positive, option
-from pyg_hash.cli.queries import (
-    Coder,
-    EncoderCommand,
-    NewItems,
-    NewItemsCommand,
-    feature_rows,
-    open_store,
-)
-from pyg_hash.cli.store import cell
-from pyg_hash.runs import Run, RunItems
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
+from pyg_hash.cli.queries import EncoderCommand, NewItems, NewItemsCommand, feature_rows, open_store
+from pyg_hash.cli.store import cell, printed
+from pyg_hash.runs import Run
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from pyg_hash.index import CodeStore
+    from pyg_hash.serve.engine import Answers
 
-Answer = dict[str, Any]
 _NAME_WIDTH = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rescoring:
-    """Options of a command that searches."""
+class SearchCommand(EncoderCommand, PictureCommand):
+    """A command that searches a run, or a store of its model's codes."""
 
+    store: str | None = option(
+        None,
+        "search there instead of in the run: what encode --out wrote, or one of yours: NAME.store, "
+        "NAME.lance, NAME.db or http://HOST:PORT (Milvus)",
+    )
+    force: bool = option(False, "use a store although its codes are of another model")
     rescore: Literal["auto", "none"] = option(
         "auto",
         "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
@@ -46,18 +43,27 @@ class Rescoring:
     )
     oversample: int = option(4, "how many of the nearest to rescore, times -k, and all ties")
 
+    def opened(self) -> Run:
+        """The run, which has what is searched."""
+        run = Run.open(self.run, need=("config", "model"))
+        if self.store is None and not run.has_catalog:
+            run = Run.open(self.run, need=("items", "index_image", "index_text"))
+        return run
+
+    @property
+    def rescored(self) -> int | None:
+        """``oversample``, or None for no rescoring."""
+        return None if self.rescore == "none" else self.oversample
+
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Rescoring, NewItemsCommand, PictureCommand):
+class Search(SearchCommand, NewItemsCommand):
     """Search and print the answers."""
 
     text: str | None = option(None, "search with these words")
     image: str | None = option(None, "search with this picture")
     modality: str | None = option(
         None, "which codes to search, image or text (default: not those of the query)"
-    )
-    store: str | None = option(
-        None, "search there instead of in the run: what encode --out wrote, or one of yours"
     )
     where: str | None = option(
         None, "only items with such fields: \"year >= 2005 and labels has 'cat'\""
@@ -76,104 +82,69 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         if self.modality is not None and self.store is not None:
             raise UsageError("modality: says which codes of the run; a store has only its own")
         queries = self._queries()
-        target: Modality = IMAGE if self.modality == IMAGE else TEXT
-        if self.modality is None:
-            target = other(queries.modality)
-        from pyg_hash.features import UnreadableImageError
-
-        run = Run.open(self.run, need=("config", "model"))
-        if self.store is None and not run.has_catalog:
-            run = Run.open(self.run, need=("items", f"index_{target}"))
-            if self.where is not None:
-                raise UsageError(
-                    "where: is for the fields of a catalogue, which pyg-hash build makes, or of a "
-                    "--store"
-                )
+        run = self.opened()
         if self.image is not None and not Path(self.image).is_file():
             raise FileNotFoundError(f"image: {self.image}: no such file")
         (coder,) = self.coders(run, [queries])
-        codes: CodeStore
-        items = root = None
-        if self.store is None and run.has_catalog:
-            codes, root = run.catalog(target), run.pictures_root(self.images_root)
-            if len(codes) == 0 and self.modality is None:  # it has the other kind alone
-                codes = run.catalog(other(target))
-            if len(codes) == 0:
-                raise ValueError(f"modality: the catalogue of {self.run} has no items of {target}")
-        elif self.store is None:
-            codes, items = run.index(target), run.items(self.images_root)
-        else:
-            codes = open_store(self.store, coder.model, self.force)
-            if len(codes) == 0:
+        from pyg_hash.features import UnreadableImageError
+        from pyg_hash.serve.engine import SearchEngine, Wanted
+
+        target: Modality = IMAGE if self.modality == IMAGE else TEXT
+        if self.modality is None:
+            target = other(queries.modality)
+        index: CodeStore
+        if self.store is not None:
+            index = open_store(self.store, coder.model, self.force)
+            if len(index) == 0:
                 raise ValueError(f"store: {self.store} is empty; fill it with encode --out")
-        kept, values, relaxed = [0], queries.values, None
+        else:
+            items = None if run.has_catalog else run.items(self.images_root)
+            index = run.searched(target, items)
+            if len(index) == 0 and self.modality is None:  # it has the other kind alone
+                index = run.searched(other(target), items)
+            if len(index) == 0:
+                raise ValueError(f"modality: the catalogue of {self.run} has no items of {target}")
+        kept, values = [0], queries.values
         if self.features is not None:
             some = coder.each(queries)  # a bad row does not end the others
             kept, values, relaxed = some.kept, values[some.kept], some.values
             if relaxed is None:
                 raise ValueError(f"features: no row of {self.features} can be encoded")
-        if relaxed is None:
+        else:
             try:
                 relaxed = coder(values)
             except UnreadableImageError as error:
                 raise ValueError(f"image: {error}") from error
-        distances, ids, scores = self._nearest(codes, relaxed)
-        latency = self._timing(coder, values[:1], codes)
-        if self.text is not None:
-            coder.note_unknown_words(self.text)
-        names = [queries.ids[row] for row in kept]
-        shown = []
-        for row, name in enumerate(names):
-            far = [d for d in distances[row].tolist() if d >= 0]  # approximate ones find less
-            found: Answer = {"query": name, "answers": []}
-            for place, distance in enumerate(far):
-                score = None if scores is None else float(scores[row, place])
-                found["answers"].append(answer_of(items, ids[row].tolist()[place], distance, score))
-            if far and codes.fields:
-                beside = codes.metadata(ids[row][: len(far)])
-                for place, answer in enumerate(found["answers"]):
-                    values = {name: column[place] for name, column in beside.items()}
-                    if root is not None:
-                        answer["name"] = values.pop("text") or answer["id"]
-                        answer["labels"] = values.pop("labels") or []
-                        path = values.pop("image")
-                        answer["path"] = path and os.path.join(root, path)
-                    answer["metadata"] = values
-            if far and self.store is None:
-                at = distances[row : row + 1, len(far) - 1]
-                code = binarize(relaxed[row : row + 1])
-                found["tied"] = int(codes.count_at(code, at, where=self.where))
-            shown.append(found)
-        if self.json:
-            print("\n".join(json.dumps(found, ensure_ascii=False) for found in shown))
-        else:
-            heads = [f"query {n}\n" if self.features is not None else "" for n in names]
-            tables = [head + table(found) for head, found in zip(heads, shown, strict=True)]
-            print("\n\n".join(tables))
-        print(f"pyg-hash: {latency}", file=sys.stderr)  # the standard output is the answer alone
-        return 0
-
-    def _nearest(self, codes: CodeStore, relaxed: Tensor) -> tuple[Tensor, Any, Tensor | None]:
-        """Distances, ids and, unless there is none, scores ``[q, k]``."""
-        k = min(self.k, len(codes))
-        if self.rescore == "none":
-            return *codes.search(binarize(relaxed), k, where=self.where), None
-        return codes.search(
-            binarize(relaxed), k, where=self.where, rescore=relaxed, oversample=self.oversample
-        )
-
-    def _timing(self, coder: Coder, value: Any, codes: CodeStore) -> str:
-        """Where the time of one query goes; all is loaded, for there were answers before."""
-        start = perf_counter()
-        x = coder.features(value)
+        both = dict.fromkeys(MODALITIES, index)
+        engine = SearchEngine(coder.model, both, {}, oversample=self.rescored)
+        wanted, ties = Wanted(target, self.k, 0, self.where), self.store is None
+        found = engine.nearest(relaxed, wanted, ties=ties)
+        start = perf_counter()  # all is loaded, for there were answers before
+        x = coder.features(values[:1])
         encoded = perf_counter()
         relaxed = coder.relax(x)
         coded = perf_counter()
-        self._nearest(codes, relaxed)
+        engine.nearest(relaxed, wanted, ties=False)
         end = perf_counter()
+        if self.text is not None:
+            coder.note_unknown_words(self.text)
+        shown = []
+        for row, answers in zip(kept, found, strict=True):
+            listed = self._listed(answers, index, run)
+            tied = {"tied": answers.tied} if ties and listed else {}
+            shown.append({"query": queries.ids[row], "answers": listed, **tied})
+        if self.json:
+            print("\n".join(json.dumps(one, ensure_ascii=False) for one in shown))
+        else:
+            many = self.features is not None
+            heads = [f"query {one['query']}\n" if many else "" for one in shown]
+            tables = [head + table(one) for head, one in zip(heads, shown, strict=True)]
+            print("\n\n".join(tables))
         parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
-        listed = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
-        return f"one query: {1e3 * (end - start):.1f} ms ({listed})"
+        times = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
+        # the standard output is the answer alone
+        print(f"pyg-hash: one query: {1e3 * (end - start):.1f} ms ({times})", file=sys.stderr)
+        return 0
 
     def _queries(self) -> NewItems:
         """What the command line asks for."""
@@ -189,19 +160,25 @@ class Search(Rescoring, NewItemsCommand, PictureCommand):
         modality, value = (IMAGE, self.image) if self.text is None else (TEXT, self.text)
         return NewItems(modality, [value], [str(value)], [modality])
 
-
-def answer_of(items: RunItems | None, row: Any, distance: int, score: float | None) -> Answer:
-    """One item as plain values: a row of a run, or the id in a store, which knows no more."""
-    near: Answer = {"distance": distance} | ({} if score is None else {"score": round(score, 4)})
-    if items is None:
-        return {"id": str(row), **near}
-    return {
-        "id": items.ids[row],
-        **near,
-        "name": items.texts[row] or items.ids[row],
-        "labels": items.labels[row],
-        "path": items.image_paths[row],
-    }
+    def _listed(self, answers: Answers, index: CodeStore, run: Run) -> list[dict[str, Any]]:
+        """The answers as plain values: what a run knows of its items, or the fields of a store."""
+        root = run.pictures_root(self.images_root) if run.has_catalog else ""
+        listed = []
+        for place, item in enumerate(answers.items):
+            answer = {"id": item["id"], "distance": answers.distances[place]}
+            if answers.scores is not None:
+                answer["score"] = round(answers.scores[place], 4)
+            metadata = item["metadata"]
+            if self.store is not None:
+                metadata = {name: (item | metadata)[name] for name in index.fields}
+            else:
+                path = item["image"] and os.path.join(root, item["image"])
+                answer["name"] = item["text"] or item["id"]
+                answer |= {"labels": item["labels"] or [], "path": path}
+            if metadata or (self.store is None and run.has_catalog):
+                answer["metadata"] = metadata
+            listed.append(answer)
+        return listed
 
 
 def short_path(path: str) -> str:
@@ -210,22 +187,13 @@ def short_path(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def table(found: Answer) -> str:
+def table(found: dict[str, Any]) -> str:
     """The answers to a query as aligned text, and how many items are as far as the last."""
     answers = found["answers"]
     if not answers:  # an approximate index may miss all
         return "no answer"
     rows = [_cells(answer) for answer in answers]
-    lines = [list(rows[0]), *(list(row.values()) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    numbers = [name in ("score", "distance") for name in rows[0]]
-    text = "\n".join(
-        "  ".join(
-            cell.rjust(width) if number else cell.ljust(width)
-            for cell, width, number in zip(line, widths, numbers, strict=True)
-        ).rstrip()
-        for line in lines
-    )
+    text = printed([*rows[0]], [[*row.values()] for row in rows], right=("score", "distance"))
     if "tied" not in found:
         return text
     tied, last = found["tied"], answers[-1]["distance"]
@@ -233,29 +201,22 @@ def table(found: Answer) -> str:
     return f"{text}\n{number} at distance {last}, that of the last answer"
 
 
-def _cells(answer: Answer) -> dict[str, str]:
+def _cells(answer: dict[str, Any]) -> dict[str, str]:
     """One answer by column."""
     cells = {"score": f"{answer['score']:.2f}"} if "score" in answer else {}
     cells["distance"] = str(answer["distance"])
     more = {name: cell(value) for name, value in answer.get("metadata", {}).items()}
     if "name" not in answer:
         return cells | {"id": short_path(" ".join(answer["id"].split())), **more}
-    name = " ".join(answer["name"].split())
-    if len(name) > _NAME_WIDTH:
-        name = name[: _NAME_WIDTH - 1] + "…"
     path = short_path(answer["path"]) if answer["path"] else "-"
-    label = ", ".join(answer["labels"])
+    name, label = cell(answer["name"], _NAME_WIDTH), ", ".join(answer["labels"])
     return cells | {"name": name, "label": label, "id": answer["id"], "path": path, **more}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Serve(Rescoring, EncoderCommand, PictureCommand):
+class Serve(SearchCommand):
     """Load the run, print the address and serve until stopped."""
 
-    store: str | None = option(
-        None, "search there: NAME.store, NAME.lance, NAME.db or http://HOST:PORT (Milvus)"
-    )
-    force: bool = option(False, "use a store although its codes are of another model")
     host: str = option(
         "127.0.0.1", "address to listen at; 0.0.0.0 lets the network in, without encryption"
     )
@@ -289,9 +250,7 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
         token = self._token()
         for module in ("fastapi", "uvicorn"):
             require(module, module, extra="serve")  # before the work, not after it
-        run = Run.open(self.run, need=("config", "model"))
-        if self.store is None and not run.has_catalog:
-            run = Run.open(self.run, need=("items", "index_image", "index_text"))
+        run = self.opened()
         own = self.own_encoders()
         with listen(self.host, self.port) as listening:
             config = self.settings(run)
@@ -302,7 +261,7 @@ class Serve(Rescoring, EncoderCommand, PictureCommand):
                 model,
                 title=f"{type(model).__name__} on {source.name}",
                 own=own,
-                oversample=None if self.rescore == "none" else self.oversample,
+                oversample=self.rescored,
                 images_root=self.images_root,
                 store=None if self.store is None else open_store(self.store, model, self.force),
             )

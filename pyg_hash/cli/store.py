@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from pyg_hash.cli.options import Actions, Command, UsageError, option
 if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
 
-_WIDTH = 40  # of a cell
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -50,10 +49,7 @@ class ListItems(StoreCommand):
             if self.json:
                 print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
                 return 0
-            lines = [[*columns], *([cell(value) for value in row.values()] for row in rows)]
-            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            for line in lines:
-                print("  ".join(map(str.ljust, line, widths)).rstrip())
+            print(printed([*columns], [list(map(cell, row.values())) for row in rows]))
             print(f"{len(rows):,} of {len(store):,} items")
         return 0
 
@@ -124,11 +120,23 @@ def opened(address: str) -> CodeStore:
     return found
 
 
-def cell(value: Any) -> str:
+def cell(value: Any, width: int = 40) -> str:
     """A value as one short line."""
     text = "; ".join(value) if isinstance(value, list) else "-" if value is None else str(value)
     text = " ".join(text.split())
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()) -> str:
+    """Cells below the names of their columns, aligned."""
+    widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            text.rjust(width) if name in right else text.ljust(width)
+            for text, width, name in zip(line, widths, names, strict=True)
+        ).rstrip()
+        for line in (names, *rows)
+    )
 
 
 def id_of(store: CodeStore, text: str, place: str) -> Any:

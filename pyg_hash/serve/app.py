@@ -541,8 +541,10 @@ def _addressed(item: dict[str, Any]) -> dict[str, Any]:
     """An item with addresses in this API in the place of paths of the server."""
     address = _address(item["id"] if item["row"] is None else item["row"])
     picture = f"{address}/picture" if item["image"] else None
+    labels = item["labels"] or []
+    labels = labels if isinstance(labels, list) else [str(labels)]
     rest = {name: value for name, value in item.items() if name != "image"}
-    return {"item": address, **rest, "picture": picture}
+    return {"item": address, **rest, "labels": labels, "picture": picture}
 
 
 def _json(value: Any, status: int = 200, headers: Any = None) -> Any:

@@ -359,8 +359,6 @@ class SearchEngine:
         for place, row in enumerate(rows):
             values = {name: column[place] for name, column in kept.items()}
             own = {name: values.pop(name, None) for name in OWN}
-            labels = own["labels"] or []
-            own["labels"] = labels if isinstance(labels, list) else [str(labels)]
             numbered = NAME in values and not self.is_writable
             about = {"row": row, "id": values.pop(NAME)} if numbered else {"row": None}
             found.append({"id": str(row), **about, **own, "metadata": values})
