@@ -23,7 +23,7 @@ PathLike = str | os.PathLike[str]
 
 
 class Encoder(Protocol):
-    """What encoders of pictures and of texts share."""
+    """What encoders of pictures and of texts share; a call with one string is a ``TypeError``."""
 
     @property
     def num_features(self) -> int:
@@ -83,10 +83,15 @@ class StoredEncoder(ABC):
         """
         path = Path(folder) / ENCODER_FILE
         settings = load_json(path)
-        if not isinstance(settings, dict) or settings.pop("kind", None) != cls.kind:
-            raise CorruptFileError(f"{path}: no {cls.kind!r} encoder; save it again")
+        kind = settings.pop("kind", None) if isinstance(settings, dict) else None
+        known = {name: of for name, of in cls.kinds.items() if issubclass(of, cls)}
+        if not isinstance(kind, str) or kind not in known:
+            raise CorruptFileError(
+                f"{path}: holds an encoder of kind {kind!r}, not of {', '.join(known)}; "
+                "save it again"
+            )
         try:
-            return cls.restored(Path(folder), settings, **run)
+            return known[kind].restored(Path(folder), settings, **run)
         except CorruptFileError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -101,15 +106,23 @@ def load_encoder(folder: PathLike) -> Any:
         ImportError: its package is not installed.
         CorruptFileError: a file is damaged or the kind is not known to this version.
     """
-    path = Path(folder) / ENCODER_FILE
-    config = load_json(path)
-    kind = config.get("kind") if isinstance(config, dict) else None
-    known = StoredEncoder.kinds
-    if not isinstance(kind, str) or kind not in known:
+    return StoredEncoder.load(folder)
+
+
+def as_list(items: Sequence[Any]) -> list[Any]:
+    """The pictures or texts as a list; ``TypeError``: they are one string."""
+    if isinstance(items, str):
+        raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
+    return list(items)
+
+
+def check_digest(folder: Path, kind: str, found: object, known: str) -> None:
+    """Raise ``CorruptFileError`` if weights from a package are not those of this version."""
+    if found != known:
         raise CorruptFileError(
-            f"{path}: encoder kind {kind!r} is not known; known kinds: {', '.join(known)}"
+            f"{folder}: {kind!r} with weights {str(found)[:12]}..., not with {known[:12]}...; "
+            "encode the data again with this version"
         )
-    return known[kind].load(folder)
 
 
 class NetworkEncoder(StoredEncoder):
@@ -137,15 +150,8 @@ class NetworkEncoder(StoredEncoder):
 
     @torch.no_grad()
     def __call__(self, items: Sequence[Any]) -> Tensor:
-        """Features float32 ``[n, num_features]`` of picture files or texts, on the CPU.
-
-        Raises:
-            TypeError: ``items`` is one string.
-            UnreadableImageError: a picture is missing or damaged; the message names it.
-            ValueError: a text is empty.
-        """
-        if isinstance(items, str):
-            raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
+        """Features; ``UnreadableImageError``: a picture is bad, ``ValueError``: a text is empty."""
+        items = as_list(items)
         features = torch.empty(len(items), self.num_features)
         hide = not self.progress
         with tqdm(total=len(items), desc=self.kind, unit="", disable=hide, delay=1) as bar:
@@ -285,8 +291,7 @@ class Concatenated(StoredEncoder):
 
     def __call__(self, items: Sequence[Any]) -> Tensor:
         """Features float32 ``[n, num_features]``; ``ValueError``: no part can encode an item."""
-        if isinstance(items, str):
-            raise TypeError(f"items: expected a list, got one string; pass [{items!r}]")
+        items = as_list(items)
         total = sum(weight**2 for weight in self.weights) ** 0.5
         columns, problems = [], list[dict[int, str]]()
         for encoder, weight in zip(self.encoders, self.weights, strict=True):

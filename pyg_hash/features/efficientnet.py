@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from typing_extensions import Self
 
-from pyg_hash.features.base import NetworkEncoder, PathLike, checked
+from pyg_hash.features.base import NetworkEncoder, PathLike, check_digest, checked
 from pyg_hash.features.images import load_image
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
 
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
@@ -101,10 +100,6 @@ class EfficientNetLite0(NetworkEncoder):
     @classmethod
     def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         """The encoder, if its weights are those of this version."""
-        size, digest = settings["image_size"], str(settings["weights_sha256"])
-        if digest != WEIGHTS_SHA256:
-            raise CorruptFileError(
-                f"{folder}: {cls.kind!r} with weights {digest[:12]}..., not with "
-                f"{WEIGHTS_SHA256[:12]}...; encode the data again with this version"
-            )
+        size = settings["image_size"]
+        check_digest(folder, cls.kind, settings["weights_sha256"], WEIGHTS_SHA256)
         return cls(size, **run)

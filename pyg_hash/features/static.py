@@ -11,10 +11,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import Concatenated, StoredEncoder, checked
-from pyg_hash.features.words import BagOfWords, find_words
+from pyg_hash.features.base import Concatenated, StoredEncoder, as_list, check_digest, checked
+from pyg_hash.features.words import BagOfWords, find_words, named
 from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import package_folder, require
 
 VECTORS = (
@@ -62,17 +61,12 @@ class StaticWords(StoredEncoder):
         """Features float32 ``[n, 256]`` of ``n`` texts.
 
         Raises:
-            TypeError: ``texts`` is one string.
             ValueError: a text has neither a letter nor a digit.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
+        texts = as_list(texts)
         clean = [" ".join(find_words(text.lower())) for text in texts]
         if "" in clean:
-            row = clean.index("")
-            which = (
-                f"text {row} ({texts[row][:60]!r})" if len(texts) > 1 else f"{texts[row][:60]!r}"
-            )
+            which = named(texts, clean.index(""))
             raise ValueError(f"texts: {which} has no word; give it one, or drop it")
         pieces = self._tokenizer.encode_batch(clean, add_special_tokens=False)
         sizes = torch.tensor([0, *(len(piece.ids) for piece in pieces)])
@@ -91,11 +85,7 @@ class StaticWords(StoredEncoder):
     @classmethod
     def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         """The encoder, if its vectors are those of this version."""
-        if settings["sha256"] != DIGEST:
-            raise CorruptFileError(
-                f"{folder}: {cls.kind!r} with vectors {str(settings['sha256'])[:12]}..., not with "
-                f"{DIGEST[:12]}...; encode the data again with this version"
-            )
+        check_digest(folder, cls.kind, settings["sha256"], DIGEST)
         return cls()
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import PathLike, StoredEncoder, load_encoder
+from pyg_hash.features.base import PathLike, StoredEncoder, as_list, load_encoder
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors
 from pyg_hash.utils.optional import require
@@ -172,20 +172,16 @@ class BagOfWords(StoredEncoder):
             allow_unknown: give a zero row to a text of which nothing is known instead of raising.
 
         Raises:
-            TypeError: ``texts`` is one string.
             ValueError: nothing was fitted, or a text has no known word (and no known subword).
         """
-        if isinstance(texts, str):
-            raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
+        texts = as_list(texts)
         self._check_fitted()
-        counts = [vectorizer.transform(list(texts)) for vectorizer in self._vectorizers]
+        counts = [vectorizer.transform(texts) for vectorizer in self._vectorizers]
         empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
         if len(empty) and not allow_unknown:
-            text = texts[empty[0]]
-            words = ", ".join(self.unknown_words(text)[:10]) or "(none)"
-            which = f"text {empty[0]} ({text[:60]!r})" if len(texts) > 1 else f"{text[:60]!r}"
+            words = ", ".join(self.unknown_words(texts[empty[0]])[:10]) or "(none)"
             raise ValueError(
-                f"texts: {which} has no known word; unknown: {words}. "
+                f"texts: {named(texts, empty[0])} has no known word; unknown: {words}. "
                 f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
             )
         weighted = _weighted(counts, self._tensors)
@@ -257,9 +253,7 @@ class Translated(StoredEncoder):
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features float32 ``[n, num_features]``; errors are those of the encoder."""
-        if isinstance(texts, str):
-            raise TypeError(f"texts: expected a list of texts, got one string; pass [{texts!r}]")
-        x: Tensor = self.encoder([self.read(text) for text in texts])
+        x: Tensor = self.encoder([self.read(text) for text in as_list(texts)])
         return x
 
     def unknown_words(self, text: str) -> list[str]:
@@ -332,6 +326,12 @@ def _patterns() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
     letter = rf"[^\W_][{marks}\u200c\u200d]*"  # joiners stand inside words
     runs = rf"((?:(?=[{_UNSPACED}]){letter})+)|((?:(?![{_UNSPACED}]){letter})+)"
     return re.compile(f"(?:{letter})+"), re.compile(letter), re.compile(runs)
+
+
+def named(texts: Sequence[str], row: int) -> str:
+    """A text as an error calls it: with its place, unless it is alone."""
+    text = f"{texts[row][:60]!r}"
+    return f"text {row} ({text})" if len(texts) > 1 else text
 
 
 def _letters_and_digits(text: str) -> list[str]:
