@@ -40,7 +40,7 @@ few = settings(
 fewest = settings(few, max_examples=15)
 
 
-@few
+@settings(few, max_examples=30)
 @given(ANY | st.lists(st.sampled_from(PIECES), max_size=12).map(" ".join))
 def test_any_filter_is_a_tree_or_an_error_of_where(text):
     try:

@@ -283,13 +283,13 @@ def test_rows_without_label_take_no_part(variant):
 
 
 @every_variant
-@pytest.mark.parametrize("options", [{}, {"norm": "softmax", "activation": "sigmoid"}])
-def test_training_is_deterministic_and_descends(variant, options):
+def test_training_is_deterministic_and_descends(variant):
+    options = {"norm": "softmax", "activation": "sigmoid"} if variant == "full" else {}
     runs = []
     for _ in range(2):
         data = gch_data(multi_label=True)
         model = gch(data, variant=variant, batch_size=8, dropout=0.5, beacon=options)
-        history = fit(model, data, adam(model), epochs=6, progress=False)
+        history = fit(model, data, adam(model), epochs=4, progress=False)
         assert history[-1]["loss"] < history[0]["loss"]
         runs.append(model)
     assert_same_state(*runs)
