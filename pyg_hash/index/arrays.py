@@ -1,10 +1,10 @@
-"""Arrays in one safetensors file: written in pieces, atomically, and read by mapping it."""
+"""Arrays in one safetensors file, which is mapped, and rows that grow."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,81 @@ from numpy.typing import NDArray
 from pyg_hash.utils.checksums import Sums
 from pyg_hash.utils.files import CorruptFileError, write_parts
 
-VERSION = 1
+Array = NDArray[Any]
+VERSION = 3
 _NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}
+
+
+class Rows:
+    """Rows of an array, and those that were added; a mapped one is checked when it is used.
+
+    Threads may read at the same time: they see one tuple or the next.
+    """
+
+    def __init__(self, rows: Array, check: Callable[[], None] | None = None) -> None:
+        self._parts = rows, list[Array]()
+        self._check = check
+
+    def __len__(self) -> int:
+        base, more = self._parts
+        return len(base) + sum(map(len, more))
+
+    def arrays(self, name: str) -> dict[str, Array]:
+        """What goes into a file."""
+        return {name: self.joined()}
+
+    def append(self, other: Rows) -> None:
+        """Add a copy of rows."""
+        base, more = self._parts
+        self._parts = base, [*more, np.array(other.joined(), base.dtype)]
+
+    def joined(self) -> Array:
+        """All rows in one array."""
+        base, more = self._both()
+        if len(more):
+            base = np.concatenate([base, more]) if len(base) else more
+            self._parts = base, []
+        return base
+
+    def at(self, rows: Array) -> Array:
+        """Some rows, ``[*rows.shape, ...]``."""
+        base, more = self._both()
+        if len(more) == 0:
+            if base.ndim == 2 and base.flags.c_contiguous:  # bytes; whole rows are faster
+                whole = base.view(f"V{base.shape[1]}")[:, 0]
+                return whole[rows].view(base.dtype).reshape(*rows.shape, base.shape[1])
+            return base[rows]
+        late = rows >= len(base)
+        result = np.empty((*rows.shape, *base.shape[1:]), base.dtype)
+        result[~late], result[late] = base[rows[~late]], more[rows[late] - len(base)]
+        return result
+
+    def take(self, rows: Array) -> Rows:
+        """Some rows alone."""
+        return Rows(self.at(rows))
+
+    def assign(self, rows: Array, other: Rows) -> None:
+        """Put others in the place of some rows."""
+        whole = self.joined()
+        whole = whole if whole.flags.writeable else whole.copy()
+        whole[rows] = other.joined()
+        self._parts = whole, []
+
+    def _both(self) -> tuple[Array, Array]:
+        if self._check is not None:
+            self._check()
+            self._check = None
+        base, more = self._parts
+        if len(more) > 1:
+            more = [np.concatenate(more)]
+            self._parts = base, more
+        return base, more[0] if more else base[:0]
 
 
 def write_arrays(
     path: str | os.PathLike[str],
     owner: str,
-    arrays: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, Array],
     metadata: Mapping[str, Any],
 ) -> None:
     """Write arrays of numbers and JSON metadata of class ``owner``, atomically."""
@@ -31,44 +98,49 @@ def write_arrays(
         name: (names[x.dtype], x.shape, np.ascontiguousarray(x).reshape(-1).view(np.uint8).data)
         for name, x in arrays.items()
     }
-    about = {"format": f"pyg_hash.{owner}", "version": VERSION, **metadata}
-    write_parts(path, parts, about)
+    write_parts(path, parts, {"format": f"pyg_hash.{owner}", "version": VERSION, **metadata})
 
 
-class StoredArrays(dict[str, NDArray[Any]]):
+class StoredArrays(dict[str, Array]):
     """Arrays of a file by name, whose bytes :meth:`check` compares with their checksums."""
 
-    path: Any = None  # of the file
-
     def __init__(
-        self, arrays: Mapping[str, NDArray[Any]], spans: Mapping[str, Any], sums: Sums | None
+        self,
+        arrays: Mapping[str, Array],
+        spans: Mapping[str, Any] | None = None,
+        sums: Sums | None = None,
+        path: Any = None,
     ) -> None:
         super().__init__(arrays)
-        self._spans, self._sums = spans, sums
+        self._spans, self._sums, self.path = spans or {}, sums, path
 
-    def check(self, *names: str) -> None:
-        """Raise ``CorruptFileError`` if one of these arrays is damaged; each block is read once."""
-        if self._sums is not None:
-            for name in names:
-                if name in self:
-                    self._sums.check(*self._spans[name])
-
-    def check_items(self, name: str, start: int, stop: int) -> None:
-        """:meth:`check` for some items of the flat array ``name``."""
+    def check(self, name: str, start: int = 0, stop: int | None = None) -> None:
+        """Raise ``CorruptFileError`` if these items of an array are damaged; each block once."""
         if self._sums is not None and name in self:
-            first, size = self._spans[name][0], self[name].itemsize
-            self._sums.check(first + start * size, first + stop * size)
+            (first, last), size = self._spans[name], self[name].itemsize
+            self._sums.check(first + start * size, last if stop is None else first + stop * size)
+
+    def rows(self, name: str, dtype: Any, length: int | None = None, *width: int) -> Rows:
+        """An array ``[length, *width]``; ``KeyError`` or ``ValueError`` if it is another one."""
+        array = self[name]
+        shape = (len(array) if length is None else length, *width)
+        if array.dtype != dtype or array.shape != shape:
+            raise ValueError(
+                f"{name} do not fit: {array.dtype} {list(array.shape)} in place of "
+                f"{np.dtype(dtype)} {list(shape)}"
+            )
+        return Rows(array, lambda: self.check(name))
 
 
 def read_arrays(
-    path: str | os.PathLike[str], *owners: str, mapped: bool, newest: int = VERSION
+    path: str | os.PathLike[str], owner: str, *, mapped: bool
 ) -> tuple[StoredArrays, dict[str, Any]]:
     """Arrays and metadata of :func:`write_arrays`; mapped arrays are read as they are used.
 
     Those that are not mapped are compared with their checksums; mapped ones are to be, before
     they are used.
 
-    ``CorruptFileError``: the file is truncated, damaged or of another kind.
+    ``CorruptFileError``: the file is truncated, damaged or of another kind or version.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -82,11 +154,11 @@ def read_arrays(
         about = json.loads(header.pop("__metadata__", {}).get("json", "null"))
     except (IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _unreadable(path, error) from error
-    if not isinstance(about, dict) or about.get("format") not in [f"pyg_hash.{o}" for o in owners]:
-        raise CorruptFileError(f"{path}: is not a file that {owners[0]}.save() wrote")
-    if about.get("version") not in range(VERSION, newest + 1):
+    if not isinstance(about, dict) or about.get("format") != f"pyg_hash.{owner}":
+        raise CorruptFileError(f"{path}: is not a file that {owner}.save() wrote")
+    if about.get("version") != VERSION:
         raise CorruptFileError(
-            f"{path}: has version {about.get('version')!r}, this pyg_hash reads {newest}; "
+            f"{path}: has version {about.get('version')!r}, this pyg_hash reads {VERSION}; "
             "build it again"
         )
     sums = Sums.of(whole, path)
@@ -95,11 +167,9 @@ def read_arrays(
     try:
         arrays = {name: _array(whole[8 + size :], **header[name]) for name in header}
         spans = {name: header[name]["data_offsets"] for name in header}
-        stored = StoredArrays(arrays, spans, sums)
-        stored.path = path
-        return stored, about
     except (KeyError, TypeError, ValueError) as error:
         raise _unreadable(path, error) from error
+    return StoredArrays(arrays, spans, sums, path), about
 
 
 @contextmanager
@@ -120,7 +190,7 @@ def _unreadable(path: object, error: Exception) -> CorruptFileError:
 
 def _array(
     data: NDArray[np.uint8], dtype: str, shape: list[int], data_offsets: tuple[int, int]
-) -> NDArray[Any]:
+) -> Array:
     start, end = data_offsets
     if not 0 <= start <= end <= len(data) or min(shape, default=0) < 0:
         raise ValueError("an array does not fit the file")

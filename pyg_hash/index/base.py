@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, overload
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,6 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyg_hash.codes import (
-    check_codes,
     check_packed,
     check_relaxed,
     exact_queries,
@@ -22,23 +23,20 @@ from pyg_hash.codes import (
     quantize,
     unpack_bits,
 )
-from pyg_hash.index.columns import all_text, check_text, field_value
-from pyg_hash.index.rescore import Relaxed, Rescored, Shortlist
+from pyg_hash.index.columns import FIELD_TYPES, checked_values
+from pyg_hash.index.rescore import Rescored, best
+from pyg_hash.index.scan import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_mapping, check_positive_int
 
-Bytes = NDArray[np.uint8]
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
 Metadata = Mapping[str, Sequence[Any]]
 """Values of fields, one an item; None is a missing one."""
 Columns = Mapping[str, list[Any]]
 """The same of all fields, checked."""
-Table = tuple[NDArray[np.int32], NDArray[Any]]
-"""Distances and ids ``[q, k]``."""
-Ranges = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[Any]]
-"""Limits ``[q + 1]``, distances and ids ``[m]``."""
-Found = tuple[Tensor, Tensor | NDArray[Any]]
 _Values = list[Any]
+_PAIRS = 1 << 24  # matches that may be in hand at a time
+_KINDS = {kind.__name__: kind for kind in FIELD_TYPES}
 
 
 class CodeStore(ABC):
@@ -50,32 +48,51 @@ class CodeStore(ABC):
     ``[n, ceil(num_bits / 8)]`` as :func:`pyg_hash.codes.pack_bits` makes them. **Filters** are
     texts such as ``"year >= 2005 and label in ('cat', 'dog')"`` (see :doc:`/stores`), or the
     allowed value or values of each field, ``{"label": ["cat", "dog"], "year": 2020}``, all of
-    which hold.
+    which hold. Wrong types, shapes, values, ids and filters are a ``TypeError`` or ``ValueError``,
+    and the store is then unchanged.
+
+    Args:
+        num_bits: bits of a code; need not be a multiple of 8 (the rest of a byte is zero).
+        ids: ``int`` (int64) or ``str``.
+        fields: name and type of what is kept beside a code, for example ``{"label": str,
+            "year": int}``: ``str``, ``int``, ``float``, ``bool``, or ``list`` for lists of ``str``.
+        model: digest of the model whose codes it will hold (:meth:`HashModel.digest
+            <pyg_hash.models.HashModel.digest>`), if known.
 
     Attributes:
-        num_bits: bits of a code.
-        id_type: ``int`` (int64) or ``str``.
-        fields: name and type of what is kept beside a code.
-        model: digest of the model whose codes these are (:meth:`HashModel.digest
-            <pyg_hash.models.HashModel.digest>`), given to ``create``; None: not known.
+        num_bits, fields, model: as given.
+        id_type: ``ids``.
     """
-
-    model: str | None = None
-    fields: Mapping[str, type] = {}
 
     _kind = "store"
     """What it is called in messages."""
+    _field_name = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
     _keeps_relaxed = False
     """Whether it can keep relaxed codes of its items."""
+    _most: int | None = None
+    """Items that it gives to one query at most."""
 
-    def __init__(self, num_bits: int, id_type: type[Any]) -> None:
+    def __init__(
+        self, num_bits: int, ids: type[Any], fields: Mapping[str, type] | None, model: str | None
+    ) -> None:
         check_positive_int(num_bits, "num_bits")
-        if id_type not in (int, str):
-            raise ValueError(f"ids: {id_type!r} is not known; use int or str, the types themselves")
-        self.num_bits = num_bits
-        self.id_type = id_type
-        self._id_dtype = np.int64 if id_type is int else np.object_
-        self._no_id = -1 if id_type is int else None
+        if ids not in (int, str):
+            raise ValueError(f"ids: {ids!r} is not known; use int or str, the types themselves")
+        fields = {} if fields is None else fields
+        check_mapping(fields, "fields")
+        for name, kind in fields.items():
+            fits = isinstance(name, str) and self._field_name.fullmatch(name)
+            if not fits or name in ("id", "code"):
+                raise ValueError(
+                    f"fields: {name!r} cannot be a name, which is not 'id' or 'code' and matches "
+                    f"{self._field_name.pattern!r}"
+                )
+            if kind not in FIELD_TYPES:
+                raise ValueError(
+                    f"fields: {name} has type {kind!r}; use str, int, float, bool or list (of str)"
+                )
+        self.num_bits, self.id_type, self.fields, self.model = num_bits, ids, dict(fields), model
+        self._id_dtype = np.int64 if ids is int else np.object_
 
     @abstractmethod
     def __len__(self) -> int:
@@ -123,13 +140,10 @@ class CodeStore(ABC):
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
 
         Raises:
-            TypeError, ValueError: wrong types, shapes or values; ids given twice or present
-                already; relaxed codes where they cannot be kept, of some items only, or of other
-                signs than the codes. The store is then unchanged.
+            ValueError: ids given twice or present already; relaxed codes where they cannot be kept,
+                of some items only, or of other signs than the codes.
         """
-        packed = self._packed_codes(codes)
-        kept = columns(metadata, self.fields, len(packed))
-        self._insert(packed, self._numbered(ids, len(packed)), kept, relaxed)
+        self._insert(codes, ids, metadata, relaxed, replace=False)
 
     def replace(
         self,
@@ -141,17 +155,58 @@ class CodeStore(ABC):
     ) -> int:
         """Add items, in the place of those that have one of the ids already.
 
-        Nothing of these stays: without ``metadata``, and of a field that is left out, their values
-        are missing from then on. :meth:`update` changes fields alone.
+        Of these, the fields that ``metadata`` does not name keep their values.
         Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
         moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
 
         Returns:
             how many were replaced.
         """
+        return self._insert(codes, ids, metadata, relaxed, replace=True)
+
+    def _insert(
+        self,
+        codes: Tensor,
+        ids: Ids | None,
+        metadata: Metadata | None,
+        relaxed: Tensor | None,
+        *,
+        replace: bool,
+    ) -> int:
         packed = self._packed_codes(codes)
-        kept = columns(metadata, self.fields, len(packed))
-        return self._insert(packed, ids, kept, relaxed, replace=True)
+        kept = self._columns(metadata or {}, [*self.fields], len(packed))
+        steps = None
+        if relaxed is not None:
+            if not self._keeps_relaxed:
+                raise ValueError(
+                    f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
+                    "HammingIndex"
+                )
+            self._check_relaxed(relaxed, "relaxed", len(packed))
+            signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
+            steps = quantize(relaxed.cpu(), signs).numpy()
+        with self._changing():
+            new = self._numbered(len(packed)) if ids is None else self._id_array(ids)
+            if len(new) != len(packed):
+                raise ValueError(f"ids: {len(new)} ids for {len(packed)} codes; give one a code")
+            self._check_unique(new)
+            if len(new) == 0:
+                return 0
+            there = self._present(new)
+            present = new[there]
+            if len(present) and not replace:
+                raise ValueError(
+                    f"ids: {len(present)} are in the {self._kind} already (first: "
+                    f"{present.tolist()[0]!r}); remove them first or choose others"
+                )
+            stay = self.fields.keys() - (metadata or {})
+            if len(present) and stay:
+                old, places = self._metadata(present), there.nonzero()[0].tolist()
+                for name in stay:
+                    for place, stays in zip(places, old[name], strict=True):
+                        kept[name][place] = stays
+            self._put(packed, new, kept, steps, there)
+            return len(present)
 
     def update(self, ids: Ids, metadata: Metadata) -> None:
         """Change fields of items; those that are not named stay.
@@ -161,31 +216,26 @@ class CodeStore(ABC):
             metadata: n values for each field that changes.
 
         Raises:
-            TypeError, ValueError: wrong types or values, unknown fields, ids given twice or not
-                there. The store is then unchanged.
+            ValueError: ids given twice or not there.
         """
         names = self._id_array(ids)
         self._check_unique(names)
-        every = columns(metadata, self.fields, len(names))
-        kept = {name: values for name, values in every.items() if name in metadata}
-        self._check_present(names)
-        if kept and len(names):
-            self._update(names, kept)
+        kept = self._columns(metadata, [*metadata], len(names))
+        with self._changing():
+            self._check_present(names)
+            if kept and len(names):
+                self._update(names, kept)
 
     def remove(self, ids: Ids) -> None:
-        """Remove items; an id given twice is removed once.
-
-        Raises:
-            TypeError: ids of another type.
-            ValueError: ids that are not there; nothing is then removed.
-        """
+        """Remove items, all or, with a ``ValueError``, none; an id may be given twice."""
         gone = np.unique(self._id_array(ids))
-        if len(gone):
+        with self._changing():
             self._check_present(gone)
-            self._remove(gone)
+            if len(gone):
+                self._remove(gone)
 
     def contains(self, ids: Ids) -> list[bool]:
-        """Whether each id is there; ``TypeError``: ids of another type."""
+        """Whether each id is there."""
         names = self._id_array(ids)
         return self._present(names).tolist() if len(names) else []
 
@@ -195,28 +245,6 @@ class CodeStore(ABC):
         self._check_present(names)
         return self._metadata(names) if len(names) else {name: [] for name in self.fields}
 
-    @overload
-    def search(
-        self,
-        codes: Tensor,
-        k: int,
-        *,
-        where: Where | None = None,
-        rescore: None = None,
-        oversample: int = 4,
-    ) -> tuple[Tensor, Any]: ...
-
-    @overload
-    def search(
-        self,
-        codes: Tensor,
-        k: int,
-        *,
-        where: Where | None = None,
-        rescore: Tensor,
-        oversample: int = 4,
-    ) -> Rescored: ...
-
     def search(
         self,
         codes: Tensor,
@@ -225,7 +253,7 @@ class CodeStore(ABC):
         where: Where | None = None,
         rescore: Tensor | None = None,
         oversample: int = 4,
-    ) -> tuple[Tensor, Any] | Rescored:
+    ) -> Any:
         """The ``k`` nearest items of each query, or with ``rescore`` the best of the nearest.
 
         Rescoring takes the ``oversample * k`` nearest items and **all** that are as far as the
@@ -244,20 +272,58 @@ class CodeStore(ABC):
         Returns:
             ``(distances, ids)`` ``[q, k]``, on the CPU: int32, and int64 or an array of ``str``;
             nearest first. Where there are fewer than ``k`` items, the rest of a row has distance
-            -1 and id -1 (``None`` among strings). With ``rescore`` also ``scores``, float64,
-            highest first; equal scores by distance, then as equal distances.
+            -1 and id -1 (``None`` among strings). With ``rescore`` a :class:`Rescored`, which has
+            ``scores`` too, highest first; equal scores by distance, then as equal distances.
 
             **Equal distances** are ordered in a ``HammingIndex`` by lower id, or, with ids of
             ``str``, by when an item was added, also where ``k`` cuts through them (but for ``IVF``
-            and ``HNSW``); equal scores in databases by id.
-
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values, or a filter that is none.
+            and ``HNSW``); in databases by id.
         """
-        allowed = parse(where, self.fields)
+        scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
+        check_positive_int(k, "k")
+        distances = np.full((len(packed), k), -1, np.int32)
+        ids = np.full((len(packed), k), -1 if self.id_type is int else None, self._id_dtype)
         if rescore is None:
-            return self._nearest(codes, k, allowed)
-        return self._rescored(codes, k, rescore, oversample, allowed)
+            query, far, names = self._found(scope, packed, k, None)
+            column = np.arange(len(query)) - np.searchsorted(query, query)
+            some = column < k
+            distances[query[some], column[some]] = far[some]
+            ids[query[some], column[some]] = self._ids_of(names[some])
+            return torch.from_numpy(distances), self._public(ids)
+        check_positive_int(oversample, "oversample")
+        self._check_relaxed(rescore, "rescore", len(packed))
+        asked = exact_queries(rescore.cpu()).numpy()
+        scores = np.full((len(packed), k), -np.inf)
+        for row, far, names in self._shortlists(scope, packed, oversample * k):
+            places, score = best(asked[row], far, *self._codes_of(names), k)
+            distances[row, : len(places)] = far[places]
+            ids[row, : len(places)] = self._ids_of(names[places])
+            scores[row, : len(places)] = score
+        return Rescored(torch.from_numpy(distances), self._public(ids), torch.from_numpy(scores))
+
+    def _shortlists(
+        self, scope: Any, packed: Bytes, count: int
+    ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
+        """Rows of queries; distances and names of their ``count`` nearest and all as far.
+
+        A second search finds what is tied with the last one.
+        """
+        step = max(1, _PAIRS // max(1, len(self)))
+        count = min(count, self._most or count)
+        for start in range(0, len(packed), step):
+            asked = packed[start : start + step]
+            near = self._found(scope, asked, count, None)
+            last = np.searchsorted(near.query, np.arange(len(asked))) + count - 1
+            full = last < np.searchsorted(near.query, np.arange(len(asked)), "right")
+            edge = np.full(len(asked), self.num_bits)
+            edge[full] = near.distances[last[full]]
+            near = Hits(*(column[near.distances <= edge[near.query]] for column in near))
+            for radius in np.unique(edge).tolist() if self._ties(scope) else [None]:
+                rows = np.arange(len(asked)) if radius is None else (edge == radius).nonzero()[0]
+                hits = near if radius is None else self._found(scope, asked[rows], None, radius)
+                ends = np.searchsorted(hits.query, np.arange(1, len(rows)))
+                far, names = (np.split(column, ends) for column in hits[1:])
+                yield from zip((start + rows).tolist(), far, names, strict=True)
 
     def range_search(
         self, codes: Tensor, radius: int, *, where: Where | None = None
@@ -269,25 +335,46 @@ class CodeStore(ABC):
         Returns:
             ``(limits, distances, ids)``: int64 ``[q + 1]``, int32 ``[m]``, and int64 or ``str``
             ``[m]``. The matches of query i are ``limits[i]:limits[i + 1]``, nearest first.
-
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values, or a filter that is none.
         """
-        return self._within(codes, radius, parse(where, self.fields))
+        scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
+        if isinstance(radius, bool) or not isinstance(radius, int):
+            raise TypeError(f"radius: expected an integer, got {radius!r}")
+        if radius < 0:
+            raise ValueError(f"radius: expected 0 or more, got {radius}")
+        query, far, names = self._found(scope, packed, None, min(radius, self.num_bits))
+        counts = np.bincount(query, minlength=len(packed))
+        if self._most is not None and counts.max(initial=0) >= self._most:
+            raise ValueError(
+                f"radius: {radius} takes in {self._most} items or more, and the database gives no "
+                "more; use a smaller radius"
+            )
+        limits = torch.from_numpy(np.concatenate([[0], counts.cumsum()]))
+        return limits, torch.from_numpy(far.astype(np.int32)), self._public(self._ids_of(names))
 
     def count_at(self, codes: Tensor, distances: Tensor, *, where: Where | None = None) -> Tensor:
         """How many items are exactly as far from each query as ``distances`` says: int64 ``[q]``.
 
         With the distance of the last answer: how many are tied there.
-
-        Raises:
-            TypeError, ValueError: wrong types, shapes or values, as :meth:`range_search`.
         """
-        counts, allowed = torch.zeros(len(codes), dtype=torch.int64), parse(where, self.fields)
+        scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
+        counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(distances.tolist()):
-            near = self._within(codes[row : row + 1], radius, allowed)[1]
-            counts[row] = (near == radius).sum()
+            far = self._found(scope, packed[row : row + 1], None, radius).distances
+            counts[row] = int((far == radius).sum())
         return counts
+
+    def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
+        """Ids of items, as :meth:`search` gives them: those that pass a filter, some at a time.
+
+        They come in the order of equal distances, in databases in an order of their own.
+
+        Args:
+            where: a filter.
+            start: how many to leave out.
+            limit: how many to give at most.
+        """
+        scope = self._scope(parse(where, self.fields))
+        return self._public(self._ids_of(self._listed(scope, start, limit)))
 
     def export(self, path: str | os.PathLike[str], *, to: str | None = None) -> None:
         """Write codes, ids and fields to one file; see :func:`pyg_hash.stores.export_codes`."""
@@ -308,10 +395,18 @@ class CodeStore(ABC):
     def close(self) -> None:
         """Let go of files and connections; the store cannot be used afterwards."""
 
+    # what a store implements; arguments are checked --------------------------------------------
+
     @abstractmethod
-    def _add(
-        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
-    ) -> None: ...
+    def _put(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        metadata: Columns,
+        relaxed: NDArray[np.int8] | None,
+        there: NDArray[np.bool_],
+    ) -> None:
+        """Add items, some in the place of those that are there, whole or not at all."""
 
     @abstractmethod
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None: ...
@@ -326,126 +421,52 @@ class CodeStore(ABC):
     def _remove(self, ids: NDArray[Any]) -> None: ...
 
     @abstractmethod
-    def _search(self, packed: Bytes, k: int, where: Tree | None) -> Table: ...
+    def _scope(self, where: Tree | None) -> Any:
+        """What passes a filter, for the searches of one call."""
 
     @abstractmethod
-    def _range_search(self, packed: Bytes, radius: int, where: Tree | None) -> Ranges: ...
+    def _hits(self, scope: Any, packed: Bytes, k: int | None, radius: int | None) -> Hits:
+        """The k nearest items of each query, or more, or all within the radius.
 
-    @abstractmethod
-    def _shortlists(self, packed: Bytes, count: int, where: Tree | None) -> Iterator[Shortlist]:
-        """For each query the ``count`` nearest items, and all at the distance of the last."""
-
-    @abstractmethod
-    def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
-        """Ids of items, as :meth:`search` gives them: those that pass a filter, some at a time.
-
-        Args:
-            where: a filter.
-            start: how many to leave out.
-            limit: how many to give at most.
-
-        Raises:
-            TypeError, ValueError: wrong types or values, or a filter that is none.
+        By query, then distance, then as equal distances are ordered.
         """
 
-    def _numbered(self, ids: Ids | None, count: int) -> Ids:
-        """Ids for new items, if none are given."""
-        if ids is None:
-            raise ValueError("ids: are missing; give one a code")
-        return ids
+    @abstractmethod
+    def _codes_of(self, names: NDArray[Any]) -> tuple[Bytes, NDArray[np.int8] | None]:
+        """Packed codes, and relaxed ones where there are, of what a search names."""
+
+    @abstractmethod
+    def _listed(self, scope: Any, start: int, limit: int) -> NDArray[Any]:
+        """Names of items that pass."""
+
+    def _ties(self, scope: Any) -> bool:
+        """Whether to look for the items that are tied with the last of the nearest."""
+        return True
 
     def _ids_of(self, names: NDArray[Any]) -> NDArray[Any]:
-        """Ids of what a shortlist names."""
+        """Ids of what a search names."""
         return names
+
+    def _numbered(self, count: int) -> NDArray[Any]:
+        """Ids for new items, if none are given."""
+        raise ValueError("ids: are missing; give one a code")
+
+    def _changing(self) -> AbstractContextManager[object]:
+        """What is held from the look at the ids to the end of a change."""
+        return nullcontext()
+
+    # checks ------------------------------------------------------------------------------------
+
+    def _found(self, scope: Any, packed: Bytes, k: int | None, radius: int | None) -> Hits:
+        return self._hits(scope, packed, k, radius) if len(packed) and len(self) else NOTHING
 
     def _check_present(self, ids: NDArray[Any]) -> None:
         """Raise ``ValueError`` unless all ids are there."""
-        absent = ids[~self._present(ids)].tolist()
+        absent = ids[~self._present(ids)].tolist() if len(ids) else []
         if absent:
             raise ValueError(
                 f"ids: {len(absent)} are not in the {self._kind} (first: {absent[0]!r})"
             )
-
-    def _replace(
-        self,
-        packed: Bytes,
-        ids: NDArray[Any],
-        present: NDArray[np.bool_],
-        metadata: Columns,
-        relaxed: Relaxed | None,
-    ) -> None:
-        """Add items, some in the place of those that are present, whole or not at all."""
-        raise NotImplementedError
-
-    def _insert(
-        self,
-        packed: Bytes,
-        ids: Ids,
-        metadata: Columns,
-        relaxed: Tensor | None = None,
-        *,
-        replace: bool = False,
-    ) -> int:
-        """Add items whose ids are new, or raise and leave all as it was; how many were there."""
-        new = self._id_array(ids)
-        steps = None
-        if relaxed is not None:
-            if not self._keeps_relaxed:
-                raise ValueError(
-                    f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
-                    "HammingIndex"
-                )
-            self._check_relaxed(relaxed, "relaxed", len(packed))
-            codes = unpack_bits(torch.from_numpy(packed), self.num_bits)
-            steps = quantize(relaxed.cpu(), codes).numpy()
-        if len(new) != len(packed):
-            raise ValueError(f"ids: {len(new)} ids for {len(packed)} codes; give one a code")
-        self._check_unique(new)
-        if len(new) == 0:
-            return 0
-        there = self._present(new)
-        if replace and there.any():
-            self._replace(packed, new, there, metadata, steps)
-            return int(there.sum())
-        present = new[there].tolist()
-        if present:
-            raise ValueError(
-                f"ids: {len(present)} are in the {self._kind} already (first: {present[0]!r}); "
-                "remove them first or choose others"
-            )
-        self._add(packed, new, metadata, steps)
-        return 0
-
-    def _nearest(self, codes: Tensor, k: int, where: Tree | None) -> tuple[Tensor, Any]:
-        """Distances and ids ``[q, k]`` of checked queries."""
-        packed = self._packed_codes(codes)
-        check_positive_int(k, "k")
-        if len(packed):
-            distances, ids = self._search(packed, k, where)
-        else:
-            distances, ids = np.empty((0, k), np.int32), np.empty((0, k), self._id_dtype)
-        return torch.from_numpy(distances), self._public(ids)
-
-    def _rescored(
-        self, codes: Tensor, k: int, relaxed: Tensor, oversample: int, where: Tree | None
-    ) -> Rescored:
-        """The best by score of the nearest ``oversample * k`` and all as far as the last."""
-        packed = self._packed_codes(codes)
-        check_positive_int(k, "k")
-        check_positive_int(oversample, "oversample")
-        self._check_relaxed(relaxed, "rescore", len(packed))
-        queries = exact_queries(relaxed.cpu()).numpy()
-        distances = np.full((len(packed), k), -1, np.int32)
-        ids = np.full((len(packed), k), self._no_id, self._id_dtype)
-        scores = np.full((len(packed), k), -np.inf)
-        if len(packed) and len(self):
-            found = self._shortlists(packed, oversample * k, where)
-            for row, (query, some) in enumerate(zip(queries, found, strict=True)):
-                best, score = some.best(query, k)
-                distances[row, : len(best)] = some.distances[best]
-                ids[row, : len(best)] = self._ids_of(some.names[best])
-                scores[row, : len(best)] = score
-        return Rescored(torch.from_numpy(distances), self._public(ids), torch.from_numpy(scores))
 
     def _check_relaxed(self, relaxed: Tensor, name: str, rows: int) -> None:
         check_relaxed(relaxed, name)
@@ -455,21 +476,23 @@ class CodeStore(ABC):
                 f"{list(relaxed.shape)}"
             )
 
-    def _within(self, codes: Tensor, radius: int, where: Tree | None) -> tuple[Tensor, Tensor, Any]:
-        """Limits, distances and ids of what lies within the radius of checked queries."""
-        packed = self._packed_codes(codes)
-        if isinstance(radius, bool) or not isinstance(radius, int):
-            raise TypeError(f"radius: expected an integer, got {radius!r}")
-        if radius < 0:
-            raise ValueError(f"radius: expected 0 or more, got {radius}")
-        if len(packed) and len(self):
-            limits, distances, ids = self._range_search(packed, min(radius, self.num_bits), where)
-        else:
-            limits = np.zeros(len(packed) + 1, np.int64)
-            distances, ids = np.empty(0, np.int32), np.empty(0, self._id_dtype)
-        return torch.from_numpy(limits), torch.from_numpy(distances), self._public(ids)
+    def _columns(self, metadata: Metadata, names: Sequence[str], n: int) -> dict[str, _Values]:
+        """Values of these fields, ``n`` each."""
+        if not set(metadata) <= set(self.fields):
+            raise ValueError(
+                f"metadata: got {sorted(set(metadata) - set(self.fields))}, this store keeps "
+                f"{sorted(self.fields) or 'nothing'} beside a code; give some of that"
+            )
+        found = {}
+        for name in names:
+            values = metadata.get(name, [None] * n)
+            if len(values) != n:
+                raise ValueError(f"metadata: {name} has {len(values)} values for {n} items")
+            found[name] = checked_values(values, self.fields[name], f"metadata: {name}")
+        return found
 
     def _public(self, ids: NDArray[Any]) -> Tensor | NDArray[Any]:
+        ids = ids.astype(self._id_dtype, copy=False)
         return torch.from_numpy(ids) if self.id_type is int else ids
 
     def _packed_codes(self, codes: Tensor) -> Bytes:
@@ -478,8 +501,7 @@ class CodeStore(ABC):
             check_packed(codes, self.num_bits, "codes")
             packed: Bytes = np.ascontiguousarray(codes.cpu().numpy())
             return packed
-        check_codes(codes, "codes", num_bits=self.num_bits)
-        packed = pack_bits(codes.cpu()).numpy()
+        packed = pack_bits(codes, num_bits=self.num_bits).cpu().numpy()
         return packed
 
     def _id_array(self, ids: Any) -> NDArray[Any]:
@@ -488,17 +510,12 @@ class CodeStore(ABC):
             return self._int_ids(ids)
         if isinstance(ids, str):
             raise TypeError("ids: expected a list of strings, got one string")
-        array = np.empty(len(ids), np.object_)
         values = ids.tolist() if isinstance(ids, np.ndarray) else [*ids]
-        if not all_text(values) or None in values:
-            for i, value in enumerate(values):
-                if not isinstance(value, str):
-                    raise TypeError(
-                        f"ids: this {self._kind} has string ids, got {type(value).__name__}"
-                    )
-                check_text(value, "ids")
-                values[i] = str(value)
-        array[:] = values
+        wrong = [type(value).__name__ for value in values if not isinstance(value, str)]
+        if wrong:
+            raise TypeError(f"ids: this {self._kind} has string ids, got {wrong[0]}")
+        array = np.empty(len(values), np.object_)
+        array[:] = checked_values(values, str, "ids")
         return array
 
     def _check_unique(self, new: NDArray[Any]) -> None:
@@ -525,27 +542,17 @@ class CodeStore(ABC):
             raise ValueError(f"ids: expected shape [n], got {list(array.shape)}")
         return array.astype(np.int64)
 
+    # what a file or database is told ----------------------------------------------------------
 
-def columns(metadata: Metadata | None, fields: Mapping[str, type], n: int) -> dict[str, list[Any]]:
-    """Values of all fields, ``n`` each; ``TypeError`` or ``ValueError`` if they are others."""
-    metadata = {} if metadata is None else metadata
-    if not set(metadata) <= set(fields):
-        raise ValueError(
-            f"metadata: got {sorted(set(metadata) - set(fields))}, this store keeps "
-            f"{sorted(fields) or 'nothing'} beside a code; give some of that"
-        )
-    found = {}
-    for name, kind in fields.items():
-        values = metadata.get(name, [None] * n)
-        if len(values) != n:
-            raise ValueError(f"metadata: {name} has {len(values)} values for {n} items")
-        if kind in (int, bool) and {*map(type, values)} <= {kind}:
-            found[name] = [*values]
-            if kind is bool or not n or -(2**63) <= min(values) <= max(values) < 2**63:
-                continue
-        if kind is str and all_text(values):
-            found[name] = [*values]
-            continue
-        where = f"metadata: {name}"
-        found[name] = [None if v is None else field_value(v, kind, where) for v in values]
-    return found
+    def _described(self) -> dict[str, Any]:
+        """The arguments, as JSON values."""
+        fields = {name: kind.__name__ for name, kind in self.fields.items()}
+        about = {"num_bits": self.num_bits, "ids": self.id_type.__name__, "fields": fields}
+        return {**about, "model": self.model}
+
+
+def arguments(about: Any) -> dict[str, Any]:
+    """Undo ``_described``; ``LookupError`` or ``TypeError`` if it is something else."""
+    fields = {name: _KINDS[kind] for name, kind in about["fields"].items()}
+    ids, model = _KINDS[about["ids"]], about.get("model")
+    return {"num_bits": about["num_bits"], "ids": ids, "fields": fields, "model": model}

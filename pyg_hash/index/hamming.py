@@ -6,7 +6,8 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,29 +19,22 @@ from typing_extensions import Self
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
 from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arrays
-from pyg_hash.index.base import Bytes, CodeStore, Columns, Ids, Ranges, Table
-from pyg_hash.index.columns import (
-    FIELD_TYPES,
-    Items,
-    Rows,
-    Source,
-    column_of,
-    read_column,
-)
+from pyg_hash.index.base import CodeStore, Columns, Ids, arguments
+from pyg_hash.index.columns import Column, Items
 from pyg_hash.index.journal import Journal
 from pyg_hash.index.lookup import KINDS, Approximate, Flat, Index
 from pyg_hash.index.multi_index import MultiIndexHash
-from pyg_hash.index.rescore import Relaxed, Shortlist
-from pyg_hash.index.scan import FaissScan, Scan
-from pyg_hash.index.where import Condition, Tree, Where, parse
+from pyg_hash.index.scan import Bytes, FaissScan, Hits, Scan
+from pyg_hash.index.where import Condition, Tree
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_mapping, check_path, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_path, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
 
 Backend = Literal["auto", "faiss", "torch"]
 _Rows = list[NDArray[Any]]
-_VERSION = 2  # of the file
+_View = tuple[NDArray[Any] | None, Bytes]
+_Scope = tuple[NDArray[np.bool_] | None, Callable[[], _View]]
 _SHARE = 4  # rows of the file to one that changed before it is written anew
 _CHANGES = 256  # in the journal
 
@@ -70,12 +64,8 @@ class HammingIndex(CodeStore):
         >>> found = HammingIndex.open("a.store").search(query, k=10, where="year >= 2005")
 
     Args:
-        num_bits: bits of a code; need not be a multiple of 8 (the rest of a byte is zero).
-        ids: ``int`` or ``str``.
-        fields: what is kept beside a code, for example ``{"label": str, "year": int}``: ``str``,
-            ``int``, ``float``, ``bool``, or ``list`` for lists of ``str``.
+        num_bits, ids, fields, model: as of every :class:`CodeStore`.
         index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
-        model: ``model.digest()`` of the model whose codes it will hold, if known.
         backend: ``'faiss'``, ``'torch'`` (``Flat()`` alone), or ``'auto'``: FAISS if installed.
 
     Attributes:
@@ -89,6 +79,7 @@ class HammingIndex(CodeStore):
     """
 
     _keeps_relaxed = True
+    _field_name = re.compile(r"[^`\x00-\x1f\ud800-\udfff]{1,100}")
 
     def __init__(
         self,
@@ -100,7 +91,7 @@ class HammingIndex(CodeStore):
         model: str | None = None,
         backend: Backend = "auto",
     ) -> None:
-        super().__init__(num_bits, ids)
+        super().__init__(num_bits, ids, fields, model)
         index = Flat() if index is None else index
         if not isinstance(index, Index):
             raise TypeError(f"index: expected Flat(), MultiIndex(), IVF() or HNSW(), got {index!r}")
@@ -110,13 +101,12 @@ class HammingIndex(CodeStore):
             backend = "torch" if torch_will_do else "faiss"
         elif backend == "torch" and not isinstance(index, Flat):
             raise ValueError(f"backend: 'torch' knows Flat() alone, not {index!r}")
-        self.index, self.backend, self.model = index, backend, model
-        self.fields = checked_fields(fields or {})
+        self.index, self.backend = index, backend
         self.path: Path | None = None
         self.recall: dict[str, float] | None = None
         self._preparing = threading.Lock()
         self._exact = FaissScan() if backend == "faiss" else Scan()
-        self._next_id: int | None = 0  # None: not known yet
+        self._next_id = 0
         self._about: dict[str, Any] = {}  # settings in the file
         self._late = 0  # rows that the journal changed
         self._journal: Journal | None = None  # of a file that can have one
@@ -125,13 +115,12 @@ class HammingIndex(CodeStore):
         self._clear()
 
     def _clear(self) -> None:
-        none: Columns = {name: [] for name in self.fields}
-        packed = np.empty((0, num_bytes(self.num_bits)), np.uint8)
-        self._items = Items.of(packed, None, np.empty(0, self._id_dtype), none, self.fields)
+        packed, ids = np.empty((0, num_bytes(self.num_bits)), np.uint8), np.empty(0, self._id_dtype)
+        self._items = Items.of(packed, ids, {name: [] for name in self.fields}, self.fields)
         self._alive: NDArray[np.bool_] | None = None  # None: all rows
         self._count = 0
         self._scan = self._exact if isinstance(self.index, Flat) else self.index.searcher()
-        self._view: tuple[NDArray[Any] | None, Bytes] | None = None
+        self._view: _View | None = None
         self._whole()
 
     def _whole(self) -> None:
@@ -163,7 +152,6 @@ class HammingIndex(CodeStore):
             FileExistsError: there is a file already.
             ImportError: FAISS is needed and not installed.
             OSError: the file could not be written.
-            TypeError, ValueError: wrong arguments.
         """
         check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)
@@ -194,13 +182,7 @@ class HammingIndex(CodeStore):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> Self:
-        """Read what :meth:`save` wrote into memory; the backend may be another one.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            CorruptFileError: the file is truncated, damaged or something else.
-            ImportError: FAISS is needed and not installed.
-        """
+        """Read what :meth:`save` wrote into memory; errors as of :meth:`open`."""
         index = cls._read(Path(path), False, backend)
         index._journal = None
         return index
@@ -211,9 +193,7 @@ class HammingIndex(CodeStore):
         while True:
             before = Journal(path, "").state()[0]
             try:
-                arrays, about = read_arrays(
-                    path, "HammingIndex", "FaissStore", mapped=mapped, newest=_VERSION
-                )
+                arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
                     index = cls._restored(arrays, about, mapped, backend)
                 if about.get("mark") is not None:
@@ -233,27 +213,20 @@ class HammingIndex(CodeStore):
     def _restored(
         cls, arrays: StoredArrays, about: Mapping[str, Any], mapped: bool, backend: Backend
     ) -> Self:
-        kinds = {kind.__name__: kind for kind in FIELD_TYPES}
-        settings = dict(about.get("index", {"kind": "Flat"}))  # that of a first HammingIndex
-        id_type = {"int": int, "str": str}[about.get("ids", "int")]
-        fields = {name: kinds[kind] for name, kind in about.get("fields", [])}
+        settings = dict(about["index"])
         way = KINDS[settings.pop("kind")](**settings)
-        index = cls(about["num_bits"], ids=id_type, fields=fields, index=way, backend=backend)
+        index = cls(**arguments(about), index=way, backend=backend)
         if not mapped:
             check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
-        source = Source(arrays, arrays.check, arrays.path)
-        index._items = Items.read(source, index.num_bits, id_type, fields)
+        index._items = Items.read(arrays, index.num_bits, index.id_type, index.fields)
         index._count = len(index._items)
-        if "ids" not in about and bool((np.diff(arrays["ids"]) <= 0).any()):
-            raise ValueError("ids do not fit the codes: they do not ascend")
         if index._count and index._scan is not index._exact:
             index._scan.restore(arrays, arrays["codes"])
         index._note(about)
         return index
 
     def _note(self, about: Mapping[str, Any]) -> None:
-        self.recall, self.model = about.get("recall"), about.get("model")
-        self._next_id = about.get("next_id")
+        self.recall, self.model, self._next_id = about["recall"], about["model"], about["next_id"]
         self._about = self._settings()
 
     def _settings(self) -> dict[str, Any]:
@@ -261,15 +234,14 @@ class HammingIndex(CodeStore):
 
     def _replay(self, arrays: StoredArrays, about: Mapping[str, Any]) -> int:
         """Do again what :meth:`_write_change` wrote; how many rows it changed."""
-        source = Source(arrays, arrays.check, arrays.path)
-        new = Items.read(source, self.num_bits, self.id_type, self.fields)
+        new = Items.read(arrays, self.num_bits, self.id_type, self.fields)
         if about["rows"] != len(self._items):
             raise ValueError("the changes of the journal do not fit the file")
         self._append(new)
         count = len(new) + len(arrays["gone"])
         for i, name in enumerate(about["changed"]):
             rows = arrays[f"rows{i}"]
-            column = read_column(self.fields[name], source, f"change{i}", len(rows))
+            column = Column.read(self.fields[name], arrays, f"change{i}", len(rows))
             self._items.columns[name].assign(rows, column)
             count += len(rows)
         self._drop(arrays["gone"])
@@ -340,19 +312,10 @@ class HammingIndex(CodeStore):
         rows = self._order()
         if rows is not None:
             self._keep(rows)
-        if self._next_id is None and self.id_type is int:
-            self._next_id = self._numbered_from()
         packed = self._items.codes.joined()
         kept = self._items.arrays() | (self._scan.arrays(packed) if len(packed) else {})
-        about = {
-            "version": _VERSION,
-            "num_bits": self.num_bits,
-            "ids": self.id_type.__name__,
-            "fields": [[name, kind.__name__] for name, kind in self.fields.items()],
-            "index": self.index.settings(),
-            "mark": mark,
-            **self._settings(),
-        }
+        about = {**self._described(), "index": self.index.settings(), "mark": mark}
+        about |= self._settings()
         write_arrays(path, "HammingIndex", kept, about)
         Journal(path, "").clear()
 
@@ -433,11 +396,6 @@ class HammingIndex(CodeStore):
             part = rows[start : start + batch_size]
             yield self._items.codes.at(part), self._items.ids.at(part)
 
-    def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
-        """Ids, int64 ``[m]`` or an array of ``str``, as of every store."""
-        rows = self._all(parse(where, self.fields))[start : start + limit]
-        return self._public(self._items.ids.at(rows))
-
     def measure_recall(self, codes: Tensor, k: int = 10) -> float:
         """How much of the true answer ``search`` finds; kept in ``recall`` and in the file.
 
@@ -451,7 +409,7 @@ class HammingIndex(CodeStore):
             0 to 1; 1 with ``Flat`` and ``MultiIndex``.
 
         Raises:
-            TypeError, ValueError: wrong types, shapes or values, or no query.
+            ValueError: no query, or fewer than k items.
         """
         check_positive_int(k, "k")
         query = self._packed_codes(codes)
@@ -460,8 +418,8 @@ class HammingIndex(CodeStore):
                 f"k: {len(query)} queries and k = {k} of {len(self)} items; give "
                 "at least one query and k no larger than the store"
             )
-        distances = self._search(query, k, None)[0]
-        worst = self._exact.search(self._ready()[1], query, k)[0][:, -1:]
+        distances = self.search(codes, k)[0].numpy()
+        worst = self._exact.search(self._ready(None)[1], query, k).distances.reshape(-1, k)[:, -1:]
         value = float(((distances >= 0) & (distances <= worst)).mean())
         self.recall = {"value": value, "k": k, "queries": len(query)}
         return value
@@ -492,10 +450,10 @@ class HammingIndex(CodeStore):
             found = join(found, self._passing(part), out=found)
         return found
 
-    def _ready(self, where: Tree | None = None) -> tuple[NDArray[Any] | None, Bytes]:
-        """Rows in the order of equal distances, None for all, and their codes."""
-        if where is not None:
-            rows = self._all(where)
+    def _ready(self, passing: NDArray[np.bool_] | None) -> _View:
+        """Rows that pass in the order of equal distances, None for all, and their codes."""
+        if passing is not None:
+            rows = self._all(passing)
             return rows, self._items.codes.at(rows)
         with self._preparing:  # of several threads that search, one prepares
             if self._view is None:
@@ -504,17 +462,17 @@ class HammingIndex(CodeStore):
                 self._view = rows_or_none, view
             return self._view
 
-    def _all(self, where: Tree | None) -> NDArray[np.int64]:
+    def _all(self, passing: NDArray[np.bool_] | None) -> NDArray[np.int64]:
         """Rows that are there and pass, in the order of equal distances."""
-        rows = self._order(None if where is None else self._passing(where))
+        rows = self._order(passing)
         return np.arange(len(self._items)) if rows is None else rows
 
-    def _prepared(self) -> tuple[Bytes, Scan]:
-        """The codes of all rows, and what looks them up."""
+    def _prepared(self) -> Bytes:
+        """The codes of all rows, which the way to look them up knows then."""
         packed = self._items.codes.joined()
         with self._preparing:
             self._scan.update(packed)
-        return packed, self._scan
+        return packed
 
     def _rows(self, ids: Ids) -> NDArray[np.int64]:
         """Rows of items; ``ValueError`` unless all are there."""
@@ -531,17 +489,10 @@ class HammingIndex(CodeStore):
 
     # changes ---------------------------------------------------------------------------------
 
-    def _numbered(self, ids: Ids | None, count: int) -> Ids:
-        if ids is not None or self.id_type is str:
-            return super()._numbered(ids, count)
-        start = self._numbered_from()
-        return np.arange(start, start + count)
-
-    def _numbered_from(self) -> int:
-        if self._next_id is None:
-            every = self._items.ids.at(np.arange(len(self._items)))
-            self._next_id = int(every.max(initial=-1)) + 1
-        return int(self._next_id)
+    def _numbered(self, count: int) -> NDArray[Any]:
+        if self.id_type is str:
+            return super()._numbered(count)
+        return np.arange(self._next_id, self._next_id + count)
 
     def _append(self, items: Items) -> None:
         """Add rows to the end."""
@@ -550,7 +501,7 @@ class HammingIndex(CodeStore):
         if len(self._items) == 0:
             self._items.relaxed = None
             if items.relaxed is not None:
-                self._items.relaxed = Rows(items.relaxed.joined()[:0])
+                self._items.relaxed = items.relaxed.take(np.empty(0, np.int64))
         self._items.append(items)
         if self._alive is not None:
             self._alive = np.concatenate([self._alive, np.ones(len(items), bool)])
@@ -571,7 +522,14 @@ class HammingIndex(CodeStore):
         self._items, self._alive, self._view = self._items.take(rows), None, None
         self._whole()
 
-    def _check_kept(self, relaxed: Relaxed | None) -> None:
+    def _put(
+        self,
+        packed: Bytes,
+        ids: NDArray[Any],
+        metadata: Columns,
+        relaxed: NDArray[np.int8] | None,
+        there: NDArray[np.bool_],
+    ) -> None:
         if len(self) and (relaxed is None) == self.has_relaxed:
             raise ValueError(
                 f"relaxed: the {self._kind} has relaxed codes of its other items; give these too"
@@ -579,31 +537,16 @@ class HammingIndex(CodeStore):
                 else f"relaxed: the {self._kind} has other items without; leave it out, or add all "
                 "items anew"
             )
-
-    def _add(
-        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
-    ) -> None:
-        self._check_kept(relaxed)
-        items = Items.of(packed, relaxed, ids, metadata, self.fields)
+        items = Items.of(packed, ids, metadata, self.fields, relaxed)
         self.lock()
+        if there.any():
+            self._remove(ids[there])
         if len(self) == 0 and len(self._items):
             self._keep(np.empty(0, np.int64))  # may now have relaxed codes, or none
         self._append(items)
-        if self.id_type is int and self._next_id is not None:
+        if self.id_type is int:
             self._next_id = max(self._next_id, int(ids.max()) + 1)
         self.recall = None
-
-    def _replace(
-        self,
-        packed: Bytes,
-        ids: NDArray[Any],
-        present: NDArray[np.bool_],
-        metadata: Columns,
-        relaxed: Relaxed | None,
-    ) -> None:
-        self._check_kept(relaxed)
-        self._remove(ids[present])
-        self._add(packed, ids, metadata, relaxed)
 
     def _remove(self, ids: NDArray[Any]) -> None:
         rows = self._find(ids)
@@ -616,7 +559,7 @@ class HammingIndex(CodeStore):
 
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
         rows = self._find(ids)
-        new = {name: column_of(self.fields[name], values) for name, values in metadata.items()}
+        new = {name: Column.of(self.fields[name], values) for name, values in metadata.items()}
         self.lock()
         for name, column in new.items():
             self._items.columns[name].assign(rows, column)
@@ -624,88 +567,45 @@ class HammingIndex(CodeStore):
 
     def _metadata(self, ids: NDArray[Any]) -> dict[str, Any]:
         rows = self._find(ids)
-        return {name: column.values(rows) for name, column in self._items.columns.items()}
+        return {name: column.at(rows) for name, column in self._items.columns.items()}
 
     # searches --------------------------------------------------------------------------------
 
-    def _search(self, packed: Bytes, k: int, where: Tree | None) -> Table:
-        distances = np.full((len(packed), k), -1, np.int32)
-        ids = np.full((len(packed), k), self._no_id, self._id_dtype)
-        if len(self) == 0:
-            return distances, ids
-        if where is None and isinstance(self._scan, Approximate):
-            self._prepared()
-            for row, (far, found) in enumerate(self._scan.search_rows(packed, k, self._alive)):
-                some = min(k, len(far))
-                distances[row, :some] = far[:some]
-                ids[row, :some] = self._items.ids.at(found[:some])
-            return distances, ids
-        rows, codes = self._ready(where)
-        some = min(k, len(codes))
-        if some:
-            distances[:, :some], places = self._exact.search(codes, packed, some)
-            ids[:, :some] = self._items.ids.at(places if rows is None else rows[places])
-        return distances, ids
+    def _scope(self, where: Tree | None) -> _Scope:
+        passing = None if where is None else self._passing(where)
+        return passing, cache(partial(self._ready, passing))
 
-    def _range_search(self, packed: Bytes, radius: int, where: Tree | None) -> Ranges:
-        if isinstance(self._scan, MultiIndexHash):
-            codes, scan = self._prepared()
-            query, distances, rows = scan.range_search(codes, packed, radius)
-            for keep in (self._alive, None if where is None else self._passing(where)):
+    def _ties(self, scope: _Scope) -> bool:
+        return scope[0] is not None or not isinstance(self._scan, Approximate)
+
+    def _hits(self, scope: _Scope, packed: Bytes, k: int | None, radius: int | None) -> Hits:
+        passing, ready = scope
+        if k is not None and isinstance(self._scan, Approximate) and not self._ties(scope):
+            self._prepared()
+            return self._scan.nearest(packed, k, self._alive)
+        if k is None and isinstance(self._scan, MultiIndexHash):
+            query, far, rows = self._scan.range_search(self._prepared(), packed, radius or 0)
+            for keep in (self._alive, passing):
                 if keep is not None:
-                    there = keep[rows]
-                    query, distances, rows = query[there], distances[there], rows[there]
-            ids = self._items.ids.at(rows)
-            order = np.lexsort((ids if self.id_type is int else rows, distances, query))
+                    query, far, rows = (column[keep[rows]] for column in (query, far, rows))
+            rank = self._items.ids.at(rows) if self.id_type is int else rows
+            order = np.lexsort((rank, far, query))
+            return Hits(query[order], far[order], rows[order])
+        chosen, codes = ready()
+        if k is not None:
+            query, far, places = self._exact.search(codes, packed, min(k, len(codes)))
         else:
-            chosen, codes = self._ready(where)
-            query = distances = rows = np.empty(0, np.int64)
-            if len(codes):
-                query, distances, rows = self._exact.range_search(codes, packed, radius)
-            order = np.lexsort((rows, distances, query))
-            rows = rows if chosen is None else chosen[rows]
-            ids = self._items.ids.at(rows)
-        limits = np.bincount(query + 1, minlength=len(packed) + 1).cumsum()
-        return limits, distances[order].astype(np.int32), ids[order]
+            query, far, places = self._exact.range_search(codes, packed, radius or 0)
+            order = np.lexsort((places, far, query))
+            query, far, places = query[order], far[order], places[order]
+        return Hits(query, far, places if chosen is None else chosen[places])
 
-    def _shortlists(self, packed: Bytes, count: int, where: Tree | None) -> Iterator[Shortlist]:
+    def _codes_of(self, names: NDArray[Any]) -> tuple[Bytes, NDArray[np.int8] | None]:
         relaxed = self._items.relaxed
-        found: Any
-        if where is None and isinstance(self._scan, Approximate):
-            self._prepared()
-            found = (
-                (far[far <= far[:count][-1:]], rows[far <= far[:count][-1:]])
-                for far, rows in self._scan.search_rows(packed, count, self._alive)
-            )
-        else:
-            chosen, codes = self._ready(where)
-            found = ((np.empty(0, np.int64),) * 2 for _ in packed)
-            if len(codes):
-                found = self._exact.shortlist(codes, packed, count)
-                if chosen is not None:
-                    found = ((far, chosen[places]) for far, places in found)
-        for distances, rows in found:
-            own = None if relaxed is None else relaxed.at(rows)
-            yield Shortlist(distances, rows, self._items.codes.at(rows), own)
+        return self._items.codes.at(names), None if relaxed is None else relaxed.at(names)
+
+    def _listed(self, scope: _Scope, start: int, limit: int) -> NDArray[Any]:
+        return self._all(scope[0])[start : start + limit]
 
     def _ids_of(self, names: NDArray[Any]) -> NDArray[Any]:
         return self._items.ids.at(names)
-
-
-def checked_fields(fields: Mapping[str, type]) -> dict[str, type]:
-    """``fields``, if each is one that an index can keep; else a ``ValueError``."""
-    check_mapping(fields, "fields")
-    for name, kind in fields.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name) or name in ("id", "code"):
-            raise ValueError(
-                f"fields: {name!r} cannot be a name; use letters, digits and signs but `, at most "
-                "100, not 'id' or 'code'"
-            )
-        if kind not in FIELD_TYPES:
-            raise ValueError(
-                f"fields: {name} has type {kind!r}; use str, int, float, bool or list (of str)"
-            )
-    return dict(fields)
-
-
-_NAME = re.compile(r"[^`\x00-\x1f\ud800-\udfff]{1,100}")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyg_hash.index.arrays import StoredArrays
 from pyg_hash.index.multi_index import MultiIndexHash
-from pyg_hash.index.scan import Bytes, FaissScan
+from pyg_hash.index.scan import Bytes, FaissScan, Hits
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 
@@ -184,37 +182,31 @@ class Approximate(FaissScan):
             self._forget()
 
     def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
-        """FAISS's own form of it, and a checksum, because FAISS does not check what it reads."""
+        """FAISS's own form of it."""
         self.update(packed)
         data = self._faiss.serialize_index_binary(self._index)
-        about = np.array([zlib.crc32(data.data), self._made])
-        return {"index": data, "index_entry": self._entry, "index_crc": about}
+        return {"index": data, "index_entry": self._entry, "index_made": np.array([self._made])}
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
-        """Undo :meth:`arrays`, checked at once, since FAISS reads all of it."""
-        arrays.check("index", "index_crc", "index_entry")
-        data, (crc, *made) = np.array(arrays["index"]), arrays["index_crc"].tolist()
-        if zlib.crc32(data.data) != crc:
-            raise ValueError("the index has a wrong checksum")
-        index = self._faiss.deserialize_index_binary(data)
-        # that of a first FaissStore had an entry a row
-        entry = arrays["index_entry"] if made else np.arange(index.ntotal, dtype=np.int32)
-        if len(entry) != len(packed) or index.code_size != packed.shape[1]:
+        """Undo :meth:`arrays`, checked at once, since FAISS reads all of it and checks nothing."""
+        for name in ("index", "index_entry", "index_made"):
+            arrays.check(name)
+        index = self._faiss.deserialize_index_binary(np.array(arrays["index"]))
+        entry = arrays["index_entry"]
+        fits = len(entry) == len(packed) and index.code_size == packed.shape[1]
+        if not fits or not 0 <= entry.min() <= entry.max() < index.ntotal:
             raise ValueError("the index does not fit the codes")
-        if len(entry) and not 0 <= entry.min() <= entry.max() < index.ntotal:
-            raise ValueError("the index does not fit the codes")
-        self._index, self._entry, self._made = index, entry, (made or [len(entry)])[0]
+        self._index, self._entry, self._made = index, entry, int(arrays["index_made"][0])
 
-    def search_rows(
-        self, query: Bytes, k: int, alive: NDArray[np.bool_] | None
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """For each query distances and rows, of k at least where the index finds so many."""
+    def nearest(self, query: Bytes, k: int, alive: NDArray[np.bool_] | None) -> Hits:
+        """Rows by query, then distance; k at least where the index finds so many."""
         if self._rows is None:
             order = np.argsort(self._entry, kind="stable")
             ends = np.bincount(self._entry, minlength=self._index.ntotal).cumsum()
             self._rows = order, ends
         order, ends = self._rows
         total, count = int(self._index.ntotal), min(k, int(self._index.ntotal))
+        hits = []
         for row, (far, entries) in enumerate(zip(*self._index.search(query, count), strict=True)):
             asked = count
             while True:
@@ -229,7 +221,8 @@ class Approximate(FaissScan):
                 asked = min(4 * asked, total)  # some entries have no row any more
                 far, entries = (x[0] for x in self._index.search(query[row : row + 1], asked))
             ranked = np.lexsort((rows, distances))
-            yield distances[ranked], rows[ranked]
+            hits.append(Hits(np.full(len(rows), row), distances[ranked], rows[ranked]))
+        return Hits(*(np.concatenate(column) for column in zip(*hits, strict=True)))
 
 
 def _keys(packed: Bytes) -> NDArray[Any]:

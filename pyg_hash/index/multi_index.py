@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_hash.index.arrays import StoredArrays, damaged
-from pyg_hash.index.scan import Bytes, FaissScan, Matches
+from pyg_hash.index.scan import Bytes, FaissScan, Hits
 
 _KEYS = 1 << 16
 _CHUNK = 1 << 21  # candidates and keys in hand at a time, at about 40 bytes each
@@ -34,7 +34,7 @@ class MultiIndexHash(FaissScan):
 
     _order: NDArray[np.int32] = np.empty((0, 0), np.int32)
     _bounds: NDArray[np.int32] = np.empty((0, _KEYS + 1), np.int32)
-    _stored = StoredArrays({}, {}, None)  # the file of the tables, checked as they are used
+    _stored = StoredArrays({})  # the file of the tables, checked as they are used
 
     def update(self, packed: Bytes) -> None:
         """Build the tables, unless they are of nearly as many; ``ValueError`` from 2^31 codes."""
@@ -44,7 +44,7 @@ class MultiIndexHash(FaissScan):
         if n >= 2**31:
             raise ValueError(f"codes: {n} are too many for one multi-index table; split them")
         words = _words(packed).T
-        self._stored = StoredArrays({}, {}, None)
+        self._stored = StoredArrays({})
         self._order = np.empty(words.shape, np.int32)
         self._bounds = np.zeros((len(words), _KEYS + 1), np.int32)
         for table, word in enumerate(map(np.ascontiguousarray, words)):
@@ -71,7 +71,7 @@ class MultiIndexHash(FaissScan):
         self._order, self._bounds = order, bounds
         self._stored = arrays
 
-    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
+    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """Exact; queries whose buckets hold too much, and late codes, are left to a scan."""
         known = self._order.shape[1]
         packed, late = packed[:known], packed[known:]
@@ -80,22 +80,23 @@ class MultiIndexHash(FaissScan):
         found = [matches]
         if left.any():
             q, d, p = super().range_search(packed, np.ascontiguousarray(query[left]), radius)
-            found.append((left.nonzero()[0][q], d, p))
+            found.append(Hits(left.nonzero()[0][q], d, p))
         if len(late):
             q, d, p = super().range_search(late, query, radius)
-            found.append((q, d, p + known))
+            found.append(Hits(q, d, p + known))
         return _joined(found) if len(found) > 1 else matches
 
-    def lookup(self, packed: Bytes, query: Bytes, radius: int) -> tuple[Matches, NDArray[np.bool_]]:
-        """Matches of all queries for which a scan would not be faster, and who is left for one."""
+    def lookup(self, packed: Bytes, query: Bytes, radius: int) -> tuple[Hits, NDArray[np.bool_]]:
+        """Hits of all queries for which a scan would not be faster, and who is left for one."""
         n = len(packed)
         table, mask = _differences(radius, len(self._order))
         if len(query) * len(mask) <= _FEW:
             return self._lookup_few(packed, query, radius)
-        self._stored.check("mih_order", "mih_bounds")
+        for name in ("mih_order", "mih_bounds"):
+            self._stored.check(name)
         words, left = _words(query), np.zeros(len(query), bool)
         codes, asked = _wide(packed), _wide(query)
-        found: list[Matches] = []
+        found: list[Hits] = []
         step = max(1, _CHUNK // len(mask))
         for first in range(0, len(query), step):
             key = table * (_KEYS + 1) + (words[first : first + step, table] ^ mask)
@@ -112,14 +113,14 @@ class MultiIndexHash(FaissScan):
                 row = np.repeat(first + part, counts[part].sum(axis=1))
                 distance = _popcount(codes[position] ^ asked[row])
                 near = distance <= radius
-                found.append((row[near], distance[near], position[near].astype(np.int64)))
+                found.append(Hits(row[near], distance[near], position[near].astype(np.int64)))
         q, d, p = _joined(found)
         once = np.unique(q * n + p, return_index=True)[1]  # found in several tables
-        return (q[once], d[once], p[once]), left
+        return Hits(q[once], d[once], p[once]), left
 
     def _lookup_few(
         self, packed: Bytes, query: Bytes, radius: int
-    ) -> tuple[Matches, NDArray[np.bool_]]:
+    ) -> tuple[Hits, NDArray[np.bool_]]:
         """:meth:`lookup` word by word: faster for a lone query."""
         bounds: Any = memoryview(self._bounds)  # type: ignore[arg-type]
         keys = [column.tolist() for column in _differences(radius, len(self._order))]
@@ -130,10 +131,10 @@ class MultiIndexHash(FaissScan):
             parts = []
             for t, key in places:
                 at = t * (_KEYS + 1) + key
-                self._stored.check_items("mih_bounds", at, at + 2)
+                self._stored.check("mih_bounds", at, at + 2)
                 start, stop = bounds[t, key], bounds[t, key + 1]
                 at = t * len(packed)
-                self._stored.check_items("mih_order", at + start, at + stop)
+                self._stored.check("mih_order", at + start, at + stop)
                 parts.append(self._order[t, start:stop])
             left[row] = (sum(map(len, parts)) + len(parts)) * _SCAN_ADVANTAGE > len(packed) + _KEYS
             if not left[row]:
@@ -142,13 +143,11 @@ class MultiIndexHash(FaissScan):
                 near = (distance <= radius).nonzero()[0]
                 once = dict(zip(position[near].tolist(), distance[near].tolist(), strict=True))
                 found += [(row, far, place) for place, far in once.items()]
-        q, d, p = np.array(found, np.int64).reshape(-1, 3).T
-        return (q, d, p), left
+        return Hits(*np.array(found, np.int64).reshape(-1, 3).T), left
 
 
-def _joined(found: list[Matches]) -> Matches:
-    q, d, p = (np.concatenate(column) for column in zip(*found, strict=True))
-    return q, d, p
+def _joined(found: list[Hits]) -> Hits:
+    return Hits(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def reaches(radius: int, tables: int) -> list[int]:

@@ -10,10 +10,6 @@ from torch import Tensor
 
 from pyg_hash.codes import LEVELS
 
-Bytes = NDArray[np.uint8]
-Relaxed = NDArray[np.int8]
-"""Relaxed codes ``[n, num_bits]`` as :func:`pyg_hash.codes.quantize` makes them."""
-
 _ROWS = 1 << 14  # items that are compared at a time
 _SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1  # of each byte
 
@@ -32,34 +28,31 @@ class Rescored(NamedTuple):
     scores: Tensor
 
 
-class Shortlist(NamedTuple):
-    """What one query picked, in the order of items whose score and distance are the same.
+def best(
+    query: NDArray[np.float64],
+    distances: NDArray[Any],
+    packed: NDArray[np.uint8],
+    relaxed: NDArray[np.int8] | None,
+    k: int,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Places and scores of the k best: by score, then by distance, then as they come.
 
-    ``names`` are ids or what stands for them ``[n]``, ``packed`` their codes ``[n, bytes]``,
-    ``relaxed`` their int8 codes ``[n, num_bits]`` where they are stored.
+    Args:
+        query: real-valued code ``[num_bits]``.
+        distances: of items ``[n]``.
+        packed: their codes ``[n, bytes]``.
+        relaxed: their codes as :func:`pyg_hash.codes.quantize` makes them, ``[n, num_bits]``;
+            None: the bits count.
+        k: at least 1.
     """
-
-    distances: NDArray[Any]
-    names: NDArray[Any]
-    packed: Bytes
-    relaxed: Relaxed | None
-
-    def best(self, query: NDArray[np.float64], k: int) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """Places and scores of the k best: by score, then by distance, then as they come."""
-        if self.relaxed is None:
-            scores = _with_bits(self.packed, query)
-        else:
-            parts = np.split(self.relaxed, range(_ROWS, len(self.relaxed), _ROWS))
-            scores = np.concatenate([part.astype(np.float64) @ query for part in parts]) / LEVELS
-        order = np.lexsort((self.distances, -scores))[:k]
-        return order, scores[order]
-
-
-def _with_bits(packed: Bytes, query: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Inner products with codes of ±1, byte by byte from a table."""
-    padded = np.zeros(8 * packed.shape[1])
-    padded[: len(query)] = query
-    scores = np.zeros(len(packed))
-    for table, column in zip(padded.reshape(-1, 8) @ _SIGNS.T, packed.T, strict=True):
-        scores += table[column]
-    return scores
+    if relaxed is None:
+        padded = np.zeros(8 * packed.shape[1])
+        padded[: len(query)] = query
+        scores = np.zeros(len(packed))
+        for table, column in zip(padded.reshape(-1, 8) @ _SIGNS.T, packed.T, strict=True):
+            scores += table[column]  # of each byte
+    else:
+        parts = np.split(relaxed, range(_ROWS, len(relaxed), _ROWS))
+        scores = np.concatenate([part.astype(np.float64) @ query for part in parts]) / LEVELS
+    order = np.lexsort((distances, -scores))[:k]
+    return order, scores[order]

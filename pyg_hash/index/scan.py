@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,11 +15,22 @@ from pyg_hash.utils import faiss
 
 _TILE_QUERIES = 256
 _TILE_DATABASE = 8192
-_PAIRS = 1 << 24  # matches that may be in hand at a time
 
 Bytes = NDArray[np.uint8]
-Matches = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
-"""``(query, distance, position)``, one entry a match, in any order."""
+
+
+class Hits(NamedTuple):
+    """Matches of queries, one an entry: rows of the queries, distances, and what is so far.
+
+    ``names`` are places among the codes of a scan; those of a store are ids, or rows.
+    """
+
+    query: NDArray[Any]
+    distances: NDArray[Any]
+    names: NDArray[Any]
+
+
+NOTHING = Hits(*(np.empty(0, np.int64) for _ in range(3)))
 
 
 class Scan:
@@ -38,46 +49,25 @@ class Scan:
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
         """Undo :meth:`arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
 
-    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """``(distances, positions)`` ``[q, k <= n]`` by distance, then position; -1 where none."""
+    def search(self, packed: Bytes, query: Bytes, k: int) -> Hits:
+        """The ``k <= n`` nearest of each query, by query, then distance, then place."""
+        if k == 0:
+            return NOTHING
         n, best = len(packed), dict[int, Tensor]()
         for top, start, distance in _tiles(packed, query):
             key = distance * n + torch.arange(start, start + distance.size(1))
             key = torch.cat([best.get(top, key[:, :0]), key], dim=1)
             best[top] = key.topk(min(k, key.size(1)), dim=1, largest=False).values
-        keys = torch.cat(list(best.values())).numpy()
-        return keys // n, keys % n
+        keys = torch.cat(list(best.values())).numpy().reshape(-1)
+        return Hits(np.repeat(np.arange(len(query)), k), keys // n, keys % n)
 
-    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
-        """All items within the radius."""
-        parts = []
+    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
+        """All within the radius, in any order."""
+        parts = [tuple(map(torch.from_numpy, NOTHING))]
         for top, start, distance in _tiles(packed, query):
             row, column = (distance <= radius).nonzero(as_tuple=True)
             parts.append((row + top, distance[row, column], column + start))
-        q, d, p = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
-        return q, d, p
-
-    def shortlist(
-        self, packed: Bytes, query: Bytes, count: int
-    ) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
-        """For each query ``(distances, positions)`` of the ``count`` nearest and all as far.
-
-        Positions rise. A second scan finds what is tied with the last one.
-        """
-        for asked in np.split(query, range(0, len(query), max(1, _PAIRS // len(packed)))[1:]):
-            edge = np.full(len(asked), 8 * packed.shape[1])
-            if count < len(packed):
-                edge = self.search(packed, asked, count)[0][:, -1]
-            found: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
-            for radius in np.unique(edge).tolist():
-                rows = (edge == radius).nonzero()[0]
-                q, d, p = self.range_search(packed, np.ascontiguousarray(asked[rows]), radius)
-                order = np.lexsort((p, q))
-                ends = np.bincount(q, minlength=len(rows)).cumsum()[:-1]
-                parts = (np.split(column[order], ends) for column in (d, p))
-                found |= dict(zip(rows.tolist(), zip(*parts, strict=True), strict=True))
-            for row in range(len(asked)):
-                yield found[row]
+        return Hits(*(torch.cat(column).numpy() for column in zip(*parts, strict=True)))
 
 
 class FaissScan(Scan):
@@ -86,12 +76,14 @@ class FaissScan(Scan):
     def __init__(self) -> None:
         self._faiss = faiss.load()
 
-    def search(self, packed: Bytes, query: Bytes, k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """As :meth:`Scan.search`: FAISS's heaps order equal distances by position too."""
-        distances, positions = self._faiss.knn_hamming(query, packed, k)
-        return distances, positions
+    def search(self, packed: Bytes, query: Bytes, k: int) -> Hits:
+        """As :meth:`Scan.search`: FAISS's heaps order equal distances by place too."""
+        if k == 0:
+            return NOTHING
+        distances, places = self._faiss.knn_hamming(query, packed, k)
+        return Hits(np.repeat(np.arange(len(query)), k), distances.reshape(-1), places.reshape(-1))
 
-    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Matches:
+    def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """As :meth:`Scan.range_search`."""
         pointer, array = self._faiss.swig_ptr, self._faiss.rev_swig_ptr
         found = self._faiss.RangeSearchResult(len(query))
@@ -100,8 +92,8 @@ class FaissScan(Scan):
         limits = array(found.lims, len(query) + 1).astype(np.int64)
         total = int(limits[-1])
         distances = array(found.distances, total).astype(np.int64)
-        positions = array(found.labels, total).astype(np.int64)
-        return np.repeat(np.arange(len(query)), np.diff(limits)), distances, positions
+        places = array(found.labels, total).astype(np.int64)
+        return Hits(np.repeat(np.arange(len(query)), np.diff(limits)), distances, places)
 
 
 def _tiles(packed: Bytes, query: Bytes) -> Iterator[tuple[int, int, Tensor]]:

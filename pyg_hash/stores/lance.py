@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes, Columns
-from pyg_hash.index.rescore import Relaxed
+from pyg_hash.index.base import Columns, arguments
+from pyg_hash.index.scan import Bytes
 from pyg_hash.index.where import Condition, Tree
-from pyg_hash.stores.base import DatabaseStore, Hits, expression, read_settings, settings_of
+from pyg_hash.stores.base import DatabaseStore, expression
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import require
@@ -30,24 +30,14 @@ _FEW = 1000  # ids that are looked for by a filter; for more, all ids are read
 class LanceStore(DatabaseStore):
     """Codes and their metadata in a table of LanceDB, a folder on disk or in object storage.
 
-    Every ``add``, ``replace`` and ``remove`` is on disk when it returns, whole or not at all; those
-    on one machine wait for each other. Searches compare with all codes that pass the filter,
-    exactly. Any number of processes may read; each sees the
-    table as it was when it opened it or last changed it. :attr:`table` is LanceDB's own object,
-    for everything that is not part of the interface.
+    Every change is on disk when the call returns, whole or not at all; those on one machine wait
+    for each other. Searches compare with all codes that pass the filter, exactly. Any number of
+    processes may read; each sees the table as it was when it opened it or last changed it.
+    :attr:`table` is LanceDB's own object, for everything that is not part of the interface.
     """
 
-    def __init__(
-        self,
-        table: Any,
-        num_bits: int,
-        id_type: type[Any],
-        fields: Mapping[str, type],
-        model: str | None = None,
-    ) -> None:
-        super().__init__(num_bits, id_type, fields, model)
-        self.table = table
-        self._lock: Path | None = None  # of a table on this machine
+    table: Any
+    _lock: Path | None = None  # of a table on this machine
 
     @classmethod
     def create(
@@ -60,40 +50,32 @@ class LanceStore(DatabaseStore):
         fields: Mapping[str, type] | None = None,
         model: str | None = None,
     ) -> Self:
-        """Make an empty table.
+        """Make an empty table ``name``.
 
-        Args:
-            uri: folder of the database, made if need be, or an address that LanceDB knows.
-            num_bits: bits of a code.
-            name: of the table.
-            ids: ``int`` or ``str``.
-            fields: what is kept beside a code, for example ``{"label": str, "year": int}``.
-            model: ``model.digest()`` of the model whose codes it will hold, if known.
+        ``uri`` is a folder, made if need be, or an address that LanceDB knows; the other arguments
+        are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
 
         Raises:
             FileExistsError: there is such a table already.
             ImportError: LanceDB is not installed.
-            TypeError, ValueError: wrong arguments.
         """
-        lancedb = require("lancedb", "lancedb", extra="lancedb")
-        arrow = require("pyarrow", "pyarrow", extra="lancedb")
-        store = cls(None, num_bits, ids, fields or {}, model)
+        lancedb, arrow = _libraries()
+        store = cls(num_bits, ids, fields, model)
         kinds: dict[type, Any] = {int: arrow.int64(), str: arrow.string()}
         kinds |= {float: arrow.float64(), bool: arrow.bool_(), list: arrow.list_(arrow.string())}
         code = arrow.list_(arrow.uint8(), num_bytes(num_bits))
         columns = [arrow.field("id", kinds[ids]), arrow.field("code", code)]
         columns += [arrow.field(key, kinds[kind]) for key, kind in store.fields.items()]
-        settings = settings_of(store)
-        schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(settings)})
+        schema = arrow.schema(columns, metadata={_SETTINGS: json.dumps(store._described())})
         try:
-            store.table = lancedb.connect(os.fspath(uri)).create_table(name, schema=schema)
+            table = lancedb.connect(os.fspath(uri)).create_table(name, schema=schema)
         except ValueError as error:
             if "already exists" not in str(error):
                 raise
             raise FileExistsError(
                 f"{uri}: there is a table {name!r} already; open() it or choose another name"
             ) from error
-        return store._at(uri, name)
+        return store._of(table, uri, name)
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes") -> Self:
@@ -104,7 +86,7 @@ class LanceStore(DatabaseStore):
             CorruptFileError: the table was not made by this class.
             ImportError: LanceDB is not installed.
         """
-        lancedb = require("lancedb", "lancedb", extra="lancedb")
+        lancedb, _ = _libraries()
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.isdir(uri):
             raise FileNotFoundError(f"{uri}: no such folder")
@@ -115,14 +97,15 @@ class LanceStore(DatabaseStore):
                 raise
             raise FileNotFoundError(f"{uri}: there is no table {name!r}") from error
         try:
-            settings = json.loads((table.schema.metadata or {})[_SETTINGS])
-            return cls(table, *read_settings(settings))._at(uri, name)
+            about = arguments(json.loads((table.schema.metadata or {})[_SETTINGS]))
+            return cls(**about)._of(table, uri, name)
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(
                 f"{uri}: table {name!r} was not made by LanceStore.create()"
             ) from error
 
-    def _at(self, uri: str | os.PathLike[str], name: str) -> Self:
+    def _of(self, table: Any, uri: str | os.PathLike[str], name: str) -> Self:
+        self.table = table
         if "://" not in os.fspath(uri):
             self._lock = Path(uri) / f".{name}.lock"
         return self
@@ -154,37 +137,36 @@ class LanceStore(DatabaseStore):
             codes = batch["code"].flatten().to_numpy().reshape(-1, width)
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
-    def _add(
-        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
-    ) -> None:
-        self.table.add(self._rows(packed, ids, metadata))
-
-    def _replace(
+    def _put(
         self,
         packed: Bytes,
         ids: NDArray[Any],
-        present: NDArray[np.bool_],
         metadata: Columns,
-        relaxed: Relaxed | None,
+        relaxed: NDArray[np.int8] | None,
+        there: NDArray[np.bool_],
     ) -> None:
-        merge = self.table.merge_insert("id")  # one commit
-        merge = merge.when_matched_update_all().when_not_matched_insert_all()
-        merge.execute(self._rows(packed, ids, metadata))
-
-    def _rows(self, packed: Bytes, ids: NDArray[Any], metadata: Columns) -> Any:
-        arrow, schema = require("pyarrow", "pyarrow", extra="lancedb"), self.table.schema
+        arrow, schema = _libraries()[1], self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
             arrow.array(packed.reshape(-1)), packed.shape[1]
         )
         rest = [arrow.array(metadata[key], schema.field(key).type) for key in self.fields]
         columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
-        return arrow.Table.from_arrays(columns, names=schema.names)
+        rows = arrow.Table.from_arrays(columns, names=schema.names)
+        if there.any():
+            merge = self.table.merge_insert("id")  # one commit
+            merge.when_matched_update_all().when_not_matched_insert_all().execute(rows)
+        else:
+            self.table.add(rows)
 
-    def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
+    def _scope(self, where: Tree | None) -> str:
+        return _sql(where)
+
+    def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
+        if limit == 0:
+            return np.empty(0, self._id_dtype)
         query = self.table.search().select(["id"]).limit(limit).offset(start)
-        query = query if where is None else query.where(_sql(where))
-        names: list[Any] = query.to_arrow()["id"].to_pylist()
-        return names
+        query = query.where(scope) if scope else query
+        return np.array(query.to_arrow()["id"].to_pylist(), self._id_dtype)
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         for start in range(0, len(ids), _FEW):
@@ -202,30 +184,25 @@ class LanceStore(DatabaseStore):
     def _remove(self, ids: NDArray[Any]) -> None:
         self.table.delete(_ids(ids))
 
-    def _hits(
-        self,
-        packed: Bytes,
-        k: int | None,
-        radius: int | None,
-        where: Tree | None,
-        codes: bool = False,
-    ) -> list[Hits]:
+    def _answers(
+        self, scope: str, packed: Bytes, k: int | None, radius: int | None
+    ) -> Iterator[list[tuple[int, Any]]]:
         limit = len(self) if k is None else k
-        condition = _sql(where)
-        hits: list[Hits] = []
         for code in packed:
             query = self.table.search(code, vector_column_name="code").distance_type("hamming")
-            columns = ["id", "_distance", "code"] if codes else ["id", "_distance"]
-            query = query.select(columns).limit(limit)
+            query = query.select(["id", "_distance"]).limit(limit)
             if radius is not None:
                 query = query.distance_range(0, radius + 0.5)  # the end does not count
-            if condition:
-                query = query.where(condition, prefilter=True)
+            if scope:
+                query = query.where(scope, prefilter=True)
             found = query.to_arrow()
-            distances, names = map(int, found["_distance"].to_pylist()), found["id"].to_pylist()
-            own = map(bytes, found["code"].to_pylist()) if codes else [b""] * len(names)
-            hits.append(list(zip(distances, names, own, strict=True)))
-        return hits
+            distances, names = found["_distance"].to_pylist(), found["id"].to_pylist()
+            yield list(zip(map(int, distances), names, strict=True))
+
+
+def _libraries() -> tuple[Any, Any]:
+    lancedb = require("lancedb", "lancedb", extra="lancedb")
+    return lancedb, require("pyarrow", "pyarrow", extra="lancedb")
 
 
 def _ids(ids: NDArray[Any]) -> str:

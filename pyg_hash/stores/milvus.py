@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Bytes, Columns, Ranges
-from pyg_hash.index.rescore import Relaxed
+from pyg_hash.index.base import Columns, arguments
+from pyg_hash.index.scan import Bytes
 from pyg_hash.index.where import Condition, Tree
-from pyg_hash.stores.base import DatabaseStore, Hits, expression, read_settings, settings_of
+from pyg_hash.stores.base import DatabaseStore, expression
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
@@ -39,25 +39,10 @@ class MilvusStore(DatabaseStore):
 
     _most = _MOST
 
-    def __init__(
-        self,
-        client: Any,
-        name: str,
-        num_bits: int,
-        id_type: type[Any],
-        fields: Mapping[str, type],
-        model: str | None = None,
-        lite: bool = False,
-    ) -> None:
-        super().__init__(num_bits, id_type, fields, model)
-        self.client, self.name, self._lite = client, name, lite
-        self._constants: tuple[str, str] | None = None
-        if lite:  # it has neither missing values nor empty ids
-            text = '(id == "")', '(id != "")'
-            self._constants = (
-                text if id_type is str else ("(id < 0 and id > 0)", "(id >= 0 or id < 0)")
-            )
-        self.nprobe = 16
+    client: Any
+    name: str
+    nprobe = 16
+    _lite = False
 
     @classmethod
     def create(
@@ -73,32 +58,24 @@ class MilvusStore(DatabaseStore):
         model: str | None = None,
         **connection: Any,
     ) -> Self:
-        """Make an empty collection.
+        """Make an empty collection ``name``.
 
-        Args:
-            uri: address of a cluster, or a file of Milvus Lite.
-            num_bits: bits of a code.
-            name: of the collection.
-            ids: ``int`` or ``str``.
-            fields: what is kept beside a code, for example ``{"label": str, "year": int}``.
-            index: ``'BIN_FLAT'`` is exact; ``'BIN_IVF_FLAT'`` (clusters only) looks into
-                :attr:`nprobe` of ``nlist`` groups, in radius searches too.
-            nlist: groups of ``'BIN_IVF_FLAT'``.
-            model: ``model.digest()`` of the model whose codes it will hold, if known.
-            **connection: more for ``pymilvus.MilvusClient``, for example ``token``.
+        ``uri`` is the address of a cluster, or a file of Milvus Lite; ``index='BIN_FLAT'`` is
+        exact, ``'BIN_IVF_FLAT'`` (clusters only) looks into :attr:`nprobe` of ``nlist`` groups, in
+        radius searches too; ``connection`` is more for ``pymilvus.MilvusClient``, for example
+        ``token``. The others are those of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
 
         Raises:
             FileExistsError: there is such a collection already.
             ImportError: pymilvus is not installed.
-            TypeError, ValueError: wrong arguments.
             pymilvus.MilvusException: the server cannot be reached or refuses.
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
         milvus = require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
-        store = cls(None, name, num_bits, ids, fields or {}, model, "://" not in uri)
-        about = {"pyg_hash": settings_of(store)}
+        store = cls(num_bits, ids, fields, model)
+        lite = "://" not in uri
         kind = milvus.DataType
         kinds: dict[type, dict[str, Any]] = {
             int: {"datatype": kind.INT64},
@@ -109,16 +86,18 @@ class MilvusStore(DatabaseStore):
             | {"max_length": _TEXT},
         }
         schema = milvus.MilvusClient.create_schema(
-            auto_id=False, enable_dynamic_field=False, description=json.dumps(about)
+            auto_id=False,
+            enable_dynamic_field=False,
+            description=json.dumps({"pyg_hash": store._described()}),
         )
         schema.add_field("id", is_primary=True, **kinds[ids])
         schema.add_field("code", kind.BINARY_VECTOR, dim=8 * num_bytes(num_bits))
         for key, value in store.fields.items():
-            schema.add_field(key, nullable=not store._lite, **kinds[value])
+            schema.add_field(key, nullable=not lite, **kinds[value])
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
-        store.client = client = milvus.MilvusClient(uri, **connection)
+        client = milvus.MilvusClient(uri, **connection)
         if client.has_collection(name):
             client.close()
             raise FileExistsError(
@@ -132,7 +111,7 @@ class MilvusStore(DatabaseStore):
             client.drop_collection(name)  # it may be there, without its index
             client.close()
             raise
-        return store
+        return store._of(client, name, lite)
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str], *, name: str = "codes", **connection: Any) -> Self:
@@ -154,7 +133,7 @@ class MilvusStore(DatabaseStore):
             raise FileNotFoundError(f"{uri}: there is no collection {name!r}")
         try:
             about = json.loads(client.describe_collection(name)["description"])["pyg_hash"]
-            store = cls(client, name, *read_settings(about), "://" not in uri)
+            store = cls(**arguments(about))._of(client, name, "://" not in uri)
         except (KeyError, TypeError, ValueError) as error:
             client.close()
             raise CorruptFileError(
@@ -162,6 +141,10 @@ class MilvusStore(DatabaseStore):
             ) from error
         client.load_collection(name)
         return store
+
+    def _of(self, client: Any, name: str, lite: bool) -> Self:
+        self.client, self.name, self._lite = client, name, lite
+        return self
 
     def __len__(self) -> int:
         """Number of items."""
@@ -188,29 +171,19 @@ class MilvusStore(DatabaseStore):
         finally:
             rows.close()
 
-    def _add(
-        self, packed: Bytes, ids: NDArray[Any], metadata: Columns, relaxed: Relaxed | None
-    ) -> None:
-        self._send(self.client.insert, packed, ids, metadata)
-
-    def _replace(
+    def _put(
         self,
         packed: Bytes,
         ids: NDArray[Any],
-        present: NDArray[np.bool_],
         metadata: Columns,
-        relaxed: Relaxed | None,
+        relaxed: NDArray[np.int8] | None,
+        there: NDArray[np.bool_],
     ) -> None:
-        self._send(self.client.upsert, packed, ids, metadata)
-
-    def _send(
-        self, request: Callable[..., Any], packed: Bytes, ids: NDArray[Any], metadata: Columns
-    ) -> None:
-        names = ids.tolist()
+        names, send = ids.tolist(), self.client.upsert if there.any() else self.client.insert
         for value in chain(names, *metadata.values()):
-            texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-            for text in texts:
-                _check_text(text)
+            for text in value if isinstance(value, list) else [value]:
+                if isinstance(text, str):
+                    _check_text(text)
         if self._lite:
             _check_for_lite(names, metadata)
         for start in range(0, len(names), _ROWS):
@@ -219,12 +192,22 @@ class MilvusStore(DatabaseStore):
                 | {key: values[i] for key, values in metadata.items()}
                 for i in range(start, min(start + _ROWS, len(names)))
             ]
-            request(self.name, rows)
+            send(self.name, rows)
 
-    def _some(self, where: Tree | None, start: int, limit: int) -> Sequence[Any]:
-        fields = {"output_fields": ["id"], "limit": limit, "offset": start}
-        found = self.client.query(self.name, filter=_expression(where, self._constants), **fields)
-        return [row["id"] for row in found]
+    def _scope(self, where: Tree | None) -> str:
+        constants = None
+        if self._lite:  # it has neither missing values nor empty ids
+            constants = "(id < 0 and id > 0)", "(id >= 0 or id < 0)"
+            if self.id_type is str:
+                constants = '(id == "")', '(id != "")'
+        return _expression(where, constants)
+
+    def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
+        if limit == 0:
+            return np.empty(0, self._id_dtype)
+        some: Any = {"output_fields": ["id"], "limit": limit, "offset": start}
+        found = self.client.query(self.name, filter=scope, **some)
+        return np.array([row["id"] for row in found], self._id_dtype)
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         for part in self._parts(ids):
@@ -242,51 +225,26 @@ class MilvusStore(DatabaseStore):
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
         names = ids.tolist()
         for i in range(0, len(names), _NAMES):
-            yield _expression(Condition("id", "=", tuple(names[i : i + _NAMES])), self._constants)
+            yield self._scope(Condition("id", "=", tuple(names[i : i + _NAMES])))
 
-    def _codes(self, ids: list[Any]) -> dict[Any, bytes]:
-        """Packed codes of items; a search of Milvus Lite 2.5 cannot give them."""
-        names = np.array([*dict.fromkeys(ids)], self._id_dtype)
-        return {row["id"]: row["code"] for row in self._fetch(names, ["code"])}
-
-    def _range_search(self, packed: Bytes, radius: int, where: Tree | None) -> Ranges:
-        found = super()._range_search(packed, radius, where)
-        if int(np.diff(found[0]).max()) == _MOST:
-            raise ValueError(
-                f"radius: {radius} takes in {_MOST} items or more, and Milvus gives no more; "
-                "use a smaller radius"
-            )
-        return found
-
-    def _hits(
-        self,
-        packed: Bytes,
-        k: int | None,
-        radius: int | None,
-        where: Tree | None,
-        codes: bool = False,
-    ) -> list[Hits]:
+    def _answers(
+        self, scope: str, packed: Bytes, k: int | None, radius: int | None
+    ) -> Iterator[list[tuple[int, Any]]]:
         if k is not None and k > _MOST:
             raise ValueError(f"k: {k}, but Milvus answers with at most {_MOST} items")
         params = {"nprobe": self.nprobe}
         if radius is not None:  # Milvus means distance < radius
             params |= {"radius": radius + 1, "range_filter": 0}
-        hits: list[Hits] = []
         for start in range(0, len(packed), _NAMES):
-            answers = self.client.search(
+            for found in self.client.search(
                 self.name,
                 [code.tobytes() for code in packed[start : start + _NAMES]],
-                filter=_expression(where, self._constants),
+                filter=scope,
                 limit=_MOST if k is None else k,
                 anns_field="code",
                 search_params={"metric_type": "HAMMING", "params": params},
-            )
-            own = self._codes([hit["id"] for found in answers for hit in found]) if codes else {}
-            hits += [
-                [(int(hit["distance"]), hit["id"], own.get(hit["id"], b"")) for hit in found]
-                for found in answers
-            ]
-        return hits
+            ):
+                yield [(int(hit["distance"]), hit["id"]) for hit in found]
 
 
 def _expression(tree: Tree | None, constants: tuple[str, str] | None = None) -> str:

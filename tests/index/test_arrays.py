@@ -25,7 +25,7 @@ ARRAYS = {
 def test_round_trip(tmp_path, mapped):
     write_arrays(tmp_path / "file", "Own", ARRAYS, {"ä": [1, None]})
     arrays, metadata = read_arrays(str(tmp_path / "file"), "Own", mapped=mapped)
-    assert metadata == {"format": "pyg_hash.Own", "version": 1, "ä": [1, None]}
+    assert metadata == {"format": "pyg_hash.Own", "version": 3, "ä": [1, None]}
     assert arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
         assert arrays[name].dtype == array.dtype and np.array_equal(arrays[name], array)
@@ -63,7 +63,7 @@ def entry(dtype="U8", shape=(4,), offsets=(0, 4)):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": list(offsets)}
 
 
-OWN = {"json": '{"format": "pyg_hash.Own", "version": 1}'}
+OWN = {"json": '{"format": "pyg_hash.Own", "version": 3}'}
 
 
 @pytest.mark.parametrize(

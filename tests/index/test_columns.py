@@ -7,22 +7,12 @@ import operator
 import numpy as np
 import pytest
 
-from pyg_hash.index.columns import (
-    Choices,
-    IntIds,
-    Numbers,
-    Source,
-    StrIds,
-    Texts,
-    column_of,
-    read_column,
-)
+from pyg_hash.index.arrays import StoredArrays
+from pyg_hash.index.columns import Column, Ids, Texts
 
 
 def ids_of(values):
-    if isinstance(values[0], str):
-        return StrIds.of(np.array(values, object))
-    return IntIds.of(np.array(values, np.int64))
+    return Ids.of(np.array(values, object if isinstance(values[0], str) else np.int64))
 
 
 @pytest.mark.parametrize(
@@ -41,15 +31,15 @@ def test_ids_both_ways(values, others):
     assert len(ids) == n and ids.at(np.arange(n)).tolist() == values
     asked = np.array([*others, *reversed(values)], dtype)
     assert ids.find(asked).tolist() == [*([-1] * len(others)), *reversed(range(n))]
-    ids.append(np.array(others, dtype))
+    ids.append(ids_of(others))
     places = np.array([[n - 1, n], [1, 0]])
     assert ids.at(places).tolist() == [[values[-1], others[0]], [values[1], values[0]]]
     assert ids.find(asked).tolist() == [*range(n, n + len(others)), *reversed(range(n))]
-    ids.append(np.array(values[:1], dtype))  # once more: the last one counts
+    ids.append(ids_of(values[:1]))  # once more: the last one counts
     assert ids.find(np.array(values[:1], dtype)).tolist() == [n + len(others)]
     kept = ids.take(np.arange(0, n, 2))
     assert kept.at(np.arange(len(kept))).tolist() == values[::2]
-    again = type(ids).read(Source(ids.arrays(), lambda *names: None))
+    again = Ids.read(StoredArrays(ids.arrays("ids")), type(values[0]), "ids")
     assert again.at(np.arange(n)).tolist() == values
     for few in asked.tolist():
         assert (
@@ -58,13 +48,13 @@ def test_ids_both_ways(values, others):
 
 
 def test_many_additions_of_ids_in_no_order():
-    ids, rows = IntIds.of(np.empty(0, np.int64)), {}
+    ids, rows = Ids.of(np.empty(0, np.int64)), {}
     draw = np.random.default_rng(0)
     for turn in range(300):
         new = draw.integers(-500, 500, 1 + turn % 20)
         for row, name in enumerate(new.tolist(), len(ids)):
             rows[name] = row
-        ids.append(new)
+        ids.append(Ids.of(new))
         asked = draw.integers(-600, 600, 30)
         assert ids.find(asked).tolist() == [rows.get(name, -1) for name in asked.tolist()]
     every = ids.at(np.arange(len(ids)))
@@ -96,22 +86,21 @@ def drawn(kind, n, draw):
 def test_columns_are_lists(kind):
     draw = np.random.default_rng(1)
     rows = drawn(kind, 40, draw)
-    column = column_of(kind, rows)
-    assert isinstance(column, Choices if kind in (str, list) else Numbers)
+    column = Column.of(kind, rows)
     for turn in range(8):
         more = drawn(kind, turn, draw)
-        column.append(column_of(kind, more))
+        column.append(Column.of(kind, more))
         rows += more
         places = draw.permutation(len(rows))[:5]
         other = drawn(kind, 5, draw)
-        column.assign(places, column_of(kind, other))
+        column.assign(places, Column.of(kind, other))
         for place, value in zip(places.tolist(), other, strict=True):
             rows[place] = value
-        assert len(column) == len(rows) and column.values(np.arange(len(rows))) == rows
+        assert len(column) == len(rows) and column.at(np.arange(len(rows))) == rows
         some = draw.integers(0, len(rows), 20)
-        assert column.take(some).values(np.arange(20)) == [rows[i] for i in some]
-        source = Source(column.take(np.arange(len(rows))).arrays("f"), lambda *names: None)
-        column = read_column(kind, source, "f", len(rows))
+        assert column.take(some).at(np.arange(20)) == [rows[i] for i in some]
+        stored = StoredArrays(column.take(np.arange(len(rows))).arrays("f"))
+        column = Column.read(kind, stored, "f", len(rows))
         assert column.hits("null", ()).tolist() == [value is None for value in rows]
         wanted = [v for v in drawn(kind, 40, draw) if v is not None][: 1 + turn % 3]
         if kind is list:
@@ -124,10 +113,10 @@ def test_columns_are_lists(kind):
             want = [value is not None and compare(value, wanted[0]) for value in rows]
             assert column.hits(sign, wanted[:1]).tolist() == want
     with pytest.raises((KeyError, ValueError)):
-        read_column(kind, source, "f", len(rows) + 1)
+        Column.read(kind, stored, "f", len(rows) + 1)
 
 
 def test_many_texts_are_looked_for_at_once():
     rows = [f"t{i % 90}" for i in range(300)]
     wanted = [f"t{i}" for i in range(0, 90, 2)]
-    assert column_of(str, rows).hits("=", wanted).tolist() == [row in wanted for row in rows]
+    assert Column.of(str, rows).hits("=", wanted).tolist() == [row in wanted for row in rows]

@@ -15,7 +15,6 @@ from store_cases import random_codes
 
 from pyg_hash.codes import binarize, pack_bits
 from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, MultiIndex, journal
-from pyg_hash.index.arrays import write_arrays
 from pyg_hash.utils.checksums import stored_files, verify
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import BusyError
@@ -220,37 +219,3 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, monkeypatch: A
 
     monkeypatch.setattr(journal.Journal, "read", read)
     assert len(HammingIndex.open(path)) == 430
-
-
-@pytest.mark.parametrize("ids", [[7, 2, 5], ["b", "a", "ä"]])
-def test_files_of_before_load(tmp_path: Path, ids: Any) -> None:
-    """As FaissStore and HammingIndex wrote them, by hand."""
-    codes = np.array([[1], [2], [3]], np.uint8)
-    text = "".join(map(str, ids)).encode()
-    ends = np.cumsum([len(str(name).encode()) for name in ids])
-    named = isinstance(ids[0], str)
-    arrays = (
-        {"id_text": np.frombuffer(text, np.uint8), "id_ends": ends}
-        if named
-        else {"ids": np.array(ids)}
-    )
-    about = {"num_bits": 8, "ids": "str" if named else "int", "recall": None}
-    about["index"] = {"kind": "MultiIndex"}
-    order = np.array([[0, 1, 2]], np.int32)
-    bounds = np.searchsorted([1, 2, 3], np.arange(65537)).astype(np.int32)[None]
-    tables = {"mih_order": order, "mih_bounds": bounds}
-    path = tmp_path / "old.store"
-    write_arrays(path, "FaissStore", {"codes": codes, **arrays, **tables}, about)
-    store = HammingIndex.open(path)
-    assert store.index == MultiIndex() and store.list().tolist() == (ids if named else [2, 5, 7])
-    packed = torch.from_numpy(codes)
-    assert store.range_search(packed, 0)[2].tolist() == ids
-    store.remove(ids[1:2])
-    store.save()
-    assert HammingIndex.open(path).list().tolist() == (["b", "ä"] if named else [5, 7])
-    if not named:
-        about = {"num_bits": 8, "next_id": 11, "model": "m"}
-        write_arrays(path, "HammingIndex", {"codes": codes, "ids": np.array([2, 5, 7])}, about)
-        old = HammingIndex.load(path)
-        old.add(packed[:1])
-        assert old.ids.tolist() == [2, 5, 7, 11] and old.model == "m" and old.path is None

@@ -166,25 +166,22 @@ def test_what_is_not_saved_is_not_there(tmp_path: Path) -> None:
 def test_damaged_stores(tmp_path: Path, index: Any) -> None:
     path = tmp_path / "store"
     filled(path, index).save()
-    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False, newest=2)
+    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False)
     changes: list[tuple[dict[str, Any], dict[str, Any], str]] = [
         ({}, {"format": "other"}, "is not a file that HammingIndex"),
         ({}, {"version": 99}, "has version 99"),
         ({}, {"num_bits": 0}, "is damaged"),
-        ({}, {"num_bits": 72}, "codes and ids do not fit"),
+        ({}, {"num_bits": 72}, "codes do not fit"),
         ({}, {"ids": "float"}, "is damaged"),
         ({}, {"ids": "str"}, "is damaged"),
         ({}, {"index": {"kind": "Tree"}}, "is damaged"),
         ({}, {"index": {"kind": "Flat", "more": 1}}, "is damaged"),
-        ({"codes": arrays["codes"][1:]}, {}, "codes and ids do not fit"),
-        ({"ids": arrays["ids"].astype(np.int32)}, {}, "ids are not int64"),
+        ({"codes": arrays["codes"][1:]}, {}, "codes do not fit"),
+        ({"ids": arrays["ids"].astype(np.int32)}, {}, "ids do not fit: int32"),
     ]
     if index == MultiIndex():
         changes += [({"mih_order": arrays["mih_order"][:, 1:]}, {}, "tables do not fit")]
     if isinstance(index, (IVF, HNSW)):
-        wrong = arrays["index"].copy()
-        wrong[len(wrong) // 2] ^= 1
-        changes += [({"index": wrong}, {}, "wrong checksum")]
         changes += [({"codes": arrays["codes"][1:], "ids": arrays["ids"][1:]}, {}, "not fit")]
     for other, more, message in changes:
         write_arrays(path, "HammingIndex", {**arrays, **other}, {**metadata, **more})
@@ -202,8 +199,8 @@ def test_damaged_string_ids(tmp_path: Path) -> None:
     store = FaissStore.create(path, 8, ids=str)
     store.add(random_codes(3, 8), ["a", "bc", "ä"])
     store.save()
-    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False, newest=2)
-    for change in ({"id_text": arrays["id_text"][1:]}, {"id_ends": arrays["id_ends"][:2]}):
+    arrays, metadata = read_arrays(path, "HammingIndex", mapped=False)
+    for change in ({"ids_data": arrays["ids_data"][1:]}, {"ids_ends": arrays["ids_ends"][:2]}):
         write_arrays(path, "HammingIndex", {**arrays, **change}, metadata)
         with pytest.raises(CorruptFileError, match="is damaged"):
             FaissStore.open(path)
