@@ -72,9 +72,11 @@ def test_a_store_keeps_growing_and_replaces_what_it_knows(trained, root, store, 
     printed = capsys.readouterr().out
     assert f"{count} replaced -> {store} ({total} items)" in printed
     texts = root / "more.txt"
-    texts.write_text("red box\nblue box\nred box\n")
+    texts.write_text("red box\nblue box\n\n")
     assert main(["encode", str(trained), f"--texts={texts}", f"--out={store}"]) == 0
-    assert f"text: 3 codes of 16 bits -> {store} ({total + 2} items)" in capsys.readouterr().out
+    assert f"text: 2 codes of 16 bits, 1 skipped -> {store} ({total + 2} items)" in (
+        capsys.readouterr().out
+    )
 
 
 def test_what_a_store_cannot_take_is_said_first(trained, root, store, tmp_path, capsys):
@@ -83,7 +85,11 @@ def test_what_a_store_cannot_take_is_said_first(trained, root, store, tmp_path, 
     FaissStore.create(tmp_path / "wide.store", 32, ids=str).save()
     FaissStore.create(tmp_path / "ints.store", 16).save()
     (tmp_path / "bad.store").write_text("no store")
+    (tmp_path / "twice.txt").write_text("red box\nblue box\nred box\n")
+    twice = f"--texts={tmp_path}/twice.txt"
     cases = [
+        (["encode", twice, f"--out={store}"], 1, "'red box' is that of "),
+        (["encode", twice, f"--out={tmp_path}/c.h5", f"--ids={tmp_path}/twice.txt"], 1, "unique"),
         (["encode", images, texts, f"--out={store}"], 2, "call encode for each"),
         (["encode", images, f"--out={store}", "--index=flat"], 2, "keeps its own"),
         (["encode", images, f"--out={tmp_path}/a.store", "--index=tree"], 2, "'tree' is not known"),

@@ -80,6 +80,8 @@ class Encode(NewItemsCommand):
             )
         if self.ids is not None:
             inputs = [with_ids(inputs, self.ids)]
+        if into_store or self.ids is not None:
+            check_unique(inputs[0])
         coders = self.coders(run, inputs)
         store: CodeStore | None = None
         if into_store:
@@ -137,9 +139,18 @@ def with_ids(inputs: list[NewItems], path: str) -> NewItems:
     (items,) = inputs
     if len(ids) != len(items.ids):
         raise ValueError(f"ids: {path} has {len(ids)} lines for {len(items.ids)} items")
-    if len(set(ids)) < len(ids):
-        raise ValueError(f"ids: {path} gives one to two items; ids must be unique")
     return replace(items, ids=ids, bare=False)
+
+
+def check_unique(items: NewItems) -> None:
+    """Raise ``ValueError`` if two items have one id: a store would keep one of them."""
+    first: dict[str, int] = {}
+    for row, name in enumerate(items.ids):
+        if row not in items.problems and first.setdefault(name, row) != row:
+            raise ValueError(
+                f"ids: {name!r} is that of {items.where[first[name]]} and {items.where[row]}; ids "
+                "must be unique: leave one out, or give others with --ids FILE"
+            )
 
 
 def holds_features(path: str) -> bool:
@@ -227,15 +238,7 @@ def keeps_relaxed(store: CodeStore, address: str, wanted: bool) -> bool:
 def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int:
     """Put codes into a store under the items' ids; how many it had before and are replaced."""
     assert found.values is not None
-    last = {items.ids[row]: place for place, row in enumerate(found.kept)}  # of the same id
-    names = list(last)
-    values = found.values[list(last.values())]
-    there = [name for name, known in zip(names, store.contains(names), strict=True) if known]
-    metadata = {}  # fields stay
-    for field, kept in store.metadata(there).items():
-        old = dict(zip(there, kept, strict=True))
-        metadata[field] = [old.get(name) for name in names]
-    own = values if relaxed else None
-    known = store.replace(binarize(values), names, metadata, relaxed=own)
+    names, own = [items.ids[row] for row in found.kept], found.values if relaxed else None
+    known = store.replace(binarize(found.values), names, relaxed=own)
     store.save()
     return known

@@ -269,7 +269,10 @@ def test_replace_is_one_step(case: Case, folder: Path) -> None:
         nearest = {n for n, d in zip(ids[0], distances[0].tolist(), strict=True) if d == 0}
         assert name in nearest
     assert store.search(codes[3:4], 1, where={"n": 7})[1][0, 0] == "b"
-    with pytest.raises(ValueError, match="more than once"):
+    with pytest.raises(ValueError, match="'a' is given more than once"):
         store.replace(codes[:2], ["a", "a"])
     assert len(store) == 4
+    more = {} if case.missing else {"n": [7, 9]}  # a field that is not named stays
+    assert store.replace(codes[:2], ["b", "e"], more) == 1
+    assert store.metadata(["e", "b", "a"]) == {"n": [None if case.missing else 9, 7, 1]}
     store.close()
