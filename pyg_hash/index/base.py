@@ -7,7 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +37,15 @@ Columns = Mapping[str, list[Any]]
 _Values = list[Any]
 _PAIRS = 1 << 24  # matches that may be in hand at a time
 _KINDS = {kind.__name__: kind for kind in FIELD_TYPES}
+
+
+class New(NamedTuple):
+    """New items, checked; ``relaxed`` as :func:`pyg_hash.codes.quantize` makes it."""
+
+    packed: Bytes
+    ids: NDArray[Any]
+    metadata: Columns
+    relaxed: NDArray[np.int8] | None = None
 
 
 class CodeStore(ABC):
@@ -186,10 +195,9 @@ class CodeStore(ABC):
             signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
             steps = quantize(relaxed.cpu(), signs).numpy()
         with self._changing():
-            new = self._numbered(len(packed)) if ids is None else self._id_array(ids)
+            new = self._numbered(len(packed)) if ids is None else self._unique(ids)
             if len(new) != len(packed):
                 raise ValueError(f"ids: {len(new)} ids for {len(packed)} codes; give one a code")
-            self._check_unique(new)
             if len(new) == 0:
                 return 0
             there = self._present(new)
@@ -205,7 +213,7 @@ class CodeStore(ABC):
                 for name in stay:
                     for place, stays in zip(places, old[name], strict=True):
                         kept[name][place] = stays
-            self._put(packed, new, kept, steps, there)
+            self._put(New(packed, new, kept, steps), there)
             return len(present)
 
     def update(self, ids: Ids, metadata: Metadata) -> None:
@@ -218,8 +226,7 @@ class CodeStore(ABC):
         Raises:
             ValueError: ids given twice or not there.
         """
-        names = self._id_array(ids)
-        self._check_unique(names)
+        names = self._unique(ids)
         kept = self._columns(metadata, [*metadata], len(names))
         with self._changing():
             self._check_present(names)
@@ -398,14 +405,7 @@ class CodeStore(ABC):
     # what a store implements; arguments are checked --------------------------------------------
 
     @abstractmethod
-    def _put(
-        self,
-        packed: Bytes,
-        ids: NDArray[Any],
-        metadata: Columns,
-        relaxed: NDArray[np.int8] | None,
-        there: NDArray[np.bool_],
-    ) -> None:
+    def _put(self, new: New, there: NDArray[np.bool_]) -> None:
         """Add items, some in the place of those that are there, whole or not at all."""
 
     @abstractmethod
@@ -461,7 +461,6 @@ class CodeStore(ABC):
         return self._hits(scope, packed, k, radius) if len(packed) and len(self) else NOTHING
 
     def _check_present(self, ids: NDArray[Any]) -> None:
-        """Raise ``ValueError`` unless all ids are there."""
         absent = ids[~self._present(ids)].tolist() if len(ids) else []
         if absent:
             raise ValueError(
@@ -518,13 +517,14 @@ class CodeStore(ABC):
         array[:] = checked_values(values, str, "ids")
         return array
 
-    def _check_unique(self, new: NDArray[Any]) -> None:
-        """Raise ``ValueError`` if an id is given twice."""
-        rising = self.id_type is int and bool((new[1:] > new[:-1]).all())
-        if not rising and len({*new.tolist()}) < len(new):
-            values, counts = np.unique(new, return_counts=True)
+    def _unique(self, ids: Ids) -> NDArray[Any]:
+        names = self._id_array(ids)
+        rising = self.id_type is int and bool((names[1:] > names[:-1]).all())
+        if not rising and len({*names.tolist()}) < len(names):
+            values, counts = np.unique(names, return_counts=True)
             twice = values[counts > 1].tolist()[0]
             raise ValueError(f"ids: {twice!r} is given more than once; ids must be unique")
+        return names
 
     def _int_ids(self, ids: Any) -> NDArray[np.int64]:
         try:

@@ -1,3 +1,4 @@
+# ruff: noqa: D102 (what the methods do is said once, in Rows and Ragged)
 """Columns of an index: texts, ids, and the fields that are kept beside a code."""
 
 from __future__ import annotations
@@ -87,20 +88,17 @@ class Ragged:
         return cls(data, stored.rows(f"{name}_ends", np.int64), stored.path)
 
     def arrays(self, name: str) -> dict[str, Array]:
-        """What goes into a file."""
         return {**self.data.arrays(f"{name}_data"), **self.ends.arrays(f"{name}_ends")}
 
     def __len__(self) -> int:
         return len(self.ends)
 
     def append(self, other: Self) -> None:
-        """Add places."""
         before = len(self.data)
         self.data.append(other.data)
         self.ends.append(Rows(other.ends.joined() + before))
 
     def take(self, places: Array) -> Self:
-        """Some places alone."""
         ends = self.ends.at(places)
         starts = np.where(places > 0, self.ends.at(np.maximum(places - 1, 0)), 0)
         lengths = ends - starts
@@ -123,7 +121,6 @@ class Texts(Ragged):
 
     @classmethod
     def of(cls, values: Sequence[str]) -> Texts:
-        """Texts that were checked."""
         encoded = [value.encode() for value in values]
         ends = np.cumsum([len(value) for value in encoded], dtype=np.int64)
         return cls(Rows(np.frombuffer(b"".join(encoded), np.uint8)), Rows(ends))
@@ -185,7 +182,6 @@ class Lists(Ragged):
 
     @classmethod
     def of(cls, values: Sequence[Sequence[str]]) -> Lists:
-        """Lists that were checked."""
         ends = np.cumsum([len(value) for value in values], dtype=np.int64)
         return cls(Texts.of([text for value in values for text in value]), Rows(ends))
 
@@ -216,32 +212,26 @@ class Ids:
 
     @classmethod
     def of(cls, ids: Array) -> Ids:
-        """Ids that were checked."""
         texts = ids.dtype == np.object_
         return cls(Texts.of(ids.tolist()) if texts else Rows(np.array(ids, np.int64)))
 
     @classmethod
     def read(cls, stored: StoredArrays, kind: type, name: str) -> Ids:
-        """Those of a file; ``KeyError`` or ``ValueError`` if they do not fit."""
         return cls(stored.rows(name, np.int64) if kind is int else Texts.read(stored, name))
 
     def arrays(self, name: str) -> dict[str, Array]:
-        """What goes into a file."""
         return self._values.arrays(name)
 
     def __len__(self) -> int:
         return len(self._values)
 
     def at(self, rows: Array) -> Array:
-        """Ids of rows, in their shape."""
         return self._values.at(rows)
 
     def append(self, other: Ids) -> None:
-        """Add rows."""
         self._values.append(other._values)  # type: ignore[arg-type]
 
     def take(self, rows: Array) -> Ids:
-        """Some rows alone."""
         return Ids(self._values.take(rows))
 
     def order(self) -> Array | None:
@@ -319,14 +309,12 @@ class Column:
 
     @classmethod
     def read(cls, kind: type, stored: StoredArrays, name: str, n: int) -> Column:
-        """One of a file; ``KeyError`` or ``ValueError`` if it does not fit."""
         known: Any = Texts if kind is str else Lists if kind is list else None
         values = stored.rows(f"{name}_values", _DTYPES.get(kind, np.int32), n)
         null = stored.rows(f"{name}_null", np.uint8, n)
         return cls(kind, values, null, known and known.read(stored, name))
 
     def arrays(self, name: str) -> dict[str, Array]:
-        """What goes into a file."""
         own = self._values.arrays(f"{name}_values") | self._null.arrays(f"{name}_null")
         return own if self._known is None else {**own, **self._known.arrays(name)}
 
@@ -342,17 +330,14 @@ class Column:
         return Rows(other._values.joined() + np.int32(first))
 
     def append(self, other: Column) -> None:
-        """Add rows."""
         self._values.append(self._adopted(other))
         self._null.append(other._null)
 
     def assign(self, rows: Array, other: Column) -> None:
-        """Put the rows of another column in the place of some."""
         self._values.assign(rows, self._adopted(other))
         self._null.assign(rows, other._null)
 
     def take(self, rows: Array) -> Column:
-        """Some rows alone."""
         values, known = self._values.take(rows), self._known
         if known is not None:
             used, places = np.unique(values.joined(), return_inverse=True)
@@ -413,7 +398,6 @@ class Items:
         fields: Mapping[str, type],
         relaxed: Array | None = None,
     ) -> Items:
-        """Checked items."""
         columns = {name: Column.of(kind, metadata[name]) for name, kind in fields.items()}
         own = None if relaxed is None else Rows(relaxed)
         return cls(Rows(packed), Ids.of(ids), own, columns)
@@ -422,7 +406,6 @@ class Items:
     def read(
         cls, stored: StoredArrays, num_bits: int, id_type: type, fields: Mapping[str, type]
     ) -> Items:
-        """Items of a file; ``KeyError`` or ``ValueError`` if they do not fit."""
         ids = Ids.read(stored, id_type, "ids")
         codes, relaxed = stored.rows("codes", np.uint8, len(ids), num_bytes(num_bits)), None
         if "relaxed" in stored:
@@ -439,7 +422,6 @@ class Items:
         return {"codes": self.codes, "ids": self.ids, **own, **columns}
 
     def arrays(self) -> dict[str, Array]:
-        """What goes into a file."""
         parts = self._parts().items()
         return {key: array for name, part in parts for key, array in part.arrays(name).items()}
 
@@ -453,7 +435,6 @@ class Items:
             part.append(theirs[name])
 
     def take(self, rows: Array) -> Items:
-        """Some rows alone."""
         own = None if self.relaxed is None else self.relaxed.take(rows)
         columns = {name: column.take(rows) for name, column in self.columns.items()}
         return Items(self.codes.take(rows), self.ids.take(rows), own, columns)

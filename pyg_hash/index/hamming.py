@@ -19,10 +19,10 @@ from typing_extensions import Self
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
 from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arrays
-from pyg_hash.index.base import CodeStore, Columns, Ids, arguments
+from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
-from pyg_hash.index.journal import Journal
-from pyg_hash.index.lookup import KINDS, Approximate, Flat, Index
+from pyg_hash.index.journal import Journal, State, clear, state
+from pyg_hash.index.lookup import KINDS, Approximate, FaissIndex, Flat, Index, MultiIndex
 from pyg_hash.index.multi_index import MultiIndexHash
 from pyg_hash.index.scan import Bytes, FaissScan, Hits, Scan
 from pyg_hash.index.where import Condition, Tree
@@ -32,7 +32,6 @@ from pyg_hash.utils.files import CorruptFileError, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
 
 Backend = Literal["auto", "faiss", "torch"]
-_Rows = list[NDArray[Any]]
 _View = tuple[NDArray[Any] | None, Bytes]
 _Scope = tuple[NDArray[np.bool_] | None, Callable[[], _View]]
 _SHARE = 4  # rows of the file to one that changed before it is written anew
@@ -74,7 +73,6 @@ class HammingIndex(CodeStore):
         recall: what :meth:`measure_recall` found.
 
     Raises:
-        TypeError, ValueError: wrong arguments.
         ImportError: FAISS is needed and not installed.
     """
 
@@ -107,10 +105,9 @@ class HammingIndex(CodeStore):
         self._preparing = threading.Lock()
         self._exact = FaissScan() if backend == "faiss" else Scan()
         self._next_id = 0
-        self._about: dict[str, Any] = {}  # settings in the file
         self._late = 0  # rows that the journal changed
-        self._journal: Journal | None = None  # of a file that can have one
-        self._opened: Any = None
+        self._journal: Journal | None = None  # of a file that is there
+        self._opened: State = None, 0
         self._lock: Lock | None = None
         self._clear()
 
@@ -119,7 +116,11 @@ class HammingIndex(CodeStore):
         self._items = Items.of(packed, ids, {name: [] for name in self.fields}, self.fields)
         self._alive: NDArray[np.bool_] | None = None  # None: all rows
         self._count = 0
-        self._scan = self._exact if isinstance(self.index, Flat) else self.index.searcher()
+        self._scan = self._exact
+        if isinstance(self.index, FaissIndex):
+            self._scan = Approximate(self.index)
+        elif isinstance(self.index, MultiIndex):
+            self._scan = MultiIndexHash()
         self._view: _View | None = None
         self._whole()
 
@@ -130,8 +131,7 @@ class HammingIndex(CodeStore):
     def _begin(self, kept: int | None) -> None:
         """Take down what changes from now on; so many rows are in file and journal."""
         self._kept, self._about = kept, self._settings()
-        self._gone: _Rows = []
-        self._changed: dict[str, _Rows] = {}
+        self._gone = self._changed = np.empty(0, np.int64)  # rows
 
     @classmethod
     def create(
@@ -158,7 +158,7 @@ class HammingIndex(CodeStore):
         if os.path.lexists(path):
             raise FileExistsError(f"{path}: exists already; open() it or choose another name")
         check_writable(path)
-        store.path, store._opened = Path(path), Journal(Path(path), "").state()
+        store.path, store._opened = Path(path), state(path)
         return store
 
     @classmethod
@@ -183,30 +183,27 @@ class HammingIndex(CodeStore):
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, backend: Backend = "auto") -> Self:
         """Read what :meth:`save` wrote into memory; errors as of :meth:`open`."""
-        index = cls._read(Path(path), False, backend)
-        index._journal = None
-        return index
+        return cls._read(Path(path), False, backend)
 
     @classmethod
     def _read(cls, path: Path, mapped: bool, backend: Backend) -> Self:
         """File and journal, both of one moment."""
         while True:
-            before = Journal(path, "").state()[0]
+            before = state(path)[0]
             try:
                 arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
                     index = cls._restored(arrays, about, mapped, backend)
-                if about.get("mark") is not None:
                     index._journal = Journal(path, str(about["mark"]))
-                    for changes, more in index._journal.read():
-                        with damaged(path):
-                            index._late += index._replay(changes, more)
-                    index._begin(len(index._items))
-                index._opened = Journal(path, "").state()
+                for changes, more in index._journal.read():
+                    with damaged(path):
+                        index._late += index._replay(changes, more)
+                index._begin(len(index._items))
+                index._opened = state(path)
                 if index._opened[0] == before:
                     return index
             except (FileNotFoundError, CorruptFileError):
-                if Journal(path, "").state()[0] == before:
+                if state(path)[0] == before:
                     raise
 
     @classmethod
@@ -227,7 +224,6 @@ class HammingIndex(CodeStore):
 
     def _note(self, about: Mapping[str, Any]) -> None:
         self.recall, self.model, self._next_id = about["recall"], about["model"], about["next_id"]
-        self._about = self._settings()
 
     def _settings(self) -> dict[str, Any]:
         return {"recall": self.recall, "model": self.model, "next_id": self._next_id}
@@ -238,28 +234,23 @@ class HammingIndex(CodeStore):
         if about["rows"] != len(self._items):
             raise ValueError("the changes of the journal do not fit the file")
         self._append(new)
-        count = len(new) + len(arrays["gone"])
-        for i, name in enumerate(about["changed"]):
-            rows = arrays[f"rows{i}"]
-            column = Column.read(self.fields[name], arrays, f"change{i}", len(rows))
+        rows, gone = arrays["changed"], arrays["gone"]
+        for i, (name, kind) in enumerate(self.fields.items() if len(rows) else ()):
+            column = Column.read(kind, arrays, f"changed{i}", len(rows))
             self._items.columns[name].assign(rows, column)
-            count += len(rows)
-        self._drop(arrays["gone"])
+        self._drop(gone)
         self._note(about)
-        return count
+        return len(new) + len(rows) + len(gone)
 
     def _write_change(self, journal: Journal) -> None:
         """Write what is new, changed and gone since the last time."""
         assert self._kept is not None
-        items = self._items.take(np.arange(self._kept, len(self._items)))
-        gone = np.unique(np.concatenate([np.empty(0, np.int64), *self._gone]))
-        arrays = {**items.arrays(), "gone": gone}
-        for i, (name, parts) in enumerate(self._changed.items()):
-            rows = np.unique(np.concatenate(parts))
-            arrays[f"rows{i}"] = rows
-            arrays |= self._items.columns[name].take(rows).arrays(f"change{i}")
-        about = {"rows": self._kept, "changed": list(self._changed), **self._settings()}
-        journal.write(arrays, about)
+        rows = np.unique(self._changed)
+        arrays = {"gone": np.unique(self._gone), "changed": rows}
+        arrays |= self._items.take(np.arange(self._kept, len(self._items))).arrays()
+        for i, column in enumerate(self._items.columns.values() if len(rows) else ()):
+            arrays |= column.take(rows).arrays(f"changed{i}")
+        journal.write(arrays, {"rows": self._kept, **self._settings()})
 
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write what changed, atomically; after an ``OSError`` what was there still is.
@@ -274,50 +265,41 @@ class HammingIndex(CodeStore):
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
-            self._write(Path(path), None)
+            self._write(Path(path))
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
         self.lock()
-        kept, journal, changed = self._kept, self._journal, self._changed_rows()
+        kept, journal, changed = self._kept, self._journal, len(self._gone) + len(self._changed)
+        changed += len(self._items) - (kept or 0)
         share = _SHARE * (changed + self._late)
         if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
-            mark = uuid.uuid4().hex
-            self._write(own, mark)
-            self._journal, self._late = Journal(own, mark), 0
+            self._journal, self._late = Journal(own, self._write(own)), 0
             self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
             self._late += changed
             self._begin(len(self._items))
-        self._opened = Journal(own, "").state()
+        self._opened = state(own)
         self._let_go()
 
     def compact(self) -> None:
-        """Write the file anew, with all that is in its journal, which is then empty.
-
-        Raises:
-            ValueError, OSError, BusyError: as :meth:`save`.
-        """
+        """Write the file anew, with all that is in its journal; errors as of :meth:`save`."""
         self._whole()
         self.save()
 
-    def _changed_rows(self) -> int:
-        new = 0 if self._kept is None else len(self._items) - self._kept
-        changed = (rows for parts in self._changed.values() for rows in parts)
-        return new + sum(map(len, [*self._gone, *changed]))
-
-    def _write(self, path: Path, mark: str | None) -> None:
-        """All in one file, in order, without a journal; without a mark it can have none."""
+    def _write(self, path: Path) -> str:
+        """All in one file, in order, without a journal; the mark of the file."""
         rows = self._order()
         if rows is not None:
             self._keep(rows)
         packed = self._items.codes.joined()
         kept = self._items.arrays() | (self._scan.arrays(packed) if len(packed) else {})
+        mark = uuid.uuid4().hex
         about = {**self._described(), "index": self.index.settings(), "mark": mark}
-        about |= self._settings()
-        write_arrays(path, "HammingIndex", kept, about)
-        Journal(path, "").clear()
+        write_arrays(path, "HammingIndex", kept, {**about, **self._settings()})
+        clear(path)
+        return mark
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""
@@ -335,7 +317,7 @@ class HammingIndex(CodeStore):
             return
         path = Path(os.path.realpath(self.path))
         self._lock = Lock(path.with_name(f".{path.name}.lock"), f"store: {self.path}")
-        if Journal(path, "").state() != self._opened:
+        if state(path) != self._opened:
             self._let_go()
             raise BusyError(
                 f"store: {self.path} was changed by another process since it was opened here; "
@@ -366,23 +348,14 @@ class HammingIndex(CodeStore):
         return self._public(self._items.ids.at(self._all(None)))
 
     def codes(self, ids: Ids) -> Tensor:
-        """The codes of items: int8 ±1 ``[n, num_bits]``, in the order of ``ids``.
-
-        Raises:
-            TypeError: ids of another type.
-            ValueError: ids that are not in the index.
-        """
+        """The codes of items: int8 ±1 ``[n, num_bits]``, in the order of ``ids``."""
         packed = self._items.codes.at(self._rows(ids))
         return unpack_bits(torch.from_numpy(packed), self.num_bits)
 
     def relaxed(self, ids: Ids) -> Tensor:
         """What rescoring knows of items: their relaxed codes, or their codes where it has none.
 
-        Returns:
-            float32 ``[n, num_bits]``, in the order of ``ids``.
-
-        Raises:
-            TypeError, ValueError: as :meth:`codes`.
+        float32 ``[n, num_bits]``, in the order of ``ids``.
         """
         rows, relaxed = self._rows(ids), self._items.relaxed
         if relaxed is None:
@@ -397,19 +370,13 @@ class HammingIndex(CodeStore):
             yield self._items.codes.at(part), self._items.ids.at(part)
 
     def measure_recall(self, codes: Tensor, k: int = 10) -> float:
-        """How much of the true answer ``search`` finds; kept in ``recall`` and in the file.
+        """How much of the true answer ``search`` finds, 0 to 1; kept in ``recall`` and the file.
 
         An answer counts if it is as near as the true ``k``-th item, so that ties are no loss.
 
         Args:
             codes: queries like those to come, not items of the store; a few hundred will do.
             k: answers a query, at most ``len(self)``.
-
-        Returns:
-            0 to 1; 1 with ``Flat`` and ``MultiIndex``.
-
-        Raises:
-            ValueError: no query, or fewer than k items.
         """
         check_positive_int(k, "k")
         query = self._packed_codes(codes)
@@ -522,37 +489,30 @@ class HammingIndex(CodeStore):
         self._items, self._alive, self._view = self._items.take(rows), None, None
         self._whole()
 
-    def _put(
-        self,
-        packed: Bytes,
-        ids: NDArray[Any],
-        metadata: Columns,
-        relaxed: NDArray[np.int8] | None,
-        there: NDArray[np.bool_],
-    ) -> None:
-        if len(self) and (relaxed is None) == self.has_relaxed:
+    def _put(self, new: New, there: NDArray[np.bool_]) -> None:
+        if len(self) and (new.relaxed is None) == self.has_relaxed:
             raise ValueError(
                 f"relaxed: the {self._kind} has relaxed codes of its other items; give these too"
-                if relaxed is None
+                if new.relaxed is None
                 else f"relaxed: the {self._kind} has other items without; leave it out, or add all "
                 "items anew"
             )
-        items = Items.of(packed, ids, metadata, self.fields, relaxed)
+        items = Items.of(new.packed, new.ids, new.metadata, self.fields, new.relaxed)
         self.lock()
         if there.any():
-            self._remove(ids[there])
+            self._remove(new.ids[there])
         if len(self) == 0 and len(self._items):
             self._keep(np.empty(0, np.int64))  # may now have relaxed codes, or none
         self._append(items)
         if self.id_type is int:
-            self._next_id = max(self._next_id, int(ids.max()) + 1)
+            self._next_id = max(self._next_id, int(new.ids.max()) + 1)
         self.recall = None
 
     def _remove(self, ids: NDArray[Any]) -> None:
         rows = self._find(ids)
         self.lock()
         self._drop(rows)
-        self._gone.append(rows)
+        self._gone = np.concatenate([self._gone, rows])
         self.recall = None
         if 2 * len(self) < len(self._items):
             self._keep(self._all(None))
@@ -563,7 +523,7 @@ class HammingIndex(CodeStore):
         self.lock()
         for name, column in new.items():
             self._items.columns[name].assign(rows, column)
-            self._changed.setdefault(name, []).append(rows)
+        self._changed = np.concatenate([self._changed, rows])
 
     def _metadata(self, ids: NDArray[Any]) -> dict[str, Any]:
         rows = self._find(ids)

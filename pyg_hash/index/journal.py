@@ -12,7 +12,30 @@ from pyg_hash.index.arrays import StoredArrays, read_arrays, write_arrays
 from pyg_hash.utils.files import CorruptFileError, sync_folder
 
 State = tuple[tuple[int, int, int] | None, int]
+"""Tells one content of a file and its changes from another."""
 _OWNER = "HammingIndex.log"
+
+
+def _folder(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.realpath(path) + ".log")
+
+
+def _changes(path: str | os.PathLike[str]) -> list[Path]:
+    return sorted(_folder(path).glob("[0-9]*.store"))
+
+
+def state(path: str | os.PathLike[str]) -> State:
+    """That of now."""
+    try:
+        now = os.stat(path)
+    except FileNotFoundError:
+        return None, 0
+    return (now.st_ino, now.st_size, now.st_mtime_ns), len(_changes(path))
+
+
+def clear(path: str | os.PathLike[str]) -> None:
+    """Remove all changes of a file, those of other marks too."""
+    shutil.rmtree(_folder(path), ignore_errors=True)
 
 
 class Journal:
@@ -23,23 +46,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, mark: str) -> None:
-        self._file = Path(os.path.realpath(path))
-        self.mark, self.count = mark, 0
-
-    @property
-    def _folder(self) -> Path:
-        return self._file.with_name(f"{self._file.name}.log")
-
-    def state(self) -> State:
-        """Tells one content of file and changes from another."""
-        try:
-            now = os.stat(self._file)
-        except FileNotFoundError:
-            return None, 0
-        return (now.st_ino, now.st_size, now.st_mtime_ns), len(list(self._changes()))
-
-    def _changes(self) -> Iterator[Path]:
-        yield from sorted(self._folder.glob("[0-9]*.store"))
+        self._path, self._mark, self.count = path, mark, 0
 
     def read(self) -> Iterator[tuple[StoredArrays, dict[str, Any]]]:
         """All changes in turn.
@@ -47,9 +54,9 @@ class Journal:
         ``CorruptFileError``: one is damaged or missing; ``FileNotFoundError``: one was removed
         meanwhile.
         """
-        for path in self._changes():
+        for path in _changes(self._path):
             arrays, about = read_arrays(path, _OWNER, mapped=False)
-            if about.get("mark") != self.mark:
+            if about.get("mark") != self._mark:
                 continue
             self.count += 1
             if about.get("number") != self.count:
@@ -58,15 +65,11 @@ class Journal:
 
     def write(self, arrays: Mapping[str, Any], about: Mapping[str, Any]) -> None:
         """Add a change, which is on the disk when this returns."""
-        if self.count == 0:
-            self.clear()
-            self._folder.mkdir(exist_ok=True)
-            sync_folder(self._folder.parent)
-        number = self.count + 1
-        path = self._folder / f"{number:06d}.store"
-        write_arrays(path, _OWNER, arrays, {**about, "mark": self.mark, "number": number})
+        folder, number = _folder(self._path), self.count + 1
+        if number == 1:
+            clear(self._path)
+            folder.mkdir(exist_ok=True)
+            sync_folder(folder.parent)
+        more = {**about, "mark": self._mark, "number": number}
+        write_arrays(folder / f"{number:06d}.store", _OWNER, arrays, more)
         self.count = number
-
-    def clear(self) -> None:
-        """Remove all changes, those of other marks too."""
-        shutil.rmtree(self._folder, ignore_errors=True)

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_hash.index.arrays import StoredArrays
-from pyg_hash.index.multi_index import MultiIndexHash
 from pyg_hash.index.scan import Bytes, FaissScan, Hits
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
@@ -20,10 +19,6 @@ _GROWTH = 8  # times the codes that groups were made of
 
 class Index:
     """Settings of a way to look codes up."""
-
-    def searcher(self) -> FaissScan:
-        """Something that searches so."""
-        return FaissScan()
 
     def settings(self) -> dict[str, Any]:
         """Name and arguments, as JSON values."""
@@ -42,10 +37,6 @@ class MultiIndex(Index):
     The tables take ``4 * ceil(num_bits / 16)`` bytes an item and are built again after a change.
     """
 
-    def searcher(self) -> FaissScan:
-        """A scan with tables."""
-        return MultiIndexHash()
-
 
 class FaissIndex(Index, ABC):
     """Settings of an approximate index of FAISS: positive integers."""
@@ -55,13 +46,9 @@ class FaissIndex(Index, ABC):
             if (name, value) != ("nlist", None):
                 check_positive_int(value, name)
 
-    def searcher(self) -> FaissScan:
-        """An index, made when first needed."""
-        return Approximate(self)
-
     @abstractmethod
     def make(self, packed: Bytes) -> Any:
-        """An index without codes, trained on ``packed``."""
+        """An index without codes, trained on ``packed``; ``ValueError``: too few of them."""
 
 
 @dataclass(frozen=True)
@@ -71,16 +58,13 @@ class IVF(FaissIndex):
     Args:
         nlist: groups; None takes ``4 sqrt(n)``, as far as there are 39 codes to each.
         nprobe: groups that a query looks into.
-
-    Raises:
-        TypeError, ValueError: not positive integers.
     """
 
     nlist: int | None = None
     nprobe: int = 16
 
     def make(self, packed: Bytes) -> Any:
-        """A trained index without codes; ``ValueError`` for fewer codes than ``nlist``."""
+        """Groups by k-means."""
         faiss = _faiss.load()
         nlist = self.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
         if nlist > len(packed):
@@ -104,9 +88,6 @@ class HNSW(FaissIndex):
         m: neighbours of a code in the graph.
         ef_construction: candidates held while the graph is built.
         ef_search: candidates held while it is searched.
-
-    Raises:
-        TypeError, ValueError: not positive integers.
     """
 
     m: int = 32
@@ -114,14 +95,14 @@ class HNSW(FaissIndex):
     ef_search: int = 64
 
     def make(self, packed: Bytes) -> Any:
-        """An index without codes."""
+        """An empty graph."""
         index = _faiss.load().IndexBinaryHNSW(8 * packed.shape[1], self.m)
         index.hnsw.efConstruction, index.hnsw.efSearch = self.ef_construction, self.ef_search
         return index
 
 
 class Approximate(FaissScan):
-    """``search`` through an index of FAISS, of different codes; radius lookups by a scan.
+    """``nearest`` through an index of FAISS, of different codes; radius lookups by a scan.
 
     Rows of one code are one entry of the index, so that a crowd of them neither hides others from
     a query nor costs more than one. Groups are made again when there are eight times the codes.
@@ -137,47 +118,35 @@ class Approximate(FaissScan):
         self._entry: NDArray[Any] = np.empty(0, np.int32)  # of each row
         self._made = 0  # codes that groups were made of
         self._rows: tuple[NDArray[Any], NDArray[Any]] | None = None  # by entry, and where each ends
-        self._keys: NDArray[Any] = np.empty(0)  # sorted codes, and the entry of each
-        self._known: NDArray[Any] = np.empty(0)
+        self._known: dict[bytes, int] = {}  # entries of codes
 
     def update(self, packed: Bytes) -> None:
         """Take in codes: new ones as entries, the others as rows of theirs."""
         start = len(self._entry)
         if start == len(packed):
             return
-        if len(self._keys) == 0 and start:
-            self._keys, first = np.unique(_keys(packed[:start]), return_index=True)
-            self._known = self._entry[first]
-        keys, first, inverse = np.unique(
-            _keys(packed[start:]), return_index=True, return_inverse=True
-        )
-        entry = np.full(len(keys), -1, np.int64)
-        if len(self._keys):
-            place = np.searchsorted(self._keys, keys).clip(max=len(self._keys) - 1)
-            entry = np.where(self._keys[place] == keys, self._known[place], -1)
-        new = entry < 0
-        count = 0 if self._index is None else self._index.ntotal
-        if isinstance(self._kind, IVF) and start and count + new.sum() >= _GROWTH * self._made:
+        keys = np.ascontiguousarray(packed).view(f"V{packed.shape[1]}").ravel()
+        known = self._known or dict(zip(keys[:start].tolist(), self._entry.tolist(), strict=True))
+        count, new = 0 if self._index is None else int(self._index.ntotal), list[int]()
+        late = keys[start:].tolist()
+        for row, key in enumerate(late, start):
+            if known.setdefault(key, count + len(new)) == count + len(new):
+                new.append(row)
+        if isinstance(self._kind, IVF) and start and count + len(new) >= _GROWTH * self._made:
             self._forget()
             return self.update(packed)
-        codes = np.ascontiguousarray(packed[start:][first[new]])
         if self._index is None:
-            self._index, self._made = self._kind.make(codes), len(codes)
-        entry[new] = np.arange(count, count + len(codes))
-        self._index.add(codes)
-        at = np.searchsorted(self._keys, keys[new]) if len(self._keys) else 0
-        self._keys = np.insert(self._keys.astype(keys.dtype), at, keys[new])
-        self._known = np.insert(self._known.astype(np.int64), at, entry[new])
-        self._entry = np.concatenate([self._entry, entry[inverse].astype(np.int32)])
-        self._rows = None
+            self._index, self._made = self._kind.make(packed[new]), len(new)
+        self._index.add(packed[new])
+        more = np.array([known[key] for key in late], np.int32)
+        self._entry, self._known, self._rows = np.append(self._entry, more), known, None
 
     def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
         """Entries without rows stay, unless they are many."""
         if self._index is None:
             return
         self.update(packed)
-        self._entry, self._rows = self._entry[rows], None
-        self._keys = self._known = np.empty(0)
+        self._entry, self._rows, self._known = self._entry[rows], None, {}
         if 2 * len(np.unique(self._entry)) < self._index.ntotal:
             self._forget()
 
@@ -223,13 +192,6 @@ class Approximate(FaissScan):
             ranked = np.lexsort((rows, distances))
             hits.append(Hits(np.full(len(rows), row), distances[ranked], rows[ranked]))
         return Hits(*(np.concatenate(column) for column in zip(*hits, strict=True)))
-
-
-def _keys(packed: Bytes) -> NDArray[Any]:
-    """Codes as values that can be sorted; equal ones are equal."""
-    packed = np.ascontiguousarray(packed)
-    keys: NDArray[Any] = packed.view(f"S{packed.shape[1]}").reshape(-1)
-    return keys
 
 
 KINDS: dict[str, type[Index]] = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}

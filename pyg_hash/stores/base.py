@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.index.base import CodeStore, Columns
+from pyg_hash.index.base import CodeStore, Columns, New
 from pyg_hash.index.scan import Bytes, Hits
 from pyg_hash.index.where import Condition, Tree, render
 
@@ -56,8 +56,8 @@ class DatabaseStore(CodeStore):
         return np.frombuffer(codes, np.uint8).reshape(len(names), -(-self.num_bits // 8)), None
 
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
-        kept = {**self._metadata(ids), **metadata}
-        self._put(*self._codes_of(ids)[:1], ids, kept, None, np.ones(len(ids), bool))
+        new = New(self._codes_of(ids)[0], ids, {**self._metadata(ids), **metadata})
+        self._put(new, np.ones(len(ids), bool))
 
 
 def literal(value: Any, quoted: Callable[[str], str]) -> str:

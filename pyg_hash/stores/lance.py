@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Columns, arguments
+from pyg_hash.index.base import New, arguments
 from pyg_hash.index.scan import Bytes
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.stores.base import DatabaseStore, expression
@@ -137,20 +137,13 @@ class LanceStore(DatabaseStore):
             codes = batch["code"].flatten().to_numpy().reshape(-1, width)
             yield codes, np.array(batch["id"].to_pylist(), self._id_dtype)
 
-    def _put(
-        self,
-        packed: Bytes,
-        ids: NDArray[Any],
-        metadata: Columns,
-        relaxed: NDArray[np.int8] | None,
-        there: NDArray[np.bool_],
-    ) -> None:
+    def _put(self, new: New, there: NDArray[np.bool_]) -> None:
         arrow, schema = _libraries()[1], self.table.schema
         codes = arrow.FixedSizeListArray.from_arrays(
-            arrow.array(packed.reshape(-1)), packed.shape[1]
+            arrow.array(new.packed.reshape(-1)), new.packed.shape[1]
         )
-        rest = [arrow.array(metadata[key], schema.field(key).type) for key in self.fields]
-        columns = [arrow.array(ids.tolist(), schema.field("id").type), codes, *rest]
+        rest = [arrow.array(new.metadata[key], schema.field(key).type) for key in self.fields]
+        columns = [arrow.array(new.ids.tolist(), schema.field("id").type), codes, *rest]
         rows = arrow.Table.from_arrays(columns, names=schema.names)
         if there.any():
             merge = self.table.merge_insert("id")  # one commit

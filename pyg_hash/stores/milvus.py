@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.base import Columns, arguments
+from pyg_hash.index.base import Columns, New, arguments
 from pyg_hash.index.scan import Bytes
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.stores.base import DatabaseStore, expression
@@ -171,15 +171,9 @@ class MilvusStore(DatabaseStore):
         finally:
             rows.close()
 
-    def _put(
-        self,
-        packed: Bytes,
-        ids: NDArray[Any],
-        metadata: Columns,
-        relaxed: NDArray[np.int8] | None,
-        there: NDArray[np.bool_],
-    ) -> None:
-        names, send = ids.tolist(), self.client.upsert if there.any() else self.client.insert
+    def _put(self, new: New, there: NDArray[np.bool_]) -> None:
+        names, metadata = new.ids.tolist(), new.metadata
+        send = self.client.upsert if there.any() else self.client.insert
         for value in chain(names, *metadata.values()):
             for text in value if isinstance(value, list) else [value]:
                 if isinstance(text, str):
@@ -188,7 +182,7 @@ class MilvusStore(DatabaseStore):
             _check_for_lite(names, metadata)
         for start in range(0, len(names), _ROWS):
             rows = [
-                {"id": names[i], "code": packed[i].tobytes()}
+                {"id": names[i], "code": new.packed[i].tobytes()}
                 | {key: values[i] for key, values in metadata.items()}
                 for i in range(start, min(start + _ROWS, len(names)))
             ]
