@@ -59,10 +59,12 @@ class _Export(NamedTuple):
     fields: Mapping[str, type]
     model: str
 
-    @property
-    def id_dtype(self) -> Any:
-        """Of the ids as a NumPy array."""
-        return np.dtype(np.int64 if self.id_type is int else np.str_)
+    def whole(self) -> tuple[Bytes, NDArray[Any]]:
+        """All codes and ids."""
+        ids: Any = np.empty(0, np.int64 if self.id_type is int else np.object_)
+        parts = [(np.empty((0, num_bytes(self.num_bits)), np.uint8), ids)]
+        codes, ids = zip(*parts, *(batch[:2] for batch in self.batches), strict=True)
+        return np.concatenate(codes), np.concatenate(ids)
 
     def rows(self) -> Iterator[tuple[Any, str, tuple[Any, ...]]]:
         """Id, code as digits 0 and 1, and values of the fields of each item."""
@@ -75,31 +77,19 @@ class _Export(NamedTuple):
 
 
 def _numpy(path: Path, all_of: _Export) -> None:
-    none = np.empty((0, num_bytes(all_of.num_bits)), np.uint8), np.empty(0, all_of.id_dtype)
-    parts = [none, *(batch[:2] for batch in all_of.batches)]
-    codes, ids = map(np.concatenate, zip(*parts, strict=True))
+    codes, ids = all_of.whole()
+    ids = ids if all_of.id_type is int else ids.astype(np.str_)
     with open(path, "wb") as file:
-        np.savez(
-            file,
-            codes=codes,
-            ids=ids.astype(all_of.id_dtype),
-            num_bits=np.array(all_of.num_bits),
-            model=np.array(all_of.model),
-        )
+        np.savez(file, codes=codes, ids=ids, num_bits=all_of.num_bits, model=all_of.model)
 
 
 def _hdf5(path: Path, all_of: _Export) -> None:
-    width = num_bytes(all_of.num_bits)
-    dtype = all_of.id_dtype if all_of.id_type is int else h5py.string_dtype()
+    codes, ids = all_of.whole()
     with h5py.File(path, "w") as file:
         file.attrs["num_bits"], file.attrs["model"] = all_of.num_bits, all_of.model
-        codes = file.create_dataset("codes", (0, width), np.uint8, maxshape=(None, width))
-        ids = file.create_dataset("ids", (0,), dtype, maxshape=(None,))
-        for packed, names, _ in all_of.batches:
-            start = len(ids)
-            for data, new in ((codes, packed), (ids, names)):
-                data.resize(start + len(new), axis=0)
-                data[start:] = new
+        file["codes"] = codes
+        dtype = ids.dtype if all_of.id_type is int else h5py.string_dtype()
+        file.create_dataset("ids", data=ids, dtype=dtype)
 
 
 def load_pyarrow() -> Any:
@@ -108,29 +98,25 @@ def load_pyarrow() -> Any:
     return require("pyarrow", "pyarrow", extra="parquet")
 
 
+def _about(num_bits: Any, model: str) -> dict[str, str]:
+    """Metadata of Parquet, whose pages alone have checksums of their own."""
+    crc = zlib.crc32(f"{num_bits} {model}".encode())
+    return {"num_bits": str(num_bits), "model": model, "crc32": f"{crc:08x}"}
+
+
 def _parquet(path: Path, all_of: _Export, *, milvus: bool = False) -> None:
     arrow = load_pyarrow()
-    width = num_bytes(all_of.num_bits)
     kinds = {int: arrow.int64(), str: arrow.string(), float: arrow.float64(), bool: arrow.bool_()}
     kinds[list] = arrow.list_(arrow.string())
-    code = arrow.list_(arrow.uint8()) if milvus else arrow.binary(width)
+    code = arrow.list_(arrow.uint8()) if milvus else arrow.binary(num_bytes(all_of.num_bits))
     columns = {"id": kinds[all_of.id_type], "code": code}
     columns |= {name: kinds[kind] for name, kind in all_of.fields.items()}
-    crc = zlib.crc32(f"{all_of.num_bits} {all_of.model}".encode())
-    about = {"num_bits": str(all_of.num_bits), "model": all_of.model, "crc32": f"{crc:08x}"}
-    schema = arrow.schema(list(columns.items()), metadata=about)
+    schema = arrow.schema([*columns.items()], metadata=_about(all_of.num_bits, all_of.model))
     with arrow.parquet.ParquetWriter(path, schema, write_page_checksum=True) as writer:
         for packed, ids, more in all_of.batches:
-            data = arrow.py_buffer(np.ascontiguousarray(packed))
-            if milvus:
-                places = np.arange(0, packed.size + 1, width, dtype=np.int32)
-                flat = arrow.Array.from_buffers(arrow.uint8(), packed.size, [None, data])
-                codes = arrow.ListArray.from_arrays(places, flat)
-            else:
-                buffers = [None, data]
-                codes = arrow.FixedSizeBinaryArray.from_buffers(code, len(packed), buffers)
-            rest = [arrow.array(more[name], columns[name]) for name in all_of.fields]
-            arrays = [arrow.array(ids.tolist(), columns["id"]), codes, *rest]
+            codes = packed.tolist() if milvus else [row.tobytes() for row in packed]
+            values = {"id": ids.tolist(), "code": codes, **more}
+            arrays = [arrow.array(values[name], kind) for name, kind in columns.items()]
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
 
@@ -139,11 +125,8 @@ def _csv(path: Path, all_of: _Export) -> None:
         writer = csv.writer(file)
         writer.writerow(["id", "code", *all_of.fields])
         for name, code, values in all_of.rows():
-            writer.writerow([name, code, *map(_cell, values)])
-
-
-def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list) else value
+            cells = (json.dumps(v, ensure_ascii=False) if type(v) is list else v for v in values)
+            writer.writerow([name, code, *cells])
 
 
 def _faiss(path: Path, all_of: _Export) -> None:
@@ -187,7 +170,7 @@ def _pgvector(path: Path, all_of: _Export) -> None:
     fields = {name_of(name): _SQL_TYPES[kind] for name, kind in all_of.fields.items()}
     more = "".join(f",\n    {name} {kind}" for name, kind in fields.items())
     bits = all_of.num_bits
-    example = f"B'{'01' * bits}'"[: bits + 2] + "'"
+    example = f"B'{('01' * bits)[:bits]}'"
     with open(path, "w", encoding="utf-8", newline="") as file:
         file.write(
             f"-- codes of {bits} bits, of the model {all_of.model or 'not known'}\n"
@@ -234,21 +217,8 @@ def export_codes(
 ) -> None:
     """Write packed codes with ids, atomically; ``store.export(path)`` calls this.
 
-    ============  ==========================================================================
-    ``.npz``      arrays ``codes`` (uint8 ``[n, bytes]``), ``ids``, ``num_bits`` and ``model``
-    ``.h5``       data sets ``codes`` and ``ids``, attributes ``num_bits`` and ``model``
-    ``.parquet``  columns ``id``, ``code`` (fixed-size binary) and the fields; metadata as
-                  attributes of HDF5
-    ``.csv``      columns ``id``, ``code`` as ``num_bits`` digits 0 and 1, and the fields
-                  (a list as JSON, a missing value empty)
-    ``.faiss``    for ``faiss.read_index_binary``: exact, codes filled up with zeros to bytes;
-                  int ids are FAISS's, string ids stand beside, in ``NAME.faiss.ids.json``
-    ``.sql``      for PostgreSQL with pgvector: a table named like the file, with ``code
-                  bit(num_bits)``, its rows, an HNSW index and an example of a query
-    ``'milvus'``  Parquet for Milvus's bulk insert: ``code`` as a list of bytes (BINARY_VECTOR)
-    ============  ==========================================================================
-
-    In a byte the first bit is the most significant one, as in ``numpy.packbits``.
+    What each format holds: :doc:`/stores`, "Plain files". In a byte the first bit is the most
+    significant one, as in ``numpy.packbits``.
 
     Args:
         path: the file; its ending decides the format.
@@ -328,15 +298,14 @@ def _read_parquet(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, A
     arrow = load_pyarrow()
     table = arrow.parquet.read_table(path, page_checksum_verification=True)
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    num_bits, model = int(about["num_bits"]), about.get("model", "")
-    crc = f"{zlib.crc32(f'{num_bits} {model}'.encode()):08x}"
-    if about.get("crc32", crc) != crc:
+    if about.get("crc32") != _about(about["num_bits"], about["model"])["crc32"]:
         raise ValueError("its metadata have another checksum")
     text = table.schema.field("id").type == arrow.string()
     ids = np.array(table["id"].to_pylist(), object if text else np.int64)
     data = b"".join(table["code"].to_pylist())
+    num_bits = int(about["num_bits"])
     codes = np.frombuffer(bytearray(data), np.uint8).reshape(len(ids), num_bytes(num_bits))
-    return codes, ids, num_bits, model
+    return codes, ids, num_bits, about["model"]
 
 
 _READERS = {".npz": _read_numpy, ".h5": _read_hdf5, ".parquet": _read_parquet}
