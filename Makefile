@@ -34,6 +34,7 @@ $(VENV)/.installed-%: pyproject.toml setup.cfg constraints.txt
 demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py
 
+test: export OMP_NUM_THREADS ?= 1
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 

@@ -41,6 +41,16 @@ def shapes():
         yield Shapes
 
 
+@pytest.fixture
+def undrawn(monkeypatch):
+    """A report without its figures' lines, which take most of its time."""
+
+    def empty(figure, *, name, label):
+        return "<svg></svg>"
+
+    monkeypatch.setattr("pyg_hash.report.page.to_svg", empty)
+
+
 @pytest.fixture(scope="session")
 def taught_run(tmp_path_factory):
     """The run folder of a small TaughtHash: 90 database items, features of 16 and 12 numbers."""

@@ -166,7 +166,7 @@ def test_same_page_twice(bare, pair):
         assert report_page(*pair, **FAST) == bare
 
 
-def test_a_history_of_nothing_but_epochs(pair):
+def test_a_history_of_nothing_but_epochs(pair, undrawn):
     assert "epochs</h3>" not in report_page(*pair, About(history=[{"epoch": 1}]), **FAST)
 
 
@@ -202,7 +202,7 @@ def test_constant_codes_and_several_labels():
     assert "Protocol inductive" in page.text
 
 
-def test_pictures(pair, tmp_path):
+def test_pictures(pair, tmp_path, undrawn):
     image = pytest.importorskip("PIL.Image")
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     image.new("RGB", (30, 20), (0, 90, 0)).save(good)
@@ -235,7 +235,7 @@ def test_missing_packages_are_found_at_once(module, monkeypatch):
         report_page(None, None)
 
 
-def test_write_is_atomic(pair, tmp_path, monkeypatch):
+def test_write_is_atomic(pair, tmp_path, monkeypatch, undrawn):
     path = tmp_path / "deep" / "page.html"
     monkeypatch.setattr("pyg_hash.report.page.report_page", lambda *args, points: "ä" * points)
     write_report(path, *pair, points=3)
