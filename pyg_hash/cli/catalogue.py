@@ -172,18 +172,20 @@ class Build(Command):
         bad = list(bad_rows(source))
         problems = [f"{place}: {text}" for place, text in source.problems.items()]
         problems += [f"row {row} ({source.ids[row]!r:.60}): {text}" for row, _, text in bad]
-        if not problems:
-            return
-        shown = "\n".join(f"  {p}" for p in problems[:_SHOWN] + ["..."] * (len(problems) > _SHOWN))
-        if not self.skip_bad:
-            raise ValueError(
-                f"source: {len(problems)} problems, and nothing was done; mend them, or leave "
-                f"these out with --skip_bad\n{shown}"
-            )
-        print(f"left out: {len(problems)}\n{shown}")
+        self._refuse(problems, "problems, and nothing was done; mend them, or")
         for row, modality, _ in bad:
             for m in MODALITIES if modality is None else [modality]:
                 source.drop(m, row)
+
+    def _refuse(self, problems: list[str], what: str) -> None:
+        """``ValueError`` lists the first problems; with ``skip_bad`` it is printed, if any."""
+        shown = "\n".join(f"  {p}" for p in problems[:_SHOWN] + ["..."] * (len(problems) > _SHOWN))
+        if problems and not self.skip_bad:
+            raise ValueError(
+                f"source: {len(problems)} {what} leave these out with --skip_bad\n{shown}"
+            )
+        if problems:
+            print(f"left out: {len(problems)}\n{shown}")
 
     def _stages(self, run: Run, source: Source, plan: Plan, encoders: dict[Modality, Any]) -> None:
         """Features of the drawn rows, the training, the codes of all."""
@@ -230,14 +232,7 @@ class Build(Command):
             found[m] = values.new_zeros(len(rows), values.size(1))
             found[m][np.setdiff1d(np.arange(len(rows)), [*lost])] = values
             kept[[*lost]] = False
-        if bad:
-            shown = "\n".join(f"  {line}" for line in bad[:_SHOWN])
-            if not self.skip_bad:
-                raise ValueError(
-                    f"source: {len(bad)} items cannot be encoded; leave them out with --skip_bad\n"
-                    f"{shown}"
-                )
-            print(f"left out of the training: {len(bad)}\n{shown}")
+        self._refuse(bad, "items cannot be encoded;")
         rows, features = rows[kept], {m: x[kept] for m, x in found.items()}
         splits: dict[str, Any] = {name: np.isin(rows, own) for name, own in plan.splits.items()}
         alone = features[plan.sides[0]]
@@ -423,33 +418,24 @@ def in_shards(
     with tqdm(total=len(items), desc=title, unit="", delay=1) as bar:
         for start in range(0, len(items), SHARD[name]):
             part = items[start : start + SHARD[name]]
-            digest = sha256(told, json.dumps(part))
-            path = folder / f"{name}-{digest[:20]}.safetensors"
-            found = None
-            if path.is_file():
-                try:
-                    tensors, problems = load_tensors(path)
-                    kept = tensors["kept"].tolist()
-                    found = Encoded(
-                        tensors.get("values"), kept, {int(i): t for i, t in problems.items()}
-                    )
-                except CorruptFileError:  # of one who was killed, or damaged: made anew
-                    found = None
-            if found is None:
+            path = folder / f"{name}-{sha256(told, json.dumps(part))[:20]}.safetensors"
+            try:
+                tensors, problems = load_tensors(path)
+            except (FileNotFoundError, CorruptFileError):  # of one who was killed, or damaged
                 found = encode_each(encode, part, batch_size=BATCH[name])
                 save_shard(path, found)
+            else:
+                lost = {int(row): text for row, text in problems.items()}
+                kept = [row for row in range(len(part)) if row not in lost]
+                found = Encoded(tensors.get("values"), kept, lost)
             yield start, found
             bar.update(len(part))
 
 
 def save_shard(path: Path, found: Encoded) -> None:
     """Keep what was encoded."""
-    import torch
-
-    tensors = {"kept": torch.tensor(found.kept, dtype=torch.long)}
-    if found.values is not None:
-        tensors["values"] = found.values
-    save_tensors(path, tensors, found.problems)
+    values = {} if found.values is None else {"values": found.values}
+    save_tensors(path, values, found.problems)
 
 
 def write_catalog(

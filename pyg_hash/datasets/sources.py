@@ -40,19 +40,7 @@ ROLES = {  # of a column, by its name; the first that a table has
     "label": "label labels category categories class classes genre tags tag",
     "id": "id ids uid key item_id image_id product_id sku asin",
 }
-_NO_NAME = {
-    "img",
-    "dsc",
-    "dscn",
-    "dscf",
-    "pxl",
-    "image",
-    "photo",
-    "pic",
-    "picture",
-    "file",
-    "frame",
-}
+_NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
 _GRAMMAR = ("and", "or", "not", "in", "has", "is", "null", "true", "false")  # of filters
@@ -86,12 +74,6 @@ class Source:
             return ~self.lacking.get(modality, np.zeros(len(self), bool))
         return np.array([value is not None for value in self.items(modality)], bool)
 
-    def block(self, modality: Modality, start: int, stop: int) -> Array:
-        """Ready-made features of some rows, float32."""
-        part = self.features[modality][start:stop]
-        sparse: bool = sp.issparse(part)
-        return np.asarray(part.toarray() if sparse else part, np.float32)
-
     def rows(self, modality: Modality, rows: Array) -> Array:
         """Ready-made features of rows in ascending order, float32."""
         parts = [np.zeros((0, self.features[modality].shape[1]), np.float32)]
@@ -101,9 +83,11 @@ class Source:
         return np.concatenate(parts)
 
     def blocks(self, modality: Modality) -> Iterator[tuple[int, Array]]:
-        """All ready-made features in blocks of rows, and where each begins."""
+        """All ready-made features in blocks of rows, float32, and where each begins."""
         for start in range(0, len(self), BLOCK):
-            yield start, self.block(modality, start, min(start + BLOCK, len(self)))
+            part = self.features[modality][start : min(start + BLOCK, len(self))]
+            sparse: bool = sp.issparse(part)  # in a name, as it would narrow the type of part
+            yield start, np.asarray(part.toarray() if sparse else part, np.float32)
 
     def items(self, modality: Modality) -> list[str | None]:
         """The raw pictures or texts."""
@@ -169,37 +153,30 @@ def _folder(root: Path) -> Source:
     found = []
     for place, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        pictures = [
-            n for n in sorted(names) if n.lower().endswith(PICTURE_SUFFIXES) and n[0] != "."
-        ]
-        found += [Path(place, name) for name in pictures]
+        found += [Path(place, n) for n in sorted(names) if _is_picture(n) and n[0] != "."]
     if not found:
         raise FileNotFoundError(f"source: no picture in {root}")
     relative = [path.relative_to(root) for path in found]
-    labels = [[path.parts[0]] if len(path.parts) > 1 else [] for path in relative]
+    labels = [list(path.parts[:-1][:1]) for path in relative]
     classes = {label for own in labels for label in own}
     if len(classes) < 2 or not all(labels):
         labels = [[] for _ in found]
-    texts: list[str | None] = []
-    kinds = {"captions beside the pictures": 0, "names of the files": 0, "names of the folders": 0}
     source = Source(
         [p.as_posix() for p in relative], [os.path.abspath(p) for p in found], [], labels
     )
+    kinds = {"captions beside the pictures": 0, "names of the files": 0, "names of the folders": 0}
     for path, own in zip(found, labels, strict=True):
-        text, beside = None, path.with_suffix(".txt")
+        beside, caption = path.with_suffix(".txt"), ""
         if beside.is_file():
-            kind = "captions beside the pictures"
             try:
-                text = " ".join(beside.read_text(encoding="utf-8-sig").split())
+                caption = " ".join(beside.read_text(encoding="utf-8-sig").split())
             except UnicodeDecodeError as error:
                 source.problems[str(beside)] = f"not UTF-8 ({error.reason} at byte {error.start})"
-        if not text:
-            kind, text = "names of the files", _words_of(path.stem)
-        if not text and own:
-            kind, text = "names of the folders", _words_of(own[0])
-        kinds[kind] += bool(text)
-        texts.append(text or None)
-    source.texts = texts
+        texts = (caption, _words_of(path.stem), *map(_words_of, own))
+        kind, text = next(((k, t) for k, t in zip(kinds, texts, strict=False) if t), ("", None))
+        if text:
+            kinds[kind] += 1
+        source.texts.append(text)
     listed = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.items() if count)
     source.read_as = {IMAGE: f"{len(found):,} files", TEXT: listed or "none", "id": "paths"}
     source.read_as["labels"] = f"{len(classes)} sub-folders" if any(labels) else "none"
@@ -209,7 +186,7 @@ def _folder(root: Path) -> Source:
 def _words_of(name: str) -> str:
     """The words of a file's name; none of a camera's."""
     words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name))
-    telling = [w for w in words if len(w) > 2 and w.lower() not in _NO_NAME]
+    telling = any(len(word) > 2 and not _NO_NAME.fullmatch(word) for word in words)
     return " ".join(words) if telling else ""
 
 
@@ -401,29 +378,25 @@ def _iso(text: str | None) -> str | None:
 
 
 def _vectors(file: Any, name: str) -> Array:
+    """A column of lists of numbers, float32 ``[N, d]``; NaN where a row has none."""
+    count = require("pyarrow.compute", "pyarrow", extra="parquet").list_value_length
     rows: Array | None = None
     place = 0
     for batch in file.iter_batches(BLOCK, columns=[name]):
         column = batch.column(0)
-        lists = [None if v is None else np.asarray(v, np.float32) for v in _each(column)]
-        width = next((len(v) for v in lists if v is not None), None)
-        if rows is None and width is not None:
-            rows = np.full((file.metadata.num_rows, width), np.nan, np.float32)
-        for own in lists:
-            if own is not None:
-                if rows is None or len(own) != rows.shape[1]:
-                    raise ValueError(f"source: {name}: vectors of different lengths, row {place}")
-                rows[place] = own
-            place += 1
+        widths = count(column).drop_null().unique().to_pylist()
+        if widths and rows is None:
+            rows = np.full((file.metadata.num_rows, widths[0]), np.nan, np.float32)
+        if widths and widths != [rows.shape[1] if rows is not None else None]:
+            raise ValueError(f"source: {name}: vectors of different lengths, row {place} or later")
+        if rows is not None and widths:
+            there = column.is_valid().to_numpy(zero_copy_only=False)
+            values = column.flatten().to_numpy(zero_copy_only=False)
+            rows[place : place + len(column)][there] = values.reshape(-1, rows.shape[1])
+        place += len(column)
     if rows is None:
         raise ValueError(f"source: {name}: holds no vector")
     return rows
-
-
-def _each(column: Any) -> Iterable[Any]:
-    """The vectors of a batch, or None, without a Python number for each of their values."""
-    for value in column:
-        yield value.values.to_numpy(zero_copy_only=False) if value.is_valid else None
 
 
 def _roles(
