@@ -260,6 +260,15 @@ def stamp(folder: str | os.PathLike[str], name: str) -> list[int]:
     return [stat.st_size, stat.st_mtime_ns]
 
 
+def refuse_items(problems: Sequence[str]) -> None:
+    """Raise ``ValueError`` that lists the first problems, if there are any."""
+    if problems:
+        raise ValueError(
+            f"{len(problems)} items cannot be encoded; drop these rows, nothing was written:\n"
+            + "\n".join([*problems[:_SHOWN], *["  ..."] * (len(problems) > _SHOWN)])
+        )
+
+
 def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict[str, Tensor]:
     """Features of each modality, given its encoder and items; ``ValueError`` lists bad items."""
     features: dict[str, Any] = {}
@@ -268,9 +277,5 @@ def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict
         found = encode_each(encoder, raw, batch_size=batch_size, progress=f"{name} features")
         features[name] = found.values
         problems += [f"  {name} {row} ({raw[row]}): {t}" for row, t in found.problems.items()]
-    if problems:
-        raise ValueError(
-            f"{len(problems)} items cannot be encoded; drop these rows, nothing was written:\n"
-            + "\n".join(problems[:_SHOWN] + ["  ..."] * (len(problems) > _SHOWN))
-        )
+    refuse_items(problems)
     return features

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -20,26 +23,43 @@ def row_chunks(num_rows: int, width: int) -> list[tuple[int, int]]:
     return [(start, min(start + step, num_rows)) for start in range(0, num_rows, step)]
 
 
-def as_mask(rows: Tensor, num_rows: int, name: str) -> Tensor:
-    """A bool mask ``[N]`` from a bool mask or from row numbers, each of which may occur once."""
-    if rows.dim() != 1:
-        raise ValueError(f"{name}: expected one dimension, got shape {list(rows.shape)}")
-    if rows.dtype == torch.bool:
-        if rows.size(0) != num_rows:
-            raise ValueError(f"{name}: mask has {rows.size(0)} entries, expected {num_rows} (rows)")
-        return rows.clone()
-    if rows.is_floating_point() or rows.is_complex():
-        raise TypeError(f"{name}: expected a bool mask or integer row numbers, got {rows.dtype}")
-    if rows.numel() and (int(rows.min()) < 0 or int(rows.max()) >= num_rows):
-        raise ValueError(
-            f"{name}: row numbers run from {int(rows.min())} to {int(rows.max())}, "
-            f"outside 0..{num_rows - 1}"
-        )
-    if torch.unique(rows).numel() < rows.numel():
-        hint = "; is it a mask of zeros and ones? use bool" if int(rows.max()) <= 1 else ""
+def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
+    """A dense array of a tensor, an array, nested lists or something sparse; bfloat16: float32."""
+    sparse: bool = sp.issparse(values)
+    if sparse:
+        return np.asarray(values.toarray())
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        values = values.float() if values.dtype == torch.bfloat16 else values
+        return np.asarray((values if values.layout == torch.strided else values.to_dense()).numpy())
+    if values is None:
+        raise TypeError(f"{name}: is missing; give it")
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(f"{name}: rows of different lengths, or of mixed kinds") from error
+
+
+def as_mask(rows: Any, num_rows: int, name: str) -> Tensor:
+    """A bool mask ``[N]`` from one or from row numbers, of which each occurs once, in any form."""
+    array = as_array(rows, name)
+    array = array if array.size else array.astype(array.dtype if array.dtype.kind == "b" else int)
+    if array.dtype.kind not in "biu":
+        raise TypeError(f"{name}: expected a bool mask or integer row numbers, got {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected one dimension, got shape {list(array.shape)}")
+    if array.dtype.kind == "b":
+        if len(array) != num_rows:
+            raise ValueError(f"{name}: mask has {len(array)} entries, expected {num_rows} (rows)")
+        return torch.from_numpy(array.copy())
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
+    if low < 0 or high >= num_rows:
+        raise ValueError(f"{name}: row numbers run from {low} to {high}, outside 0..{num_rows - 1}")
+    if len(np.unique(array)) < len(array):
+        hint = "; is it a mask of zeros and ones? use bool" if high <= 1 else ""
         raise ValueError(f"{name}: the same row number occurs more than once{hint}")
     mask = torch.zeros(num_rows, dtype=torch.bool)
-    mask[rows.long()] = True
+    mask[torch.from_numpy(array.astype(np.int64))] = True
     return mask
 
 

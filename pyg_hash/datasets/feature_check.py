@@ -15,6 +15,7 @@ import torch
 
 from pyg_hash.datasets.build import check_few_classes, fill_splits, row_chunks
 from pyg_hash.datasets.feature_file import (
+    OTHER_ROWS,
     StoredMatrix,
     open_feature_file,
     read_about,
@@ -124,10 +125,7 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
                 hashes[name] = _check_matrix(report, StoredMatrix(file, name))
         sizes = [matrix.shape[0] for matrix in report.matrices.values()]
         if len(set(sizes)) > 1:
-            report.problems.append(
-                f"image and text: {sizes[0]} and {sizes[1]} rows; "
-                "row i of both must be the same instance"
-            )
+            report.problems.append(OTHER_ROWS.format(*sizes))
         elif sizes:
             with _noted(report):
                 _check_labels(report, file, sizes[0])

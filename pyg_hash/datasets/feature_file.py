@@ -6,7 +6,7 @@ import difflib
 import inspect
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from os.path import isfile
@@ -20,13 +20,20 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, encode_all, stamp
-from pyg_hash.datasets.build import build_hetero, fill_splits, row_chunks
-from pyg_hash.datasets.given import as_labels, as_matrix, as_rows, as_strings
+from pyg_hash.datasets.base import (
+    CrossModalDataset,
+    Items,
+    Transform,
+    encode_all,
+    refuse_items,
+    stamp,
+)
+from pyg_hash.datasets.build import as_mask, build_hetero, fill_splits, row_chunks
+from pyg_hash.datasets.given import as_labels, as_matrix, as_strings
 from pyg_hash.features import OwnEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import bad_text, check_choice, check_positive_int
+from pyg_hash.utils.checks import bad_text, check_choice, check_path, check_positive_int
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.digests import sha256
 from pyg_hash.utils.files import CorruptFileError, atomic_path, check_writable
@@ -36,6 +43,7 @@ from pyg_hash.utils.locks import replace_folder
 FORMAT = "pyg_hash.features"
 VERSION = 1
 SPLITS = ("train", "query", "database", "labeled", "val")
+OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same instance"
 _FILTERS = (None, "gzip", "lzf", *range(10))
 
 
@@ -268,8 +276,7 @@ class FeatureFile(CrossModalDataset):
         root: str | os.PathLike[str] | None = None,
         force_reload: bool = False,
     ) -> None:
-        if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"path: expected the path of a file, got {path!r:.60}")
+        check_path(path)
         for name, given in (("transform", transform), ("pre_transform", pre_transform)):
             if given is not None and not callable(given):
                 raise TypeError(f"{name}: expected a transform, got {given!r:.60}")
@@ -406,7 +413,9 @@ def write_feature_file(
     content = {name: value for name, value in locals().items() if name != "path"}
     given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
     encoders = {m: _as_encoder(e, m) for m, e in given.items() if e is not None}
-    checked = _checked(path, **content)
+    check_path(path)
+    check_writable(path)
+    checked = _checked(path, content)
     for m, encoder in encoders.items():
         width = checked[m].shape[1]
         if isinstance(encoder, OwnEncoder):
@@ -416,7 +425,7 @@ def write_feature_file(
                 f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
                 "one that made them"
             )
-    return _write(_file_path(path), checked, encoders or None)
+    return _write(path, checked, encoders)
 
 
 def _as_encoder(encoder: Any, modality: Modality) -> Any:
@@ -426,85 +435,71 @@ def _as_encoder(encoder: Any, modality: Modality) -> Any:
     raise TypeError(f"{modality}_encoder: expected an encoder or a function, got {encoder!r:.60}")
 
 
-def _file_path(path: Any) -> Path:
-    if not isinstance(path, str | os.PathLike):
-        raise TypeError(f"path: expected the path of a file, got {path!r:.60}")
-    check_writable(path)
-    return Path(path)
-
-
-def _checked(path: Any, image: Any = None, text: Any = None, **more: Any) -> dict[str, Any]:
-    """What the file is to hold, by entry; features that are None and ``num_rows`` come later.
+def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> dict[str, Any]:
+    """What the file is to hold, by entry; with ``num_rows``, its features come later.
 
     ``TypeError``, if that is all, or ``ValueError``; it lists every problem.
     """
     found: dict[str, Any] = {}
     problems: list[TypeError | ValueError] = []
 
-    @contextmanager
-    def noted() -> Iterator[None]:
+    def note(name: str, check: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            yield
+            found[name] = check(*arguments)
         except (TypeError, ValueError) as error:
             problems.append(error)
+        return found.get(name)
 
-    num_rows = more.pop("num_rows", None)
-    for name, matrix in (("image", image), ("text", text)) if num_rows is None else ():
-        with noted():
-            found[name] = as_matrix(matrix, name)
-    sizes = [found[name].shape[0] for name in MODALITIES if name in found]
-    if len(set(sizes)) > 1:
-        problems.append(
-            ValueError(
-                f"image and text: {sizes[0]} and {sizes[1]} rows; "
-                "row i of both must be the same instance"
-            )
-        )
-    if sizes or num_rows is not None:
-        num_rows = sizes[0] if num_rows is None else num_rows
+    if num_rows is None:
+        matrices = [note(m, as_matrix, given[m], m) for m in MODALITIES]
+        sizes = [matrix.shape[0] for matrix in matrices if matrix is not None]
+        if len(set(sizes)) > 1:
+            problems.append(ValueError(OTHER_ROWS.format(*sizes)))
+        num_rows = sizes[0] if sizes else None
+    if num_rows is not None:
         names = None
-        with noted():
-            if more["class_names"] is not None:
-                names = as_strings(more["class_names"], "class_names")
-        if more["labels"] is not None:
-            with noted():
-                found["labels"], names = as_labels(more["labels"], names, num_rows)
+        if given["class_names"] is not None:
+            names = note("class_names", as_strings, given["class_names"], "class_names")
+        labels = given["labels"]
+        if labels is not None and (own := note("labels", as_labels, labels, names, num_rows)):
+            found["labels"], names = own
         if names is not None:
             found["class_names"] = names
         for name in ("ids", "image_paths", "texts"):
-            if more[name] is not None:
-                with noted():
-                    found[name] = as_strings(more[name], name, num_rows)
-        masks = {}
+            if given[name] is not None:
+                note(name, as_strings, given[name], name, num_rows)
+        masks: dict[str, Tensor] = {}
         for name in SPLITS:
-            if more[name] is not None or name in ("train", "query"):
-                with noted():
-                    masks[name] = as_rows(more[name], num_rows, name)
-                    found[f"splits/{name}"] = masks[name]
-        if "train" in masks and "query" in masks:
-            tensors = {name: torch.from_numpy(mask) for name, mask in masks.items()}
-            problems += map(ValueError, fill_splits(tensors, labels=more["labels"] is not None)[1])
-    with noted():
-        check_choice(more["compression"], _FILTERS, "compression")
-    with noted():
-        about = found["about"] = more["about"]
-        if not isinstance(about, str | None):
-            raise TypeError(f"about: expected a text, got {type(about).__name__}")
-        if about is not None and (not about.strip() or bad_text(about)):
-            raise ValueError(f"about: must be a text that is not empty, got {about!r}")
+            if given[name] is not None or name in ("train", "query"):
+                mask = note(f"splits/{name}", as_mask, given[name], num_rows, name)
+                masks |= {} if mask is None else {name: mask}
+        if {"train", "query"} <= set(masks):
+            problems += map(ValueError, fill_splits(masks, labels=labels is not None)[1])
+    note("compression", _as_compression, given["compression"])
+    note("about", _as_about, given["about"])
     if problems:
         kind = TypeError if all(isinstance(p, TypeError) for p in problems) else ValueError
         raise kind(f"{path} was not written:\n" + "\n".join(map(str, problems)))
-    return found | {"compression": more["compression"]}
+    return found
 
 
-def _write(
-    path: Path, content: dict[str, Any], encoders: Mapping[Modality, Any] | None = None
-) -> Path:
+def _as_compression(value: Any) -> Any:
+    check_choice(value, _FILTERS, "compression")
+    return value
+
+
+def _as_about(value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise TypeError(f"about: expected a text, got {type(value).__name__}")
+    if value is not None and (not value.strip() or bad_text(value)):
+        raise ValueError(f"about: must be a text that is not empty, got {value!r}")
+    return value
+
+
+def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any]) -> Path:
     """Write what :func:`_checked` gave, and the encoders that made it into their folder."""
-    content = dict(content)
-    about, compression = content.pop("about"), content.pop("compression")
-    folder, new = Path(f"{path}.encoders"), Path(f"{path}.encoders.new")
+    about, compression = content["about"], content["compression"]
+    new = Path(f"{path}.encoders.new")
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         if about is not None:
@@ -514,15 +509,15 @@ def _write(
                 _write_matrix(file, name, values, compression)
             elif isinstance(values, list):
                 file.create_dataset(name, data=values, dtype=h5py.string_dtype())
-            else:
+            elif isinstance(values, np.ndarray | Tensor):
                 file[name] = values
-        if encoders is not None:
+        if encoders:
             shutil.rmtree(new, ignore_errors=True)
             for modality, encoder in encoders.items():
                 file.attrs[f"{modality}_encoder"] = sha256(encoder.save(new / modality))
-    if encoders is not None:  # those of the old file go when the new one is there
-        replace_folder(new, folder)
-    return path
+    if encoders:  # those of the old file go when the new one is there
+        replace_folder(new, Path(f"{path}.encoders"))
+    return Path(path)
 
 
 def _write_matrix(file: Any, name: str, matrix: Any, compression: Any) -> None:
@@ -584,16 +579,12 @@ def encode_feature_file(
             f"texts: {len(words)} texts and {len(paths)} pictures; row i of both is instance i"
         )
     lost = [f"  image {row} ({p!r}): no such file" for row, p in enumerate(paths) if not isfile(p)]
-    lost += [f"  text {row}: is empty" for row, text in enumerate(words) if not text.strip()]
-    if lost:
-        listed = "\n".join(lost[:20] + ["  ..."] * (len(lost) > 20))
-        raise ValueError(
-            f"{len(lost)} items cannot be encoded; drop these rows, nothing was written:\n{listed}"
-        )
-    file = _file_path(path)
-    relative = [os.path.relpath(image, file.parent) for image in paths]
+    refuse_items(lost + [f"  text {row}: is empty" for row, t in enumerate(words) if not t.strip()])
+    check_path(path)
+    check_writable(path)
+    relative = [os.path.relpath(image, Path(path).parent) for image in paths]
     more = {**keywords, **more, "image_paths": relative, "texts": words}
-    content = _checked(path, **more, num_rows=len(paths))
+    content = _checked(path, more, len(paths))
     found = encode_all(batch_size, image=(encoders[IMAGE], paths), text=(encoders[TEXT], words))
-    features = {name: as_matrix(x, name) for name, x in found.items()}
-    return _write(file, content | features, encoders)
+    content |= {name: as_matrix(x, name) for name, x in found.items()}
+    return _write(path, content, encoders)

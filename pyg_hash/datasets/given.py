@@ -11,27 +11,10 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from pyg_hash.datasets.build import as_mask, row_chunks
+from pyg_hash.datasets.build import as_array, row_chunks
 from pyg_hash.utils.checks import bad_text, check_labels
 
 _GROUPS = (list, tuple, set, frozenset)
-
-
-def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
-    """A dense array of a tensor, an array, nested lists or something sparse; bfloat16: float32."""
-    sparse: bool = sp.issparse(values)
-    if sparse:
-        return np.asarray(values.toarray())
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()
-        values = values.float() if values.dtype == torch.bfloat16 else values
-        return np.asarray((values if values.layout == torch.strided else values.to_dense()).numpy())
-    if values is None:
-        raise TypeError(f"{name}: is missing; give it")
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise ValueError(f"{name}: rows of different lengths, or of mixed kinds") from error
 
 
 def as_matrix(values: Any, name: str) -> Any:
@@ -49,35 +32,18 @@ def as_matrix(values: Any, name: str) -> Any:
         raise ValueError(f"{name}: expected a matrix [N, d], got shape {list(matrix.shape)}")
     bad = np.zeros(matrix.shape[0], bool)
     with np.errstate(over="ignore"):
-        for start, stop in row_chunks(*matrix.shape) if matrix.dtype.kind == "f" else ():
-            block: Any = matrix[start:stop]
-            finite = np.isfinite((block.data if sparse else block).astype(np.float32))
-            if sparse:
-                row_of = np.repeat(np.arange(start, stop), np.diff(block.indptr))
-                bad[row_of[~finite]] = True
-            else:
-                bad[start:stop] = ~finite.all(axis=1)
+        if matrix.dtype.kind == "f" and sparse:
+            finite = np.isfinite(matrix.data.astype(np.float32))
+            bad[np.repeat(np.arange(len(bad)), np.diff(matrix.indptr))[~finite]] = True
+        elif matrix.dtype.kind == "f":
+            for start, stop in row_chunks(*matrix.shape):
+                bad[start:stop] = ~np.isfinite(matrix[start:stop].astype(np.float32)).all(axis=1)
     if bad.any():
         raise ValueError(
             f"{name}: {bad.sum()} of {len(bad)} rows contain NaN, inf or numbers beyond float32 "
             f"(first: row {bad.argmax()}); clean or drop them"
         )
     return matrix
-
-
-def as_rows(rows: Any, num_rows: int, name: str) -> np.ndarray[Any, Any]:
-    """A bool mask ``[N]`` of a mask or row numbers in any container."""
-    array = as_array(rows, name)
-    if array.size == 0 and array.dtype.kind == "f":  # of an empty list
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "biuf":
-        raise TypeError(f"{name}: expected a bool mask or integer row numbers, got {rows!r:.60}")
-    return as_mask(torch.from_numpy(array.astype(_torch_type(array))), num_rows, name).numpy()
-
-
-def _torch_type(array: np.ndarray[Any, Any]) -> type:
-    """A type of the kind of ``array`` that torch knows."""
-    return {"b": np.bool_, "f": np.float64}.get(array.dtype.kind, np.int64)
 
 
 def as_labels(
