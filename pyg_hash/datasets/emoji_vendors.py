@@ -192,19 +192,21 @@ class EmojiVendors(Emoji):
         vendors: dict[str, list[str]] = defaultdict(list)
         for name, entry in drawn:
             vendors[entry.id].append(name)
-        if self.split == "vendor":
-            drawn = [x for x in drawn if x[0] != self.vendor or len(vendors[x[1].id]) > 1]
         rows, queries = [], []
         for name, entry in drawn:
-            of_one = [f"{other}/{entry.id}" for other in vendors[entry.id]]
             row = entry._replace(id=f"{name}/{entry.id}")
-            rows.append(row)
+            alone = len(vendors[entry.id]) == 1
             if self.split == "name":
-                queries.append(entry.id in asking)
+                asks = entry.id in asking
             elif self.split == "vendor":
-                queries.append(name == self.vendor)
+                asks = name == self.vendor
+                if asks and alone:
+                    continue
             else:
-                queries.append(len(of_one) > 1 and row.id == min(of_one, key=sha256))
+                of_one = [f"{other}/{entry.id}" for other in vendors[entry.id]]
+                asks = not alone and row.id == min(of_one, key=sha256)
+            rows.append(row)
+            queries.append(asks)
         return rows, queries
 
     def build(self) -> HeteroData:

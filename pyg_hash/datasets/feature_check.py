@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -117,33 +117,30 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
     """
     report = FeatureReport(Path(path))
     with open_feature_file(path) as file:
-        with _noted(report):
-            report.about = read_about(file)
-        hashes: dict[str, Any] = {}
-        for name in MODALITIES:
-            with _noted(report):
-                hashes[name] = _check_matrix(report, StoredMatrix(file, name))
-        sizes = [matrix.shape[0] for matrix in report.matrices.values()]
+
+        def noted(check: Callable[..., Any], *arguments: Any) -> Any:
+            """What it returns; what it raises is one of the problems."""
+            try:
+                return check(*arguments)
+            except (TypeError, ValueError) as error:
+                report.problems.append(str(error))
+                return None
+
+        report.about = noted(read_about, file)
+        found = [noted(StoredMatrix, file, name) for name in MODALITIES]
+        matrices = [matrix for matrix in found if matrix is not None]
+        hashes = {matrix.name: noted(_check_matrix, report, matrix) for matrix in matrices}
+        sizes = [matrix.shape[0] for matrix in matrices]
         if len(set(sizes)) > 1:
             report.problems.append(OTHER_ROWS.format(*sizes))
         elif sizes:
-            with _noted(report):
-                _check_labels(report, file, sizes[0])
+            noted(_check_labels, report, file, sizes[0])
             for kind in ("ids", "image_paths", "texts"):
-                with _noted(report):
-                    _check_strings(report, kind, read_strings(file, kind, sizes[0]) or [])
-            with _noted(report):
-                _check_splits(report, read_splits(file, sizes[0]), hashes)
+                noted(_check_strings, report, kind, noted(read_strings, file, kind, sizes[0]) or [])
+            if (masks := noted(read_splits, file, sizes[0])) is not None:
+                known = {name: digest for name, digest in hashes.items() if digest is not None}
+                _check_splits(report, masks, known)
     return report
-
-
-@contextmanager
-def _noted(report: FeatureReport) -> Iterator[None]:
-    """What the block raises is one of the problems."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        report.problems.append(str(error))
 
 
 def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any, Any]:
@@ -194,10 +191,11 @@ def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None
     repeated = len(strings) - len(set(strings))
     if name == "ids" and repeated:
         report.warnings.append(f"ids: {repeated} repeat an earlier one")
-    places = [report.path.parent / path for path in strings if path and name == "image_paths"]
-    lost = [place for place in places if not place.is_file()]
-    if lost:
-        report.warnings.append(f"image_paths: {len(lost)} files do not exist (first: {lost[0]})")
+    if name == "image_paths":
+        places = [report.path.parent / path for path in strings if path]
+        if lost := [place for place in places if not place.is_file()]:
+            text = f"image_paths: {len(lost)} files do not exist (first: {lost[0]})"
+            report.warnings.append(text)
 
 
 def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:

@@ -213,12 +213,11 @@ class PublishedDataset(CrossModalDataset):
         """Labels in matrices, multi-hot; with ``parts`` one for each, of numbers from 0 or 1."""
         known, published = self._ready, self._published
         size = None if "any_size" in known else published.get("kept")  # any: none is published
-        matrices = self._matrices(known["labels"], size)
-        y = np.concatenate([matrix.read().numpy() for matrix in matrices])
+        y = self._matrix(known["labels"], size).read().numpy()
         classes = np.arange(published.get("num_classes", self._counts["classes"]))
         fits, what, parts = np.isin(y, (0, 1)).all(), "0 and 1", None
         if "parts" in known:
-            parts = np.repeat(known["parts"], [matrix.shape[0] for matrix in matrices])
+            parts = np.repeat(known["parts"], [self._counts[part] for part in known["parts"]])
             numbers = y[:, :1] - y[:, 0].min()
             fits = y.shape[1] == 1 and np.isin(numbers, classes).all()
             y, what = numbers == classes, f"{len(classes)} numbers in one column"
@@ -228,7 +227,7 @@ class PublishedDataset(CrossModalDataset):
         self._count(y.shape[1], len(classes), "classes")
         rows = np.arange(len(y))
         if self.drop_textless:
-            (texts,) = self._matrices(self._text_place(), len(y))
+            texts = self._matrix(self._text_place(), len(y))
             rows = np.flatnonzero(texts.read().numpy().any(axis=1))
         names = [f"class {number}" for number in classes]
         return Content(range(len(y)), names, y.astype(np.uint8), rows, parts=parts)
@@ -238,20 +237,18 @@ class PublishedDataset(CrossModalDataset):
         (place,) = next(iter(self._ready["text"].values()))
         return str(place)
 
-    def _matrix(self, place: str) -> Variable:
-        """The matrix ``FILE[:NAME]``."""
-        name, _, variable = place.partition(":")
-        return open_matrix(self._raw / name, variable or None)
-
-    def _matrices(self, place: str, size: int | list[int] | None) -> list[Variable]:
-        """``FILE[:NAME]`` of ``size`` rows; or where a ``{}`` stands, one matrix for each part."""
-        parts = self._published["features"].get("parts", []) if "{}" in place else []
-        sizes = {part: self._counts[part] for part in parts} or {"": size}
+    def _matrix(self, place: str, size: int | list[int] | None = None) -> Variable:
+        """``FILE[:NAME]`` of ``size`` rows; where a ``{}`` stands, those of all parts, stacked."""
         matrices = []
-        for part, expected in sizes.items():
-            matrices.append(self._matrix(place.format(part)))
+        for part in self._ready.get("parts", []) if "{}" in place else [""]:
+            name, _, variable = place.format(part).partition(":")
+            matrices.append(open_matrix(self._raw / name, variable or None))
+            expected = self._counts[part] if part else size
             self._count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
-        return matrices
+        if len(matrices) == 1:
+            return matrices[0]
+        values = np.concatenate([matrix.read().numpy() for matrix in matrices])
+        return Variable(place, matrices[0].file, values.shape, values)
 
     def _kept(self, used: Any, number: int = 0) -> Array:
         """The rows of a mask ``[N]``, if they are as many as the manifest's ``kept`` says."""
@@ -354,13 +351,9 @@ class PublishedDataset(CrossModalDataset):
             return torch.from_numpy(tags[rows].toarray().astype(np.float32))
         columns = []
         for place, width in places.items():
-            parts, start = [], 0
-            for matrix in self._matrices(place, num_rows):
-                self._count(matrix.shape[1], width, f"columns in {place}")
-                stop = start + matrix.shape[0]
-                parts.append(matrix.read(rows[(rows >= start) & (rows < stop)] - start))
-                start = stop
-            columns.append(parts[0] if len(parts) == 1 else torch.cat(parts))
+            matrix = self._matrix(place, num_rows)
+            self._count(matrix.shape[1], width, f"columns in {place}")
+            columns.append(matrix.read(rows))
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
     def _image_features(self, usable: Array, rows: Array) -> Tensor:

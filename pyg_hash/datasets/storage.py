@@ -29,16 +29,18 @@ def _is_dense(value: Any) -> bool:
     return isinstance(value, Tensor) and value.layout == torch.strided
 
 
-def _type_list(key: str | tuple[str, str, str]) -> list[str]:
-    return [key] if isinstance(key, str) else list(key)
+def _stores(data: HeteroData) -> list[tuple[list[str], dict[str, Any]]]:
+    """Node or edge type, as a list, and content of each store."""
+    stores = data.to_dict().items()
+    return [([key] if isinstance(key, str) else list(key), content) for key, content in stores]
 
 
 def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
     """The tensors of ``data``, to tell later which of them changed; keep ``data`` alive so long."""
     return {
-        _version(value): [_type_list(key), name]
-        for key, store in data.to_dict().items()
-        for name, value in store.items()
+        _version(value): [kind, name]
+        for kind, content in _stores(data)
+        for name, value in content.items()
         if _is_dense(value)
     }
 
@@ -79,13 +81,11 @@ def save_hetero(
             "use dense tensors, numbers, strings, lists or dicts with string keys"
         )
 
-    stores = []
-    for key, store in data.to_dict().items():
-        kind = _type_list(key)
-        values = {name: encode(value, "/".join([*kind, name])) for name, value in store.items()}
-        stores.append({"type": kind, "values": values})
-    meta = {"format": _FORMAT, "version": _VERSION, "stores": stores}
-    save_tensors(path, tensors, meta)
+    stores = [
+        {"type": kind, "values": {n: encode(v, "/".join([*kind, n])) for n, v in content.items()}}
+        for kind, content in _stores(data)
+    ]
+    save_tensors(path, tensors, {"format": _FORMAT, "version": _VERSION, "stores": stores})
 
 
 def load_hetero(
@@ -113,15 +113,11 @@ def load_hetero(
             return {name: decode(item) for name, item in content.items()}
         if kind == "value":
             return content
-        return (list if kind == "list" else tuple)(decode(item) for item in content)
+        return (list if kind == "list" else tuple)(map(decode, content))
 
     try:
-        return HeteroData.from_dict(
-            {
-                key_of(store["type"]): {k: decode(v) for k, v in store["values"].items()}
-                for store in meta["stores"]
-            }
-        )
+        values = {key_of(store["type"]): store["values"] for store in meta["stores"]}
+        return HeteroData.from_dict({key: decode({"dict": own}) for key, own in values.items()})
     except KeyError as error:
         raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error
     except (TypeError, ValueError, LookupError, AttributeError) as error:

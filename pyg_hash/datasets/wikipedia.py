@@ -32,6 +32,7 @@ _WORDS: dict[str, dict[str, Any]] = {
     "bow3000": {"mode": "count", "max_features": 3000},
     "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
 }
+_IMAGES = ("sift", "image128")
 _FILES = dict.fromkeys(_IN_MAT, MAT) | {"image128": IMAGE128} | dict.fromkeys(_WORDS, ARTICLES)
 
 
@@ -70,16 +71,15 @@ class Wikipedia(CrossModalDataset):
         *,
         force_reload: bool = False,
     ) -> None:
-        check_choice(image, ("sift", "image128"), "image")
-        check_choice(text, ("lda", "tfidf", "bow3000", "lsa200"), "text")
+        check_choice(image, _IMAGES, "image")
+        check_choice(text, [name for name in _FILES if name not in _IMAGES], "text")
         self.image, self.text = image, text
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     @property
     def raw_file_names(self) -> list[str]:
         """The files that this choice of features needs."""
-        needed = {_FILES[self.image], _FILES[self.text]}
-        chosen = [name for name in (MAT, IMAGE128, ARTICLES) if name in needed]
+        chosen = dict.fromkeys((_FILES[self.image], _FILES[self.text]))
         return [*LISTS.values(), CATEGORIES, *chosen]
 
     def download(self) -> None:
