@@ -269,7 +269,7 @@ def show(record, name, results, methods):
 
 @benchmark("Graph size", device="cpu", limit_gb=10.0, up_to=1_000_000)
 def main(record, args):
-    sizes = [500, 1000] if args.short else [n for n in SIZES if n <= args.up_to]
+    sizes = [1000] if args.short else [n for n in SIZES if n <= args.up_to]
     if args.device.type == "cuda":
         total = torch.cuda.get_device_properties(args.device).total_memory
     else:

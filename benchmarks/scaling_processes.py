@@ -29,7 +29,7 @@ from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training.epoch import ALL, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
 
-SIZES = {False: (50_000, 20_000, 512), True: (1000, 300, 128)}  # nodes, new items, batch
+SIZES = {False: (50_000, 20_000, 512), True: (500, 100, 64)}  # nodes, new items, batch
 TURNS = 2
 
 

@@ -88,14 +88,6 @@ def test_every_preset_trains_as_it_is_written(name):
     assert result.protocol == stated.get("protocol", "inductive")
 
 
-def test_the_same_recipe_makes_the_same_codes():
-    codes = []
-    for _ in range(2):
-        model, data, _ = trained(recipe("mcgcn", epochs=2, k=5, model_options=WIDTHS))
-        codes.append(model.encode(data, "image"))
-    assert torch.equal(*codes)
-
-
 def test_mini_batches_and_held_out_items():
     more = {"batch_size": 16, "loader_options": {"num_neighbors": [4, 3]}, "val_rate": 0.3}
     _, data, history = trained(
@@ -139,11 +131,11 @@ def test_decay_multiplies_every_rate_after_each_epoch(used):
 @pytest.mark.parametrize("name", ["gch/mirflickr-program", "sgeh/wikipedia"])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_resumed_training_equals_an_uninterrupted_one(name, used, tmp_path):
-    made = tiny(name, epochs=4, decay=0.5)
+    made = tiny(name, epochs=2, decay=0.5)
     whole, data, history = trained(made)
 
     def stop(model, row):
-        if row["epoch"] == 2:
+        if row["epoch"] == 1:
             raise KeyboardInterrupt
 
     file = tmp_path / "checkpoint.safetensors"

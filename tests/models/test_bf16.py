@@ -6,6 +6,7 @@ from small import MODELS, adam, graph_for, model_for, small_graph, small_model
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.metrics import evaluate
+from pyg_hash.models import MCGCN, SGEH, TaughtHash
 from pyg_hash.training import fit
 
 VARIANTS = ("full", "S", "IT", "A", "C")
@@ -51,7 +52,7 @@ def test_codes_of_mcgcn_are_float32(variant):
         torch.testing.assert_close(out[name], exact[name], rtol=0, atol=0.03)
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", [MCGCN, SGEH, TaughtHash])
 def test_training_ends_as_well(kind):
     scores = []
     for precision in ("fp32", "bf16"):
