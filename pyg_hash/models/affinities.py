@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,9 +17,10 @@ from pyg_hash.knn import knn
 from pyg_hash.losses import affinity_loss, cosine_matrix
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import Widths, weighted
-from pyg_hash.models.two_encoders import AffinityModel, batch_cosines, safe_factor, watched
+from pyg_hash.models.two_encoders import AffinityModel
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_fraction, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_each, check_fraction, check_positive_int, check_weight
+from pyg_hash.utils.oddities import OddDataWarning
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -47,9 +49,8 @@ class DJSRH(AffinityModel):
     Defaults were chosen on validation splits and differ from the paper's where it says so.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length.
-        hidden_channels: width of the encoders' hidden layer (code: 4096 for texts).
+        num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel` (paper:
+            batches of 32; code: a hidden layer of 4096 for texts).
         beta: share of the images in :math:`\tilde S` (paper: 0.9 on MIRFlickr, 0.6 on NUS-WIDE, 0.3
             on Wikipedia).
         eta: share of the second-order affinity (paper: 0.4).
@@ -61,8 +62,6 @@ class DJSRH(AffinityModel):
         lambda2: weight of the texts among themselves (likewise).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
             negative entries; those of :class:`~pyg_hash.transforms.ScaleFeatures` are centred.
-        dropout: share of the hidden layer that is dropped in training.
-        batch_size: pairs of a mini-batch (paper: 32).
     """
 
     def __init__(
@@ -81,16 +80,14 @@ class DJSRH(AffinityModel):
         batch_size: int = 32,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
-        for name in ("beta", "eta"):
-            check_fraction(self.config[name], name)
-        for name in ("lambda1", "lambda2"):
-            check_weight(self.config[name], name)
+        check_each(check_fraction, beta=beta, eta=eta)
+        check_each(check_weight, lambda1=lambda1, lambda2=lambda2)
         self.share, self.eta, self.rescale = beta, eta, rescale
         self._factor = affinity_factor(mu, 9.0, (beta, 1.0 - beta), rescale)
         self.lambda1, self.lambda2 = lambda1, lambda2
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
-        image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
+        image, text = batch_cosines(data, rows[batch], self.rescale)
         first = self.share * image + (1.0 - self.share) * text
         second = first @ first.T / len(first)
         return self._factor(data) * ((1.0 - self.eta) * first + self.eta * second)
@@ -125,9 +122,8 @@ class JDSH(AffinityModel):
     Defaults were chosen on validation splits and differ from the paper's where it says so.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length.
-        hidden_channels: width of the encoders' hidden layer.
+        num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`
+            (authors: batches of 32).
         alpha: weight of the images in S (paper: 0.5 on MIRFlickr, 0.4 on NUS-WIDE).
         beta: weight of the texts (paper: 0.1, NUS-WIDE 0.3).
         lambda_: weight of the joint affinity H (paper: 0.4, NUS-WIDE 0.3).
@@ -136,8 +132,6 @@ class JDSH(AffinityModel):
         left: weight of the clearly dissimilar (code: 0.1).
         right: weight of the clearly similar (code: 0.2).
         rescale: make :math:`2 S - 1` of both cosines, see :class:`DJSRH`.
-        dropout: share of the hidden layer that is dropped in training.
-        batch_size: pairs of a mini-batch (code: 32).
     """
 
     def __init__(
@@ -158,19 +152,18 @@ class JDSH(AffinityModel):
         batch_size: int = 32,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
-        for name in ("alpha", "beta", "lambda_", "intra", "left", "right"):
-            check_weight(self.config[name], name)
-        self.weights = (alpha, beta, lambda_)
-        self.intra, self.rescale = intra, rescale
-        self.left, self.right = left, right
+        check_each(check_weight, alpha=alpha, beta=beta, lambda_=lambda_)
+        check_each(check_weight, intra=intra, left=left, right=right)
+        self.shares, self.intra, self.rescale = (alpha, beta, lambda_), intra, rescale
+        self._weigh = partial(weigh_by_distribution, left=left, right=right)
         self._factor = affinity_factor(mu, 4.8, (alpha, beta), rescale)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
-        image, text = batch_cosines(data, rows[batch], rescale=self.rescale)
-        alpha, beta, joint = self.weights
+        image, text = batch_cosines(data, rows[batch], self.rescale)
+        alpha, beta, joint = self.shares
         high = cosine_matrix(image, text)
         mixed = alpha * image + beta * text + joint * 0.5 * (high + high.T)
-        return self._factor(data) * weigh_by_distribution(mixed, left=self.left, right=self.right)
+        return self._factor(data) * self._weigh(mixed)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         terms = _distances(codes, target)
@@ -207,17 +200,14 @@ class DGCPN(AffinityModel):
     Defaults were chosen on validation splits and differ from the authors' where it says so.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length.
-        hidden_channels: width of the encoders' hidden layer.
+        num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`
+            (authors: batches of 32).
         k: neighbours of a training pair; cut to all others if there are less.
         a1: share of the texts in P (code: 0.01).
         a2: share of the coherence in S (code: 0.3).
         kappa: aim of the cosine of a pair's two codes (code: 1.5).
         consistency: weight :math:`w` (code: 1).
         rescale: make :math:`2 S - 1` of S, as the authors do; see :class:`DJSRH`.
-        dropout: share of the hidden layer that is dropped in training.
-        batch_size: pairs of a mini-batch (code: 32).
     """
 
     anneal = False  # as in the authors' program
@@ -239,16 +229,14 @@ class DGCPN(AffinityModel):
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_positive_int(k, "k")
-        for name in ("a1", "a2"):
-            check_fraction(self.config[name], name)
-        for name in ("kappa", "consistency"):
-            check_weight(self.config[name], name)
+        check_each(check_fraction, a1=a1, a2=a2)
+        check_each(check_weight, kappa=kappa, consistency=consistency)
         self.a1, self.a2, self.rescale = a1, a2, rescale
         self.kappa, self.consistency = kappa, consistency
         self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), watched)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
-        image, text = batch_cosines(data, rows[batch], rescale=False)
+        image, text = batch_cosines(data, rows[batch], False)
         first = self.a1 * text + (1.0 - self.a1) * image
         coherence = self._neighbours(data).coherence(batch)
         target = (1.0 - self.a2) * first + self.a2 * coherence
@@ -262,21 +250,16 @@ class DGCPN(AffinityModel):
             yield Objective(self._exact_terms(signs | {live: codes[live]}, target))
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
-        image, text = codes[IMAGE], codes[TEXT]
-        within = {IMAGE: cosine_matrix(image), TEXT: cosine_matrix(text)}
-        cross = cosine_matrix(image, text)
+        image, text = (cosine_matrix(codes[m]) for m in MODALITIES)
+        cross = cosine_matrix(codes[IMAGE], codes[TEXT])
         different = 1.0 - torch.eye(len(target)).to(target)
-        far = [
-            ((cosine - target) * different).square().mean()
-            for cosine in (within[IMAGE], cross, within[TEXT])
-        ]
+        far = [((each - target) * different).square().mean() for each in (image, cross, text)]
+        alike = ((cross, image), (cross, text), (image, text), (cross, cross.T))
+        unlike = [F.mse_loss(u, v) for u, v in alike]
         terms = {
             "coexistence": (cross.diagonal() - self.kappa).square().mean(),
             "coherence": far[0] + far[1] + far[2],
-            "consistency": F.mse_loss(cross, within[IMAGE])
-            + F.mse_loss(cross, within[TEXT])
-            + F.mse_loss(within[IMAGE], within[TEXT])
-            + F.mse_loss(cross, cross.T),
+            "consistency": unlike[0] + unlike[1] + unlike[2] + unlike[3],
         }
         return weighted(terms, {"consistency": self.consistency})
 
@@ -284,26 +267,55 @@ class DGCPN(AffinityModel):
 def affinity_factor(
     mu: float | None, default: float, weights: tuple[float, float], rescale: bool
 ) -> Callable[[HeteroData], float]:
-    """What gives ``mu`` for some data; None is the default made safe, see :func:`safe_factor`."""
+    """What gives ``mu`` for some data.
+
+    None is the default, or less where it asks for cosines above 1 of most training pairs: if all
+    targets are 1 or more, equal codes for all items meet them best. The mean of the affinity of
+    different pairs, ``weights`` (of image and text) times their mean cosines, is exact; where the
+    default times it is above 1, the factor makes that one half.
+    """
     if mu is not None:
         check_weight(mu, "mu")
-        return partial(_fixed, mu)
-    build = partial(safe_factor, factor=default, weights=weights, rescale=rescale)
+
+    def build(data: HeteroData) -> float:
+        if mu is not None:
+            return mu
+        rows = data[IMAGE].train_mask.nonzero().flatten()
+        mean = 0.0
+        for m, weight in zip(MODALITIES, weights, strict=True):
+            x = F.normalize(data[m].x[rows].double(), dim=1)
+            pairs = max(len(x) * (len(x) - 1), 1)
+            cosine = float(x.sum(dim=0).square().sum() - x.square().sum()) / pairs
+            mean += weight * (2.0 * cosine - 1.0 if rescale else cosine)
+        if default * mean <= 1.0:
+            return default
+        warnings.warn(
+            f"mu: the default {default:g} asks for a mean cosine of {default * mean:.2g} between "
+            f"the codes of different pairs, which would make all codes equal; {0.5 / mean:.3g} is "
+            "used, give mu to have another",
+            OddDataWarning,
+            stacklevel=2,
+        )
+        return 0.5 / mean
+
     return GraphCache(build, watched)
 
 
-def _fixed(mu: float, data: HeteroData) -> float:
-    return mu
+def watched(data: HeteroData) -> list[Tensor]:
+    """What a cache of the training pairs' features depends on."""
+    return [data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]
+
+
+def batch_cosines(data: HeteroData, rows: Tensor, rescale: bool) -> tuple[Tensor, Tensor]:
+    """Cosines of both modalities' features, ``[m, m]`` each; ``rescale``: ``2 S - 1`` of them."""
+    image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
+    return (2.0 * image - 1.0, 2.0 * text - 1.0) if rescale else (image, text)
 
 
 def _distances(codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
     """Of the cosines of codes, within and across the modalities, from their target."""
-    image, text = codes[IMAGE], codes[TEXT]
-    return {
-        "image": affinity_loss(image, image, target, alpha=1.0),
-        "cross": affinity_loss(image, text, target, alpha=1.0),
-        "text": affinity_loss(text, text, target, alpha=1.0),
-    }
+    sides = {"image": (IMAGE, IMAGE), "cross": (IMAGE, TEXT), "text": (TEXT, TEXT)}
+    return {k: affinity_loss(codes[a], codes[b], target, alpha=1.0) for k, (a, b) in sides.items()}
 
 
 def weigh_by_distribution(affinity: Tensor, *, left: float = 0.1, right: float = 0.2) -> Tensor:
@@ -356,8 +368,8 @@ def neighbour_rows(data: HeteroData, *, k: int, text_share: float) -> NeighbourR
     rows = data[IMAGE].train_mask.nonzero().flatten()
     shares = {IMAGE: 1.0 - text_share, TEXT: text_share}
     # the inner product of these is P
-    both = [shares[m] ** 0.5 * F.normalize(data[m].x[rows], dim=1) for m in MODALITIES]
-    x = torch.cat(both, dim=1)
+    sides = [shares[m] ** 0.5 * F.normalize(data[m].x[rows], dim=1) for m in MODALITIES]
+    x = torch.cat(sides, dim=1)
     scores, index = knn(x, x, min(k, len(rows) - 1), metric="ip", exclude_self=True)
     weight = scores.clamp(min=0).to(x)
     return NeighbourRows(index, F.normalize(weight, p=1.0, dim=1))

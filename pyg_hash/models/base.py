@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
@@ -24,6 +24,7 @@ from pyg_hash.models.files import (
     load_model_files,
     stored_config,
 )
+from pyg_hash.nn.heads import redraw
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.digests import digest_of, sha256
@@ -49,6 +50,23 @@ class Objective(NamedTuple):
     part: str = "model"
 
 
+def _recorded(init: Callable[..., None]) -> Callable[..., None]:
+    """A constructor that keeps its keywords in ``config``."""
+    signature = inspect.signature(init)
+
+    @wraps(init)
+    def recorded(self: HashModel, *args: Any, **keywords: Any) -> None:
+        if "config" not in vars(self):  # a base class's constructor is called later
+            with suppress(TypeError):  # the constructor itself names what is wrong
+                bound = signature.bind(self, *args, **keywords)
+                bound.apply_defaults()
+                _, *given = bound.arguments.items()
+                vars(self)["config"] = dict(given)
+        init(self, *args, **keywords)
+
+    return recorded
+
+
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
@@ -56,11 +74,22 @@ class HashModel(nn.Module, ABC):
     :meth:`objectives`), and encodes nodes of a data set by :meth:`encode` and, once attached, new
     images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
 
+    What constructors have in common:
+
+    * ``num_features``: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair;
+    * ``num_classes``, and ``num_bits``, the code length;
+    * ``hidden_channels``: width of the encoders' hidden layer, ``dropout``: share of its entries
+      that training sets to 0, ``batch_size``: items of a mini-batch;
+    * ``weights``: of the loss's terms, where others than the defaults. ``contrast``, where there
+      is one, is not in the papers, and 0 by default: the
+      :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between the two codes
+      of a training pair and those of the others: codes that find the item, not only its class. A
+      term that is not in the paper is not computed with weight 0.
+
     Attributes:
         num_bits: length of the codes.
-        config: the constructor's keywords, recorded by themselves (this constructor's ``config``
-            replaces some); ``type(model)(**model.config)`` builds the same model.
-        old_keywords: keywords of earlier versions, and where they are now: a mapping, and its keys.
+        config: the constructor's keywords, recorded by themselves (constructors may replace some);
+            ``type(model)(**model.config)`` builds the same model.
         intake: what new items need to be encoded; None until :meth:`attach`.
         reads_labels: whether training reads those under ``labeled_mask``.
         makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
@@ -69,7 +98,6 @@ class HashModel(nn.Module, ABC):
     reads_labels: ClassVar[bool] = True
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
-    old_keywords: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     config: dict[str, Any]
 
     def __init_subclass__(cls, **keywords: Any) -> None:
@@ -77,20 +105,17 @@ class HashModel(nn.Module, ABC):
         if "__init__" in vars(cls):
             cls.__init__ = _recorded(cls.__init__)  # type: ignore[method-assign]
 
-    def __init__(self, num_bits: int, config: Mapping[str, Any] | None = None) -> None:
+    @_recorded
+    def __init__(self, num_bits: int) -> None:
         super().__init__()
         check_positive_int(num_bits, "num_bits")
         self.num_bits = num_bits
-        self.config = {**vars(self).get("config", {}), **(config or {})}
         self.intake: Intake | None = None
 
     def reset_parameters(self) -> None:
         """Draw new parameters and forget the data."""
         self.intake = None
-        for module in self.children():
-            parts = module.values() if isinstance(module, nn.ModuleDict) else [module]
-            for part in parts:
-                part.reset_parameters()  # type: ignore[operator]
+        redraw(self)
 
     @abstractmethod
     def forward(self, data: HeteroData) -> HashOutput:
@@ -98,7 +123,10 @@ class HashModel(nn.Module, ABC):
 
     @abstractmethod
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """Named scalar terms, ``'loss'`` is the total; labels count under ``labeled_mask`` only."""
+        """Named scalar terms, unweighted, and their total ``'loss'``.
+
+        Labels count under ``labeled_mask`` only.
+        """
 
     @abstractmethod
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
@@ -221,9 +249,7 @@ class HashModel(nn.Module, ABC):
             raise ValueError(f"path: {path} holds a {record['model']}, not a {cls.__name__}")
         config = record["config"]
         needed = {
-            name: value["module"]
-            for name, value in config.items()
-            if isinstance(value, dict) and set(value) == {"module"}
+            k: v["module"] for k, v in config.items() if isinstance(v, dict) and "module" in v
         }
         for name in sorted(set(needed) ^ set(modules)):
             raise ValueError(
@@ -235,12 +261,13 @@ class HashModel(nn.Module, ABC):
         try:
             model = cls(**(config | modules))
             model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
+            if INTAKE in contents:
+                model.intake = cls.intake_class.from_tensors(*contents[INTAKE])
         except (TypeError, ValueError, RuntimeError) as error:
             raise CorruptFileError(
-                f"{path}: settings and parameters do not belong together ({error})"
+                f"{path}: settings and parameters do not belong together; if another version of "
+                f"pyg_hash saved it, train again ({error})"
             ) from error
-        if INTAKE in contents:
-            model.intake = cls.intake_class.from_tensors(*contents[INTAKE])
         return model.eval()
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
@@ -250,40 +277,30 @@ class HashModel(nn.Module, ABC):
         return self
 
 
-def _recorded(init: Callable[..., None]) -> Callable[..., None]:
-    """A constructor that keeps its keywords in ``config``, under their present names."""
-    signature = inspect.signature(init)
+class EncoderHashModel(HashModel):
+    """A model that encodes each item from its own features alone, so that it is inductive.
 
-    @wraps(init)
-    def recorded(self: HashModel, *args: Any, **keywords: Any) -> None:
-        if "config" not in vars(self):  # a base class's constructor is called later
-            keywords = _renamed(type(self), keywords)
-            try:
-                bound = signature.bind(self, *args, **keywords)
-            except TypeError:
-                init(self, *args, **keywords)  # names the class in its error
-                raise
-            bound.apply_defaults()
-            _, *given = bound.arguments.items()
-            vars(self)["config"] = dict(given)
-        init(self, *args, **keywords)
+    A graph may take part in the training; no code depends on one.
+    """
 
-    return recorded
+    @abstractmethod
+    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes ``[n, num_bits]`` of items of one modality."""
 
+    def forward(self, data: HeteroData) -> HashOutput:
+        """Relaxed codes of all nodes."""
+        image, text = (
+            self.relaxed(data[m].x, m)
+            if self.training
+            else torch.cat([self.relaxed(batch, m) for batch in torch.split(data[m].x, BATCH)])
+            for m in MODALITIES
+        )
+        return HashOutput(image, text)
 
-def _renamed(cls: type[HashModel], keywords: dict[str, Any]) -> dict[str, Any]:
-    """Keywords of earlier versions, of models saved then too, as they are called now."""
-    old = [name for name in keywords if name in cls.old_keywords]
-    if not old:
-        return keywords
-    for name in old:
-        group, *keys = cls.old_keywords[name]
-        given, value = keywords.get(group) or {}, keywords.pop(name)
-        if not isinstance(given, Mapping):
-            raise TypeError(
-                f"{name}: is {group}={{{keys[0]!r}: ...}} now; give {group} as one mapping"
-            )
-        keywords[group] = {**given, **dict.fromkeys(keys, value)}
-    listed = ", ".join("{} is {}={{{!r}: ...}}".format(n, *cls.old_keywords[n]) for n in old)
-    warnings.warn(f"{cls.__name__}: {listed} now", DeprecationWarning, stacklevel=3)
-    return keywords
+    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
+        """Relaxed codes of new items: those of any item."""
+        return self.relaxed(x, modality)
+
+    def protocol(self, data: HeteroData) -> str:
+        """``'inductive'``, whatever graph the data has."""
+        return "inductive"

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
-from pyg_hash.models.common import check_widths, known_labels
-from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.models.common import known_labels, multi_hot
+from pyg_hash.typing import IMAGE
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -48,22 +48,6 @@ class Share:
 
 
 WHOLE = Share()
-
-
-def check_items(data: HeteroData, num_features: dict[str, int], raw: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless a model reads ``data``; modalities in ``raw`` may be anything."""
-    for m in MODALITIES:
-        if m not in raw and data[m].x.dim() != 2:
-            raise ValueError(
-                f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
-                f"{m}_encoder a module that makes features of them"
-            )
-    check_widths(data, num_features | {m: data[m].x.size(1) for m in raw})
-
-
-def multi_hot(y: Tensor, num_classes: int) -> Tensor:
-    """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
-    return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
 
 
 def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from pyg_hash.codes import binarize
-from pyg_hash.models.batches import multi_hot
 from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
-from pyg_hash.models.common import Widths, known_labels
+from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice, check_weight
 

@@ -9,9 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.models.batches import multi_hot
 from pyg_hash.models.closed_form import ClosedFormModel, selected_features, solved
-from pyg_hash.models.common import Widths, known_labels
+from pyg_hash.models.common import Widths, known_labels, multi_hot
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_positive, check_positive_int
 from pyg_hash.utils.optional import require

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from pyg_hash.losses import contrastive_loss
+from pyg_hash.losses import contrastive_loss, quantization_loss, squared_distance_loss
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, Reduction
 from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
 
@@ -29,14 +29,12 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
             if m not in value:
                 raise ValueError(f"{name}: has no entry {m!r}; give 'image' and 'text'")
         value = [value[m] for m in MODALITIES]
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise TypeError(f"{name}: expected two numbers (image, text), got {value!r}")
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected two numbers (image, text), got {value!r}")
-    pair = {str(m): number for m, number in zip(MODALITIES, value, strict=True)}
-    for modality, number in pair.items():
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        wrong = ValueError if isinstance(value, list | tuple) else TypeError
+        raise wrong(f"{name}: expected two numbers (image, text), got {value!r}")
+    for modality, number in zip(MODALITIES, value, strict=True):
         check_positive_int(number, f"{name}[{modality!r}]")
-    return pair
+    return dict(zip(MODALITIES, value, strict=True))
 
 
 def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
@@ -61,19 +59,24 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
             )
     y: Tensor = store.y[store.labeled_mask]
     check_labels(y, "y", num_classes=num_classes)
-    if require_all:
-        if y.size(0) == 0:
-            raise ValueError("labeled_mask: selects no node to learn from; raise label_rate")
-        classes = int(data.num_classes) if "num_classes" in data else num_classes
-        counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=classes)
-        empty = (counts == 0).nonzero().flatten().tolist()
-        if empty:
-            listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
-            raise ValueError(
-                f"y: no labelled node of class {listed}; label one of each class, raise "
-                "label_rate, or drop these classes"
-            )
+    if not require_all:
+        return y
+    if y.size(0) == 0:
+        raise ValueError("labeled_mask: selects no node to learn from; raise label_rate")
+    classes = int(data.num_classes) if "num_classes" in data else num_classes
+    counts = y.sum(dim=0) if y.dim() == 2 else torch.bincount(y.long(), minlength=classes)
+    if empty := (counts == 0).nonzero().flatten().tolist():
+        listed = ", ".join(map(str, empty[:10])) + (", ..." if len(empty) > 10 else "")
+        raise ValueError(
+            f"y: no labelled node of class {listed}; label one of each class, raise label_rate, or "
+            "drop these classes"
+        )
     return y
+
+
+def multi_hot(y: Tensor, num_classes: int) -> Tensor:
+    """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
+    return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
 
 
 def both(term: Callable[[Modality], Tensor]) -> Tensor:
@@ -86,13 +89,28 @@ def selected(x: Tensor, mask: Tensor) -> Tensor:
     return x if bool(mask.all()) else x[mask]
 
 
-def view_similarity(
-    loss: Callable[[Tensor, Tensor], Tensor],
+def view_terms(
+    similarity: Callable[[Tensor, Tensor], Tensor],
     view: Mapping[Modality, Tensor],
     known: Mapping[Modality, Tensor],
+    weights: Mapping[str, float],
+    reduction: Reduction,
 ) -> Tensor:
-    """The similarity loss between nodes as new items and the same nodes in the graph."""
-    return 0.5 * loss(view[IMAGE], known[TEXT]) + 0.5 * loss(known[IMAGE], view[TEXT])
+    """Similarity of nodes as new items to the same nodes in the graph, and their quantization."""
+    across = 0.5 * similarity(view[IMAGE], known[TEXT]) + 0.5 * similarity(known[IMAGE], view[TEXT])
+    return across + weights["quantization"] * both(lambda m: quantization_loss(view[m], reduction))
+
+
+def pair_terms(
+    codes: Mapping[Modality, Tensor], weights: Mapping[str, float], reduction: Reduction
+) -> dict[str, Tensor]:
+    """``pairing`` and ``contrast`` of pairs of codes, where these terms have a weight."""
+    of = {"pairing": squared_distance_loss, "contrast": pair_contrast}
+    return {
+        name: loss(codes[IMAGE], codes[TEXT], reduction)
+        for name, loss in of.items()
+        if weights[name] > 0
+    }
 
 
 def pair_contrast(image: Tensor, text: Tensor, reduction: Reduction = "mean") -> Tensor:

@@ -49,8 +49,8 @@ class Intake:
         for m in MODALITIES:
             x, fitted = data[m].x, scaling.get(m, {})
             before = fitted.get("mean", fitted.get("components"))
-            shapes[str(m)] = list(x.shape[1:] if before is None else before.shape[:1])
-            is_features[str(m)] = x.dim() == 2 and x.is_floating_point()
+            shapes[m] = list(x.shape[1:] if before is None else before.shape[:1])
+            is_features[m] = x.dim() == 2 and x.is_floating_point()
         return {"shapes": shapes, "is_features": is_features, "scaling": scaling}
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
@@ -95,9 +95,10 @@ def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[
             value = {str(i): each for i, each in enumerate(value)}
         if isinstance(value, Tensor):
             tensors[path + key] = value
+        elif isinstance(value, dict):
+            plain[key] = _plain(value, f"{path}{key}.", tensors)
         else:
-            nested = isinstance(value, dict)
-            plain[key] = _plain(value, f"{path}{key}.", tensors) if nested else value
+            plain[key] = value
     return plain
 
 
@@ -119,13 +120,12 @@ def load_model_files(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict
     record = load_json(config)
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise CorruptFileError(f"{config}: not the configuration of a model")
-    version = record.get("version")
-    if isinstance(version, int) and version != FORMAT_VERSION:
+    kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
+    if isinstance(version := record.get("version"), int) and version != FORMAT_VERSION:
         raise CorruptFileError(
             f"{config}: format {version}, not {FORMAT_VERSION}; if newer, upgrade pyg_hash; "
             "if older, train again"
         )
-    kinds = {"version": int, "model": str, "config": dict, "sha256": dict}
     if not all(isinstance(record.get(key), kind) for key, kind in kinds.items()) or not (
         {MODEL} <= set(record["sha256"]) <= {MODEL, INTAKE}
     ):

@@ -6,22 +6,35 @@ Xu, Li, Yan, Deng, Liu: "Graph Convolutional Network Hashing for Cross-Modal Ret
 from __future__ import annotations
 
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.losses.pairs import PairLoss
-from pyg_hash.models.base import BATCH, Objective
-from pyg_hash.models.batches import WHOLE, BatchDraw, Share, check_items, labelled_rows
-from pyg_hash.models.common import image_text_pair, loss_weights, weighted
-from pyg_hash.models.encoder import EncoderHashModel
-from pyg_hash.models.gch_terms import GCHTerms, filled, likelihood_keywords
+from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distance_loss
+from pyg_hash.losses.pairs import PairLoss, check_likelihood
+from pyg_hash.models.base import BATCH, EncoderHashModel, Objective
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
+from pyg_hash.models.common import (
+    Widths,
+    check_widths,
+    image_text_pair,
+    loss_weights,
+    pair_contrast,
+    weighted,
+)
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, other
-from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.modes import eval_mode
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize, other
+from pyg_hash.utils.checks import (
+    check_choice,
+    check_mapping,
+    check_positive_int,
+    check_positive_ints,
+)
+from pyg_hash.utils.modes import eval_mode, exact
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -32,6 +45,8 @@ WEIGHTS |= {"contrast": 0.0}
 BEACON = {"channels": 1024, "norm": "max", "add_self_loops": True, "activation": "tanh"}
 BEACON |= {"guided": True, "grad": False}
 PASSES = {"label": 5, "image": 1, "text": 1, "gcn": 1}
+LIKELIHOOD = {"kind": "nll", "factor": None, "similar": None}
+Terms = dict[str, Tensor]
 
 
 class _Round(NamedTuple):
@@ -90,10 +105,8 @@ class GCH(EncoderHashModel):
     but for the weights.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair. With
-            an encoder of your own, the width of its output.
-        num_classes: number of classes.
-        num_bits: code length.
+        num_features: see :class:`HashModel`; with an encoder of your own, the width of its output.
+        num_classes, num_bits: see :class:`HashModel`.
         hidden_channels: width of the layers of the teacher (two) and of the encoders (images one,
             texts two, or three if ``network`` is not ``'ours'``), hence of the features that are
             fused (paper: 512).
@@ -118,13 +131,11 @@ class GCH(EncoderHashModel):
         likelihood: the likelihood ``J``: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``,
             one of these, and the ``factor`` of the codes' inner products and the value ``similar``
             of pairs that share a label, see :func:`pyg_hash.losses.pairwise_nll`.
-        weights: of the terms, 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`);
+        weights: 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`);
             ``beacon``, the distance to the beacon (:math:`\beta` of the encoders); ``prediction``,
             the predicted labels (:math:`\gamma` of the encoders, :math:`\beta` of the others);
             ``guide``, the term of ``'Try1'`` (:math:`\lambda`) and of the program; ``alignment``,
-            that of ``'Try2'``; ``contrast``, 0 where not given and then not computed, is not in
-            the paper: the :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves,
-            between an encoder's codes of a batch and the other encoder's, constants.
+            that of ``'Try2'``; and ``contrast``, where the other encoder's codes are constants.
         beacon: the beacon network where it differs from the default: ``channels`` of its first
             layer (1024, as the paper has it); ``norm``, ``standardised`` (True if ``network`` is
             ``'ours'``), ``add_self_loops`` and ``activation``, see
@@ -146,27 +157,10 @@ class GCH(EncoderHashModel):
     """
 
     makes_batches = True
-    old_keywords: ClassVar = {
-        "pair_loss": ("likelihood", "kind"),
-        "pair_factor": ("likelihood", "factor"),
-        "pair_similar": ("likelihood", "similar"),
-        "w_pair": ("weights", "pairwise"),
-        "w_beacon": ("weights", "beacon"),
-        "w_label": ("weights", "prediction"),
-        "w_try": ("weights", "guide", "alignment"),
-        "gcn_channels": ("beacon", "channels"),
-        "fusion_norm": ("beacon", "norm"),
-        "add_self_loops": ("beacon", "add_self_loops"),
-        "gcn_activation": ("beacon", "activation"),
-        "guided_beacon": ("beacon", "guided"),
-        "beacon_grad": ("beacon", "grad"),
-        "label_passes": ("passes", "label"),
-        "gcn_passes": ("passes", "gcn"),
-    }
 
     def __init__(
         self,
-        num_features: Mapping[str, int] | tuple[int, int] | list[int],
+        num_features: Widths,
         num_classes: int,
         num_bits: int = 32,
         *,
@@ -183,28 +177,36 @@ class GCH(EncoderHashModel):
         image_encoder: nn.Module | None = None,
         text_encoder: nn.Module | None = None,
     ) -> None:
-        widths = image_text_pair(num_features, "num_features")
-        for name in ("num_classes", "num_bits", "hidden_channels", "batch_size"):
-            check_positive_int(self.config[name], name)
+        check_positive_ints(
+            num_classes=num_classes, hidden_channels=hidden_channels, batch_size=batch_size
+        )
         if batch_size == 1:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
         check_choice(variant, VARIANTS, "variant")
         check_choice(network, ("ours", "paper", "program"), "network")
         check_choice(objective, ("paper", "program"), "objective")
-        super().__init__(num_bits, {"num_features": widths})
-        self.num_features, self.num_classes, self.variant = widths, num_classes, variant
-        self.network, self.objective, self.batch_size = network, objective, batch_size
+        super().__init__(num_bits)
+        widths = self.num_features = image_text_pair(num_features, "num_features")
+        self.num_classes, self.variant, self.batch_size = num_classes, variant, batch_size
+        self.network, self.objective = network, objective
         self.weights = loss_weights(weights, WEIGHTS)
         self.passes = filled(passes, PASSES, "passes")
         for part, number in self.passes.items():
-            steps = _steps(number)
-            check_positive_int(number if steps is None else steps, f"passes[{part!r}]")
+            steps = re.fullmatch(r"(\d+) steps", str(number))
+            check_positive_int(int(steps[1]) if steps else number, f"passes[{part!r}]")
         made = filled(beacon, BEACON | {"standardised": network == "ours"}, "beacon")
-        self.config |= {"weights": self.weights, "passes": self.passes, "beacon": dict(made)}
-        channels, guided, self.beacon_grad = (made.pop(k) for k in ("channels", "guided", "grad"))
+        given = {"kind": likelihood} if isinstance(likelihood, str) else likelihood
+        known = filled(given, LIKELIHOOD, "likelihood")
+        check_choice(known["kind"], ("nll", "squared_nll"), "likelihood['kind']")
+        factor, similar = (1.0 if known[k] is None else known[k] for k in ("factor", "similar"))
+        check_likelihood(factor, similar, ("likelihood['factor']", "likelihood['similar']"))
+        self.config |= {"num_features": widths, "weights": self.weights, "passes": self.passes}
+        self.config |= {"beacon": dict(made), "likelihood": known}
+        channels, self.guided, self.beacon_grad = (
+            made.pop(name) for name in ("channels", "guided", "grad")
+        )
         check_positive_int(channels, "beacon['channels']")
-        self.config["likelihood"] = known = likelihood_keywords(likelihood)
-        self.terms = GCHTerms(known, variant, objective == "program", guided)
+        self._pairs: Callable[..., Tensor] = partial(pairwise_nll, **known)
         width, program = hidden_channels, network == "program"
         # GCH Eq. 2
         self.teacher = CodeEncoder(
@@ -259,17 +261,24 @@ class GCH(EncoderHashModel):
 
         In training mode, batch normalisation mixes the nodes given: training as :func:`fit` does
         it, by :meth:`objectives`, takes labelled nodes alone.
-
-        Raises:
-            ValueError: features of another width.
         """
-        check_items(data, self.num_features, self._raw)
-        made = {m: self._encode_all(data[m].x, m) for m in MODALITIES}
-        aux = {}
-        if torch.is_grad_enabled():
-            aux = {f"{m}_features": made[m].features for m in MODALITIES}
-            aux |= {f"{m}_logits": made[m].logits for m in MODALITIES}
+        self._check_items(data)
+        if not torch.is_grad_enabled():
+            return super().forward(data)
+        made = {m: self._encode(data[m].x, m) for m in MODALITIES}
+        aux = {f"{m}_features": made[m].features for m in MODALITIES}
+        aux |= {f"{m}_logits": made[m].logits for m in MODALITIES}
         return HashOutput(made[IMAGE].codes, made[TEXT].codes, aux)
+
+    def _check_items(self, data: HeteroData) -> None:
+        """Raise ``ValueError`` unless the model reads ``data``; its own modules may read others."""
+        for m in MODALITIES:
+            if m not in self._raw and data[m].x.dim() != 2:
+                raise ValueError(
+                    f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
+                    f"{m}_encoder a module that makes features of them"
+                )
+        check_widths(data, self.num_features | {m: data[m].x.size(1) for m in self._raw})
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of items of one modality (GCH Eq. 10 before its sign)."""
@@ -297,27 +306,27 @@ class GCH(EncoderHashModel):
             if out.aux:
                 features, logits = out.aux[f"{m}_features"][rows], out.aux[f"{m}_logits"][rows]
             else:
-                features, _, logits = self._encode_all(data[m].x[rows], m, all_of_it=True)
+                features, _, logits = self._encode(data[m].x[rows], m)
             known[m] = Encoding(features, out[m][rows], logits)
         fixed = {m: known[m].features.detach() for m in MODALITIES}
         guide = teacher.codes.detach()
         bank = (guide, labels) if self.objective == "program" else None
-        objectives = {"label": self.terms.teacher(teacher, labels, bank)}
+        objectives: dict[str, Terms] = {"label": self._teacher_terms(teacher, labels, bank)}
         for m in MODALITIES:
             beacon = self._beacon(fixed | {m: known[m].features}, labels)
             partners = known[other(m)].codes.detach() if self.weights["contrast"] > 0 else None
-            objectives[str(m)] = self.terms.encoder(
+            objectives[m] = self._encoder_terms(
                 known[m], guide, labels, beacon, fixed[other(m)], partners
             )
         codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
-        objectives["gcn"] = self.terms.beacon(codes, logits, labels, guide)
+        objectives["gcn"] = self._beacon_terms(codes, logits, labels, guide)
         total = torch.stack([weighted(t, self.weights)["loss"] for t in objectives.values()]).sum()
         named = {f"{part}_{k}": v for part, terms in objectives.items() for k, v in terms.items()}
         return named | {"loss": total}
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """One round of Algorithm 1 (lines 5 to 8), in mini-batches; ``share`` of them."""
-        check_items(data, self.num_features, self._raw)
+        self._check_items(data)
         rows, labels = labelled_rows(data, self.num_classes, self.gcn.lin.weight)
         batches = BatchDraw(rows, self.batch_size, share)
         known = _Round({m: data[m].x for m in MODALITIES}, rows, labels, batches)
@@ -339,7 +348,7 @@ class GCH(EncoderHashModel):
             bank = self._guide(labels)
         for b in self._draw(known, "label"):
             others = None if bank is None else (bank, labels)
-            terms = self.terms.teacher(self.teacher(labels[b]), labels[b], others)
+            terms = self._teacher_terms(self.teacher(labels[b]), labels[b], others)
             yield self._objective(terms, "label")
             if bank is not None:
                 bank[b] = self._guide(labels[b])
@@ -360,22 +369,81 @@ class GCH(EncoderHashModel):
                     beacon = self._beacon({m: own.features, **others}, labels)
                 aligned = others.get(other(m))
                 partners = self._partners(known, b, m) if self.weights["contrast"] > 0 else None
-                terms = self.terms.encoder(own, guide[b], labels, beacon, aligned, partners)
+                terms = self._encoder_terms(own, guide[b], labels, beacon, aligned, partners)
                 yield self._objective(terms, m)
 
     def _train_beacon(self, known: _Round, guide: Tensor) -> Iterator[Objective]:
         for b in self._draw(known, "gcn"):
             fixed, labels = self._fixed(known, b), known.labels[b]
             codes, logits = self.gcn(fixed[IMAGE], fixed[TEXT], labels)
-            yield self._objective(self.terms.beacon(codes, logits, labels, guide[b]), "gcn")
+            yield self._objective(self._beacon_terms(codes, logits, labels, guide[b]), "gcn")
+
+    def _teacher_terms(
+        self, made: Encoding, labels: Tensor, bank: tuple[Tensor, Tensor] | None
+    ) -> Terms:
+        """GCH Eq. 3; codes are paired with the ``bank``'s codes and labels, or with themselves."""
+        others, others_labels = (made.codes, labels) if bank is None else bank
+        with exact(labels):
+            return {
+                "pairwise": self._pairs(others, made.codes, others_labels, labels),
+                "prediction": squared_distance_loss(made.logits.sigmoid(), labels),
+            }
+
+    def _encoder_terms(
+        self,
+        own: Encoding,
+        guide: Tensor,
+        labels: Tensor,
+        beacon: Tensor | None,
+        aligned: Tensor | None,
+        partners: Tensor | None = None,
+    ) -> Terms:
+        """GCH Eq. 5 of one modality, or what program and report have in its place.
+
+        The program lets codes approach the sign of the teacher's (``guide``), and predicts labels
+        before there are beacons only. ``aligned``: the other modality's features, for ``'Try2'``;
+        ``partners``: its codes, to add the contrast between pairs.
+        """
+        with exact(labels):
+            if self.objective == "program" and self.variant != "Try1":
+                terms = {"guide": squared_distance_loss(own.codes, binarize(guide).to(guide))}
+            else:
+                paired = own.codes if self.variant == "Try1" else guide
+                terms = {"pairwise": self._pairs(paired, own.codes, labels, labels)}
+            if beacon is None or "pairwise" in terms:
+                terms["prediction"] = squared_distance_loss(own.logits.sigmoid(), labels)
+            if beacon is not None:
+                terms["beacon"] = squared_distance_loss(own.codes, beacon)
+            if self.variant == "Try1":  # GCH report, Eq. 11
+                terms["guide"] = similar_distance_loss(guide, own.codes, labels, labels)
+            if self.variant == "Try2":  # GCH report, Eq. 12
+                assert aligned is not None
+                terms["alignment"] = squared_distance_loss(own.features, aligned)
+            if partners is not None:
+                terms["contrast"] = pair_contrast(own.codes, partners)
+        return terms
+
+    def _beacon_terms(self, codes: Tensor, logits: Tensor, labels: Tensor, guide: Tensor) -> Terms:
+        """GCH Eq. 8, where the beacon codes are paired with each other, or ``guided``.
+
+        The program takes the cross-entropy of labels that went through the logistic function twice.
+        """
+        with exact(labels):
+            paired = guide if self.guided else codes
+            terms = {"pairwise": self._pairs(paired, codes, labels, labels)}
+            if self.objective == "program":
+                once = logits.sigmoid()
+                terms["prediction"] = F.binary_cross_entropy_with_logits(once, labels)
+            else:
+                terms["prediction"] = squared_distance_loss(logits.sigmoid(), labels)
+        return terms
 
     def _draw(self, known: _Round, part: str) -> Iterator[Tensor]:
         """The batches of a part's turn."""
-        steps = _steps(self.passes[part])
-        if steps is None:
-            yield from known.batches.own(self.passes[part])
-        for _ in range(steps or 0):
-            yield next(known.batches.own())
+        passes = self.passes[part]
+        if not isinstance(passes, str):
+            return known.batches.own(passes)
+        return (next(known.batches.own()) for _ in range(int(passes.split()[0])))
 
     def _objective(self, terms: dict[str, Tensor], part: str) -> Objective:
         return Objective(weighted(terms, self.weights), part)
@@ -396,16 +464,6 @@ class GCH(EncoderHashModel):
         made: Encoding = self.encoders[modality](x, hash_layer)
         return made
 
-    def _encode_all(self, x: Tensor, modality: Modality, *, all_of_it: bool = False) -> Encoding:
-        """Encode in batches, or at once while training; without gradients codes alone are kept."""
-        keep = all_of_it or torch.is_grad_enabled()
-        parts = []
-        for batch in (x,) if self.training else torch.split(x, BATCH):
-            made = self._encode(batch, modality)
-            none = made.codes.new_empty(0)
-            parts.append(made if keep else Encoding(none, made.codes, none))
-        return Encoding(*(torch.cat(pieces) for pieces in zip(*parts, strict=True)))
-
     @torch.no_grad()
     def _partners(self, known: _Round, b: Tensor, m: Modality) -> Tensor:
         """The other encoder's codes of a batch as constants."""
@@ -420,7 +478,12 @@ class GCH(EncoderHashModel):
         return {m: self.encoders[m].fixed_features(known.x[m][rows]) for m in modalities}  # type: ignore[operator]
 
 
-def _steps(passes: int | str) -> int | None:
-    """The number of an entry of ``passes`` that counts steps."""
-    steps = re.fullmatch(r"(\d+) steps", passes) if isinstance(passes, str) else None
-    return int(steps[1]) if steps else None
+def filled(
+    given: Mapping[str, Any] | None, defaults: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """The defaults, but for the options given; one that does not exist is a ``ValueError``."""
+    if given is not None:
+        check_mapping(given, name)
+    for key in given or {}:
+        check_choice(key, tuple(defaults), name)
+    return {**defaults, **(given or {})}

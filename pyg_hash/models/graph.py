@@ -16,9 +16,9 @@ from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights
 from pyg_hash.graph.cache import GraphCache
 from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
 from pyg_hash.graph.protocol import protocol
-from pyg_hash.knn import PreparedRows, neighbours, ready
+from pyg_hash.knn import neighbours, ready
 from pyg_hash.models.base import HashModel
-from pyg_hash.models.common import check_widths
+from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
@@ -39,20 +39,15 @@ class AnchorBank(Intake):
             joint graph ``[2n, channels]``, images, then texts.
         graph: settings of the kNN graph (``data.graph``).
         codes: relaxed codes of the anchors in the graph, float ``[n, num_bits]`` a modality, which
-            they keep when they come as new items; empty in models of earlier versions.
+            they keep when they come as new items.
     """
 
     x: dict[str, Tensor]
     joint: Tensor
     messages: dict[str, list[Tensor]]
     graph: dict[str, Any]
-    codes: dict[str, Tensor] = field(default_factory=dict)
-    _prepared: dict[tuple[Modality, bool], PreparedRows] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
-    _prints: dict[Modality, Tensor] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    codes: dict[str, Tensor]
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def from_graph(
@@ -61,16 +56,18 @@ class AnchorBank(Intake):
         """Keep the anchors of new items, of the ``messages`` and codes that **all** nodes have."""
         store = data[IMAGE]
         mask = store.neighbor_mask if "neighbor_mask" in store else store.anchor_mask
-        kept = {
-            name: [sent[mask.repeat(sent.size(0) // mask.numel())] for sent in layers]
-            for name, layers in messages.items()
-        }
         joint = store.joint_anchor_mask if "joint_anchor_mask" in store else mask
-        x: dict[str, Tensor] = {m: data[m].x[mask] for m in MODALITIES}
-        facts = cls.facts(data)
-        known = {m: z[mask] for m, z in codes.items()}
-        rest = {"joint": joint[mask], "messages": kept, "graph": dict(data.graph)}
-        return cls(**facts, x=x, **rest, codes=known)
+        return cls(
+            **cls.facts(data),
+            x={m: data[m].x[mask] for m in MODALITIES},
+            joint=joint[mask],
+            messages={
+                name: [sent[mask.repeat(sent.size(0) // mask.numel())] for sent in layers]
+                for name, layers in messages.items()
+            },
+            graph=dict(data.graph),
+            codes={m: z[mask] for m, z in codes.items()},
+        )
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """See :meth:`Intake.prepare`; ``ValueError`` too for a zero row, scaled, under cosine."""
@@ -81,11 +78,9 @@ class AnchorBank(Intake):
 
     def known(self, x: Tensor, z: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``z`` of scaled new items ``x``, those of anchors as they are stored."""
-        if modality not in self.codes:
-            return z
-        if modality not in self._prints:
-            self._prints[modality] = row_prints(self.x[modality])
-        place = same_rows(row_prints(x), self._prints[modality]).to(x.device)
+        if modality not in self._made:
+            self._made[modality] = row_prints(self.x[modality])
+        place = same_rows(row_prints(x), self._made[modality]).to(x.device)
         rows = (place >= 0).nonzero().flatten()
         near = self.x[modality][place[rows]]
         limit = 1e-5 * near.abs().amax(1, keepdim=True)
@@ -96,13 +91,13 @@ class AnchorBank(Intake):
         """Where scaled new items ``[n, d']`` stand in each channel: at their nearest anchors."""
         n, num_anchors = x.size(0), self.joint.numel()
         places: dict[str, Place] = {}
-        own = self._nearest(x, modality, torch.ones_like(self.joint))
+        source, target, weight = self._nearest(x, modality, torch.ones_like(self.joint))
         if modality in self.messages:
-            edges, sent = torch.stack(own[:2]), self.messages[modality]
-            places[modality] = NewItems(edges, own[2], n, num_anchors, sent)
+            edges, sent = torch.stack((source, target)), self.messages[modality]
+            places[modality] = NewItems(edges, weight, n, num_anchors, sent)
         if "joint" in self.messages:
-            every = bool(self.joint.all())
-            source, target, weight = own if every else self._nearest(x, modality, self.joint)
+            if not bool(self.joint.all()):
+                source, target, weight = self._nearest(x, modality, self.joint)
             edges = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
             sent = self.messages["joint"]
             places["joint"] = NewItems(edges, weight.repeat(2), n, 2 * num_anchors, sent)
@@ -115,23 +110,20 @@ class AnchorBank(Intake):
         rows = allowed.nonzero().flatten()
         k, metric = self.graph["k"], self.graph["metric"]
         key = modality, rows.numel() == allowed.numel()
-        if key not in self._prepared:  # for one query, checks and a copy take most of the time
+        if key not in self._made:  # for one query, checks and a copy take most of the time
             anchors = self.x[modality] if key[1] else self.x[modality][rows]
-            self._prepared[key] = ready(anchors, metric)
-        scores, index = neighbours(x, self._prepared[key], k)
+            self._made[key] = ready(anchors, metric)
+        scores, index = neighbours(x, self._made[key], k)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
-        weight = self.graph.get("neighbor_weight", 1.0) * weight
-        return rows[index.flatten()], target, weight
+        return rows[index.flatten()], target, self.graph.get("neighbor_weight", 1.0) * weight
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
         """Inverse of :meth:`to_tensors`."""
         bank = super().from_tensors(tensors, metadata)
         layers: dict[str, Any] = bank.messages  # by number still
-        bank.messages = {
-            name: [sent[str(i)] for i in range(len(sent))] for name, sent in layers.items()
-        }
+        bank.messages = {name: [sent[i] for i in sorted(sent)] for name, sent in layers.items()}
         return bank
 
 
@@ -143,9 +135,7 @@ class GraphHashModel(HashModel):
     nodes send in one layer of one channel; a new item as a node that no other node sees.
 
     Args:
-        num_bits: length of the codes.
-        num_features: features of images and texts.
-        config: see :class:`HashModel`.
+        num_bits, num_features: see :class:`HashModel`.
         specific: there are channels on each modality's own graph (``has_specific``).
         joint: there is a channel on the graph of both (``has_shared``).
 
@@ -157,16 +147,11 @@ class GraphHashModel(HashModel):
     learns_views = False
 
     def __init__(
-        self,
-        num_bits: int,
-        num_features: Mapping[str, int],
-        config: Mapping[str, Any] | None = None,
-        *,
-        specific: bool = True,
-        joint: bool = True,
+        self, num_bits: int, num_features: Widths, *, specific: bool = True, joint: bool = True
     ) -> None:
-        super().__init__(num_bits, {"num_features": num_features, **(config or {})})
-        self.num_features = num_features
+        super().__init__(num_bits)
+        self.num_features = image_text_pair(num_features, "num_features")
+        self.config["num_features"] = self.num_features
         self.has_specific, self.has_shared = specific, joint
         self._graphs = GraphCache(partial(build_graphs, specific=specific, joint=joint))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor, nn
 
@@ -23,13 +23,14 @@ from pyg_hash.losses import (
     squared_distance_loss,
 )
 from pyg_hash.models.common import (
+    Widths,
     both,
     image_text_pair,
     known_labels,
     loss_weights,
-    pair_contrast,
+    pair_terms,
     selected,
-    view_similarity,
+    view_terms,
     weighted,
 )
 from pyg_hash.models.graph import GraphHashModel
@@ -43,7 +44,7 @@ from pyg_hash.nn import (
 )
 from pyg_hash.nn.fusion import OutActivation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_ints
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -77,9 +78,7 @@ class MCGCN(GraphHashModel):
     (:class:`IntraKNN`, :class:`InterKNN`, :class:`LabelHub`).
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_classes: number of classes.
-        num_bits: code length :math:`v`.
+        num_features, num_classes, num_bits: see :class:`HashModel`.
         hidden_channels: width of the specific GCNs' first layer, one number or a pair (image, text)
             (paper: 512; images of NUS-WIDE 1024).
         latent_channels: width of the autoencoders' code (paper: 2048, NUS-WIDE 1024).
@@ -88,7 +87,7 @@ class MCGCN(GraphHashModel):
             ``'IT'`` without the modality-specific channels, ``'A'`` concatenation (and a linear
             layer back to ``num_bits``) in place of attention, ``'C'`` without the modality
             classifier.
-        weights: of the loss's terms, where others than these; ``pairwise`` has weight 1.
+        weights: where others than these; ``pairwise`` has weight 1.
 
             ==================  ===========================  =======  =======================
             term                of                           default  paper
@@ -106,10 +105,7 @@ class MCGCN(GraphHashModel):
             ``pairing`` is the distance between the two codes of a training pair; in the paper
             the joint graph alone ties images and texts without label. ``view`` is the losses on
             the labelled nodes encoded as new items are, by their nearest anchors: in the graph
-            they see their own label, which no query does. ``contrast`` is the
-            :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between the
-            two codes of a training pair and those of all others: codes that find the item, not
-            only its class. With weight 0 none of the three is computed.
+            they see their own label, which no query does. ``contrast``: see :class:`HashModel`.
         reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
             same for every data set; with the paper's weights, ``'sum'`` is its loss, where the
             terms of :math:`L_{hcl}` are sums, the others means, and ``'paper'`` what its
@@ -120,23 +116,13 @@ class MCGCN(GraphHashModel):
             features only) or ``'none'``.
     """
 
-    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "alpha": ("weights", "quantization"),
-        "beta": ("weights", "balance"),
-        "gamma": ("weights", "prediction"),
-        "eta": ("weights", "reconstruction"),
-        "adv_weight": ("weights", "adversarial"),
-        "pair_weight": ("weights", "pairing"),
-        "view_weight": ("weights", "view"),
-    }
-
     def __init__(
         self,
-        num_features: Mapping[str, int] | tuple[int, int] | list[int],
+        num_features: Widths,
         num_classes: int,
         num_bits: int = 32,
         *,
-        hidden_channels: int | tuple[int, int] | list[int] = 256,
+        hidden_channels: Widths | int = 256,
         latent_channels: int = 256,
         shared_channels: int = 256,
         variant: str = "full",
@@ -145,21 +131,18 @@ class MCGCN(GraphHashModel):
         match: Match = "shared",
         out_activation: OutActivation = "none",
     ) -> None:
-        widths = image_text_pair(num_features, "num_features")
-        hidden = image_text_pair(hidden_channels, "hidden_channels")
-        for name in ("num_classes", "num_bits", "latent_channels", "shared_channels"):
-            check_positive_int(self.config[name], name)
+        check_positive_ints(
+            num_classes=num_classes,
+            latent_channels=latent_channels,
+            shared_channels=shared_channels,
+        )
         check_choice(variant, VARIANTS, "variant")
         check_choice(reduction, ("mean", "sum", "paper"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
+        super().__init__(num_bits, num_features, specific=variant != "IT", joint=variant != "S")
+        widths, hidden = self.num_features, image_text_pair(hidden_channels, "hidden_channels")
         self.weights = loss_weights(weights, WEIGHTS)
-        super().__init__(
-            num_bits,
-            widths,
-            config={"hidden_channels": list(hidden.values()), "weights": self.weights},
-            specific=variant != "IT",
-            joint=variant != "S",
-        )
+        self.config |= {"hidden_channels": list(hidden.values()), "weights": self.weights}
         self.learns_views = self.weights["view"] > 0
         self.num_classes, self.variant = num_classes, variant
         self.reduction: Reduction = "mean" if reduction == "mean" else "sum"
@@ -209,7 +192,7 @@ class MCGCN(GraphHashModel):
         return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The terms, unweighted, and their weighted sum ``'loss'``.
+        """The terms, and their weighted sum.
 
         ``pairwise`` and ``prediction`` run over the labelled nodes, ``pairing`` and ``contrast``
         over the training nodes, ``quantization``, ``balance``, ``reconstruction`` and
@@ -221,8 +204,9 @@ class MCGCN(GraphHashModel):
         seen = store.anchor_mask
         codes = {m: selected(out[m], seen) for m in MODALITIES}
         known = {m: selected(out[m], store.labeled_mask) for m in MODALITIES}
+        similarity = partial(self._pair_loss, a_y=y, b_y=y)
         terms = {
-            "pairwise": self._pair_loss(known[IMAGE], known[TEXT], y, y),
+            "pairwise": similarity(known[IMAGE], known[TEXT]),
             "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
             "balance": both(lambda m: balance_loss(codes[m], self.reduction)),
             "prediction": self._prediction(known, y),
@@ -233,18 +217,11 @@ class MCGCN(GraphHashModel):
             logits = {m: self.discriminator(codes[m]) for m in MODALITIES}
             terms["adversarial"] = adversarial_loss(logits[IMAGE], logits[TEXT])
         train = {m: selected(out[m], store.train_mask) for m in MODALITIES}
-        if self.weights["pairing"] > 0:
-            terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
-        if self.weights["contrast"] > 0:
-            terms["contrast"] = pair_contrast(train[IMAGE], train[TEXT], self.reduction)
+        terms |= pair_terms(train, self.weights, self.reduction)
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
-            terms["view"] = (
-                view_similarity(lambda i, t: self._pair_loss(i, t, y, y), view, known)
-                + self.weights["quantization"]
-                * both(lambda m: quantization_loss(view[m], self.reduction))
-                + self.weights["prediction"] * self._prediction(view, y)
-            )
+            likeness = view_terms(similarity, view, known, self.weights, self.reduction)
+            terms["view"] = likeness + self.weights["prediction"] * self._prediction(view, y)
         terms = weighted(terms, self.weights)
         if self.divides_by_pairs:
             terms["loss"] = terms["loss"] / codes[IMAGE].size(0)

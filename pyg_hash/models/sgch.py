@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, get_args
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,24 +20,24 @@ from pyg_hash.losses import (
     linear_similarity_loss,
     pairwise_nll,
     quantization_loss,
-    squared_distance_loss,
 )
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import (
+    Widths,
     both,
     image_text_pair,
     known_labels,
     loss_weights,
-    pair_contrast,
+    pair_terms,
     selected,
-    view_similarity,
+    view_terms,
     weighted,
 )
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_ints
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -69,9 +69,7 @@ class SGCH(GraphHashModel):
     modalities of codes; the codes are to mislead it.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_classes: number of classes.
-        num_bits: code length :math:`K`.
+        num_features, num_classes, num_bits: see :class:`HashModel`.
         hidden_channels: width of the GCNs' first layer (code: 500; NUS-WIDE 1000 for images, 400
             for texts); one number or a pair (image, text).
         out_channels: width of the GCNs' second layer (code: 128).
@@ -85,7 +83,7 @@ class SGCH(GraphHashModel):
             gradient reversal of :class:`~pyg_hash.nn.ModalityDiscriminator`.
         adv_activation: between the discriminator's layers, ``'none'`` (code), ``'relu'`` or
             ``'leaky_relu'``.
-        weights: of the loss's terms, where others than these; ``similarity`` has weight 1.
+        weights: where others than these; ``similarity`` has weight 1.
 
             ================  =================  =======  =====  ===================
             term              symbol             default  paper  authors' code
@@ -98,34 +96,21 @@ class SGCH(GraphHashModel):
             ``contrast``      not in the paper   0        0      0
             ================  =================  =======  =====  ===================
 
-            ``pairing`` is the distance between the two codes of a training pair; without it
-            nothing ties the images and the texts that have no label. ``view`` is the similarity
-            and quantization terms on the labelled nodes encoded as new items are, by their
-            nearest anchors: in the graph they see their own label, which no query does.
-            ``contrast`` is the :func:`~pyg_hash.losses.contrastive_loss`, of both directions by
-            halves, between the two codes of a training pair and those of all others: codes that
-            find the item, not only its class. With weight 0 none of the three is computed.
+            ``pairing``, without which nothing ties images and texts that have no label, ``view``
+            (similarity and quantization) and ``contrast`` are as in :class:`MCGCN`.
         reduction: ``'mean'`` divides every term by its number of summands, so that weights mean the
             same for every data set; ``'sum'`` is the formula. The adversary is a mean in both.
         match: multi-label pairs are similar if they have a ``'shared'`` label or ``'equal'``
             label vectors.
     """
 
-    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "alpha": ("weights", "balance"),
-        "beta": ("weights", "quantization"),
-        "pair_weight": ("weights", "pairing"),
-        "adv_weight": ("weights", "adversarial"),
-        "view_weight": ("weights", "view"),
-    }
-
     def __init__(
         self,
-        num_features: Mapping[str, int] | tuple[int, int] | list[int],
+        num_features: Widths,
         num_classes: int,
         num_bits: int = 32,
         *,
-        hidden_channels: int | tuple[int, int] | list[int] = 512,
+        hidden_channels: Widths | int = 512,
         out_channels: int = 512,
         variant: str = "full",
         similarity: str = "nll",
@@ -135,23 +120,17 @@ class SGCH(GraphHashModel):
         reduction: Reduction = "mean",
         match: Match = "shared",
     ) -> None:
-        widths = image_text_pair(num_features, "num_features")
-        hidden = image_text_pair(hidden_channels, "hidden_channels")
-        for name in ("num_classes", "num_bits", "out_channels"):
-            check_positive_int(self.config[name], name)
+        check_positive_ints(num_classes=num_classes, out_channels=out_channels)
         check_choice(variant, VARIANTS, "variant")
         check_choice(similarity, tuple(SIMILARITIES), "similarity")
         check_choice(adversary, ADVERSARIES, "adversary")
-        check_choice(adv_activation, ("none", "relu", "leaky_relu"), "adv_activation")
+        check_choice(adv_activation, get_args(Activation), "adv_activation")
         check_choice(reduction, ("mean", "sum"), "reduction")
         check_choice(match, ("shared", "equal"), "match")
+        super().__init__(num_bits, num_features, joint=False)
+        widths, hidden = self.num_features, image_text_pair(hidden_channels, "hidden_channels")
         self.weights = loss_weights(weights, WEIGHTS)
-        super().__init__(
-            num_bits,
-            widths,
-            config={"hidden_channels": list(hidden.values()), "weights": self.weights},
-            joint=False,
-        )
+        self.config |= {"hidden_channels": list(hidden.values()), "weights": self.weights}
         self.learns_views = self.weights["view"] > 0
         self.num_classes, self.variant = num_classes, variant
         self.alternates = variant == "full" and adversary == "alternating"
@@ -204,7 +183,7 @@ class SGCH(GraphHashModel):
         return out
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
-        """The codes' objective: its terms, unweighted, and their weighted sum ``'loss'``.
+        """The codes' objective: its terms, and their weighted sum.
 
         ``similarity`` runs over the labelled nodes, ``balance``, ``pairing`` and ``contrast`` over
         the training nodes, ``quantization`` and ``adversarial`` over the anchors. When the
@@ -223,17 +202,12 @@ class SGCH(GraphHashModel):
             "balance": both(lambda m: balance_loss(train[m], self.reduction)),
             "quantization": both(lambda m: quantization_loss(codes[m], self.reduction)),
         }
-        if self.weights["pairing"] > 0:
-            terms["pairing"] = squared_distance_loss(train[IMAGE], train[TEXT], self.reduction)
-        if self.weights["contrast"] > 0:
-            terms["contrast"] = pair_contrast(train[IMAGE], train[TEXT], self.reduction)
+        terms |= pair_terms(train, self.weights, self.reduction)
         if self.variant == "full":
             terms["adversarial"] = self._adversarial(codes)
         if "image_view" in out.aux:
             view = {m: out.aux[f"{m}_view"] for m in MODALITIES}
-            quantization = both(lambda m: quantization_loss(view[m], self.reduction))
-            likeness = view_similarity(similarity, view, known)
-            terms["view"] = likeness + self.weights["quantization"] * quantization
+            terms["view"] = view_terms(similarity, view, known, self.weights, self.reduction)
         return weighted(terms, self.weights)
 
     def discriminator_loss(self, out: HashOutput, data: HeteroData) -> Tensor:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.graph import GraphCache
-from pyg_hash.losses import affinity_loss, hybrid_affinity
+from pyg_hash.losses import affinity_loss, cosine_matrix, hybrid_affinity
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share
 from pyg_hash.models.common import Widths, loss_weights, pair_contrast, weighted
-from pyg_hash.models.two_encoders import AffinityModel, batch_cosines
+from pyg_hash.models.two_encoders import AffinityModel
 from pyg_hash.nn import LocalAffinity, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
 from pyg_hash.typing import AFFINITY, IMAGE, MODALITIES, TEXT, Modality, Reduction
-from pyg_hash.utils.checks import check_choice, check_fraction, check_positive_int, check_weight
+from pyg_hash.utils.checks import check_choice, check_fraction, check_positive_ints, check_weight
 from pyg_hash.utils.modes import exact
 
 if TYPE_CHECKING:
@@ -32,28 +32,14 @@ if TYPE_CHECKING:
 BATCHES = ("nodes", "edges")
 WEIGHTS = {"affinity_ii": 1.8, "affinity_it": 1.0, "affinity_tt": 1.8, "prior": 0.005}
 WEIGHTS |= {"contrast": 0.0}
-
-
-class Variant(NamedTuple):
-    """A row of Table 2.
-
-    Attributes:
-        evolution: how A and the cosines become U, see :func:`~pyg_hash.losses.hybrid_affinity`.
-        lambda3: share of A in U; None is the constructor's.
-        prior: whether there is a discriminator.
-    """
-
-    evolution: str = "G2"
-    lambda3: float | None = None
-    prior: bool = False
-
-
-VARIANTS = {
-    "SGEH": Variant(prior=True),
-    "SGEH-1": Variant("G1", 1.0),
-    "SGEH-2": Variant("G1", 0.0),
-    "SGEH-3": Variant("G1"),
-    "SGEH-4": Variant(),
+# rows of Table 2: how A and the cosines become U, see hybrid_affinity; the share of A in U, where
+# it is not the constructor's; whether there is a discriminator
+VARIANTS: dict[str, tuple[str, float | None, bool]] = {
+    "SGEH": ("G2", None, True),
+    "SGEH-1": ("G1", 1.0, False),
+    "SGEH-2": ("G1", 0.0, False),
+    "SGEH-3": ("G1", None, False),
+    "SGEH-4": ("G2", None, False),
 }
 
 
@@ -87,10 +73,8 @@ class SGEH(AffinityModel):
     :math:`\alpha \lambda_3 = 0.6` even the two codes of one pair would be told to differ.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length :math:`b`.
-        hidden_channels: width of the encoders' hidden layer (code: 4096); one number or a pair
-            (image, text).
+        num_features, num_bits, hidden_channels, dropout: see :class:`HashModel` (code: a hidden
+            layer of 4096, or a pair for images and texts; dropout 0.5).
         discriminator_channels: width of the discriminator's hidden layer.
         variant: ``'SGEH'``, or a row of Table 2, all of these without discriminator: ``'SGEH-1'``
             with :math:`U = A`, ``'SGEH-2'`` with
@@ -106,25 +90,14 @@ class SGEH(AffinityModel):
         alpha: factor of U (paper: 1.5).
         lambda3: share of A in U (paper: 0.4).
         lambda4: share of the images in U (paper: 0.3 on Wikipedia, 0.6, 0.9 on MIRFlickr).
-        weights: of the terms of :meth:`loss`; those left out keep their defaults: ``affinity_ii``
-            1.8 (paper: 1; code: 0.1, Wikipedia 0.3), ``affinity_it`` 1 (paper: 0.1, Wikipedia
-            0.3; code: 1), ``affinity_tt`` 1.8 (both: 0.1, Wikipedia 0.3), ``prior``,
-            :math:`\eta_4`, 0.005 (paper: 0.001), and ``contrast`` 0, which is not in the paper:
-            the :func:`~pyg_hash.losses.contrastive_loss`, of both directions by halves, between
-            the two codes of a pair and those of the others in the batch; not computed with 0.
+        weights: ``affinity_ii`` 1.8 (paper: 1; code: 0.1, Wikipedia 0.3), ``affinity_it`` 1
+            (paper: 0.1, Wikipedia 0.3; code: 1), ``affinity_tt`` 1.8 (both: 0.1, Wikipedia 0.3),
+            ``prior``, :math:`\eta_4`, 0.005 (paper: 0.001), and ``contrast``.
         reduction: ``'mean'``: every term is a mean over its summands, so that weights do not
             depend on the batch. ``'sum'``: as printed, the affinity terms are sums over the
             ``n * n`` entries of a batch, and the prior is the sum of both modalities' means; the
             same ``prior`` then weighs ``n * n / 2`` times less.
-        dropout: share of the hidden layer that is dropped in training (code: 0.5).
     """
-
-    old_keywords: ClassVar[Mapping[str, tuple[str, str]]] = {
-        "lambda_ii": ("weights", "affinity_ii"),
-        "lambda_it": ("weights", "affinity_it"),
-        "lambda_tt": ("weights", "affinity_tt"),
-        "eta4": ("weights", "prior"),
-    }
 
     def __init__(
         self,
@@ -145,10 +118,9 @@ class SGEH(AffinityModel):
         reduction: Reduction = "mean",
         dropout: float = 0.5,
     ) -> None:
-        for name in ("discriminator_channels", "walk_steps"):
-            check_positive_int(self.config[name], name)
-        for name in ("lambda3", "lambda4"):
-            check_fraction(self.config[name], name)
+        check_positive_ints(discriminator_channels=discriminator_channels, walk_steps=walk_steps)
+        check_fraction(lambda3, "lambda3")
+        check_fraction(lambda4, "lambda4")
         check_weight(alpha, "alpha")
         check_choice(variant, list(VARIANTS), "variant")
         check_choice(adjacency, ADJACENCIES, "adjacency")
@@ -159,22 +131,22 @@ class SGEH(AffinityModel):
         smallest = 1 if batches == "edges" else 2
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size, smallest)
         self.weights = self.config["weights"] = loss_weights(weights, WEIGHTS)
-        self.variant, self._row = variant, VARIANTS[variant]
-        self.lambda3 = lambda3 if self._row.lambda3 is None else self._row.lambda3
-        self.lambda4, self.alpha, self.reduction = lambda4, alpha, reduction
-        self.batches = batches
-        if self._row.prior:
-            self.discriminator = PriorDiscriminator(num_bits, discriminator_channels)
-        self._affinity = GraphCache(
-            partial(
-                training_affinity, adjacency=adjacency, walk_steps=walk_steps, image_share=lambda4
-            ),
-            _watched,
+        evolution, share, self.has_prior = VARIANTS[variant]
+        self._evolve = partial(
+            hybrid_affinity,
+            evolution=evolution,
+            lambda3=lambda3 if share is None else share,
+            lambda4=lambda4,
         )
+        self.alpha, self.batches, self.reduction = alpha, batches, reduction
+        if self.has_prior:
+            self.discriminator = PriorDiscriminator(num_bits, discriminator_channels)
+        reading = {"adjacency": adjacency, "steps": walk_steps, "share": lambda4}
+        self._affinity = GraphCache(partial(training_affinity, **reading), _watched)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'codes'`` and ``'discriminator'``; ``'model'`` without a discriminator."""
-        if not self._row.prior:
+        if not self.has_prior:
             return super().parts()
         return {
             "codes": list(self.encoders.parameters()),
@@ -220,18 +192,11 @@ class SGEH(AffinityModel):
     def _target(
         self, data: HeteroData, rows: Tensor, batch: Tensor, pairs: Tensor | None = None
     ) -> Tensor:
-        image, text = batch_cosines(data, rows[batch], rescale=False)
-        return hybrid_affinity(
-            self._affinity(data)(batch, pairs),
-            image,
-            text,
-            evolution=self._row.evolution,
-            lambda3=self.lambda3,
-            lambda4=self.lambda4,
-        )
+        image, text = (cosine_matrix(data[m].x[rows[batch]]) for m in MODALITIES)
+        return self._evolve(self._affinity(data)(batch, pairs), image, text)
 
     def _steps(self, x: Mapping[Modality, Tensor], target: Tensor) -> Iterator[Objective]:
-        if not self._row.prior:
+        if not self.has_prior:
             yield from super()._steps(x, target)
             return
         codes = {m: self.relaxed(x[m], m) for m in MODALITIES}
@@ -248,7 +213,7 @@ class SGEH(AffinityModel):
             "affinity_it": loss(image, text),
             "affinity_tt": loss(text, text),
         }
-        if self._row.prior:
+        if self.has_prior:
             logits = self.discriminator(torch.cat([image, text]))
             # the usual non-saturating loss: the printed sign would make codes easier to tell
             terms["prior"] = self._scale * (F.softplus(-logits).sum() / len(logits))
@@ -257,9 +222,7 @@ class SGEH(AffinityModel):
         return weighted(terms, self.weights)
 
 
-def training_affinity(
-    data: HeteroData, *, adjacency: str, walk_steps: int, image_share: float
-) -> LocalAffinity:
+def training_affinity(data: HeteroData, **reading: Any) -> LocalAffinity:
     """The affinity of the training rows, as nodes; ``ValueError`` without a graph of these rows."""
     edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
     if "edge_index" not in edges or "edge_weight" not in edges:
@@ -272,14 +235,8 @@ def training_affinity(
         )
     place = torch.cumsum(mask, dim=0) - 1
     with exact(mask):
-        return LocalAffinity(
-            place[edge_index],
-            edges["edge_weight"],
-            *(data[m].x[mask] for m in MODALITIES),
-            adjacency=adjacency,
-            steps=walk_steps,
-            share=image_share,
-        )
+        features = [data[m].x[mask] for m in MODALITIES]
+        return LocalAffinity(place[edge_index], edges["edge_weight"], *features, **reading)
 
 
 def _watched(data: HeteroData) -> list[Tensor]:

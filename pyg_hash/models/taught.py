@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pyg_hash.knn import knn
 from pyg_hash.losses import (
     affinity_loss,
     balance_loss,
@@ -21,10 +22,17 @@ from pyg_hash.losses import (
     quantization_loss,
 )
 from pyg_hash.models.base import Objective
-from pyg_hash.models.batches import WHOLE, BatchDraw, Share, multi_hot
-from pyg_hash.models.common import Widths, check_widths, known_labels, loss_weights, weighted
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share
+from pyg_hash.models.common import (
+    Widths,
+    check_widths,
+    known_labels,
+    loss_weights,
+    multi_hot,
+    weighted,
+)
 from pyg_hash.models.two_encoders import TwoEncoders
-from pyg_hash.nn import diffused_directions
+from pyg_hash.nn.local_affinity import SparseAffinity, joint_directions, symmetric
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
@@ -41,6 +49,8 @@ STEPS = 64  # of a side and epoch, at most
 # where there is no label: the graph of training pairs, and how its cosines become those of codes
 SHARE, NEIGHBOURS, STEPS_OF_WALK = 0.2, 50, 3
 ALPHA, WITHIN = 3.0, 2.0
+WIDE, NARROW = 512, 256  # columns of its directions
+EXACT = 50_000  # pairs: of more the nearest are found approximately
 ROWS = 1024  # whose products with all others are in memory at a time
 POSTERIOR = "posterior"
 
@@ -67,7 +77,7 @@ class TaughtHash(TwoEncoders):
 
     Without any label ``pairwise`` is SGEH's: the teacher lets the features of both sides of each
     training pair walk on the graph of its nearest pairs
-    (:func:`~pyg_hash.nn.diffused_directions`), and their cosines :math:`A`, drawn apart, are what
+    (:func:`diffused_directions`), and their cosines :math:`A`, drawn apart, are what
     the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
@@ -238,6 +248,37 @@ def _training_rows(data: HeteroData) -> Tensor:
     if len(rows) < 2:
         raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
     return rows
+
+
+def diffused_directions(image: Tensor, text: Tensor, *, share: float, k: int, steps: int) -> Tensor:
+    r"""Unit rows whose cosines are the ``'diffused'`` A on the graph of the k nearest pairs.
+
+    Args:
+        image: features of one side of pairs, float ``[N, d_i]``.
+        text: of the other side, float ``[N, d_t]``.
+        share: weight of the images.
+        k: neighbours of a pair by the mean cosine of both sides.
+        steps: of the lazy random walk.
+
+    Returns:
+        float ``[N, d]`` with d no more than 512: wider features are cut to their 256 leading
+        directions.
+    """
+    x = joint_directions(image, text, share, torch.ones_like(image[:, :1]))
+    if x.size(1) > WIDE:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            u, s, _ = torch.svd_lowrank(x, q=min(NARROW, *x.shape), niter=2)
+        x = u * s
+    # a side that says nothing of a row leaves it zero, which is near to nothing
+    x = x + torch.where(x.any(dim=1, keepdim=True), 0.0, torch.finfo(x.dtype).eps)
+    how = "ivf" if len(x) > EXACT else None
+    near, index = knn(x, x, min(k, len(x) - 1), exclude_self=True, approximate=how)
+    row = torch.arange(len(x), device=x.device)[:, None].expand_as(index)
+    edges = torch.stack([row.flatten(), index.flatten()])
+    graph = SparseAffinity(*symmetric(edges, near.flatten().clamp(min=0.0).to(x), len(x)), len(x))
+    smooth = graph.smooth(x, steps)
+    return F.normalize(smooth - smooth.mean(dim=0), dim=1)
 
 
 def _stacked(sides: list[Tensor], known: Tensor, labels: Tensor, exclusive: bool) -> Tensor:

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import math
-import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pyg_hash.losses import cosine_matrix
-from pyg_hash.models.base import BATCH, Objective
+from pyg_hash.models.base import BATCH, EncoderHashModel, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
 from pyg_hash.models.common import Widths, check_widths, image_text_pair
-from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
 from pyg_hash.utils.modes import eval_mode, exact
-from pyg_hash.utils.oddities import OddDataWarning
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -47,12 +42,12 @@ class TwoEncoders(EncoderHashModel):
         batch_size: int,
         smallest: int = 2,
     ) -> None:
-        widths = image_text_pair(num_features, "num_features")
+        super().__init__(num_bits)
+        widths = self.config["num_features"] = image_text_pair(num_features, "num_features")
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         check_positive_int(batch_size, "batch_size")
         if batch_size < smallest:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
-        super().__init__(num_bits, {"num_features": widths})
         self.num_features, self.batch_size = widths, batch_size
         self.encoders = nn.ModuleDict(
             {m: HashMLP(widths[m], hidden[m], num_bits, dropout) for m in MODALITIES}
@@ -69,11 +64,7 @@ class TwoEncoders(EncoderHashModel):
         return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed.
-
-        Raises:
-            ValueError: features of another width.
-        """
+        """Relaxed codes of all nodes; no graph is needed."""
         check_widths(data, self.num_features)
         return super().forward(data)
 
@@ -88,15 +79,10 @@ class AffinityModel(TwoEncoders):
     """Unsupervised: the cosines of codes in a mini-batch repeat an affinity of its features."""
 
     reads_labels = False
-
-    anneal = True
+    anneal = True  # beta grows from epoch to epoch
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
-        """The steps of each mini-batch of an epoch; ``share`` of them.
-
-        Raises:
-            TypeError, ValueError: see :meth:`loss`; features of another width.
-        """
+        """The steps of each mini-batch of an epoch; ``share`` of them."""
         check_widths(data, self.num_features)
         if self.anneal:  # a new tensor: codes of before may still need the old one
             self.beta = torch.full_like(self.beta, math.sqrt(epoch + 1))
@@ -117,9 +103,10 @@ class AffinityModel(TwoEncoders):
         again = partial(
             checkpoint, self._exact_terms, use_reentrant=False, preserve_rng_state=False
         )
-        parts: list[dict[str, Tensor]] = []
-        for rows, target in self._batches(data, None):
-            parts.append(again({m: out[m][rows] for m in MODALITIES}, target))
+        parts: list[dict[str, Tensor]] = [
+            again({m: out[m][rows] for m in MODALITIES}, target)
+            for rows, target in self._batches(data, None)
+        ]
         return {name: torch.stack([terms[name] for terms in parts]).mean() for name in parts[0]}
 
     def _batches(self, data: HeteroData, share: Share | None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -158,43 +145,3 @@ class AffinityModel(TwoEncoders):
     @abstractmethod
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         """Named terms of one mini-batch, and ``'loss'``."""
-
-
-def batch_cosines(data: HeteroData, rows: Tensor, *, rescale: bool) -> tuple[Tensor, Tensor]:
-    """Cosines of both modalities' features, ``[m, m]`` each; ``rescale``: ``2 S - 1`` of them."""
-    image, text = (cosine_matrix(data[m].x[rows]) for m in MODALITIES)
-    return (2.0 * image - 1.0, 2.0 * text - 1.0) if rescale else (image, text)
-
-
-def safe_factor(
-    data: HeteroData, *, factor: float, weights: tuple[float, float], rescale: bool
-) -> float:
-    """``factor``, or less where it asks for cosines above 1 of most training pairs.
-
-    If all targets are 1 or more, equal codes for all items meet them best. The mean of the affinity
-    of different pairs, ``weights`` (of image and text) times their mean cosines, is exact; where
-    ``factor`` times it is above 1, the result makes that one half.
-    """
-    rows = data[IMAGE].train_mask.nonzero().flatten()
-    mean = 0.0
-    for m, weight in zip(MODALITIES, weights, strict=True):
-        x = F.normalize(data[m].x[rows].double(), dim=1)
-        pairs = max(len(x) * (len(x) - 1), 1)
-        cosine = float(x.sum(dim=0).square().sum() - x.square().sum()) / pairs
-        mean += weight * (2.0 * cosine - 1.0 if rescale else cosine)
-    if factor * mean <= 1.0:
-        return factor
-    lower = 0.5 / mean
-    warnings.warn(
-        f"mu: the default {factor:g} asks for a mean cosine of {factor * mean:.2g} between the "
-        f"codes of different pairs, which would make all codes equal; {lower:.3g} is used, give "
-        "mu to have another",
-        OddDataWarning,
-        stacklevel=2,
-    )
-    return lower
-
-
-def watched(data: HeteroData) -> list[Tensor]:
-    """What a cache of the training pairs' features depends on."""
-    return [data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.nn.heads import Layer
+from pyg_hash.utils.checks import check_choice, check_positive_ints
 from pyg_hash.utils.modes import exact
 
 Activation = Literal["tanh", "sigmoid"]
@@ -18,7 +19,7 @@ FusionNorm = Literal["max", "softmax"]
 _CHUNK = 1024  # rows of the fusion's weight matrix at a time
 
 
-class BeaconNetwork(nn.Module):
+class BeaconNetwork(Layer):
     r"""Cross-attention fusion and two graph convolutions, from features to beacon codes.
 
     Sec. 3.2 and 4.2 of Xu et al. (GCH), IJCAI 2019: the features of a batch are fused by
@@ -58,27 +59,17 @@ class BeaconNetwork(nn.Module):
         labels_of_codes: bool = False,
     ) -> None:
         super().__init__()
-        check_positive_int(in_channels, "in_channels")
-        check_positive_int(hidden_channels, "hidden_channels")
-        check_positive_int(num_bits, "num_bits")
-        check_positive_int(num_classes, "num_classes")
+        widths = {"in_channels": in_channels, "hidden_channels": hidden_channels}
+        check_positive_ints(**widths, num_bits=num_bits, num_classes=num_classes)
         check_choice(norm, ("max", "softmax"), "norm")
         check_choice(activation, ("tanh", "sigmoid"), "activation")
-        self.norm = norm
-        self.standardised = standardised
-        self.add_self_loops = add_self_loops
-        self.activation = activation
-        self.dense = dense
+        self.norm, self.standardised, self.activation = norm, standardised, activation
+        self.add_self_loops, self.dense = add_self_loops, dense
         self.lin = nn.Linear(in_channels, hidden_channels, bias=dense)
         self.hash = nn.Linear(hidden_channels, num_bits, bias=dense)
         self.labels_of_codes = labels_of_codes
         width = num_bits if labels_of_codes else hidden_channels
         self.classifier = nn.Linear(width, num_classes, bias=dense or labels_of_codes)
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        for layer in (self.lin, self.hash, self.classifier):
-            layer.reset_parameters()
 
     def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Relaxed codes ``[n, num_bits]`` and label logits ``[n, num_classes]``, both float.
@@ -93,25 +84,24 @@ class BeaconNetwork(nn.Module):
             x = F.batch_norm(x, None, None, training=True)
         with exact(labels):
             graph = None if self.dense else LabelGraph(labels, add_self_loops=self.add_self_loops)
-        h = torch.relu(_propagate(self.lin(x), graph))
-        codes = _propagate(self.hash(h), graph)
+
+        def propagate(x: Tensor) -> Tensor:  # sums over many instances, in fp32 under autocast too
+            with exact(x):
+                x = x.float() if x.dtype == torch.bfloat16 else x
+                return x if graph is None else graph @ x
+
+        h = torch.relu(propagate(self.lin(x)))
+        codes = propagate(self.hash(h))
         codes = torch.tanh(codes) if self.activation == "tanh" else codes.sigmoid()
         if self.labels_of_codes:
             return codes, self.classifier(codes).to(codes)
-        return codes, _propagate(self.classifier(h), graph)
+        return codes, propagate(self.classifier(h))
 
     def fixed(self, image: Tensor, text: Tensor, labels: Tensor) -> Tensor:
         """Beacon codes with a gradient to the features, but none to the network's parameters."""
         parameters = {name: p.detach() for name, p in self.named_parameters()}
         codes: Tensor = functional_call(self, parameters, (image, text, labels))[0]
         return codes
-
-
-def _propagate(x: Tensor, graph: LabelGraph | None) -> Tensor:
-    """Sums over many instances, in fp32 under autocast too."""
-    with exact(x):
-        x = x.float() if x.dtype == torch.bfloat16 else x
-        return x if graph is None else graph @ x
 
 
 class LabelGraph:
@@ -127,8 +117,7 @@ class LabelGraph:
             raise TypeError(f"labels: expected float multi-hot labels, got {labels.dtype}")
         if labels.dim() != 2:
             raise ValueError(f"labels: expected multi-hot [N, C], got {list(labels.shape)}")
-        self.labels = labels
-        self.add_self_loops = add_self_loops
+        self.labels, self.add_self_loops = labels, add_self_loops
         degree = labels @ labels.sum(dim=0) + float(add_self_loops)
         self.inv_sqrt_degree = torch.where(degree > 0, degree, torch.inf).rsqrt().unsqueeze(1)
 
@@ -163,36 +152,24 @@ def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") 
     if norm == "softmax":
         return 0.5 * (_attend(text, image) + _attend(image, text))
     total = text @ (image.t() @ image) + image @ (text.t() @ text)
-    return 0.5 * total / _divisor(image, text)
+    return 0.5 * total / _largest(image, text)
 
 
-def _divisor(image: Tensor, text: Tensor) -> Tensor:
+def _largest(image: Tensor, text: Tensor) -> Tensor:
     """Largest entry of ``image text^T``, or 1 if none is positive; differentiable, no GPU sync."""
-    n = text.size(0)
     with torch.no_grad():
-        tops = []
-        for start in range(0, image.size(0), _CHUNK):
-            product = (image[start : start + _CHUNK] @ text.t()).flatten()
-            value, place = product.max(dim=0)
-            tops.append(torch.stack((value.double(), (place + start * n).double())))
-        value, place = torch.stack(tops).unbind(1)
-        best = value.argmax()
-        top = place[best].long()  # float64 is exact up to 2^53 entries
-    entry = (image.index_select(0, top[None] // n) * text.index_select(0, top[None] % n)).sum()
-    return torch.where(value[best] > 0, entry, torch.ones_like(entry))
+        tops = [(rows @ text.t()).max(dim=1) for rows in torch.split(image, _CHUNK)]
+        value, column = (torch.cat(parts) for parts in zip(*tops, strict=True))
+        row = value.argmax(keepdim=True)
+    entry = (image.index_select(0, row) * text.index_select(0, column[row])).sum()
+    return torch.where(value.amax() > 0, entry, torch.ones_like(entry))
 
 
 def _attend(query: Tensor, key: Tensor) -> Tensor:
     """``softmax(query key^T / sqrt(d)) key``; the backward pass computes each chunk again."""
-    parts = []
-    for rows in torch.split(query, _CHUNK):
-        if torch.is_grad_enabled() and (query.requires_grad or key.requires_grad):
-            parts.append(checkpoint(_attend_rows, rows, key, use_reentrant=False))
-        else:
-            parts.append(_attend_rows(rows, key))
-    return torch.cat(parts)
 
+    def attend(rows: Tensor) -> Tensor:
+        return torch.softmax(rows @ key.t() / key.size(1) ** 0.5, dim=1) @ key
 
-def _attend_rows(query: Tensor, key: Tensor) -> Tensor:
-    weights = torch.softmax(query @ key.t() / key.size(1) ** 0.5, dim=1)
-    return weights @ key
+    parts = torch.split(query, _CHUNK)
+    return torch.cat([checkpoint(attend, rows, use_reentrant=False) for rows in parts])

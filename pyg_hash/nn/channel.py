@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pyg_hash.graph.operator import SparseMap
 from pyg_hash.graph.place import Place, WholeGraph
+from pyg_hash.nn.heads import Layer
 from pyg_hash.utils.checks import check_positive_ints
 
 
-class _Convolution(nn.Module):
+class _Convolution(Layer):
     """The weights of PyG's ``GCNConv``, drawn as it draws them: a place propagates.
 
     (The layer itself writes a file into the temporary folder of each process that makes one.)
@@ -24,11 +25,8 @@ class _Convolution(nn.Module):
         self.lin = Linear(in_channels, out_channels, bias=False, weight_initializer="glorot")
         self.reset_parameters()
 
-    def reset_parameters(self) -> None:
-        self.lin.reset_parameters()
 
-
-class GCNChannel(nn.Module):
+class GCNChannel(Layer):
     r"""Two graph convolutions, :math:`H_{l+1} = \tanh(\hat A H_l \Theta_l)` (MCGCN Eq. 3).
 
     The weights multiply first: propagation costs less on the narrower side.
@@ -41,11 +39,6 @@ class GCNChannel(nn.Module):
         )
         self.conv1 = _Convolution(in_channels, hidden_channels)
         self.conv2 = _Convolution(hidden_channels, out_channels)
-
-    def reset_parameters(self) -> None:
-        """Draw new weights."""
-        self.conv1.reset_parameters()
-        self.conv2.reset_parameters()
 
     def forward(self, x: Tensor | Iterable[Tensor], place: Place | SparseMap) -> list[Tensor]:
         """States after both layers.

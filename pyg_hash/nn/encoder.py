@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.nn.heads import HashLayer
+from pyg_hash.nn.heads import HashLayer, Layer
 from pyg_hash.utils.checks import check_collection, check_dropout, check_positive_int
 from pyg_hash.utils.modes import eval_mode
 
@@ -28,7 +28,7 @@ class Encoding(NamedTuple):
     logits: Tensor
 
 
-class CodeEncoder(nn.Module):
+class CodeEncoder(Layer):
     r"""Fully-connected layers with two heads, :math:`f`, :math:`H = \tanh(\cdot)`, :math:`\hat L`.
 
     GCH Eq. 1 makes the codes of the features. Leaky ReLU after every layer but the heads (Sec. 4.2
@@ -91,12 +91,6 @@ class CodeEncoder(nn.Module):
         self.labels_of_codes = labels_of_codes
         width = num_bits if labels_of_codes and num_bits else widths[-1]
         self.classifier = nn.Linear(width, num_classes)
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew, those of the backbone's layers included."""
-        for module in self.modules():
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()  # type: ignore[operator]
 
     def forward(self, x: Tensor, hash_layer: HashLayer | None = None) -> Encoding:
         """Encode items.

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.nn.heads import Head
+from pyg_hash.nn.heads import Head, Layer
 from pyg_hash.utils.checks import check_choice, check_positive_int, check_positive_ints
 
 OutActivation = Literal["none", "relu"]
@@ -61,7 +61,7 @@ class ConcatFusion(Head):
         return torch.tanh(super().forward(torch.cat([specific, shared], dim=-1)).to(specific.dtype))
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(Layer):
     r"""One linear layer each way: :math:`h = \mathrm{ReLU}(xW_e + b_e)`, :math:`x_d = hW_d + b_d`.
 
     Sec. 3.3 and 4.2. It brings both modalities to one width, ``hidden``. The paper's ReLU after the
@@ -77,11 +77,6 @@ class Autoencoder(nn.Module):
         self.out_activation = out_activation
         self.encoder = nn.Linear(in_channels, hidden)
         self.decoder = nn.Linear(hidden, in_channels)
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        self.encoder.reset_parameters()
-        self.decoder.reset_parameters()
 
     def encode(self, x: Tensor) -> Tensor:
         """Latent representation, float ``[N, hidden]``, of ``x``, float ``[N, in_channels]``."""

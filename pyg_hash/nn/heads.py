@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pyg_hash.utils.checks import (
     check_choice,
     check_collection,
+    check_dropout,
     check_positive_int,
     check_positive_ints,
     check_weight,
@@ -26,17 +27,27 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-class Head(nn.Module):
+class Layer(nn.Module):
+    """A module whose parameters are those of its parts."""
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        redraw(self)
+
+
+def redraw(module: nn.Module) -> None:
+    """Have each part of a module draw its parameters anew."""
+    for part in module.children():
+        getattr(part, "reset_parameters", lambda part=part: redraw(part))()
+
+
+class Head(Layer):
     """One linear layer, as MCGCN's mapping :math:`P` from codes to the logits of labels."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         check_positive_ints(in_channels=in_channels, out_channels=out_channels)
         self.lin = nn.Linear(in_channels, out_channels)
-
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        self.lin.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Float ``[N, out_channels]`` of ``x``, float ``[N, in_channels]``."""
@@ -52,20 +63,49 @@ class HashLayer(Head):
         return torch.tanh(super().forward(x).to(self.lin.weight))
 
 
-class _Reverse(torch.autograd.Function):
-    """Identity forward, gradient times ``-coefficient`` backward."""
+class HashMLP(Layer):
+    r"""Features to the real-valued :math:`Y` whose sign is the code.
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, coefficient: float) -> Tensor:
-        ctx.coefficient = coefficient
-        return x.view_as(x)
+    The networks of SGEH (Zhao et al., ACCV 2022) as in the authors' code: one hidden layer (there
+    of 4096), ReLU, dropout (0.5), one output a bit. The activation :math:`\tanh(\beta Y)` is the
+    model's.
+    """
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return -ctx.coefficient * grad, None
+    def __init__(
+        self, in_channels: int, hidden_channels: int, num_bits: int, dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        check_positive_ints(
+            in_channels=in_channels, hidden_channels=hidden_channels, num_bits=num_bits
+        )
+        check_dropout(dropout)
+        self.lin1 = nn.Linear(in_channels, hidden_channels)
+        self.lin2 = nn.Linear(hidden_channels, num_bits)
+        self.dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``Y``, float ``[n, num_bits]``, of features, float ``[n, in_channels]``."""
+        hidden = F.dropout(F.relu(self.lin1(x)), self.dropout, self.training)
+        y: Tensor = self.lin2(hidden)
+        return y
 
 
-class ModalityDiscriminator(nn.Module):
+class PriorDiscriminator(HashMLP):
+    r"""Tells codes from uniformly random ones: :math:`d(\cdot, \zeta)` of SGEH Eq. 14, as logits.
+
+    The printed interval (-1, 1) cannot be that of a sigmoid, nor stand under a logarithm.
+    """
+
+    def __init__(self, num_bits: int, hidden_channels: int) -> None:
+        check_positive_int(num_bits, "num_bits")
+        super().__init__(num_bits, hidden_channels, 1, dropout=0.0)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Logits of "random", float ``[n]``, in the layer's own type under autocast too."""
+        return super().forward(codes).squeeze(1).to(self.lin2.weight)
+
+
+class ModalityDiscriminator(Layer):
     r"""Tells image codes from text codes: ``num_channels -> 16 -> 8 -> 2``.
 
     Sec. 3.5 and 4.2 of Wu et al. (MCGCN). ReLU follows every layer but the last, where it would
@@ -101,15 +141,12 @@ class ModalityDiscriminator(nn.Module):
         self.activation, self.reversal = activation, reversal
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([num_channels, *hidden, 2]))
 
-    def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
-        for lin in self.lins:
-            lin.reset_parameters()  # type: ignore[operator]
-
     def forward(self, x: Tensor) -> Tensor:
         """Logits, float ``[N, 2]``: column 0 text, 1 image, of codes ``[N, num_channels]``."""
-        if self.reversal is not None:
-            x = _Reverse.apply(x, self.reversal)  # type: ignore[no-untyped-call]
+        coefficient = self.reversal
+        if coefficient is not None and x.requires_grad and torch.is_grad_enabled():
+            x = x.view_as(x)  # a hook on the argument itself would turn its other gradients too
+            x.register_hook(lambda grad: -coefficient * grad)  # type: ignore[no-untyped-call]
         for lin in self.lins[:-1]:
             x = _ACTIVATIONS[self.activation](lin(x))
         out: Tensor = self.lins[-1](x)

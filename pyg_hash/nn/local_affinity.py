@@ -6,12 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pyg_hash.knn import knn
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.csr import csr_matrix
 
-_WIDE, _NARROW = 512, 256  # columns of directions
-_EXACT = 50_000  # rows: of more the nearest are found approximately
 ADJACENCIES = ("diffused", "induced", "paper", "code")
 
 
@@ -31,7 +28,7 @@ class SparseAffinity:
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
         order = (edge_index[0] * num_nodes + edge_index[1]).argsort()
         row, self.column = edge_index[:, order]
-        self.value = value[order]
+        self.value, self.num_nodes = value[order], num_nodes
         count = torch.bincount(row, minlength=num_nodes)
         self.indptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
         low, high = edge_index.amin(dim=0), edge_index.amax(dim=0)
@@ -39,14 +36,9 @@ class SparseAffinity:
         self.pairs = torch.stack([key // num_nodes, key % num_nodes], dim=1).cpu()
         if not len(self.pairs):
             raise ValueError("edge_index: no edge between two nodes; there is nothing to train on")
-        self.num_nodes = num_nodes
 
     def pair_batches(
-        self,
-        batch_size: int,
-        *,
-        shuffle: bool = True,
-        generator: torch.Generator | None = None,
+        self, batch_size: int, *, shuffle: bool = True, generator: torch.Generator | None = None
     ) -> tuple[Tensor, ...]:
         """Every pair once, ``batch_size`` a batch: node numbers, int64 ``[t, 2]``."""
         count = len(self.pairs)
@@ -67,13 +59,12 @@ class SparseAffinity:
         total = int(count.sum())
         row = torch.repeat_interleave(count, output_size=total)
         first = start - (count.cumsum(0) - count)  # of each row, less the entries before it
-        column = self.column[torch.arange(total, device=row.device) + first[row]]
-        position = torch.searchsorted(nodes, column).clamp_(max=n - 1)
-        inside = (nodes[position] == column).nonzero().flatten()
-        dense = self.value.new_zeros(n * n)
-        entry = (torch.arange(total, device=row.device) + first[row])[inside]
-        dense[row[inside] * n + position[inside]] = self.value[entry]
-        return dense.view(n, n)
+        entry = torch.arange(total, device=row.device) + first[row]
+        position = torch.searchsorted(nodes, self.column[entry]).clamp_(max=n - 1)
+        inside = (nodes[position] == self.column[entry]).nonzero().flatten()
+        dense = self.value.new_zeros(n, n)
+        dense[row[inside], position[inside]] = self.value[entry[inside]]
+        return dense
 
     def smooth(self, x: Tensor, steps: int) -> Tensor:
         r"""A lazy random walk, :math:`(I + D^{-1} A)^s x / 2^s`; a node without edges stays."""
@@ -135,10 +126,13 @@ class LocalAffinity:
             peak.scatter_reduce_(0, edge_index[0], weight, "amax", include_self=True)
             weight = weight / peak[edge_index[0]]
         if adjacency in ("induced", "diffused"):
-            edge_index, weight = _symmetric(edge_index, weight, num_nodes)
+            edge_index, weight = symmetric(edge_index, weight, num_nodes)
         self.graph = SparseAffinity(edge_index, weight, num_nodes)
         if adjacency == "diffused":
-            self._direction = self._diffuse(image, text, steps, share)
+            member = (self.graph.indptr.diff() > 0)[:, None].to(image)
+            smooth = self.graph.smooth(joint_directions(image, text, share, member), steps)
+            # unit rows whose cosines are A, float [N, d_i + d_t]; zero outside the graph
+            self._direction = F.normalize(_centred(smooth, member), dim=1)
 
     def __call__(self, nodes: Tensor, pairs: Tensor | None = None) -> Tensor:
         """A of ascending nodes, ``[n, n]``; ``'code'`` needs ``pairs``, edges as places in them."""
@@ -157,21 +151,11 @@ class LocalAffinity:
         local[i, j] = block[i, j]
         return local.fill_diagonal_(0.0)
 
-    def _diffuse(self, image: Tensor, text: Tensor, steps: int, share: float) -> Tensor:
-        """Unit rows whose cosines are A, float ``[N, d_i + d_t]``; zero outside the graph."""
-        member = (self.graph.indptr[1:] > self.graph.indptr[:-1])[:, None].to(image)
-        smooth = self.graph.smooth(joint_directions(image, text, share, member), steps)
-        return F.normalize(_centred(smooth, member), dim=1)
-
 
 def joint_directions(image: Tensor, text: Tensor, share: float, member: Tensor) -> Tensor:
     """Rows ``[N, d_i + d_t]`` whose products are the mean cosine of both sides, each centred.
 
-    Args:
-        image: float ``[N, d_i]``.
-        text: float ``[N, d_t]``.
-        share: weight of the images in the mean.
-        member: rows that take part, float 0 or 1, ``[N, 1]``; the others are zero.
+    ``share`` is the weight of the images; only ``member``, float 0 or 1, ``[N, 1]``, takes part.
     """
     parts = []
     for x, weight in ((image, share), (text, 1.0 - share)):
@@ -180,44 +164,13 @@ def joint_directions(image: Tensor, text: Tensor, share: float, member: Tensor) 
     return torch.cat(parts, dim=1)
 
 
-def diffused_directions(image: Tensor, text: Tensor, *, share: float, k: int, steps: int) -> Tensor:
-    r"""Unit rows whose cosines are the ``'diffused'`` A on the graph of the k nearest pairs.
-
-    Args:
-        image: features of one side of pairs, float ``[N, d_i]``.
-        text: of the other side, float ``[N, d_t]``.
-        share: weight of the images.
-        k: neighbours of a pair by the mean cosine of both sides.
-        steps: of the lazy random walk.
-
-    Returns:
-        float ``[N, d]`` with d no more than 512: wider features are cut to their 256 leading
-        directions.
-    """
-    x = joint_directions(image, text, share, torch.ones_like(image[:, :1]))
-    if x.size(1) > _WIDE:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            u, s, _ = torch.svd_lowrank(x, q=min(_NARROW, *x.shape), niter=2)
-        x = u * s
-    # a side that says nothing of a row leaves it zero, which is near to nothing
-    x = x + torch.where(x.any(dim=1, keepdim=True), 0.0, torch.finfo(x.dtype).eps)
-    how = "ivf" if len(x) > _EXACT else None
-    near, index = knn(x, x, min(k, len(x) - 1), exclude_self=True, approximate=how)
-    row = torch.arange(len(x), device=x.device)[:, None].expand_as(index)
-    edges = torch.stack([row.flatten(), index.flatten()])
-    graph = SparseAffinity(*_symmetric(edges, near.flatten().clamp(min=0.0).to(x), len(x)), len(x))
-    smooth = graph.smooth(x, steps)
-    return F.normalize(smooth - smooth.mean(dim=0), dim=1)
-
-
 def _centred(x: Tensor, member: Tensor) -> Tensor:
     """Rows less their mean; zero where ``member`` is 0. Rows outside the graph may be anything."""
     x = torch.where(member > 0, x, 0.0)
     return (x - x.sum(dim=0) / member.sum()) * member
 
 
-def _symmetric(edge_index: Tensor, weight: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
+def symmetric(edge_index: Tensor, weight: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Edges of (A + A^T) / 2."""
     row, column = torch.cat([edge_index, edge_index.flip(0)], dim=1)
     key, place = torch.unique(row * num_nodes + column, return_inverse=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,10 +27,15 @@ def check_positive_int(value: object, name: str) -> None:
         raise ValueError(f"{name}: expected a positive integer, got {value}")
 
 
+def check_each(check: Callable[[Any, str], None], **values: object) -> None:
+    """One check of several arguments by name."""
+    for name, value in values.items():
+        check(value, name)
+
+
 def check_positive_ints(**values: object) -> None:
     """:func:`check_positive_int` of arguments by name."""
-    for name, value in values.items():
-        check_positive_int(value, name)
+    check_each(check_positive_int, **values)
 
 
 def check_collection(value: object, name: str) -> None:

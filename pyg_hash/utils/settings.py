@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 
 class SettingError(ValueError):
@@ -32,8 +32,7 @@ def check_options(
 ) -> None:
     """Raise ``SettingError`` unless all options are keywords of ``kind``, and not ``taken``."""
     allowed = [name for name in inspect.signature(kind).parameters if name not in set(taken)]
-    old: Any = getattr(kind, "old_keywords", ())
-    unknown = [name for name in options if name not in {*allowed, *old}]
+    unknown = [name for name in options if name not in allowed]
     if unknown:
         raise SettingError(
             f"{argument}: {kind.__name__} has no option {', '.join(map(repr, unknown))}; "

@@ -2,7 +2,7 @@
 
 import torch
 
-from pyg_hash.models.common import both, view_similarity
+from pyg_hash.models.common import both, view_terms
 
 
 def test_both_adds_the_modalities():
@@ -11,6 +11,8 @@ def test_both_adds_the_modalities():
 
 
 def test_a_view_is_compared_with_the_graph_in_either_direction():
-    view = {"image": torch.tensor(1.0), "text": torch.tensor(10.0)}
-    known = {"image": torch.tensor(3.0), "text": torch.tensor(5.0)}
-    assert view_similarity(lambda image, text: image - text, view, known) == 0.5 * (1 - 5 + 3 - 10)
+    view = {"image": torch.tensor([[1.0]]), "text": torch.tensor([[-0.5]])}
+    known = {"image": torch.tensor([[3.0]]), "text": torch.tensor([[5.0]])}
+    weights = {"quantization": 2.0}
+    found = view_terms(lambda a, b: (a - b).sum(), view, known, weights, "sum")
+    assert found == 0.5 * (1 - 5 + 3 + 0.5) + 2.0 * 0.25

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small import assert_same_state, small_graph, small_model
 
-from pyg_hash.models import MCGCN, SGCH
+from pyg_hash.models import MCGCN
 from pyg_hash.models.files import CONFIG, FORMAT_VERSION, INTAKE, MODEL, load_model_files
 from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
 
@@ -133,12 +133,13 @@ def test_files_that_do_not_belong(folder, files):
         {"weights": {"balance": -1}},
         {"variant": "S"},
         {"num_bits": "8"},
+        {"alpha": 1.0},  # of an earlier version
     ],
 )
 def test_settings_of_another_model(folder, change):
     config = load_json(folder / CONFIG)["config"]
     edit(folder, config=config | change)
-    with pytest.raises(CorruptFileError, match="do not belong together"):
+    with pytest.raises(CorruptFileError, match="do not belong together.*train again"):
         MCGCN.load(folder)
 
 
@@ -199,41 +200,3 @@ def test_parameters_of_another_shape_with_a_matching_digest(folder):
     edit(folder, sha256=load_json(folder / CONFIG)["sha256"] | {MODEL: digest})
     with pytest.raises(CorruptFileError, match="Missing key"):
         MCGCN.load(folder)
-
-
-OLD = {
-    "MCGCN": (
-        ("alpha", "quantization"),
-        ("beta", "balance"),
-        ("gamma", "prediction"),
-        ("eta", "reconstruction"),
-        ("adv_weight", "adversarial"),
-        ("pair_weight", "pairing"),
-        ("view_weight", "view"),
-    ),
-    "SGCH": (
-        ("alpha", "balance"),
-        ("beta", "quantization"),
-        ("pair_weight", "pairing"),
-        ("adv_weight", "adversarial"),
-        ("view_weight", "view"),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", [MCGCN, SGCH])
-def test_weights_by_their_earlier_names(kind, tmp_path):
-    """As keywords, and in models saved when each weight was a keyword of its own."""
-    old = {name: 0.5 + i for i, (name, _) in enumerate(OLD[kind.__name__])}
-    weights = {term: old[name] for name, term in OLD[kind.__name__]}
-    with pytest.warns(DeprecationWarning, match=r"beta is weights=\{'"):
-        model = kind((5, 6), 3, 8, hidden_channels=4, **old)
-    assert model.config["weights"] == {**weights, "contrast": 0.0}
-    model.save(tmp_path)
-    record = load_json(tmp_path / CONFIG)
-    del record["config"]["weights"]
-    save_json(tmp_path / CONFIG, record | {"config": record["config"] | old})
-    with pytest.warns(DeprecationWarning, match="pair_weight"):
-        again = kind.load(tmp_path)
-    assert again.config == model.config
-    assert_same_state(again, model)

@@ -1,8 +1,5 @@
 """GCH: its objectives against their equations, in the order of Algorithm 1."""
 
-import inspect
-import json
-
 import pytest
 import torch
 from small import NUM_CLASSES, adam, assert_same_state, graph_for
@@ -64,9 +61,7 @@ def dense_terms(model, data, squared=False):
     terms = {
         "label_pairwise": nll(teacher.codes, teacher.codes, share, squared),
         "label_prediction": mse(teacher.logits.sigmoid(), labels),
-        "gcn_pairwise": nll(
-            teacher.codes if model.terms.guided else beacon, beacon, share, squared
-        ),
+        "gcn_pairwise": nll(teacher.codes if model.guided else beacon, beacon, share, squared),
         "gcn_prediction": mse(logits.sigmoid(), labels),
     }
     for m in MODALITIES:
@@ -316,52 +311,6 @@ def test_saved_and_loaded(variant, tmp_path):
     model.save(tmp_path / "model")
     again = GCH.load(tmp_path / "model")
     assert_same_state(model, again)
-    assert again.config == model.config
-    for m in MODALITIES:
-        assert torch.equal(again.encode(data, m), model.encode(data, m))
-
-
-OLD = {
-    **{"pair_loss": "squared_nll", "pair_factor": 0.5, "pair_similar": 0.9},
-    **{"w_pair": 2.0, "w_beacon": 3.0, "w_label": 4.0, "w_try": 5.0},
-    **{"gcn_channels": 9, "fusion_norm": "softmax", "add_self_loops": False},
-    **{"gcn_activation": "sigmoid", "guided_beacon": False, "beacon_grad": True},
-    **{"label_passes": 2, "gcn_passes": 3},
-}
-NEW = {
-    "likelihood": {"kind": "squared_nll", "factor": 0.5, "similar": 0.9},
-    "weights": {
-        **{"pairwise": 2.0, "beacon": 3.0, "prediction": 4.0, "guide": 5.0, "alignment": 5.0}
-    },
-    "beacon": {
-        **{"channels": 9, "norm": "softmax", "add_self_loops": False, "activation": "sigmoid"},
-        **{"guided": False, "grad": True},
-    },
-    "passes": {"label": 2, "gcn": 3},
-}
-
-
-def test_keywords_of_before():
-    assert len(inspect.signature(GCH).parameters) <= 15
-    assert set(OLD) == set(GCH.old_keywords)
-    with pytest.warns(DeprecationWarning, match="pair_loss is likelihood={'kind': ...}") as warned:
-        model = GCH((12, 9), NUM_CLASSES, 6, **OLD)
-    assert warned[0].filename == __file__  # or Python's filter would not show it
-    assert model.config == GCH((12, 9), NUM_CLASSES, 6, **NEW).config
-    with pytest.raises(TypeError, match="pair_factor: is likelihood={'factor': ...} now"):
-        GCH((12, 9), NUM_CLASSES, 6, likelihood="nll", pair_factor=1.0)
-
-
-def test_a_model_saved_before_loads(tmp_path):
-    data = gch_data()
-    model = gch(data, **NEW)
-    fit(model, data, adam(model), epochs=1, progress=False)
-    model.save(tmp_path)
-    record = json.loads((tmp_path / "config.json").read_text())
-    record["config"] = {k: v for k, v in record["config"].items() if k not in NEW} | OLD
-    (tmp_path / "config.json").write_text(json.dumps(record))
-    with pytest.warns(DeprecationWarning, match="w_pair is weights"):
-        again = GCH.load(tmp_path)
     assert again.config == model.config
     for m in MODALITIES:
         assert torch.equal(again.encode(data, m), model.encode(data, m))

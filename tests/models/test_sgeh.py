@@ -1,6 +1,5 @@
 """SGEH's objectives against dense float64 references, its schedule, and what it refuses."""
 
-import json
 import math
 
 import pytest
@@ -135,31 +134,6 @@ def test_the_scale_of_the_prior_by_hand(data):
         codes = {m: out[m][[3, 7]] for m in MODALITIES}
         adversary = net.discriminator_loss(codes).item()
         assert adversary == pytest.approx(2 * modalities * math.log(2))
-
-
-def test_earlier_names_of_the_weights(data):
-    old = {"lambda_ii": 0.4, "lambda_it": 0.9, "lambda_tt": 0.2, "eta4": 0.3}
-    with pytest.warns(DeprecationWarning, match="eta4 is weights={'prior': ...} now"):
-        net = model(data, **old)
-    known = {"affinity_ii": 0.4, "affinity_it": 0.9, "affinity_tt": 0.2, "prior": 0.3}
-    assert net.weights == net.config["weights"] == {**known, "contrast": 0.0}
-    with pytest.warns(DeprecationWarning, match="weights"):
-        assert model(data, eta4=0.3).weights == {**WEIGHTS, "prior": 0.3}
-
-
-def test_a_model_saved_before_loads(data, tmp_path):
-    net = model(data, weights={"affinity_tt": 0.2})
-    net.save(tmp_path)
-    path = tmp_path / "config.json"
-    stored = json.loads(path.read_text())
-    del stored["config"]["weights"], stored["config"]["reduction"]
-    stored["config"] |= {"lambda_ii": 1.8, "lambda_it": 1.0, "lambda_tt": 0.2, "eta4": 0.005}
-    stored["config"]["hidden_channels"] = [6, 6]
-    path.write_text(json.dumps(stored))
-    with pytest.warns(DeprecationWarning, match="lambda_tt is weights"):
-        again = SGEH.load(tmp_path)
-    assert again.weights == net.weights
-    assert_same_state(net, again)
 
 
 @pytest.mark.parametrize("adjacency", ["diffused", "code"])
