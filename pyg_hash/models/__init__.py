@@ -6,11 +6,10 @@ from pyg_hash.models.canonical import CCA, ITQ, LSH, SCM
 from pyg_hash.models.class_codes import ClassCodes
 from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.closed_form import LinearHashModel as LinearHashModel
-from pyg_hash.models.cmfh import CMFH
 from pyg_hash.models.dcmh import DCMH
 from pyg_hash.models.gch import GCH
 from pyg_hash.models.graph import GraphHashModel
-from pyg_hash.models.imh import IMH
+from pyg_hash.models.latent import CMFH, IMH
 from pyg_hash.models.mcgcn import MCGCN
 from pyg_hash.models.sgch import SGCH
 from pyg_hash.models.sgeh import SGEH

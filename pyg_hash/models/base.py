@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import wraps
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.models.files import (
     CONFIG,
     FORMAT,
@@ -88,6 +90,7 @@ class HashModel(nn.Module, ABC):
 
     Attributes:
         num_bits: length of the codes.
+        num_features: width of each modality's features, checked where there is one.
         config: the constructor's keywords, recorded by themselves (constructors may replace some);
             ``type(model)(**model.config)`` builds the same model.
         intake: what new items need to be encoded; None until :meth:`attach`.
@@ -99,6 +102,7 @@ class HashModel(nn.Module, ABC):
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
     config: dict[str, Any]
+    num_features: Mapping[str, int] = MappingProxyType({})
 
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
@@ -106,10 +110,13 @@ class HashModel(nn.Module, ABC):
             cls.__init__ = _recorded(cls.__init__)  # type: ignore[method-assign]
 
     @_recorded
-    def __init__(self, num_bits: int) -> None:
+    def __init__(self, num_bits: int, num_features: Widths | None = None) -> None:
         super().__init__()
         check_positive_int(num_bits, "num_bits")
         self.num_bits = num_bits
+        if num_features is not None:
+            self.num_features = image_text_pair(num_features, "num_features")
+            self.config["num_features"] = self.num_features
         self.intake: Intake | None = None
 
     def reset_parameters(self) -> None:
@@ -288,7 +295,8 @@ class EncoderHashModel(HashModel):
         """Relaxed codes ``[n, num_bits]`` of items of one modality."""
 
     def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes."""
+        """Relaxed codes of all nodes; no graph is needed."""
+        self._check_items(data)
         image, text = (
             self.relaxed(data[m].x, m)
             if self.training
@@ -296,6 +304,10 @@ class EncoderHashModel(HashModel):
             for m in MODALITIES
         )
         return HashOutput(image, text)
+
+    def _check_items(self, data: HeteroData) -> None:
+        """Raise ``ValueError`` unless the model reads ``data``."""
+        check_widths(data, self.num_features)
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of new items: those of any item."""

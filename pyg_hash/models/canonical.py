@@ -10,8 +10,7 @@ from torch import Tensor
 from pyg_hash.codes import binarize
 from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
 from pyg_hash.models.common import Widths, known_labels, multi_hot
-from pyg_hash.typing import MODALITIES
-from pyg_hash.utils.checks import check_choice, check_weight
+from pyg_hash.utils.checks import check_choice, check_seed, check_weight
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -38,7 +37,7 @@ class CCA(LinearHashModel):
     cross-view hashing (CVH) of Kumar & Udupa, IJCAI 2011.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
+        num_features: see :class:`HashModel`.
         num_bits: code length, at most the number of canonical directions.
         ridge: :math:`r`; without it the directions fit noise.
     """
@@ -56,9 +55,7 @@ class CCA(LinearHashModel):
         views = selected_features(data)
         count = None if self._takes_all else self.num_bits
         fitted = cca(*views, count, ridge=self.ridge)
-        weights = self._weights(fitted, views)
-        for m, weight, mean in zip(MODALITIES, weights, fitted.means, strict=True):
-            self._keep(m, weight, mean)
+        self._keep(self._weights(fitted, views), fitted.means)
 
     def _weights(self, fitted: Projection, views: Views) -> Views:
         """The maps ``[d, num_bits]`` of centred features, given the canonical directions."""
@@ -75,9 +72,7 @@ class ITQ(CCA):
     :math:`\mathrm{sign}((x - \mu_m) W_m R)`.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length, at most the number of canonical directions.
-        ridge: see :class:`CCA`.
+        num_features, num_bits, ridge: see :class:`CCA`.
         weighted: multiply each variate by its correlation before the rotation, as the authors'
             program does with CCA: directions that say little about the other modality weigh
             little.
@@ -96,8 +91,7 @@ class ITQ(CCA):
         seed: int = 0,
     ) -> None:
         super().__init__(num_features, num_bits, ridge=ridge)
-        if isinstance(iterations, bool) or not isinstance(iterations, int) or iterations < 0:
-            raise ValueError(f"iterations: expected an integer of at least 0, got {iterations!r}")
+        check_seed(iterations, "iterations")
         self.weighted, self.iterations, self.seed = weighted, iterations, seed
 
     def _weights(self, fitted: Projection, views: Views) -> Views:
@@ -121,8 +115,7 @@ class LSH(CCA):
     another: the floor that a learned code of the same space has to beat.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_bits: code length.
+        num_features, num_bits: see :class:`HashModel`.
         ridge: see :class:`CCA`; more of it pays here.
         seed: seed of the hyperplanes.
     """
@@ -163,8 +156,7 @@ class SCM(LinearHashModel):
     is relative here (the authors' program adds 1e-6).
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_classes: number of classes.
+        num_features, num_classes: see :class:`HashModel`.
         num_bits: code length; for ``'orthogonal'`` at most the rank of either modality's features.
         variant: ``'sequential'`` or ``'orthogonal'``.
         ridge: multiple of a modality's mean variance that is added to every variance.
@@ -187,12 +179,11 @@ class SCM(LinearHashModel):
     def _solve(self, data: HeteroData) -> None:
         labels = multi_hot(known_labels(data, self.num_classes), self.num_classes)
         views, means = centred(selected_features(data, "labeled_mask"))
-        white = [whitener(x.T @ x / len(x), self.ridge) for x in views]
+        image, text = (whitener(x.T @ x / len(x), self.ridge) for x in views)
         learn = sequential_directions if self.variant == "sequential" else orthogonal_directions
-        spread = (views[0] @ white[0], views[1] @ white[1])
+        spread = (views[0] @ image, views[1] @ text)
         directions = learn(spread, labels.to(views[0]), self.num_bits)
-        for m, mean, whiten, direction in zip(MODALITIES, means, white, directions, strict=True):
-            self._keep(m, whiten @ direction, mean)
+        self._keep((image @ directions[0], text @ directions[1]), means)
 
 
 class Projection(NamedTuple):
@@ -228,8 +219,8 @@ def cca(x: Tensor, y: Tensor, count: int | None = None, *, ridge: float = 0.0) -
             f"num_bits: {count} canonical directions wanted, but the two views have only "
             f"{available}; use at most as many bits, or wider features"
         )
-    white = [view @ matrix for view, matrix in zip(views, whiteners, strict=True)]
-    left, values, right = torch.linalg.svd(white[0].T @ white[1] / len(x), full_matrices=False)
+    first, second = (view @ matrix for view, matrix in zip(views, whiteners, strict=True))
+    left, values, right = torch.linalg.svd(first.T @ second / len(x), full_matrices=False)
     weights = (whiteners[0] @ left[:, :count], whiteners[1] @ right[:count].T)
     return Projection(means, weights, values[:count])
 

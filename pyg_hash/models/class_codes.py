@@ -30,9 +30,7 @@ class ClassCodes(ClosedFormModel):
     multi-hot labels. Ours; no paper has it in a table, and any supervised method must beat it.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_classes: number of classes.
-        num_bits: code length.
+        num_features, num_classes, num_bits: see :class:`HashModel`.
         center: subtract the classes' frequencies from the posteriors; matters for multi-hot labels.
         penalty: weight of the squared weights in the regression (scikit-learn's ``1 / C``).
         seed: seed of the class codes.

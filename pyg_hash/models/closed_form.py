@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from pyg_hash.models.base import EncoderHashModel
-from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.common import Widths, check_widths
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
 
@@ -25,8 +25,7 @@ class ClosedFormModel(EncoderHashModel):
     """A model whose parameters are solved for, not descended to.
 
     :meth:`solve` takes the place of :func:`~pyg_hash.training.fit`; all else is as for any other
-    model: evaluation, new items, saving, the command line. Parameters are float64, so codes do
-    not depend on the device.
+    model. Parameters are float64, so codes do not depend on the device.
 
     Attributes:
         is_solved: a bool tensor, whether there is anything to encode with.
@@ -35,9 +34,7 @@ class ClosedFormModel(EncoderHashModel):
     is_solved: Tensor
 
     def __init__(self, num_features: Widths, num_bits: int) -> None:
-        widths = image_text_pair(num_features, "num_features")
-        super().__init__(num_bits, {"num_features": widths})
-        self.num_features = widths
+        super().__init__(num_bits, num_features)
         self.register_buffer("is_solved", torch.tensor(False))
 
     @torch.no_grad()
@@ -69,11 +66,6 @@ class ClosedFormModel(EncoderHashModel):
         if not bool(self.is_solved):
             raise RuntimeError(f"{type(self).__name__} has no parameters; call solve(data) first")
         return self.relaxed_solved(x.to(next(self.parameters())), modality)
-
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed."""
-        check_widths(data, self.num_features)
-        return super().forward(data)
 
     def loss(self, out: HashOutput, data: HeteroData) -> NoReturn:
         """Raises ``TypeError``: there is nothing to descend."""
@@ -110,10 +102,11 @@ class LinearHashModel(ClosedFormModel):
         """Relaxed codes ``[n, num_bits]`` of float64 features."""
         return torch.tanh(x @ self.weight[modality] - self.offset[modality])
 
-    def _keep(self, modality: Modality, weight: Tensor, mean: Tensor) -> None:
-        """Take over a map that was solved for, of features less their mean, float64 ``[d]``."""
-        self.weight[modality].copy_(weight)
-        self.offset[modality].copy_(torch.mv(weight.T, mean))
+    def _keep(self, weights: Views, means: Views) -> None:
+        """Take over the maps that were solved for, of features less their means."""
+        for m, weight, mean in zip(MODALITIES, weights, means, strict=True):
+            self.weight[m].copy_(weight)
+            self.offset[m].copy_(torch.mv(weight.T, mean))
 
 
 def solved(*shape: int) -> nn.Parameter:
@@ -126,15 +119,16 @@ def selected_features(data: HeteroData, mask: str = "train_mask") -> Views:
     rows = data[IMAGE][mask].nonzero().flatten()
     if not len(rows):
         raise ValueError(f"{mask}: selects no node, and there is nothing to learn from")
-    image, text = (data[m].x[rows] for m in MODALITIES)
-    for x, m in zip((image, text), MODALITIES, strict=True):
+    for m in MODALITIES:
+        x = data[m].x[rows]
         check_features(x, f"data[{m!r}].x under {mask}")
         if len(x) > 1 and bool((x == x[0]).all()):
             raise ValueError(
                 f"data[{m!r}].x under {mask}: all {len(x)} rows are the same, and there is nothing "
                 "to learn from; give features that differ"
             )
-    return image.double(), text.double()
+    image, text = (data[m].x[rows].double() for m in MODALITIES)
+    return image, text
 
 
 def centred(views: Views) -> tuple[Views, Views]:

@@ -39,13 +39,12 @@ def image_text_pair(value: Widths | int, name: str) -> dict[str, int]:
 
 def check_widths(data: HeteroData, num_features: Mapping[str, int]) -> None:
     """Raise ``ValueError`` unless the features of ``data`` have the widths of a model."""
-    for modality in MODALITIES:
+    for modality, expected in num_features.items():
         width = data[modality].x.size(1)
-        if width != num_features[modality]:
+        if width != expected:
             raise ValueError(
-                f"data[{modality!r}].x: has {width} features a row, but num_features is "
-                f"{num_features[modality]}; build the model from the transformed data's "
-                "num_features"
+                f"data[{modality!r}].x: has {width} features a row, but num_features is {expected};"
+                " build the model from the transformed data's num_features"
             )
 
 

@@ -14,7 +14,7 @@ from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
 from pyg_hash.models.common import Widths, check_widths, weighted
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
-from pyg_hash.utils.checks import check_positive_int, check_weight
+from pyg_hash.utils.checks import check_each, check_positive_int, check_weight
 from pyg_hash.utils.modes import exact
 
 if TYPE_CHECKING:
@@ -41,14 +41,10 @@ class DCMH(TwoEncoders):
     codes are within (-1, 1) as those of every model.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
-        num_classes: number of classes.
-        num_bits: code length.
-        hidden_channels: width of the encoders' hidden layer (paper: 8192 for texts).
+        num_features, num_classes, num_bits, hidden_channels, dropout, batch_size: see
+            :class:`HashModel` (paper: batches of 128, a hidden layer of 8192 for texts).
         gamma: weight of the distance to the codes (paper: 1).
         eta: weight of the balance of bits (paper: 1).
-        dropout: share of the hidden layer that is dropped in training.
-        batch_size: items of a mini-batch (paper: 128).
     """
 
     def __init__(
@@ -65,8 +61,7 @@ class DCMH(TwoEncoders):
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_positive_int(num_classes, "num_classes")
-        for name in ("gamma", "eta"):
-            check_weight(self.config[name], name)
+        check_each(check_weight, gamma=gamma, eta=eta)
         self.num_classes = num_classes
         self.weights = {"quantization": gamma, "balance": eta}
 

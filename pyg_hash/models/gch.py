@@ -21,7 +21,6 @@ from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
 from pyg_hash.models.common import (
     Widths,
     check_widths,
-    image_text_pair,
     loss_weights,
     pair_contrast,
     weighted,
@@ -185,8 +184,7 @@ class GCH(EncoderHashModel):
         check_choice(variant, VARIANTS, "variant")
         check_choice(network, ("ours", "paper", "program"), "network")
         check_choice(objective, ("paper", "program"), "objective")
-        super().__init__(num_bits)
-        widths = self.num_features = image_text_pair(num_features, "num_features")
+        super().__init__(num_bits, num_features)
         self.num_classes, self.variant, self.batch_size = num_classes, variant, batch_size
         self.network, self.objective = network, objective
         self.weights = loss_weights(weights, WEIGHTS)
@@ -200,7 +198,7 @@ class GCH(EncoderHashModel):
         check_choice(known["kind"], ("nll", "squared_nll"), "likelihood['kind']")
         factor, similar = (1.0 if known[k] is None else known[k] for k in ("factor", "similar"))
         check_likelihood(factor, similar, ("likelihood['factor']", "likelihood['similar']"))
-        self.config |= {"num_features": widths, "weights": self.weights, "passes": self.passes}
+        self.config |= {"weights": self.weights, "passes": self.passes}
         self.config |= {"beacon": dict(made), "likelihood": known}
         channels, self.guided, self.beacon_grad = (
             made.pop(name) for name in ("channels", "guided", "grad")
@@ -225,7 +223,7 @@ class GCH(EncoderHashModel):
         self.encoders = nn.ModuleDict(
             {
                 m: CodeEncoder(
-                    widths[m],
+                    self.num_features[m],
                     [width] * layers[m],
                     None if variant == "Try2" else num_bits,
                     num_classes,
@@ -262,23 +260,22 @@ class GCH(EncoderHashModel):
         In training mode, batch normalisation mixes the nodes given: training as :func:`fit` does
         it, by :meth:`objectives`, takes labelled nodes alone.
         """
-        self._check_items(data)
         if not torch.is_grad_enabled():
             return super().forward(data)
+        self._check_items(data)
         made = {m: self._encode(data[m].x, m) for m in MODALITIES}
         aux = {f"{m}_features": made[m].features for m in MODALITIES}
         aux |= {f"{m}_logits": made[m].logits for m in MODALITIES}
         return HashOutput(made[IMAGE].codes, made[TEXT].codes, aux)
 
     def _check_items(self, data: HeteroData) -> None:
-        """Raise ``ValueError`` unless the model reads ``data``; its own modules may read others."""
         for m in MODALITIES:
             if m not in self._raw and data[m].x.dim() != 2:
                 raise ValueError(
                     f"data[{m!r}].x: expected features [N, d], got {list(data[m].x.shape)}; give "
                     f"{m}_encoder a module that makes features of them"
                 )
-        check_widths(data, self.num_features | {m: data[m].x.size(1) for m in self._raw})
+        check_widths(data, {m: d for m, d in self.num_features.items() if m not in self._raw})
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes of items of one modality (GCH Eq. 10 before its sign)."""

@@ -18,7 +18,7 @@ from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGrap
 from pyg_hash.graph.protocol import protocol
 from pyg_hash.knn import neighbours, ready
 from pyg_hash.models.base import HashModel
-from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.common import Widths, check_widths
 from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
 from pyg_hash.utils.checks import check_nonzero_rows
@@ -149,9 +149,7 @@ class GraphHashModel(HashModel):
     def __init__(
         self, num_bits: int, num_features: Widths, *, specific: bool = True, joint: bool = True
     ) -> None:
-        super().__init__(num_bits)
-        self.num_features = image_text_pair(num_features, "num_features")
-        self.config["num_features"] = self.num_features
+        super().__init__(num_bits, num_features)
         self.has_specific, self.has_shared = specific, joint
         self._graphs = GraphCache(partial(build_graphs, specific=specific, joint=joint))
 

@@ -42,15 +42,14 @@ class TwoEncoders(EncoderHashModel):
         batch_size: int,
         smallest: int = 2,
     ) -> None:
-        super().__init__(num_bits)
-        widths = self.config["num_features"] = image_text_pair(num_features, "num_features")
+        super().__init__(num_bits, num_features)
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         check_positive_int(batch_size, "batch_size")
         if batch_size < smallest:
             raise ValueError("batch_size: a batch of one has no pairs; use at least 2")
-        self.num_features, self.batch_size = widths, batch_size
+        self.batch_size = batch_size
         self.encoders = nn.ModuleDict(
-            {m: HashMLP(widths[m], hidden[m], num_bits, dropout) for m in MODALITIES}
+            {m: HashMLP(self.num_features[m], hidden[m], num_bits, dropout) for m in MODALITIES}
         )
         self.register_buffer("beta", torch.ones(()))
 
@@ -62,11 +61,6 @@ class TwoEncoders(EncoderHashModel):
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
         r"""Relaxed codes :math:`\tanh(\beta Y)` (SGEH Eq. 24), float ``[n, num_bits]``."""
         return torch.tanh(self.beta * self.encoders[modality](x).to(self.beta))
-
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed."""
-        check_widths(data, self.num_features)
-        return super().forward(data)
 
     @torch.no_grad()
     def fixed(self, x: Tensor, modality: Modality) -> Tensor:

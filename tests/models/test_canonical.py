@@ -203,5 +203,5 @@ def test_more_bits_than_directions(kind):
     ],
 )
 def test_bad_arguments(kind, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         kind((12, 9), 8, **options)

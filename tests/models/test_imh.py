@@ -7,8 +7,8 @@ import torch
 from oracles import neighbours
 from toy import toy_data
 
-from pyg_hash.models import IMH, imh
-from pyg_hash.models.imh import knn_laplacian, ridge_regression
+from pyg_hash.models import IMH, latent
+from pyg_hash.models.latent import knn_laplacian, ridge_regression
 
 BITS, K, WEIGHT, RIDGE = 6, 5, 0.3, 0.4
 
@@ -98,14 +98,14 @@ def test_the_graph_matters():
 def test_thousands_of_rows_need_no_matrix_of_pairs():
     data = toy_data(6000, noise=2.0)
     model = model_of(data)
-    largest, solver = [], imh.smallest_eigenvectors
+    largest, solver = [], latent.smallest_eigenvectors
 
     def spy(laplacian, scores, count):
         largest.extend([laplacian.nnz, *(q.size for q in scores)])
         return solver(laplacian, scores, count)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(imh, "smallest_eigenvectors", spy)
+        patch.setattr(latent, "smallest_eigenvectors", spy)
         model.solve(data)
     assert max(largest) < 6000 * 40
 
