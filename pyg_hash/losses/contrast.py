@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.losses.pairs import check_codes
+from pyg_hash.losses.pairs import MadeGradients, check_codes
 from pyg_hash.typing import Reduction
 from pyg_hash.utils.checks import (
     check_choice,
@@ -55,17 +55,12 @@ def contrastive_loss(
     value and the gradients, and no more than one block of the ``[n, m]`` cosines is in memory.
 
     Args:
-        a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
-        b: relaxed codes of their partners, e.g. texts, same dtype and shape.
+        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
+        b: relaxed codes of their partners, e.g. texts.
         temperature: :math:`\tau`; a smaller one looks at the nearest others alone.
-        others: codes of all items of the modality of ``b``, same dtype ``[m, num_bits]``; None
-            takes ``b`` itself, live.
+        others: codes of all items of the modality of ``b``, ``[m, num_bits]``; None: ``b``, live.
         own: row of ``others`` that is the partner of each row of ``a``, int64 ``[n]``.
         reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
-
-    Raises:
-        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
-        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")
@@ -99,16 +94,12 @@ def ranking_loss(
     has an effect on the gradient.
 
     Args:
-        a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
-        b: relaxed codes of their partners, e.g. texts, same dtype and shape.
+        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
+        b: relaxed codes of their partners, e.g. texts.
         margin: :math:`m`, at least 0 (program: 0.2).
         kappa: :math:`\kappa`, the temperature (program: 1).
         shift: see above, at least 0 (formula: 0; program: 1).
         reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
-
-    Raises:
-        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
-        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_weight(margin, "margin")
@@ -169,7 +160,7 @@ def _directions(x: Tensor) -> Tensor:
     return x / length.masked_fill(length == 0, 1.0)
 
 
-class _SumOfRows(torch.autograd.Function):
+class _SumOfRows(MadeGradients):
     """Sum of all rows' ``log sum exp - own``; makes the gradients on the way, keeps no block.
 
     ``margin`` and ``shift`` are logits.
@@ -218,13 +209,3 @@ class _SumOfRows(torch.autograd.Function):
                 of_bank.addmm_(block.t(), scaled / sums)
         ctx.save_for_backward(of_a, of_b, of_bank)
         return total.to(a.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
-            raise RuntimeError(
-                "contrastive_loss and ranking_loss: have first derivatives only; keep them out of "
-                "a backward pass with create_graph=True"
-            )
-        made = (None if x is None else grad * x for x in ctx.saved_tensors)
-        return (*made, *[None] * 5)

@@ -17,9 +17,11 @@ from torch import Tensor
 
 from pyg_hash.typing import Match, Reduction
 from pyg_hash.utils.checks import check_choice, check_floats, check_labels, check_number, reduced
+from pyg_hash.utils.modes import exact
 
 PairLoss = Literal["nll", "squared_nll"]
 _Bounds = tuple[list[int], list[int]]
+_Cost = tuple[Callable[[Tensor, Tensor, Tensor], Tensor], float, bool]
 _CPU_TILE = 512  # two float32 buffers of this many rows and columns stay in a core's cache
 _GPU_TILE = 4096
 _FOLDS = 4
@@ -51,19 +53,15 @@ def pairwise_nll(
     :math:`O((n + m) K)` memory: one pass over tiles makes the value and both gradients.
 
     Args:
-        a: relaxed codes, e.g. of images, float32 or float64 ``[n, num_bits]``.
-        b: relaxed codes, e.g. of texts, same dtype, ``[m, num_bits]``.
+        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
+        b: relaxed codes, e.g. of texts, ``[m, num_bits]``.
         a_y: labels of ``a``, class index ``[n]`` or multi-hot ``[n, C]``.
-        b_y: labels of ``b``, class index ``[m]`` or multi-hot ``[m, C]``.
+        b_y: labels of ``b``.
         match: multi-hot labels are similar if ``'shared'``, one at least, or ``'equal'``, all.
         kind: ``'nll'`` (papers) or ``'squared_nll'`` (GCH's released code).
         factor: of the inner product; None takes 1/2 for ``'nll'``, 1 for ``'squared_nll'``.
         similar: :math:`J` of similar pairs, in (0, 1]; None takes 1 or 0.999.
         reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
-
-    Raises:
-        TypeError, ValueError: see :mod:`pyg_hash.losses`; codes must be float32 or float64.
-        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(kind, ("nll", "squared_nll"), "kind")
     squared = kind == "squared_nll"
@@ -71,18 +69,14 @@ def pairwise_nll(
     similar = (0.999 if squared else 1.0) if similar is None else similar
     check_likelihood(factor, similar)
     a_y, b_y = comparable(a, b, a_y, b_y, match, reduction)
-    size, bounds = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE, None
+    bounds = None
     if a_y.dim() == 1 and similar == 1 and not squared:
         # in order of classes the similar pairs of a tile form few rectangles
         bounds = _class_bounds(a_y, b_y)
         a, b = a[a_y.argsort()], b[b_y.argsort()]
-    with torch.autocast(a.device.type, enabled=False):  # half precision would not be exact
-        total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
-            *(a, b, a_y, b_y, size, bounds, factor),
-            (_same_label, similar, squared),
-            torch.is_grad_enabled(),
-        )
-    return reduced(total, a.size(0) * b.size(0), reduction)
+    return _mean_of_pairs(
+        (a, b, a_y, b_y), bounds, factor, (_same_label, similar, squared), reduction
+    )
 
 
 def expected_pairwise_nll(
@@ -108,17 +102,13 @@ def expected_pairwise_nll(
     as exact, and as cheap in memory.
 
     Args:
-        a: relaxed codes, float32 or float64 ``[n, num_bits]``.
-        b: relaxed codes, same dtype, ``[m, num_bits]``.
+        a: relaxed codes, float ``[n, num_bits]``.
+        b: relaxed codes, ``[m, num_bits]``.
         a_p: probabilities of the classes, same dtype, ``[n, C]``; a constant, as is ``b_p``.
         b_p: probabilities of the same classes, ``[m, C]``.
         exclusive: an item has one class; else each with its own probability.
         factor: of the inner product.
         reduction: see :func:`pairwise_nll`.
-
-    Raises:
-        TypeError, ValueError: see :mod:`pyg_hash.losses`.
-        RuntimeError: in a backward pass with ``create_graph=True``; it has first derivatives only.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_codes(a, b)
@@ -132,13 +122,22 @@ def expected_pairwise_nll(
             )
         if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
             raise ValueError(f"{name}: holds numbers outside [0, 1]; give probabilities")
-    size = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE
     similarity = _one_class_in_common if exclusive else _any_class_in_common
-    with torch.autocast(a.device.type, enabled=False):
+    return _mean_of_pairs((a, b, a_p, b_p), None, factor, (similarity, 1.0, False), reduction)
+
+
+def _mean_of_pairs(
+    sets: tuple[Tensor, Tensor, Tensor, Tensor],
+    bounds: _Bounds | None,
+    factor: float,
+    cost: _Cost,
+    reduction: Reduction,
+) -> Tensor:
+    a, b, *_ = sets
+    size = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE
+    with exact(a):  # half precision would not be
         total: Tensor = _SumOfPairs.apply(  # type: ignore[no-untyped-call]
-            *(a, b, a_p, b_p, size, None, factor),
-            (similarity, 1.0, False),
-            torch.is_grad_enabled(),
+            *sets, size, bounds, factor, cost, torch.is_grad_enabled()
         )
     return reduced(total, a.size(0) * b.size(0), reduction)
 
@@ -184,11 +183,10 @@ def comparable(
         if not bool((a_y.sum(1) == 1).all() and (b_y.sum(1) == 1).all()):
             return a_y.to(a.dtype), b_y.to(a.dtype)
         a_y, b_y = a_y.int().argmax(1), b_y.int().argmax(1)
-    if a_y.dim() == 1:  # dim=0 would compare whole rows
-        numbers = torch.unique(torch.cat([a_y, b_y]), return_inverse=True)[1]
-    else:
-        both = torch.cat([a_y.bool(), b_y.bool()])
-        numbers = torch.unique(both, dim=0, return_inverse=True)[1]
+    both = torch.cat([a_y, b_y])
+    # dim=None compares numbers, dim=0 whole rows
+    dim = None if both.dim() == 1 else 0
+    numbers = torch.unique(both if dim is None else both.bool(), dim=dim, return_inverse=True)[1]
     return numbers[: len(a_y)], numbers[len(a_y) :]
 
 
@@ -225,7 +223,21 @@ def tiles(n: int, m: int, size: int) -> Iterator[tuple[slice, slice]]:
         yield slice(p, min(p + size, n)), slice(q, min(q + size, m))
 
 
-class _SumOfPairs(torch.autograd.Function):
+class MadeGradients(torch.autograd.Function):
+    """A sum that saves the gradients of its first arguments, made on the way."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
+            raise RuntimeError(
+                "likelihoods and contrasts of codes have first derivatives only; keep them out of "
+                "a backward pass with create_graph=True"
+            )
+        made = [None if x is None else grad * x for x in ctx.saved_tensors]
+        return (*made, *[None] * (len(ctx.needs_input_grad) - len(made)))
+
+
+class _SumOfPairs(MadeGradients):
     """Sum of all pairs' costs; makes both gradients on the way, so that no tile is kept."""
 
     @staticmethod
@@ -238,7 +250,7 @@ class _SumOfPairs(torch.autograd.Function):
         size: int,
         bounds: _Bounds | None,
         factor: float,
-        cost: tuple[Callable[[Tensor, Tensor, Tensor], Tensor], float, bool],
+        cost: _Cost,
         grad_enabled: bool,
     ) -> Tensor:
         similarity, similar, squared = cost
@@ -269,16 +281,6 @@ class _SumOfPairs(torch.autograd.Function):
                 of_b[columns].addmm_(theta.t(), scaled[rows])
         ctx.save_for_backward(of_a, of_b)
         return total.to(a.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
-            raise RuntimeError(
-                "pairwise_nll: has first derivatives only; keep it out of a backward pass with "
-                "create_graph=True"
-            )
-        of_a, of_b = (None if x is None else grad * x for x in ctx.saved_tensors)
-        return (of_a, of_b, *[None] * 7)
 
 
 # Both take the tile t = factor <a, b>, return its sum and leave the slopes in it.
