@@ -56,18 +56,9 @@ def hybrid_affinity(
         G_1 = (1 - \lambda_3) \bar S + \lambda_3 A, \qquad
         G_2 = \lambda_3 A + (1 - \lambda_3) \frac{\bar S \bar S^\top}{n}
 
-    Args:
-        adjacency: :math:`A`, float ``[n, n]``.
-        image: cosines of the image features :math:`S^I`, float ``[n, n]``.
-        text: cosines of the text features :math:`S^T`, float ``[n, n]``.
-        evolution: ``'G1'`` or ``'G2'``.
-        lambda3: share of the sparse affinity, in [0, 1] (paper: 0.4). 1 leaves ``adjacency``
-            (SGEH-1 of Table 2), 0 under ``'G1'`` leaves :math:`\bar S` (SGEH-2).
-        lambda4: share of the images, in [0, 1] (paper: 0.3 on Wikipedia, 0.6 on NUS-WIDE and
-            COCO, 0.9 on MIRFlickr).
-
-    Returns:
-        float ``[n, n]``.
+    All are float ``[n, n]``: ``adjacency`` :math:`A`, the cosines :math:`S^I, S^T` of ``image`` and
+    ``text`` features, and the result; both shares are in [0, 1] (paper: 0.4 of A, and of the images
+    0.3 on Wikipedia, 0.6 on NUS-WIDE and COCO, 0.9 on MIRFlickr).
     """
     check_choice(evolution, ("G1", "G2"), "evolution")
     check_fraction(lambda3, "lambda3")
@@ -92,12 +83,9 @@ def affinity_loss(
 
     SGEH Eq. 12, :math:`\lVert \alpha U - \cos(B^1, B^2) \rVert_F^2`.
 
-    Args:
-        first: relaxed codes :math:`B^1` of one modality, float ``[n, num_bits]``.
-        second: relaxed codes :math:`B^2` of the same or the other one, float ``[m, num_bits]``.
-        affinity: :math:`U`, float ``[n, m]``; a constant, no gradient flows into it.
-        alpha: factor of the affinity (paper: 1.5); above 1 draws similar codes together.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+    Of relaxed codes ``[n, num_bits]`` of one modality and ``[m, num_bits]`` of any; ``affinity``
+    :math:`U`, float ``[n, m]``, is a constant. ``alpha`` above 1 draws similar codes together.
+    ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
     """
     check_weight(alpha, "alpha")
     cosine = cosine_matrix(first, second)

@@ -1,4 +1,7 @@
-"""Unsupervised baselines whose codes repeat an affinity of both modalities' features."""
+"""Unsupervised baselines whose codes repeat an affinity of both modalities' features.
+
+Defaults were chosen on validation splits and differ from the authors' where it says so.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,6 @@ class DJSRH(AffinityModel):
     as means over the pairs of pairs, as in the authors' program. Codes are :math:`\tanh(\alpha Y)`
     with :math:`\alpha = \sqrt{e + 1}` in epoch :math:`e` (from 0).
 
-    Defaults were chosen on validation splits and differ from the paper's where it says so.
-
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel` (paper:
             batches of 32; code: a hidden layer of 4096 for texts).
@@ -58,8 +59,8 @@ class DJSRH(AffinityModel):
             cosines are high. Where most are, as those of features of few dimensions, it would ask
             for cosines above 1 of nearly all pairs, and all codes become the same. None is 9, or
             with a warning what makes the mean of :math:`\mu S` one half where 9 makes it over 1.
-        lambda1: weight of the images among themselves (paper: 0.1, Wikipedia 0.3).
-        lambda2: weight of the texts among themselves (likewise).
+        lambda1, lambda2: weight of images and of texts among themselves (paper: 0.1, Wikipedia
+            0.3).
         rescale: make :math:`2 S - 1` of both cosines, as the paper does for features without
             negative entries; those of :class:`~pyg_hash.transforms.ScaleFeatures` are centred.
     """
@@ -119,19 +120,15 @@ class JDSH(AffinityModel):
     as means over the pairs of pairs; the second term is the mean cosine of the two codes of a pair.
     Codes are :math:`\tanh(\sqrt{e + 1}\, Y)` in epoch :math:`e` (from 0).
 
-    Defaults were chosen on validation splits and differ from the paper's where it says so.
-
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`
             (authors: batches of 32).
-        alpha: weight of the images in S (paper: 0.5 on MIRFlickr, 0.4 on NUS-WIDE).
-        beta: weight of the texts (paper: 0.1, NUS-WIDE 0.3).
-        lambda_: weight of the joint affinity H (paper: 0.4, NUS-WIDE 0.3).
+        alpha, beta, lambda_: weight of images, texts and the joint affinity H in S (paper: 0.5,
+            0.1 and 0.4 on MIRFlickr, 0.4, 0.3 and 0.3 on NUS-WIDE).
         mu: factor of the affinity (code: 1.4). None is 4.8, or less as that of :class:`DJSRH`.
         intra: weight :math:`\rho` of the terms within a modality (code: 0.1).
-        left: weight of the clearly dissimilar (code: 0.1).
-        right: weight of the clearly similar (code: 0.2).
-        rescale: make :math:`2 S - 1` of both cosines, see :class:`DJSRH`.
+        left, right: weight of the clearly dissimilar, and similar (code: 0.1 and 0.2).
+        rescale: see :class:`DJSRH`.
     """
 
     def __init__(
@@ -196,8 +193,6 @@ class DGCPN(AffinityModel):
     :math:`\cos(B_T, B_T)` and with its own transpose, and of the latter two with each other.
     Each mini-batch makes three steps ("half-real and half-binary"): with both codes relaxed, with
     the texts' signs as constants, with the images' signs as constants.
-
-    Defaults were chosen on validation splits and differ from the authors' where it says so.
 
     Args:
         num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`

@@ -105,11 +105,10 @@ class GCH(EncoderHashModel):
 
     Args:
         num_features: see :class:`HashModel`; with an encoder of your own, the width of its output.
-        num_classes, num_bits: see :class:`HashModel`.
+        num_classes, num_bits, dropout, batch_size: see :class:`HashModel`.
         hidden_channels: width of the layers of the teacher (two) and of the encoders (images one,
             texts two, or three if ``network`` is not ``'ours'``), hence of the features that are
             fused (paper: 512).
-        dropout: share of an image or text encoder's hidden entries that training sets to 0.
         network: ``'ours'``: features of both encoders are standardised behind the activation, the
             fused ones too. ``'paper'``: nothing is, and the texts have the "four fully-connected
             layers" (the chain of Sec. 4.2 shows three). ``'program'``: so have they here; batch
@@ -118,7 +117,7 @@ class GCH(EncoderHashModel):
             drawn from N(0, 1).
         variant: ``'full'``; ``'GCH-A'``, the paper's ablation (Table 2) with dense layers in place
             of the graph convolutions; or a variant of the reproduction report: ``'Try1'``, where
-            the encoders' codes are paired with each other in place of the teacher's, which pulls
+            the encoders' codes are paired with each other, not with the teacher's, which pulls
             the codes of similar instances by their distance, or ``'Try2'``, where the features of
             both modalities are aligned and share a hash layer.
         objective: ``'paper'``, as above. ``'program'``: teacher's codes are paired with a bank of
@@ -127,32 +126,28 @@ class GCH(EncoderHashModel):
             they approach the bank's signs, ``guide``, and predict the labels, in the second they
             approach beacon and signs; the beacon network's labels go through a logistic function
             twice, to a cross-entropy. An encoder of ``'Try1'`` has the report's objective.
-        likelihood: the likelihood ``J``: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``,
-            one of these, and the ``factor`` of the codes' inner products and the value ``similar``
-            of pairs that share a label, see :func:`pyg_hash.losses.pairwise_nll`.
-        weights: 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`);
-            ``beacon``, the distance to the beacon (:math:`\beta` of the encoders); ``prediction``,
-            the predicted labels (:math:`\gamma` of the encoders, :math:`\beta` of the others);
-            ``guide``, the term of ``'Try1'`` (:math:`\lambda`) and of the program; ``alignment``,
-            that of ``'Try2'``; and ``contrast``, where the other encoder's codes are constants.
-        beacon: the beacon network where it differs from the default: ``channels`` of its first
-            layer (1024, as the paper has it); ``norm``, ``standardised`` (True if ``network`` is
-            ``'ours'``), ``add_self_loops`` and ``activation``, see
-            :class:`pyg_hash.nn.BeaconNetwork`; ``guided`` (True), to pair the beacon codes with the
-            teacher's, as Algorithm 1 says ("under guidance of semantic encoder"), not with
-            themselves, as printed (with i twice, for i and j): then teacher and beacon have codes
-            of their own, which pull the encoders apart; and ``grad`` (False), to let the gradient
-            of the distance to the beacon reach an encoder through the beacon too; in the paper the
-            beacon is a constant.
+        likelihood: ``'nll'``, ``'squared_nll'``, or a mapping with ``kind``, one of these,
+            ``factor`` and ``similar``: see :func:`pyg_hash.losses.pairwise_nll`.
+        weights: 1 where not given: ``pairwise``, the likelihood (:math:`\alpha`); ``beacon``, the
+            distance to the beacon (:math:`\beta` of the encoders); ``prediction``, the predicted
+            labels (:math:`\gamma` of the encoders, :math:`\beta` of the others); ``guide``, the
+            term of ``'Try1'`` (:math:`\lambda`) and of the program; ``alignment``, that of
+            ``'Try2'``; and ``contrast``, where the other encoder's codes are constants.
+        beacon: where it differs from the default: ``channels`` of the network's first layer (1024,
+            as in the paper); ``norm``, ``standardised`` (True if ``network`` is ``'ours'``),
+            ``add_self_loops`` and ``activation``, see :class:`pyg_hash.nn.BeaconNetwork`;
+            ``guided`` (True), to pair the beacon codes with the teacher's, as Algorithm 1 says
+            ("under guidance of semantic encoder"), not with themselves, as printed (with i twice,
+            for i and j): then teacher and beacon have codes of their own, which pull the encoders
+            apart; and ``grad`` (False), to let the gradient of the distance to the beacon reach an
+            encoder through the beacon too; in the paper the beacon is a constant.
         passes: over the labelled instances in a turn, by part, where they differ from
             ``{'label': 5, 'image': 1, 'text': 1, 'gcn': 1}``; the teacher is small, and the
             encoders should not follow codes that still move. Or the number of steps, as
             ``'1000 steps'``, each with a batch drawn anew from all instances.
-        batch_size: instances of a batch, at least 2; a last batch of one joins the one before.
-        image_encoder: a module of your own in front of the image encoder, trained along, from
-            a batch of ``data['image'].x``, whatever that holds, to ``[n, num_features['image']]``.
-            :meth:`load` must be given it again.
-        text_encoder: the same for texts.
+        image_encoder, text_encoder: modules of your own in front of the encoders, trained along,
+            from a batch of ``data[modality].x``, whatever that holds, to
+            ``[n, num_features[modality]]``. :meth:`load` must be given them again.
     """
 
     makes_batches = True

@@ -67,10 +67,10 @@ class SGEH(AffinityModel):
     optimiser; learning rates of their own (the authors': 1e-3 and 1e-2) are parameter groups of
     ``model.encoders['image']`` and ``model.encoders['text']``.
 
-    The defaults were chosen on validation splits and differ from the paper's where it says so
-    below. Features that are centred, as :class:`~pyg_hash.transforms.ScaleFeatures` makes them,
-    have cosines around 0, and the second-order term of U is next to nothing; with the paper's
-    :math:`\alpha \lambda_3 = 0.6` even the two codes of one pair would be told to differ.
+    Defaults were chosen on validation splits. Features that are centred, as
+    :class:`~pyg_hash.transforms.ScaleFeatures` makes them, have cosines around 0, and the
+    second-order term of U is next to nothing; with the paper's :math:`\alpha \lambda_3 = 0.6` even
+    the two codes of one pair would be told to differ.
 
     Args:
         num_features, num_bits, hidden_channels, dropout: see :class:`HashModel` (code: a hidden
@@ -93,10 +93,9 @@ class SGEH(AffinityModel):
         weights: ``affinity_ii`` 1.8 (paper: 1; code: 0.1, Wikipedia 0.3), ``affinity_it`` 1
             (paper: 0.1, Wikipedia 0.3; code: 1), ``affinity_tt`` 1.8 (both: 0.1, Wikipedia 0.3),
             ``prior``, :math:`\eta_4`, 0.005 (paper: 0.001), and ``contrast``.
-        reduction: ``'mean'``: every term is a mean over its summands, so that weights do not
-            depend on the batch. ``'sum'``: as printed, the affinity terms are sums over the
-            ``n * n`` entries of a batch, and the prior is the sum of both modalities' means; the
-            same ``prior`` then weighs ``n * n / 2`` times less.
+        reduction: ``'mean'``: every term is a mean over its summands. ``'sum'``: as printed, the
+            affinity terms are sums over the ``n * n`` entries of a batch, and the prior is the sum
+            of both modalities' means; it then weighs ``n * n / 2`` times less.
     """
 
     def __init__(
@@ -145,7 +144,7 @@ class SGEH(AffinityModel):
         self._affinity = GraphCache(partial(training_affinity, **reading), _watched)
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """``'codes'`` and ``'discriminator'``; ``'model'`` without a discriminator."""
+        """``'codes'`` and ``'discriminator'``; ``'model'`` without one."""
         if not self.has_prior:
             return super().parts()
         return {

@@ -33,7 +33,7 @@ from pyg_hash.models.common import (
 )
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.nn.local_affinity import SparseAffinity, joint_directions, symmetric
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, other
+from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
 from pyg_hash.utils.modes import exact
 
@@ -83,16 +83,12 @@ class TaughtHash(TwoEncoders):
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
-        num_features: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair.
+        num_features, num_bits, hidden_channels, dropout, batch_size: see :class:`HashModel`.
         num_classes: number of classes; 0 for data without labels.
-        num_bits: code length.
-        hidden_channels: width of the encoders' hidden layer.
         weights: of the terms, where others than these: ``pairwise`` 1, ``contrast`` 0.1,
-            ``quantization`` 0.01, ``balance`` 0.1. One with weight 0 is not computed.
+            ``quantization`` 0.01, ``balance`` 0.1.
         temperature: of the contrast.
         teacher: ``'joint'``, or ``'none'``: unlabelled pairs have no part in ``pairwise``.
-        dropout: share of the hidden layer that is dropped in training.
-        batch_size: items of a mini-batch.
     """
 
     def __init__(
@@ -145,11 +141,8 @@ class TaughtHash(TwoEncoders):
         sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
         with torch.enable_grad(), exact(self.beta):
             if not self._has_labels(data):
-                image, text = (sides[MODALITIES.index(m)] for m in (IMAGE, TEXT))
                 with torch.no_grad():
-                    return diffused_directions(
-                        image, text, share=SHARE, k=NEIGHBOURS, steps=STEPS_OF_WALK
-                    )
+                    return diffused_directions(*sides)
             store = data[IMAGE]
             known = store.labeled_mask[rows]
             # a label of a row that is no training row teaches nothing
@@ -250,21 +243,13 @@ def _training_rows(data: HeteroData) -> Tensor:
     return rows
 
 
-def diffused_directions(image: Tensor, text: Tensor, *, share: float, k: int, steps: int) -> Tensor:
-    r"""Unit rows whose cosines are the ``'diffused'`` A on the graph of the k nearest pairs.
+def diffused_directions(image: Tensor, text: Tensor) -> Tensor:
+    """Rows of length 1, whose cosines say how alike pairs are: SGEH's diffused A on nearest pairs.
 
-    Args:
-        image: features of one side of pairs, float ``[N, d_i]``.
-        text: of the other side, float ``[N, d_t]``.
-        share: weight of the images.
-        k: neighbours of a pair by the mean cosine of both sides.
-        steps: of the lazy random walk.
-
-    Returns:
-        float ``[N, d]`` with d no more than 512: wider features are cut to their 256 leading
-        directions.
+    Of features of both sides, float ``[N, d]``; what is wider than 512 is cut to its 256 leading
+    directions.
     """
-    x = joint_directions(image, text, share, torch.ones_like(image[:, :1]))
+    x = joint_directions(image, text, SHARE, torch.ones_like(image[:, :1]))
     if x.size(1) > WIDE:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -273,11 +258,11 @@ def diffused_directions(image: Tensor, text: Tensor, *, share: float, k: int, st
     # a side that says nothing of a row leaves it zero, which is near to nothing
     x = x + torch.where(x.any(dim=1, keepdim=True), 0.0, torch.finfo(x.dtype).eps)
     how = "ivf" if len(x) > EXACT else None
-    near, index = knn(x, x, min(k, len(x) - 1), exclude_self=True, approximate=how)
+    near, index = knn(x, x, min(NEIGHBOURS, len(x) - 1), exclude_self=True, approximate=how)
     row = torch.arange(len(x), device=x.device)[:, None].expand_as(index)
     edges = torch.stack([row.flatten(), index.flatten()])
     graph = SparseAffinity(*symmetric(edges, near.flatten().clamp(min=0.0).to(x), len(x)), len(x))
-    smooth = graph.smooth(x, steps)
+    smooth = graph.smooth(x, STEPS_OF_WALK)
     return F.normalize(smooth - smooth.mean(dim=0), dim=1)
 
 

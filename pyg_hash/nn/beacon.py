@@ -28,10 +28,8 @@ class BeaconNetwork(Layer):
     one set of weights for either ("N equals to the length of hash code K or total class label c").
 
     Args:
-        in_channels: width of the features.
+        in_channels, num_bits, num_classes: widths of features, codes and labels.
         hidden_channels: width of the first layer (paper: 1024).
-        num_bits: length of the codes.
-        num_classes: number of classes.
         norm: of the fusion, see :func:`reweighted_fusion`.
         standardised: bring the fused features to mean 0 and variance 1 over the batch, because
             their size grows with that of the batch. Ours: neither paper nor program has it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -10,7 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import HashLayer, Layer
-from pyg_hash.utils.checks import check_collection, check_dropout, check_positive_int
+from pyg_hash.utils.checks import (
+    check_collection,
+    check_dropout,
+    check_positive_int,
+    check_positive_ints,
+)
 from pyg_hash.utils.modes import eval_mode
 
 
@@ -38,8 +44,7 @@ class CodeEncoder(Layer):
         in_channels: width of the input, or of what ``backbone`` makes of it.
         hidden_channels: widths of the layers; the last is that of the features.
         num_bits: length of the codes; None if :meth:`forward` is given a hash layer.
-        num_classes: number of classes.
-        dropout: share of each layer's entries that training sets to 0.
+        num_classes, dropout: number of classes; share of each layer's entries that is dropped.
         batch_norm: standardise what comes out of each layer over the batch; in evaluation mode by
             running statistics, so that an item's code depends on no other item. True stands behind
             the activation because GCH's fusion needs centred features: a mean that all share
@@ -67,20 +72,14 @@ class CodeEncoder(Layer):
         if not hidden_channels:
             raise ValueError("hidden_channels: give the width of at least one layer")
         check_collection(hidden_channels, "hidden_channels")
-        widths = [in_channels, *hidden_channels]
-        check_positive_int(in_channels, "in_channels")
         for width in hidden_channels:
             check_positive_int(width, "hidden_channels")
-        check_positive_int(num_classes, "num_classes")
-        if num_bits is not None:
-            check_positive_int(num_bits, "num_bits")
+        bits = 1 if num_bits is None else num_bits
+        check_positive_ints(in_channels=in_channels, num_classes=num_classes, num_bits=bits)
         check_dropout(dropout)
-        self.in_channels = in_channels
-        self.dropout = dropout
-        self.backbone = backbone
-        self.layers = nn.ModuleList(
-            nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        widths = [in_channels, *hidden_channels]
+        self.in_channels, self.dropout, self.backbone = in_channels, dropout, backbone
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.norm_first = batch_norm == "before"
         self.norms = nn.ModuleList(
             nn.BatchNorm1d(width, affine=self.norm_first) if batch_norm else nn.Identity()
@@ -93,15 +92,10 @@ class CodeEncoder(Layer):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, x: Tensor, hash_layer: HashLayer | None = None) -> Encoding:
-        """Encode items.
+        """Encode items, float ``[n, in_channels]``, or whatever the backbone takes.
 
-        Args:
-            x: float ``[n, in_channels]``, or whatever the backbone takes.
-            hash_layer: makes the codes in place of the encoder's own layer.
-
-        Raises:
-            ValueError: the backbone's output is not ``[n, in_channels]``, or there is not exactly
-                one hash layer.
+        ``hash_layer`` stands for the encoder's own; ``ValueError`` unless there is exactly one, or
+        if the backbone's output is not ``[n, in_channels]``.
         """
         to_codes = self.hash if hash_layer is None else hash_layer
         if to_codes is None or (self.hash is not None and hash_layer is not None):
@@ -123,20 +117,18 @@ class CodeEncoder(Layer):
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the heads get of them."""
-        h = x if self.backbone is None else self._raw(x)
-        features = h
+        h = features = x if self.backbone is None else self._raw(x, self.backbone)
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = layer(h)
             features = F.leaky_relu(norm(h), 0.2) if self.norm_first else norm(F.leaky_relu(h, 0.2))
             h = F.dropout(features, self.dropout, self.training)
         return features, h
 
-    def _raw(self, x: Tensor) -> Tensor:
-        assert self.backbone is not None
-        h: Tensor = self.backbone(x)
+    def _raw(self, x: Tensor, backbone: nn.Module) -> Tensor:
+        h: Tensor = backbone(x)
         if h.dim() != 2 or h.size(0) != x.size(0) or h.size(1) != self.in_channels:
             raise ValueError(
-                f"the encoder's own module ({type(self.backbone).__name__}) made "
+                f"the encoder's own module ({type(backbone).__name__}) made "
                 f"{list(h.shape)} of {list(x.shape)}, expected [{x.size(0)}, {self.in_channels}]; "
                 "num_features must be the width of its output"
             )

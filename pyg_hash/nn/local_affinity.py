@@ -16,13 +16,8 @@ class SparseAffinity:
     r"""Edges in CSR form: what SGEH's mini-batches are cut from (Sec. 2.3).
 
     No entry of ``edge_index`` (i, then j) comes twice; ``ValueError`` without a pair of two nodes.
-
-    Attributes:
-        indptr: int64 ``[N + 1]``.
-        column: int64 ``[E]``.
-        value: float ``[E]``.
-        pairs: int64 ``[M, 2]``, i < j, each pair that has an entry in either direction, once; on
-            the CPU, where batches are made of them: a GPU then never has to be waited for.
+    ``pairs``, int64 ``[M, 2]``, are those with an entry in either direction, i < j, once; on the
+    CPU, where batches are made of them: a GPU then never has to be waited for.
     """
 
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
@@ -99,11 +94,10 @@ class LocalAffinity:
     Args:
         edge_index: int64 ``[2, E]`` of Z, row 0 is i.
         weight: float ``[E]``, positive.
-        image: image features float ``[N, d_i]``; ``'diffused'`` alone reads them.
-        text: text features float ``[N, d_t]``.
+        image, text: features ``[N, d]``, which ``'diffused'`` alone reads.
         adjacency: the reading.
-        steps: steps of the random walk of ``'diffused'``.
-        share: weight of the images in the features of ``'diffused'``, :math:`\lambda_4`.
+        steps, share: of ``'diffused'``: steps of the walk, weight of the images,
+            :math:`\lambda_4`.
     """
 
     def __init__(

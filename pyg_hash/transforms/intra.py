@@ -29,7 +29,6 @@ ANCHORS = ("train", "all")
 
 def anchor_mask(store: NodeStorage, anchors: str) -> Tensor:
     """Nodes that may be a neighbour of others: bool ``[N]``."""
-    check_choice(anchors, ANCHORS, "anchors")
     mask: Tensor = store.train_mask if anchors == "train" else store.train_mask | True
     return mask
 
@@ -54,10 +53,9 @@ class IntraKNN(BaseTransform):
             a neighbour whose cosine is not positive is none). None is ``'similarity'`` under
             cosine, which serves MCGCN better too, and ``'binary'`` under the others.
         neighbor_weight: a factor :math:`\omega` of all these weights, above 0; 1 in the papers.
-        backend: of :func:`~pyg_hash.knn.knn`: how the exact search works.
-        approximate: of :func:`~pyg_hash.knn.knn`: ``'pca'``, ``'ivf'`` or ``'hnsw'`` for many
-            rows. ``data.graph['recall']`` then says for each modality which part of the true
-            neighbours was found, measured on 256 nodes. New items get their true neighbours.
+        backend, approximate: of :func:`~pyg_hash.knn.knn`. Of approximate neighbours
+            ``data.graph['recall']`` says for each modality which part of the true ones was found,
+            measured on 256 nodes. New items get their true neighbours.
 
     Raises:
         ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
@@ -128,13 +126,8 @@ class IntraKNN(BaseTransform):
                 reduce="amax",
             )
             store.anchor_mask = mask
-        data.graph = {
-            "k": self.k,
-            "metric": self.metric,
-            "weight": self.weight,
-            "neighbor_weight": self.neighbor_weight,
-            "intra_anchors": self.anchors,
-        }
+        kept = ("k", "metric", "weight", "neighbor_weight")
+        data.graph = {name: getattr(self, name) for name in kept} | {"intra_anchors": self.anchors}
         if self.approximate is not None:
             data.graph |= {"approximate": self.approximate, "recall": found}
         return data
@@ -143,20 +136,19 @@ class IntraKNN(BaseTransform):
         """Edges to each node from its k nearest sources, and the part of the true ones found."""
         sources, rest = mask.nonzero().flatten(), (~mask).nonzero().flatten()
         database = x[sources]
-        scores, index, found = [], [], 0.0
+        near, found = [], 0.0
         for rows in (sources, rest) if rest.numel() else (sources,):
             own = rows is sources
             query = database if own else x[rows]
             what: dict[str, Any] = {"metric": self.metric, "exclude_self": own}
             how: dict[str, Any] = {"backend": self.backend, "approximate": self.approximate}
-            near = knn(query, database, self.k, **what, **how)
-            scores.append(near[0])
-            index.append(near[1])
+            near.append(knn(query, database, self.k, **what, **how))
             if self.approximate is not None:
-                found += recall(near[1], query, database, **what) * rows.numel() / x.size(0)
+                found += recall(near[-1][1], query, database, **what) * rows.numel() / x.size(0)
+        scores, index = (torch.cat(parts) for parts in zip(*near, strict=True))
         target = torch.cat((sources, rest)).repeat_interleave(self.k)
-        source = sources[torch.cat(index).flatten()]
-        weight = self.neighbor_weight * edge_weights(torch.cat(scores), str(self.weight)).flatten()
+        source = sources[index.flatten()]
+        weight = self.neighbor_weight * edge_weights(scores, str(self.weight)).flatten()
         keep = weight > 0
         return source[keep], target[keep], weight[keep], found
 

@@ -43,11 +43,6 @@ class LabelSets(NamedTuple):
         # a node in several sets ('count') meets itself in each; these do not overlap
         return matches.new_zeros(num_rows).index_add_(0, self.row, matches[self.hub])
 
-    def is_apart(self) -> bool:
-        """Whether each set matches itself and no other."""
-        each = torch.arange(self.num_sets, device=self.overlap.device)
-        return torch.equal(self.overlap, each.expand(2, -1))
-
 
 def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
     """Group labelled nodes: a set a label vector; with ``'count'`` a class, several for a node."""
@@ -66,11 +61,9 @@ def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
 
 def _sharing(sets: Tensor, chunk_size: int = 1024) -> Tensor:
     """Pairs of label vectors that share a label: int64 ``[2, p]``."""
-    found = [sets.new_zeros(0, 2).long()]
-    for start in range(0, sets.size(0), chunk_size):
-        pairs = ((sets[start : start + chunk_size] @ sets.T) > 0).nonzero()
-        pairs[:, 0] += start
-        found.append(pairs)
+    found = [((rows @ sets.T) > 0).nonzero() for rows in torch.split(sets, chunk_size)]
+    for number, pairs in enumerate(found):
+        pairs[:, 0] += number * chunk_size
     return torch.cat(found).T.contiguous()
 
 
@@ -119,11 +112,12 @@ class LabelHub(BaseTransform):
         same_as_self[nodes] = sets.diagonal(nodes.numel())
         self._drop_knn(data, labeled)
         data[CLASS].num_nodes = sets.num_sets
-        if not sets.is_apart():
+        alone = torch.arange(sets.num_sets, device=labeled.device)
+        if not torch.equal(sets.overlap, alone.expand(2, -1)):  # a set matches others too
             data[OVERLAP].edge_index = sets.overlap
+        once = torch.ones_like(same_as_self)
         for modality in MODALITIES:
             data[IN_CLASS[modality]].edge_index = torch.stack((nodes[sets.row], sets.hub))
-            once = torch.ones_like(same_as_self)
             literal = self.self_loops == "literal"
             data[modality].self_loop = once + same_as_self if literal else once
             if INTER[modality] in data.edge_types:

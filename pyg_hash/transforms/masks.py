@@ -50,8 +50,7 @@ class LabelRate(BaseTransform):
 
     Sets ``labeled_mask`` to a part of what it was: at least one node of every class that occurs in
     it. A data set without a declaration of its own lets all training nodes be labelled. Labels stay
-    in ``y``; models read them only under ``labeled_mask``. MCGCN has rates of 0.3, 0.7 and 1.
-    Rate 0 leaves no node labelled, and needs no labels.
+    in ``y``; models read them only under ``labeled_mask``. Rate 0 needs no labels.
 
     Args:
         rate: share of each class's labelled nodes that stays so, between 0 and 1.

@@ -54,14 +54,12 @@ class SGCHGraph(BaseTransform):
         graph: ``'paper'`` or ``'code'``.
         metric: ``'cosine'`` (paper), ``'ip'`` or ``'l2'``; neighbours under the latter two weigh 1.
         anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
-        self_loops: ``'clean'``: every node has itself once. ``'literal'``: a labelled node also
-            has its :math:`W_{ii} = l_i^\top l_i`, see :class:`LabelHub`.
+        self_loops: see :class:`LabelHub`; ``'literal'`` adds :math:`W_{ii} = l_i^\top l_i`.
         neighbor_weight: :math:`\omega`, above 0.
         backend, approximate: see :class:`IntraKNN`.
 
     Raises:
-        ValueError: a graph exists already, no labels, not more than ``k`` anchors (with ``'code'``:
-            labelled anchors), or features that :class:`IntraKNN` cannot work with.
+        ValueError: as :class:`IntraKNN` and :class:`LabelHub`.
     """
 
     k: int = 20

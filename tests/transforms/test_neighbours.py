@@ -76,7 +76,7 @@ def test_duplicates_are_neighbours_at_distance_zero():
 def test_bad_rows():
     x = torch.randn(6, 2)
     assert nearest_neighbours(x, 4).index.shape == (6, 5)
-    with pytest.raises(ValueError, match="k: 5 neighbours need at least 7 rows .* got 6; use k <="):
+    with pytest.raises(ValueError, match="k: 5 neighbours need at least 7 rows .* has 6; use k <="):
         nearest_neighbours(x, 5)
     with pytest.raises(ValueError, match="x: 1 of 6 rows contain NaN"):
         nearest_neighbours(x.index_fill(0, torch.tensor([2]), torch.nan), 2)

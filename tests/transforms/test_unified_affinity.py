@@ -181,13 +181,13 @@ def test_bad_options(options, message):
 def test_bad_data():
     data = toy_data()
     data["text"].x[3, 2] = torch.nan
-    with pytest.raises(ValueError, match=r"data\['text'\].x: 1 of 48 training rows .*first: row 3"):
+    with pytest.raises(ValueError, match=r"\['text'\].x .*: 1 of 60 rows .*first: row 3"):
         UnifiedAffinity(3, 4)(data)
     data = toy_data()
     data["text"].x = data["text"].x[:50]
     with pytest.raises(ValueError, match="60 and 50 rows"):
         UnifiedAffinity(3, 4)(data)
-    with pytest.raises(ValueError, match="k: 47 neighbours need at least 49 training pairs.* 48"):
+    with pytest.raises(ValueError, match="k: 47 neighbours need at least 49 rows.* 48"):
         UnifiedAffinity(3, 47)(toy_data())
     with pytest.raises(ValueError, match="affinity graph exists already"):
         UnifiedAffinity(3, 4)(build())

@@ -36,6 +36,7 @@ from pyg_hash.utils.checks import (
     check_features,
     check_positive,
     check_positive_int,
+    check_positive_ints,
     check_same_rows,
 )
 
@@ -54,16 +55,15 @@ class Neighbours:
 def nearest_neighbours(x: Tensor, k: int, name: str = "x") -> Neighbours:
     """The ``k + 1`` nearest rows: ``k`` neighbours and the one that bounds their weights.
 
-    Raises:
-        TypeError, ValueError: ``x`` (``name`` in messages) is not floating point, has NaN or inf,
-            or fewer than ``k + 2`` rows; ``k`` is no positive integer.
+    ``TypeError`` or ``ValueError``: ``x`` (``name`` in messages) is not floating point, not finite,
+    or has fewer than ``k + 2`` rows; ``k`` is no positive integer.
     """
     check_features(x, name)
     check_positive_int(k, "k")
     if x.size(0) < k + 2:
         raise ValueError(
             f"k: {k} neighbours need at least {k + 2} rows (the row, k neighbours and the next), "
-            f"got {x.size(0)}; use k <= {max(x.size(0) - 2, 1)}"
+            f"but {name} has {x.size(0)}; use k <= {max(x.size(0) - 2, 1)}"
         )
     return Neighbours(x, knn(x, x, k + 1, metric="l2", exclude_self=True)[1])
 
@@ -85,7 +85,7 @@ class Candidates(NamedTuple):
 
 
 def candidates(views: Sequence[Neighbours]) -> Candidates:
-    """The union of the views' neighbours; see :class:`Candidates`."""
+    """The union of the views' neighbours."""
     lists = [view.index.cpu().numpy() for view in views]
     joined = np.concatenate(lists, axis=1)
     arrangement = np.argsort(joined, axis=1, kind="stable")
@@ -203,10 +203,9 @@ def unified_affinity(
             graph is returned with ``converged=False``.
 
     Raises:
-        TypeError: views or numbers of the wrong type.
-        ValueError: fewer than two views, different numbers of rows, neighbours for another ``k``,
-            unknown options, and a ``num_clusters`` that cannot be reached: more than half the rows
-            (each component has at least two), or fewer than the components that there are already.
+        TypeError, ValueError: views that do not fit, unknown options, and a ``num_clusters`` that
+            cannot be reached: more than half the rows (each component has at least two), or fewer
+            than the components that there are already.
         RuntimeError: eigenvectors that could not be found.
     """
     check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
@@ -263,12 +262,12 @@ def unified_affinity(
             if found is not None:  # of too many components the embedding stays what it was
                 vectors = found.vectors
     if count != num_clusters:
-        what = (
-            f"affinity: {count} components after {len(history)} turns instead of "
-            f"{num_clusters}; raise max_iter, start from another lam, or change num_clusters "
-            f"(numbers so far: {[row['num_components'] for row in history]})"
+        warnings.warn(
+            f"affinity: {count} components after {len(history)} turns instead of {num_clusters}; "
+            "raise max_iter, start from another lam, or change num_clusters (numbers so far: "
+            f"{[row['num_components'] for row in history]})",
+            stacklevel=2,
         )
-        warnings.warn(what, UserWarning, stacklevel=2)
     return AffinityGraph(
         indptr=torch.from_numpy(graph.indptr).long(),
         indices=torch.from_numpy(graph.indices).long(),
@@ -292,8 +291,7 @@ def check_options(
     num_clusters: int, k: int, rank: str, weight_rule: str, u_step: str, lam: float, max_iter: int
 ) -> None:
     """Raise ``TypeError`` or ``ValueError`` for options that are wrong whatever the data."""
-    for count, name in ((num_clusters, "num_clusters"), (k, "k"), (max_iter, "max_iter")):
-        check_positive_int(count, name)
+    check_positive_ints(num_clusters=num_clusters, k=k, max_iter=max_iter)
     check_choice(rank, ("effective", "gmc"), "rank")
     check_choice(weight_rule, ("gmc", "paper"), "weight_rule")
     check_choice(u_step, ("exact", "gmc"), "u_step")
@@ -388,21 +386,11 @@ class UnifiedAffinity(BaseTransform):
             settings["num_clusters"] = int(data.num_classes if "num_classes" in data else 0)
         if settings["num_clusters"] == 0:
             raise ValueError("num_clusters: the data names no classes; say how many clusters")
-        rows = data[IMAGE].train_mask.nonzero().flatten()
-        if rows.numel() < self.k + 2:
-            raise ValueError(
-                f"k: {self.k} neighbours need at least {self.k + 2} training pairs, but "
-                f"train_mask has {rows.numel()}; lower k"
-            )
-        views = [data[modality].x[rows] for modality in MODALITIES]
-        for modality, x in zip(MODALITIES, views, strict=True):
-            bad = rows[~torch.isfinite(x).all(dim=1)]
-            if bad.numel():
-                raise ValueError(
-                    f"data['{modality}'].x: {bad.numel()} of {rows.numel()} training rows contain "
-                    f"NaN or inf (first: row {int(bad[0])}); clean or drop them"
-                )
-        graph = unified_affinity(views, **settings)
+        mask = data[IMAGE].train_mask
+        for m in MODALITIES:  # here, where row numbers are those of the data
+            check_features(data[m].x.where(mask[:, None], 0.0), f"data['{m}'].x under train_mask")
+        rows = mask.nonzero().flatten()
+        graph = unified_affinity([data[m].x[rows] for m in MODALITIES], **settings)
         pair, edges = data[PAIR], data[AFFINITY]
         pair.num_nodes = data[IMAGE].x.size(0)
         pair.cluster = torch.full((pair.num_nodes,), -1, device=rows.device)
