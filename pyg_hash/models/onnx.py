@@ -80,7 +80,6 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
             are no features.
         RuntimeError: the model was neither fitted nor attached to data.
         ImportError: onnx or onnxscript is not installed.
-        OSError: the file cannot be written.
     """
     check_choice(modality, MODALITIES, "modality")
     name = type(model).__name__

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib.metadata import entry_points
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +22,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from pyg_hash import models
 from pyg_hash.graph.protocol import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
-from pyg_hash.recipes.presets import Preset as Preset
-from pyg_hash.recipes.presets import Reported as Reported
-from pyg_hash.recipes.presets import preset as _preset
-from pyg_hash.recipes.presets import presets
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (
     check_choice,
@@ -47,6 +44,37 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "presets", "recipe"]
 
 Settings = Mapping[str, Any]
+Values = Mapping[str, Mapping[str, Mapping[int, list[float]]]]
+"""Method -> task (``i2t``, ``t2i``, ...) -> bits -> one number a column."""
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A table that a paper or report prints."""
+
+    source: str  #: where
+    metric: str  #: what its numbers are called there
+    values: Values
+    columns: tuple[str, ...] = ("",)  #: what the numbers differ in, e.g. the share of labels
+    deviations: Values = field(default_factory=dict)  #: standard deviations of some of the values
+    remark: str = ""  #: what is odd about them
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One published experiment.
+
+    A paper's number belongs beside ours only on the paper's own data, features and metric. Write
+    the features that you have with :func:`~pyg_hash.datasets.write_feature_file`.
+    """
+
+    settings: Settings  #: of :func:`recipe`; the others are our defaults
+    data: str  #: data set and features
+    split: str  #: how many items train, ask and are searched
+    source: str  #: where the settings stand
+    unstated: str  #: what the source leaves open or contradicts itself about, and what is done here
+    tables: tuple[Reported, ...] = ()
+    bits: tuple[int, ...] = (16, 32, 64)  #: code lengths of the tables
 
 
 @dataclass(frozen=True)
@@ -71,11 +99,10 @@ class Recipe:
 
         rate, held_out = self.settings.get("label_rate"), self.settings["val_rate"]
         seed = self.settings["seed"]
-        steps: list[BaseTransform] = []
+        # scaling reads no label: items held out count as training ones
+        steps: list[BaseTransform] = [transforms.ScaleFeatures(**self.settings["scaling"])]
         if rate is not None:
-            steps.append(transforms.LabelRate(rate, seed=seed))
-        # reads no label: items held out count as training ones
-        steps.append(transforms.ScaleFeatures(**self.settings["scaling"]))
+            steps.insert(0, transforms.LabelRate(rate, seed=seed))
         if held_out:
             steps.append(transforms.ValidationSplit(held_out, seed=seed))
         return Compose([*steps, *self.graph])
@@ -169,6 +196,26 @@ class Recipe:
         return fit(model, data, optimizers, epochs=self.epochs, **(own | options))
 
 
+@cache
+def presets() -> dict[str, Preset]:
+    """All presets by name, ``method/preset``, e.g. ``'mcgcn/wikipedia'``."""
+    import yaml  # our defaults need no file
+
+    found = {}
+    for file in sorted(files(__package__).iterdir(), key=lambda path: path.name):
+        method, _, ending = file.name.rpartition(".")
+        if ending != "yaml":
+            continue
+        for name, entry in yaml.safe_load(file.read_text(encoding="utf-8")).items():
+            tables = tuple(
+                Reported(**{**table, "columns": tuple(table.get("columns", ("",)))})
+                for table in entry.pop("tables", ())
+            )
+            bits = tuple(entry.pop("bits", Preset.bits))
+            found[f"{method}/{name}"] = Preset(**entry, tables=tables, bits=bits)
+    return found
+
+
 def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     """How a method is trained: by default, as a paper or program has it, or as said.
 
@@ -209,8 +256,11 @@ def recipe(name: str, preset: str | None = None, **settings: Any) -> Recipe:
     own = METHODS.get(_ours(kind), other)
     defaults = {**EVERY, **own, **getattr(kind, "recipe_defaults", {})}
     if preset or written:
-        stated = _preset(f"{kind.__name__.lower()}/{preset or written}")
-        defaults = {**defaults, **stated.settings}
+        ours = f"{kind.__name__.lower()}/"
+        if (stated := f"{ours}{preset or written}") not in presets():
+            own_ones = [key for key in presets() if key.startswith(ours)] or list(presets())
+            raise SettingError(f"recipe: {stated!r} is not known; use one of {', '.join(own_ones)}")
+        defaults = {**defaults, **presets()[stated].settings}
     given = {key: _plain(value) for key, value in settings.items()}
     given = {key: value for key, value in given.items() if value not in (None, {})}
     if foreign := sorted(set(given) - set(defaults)):
