@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.common import Widths, image_text_pair
 from pyg_hash.models.files import (
     CONFIG,
     FORMAT,
@@ -282,37 +282,3 @@ class HashModel(nn.Module, ABC):
         if self.intake is not None:
             self.intake = self.intake.map(fn)
         return self
-
-
-class EncoderHashModel(HashModel):
-    """A model that encodes each item from its own features alone, so that it is inductive.
-
-    A graph may take part in the training; no code depends on one.
-    """
-
-    @abstractmethod
-    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes ``[n, num_bits]`` of items of one modality."""
-
-    def forward(self, data: HeteroData) -> HashOutput:
-        """Relaxed codes of all nodes; no graph is needed."""
-        self._check_items(data)
-        image, text = (
-            self.relaxed(data[m].x, m)
-            if self.training
-            else torch.cat([self.relaxed(batch, m) for batch in torch.split(data[m].x, BATCH)])
-            for m in MODALITIES
-        )
-        return HashOutput(image, text)
-
-    def _check_items(self, data: HeteroData) -> None:
-        """Raise ``ValueError`` unless the model reads ``data``."""
-        check_widths(data, self.num_features)
-
-    def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items: those of any item."""
-        return self.relaxed(x, modality)
-
-    def protocol(self, data: HeteroData) -> str:
-        """``'inductive'``, whatever graph the data has."""
-        return "inductive"

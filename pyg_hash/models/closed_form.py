@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from pyg_hash.models.base import EncoderHashModel
 from pyg_hash.models.common import Widths, check_widths
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features
 

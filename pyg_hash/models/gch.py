@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distance_loss
 from pyg_hash.losses.pairs import PairLoss, check_likelihood
-from pyg_hash.models.base import BATCH, EncoderHashModel, Objective
+from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
 from pyg_hash.models.common import (
     Widths,
@@ -25,6 +25,7 @@ from pyg_hash.models.common import (
     pair_contrast,
     weighted,
 )
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize, other
 from pyg_hash.utils.checks import (

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.models.base import EncoderHashModel, HashModel
+from pyg_hash.models.base import HashModel
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import MODALITIES, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import atomic_path

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from pyg_hash.models.base import BATCH, EncoderHashModel, Objective
+from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
 from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int

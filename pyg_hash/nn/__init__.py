@@ -7,11 +7,12 @@ from pyg_hash.nn.channel import GCNChannel
 from pyg_hash.nn.encoder import CodeEncoder
 from pyg_hash.nn.encoder import Encoding as Encoding
 from pyg_hash.nn.fusion import AttentionFusion, Autoencoder, ConcatFusion
-from pyg_hash.nn.heads import HashLayer, HashMLP, ModalityDiscriminator
+from pyg_hash.nn.heads import HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Head as Head
-from pyg_hash.nn.heads import PriorDiscriminator as PriorDiscriminator
 from pyg_hash.nn.local_affinity import LocalAffinity as LocalAffinity
 from pyg_hash.nn.local_affinity import SparseAffinity as SparseAffinity
+from pyg_hash.nn.mlp import HashMLP
+from pyg_hash.nn.mlp import PriorDiscriminator as PriorDiscriminator
 
 __all__ = [
     "AttentionFusion",

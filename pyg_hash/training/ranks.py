@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, DistributedSampler
 from torch_geometric.data import HeteroData
 
-from pyg_hash.models.base import EncoderHashModel, HashModel
+from pyg_hash.models.base import HashModel
 from pyg_hash.models.batches import Share
+from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.typing import IMAGE, MODALITIES, Modality
 from pyg_hash.utils.checks import check_choice
 
