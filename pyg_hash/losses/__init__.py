@@ -20,8 +20,10 @@ from pyg_hash.losses.codes import (
     quantization_loss,
     squared_distance_loss,
 )
-from pyg_hash.losses.contrast import contrastive_loss, ranking_loss
-from pyg_hash.losses.pairs import expected_pairwise_nll, pairwise_nll
+from pyg_hash.losses.contrast import contrastive_loss
+from pyg_hash.losses.expected import expected_pairwise_nll
+from pyg_hash.losses.pairs import pairwise_nll
+from pyg_hash.losses.ranking import ranking_loss
 from pyg_hash.losses.similar import linear_similarity_loss
 from pyg_hash.losses.similar import similar_distance_loss as similar_distance_loss
 

@@ -1,8 +1,7 @@
 """Contrasts between pairs: an item's own partner against the other items.
 
 InfoNCE: van den Oord, Li, Vinyals, "Representation Learning with Contrastive Predictive Coding",
-2018. UCCH: Hu, Zhu, Lin, Peng, Zhao, Peng, "Unsupervised Contrastive Cross-modal Hashing", TPAMI
-2023.
+2018.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pyg_hash.losses.pairs import MadeGradients, check_codes
 from pyg_hash.typing import Reduction
 from pyg_hash.utils.checks import (
     check_choice,
     check_floats,
     check_positive,
     check_same_rows,
-    check_weight,
     reduced,
 )
 from pyg_hash.utils.modes import exact
@@ -64,54 +61,29 @@ def contrastive_loss(
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")
-    _check_pairs(a, b)
+    check_pairs(a, b)
     if (others is None) != (own is None):
         raise ValueError("others and own: give both, the bank and where in it b is, or neither")
     if others is not None and own is not None:
         _check_bank(b, others, own)
-    return reduced(_sum(a, b, temperature, others, own), len(a), reduction)
+    return reduced(sum_of_rows(a, b, temperature, others, own), len(a), reduction)
 
 
-def ranking_loss(
-    a: Tensor,
-    b: Tensor,
-    *,
-    margin: float = 0.2,
-    kappa: float = 1.0,
-    shift: float = 0.0,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    r"""UCCH's cross-modal ranking of a pair before all others, in both directions.
-
-    :math:`L_r(S) + L_r(S^\top)` with the cosines :math:`S_{ij} = \cos(a_i, b_j)` and
-
-    .. math:: L_r(S) = \frac{1}{n} \sum_i \left( m
-        + \kappa \log \sum_j e^{S_{ij} / \kappa} - S_{ii} \right)
-
-    It is :math:`2 m` and :math:`\kappa` times the :func:`contrastive_loss` of both directions at
-    temperature :math:`\kappa`. The released program (penghu-cs/UCCH) first takes ``shift`` = 1 off
-    each :math:`S_{ij} < S_{ii} - m`: what is far enough hardly counts, and only there the margin
-    has an effect on the gradient.
-
-    Args:
-        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
-        b: relaxed codes of their partners, e.g. texts.
-        margin: :math:`m`, at least 0 (program: 0.2).
-        kappa: :math:`\kappa`, the temperature (program: 1).
-        shift: see above, at least 0 (formula: 0; program: 1).
-        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
-    """
-    check_choice(reduction, ("mean", "sum"), "reduction")
-    check_weight(margin, "margin")
-    check_positive(kappa, "kappa")
-    check_weight(shift, "shift")
-    _check_pairs(a, b)
-    cut = (margin / kappa, shift / kappa)
-    contrast = _sum(a, b, kappa, cut=cut) + _sum(b, a, kappa, cut=cut)
-    return reduced(kappa * contrast + 2 * margin * len(a), len(a), reduction)
+def check_codes(a: Tensor, b: Tensor) -> None:
+    """Raise unless both are ``[rows, num_bits]`` of one dtype, float32 or float64."""
+    check_floats(a, "a")
+    check_floats(b, "b")
+    if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"a and b: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
+            "convert them"
+        )
+    if a.size(1) != b.size(1):
+        raise ValueError(f"a and b: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
 
 
-def _check_pairs(a: Tensor, b: Tensor) -> None:
+def check_pairs(a: Tensor, b: Tensor) -> None:
+    """Raise unless both are codes of the same items."""
     check_codes(a, b)
     check_same_rows(a, b, "a", "b")
 
@@ -133,7 +105,7 @@ def _check_bank(b: Tensor, others: Tensor, own: Tensor) -> None:
         )
 
 
-def _sum(
+def sum_of_rows(
     a: Tensor,
     b: Tensor,
     temperature: float,
@@ -158,6 +130,20 @@ def _directions(x: Tensor) -> Tensor:
     """Rows of length 1; a zero row stays zero, with a finite gradient."""
     length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     return x / length.masked_fill(length == 0, 1.0)
+
+
+class MadeGradients(torch.autograd.Function):
+    """A sum that saves the gradients of its first arguments, made on the way."""
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
+            raise RuntimeError(
+                "likelihoods and contrasts of codes have first derivatives only; keep them out of "
+                "a backward pass with create_graph=True"
+            )
+        made = [None if x is None else grad * x for x in ctx.saved_tensors]
+        return (*made, *[None] * (len(ctx.needs_input_grad) - len(made)))
 
 
 class _SumOfRows(MadeGradients):

@@ -15,8 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from pyg_hash.losses.contrast import MadeGradients, check_codes
 from pyg_hash.typing import Match, Reduction
-from pyg_hash.utils.checks import check_choice, check_floats, check_labels, check_number, reduced
+from pyg_hash.utils.checks import check_choice, check_labels, check_number, reduced
 from pyg_hash.utils.modes import exact
 
 PairLoss = Literal["nll", "squared_nll"]
@@ -74,65 +75,19 @@ def pairwise_nll(
         # in order of classes the similar pairs of a tile form few rectangles
         bounds = _class_bounds(a_y, b_y)
         a, b = a[a_y.argsort()], b[b_y.argsort()]
-    return _mean_of_pairs(
+    return mean_of_pairs(
         (a, b, a_y, b_y), bounds, factor, (_same_label, similar, squared), reduction
     )
 
 
-def expected_pairwise_nll(
-    a: Tensor,
-    b: Tensor,
-    a_p: Tensor,
-    b_p: Tensor,
-    *,
-    exclusive: bool = True,
-    factor: float = 0.5,
-    reduction: Reduction = "mean",
-) -> Tensor:
-    r"""The likelihood of :func:`pairwise_nll` where labels are known as probabilities.
-
-    It is linear in :math:`J_{pq}`, so its mean over the labels, drawn for each item on its own, has
-    the probability that the two share one in its place:
-
-    .. math::
-        \mathrm{E} J_{pq} = \sum_c P_{pc} P_{qc}
-        \quad\text{or}\quad 1 - \prod_c (1 - P_{pc} P_{qc})
-
-    the first for classes that exclude each other. With zeros and ones it is ``pairwise_nll``. Ours;
-    as exact, and as cheap in memory.
-
-    Args:
-        a: relaxed codes, float ``[n, num_bits]``.
-        b: relaxed codes, ``[m, num_bits]``.
-        a_p: probabilities of the classes, same dtype, ``[n, C]``; a constant, as is ``b_p``.
-        b_p: probabilities of the same classes, ``[m, C]``.
-        exclusive: an item has one class; else each with its own probability.
-        factor: of the inner product.
-        reduction: see :func:`pairwise_nll`.
-    """
-    check_choice(reduction, ("mean", "sum"), "reduction")
-    check_codes(a, b)
-    check_likelihood(factor, 1.0)
-    for name, codes, p in (("a_p", a, a_p), ("b_p", b, b_p)):
-        check_floats(p, name)
-        if p.dtype != a.dtype or len(p) != len(codes) or p.size(1) != a_p.size(1):
-            raise ValueError(
-                f"{name}: expected {a.dtype} [{len(codes)}, {a_p.size(1)}], got {p.dtype} "
-                f"{list(p.shape)}"
-            )
-        if p.numel() and not bool(((p >= 0) & (p <= 1)).all()):
-            raise ValueError(f"{name}: holds numbers outside [0, 1]; give probabilities")
-    similarity = _one_class_in_common if exclusive else _any_class_in_common
-    return _mean_of_pairs((a, b, a_p, b_p), None, factor, (similarity, 1.0, False), reduction)
-
-
-def _mean_of_pairs(
+def mean_of_pairs(
     sets: tuple[Tensor, Tensor, Tensor, Tensor],
     bounds: _Bounds | None,
     factor: float,
     cost: _Cost,
     reduction: Reduction,
 ) -> Tensor:
+    """The likelihood of codes and what ``cost`` compares of them, or its sum."""
     a, b, *_ = sets
     size = _CPU_TILE if a.device.type == "cpu" else _GPU_TILE
     with exact(a):  # half precision would not be
@@ -150,19 +105,6 @@ def check_likelihood(
         raise ValueError(f"{names[0]}: expected a positive number, got {factor!r}")
     if not 0 < check_number(similar, names[1]) <= 1:
         raise ValueError(f"{names[1]}: expected a number above 0 and at most 1, got {similar!r}")
-
-
-def check_codes(a: Tensor, b: Tensor) -> None:
-    """Raise unless both are ``[rows, num_bits]`` of one dtype, float32 or float64."""
-    check_floats(a, "a")
-    check_floats(b, "b")
-    if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
-        raise TypeError(
-            f"a and b: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
-            "convert them"
-        )
-    if a.size(1) != b.size(1):
-        raise ValueError(f"a and b: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
 
 
 def comparable(
@@ -198,20 +140,6 @@ def _same_label(a_y: Tensor, b_y: Tensor, out: Tensor) -> Tensor:
     return torch.eq(a_y.to(out.dtype)[:, None], b_y.to(out.dtype), out=out)
 
 
-def _one_class_in_common(a_p: Tensor, b_p: Tensor, out: Tensor) -> Tensor:
-    return torch.mm(a_p, b_p.t(), out=out).clamp_(max=1)  # rounding
-
-
-def _any_class_in_common(a_p: Tensor, b_p: Tensor, out: Tensor) -> Tensor:
-    both = torch.empty_like(out)
-    out.fill_(1)
-    # columns that lie apart would take several times as long
-    columns = (p.t().contiguous() for p in (a_p, b_p))
-    for own, others in zip(*columns, strict=True):
-        out.addcmul_(out, torch.outer(own, others, out=both), value=-1)
-    return out.neg_().add_(1)
-
-
 def num_classes(a_y: Tensor, b_y: Tensor) -> int:
     """Classes of comparable labels that are numbers."""
     return max((int(y.max()) + 1 for y in (a_y, b_y) if y.numel()), default=0)
@@ -221,20 +149,6 @@ def tiles(n: int, m: int, size: int) -> Iterator[tuple[slice, slice]]:
     """Rows and columns of the tiles of an ``[n, m]`` matrix."""
     for p, q in product(range(0, n, size), range(0, m, size)):
         yield slice(p, min(p + size, n)), slice(q, min(q + size, m))
-
-
-class MadeGradients(torch.autograd.Function):
-    """A sum that saves the gradients of its first arguments, made on the way."""
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        if torch.is_grad_enabled():  # a constant gradient would make second derivatives wrong
-            raise RuntimeError(
-                "likelihoods and contrasts of codes have first derivatives only; keep them out of "
-                "a backward pass with create_graph=True"
-            )
-        made = [None if x is None else grad * x for x in ctx.saved_tensors]
-        return (*made, *[None] * (len(ctx.needs_input_grad) - len(made)))
 
 
 class _SumOfPairs(MadeGradients):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from pyg_hash.losses import contrastive_loss, quantization_loss, squared_distance_loss
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, Reduction
+from pyg_hash.losses import contrastive_loss
+from pyg_hash.typing import IMAGE, MODALITIES, Reduction
 from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
 
 if TYPE_CHECKING:
@@ -76,40 +76,6 @@ def known_labels(data: HeteroData, num_classes: int, *, require_all: bool = Fals
 def multi_hot(y: Tensor, num_classes: int) -> Tensor:
     """Labels as a matrix ``[n, num_classes]`` of zeros and ones: class indices, or already so."""
     return torch.nn.functional.one_hot(y.long(), num_classes) if y.dim() == 1 else y
-
-
-def both(term: Callable[[Modality], Tensor]) -> Tensor:
-    """The sum of a term over the two modalities."""
-    return term(IMAGE) + term(TEXT)
-
-
-def selected(x: Tensor, mask: Tensor) -> Tensor:
-    """The rows of ``x`` under a mask, and ``x`` itself, not a copy, if that is all of them."""
-    return x if bool(mask.all()) else x[mask]
-
-
-def view_terms(
-    similarity: Callable[[Tensor, Tensor], Tensor],
-    view: Mapping[Modality, Tensor],
-    known: Mapping[Modality, Tensor],
-    weights: Mapping[str, float],
-    reduction: Reduction,
-) -> Tensor:
-    """Similarity of nodes as new items to the same nodes in the graph, and their quantization."""
-    across = 0.5 * similarity(view[IMAGE], known[TEXT]) + 0.5 * similarity(known[IMAGE], view[TEXT])
-    return across + weights["quantization"] * both(lambda m: quantization_loss(view[m], reduction))
-
-
-def pair_terms(
-    codes: Mapping[Modality, Tensor], weights: Mapping[str, float], reduction: Reduction
-) -> dict[str, Tensor]:
-    """``pairing`` and ``contrast`` of pairs of codes, where these terms have a weight."""
-    of = {"pairing": squared_distance_loss, "contrast": pair_contrast}
-    return {
-        name: loss(codes[IMAGE], codes[TEXT], reduction)
-        for name, loss in of.items()
-        if weights[name] > 0
-    }
 
 
 def pair_contrast(image: Tensor, text: Tensor, reduction: Reduction = "mean") -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,11 @@ from pyg_hash.graph.cache import GraphCache
 from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
 from pyg_hash.graph.protocol import protocol
 from pyg_hash.knn import neighbours, ready
+from pyg_hash.losses import quantization_loss, squared_distance_loss
 from pyg_hash.models.base import HashModel
-from pyg_hash.models.common import Widths, check_widths
+from pyg_hash.models.common import Widths, check_widths, pair_contrast
 from pyg_hash.models.files import Intake
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, Reduction
 from pyg_hash.utils.checks import check_nonzero_rows
 from pyg_hash.utils.digests import row_prints, same_rows
 
@@ -225,3 +226,37 @@ class GraphHashModel(HashModel):
         messages: dict[str, list[Tensor]] = {}
         out = self(data, messages)
         return AnchorBank.from_graph(data, messages, {m: out[m] for m in MODALITIES})
+
+
+def both(term: Callable[[Modality], Tensor]) -> Tensor:
+    """The sum of a term over the two modalities."""
+    return term(IMAGE) + term(TEXT)
+
+
+def selected(x: Tensor, mask: Tensor) -> Tensor:
+    """The rows of ``x`` under a mask, and ``x`` itself, not a copy, if that is all of them."""
+    return x if bool(mask.all()) else x[mask]
+
+
+def view_terms(
+    similarity: Callable[[Tensor, Tensor], Tensor],
+    view: Mapping[Modality, Tensor],
+    known: Mapping[Modality, Tensor],
+    weights: Mapping[str, float],
+    reduction: Reduction,
+) -> Tensor:
+    """Similarity of nodes as new items to the same nodes in the graph, and their quantization."""
+    across = 0.5 * similarity(view[IMAGE], known[TEXT]) + 0.5 * similarity(known[IMAGE], view[TEXT])
+    return across + weights["quantization"] * both(lambda m: quantization_loss(view[m], reduction))
+
+
+def pair_terms(
+    codes: Mapping[Modality, Tensor], weights: Mapping[str, float], reduction: Reduction
+) -> dict[str, Tensor]:
+    """``pairing`` and ``contrast`` of pairs of codes, where these terms have a weight."""
+    of = {"pairing": squared_distance_loss, "contrast": pair_contrast}
+    return {
+        name: loss(codes[IMAGE], codes[TEXT], reduction)
+        for name, loss in of.items()
+        if weights[name] > 0
+    }

@@ -24,16 +24,12 @@ from pyg_hash.losses import (
 from pyg_hash.models.base import Objective
 from pyg_hash.models.common import (
     Widths,
-    both,
     image_text_pair,
     known_labels,
     loss_weights,
-    pair_terms,
-    selected,
-    view_terms,
     weighted,
 )
-from pyg_hash.models.graph import GraphHashModel
+from pyg_hash.models.graph import GraphHashModel, both, pair_terms, selected, view_terms
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Match, Modality, Reduction

@@ -2,7 +2,7 @@
 
 import torch
 
-from pyg_hash.models.common import both, view_terms
+from pyg_hash.models.graph import both, view_terms
 
 
 def test_both_adds_the_modalities():

@@ -1,0 +1,51 @@
+"""The ranking of pairs in UCCH.
+
+Hu, Zhu, Lin, Peng, Zhao, Peng, "Unsupervised Contrastive Cross-modal Hashing", TPAMI 2023.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from pyg_hash.losses.contrast import check_pairs, sum_of_rows
+from pyg_hash.typing import Reduction
+from pyg_hash.utils.checks import check_choice, check_positive, check_weight, reduced
+
+
+def ranking_loss(
+    a: Tensor,
+    b: Tensor,
+    *,
+    margin: float = 0.2,
+    kappa: float = 1.0,
+    shift: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Tensor:
+    r"""UCCH's cross-modal ranking of a pair before all others, in both directions.
+
+    :math:`L_r(S) + L_r(S^\top)` with the cosines :math:`S_{ij} = \cos(a_i, b_j)` and
+
+    .. math:: L_r(S) = \frac{1}{n} \sum_i \left( m
+        + \kappa \log \sum_j e^{S_{ij} / \kappa} - S_{ii} \right)
+
+    It is :math:`2 m` and :math:`\kappa` times the :func:`~pyg_hash.losses.contrastive_loss` of both
+    directions at temperature :math:`\kappa`. The released program (penghu-cs/UCCH) first takes ``shift`` = 1 off
+    each :math:`S_{ij} < S_{ii} - m`: what is far enough hardly counts, and only there the margin
+    has an effect on the gradient.
+
+    Args:
+        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
+        b: relaxed codes of their partners, e.g. texts.
+        margin: :math:`m`, at least 0 (program: 0.2).
+        kappa: :math:`\kappa`, the temperature (program: 1).
+        shift: see above, at least 0 (formula: 0; program: 1).
+        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
+    """
+    check_choice(reduction, ("mean", "sum"), "reduction")
+    check_weight(margin, "margin")
+    check_positive(kappa, "kappa")
+    check_weight(shift, "shift")
+    check_pairs(a, b)
+    cut = (margin / kappa, shift / kappa)
+    contrast = sum_of_rows(a, b, kappa, cut=cut) + sum_of_rows(b, a, kappa, cut=cut)
+    return reduced(kappa * contrast + 2 * margin * len(a), len(a), reduction)
