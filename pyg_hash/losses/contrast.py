@@ -51,13 +51,9 @@ def contrastive_loss(
     A zero row has cosine 0. Exact, in :math:`O(n m K)` time: one pass over blocks of rows makes the
     value and the gradients, and no more than one block of the ``[n, m]`` cosines is in memory.
 
-    Args:
-        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
-        b: relaxed codes of their partners, e.g. texts.
-        temperature: :math:`\tau`; a smaller one looks at the nearest others alone.
-        others: codes of all items of the modality of ``b``, ``[m, num_bits]``; None: ``b``, live.
-        own: row of ``others`` that is the partner of each row of ``a``, int64 ``[n]``.
-        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
+    Codes are float ``[n, num_bits]``, ``others`` ``[m, num_bits]`` (None: ``b``, live) and ``own``
+    int64 ``[n]``. A smaller ``temperature`` :math:`\tau` looks at the nearest others alone.
+    ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_positive(temperature, "temperature")

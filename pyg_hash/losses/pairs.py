@@ -53,16 +53,11 @@ def pairwise_nll(
     finite (:math:`\omega \approx 6.9`): ``kind='squared_nll'``. Exact, in :math:`O(n m K)` time and
     :math:`O((n + m) K)` memory: one pass over tiles makes the value and both gradients.
 
-    Args:
-        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
-        b: relaxed codes, e.g. of texts, ``[m, num_bits]``.
-        a_y: labels of ``a``, class index ``[n]`` or multi-hot ``[n, C]``.
-        b_y: labels of ``b``.
-        match: multi-hot labels are similar if ``'shared'``, one at least, or ``'equal'``, all.
-        kind: ``'nll'`` (papers) or ``'squared_nll'`` (GCH's released code).
-        factor: of the inner product; None takes 1/2 for ``'nll'``, 1 for ``'squared_nll'``.
-        similar: :math:`J` of similar pairs, in (0, 1]; None takes 1 or 0.999.
-        reduction: ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
+    Codes are float ``[n, num_bits]`` and ``[m, num_bits]``, labels class indices ``[n]`` and
+    ``[m]``, or multi-hot with C columns: then two are similar if one label at least is
+    ``'shared'``, or if all are ``'equal'``. ``factor`` multiplies the inner product (None: 1/2, or
+    1 of ``'squared_nll'``); ``similar``, in (0, 1], is :math:`J` of similar pairs (None: 1 or
+    0.999). ``'sum'`` is the formula; ``'mean'`` divides it by ``n * m``.
     """
     check_choice(kind, ("nll", "squared_nll"), "kind")
     squared = kind == "squared_nll"

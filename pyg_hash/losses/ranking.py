@@ -29,17 +29,12 @@ def ranking_loss(
         + \kappa \log \sum_j e^{S_{ij} / \kappa} - S_{ii} \right)
 
     It is :math:`2 m` and :math:`\kappa` times the :func:`~pyg_hash.losses.contrastive_loss` of both
-    directions at temperature :math:`\kappa`. The released program (penghu-cs/UCCH) first takes ``shift`` = 1 off
-    each :math:`S_{ij} < S_{ii} - m`: what is far enough hardly counts, and only there the margin
-    has an effect on the gradient.
+    directions at temperature :math:`\kappa`. The released program (penghu-cs/UCCH) first takes
+    ``shift`` = 1 off each :math:`S_{ij} < S_{ii} - m`: what is far enough hardly counts, and only
+    there the margin has an effect on the gradient.
 
-    Args:
-        a: relaxed codes, e.g. of images, float ``[n, num_bits]``.
-        b: relaxed codes of their partners, e.g. texts.
-        margin: :math:`m`, at least 0 (program: 0.2).
-        kappa: :math:`\kappa`, the temperature (program: 1).
-        shift: see above, at least 0 (formula: 0; program: 1).
-        reduction: ``'mean'`` is the formula; ``'sum'`` does not divide by ``n``.
+    Codes are float ``[n, num_bits]``; defaults are the program's, but for ``shift``. ``'mean'`` is
+    the formula; ``'sum'`` does not divide by ``n``.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_weight(margin, "margin")

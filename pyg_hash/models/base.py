@@ -72,11 +72,9 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
-    A model is built from keywords, trained by :func:`pyg_hash.training.fit` (or by any loop around
-    :meth:`objectives`), and encodes nodes of a data set by :meth:`encode` and, once attached, new
-    images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
-
-    What constructors have in common:
+    A model is trained by :func:`pyg_hash.training.fit` (or by any loop around :meth:`objectives`),
+    and encodes nodes of a data set by :meth:`encode` and, once attached, new images or texts alone
+    by :meth:`encode_image` and :meth:`encode_text`. Keywords that constructors share:
 
     * ``num_features``: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair;
     * ``num_classes``, and ``num_bits``, the code length;
@@ -140,10 +138,9 @@ class HashModel(nn.Module, ABC):
         """Relaxed codes ``[n, num_bits]`` of new items from their scaled features ``[n, d]``."""
 
     def objectives(self, data: HeteroData, epoch: int) -> Iterator[Objective]:
-        """The losses that :func:`fit` descends one after the other, after ``epoch`` epochs.
+        """The losses on a :meth:`training_view` that are descended in epoch ``epoch``, from 0.
 
-        The next one is computed only after the optimiser's step on the one before. ``data`` is
-        what :meth:`training_view` gave.
+        The next one is computed only after the optimiser's step on the one before.
         """
         yield Objective(self.loss(self(data), data))
 
@@ -176,12 +173,8 @@ class HashModel(nn.Module, ABC):
     def encode_image(self, x: Tensor) -> Tensor:
         """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
 
-        Args:
-            x: image features as the data set delivers them (before scaling), float ``[n, d]``.
-
-        Raises:
-            RuntimeError: the model was neither fitted nor attached to a graph.
-            TypeError, ValueError: features of the wrong type, width or content.
+        Of features as the data set delivers them, before scaling, float ``[n, d]``; others raise
+        ``TypeError`` or ``ValueError``. ``RuntimeError``: the model was never fitted or attached.
         """
         return binarize(self.relax_image(x))
 
@@ -209,10 +202,7 @@ class HashModel(nn.Module, ABC):
             return torch.cat([self.relaxed_new(part, modality) for part in torch.split(x, BATCH)])
 
     def digest(self) -> str:
-        """What tells the codes of this model from those of others: SHA-256, in hexadecimal.
-
-        Of its class, parameters and intake; the same after :meth:`save` and :meth:`load`.
-        """
+        """SHA-256 of class, parameters and intake: whose codes are whose; kept by :meth:`save`."""
         tensors = {f"model/{name}": x for name, x in self.state_dict().items()}
         about: Any = None
         if self.intake is not None:
@@ -221,10 +211,7 @@ class HashModel(nn.Module, ABC):
         return digest_of(tensors, [type(self).__name__, about])
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a folder: ``config.json`` and safetensors.
-
-        Of modules of the user's own, the class's name and the parameters are stored.
-        """
+        """Write a folder: ``config.json`` and safetensors; of a user's own modules parameters."""
         folder = Path(path)
         written: dict[str, Any] = {MODEL: (self.state_dict(),)}
         if self.intake is not None:
@@ -247,8 +234,7 @@ class HashModel(nn.Module, ABC):
         Of the user's own ``modules`` that it was built with, the parameters are replaced.
 
         Raises:
-            FileNotFoundError: the folder or one of its files is missing.
-            CorruptFileError: a file is truncated, or the files do not belong together.
+            FileNotFoundError, CorruptFileError: a file is missing, damaged or another model's.
             ValueError: the folder holds another kind of model, or needs a module that is not given.
         """
         record, contents = load_model_files(path)

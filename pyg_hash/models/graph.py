@@ -166,9 +166,8 @@ class GraphHashModel(HashModel):
                 after each other) stand, for the channels to take.
 
         Returns:
-            relaxed codes ``[n, num_bits]`` of each modality in ``x``, and further tensors for
-            :meth:`loss` by name (``HashOutput.aux``), such as ``'image_view'`` where the places
-            have views.
+            relaxed codes ``[n, num_bits]`` of each modality in ``x``, and what :meth:`loss` needs
+            (``HashOutput.aux``), such as ``'image_view'`` where the places have views.
         """
 
     @property
@@ -179,12 +178,9 @@ class GraphHashModel(HashModel):
     def forward(
         self, data: HeteroData, messages: dict[str, list[Tensor]] | None = None
     ) -> HashOutput:
-        """Relaxed codes of all nodes.
+        """Relaxed codes of all nodes; ``ValueError``: features or edges that do not fit.
 
         Without gradient, ``messages`` gets what nodes send, for each channel one tensor a layer.
-
-        Raises:
-            ValueError: features of another width, or edges missing that this model needs.
         """
         check_widths(data, self.num_features)
         graphs = self._graphs(data)
@@ -203,10 +199,7 @@ class GraphHashModel(HashModel):
         return HashOutput(aux.pop(IMAGE), aux.pop(TEXT), aux)
 
     def relaxed_new(self, x: Tensor, modality: Modality) -> Tensor:
-        """Relaxed codes of new items, by edges that only lead to the new nodes.
-
-        An anchor keeps the code that it has in the graph, where it knows its label.
-        """
+        """Relaxed codes of new items; an anchor keeps its own, which may know its label."""
         assert isinstance(self.intake, AnchorBank)
         z = self.propagate({modality: [x]}, self.intake.places(x, modality))[modality]
         return self.intake.known(x, z, modality)

@@ -35,7 +35,7 @@ class AttentionFusion(Head):
         super().__init__(num_channels, 1)
 
     def weights(self, specific: Tensor, shared: Tensor) -> Tensor:
-        """The weights of each node, float ``[N, 2]``: specific and shared, which sum to 1."""
+        """Of each node, float ``[N, 2]``: specific and shared, which sum to 1."""
         scores = torch.cat([self.lin(specific), self.lin(shared)], dim=-1)
         return scores.to(specific.dtype).sigmoid().softmax(dim=-1)  # under autocast too
 
