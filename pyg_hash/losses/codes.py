@@ -86,8 +86,8 @@ def adversarial_loss(
 
     The discriminator descends it and the code network ascends it (MCGCN Eq. 9 and MCGCN Eq. 10).
     Behind a gradient reversal (:class:`~pyg_hash.nn.ModalityDiscriminator`) one joint descent does
-    both, so **add** it. Logits, of image codes and of text codes, are float ``[N, 2]``: column 0
-    text, column 1 image. ``'mean'`` is the formula; ``'sum'`` does not divide by ``N``.
+    both, so **add** it. Logits are float ``[N, 2]``: column 0 text, 1 image. ``'mean'`` is the
+    formula; ``'sum'`` does not divide by ``N``.
     """
     check_floats(image_logits, "image_logits")
     check_floats(text_logits, "text_logits")

@@ -74,8 +74,7 @@ class ITQ(CCA):
     Args:
         num_features, num_bits, ridge: see :class:`CCA`.
         weighted: multiply each variate by its correlation before the rotation, as the authors'
-            program does with CCA: directions that say little about the other modality weigh
-            little.
+            program does with CCA.
         iterations: turns of the alternation (paper: 50).
         seed: seed of the first rotation.
     """
@@ -109,10 +108,9 @@ class LSH(CCA):
 
     Charikar, "Similarity Estimation Techniques from Rounding Algorithms", STOC 2002, Sec. 3: two
     vectors fall on the same side of a random hyperplane with probability
-    :math:`1 - \theta / \pi`, so Hamming distances estimate angles. Images and texts have no
-    angle before they share a space; here that is the one of :class:`CCA`, with every variate
-    multiplied by its correlation. There are as many bits as wanted, and none is better than
-    another: the floor that a learned code of the same space has to beat.
+    :math:`1 - \theta / \pi`, so Hamming distances estimate angles. The space is that of
+    :class:`CCA`, with every variate multiplied by its correlation: the floor that a learned code
+    of the same space has to beat.
 
     Args:
         num_features, num_bits: see :class:`HashModel`.

@@ -27,7 +27,7 @@ class ClassCodes(ClosedFormModel):
     :math:`\mathrm{sign}(\sum_c (p_c(x) - q_c)\, b_c)`, with :math:`q = 0`, or the share of labelled
     items of each class (``center``). One regression a modality is fitted on the labelled nodes
     by scikit-learn: multinomial for class indices, one against the rest for each column of
-    multi-hot labels. Ours; no paper has it in a table, and any supervised method must beat it.
+    multi-hot labels. Ours; any supervised method must beat it.
 
     Args:
         num_features, num_classes, num_bits: see :class:`HashModel`.

@@ -1,8 +1,4 @@
-"""Recipes: the graph, the rates and the epochs of each method.
-
-What a method needs besides its model stands here and nowhere else: the command line, the examples
-and the benchmarks train by these recipes.
-"""
+"""Recipes: the graph, the rates and the epochs of each method, for all who train one."""
 
 from __future__ import annotations
 
@@ -62,11 +58,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Preset:
-    """One published experiment.
-
-    A paper's number belongs beside ours only on the paper's own data, features and metric. Write
-    the features that you have with :func:`~pyg_hash.datasets.write_feature_file`.
-    """
+    """One published experiment; its numbers stand beside ours on its own data and metric only."""
 
     settings: Settings  #: of :func:`recipe`; the others are our defaults
     data: str  #: data set and features

@@ -36,9 +36,8 @@ class SGCHGraph(BaseTransform):
     label edges, so that nothing of size N x N is stored.
 
     :math:`\omega` (``neighbor_weight``) is 1 in the paper. A new item then is little more than the
-    mean of its neighbours: of ``k = 20`` with cosines near 0.5 its own features are a tenth. That
-    helps features which say little by themselves; the smaller default suits those which say much,
-    most of all with many labels. Held-out labels tell (:class:`ValidationSplit`).
+    mean of its neighbours, which helps features that say little by themselves; the smaller default
+    suits those that say much. Held-out labels tell (:class:`ValidationSplit`).
 
     ``graph='code'`` is what the authors' program builds instead: cosines are 1 (labelled nodes
     are joined if they share a label), a node without label is joined to the ``k`` nearest

@@ -34,10 +34,9 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
     .. math::
         s_j = \frac{(e_{(k+1)} - e_j)_+}{\sum_{h \le k} (e_{(k+1)} - e_{(h)})}
 
-    This minimises :math:`e^T s + g \lVert s \rVert_2^2` on the simplex, with the row's own
-    :math:`g = \frac12 \sum_{h \le k} (e_{(k+1)} - e_{(h)})`, the largest that keeps at most ``k``
-    entries. Where all ``k + 1`` cheapest entries (finite in every row) cost the same, the first
-    ``k`` weigh ``1 / k``.
+    This minimises :math:`e^T s + g \lVert s \rVert_2^2` on the simplex, with the largest :math:`g`
+    that keeps at most ``k`` entries of the row. Where all ``k + 1`` cheapest (finite in every row)
+    cost the same, the first ``k`` weigh ``1 / k``.
     """
     order = np.argsort(cost, axis=1, kind="stable")[:, : k + 1]
     ranked = np.take_along_axis(cost, order, axis=1)
