@@ -50,6 +50,14 @@ class Share:
 WHOLE = Share()
 
 
+def training_rows(data: HeteroData) -> Tensor:
+    """The training rows, int64 ``[n]``; ``ValueError`` if they make no pair."""
+    rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
+    if len(rows) < 2:
+        raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
+    return rows
+
+
 def labelled_rows(data: HeteroData, num_classes: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """The labelled rows, at least two, and their labels as multi-hot of the type of ``like``."""
     y = known_labels(data, num_classes, require_all=True)

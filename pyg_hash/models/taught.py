@@ -22,7 +22,7 @@ from pyg_hash.losses import (
     quantization_loss,
 )
 from pyg_hash.models.base import Objective
-from pyg_hash.models.batches import WHOLE, BatchDraw, Share
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, training_rows
 from pyg_hash.models.common import (
     Widths,
     check_widths,
@@ -135,7 +135,7 @@ class TaughtHash(TwoEncoders):
         Labels count under ``labeled_mask`` alone. Without any: directions ``[n_train, d]`` of
         length 1, whose cosines say how alike the pairs are.
         """
-        rows = _training_rows(data)
+        rows = training_rows(data)
         for m in MODALITIES:
             check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
         sides = [data[m].x[rows].to(self.beta) for m in MODALITIES]
@@ -165,7 +165,7 @@ class TaughtHash(TwoEncoders):
         weighted sum.
         """
         check_widths(data, self.num_features)
-        rows = _training_rows(data)
+        rows = training_rows(data)
         codes = {m: out[m][rows] for m in MODALITIES}
         taught = self._taught(data)
         halves = [self._terms(codes[m], codes[other(m)], *taught) for m in MODALITIES]
@@ -174,7 +174,7 @@ class TaughtHash(TwoEncoders):
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The images' encoder against all texts, then the texts' against all images."""
         check_widths(data, self.num_features)
-        rows = _training_rows(data)
+        rows = training_rows(data)
         told, used, kind = self._taught(data)
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
@@ -234,13 +234,6 @@ class TaughtHash(TwoEncoders):
             if self.weights["balance"]:
                 terms["balance"] = balance_loss(live)
             return terms
-
-
-def _training_rows(data: HeteroData) -> Tensor:
-    rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
-    if len(rows) < 2:
-        raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
-    return rows
 
 
 def diffused_directions(image: Tensor, text: Tensor) -> Tensor:

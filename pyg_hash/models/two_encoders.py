@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pyg_hash.models.base import BATCH, Objective
-from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut
+from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut, training_rows
 from pyg_hash.models.common import Widths, check_widths, image_text_pair
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import HashMLP
-from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality
+from pyg_hash.typing import MODALITIES, HashOutput, Modality
 from pyg_hash.utils.checks import check_features, check_positive_int
 from pyg_hash.utils.modes import eval_mode, exact
 
@@ -106,9 +106,7 @@ class AffinityModel(TwoEncoders):
 
     def _batches(self, data: HeteroData, share: Share | None) -> Iterator[tuple[Tensor, Tensor]]:
         """Rows of each mini-batch, int64 ``[m]``, and what their cosines are to be, ``[m, m]``."""
-        rows: Tensor = data[IMAGE].train_mask.nonzero().flatten()
-        if len(rows) < 2:
-            raise ValueError(f"train_mask: selects {len(rows)} nodes, which make no two pairs")
+        rows = training_rows(data)
         for m in MODALITIES:
             check_features(data[m].x[rows], f"data['{m}'].x under train_mask")
         for batch in self._drawn(data, rows, share):
