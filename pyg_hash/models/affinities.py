@@ -249,12 +249,13 @@ class DGCPN(AffinityModel):
         cross = cosine_matrix(codes[IMAGE], codes[TEXT])
         different = 1.0 - torch.eye(len(target)).to(target)
         far = [((each - target) * different).square().mean() for each in (image, cross, text)]
-        alike = ((cross, image), (cross, text), (image, text), (cross, cross.T))
-        unlike = [F.mse_loss(u, v) for u, v in alike]
         terms = {
             "coexistence": (cross.diagonal() - self.kappa).square().mean(),
             "coherence": far[0] + far[1] + far[2],
-            "consistency": unlike[0] + unlike[1] + unlike[2] + unlike[3],
+            "consistency": F.mse_loss(cross, image)
+            + F.mse_loss(cross, text)
+            + F.mse_loss(image, text)
+            + F.mse_loss(cross, cross.T),
         }
         return weighted(terms, {"consistency": self.consistency})
 
