@@ -19,7 +19,7 @@ from pyg_hash.graph import GraphCache
 from pyg_hash.knn import knn
 from pyg_hash.losses import affinity_loss, cosine_matrix
 from pyg_hash.models.base import Objective
-from pyg_hash.models.common import Widths, weighted
+from pyg_hash.models.common import Widths
 from pyg_hash.models.two_encoders import AffinityModel
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_each, check_fraction, check_positive_int, check_weight
@@ -85,7 +85,7 @@ class DJSRH(AffinityModel):
         check_each(check_weight, lambda1=lambda1, lambda2=lambda2)
         self.share, self.eta, self.rescale = beta, eta, rescale
         self._factor = affinity_factor(mu, 9.0, (beta, 1.0 - beta), rescale)
-        self.lambda1, self.lambda2 = lambda1, lambda2
+        self.weights = {"image": lambda1, "text": lambda2}
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], self.rescale)
@@ -94,8 +94,7 @@ class DJSRH(AffinityModel):
         return self._factor(data) * ((1.0 - self.eta) * first + self.eta * second)
 
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
-        terms = _distances(codes, target)
-        return weighted(terms, {"image": self.lambda1, "text": self.lambda2})
+        return _distances(codes, target)
 
 
 class JDSH(AffinityModel):
@@ -151,7 +150,8 @@ class JDSH(AffinityModel):
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_each(check_weight, alpha=alpha, beta=beta, lambda_=lambda_)
         check_each(check_weight, intra=intra, left=left, right=right)
-        self.shares, self.intra, self.rescale = (alpha, beta, lambda_), intra, rescale
+        self.shares, self.rescale = (alpha, beta, lambda_), rescale
+        self.weights = {"image": intra, "text": intra}
         self._weigh = partial(weigh_by_distribution, left=left, right=right)
         self._factor = affinity_factor(mu, 4.8, (alpha, beta), rescale)
 
@@ -166,7 +166,7 @@ class JDSH(AffinityModel):
         terms = _distances(codes, target)
         terms["cross"] = 2.0 * terms["cross"]
         terms["pair"] = -F.cosine_similarity(codes[IMAGE], codes[TEXT]).mean()
-        return weighted(terms, {"image": self.intra, "text": self.intra})
+        return terms
 
 
 class DGCPN(AffinityModel):
@@ -227,7 +227,7 @@ class DGCPN(AffinityModel):
         check_each(check_fraction, a1=a1, a2=a2)
         check_each(check_weight, kappa=kappa, consistency=consistency)
         self.a1, self.a2, self.rescale = a1, a2, rescale
-        self.kappa, self.consistency = kappa, consistency
+        self.kappa, self.weights = kappa, {"consistency": consistency}
         self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), watched)
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
@@ -249,7 +249,7 @@ class DGCPN(AffinityModel):
         cross = cosine_matrix(codes[IMAGE], codes[TEXT])
         different = 1.0 - torch.eye(len(target)).to(target)
         far = [((each - target) * different).square().mean() for each in (image, cross, text)]
-        terms = {
+        return {
             "coexistence": (cross.diagonal() - self.kappa).square().mean(),
             "coherence": far[0] + far[1] + far[2],
             "consistency": F.mse_loss(cross, image)
@@ -257,7 +257,6 @@ class DGCPN(AffinityModel):
             + F.mse_loss(image, text)
             + F.mse_loss(cross, cross.T),
         }
-        return weighted(terms, {"consistency": self.consistency})
 
 
 def affinity_factor(

@@ -18,7 +18,7 @@ from pyg_hash.graph import GraphCache
 from pyg_hash.losses import affinity_loss, cosine_matrix, hybrid_affinity
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share
-from pyg_hash.models.common import Widths, loss_weights, pair_contrast, weighted
+from pyg_hash.models.common import Widths, loss_weights, pair_contrast
 from pyg_hash.models.two_encoders import AffinityModel
 from pyg_hash.nn import LocalAffinity, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES
@@ -218,7 +218,7 @@ class SGEH(AffinityModel):
             terms["prior"] = self._scale * (F.softplus(-logits).sum() / len(logits))
         if self.weights["contrast"] > 0:
             terms["contrast"] = pair_contrast(image, text, self.reduction)
-        return weighted(terms, self.weights)
+        return terms
 
 
 def training_affinity(data: HeteroData, **reading: Any) -> LocalAffinity:

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, cut, training_rows
-from pyg_hash.models.common import Widths, check_widths, image_text_pair
+from pyg_hash.models.common import Widths, check_widths, image_text_pair, weighted
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import HashMLP
 from pyg_hash.typing import MODALITIES, HashOutput, Modality
@@ -75,6 +75,7 @@ class AffinityModel(TwoEncoders):
 
     reads_labels = False
     anneal = True  # beta grows from epoch to epoch
+    weights: Mapping[str, float]  # of terms; 1 where not given
 
     def objectives(self, data: HeteroData, epoch: int, share: Share = WHOLE) -> Iterator[Objective]:
         """The steps of each mini-batch of an epoch; ``share`` of them."""
@@ -129,7 +130,7 @@ class AffinityModel(TwoEncoders):
 
     def _exact_terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
         with exact(target):
-            return self._terms(codes, target)
+            return weighted(self._terms(codes, target), self.weights)
 
     @abstractmethod
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
@@ -137,4 +138,4 @@ class AffinityModel(TwoEncoders):
 
     @abstractmethod
     def _terms(self, codes: Mapping[Modality, Tensor], target: Tensor) -> dict[str, Tensor]:
-        """Named terms of one mini-batch, and ``'loss'``."""
+        """Named terms of one mini-batch, unweighted."""

@@ -140,7 +140,7 @@ def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") 
     ``norm='max'`` (the program's; the paper does not say) divides by the largest entry, or by
     nothing if none is positive: a negative divisor would turn every relation around. ``'softmax'``:
     each row of both weight matrices is the softmax of its entries divided by :math:`\sqrt d`
-    (Vaswani et al., "Attention is all you need"). Shapes that differ raise ``ValueError``.
+    (Vaswani et al., "Attention is all you need").
     """
     if image.shape != text.shape or image.dim() != 2:
         raise ValueError(

@@ -27,9 +27,9 @@ class InterKNN(BaseTransform):
     that is no anchor takes the edges of **its own modality's graph** with weight
     :math:`G^I_{mn}` alone, so that nothing of its other modality can choose them.
 
-    The diagonal blocks are the intra edges. Only in the *strict* protocol they are edges
-    of their own, ``('image', 'joint', 'image')``, made as :class:`IntraKNN` with the anchors of
-    this transform would: else a query would tell its own image about its text.
+    The diagonal blocks are the intra edges; in the *strict* protocol alone edges of their own,
+    ``('image', 'joint', 'image')``, as :class:`IntraKNN` with the anchors of this transform would
+    make them: else a query would tell its own image about its text.
 
     Args:
         anchors: ``'train'``, ``'all'`` or None for the anchors of :class:`IntraKNN`.

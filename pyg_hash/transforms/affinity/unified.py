@@ -178,9 +178,9 @@ def unified_affinity(
     them end the search. Everything is sparse: Z lives where the nearest-neighbour graphs do.
 
     Where the paper is unclear: :math:`S_{ii} = 0` (1, as is printed too, would leave nothing for
-    others), and :func:`neighbour_weights` replaces the Gaussian kernel, which is never used. GMC
-    standardises each sample; here :class:`~pyg_hash.transforms.ScaleFeatures` does, for rows of
-    equal length put the distances of all views on one scale.
+    others), and :func:`neighbour_weights` replaces the Gaussian kernel, which is never used. Rows
+    of equal length, as :class:`~pyg_hash.transforms.ScaleFeatures` makes them, put the distances of
+    all views on one scale.
 
     Args:
         views: two or more; each the features, float ``[m, d]``, or what
@@ -195,7 +195,7 @@ def unified_affinity(
         lam: the first :math:`\lambda` (GMC: 1).
         max_iter: at most so many turns (GMC: 20).
         tol: above 1,000 rows: residual of an accepted eigenvector, relative to the spectrum.
-        seed: above 1,000 rows: seed of the eigensolver's first vector.
+        seed: of the eigensolver's first vector there.
         progress: show a progress bar.
 
     Warns:
@@ -290,7 +290,7 @@ def next_lambda(lam: float, count: int, c: int) -> float:
 def check_options(
     num_clusters: int, k: int, rank: str, weight_rule: str, u_step: str, lam: float, max_iter: int
 ) -> None:
-    """Raise ``TypeError`` or ``ValueError`` for options that are wrong whatever the data."""
+    """Raise for options that are wrong whatever the data."""
     check_positive_ints(num_clusters=num_clusters, k=k, max_iter=max_iter)
     check_choice(rank, ("effective", "gmc"), "rank")
     check_choice(weight_rule, ("gmc", "paper"), "weight_rule")
@@ -337,8 +337,8 @@ class UnifiedAffinity(BaseTransform):
     """The sparse graph that both modalities agree on, with ``num_clusters`` components.
 
     The first stage of SGEH, see :func:`~pyg_hash.transforms.affinity.unified_affinity`. Only pairs
-    of ``train_mask`` are looked at, and no label. Put it after :class:`ScaleFeatures`, which brings
-    the distances of both modalities to one scale, and after :class:`ValidationSplit`.
+    of ``train_mask`` are looked at, and no label. Put it after :class:`ScaleFeatures` and
+    :class:`ValidationSplit`.
 
     Adds ``data['pair']`` with ``num_nodes`` (all N pairs) and ``cluster`` (int64 ``[N]``, the
     component, -1 outside ``train_mask``); ``data['pair', 'affinity', 'pair']`` with
@@ -357,8 +357,7 @@ class UnifiedAffinity(BaseTransform):
             warns and raises, too.
 
     Raises:
-        ValueError: NaN or inf in training rows, or too few of them; no number of clusters; an
-            affinity graph that exists already.
+        ValueError: training rows that are not finite or too few, or no number of clusters.
     """
 
     num_clusters: int | None = None
