@@ -19,8 +19,8 @@ def quantization_loss(relaxed: Tensor, reduction: Reduction = "mean") -> Tensor:
     r"""Distance of relaxed codes ``[N, num_bits]`` to codes, :math:`\lVert B - R \rVert_F^2`.
 
     The second term of MCGCN Eq. 7, without its factor :math:`\alpha`.
-    :math:`B = \mathrm{sign}(R)`, with sign(0) = +1, is a constant: no gradient flows through it.
-    ``'sum'`` is the formula; ``'mean'`` divides it by ``N * num_bits``.
+    :math:`B = \mathrm{sign}(R)`, with sign(0) = +1, is a constant. ``'sum'`` is the formula;
+    ``'mean'`` divides it by ``N * num_bits``.
     """
     check_floats(relaxed, "relaxed")
     codes = torch.where(relaxed >= 0, 1.0, -1.0).to(relaxed)
@@ -61,10 +61,9 @@ def label_prediction_loss(logits: Tensor, y: Tensor, reduction: Reduction = "mea
 
     .. math:: -\frac{1}{N_L} \sum_p \log P(r_p)_{y_p}, \qquad P = \mathrm{softmax}
 
-    of logits of the labelled rows, float ``[N_L, C]``, and their labels, class index ``[N_L]`` or
-    multi-hot ``[N_L, C]``. The paper has single labels only; multi-hot ones, also with one label a
-    row, use the binary cross-entropy of every class. ``'mean'`` (the formula) divides ``'sum'`` by
-    the rows, or rows times classes.
+    of logits of labelled rows, float ``[N_L, C]``, and their labels. The paper has single labels
+    only; multi-hot ones, also with one label a row, use the binary cross-entropy of every class.
+    ``'mean'`` (the formula) divides ``'sum'`` by the rows, or rows times classes.
     """
     check_floats(logits, "logits")
     check_labels(y, "y", num_rows=logits.size(0), num_classes=logits.size(1))

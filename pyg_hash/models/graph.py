@@ -31,23 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class AnchorBank(Intake):
-    """The anchors of a graph: features to find neighbours by, and what each anchor sends.
+    """The anchors of a graph: features to find neighbours by, and what each anchor sends."""
 
-    Attributes:
-        x: scaled features of the anchors, float ``[n, d]`` a modality.
-        joint: bool ``[n]``, anchors that take part in the cross-modal graph.
-        messages: one ``[n, channels]`` tensor a layer, for each channel of the model; on the
-            joint graph ``[2n, channels]``, images, then texts.
-        graph: settings of the kNN graph (``data.graph``).
-        codes: relaxed codes of the anchors in the graph, float ``[n, num_bits]`` a modality, which
-            they keep when they come as new items.
-    """
-
-    x: dict[str, Tensor]
-    joint: Tensor
+    x: dict[str, Tensor]  # scaled features, float [n, d] a modality
+    joint: Tensor  # bool [n], anchors that take part in the cross-modal graph
+    # of each channel one [n, channels] a layer; on the joint graph [2n, channels], images first
     messages: dict[str, list[Tensor]]
-    graph: dict[str, Any]
-    codes: dict[str, Tensor]
+    graph: dict[str, Any]  # settings of the kNN graph
+    codes: dict[str, Tensor]  # relaxed ones, which anchors keep when they come as new items
     _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
@@ -137,15 +128,11 @@ class GraphHashModel(HashModel):
 
     Args:
         num_bits, num_features: see :class:`HashModel`.
-        specific: there are channels on each modality's own graph (``has_specific``).
-        joint: there is a channel on the graph of both (``has_shared``).
-
-    Attributes:
-        learns_views: training encodes the labelled nodes as new items too.
+        specific, joint: whether there are channels on each modality's own graph, and on both's.
     """
 
     intake_class = AnchorBank
-    learns_views = False
+    learns_views = False  # training encodes the labelled nodes as new items too
 
     def __init__(
         self, num_bits: int, num_features: Widths, *, specific: bool = True, joint: bool = True

@@ -75,10 +75,9 @@ class ModalityDiscriminator(Layer):
     MCGCN Eq. 10.
 
     Args:
-        num_channels: width of the input.
-        hidden: widths of the hidden layers.
+        num_channels, hidden: widths of the input and of the hidden layers.
         reversal: :math:`\lambda \ge 0`, which may be changed from step to step; None: no reversal.
-        activation: after every layer but the last: ``'relu'``, ``'leaky_relu'`` or ``'none'``.
+        activation: after every layer but the last.
     """
 
     def __init__(
