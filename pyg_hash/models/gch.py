@@ -79,30 +79,13 @@ class GCH(EncoderHashModel):
                + w_{prediction} \overline{(\hat L^* - L)^2} \\
         L^{GCN} &= w_{pairwise} J(H^l, H^b) + w_{prediction} \overline{(\hat L^G - L)^2}
 
-    What the paper and its released program (2272d2a) have, and how to get it here:
-
-    ==================  ===============================  ===========================================
-    option              paper                            program
-    ==================  ===============================  ===========================================
-    ``network``         ``'paper'``                      ``'program'``
-    ``objective``       ``'paper'``                      ``'program'``
-    ``likelihood``      ``'nll'``                        ``'squared_nll'``
-    ``dropout``         0                                0
-    ``weights``         not given                        all 1
-    ``beacon``          ``activation='sigmoid'``; for    ``channels=512, add_self_loops=False,
-                        the objective as printed, not    guided=False, grad=True``
-                        Algorithm 1: ``guided=False``
-    ``passes``          1 each                           ``label='1000 steps', gcn='500 steps'``,
-                                                         image, text: 5 times n // 128 steps
-    optimiser           SGD, rate not given              Adam a part, rates halved every epoch
-    ==================  ===============================  ===========================================
-
-    Out of reach: CNN-F on pixels, unless ``image_encoder`` is one; batch normalisation by
-    batch-mates where an item is encoded or its features are constants (running statistics here);
-    an Adam for each of the two turns of an encoder (one for both here); teacher's codes that are
-    stale from the epoch before (its own are in the bank at the start of an epoch); the text
-    encoder's label target, which in the program is a loss by mistake; and sums in place of means,
-    but for the weights.
+    What paper and released program (2272d2a) have is :func:`pyg_hash.recipes.recipe` of
+    ``'gch/mirflickr'``, ``'gch/coco'`` and ``'gch/mirflickr-program'``. Out of reach: CNN-F on
+    pixels, unless ``image_encoder`` is one; batch normalisation by batch-mates where an item is
+    encoded or its features are constants (running statistics here); an Adam for each of the two
+    turns of an encoder (one for both here); teacher's codes that are stale from the epoch before
+    (its own are in the bank at the start of an epoch); the text encoder's label target, which in
+    the program is a loss by mistake; and sums in place of means, but for the weights.
 
     Args:
         num_features: see :class:`HashModel`; with an encoder of your own, the width of its output.
