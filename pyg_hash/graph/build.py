@@ -1,9 +1,9 @@
-"""Operators of the graphs that a ``HeteroData`` holds."""
+"""What a ``HeteroData`` holds of a graph: its protocol, its anchors and its operators."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -30,6 +30,35 @@ from pyg_hash.utils.csr import sorted_csr
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
     from torch_geometric.data.storage import EdgeStorage
+
+
+Built = TypeVar("Built")
+Key = list[tuple[Tensor, int]]
+
+PROTOCOLS: dict[str, tuple[str, str]] = {
+    "inductive": ("train", "train"),
+    "strict": ("all", "train"),
+    "transductive": ("all", "all"),
+}
+"""Protocol name -> ``anchors`` of :class:`IntraKNN` and of :class:`InterKNN`."""
+
+
+def protocol(data: HeteroData) -> str:
+    """Name the protocol of a graph, read from its anchors.
+
+    * ``'transductive'``: all nodes are anchors, and the inter edges of a query may be chosen by
+      its own other modality (the papers' setting).
+    * ``'strict'``: all nodes are anchors, but nothing of a query's other modality reaches its
+      code; so too without edges across the modalities (:class:`SGCHGraph`).
+    * ``'inductive'``: only training nodes are anchors; a query changes no other node.
+    * ``'none'``: the data carries no graph.
+    """
+    graph = data.graph if "graph" in data else {}
+    if "intra_anchors" not in graph:
+        return "none"
+    intra = graph["intra_anchors"]
+    pair = (intra, graph.get("inter_anchors", intra))
+    return next(name for name, anchors in PROTOCOLS.items() if anchors == pair)
 
 
 class Graphs(NamedTuple):
@@ -61,52 +90,44 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     """Operators of each modality (``specific``) and of both; ``ValueError``: edges are missing."""
     operators: dict[str, GraphOperator] = {}
     views: dict[str, View] = {}
-    labeled = {m: _labeled(data, m) for m in MODALITIES}
-    for m in MODALITIES if specific else ():
-        operators[m] = intra_operator(data, m)
-        views[m] = View(query_view(data, m), operators[m], labeled[m])
-    if joint:
-        operators["joint"] = joint_operator(data)
-        nodes = torch.cat((labeled[IMAGE], labeled[TEXT] + data[IMAGE].x.size(0)))
-        views["joint"] = View(query_view(data, *MODALITIES, joint=True), operators["joint"], nodes)
+    for m in (*(MODALITIES if specific else ()), *((None,) if joint else ())):
+        name, offset = m or "joint", _offsets(data, m)
+        nodes = torch.cat([_labeled(data, each) + shift for each, shift in offset.items()])
+        operators[name] = graph_operator(data, m)
+        views[name] = View(query_view(data, *offset, joint=m is None), operators[name], nodes)
     return Graphs(operators, views, constant="degree" not in data[IMAGE])
 
 
-def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
-    """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``."""
-    _check_edges(data, joint=False)
-    edges = data[INTRA[modality]]
-    loops = _self_loop(data, modality) - _through_hubs(data, modality)
-    return GraphOperator(
-        edges.edge_index,
-        edges.edge_weight,
-        loops,
-        *_cliques(data, {modality: 0}, loops),
-        degree=_true_degree(data, "degree", {modality: ...}),
-    )
+def _offsets(data: HeteroData, modality: Modality | None) -> dict[Modality, int]:
+    """The first node of one modality's graph, or of both modalities' in the cross-modal graph."""
+    return {modality: 0} if modality else {IMAGE: 0, TEXT: data[IMAGE].x.size(0)}
 
 
-def joint_operator(data: HeteroData) -> GraphOperator:
-    """The cross-modal graph, MCGCN Eq. 2, as an operator on ``[2N, f]``: images, then texts."""
-    _check_edges(data, joint=True)
-    num_nodes = data[IMAGE].x.size(0)
-    offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
+def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphOperator:
+    """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``.
+
+    Without a modality it is the cross-modal graph, MCGCN Eq. 2, on ``[2N, f]``: images, then texts.
+    """
+    joint = modality is None
+    _check_edges(data, joint=joint)
+    offset = _offsets(data, modality)
     parts: list[tuple[Tensor, Tensor]] = []
     loops: list[Tensor] = []
-    for m in MODALITIES:
-        own, through = joint_edges(data, m), _through_hubs(data, m)
-        parts.append((own.edge_index + offset[m], own.edge_weight))
-        index, weight = _pairs_less(data[INTER[m]], through)
-        shift = index.new_tensor([[offset[other(m)]], [offset[m]]])
-        parts.append((index + shift, weight))
+    for m, first in offset.items():
+        own, through = joint_edges(data, m) if joint else data[INTRA[m]], _through_hubs(data, m)
+        parts.append((own.edge_index + first, own.edge_weight))
+        if joint:
+            index, weight = _pairs_less(data[INTER[m]], through)
+            parts.append((index + index.new_tensor([[offset[other(m)]], [first]]), weight))
         loops.append(_self_loop(data, m) - through)
     edge_index, edge_weight = zip(*parts, strict=True)
+    degree = _true_degree(data, "joint_degree" if joint else "degree", dict.fromkeys(offset, ...))
     return GraphOperator(
         torch.cat(edge_index, dim=1),
         torch.cat(edge_weight),
         torch.cat(loops),
         *_cliques(data, offset, loops[0]),
-        degree=_true_degree(data, "joint_degree", dict.fromkeys(MODALITIES, ...)),
+        degree=degree,
     )
 
 
@@ -218,3 +239,47 @@ def _cliques(
         return spread, None
     row, column = data[OVERLAP].edge_index
     return spread, sorted_csr(row, column, like.new_ones(len(row)), num_hubs, num_hubs)
+
+
+class GraphCache(Generic[Built]):
+    """Remember what ``build`` made of the last two graphs seen; mini-batches are not remembered.
+
+    A graph is the same if its tensors of edges and label masks (or those that ``watch`` gives) are
+    the very same, unchanged in place since.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[HeteroData], Built],
+        watch: Callable[[HeteroData], list[Tensor]] | None = None,
+    ) -> None:
+        self._build = build
+        self._watch = watch or _graph_tensors
+        self._slots: list[tuple[Key, Built]] = []
+
+    def __call__(self, data: HeteroData) -> Built:
+        """The operators of ``data``."""
+        tensors = self._watch(data)
+        is_batch = any("degree" in store for store in data.node_stores)
+        if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
+            return self._build(data)
+        key = [(tensor, tensor._version) for tensor in tensors]
+        for known, built in self._slots:
+            if len(key) == len(known) and all(
+                x is y and version == old for (x, version), (y, old) in zip(key, known, strict=True)
+            ):
+                return built
+        built = self._build(data)
+        # two: training on the anchors and validating on all nodes take turns
+        self._slots = [*self._slots[-1:], (key, built)]
+        return built
+
+    def __deepcopy__(self, memo: dict[int, object]) -> GraphCache[Built]:
+        return GraphCache(self._build, self._watch)
+
+
+def _graph_tensors(data: HeteroData) -> list[Tensor]:
+    found = [store[key] for store in data.edge_stores for key in sorted(store.keys())]
+    keys = ("self_loop", "labeled_mask", "joint_anchor_mask")
+    found += [store[key] for store in data.node_stores for key in keys if key in store]
+    return [value for value in found if isinstance(value, Tensor)]

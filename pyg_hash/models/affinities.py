@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import binarize
-from pyg_hash.graph import GraphCache
+from pyg_hash.graph.build import GraphCache
 from pyg_hash.knn import knn
 from pyg_hash.losses import affinity_loss, cosine_matrix
 from pyg_hash.models.base import Objective

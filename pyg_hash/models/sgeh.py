@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.graph import GraphCache
+from pyg_hash.graph.build import GraphCache
 from pyg_hash.losses import affinity_loss, hybrid_affinity
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share

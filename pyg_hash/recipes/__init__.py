@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash import models
-from pyg_hash.graph.protocol import PROTOCOLS
+from pyg_hash.graph.build import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
 from pyg_hash.recipes.presets import Preset as Preset
 from pyg_hash.recipes.presets import Reported as Reported
