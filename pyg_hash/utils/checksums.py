@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 BLOCK = 1 << 20
-_ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
+ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
 
 
 class CorruptFileError(ValueError):
@@ -48,7 +48,7 @@ def say_once(kind: str, message: str) -> None:
 
 def seal(path: Path, ending: str) -> None:
     """Append the checksum to a finished file whose name is to end so, if that is a kind of ours."""
-    if ending in (".json", *_ENDINGS):
+    if ending in (".json", *ENDINGS):
         line = _line(path, os.path.getsize(path), ending)
         with open(path, "ab") as file:
             file.write(line)
@@ -72,7 +72,7 @@ def verify(path: str | os.PathLike[str]) -> bool:
         CorruptFileError: the bytes are others than those that were written.
     """
     path = Path(path)
-    if path.suffix not in (".json", *_ENDINGS):
+    if path.suffix not in (".json", *ENDINGS):
         return verify_tensors(path)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -87,19 +87,6 @@ def verify(path: str | os.PathLike[str]) -> bool:
     if is_sealed and not tail.endswith(_line(path, size - length, path.suffix)):
         raise _damaged(path, "its checksum is that of other bytes")
     return is_sealed
-
-
-def stored_files(path: Path) -> list[Path]:
-    """The files below ``path``, or it alone, of kinds that are sealed.
-
-    ``FileNotFoundError``: there is nothing of the kind.
-    """
-    every = sorted(path.rglob("*")) if path.is_dir() else [path]
-    kinds = (".safetensors", ".store", ".json", *_ENDINGS)
-    found = [file for file in every if file.is_file() and file.suffix in kinds]
-    if not found:
-        raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
-    return found
 
 
 def verify_tensors(path: Path) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import re
+import secrets
 import stat
 import tempfile
 import zlib
@@ -50,10 +51,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = _target(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    prefix = f".{target.name[:180]}.{_HOST}.{os.getpid()}."
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    name = f".{target.name[:180]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = target.with_name(name)
+    temporary.touch(0o600 if target.exists() else 0o666, exist_ok=False)
     try:
         yield temporary
         seal(temporary, Path(path).suffix)
@@ -63,12 +63,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             old = target.stat()
             with suppress(OSError, AttributeError):  # only root may, and only where there are such
                 os.chown(temporary, old.st_uid, old.st_gid)
-            mode = stat.S_IMODE(old.st_mode)
-        else:
-            umask = os.umask(0)
-            os.umask(umask)
-            mode = 0o666 & ~umask
-        os.chmod(temporary, mode)  # mkstemp makes files that only the owner may read
+            os.chmod(temporary, stat.S_IMODE(old.st_mode))
         os.replace(temporary, target)
         sync_folder(target.parent)
     finally:
