@@ -33,7 +33,8 @@ from pyg_hash.datasets import FeatureFile, encode_feature_file
 from pyg_hash.features import BagOfWords, OwnEncoder
 from pyg_hash.stores import FaissStore
 from pyg_hash.transforms import ScaleFeatures
-from pyg_hash.utils.checksums import stored_files, verify
+from pyg_hash.utils.checksums import verify
+from pyg_hash.utils.provenance import stored_files
 
 N = 60
 

@@ -43,13 +43,13 @@ from pyg_hash.models import HashModel
 from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils import hdf5, matlab
-from pyg_hash.utils.checksums import _BITS, _LINE
 
 N = 12
 LIMIT_S, LIMIT_BYTES = 20, 1 << 30
 ODD = (None, "", "x", -1, 0, 2.5, 1 << 70, 10**9, float("nan"), 1e300, True, [], {}, [[]], "\ud800")
 WRONG = (np.zeros(0), np.zeros((N, 0)), np.full(3, np.nan), np.array(-1), np.zeros((2, 3, 4)),
          np.array([b"\xff"]), np.arange(N))  # fmt: skip
+SEALS = rb"(?<=\n)[ \t]{32}\n|\n# crc32 [0-9a-f]{8} crc32\n"
 PART = re.compile("(labels|image|text|texts|ids)\\b")  # of several files together
 NOISE = "\u202e\0\ufeff\u0301\U0001f600'\",;\t\n\r{}[]:&*#%-"
 Use = Callable[[], Any]
@@ -185,7 +185,7 @@ def bare(path: Path) -> None:
         header.get("__metadata__", {}).pop("crc32", None)
         data = with_header(header, data[8 + size :])
     else:
-        data = _BITS.sub(b"\n", data) if path.suffix == ".json" else _LINE.sub(b"", data)
+        data = re.sub(SEALS, b"", data)
     path.write_bytes(data)
 
 

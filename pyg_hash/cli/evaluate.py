@@ -33,9 +33,10 @@ from pyg_hash.cli.options import (
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_seed
-from pyg_hash.utils.checksums import stored_files, verify
+from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
+from pyg_hash.utils.provenance import stored_files
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Operators of the graphs that a ``HeteroData`` holds."""
+"""What a ``HeteroData`` holds of a graph: its protocol, its anchors and its operators."""
 
 from __future__ import annotations
 
@@ -32,6 +32,32 @@ if TYPE_CHECKING:
     from torch_geometric.data.storage import EdgeStorage
 
 
+PROTOCOLS: dict[str, tuple[str, str]] = {
+    "inductive": ("train", "train"),
+    "strict": ("all", "train"),
+    "transductive": ("all", "all"),
+}
+"""Protocol name -> ``anchors`` of :class:`IntraKNN` and of :class:`InterKNN`."""
+
+
+def protocol(data: HeteroData) -> str:
+    """Name the protocol of a graph, read from its anchors.
+
+    * ``'transductive'``: all nodes are anchors, and the inter edges of a query may be chosen by
+      its own other modality (the papers' setting).
+    * ``'strict'``: all nodes are anchors, but nothing of a query's other modality reaches its
+      code; so too without edges across the modalities (:class:`SGCHGraph`).
+    * ``'inductive'``: only training nodes are anchors; a query changes no other node.
+    * ``'none'``: the data carries no graph.
+    """
+    graph = data.graph if "graph" in data else {}
+    if "intra_anchors" not in graph:
+        return "none"
+    intra = graph["intra_anchors"]
+    pair = (intra, graph.get("inter_anchors", intra))
+    return next(name for name, anchors in PROTOCOLS.items() if anchors == pair)
+
+
 class Graphs(NamedTuple):
     """What a graph is to a model: operators, and the labelled nodes as new items.
 
@@ -61,52 +87,44 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     """Operators of each modality (``specific``) and of both; ``ValueError``: edges are missing."""
     operators: dict[str, GraphOperator] = {}
     views: dict[str, View] = {}
-    labeled = {m: _labeled(data, m) for m in MODALITIES}
-    for m in MODALITIES if specific else ():
-        operators[m] = intra_operator(data, m)
-        views[m] = View(query_view(data, m), operators[m], labeled[m])
-    if joint:
-        operators["joint"] = joint_operator(data)
-        nodes = torch.cat((labeled[IMAGE], labeled[TEXT] + data[IMAGE].x.size(0)))
-        views["joint"] = View(query_view(data, *MODALITIES, joint=True), operators["joint"], nodes)
+    for m in (*(MODALITIES if specific else ()), *((None,) if joint else ())):
+        name, offset = m or "joint", _offsets(data, m)
+        nodes = torch.cat([_labeled(data, each) + shift for each, shift in offset.items()])
+        operators[name] = graph_operator(data, m)
+        views[name] = View(query_view(data, *offset, joint=m is None), operators[name], nodes)
     return Graphs(operators, views, constant="degree" not in data[IMAGE])
 
 
-def intra_operator(data: HeteroData, modality: Modality) -> GraphOperator:
-    """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``."""
-    _check_edges(data, joint=False)
-    edges = data[INTRA[modality]]
-    loops = _self_loop(data, modality) - _through_hubs(data, modality)
-    return GraphOperator(
-        edges.edge_index,
-        edges.edge_weight,
-        loops,
-        *_cliques(data, {modality: 0}, loops),
-        degree=_true_degree(data, "degree", {modality: ...}),
-    )
+def _offsets(data: HeteroData, modality: Modality | None) -> dict[Modality, int]:
+    """The first node of one modality's graph, or of both modalities' in the cross-modal graph."""
+    return {modality: 0} if modality else {IMAGE: 0, TEXT: data[IMAGE].x.size(0)}
 
 
-def joint_operator(data: HeteroData) -> GraphOperator:
-    """The cross-modal graph, MCGCN Eq. 2, as an operator on ``[2N, f]``: images, then texts."""
-    _check_edges(data, joint=True)
-    num_nodes = data[IMAGE].x.size(0)
-    offset: dict[Modality, int] = {IMAGE: 0, TEXT: num_nodes}
+def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphOperator:
+    """One modality's graph, MCGCN Eq. 1, as an operator on ``[N, f]``.
+
+    Without a modality it is the cross-modal graph, MCGCN Eq. 2, on ``[2N, f]``: images, then texts.
+    """
+    joint = modality is None
+    _check_edges(data, joint=joint)
+    offset = _offsets(data, modality)
     parts: list[tuple[Tensor, Tensor]] = []
     loops: list[Tensor] = []
-    for m in MODALITIES:
-        own, through = joint_edges(data, m), _through_hubs(data, m)
-        parts.append((own.edge_index + offset[m], own.edge_weight))
-        index, weight = _pairs_less(data[INTER[m]], through)
-        shift = index.new_tensor([[offset[other(m)]], [offset[m]]])
-        parts.append((index + shift, weight))
+    for m, first in offset.items():
+        own, through = joint_edges(data, m) if joint else data[INTRA[m]], _through_hubs(data, m)
+        parts.append((own.edge_index + first, own.edge_weight))
+        if joint:
+            index, weight = _pairs_less(data[INTER[m]], through)
+            parts.append((index + index.new_tensor([[offset[other(m)]], [first]]), weight))
         loops.append(_self_loop(data, m) - through)
     edge_index, edge_weight = zip(*parts, strict=True)
+    degree = _true_degree(data, "joint_degree" if joint else "degree", dict.fromkeys(offset, ...))
     return GraphOperator(
         torch.cat(edge_index, dim=1),
         torch.cat(edge_weight),
         torch.cat(loops),
         *_cliques(data, offset, loops[0]),
-        degree=_true_degree(data, "joint_degree", dict.fromkeys(MODALITIES, ...)),
+        degree=degree,
     )
 
 

@@ -1,8 +1,4 @@
-"""Candidates that need no look at all pairs in full: faster for many rows, and not exact.
-
-The scores of what they find are exact; a neighbour may be missing. Measure how many:
-:func:`pyg_hash.knn.recall`.
-"""
+"""Candidates that need no look at all pairs in full: faster for many rows, and not exact."""
 
 from __future__ import annotations
 
@@ -31,7 +27,7 @@ _PCA_FIT = 2048  # rows
 _PCA_FETCH = 3  # times k
 _IVF_PROBE = 16  # lists
 _HNSW_LINKS, _HNSW_EFFORT = 32, 64
-_BLOCK_ROWS = 512  # queries
+_BLOCK_ROWS = 2048  # queries, below which FAISS's own blocks are slower
 
 
 def approximate_neighbours(
@@ -39,10 +35,8 @@ def approximate_neighbours(
 ) -> tuple[Tensor, Tensor]:
     """As :func:`pyg_hash.knn.exact.nearest` on dense rows, but not the best for certain.
 
-    * ``'pca'``: three times ``k`` rows by the leading 128 directions of 2,048 evenly spaced rows;
-      rows of at most 128 features are searched exactly.
-    * ``'ivf'``: FAISS's ``IndexIVFFlat``, the 16 nearest of about ``sqrt(n)`` lists.
-    * ``'hnsw'``: FAISS's ``IndexHNSWFlat``, a graph of 32 links a row.
+    ``way`` is ``approximate`` of :func:`pyg_hash.knn.knn`; rows of at most 128 features are
+    searched exactly in place of ``'pca'``.
     """
     scores = DenseScores(query, database)
     if way == "pca" and database.shape[1] <= _PCA_WIDTH:
@@ -123,7 +117,7 @@ def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """
     q = scores.shape[0]
     if scores.symmetric or q < _BLOCK_ROWS:
-        scores.rows = 256 if scores.symmetric else q
+        scores.rows = 256 if scores.symmetric else min(q, 1024)
         scores.columns = ELEMENTS // scores.rows
         return candidates(scores, k, _Heaps)
     faiss = _faiss.load()

@@ -19,7 +19,7 @@ Finder = Callable[["DenseScores", int], tuple[Tensor, Tensor]]
 
 def neighbours(query: Tensor, database: PreparedRows, k: int) -> tuple[Tensor, Tensor]:
     """:func:`pyg_hash.knn.knn` of dense queries that are known to be right, float ``[q, d]``."""
-    rows = ready(query, database.metric, database.origin, "x")
+    rows = ready(query, database.metric, origin=database.origin)
     return nearest(DenseScores(rows, database), k)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from pyg_hash.knn.approximate import APPROXIMATE, approximate_neighbours, faiss_candidates
 from pyg_hash.knn.exact import DenseScores, nearest
 from pyg_hash.knn.rows import PreparedRows, ready
-from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr, to_csr
+from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr
 from pyg_hash.typing import Metric
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import (
@@ -54,11 +54,10 @@ def knn(
 ) -> tuple[Tensor, Tensor]:
     """The ``k`` nearest rows of ``database`` for each row of ``query``.
 
-    The search is exhaustive unless ``approximate`` says otherwise.
-
-    Rows are ordered best first; equal float32 scores are ordered by lower index, so the answer
-    is the same for every backend and block size up to rounding. Scores are recomputed pair by
-    pair for the neighbours found, hence identical rows have identical scores.
+    The search is exhaustive unless ``approximate`` says otherwise. Rows are ordered best first;
+    equal float32 scores are ordered by lower index, so the answer is the same for every backend and
+    block size up to rounding. The scores of the neighbours found are computed again, pair by pair,
+    hence identical rows have identical scores.
 
     Beyond the features (a float32 copy of them, normalised or moved) and the answer it takes two
     tiles of scores: at most 32 MB each, 1 GB each on a GPU. A progress bar shows after five
@@ -68,13 +67,13 @@ def knn(
         query: float ``[q, d]``, dense or ``torch.sparse_csr``; or a
             :class:`~pyg_hash.datasets.StoredMatrix` in an open HDF5 file, dense or CSR, which is
             read in blocks: its features need not fit in memory (about 0.5 GB are used).
-        database: float ``[n, d]`` on the same device; stored; or, for many searches of the same
+        database: ``[n, d]`` of the same kinds on the same device; or, for many searches of the same
             rows, what :func:`~pyg_hash.knn.prepare` made of them for this metric.
         k: number of neighbours, 1 to n (to n - 1 with ``exclude_self``).
         metric: ``'cosine'`` similarity, ``'ip'`` inner product, or ``'l2'`` **squared** distance.
         exclude_self: row i never gets neighbour i; by index, so duplicates of row i are kept.
             ``query`` must be ``database``.
-        backend: how candidates are found; scores are exact float32 in all of them.
+        backend: how candidates are found.
 
             * ``'torch'``: products and the largest of their rows by torch, on the device of the
               tensors; in a self-join of wide rows each product once.
@@ -87,60 +86,54 @@ def knn(
         approximate: do without a look at all pairs in full, for many rows (from about 15,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
 
-            * ``'pca'``: the best ``3 k`` by 128 leading directions; good where few directions
-              hold most of the data.
+            * ``'pca'``: the best ``3 k`` by the leading 128 directions of 2,048 evenly spaced
+              rows; good where few directions hold most of the data.
             * ``'ivf'``: FAISS, the 16 nearest of ``sqrt(n)`` lists.
-            * ``'hnsw'``: FAISS, a graph of links between near rows.
+            * ``'hnsw'``: FAISS, a graph of 32 links a row between near ones.
 
     Returns:
         ``(scores, index)``: float32 ``[q, k]`` and int64 ``[q, k]`` on the device of ``query``.
 
     Raises:
         TypeError: inputs that are not floating-point tensors, dense or CSR; ``k`` no integer.
-        ValueError: wrong shapes or widths, no rows, NaN or inf, zero rows under cosine, ``k``
-            out of range, different devices, ``exclude_self`` with ``query`` other than
-            ``database``, unknown metric or backend, CSR with a dense backend, values whose scores
-            overflow float32, ``approximate`` with a backend, CSR or stored rows, rows prepared
-            for another metric, sparse queries of rows prepared dense.
+        ValueError: wrong shapes or widths, no rows, NaN or inf, zero rows under cosine, ``k`` out
+            of range, two devices, scores that overflow float32, unknown options, or such as do not
+            go together.
         ImportError: ``backend='faiss'`` and FAISS is not installed.
     """
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
     check_backend(backend, approximate)
     _check(query, database, k, metric, exclude_self)
     needed = k + int(exclude_self)
-    if not (isinstance(query, Rows) and isinstance(database, Rows)):
-        if approximate is not None:
-            raise ValueError("approximate: stored rows are searched exactly; read them first")
-        scores, index = _of_stored_rows(query, database, needed, metric, backend)
-    else:
+    if isinstance(query, Rows) and isinstance(database, Rows):
         a, b = _ready(database if exclude_self else query, database, metric, backend, approximate)
         if approximate is not None:
             scores, index = approximate_neighbours(a, b, needed, approximate)
         else:
             scores, index = _exact(a, b, needed, backend)
+    elif approximate is not None:
+        raise ValueError("approximate: stored rows are searched exactly; read them first")
+    else:
+        scores, index = _of_stored_rows(query, database, needed, metric, backend)
     if exclude_self:
         return _drop(scores, index, torch.arange(index.size(0), device=index.device))
     return scores, index
 
 
 @torch.no_grad()
-def prepare(
-    x: Tensor, metric: str = "cosine", *, origin: Tensor | None = None, name: str = "database"
-) -> PreparedRows:
+def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
     """Check, normalise and copy rows once for many searches; a ``database`` for :func:`knn`.
 
     Args:
         x: float ``[n, d]``, dense or ``torch.sparse_csr``.
-        metric: ``'cosine'``, ``'ip'`` or ``'l2'``.
-        origin: of L2 distances of dense rows; None finds one near the data. That of CSR rows is 0,
-            their most common value.
-        name: in errors.
+        metric: ``'cosine'``, ``'ip'`` or ``'l2'``, whose distances are then measured around a point
+            near the data, of CSR rows around 0, their most common value.
 
     Raises:
         TypeError, ValueError: as :func:`knn`.
     """
-    _check_rows(x, name)
-    return ready_csr(x, metric, name) if is_csr(x) else ready(x, metric, origin, name)
+    _check_rows(x, "database")
+    return (ready_csr if is_csr(x) else ready)(x, metric, name="database")
 
 
 def _check_rows(x: Tensor, name: str) -> None:
@@ -208,8 +201,8 @@ def _ready(
                 "or use backend='sparse'"
             )
         if sparse:
-            return ready_csr(x if is_csr(x) else to_csr(x), metric, name)
-        return ready(x, metric, origin, name)
+            return ready_csr(x if is_csr(x) else x.to_sparse_csr(), metric, name)
+        return ready(x, metric, name, origin)
 
     rows = side(database, "database", origin)
     return (rows if query is database else side(query, "query", rows.origin)), rows

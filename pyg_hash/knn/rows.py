@@ -41,7 +41,7 @@ class PreparedRows:
         return self.x.device
 
 
-def ready(x: Tensor, metric: str, origin: Tensor | None = None, name: str = "x") -> PreparedRows:
+def ready(x: Tensor, metric: str, name: str = "x", origin: Tensor | None = None) -> PreparedRows:
     """Finite dense rows as the metric needs them; ``ValueError``: zero rows (cosine), overflow."""
     if metric == "cosine":
         return PreparedRows(_unit_rows(x, name), metric)

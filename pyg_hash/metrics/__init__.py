@@ -2,7 +2,6 @@
 
 from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
-from pyg_hash.metrics.pairs import pair_recall
 from pyg_hash.metrics.retrieval import (
     Lookup,
     LookupCurve,
@@ -11,7 +10,7 @@ from pyg_hash.metrics.retrieval import (
     pr_curve,
     precision_at_n,
 )
-from pyg_hash.metrics.scored import scored_average_precision, scored_pair_recall
+from pyg_hash.metrics.scored import pair_recall, scored_average_precision, scored_pair_recall
 from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning
 
 __all__ = [

@@ -36,9 +36,7 @@ class Ranking:
     ) -> None:
         check_codes(query, "query")
         check_codes(database, "database", num_bits=query.size(1))
-        for name, codes in (("query", query), ("database", database)):
-            if len(codes) == 0:
-                raise ValueError(f"{name}: has no rows; give at least one")
+        check_sides(query=query, database=database)
         self.num_levels = 1  #: numbers of shared labels that are told apart: 0, 1, ...
         if query_y is None or database_y is None:
             query_y, database_y = (codes.new_zeros(len(codes)) for codes in (query, database))
@@ -48,11 +46,7 @@ class Ranking:
             if graded and query_y.dim() == 2:
                 most = (int(y.sum(1).max()) for y in (query_y, database_y))
                 self.num_levels = 1 + min(most)
-        devices = {str(x.device) for x in (query, database, query_y, database_y)}
-        if len(devices) > 1:
-            raise ValueError(
-                f"query, database, query_y, database_y: on {sorted(devices)}; move them"
-            )
+        check_sides(query=query, database=database, query_y=query_y, database_y=database_y)
         self.query, self.query_y = query, query_y
         self.database, self.database_y = database, database_y
         self.num_bits = query.size(1)
@@ -94,6 +88,16 @@ class Ranking:
                 key.addmm_(some, codes, alpha=-half).add_(offset[: len(some)])
                 found += _histogram(number.copy_(tile), len(some) * keys).view(-1, keys)
         return counts.view(-1, self.num_bits + 1, self.num_levels)
+
+
+def check_sides(**sides: Tensor) -> None:
+    """Raise ``ValueError`` unless all of these, by name, have rows and lie on one device."""
+    for name, x in sides.items():
+        if len(x) == 0:
+            raise ValueError(f"{name}: has no rows; give at least one")
+    devices = {str(x.device) for x in sides.values()}
+    if len(devices) > 1:
+        raise ValueError(f"{', '.join(sides)}: on {sorted(devices)}; move them")
 
 
 def _checked_labels(

@@ -21,8 +21,8 @@ from pyg_hash.metrics.mean_ap import (
     check_definition,
     mean_average_precision,
 )
-from pyg_hash.metrics.pairs import expected_recall, pair_places
 from pyg_hash.metrics.retrieval import normalised_gain, tied_at
+from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import check_choice, check_labels
 from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning, odd_queries, unanswered
@@ -213,22 +213,26 @@ def evaluate(
         ndcg, edge = (torch.cat(x) for x in zip(*found, strict=True))
         if labels:
             graded[way] = float(ndcg[told[source].cpu()].mean())
-        judged[target] = _judged(database[target], float(edge.mean()))
-    for m, size in ((m, len(database[m])) for m in MODALITIES):
-        largest = judged[m]["largest_bucket"]
+        sizes = bucket_sizes(database[target])
+        largest, size = int(sizes.max()), len(database[target])
+        judged[target] = {
+            "distinct_codes": sizes.numel(),
+            "largest_bucket": largest,
+            "edge_ties": float(edge.mean()),
+        }
         if largest > max(1, size // 2):
             warnings.warn(
-                f"{largest:,} of the {size:,} {m}s of the database have one and the same code, so "
-                "that a search cannot tell them apart: training collapsed, or the features hardly "
-                "differ; look at them with pyg-hash data check, train longer or with a lower lr",
+                f"{largest:,} of the {size:,} {target}s of the database have one and the same "
+                "code, so a search cannot tell them apart: training collapsed, or the features "
+                "hardly differ; look at them with pyg-hash data check, train longer or with a "
+                "lower lr",
                 CollapseWarning,
                 stacklevel=2,
             )
     missed = max((unanswered(own[m][told[m]], others[other(m)]) for m in own), default=0)
     unjudged = max((int((~rows).sum()) for rows in told.values()), default=0)
-    num_judged = len(query[IMAGE]) - unjudged
-    odd = odd_queries(missed, num_judged, "labels" if relevance == "y" else relevance)
-    for line in odd:
+    num_judged, what = len(query[IMAGE]) - unjudged, "labels" if relevance == "y" else relevance
+    for line in odd_queries(missed, num_judged, what):
         warnings.warn(line, OddDataWarning, stacklevel=2)
     train, used = data[IMAGE].get("train_mask"), data[IMAGE].get("labeled_mask")
     read = share = None
@@ -251,7 +255,7 @@ def evaluate(
         relevance=relevance,
         pair_recall=_pair_recall(query) if torch.equal(parts[IMAGE][0], parts[TEXT][0]) else {},
         ndcg=graded,
-        codes={m: judged[m] for m in MODALITIES},
+        codes=judged,
         notes=[f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
         * bool(unjudged),
     )
@@ -270,16 +274,6 @@ def _judged_rows(y: Tensor) -> Tensor:
     """Those with a label, bool ``[n]``; all, if none has one."""
     has = y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
     return has if bool(has.any()) else ~has
-
-
-def _judged(codes: Tensor, edge: float) -> Scores:
-    """:attr:`Evaluation.codes` of one modality."""
-    sizes = bucket_sizes(codes)
-    return {
-        "distinct_codes": sizes.numel(),
-        "largest_bucket": int(sizes.max()),
-        "edge_ties": edge,
-    }
 
 
 def _labels(

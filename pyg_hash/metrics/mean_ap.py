@@ -7,7 +7,7 @@ divided by the denominator. All numbers are float64.
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -69,8 +69,8 @@ def mean_average_precision(
         TypeError: codes that are not int8, class indices that are not integers, or ``topk``.
         ValueError: wrong shapes or values, no rows, labels of two kinds, unknown options.
     """
-    options: Any = {"topk": topk, "ties": ties, "denominator": denominator}
-    return float(average_precision(query, database, query_y, database_y, **options).mean())
+    scores = average_precision(query, database, query_y, database_y, topk, ties, denominator)
+    return float(scores.mean())
 
 
 def average_precision(
@@ -78,10 +78,9 @@ def average_precision(
     database: Tensor,
     query_y: Tensor,
     database_y: Tensor,
-    *,
     topk: int | None = None,
-    ties: Ties = "expected",
-    denominator: Denominator = "hits",
+    ties: str = "expected",
+    denominator: str = "hits",
 ) -> Tensor:
     """Average precision of each query, float64 ``[q]``; see :func:`mean_average_precision`."""
     check_definition(topk, ties, denominator)
@@ -89,13 +88,9 @@ def average_precision(
     n = database.size(0)
     cut = n if topk is None else min(topk, n)
     if ties == "index":
-        parts = _in_index_order(ranking, cut, denominator)
-    else:
-        parts = [
-            _from_counts(items, relevant, cut, ties, denominator)
-            for items, relevant in ranking.counts()
-        ]
-    return torch.cat(parts)
+        return torch.cat(_in_index_order(ranking, cut, denominator))
+    counts = ranking.counts()
+    return torch.cat([_from_counts(*some, cut, ties, denominator) for some in counts])
 
 
 def check_definition(topk: int | None, ties: str, denominator: str) -> None:

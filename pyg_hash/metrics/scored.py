@@ -1,8 +1,8 @@
-"""Retrieval metrics of rankings by real-valued scores, as rescoring makes them, exact under ties.
+"""Rankings by score, exact under ties: pair recall, and mAP of real-valued scores.
 
-The score of an item is the inner product of the query's relaxed code with the item's bits, which
-ties items of equal codes, or with its int8 or real-valued code. No item is left out: these are the
-metrics of a shortlist of everything.
+The score of an item is the inner product of the two codes, or of the query's relaxed code with the
+item's bits, as rescoring makes it, which tie items of equal codes; or with its int8 or real-valued
+code. No item is left out: these are the metrics of a shortlist of everything.
 """
 
 from __future__ import annotations
@@ -12,13 +12,45 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from pyg_hash.codes import binarize, check_relaxed, exact_queries
-from pyg_hash.metrics.counts import Ranking
+from pyg_hash.codes import binarize, check_codes, check_relaxed, exact_queries
+from pyg_hash.metrics.counts import Ranking, check_sides
 from pyg_hash.metrics.mean_ap import expected_sum
-from pyg_hash.metrics.pairs import expected_recall, places_of
 from pyg_hash.utils.checks import check_positive_int, check_same_rows
 
-_SCORES = 1 << 20  # numbers in an array
+_SCORES = 1 << 20  # numbers held at once: 4 MB, which stay in a core's cache
+
+
+def pair_recall(query: Tensor, database: Tensor, k: int) -> float:
+    """Share of queries whose own pair is among the first k of the Hamming ranking (R@k).
+
+    Whether a query finds its own other side: the thing and not only its category. Row i of both is
+    a pair. Items at equal distance come in no order: a pair among b items at one distance, behind a
+    nearer ones, is found with probability ``clamp((k - a) / b, 0, 1)``, the exact mean over all
+    orders. Chance is ``k / n``. Memory is O(n).
+
+    Args:
+        query: int8 ±1 ``[n, num_bits]``, at least one row.
+        database: int8 ±1 ``[n, num_bits]``, on the same device.
+        k: rank cut, at least 1; more than n means all.
+
+    Raises:
+        TypeError: codes that are not int8, or ``k``.
+        ValueError: unequal numbers of rows or bits, no rows, values other than ±1, ``k`` below 1.
+    """
+    check_positive_int(k, "k")
+    check_codes(query, "query")
+    check_codes(database, "database", num_bits=query.size(1))
+    return expected_recall(*pair_places(query, database), k)
+
+
+def scored_pair_recall(query: Tensor, database: Tensor, k: int) -> float:
+    """:func:`pair_recall` by score; codes and errors are those of :func:`scored_average_precision`.
+
+    ``ValueError`` too for unequal numbers of rows.
+    """
+    check_positive_int(k, "k")
+    _check_scored(query, database)
+    return expected_recall(*pair_places(query, database), k)
 
 
 def scored_average_precision(
@@ -39,10 +71,11 @@ def scored_average_precision(
     Raises:
         TypeError, ValueError: wrong types, shapes or values, no rows, labels of two kinds.
     """
-    rows = _Scores(query, database)
-    labels = Ranking(binarize(query), rows.signs(), query_y, database_y)
+    _check_scored(query, database)
+    signs = torch.where(database < 0, -1, 1).to(torch.int8)
+    labels = Ranking(binarize(query), signs, query_y, database_y)
     total, own = 0.0, labels.query_y
-    for start, scores in rows:
+    for start, scores in score_tiles(query, database):
         y = own[start : start + len(scores)]
         if y.dim() == 1:
             relevance = y.unsqueeze(1) == labels.database_y
@@ -52,57 +85,77 @@ def scored_average_precision(
     return total / len(query)
 
 
-def scored_pair_recall(query: Tensor, database: Tensor, k: int) -> float:
-    """Share of queries whose own pair is among the first k by score, expected under ties.
+def _check_scored(query: Tensor, database: Tensor) -> None:
+    check_relaxed(query, "query")
+    if not isinstance(database, Tensor) or database.dtype != torch.int8:
+        check_relaxed(database, "database")
+    if database.dim() != 2 or database.size(1) != query.size(1):
+        raise ValueError(
+            f"database: expected shape [n, {query.size(1)}] as the queries, got "
+            f"{list(database.shape)}"
+        )
 
-    Row i of both is a pair; codes as those of :func:`scored_average_precision`.
 
-    Raises:
-        TypeError, ValueError: wrong types, shapes or values, unequal numbers of rows, no rows.
+def score_tiles(query: Tensor, database: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Scores of checked codes, some queries at a time; equal codes have equal scores.
+
+    Yields:
+        the first query of a tile, and its scores ``[some, n]``, exact, in float32 between int8 ±1
+        codes (num_bits - 2 * distance), else float64.
     """
-    check_positive_int(k, "k")
-    rows = _Scores(query, database)
+    items, place = database.detach(), None
+    if query.dtype == torch.int8:
+        query, items = query.float(), items.float()
+    elif items.dtype == torch.int8:
+        query, items = exact_queries(query), items.double()
+    else:  # a product rounds by a row's place: each different code is taken once
+        items, place = torch.unique(items, dim=0, return_inverse=True)
+        query, items = query.detach().double(), items.double()
+    columns, height = items.T.contiguous(), max(1, _SCORES // len(database))
+    for start in range(0, len(query), height):
+        scores = query[start : start + height] @ columns
+        yield start, scores if place is None else scores[:, place]
+
+
+def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
+    """How many items are nearer than a query's own pair, and as near (itself included).
+
+    Checked codes; ``ValueError``: unequal numbers of rows, no rows, two devices.
+
+    Returns:
+        two of int64 ``[n]``, on the CPU.
+    """
     check_same_rows(query, database, "query", "database")
+    check_sides(query=query, database=database)
     own = torch.arange(len(query), device=query.device)
-    parts = [places_of(scores, own[start : start + len(scores)]) for start, scores in rows]
-    above, tied = (torch.cat(x) for x in zip(*parts, strict=True))
-    return expected_recall(above, tied, k)
+    parts = [
+        places_of(scores, own[start : start + len(scores)])
+        for start, scores in score_tiles(query, database)
+    ]
+    nearer, tied = (torch.cat(x).cpu() for x in zip(*parts, strict=True))
+    return nearer, tied
 
 
-class _Scores:
-    """Scores of all pairs, float64, some queries at a time; equal codes have equal scores."""
+def places_of(scores: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Items that score above a query's own pair, and that score the same (itself included).
 
-    def __init__(self, query: Tensor, database: Tensor) -> None:
-        check_relaxed(query, "query")
-        if not isinstance(database, Tensor) or database.dtype != torch.int8:
-            check_relaxed(database, "database")
-        if database.dim() != 2 or database.size(1) != query.size(1):
-            raise ValueError(
-                f"database: expected shape [n, {query.size(1)}] as the queries, got "
-                f"{list(database.shape)}"
-            )
-        if len(query) == 0 or len(database) == 0:
-            raise ValueError("query, database: have no rows; give at least one of each")
-        if query.device != database.device:
-            raise ValueError(f"query, database: on {query.device} and {database.device}; move one")
-        self.query, self.database = query, database
+    Args:
+        scores: real ``[q, n]``, the higher the nearer, without NaN.
+        pair: the column of each query's own pair, int64 ``[q]``.
 
-    def signs(self) -> Tensor:
-        """The codes of the database."""
-        return torch.where(self.database < 0, -1, 1).to(torch.int8)
+    Returns:
+        two of int64 ``[q]``.
+    """
+    own = scores.gather(1, pair.unsqueeze(1))
+    # sums of floats are three times as fast as of bools, and exact up to 2^24
+    holds = torch.empty_like(scores, dtype=torch.float32)
+    nearer = torch.gt(scores, own, out=holds).sum(1).long()
+    return nearer, torch.eq(scores, own, out=holds).sum(1).long()
 
-    def __iter__(self) -> Iterator[tuple[int, Tensor]]:
-        """First query of a tile, and its scores ``[some, n]``."""
-        query, items, place = self.query.detach().double(), self.database.detach(), None
-        if items.dtype == torch.int8:
-            query = exact_queries(self.query)
-        else:  # a product rounds by a row's place: each different code is taken once
-            items, place = torch.unique(items, dim=0, return_inverse=True)
-        items = items.double().T.contiguous()
-        height = max(1, _SCORES // len(self.database))
-        for start in range(0, len(query), height):
-            scores = query[start : start + height] @ items
-            yield start, scores if place is None else scores[:, place]
+
+def expected_recall(nearer: Tensor, tied: Tensor, k: int) -> float:
+    """Recall of the first k, expected over the orders of ties; both as of :func:`pair_places`."""
+    return float(((k - nearer).double() / tied).clamp(0, 1).mean())
 
 
 def _expected_sums(scores: Tensor, relevance: Tensor) -> Tensor:

@@ -15,11 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import binarize
-from pyg_hash.graph import GraphCache
 from pyg_hash.knn import knn
 from pyg_hash.losses import affinity_loss, cosine_matrix
 from pyg_hash.models.base import Objective
-from pyg_hash.models.common import Widths
+from pyg_hash.models.common import GraphCache, Widths
 from pyg_hash.models.two_encoders import AffinityModel
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_each, check_fraction, check_positive_int, check_weight

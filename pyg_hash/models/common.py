@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,6 +16,8 @@ from pyg_hash.utils.checks import check_labels, check_positive_int, check_weight
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
+Built = TypeVar("Built")
+Key = list[tuple[Tensor, int]]
 Weights = dict[str, float]
 Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
@@ -99,3 +101,47 @@ def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[
     """The terms, and their weighted sum as ``'loss'``; a term without a weight has weight 1."""
     parts = [weights.get(name, 1.0) * term for name, term in terms.items()]
     return {**terms, "loss": torch.stack(parts).sum()}
+
+
+class GraphCache(Generic[Built]):
+    """Remember what ``build`` made of the last two graphs seen; mini-batches are not remembered.
+
+    A graph is the same if its tensors of edges and label masks (or those that ``watch`` gives) are
+    the very same, unchanged in place since.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[HeteroData], Built],
+        watch: Callable[[HeteroData], list[Tensor]] | None = None,
+    ) -> None:
+        self._build = build
+        self._watch = watch or _graph_tensors
+        self._slots: list[tuple[Key, Built]] = []
+
+    def __call__(self, data: HeteroData) -> Built:
+        """The operators of ``data``."""
+        tensors = self._watch(data)
+        is_batch = any("degree" in store for store in data.node_stores)
+        if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
+            return self._build(data)
+        key = [(tensor, tensor._version) for tensor in tensors]
+        for known, built in self._slots:
+            if len(key) == len(known) and all(
+                x is y and version == old for (x, version), (y, old) in zip(key, known, strict=True)
+            ):
+                return built
+        built = self._build(data)
+        # two: training on the anchors and validating on all nodes take turns
+        self._slots = [*self._slots[-1:], (key, built)]
+        return built
+
+    def __deepcopy__(self, memo: dict[int, object]) -> GraphCache[Built]:
+        return GraphCache(self._build, self._watch)
+
+
+def _graph_tensors(data: HeteroData) -> list[Tensor]:
+    found = [store[key] for store in data.edge_stores for key in sorted(store.keys())]
+    keys = ("self_loop", "labeled_mask", "joint_anchor_mask")
+    found += [store[key] for store in data.node_stores for key in keys if key in store]
+    return [value for value in found if isinstance(value, Tensor)]

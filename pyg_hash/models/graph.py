@@ -12,14 +12,12 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights
-from pyg_hash.graph.cache import GraphCache
+from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights, protocol
 from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
-from pyg_hash.graph.protocol import protocol
 from pyg_hash.knn import neighbours, ready
 from pyg_hash.losses import quantization_loss, squared_distance_loss
 from pyg_hash.models.base import HashModel
-from pyg_hash.models.common import Widths, check_widths, pair_contrast
+from pyg_hash.models.common import GraphCache, Widths, check_widths, pair_contrast
 from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, Reduction
 from pyg_hash.utils.checks import check_nonzero_rows
@@ -192,7 +190,7 @@ class GraphHashModel(HashModel):
         return self.intake.known(x, z, modality)
 
     def protocol(self, data: HeteroData) -> str:
-        """The protocol of the graph, see :func:`pyg_hash.graph.protocol`."""
+        """The protocol of the graph, see :func:`pyg_hash.graph.build`."""
         return protocol(data)
 
     def training_view(self, data: HeteroData) -> HeteroData:

@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.graph import GraphCache
 from pyg_hash.losses import affinity_loss, cosine_matrix, hybrid_affinity
 from pyg_hash.models.base import Objective
 from pyg_hash.models.batches import Share
-from pyg_hash.models.common import Widths, loss_weights, pair_contrast
+from pyg_hash.models.common import GraphCache, Widths, loss_weights, pair_contrast
 from pyg_hash.models.two_encoders import AffinityModel
 from pyg_hash.nn import LocalAffinity, PriorDiscriminator
 from pyg_hash.nn.local_affinity import ADJACENCIES

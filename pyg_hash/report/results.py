@@ -17,7 +17,7 @@ from pyg_hash.features.images import square_jpeg
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precision_at_n
 from pyg_hash.metrics.mean_ap import average_precision
-from pyg_hash.metrics.pairs import pair_places
+from pyg_hash.metrics.scored import pair_places
 from pyg_hash.models import HashModel
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.modes import eval_mode

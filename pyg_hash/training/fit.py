@@ -17,7 +17,7 @@ from pyg_hash.training.epoch import ALL, PRECISIONS, Precision, Row, Steps, trai
 from pyg_hash.training.ranks import Ranks
 from pyg_hash.training.state import History, TrainingState
 from pyg_hash.typing import IMAGE
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_ints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.oddities import OddDataWarning
 
@@ -102,10 +102,13 @@ def fit(
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """
-    counts = {"epochs": epochs, "checkpoint_every": checkpoint_every, "eval_every": eval_every}
-    counts |= {"accumulate": accumulate, "patience": 1 if patience is None else patience}
-    for name, count in counts.items():
-        check_positive_int(count, name)
+    check_positive_ints(
+        epochs=epochs,
+        checkpoint_every=checkpoint_every,
+        eval_every=eval_every,
+        accumulate=accumulate,
+        patience=1 if patience is None else patience,
+    )
     check_choice(precision, PRECISIONS, "precision")
     ranks = Ranks.of(model)
     _check_loader(model, loader, accumulate * ranks.size)

@@ -120,18 +120,16 @@ class TrainingState:
     def load(self, path: str | os.PathLike[str]) -> None:
         """Take over a checkpoint; ``ValueError``: it is of another model, optimiser or setting."""
         tensors, metadata = load_tensors(path)
-        if not isinstance(metadata, dict) or "optimizers" not in metadata:
+        if not isinstance(metadata, dict) or not {"optimizers", "callbacks"} <= set(metadata):
             raise CorruptFileError(f"{path}: not a training checkpoint")
         stored = metadata["optimizers"]
         pairs = [
             ("model", type(self.model).__name__, metadata["model"]),
             ("settings", _as_json(stored_config(self.model.config)), metadata["config"]),
             ("optimizers of parts", sorted(self.optimizers), sorted(stored)),
-            ("schedulers", len(self.schedulers), len(metadata.get("schedulers", []))),
+            ("schedulers", len(self.schedulers), len(metadata["schedulers"])),
+            ("callbacks with a state", len(self._stateful()), len(metadata["callbacks"])),
         ]
-        states = metadata.get("callbacks")  # None: of an earlier version
-        if states is not None:
-            pairs.append(("callbacks with a state", len(self._stateful()), len(states)))
         for name in sorted(set(self.optimizers) & set(stored)):
             optimizer, record = self.optimizers[name], stored[name]
             sizes = [len(group["params"]) for group in optimizer.param_groups]
@@ -160,9 +158,8 @@ class TrainingState:
                     if isinstance(value, tuple):
                         group[key] = tuple(group[key])
             optimizer.load_state_dict({"state": values, "param_groups": groups})
-        for scheduler, record in zip(self.schedulers, metadata.get("schedulers", []), strict=True):
-            scheduler.load_state_dict(record)
-        for own, record in zip(self._stateful(), states or (), strict=states is not None):
+        owners, records = (*self.schedulers, *self._stateful()), metadata["schedulers"]
+        for own, record in zip(owners, [*records, *metadata["callbacks"]], strict=True):
             own.load_state_dict(record)
         torch.set_rng_state(parts["rng"]["cpu"])
         if "cuda" in parts["rng"] and torch.cuda.is_available():

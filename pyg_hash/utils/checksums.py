@@ -25,10 +25,7 @@ from typing import Any
 import numpy as np
 
 BLOCK = 1 << 20
-_ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
-_LINE = re.compile(rb"\n# crc32 ([0-9a-f]{8}) crc32\n")
-_BITS = re.compile(rb"\n([ \t]{32})\n")
-_TAIL = 64
+ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
 
 
 class CorruptFileError(ValueError):
@@ -51,15 +48,21 @@ def say_once(kind: str, message: str) -> None:
 
 def seal(path: Path, ending: str) -> None:
     """Append the checksum to a finished file whose name is to end so, if that is a kind of ours."""
+    if ending in (".json", *ENDINGS):
+        line = _line(path, os.path.getsize(path), ending)
+        with open(path, "ab") as file:
+            file.write(line)
+
+
+def _line(path: Path, size: int, ending: str) -> bytes:
+    """The checksum of the first ``size`` bytes of a file, as it is appended to them."""
+    crc, left = 0, size
+    with open(path, "rb") as file:
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            crc, left = zlib.crc32(block, crc), left - len(block)
     if ending == ".json":
-        bits = f"{_crc(path):032b}".replace("0", " ").replace("1", "\t")
-        line = f"{bits}\n"
-    elif ending in _ENDINGS:
-        line = f"\n# crc32 {_crc(path):08x} crc32\n"
-    else:
-        return
-    with open(path, "ab") as file:
-        file.write(line.encode())
+        return f"{crc:032b}\n".translate({ord("0"): " ", ord("1"): "\t"}).encode()
+    return f"\n# crc32 {crc:08x} crc32\n".encode()
 
 
 def verify(path: str | os.PathLike[str]) -> bool:
@@ -69,41 +72,21 @@ def verify(path: str | os.PathLike[str]) -> bool:
         CorruptFileError: the bytes are others than those that were written.
     """
     path = Path(path)
+    if path.suffix not in (".json", *ENDINGS):
+        return verify_tensors(path)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - _TAIL))
+        file.seek(max(0, size - 64))
         tail = file.read()
-    if path.suffix == ".json":
-        found, marked = _BITS.search(tail), len(tail) - len(tail.rstrip()) > 16
-    elif path.suffix in _ENDINGS:
-        found, marked = _LINE.search(tail), b"crc32" in tail
+    if path.suffix == ".json":  # others write that too
+        length, is_sealed = 33, len(tail) - len(tail.rstrip()) > 16
+    elif not (is_sealed := b"crc32" in tail):
+        _unchecked(path)
     else:
-        return verify_tensors(path)
-    if not marked:
-        if path.suffix != ".json":  # others write that too
-            _unchecked(path)
-        return False
-    if found is None or found.end() != len(tail):
-        raise _damaged(path, "its checksum cannot be read")
-    value = found.group(1).replace(b" ", b"0").replace(b"\t", b"1")
-    bits = path.suffix == ".json"
-    # the line feed before the bits ends the JSON
-    if _crc(path, size - len(tail) + found.start() + bits) != int(value, 2 if bits else 16):
+        length = 24
+    if is_sealed and not tail.endswith(_line(path, size - length, path.suffix)):
         raise _damaged(path, "its checksum is that of other bytes")
-    return True
-
-
-def stored_files(path: Path) -> list[Path]:
-    """The files below ``path``, or it alone, of kinds that are sealed.
-
-    ``FileNotFoundError``: there is nothing of the kind.
-    """
-    every = sorted(path.rglob("*")) if path.is_dir() else [path]
-    kinds = (".safetensors", ".store", ".json", *_ENDINGS)
-    found = [file for file in every if file.is_file() and file.suffix in kinds]
-    if not found:
-        raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
-    return found
+    return is_sealed
 
 
 def verify_tensors(path: Path) -> bool:
@@ -168,15 +151,6 @@ class Sums:
             if zlib.crc32(np.ascontiguousarray(self._data[at : at + BLOCK]).data) != expected:
                 raise _damaged(self._path, f"block {block} of a MiB has the checksum of others")
             del self._left[block]
-
-
-def _crc(path: Path, size: int | None = None) -> int:
-    """CRC-32 of the first ``size`` bytes of a file."""
-    value, left = 0, os.path.getsize(path) if size is None else size
-    with open(path, "rb") as file:
-        while left > 0 and (block := file.read(min(left, BLOCK))):
-            value, left = zlib.crc32(block, value), left - len(block)
-    return value
 
 
 def _damaged(path: object, why: str) -> CorruptFileError:

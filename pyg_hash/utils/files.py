@@ -7,12 +7,14 @@ import json
 import os
 import platform
 import re
+import secrets
 import stat
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +51,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = _target(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target.parent)
-    prefix = f".{target.name[:180]}.{_HOST}.{os.getpid()}."
-    handle, name = tempfile.mkstemp(prefix=prefix, suffix=".tmp", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    name = f".{target.name[:180]}.{_HOST}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    temporary = target.with_name(name)
+    temporary.touch(0o600 if target.exists() else 0o666, exist_ok=False)
     try:
         yield temporary
         seal(temporary, Path(path).suffix)
@@ -62,12 +63,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             old = target.stat()
             with suppress(OSError, AttributeError):  # only root may, and only where there are such
                 os.chown(temporary, old.st_uid, old.st_gid)
-            mode = stat.S_IMODE(old.st_mode)
-        else:
-            umask = os.umask(0)
-            os.umask(umask)
-            mode = 0o666 & ~umask
-        os.chmod(temporary, mode)  # mkstemp makes files that only the owner may read
+            os.chmod(temporary, stat.S_IMODE(old.st_mode))
         os.replace(temporary, target)
         sync_folder(target.parent)
     finally:
@@ -101,23 +97,17 @@ _LEFT = re.compile(rf"\..+\.{_HOST}\.(\d+)\.\w+\.tmp")
 @cache
 def _sweep(folder: Path) -> None:
     """Remove, once, what processes of this machine left that are gone."""
+    if os.name != "posix":  # which processes live is not known
+        return
     with suppress(OSError):
         for entry in os.scandir(folder):
-            found = _LEFT.fullmatch(entry.name)
-            if found and not _lives(int(found.group(1))):
-                os.unlink(entry.path)
-
-
-def _lives(process: int) -> bool:
-    if os.name != "posix":
-        return True  # not known
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
+            if found := _LEFT.fullmatch(entry.name):
+                try:
+                    os.kill(int(found.group(1)), 0)
+                except ProcessLookupError:
+                    os.unlink(entry.path)
+                except PermissionError:  # somebody else's, which lives
+                    continue
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -185,44 +175,30 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadat
 
     Each part starts at a multiple of its element's size, so that the file can be mapped.
     """
-    with atomic_path(path) as temporary:
-        save_file(temporary, parts, metadata)
-
-
-def save_file(path: Path, parts: Mapping[str, Part], metadata: Any) -> None:
-    """Write it in place."""
-    ordered = sorted(parts.items(), key=lambda item: (-_bits(item[1][0]), item[0]))
-    header: dict[str, Any] = {"__metadata__": {}}
-    end = 0
-    for name, (dtype, shape, data) in ordered:
-        start, end = end, end + len(data)
+    header, data, end = {}, [], 0
+    for name, (dtype, shape, part) in sorted(parts.items(), key=_by_width):
+        start, end = end, end + len(part)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
-    about = {"json": json.dumps(metadata, ensure_ascii=False), "crc32": blank_sums(end)}
-    header["__metadata__"] = about
-    with open(path, "wb") as file:
-        file.write(_head(header))
-        sums, crc, left = [zlib.crc32(_head(header))], 0, BLOCK
-        for _, (_, _, data) in ordered:
-            while len(data):
-                piece, data = data[:left], data[left:]
-                file.write(piece)
-                crc, left = zlib.crc32(piece, crc), left - len(piece)
-                if left == 0:
-                    sums.append(crc)
-                    crc, left = 0, BLOCK
-        sums += [crc] if left < BLOCK else []
-        about["crc32"] = "".join(f"{value:08x}" for value in sums)
+        data.append(part)
+    about = {"json": json.dumps(metadata, ensure_ascii=False)}
+    with atomic_path(path) as temporary, open(temporary, "wb+") as file:
+        blank = _head(header, {**about, "crc32": blank_sums(end)})
+        file.writelines([blank, *data])
+        file.seek(len(blank))
+        blocks = chain([blank], iter(partial(file.read, BLOCK), b""))
+        sums = "".join(f"{zlib.crc32(block):08x}" for block in blocks)
         file.seek(0)
-        file.write(_head(header))
+        file.write(_head(header, {**about, "crc32": sums}))
 
 
-def _bits(dtype: str) -> int:
-    return int(re.sub(r"\D", "", dtype) or 8)
+def _by_width(named: tuple[str, Part]) -> tuple[int, str]:
+    name, (dtype, _, _) = named
+    return -int(re.sub(r"\D", "", dtype) or 8), name  # BOOL has 8 bits
 
 
-def _head(header: Mapping[str, Any]) -> bytes:
+def _head(header: Mapping[str, Any], about: Mapping[str, str]) -> bytes:
     """The first bytes of a safetensors file."""
-    text = json.dumps(header, ensure_ascii=False).encode()
+    text = json.dumps({"__metadata__": about, **header}, ensure_ascii=False).encode()
     text += b" " * (-(8 + len(text)) % _ALIGN)
     return len(text).to_bytes(8, "little") + text
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyg_hash.utils.checksums import say_once
+from pyg_hash.utils.checksums import ENDINGS, say_once
 from pyg_hash.utils.digests import SAME, row_prints, same_rows
 
 _MASKS = ("train", "labeled", "query", "database", "val")
@@ -87,3 +88,16 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
             "of two models cannot be compared; use the run that it was made with, make it anew, "
             "or, if you know better, add --force"
         )
+
+
+def stored_files(path: Path) -> list[Path]:
+    """The files below ``path``, or it alone, of kinds that are sealed.
+
+    ``FileNotFoundError``: there is nothing of the kind.
+    """
+    every = sorted(path.rglob("*")) if path.is_dir() else [path]
+    kinds = (".safetensors", ".store", ".json", *ENDINGS)
+    found = [file for file in every if file.is_file() and file.suffix in kinds]
+    if not found:
+        raise FileNotFoundError(f"path: no file that pyg_hash writes at {path}")
+    return found

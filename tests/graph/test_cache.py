@@ -8,7 +8,8 @@ import torch_geometric.transforms as T
 from torch_geometric.data import HeteroData
 from toy import toy_data
 
-from pyg_hash.graph import GraphCache, build_graphs, joint_operator
+from pyg_hash.graph.build import build_graphs, graph_operator
+from pyg_hash.models.common import GraphCache
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 
@@ -132,13 +133,13 @@ def test_errors_are_not_remembered():
 
 
 def test_real_operators_follow_an_edit():
-    cache = GraphCache(joint_operator)
+    cache = GraphCache(graph_operator)
     data = graph()
     before = cache(data).to_dense()
     data["image", "intra", "image"].edge_weight.mul_(0.5)
     after = cache(data).to_dense()
     assert not torch.equal(before, after)
-    assert torch.equal(after, joint_operator(data).to_dense())
+    assert torch.equal(after, graph_operator(data).to_dense())
 
 
 def test_mini_batches_come_once(cached):

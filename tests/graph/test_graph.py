@@ -12,15 +12,9 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques, num_bytes
-from pyg_hash.graph import (
-    GraphOperator,
-    NewItems,
-    SparseMap,
-    build_graphs,
-    intra_operator,
-    joint_operator,
-    query_view,
-)
+from pyg_hash.graph import GraphOperator, SparseMap
+from pyg_hash.graph.build import build_graphs, graph_operator, query_view
+from pyg_hash.graph.place import NewItems
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.utils.csr import sorted_csr
 
@@ -108,7 +102,7 @@ def test_one_labelled_pair(form, loops, pairs, expected):
         data[m].y = torch.arange(2)
         data[m].train_mask = data[m].labeled_mask = torch.ones(2, dtype=torch.bool)
     steps = [IntraKNN(k=1), InterKNN(pair_edges=pairs), form(self_loops=loops)]
-    dense = joint_operator(T.Compose(steps)(data)).to_dense()
+    dense = graph_operator(T.Compose(steps)(data)).to_dense()
     torch.testing.assert_close(dense[[0, 2]][:, [0, 2]], torch.tensor(expected))
     torch.testing.assert_close(dense[[1, 3]][:, [1, 3]], torch.tensor(expected))
     assert torch.equal(dense[[0, 2]][:, [1, 3]], torch.zeros(2, 2))
@@ -153,9 +147,9 @@ def test_symmetry_is_relative(factor):
 def test_symmetry_of_the_protocols():
     for form in (LabelHub, LabelCliques):
         full = graph(form, anchors="all", weight="similarity")
-        assert is_symmetric(joint_operator(full))
-        assert is_symmetric(intra_operator(full, "text"))
-        assert not is_symmetric(joint_operator(graph(form)))
+        assert is_symmetric(graph_operator(full))
+        assert is_symmetric(graph_operator(full, "text"))
+        assert not is_symmetric(graph_operator(graph(form)))
 
 
 @pytest.mark.parametrize("value", [-1.0, -2.0, float("nan"), float("inf")])
@@ -177,7 +171,7 @@ def test_zero_degree():
 def test_equals_message_passing_of_pyg(weight, loops, rate, anchors):
     """GCNConv normalises and propagates the materialised graph by itself."""
     options = {"anchors": anchors, "weight": weight, "rate": rate, "self_loops": loops}
-    hub = joint_operator(graph(LabelHub, **options))
+    hub = graph_operator(graph(LabelHub, **options))
     data = graph(LabelCliques, **options)
     index, weights = stacked_edges(data)
     conv = GCNConv(6, 5, add_self_loops=False, bias=False)
@@ -216,7 +210,7 @@ def stacked_edges(data: HeteroData) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_poison_stays_in_its_row(form, value):
     data = graph(form)
-    for op, rows in ((intra_operator(data, "image"), 60), (joint_operator(data), 120)):
+    for op, rows in ((graph_operator(data, "image"), 60), (graph_operator(data), 120)):
         x = torch.randn(rows, 4)
         clean = op @ x
         x[55] = value
@@ -228,7 +222,7 @@ def test_poison_stays_in_its_row(form, value):
 
 def test_same_result_twice():
     for _ in range(2):
-        a, b = (joint_operator(graph(weight="similarity")) for _ in range(2))
+        a, b = (graph_operator(graph(weight="similarity")) for _ in range(2))
         x = torch.randn(120, 8)
         assert torch.equal(a @ x, b @ x)
         assert torch.equal(a @ x, a @ x)
@@ -338,13 +332,13 @@ def test_missing_edges():
     intra = IntraKNN(k=3)(plain)
     for build in (
         build_graphs,
-        joint_operator,
-        lambda d: intra_operator(d, "image"),
+        graph_operator,
+        lambda d: graph_operator(d, "image"),
         lambda d: query_view(d, "text"),
     ):
         with pytest.raises(ValueError, match="data: has no intra edges; apply IntraKNN"):
             build(plain)
-    for build in (build_graphs, joint_operator, lambda d: query_view(d, "text", joint=True)):
+    for build in (build_graphs, graph_operator, lambda d: query_view(d, "text", joint=True)):
         with pytest.raises(ValueError, match="data: has no inter edges; apply InterKNN"):
             build(intra)
     assert plain.edge_types == []
@@ -354,11 +348,11 @@ def test_missing_edges():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_features_of_any_float_type(dtype):
     data = toy_data()
-    expected = joint_operator(InterKNN()(IntraKNN(k=3)(data))).to_dense()
+    expected = graph_operator(InterKNN()(IntraKNN(k=3)(data))).to_dense()
     knn = InterKNN()(IntraKNN(k=3)(data))
     for m in ("image", "text"):
         knn[m].x = knn[m].x.to(dtype)
-    assert torch.equal(joint_operator(knn).to_dense(), expected)
+    assert torch.equal(graph_operator(knn).to_dense(), expected)
 
 
 @withCUDA
@@ -366,7 +360,7 @@ def test_features_of_any_float_type(dtype):
 def test_devices(device, form):
     here, there = graph(form), graph(form).to(device)
     x = torch.randn(120, 6)
-    for build in (joint_operator, lambda d: intra_operator(d, "text")):
+    for build in (graph_operator, lambda d: graph_operator(d, "text")):
         op, moved = build(here), build(there)
         rows = op.inv_sqrt_degree.numel()
         leaf = x[:rows].to(device).requires_grad_()
@@ -474,7 +468,7 @@ def test_hubs_take_no_room():
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_low_precision_is_summed_in_that_of_the_matrix(dtype):
-    op = joint_operator(graph())
+    op = graph_operator(graph())
     x = torch.randn(120, 3).to(dtype).requires_grad_()
     out = op @ x
     assert out.dtype == torch.float32

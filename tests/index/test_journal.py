@@ -15,9 +15,10 @@ from store_cases import random_codes
 
 from pyg_hash.codes import binarize, pack_bits
 from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, MultiIndex, journal
-from pyg_hash.utils.checksums import stored_files, verify
+from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import BusyError
+from pyg_hash.utils.provenance import stored_files
 
 pytest.importorskip("faiss")
 FIELDS = {"n": int, "name": str, "tags": list}

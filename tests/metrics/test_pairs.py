@@ -7,7 +7,7 @@ import torch
 from metric_oracles import brute_force, random_case
 from torch import Tensor
 
-from pyg_hash.metrics import pair_recall, pairs
+from pyg_hash.metrics import pair_recall, scored
 
 
 def slow(query: Tensor, database: Tensor, k: int) -> float:
@@ -50,20 +50,20 @@ def test_equals_brute_force(seed: int) -> None:
 
 @pytest.mark.parametrize("scores", [1, 70, 1 << 20])
 def test_places_do_not_depend_on_the_tiles(monkeypatch: pytest.MonkeyPatch, scores: int) -> None:
-    monkeypatch.setattr(pairs, "_SCORES", scores)
+    monkeypatch.setattr(scored, "_SCORES", scores)
     query, database, *_ = random_case(1, 33, 33, 12)
     distance = (query[:, None] != database[None]).sum(2)
     own = distance.diagonal()[:, None]
-    nearer, tied = pairs.pair_places(query, database)
+    nearer, tied = scored.pair_places(query, database)
     assert torch.equal(nearer, (distance < own).sum(1))
     assert torch.equal(tied, (distance == own).sum(1))
 
 
 def test_places_of_real_scores() -> None:
     scores = torch.tensor([[0.5, 0.25, 0.5], [0.1, 0.3, 0.2]])
-    nearer, tied = pairs.places_of(scores, torch.tensor([2, 0]))
+    nearer, tied = scored.places_of(scores, torch.tensor([2, 0]))
     assert nearer.tolist() == [0, 2] and tied.tolist() == [2, 1]
-    assert pairs.expected_recall(nearer, tied, 1) == 0.25
+    assert scored.expected_recall(nearer, tied, 1) == 0.25
 
 
 def test_bad_input() -> None:
@@ -73,7 +73,7 @@ def test_bad_input() -> None:
             pair_recall(query, database, k)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="query and database: 5 and 4 rows"):
         pair_recall(query, database[:4], 1)
-    with pytest.raises(ValueError, match="query, database: have no rows"):
+    with pytest.raises(ValueError, match="query: has no rows"):
         pair_recall(query[:0], database[:0], 1)
     with pytest.raises(ValueError, match="database: has 7 bits, expected 8"):
         pair_recall(query, database[:, :7], 1)

@@ -79,7 +79,7 @@ def test_equal_codes_tie_wherever_they_stand() -> None:
     database = relaxed_codes(30, 24, 0)[torch.arange(3000) % 30]
     query = relaxed_codes(9, 24, 1)
     for items in (binarize(database), quantize(database), database):
-        for _, scores in scored._Scores(query, items):
+        for _, scores in scored.score_tiles(query, items):
             assert all(len(row.unique()) == 30 for row in scores)
 
 
@@ -90,7 +90,7 @@ def test_bad_arguments() -> None:
         (lambda: scored_average_precision(x, x[:, :7], y, y), ValueError, "database: expected sha"),
         (lambda: scored_average_precision(x, x.int(), y, y), TypeError, "database: expected a fl"),
         (lambda: scored_average_precision(x, x, y, y[:3]), ValueError, "database_y"),
-        (lambda: scored_average_precision(x[:0], x, y[:0], y), ValueError, "have no rows"),
+        (lambda: scored_average_precision(x[:0], x, y[:0], y), ValueError, "has no rows"),
         (lambda: scored_average_precision(x * torch.nan, x, y, y), ValueError, "query: contains N"),
         (lambda: scored_pair_recall(x, x[:3], 1), ValueError, "query"),
         (lambda: scored_pair_recall(x, x, 0), ValueError, "k: expected a positive integer"),

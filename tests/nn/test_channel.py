@@ -12,14 +12,9 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import (
-    BlockedGraph,
-    GraphOperator,
-    NewItems,
-    WholeGraph,
-    intra_operator,
-    joint_operator,
-)
+from pyg_hash.graph import GraphOperator
+from pyg_hash.graph.build import graph_operator
+from pyg_hash.graph.place import BlockedGraph, NewItems, WholeGraph
 from pyg_hash.nn import GCNChannel
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
@@ -39,7 +34,7 @@ def blocked(channel, x, op):
 
 @pytest.mark.parametrize("form", [LabelHub, LabelCliques])
 def test_channel_formula(form):
-    op = intra_operator(graph(form), "image")
+    op = graph_operator(graph(form), "image")
     channel = GCNChannel(12, 7, 5)
     x = torch.randn(60, 12)
     dense = op.to_dense().double()
@@ -91,7 +86,7 @@ def test_queries_of_the_graph_equal_attached_ones():
     """The inductive protocol's queries are new items: leaving them out gives the same states."""
     data = InterKNN()(IntraKNN(k=4)(toy_data()))
     channel = GCNChannel(12, 8, 3)
-    states, messages = blocked(channel, data["image"].x, intra_operator(data, "image"))
+    states, messages = blocked(channel, data["image"].x, graph_operator(data, "image"))
     near = data["image", "nearest", "image"]
     query = near.edge_index[1] >= 48
     source, target = near.edge_index[:, query]
@@ -103,7 +98,7 @@ def test_queries_of_the_graph_equal_attached_ones():
 
 def test_parts_are_stacked():
     """The joint graph's nodes are images, then texts."""
-    op = joint_operator(graph())
+    op = graph_operator(graph())
     channel, image, text = GCNChannel(6, 8, 4), torch.randn(60, 6), torch.randn(60, 6)
     (both,) = channel(torch.cat((image, text)), op)
     (found,) = channel([image, text], op)
@@ -123,8 +118,8 @@ def test_modalities_swap_with_the_graph():
     swapped = T.Compose(steps)(swapped)
     cross = GCNChannel(6, 8, 4)
     a, b = torch.randn(60, 6), torch.randn(60, 6)
-    image, text = cross([a, b], joint_operator(data))[0].chunk(2)
-    other_image, other_text = cross([b, a], joint_operator(swapped))[0].chunk(2)
+    image, text = cross([a, b], graph_operator(data))[0].chunk(2)
+    other_image, other_text = cross([b, a], graph_operator(swapped))[0].chunk(2)
     torch.testing.assert_close(image, other_text, rtol=0, atol=1e-6)
     torch.testing.assert_close(text, other_image, rtol=0, atol=1e-6)
 
@@ -133,7 +128,7 @@ def test_modalities_swap_with_the_graph():
 def test_poison_reaches_no_other_node(form):
     data = graph(form)
     cross = GCNChannel(6, 8, 4)
-    op = joint_operator(data)
+    op = graph_operator(data)
     image, text = torch.randn(60, 6), torch.randn(60, 6)
     clean = cross([image, text], op)[0].chunk(2)
     image[50] = float("nan")
@@ -159,10 +154,10 @@ def test_reset_parameters():
 def test_devices(device):
     data = graph()
     channel = GCNChannel(12, 7, 5)
-    (expected,) = channel(data["image"].x, intra_operator(data, "image"))
+    (expected,) = channel(data["image"].x, graph_operator(data, "image"))
     data = data.to(device)
     channel = channel.to(device)
-    op = intra_operator(data, "image")
+    op = graph_operator(data, "image")
     for states in (
         channel(data["image"].x, op)[0],
         channel(data["image"].x, WholeGraph(op, constant=True))[0],
@@ -176,7 +171,7 @@ def test_devices(device):
 def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     data = graph()
     channel = GCNChannel(12, 7, 5)
-    x, op = data["image"].x, intra_operator(data, "image")
+    x, op = data["image"].x, graph_operator(data, "image")
     states, expected = blocked(channel, x, op)
     monkeypatch.setattr("pyg_hash.graph.place.BLOCK", rows)
     found, messages = blocked(channel, x.split(rows), op)
@@ -190,7 +185,7 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
 def test_bf16_keeps_the_sums_in_fp32(device):
     """Products with weights are bf16, propagation and states are not."""
     data = graph().to(device)
-    op = intra_operator(data, "image")
+    op = graph_operator(data, "image")
     channel = GCNChannel(12, 32, 16).to(device)
     (exact,) = channel(data["image"].x, op)
     exact.sum().backward()

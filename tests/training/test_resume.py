@@ -220,7 +220,7 @@ def test_a_failed_write_leaves_the_last_checkpoint(data, file, monkeypatch):
     def full(*_, **__):
         raise OSError("no space left")
 
-    monkeypatch.setattr("pyg_hash.utils.files.save_file", full)
+    monkeypatch.setattr("pyg_hash.utils.files.seal", full)
     with pytest.raises(OSError, match="no space left"):
         run(data, 5, checkpoint=file, resume=True)
     assert file.read_bytes() == before

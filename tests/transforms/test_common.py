@@ -13,7 +13,8 @@ from toy import toy_data
 
 import pyg_hash.transforms as transforms
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import anchor_view, intra_operator, joint_operator, protocol
+from pyg_hash.graph import protocol
+from pyg_hash.graph.build import anchor_view, graph_operator
 from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (
     InterKNN,
@@ -174,12 +175,12 @@ def test_anchor_view_of_scattered_anchors():
     data = T.Compose([LabelRate(0.5), IntraKNN(k=3), InterKNN(), LabelHub()])(data)
     view = anchor_view(data)
     both = torch.cat((keep, keep))
-    joint = joint_operator(data).to_dense()[both][:, both]
-    torch.testing.assert_close(joint_operator(view).to_dense(), joint)
-    operator = joint_operator(view)
+    joint = graph_operator(data).to_dense()[both][:, both]
+    torch.testing.assert_close(graph_operator(view).to_dense(), joint)
+    operator = graph_operator(view)
     assert operator._transposes()[0] is operator.matrix
-    intra = intra_operator(data, "text").to_dense()[keep][:, keep]
-    torch.testing.assert_close(intra_operator(view, "text").to_dense(), intra)
+    intra = graph_operator(data, "text").to_dense()[keep][:, keep]
+    torch.testing.assert_close(graph_operator(view, "text").to_dense(), intra)
 
 
 def test_anchor_view_of_everything():

@@ -9,7 +9,8 @@ from oracles import dense_intra, dense_joint
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import intra_operator, joint_operator, protocol
+from pyg_hash.graph import protocol
+from pyg_hash.graph.build import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 PROTOCOLS = {
@@ -45,11 +46,11 @@ def test_operator_equals_dense_formula(form, labels, rate, name, loops, pairs):
     for modality in ("image", "text"):
         expected = dense_intra(data, modality, 5, anchors[0], loops, match)
         torch.testing.assert_close(
-            intra_operator(data, modality).to_dense().double(), expected, rtol=0, atol=1e-6
+            graph_operator(data, modality).to_dense().double(), expected, rtol=0, atol=1e-6
         )
     expected = dense_joint(data, 5, anchors, loops, match, pairs)
     torch.testing.assert_close(
-        joint_operator(data).to_dense().double(), expected, rtol=0, atol=1e-6
+        graph_operator(data).to_dense().double(), expected, rtol=0, atol=1e-6
     )
 
 
@@ -68,5 +69,5 @@ def test_gradients_equal_dense_formula(labels, rate, name, loops, pairs):
     expected = dense_joint(data, 5, anchors, loops, match, pairs)
     x = torch.randn(2 * 60, 7, requires_grad=True)
     weight = torch.randn(2 * 60, 7)
-    ((joint_operator(data) @ x) * weight).sum().backward()
+    ((graph_operator(data) @ x) * weight).sum().backward()
     torch.testing.assert_close(x.grad.double(), expected.T @ weight.double(), rtol=0, atol=2e-6)

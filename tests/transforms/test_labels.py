@@ -8,7 +8,7 @@ from torch import Tensor
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import intra_operator, joint_operator
+from pyg_hash.graph.build import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.transforms.labels import _sharing, label_sets
 
@@ -25,10 +25,10 @@ def build(
 def check_dense(data, *, k=5, pairs="all", loops="clean", match="shared"):
     for m in ("image", "text"):
         expected = oracles.dense_intra(data, m, k, "train", loops, match)
-        got = intra_operator(data, m).to_dense().double()
+        got = graph_operator(data, m).to_dense().double()
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
     expected = oracles.dense_joint(data, k, ("train", "train"), loops, match, pairs)
-    got = joint_operator(data).to_dense().double()
+    got = graph_operator(data).to_dense().double()
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
@@ -71,7 +71,7 @@ def test_empty_label_sets(form, match, loops, pairs):
     bare = graph["image"].labeled_mask & (graph["image"].y.sum(1) == 0)
     assert int(bare.sum()) > 2
     check_dense(graph, **options)
-    among = joint_operator(graph).to_dense()[:60, :60][bare][:, bare]
+    among = graph_operator(graph).to_dense()[:60, :60][bare][:, bare]
     assert bool((among.fill_diagonal_(0) > 0).any()) == (match == "equal")
 
 
@@ -94,7 +94,7 @@ def test_one_class(form, loops):
     data = toy_data(num_classes=1)
     graph = build(data, form, rate=1.0, loops=loops)
     check_dense(graph, loops=loops)
-    row = intra_operator(graph, "image").to_dense()[0]
+    row = graph_operator(graph, "image").to_dense()[0]
     expected = torch.full((48,), 1 / 48) if loops == "clean" else torch.full((48,), 1 / 49)
     if loops == "literal":
         expected[0] = 2 / 49
@@ -107,7 +107,7 @@ def test_every_node_its_own_class(form):
     data = toy_data(60, 60)
     graph = build(data, form, rate=1.0, pairs="labeled")
     check_dense(graph, pairs="labeled")
-    identity = intra_operator(graph, "text").to_dense()[:48, :48]
+    identity = graph_operator(graph, "text").to_dense()[:48, :48]
     torch.testing.assert_close(identity, torch.eye(48))
 
 
@@ -118,7 +118,7 @@ def test_different_labels_are_never_joined():
     data["image"].x = data["text"].x = x
     for form in FORMS:
         graph = build(data, form, rate=1.0, k=3)
-        dense = joint_operator(graph).to_dense()[:60, :60]
+        dense = graph_operator(graph).to_dense()[:60, :60]
         different = data["image"].y[:48, None] != data["image"].y[None, :48]
         assert torch.equal(dense[:48, :48][different], torch.zeros(int(different.sum())))
 
@@ -145,7 +145,7 @@ def test_hubs_join_different_instances_alone(match, pairs):
         assert "edge_weight" not in store or bool((store.edge_weight > 0).all())
     graph["text"].self_loop = 1.0 - graph["text"].labeled_mask.float()  # as hubs were made before
     with pytest.raises(ValueError, match="self_loop: below 1, so the graph is of an earlier"):
-        joint_operator(graph)
+        graph_operator(graph)
 
 
 def test_hub_edges_name_the_class():
@@ -195,11 +195,11 @@ def test_overlap_in_chunks():
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int32, torch.bool])
 def test_other_label_types(form, dtype):
     multi_label = dtype == torch.bool
-    expected = joint_operator(build(toy_data(multi_label=multi_label), form)).to_dense()
+    expected = graph_operator(build(toy_data(multi_label=multi_label), form)).to_dense()
     data = toy_data(multi_label=multi_label)
     for m in ("image", "text"):
         data[m].y = data[m].y.to(dtype)
-    assert torch.equal(joint_operator(build(data, form)).to_dense(), expected)
+    assert torch.equal(graph_operator(build(data, form)).to_dense(), expected)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -10,7 +10,8 @@ import torch_geometric.transforms as T
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import intra_operator, joint_operator, protocol
+from pyg_hash.graph import protocol
+from pyg_hash.graph.build import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, SGCHGraph
 from pyg_hash.typing import MODALITIES, other
 
@@ -68,7 +69,7 @@ def test_operator_equals_dense_formula(multi_label, rate, anchors, loops, readin
     )
     for m in MODALITIES:
         expected = dense_operator(data, m, 5, reading, anchors, loops, omega)
-        operator = intra_operator(data, m)
+        operator = graph_operator(data, m)
         torch.testing.assert_close(operator.to_dense().double(), expected, rtol=0, atol=1e-6)
         x = torch.randn(60, 3, requires_grad=True)
         weight = torch.randn(60, 3)
@@ -84,10 +85,10 @@ def test_counts_by_hand():
         data[m].labeled_mask = torch.arange(8) < 2
         x = torch.eye(3)[torch.tensor([0, 0, 1, 1, 1, 1, 2, 2])]
         data[m].x = x  # nobody is similar to the two
-    literal = intra_operator(SGCHGraph(1, self_loops="literal")(data), "image").to_dense()[:2, :2]
+    literal = graph_operator(SGCHGraph(1, self_loops="literal")(data), "image").to_dense()[:2, :2]
     side = 1 / 12**0.5  # degrees 4 and 3
     torch.testing.assert_close(literal, torch.tensor([[3 / 4, side], [side, 2 / 3]]))
-    clean = intra_operator(SGCHGraph(1)(data), "text").to_dense()[:2, :2]
+    clean = graph_operator(SGCHGraph(1)(data), "text").to_dense()[:2, :2]
     torch.testing.assert_close(clean, torch.full((2, 2), 0.5))
 
 
@@ -124,7 +125,7 @@ def test_counts_across_modalities(monkeypatch, form, loops, pairs):
     bare = data["image"].labeled_mask & (data["image"].y.sum(1) == 0)
     assert bare.any()
     expected = oracles.dense_joint(data, 5, ("train", "train"), loops, "count", pairs)
-    got = joint_operator(data).to_dense().double()
+    got = graph_operator(data).to_dense().double()
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
 
 
@@ -159,7 +160,7 @@ def test_protocols_are_named_for_what_leaks(reading, anchors, name):
     second = graph(raw, **options)
 
     def rows(data):
-        return intra_operator(data, "image").to_dense()[QUERIES]
+        return graph_operator(data, "image").to_dense()[QUERIES]
 
     assert torch.equal(rows(first), rows(second)) == (name != "transductive")
     own = graph()  # a query's own features do choose
@@ -180,9 +181,9 @@ def test_code_joins_nodes_without_label_to_labelled_ones_alone(anchors):
         assert is_anchor[source].all()
         near = data[m, "nearest", m].edge_index
         assert labelled[near[0]].all() and (near[0] != near[1]).all()
-    dense = intra_operator(data, "image").to_dense()[is_anchor][:, is_anchor]
+    dense = graph_operator(data, "image").to_dense()[is_anchor][:, is_anchor]
     torch.testing.assert_close(dense, dense.T)
-    both = [intra_operator(data, m).to_dense()[is_anchor][:, is_anchor] for m in MODALITIES]
+    both = [graph_operator(data, m).to_dense()[is_anchor][:, is_anchor] for m in MODALITIES]
     assert torch.equal(*both)
     weights = data["image", "intra", "image"].edge_weight
     assert set((10 * weights).tolist()) == {0.5, 1.0}  # neighbor_weight=0.1
@@ -215,7 +216,7 @@ def test_hidden_labels_are_not_read():
     for reading in ("paper", "code"):
         poisoned, clean = SGCHGraph(5, graph=reading)(raw), graph(graph=reading)
         for m in MODALITIES:
-            dense = [intra_operator(data, m).to_dense() for data in (poisoned, clean)]
+            dense = [graph_operator(data, m).to_dense() for data in (poisoned, clean)]
             assert torch.equal(*dense)
 
 
