@@ -227,7 +227,7 @@ class DGCPN(AffinityModel):
         check_each(check_weight, kappa=kappa, consistency=consistency)
         self.a1, self.a2, self.rescale = a1, a2, rescale
         self.kappa, self.weights = kappa, {"consistency": consistency}
-        self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1), watched)
+        self._neighbours = GraphCache(partial(neighbour_rows, k=k, text_share=a1))
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], False)
@@ -292,12 +292,7 @@ def affinity_factor(
         )
         return 0.5 / mean
 
-    return GraphCache(build, watched)
-
-
-def watched(data: HeteroData) -> list[Tensor]:
-    """What a cache of the training pairs' features depends on."""
-    return [data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]
+    return GraphCache(build)
 
 
 def batch_cosines(data: HeteroData, rows: Tensor, rescale: bool) -> tuple[Tensor, Tensor]:

@@ -41,15 +41,10 @@ Model = TypeVar("Model", bound="HashModel")
 
 
 class Objective(NamedTuple):
-    """One step of training: what to descend, and whose parameters may change.
+    """One step of training: what to descend, and whose parameters may change."""
 
-    Attributes:
-        terms: named scalar losses; ``terms['loss']`` is descended.
-        part: a key of :meth:`HashModel.parts`; all other parameters stay as they are.
-    """
-
-    terms: dict[str, Tensor]
-    part: str = "model"
+    terms: dict[str, Tensor]  #: named scalar losses; ``terms['loss']`` is descended
+    part: str = "model"  #: a key of :meth:`HashModel.parts`; other parameters stay as they are
 
 
 def _recorded(init: Callable[..., None]) -> Callable[..., None]:

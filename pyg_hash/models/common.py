@@ -106,22 +106,17 @@ def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[
 class GraphCache(Generic[Built]):
     """Remember what ``build`` made of the last two graphs seen; mini-batches are not remembered.
 
-    A graph is the same if its tensors of edges and label masks (or those that ``watch`` gives) are
-    the very same, unchanged in place since.
+    A graph is the same if its tensors are the very same, unchanged in place since.
     """
 
-    def __init__(
-        self,
-        build: Callable[[HeteroData], Built],
-        watch: Callable[[HeteroData], list[Tensor]] | None = None,
-    ) -> None:
+    def __init__(self, build: Callable[[HeteroData], Built]) -> None:
         self._build = build
-        self._watch = watch or _graph_tensors
         self._slots: list[tuple[Key, Built]] = []
 
     def __call__(self, data: HeteroData) -> Built:
-        """The operators of ``data``."""
-        tensors = self._watch(data)
+        """What is built of ``data``."""
+        values = [store[name] for store in data.stores for name in sorted(store.keys())]
+        tensors = [value for value in values if isinstance(value, Tensor)]
         is_batch = any("degree" in store for store in data.node_stores)
         if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
             return self._build(data)
@@ -137,11 +132,4 @@ class GraphCache(Generic[Built]):
         return built
 
     def __deepcopy__(self, memo: dict[int, object]) -> GraphCache[Built]:
-        return GraphCache(self._build, self._watch)
-
-
-def _graph_tensors(data: HeteroData) -> list[Tensor]:
-    found = [store[key] for store in data.edge_stores for key in sorted(store.keys())]
-    keys = ("self_loop", "labeled_mask", "joint_anchor_mask")
-    found += [store[key] for store in data.node_stores for key in keys if key in store]
-    return [value for value in found if isinstance(value, Tensor)]
+        return GraphCache(self._build)

@@ -140,7 +140,7 @@ class SGEH(AffinityModel):
         if self.has_prior:
             self.discriminator = PriorDiscriminator(num_bits, discriminator_channels)
         reading = {"adjacency": adjacency, "steps": walk_steps, "share": lambda4}
-        self._affinity = GraphCache(partial(training_affinity, **reading), _watched)
+        self._affinity = GraphCache(partial(training_affinity, **reading))
 
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """``'codes'`` and ``'discriminator'``; ``'model'`` without one."""
@@ -235,10 +235,3 @@ def training_affinity(data: HeteroData, **reading: Any) -> LocalAffinity:
     with exact(mask):
         features = [data[m].x[mask] for m in MODALITIES]
         return LocalAffinity(place[edge_index], edges["edge_weight"], *features, **reading)
-
-
-def _watched(data: HeteroData) -> list[Tensor]:
-    """What that affinity is made of."""
-    edges = data[AFFINITY] if AFFINITY in data.edge_types else {}
-    tensors = [edges[key] for key in ("edge_index", "edge_weight") if key in edges]
-    return [*tensors, data[IMAGE].train_mask, *(data[m].x for m in MODALITIES)]

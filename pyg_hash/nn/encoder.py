@@ -21,17 +21,11 @@ from pyg_hash.utils.modes import eval_mode
 
 
 class Encoding(NamedTuple):
-    """What an encoder makes of its items.
+    """What an encoder makes of its items."""
 
-    Attributes:
-        features: ``f``, float ``[n, width]``.
-        codes: relaxed codes ``H``, float ``[n, num_bits]`` in (-1, 1).
-        logits: predicted labels before the logistic function, float ``[n, num_classes]``.
-    """
-
-    features: Tensor
-    codes: Tensor
-    logits: Tensor
+    features: Tensor  #: ``f``, float ``[n, width]``
+    codes: Tensor  #: relaxed codes ``H``, float ``[n, num_bits]`` in (-1, 1)
+    logits: Tensor  #: labels before the logistic function, float ``[n, num_classes]``
 
 
 class CodeEncoder(Layer):
