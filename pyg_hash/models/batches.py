@@ -24,20 +24,14 @@ class Share:
 
     All shares of an epoch have the same number of batches; batch ``i`` of each makes one step
     with batch ``i`` of the others.
-
-    Attributes:
-        place: which of them.
-        count: number of shares.
-        seed: of the order of the batches, which all shares must agree on; None draws it from
-            torch's global generator.
     """
 
-    place: int = 0
+    place: int = 0  # which of them
     count: int = 1
-    seed: int | None = None
+    seed: int | None = None  # of the order, on which all agree; None: torch's global generator
 
     def generator(self) -> torch.Generator | None:
-        """Draws the order of the batches; None stands for torch's global generator."""
+        """Draws the order of the batches."""
         return None if self.seed is None else torch.Generator().manual_seed(self.seed)
 
     def of(self, batches: Sequence[T]) -> list[T]:

@@ -28,17 +28,11 @@ CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
 
 @dataclass
 class Intake:
-    """Checks and scales new items as the training data were.
+    """Checks and scales new items as the training data were."""
 
-    Attributes:
-        shapes: shape of one item of a modality before scaling, ``[d]`` for features.
-        is_features: whether items of a modality are rows of real numbers.
-        scaling: fitted feature scaling (``data.scaling``), empty if there was none.
-    """
-
-    shapes: dict[str, list[int]]
-    is_features: dict[str, bool]
-    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)
+    shapes: dict[str, list[int]]  # of one item of a modality before scaling, [d] for features
+    is_features: dict[str, bool]  # whether items of a modality are rows of real numbers
+    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)  # fitted, as in the data
 
     @staticmethod
     def facts(data: HeteroData) -> dict[str, Any]:
