@@ -275,8 +275,9 @@ class HammingIndex(CodeStore):
         changed += len(self._items) - (kept or 0)
         share = _SHARE * (changed + self._late)
         if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
-            self._journal, self._late = Journal(own, uuid.uuid4().hex), 0
-            self._write(own, self._journal.mark)
+            mark = uuid.uuid4().hex
+            self._write(own, mark)
+            self._journal, self._late = Journal(own, mark), 0
             self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
