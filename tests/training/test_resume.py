@@ -71,10 +71,10 @@ def assert_same_run(data, first, second):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resume_equals_uninterrupted(data, file, name):
     make = OPTIMIZERS[name]
-    whole = run(data, 9, make)
-    run(data, 4, make, checkpoint=file)
+    whole = run(data, 5, make)
+    run(data, 3, make, checkpoint=file)
     # another seed: everything must come from the checkpoint
-    resumed = run(data, 9, make, seed=9, checkpoint=file, resume=True)
+    resumed = run(data, 5, make, seed=9, checkpoint=file, resume=True)
     assert_same_run(data, whole, resumed)
 
 
