@@ -191,10 +191,9 @@ class Guard:
         limit = limits.json_bytes if b"json" in kind else limits.upload_bytes
 
         async def parts() -> int:
-            size, more = int(given.get(b"content-length", b"0")), True
-            if size > 4 * limit:
-                return size
-            size = 0
+            if (told := int(given.get(b"content-length", b"0"))) > 4 * limit:
+                return told
+            size, more = 0, True
             while more and size <= 4 * limit:
                 message = await receive()
                 if message["type"] == "http.disconnect":
@@ -205,7 +204,9 @@ class Guard:
                     content.extend(part)
                     self._uploading += len(part)
                 if self._uploading > limits.upload_total:
-                    raise RefusedError(503, "busy: too much is being uploaded", {"Retry-After": "1"})
+                    raise RefusedError(
+                        503, "busy: too much is being uploaded", {"Retry-After": "1"}
+                    )
             return size
 
         try:
