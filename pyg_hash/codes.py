@@ -133,14 +133,18 @@ def quantize(relaxed: Tensor, codes: Tensor | None = None) -> Tensor:
     return torch.where(steps == 0, signs, steps)
 
 
-def check_relaxed(relaxed: Tensor, name: str) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless these are finite floats ``[n, num_bits]``."""
+def check_relaxed(relaxed: Tensor, name: str, shape: tuple[int, int] | None = None) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless these are finite floats of this shape."""
     if not isinstance(relaxed, Tensor):
         kind = type(relaxed).__name__
         raise TypeError(f"{name}: expected a floating-point tensor [n, num_bits], got {kind}")
     check_floats(relaxed, name)
     if not bool(relaxed.isfinite().all()):
         raise ValueError(f"{name}: contains NaN or inf; did training diverge?")
+    if shape not in (None, relaxed.shape):
+        raise ValueError(
+            f"{name}: expected shape {list(shape)}, a row a code, got {list(relaxed.shape)}"
+        )
 
 
 def exact_queries(relaxed: Tensor) -> Tensor:

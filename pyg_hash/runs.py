@@ -280,12 +280,6 @@ class Run:
         self.check("items", sha256(self.file("items")), f"items: {self.file('items')}")
         try:
             root = value.pop("images_root", None)
-            if images_root is not None and root is None:  # kept by an earlier version
-                paths = [path for path in value["image_paths"] if path]
-                root = os.path.commonpath([os.path.dirname(path) for path in paths] or ["/"])
-                value["image_paths"] = [
-                    p and os.path.relpath(p, root) for p in value["image_paths"]
-                ]
             if images_root is not None:
                 root = os.path.abspath(images_root)
             if root is not None:

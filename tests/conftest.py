@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,9 +30,9 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture(scope="module")
-def shapes():
-    """Make the data set of coloured squares discoverable, as if it were in pyg_hash/datasets."""
+@contextmanager
+def discoverable() -> Iterator[type]:
+    """The data set of coloured squares as if it were in pyg_hash/datasets."""
     from shapes import Shapes
 
     import pyg_hash.datasets
@@ -39,6 +41,30 @@ def shapes():
         patch.setattr(pyg_hash.datasets, "Shapes", Shapes, raising=False)
         patch.setattr(pyg_hash.datasets, "__all__", [*pyg_hash.datasets.__all__, "Shapes"])
         yield Shapes
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    with discoverable() as kind:
+        yield kind
+
+
+@pytest.fixture(scope="session")
+def shapes_root(tmp_path_factory):
+    """Where the coloured squares lie."""
+    return tmp_path_factory.mktemp("shapes")
+
+
+@pytest.fixture(scope="session")
+def shapes_run(shapes_root, tmp_path_factory):
+    """The run folder of a small MCGCN on the coloured squares; no test changes it."""
+    from pyg_hash.cli import main
+
+    out = tmp_path_factory.mktemp("runs") / "shapes"
+    words = ["--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=5", "--label_rate=0.5"]
+    with discoverable():
+        assert main(["train", f"--root={shapes_root}", f"--out={out}", *words]) == 0
+    return out
 
 
 @pytest.fixture

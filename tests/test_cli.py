@@ -122,7 +122,7 @@ def test_interrupted_training_resumes_to_the_same_codes(
             if row["epoch"] == 7:
                 raise KeyboardInterrupt
 
-        return real(*args, **{**keywords, "callbacks": [stop]})
+        return real(*args, **{**keywords, "callbacks": [*keywords["callbacks"], stop]})
 
     with monkeypatch.context() as patch:
         patch.setattr(pyg_hash.training, "fit", interrupted)

@@ -29,11 +29,6 @@ GRAPHS = {"MCGCN": ["--k=3"], "SGCH": ["--k=3"], "SGEH": ["--k=3"]}
 pytestmark = pytest.mark.usefixtures("shapes")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
 def words(kind, out, *more):
     known = inspect.signature(kind).parameters
     widths = [f"--model_options.{name}={WIDTHS[name]}" for name in WIDTHS if name in known]
@@ -46,9 +41,9 @@ def test_every_model_has_an_entry():
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=NAMES)
-def test_train_evaluate_search(kind, root, tmp_path, capsys):
+def test_train_evaluate_search(kind, shapes_root, tmp_path, capsys):
     out = tmp_path / "run"
-    assert main(words(kind, out, "--dataset=shapes", f"--root={root}")) == 0
+    assert main(words(kind, out, "--dataset=shapes", f"--root={shapes_root}")) == 0
     assert "i2t" in capsys.readouterr().out
     assert load_json(out / "metrics.json")["query"]["protocol"] == "inductive"
     settings = yaml.safe_load((out / "config.yaml").read_text())
@@ -74,11 +69,11 @@ def test_features_of_ones_own(kind, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", SOLVED, ids=lambda kind: kind.__name__)
-def test_a_closed_form(kind, root, tmp_path, capsys):
+def test_a_closed_form(kind, shapes_root, tmp_path, capsys):
     out = tmp_path / "run"
     known = inspect.signature(kind).parameters
     few = ["--model_options.k=3"] if "k" in known else []
-    shapes = ["--dataset=shapes", f"--root={root}"]
+    shapes = ["--dataset=shapes", f"--root={shapes_root}"]
     name = f"--model={kind.__name__.lower()}"
     assert main(["train", name, f"--out={out}", "--num_bits=8", "--seed=3", *shapes, *few]) == 0
     assert "protocol inductive" in capsys.readouterr().out
@@ -90,11 +85,11 @@ def test_a_closed_form(kind, root, tmp_path, capsys):
         assert main(["train", f"--out={out}", "--resume"]) == 0
 
 
-def test_a_rate_for_each_part(root, tmp_path, capsys):
+def test_a_rate_for_each_part(shapes_root, tmp_path, capsys):
     from pyg_hash.models import GCH
 
     rates = "{label: 0.01, image: 0.001, text: 0.001, gcn: 0.001}"
-    shapes = ["--dataset=shapes", f"--root={root}"]
+    shapes = ["--dataset=shapes", f"--root={shapes_root}"]
     assert main(words(GCH, tmp_path / "run", *shapes, f"--lr={rates}")) == 0
     assert main(words(GCH, tmp_path / "no", *shapes, "--lr={label: 0.01}")) == 2
     assert "parts label, image, text, gcn" in capsys.readouterr().err
@@ -119,9 +114,11 @@ def test_a_rate_for_each_part(root, tmp_path, capsys):
         (["--model=itq", "--model_options.seed=2"], "ITQ has no option 'seed'"),
     ],
 )
-def test_settings_of_another_method_are_refused(options, message, root, tmp_path, capsys):
+def test_settings_of_another_method_are_refused(options, message, shapes_root, tmp_path, capsys):
     out = tmp_path / "run"
-    assert main(["train", f"--out={out}", f"--root={root}", "--dataset=shapes", *options]) == 2
+    assert (
+        main(["train", f"--out={out}", f"--root={shapes_root}", "--dataset=shapes", *options]) == 2
+    )
     assert message in capsys.readouterr().err
     assert not out.exists()
 
@@ -151,12 +148,12 @@ def test_a_preset(tmp_path, capsys):
     assert main(["search", str(out), f"--features={tmp_path}/x.npy", "--source=image"]) == 0
 
 
-def test_rates_that_decay_and_an_optimiser(root, tmp_path):
+def test_rates_that_decay_and_an_optimiser(shapes_root, tmp_path):
     from pyg_hash.models import GCH
 
     out = tmp_path / "run"
     more = ["--optimizer={name: SGD, momentum: 0.9}", "--decay=0.5", "--scaling.norm=null"]
-    assert main(words(GCH, out, "--dataset=shapes", f"--root={root}", *more)) == 0
+    assert main(words(GCH, out, "--dataset=shapes", f"--root={shapes_root}", *more)) == 0
     settings = yaml.safe_load((out / "config.yaml").read_text())
     assert settings["optimizer"] == {"name": "SGD", "momentum": 0.9}
     assert settings["decay"] == 0.5 and settings["scaling"] == {"norm": None}

@@ -17,19 +17,6 @@ from pyg_hash.runs import Run
 pytestmark = pytest.mark.usefixtures("shapes")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def trained(root, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "one"
-    words = ["--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=5", "--label_rate=0.5"]
-    assert main(["train", f"--root={root}", f"--out={out}", *words]) == 0
-    return out
-
-
 def assert_twins(run, codes, modality, item):
     """Two codes of one item, which a product may round by its place among the others."""
     run = Run(run)
@@ -38,12 +25,12 @@ def assert_twins(run, codes, modality, item):
     assert_same_codes(*map(torch.from_numpy, codes), relaxed)
 
 
-def test_bad_texts_are_named_by_line_and_the_rest_goes_on(trained, tmp_path, capsys):
+def test_bad_texts_are_named_by_line_and_the_rest_goes_on(shapes_run, tmp_path, capsys):
     texts, out = tmp_path / "texts.txt", tmp_path / "codes.h5"
     content = "red box\n\nzebra\nblue zebra\nblue fl\xe4g".encode("latin-1")
     texts.write_bytes(b"\xef\xbb\xbf" + content + b"\n   \nred\x0bbox\n")
     capsys.readouterr()
-    assert main(["encode", str(trained), f"--texts={texts}", f"--out={out}"]) == 0
+    assert main(["encode", str(shapes_run), f"--texts={texts}", f"--out={out}"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"text: 3 codes of 16 bits, 4 skipped -> {out}\n"
     lines = printed.err.splitlines()
@@ -57,19 +44,19 @@ def test_bad_texts_are_named_by_line_and_the_rest_goes_on(trained, tmp_path, cap
         assert file["text/ids"].asstr()[:].tolist() == ["red box", "blue zebra", "red\x0bbox"]
         assert file["text/lines"][:].tolist() == [1, 4, 7]
         assert file["text/codes"].shape == (3, 16)
-        assert_twins(trained, file["text/codes"][::2], "text", "red box")
+        assert_twins(shapes_run, file["text/codes"][::2], "text", "red box")
         assert [line.split(": ")[0] for line in file["text/skipped"].asstr()] == [
             f"{texts}:{number}" for number in (2, 3, 5, 6)
         ]
 
 
-def test_bad_pictures_are_named_and_the_rest_goes_on(trained, root, tmp_path, capsys):
-    good = (root / "raw" / "red-cube.png").read_bytes()
+def test_bad_pictures_are_named_and_the_rest_goes_on(shapes_run, shapes_root, tmp_path, capsys):
+    good = (shapes_root / "raw" / "red-cube.png").read_bytes()
     for name, content in (("a", good), ("b", good[:90]), ("c", b""), ("d", b"text"), ("e", good)):
         (tmp_path / f"{name}.png").write_bytes(content)
     (tmp_path / "notes.txt").write_text("no picture")
     out = tmp_path / "codes.h5"
-    assert main(["encode", str(trained), f"--images={tmp_path}", f"--out={out}"]) == 0
+    assert main(["encode", str(shapes_run), f"--images={tmp_path}", f"--out={out}"]) == 0
     printed = capsys.readouterr()
     assert printed.out == f"image: 2 codes of 16 bits, 3 skipped -> {out}\n"
     note, *lines = printed.err.splitlines()
@@ -80,13 +67,13 @@ def test_bad_pictures_are_named_and_the_rest_goes_on(trained, root, tmp_path, ca
     with h5py.File(out) as file:
         assert file["image/ids"].asstr()[:].tolist() == [str(tmp_path / f"{n}.png") for n in "ae"]
         assert "lines" not in file["image"]
-        assert_twins(trained, file["image/codes"][:], "image", str(tmp_path / "a.png"))
+        assert_twins(shapes_run, file["image/codes"][:], "image", str(tmp_path / "a.png"))
 
 
-def test_strict_writes_nothing(trained, tmp_path, capsys):
+def test_strict_writes_nothing(shapes_run, tmp_path, capsys):
     (tmp_path / "texts.txt").write_text("red box\nzebra\n")
     out = tmp_path / "codes.h5"
-    words = ["encode", str(trained), f"--texts={tmp_path}/texts.txt", f"--out={out}"]
+    words = ["encode", str(shapes_run), f"--texts={tmp_path}/texts.txt", f"--out={out}"]
     assert main([*words, "--strict"]) == 1
     assert "1 of 2 items could not be encoded" in capsys.readouterr().err
     assert not out.exists()
@@ -94,16 +81,16 @@ def test_strict_writes_nothing(trained, tmp_path, capsys):
     assert main([*words, "--strict"]) == 0
 
 
-def test_nothing_to_encode(trained, tmp_path, capsys):
+def test_nothing_to_encode(shapes_run, tmp_path, capsys):
     out, texts = tmp_path / "codes.h5", tmp_path / "texts.txt"
     texts.write_text("zebra\n\n")
-    assert main(["encode", str(trained), f"--texts={texts}", f"--out={out}"]) == 1
+    assert main(["encode", str(shapes_run), f"--texts={texts}", f"--out={out}"]) == 1
     error = capsys.readouterr().err
     assert "none of 2 items could be encoded; the first" in error and "zebra" in error
     texts.write_text("\n \n")
-    assert main(["encode", str(trained), f"--texts={texts}", f"--out={out}"]) == 1
+    assert main(["encode", str(shapes_run), f"--texts={texts}", f"--out={out}"]) == 1
     assert "holds no text" in capsys.readouterr().err
-    assert main(["encode", str(trained), f"--images={tmp_path}/*.jpg", f"--out={out}"]) == 1
+    assert main(["encode", str(shapes_run), f"--images={tmp_path}/*.jpg", f"--out={out}"]) == 1
     assert "no picture in" in capsys.readouterr().err
     assert not out.exists()
 
@@ -137,13 +124,13 @@ nothing = 3
 """
 
 
-def test_own_encoder(trained, root, tmp_path, capsys, monkeypatch):
+def test_own_encoder(shapes_run, shapes_root, tmp_path, capsys, monkeypatch):
     (tmp_path / "my_own_encoders.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
-    image = [f"--images={root}/raw/red-cube.png", "--out=codes.h5"]
+    image = [f"--images={shapes_root}/raw/red-cube.png", "--out=codes.h5"]
     own = "--image_encoder=my_own_encoders:colors"
-    assert main(["encode", str(trained), *image, own]) == 0
-    assert main(["search", str(trained), f"--image={root}/raw/red-cube.png", own]) == 0
+    assert main(["encode", str(shapes_run), *image, own]) == 0
+    assert main(["search", str(shapes_run), f"--image={shapes_root}/raw/red-cube.png", own]) == 0
     capsys.readouterr()
     own = "--text_encoder=my_own_encoders"
     for name, status, message in (
@@ -152,14 +139,14 @@ def test_own_encoder(trained, root, tmp_path, capsys, monkeypatch):
         (":lost", 2, "cannot be imported"),
         ("", 2, "expected MODULE:NAME"),
     ):
-        assert main(["search", str(trained), "--text=red", own + name]) == status
+        assert main(["search", str(shapes_run), "--text=red", own + name]) == status
         assert message in capsys.readouterr().err
 
 
 @pytest.fixture
-def vectors(trained, tmp_path):
+def vectors(shapes_run, tmp_path):
     """Feature vectors of three texts as files, and what each text itself finds."""
-    x = Run(trained).encoder("text")(["red box", "blue flag", "green"])
+    x = Run(shapes_run).encoder("text")(["red box", "blue flag", "green"])
     np.save(tmp_path / "x.npy", x.numpy())
     np.save(tmp_path / "one.npy", x[0].double().numpy())
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -177,9 +164,9 @@ def answers(capsys, *words):
     return found
 
 
-def test_search_with_feature_vectors(trained, vectors, tmp_path, capsys):
-    start = ["search", str(trained), "-k4"]
-    relaxed = relaxed_of_new(load_model(Run(trained)), vectors, "text")
+def test_search_with_feature_vectors(shapes_run, vectors, tmp_path, capsys):
+    start = ["search", str(shapes_run), "-k4"]
+    relaxed = relaxed_of_new(load_model(Run(shapes_run)), vectors, "text")
     assert relaxed.abs().min() > 1e-5  # no bit is all rounding: alone or together is the same
     texts = ("red box", "blue flag", "green")
     expected = [answers(capsys, *start, f"--text={t}")[0]["answers"] for t in texts]
@@ -196,11 +183,11 @@ def test_search_with_feature_vectors(trained, vectors, tmp_path, capsys):
     assert "query second\nscore" in printed.out and "one query: " in printed.err
 
 
-def test_bad_rows_of_features(trained, vectors, tmp_path, capsys):
+def test_bad_rows_of_features(shapes_run, vectors, tmp_path, capsys):
     vectors[1, 0] = float("nan")
     vectors[2] = 0
     np.save(tmp_path / "bad.npy", vectors.numpy())
-    words = [str(trained), f"--features={tmp_path}/bad.npy", "--source=text"]
+    words = [str(shapes_run), f"--features={tmp_path}/bad.npy", "--source=text"]
     assert main(["search", *words]) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("text row 1: its features contain NaN or inf; clean or drop them")
@@ -213,17 +200,17 @@ def test_bad_rows_of_features(trained, vectors, tmp_path, capsys):
     assert "no row of" in capsys.readouterr().err
 
 
-def test_encode_npy_equals_encode_texts(trained, vectors, tmp_path):
+def test_encode_npy_equals_encode_texts(shapes_run, vectors, tmp_path):
     (tmp_path / "t.txt").write_text("red box\nblue flag\ngreen\n")
     a, b = tmp_path / "a.h5", tmp_path / "b.h5"
     words = [f"--features={tmp_path}/x.npy", "--source=text", f"--out={a}"]
-    assert main(["encode", str(trained), *words]) == 0
-    assert main(["encode", str(trained), f"--texts={tmp_path}/t.txt", f"--out={b}"]) == 0
+    assert main(["encode", str(shapes_run), *words]) == 0
+    assert main(["encode", str(shapes_run), f"--texts={tmp_path}/t.txt", f"--out={b}"]) == 0
     with h5py.File(a) as first, h5py.File(b) as second:
         assert np.array_equal(first["text/codes"], second["text/codes"])
 
 
-def test_wrong_feature_files(trained, vectors, tmp_path, capsys):
+def test_wrong_feature_files(shapes_run, vectors, tmp_path, capsys):
     np.save(tmp_path / "cube.npy", np.zeros((2, 2, 2)))
     np.save(tmp_path / "object.npy", np.array([{}], dtype=object), allow_pickle=True)
     np.save(tmp_path / "wide.npy", np.ones((2, 7)))
@@ -244,28 +231,30 @@ def test_wrong_feature_files(trained, vectors, tmp_path, capsys):
         ("lost.h5", "text", 1, "lost.h5"),
     ):
         more = [] if source is None else [f"--source={source}"]
-        found = main(["search", str(trained), f"--features={tmp_path / name}", *more])
+        found = main(["search", str(shapes_run), f"--features={tmp_path / name}", *more])
         printed = capsys.readouterr()
         assert (found, message in printed.err) == (status, True), (name, printed.err)
 
 
-def test_usage(trained, tmp_path, capsys):
+def test_usage(shapes_run, tmp_path, capsys):
     for words, message in (
-        (["search", str(trained), "--text= "], "text: is empty"),
-        (["search", str(trained), "--text=red", "--source=text"], "source: says what"),
-        (["encode", str(trained), "--texts=a", "--source=text", "--out=b"], "source: says what"),
+        (["search", str(shapes_run), "--text= "], "text: is empty"),
+        (["search", str(shapes_run), "--text=red", "--source=text"], "source: says what"),
+        (["encode", str(shapes_run), "--texts=a", "--source=text", "--out=b"], "source: says what"),
     ):
         assert main(words) == 2
         assert message in capsys.readouterr().err
-    assert main(["search", str(trained), "--image=lost.png"]) == 1
+    assert main(["search", str(shapes_run), "--image=lost.png"]) == 1
     assert "lost.png: no such file" in capsys.readouterr().err
 
 
-def test_a_text_with_nul_costs_that_text_alone(trained, tmp_path, capsys):
+def test_a_text_with_nul_costs_that_text_alone(shapes_run, tmp_path, capsys):
     texts, out = tmp_path / "texts.txt", tmp_path / "codes.h5"
     texts.write_bytes(b"red box\nblue\0flag\ngreen\n")
     for name in ("codes.h5", "codes.store"):
-        assert main(["encode", str(trained), f"--texts={texts}", f"--out={tmp_path}/{name}"]) == 0
+        assert (
+            main(["encode", str(shapes_run), f"--texts={texts}", f"--out={tmp_path}/{name}"]) == 0
+        )
         printed = capsys.readouterr()
         assert "2 codes of 16 bits, 1 skipped" in printed.out
         assert f"skipped: {texts}:2: contains a NUL character" in printed.err
@@ -285,10 +274,10 @@ def test_a_folder_says_what_it_did_not_take(tmp_path, capsys):
     ]
 
 
-def test_an_encoder_of_your_own_may_give_numpy(trained, tmp_path, capsys, monkeypatch):
+def test_an_encoder_of_your_own_may_give_numpy(shapes_run, tmp_path, capsys, monkeypatch):
     code = "import numpy as np\ndef rows(texts): return np.ones((len(texts), {}))\n"
-    width = Run(trained).encoder("text").num_features
+    width = Run(shapes_run).encoder("text").num_features
     (tmp_path / "numpy_rows.py").write_text(code.format(width))
     monkeypatch.syspath_prepend(tmp_path)
     own = "--text_encoder=numpy_rows:rows"
-    assert main(["search", str(trained), "--text=red", own]) == 0
+    assert main(["search", str(shapes_run), "--text=red", own]) == 0

@@ -20,37 +20,24 @@ pytest.importorskip("faiss")
 pytestmark = pytest.mark.usefixtures("shapes")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tmp_path_factory.mktemp("data")
-
-
-@pytest.fixture(scope="module")
-def trained(root, tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "one"
-    words = ["--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=5", "--label_rate=0.5"]
-    assert main(["train", f"--root={root}", f"--out={out}", *words]) == 0
-    return out
-
-
 @pytest.fixture
-def store(trained, root, tmp_path, capsys):
+def store(shapes_run, shapes_root, tmp_path, capsys):
     path = str(tmp_path / "new.store")
-    pattern = f"--images={root}/raw/*.png"
-    assert main(["encode", str(trained), pattern, f"--out={path}", "--index=multiindex"]) == 0
+    pattern = f"--images={shapes_root}/raw/*.png"
+    assert main(["encode", str(shapes_run), pattern, f"--out={path}", "--index=multiindex"]) == 0
     return path
 
 
-def test_a_store_is_filled_and_searched(trained, root, store, capsys):
-    count = len(list((root / "raw").glob("*.png")))
+def test_a_store_is_filled_and_searched(shapes_run, shapes_root, store, capsys):
+    count = len(list((shapes_root / "raw").glob("*.png")))
     printed = f"image: {count} codes of 16 bits -> {store} ({count} items)\n"
     assert capsys.readouterr().out == printed
     assert FaissStore.open(store).index == MultiIndex()
-    words = ["search", str(trained), "--text=red box", f"--store={store}", "-k", "3"]
+    words = ["search", str(shapes_run), "--text=red box", f"--store={store}", "-k", "3"]
     assert main([*words, "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
     assert len(answers) == 3 and all(set(a) == {"id", "distance", "score"} for a in answers)
-    run = Run.open(trained)
+    run = Run.open(shapes_run)
     text, pictures = (Coder(load_model(run), m, run.encoder(m)) for m in ("text", "image"))
     text = binarize(text(["red box"]))
     for answer in answers:  # the true distance of each
@@ -63,24 +50,24 @@ def test_a_store_is_filled_and_searched(trained, root, store, capsys):
     assert capsys.readouterr().out.splitlines()[0].split() == ["score", "distance", "id"]
 
 
-def test_a_store_keeps_growing_and_replaces_what_it_knows(trained, root, store, capsys):
+def test_a_store_keeps_growing_and_replaces_what_it_knows(shapes_run, shapes_root, store, capsys):
     capsys.readouterr()
-    pictures = [f"--images={root}/raw/red-*.png", f"--out={store}"]
-    assert main(["encode", str(trained), *pictures]) == 0
-    count = len(list((root / "raw").glob("red-*.png")))
-    total = len(list((root / "raw").glob("*.png")))
+    pictures = [f"--images={shapes_root}/raw/red-*.png", f"--out={store}"]
+    assert main(["encode", str(shapes_run), *pictures]) == 0
+    count = len(list((shapes_root / "raw").glob("red-*.png")))
+    total = len(list((shapes_root / "raw").glob("*.png")))
     printed = capsys.readouterr().out
     assert f"{count} replaced -> {store} ({total} items)" in printed
-    texts = root / "more.txt"
+    texts = shapes_root / "more.txt"
     texts.write_text("red box\nblue box\n\n")
-    assert main(["encode", str(trained), f"--texts={texts}", f"--out={store}"]) == 0
+    assert main(["encode", str(shapes_run), f"--texts={texts}", f"--out={store}"]) == 0
     assert f"text: 2 codes of 16 bits, 1 skipped -> {store} ({total + 2} items)" in (
         capsys.readouterr().out
     )
 
 
-def test_what_a_store_cannot_take_is_said_first(trained, root, store, tmp_path, capsys):
-    images, texts = f"--images={root}/raw", f"--texts={tmp_path}/t.txt"
+def test_what_a_store_cannot_take_is_said_first(shapes_run, shapes_root, store, tmp_path, capsys):
+    images, texts = f"--images={shapes_root}/raw", f"--texts={tmp_path}/t.txt"
     (tmp_path / "t.txt").write_text("red box\n")
     FaissStore.create(tmp_path / "wide.store", 32, ids=str).save()
     FaissStore.create(tmp_path / "ints.store", 16).save()
@@ -109,35 +96,35 @@ def test_what_a_store_cannot_take_is_said_first(trained, root, store, tmp_path, 
     ]
     for words, status, message in cases:
         capsys.readouterr()
-        assert main([words[0], str(trained), *words[1:]]) == status, words
+        assert main([words[0], str(shapes_run), *words[1:]]) == status, words
         assert message in capsys.readouterr().err, words
     assert not (tmp_path / "a.store").exists()
 
 
-def test_relaxed_codes_are_kept_for_rescoring(trained, root, tmp_path, capsys):
-    path, some = f"{tmp_path}/new.store", f"--images={root}/raw/red-*.png"
-    assert main(["encode", str(trained), some, f"--out={path}", "--relaxed"]) == 0
-    more = f"--images={root}/raw/*.png"
-    assert main(["encode", str(trained), more, f"--out={path}"]) == 0  # has them, and gets more
-    assert main(["encode", str(trained), more, f"--out={tmp_path}/x.h5", "--relaxed"]) == 0
+def test_relaxed_codes_are_kept_for_rescoring(shapes_run, shapes_root, tmp_path, capsys):
+    path, some = f"{tmp_path}/new.store", f"--images={shapes_root}/raw/red-*.png"
+    assert main(["encode", str(shapes_run), some, f"--out={path}", "--relaxed"]) == 0
+    more = f"--images={shapes_root}/raw/*.png"
+    assert main(["encode", str(shapes_run), more, f"--out={path}"]) == 0  # has them, and gets more
+    assert main(["encode", str(shapes_run), more, f"--out={tmp_path}/x.h5", "--relaxed"]) == 0
     assert FaissStore.open(path).has_relaxed
     with h5py.File(tmp_path / "x.h5") as file:
         codes, relaxed = file["image/codes"][:], file["image/relaxed"][:]
         names = file["image/ids"].asstr()[:].tolist()
     assert relaxed.dtype == np.float16 and (codes == np.where(relaxed >= 0, 1, -1)).all()
     capsys.readouterr()
-    words = ["search", str(trained), "--text=red box", f"--store={path}", f"-k{len(names)}"]
+    words = ["search", str(shapes_run), "--text=red box", f"--store={path}", f"-k{len(names)}"]
     assert main([*words, "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)["answers"]
-    run = Run.open(trained)
+    run = Run.open(shapes_run)
     text = Coder(load_model(run), "text", run.encoder("text"))(["red box"]).double().numpy()[0]
     true = dict(zip(names, relaxed.astype(float) @ text, strict=True))
     assert all(abs(a["score"] - true[a["id"]]) < 16 * 0.005 for a in answers)
     assert [a["score"] for a in answers] == sorted((a["score"] for a in answers), reverse=True)
     plain = f"--out={tmp_path}/plain.store"
-    assert main(["encode", str(trained), some, plain]) == 0
+    assert main(["encode", str(shapes_run), some, plain]) == 0
     for out in (plain, f"--out={tmp_path}/new.lance"):
         if out.endswith("lance") and find_spec("lancedb") is None:
             continue
-        assert main(["encode", str(trained), some, out, "--relaxed"]) == 2
+        assert main(["encode", str(shapes_run), some, out, "--relaxed"]) == 2
         assert "keeps codes alone; use a new NAME.store" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from pyg_hash.cli.queries import (
     pictures,
     text_lines,
 )
+from pyg_hash.cli.store import lines_of
 from pyg_hash.runs import Run
 from pyg_hash.typing import TEXT, binarize
 from pyg_hash.utils.files import CorruptFileError, atomic_path
@@ -85,16 +86,14 @@ class Encode(NewItemsCommand):
         coders = self.coders(run, inputs)
         store: CodeStore | None = None
         if into_store:
-            store = store_for(self.out, coders[0].model, self.index, self.force)
+            store = store_for(self.out, coders[0].model, self.index, self.relaxed, self.force)
             if inputs[0].bare and len(store):
                 raise UsageError(
                     f"ids: {self.features} has none, and its row numbers would replace those of "
                     f"other files in {self.out}, which is not empty; give --ids FILE, or features "
                     "in HDF5 with ids"
                 )
-        relaxed = self.relaxed
-        if store is not None:
-            relaxed = keeps_relaxed(store, self.out, relaxed)
+        relaxed = self.relaxed or (store is not None and store.has_relaxed)
         results = []
         for items, coder in zip(inputs, coders, strict=True):
             found = coder.each(items)
@@ -135,8 +134,7 @@ def with_ids(inputs: list[NewItems], path: str) -> NewItems:
     """The items under the ids that a file gives, one a line; ``ValueError`` if they do not fit."""
     if len(inputs) > 1:
         raise UsageError("ids: are those of one kind of items; encode pictures and texts apart")
-    ids = Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    (items,) = inputs
+    ids, (items,) = lines_of(path), inputs
     if len(ids) != len(items.ids):
         raise ValueError(f"ids: {path} has {len(ids)} lines for {len(items.ids)} items")
     return replace(items, ids=ids, bare=False)
@@ -194,7 +192,9 @@ def write_codes(
                 group.create_dataset("skipped", data=[*found.problems.values()], dtype=strings)
 
 
-def store_for(address: str, model: HashModel, index: str | None, force: bool) -> CodeStore:
+def store_for(
+    address: str, model: HashModel, index: str | None, relaxed: bool, force: bool
+) -> CodeStore:
     """A store to put codes under string ids into; made, with this index, if there is none."""
     from pyg_hash.index import HammingIndex
     from pyg_hash.index.lookup import KINDS
@@ -211,28 +211,18 @@ def store_for(address: str, model: HashModel, index: str | None, force: bool) ->
         more = {"index": kinds[index.lower()]()}
     try:
         store = open_store(address, model, force)
+        if more:
+            raise UsageError(f"index: {address} is there already and keeps its own")
+        if store.id_type is not str:
+            raise ValueError(
+                f"store: {address} has {store.id_type.__name__} ids; the command line adds codes "
+                "under string ids alone: choose another store, or add them from Python"
+            )
     except FileNotFoundError:
-        about = {"ids": str, "model": model.digest()}
-        made: CodeStore = kind.create(address, model.num_bits, **about, **more)
-        return made
-    if more:
-        raise UsageError(f"index: {address} is there already and keeps its own")
-    if store.id_type is not str:
-        raise ValueError(
-            f"store: {address} has {store.id_type.__name__} ids; the command line adds codes under "
-            "string ids alone: choose another store, or add them from Python"
-        )
-    return store
-
-
-def keeps_relaxed(store: CodeStore, address: str, wanted: bool) -> bool:
-    """Whether a store gets relaxed codes: one with items as it has them, a new one if wanted."""
-    from pyg_hash.index import HammingIndex
-
-    has = isinstance(store, HammingIndex) and store.has_relaxed
-    if wanted and not has and (len(store) or not isinstance(store, HammingIndex)):
+        store = kind.create(address, model.num_bits, ids=str, model=model.digest(), **more)
+    if relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
         raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
-    return has or wanted
+    return store
 
 
 def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int:

@@ -98,10 +98,10 @@ class Evaluate(DataCommand):
             name += "".join(f" {key}={value}" for key, value in definition.items())
         if self.relevance != "y":
             name += f" relevance={self.relevance}"
-        if notes:  # beside the earlier numbers
-            name += " on other data"
-        print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         of = {"model": model.digest(), "data": digest_of(rows_of(dataset, dataset[0]))}
+        if notes:  # beside the earlier numbers
+            name += f" on other data ({of['data'][:12]})"
+        print(json.dumps(result.to_dict(), indent=2) if self.json else result)
         try:
             with run.lock():
                 run.add_metrics(name, result.to_dict(), **of)

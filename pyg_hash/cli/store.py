@@ -23,10 +23,6 @@ class StoreCommand(Command):
 
     store: str = option(MISSING, "NAME.store, NAME.lance, NAME.db or http://HOST:PORT", ["store"])
 
-    def open(self) -> CodeStore:
-        """The store."""
-        return opened(self.store)
-
 
 @dataclass(frozen=True, kw_only=True)
 class ListItems(StoreCommand):
@@ -41,7 +37,7 @@ class ListItems(StoreCommand):
         """Print."""
         if self.start < 0 or self.limit < 0:
             raise UsageError("start, limit: expected 0 or more")
-        with self.open() as store:
+        with opened(self.store) as store:
             ids = store.list(self.where, self.start, self.limit).tolist()
             fields = store.metadata(ids)
             columns = {"id": ids, **fields}
@@ -65,15 +61,13 @@ class DeleteItems(StoreCommand):
         """Delete, save and say how many."""
         if (self.ids is None) == (self.where is None):
             raise UsageError("items: give either --ids FILE or --where FILTER")
-        with self.open() as store:
+        with opened(self.store) as store:
             before = len(store)
             if self.ids is None:
                 names = store.list(self.where, 0, before).tolist()
             else:
-                lines = Path(self.ids).read_text(encoding="utf-8").removesuffix("\n").split("\n")
-                names = [
-                    id_of(store, line, f"ids: {self.ids}:{n}") for n, line in enumerate(lines, 1)
-                ]
+                lines = enumerate(lines_of(self.ids), 1)
+                names = [id_of(store, line, f"ids: {self.ids}:{n}") for n, line in lines]
             store.remove(names)
             store.save()
             print(f"{before - len(store):,} of {before:,} items deleted")
@@ -92,7 +86,7 @@ class UpdateItems(StoreCommand):
 
     def execute(self) -> int:
         """Change, save and say how many."""
-        with self.open() as store:
+        with opened(self.store) as store:
             groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
             for row in rows_of(self.metadata, store):
                 groups.setdefault(tuple(row), []).append(row)
@@ -137,6 +131,11 @@ def printed(names: list[str], rows: list[list[str]], right: Collection[str] = ()
         ).rstrip()
         for line in (names, *rows)
     )
+
+
+def lines_of(path: str) -> list[str]:
+    """The ids in a text file."""
+    return Path(path).read_text(encoding="utf-8").removesuffix("\n").split("\n")
 
 
 def id_of(store: CodeStore, text: str, place: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from contextlib import ExitStack
@@ -15,6 +16,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.runs import CHECKPOINT, Run, RunItems, digest_of_folder
 from pyg_hash.typing import IMAGE, MODALITIES
+from pyg_hash.utils.digests import sha256
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.signals import stop_after
 
@@ -106,12 +108,15 @@ class Train(TrainConfig, Command):
                 "resume": self.resume,
                 "patience": config.patience,
             }
+            if recipe.epochs is not None:
+                of = sha256(run.record()["data"], json.dumps(run.config())) if ranks.is_main else ""
+                options["callbacks"] = [OfRun(of)]
             if ranks.size > 1 or recipe.epochs is None:  # all stop at once, or there is no epoch
                 history = recipe.fit(model, data, **options)
             else:
                 with stop_after("epoch") as check:
-                    callbacks = [lambda *row: check()]
-                    history = recipe.fit(model, data, callbacks=callbacks, **options)
+                    options["callbacks"].append(lambda *row: check())
+                    history = recipe.fit(model, data, **options)
             if history and ranks.is_main:
                 history.to_csv(run.path / "history.csv")
                 history.to_json(run.path / "history.json")
@@ -131,6 +136,32 @@ class Train(TrainConfig, Command):
             print("the data have no labels, so there is no mAP")
         print(f"run folder: {run.path}")
         return 0
+
+
+class OfRun:
+    """A callback by which a checkpoint says which run it is of; that of another is refused.
+
+    Args:
+        digest: of the run's data and settings; empty for a process that does not know it.
+    """
+
+    def __init__(self, digest: str) -> None:
+        self.digest = digest
+
+    def __call__(self, *row: Any) -> None:
+        """Nothing is to be done after an epoch."""
+
+    def state_dict(self) -> dict[str, str]:
+        """What the checkpoint keeps."""
+        return {"run": self.digest}
+
+    def load_state_dict(self, state: dict[str, str]) -> None:
+        """Raise ``ValueError`` for the checkpoint of another run."""
+        if self.digest and state.get("run") != self.digest:
+            raise ValueError(
+                "resume: the checkpoint is of a run with other data or settings; put back that of "
+                f"this run, or remove {CHECKPOINT} and train anew"
+            )
 
 
 def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:

@@ -217,7 +217,22 @@ def read_strings(file: Any, name: str, length: int | None = None) -> list[str] |
         raise ValueError(f"{name}: expected a list of strings, got {node.dtype} {node.shape}")
     if length is not None and len(node) != length:
         raise ValueError(f"{name}: has {len(node)} entries, expected {length}")
-    return [str(value) for value in node.asstr()[:]]
+    try:
+        return [str(value) for value in node.asstr()[:]]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name}: is not in UTF-8 ({error}); write it again") from error
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """What the block raises names the file."""
+    try:
+        yield
+    except CorruptFileError:
+        raise
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{path}: {error}") from error
 
 
 class FeatureFile(CrossModalDataset):
@@ -295,22 +310,18 @@ class FeatureFile(CrossModalDataset):
 
     def build(self) -> HeteroData:
         """Read and check everything that a model needs."""
-        with open_feature_file(self.path) as file:
-            try:
-                read_about(file)  # the format; and a bad text is told now
-                image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
-                splits = read_splits(file, image.shape[0])
-                names = read_strings(file, "class_names")
-                return build_hetero(
-                    image.read(),
-                    text.read(),
-                    y=read_labels(file),
-                    num_classes=None if names is None else len(names),
-                    **splits,
-                )
-            except (TypeError, ValueError) as error:
-                kind = TypeError if isinstance(error, TypeError) else ValueError
-                raise kind(f"{self.path}: {error}") from error
+        with open_feature_file(self.path) as file, _of_file(self.path):
+            read_about(file)  # the format; and a bad text is told now
+            image, text = StoredMatrix(file, "image"), StoredMatrix(file, "text")
+            splits = read_splits(file, image.shape[0])
+            names = read_strings(file, "class_names")
+            return build_hetero(
+                image.read(),
+                text.read(),
+                y=read_labels(file),
+                num_classes=None if names is None else len(names),
+                **splits,
+            )
 
     @property
     def about(self) -> str | None:
@@ -342,7 +353,7 @@ def stored_encoder(path: Path, modality: Modality) -> Any:
 
 def stored_items(path: Path, num_classes: int) -> Items:
     """Ids, class names, picture paths and texts of a file."""
-    with open_feature_file(path) as file:
+    with open_feature_file(path) as file, _of_file(path):
         n = StoredMatrix(file, "image").shape[0]
         ids = read_strings(file, "ids", n)
         names = read_strings(file, "class_names")

@@ -200,45 +200,40 @@ def _table(
     encoding: str | None,
     separator: str | None,
 ) -> Source:
-    problems: dict[str, str] = {}
-    listed: list[str] = []
-    left_out: list[str] = []
+    source = Source([], [], [], [])
+    read_as = source.read_as
     matrices: dict[str, Array] = {}
+    left_out: list[str] = []
     if path.suffix.lower() == ".parquet":
         columns, matrices = _parquet(path, left_out)
     elif path.suffix.lower() in (".csv", ".tsv"):
-        columns = _separated(path, encoding, problems)
+        columns = _separated(path, encoding, source.problems)
     else:
-        columns = _json(path, problems)
+        columns = _json(path, source.problems)
     everything: dict[str, Any] = {**columns, **matrices}
     total = len(next(iter(everything.values()), ()))
     if total == 0:
-        raise ValueError(f"source: {path} holds no row" + _first(problems))
+        first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
+        raise ValueError(f"source: {path} holds no row{first}")
     roles = _roles(everything, named, path, matrices, separator)
-    source = Source([], [None] * total, [None] * total, [[] for _ in range(total)])
-    source.problems = problems
     for modality in MODALITIES:
-        name = roles.pop(f"{modality} features", None)
-        if name is not None:
+        if (name := roles.pop(f"{modality} features", None)) is not None:
             source.features[modality] = matrices[name]
             source.lacking[modality] = np.asarray(np.isnan(matrices[name]).all(axis=1))
-            source.read_as[modality] = f"column {name!r}, features of {matrices[name].shape[1]}"
-    if (name := roles.get(IMAGE)) is not None:
-        source.images = _places(columns[name], root, path, source)
-        source.read_as.setdefault(IMAGE, f"column {name!r}, below {root}")
-    if (name := roles.get(TEXT)) is not None:
-        source.texts = [_joined(value) for value in columns[name]]
-        source.read_as.setdefault(TEXT, f"column {name!r}")
-    source.read_as["labels"] = "none"
-    if (name := roles.get("label")) is not None:
-        source.labels, how = _labels(columns[name], separator)
-        source.read_as["labels"] = f"column {name!r}{how}"
-    if (name := roles.get("id")) is not None:
-        source.ids = ["" if value is None else str(value).strip() for value in columns[name]]
-        source.read_as["id"] = f"column {name!r}"
-    else:
-        source.ids = [str(row) for row in range(total)]
-        source.read_as["id"] = "numbers of the rows"
+            read_as[modality] = f"column {name!r}, features of {matrices[name].shape[1]}"
+    none: list[Any] = [None] * total
+    image, text, label, key = (roles.get(role, "") for role in ROLES)
+    source.images = _places(columns.get(image, none), root, path, source.problems)
+    source.texts = [_joined(value) for value in columns.get(text, none)]
+    source.labels, how = _labels(columns.get(label, none), separator)
+    for role, name, more in ((IMAGE, image, f", below {root}"), (TEXT, text, "")):
+        if name:
+            read_as.setdefault(role, f"column {name!r}{more}")
+    read_as["labels"] = f"column {label!r}{how}" if label else "none"
+    read_as["id"] = f"column {key!r}" if key else "numbers of the rows"
+    ids = columns[key] if key else range(total)
+    source.ids = ["" if value is None else str(value).strip() for value in ids]
+    listed: list[str] = []
     for name, values in columns.items():
         if name not in roles.values() and (typed := _typed(values)) is not None:
             plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
@@ -247,20 +242,15 @@ def _table(
                 plain += "_"
             source.fields[plain] = typed
             kind = typed[0].__name__
-            if kind == "str" and any(
-                _WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in typed[1]
-            ):
+            large = (_WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in typed[1])
+            if kind == "str" and any(large):
                 kind = "str, as some of its integers are too large for numbers"
             renamed = "" if plain == name else f"column {name!r} as "
             listed.append(f"{renamed}{plain} ({kind})")
-    source.read_as["fields"] = ", ".join(listed) or "none"
+    read_as["fields"] = ", ".join(listed) or "none"
     if left_out:
-        source.read_as["not kept"] = ", ".join(left_out)
+        read_as["not kept"] = ", ".join(left_out)
     return source
-
-
-def _first(problems: Mapping[str, str]) -> str:
-    return next((f"; {place}: {problem}" for place, problem in problems.items()), "")
 
 
 def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> dict[str, list[Any]]:
@@ -392,7 +382,7 @@ def _vectors(file: Any, name: str) -> Array:
         if rows is not None and widths:
             there = column.is_valid().to_numpy(zero_copy_only=False)
             values = column.flatten().to_numpy(zero_copy_only=False)
-            rows[place : place + len(column)][there] = values.reshape(-1, rows.shape[1])
+            rows[place : place + len(column)][there] = values.reshape(there.sum(), *widths)
         place += len(column)
     if rows is None:
         raise ValueError(f"source: {name}: holds no vector")
@@ -428,15 +418,13 @@ def _roles(
         if len(set(classes)) > max(10, len(classes) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
-    if IMAGE not in roles and "image features" not in roles:
-        ends = {n: _share(columns[n], _is_picture) for n in left}
-        if ends and max(ends.values()) > 0.5:
-            roles[IMAGE] = max(ends, key=lambda n: ends[n])
-    if TEXT not in roles:
-        spaces = {n: _share(columns[n], lambda v: len(v.split()) > 2) for n in left}
-        spaces.pop(roles.get(IMAGE, ""), None)
-        if spaces and max(spaces.values()) > 0.5:
-            roles[TEXT] = max(spaces, key=lambda n: spaces[n])
+    tests: dict[str, Callable[[str], bool]] = {IMAGE: _is_picture, TEXT: _is_sentence}
+    for role, test in tests.items():
+        shares = {n: _share(columns[n], test) for n in left if n not in roles.values()}
+        best = max(shares, key=lambda n: shares[n], default="")
+        is_known = role in roles or (role == IMAGE and "image features" in roles)
+        if not is_known and best and shares[best] > 0.5:
+            roles[role] = best
     if not {IMAGE, TEXT, "image features", "text features"} & set(roles):
         raise ValueError(
             f"source: {path}: nothing tells which column holds pictures or texts; give "
@@ -453,18 +441,24 @@ def _is_picture(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
 
 
+def _is_sentence(text: str) -> bool:
+    return len(text.split()) > 2
+
+
 def _share(values: Sequence[Any], test: Callable[[str], bool]) -> float:
     """The share of the values that are texts and pass."""
     there = [value for value in values if value is not None]
     return sum(isinstance(v, str) and test(v) for v in there) / max(1, len(there))
 
 
-def _places(values: Sequence[Any], root: Path, path: Path, source: Source) -> list[str | None]:
+def _places(
+    values: Sequence[Any], root: Path, path: Path, problems: dict[str, str]
+) -> list[str | None]:
     """Where the pictures lie."""
     places: list[str | None] = []
     for row, value in enumerate(values):
         if value is not None and not isinstance(value, str):
-            source.problems[f"row {row}"] = f"expected the name of a picture, got {value!r:.40}"
+            problems[f"row {row}"] = f"expected the name of a picture, got {value!r:.40}"
             value = None
         if value and re.match(r"\w{2,}://", value):
             raise ValueError(
@@ -507,36 +501,33 @@ def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
 
     Numbers of which one would lose digits are texts.
     """
-    values = [
-        None if v is None or v != v else v.strip() or None if isinstance(v, str) else v
-        for v in values
-    ]
-    there = [value for value in values if value is not None]
+    plain = [v.strip() or None if isinstance(v, str) else v for v in values]
+    plain = [None if v != v else v for v in plain]
+    there = [value for value in plain if value is not None]
     if not there:
         return None
+    kind, convert = _type_of(there)
+    return kind, [None if value is None else convert(value) for value in plain]
 
-    def as_type(kind: type, convert: Any) -> tuple[type, list[Any]]:
-        return kind, [None if value is None else convert(value) for value in values]
 
-    if all(isinstance(value, str) for value in there):
-        if all(value.lower() in ("true", "false") for value in there):
-            return as_type(bool, lambda v: v.lower() == "true")
-        whole = [value for value in there if _WHOLE.fullmatch(value)]
-        if len(whole) == len(there) and all(_fits(value, 63) for value in whole):
-            return as_type(int, int)
-        if not all(_fits(value, 53) for value in whole):
-            return as_type(str, str)
-        if all(_NUMBER.fullmatch(value) for value in there):
-            return as_type(float, float)
-        return as_type(str, str)
+def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
+    if all(isinstance(value, str) for value in values):
+        if all(value.lower() in ("true", "false") for value in values):
+            return bool, lambda value: value.lower() == "true"
+        whole = [value for value in values if _WHOLE.fullmatch(value)]
+        if len(whole) == len(values) and all(_fits(value, 63) for value in whole):
+            return int, int
+        if all(_NUMBER.fullmatch(value) for value in values) and all(_fits(v, 53) for v in whole):
+            return float, float
+        return str, str
     for kind in (bool, int):
-        if all(type(value) is kind and _fits(value, 63) for value in there):
-            return as_type(kind, kind)
-    if all(type(v) is float or (type(v) is int and _fits(v, 53)) for v in there):
-        return as_type(float, float)
-    if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in there):
-        return as_type(list, list)
-    return as_type(str, lambda v: v if isinstance(v, str) else _plain(v))
+        if all(type(value) is kind and _fits(value, 63) for value in values):
+            return kind, kind
+    if all(type(v) is float or (type(v) is int and _fits(v, 53)) for v in values):
+        return float, float
+    if all(isinstance(value, list) and all(isinstance(v, str) for v in value) for value in values):
+        return list, list
+    return str, lambda value: value if isinstance(value, str) else _plain(value)
 
 
 def _plain(value: Any) -> str:

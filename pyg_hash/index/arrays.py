@@ -114,11 +114,10 @@ class StoredArrays(dict[str, Array]):
         super().__init__(arrays)
         self._spans, self._sums, self.path = spans or {}, sums, path
 
-    def check(self, name: str, start: int = 0, stop: int | None = None) -> None:
-        """Raise ``CorruptFileError`` if these items of an array are damaged; each block once."""
-        if self._sums is not None and name in self:
-            (first, last), size = self._spans[name], self[name].itemsize
-            self._sums.check(first + start * size, last if stop is None else first + stop * size)
+    def check(self, name: str) -> None:
+        """Raise ``CorruptFileError`` if an array is damaged; each block is read once."""
+        if self._sums is not None:
+            self._sums.check(*self._spans[name])
 
     def rows(self, name: str, dtype: Any, length: int | None = None, *width: int) -> Rows:
         """An array ``[length, *width]``; ``KeyError`` or ``ValueError`` if it is another one."""

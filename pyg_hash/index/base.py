@@ -191,7 +191,7 @@ class CodeStore(ABC):
                     f"relaxed: {type(self).__name__} keeps codes alone; leave it out, or use a "
                     "HammingIndex"
                 )
-            self._check_relaxed(relaxed, "relaxed", len(packed))
+            check_relaxed(relaxed, "relaxed", (len(packed), self.num_bits))
             signs = unpack_bits(torch.from_numpy(packed), self.num_bits)
             steps = quantize(relaxed.cpu(), signs).numpy()
         with self._changing():
@@ -298,7 +298,7 @@ class CodeStore(ABC):
             ids[query[some], column[some]] = self._ids_of(names[some])
             return torch.from_numpy(distances), self._public(ids)
         check_positive_int(oversample, "oversample")
-        self._check_relaxed(rescore, "rescore", len(packed))
+        check_relaxed(rescore, "rescore", (len(packed), self.num_bits))
         asked = exact_queries(rescore.cpu()).numpy()
         scores = np.full((len(packed), k), -np.inf)
         for row, far, names in self._shortlists(scope, packed, oversample * k):
@@ -465,14 +465,6 @@ class CodeStore(ABC):
         if absent:
             raise ValueError(
                 f"ids: {len(absent)} are not in the {self._kind} (first: {absent[0]!r})"
-            )
-
-    def _check_relaxed(self, relaxed: Tensor, name: str, rows: int) -> None:
-        check_relaxed(relaxed, name)
-        if relaxed.shape != (rows, self.num_bits):
-            raise ValueError(
-                f"{name}: expected shape [{rows}, {self.num_bits}], a row a code, got "
-                f"{list(relaxed.shape)}"
             )
 
     def _columns(self, metadata: Metadata, names: Sequence[str], n: int) -> dict[str, _Values]:

@@ -106,7 +106,7 @@ class HammingIndex(CodeStore):
         self._exact = FaissScan() if backend == "faiss" else Scan()
         self._next_id = 0
         self._late = 0  # rows that the journal changed
-        self._journal: Journal | None = None  # of a file that is there
+        self._journal: Journal | None = None  # of a file that can have one
         self._opened: State = None, 0
         self._lock: Lock | None = None
         self._clear()
@@ -194,11 +194,12 @@ class HammingIndex(CodeStore):
                 arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
                     index = cls._restored(arrays, about, mapped, backend)
+                if about["mark"] is not None:
                     index._journal = Journal(path, str(about["mark"]))
-                for changes, more in index._journal.read():
-                    with damaged(path):
-                        index._late += index._replay(changes, more)
-                index._begin(len(index._items))
+                    for changes, more in index._journal.read():
+                        with damaged(path):
+                            index._late += index._replay(changes, more)
+                    index._begin(len(index._items))
                 index._opened = state(path)
                 if index._opened[0] == before:
                     return index
@@ -265,7 +266,7 @@ class HammingIndex(CodeStore):
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
-            self._write(Path(path))
+            self._write(Path(path), None)
             return
         if own is None:
             raise ValueError("path: this index is in memory; give the path of a file")
@@ -274,7 +275,9 @@ class HammingIndex(CodeStore):
         changed += len(self._items) - (kept or 0)
         share = _SHARE * (changed + self._late)
         if kept is None or journal is None or journal.count >= _CHANGES or share > kept:
-            self._journal, self._late = Journal(own, self._write(own)), 0
+            mark = uuid.uuid4().hex
+            self._write(own, mark)
+            self._journal, self._late = Journal(own, mark), 0
             self._begin(len(self._items))
         elif changed or self._settings() != self._about:
             self._write_change(journal)
@@ -288,18 +291,16 @@ class HammingIndex(CodeStore):
         self._whole()
         self.save()
 
-    def _write(self, path: Path) -> str:
-        """All in one file, in order, without a journal; the mark of the file."""
+    def _write(self, path: Path, mark: str | None) -> None:
+        """All in one file, in order, without a journal; without a mark it can have none."""
         rows = self._order()
         if rows is not None:
             self._keep(rows)
         packed = self._items.codes.joined()
         kept = self._items.arrays() | (self._scan.arrays(packed) if len(packed) else {})
-        mark = uuid.uuid4().hex
         about = {**self._described(), "index": self.index.settings(), "mark": mark}
         write_arrays(path, "HammingIndex", kept, {**about, **self._settings()})
         clear(path)
-        return mark
 
     def close(self) -> None:
         """Let go of the file; what was not saved is lost."""

@@ -46,7 +46,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, mark: str) -> None:
-        self._path, self._mark, self.count = path, mark, 0
+        self._path, self.mark, self.count = path, mark, 0
 
     def read(self) -> Iterator[tuple[StoredArrays, dict[str, Any]]]:
         """All changes in turn.
@@ -56,7 +56,7 @@ class Journal:
         """
         for path in _changes(self._path):
             arrays, about = read_arrays(path, _OWNER, mapped=False)
-            if about.get("mark") != self._mark:
+            if about.get("mark") != self.mark:
                 continue
             self.count += 1
             if about.get("number") != self.count:
@@ -70,6 +70,6 @@ class Journal:
             clear(self._path)
             folder.mkdir(exist_ok=True)
             sync_folder(folder.parent)
-        more = {**about, "mark": self._mark, "number": number}
+        more = {**about, "mark": self.mark, "number": number}
         write_arrays(folder / f"{number:06d}.store", _OWNER, arrays, more)
         self.count = number

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.index.arrays import StoredArrays, damaged
+from pyg_hash.index.arrays import Rows, StoredArrays, damaged
 from pyg_hash.index.scan import Bytes, FaissScan, Hits
 
 _KEYS = 1 << 16
 _CHUNK = 1 << 21  # candidates and keys in hand at a time, at about 40 bytes each
 _SCAN_ADVANTAGE = 32  # codes that a scan reads in the time one candidate takes here
 _LATE = 8  # codes to one that came after the tables
-_FEW = 32  # words to look up for which arrays of them cost more than they save
 
 
 class MultiIndexHash(FaissScan):
@@ -32,50 +31,46 @@ class MultiIndexHash(FaissScan):
     Kept are item positions sorted by word, int32 ``[m, n]``, and where words begin, ``[m, 65537]``.
     """
 
-    _order: NDArray[np.int32] = np.empty((0, 0), np.int32)
-    _bounds: NDArray[np.int32] = np.empty((0, _KEYS + 1), np.int32)
-    _stored = StoredArrays({})  # the file of the tables, checked as they are used
+    _order, _bounds = Rows(np.empty((0, 0), np.int32)), Rows(np.empty((0, _KEYS + 1), np.int32))
+    _n = 0  # codes in the tables
+    _path: Any = None  # of the file they are from
 
     def update(self, packed: Bytes) -> None:
         """Build the tables, unless they are of nearly as many; ``ValueError`` from 2^31 codes."""
-        n, known = len(packed), self._order.shape[1]
-        if known and n - known <= known // _LATE:
+        n = len(packed)
+        if self._n and n - self._n <= self._n // _LATE:
             return
         if n >= 2**31:
             raise ValueError(f"codes: {n} are too many for one multi-index table; split them")
         words = _words(packed).T
-        self._stored = StoredArrays({})
-        self._order = np.empty(words.shape, np.int32)
-        self._bounds = np.zeros((len(words), _KEYS + 1), np.int32)
+        order = np.empty(words.shape, np.int32)
+        bounds = np.zeros((len(words), _KEYS + 1), np.int32)
         for table, word in enumerate(map(np.ascontiguousarray, words)):
-            self._order[table] = np.argsort(word, kind="stable")  # a radix sort
-            np.cumsum(np.bincount(word, minlength=_KEYS), out=self._bounds[table, 1:])
+            order[table] = np.argsort(word, kind="stable")  # a radix sort
+            np.cumsum(np.bincount(word, minlength=_KEYS), out=bounds[table, 1:])
+        self._order, self._bounds, self._n = Rows(order), Rows(bounds), n
 
     def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
         """Forget the tables."""
-        self._order = self._order[:, :0]
+        self._n = 0
 
     def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
         """The tables, of all codes."""
-        if self._order.shape[1] != len(packed):
-            self.reordered(packed, np.empty(0))
+        if self._n != len(packed):
+            self._n = 0
             self.update(packed)
-        return {"mih_order": self._order, "mih_bounds": self._bounds}
+        return {**self._order.arrays("mih_order"), **self._bounds.arrays("mih_bounds")}
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
         """Take the tables as they are, mapped or not."""
-        order, bounds = arrays["mih_order"], arrays["mih_bounds"]
-        tables = (packed.shape[1] + 1) // 2
-        if order.shape != (tables, len(packed)) or bounds.shape != (tables, _KEYS + 1):
-            raise ValueError("the hash tables do not fit the codes")
-        self._order, self._bounds = order, bounds
-        self._stored = arrays
+        tables, self._n, self._path = (packed.shape[1] + 1) // 2, len(packed), arrays.path
+        self._order = arrays.rows("mih_order", np.int32, tables, self._n)
+        self._bounds = arrays.rows("mih_bounds", np.int32, tables, _KEYS + 1)
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """Exact; queries whose buckets hold too much, and late codes, are left to a scan."""
-        known = self._order.shape[1]
-        packed, late = packed[:known], packed[known:]
-        with damaged(self._stored.path):  # a file without checksums can say anything
+        packed, late = packed[: self._n], packed[self._n :]
+        with damaged(self._path):  # a file without checksums can say anything
             matches, left = self.lookup(packed, query, radius)
         found = [matches]
         if left.any():
@@ -83,25 +78,22 @@ class MultiIndexHash(FaissScan):
             found.append(Hits(left.nonzero()[0][q], d, p))
         if len(late):
             q, d, p = super().range_search(late, query, radius)
-            found.append(Hits(q, d, p + known))
+            found.append(Hits(q, d, p + self._n))
         return _joined(found) if len(found) > 1 else matches
 
     def lookup(self, packed: Bytes, query: Bytes, radius: int) -> tuple[Hits, NDArray[np.bool_]]:
         """Hits of all queries for which a scan would not be faster, and who is left for one."""
         n = len(packed)
         table, mask = _differences(radius, len(self._order))
-        if len(query) * len(mask) <= _FEW:
-            return self._lookup_few(packed, query, radius)
-        for name in ("mih_order", "mih_bounds"):
-            self._stored.check(name)
+        order, bounds = self._order.joined().reshape(-1), self._bounds.joined().reshape(-1)
         words, left = _words(query), np.zeros(len(query), bool)
         codes, asked = _wide(packed), _wide(query)
         found: list[Hits] = []
         step = max(1, _CHUNK // len(mask))
         for first in range(0, len(query), step):
             key = table * (_KEYS + 1) + (words[first : first + step, table] ^ mask)
-            start = self._bounds.reshape(-1)[key]
-            counts = self._bounds.reshape(-1)[key + 1] - start
+            start = bounds[key]
+            counts = bounds[key + 1] - start
             cost = counts.sum(axis=1, dtype=np.int64) + len(mask)
             cheap = cost * _SCAN_ADVANTAGE <= n + _KEYS
             left[first : first + step] = ~cheap
@@ -109,7 +101,7 @@ class MultiIndexHash(FaissScan):
             cuts = np.diff(np.cumsum(cost[rows]) // _CHUNK).nonzero()[0] + 1
             for part in np.split(rows, cuts):
                 places = _ranges((start[part] + table * n).reshape(-1), counts[part].reshape(-1))
-                position = self._order.reshape(-1)[places]
+                position = order[places]
                 row = np.repeat(first + part, counts[part].sum(axis=1))
                 distance = _popcount(codes[position] ^ asked[row])
                 near = distance <= radius
@@ -117,33 +109,6 @@ class MultiIndexHash(FaissScan):
         q, d, p = _joined(found)
         once = np.unique(q * n + p, return_index=True)[1]  # found in several tables
         return Hits(q[once], d[once], p[once]), left
-
-    def _lookup_few(
-        self, packed: Bytes, query: Bytes, radius: int
-    ) -> tuple[Hits, NDArray[np.bool_]]:
-        """:meth:`lookup` word by word: faster for a lone query."""
-        bounds: Any = memoryview(self._bounds)  # type: ignore[arg-type]
-        keys = [column.tolist() for column in _differences(radius, len(self._order))]
-        codes, asked, left = _wide(packed), _wide(query), np.zeros(len(query), bool)
-        found: list[tuple[int, int, int]] = []
-        for row, words in enumerate(_words(query).tolist()):
-            places = [(table, words[table] ^ mask) for table, mask in zip(*keys, strict=True)]
-            parts = []
-            for t, key in places:
-                at = t * (_KEYS + 1) + key
-                self._stored.check("mih_bounds", at, at + 2)
-                start, stop = bounds[t, key], bounds[t, key + 1]
-                at = t * len(packed)
-                self._stored.check("mih_order", at + start, at + stop)
-                parts.append(self._order[t, start:stop])
-            left[row] = (sum(map(len, parts)) + len(parts)) * _SCAN_ADVANTAGE > len(packed) + _KEYS
-            if not left[row]:
-                position = np.concatenate(parts)
-                distance = _popcount(codes.take(position, axis=0) ^ asked[row])
-                near = (distance <= radius).nonzero()[0]
-                once = dict(zip(position[near].tolist(), distance[near].tolist(), strict=True))
-                found += [(row, far, place) for place, far in once.items()]
-        return Hits(*np.array(found, np.int64).reshape(-1, 3).T), left
 
 
 def _joined(found: list[Hits]) -> Hits:

@@ -130,37 +130,36 @@ class _Parser:
             raise ValueError(f"where: is {len(text)} letters long; use at most {_LETTERS}")
         self._text, self._fields = text, fields
         self._tokens: list[tuple[str, str, int]] = []
-        at = 0
-        while text[at:].strip():
+        at, end = 0, len(text.rstrip())
+        while at < end:
             found = _TOKEN.match(text, at)
             if found is None:
-                at += len(text[at:]) - len(text[at:].lstrip())
+                at = len(text) - len(text[at:].lstrip())
                 raise self._error("a field, sign or value", at)
             kind = str(found.lastgroup)
             self._tokens.append((kind, found[kind], found.start(kind)))
             at = found.end()
+        self._tokens.append(("end", "", len(text)))
         self._next = 0
 
     def tree(self) -> Tree:
         tree = self._group("or", 0, False)
-        if self._next < len(self._tokens):
+        if self._tokens[self._next][0] != "end":
             raise self._error("and, or or the end")
         return tree
 
     def _error(self, expected: str, at: int | None = None) -> ValueError:
-        if at is None:
-            at = self._tokens[self._next][2] if self._next < len(self._tokens) else len(self._text)
+        at = self._tokens[self._next][2] if at is None else at
         got = repr(self._text[at : at + 20]) if at < len(self._text) else "the end"
         return ValueError(f"where: expected {expected} at letter {at + 1}, got {got}; {_EXAMPLE}")
 
     def _take(self, *wanted: str) -> str | None:
         """The next token, if it is one of these signs or words."""
-        if self._next < len(self._tokens):
-            kind, text, _ = self._tokens[self._next]
-            if kind in ("sign", "word") and text.lower() in wanted:
-                self._next += 1
-                return text.lower()
-        return None
+        kind, text, _ = self._tokens[self._next]
+        if kind not in ("sign", "word") or text.lower() not in wanted:
+            return None
+        self._next += 1
+        return text.lower()
 
     def _need(self, sign: str) -> None:
         if self._take(sign) is None:
@@ -183,9 +182,9 @@ class _Parser:
             tree = self._group("or", depth + 1, negated)
             self._need(")")
             return tree
-        kind, name, at = (*self._tokens, ("end", "", len(self._text)))[self._next]
+        kind, name, _ = self._tokens[self._next]
         if kind not in ("word", "field"):
-            raise self._error("a field", at)
+            raise self._error("a field")
         self._next += 1
         found = self._test(name, _kind(name, self._fields))
         return found._replace(negated=found.negated != negated)
@@ -212,14 +211,15 @@ class _Parser:
         return _condition(name, kind, sign, [self._value()])
 
     def _value(self) -> Any:
-        kind, text, at = (*self._tokens, ("end", "", len(self._text)))[self._next]
+        truth = self._take("true", "false")
+        if truth is not None:
+            return truth == "true"
+        kind, text, _ = self._tokens[self._next]
+        if kind not in ("text", "number"):
+            raise self._error("a number, 'text', true or false")
         self._next += 1
         if kind == "text":
             return text[1:-1].replace("''", "'")
-        if kind == "number":
-            if math.isinf(float(text)) or len(text) > 400:
-                raise ValueError(f"where: {text:.40} is too large")
-            return int(text) if text.lstrip("+-").isdigit() else float(text)
-        if kind == "word" and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        raise self._error("a number, 'text', true or false", at)
+        if math.isinf(float(text)) or len(text) > 400:
+            raise ValueError(f"where: {text:.40} is too large")
+        return int(text) if text.lstrip("+-").isdigit() else float(text)

@@ -195,12 +195,12 @@ class Work:
     async def by_text(self, text: str, wanted: Wanted) -> Answers:
         """Features of each new item in the threads, codes of all that wait in one call."""
         question = await self.worker.run(partial(self.engine.ask_text, text, wanted))
-        return await self.batches[TEXT].run(question)
+        return await self.batches[TEXT].ask(question)
 
     async def by_image(self, content: bytes, wanted: Wanted) -> Answers:
         """Items nearest to a picture."""
         features, _ = await self.image_features(content)
-        return await self.batches[IMAGE].run(Question(features, wanted))
+        return await self.batches[IMAGE].ask(Question(features, wanted))
 
     async def image_features(self, content: bytes, *, keep: bool = False) -> tuple[Tensor, Any]:
         """Features of a picture, and itself as a JPEG to ``keep``."""
@@ -350,7 +350,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             wanted = self.wanted(self.by)
             if self.vector is not None:
                 question = Question(torch.tensor([self.vector], dtype=torch.float32), wanted)
-                return work.batches[self.by].run(question)
+                return work.batches[self.by].ask(question)
             code = _code(self.code or "", engine.model.num_bits).float()
             return work.worker.run(lambda: engine.nearest(code, wanted)[0])
 

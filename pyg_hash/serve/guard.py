@@ -11,9 +11,11 @@ import re
 import sys
 import time
 import uuid
+from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
+from itertools import accumulate
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +73,7 @@ class Guard:
         limits: of requests.
         token: what who changes something must know; None: nobody may.
         private: whether everybody else must know it too.
+        metrics: where requests are counted.
     """
 
     def __init__(
@@ -94,54 +97,56 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, name = time.perf_counter(), _request_id(scope)
+        start, given = time.perf_counter(), dict(scope["headers"])
+        name = given.get(b"x-request-id", b"").decode("latin-1")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+            name = uuid.uuid4().hex
         if scope["method"] == "HEAD":  # the server leaves the body out
             scope = {**scope, "method": "GET"}
-        noted = {"status": 0, "sent": 0}
+        status = sent = 0
 
         async def guarded(message: Message) -> None:
+            nonlocal status, sent
             if message["type"] == "http.response.start":
-                noted["status"] = message["status"]
-                own = {**HEADERS, "X-Request-ID": name}
-                headers = [(k.lower().encode(), v.encode()) for k, v in own.items()]
-                message = {**message, "headers": [*message.get("headers", []), *headers]}
-            noted["sent"] += len(message.get("body", b""))
+                status = message["status"]
+                own = _raw({**HEADERS, "X-Request-ID": name})
+                message = {**message, "headers": [*message.get("headers", []), *own]}
+            sent += len(message.get("body", b""))
             await send(message)
 
         content = bytearray()
         self.metrics.running += 1
         try:
-            self._admit(scope)
-            await self._read(scope, receive, content)
+            self._admit(scope, given)
+            if scope["method"] != "GET":
+                await self._read(given, receive, content)
             await self.app(scope, _told(bytes(content), receive), guarded)
         except RefusedError as error:
-            await _refuse(error, scope, guarded)
+            await _refuse(error, guarded)
         except Exception:  # here, for the framework would send its own answer outside of the guard
             _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
-            if not noted["status"]:
-                failed = RefusedError(500, "the server failed; its log says why")
-                await _refuse(failed, scope, guarded)
+            if not status:
+                await _refuse(RefusedError(500, "the server failed; its log says why"), guarded)
         finally:
             self._uploading -= len(content)
             self.metrics.running -= 1
             seconds = time.perf_counter() - start
             route = getattr(scope.get("route"), "path", "other")
-            self.metrics.note(scope["method"], route, noted["status"], seconds)
-            if access_log.isEnabledFor(logging.INFO):
-                line = {
-                    "time": time.time(),
-                    "id": name,
-                    "client": _client(scope),
-                    "method": scope["method"][:20],
-                    "path": scope["path"][:500],
-                    "status": noted["status"],
-                    "seconds": round(seconds, 4),
-                    "received": len(content),
-                    "sent": noted["sent"],
-                }
-                access_log.info(json.dumps(line))
+            self.metrics.note(scope["method"], route, status, seconds)
+            line = {
+                "time": time.time(),
+                "id": name,
+                "client": _client(scope),
+                "method": scope["method"][:20],
+                "path": scope["path"][:500],
+                "status": status,
+                "seconds": round(seconds, 4),
+                "received": len(content),
+                "sent": sent,
+            }
+            access_log.info(json.dumps(line))
 
-    def _admit(self, scope: Scope) -> None:
+    def _admit(self, scope: Scope, given: Mapping[bytes, bytes]) -> None:
         """Raise ``RefusedError`` unless the request may be answered."""
         if self.hosts is not None and _host(scope) not in self.hosts:
             raise RefusedError(421, "host: this server does not answer to that name")
@@ -154,7 +159,12 @@ class Guard:
             raise RefusedError(
                 403, "token: this server lets nobody change its items; start it with --token_file"
             )
-        if not hmac.compare_digest(_token(scope), self.token):
+        kind, _, token = given.get(b"authorization", b"").partition(b" ")
+        if kind.lower() != b"bearer":
+            cookie = re.escape(COOKIE).encode()
+            found = re.search(rb"(?:^|;\s*)" + cookie + rb"=([^;]+)", given.get(b"cookie", b""))
+            token = found[1] if found else b""
+        if not hmac.compare_digest(token.strip(), self.token):
             raise RefusedError(
                 401,
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
@@ -173,65 +183,58 @@ class Guard:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
             raise RefusedError(429, f"rate: more than {rate:g} requests a second; slow down", wait)
 
-    async def _read(self, scope: Scope, receive: Receive, content: bytearray) -> None:
+    async def _read(
+        self, given: Mapping[bytes, bytes], receive: Receive, content: bytearray
+    ) -> None:
         """The body, within the limits of size and time; ``RefusedError``."""
-        if scope["method"] == "GET":
-            return
-        headers = dict(scope["headers"])
-        kind = headers.get(b"content-type", b"").lower()
-        limit = self.limits.json_bytes if b"json" in kind else self.limits.upload_bytes
-        over = RefusedError(413, f"body: larger than the limit of {limit:,} bytes")
-        if int(headers.get(b"content-length", b"0")) > 4 * limit:
-            raise over
-        try:
-            await asyncio.wait_for(self._parts(receive, content, limit), self.limits.upload_timeout)
-        except asyncio.TimeoutError as error:
-            seconds = self.limits.upload_timeout
-            raise RefusedError(408, f"body: not received within {seconds:g} seconds") from error
-        except OverflowError as error:
-            raise over from error
+        kind, limits = given.get(b"content-type", b"").lower(), self.limits
+        limit = limits.json_bytes if b"json" in kind else limits.upload_bytes
 
-    async def _parts(self, receive: Receive, content: bytearray, limit: int) -> None:
-        size, more = 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise RefusedError(400, "body: the connection ended before its end")
-            part, more = message.get("body", b""), message.get("more_body", False)
-            size += len(part)
-            if size > 4 * limit:
-                break
-            if size <= limit:  # else read on a little: who hangs up on a sender is not heard
-                content += part
-                self._uploading += len(part)
-            if self._uploading > self.limits.upload_total:
-                raise RefusedError(503, "busy: too much is being uploaded", {"Retry-After": "1"})
+        async def parts() -> int:
+            if (told := int(given.get(b"content-length", b"0"))) > 4 * limit:
+                return told
+            size, more = 0, True
+            while more and size <= 4 * limit:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise RefusedError(400, "body: the connection ended before its end")
+                part, more = message.get("body", b""), message.get("more_body", False)
+                size += len(part)
+                if size <= limit:  # else read on a little: who hangs up on a sender is not heard
+                    content.extend(part)
+                    self._uploading += len(part)
+                if self._uploading > limits.upload_total:
+                    raise RefusedError(
+                        503, "busy: too much is being uploaded", {"Retry-After": "1"}
+                    )
+            return size
+
+        try:
+            size = await asyncio.wait_for(parts(), limits.upload_timeout)
+        except asyncio.TimeoutError as error:
+            raise RefusedError(
+                408, f"body: not received within {limits.upload_timeout:g} seconds"
+            ) from error
         if size > limit:
-            raise OverflowError
+            raise RefusedError(413, f"body: larger than the limit of {limit:,} bytes")
 
 
 class Metrics:
-    """Counts for Prometheus.
-
-    Args:
-        gauges: further values, asked for when they are shown.
-    """
+    """Counts for Prometheus; ``gauges`` gives further values when they are shown."""
 
     def __init__(self, gauges: Callable[[], Mapping[str, float]] = dict) -> None:
         self.running = 0
         self.gauges = gauges
         self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._seconds: dict[str, list[float]] = {}
+        self._seconds: dict[str, tuple[list[int], list[float]]] = {}
 
     def note(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request that was answered, or refused."""
         known = method in ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
         self._requests[method if known else "other", route, status] += 1
-        times = self._seconds.setdefault(route, [0.0] * (len(_TIMES) + 2))
-        for place, edge in enumerate(_TIMES):
-            times[place] += seconds <= edge
-        times[-2] += 1
-        times[-1] += seconds
+        counts, total = self._seconds.setdefault(route, ([0] * (len(_TIMES) + 1), [0.0]))
+        counts[bisect_left(_TIMES, seconds)] += 1
+        total[0] += seconds
 
     def text(self) -> str:
         """All of it in Prometheus' text format."""
@@ -239,30 +242,25 @@ class Metrics:
         for (method, route, status), number in sorted(self._requests.items()):
             of = f'method="{method}",route="{route}",status="{status}"'
             lines.append(f"pyg_hash_requests_total{{{of}}} {number}")
-        lines.append("# TYPE pyg_hash_request_seconds histogram")
-        for route, times in sorted(self._seconds.items()):
-            name = "pyg_hash_request_seconds"
-            for edge, count in zip((*_TIMES, "+Inf"), times, strict=False):
-                lines.append(f'{name}_bucket{{route="{route}",le="{edge}"}} {count:g}')
-            lines.append(f'{name}_sum{{route="{route}"}} {times[-1]:.6f}')
-            lines.append(f'{name}_count{{route="{route}"}} {times[-2]:g}')
-        values = {"pyg_hash_requests_running": self.running, **self.gauges(), **_process()}
+        name = "pyg_hash_request_seconds"
+        lines.append(f"# TYPE {name} histogram")
+        for route, (counts, (total,)) in sorted(self._seconds.items()):
+            for edge, count in zip((*_TIMES, "+Inf"), accumulate(counts), strict=True):
+                lines.append(f'{name}_bucket{{route="{route}",le="{edge}"}} {count}')
+            lines.append(f'{name}_sum{{route="{route}"}} {total:.6f}')
+            lines.append(f'{name}_count{{route="{route}"}} {sum(counts)}')
+        times = os.times()
+        values = {"pyg_hash_requests_running": self.running, **self.gauges()}
+        values["process_cpu_seconds_total"] = times.user + times.system
+        with suppress(OSError, ValueError):  # where the system says
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            values["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
+            values["process_open_fds"] = len(os.listdir("/proc/self/fd"))
         for name, value in values.items():
             kind = "counter" if name.endswith("_total") else "gauge"
             head = f"# TYPE {name.partition('{')[0]} {kind}"
             lines += [line for line in (head, f"{name} {value!r}") if line not in lines]
         return "\n".join(lines) + "\n"
-
-
-def _process() -> dict[str, float]:
-    """What this process takes, where the system says."""
-    times = os.times()
-    found: dict[str, float] = {"process_cpu_seconds_total": times.user + times.system}
-    with suppress(OSError, ValueError):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        found["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
-        found["process_open_fds"] = len(os.listdir("/proc/self/fd"))
-    return found
 
 
 def log_access(where: str) -> None:
@@ -274,11 +272,6 @@ def log_access(where: str) -> None:
     access_log.addHandler(handler)
     access_log.setLevel(logging.INFO)
     access_log.propagate = False
-
-
-def _request_id(scope: Scope) -> str:
-    given = dict(scope["headers"]).get(b"x-request-id", b"").decode("latin-1")
-    return given if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", given) else uuid.uuid4().hex
 
 
 def _client(scope: Scope) -> str:
@@ -295,15 +288,6 @@ def _host(scope: Scope) -> str:
     return named[1] if named else ""
 
 
-def _token(scope: Scope) -> bytes:
-    headers = dict(scope["headers"])
-    kind, _, token = headers.get(b"authorization", b"").partition(b" ")
-    if kind.lower() == b"bearer":
-        return bytes(token.strip())
-    found = re.search(rb"(?:^|;\s*)" + COOKIE.encode() + rb"=([^;]+)", headers.get(b"cookie", b""))
-    return found[1] if found else b""
-
-
 def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     """A ``receive`` for a body that was read."""
     parts = [{"type": "http.request", "body": content, "more_body": False}]
@@ -314,12 +298,16 @@ def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     return next_message
 
 
-async def _refuse(error: RefusedError, scope: Scope, send: Send) -> None:
+def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+async def _refuse(error: RefusedError, send: Send) -> None:
     body = json.dumps({"detail": str(error)}).encode()
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **error.headers}
     headers["Content-Length"] = str(len(body))
     if error.status in (408, 413):
         headers["Connection"] = "close"
-    own = [(k.lower().encode(), v.encode()) for k, v in headers.items()]
-    await send({"type": "http.response.start", "status": error.status, "headers": own})
+    start = {"type": "http.response.start", "status": error.status, "headers": _raw(headers)}
+    await send(start)
     await send({"type": "http.response.body", "body": body})

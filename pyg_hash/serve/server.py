@@ -21,13 +21,12 @@ def listen(host: str, port: int) -> socket.socket:
         raise ValueError(f"port: expected 0 to 65535, got {port}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        listening = socket.socket(family, kind, protocol)
+        listening = socket.socket(*found[0][:3])
     except (OSError, UnicodeError) as error:
         raise OSError(f"host: {host!r} cannot be used ({error})") from error
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        listening.bind(found[0][4])
     except OSError as error:
         listening.close()
         taken = error.errno == errno.EADDRINUSE
@@ -54,27 +53,17 @@ def make_server(
     listening: socket.socket,
     *,
     limits: Limits | None = None,
-    token: str | None = None,
-    private: bool = False,
     proxy: str | None = None,
+    **access: Any,
 ) -> Any:
-    """The ``uvicorn.Server`` of :func:`serve`, not running yet.
-
-    Args:
-        engine: see :func:`serve`.
-        listening: see :func:`serve`.
-        limits: see :func:`serve`.
-        token: see :func:`create_app`.
-        private: see :func:`create_app`.
-        proxy: address of a proxy, whose word on who the client is is taken.
-    """
+    """The ``uvicorn.Server`` of :func:`serve`, with its arguments, not running yet."""
     uvicorn = require("uvicorn", "uvicorn", extra="serve")
     limits = limits or Limits()
     hosts = {*LOOPBACK, listening.getsockname()[0]} if is_loopback(listening) else None
-    app = create_app(engine, limits=limits, hosts=hosts, token=token, private=private)
+    app = create_app(engine, limits=limits, hosts=hosts, **access)
     config = uvicorn.Config(
         app,
-        http=_protocol(limits, _files()),
+        http=_protocol(limits),
         log_level="error",
         access_log=False,
         lifespan="on",
@@ -145,7 +134,7 @@ def _files() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def _protocol(limits: Limits, files: int) -> Any:
+def _protocol(limits: Limits) -> Any:
     """Uvicorn's HTTP protocol, with an end to what a client leaves unfinished.
 
     uvicorn ends idle connections between requests, but waits for the first one, and for the rest of
@@ -154,7 +143,7 @@ def _protocol(limits: Limits, files: int) -> Any:
     """
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    most = max(16, min(limits.connections, files - 400))  # 256 may be on their way, see backlog
+    most = max(16, min(limits.connections, _files() - 400))  # 256 may be on their way, see backlog
     waited_for: dict[Any, Any] = {}  # connections whose request is not whole; oldest first
 
     class Guarded(H11Protocol):  # type: ignore[misc, unused-ignore]

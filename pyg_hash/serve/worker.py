@@ -106,40 +106,25 @@ class BusyError(RuntimeError):
     status = 503
 
 
-class _Pool:
-    """Threads, a bounded number of callers, and a time after which they give up."""
+class Worker:
+    """Calls in threads, for a bounded number of callers, who give up after a time.
 
-    def __init__(self, threads: int, limits: Limits) -> None:
-        self.threads, self.waiting, self.timeout = threads, limits.waiting, limits.timeout
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="pyg_hash-search")
+    Of what a caller gave up, what has not begun never does.
+    """
+
+    def __init__(self, limits: Limits, threads: int | None = None) -> None:
+        self.threads, self.limits = threads or limits.threads, limits
+        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="pyg_hash-search")
+        self.pending = 0
 
     def close(self) -> None:
         """Drop what waits; what runs goes on to its end."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _admit(self, pending: int) -> None:
-        if pending >= self.waiting:
-            raise BusyError(f"busy: {pending} requests are waiting; try again in a moment")
-
-    async def _in_time(self, answer: Awaitable[R]) -> R:
-        try:
-            return await asyncio.wait_for(answer, self.timeout)
-        except asyncio.TimeoutError as error:
-            message = f"busy: no answer within {self.timeout:g} seconds; try again"
-            raise BusyError(message) from error
-
-
-class Worker(_Pool):
-    """Calls in threads. Of those that a caller gave up, what has not begun never does."""
-
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(limits.threads, limits)
-        self.pending = 0
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
     @property
     def full(self) -> bool:
         """Whether one more call would be refused."""
-        return self.pending >= self.waiting
+        return self.pending >= self.limits.waiting
 
     @property
     def crowded(self) -> bool:
@@ -148,10 +133,19 @@ class Worker(_Pool):
 
     async def run(self, call: Callable[[], R]) -> R:
         """The result of ``call``, or what it raises; ``BusyError`` if that would take too long."""
-        self._admit(self.pending)
+        return await self.wait(lambda loop: loop.run_in_executor(self.pool, call))
+
+    async def wait(self, begin: Callable[[asyncio.AbstractEventLoop], Awaitable[R]]) -> R:
+        """What is begun, in time; ``BusyError``: it is not, or too many wait."""
+        if self.full:
+            raise BusyError(f"busy: {self.pending} requests are waiting; try again in a moment")
         self.pending += 1
         try:
-            return await self._in_time(asyncio.get_running_loop().run_in_executor(self._pool, call))
+            answer = begin(asyncio.get_running_loop())
+            return await asyncio.wait_for(answer, self.limits.timeout)
+        except asyncio.TimeoutError as error:
+            seconds = self.limits.timeout
+            raise BusyError(f"busy: no answer within {seconds:g} seconds; try again") from error
         finally:
             self.pending -= 1
 
@@ -164,7 +158,6 @@ class Pictures(Worker):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
-        self._limits = limits
         self._folder = tempfile.TemporaryDirectory(prefix="pyg_hash-serve-")
         code = f"from pyg_hash.utils.pictures import watch; watch({limits.decode_memory})"
         self.helpers = [Guarded(code, "image: decoding it") for _ in range(limits.threads)]
@@ -211,7 +204,7 @@ class Pictures(Worker):
         helper = self._free.get()
         try:
             question = [str(source), str(target), *how]
-            problem = helper.ask(question, self._limits.decode_timeout)
+            problem = helper.ask(question, self.limits.decode_timeout)
         except ChildProcessError as error:
             problem = f"{error}; save it anew, smaller"
         finally:
@@ -221,7 +214,7 @@ class Pictures(Worker):
         return target
 
 
-class Batches(_Pool, Generic[T, R]):
+class Batches(Worker, Generic[T, R]):
     """Collects what is asked while a call runs, and makes one call of it, in one thread of its own.
 
     ``call`` answers at most ``most`` questions in order, with exceptions for those without answer.
@@ -236,21 +229,23 @@ class Batches(_Pool, Generic[T, R]):
         most: int = _MOST,
         more: Callable[[], bool] = lambda: False,
     ) -> None:
-        super().__init__(1, limits)
+        super().__init__(limits, 1)
         self._call, self._most, self._more = call, most, more
         self._asked: dict[asyncio.Future[R], T] = {}  # in order
         self._task: asyncio.Task[None] | None = None
 
-    async def run(self, question: T) -> R:
+    async def ask(self, question: T) -> R:
         """The answer to a question, or its exception; ``BusyError`` if that would take too long."""
-        self._admit(len(self._asked))
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[R] = loop.create_future()
-        self._asked[answer] = question
-        if self._task is None:
-            self._task = loop.create_task(self._work())
+        answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+
+        def begin(loop: asyncio.AbstractEventLoop) -> Awaitable[R]:
+            self._asked[answer] = question
+            if self._task is None:
+                self._task = loop.create_task(self._work())
+            return answer
+
         try:
-            return await self._in_time(answer)
+            return await self.wait(begin)
         finally:  # who gave up makes room at once
             self._asked.pop(answer, None)
 
@@ -267,7 +262,7 @@ class Batches(_Pool, Generic[T, R]):
                 questions = [self._asked.pop(future) for future in futures]
                 answers: list[R | Exception]
                 try:
-                    answers = await loop.run_in_executor(self._pool, self._call, questions)
+                    answers = await loop.run_in_executor(self.pool, self._call, questions)
                 except Exception as error:
                     answers = [error] * len(questions)
                 for future, answer in zip(futures, answers, strict=True):

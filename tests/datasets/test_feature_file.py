@@ -9,6 +9,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets import build as build_module
+from pyg_hash.datasets.sources import open_source
 from pyg_hash.utils.files import CorruptFileError
 
 N = 8
@@ -261,3 +262,13 @@ def test_writing_is_checked_and_leaves_the_old_file(path, content):
         write_feature_file(path, **content, ids=["a"])
     with pytest.raises(ValueError, match="image and text: 8 and 7 rows"):
         write_feature_file(path, **{**content, "text": content["text"][1:]})
+
+
+def test_texts_that_are_not_in_utf_8_are_named_with_the_file(tmp_path):
+    x = np.eye(4)
+    path = write_feature_file(tmp_path / "a.h5", image=x, text=x, train=[0, 1], query=[2])
+    with h5py.File(path, "r+") as file:
+        file["ids"] = np.array([b"\xff"] * 4)
+    for read in (lambda: FeatureFile(path).ids, lambda: open_source([path])):
+        with pytest.raises(ValueError, match=r"a\.h5: ids: is not in UTF-8"):
+            read()

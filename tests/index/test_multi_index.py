@@ -53,15 +53,13 @@ def neighbours(query, distances, num_bits, seed):
 
 @pytest.mark.parametrize("num_bits", [8, 17, 40, 64, 100])
 @pytest.mark.parametrize("scans", [0, 32])
-@pytest.mark.parametrize("few", [0, 1 << 30])
-def test_equals_brute_force(num_bits, scans, few, monkeypatch):
-    """Word by word or in arrays; with the choice of a scan, and every query in the tables."""
+def test_equals_brute_force(num_bits, scans, monkeypatch):
+    """With the choice of a scan, and every query in the tables."""
     monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", scans)
-    monkeypatch.setattr(multi_index, "_FEW", few)
     query = packed(12, num_bits, 1)
     some = neighbours(query, range(min(num_bits, 12)), num_bits, 3)
     database = np.concatenate([packed(100, num_bits), some, some[:20]])  # copies too
-    radii = (0, 1, 2, 3, 5, 8, 11) if scans and not few else (0, 1, 2, 3, 5)
+    radii = (0, 1, 2, 3, 5, 8, 11) if scans else (0, 1, 2, 3, 5)
     for radius in radii:
         matches, left = lookup(database, query, radius)
         want = near(database, query, radius)
@@ -86,10 +84,8 @@ def test_memory_bound_does_not_change_the_answer(monkeypatch):
         assert [found(lookup(database, query, radius)[0]) for radius in (2, 5)] == want
 
 
-@pytest.mark.parametrize("few", [0, 32])
-def test_crowded_buckets_are_scanned(few, tmp_path, monkeypatch):
+def test_crowded_buckets_are_scanned(tmp_path):
     """100,000 copies of one code: the tables would hold all of them in one bucket."""
-    monkeypatch.setattr(multi_index, "_FEW", few)
     codes = random_codes(1, 64).repeat(100_000, 1)
     codes[:50_000, :3] *= -1
     store = FaissStore.create(tmp_path / "store", 64, index=MultiIndex())

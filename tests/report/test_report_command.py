@@ -18,23 +18,15 @@ SHORT = ("--points=20", "--queries=2")
 SETTINGS = ("--k=3", "--num_bits=16", "--epochs=2")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("report")
-    words = ["--dataset=shapes", f"--root={folder / 'data'}", f"--out={folder / 'run'}"]
-    assert main(["train", *words, *SETTINGS, "--label_rate=0.5"]) == 0
-    return folder / "run"
-
-
-def test_report_with_pictures(trained, capsys):
-    assert main(["report", str(trained), *SHORT]) == 0
-    path = trained / "report.html"
+def test_report_with_pictures(shapes_run, capsys):
+    assert main(["report", str(shapes_run), *SHORT]) == 0
+    path = shapes_run / "report.html"
     assert capsys.readouterr().out == f"report: {path}\n"
     page = path.read_text(encoding="utf-8")
     assert "<h1>MCGCN on shapes</h1>" in page
     at_random, by_precision, by_pair = 2 * 8 + 2 * 8 + 2, 2 * 4 + 2 * 4 + 2, 2 * 4 + 2 * 4 + 2 + 2
     assert page.count("data:image/jpeg") == at_random + by_precision + by_pair
-    assert "2 epochs" in page
+    assert "5 epochs" in page
     assert "num_bits" in page
     assert "cannot be read:" not in page
 
@@ -84,40 +76,41 @@ def test_a_dollar_in_a_class_name_is_a_dollar(tmp_path):
     assert main(["report", f"{tmp_path}/run", *SHORT]) == 0
 
 
-def test_runs_side_by_side(trained, tmp_path, capsys):
-    root = trained.parent / "data"
+def test_runs_side_by_side(shapes_run, shapes_root, tmp_path, capsys):
     other, small = tmp_path / "other", tmp_path / "small"
     words = ["--num_bits=8", "--model=classcodes"]
-    assert main(["train", "--dataset=shapes", f"--root={root}", f"--out={other}", *words]) == 0
+    assert (
+        main(["train", "--dataset=shapes", f"--root={shapes_root}", f"--out={other}", *words]) == 0
+    )
     data = "--dataset_options={n: 40, num_features: [3, 3]}"
     assert (
         main(["train", "--dataset=synthetic", data, f"--out={small}", "--model=lsh", words[0]]) == 0
     )
     out = tmp_path / "both.html"
-    assert main(["report", str(trained), str(other), f"--out={out}"]) == 0
+    assert main(["report", str(shapes_run), str(other), f"--out={out}"]) == 0
     page = out.read_text(encoding="utf-8")
     values = json.loads((other / "metrics.json").read_text())["query"]
     assert "All runs have the same data" in page  # labels that were read are a setting
     for words in (f"<td>{values['i2t']:.3f}</td>", "<td>classcodes</td>", "<td>mcgcn</td>"):
         assert words in page
     assert '<th scope="row">num_bits</th><td>16</td><td>8</td>' in page
-    assert main(["report", str(trained), str(other), str(small)]) == 0
-    page = (trained / "comparison.html").read_text(encoding="utf-8")
+    assert main(["report", str(shapes_run), str(other), str(small)]) == 0
+    page = (shapes_run / "comparison.html").read_text(encoding="utf-8")
     assert "cannot be compared" in page and "<td>B</td>" in page and "other data than" in page
     (other / "metrics.json").unlink()
     capsys.readouterr()
-    assert main(["report", str(trained), str(other)]) == 1
+    assert main(["report", str(shapes_run), str(other)]) == 1
     assert "has no evaluation; make it with: pyg-hash evaluate" in capsys.readouterr().err
-    assert main(["report", str(trained), str(small), "--queries=3"]) == 2
+    assert main(["report", str(shapes_run), str(small), "--queries=3"]) == 2
     assert "queries: is for the report of one run" in capsys.readouterr().err
 
 
-def test_errors(trained, tmp_path, capsys):
-    assert main(["report", str(trained), "--seed=-1"]) == 2
+def test_errors(shapes_run, tmp_path, capsys):
+    assert main(["report", str(shapes_run), "--seed=-1"]) == 2
     assert "seed: expected an integer from 0" in capsys.readouterr().err
-    assert main(["report", str(trained), "--points=0"]) == 2
+    assert main(["report", str(shapes_run), "--points=0"]) == 2
     assert "points: expected a positive integer" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "none")]) == 1
     assert "is no folder" in capsys.readouterr().err
-    assert main(["report", str(trained), f"--out={tmp_path}"]) == 1
+    assert main(["report", str(shapes_run), f"--out={tmp_path}"]) == 1
     assert "out: cannot write" in capsys.readouterr().err

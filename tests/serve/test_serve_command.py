@@ -41,14 +41,6 @@ SETTINGS = ("--k=3", "--num_bits=16", "--epochs=2")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory, shapes):
-    folder = tmp_path_factory.mktemp("serve")
-    words = ["--dataset=shapes", f"--root={folder / 'data'}", f"--out={folder / 'run'}"]
-    assert main(["train", *words, *SETTINGS, "--label_rate=0.5"]) == 0
-    return folder / "run"
-
-
-@pytest.fixture(scope="module")
 def features(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("features"), np.random.default_rng(0)
     file = write_feature_file(
@@ -101,9 +93,9 @@ class Process:
             return error.code, json.load(error)
 
 
-def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
+def test_a_store_a_token_and_the_end(shapes_run, tmp_path, monkeypatch):
     """A store of the run's codes; what is under way at SIGTERM is answered, and nothing is left."""
-    run, temporary, log = Run.open(trained), tmp_path / "tmp", tmp_path / "access.log"
+    run, temporary, log = Run.open(shapes_run), tmp_path / "tmp", tmp_path / "access.log"
     old = run.index("text")
     store = HammingIndex.create(
         tmp_path / "my.store", 16, ids=str, fields={"text": str}, model=old.model
@@ -117,7 +109,7 @@ def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(temporary))
     words = [f"--store={store.path}", f"--token_file={tmp_path / 'token'}", f"--log={log}"]
     picture = png("red")
-    with Process(trained, "--port=0", *words) as server:
+    with Process(shapes_run, "--port=0", *words) as server:
         wanted = kept["text"][0].replace(" ", "%20")
         found = server.get(f"api/search?text=red&k=1&where=text='{wanted}'")[1]["answers"]
         assert [answer["id"] for answer in found] == [f"n{rows[0]}"]
@@ -145,14 +137,14 @@ def test_a_store_a_token_and_the_end(trained, tmp_path, monkeypatch):
     assert lines[1]["id"] == "mine" and lines[1]["path"] == "/api/items"
 
 
-def test_answers_are_those_of_the_command_line(trained, capsys):
-    engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
-    path = trained.parent / "data" / "raw" / "blue-card.png"
+def test_answers_are_those_of_the_command_line(shapes_run, shapes_root, capsys):
+    engine = SearchEngine.of(Run.open(shapes_run), load_model(Run.open(shapes_run)))
+    path = shapes_root / "raw" / "blue-card.png"
     by_picture = engine.by_image(path.read_bytes(), "text", 5)
     by_words = engine.by_text("red tile", "image", 5)
     capsys.readouterr()
     for option, found in ((f"--image={path}", by_picture), ("--text=red tile", by_words)):
-        assert main(["search", str(trained), option, "--json", "-k5"]) == 0
+        assert main(["search", str(shapes_run), option, "--json", "-k5"]) == 0
         printed = json.loads(capsys.readouterr().out)
         shown = printed["answers"]
         assert [item["id"] for item in found.items] == [a["id"] for a in shown]
@@ -174,12 +166,12 @@ def test_features_alone(features):
     assert engine.by_item(8, "image", "image", 3).distances[0] == 0
 
 
-def test_a_missing_package_is_a_note(trained, monkeypatch):
+def test_a_missing_package_is_a_note(shapes_run, monkeypatch):
     def missing(self, modality):
         raise ImportError(f"no package for {modality}")
 
     monkeypatch.setattr(Run, "encoder", missing)
-    engine = SearchEngine.of(Run.open(trained), load_model(Run.open(trained)))
+    engine = SearchEngine.of(Run.open(shapes_run), load_model(Run.open(shapes_run)))
     assert engine.encoders == {}
     assert engine.notes[0] == "No search with pictures of your own: no package for image"
 
@@ -239,33 +231,33 @@ def test_an_index_that_does_not_fit(features, tmp_path):
         SearchEngine.of(Run.open(copy), load_model(Run.open(copy)))
 
 
-def test_errors(trained, tmp_path, capsys):
-    assert main(["serve", str(trained), "--port=70000"]) == 2
+def test_errors(shapes_run, tmp_path, capsys):
+    assert main(["serve", str(shapes_run), "--port=70000"]) == 2
     assert "port: expected 0 to 65535" in capsys.readouterr().err
-    assert main(["serve", str(trained), "--threads=0"]) == 2
+    assert main(["serve", str(shapes_run), "--threads=0"]) == 2
     assert "threads: expected a positive integer" in capsys.readouterr().err
-    assert main(["serve", str(trained), "--rate=-1"]) == 2
+    assert main(["serve", str(shapes_run), "--rate=-1"]) == 2
     assert "rate: expected 0 or more" in capsys.readouterr().err
-    assert main(["serve", str(trained), "--private"]) == 2
+    assert main(["serve", str(shapes_run), "--private"]) == 2
     assert "private: needs a token" in capsys.readouterr().err
     (tmp_path / "token").write_text("short")
-    assert main(["serve", str(trained), f"--token_file={tmp_path / 'token'}"]) == 1
+    assert main(["serve", str(shapes_run), f"--token_file={tmp_path / 'token'}"]) == 1
     assert "holds no token" in capsys.readouterr().err
-    assert main(["serve", str(trained), "--port=0", "--store=x.txt"]) == 2
+    assert main(["serve", str(shapes_run), "--port=0", "--store=x.txt"]) == 2
     assert "store: 'x.txt' is none" in capsys.readouterr().err
     assert main(["serve", str(tmp_path / "none")]) == 1
     assert "is no folder" in capsys.readouterr().err
     with listen("127.0.0.1", 0) as taken:
         taken.listen()
-        assert main(["serve", str(trained), f"--port={taken.getsockname()[1]}"]) == 1
+        assert main(["serve", str(shapes_run), f"--port={taken.getsockname()[1]}"]) == 1
     assert "choose another port" in capsys.readouterr().err
-    assert main(["serve", str(trained), "--host=256.1.1.1.invalid"]) == 1
+    assert main(["serve", str(shapes_run), "--host=256.1.1.1.invalid"]) == 1
     assert "host: '256.1.1.1.invalid' cannot be used" in capsys.readouterr().err
 
 
-def test_missing_packages_are_found_at_once(trained, monkeypatch, capsys):
+def test_missing_packages_are_found_at_once(shapes_run, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    assert main(["serve", str(trained), "--port=0"]) == 1
+    assert main(["serve", str(shapes_run), "--port=0"]) == 1
     assert "pip install 'pyg_hash[serve]'" in capsys.readouterr().err
 
 

@@ -30,14 +30,14 @@ def test_what_comes_during_a_call_goes_into_the_next_one():
 
     async def ask():
         several = batches(call, most=3)
-        tasks = [asyncio.create_task(several.run(number)) for number in range(1)]
+        tasks = [asyncio.create_task(several.ask(number)) for number in range(1)]
         while not calls:
             await asyncio.sleep(0.001)
-        tasks += [asyncio.create_task(several.run(number)) for number in range(1, 6)]
+        tasks += [asyncio.create_task(several.ask(number)) for number in range(1, 6)]
         await asyncio.sleep(0.01)
         hold.set()
         answers = await asyncio.gather(*tasks)
-        assert await several.run(7) == 70  # it begins anew
+        assert await several.ask(7) == 70  # it begins anew
         several.close()
         return answers
 
@@ -61,9 +61,9 @@ def test_it_waits_for_others_only_while_they_are_on_their_way(still, sizes, monk
             Limits(),
             more=more,
         )
-        first = asyncio.create_task(several.run(0))
+        first = asyncio.create_task(several.ask(0))
         await asyncio.sleep(0.001)
-        return await asyncio.gather(first, *map(several.run, range(1, 4)))
+        return await asyncio.gather(first, *map(several.ask, range(1, 4)))
 
     assert asyncio.run(ask()) == [0, 1, 2, 3]
     assert calls == sizes
@@ -72,8 +72,8 @@ def test_it_waits_for_others_only_while_they_are_on_their_way(still, sizes, monk
 def test_errors_reach_those_they_are_for():
     async def ask(call):
         several = batches(call)
-        answers = await asyncio.gather(*map(several.run, range(3)), return_exceptions=True)
-        return [*answers, await asyncio.gather(several.run(5), return_exceptions=True)]
+        answers = await asyncio.gather(*map(several.ask, range(3)), return_exceptions=True)
+        return [*answers, await asyncio.gather(several.ask(5), return_exceptions=True)]
 
     answers = asyncio.run(ask(lambda asked: [ValueError("no") if a == 1 else a for a in asked]))
     assert answers[0] == 0 and answers[2] == 2 and isinstance(answers[1], ValueError)
@@ -91,21 +91,21 @@ def test_too_many_and_too_long():
         return questions
 
     async def ask():
-        several = batches(call, waiting=2, timeout=0.1)
-        tasks = [asyncio.create_task(several.run(0))]
+        several = batches(call, waiting=3, timeout=0.1)
+        tasks = [asyncio.create_task(several.ask(0))]
         while not calls:
             await asyncio.sleep(0.001)
-        tasks += [asyncio.create_task(several.run(number)) for number in range(1, 4)]
+        tasks += [asyncio.create_task(several.ask(number)) for number in range(1, 4)]
         answers = await asyncio.gather(*tasks, return_exceptions=True)
         hold.set()
-        assert await several.run(9) == 9
+        assert await several.ask(9) == 9
         return answers
 
     answers = asyncio.run(ask())
     assert all(isinstance(answer, BusyError) for answer in answers)
     assert [str(answer).split(";")[0] for answer in answers[2:]] == [
         "busy: no answer within 0.1 seconds",
-        "busy: 2 requests are waiting",
+        "busy: 3 requests are waiting",
     ]
     assert calls == [[0], [9]]  # nobody waits for what was given up
 

@@ -180,7 +180,7 @@ def test_damaged_stores(tmp_path: Path, index: Any) -> None:
         ({"ids": arrays["ids"].astype(np.int32)}, {}, "ids do not fit: int32"),
     ]
     if index == MultiIndex():
-        changes += [({"mih_order": arrays["mih_order"][:, 1:]}, {}, "tables do not fit")]
+        changes += [({"mih_order": arrays["mih_order"][:, 1:]}, {}, "mih_order do not fit")]
     if isinstance(index, (IVF, HNSW)):
         changes += [({"codes": arrays["codes"][1:], "ids": arrays["ids"][1:]}, {}, "not fit")]
     for other, more, message in changes:

@@ -71,14 +71,14 @@ def assert_same_run(data, first, second):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_resume_equals_uninterrupted(data, file, name):
     make = OPTIMIZERS[name]
-    whole = run(data, 9, make)
-    run(data, 4, make, checkpoint=file)
+    whole = run(data, 5, make)
+    run(data, 3, make, checkpoint=file)
     # another seed: everything must come from the checkpoint
-    resumed = run(data, 9, make, seed=9, checkpoint=file, resume=True)
+    resumed = run(data, 5, make, seed=9, checkpoint=file, resume=True)
     assert_same_run(data, whole, resumed)
 
 
-@pytest.mark.parametrize("every", [1, 2, 5, 100])
+@pytest.mark.parametrize("every", [2, 100])
 def test_checkpoints_in_between_change_nothing(data, file, every):
     whole = run(data, 6)
     assert_same_run(data, whole, run(data, 6, checkpoint=file, checkpoint_every=every))
@@ -134,7 +134,7 @@ def test_a_learning_rate_schedule_goes_on(data, file):
     assert_same_run(data, whole, scheduled(7, checkpoint=file, resume=True))
 
 
-@pytest.mark.parametrize("cut", [1, 3, 5, 6])
+@pytest.mark.parametrize("cut", [1, 5])
 def test_early_stopping_goes_on(file, cut, monkeypatch):
     data = small_graph(validation=True, rate=1.0)
     scores = [0.1, 0.4, 0.3, 0.5, 0.2, 0.1, 0.3, 0.9]
@@ -173,14 +173,14 @@ def test_the_best_of_a_run_with_patience_does_not_undo_one_without(file):
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_error_in_a_callback_loses_no_epoch(data, file, error):
     def fail(_, row):
-        if row["epoch"] == 4:
+        if row["epoch"] == 2:
             raise error("stop here")
 
     with pytest.raises(error, match="stop here"):
-        run(data, 9, callbacks=[fail], checkpoint=file)
-    assert load_tensors(file)[1]["epoch"] == 4
-    resumed = run(data, 9, seed=5, checkpoint=file, resume=True)
-    assert_same_run(data, run(data, 9), resumed)
+        run(data, 4, callbacks=[fail], checkpoint=file)
+    assert load_tensors(file)[1]["epoch"] == 2
+    resumed = run(data, 4, seed=5, checkpoint=file, resume=True)
+    assert_same_run(data, run(data, 4), resumed)
 
 
 @pytest.mark.parametrize("where", ["forward", "loss", "step"])
@@ -199,18 +199,11 @@ def test_an_interrupt_in_the_middle_of_an_epoch(data, file, where, monkeypatch):
 
     setattr(owner, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(
-            model,
-            data,
-            optimizer,
-            epochs=9,
-            checkpoint=file,
-            checkpoint_every=2,
-            progress=False,
-        )
+        how = {"checkpoint": file, "checkpoint_every": 2, "progress": False}
+        fit(model, data, optimizer, epochs=7, **how)
     assert load_tensors(file)[1]["epoch"] == 4
-    resumed = run(data, 9, seed=5, checkpoint=file, resume=True)
-    assert_same_run(data, run(data, 9), resumed)
+    resumed = run(data, 7, seed=5, checkpoint=file, resume=True)
+    assert_same_run(data, run(data, 7), resumed)
 
 
 def test_a_failed_write_leaves_the_last_checkpoint(data, file, monkeypatch):
@@ -230,13 +223,13 @@ def test_a_failed_write_leaves_the_last_checkpoint(data, file, monkeypatch):
 # files that do not fit
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
-def test_truncated_checkpoints_are_corrupt(data, file, share):
+def test_truncated_checkpoints_are_corrupt(data, file):
     run(data, 1, checkpoint=file)
     content = file.read_bytes()
-    file.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(CorruptFileError, match="checkpoint.safetensors"):
-        run(data, 2, checkpoint=file, resume=True)
+    for share in (0.0, 0.01, 0.5, 0.99):
+        file.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(CorruptFileError, match="checkpoint.safetensors"):
+            run(data, 2, checkpoint=file, resume=True)
 
 
 def test_other_files_are_no_checkpoints(data, tmp_path):
@@ -271,20 +264,16 @@ def test_checkpoints_of_something_else_are_refused(data, file, change, message):
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("adamw", "optimizer Adam"), ("amsgrad", "optimizer settings"), ("groups", "groups")],
-)
-def test_another_optimizer_is_refused(data, file, name, message):
+def test_another_optimizer_or_rate_is_refused(data, file):
     run(data, 2, checkpoint=file)
-    with pytest.raises(ValueError, match=message):
-        run(data, 3, OPTIMIZERS[name], checkpoint=file, resume=True)
-
-
-def test_another_learning_rate_is_not_ignored(data, file):
-    run(data, 2, checkpoint=file)
-    with pytest.raises(ValueError, match="optimizer settings.*0.01"):
-        run(data, 3, lambda m: adam(m, lr=0.5), checkpoint=file, resume=True)
+    for make, message in (
+        (OPTIMIZERS["adamw"], "optimizer Adam"),
+        (OPTIMIZERS["amsgrad"], "optimizer settings"),
+        (OPTIMIZERS["groups"], "groups"),
+        (lambda m: adam(m, lr=0.5), "optimizer settings.*0.01"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(data, 3, make, checkpoint=file, resume=True)
 
 
 def test_the_state_is_plain_json_and_tensors(data, file):
