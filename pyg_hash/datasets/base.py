@@ -7,7 +7,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -24,7 +23,7 @@ from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.digests import row_prints, sha256
 from pyg_hash.utils.files import CorruptFileError, check_writable, load_tensors, save_tensors
 
-DATA_FILE, PRINTS_FILE = "data.safetensors", "prints.safetensors"
+DATA_FILE = "data.safetensors"
 WORDS = "text_encoder"  # folder of what was fitted on the training texts
 _SHOWN = 20  # problems in an error message
 Transform = Callable[[HeteroData], HeteroData]
@@ -198,20 +197,11 @@ class CrossModalDataset(InMemoryDataset):
     def row_prints(self) -> dict[str, Tensor]:
         """What tells the rows of this data set from others: float64 ``[N]`` of each modality.
 
-        Of the features before any transform; computed once and stored beside the data.
+        Of the features before any transform.
         """
-        path = None
-        if not self._in_memory and (self.stores_base or self.pre_transform is not None):
-            path = self.base_dir / PRINTS_FILE
-        if self._prints is None and path is not None and path.is_file():
-            self._prints = load_tensors(path)[0]
         if self._prints is None:
-            base = self._base()
-            self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
-        if path is not None and not path.is_file():
-            with suppress(OSError):  # read only: they are computed each time
-                save_tensors(path, self._prints)
-        return self._prints
+            self._base()
+        return cast(dict[str, Tensor], self._prints)
 
     def _load_or_build(self) -> HeteroData:
         if not self._in_memory:
@@ -226,7 +216,6 @@ class CrossModalDataset(InMemoryDataset):
                         f"root: cannot write to {self.root} ({error}); choose another folder"
                     ) from error
         base = self._base(rebuild=self.force_reload)
-        self._prints = {m: row_prints(base[m].x) for m in MODALITIES}
         if self.pre_transform is None:
             return base
         seen = snapshot(base)
@@ -237,13 +226,15 @@ class CrossModalDataset(InMemoryDataset):
 
     def _base(self, *, rebuild: bool = False) -> HeteroData:
         """The untransformed data, from its file where there is one."""
-        if self._in_memory or not self.stores_base:
-            return self.build()
-        path = self.base_dir / DATA_FILE
-        if path.is_file() and not rebuild:
-            return _load_cache(path)
-        data = self.build()
-        save_hetero(path, data)
+        stored = self.stores_base and not self._in_memory
+        path = self.base_dir / DATA_FILE if stored else None
+        if path is not None and path.is_file() and not rebuild:
+            data = _load_cache(path)
+        else:
+            data = self.build()
+            if path is not None:
+                save_hetero(path, data)
+        self._prints = {m: row_prints(data[m].x) for m in MODALITIES}
         return data
 
 

@@ -97,12 +97,16 @@ def import_files(
     rows: dict[str, Any] = found.splits(seed)
     train = np.flatnonzero(rows["train"])
     more: dict[str, Any] = {"labels": found.labels(), "class_names": found.values.get(NAMES)}
-    for modality, encode in ((IMAGE, _encoded_pictures), (TEXT, _encoded_texts)):
-        if modality in found.features:
-            more[modality] = found.features[modality]
-        else:
-            more[modality], more[f"{modality}_encoder"], note = encode(found, train, images_root)
-            done.notes.append(note)
+    features = found.features
+    if IMAGE not in features:
+        features[IMAGE], more["image_encoder"], note = _encoded_pictures(found.values, images_root)
+        done.notes.append(note)
+    if TEXT not in features:
+        texts = found.values[TEXTS]
+        encoder = more["text_encoder"] = words_and_meaning([texts[row] for row in train])
+        features[TEXT] = encode_all(text=(encoder, texts))[TEXT]
+        done.notes.append("text: encoded by BagOfWords and StaticWords")
+    more = {**more, **features}
     more |= {name: found.values[name] for name in (IDS, PATHS, TEXTS) if name in found.values}
     about = "imported from " + ", ".join(sorted({Path(file).name for file in files}))
     done.path = write_feature_file(out, about=about, **rows, **more)
@@ -436,25 +440,19 @@ def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:
 # what has no features yet ---------------------------------------------------------------------
 
 
-def _encoded_texts(found: Gathered, train: Array, root: Any) -> tuple[Any, Any, str]:
-    texts = found.values[TEXTS]
-    encoder = words_and_meaning([texts[row] for row in train])
-    values = encode_all(text=(encoder, texts))[TEXT]
-    return values, encoder, "text: encoded by BagOfWords and StaticWords"
-
-
-def _encoded_pictures(found: Gathered, train: Array, root: Any) -> tuple[Any, Any, str]:
+def _encoded_pictures(values: dict[str, Any], root: Any) -> tuple[Any, Any, str]:
+    """Features, their encoder and a note; of picture files, whose places become absolute."""
     encoder = EfficientNetLite0(progress=False)
     note = "image: encoded by EfficientNetLite0"
-    if IMAGE not in found.values:
-        paths = found.values[PATHS] = [_below(root, path) for path in found.values[PATHS]]
+    if IMAGE not in values:
+        paths = values[PATHS] = [_below(root, path) for path in values[PATHS]]
         if lost := [path for path in paths if not os.path.isfile(path)]:
             raise ValueError(
                 f"image: {len(lost)} of {len(paths)} picture files are not there (first: "
                 f"{lost[0]}); give --images_root FOLDER, or a file of their features too"
             )
         return encode_all(image=(encoder, paths))[IMAGE], encoder, note
-    pixels = found.values[IMAGE]
+    pixels = values[IMAGE]
     channels = [axis for axis in (1, pixels.ndim - 1) if pixels.shape[axis] in (1, 3)]
     if pixels.ndim != 4 or not channels or pixels.dtype != np.uint8:
         raise ValueError(
@@ -473,8 +471,8 @@ def _encoded_pictures(found: Gathered, train: Array, root: Any) -> tuple[Any, An
             return encoder(files)
 
         rows = range(len(pixels))
-        values = encode_each(encode, rows, batch_size=64, progress="image features").values
-    return values, encoder, f"{note}, from pixels {list(pixels.shape)}"
+        found = encode_each(encode, rows, batch_size=64, progress="image features")
+    return found.values, encoder, f"{note}, from pixels {list(pixels.shape)}"
 
 
 def _below(root: Any, path: str) -> str:

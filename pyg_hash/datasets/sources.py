@@ -567,8 +567,9 @@ def _feature_file(path: Path) -> Source:
         raise
     except ValueError as error:  # of another form than a feature file's
         raise ValueError(f"source: {path}: {error}") from error
+    none: list[str | None] = [None] * n
     items = stored_items(path, 0 if y is None else int(y.max()) + 1 if y.dim() == 1 else y.size(1))
-    source = Source(items.ids, _or_none(items.image_paths, n), _or_none(items.texts, n), [])
+    source = Source(items.ids, [*items.image_paths] or none, [*items.texts] or none, [])
     source.features, source.splits = features, splits
     source.labels = _names_of(None if y is None else y.numpy(), items.class_names, n)
     found = {modality: stored_encoder(path, modality) for modality in MODALITIES}
@@ -595,19 +596,15 @@ def _arrays(
     ids = [str(value) for value in values.get("ids", range(n))]
     root = Path(images_root or Path(paths[0]).parent)
     names = [os.path.abspath(root / name) for name in values.get("image_paths", ())]
-    source = Source(ids, _or_none(names, n), _or_none(values.get("texts", ()), n), [])
-    source.features = {m: found.features[m] for m in MODALITIES if m in found.features}
-    source.splits = dict(found.masks)
+    texts = [text or None for text in values.get("texts", ())]
+    source = Source(ids, [*names] or [None] * n, texts or [None] * n, [])
+    source.features, source.splits = found.features, found.masks
     y = found.labels()
     if isinstance(y, list):
         source.labels = [[own] if isinstance(own, str) else list(own) for own in y]
     else:
         source.labels = _names_of(y, values.get("class_names") or [], n)
     return _told(source, found.notes)
-
-
-def _or_none(values: Sequence[str | None], n: int) -> list[str | None]:
-    return [value or None for value in values] or [None] * n
 
 
 def _names_of(y: Any, names: Sequence[str], n: int) -> list[list[str]]:
@@ -623,10 +620,9 @@ def _names_of(y: Any, names: Sequence[str], n: int) -> list[list[str]]:
 
 def _told(source: Source, notes: Sequence[str] = ()) -> Source:
     for modality in MODALITIES:
-        raw = source.images if modality == IMAGE else source.texts
         if modality in source.features:
             source.read_as[modality] = f"features of {source.features[modality].shape[1]}"
-        elif any(raw):
+        elif any(source.items(modality)):
             source.read_as[modality] = "raw"
     source.read_as["labels"] = "given" if any(source.labels) else "none"
     if notes:

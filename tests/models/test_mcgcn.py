@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torch_geometric.transforms as T
-from small import adam, relaxed_of_new, small_graph, small_model
+from small import adam, assert_same_codes, relaxed_of_new, small_graph, small_model
 from toy import toy_data
 
 from pyg_hash.models import MCGCN
@@ -85,37 +85,38 @@ def test_view_only_in_training_and_only_with_weight():
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("multi_label", [True, False])
-def test_no_label_at_all_trains(variant, multi_label):
-    data = small_graph(rate=0.0, multi_label=multi_label)
+def test_no_label_at_all_trains(variant):
+    data = small_graph(rate=0.0, multi_label=variant in ("full", "A"))
     model = small_model(data, variant=variant)
-    history = fit(model, data, adam(model), epochs=15, progress=False)
+    history = fit(model, data, adam(model), epochs=8, progress=False)
     assert history[0]["pairwise"] == history[0]["prediction"] == history[0]["view"] == 0
     assert history[-1]["loss"] < history[0]["loss"]
     model.encode_image(toy_data()["image"].x)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize(
-    "options",
-    [{}, {"metric": "l2"}, {"weight": "similarity"}, {"neighbor_weight": 0.2}, {"k": 40}],
+    ("variant", "options"),
+    [(variant, {}) for variant in VARIANTS]
+    + [
+        ("full", options)
+        for options in ({"metric": "l2"}, {"weight": "similarity"}, {"neighbor_weight": 0.2})
+    ]
+    + [("full", {"k": 40})],
 )
-@pytest.mark.parametrize("modality", MODALITIES)
-def test_a_query_alone_gets_the_code_it_has_in_the_graph(variant, options, modality):
+def test_a_query_alone_gets_the_code_it_has_in_the_graph(variant, options):
     """Inductive: a query only receives, so joining later makes no difference."""
     data = small_graph(**options)
     model = small_model(data, variant=variant)
     fit(model, data, adam(model), epochs=3, progress=False)
     model.eval()
-    with torch.no_grad():
-        expected = model(data)[modality][-12:]
-    alone = relaxed_new(model, toy_data(), modality, slice(-12, None))
-    torch.testing.assert_close(alone, expected, rtol=0, atol=3e-6)
-    encode = model.encode_image if modality == "image" else model.encode_text
-    codes = encode(toy_data()[modality].x[-12:])
-    clear = expected.abs() > 1e-5
-    assert torch.equal(codes[clear], model.encode(data, modality)[-12:][clear])
-    assert clear.float().mean() > 0.99
+    for modality in MODALITIES:
+        with torch.no_grad():
+            expected = model(data)[modality][-12:]
+        alone = relaxed_new(model, toy_data(), modality, slice(-12, None))
+        torch.testing.assert_close(alone, expected, rtol=0, atol=3e-6)
+        encode = model.encode_image if modality == "image" else model.encode_text
+        codes = encode(toy_data()[modality].x[-12:])
+        assert_same_codes(codes, model.encode(data, modality)[-12:], expected)
 
 
 @pytest.mark.parametrize("protocol", ["inductive", "strict", "transductive"])

@@ -91,8 +91,7 @@ def total(terms, weights):
 
 
 @labels_of_both_kinds
-@pytest.mark.parametrize("teacher", ["joint", "none"])
-@pytest.mark.parametrize("rate", [0.5, 0.0])
+@pytest.mark.parametrize(("teacher", "rate"), [("joint", 0.5), ("none", 0.5), ("joint", 0.0)])
 def test_loss_is_the_dense_formula(multi_label, teacher, rate):
     data = double(graph_for(TaughtHash, rate=rate, multi_label=multi_label))
     weights = {"contrast": 0.7, "quantization": 0.3, "balance": 0.2}
@@ -115,8 +114,7 @@ def test_loss_is_the_dense_formula(multi_label, teacher, rate):
 
 
 @labels_of_both_kinds
-@pytest.mark.parametrize("teacher", ["joint", "none"])
-@pytest.mark.parametrize("bank", [10, 2048])
+@pytest.mark.parametrize(("teacher", "bank"), [("joint", 10), ("none", 2048)])
 def test_a_step_is_a_batch_against_the_other_side_of_a_bank(
     multi_label, teacher, bank, monkeypatch
 ):
