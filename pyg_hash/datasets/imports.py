@@ -97,7 +97,7 @@ def import_files(
     rows: dict[str, Any] = found.splits(seed)
     train = np.flatnonzero(rows["train"])
     more: dict[str, Any] = {"labels": found.labels(), "class_names": found.values.get(NAMES)}
-    features = found.features
+    features: dict[str, Any] = dict(found.features.items())
     if IMAGE not in features:
         features[IMAGE], more["image_encoder"], note = _encoded_pictures(found.values, images_root)
         done.notes.append(note)
@@ -106,7 +106,7 @@ def import_files(
         encoder = more["text_encoder"] = words_and_meaning([texts[row] for row in train])
         features[TEXT] = encode_all(text=(encoder, texts))[TEXT]
         done.notes.append("text: encoded by BagOfWords and StaticWords")
-    more = {**more, **features}
+    more |= features
     more |= {name: found.values[name] for name in (IDS, PATHS, TEXTS) if name in found.values}
     about = "imported from " + ", ".join(sorted({Path(file).name for file in files}))
     done.path = write_feature_file(out, about=about, **rows, **more)
