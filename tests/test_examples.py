@@ -42,7 +42,7 @@ def test_quickstart(small_emoji, capsys):
     assert "i2t" in out
 
 
-def test_demo(small_emoji, monkeypatch, tmp_path, capsys):
+def test_demo(small_emoji, undrawn, monkeypatch, tmp_path, capsys):
     demo = load("demo")
     plain = tuple(word for word in demo.RUNS["taught"] if word not in demo.TEXTS_WITH_MEANING)
     monkeypatch.setitem(demo.RUNS, "taught", plain)  # without options that only emoji know
