@@ -33,14 +33,9 @@ def expected_pairwise_nll(
     the first for classes that exclude each other. With zeros and ones it is ``pairwise_nll``. Ours;
     as exact, and as cheap in memory.
 
-    Args:
-        a: relaxed codes, float ``[n, num_bits]``.
-        b: relaxed codes, ``[m, num_bits]``.
-        a_p: probabilities of the classes, same dtype, ``[n, C]``; a constant, as is ``b_p``.
-        b_p: probabilities of the same classes, ``[m, C]``.
-        exclusive: an item has one class; else each with its own probability.
-        factor: of the inner product.
-        reduction: see :func:`~pyg_hash.losses.pairwise_nll`.
+    Codes are ``[n, num_bits]`` and ``[m, num_bits]``, probabilities of their classes, of the same
+    dtype, ``[n, C]`` and ``[m, C]``, and constants. ``exclusive``: an item has one class, else each
+    with its own probability.
     """
     check_choice(reduction, ("mean", "sum"), "reduction")
     check_codes(a, b)

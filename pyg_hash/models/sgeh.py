@@ -137,6 +137,7 @@ class SGEH(AffinityModel):
             lambda4=lambda4,
         )
         self.alpha, self.batches, self.reduction = alpha, batches, reduction
+        self._scale = 2.0 if reduction == "sum" else 1.0  # the paper adds both modalities' means
         if self.has_prior:
             self.discriminator = PriorDiscriminator(num_bits, discriminator_channels)
         reading = {"adjacency": adjacency, "steps": walk_steps, "share": lambda4}
@@ -167,11 +168,6 @@ class SGEH(AffinityModel):
         logits, random_logits = self.discriminator(known), self.discriminator(random)
         total = F.softplus(logits).sum() + F.softplus(-random_logits).sum()
         return self._scale * (total / len(known))
-
-    @property
-    def _scale(self) -> float:
-        """The paper adds both modalities' means of the regulariser."""
-        return 2.0 if self.reduction == "sum" else 1.0
 
     def _drawn(
         self, data: HeteroData, rows: Tensor, share: Share | None
