@@ -84,8 +84,8 @@ class HashModel(nn.Module, ABC):
     Attributes:
         num_bits: length of the codes.
         num_features: width of each modality's features, checked where there is one.
-        config: the constructor's keywords, recorded by themselves (constructors may replace some);
-            ``type(model)(**model.config)`` builds the same model.
+        config: the constructor's keywords, recorded by themselves (this constructor's ``config``
+            replaces some); ``type(model)(**model.config)`` builds the same model.
         intake: what new items need to be encoded; None until :meth:`attach`.
         reads_labels: whether training reads those under ``labeled_mask``.
         makes_batches: :meth:`objectives` cuts the data by itself, and takes a ``Share`` of it.
@@ -103,10 +103,17 @@ class HashModel(nn.Module, ABC):
             cls.__init__ = _recorded(cls.__init__)  # type: ignore[method-assign]
 
     @_recorded
-    def __init__(self, num_bits: int, num_features: Widths | None = None) -> None:
+    def __init__(
+        self,
+        num_bits: int,
+        config: Mapping[str, Any] | None = None,
+        *,
+        num_features: Widths | None = None,
+    ) -> None:
         super().__init__()
         check_positive_int(num_bits, "num_bits")
         self.num_bits = num_bits
+        self.config |= config or {}
         if num_features is not None:
             self.num_features = image_text_pair(num_features, "num_features")
             self.config["num_features"] = self.num_features

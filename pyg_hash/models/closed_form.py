@@ -34,7 +34,7 @@ class ClosedFormModel(EncoderHashModel):
     is_solved: Tensor
 
     def __init__(self, num_features: Widths, num_bits: int) -> None:
-        super().__init__(num_bits, num_features)
+        super().__init__(num_bits, num_features=num_features)
         self.register_buffer("is_solved", torch.tensor(False))
 
     @torch.no_grad()

@@ -163,7 +163,7 @@ class GCH(EncoderHashModel):
         check_choice(variant, VARIANTS, "variant")
         check_choice(network, ("ours", "paper", "program"), "network")
         check_choice(objective, ("paper", "program"), "objective")
-        super().__init__(num_bits, num_features)
+        super().__init__(num_bits, num_features=num_features)
         self.num_classes, self.variant, self.batch_size = num_classes, variant, batch_size
         self.network, self.objective = network, objective
         self.weights = loss_weights(weights, WEIGHTS)

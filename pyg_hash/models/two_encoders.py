@@ -43,7 +43,7 @@ class TwoEncoders(EncoderHashModel):
         batch_size: int,
         smallest: int = 2,
     ) -> None:
-        super().__init__(num_bits, num_features)
+        super().__init__(num_bits, num_features=num_features)
         hidden = image_text_pair(hidden_channels, "hidden_channels")
         check_positive_int(batch_size, "batch_size")
         if batch_size < smallest:
