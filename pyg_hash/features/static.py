@@ -83,8 +83,7 @@ class StaticWords(StoredEncoder):
         return {"package": "wordllama", "sha256": DIGEST}
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder, if its vectors are those of this version."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         check_digest(folder, cls.kind, settings["sha256"], DIGEST)
         return cls()
 

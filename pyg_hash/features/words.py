@@ -211,8 +211,7 @@ class BagOfWords(StoredEncoder):
         return super().save(folder)
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder, if settings and weights belong together."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         tensors, _ = load_tensors(folder / TENSOR_FILE)
         vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
         encoder = cls(**{"any_script": False, **settings})
@@ -274,8 +273,7 @@ class Translated(StoredEncoder):
         return super().save(folder)
 
     @classmethod
-    def restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        """The encoder with its dictionary."""
+    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         words = {str(word): str(read) for word, read in dict(settings["words"]).items()}
         return cls(load_encoder(folder / "0"), words)
 

@@ -27,7 +27,7 @@ _PCA_FIT = 2048  # rows
 _PCA_FETCH = 3  # times k
 _IVF_PROBE = 16  # lists
 _HNSW_LINKS, _HNSW_EFFORT = 32, 64
-_BLOCK_ROWS = 2048  # queries, below which FAISS's own blocks are slower
+_BLOCK_ROWS = 1024  # queries, below which FAISS's own blocks are slower
 
 
 def approximate_neighbours(
@@ -117,7 +117,7 @@ def faiss_candidates(scores: DenseScores, k: int) -> tuple[Tensor, Tensor]:
     """
     q = scores.shape[0]
     if scores.symmetric or q < _BLOCK_ROWS:
-        scores.rows = 256 if scores.symmetric else min(q, 1024)
+        scores.rows = 256 if scores.symmetric else q
         scores.columns = ELEMENTS // scores.rows
         return candidates(scores, k, _Heaps)
     faiss = _faiss.load()
