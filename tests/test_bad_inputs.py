@@ -524,7 +524,11 @@ COMMANDS = [  # words, status, message
     (["search", "{tmp}/done", "--text=a", "--text_encoder=x"], 2, "encoder: expected MODULE:NAME"),
     (["search", "{tmp}/done", "--text=a", "--text_encoder=no_m:f"], 2, "cannot be imported"),
     (["search", "{tmp}/done", "--text=a", "--text_encoder=math:pi"], 2, "cannot be called"),
-    (["search", "{tmp}/done", "--text=a", "--text_encoder=builtins:repr"], 1, "encoder .* gave str"),
+    (
+        ["search", "{tmp}/done", "--text=a", "--text_encoder=builtins:repr"],
+        1,
+        "encoder .* gave str",
+    ),
     (["search", "{tmp}/done", "--text=a", "--text_encoder=builtins:len"], 1, "encode|tensor|shape"),
     (["search", "{tmp}/done", "--features={tmp}/good.h5"], 2, "source: .* give --source"),
     (["search", "{tmp}/done", "--features={tmp}/x.npy", "--source=sound"], 2, "source: 'sound'"),

@@ -22,7 +22,6 @@ from typing_extensions import NotRequired, TypedDict
 
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
-from pyg_hash.report.style import page_css
 from pyg_hash.serve.engine import (
     OWN,
     Answers,
@@ -242,6 +241,8 @@ class Work:
 def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) -> None:
     """The page, and what watches the server."""
     from fastapi import Body, Response
+
+    from pyg_hash.report.style import page_css  # a search on the command line needs none
 
     here, limits = files("pyg_hash.serve"), work.limits
     told = {n: getattr(limits, n) for n in ("upload_bytes", "letters", "k", "max_k", "depth")}
