@@ -380,8 +380,9 @@ class CodeStore(ABC):
             start: how many to leave out.
             limit: how many to give at most.
         """
-        scope = self._scope(parse(where, self.fields))
-        return self._public(self._ids_of(self._listed(scope, start, limit)))
+        scope, none = self._scope(parse(where, self.fields)), np.empty(0, np.int64)
+        names = self._listed(scope, start, limit) if limit else none
+        return self._public(self._ids_of(names))
 
     def export(self, path: str | os.PathLike[str], *, to: str | None = None) -> None:
         """Write codes, ids and fields to one file; see :func:`pyg_hash.stores.export_codes`."""

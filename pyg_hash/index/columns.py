@@ -206,8 +206,7 @@ class Ids:
     def __init__(self, values: Rows | Texts) -> None:
         self._values = values
         self._keys = values if isinstance(values, Rows) else Rows(np.empty(0, np.int64))
-        # how many are sorted, by which order if it is not their own, and the rows of the others
-        self._known: tuple[int, Array | None, dict[int, int]] = 0, None, {}
+        self._order: tuple[int, Array | None] = 0, None  # how many are sorted, and how
         self._preparing = threading.Lock()
 
     @classmethod
@@ -236,26 +235,20 @@ class Ids:
 
     def order(self) -> Array | None:
         """Rows by rising id, of one id as they were added; None: they are, as texts always are."""
-        return self._sort(0)[1] if self._keys is self._values else None
+        return self._sorted() if self._keys is self._values else None
 
-    def _sort(self, late: int) -> tuple[int, Array | None, dict[int, int]]:
-        """Sort the keys, unless it was done but for ``late`` rows."""
-        known, order, others = self._known
-        n = len(self._keys)
-        if n - known > late:
-            values = self._keys.joined()
-            order = None
+    def _sorted(self) -> Array | None:
+        """Rows by rising key, of one key as they were added; None: they are."""
+        known, order = self._order
+        if known < len(self._keys):
+            values, order = self._keys.joined(), None
             if not (values[1:] > values[:-1]).all():
                 order = np.argsort(values)
                 ranked = values[order]
                 if (ranked[1:] == ranked[:-1]).any():  # then a slower sort that keeps their order
                     order = np.argsort(values, kind="stable")
-            self._known = n, order, {}
-        elif known + len(others) < n:
-            first = known + len(others)
-            new = self._keys.at(np.arange(first, n)).tolist()
-            self._known = known, order, others | dict(zip(new, range(first, n), strict=True))
-        return self._known
+            self._order = len(values), order
+        return order
 
     def find(self, ids: Array) -> NDArray[np.int64]:
         """Last rows of ids, -1 where there is no such id."""
@@ -265,16 +258,12 @@ class Ids:
                 if len(self._keys) < len(texts):
                     self._keys.append(Rows(texts.prints()[len(self._keys) :]))
                 keys = Texts.of(ids.tolist()).prints()
-            known, order, others = self._sort(min(1000, self._known[0] // 8))
-        rows = np.full(len(ids), -1, np.int64)
-        if known:
-            values = self._keys.joined()[:known]
-            place = np.searchsorted(values, keys, "right", sorter=order) - 1
-            row = place if order is None else order[place]
-            rows = np.where((place >= 0) & (values[row] == keys), row, -1)
-        if others:
-            pairs = zip(keys.tolist(), rows.tolist(), strict=True)
-            rows = np.array([others.get(key, row) for key, row in pairs], np.int64)
+            order, values = self._sorted(), self._keys.joined()
+        if len(values) == 0:
+            return np.full(len(ids), -1, np.int64)
+        place = np.searchsorted(values, keys, "right", sorter=order) - 1
+        row = place if order is None else order[place]
+        rows = np.where((place >= 0) & (values[row] == keys), row, -1)
         if isinstance(texts, Texts):
             there = (rows >= 0).nonzero()[0]
             other = there[texts.at(rows[there]) != ids[there]]  # of another id with these 64 bits

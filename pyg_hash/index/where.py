@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pyg_hash.index.columns import FIELD_TYPES, field_value
@@ -82,15 +82,6 @@ def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
             raise ValueError(f"where: {name} has no value to look for")
         parts.append(_condition(name, kind, "has" if kind is list else "=", values))
     return Group(True, tuple(parts)) if parts else None
-
-
-def render(tree: Tree, leaf: Callable[[Condition], str]) -> str:
-    """A tree in the language of a database, which knows ``and``, ``or`` and parentheses."""
-    if isinstance(tree, Condition):
-        return leaf(tree)
-    return (
-        "(" + f" {'and' if tree.every else 'or'} ".join(render(p, leaf) for p in tree.parts) + ")"
-    )
 
 
 def _kind(name: str, fields: Mapping[str, type]) -> type:

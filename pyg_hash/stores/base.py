@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pyg_hash.index.base import CodeStore, Columns, New
 from pyg_hash.index.scan import Bytes, Hits
-from pyg_hash.index.where import Condition, Tree, render
+from pyg_hash.index.where import Condition, Group, Tree
 
 _LOWEST = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
 
@@ -60,11 +60,6 @@ class DatabaseStore(CodeStore):
         self._put(new, np.ones(len(ids), bool))
 
 
-def literal(value: Any, quoted: Callable[[str], str]) -> str:
-    """A value in a database's language."""
-    return quoted(value) if isinstance(value, str) else str(value).lower()
-
-
 _OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
@@ -88,26 +83,31 @@ def expression(
         constants: what never and what always holds, for a database without missing values.
     """
 
-    def leaf(what: Condition) -> str:
+    def literal(value: Any) -> str:
+        return quoted(value) if isinstance(value, str) else str(value).lower()
+
+    def written(what: Tree) -> str:
+        if isinstance(what, Group):
+            return f"({(' and ' if what.every else ' or ').join(map(written, what.parts))})"
         name, op, values = column(what.field), what.op, what.values
         missing, there = constants or (f"{name} is null", f"{name} is not null")
         if op == "null":
             return there if what.negated else missing
         if op == "has":
-            each = [has.format(name, literal(value, quoted)) for value in values]
+            each = [has.format(name, literal(value)) for value in values]
             text = f"({' or '.join(each)})"
             return f"(not {text} or {missing})" if what.negated else text
         if what.negated:  # Milvus Lite knows no "not" before a comparison
-            return f"({leaf(Condition(what.field, _OPPOSITE[op], values))} or {missing})"
+            return f"({written(Condition(what.field, _OPPOSITE[op], values))} or {missing})"
         edge, above = f"{name} < {_LOWEST + 1}", f"{name} >= {_LOWEST + 1}"
         rest = [value for value in values if type(value) is not int or value != _LOWEST]
         if op in ("=", "!="):
-            listed = ", ".join(literal(value, quoted) for value in rest)
+            listed = ", ".join(literal(value) for value in rest)
             parts = [among[op == "!="].format(name, listed)] if rest else []
             parts += [edge if op == "=" else above] if len(rest) < len(values) else []
             return f"({(' or ' if op == '=' else ' and ').join(parts)})"
         if rest:
-            return f"{name} {op} {literal(values[0], quoted)}"
+            return f"{name} {op} {literal(values[0])}"
         return {"<": f"({edge} and {above})", "<=": edge, ">": above, ">=": there}[op]
 
-    return "" if tree is None else render(tree, leaf)
+    return "" if tree is None else written(tree)

@@ -155,8 +155,6 @@ class LanceStore(DatabaseStore):
         return _sql(where)
 
     def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
-        if limit == 0:
-            return np.empty(0, self._id_dtype)
         query = self.table.search().select(["id"]).limit(limit).offset(start)
         query = query.where(scope) if scope else query
         return np.array(query.to_arrow()["id"].to_pylist(), self._id_dtype)

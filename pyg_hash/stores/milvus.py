@@ -197,8 +197,6 @@ class MilvusStore(DatabaseStore):
         return _expression(where, constants)
 
     def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
-        if limit == 0:
-            return np.empty(0, self._id_dtype)
         some: Any = {"output_fields": ["id"], "limit": limit, "offset": start}
         found = self.client.query(self.name, filter=scope, **some)
         return np.array([row["id"] for row in found], self._id_dtype)
