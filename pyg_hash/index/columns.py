@@ -206,7 +206,7 @@ class Ids:
     def __init__(self, values: Rows | Texts) -> None:
         self._values = values
         self._keys = values if isinstance(values, Rows) else Rows(np.empty(0, np.int64))
-        self._order: tuple[int, Array | None] = 0, None  # how many are sorted, and how
+        self._order: tuple[Array | None, Array] = None, np.empty(0, np.int64)
         self._preparing = threading.Lock()
 
     @classmethod
@@ -235,20 +235,24 @@ class Ids:
 
     def order(self) -> Array | None:
         """Rows by rising id, of one id as they were added; None: they are, as texts always are."""
-        return self._sorted() if self._keys is self._values else None
+        return self._sorted()[0] if self._keys is self._values else None
 
-    def _sorted(self) -> Array | None:
-        """Rows by rising key, of one key as they were added; None: they are."""
-        known, order = self._order
+    def _sorted(self) -> tuple[Array | None, Array]:
+        """Rows by rising key, of one key as they were added, None if they are; and the keys so."""
+        order, ranked = self._order
+        known = len(ranked)
         if known < len(self._keys):
-            values, order = self._keys.joined(), None
-            if not (values[1:] > values[:-1]).all():
-                order = np.argsort(values)
-                ranked = values[order]
-                if (ranked[1:] == ranked[:-1]).any():  # then a slower sort that keeps their order
-                    order = np.argsort(values, kind="stable")
-            self._order = len(values), order
-        return order
+            values = self._keys.joined()
+            if (values[1:] > values[:-1]).all():
+                order, ranked = None, values
+            else:
+                order = np.arange(known) if order is None else order
+                late = np.argsort(values[known:], kind="stable")
+                new = values[known:][late]
+                at = np.searchsorted(ranked, new, "right")
+                order, ranked = np.insert(order, at, late + known), np.insert(ranked, at, new)
+            self._order = order, ranked
+        return order, ranked
 
     def find(self, ids: Array) -> NDArray[np.int64]:
         """Last rows of ids, -1 where there is no such id."""
@@ -258,12 +262,12 @@ class Ids:
                 if len(self._keys) < len(texts):
                     self._keys.append(Rows(texts.prints()[len(self._keys) :]))
                 keys = Texts.of(ids.tolist()).prints()
-            order, values = self._sorted(), self._keys.joined()
-        if len(values) == 0:
+            order, ranked = self._sorted()
+        if len(ranked) == 0:
             return np.full(len(ids), -1, np.int64)
-        place = np.searchsorted(values, keys, "right", sorter=order) - 1
+        place = np.searchsorted(ranked, keys, "right") - 1
         row = place if order is None else order[place]
-        rows = np.where((place >= 0) & (values[row] == keys), row, -1)
+        rows = np.where((place >= 0) & (ranked[place] == keys), row, -1)
         if isinstance(texts, Texts):
             there = (rows >= 0).nonzero()[0]
             other = there[texts.at(rows[there]) != ids[there]]  # of another id with these 64 bits
