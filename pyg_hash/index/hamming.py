@@ -63,7 +63,7 @@ class HammingIndex(CodeStore):
         >>> found = HammingIndex.open("a.store").search(query, k=10, where="year >= 2005")
 
     Args:
-        num_bits, ids, fields, model: as of every :class:`CodeStore`.
+        num_bits, ids, fields, model: as of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
         index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
         backend: ``'faiss'``, ``'torch'`` (``Flat()`` alone), or ``'auto'``: FAISS if installed.
 
