@@ -280,7 +280,8 @@ class CodeStore(ABC):
             ``(distances, ids)`` ``[q, k]``, on the CPU: int32, and int64 or an array of ``str``;
             nearest first. Where there are fewer than ``k`` items, the rest of a row has distance
             -1 and id -1 (``None`` among strings). With ``rescore`` a
-            :class:`Rescored <pyg_hash.index.Rescored>`, which has ``scores`` too, highest first; equal scores by distance, then as equal distances.
+            :class:`Rescored <pyg_hash.index.Rescored>`, which has ``scores`` too, highest first;
+            equal scores by distance, then as equal distances.
 
             **Equal distances** are ordered in a ``HammingIndex`` by lower id, or, with ids of
             ``str``, by when an item was added, also where ``k`` cuts through them (but for ``IVF``
