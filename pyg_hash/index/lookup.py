@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -151,21 +152,25 @@ class Approximate(FaissScan):
             self._forget()
 
     def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
-        """FAISS's own form of it."""
+        """FAISS's own form of it, and a checksum, since FAISS does not check what it reads."""
         self.update(packed)
         data = self._faiss.serialize_index_binary(self._index)
-        return {"index": data, "index_entry": self._entry, "index_made": np.array([self._made])}
+        about = np.array([zlib.crc32(data.data), self._made])
+        return {"index": data, "index_entry": self._entry, "index_about": about}
 
     def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
-        """Undo :meth:`arrays`, checked at once, since FAISS reads all of it and checks nothing."""
-        for name in ("index", "index_entry", "index_made"):
+        """Undo :meth:`arrays`, checked at once, since FAISS reads all of it."""
+        for name in ("index", "index_entry", "index_about"):
             arrays.check(name)
-        index = self._faiss.deserialize_index_binary(np.array(arrays["index"]))
+        data, (crc, made) = np.array(arrays["index"]), arrays["index_about"].tolist()
+        if zlib.crc32(data.data) != crc:
+            raise ValueError("the index has a wrong checksum")
+        index = self._faiss.deserialize_index_binary(data)
         entry = arrays["index_entry"]
         fits = len(entry) == len(packed) and index.code_size == packed.shape[1]
         if not fits or not 0 <= entry.min() <= entry.max() < index.ntotal:
             raise ValueError("the index does not fit the codes")
-        self._index, self._entry, self._made = index, entry, int(arrays["index_made"][0])
+        self._index, self._entry, self._made = index, entry, made
 
     def nearest(self, query: Bytes, k: int, alive: NDArray[np.bool_] | None) -> Hits:
         """Rows by query, then distance; k at least where the index finds so many."""

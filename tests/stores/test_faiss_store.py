@@ -182,6 +182,9 @@ def test_damaged_stores(tmp_path: Path, index: Any) -> None:
     if index == MultiIndex():
         changes += [({"mih_order": arrays["mih_order"][:, 1:]}, {}, "mih_order do not fit")]
     if isinstance(index, (IVF, HNSW)):
+        wrong = arrays["index"].copy()
+        wrong[len(wrong) // 2] ^= 1
+        changes += [({"index": wrong}, {}, "wrong checksum")]
         changes += [({"codes": arrays["codes"][1:], "ids": arrays["ids"][1:]}, {}, "not fit")]
     for other, more, message in changes:
         write_arrays(path, "HammingIndex", {**arrays, **other}, {**metadata, **more})
