@@ -547,6 +547,6 @@ class CodeStore(ABC):
 
 def arguments(about: Any) -> dict[str, Any]:
     """Undo ``_described``; ``LookupError`` or ``TypeError`` if it is something else."""
-    fields = {name: _KINDS[kind] for name, kind in about["fields"].items()}
+    fields = {name: _KINDS[kind] for name, kind in dict(about["fields"]).items()}
     ids, model = _KINDS[about["ids"]], about.get("model")
     return {"num_bits": about["num_bits"], "ids": ids, "fields": fields, "model": model}
