@@ -475,8 +475,7 @@ class SearchEngine:
                 self._take_back()
                 self._lock()
                 keys = [self.key(name) for name in names]
-                if self._before is not None:
-                    _write_before(self._before, self.indexes, keys)
+                before = self._before and _before(self.indexes, keys)
                 values = {k: dict(item.values) for k, item in zip(keys, new, strict=False)}
                 for key, item in zip(keys, new, strict=False):
                     if item.picture is not None and self.added and "image" in self.fields:
@@ -488,6 +487,8 @@ class SearchEngine:
                             path.write_bytes(item.picture)
                         values[key]["image"] = str(path)
                 yield keys, values
+                if self._before and before:  # not sooner: a refused change writes nothing
+                    save_tensors(self._before, *before)
                 for index in self._each():
                     index.save()
                 if self._before is not None:
@@ -627,7 +628,9 @@ def _columns(
     return {name: [values[key].get(name) for key in ids] for name in index.fields}
 
 
-def _write_before(path: Path, indexes: Mapping[Modality, Any], keys: list[Any]) -> None:
+def _before(
+    indexes: Mapping[Modality, Any], keys: list[Any]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All that two stores hold of some items, for :meth:`SearchEngine.recover`."""
     tensors, about = dict[str, Tensor](), dict[str, Any](keys=keys)
     for modality, index in indexes.items():
@@ -636,7 +639,7 @@ def _write_before(path: Path, indexes: Mapping[Modality, Any], keys: list[Any]) 
         tensors[f"{modality}.codes"] = index.codes(ids)
         if index.has_relaxed:
             tensors[f"{modality}.relaxed"] = index.relaxed(ids)
-    save_tensors(path, tensors, about)
+    return tensors, about
 
 
 class _Turns:

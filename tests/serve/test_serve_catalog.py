@@ -302,6 +302,15 @@ def test_a_restart_takes_back_what_was_half_saved(own, tmp_path, monkeypatch, sa
     assert fresh.add(items, replace=True) == 2
 
 
+def test_a_refused_change_writes_nothing(own, tmp_path):
+    """Not even what was there once more: ids of strings are ordered as they were added."""
+    item = {"id": "set/2", "text": "red"}
+    files = {path: path.read_bytes() for path in tmp_path.rglob("*.store")}
+    assert change(own, "POST", "/api/items", {"items": [item]}).status == 409
+    assert change(own, "DELETE", "/api/items?id=set%2F2&id=unknown").status == 404
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.store")} == files
+
+
 def test_a_failed_add_leaves_no_picture(own, tmp_path):
     picture = b64encode(png("blue")).decode()
     bad = [{"id": "a", "image": picture, "metadata": {"year": "x"}}]
