@@ -25,6 +25,7 @@ _COMPARE: dict[str, Any] = {
 }
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FEW = 32  # texts that are looked for one by one
+_COPIED = 1000  # texts of which a copy is made; of more it would take 16 bytes a letter
 
 
 def checked_values(values: Sequence[Any], kind: type, name: str) -> list[Any]:
@@ -99,14 +100,19 @@ class Ragged:
         self.ends.append(Rows(other.ends.joined() + before))
 
     def take(self, places: Array) -> Self:
-        ends = self.ends.at(places)
-        starts = np.where(places > 0, self.ends.at(np.maximum(places - 1, 0)), 0)
+        starts, ends = self._spans(places)
         lengths = ends - starts
-        self._check_lengths(lengths)
         after = np.cumsum(lengths)
         size = int(after[-1]) if len(after) else 0
         where = np.arange(size) + np.repeat(starts - (after - lengths), lengths)
         return type(self)(self.data.take(where), Rows(after), self.path)
+
+    def _spans(self, places: Array) -> tuple[Array, Array]:
+        """Where some begin and end."""
+        ends = self.ends.at(places)
+        starts = np.where(places > 0, self.ends.at(np.maximum(places - 1, 0)), 0)
+        self._check_lengths(ends - starts)
+        return starts, ends
 
     def _check_lengths(self, lengths: Array) -> None:
         """Without checksums a file can say anything."""
@@ -127,12 +133,13 @@ class Texts(Ragged):
 
     def at(self, places: Array) -> NDArray[np.object_]:
         """Some texts, in the shape of ``places``."""
-        result = np.empty(places.shape, np.object_)
+        result, some, flat = np.empty(places.shape, np.object_), self, places.reshape(-1)
         with damaged(self.path):
-            some = self.take(places.reshape(-1))
-            whole, ends = some.data.joined().tobytes(), some.ends.joined().tolist()
-            spans = zip([0, *ends], ends, strict=False)
-            result.reshape(-1)[:] = [whole[start:end].decode() for start, end in spans]
+            if len(flat) < _COPIED:
+                some, flat = self.take(flat), np.arange(len(flat))
+            whole, spans = some.data.joined().data, [x.tolist() for x in some._spans(flat)]
+            texts = [str(whole[start:end], "utf-8") for start, end in zip(*spans, strict=True)]
+        result.reshape(-1)[:] = texts
         return result
 
     def equal(self, value: str) -> NDArray[np.int64]:
@@ -187,7 +194,8 @@ class Lists(Ragged):
 
     def at(self, places: Array) -> NDArray[np.object_]:
         """Some lists, each a new one."""
-        some = self.take(places)
+        with damaged(self.path):
+            some = self.take(places)
         texts, ends = some.data.at(np.arange(len(some.data))).tolist(), some.ends.joined().tolist()
         result = np.empty(len(ends), np.object_)
         result[:] = [texts[start:end] for start, end in zip([0, *ends], ends, strict=False)]
@@ -359,7 +367,8 @@ class Column:
             known = self._known.hits(op, values)
             values = known.nonzero()[0].tolist()  # places from here on
             if len(values) > _FEW:
-                found = known[own]
+                with damaged(self._known.path):
+                    found = known[own]
             else:  # much faster than to look each up
                 found = np.zeros(len(own), bool)
                 for value in values:

@@ -9,6 +9,7 @@ import pytest
 
 from pyg_hash.index.arrays import StoredArrays
 from pyg_hash.index.columns import Column, Ids, Texts
+from pyg_hash.utils.files import CorruptFileError
 
 
 def ids_of(values):
@@ -120,3 +121,16 @@ def test_many_texts_are_looked_for_at_once():
     rows = [f"t{i % 90}" for i in range(300)]
     wanted = [f"t{i}" for i in range(0, 90, 2)]
     assert Column.of(str, rows).hits("=", wanted).tolist() == [row in wanted for row in rows]
+
+
+def test_texts_of_a_file_that_says_anything():
+    arrays = Column.of(list, [["a"], ["b", "c"]]).arrays("f")
+    arrays["f_values"] = np.array([0, 7], np.int32)
+    column = Column.read(list, StoredArrays(arrays, path="x.store"), "f", 2)
+    with pytest.raises(CorruptFileError, match=r"x\.store"):
+        column.at(np.arange(2))
+    arrays = Column.of(str, [str(i) for i in range(40)]).arrays("f")
+    arrays["f_values"] = arrays["f_values"] + np.int32(1)
+    column = Column.read(str, StoredArrays(arrays, path="x.store"), "f", 40)
+    with pytest.raises(CorruptFileError, match=r"x\.store"):
+        column.hits(">=", ["0"])
