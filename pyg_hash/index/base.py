@@ -292,11 +292,14 @@ class CodeStore(ABC):
         distances = np.full((len(packed), k), -1, np.int32)
         ids = np.full((len(packed), k), -1 if self.id_type is int else None, self._id_dtype)
         if rescore is None:
-            query, far, names = self._found(scope, packed, k, None)
-            column = np.arange(len(query)) - np.searchsorted(query, query)
-            some = column < k
-            distances[query[some], column[some]] = far[some]
-            ids[query[some], column[some]] = self._ids_of(names[some])
+            # an approximate index may find many more than k: all that have one code
+            step = max(1, len(packed) if self._ties(scope) else _PAIRS // max(1, len(self)))
+            for start in range(0, len(packed), step):
+                query, far, names = self._found(scope, packed[start : start + step], k, None)
+                column = np.arange(len(query)) - np.searchsorted(query, query)
+                some = column < k
+                distances[start + query[some], column[some]] = far[some]
+                ids[start + query[some], column[some]] = self._ids_of(names[some])
             return torch.from_numpy(distances), self._public(ids)
         check_positive_int(oversample, "oversample")
         check_relaxed(rescore, "rescore", (len(packed), self.num_bits))
@@ -345,10 +348,7 @@ class CodeStore(ABC):
             ``[m]``. The matches of query i are ``limits[i]:limits[i + 1]``, nearest first.
         """
         scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
-        if isinstance(radius, bool) or not isinstance(radius, int):
-            raise TypeError(f"radius: expected an integer, got {radius!r}")
-        if radius < 0:
-            raise ValueError(f"radius: expected 0 or more, got {radius}")
+        _check_radius(radius, "radius")
         query, far, names = self._found(scope, packed, None, min(radius, self.num_bits))
         counts = np.bincount(query, minlength=len(packed))
         if self._most is not None and counts.max(initial=0) >= self._most:
@@ -367,6 +367,7 @@ class CodeStore(ABC):
         scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
         counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(distances.tolist()):
+            _check_radius(radius, "distances")
             far = self._found(scope, packed[row : row + 1], None, radius).distances
             counts[row] = int((far == radius).sum())
         return counts
@@ -543,6 +544,13 @@ class CodeStore(ABC):
         fields = {name: kind.__name__ for name, kind in self.fields.items()}
         about = {"num_bits": self.num_bits, "ids": self.id_type.__name__, "fields": fields}
         return {**about, "model": self.model}
+
+
+def _check_radius(radius: Any, name: str) -> None:
+    if isinstance(radius, bool) or not isinstance(radius, int):
+        raise TypeError(f"{name}: expected an integer, got {radius!r}")
+    if radius < 0:
+        raise ValueError(f"{name}: expected 0 or more, got {radius}")
 
 
 def arguments(about: Any) -> dict[str, Any]:

@@ -193,9 +193,9 @@ class HammingIndex(CodeStore):
             try:
                 arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
-                    index = cls._restored(arrays, about, mapped, backend)
-                if about["mark"] is not None:
-                    index._journal = Journal(path, str(about["mark"]))
+                    index, mark = cls._restored(arrays, about, mapped, backend), about["mark"]
+                if mark is not None:
+                    index._journal = Journal(path, str(mark))
                     for changes, more in index._journal.read():
                         with damaged(path):
                             index._late += index._replay(changes, more)
@@ -544,8 +544,13 @@ class HammingIndex(CodeStore):
         if k is not None and isinstance(self._scan, Approximate) and not self._ties(scope):
             self._prepared()
             return self._scan.nearest(packed, k, self._alive)
-        if k is None and isinstance(self._scan, MultiIndexHash):
-            query, far, rows = self._scan.range_search(self._prepared(), packed, radius or 0)
+        tables, radius = self._scan, radius or 0
+        if (
+            k is None
+            and isinstance(tables, MultiIndexHash)
+            and tables.pays(len(self._items), packed, radius)
+        ):
+            query, far, rows = tables.range_search(self._prepared(), packed, radius)
             for keep in (self._alive, passing):
                 if keep is not None:
                     query, far, rows = (column[keep[rows]] for column in (query, far, rows))
@@ -556,7 +561,7 @@ class HammingIndex(CodeStore):
         if k is not None:
             query, far, places = self._exact.search(codes, packed, min(k, len(codes)))
         else:
-            query, far, places = self._exact.range_search(codes, packed, radius or 0)
+            query, far, places = self._exact.range_search(codes, packed, radius)
             order = np.lexsort((places, far, query))
             query, far, places = query[order], far[order], places[order]
         return Hits(query, far, places if chosen is None else chosen[places])

@@ -67,6 +67,13 @@ class MultiIndexHash(FaissScan):
         self._order = arrays.rows("mih_order", np.int32, tables, self._n)
         self._bounds = arrays.rows("mih_bounds", np.int32, tables, _KEYS + 1)
 
+    @staticmethod
+    def pays(n: int, query: Bytes, radius: int) -> bool:
+        """Whether it can be faster than a scan of n codes."""
+        reach = reaches(radius, (query.shape[1] + 1) // 2)
+        keys = sum(int((_ones().astype(int) <= most).sum()) for most in reach)
+        return keys * _SCAN_ADVANTAGE <= n + _KEYS
+
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
         """Exact; queries whose buckets hold too much, and late codes, are left to a scan."""
         packed, late = packed[: self._n], packed[self._n :]

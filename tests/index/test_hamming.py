@@ -215,12 +215,23 @@ def test_bad_arguments_leave_the_index_unchanged(backend: Any) -> None:
         (lambda: index.search(random_codes(1, 9), 1), ValueError, "codes: has 9 bits"),
         (lambda: index.range_search(codes, -1), ValueError, "radius: expected 0 or more"),
         (lambda: index.range_search(codes, 1.5), TypeError, "radius: expected an integer"),
+        (lambda: index.count_at(codes[:1], torch.tensor([-1])), ValueError, "distances: expected"),
+        (lambda: index.count_at(codes[:1], torch.ones(1)), TypeError, "distances: expected an int"),
     ]
     for call, error, message in calls:
         with pytest.raises(error, match=message):
             call()
         assert index.ids.tolist() == [0, 1, 2]
     assert torch.equal(index.search(codes, 1)[0], torch.zeros(3, 1, dtype=torch.int32))
+
+
+def test_ids_of_a_kind_of_str() -> None:
+    class Name(str):
+        """As those of enumerations."""
+
+    index = HammingIndex(8, ids=str)
+    index.add(random_codes(2, 8), [Name("a"), "b"])
+    assert index.ids.tolist() == ["a", "b"] and index.contains([Name("b"), "c"]) == [True, False]
 
 
 def test_constructor_and_missing_faiss(monkeypatch: pytest.MonkeyPatch) -> None:

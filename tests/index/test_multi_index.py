@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from store_cases import random_codes
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.index import multi_index
+from pyg_hash.index import HammingIndex, multi_index
 from pyg_hash.index.multi_index import MultiIndexHash
 from pyg_hash.stores import FaissStore, MultiIndex
 
@@ -103,3 +104,16 @@ def test_one_code():
     database = packed(1, 64)
     matches, _ = lookup(database, database, 64)
     assert found(matches) <= {(0, 0, 0)}
+
+
+def test_large_radii_of_few_are_no_lookup(monkeypatch):
+    """Rescoring asks for all when less than enough pass a filter."""
+    codes, relaxed = random_codes(200, 64), torch.rand(3, 64) * 2 - 1
+    flat, hashed = (HammingIndex(64, fields={"n": int}, index=i) for i in (None, MultiIndex()))
+    for index in (flat, hashed):
+        index.add(codes, None, {"n": list(range(200))})
+    monkeypatch.setattr(MultiIndexHash, "lookup", None)
+    for filtered in ({}, {"where": "n < 5"}):
+        answers = [i.search(codes[:3], 60, rescore=relaxed, **filtered) for i in (flat, hashed)]
+        for one, other in zip(*answers, strict=True):
+            assert torch.equal(one, other)

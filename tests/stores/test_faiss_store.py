@@ -11,6 +11,7 @@ import torch
 from store_cases import check_range, check_search, random_codes
 
 from pyg_hash.codes import binarize
+from pyg_hash.index import base
 from pyg_hash.index.arrays import read_arrays, write_arrays
 from pyg_hash.stores import HNSW, IVF, FaissStore, Flat, MultiIndex
 from pyg_hash.utils import faiss as _faiss
@@ -174,6 +175,7 @@ def test_damaged_stores(tmp_path: Path, index: Any) -> None:
         ({}, {"num_bits": 72}, "codes do not fit"),
         ({}, {"ids": "float"}, "is damaged"),
         ({}, {"ids": "str"}, "is damaged"),
+        ({}, {"fields": "x"}, "is damaged"),
         ({}, {"index": {"kind": "Tree"}}, "is damaged"),
         ({}, {"index": {"kind": "Flat", "more": 1}}, "is damaged"),
         ({"codes": arrays["codes"][1:]}, {}, "codes do not fit"),
@@ -193,6 +195,11 @@ def test_damaged_stores(tmp_path: Path, index: Any) -> None:
     for name in arrays:
         rest = {key: array for key, array in arrays.items() if key != name}
         write_arrays(path, "HammingIndex", rest, metadata)
+        with pytest.raises(CorruptFileError, match="is damaged"):
+            FaissStore.open(path)
+    for name in ("num_bits", "ids", "fields", "index", "mark", "recall", "next_id"):
+        about = {key: value for key, value in metadata.items() if key != name}
+        write_arrays(path, "HammingIndex", arrays, about)
         with pytest.raises(CorruptFileError, match="is damaged"):
             FaissStore.open(path)
 
@@ -244,13 +251,18 @@ def test_wrong_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("index", [IVF(nlist=4, nprobe=4), HNSW()])
-def test_codes_that_many_share_are_one_entry(tmp_path: Path, index: Any) -> None:
+def test_codes_that_many_share_are_one_entry(
+    tmp_path: Path, index: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes = random_codes(40, 32)
     store = FaissStore.create(tmp_path / "store", 32, index=index)
     store.add(codes.repeat(50, 1), range(2000))
     distances, ids = store.search(codes[:5], 60)
     assert distances[:, :50].eq(0).all() and distances[:, 50].gt(0).all()
     assert torch.equal(ids[:, :50], torch.arange(5)[:, None] + 40 * torch.arange(50))
+    monkeypatch.setattr(base, "_PAIRS", 4000)  # two queries at a time
+    again = store.search(codes[:5], 60)
+    assert torch.equal(again[0], distances) and torch.equal(again[1], ids)
     assert store._scan._index.ntotal == 40  # type: ignore[attr-defined]
     store.remove(range(0, 2000, 40))  # all of one code: its entry has no row any more
     assert store.search(codes[:1], 3)[0].gt(0).all()
