@@ -26,6 +26,7 @@ from pyg_hash.datasets.feature_file import (
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.oddities import (
+    judged_rows,
     odd_columns,
     odd_labels,
     odd_queries,
@@ -222,6 +223,7 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
     with suppress(ValueError):  # is told where splits are checked
         masks = fill_splits(read_splits(file, num_rows), labels=True)[0]
         asked = y[masks["query"]]
+        asked = asked[judged_rows(asked)]
         if len(asked) and bool(masks["database"].any()):
             report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
 

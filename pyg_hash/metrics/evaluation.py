@@ -25,7 +25,13 @@ from pyg_hash.metrics.retrieval import normalised_gain, tied_at
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import check_choice, check_labels
-from pyg_hash.utils.oddities import CollapseWarning, OddDataWarning, odd_queries, unanswered
+from pyg_hash.utils.oddities import (
+    CollapseWarning,
+    OddDataWarning,
+    judged_rows,
+    odd_queries,
+    unanswered,
+)
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -72,7 +78,7 @@ class Evaluation:
     #: code), and ``edge_ties``: how many items are as far as the tenth answer to a query of the
     #: other modality (1: none but itself), mean over the queries
     codes: dict[str, Scores] = _table()
-    #: what forbids to compare these numbers, such as ``'training rows among the queries'``
+    #: what to know before these numbers are compared, such as ``'training rows among the queries'``
     notes: list[str] = field(default_factory=list, hash=False)
 
     def __post_init__(self) -> None:
@@ -192,7 +198,7 @@ def evaluate(
     query, database = taken(codes, 0), taken(codes, 1)
     own, others = taken(labels, 0), taken(labels, 1)
     asked, offered = taken(gains, 0), taken(gains, 1)
-    told = {m: _judged_rows(y) for m, y in own.items()}
+    told = {m: judged_rows(y) for m, y in own.items()}
     measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
     maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
     graded: Scores = {}
@@ -255,7 +261,7 @@ def evaluate(
         relevance=relevance,
         pair_recall=_pair_recall(query) if torch.equal(parts[IMAGE][0], parts[TEXT][0]) else {},
         ndcg=graded,
-        codes=judged,
+        codes={m: judged[m] for m in MODALITIES},
         notes=[f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
         * bool(unjudged),
     )
@@ -268,12 +274,6 @@ def _pair_recall(query: dict[Modality, Tensor]) -> dict[str, dict[int, float]]:
         places = pair_places(query[source], query[target])
         found[way] = {k: expected_recall(*places, k) for k in RECALL_AT}
     return found
-
-
-def _judged_rows(y: Tensor) -> Tensor:
-    """Those with a label, bool ``[n]``; all, if none has one."""
-    has = y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
-    return has if bool(has.any()) else ~has
 
 
 def _labels(

@@ -98,7 +98,7 @@ def report_page(
     seen = {asked.row for asked in asked} | {each.row for asked in asked for each in asked.answers}
     paths = filter(None, (items.image_paths[row] for row in sorted(seen)))
     pictures = {path: thumbnail(path) for path in paths}
-    notes = items.lacks()
+    notes = [*items.lacks(), *results.evaluation.notes]
     if unreadable := [path for path, picture in pictures.items() if picture is None]:
         notes.append(f"Pictures that cannot be read: {len(unreadable)} (first: {unreadable[0]}).")
     if results.labels is None:

@@ -21,6 +21,7 @@ from pyg_hash.metrics.scored import pair_places
 from pyg_hash.models import HashModel
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.modes import eval_mode
+from pyg_hash.utils.oddities import judged_rows
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -87,14 +88,21 @@ class Results:
         """Number of instances."""
         return self.codes[IMAGE].size(0)
 
+    def asked(self, source: Modality) -> Tensor:
+        """Row numbers of the queries that count: as in ``evaluate``, those with a label."""
+        if self.labels is None:
+            return self.query
+        return self.query[judged_rows(self.labels[source][self.query])]
+
     def split(
         self, source: Modality, target: Modality
     ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """``(query, database, query_y, database_y)``, as metrics take them."""
-        codes = self.codes[source][self.query], self.codes[target][self.database]
+        asked = self.asked(source)
+        codes = self.codes[source][asked], self.codes[target][self.database]
         if self.labels is None:
             return *codes, None, None
-        return *codes, self.labels[source][self.query], self.labels[target][self.database]
+        return *codes, self.labels[source][asked], self.labels[target][self.database]
 
     def curves(self) -> dict[str, LookupCurve]:
         """Precision and recall within each radius, by direction; ``ValueError`` without labels."""
@@ -214,7 +222,7 @@ def cases(results: Results, count: int, seed: int) -> list[Case]:
         scores = average_precision(*split)
         low = scores.argsort(stable=True)[:count]
         notes = [f"average precision {scores[place]:.3f}" for place in low]
-        asked = gallery(results, source, target, results.query[low], notes, k=4)
+        asked = gallery(results, source, target, results.asked(source)[low], notes, k=4)
         found.append(Case(f"Lowest average precision, {source} to {target}", source, target, asked))
     for source, target in ways if results.evaluation.pair_recall else ():
         own, others = (results.codes[m][results.query] for m in (source, target))

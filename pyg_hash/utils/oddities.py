@@ -80,6 +80,12 @@ def odd_columns(low: Tensor, high: Tensor, name: str) -> list[str]:
     return lines
 
 
+def judged_rows(y: Tensor) -> Tensor:
+    """Which queries have a label, bool ``[n]``; all, if none has one."""
+    has = y.any(dim=1) if y.dim() == 2 else torch.ones(len(y), dtype=torch.bool, device=y.device)
+    return has if bool(has.any()) else ~has
+
+
 def unanswered(query: Tensor, database: Tensor) -> int:
     """Number of queries whose labels ``[q]`` or ``[q, C]`` no item of the database shares."""
     if query.dim() == 1:

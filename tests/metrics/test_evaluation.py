@@ -295,6 +295,10 @@ def test_queries_without_a_label_count_for_pairs_alone(data: HeteroData, model: 
         assert getattr(found, name) == pytest.approx(getattr(of_six, name))
 
 
+def test_codes_are_listed_as_the_modalities_are(data: HeteroData, model: Remembered) -> None:
+    assert list(evaluate(model, data).codes) == list(MODALITIES)
+
+
 def test_relevance_that_the_data_lack(data: HeteroData, model: Remembered) -> None:
     with pytest.raises(ValueError, match=r"\['image'\]: has no subgroup; name labels that"):
         evaluate(model, data, relevance="subgroup")

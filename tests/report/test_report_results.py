@@ -105,6 +105,22 @@ def test_the_worst_are_the_worst(results):
         assert f"{int((distances < distances[row]).sum())} of the other 11" in case.asked[0].note
 
 
+def test_queries_without_a_label_are_left_out_as_evaluate_does():
+    data = graph_for(MCGCN, multi_label=True)
+    bare = data[IMAGE].query_mask.nonzero().flatten()[:4]
+    for modality in (IMAGE, TEXT):
+        data[modality].y[bare] = 0
+    found = report.Results.of(model_for(MCGCN, data).eval(), data)
+    assert found.evaluation.notes and len(found.query) == 12
+    query, _, own, _ = split = found.split(IMAGE, TEXT)
+    assert len(query) == len(own) == int(own.any(dim=1).sum()) < 12
+    assert metrics.mean_average_precision(*split) == found.evaluation.i2t
+    for case in cases(found, 12, 0):
+        if case.title.startswith("Lowest"):
+            rows = [asked.row for asked in case.asked]
+            assert sorted(rows) == found.asked(case.source).tolist()
+
+
 def test_without_labels(pair):
     model, data = pair
     data = data.clone()
