@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+import pickle
 
 import pytest
 import torch
@@ -249,6 +250,15 @@ def test_double_precision(kind, data, raw, tmp_path):
     again = kind.load(tmp_path)
     assert {p.dtype for p in again.parameters()} == {torch.float64}
     assert torch.equal(encode_new(again, raw, "image"), encode_new(model, raw, "image"))
+
+
+@every_model
+def test_a_model_can_be_sent_to_another_process(kind, data):
+    model = model_for(kind, data).attach(data)
+    again = pickle.loads(pickle.dumps(model))
+    assert_same_state(model, again)
+    for modality in MODALITIES:
+        assert torch.equal(model.encode(data, modality), again.encode(data, modality))
 
 
 @every_model

@@ -270,29 +270,36 @@ def affinity_factor(
     """
     if mu is not None:
         check_weight(mu, "mu")
+    return GraphCache(partial(_factor, mu=mu, default=default, weights=weights, rescale=rescale))
 
-    def build(data: HeteroData) -> float:
-        if mu is not None:
-            return mu
-        rows = data[IMAGE].train_mask.nonzero().flatten()
-        mean = 0.0
-        for m, weight in zip(MODALITIES, weights, strict=True):
-            x = F.normalize(data[m].x[rows].double(), dim=1)
-            pairs = max(len(x) * (len(x) - 1), 1)
-            cosine = float(x.sum(dim=0).square().sum() - x.square().sum()) / pairs
-            mean += weight * (2.0 * cosine - 1.0 if rescale else cosine)
-        if default * mean <= 1.0:
-            return default
-        warnings.warn(
-            f"mu: the default {default:g} asks for a mean cosine of {default * mean:.2g} between "
-            f"the codes of different pairs, which would make all codes equal; {0.5 / mean:.3g} is "
-            "used, give mu to have another",
-            OddDataWarning,
-            stacklevel=2,
-        )
-        return 0.5 / mean
 
-    return GraphCache(build)
+def _factor(
+    data: HeteroData,
+    *,
+    mu: float | None,
+    default: float,
+    weights: tuple[float, float],
+    rescale: bool,
+) -> float:
+    if mu is not None:
+        return mu
+    rows = data[IMAGE].train_mask.nonzero().flatten()
+    mean = 0.0
+    for m, weight in zip(MODALITIES, weights, strict=True):
+        x = F.normalize(data[m].x[rows].double(), dim=1)
+        pairs = max(len(x) * (len(x) - 1), 1)
+        cosine = float(x.sum(dim=0).square().sum() - x.square().sum()) / pairs
+        mean += weight * (2.0 * cosine - 1.0 if rescale else cosine)
+    if default * mean <= 1.0:
+        return default
+    warnings.warn(
+        f"mu: the default {default:g} asks for a mean cosine of {default * mean:.2g} between "
+        f"the codes of different pairs, which would make all codes equal; {0.5 / mean:.3g} is "
+        "used, give mu to have another",
+        OddDataWarning,
+        stacklevel=2,
+    )
+    return 0.5 / mean
 
 
 def batch_cosines(data: HeteroData, rows: Tensor, rescale: bool) -> tuple[Tensor, Tensor]:

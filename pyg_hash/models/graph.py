@@ -113,7 +113,7 @@ class AnchorBank(Intake):
         """Inverse of :meth:`to_tensors`."""
         bank = super().from_tensors(tensors, metadata)
         layers: dict[str, Any] = bank.messages  # by number still
-        bank.messages = {name: [sent[i] for i in sorted(sent)] for name, sent in layers.items()}
+        bank.messages = {name: [sent[i] for i in sorted(sent, key=int)] for name, sent in layers.items()}
         return bank
 
 
@@ -196,7 +196,7 @@ class GraphHashModel(HashModel):
         return self.intake.known(x, z, modality)
 
     def protocol(self, data: HeteroData) -> str:
-        """The protocol of the graph, see :func:`pyg_hash.graph.build`."""
+        """The protocol of the graph, see :func:`pyg_hash.graph.protocol`."""
         return protocol(data)
 
     def training_view(self, data: HeteroData) -> HeteroData:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -188,6 +189,13 @@ def test_only_tensors_and_json_on_disk(saved):
         tensors, _ = load_tensors(saved / name)
         assert tensors
     assert (saved / MODEL).stat().st_size < 40_000
+
+
+def test_layers_are_read_in_their_order(folder):
+    bank = MCGCN.load(folder).intake
+    sent = [torch.full((2, 1), float(layer)) for layer in range(12)]
+    again = type(bank).from_tensors(*replace(bank, messages={"image": sent}).to_tensors())
+    assert all(map(torch.equal, again.messages["image"], sent))
 
 
 def test_parameters_of_another_shape_with_a_matching_digest(folder):
