@@ -12,7 +12,7 @@ from torch import Tensor
 from pyg_hash.knn.approximate import APPROXIMATE, approximate_neighbours, faiss_candidates
 from pyg_hash.knn.exact import DenseScores, nearest
 from pyg_hash.knn.rows import PreparedRows, ready
-from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr
+from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr, to_csr
 from pyg_hash.typing import Metric
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import (
@@ -201,7 +201,7 @@ def _ready(
                 "or use backend='sparse'"
             )
         if sparse:
-            return ready_csr(x if is_csr(x) else x.to_sparse_csr(), metric, name)
+            return ready_csr(x if is_csr(x) else to_csr(x), metric, name)
         return ready(x, metric, name, origin)
 
     rows = side(database, "database", origin)

@@ -62,6 +62,14 @@ def ready_csr(x: Tensor, metric: str, name: str) -> PreparedRows:
     return PreparedRows(rows, metric, None, squares)
 
 
+def to_csr(x: Tensor) -> Tensor:
+    """A dense matrix as CSR: faster than ``x.to_sparse_csr()``, and without its warning."""
+    flat = x.contiguous().view(-1)
+    place = flat.nonzero().squeeze(1)
+    start = torch.arange(0, flat.numel() + 1, x.size(1), device=x.device)
+    return csr_matrix(torch.searchsorted(place, start), place % x.size(1), flat[place], x.size(1))
+
+
 def density(x: Tensor) -> float:
     """The part of entries that are not zero, in a sample of rows."""
     rows = x[:: max(1, x.size(0) // _SAMPLE)]

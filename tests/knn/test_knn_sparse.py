@@ -145,6 +145,7 @@ def test_rows_taken_from_csr() -> None:
     picked = torch.tensor([5, 5, 0, 39])
     assert torch.equal(sparse.take(c, picked).to_dense(), x[picked])
     assert torch.equal(sparse.take(c, slice(7, 12)).to_dense(), x[7:12])
+    assert torch.equal(sparse.to_csr(x).to_dense(), x)
 
 
 def test_auto_sees_zeros(monkeypatch: pytest.MonkeyPatch) -> None:
