@@ -113,7 +113,9 @@ class AnchorBank(Intake):
         """Inverse of :meth:`to_tensors`."""
         bank = super().from_tensors(tensors, metadata)
         layers: dict[str, Any] = bank.messages  # by number still
-        bank.messages = {name: [sent[i] for i in sorted(sent, key=int)] for name, sent in layers.items()}
+        bank.messages = {
+            name: [sent[i] for i in sorted(sent, key=int)] for name, sent in layers.items()
+        }
         return bank
 
 
