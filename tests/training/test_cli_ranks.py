@@ -1,6 +1,10 @@
 """``pyg-hash train`` on mini-batches, in bf16, and by two processes."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +19,7 @@ from pyg_hash.models import GCH, MCGCN, SGCH
 from pyg_hash.runs import PARTS, Run
 from pyg_hash.utils.files import load_json
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["--num_bits=8", "--k=4", "--epochs=3", "--model_options.hidden_channels=12"]
 
 
@@ -102,6 +107,23 @@ def test_methods_with_batches_of_their_own(file, tmp_path, capsys):
     assert main([*command, f"--out={tmp_path / 'a'}", "--accumulate=2"]) == 0
     assert main([*command, f"--out={tmp_path / 'b'}", "--batch_size=8"]) == 2
     assert "batch_size: GCH has no such setting" in capsys.readouterr().err
+
+
+def test_torchrun(file, tmp_path):
+    """The command of docs/distributed.rst, as it is typed."""
+    program = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    small = ["--model=gch", "--num_bits=8", "--epochs=1", f"--out={tmp_path / 'run'}"]
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, *program, "-m", "pyg_hash", "train", f"--dataset={file}", *small],
+        env=dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=path),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[:5000]
+    assert done.stdout.count("mAP@all") == 1  # rank 0 alone prints
+    Run.open(tmp_path / "run", need=PARTS)
 
 
 def test_two_machines(file, tmp_path):
