@@ -298,14 +298,15 @@ def _read_parquet(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, A
     arrow = load_pyarrow()
     table = arrow.parquet.read_table(path, page_checksum_verification=True)
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    if about.get("crc32") != _about(about["num_bits"], about["model"])["crc32"]:
+    num_bits, model = int(about["num_bits"]), about.get("model", "")
+    crc = _about(num_bits, model)["crc32"]
+    if about.get("crc32", crc) != crc:
         raise ValueError("its metadata have another checksum")
     text = table.schema.field("id").type == arrow.string()
     ids = np.array(table["id"].to_pylist(), object if text else np.int64)
     data = b"".join(table["code"].to_pylist())
-    num_bits = int(about["num_bits"])
     codes = np.frombuffer(bytearray(data), np.uint8).reshape(len(ids), num_bytes(num_bits))
-    return codes, ids, num_bits, about["model"]
+    return codes, ids, num_bits, model
 
 
 _READERS = {".npz": _read_numpy, ".h5": _read_hdf5, ".parquet": _read_parquet}

@@ -155,3 +155,22 @@ def test_a_damaged_parquet_file(tmp_path: Path) -> None:
     (tmp_path / "x.parquet").write_text("no Parquet")
     with pytest.raises(CorruptFileError, match=r"x\.parquet"):
         read_codes(tmp_path / "x.parquet")
+
+
+def test_parquet_without_checksum_loads(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    codes, path = random_codes(3, 13), tmp_path / "x.parquet"
+    export_codes(path, batches(codes, np.arange(3), 4), 13, int, model="m")
+    table = pyarrow.parquet.read_table(path)
+    for about, message in (
+        ({"num_bits": "13"}, ""),
+        ({"num_bits": "13", "crc32": "0"}, "checksum"),
+    ):
+        pyarrow.parquet.write_table(table.replace_schema_metadata(about), path)
+        if not message:
+            assert read_codes(path).ids.tolist() == [0, 1, 2]
+            continue
+        with pytest.raises(CorruptFileError, match=message):
+            read_codes(path)
