@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from math import comb
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class MultiIndexHash(FaissScan):
     def pays(n: int, query: Bytes, radius: int) -> bool:
         """Whether it can be faster than a scan of n codes."""
         reach = reaches(radius, (query.shape[1] + 1) // 2)
-        keys = sum(int((_ones().astype(int) <= most).sum()) for most in reach)
+        keys = sum(comb(16, ones) for most in reach for ones in range(most + 1))
         return keys * _SCAN_ADVANTAGE <= n + _KEYS
 
     def range_search(self, packed: Bytes, query: Bytes, radius: int) -> Hits:
