@@ -253,6 +253,12 @@ def test_double_precision(kind, data, raw, tmp_path):
 
 
 @every_model
+def test_widths_are_named_where_there_are_none(kind, data):
+    with pytest.raises(TypeError, match="num_features: expected two numbers"):
+        kind(**{**model_for(kind, data).config, "num_features": None})
+
+
+@every_model
 def test_a_model_can_be_sent_to_another_process(kind, data):
     model = model_for(kind, data).attach(data)
     again = pickle.loads(pickle.dumps(model))

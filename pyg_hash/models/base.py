@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")
+_NOT_GIVEN: Any = object()
 
 
 class Objective(NamedTuple):
@@ -108,13 +109,15 @@ class HashModel(nn.Module, ABC):
         num_bits: int,
         config: Mapping[str, Any] | None = None,
         *,
-        num_features: Widths | None = None,
+        num_features: Widths = _NOT_GIVEN,
     ) -> None:
         super().__init__()
         check_positive_int(num_bits, "num_bits")
         self.num_bits = num_bits
         self.config |= config or {}
-        if num_features is not None:
+        if num_features is _NOT_GIVEN:  # None is, and is wrong
+            self.config = {k: v for k, v in self.config.items() if v is not _NOT_GIVEN}
+        else:
             self.num_features = image_text_pair(num_features, "num_features")
             self.config["num_features"] = self.num_features
         self.intake: Intake | None = None
