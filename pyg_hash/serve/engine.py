@@ -541,7 +541,11 @@ class SearchEngine:
         ``OSError``: they cannot be written.
         """
         with self._turns.writing():
-            self._take_back()
+            try:
+                self._take_back()
+            except OSError:
+                self._reopen()  # as they are, and not locked
+                raise
 
     def _take_back(self) -> None:
         if self._before is None or not self._before.is_file():

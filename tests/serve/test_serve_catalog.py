@@ -296,6 +296,17 @@ def test_a_restart_takes_back_what_was_half_saved(own, tmp_path, monkeypatch, sa
     for index in engine.indexes.values():  # a dead process holds no lock
         index.close()
     fresh = open_catalog(engine, tmp_path)
+
+    def full(index):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
+        patch.setattr(HammingIndex, "save", full)
+        fresh.recover()
+    for modality, index in fresh.indexes.items():  # nothing is gone, or locked
+        assert index.contains(["set/2"]) == [True]
+        with HammingIndex.open(tmp_path / f"{modality}.store") as other:
+            other.lock()
     fresh.recover()  # as SearchEngine.of does
     assert known(tmp_path, ids) == before
     assert not list(tmp_path.glob("*.before"))
