@@ -413,6 +413,10 @@ class SearchEngine:
             if known and not replace:
                 raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
             for key, item in zip(keys, new, strict=True):
+                if item.features or (key in known and "text" not in item.values):
+                    continue  # else there is nothing to make a code of
+                raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
+            for key, item in zip(keys, new, strict=True):
                 # what a new code is of takes the place of what the old one was of
                 values[key] = {**known.get(key, {}), **dict.fromkeys(item.features), **values[key]}
             for modality, some in of.items():
@@ -434,11 +438,9 @@ class SearchEngine:
             if item.id in seen:
                 raise QueryError(f"items: {item.id!r} is given twice")
             seen.add(item.id)
-            if not item.features:
-                raise QueryError(f"items: {item.id!r} has neither words, nor picture, nor vector")
             if "image" in item.values:
                 raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
-            for modality in item.features:
+            for modality in item.features or self.indexes:
                 fields = self.indexes[modality].fields
                 if unknown := set(item.values) - set(fields):
                     known = ", ".join(fields) or "nothing"

@@ -355,6 +355,14 @@ def test_what_is_replaced_is_one_thing_in_both_stores(own, tmp_path):
     assert change(own, "POST", "/api/items", {"items": [item], "replace": True}).status == 200
     fields |= {"text": [None], "year": [None]}
     assert [m for _, _, m, _ in known(tmp_path, ["set/2"])] == [fields, fields]
+    before = [codes for _, codes, _, _ in known(tmp_path, ["set/2"])]
+    item = {"id": "set/2", "metadata": {"year": 7}}  # what it is stays, and so does its code
+    assert change(own, "POST", "/api/items", {"items": [item], "replace": True}).status == 200
+    fields |= {"year": [7]}
+    assert [m for _, _, m, _ in known(tmp_path, ["set/2"])] == [fields, fields]
+    assert [codes for _, codes, _, _ in known(tmp_path, ["set/2"])] == before
+    absent = change(own, "POST", "/api/items", {"items": [item | {"id": "x"}], "replace": True})
+    assert absent.status == 422 and "neither words" in absent.json["detail"]
 
 
 def test_tokens(engine, tmp_path):
