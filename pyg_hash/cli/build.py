@@ -36,18 +36,25 @@ def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
     cls = of_files if is_file(config) else find(config.dataset, known, "dataset", more)
     taken = {"root", "path", "transform", "pre_transform", "force_reload"}
     check_options(cls, config.dataset_options, "dataset_options", taken)
+    for name, one in inspect.signature(cls).parameters.items():
+        if one.default is one.empty and name not in {*taken, *config.dataset_options}:
+            raise UsageError(
+                f"dataset_options: {cls.__name__} needs {name!r}; give --dataset_options.{name}"
+            )
     return cls
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
     """How the settings' method is trained; ``UsageError`` for settings that it cannot have."""
-    from pyg_hash.recipes import EVERY, METHODS, recipe
+    from pyg_hash.recipes import EVERY, METHODS, method, recipe
 
     for name in ("model", "recipe"):
         if getattr(config, name) == "":
             raise UsageError(f"{name}: is empty; name one, or leave it out")
     if ":" in (config.recipe or ""):
         raise UsageError(f"recipe: {config.recipe} is no preset; a class of your own is a --model")
+    if config.recipe:
+        method(config.recipe.partition("/")[0], "recipe", "and their presets, e.g. mcgcn/wikipedia")
     names = set(EVERY).union(*METHODS.values())
     made = recipe(
         config.recipe or config.model or "mcgcn", **{name: getattr(config, name) for name in names}

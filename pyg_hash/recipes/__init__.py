@@ -335,8 +335,10 @@ def _optimizer(options: Settings) -> tuple[Any, dict[str, Any]]:
     return kind, keywords
 
 
-def method(name: str) -> type[HashModel]:
+def method(name: str, argument: str = "model", more: str = "or MODULE:CLASS") -> type[HashModel]:
     """The class of a method: ours, one of an installed package by its entry point, or imported.
+
+    The message of an unknown one names ``argument`` and ends with ``more``.
 
     Raises:
         SettingError: there is none of this name.
@@ -348,9 +350,9 @@ def method(name: str) -> type[HashModel]:
         known = {ours.lower(): partial(getattr, models, ours) for ours in METHODS}
         if name.lower() not in known:
             known |= {e.name.lower(): e.load for e in entry_points(group="pyg_hash.models")}
-        kind = find(name, known, "model", "or MODULE:CLASS")()
+        kind = find(name, known, argument, more)()
     if not (isinstance(kind, type) and issubclass(kind, HashModel)):
-        raise SettingError(f"model: {name} is no class of models, which a HashModel is")
+        raise SettingError(f"{argument}: {name} is no class of models, which a HashModel is")
     return kind
 
 
