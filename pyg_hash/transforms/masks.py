@@ -129,11 +129,20 @@ class ValidationSplit(BaseTransform):
                 "give a label_rate above 0"
             )
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
-        of = f"rate: {self.rate} of {int(pool.sum())} labelled nodes"
+        of = f"val_rate: {self.rate} of {int(pool.sum())} labelled nodes"
         if not bool(held_out.any()):
-            raise ValueError(f"{of} holds out nothing; raise it")
+            y = store.y[pool]
+            sizes = y[y >= 0].bincount(minlength=1) if y.dim() == 1 else (y > 0).sum(dim=0)
+            largest = int(sizes.max())
+            remedy = "use a higher label_rate, or leave val_rate out"
+            if largest > 1:
+                remedy = f"use at least {50 // largest / 100 + 0.01:.2f}, or a higher label_rate"
+            raise ValueError(
+                f"{of} holds out nothing: the share is taken of each class, and the largest has "
+                f"{largest} of them; {remedy}"
+            )
         if torch.equal(held_out, pool):
-            raise ValueError(f"{of} leaves none; lower it")
+            raise ValueError(f"{of} leaves none; lower it, or use a higher label_rate")
         train, labeled = store.train_mask & ~held_out, pool & ~held_out
         for modality in MODALITIES:
             data[modality].val_mask = held_out

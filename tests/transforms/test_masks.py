@@ -1,5 +1,7 @@
 """LabelRate and ValidationSplit: shares, subsets, seeds and errors."""
 
+import re
+
 import pytest
 import torch
 from torch_geometric.testing import withCUDA
@@ -160,6 +162,16 @@ def test_validation_split_without_enough_labels():
         ValidationSplit(0.3)(one_each)
     with pytest.raises(ValueError, match="rate: 0.9 of 4 labelled nodes leaves none"):
         ValidationSplit(0.9)(one_each)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+@pytest.mark.parametrize("label_rate", [0.2, 0.4, 0.7])
+def test_validation_split_of_too_little_says_what_would_do(label_rate, multi_label):
+    labelled = LabelRate(label_rate)(toy_data(multi_label=multi_label))
+    with pytest.raises(ValueError, match="of each class, and the largest has") as error:
+        ValidationSplit(0.01)(labelled)
+    enough = float(re.search("at least ([0-9.]+)", str(error.value))[1])
+    assert ValidationSplit(enough)(labelled)["image"].val_mask.any()
 
 
 def test_validation_split_twice():
