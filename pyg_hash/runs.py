@@ -322,18 +322,33 @@ class Run:
         """The encoder of new raw items of one modality (see :func:`features.load_encoder`).
 
         Raises:
-            IncompleteRunError: the run has none, for its data set came as features.
+            IncompleteRunError: the run has none; the message says why (:meth:`why_no_encoder`).
         """
         folder = self.path / "encoders" / modality
         if not folder.is_dir():
+            remedy = "encode features of the same kind with: pyg-hash encode --features FILE"
+            if self.built_without(modality):
+                remedy = "build it again with these too to search by them"
+            why = self.why_no_encoder(modality)
             raise IncompleteRunError(
-                f"{modality}: run {self.path} has no {modality} encoder, for its data set came as "
-                "features; encode features of the same kind with: pyg-hash encode --features FILE"
+                f"{modality}: run {self.path} has no {modality} encoder, for {why}; {remedy}"
             )
         from pyg_hash.features import load_encoder
 
         self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
         return load_encoder(folder)
+
+    def built_without(self, modality: Modality) -> bool:
+        """Whether ``pyg-hash build`` made the run of a source without any item of a modality."""
+        return self.has_catalog and load_json(self.path / CATALOG / ABOUT).get(modality) == 0
+
+    def why_no_encoder(self, modality: Modality) -> str:
+        """Why there is no encoder of a modality, as a clause."""
+        if self.built_without(modality):
+            names = {"image": "pictures", "text": "texts"}
+            lacking = names.pop(modality)
+            return f"it was built of {names.popitem()[1]} alone, without {lacking}"
+        return "its data set came as features"
 
     @property
     def has_catalog(self) -> bool:

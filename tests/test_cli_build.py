@@ -270,6 +270,12 @@ def test_pictures_alone_find_pictures_and_too_few_pairs_are_refused(shop, capsys
         assert '"distance": 0' in capsys.readouterr().out
     assert main([*search, "--modality=text"]) == 1
     assert "has no items of text" in capsys.readouterr().err
+    (shop / "a.txt").write_text("red\n")
+    why = "no text encoder, for it was built of pictures alone, without texts; build it again with"
+    for words in ([*search[:2], "--text=red"], ["encode", search[1], f"--texts={shop}/a.txt"]):
+        out = [f"--out={shop}/a.h5"] if words[0] == "encode" else []
+        assert main([*words, *out]) == 1
+        assert why in capsys.readouterr().err
     (folder / "2.txt").write_text("a red one")
     assert build(folder, f"--out={shop}/other", OWN[0]) == 1
     assert "12 rows have a picture, 1 a text, and 1 both" in capsys.readouterr().err

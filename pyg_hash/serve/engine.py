@@ -703,7 +703,7 @@ def find_encoders(
                 encode[modality](features)
         except IncompleteRunError:
             notes.append(
-                f"This run has no {modality} encoder, for its data came as features: "
+                f"This run has no {modality} encoder, for {run.why_no_encoder(modality)}: "
                 f"it cannot be searched with {name} of your own."
             )
         except Exception as error:  # a package or weights are missing, another width, a fault in it
