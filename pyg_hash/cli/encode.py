@@ -67,7 +67,8 @@ class Encode(NewItemsCommand):
         if named and Path(self.out).suffix.lower() not in (".h5", ".hdf5"):
             raise UsageError(
                 f"out: {self.out} ends with none of .h5, .hdf5 (codes in HDF5), .store, .lance, "
-                ".db (stores); rename it. A store exports .npz, .parquet and .csv from Python"
+                ".db (stores); rename it. For .npz, .parquet, .csv, ... write NAME.store, then: "
+                "pyg-hash export NAME.store --to FORMAT --out FILE"
             )
         run = Run.open(self.run, need=("config", "model"))
         if not into_store:
