@@ -110,7 +110,7 @@ def test_an_empty_store_is_for_the_first_model(folder, capsys):
     assert FaissStore.open(folder / "s.store").model == Run(folder / "one").record()["model"]
 
 
-def test_a_store_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
+def test_a_store_of_an_earlier_version_warns_once(folder, monkeypatch, capsys):
     pytest.importorskip("faiss")
     assert main(["encode", *words(folder, "one", f"--out={folder}/s.store")]) == 0
     store = FaissStore.open(folder / "s.store")
@@ -119,7 +119,7 @@ def test_a_store_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
     monkeypatch.setattr(checksums, "_said", set())
     for _ in range(2):
         assert main(["search", *words(folder, "two", f"--store={folder}/s.store")]) == 0
-    texts = [str(w.message) for w in recwarn if w.category is checksums.UncheckedWarning]
+    texts = re.findall("^pyg-hash: warning: .*", capsys.readouterr().err, re.MULTILINE)
     assert len(texts) == 1 and "does not say which model it is of" in texts[0]
 
 
@@ -171,14 +171,14 @@ def test_another_model_in_a_run_is_refused(folder, capsys):
     assert "is not the model of the run" in capsys.readouterr().err
 
 
-def test_a_run_of_an_earlier_version_warns_once(folder, monkeypatch, recwarn):
+def test_a_run_of_an_earlier_version_warns_once(folder, monkeypatch, capsys):
     for name in (RECORD, ROWS):
         (folder / "one" / name).unlink()
     monkeypatch.setattr(checksums, "_said", set())
     for _ in range(2):
         assert main(["search", *words(folder, "one", "-k3")]) == 0
     assert main(["evaluate", str(folder / "one"), f"--data={folder}/x.h5"]) == 0
-    texts = [str(w.message) for w in recwarn if w.category is checksums.UncheckedWarning]
+    texts = re.findall("^pyg-hash: warning: .*", capsys.readouterr().err, re.MULTILINE)
     assert len(texts) == 1 and "does not say which model and data belong to it" in texts[0]
 
 
@@ -370,6 +370,16 @@ def test_pictures_may_move(folder, capsys):
 
 
 # whole files ----------------------------------------------------------------------------------
+
+
+def test_verify_says_in_one_line_that_a_file_has_no_checksum(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(checksums, "_said", set())
+    h5py.File(tmp_path / "a.h5", "w").close()
+    assert main(["data", "verify", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 have no checksum" in out
+    assert err.startswith(f"pyg-hash: warning: {tmp_path}/a.h5: has no checksum")
+    assert err.count("\n") == 1
 
 
 def test_verify_names_the_damaged_file(folder, capsys):

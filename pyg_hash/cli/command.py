@@ -153,14 +153,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _show_ours_in_one_line() -> None:
-    """Show each warning about somebody's data once, without the place in our code."""
+    """Show each warning about somebody's data or files once, without the place in our code."""
+    from pyg_hash.utils.checksums import UncheckedWarning
     from pyg_hash.utils.oddities import OddDataWarning
 
     show: Any = warnings.showwarning
     told: set[str] = set()
 
     def shown(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
-        if issubclass(category, OddDataWarning):
+        if issubclass(category, OddDataWarning | UncheckedWarning):
             if str(message) in told:
                 return
             told.add(str(message))
