@@ -32,10 +32,16 @@ OUT = "--out={tmp}/run"
             ["--protocol", "fair", "'inductive', 'strict', 'transductive'"],
         ),
         (["train", OUT, "--dataset_options.a=1"], ["Emoji has no option 'a'", "progress"]),
+        (
+            ["train", OUT, "--dataset=synthetic", "--recipe=itq"],
+            ["dataset_options: SyntheticCrossModal needs 'n'", "give --dataset_options.n"],
+        ),
         (["train", OUT, "--model_options.a=1"], ["MCGCN has no option 'a'", "variant"]),
         (["train", OUT, "--config=nowhere.yaml"], ["nowhere.yaml"]),
         (["train", OUT, "--recipe=mcgcn/wiki"], ["recipe: 'mcgcn/wiki'", "mcgcn/wikipedia"]),
         (["train", OUT, "--recipe=sgch/wikipedia", "--model=gch"], ["model: gch", "leave one out"]),
+        (["train", OUT, "--recipe=nope"], ["recipe: 'nope' is not known", "mcgcn/wikipedia"]),
+        (["train", OUT, "--recipe=nope/wikipedia"], ["recipe: 'nope' is not known"]),
         (["train", OUT, "--recipe=a:B"], ["recipe: a:B is no preset"]),
         (["train", OUT, "--optimizer={{name: Best}}"], ["optimizer:", "'Best'"]),
         (["train", OUT, "--optimizer.momentum=1"], ["optimizer: Adam has no option 'momentum'"]),
@@ -50,6 +56,7 @@ OUT = "--out={tmp}/run"
         (["search", "x", "--text=a", "--modality=sound"], ["'sound'", "image or text"]),
         (["search", "x", "--text=a", "-k0"], ["positive"]),
         (["encode", "x", "--out=y"], ["--images DIR, --texts FILE or --features"]),
+        (["encode", "x", "--out=y.csv", "--texts=a"], ["write NAME.store", "pyg-hash export NAME"]),
         (["encode", "x", "--out=y", "--texts=a", "--features=b"], ["either --features or"]),
         (["data"], ["check"]),
     ],
@@ -76,6 +83,13 @@ def test_usage_errors(words, parts, tmp_path, capsys):
         (
             ["train", OUT, "--dataset=synthetic", "--dataset_options.n=60", "--k=5000"],
             ["k:", "5000"],
+        ),
+        (
+            [
+                *["train", OUT, "--dataset=synthetic", "--dataset_options.n=180"],
+                *["--dataset_options.num_queries=30", "--label_rate=0.3", "--val_rate=0.1"],
+            ],
+            ["val_rate: 0.1 of", "of each class", "use at least 0.1", "label_rate"],
         ),
         (["evaluate", "{tmp}/nowhere"], ["nowhere is no folder"]),
         (["evaluate", "{tmp}"], ["lacks config.yaml, model/config.json"]),
@@ -140,6 +154,8 @@ def test_run_without_encoder_says_what_to_do(tmp_path, capsys):
     capsys.readouterr()
     assert main(["search", str(tmp_path / "run"), "--text=red"]) == 1
     assert "no text encoder" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "run"), "--split=val"]) == 1
+    assert "train with --val_rate" in capsys.readouterr().err
     for name in ("config.json", "model.safetensors"):
         path = tmp_path / "run" / "model" / name
         content = path.read_bytes()

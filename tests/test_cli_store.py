@@ -86,6 +86,7 @@ def test_errors_change_nothing(store, tmp_path, capsys):
         ("none.csv", "year\n5\n"),
         ("bad.jsonl", '{"id": 0\n'),
         ("ok.csv", "id,ok\n0,perhaps\n"),
+        ("w.csv", "id,w\n0,x\n"),
         ("x.txt", ""),
     ]:
         (tmp_path / name).write_text(text)
@@ -96,11 +97,21 @@ def test_errors_change_nothing(store, tmp_path, capsys):
         (["list", "a.h5"], 2, "store: 'a.h5' is none"),
         (["delete", str(store)], 2, "give either --ids FILE or --where FILTER"),
         (["delete", str(store), f"--ids={tmp_path}/ids.txt"], 1, "1 are not in the store (first:"),
-        (["update", str(store), f"--metadata={tmp_path}/bad.csv"], 1, "bad.csv, item 2: invalid"),
+        (
+            ["update", str(store), f"--metadata={tmp_path}/bad.csv"],
+            1,
+            "item 2: year: expected an integer, got 'many'",
+        ),
         (["update", str(store), f"--metadata={tmp_path}/other.csv"], 1, "'month' is not known"),
         (["update", str(store), f"--metadata={tmp_path}/none.csv"], 1, "item 1: there is no id"),
         (["update", str(store), f"--metadata={tmp_path}/bad.jsonl"], 1, "bad.jsonl, item 1: Exp"),
-        (["update", str(store), f"--metadata={tmp_path}/ok.csv"], 1, "expected true or false"),
+        (
+            ["update", str(store), f"--metadata={tmp_path}/ok.csv"],
+            1,
+            "item 1: ok: expected true or false",
+        ),
+        (["update", str(store), f"--metadata={tmp_path}/w.csv"], 1, "w: expected a number, got 'x"),
+        (["update", str(store), "--metadata=gone.csv"], 1, "metadata: gone.csv: no such file"),
         (["update", str(store), f"--metadata={tmp_path}/x.txt"], 2, "use FILE.csv or FILE.jsonl"),
     ]:
         assert main(["store", *words]) == status, words

@@ -31,7 +31,7 @@ from pyg_hash.cli.options import (
     option,
 )
 from pyg_hash.runs import RECORD, Run
-from pyg_hash.typing import MODALITIES
+from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_seed
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.digests import digest_of
@@ -89,6 +89,11 @@ class Evaluate(DataCommand):
             dataset = build_dataset(config)
             data = dataset[0]
             notes = check_data(run, dataset, data, force=self.force)
+            if self.split == "val" and "val_mask" not in data[IMAGE]:
+                raise ValueError(
+                    f"split: {run.path} has no val_mask, for it was trained without a validation "
+                    "split; train with --val_rate, e.g. 0.1, or on a file with splits/val"
+                )
             data = data.to(device)
             more: Any = {"split": self.split, "relevance": self.relevance}
             result = evaluate(model, data, **more, **definition)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
 
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
+_WORDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +154,8 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
     ending = Path(path).suffix.lower()
     if ending not in (".csv", ".jsonl"):
         raise UsageError(f"metadata: {path} ends with {ending!r}; use FILE.csv or FILE.jsonl")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"metadata: {path}: no such file")
     with open(path, encoding="utf-8-sig", newline="") as file:
         if ending == ".csv":
             rows: Any = csv.DictReader(file, restkey="", strict=True)
@@ -170,24 +173,23 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
                 name, found = row.pop("id"), row
                 if ending == ".csv":
                     name = id_of(store, name, "id")
-                    found = {key: parsed(value, store.fields[key]) for key, value in row.items()}
+                    found = {key: parsed(key, text, store.fields[key]) for key, text in row.items()}
                 yield {"id": name, **found}
                 number += 1
         except (ValueError, csv.Error) as error:
             raise ValueError(f"metadata: {path}, item {number + 1}: {error}") from error
 
 
-def parsed(text: str | None, kind: type) -> Any:
-    """A cell of CSV as a value of a field."""
+def parsed(name: str, text: str | None, kind: type) -> Any:
+    """A cell of CSV as a value of a field; ``ValueError``, with its name, for none."""
     if text is None or (text == "" and kind is not str):
         return None
     if kind is list:
         return [part.strip() for part in text.split(";")]
-    if kind is bool:
-        if text.lower() not in _BOOLS:
-            raise ValueError(f"expected true or false, got {text!r}")
-        return _BOOLS[text.lower()]
-    return kind(text)
+    try:
+        return _BOOLS[text.lower()] if kind is bool else kind(text)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"{name}: expected {_WORDS[kind]}, got {text!r}") from error
 
 
 class Store(Actions):
