@@ -13,6 +13,7 @@
 ``index_text.safetensors``     codes of the database texts
 ``catalog/``                   codes of the whole source of ``pyg-hash build``: ``image.store``,
                                ``text.store`` and ``about.json``
+``data.h5``, ``build.json``    the features and the settings of ``pyg-hash build``
 ``metrics.json``               the evaluation, with protocol and definition
 =============================  ====================================================================
 """
@@ -20,6 +21,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -62,6 +64,8 @@ CHECKPOINT = "checkpoint.safetensors"
 """The state of the training; it shows that a run was started."""
 CATALOG, ABOUT = "catalog", "about.json"
 """Codes of all items of the source of ``pyg-hash build``, and what they are."""
+BUILD, DATA = "build.json", "data.h5"
+"""What ``pyg-hash build`` was told, and the features that it trained on."""
 RECORD, ROWS = "record.json", "rows.safetensors"
 """What the run is made of; runs of earlier versions have neither."""
 FORMAT, VERSION = "pyg_hash.run", 1
@@ -160,12 +164,38 @@ class Run:
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
-        if lacking := ", ".join(PARTS[part] for part in need if not run.has(part)):
+        need, command = tuple(need), run.build_command()
+        lacking = [PARTS[part] for part in need if not run.has(part)]
+        if command and not run.has_catalog and {"index_image", "index_text"} & {*need}:
+            lacking.append(f"{CATALOG}/{ABOUT}")  # the index files are of a part of the source
+        if lacking:
             remedy = "give a folder that pyg-hash train wrote"
-            if run.has("config"):
-                remedy = f"finish it with: pyg-hash train --out {path} --resume"
-            raise IncompleteRunError(f"run: {path} is incomplete, it lacks {lacking}; {remedy}")
+            if command or run.has("config"):
+                command = command or f"pyg-hash train --out {path} --resume"
+                remedy = f"finish it with: {command}"
+            raise IncompleteRunError(
+                f"run: {path} is incomplete, it lacks {', '.join(lacking)}; {remedy}"
+            )
         return run
+
+    def build_command(self) -> str | None:
+        """The command that goes on with a run of ``pyg-hash build``; None: it is none.
+
+        Raises:
+            CorruptFileError: what the command was told is damaged.
+        """
+        path = self.path / BUILD
+        if not path.is_file():
+            return None
+        try:
+            told = dict(load_json(path)["arguments"])
+            words = ["pyg-hash", "build", *told.pop("source"), "--out", str(self.path)]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptFileError(f"{path}: not what pyg-hash build writes") from error
+        for name, value in told.items():
+            if value not in (None, False):
+                words.append(f"--{name}" if value is True else f"--{name}={value}")
+        return shlex.join(words)
 
     def file(self, part: str) -> Path:
         """The file of one part."""
@@ -194,6 +224,8 @@ class Run:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
         if not isinstance(value, dict):
             raise CorruptFileError(f"{path}: expected settings as a mapping, got {value!r}")
+        if (self.path / BUILD).is_file():  # its data lie in it, wherever it was moved
+            value["dataset"] = str(self.path / DATA)
         return value
 
     def record(self) -> dict[str, Any]:
@@ -404,6 +436,7 @@ class Run:
         """
         if self.has_catalog:
             return self.catalog(modality)
+        Run.open(self.path, need=[f"index_{modality}"])
         items = self.items() if items is None else items
         return with_fields(self.index(modality), items, self.index_file(modality))
 

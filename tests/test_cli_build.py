@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 import sys
 
 import numpy as np
@@ -187,6 +188,37 @@ def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
         ids = theirs.list(limit=100)
         assert list(ours.list(limit=100)) == list(ids)
         assert torch.equal(ours.codes(ids), theirs.codes(ids))
+
+
+def test_a_stopped_run_names_the_command_that_finishes_it(shop, monkeypatch, capsys):
+    run = shop / "a run"
+    words = [shop / "shop.csv", f"--out={run}", *OWN]
+
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+
+    def refused(status, *words):
+        assert main([*map(str, words)]) == status
+        error = capsys.readouterr().err
+        assert f"pyg-hash build {shop}/shop.csv --out '{run}' " in error
+        return shlex.split(error.partition("with: pyg-hash ")[2])
+
+    for place, lacks in (
+        ("pyg_hash.cli.train.save_indexes", "index_image.safetensors"),
+        ("pyg_hash.cli.catalogue.write_catalog", "catalog/about.json"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, stop)
+            assert build(*words) == 130
+        capsys.readouterr()
+        found = refused(1, "search", run, "--text=red", *OWN)
+        with pytest.raises(FileNotFoundError, match=f"lacks .*{lacks}"):
+            Run(run).searched("image")
+    refused(1, "export", run, "--to=csv", f"--out={shop}/codes")
+    assert refused(2, "train", f"--out={run}", "--resume") == found
+    run.rename(shop / "moved")  # its data and its checkpoint go with it
+    assert main([word.replace(str(run), f"{shop}/moved") for word in found]) == 0
+    assert len(HammingIndex.open(shop / "moved" / "catalog" / "image.store")) == 28
 
 
 def test_all_problems_are_listed_before_any_work(shop, capsys):

@@ -17,7 +17,7 @@ from pyg_hash.cli.build import load_model, recipe_of
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
-from pyg_hash.runs import ABOUT, CATALOG, CHECKPOINT, PARTS, Run
+from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.checks import bad_text
 from pyg_hash.utils.digests import sha256
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, Any]
 Bad = tuple[int, Modality | None, str]
 """A row, what of it is bad (None: all), and why."""
-ARGUMENTS, WORK, DATA = "build.json", "build", "data.h5"
+WORK = "build"
 FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
 BATCH = {IMAGE: 32, TEXT: 512}
@@ -108,7 +108,7 @@ class Build(Command):
                     how = encoders[modality] or "words and what they mean, fitted"
                     if modality not in source.features:
                         print(f"  {modality} encoder: {how!s:.100}")
-                save_json(run.path / ARGUMENTS, about)
+                save_json(run.path / BUILD, about)
                 try:
                     self._stages(run, source, plan, encoders)
                 except KeyboardInterrupt:
@@ -148,7 +148,7 @@ class Build(Command):
 
     def _is_done(self, run: Run, about: dict[str, Any]) -> bool:
         """Whether the run is there already; ``ValueError``: it is of something else."""
-        path = run.path / ARGUMENTS
+        path = run.path / BUILD
         if not path.is_file():
             if any(run.has(part) for part in PARTS):
                 raise FileExistsError(f"out: {run.path} holds another run; choose another folder")

@@ -47,6 +47,11 @@ class Train(TrainConfig, Command):
 
     def execute(self) -> int:
         """Train, and say how to go on when stopped."""
+        if command := Run(Path(self.out)).build_command():
+            raise UsageError(
+                f"out: {self.out} is a run of pyg-hash build, which train does not finish; go on "
+                f"with: {command}"
+            )
         try:
             return self.train()
         except KeyboardInterrupt:
@@ -109,7 +114,10 @@ class Train(TrainConfig, Command):
                 "patience": config.patience,
             }
             if recipe.epochs is not None:
-                of = sha256(run.record()["data"], json.dumps(run.config())) if ranks.is_main else ""
+                of = ""
+                if ranks.is_main:  # a feature file may have moved
+                    settings = {**run.config(), "dataset": Path(config.dataset).name}
+                    of = sha256(run.record()["data"], json.dumps(settings))
                 options["callbacks"] = [OfRun(of)]
             if ranks.size > 1 or recipe.epochs is None:  # all stop at once, or there is no epoch
                 history = recipe.fit(model, data, **options)
