@@ -387,6 +387,10 @@ class Run:
         """Whether ``pyg-hash build`` made a catalogue of the whole source, which is searched."""
         return (self.path / CATALOG / ABOUT).is_file()
 
+    def catalog_file(self, modality: Modality) -> Path:
+        """The file of one modality in the catalogue."""
+        return self.path / CATALOG / f"{modality}.store"
+
     def catalog(self, modality: Modality) -> HammingIndex:
         """The catalogue of one modality, with fields ``text``, ``image``, ``labels`` and more.
 
@@ -396,7 +400,11 @@ class Run:
         """
         from pyg_hash.index import HammingIndex
 
-        path = self.path / CATALOG / f"{modality}.store"
+        path = self.catalog_file(modality)
+        if not path.is_file():
+            raise IncompleteRunError(
+                f"catalogue: {path} is gone; make it again with: {self.build_command()}"
+            )
         store = HammingIndex.open(path)
         self.check("model", store.model or "", f"catalogue: {path}")
         return store

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import shlex
+import shutil
 import sys
 
 import numpy as np
@@ -152,11 +153,11 @@ def test_again_says_that_it_is_done_and_other_settings_or_data_are_refused(built
     assert (run / "catalog" / "image.store").read_bytes() == made
     assert build(*words, "--seed=1") == 1
     assert "begun with other settings or data (seed)" in capsys.readouterr().err
-    text = (shop / "shop.csv").read_text()
-    (shop / "shop.csv").write_text(text.replace("14.5", "9"))
+    kept = shutil.copy2(shop / "shop.csv", shop / "kept.csv")
+    (shop / "shop.csv").write_text(kept.read_text().replace("14.5", "9"))
     assert build(*words) == 1
     assert "(the source has changed)" in capsys.readouterr().err
-    (shop / "shop.csv").write_text(text)
+    kept.replace(shop / "shop.csv")
 
 
 def test_stopped_anywhere_it_goes_on(built, shop, monkeypatch, capsys):
@@ -219,6 +220,53 @@ def test_a_stopped_run_names_the_command_that_finishes_it(shop, monkeypatch, cap
     run.rename(shop / "moved")  # its data and its checkpoint go with it
     assert main([word.replace(str(run), f"{shop}/moved") for word in found]) == 0
     assert len(HammingIndex.open(shop / "moved" / "catalog" / "image.store")) == 28
+
+
+def test_again_it_counts_what_is_stored_and_makes_a_lost_store_again(built, tmp_path, capsys):
+    shop, run = built[0], shutil.copytree(built[1], tmp_path / "run")
+    words = [shop / "shop.csv", f"--out={run}", *OWN]
+    store = HammingIndex.open(run / "catalog" / "image.store")
+    own = ["s1", "s2"]
+    store.add(store.codes(own), ["new", "newer"], relaxed=store.relaxed(own))
+    store.save()
+    lost = run / "catalog" / "text.store"
+    before = HammingIndex.load(lost)
+    store = HammingIndex.open(lost)
+    store.remove([load_json(run / "catalog" / "about.json")["example"]])
+    store.save()
+    assert build(*words) == 0
+    said = capsys.readouterr().out
+    assert "done already" in said and "30 pictures and 25 texts" in said and "example: " in said
+    lost.unlink()
+    assert main(["search", str(run), "--image", f"{shop}/1.png", *OWN]) == 1
+    assert "text.store is gone; make it again with: pyg-hash build" in capsys.readouterr().err
+    assert build(*words) == 0
+    said = capsys.readouterr().out
+    assert "text.store is gone" in said and "30 pictures and 26 texts" in said
+    again = HammingIndex.open(lost)
+    ids = before.list(limit=100)
+    assert list(again.list(limit=100)) == list(ids)
+    assert torch.equal(again.codes(ids), before.codes(ids))
+    for name in ("image", "text"):
+        store = HammingIndex.open(run / "catalog" / f"{name}.store")
+        store.remove(store.list(limit=100))
+        store.save()
+    assert build(*words) == 0
+    assert "0 pictures and 0 texts" in capsys.readouterr().out
+
+
+def test_a_run_that_has_moved_reads_its_own_data(built, tmp_path, capsys):
+    copy = shutil.copytree(built[1], tmp_path / "copy")
+    (copy / "data.h5").unlink()
+    assert main(["evaluate", str(copy)]) == 1  # although the original is there
+    assert f"path: {copy}/data.h5 is no file" in capsys.readouterr().err
+    shutil.copy(built[1] / "data.h5", copy / "data.h5")
+    moved = copy.rename(tmp_path / "moved")
+    assert main(["evaluate", str(moved), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["i2t"] == load_json(built[1] / "metrics.json")["query"]["i2t"]
+    assert main(["evaluate", str(moved), f"--data={tmp_path}/none.h5"]) == 1
+    assert "none.h5 is no file" in capsys.readouterr().err
 
 
 def test_all_problems_are_listed_before_any_work(shop, capsys):

@@ -28,6 +28,7 @@ from pyg_hash.utils.optional import imported
 if TYPE_CHECKING:
     from pyg_hash.datasets.sources import Source
     from pyg_hash.features.base import Encoded
+    from pyg_hash.index import HammingIndex
     from pyg_hash.models import HashModel
 
 Array = np.ndarray[Any, Any]
@@ -162,10 +163,14 @@ class Build(Command):
                 f"({', '.join(changed) or 'the source has changed'}); choose another folder, or "
                 "delete it"
             )
-        if run.has_catalog:
+        if not run.has_catalog:
+            return False
+        gone = [m for m in MODALITIES if not run.catalog_file(m).is_file()]
+        for modality in gone:
+            print(f"{run.catalog_file(modality)} is gone; it is made again, as of the source")
+        if not gone:
             print("all of it is done already")
-            return True
-        return False
+        return not gone
 
     def _leave_out(self, source: Source) -> None:
         """Look at every row before any work; with ``skip_bad``, leave out what is bad."""
@@ -441,10 +446,13 @@ def save_shard(path: Path, found: Encoded) -> None:
 def write_catalog(
     run: Run, source: Source, plan: Plan, model: HashModel, encoders: dict[Modality, Any]
 ) -> None:
-    """The codes of all rows, a file for each modality, and what they are about."""
+    """The codes of all rows, a file for each modality, and what they are about.
+
+    A file of a finished catalogue stays as it is, with what was added since.
+    """
     from pyg_hash.index import HammingIndex
 
-    folder, digest = run.path / CATALOG, model.digest()
+    folder, digest, kept = run.path / CATALOG, model.digest(), run.has_catalog
     folder.mkdir(exist_ok=True)
     paths = [path for path in source.images if path is not None]
     root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else None
@@ -458,24 +466,27 @@ def write_catalog(
     about |= {"model": digest, "rows": len(source)}
     held_out = [source.ids[row] for row in plan.splits["query"]]
     for modality in MODALITIES:
-        path = folder / f"{modality}.store"
-        for left in filter(Path.is_file, folder.glob(f"{path.name}*")):  # of one who was killed
-            left.unlink()
-        index = HammingIndex.create(
-            path,
-            model.num_bits,
-            ids=str,
-            fields={name: kind for name, (kind, _) in columns.items()},
-            model=digest,
-        )
-        for rows, relaxed in relaxed_codes(run, source, plan, model, modality, encoders):
-            index.add(
-                binarize(relaxed),
-                [source.ids[row] for row in rows],
-                {name: [values[row] for row in rows] for name, (_, values) in columns.items()},
-                relaxed=relaxed,
+        path = run.catalog_file(modality)
+        if kept and path.is_file():
+            index = run.catalog(modality)
+        else:
+            for left in filter(Path.is_file, folder.glob(f"{path.name}*")):  # of one who was killed
+                left.unlink()
+            index = HammingIndex.create(
+                path,
+                model.num_bits,
+                ids=str,
+                fields={name: kind for name, (kind, _) in columns.items()},
+                model=digest,
             )
-        index.save()
+            for rows, relaxed in relaxed_codes(run, source, plan, model, modality, encoders):
+                index.add(
+                    binarize(relaxed),
+                    [source.ids[row] for row in rows],
+                    {name: [values[row] for row in rows] for name, (_, values) in columns.items()},
+                    relaxed=relaxed,
+                )
+            index.save()
         about[modality] = len(index)
         there = index.contains(held_out)
         known = [name for name, own in zip(held_out, there, strict=True) if own]
@@ -531,12 +542,23 @@ def relaxed_codes(
 def tell(run: Run) -> None:
     """What there is now, one search, and how to go on."""
     folder = run.path / CATALOG
-    about = load_json(folder / ABOUT)
-    print(f"catalogue: {about[IMAGE]:,} pictures and {about[TEXT]:,} texts in {folder}")
-    asks: Modality = TEXT if about[TEXT] else IMAGE
-    found: Modality = other(asks) if about[other(asks)] else asks
-    queries, database = run.catalog(asks), run.catalog(found)
-    name = about.get("example", queries.list(limit=1)[0])
+    stores = {modality: run.catalog(modality) for modality in MODALITIES}
+    print(f"catalogue: {len(stores[IMAGE]):,} pictures and {len(stores[TEXT]):,} texts in {folder}")
+    asks: Modality = TEXT if len(stores[TEXT]) else IMAGE
+    found: Modality = other(asks) if len(stores[other(asks)]) else asks
+    queries, database = stores[asks], stores[found]
+    if len(queries):
+        _tell_example(queries, database, asks, found, load_json(folder / ABOUT).get("example"))
+    port = next(f.default for f in fields(Serve) if f.name == "port")
+    print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{port})")
+
+
+def _tell_example(
+    queries: HammingIndex, database: HammingIndex, asks: Modality, found: Modality, name: Any
+) -> None:
+    """One search, by an item that did not train, if there is one."""
+    if name is None or not queries.contains([name])[0]:
+        name = queries.list(limit=1)[0]
     codes, relaxed = queries.codes([name]), queries.relaxed([name])
     distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)
     asked = queries.metadata([name])
@@ -546,5 +568,3 @@ def tell(run: Run) -> None:
         if asks != found or answer != name:
             what = columns["text"][place] or columns["image"][place] or ""
             print(f"  distance {int(distances[0, place]):2d}  {answer}  {what:.60}")
-    port = next(f.default for f in fields(Serve) if f.name == "port")
-    print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{port})")
