@@ -308,6 +308,23 @@ def test_a_run_is_not_written_into_its_source(shop, capsys, out):
     assert not (shop / "photos").exists()
 
 
+@pytest.mark.parametrize("gone", ["config.yaml", "build.json"])
+def test_a_run_is_not_written_into_another(built, tmp_path, capsys, gone):
+    shop, run = built[0], shutil.copytree(built[1], tmp_path / "run")
+    (run / gone).unlink()
+    for out in (run / "model", run / "new" / "deep"):
+        assert build(shop / "shop.csv", f"--out={out}", *OWN) == 2
+        assert f"out: {out} is inside the run {run}" in capsys.readouterr().err
+    assert not (run / "new").exists() and not (run / "model" / ".lock").exists()
+
+
+def test_a_wrong_folder_of_pictures_is_named(shop, capsys):
+    words = [shop / "shop.csv", f"--out={shop}/run", "--images_root=nope", "--skip_bad", *OWN]
+    assert build(*words) == 1
+    assert capsys.readouterr().err == "pyg-hash: error: images_root: nope is no folder\n"
+    assert not (shop / "run").exists()
+
+
 def test_lines_that_do_not_fit_are_listed_before_too_few_pairs(tmp_path, capsys):
     lines = ["caption,price", *[f"a cup, really {i},{i}" for i in range(30)], "a cup,3"]
     (tmp_path / "t.csv").write_text("\n".join(lines))

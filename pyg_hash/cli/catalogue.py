@@ -17,7 +17,7 @@ from pyg_hash.cli.build import load_model, recipe_of
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
-from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, Run
+from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.checks import bad_text
 from pyg_hash.utils.digests import sha256
@@ -40,6 +40,8 @@ SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of 
 BATCH = {IMAGE: 32, TEXT: 512}
 BLOCK = 1 << 16  # rows that are put into an index at a time
 _SHOWN = 20
+_OWN = (PARTS["config"], RECORD), (BUILD, DATA)
+"""What shows that a folder is a run: of any training, or of a build that began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,9 @@ class Build(Command):
         for folder in filter(os.path.isdir, self.source):
             if Path(self.out).resolve().is_relative_to(Path(folder).resolve()):
                 raise UsageError(f"out: {self.out} is in the source {folder}; choose another place")
+        for above in Path(self.out).resolve().parents:
+            if any(all((above / f).is_file() for f in own) for own in _OWN):
+                raise UsageError(f"out: {self.out} is inside the run {above}; choose another place")
         columns = {role: getattr(self, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
         source = open_source(
             self.source,

@@ -182,7 +182,7 @@ def rows_of(path: str, store: CodeStore) -> Iterator[dict[str, Any]]:
 
 def parsed(name: str, text: str | None, kind: type) -> Any:
     """A cell of CSV as a value of a field; ``ValueError``, with its name, for none."""
-    if text is None or (text == "" and kind is not str):
+    if not (text and text.strip()):
         return None
     if kind is list:
         return [part.strip() for part in text.split(";")]

@@ -123,6 +123,7 @@ def open_source(
 
     Raises:
         FileNotFoundError: there is no such file, or no picture.
+        NotADirectoryError: ``images_root`` is no folder.
         ValueError: what cannot be read; problems of single rows are in ``problems``.
     """
     named = {role: name for role, name in (columns or {}).items() if name}
@@ -130,6 +131,8 @@ def open_source(
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"source: {path}: no such file or folder")
+    if images_root is not None and not Path(images_root).is_dir():
+        raise NotADirectoryError(f"images_root: {images_root} is no folder")
     ending = first.suffix.lower()
     if first.is_dir() or ending in TABLES:
         if len(paths) > 1:
