@@ -65,6 +65,22 @@ def test_no_import_runs_up():
     assert not up
 
 
+def test_nothing_unpickles():
+    own = {"pickle", "joblib", "dill", "shelve", "marshal"}
+    found = []
+    for name, tree in modules().items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                whole = [getattr(node, "module", None), *(alias.name for alias in node.names)]
+                found += [f"{name}: {one}" for one in whole if one in own]
+            # torch.distributed's collectives of objects unpickle what other processes send
+            elif isinstance(node, ast.Attribute) and node.attr.endswith(
+                ("_object", "_object_list")
+            ):
+                found.append(f"{name}: {node.attr}")
+    assert not found
+
+
 def test_no_circle():
     edges = {}
     for name, tree in modules().items():

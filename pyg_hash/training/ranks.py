@@ -123,15 +123,23 @@ class Ranks:
     def file_of_main(self, path: str | os.PathLike[str]) -> Iterator[Path | None]:
         """A file that rank 0 can read, for all ranks, also on other machines; None if not there."""
         path = Path(path)
-        content = [path.read_bytes() if self.is_main and path.is_file() else None]
+        # as bytes: collectives of objects unpickle
+        content = path.read_bytes() if self.is_main and path.is_file() else None
+        size = int(self.agree(-1 if content is None else len(content)))
+        if size < 0:
+            yield None
+            return
         if self.size > 1:
-            dist.broadcast_object_list(content, src=0, device=self.device)
-        if content[0] is None or self.is_main:
-            yield None if content[0] is None else path
+            sent = torch.empty(size, dtype=torch.uint8, device=self.device)
+            if content is not None:
+                sent.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+            dist.broadcast(sent, src=0)
+        if self.is_main:
+            yield path
             return
         with tempfile.TemporaryDirectory() as folder:
             copied = Path(folder) / path.name
-            copied.write_bytes(content[0])
+            copied.write_bytes(sent.cpu().numpy().tobytes())
             yield copied
 
 
