@@ -49,7 +49,7 @@ LIMIT_S, LIMIT_BYTES = 20, 1 << 30
 ODD = (None, "", "x", -1, 0, 2.5, 1 << 70, 10**9, float("nan"), 1e300, True, [], {}, [[]], "\ud800")
 WRONG = (np.zeros(0), np.zeros((N, 0)), np.full(3, np.nan), np.array(-1), np.zeros((2, 3, 4)),
          np.array([b"\xff"]), np.arange(N))  # fmt: skip
-SEALS = rb"(?<=\n)[ \t]{32}\n|\n# crc32 [0-9a-f]{8} crc32\n"
+SEALS = rb"(?<=\n)[ \t]{64}\n|\n# xxh3 [0-9a-f]{16} xxh3\n"
 PART = re.compile("(labels|image|text|texts|ids)\\b")  # of several files together
 NOISE = "\u202e\0\ufeff\u0301\U0001f600'\",;\t\n\r{}[]:&*#%-"
 Use = Callable[[], Any]
@@ -182,7 +182,7 @@ def bare(path: Path) -> None:
     if path.suffix in (".safetensors", ".store"):
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])
-        header.get("__metadata__", {}).pop("crc32", None)
+        header.get("__metadata__", {}).pop("xxh3", None)
         data = with_header(header, data[8 + size :])
     else:
         data = re.sub(SEALS, b"", data)

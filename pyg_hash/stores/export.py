@@ -6,7 +6,6 @@ import csv
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from xxhash import xxh3_64_hexdigest
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.utils.checksums import verify
@@ -100,8 +100,8 @@ def load_pyarrow() -> Any:
 
 def _about(num_bits: Any, model: str) -> dict[str, str]:
     """Metadata of Parquet, whose pages alone have checksums of their own."""
-    crc = zlib.crc32(f"{num_bits} {model}".encode())
-    return {"num_bits": str(num_bits), "model": model, "crc32": f"{crc:08x}"}
+    xxh3 = xxh3_64_hexdigest(f"{num_bits} {model}".encode())
+    return {"num_bits": str(num_bits), "model": model, "xxh3": xxh3}
 
 
 def _parquet(path: Path, all_of: _Export, *, milvus: bool = False) -> None:
@@ -299,8 +299,8 @@ def _read_parquet(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, A
     table = arrow.parquet.read_table(path, page_checksum_verification=True)
     about = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     num_bits, model = int(about["num_bits"]), about.get("model", "")
-    crc = _about(num_bits, model)["crc32"]
-    if about.get("crc32", crc) != crc:
+    xxh3 = _about(num_bits, model)["xxh3"]
+    if about.get("xxh3", xxh3) != xxh3:
         raise ValueError("its metadata have another checksum")
     text = table.schema.field("id").type == arrow.string()
     ids = np.array(table["id"].to_pylist(), object if text else np.int64)

@@ -1,14 +1,14 @@
 """Checksums of stored files.
 
 Every file that is replaced through :func:`pyg_hash.utils.files.atomic_path` is **sealed** by the
-CRC-32 of all its bytes, in a place where other programs do not mind it:
+XXH3 (64 bits) of all its bytes, in a place where other programs do not mind it:
 
 ===================== ==========================================================================
-``.safetensors``,     metadata ``crc32``: of the header (these digits as zeros), then of each MiB
+``.safetensors``,     metadata ``xxh3``: of the header (these digits as zeros), then of each MiB
 ``.store``            of the data, so that a mapped file can be checked as it is used
-``.json``             a last line of 32 blanks and tabs, the bits (white space is no content)
-``.h5``, ``.npz``,    a last line ``# crc32 xxxxxxxx crc32`` (HDF5 cuts it off when it writes, so a
-``.yaml``             file that another program changed has none)
+``.json``             a last line of 64 blanks and tabs, the bits (white space is no content)
+``.h5``, ``.npz``,    a last line ``# xxh3 xxxxxxxxxxxxxxxx xxh3`` (HDF5 cuts it off when it writes,
+``.yaml``             so a file that another program changed has none)
 ===================== ==========================================================================
 """
 
@@ -18,11 +18,11 @@ import json
 import os
 import re
 import warnings
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from xxhash import xxh3_64, xxh3_64_hexdigest
 
 BLOCK = 1 << 20
 ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
@@ -56,13 +56,15 @@ def seal(path: Path, ending: str) -> None:
 
 def _line(path: Path, size: int, ending: str) -> bytes:
     """The checksum of the first ``size`` bytes of a file, as it is appended to them."""
-    crc, left = 0, size
+    total, left = xxh3_64(), size
     with open(path, "rb") as file:
         while left > 0 and (block := file.read(min(left, BLOCK))):
-            crc, left = zlib.crc32(block, crc), left - len(block)
+            total.update(block)
+            left -= len(block)
     if ending == ".json":
-        return f"{crc:032b}\n".translate({ord("0"): " ", ord("1"): "\t"}).encode()
-    return f"\n# crc32 {crc:08x} crc32\n".encode()
+        bits = f"{total.intdigest():064b}\n"
+        return bits.translate({ord("0"): " ", ord("1"): "\t"}).encode()
+    return f"\n# xxh3 {total.hexdigest()} xxh3\n".encode()
 
 
 def verify(path: str | os.PathLike[str]) -> bool:
@@ -76,14 +78,14 @@ def verify(path: str | os.PathLike[str]) -> bool:
         return verify_tensors(path)
     with open(path, "rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - 64))
+        file.seek(max(0, size - 96))
         tail = file.read()
     if path.suffix == ".json":  # others write that too
-        length, is_sealed = 33, len(tail) - len(tail.rstrip()) > 16
-    elif not (is_sealed := b"crc32" in tail):
+        length, is_sealed = 65, len(tail) - len(tail.rstrip()) > 48
+    elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
     else:
-        length = 24
+        length = 30
     if is_sealed and not tail.endswith(_line(path, size - length, path.suffix)):
         raise _damaged(path, "its checksum is that of other bytes")
     return is_sealed
@@ -100,7 +102,7 @@ def verify_tensors(path: Path) -> bool:
 
 def blank_sums(num_bytes: int) -> str:
     """As many zeros as the checksums of a header and so much data take."""
-    return "0" * 8 * (1 - (-num_bytes // BLOCK))
+    return "0" * 16 * (1 - (-num_bytes // BLOCK))
 
 
 class Sums:
@@ -108,7 +110,7 @@ class Sums:
 
     def __init__(self, data: np.ndarray[Any, Any], sums: str, path: Any) -> None:
         self._data, self._path = data, path
-        self._left = dict(enumerate(int(sums[i : i + 8], 16) for i in range(8, len(sums), 8)))
+        self._left = dict(enumerate(sums[i : i + 16] for i in range(16, len(sums), 16)))
 
     @classmethod
     def of(cls, whole: np.ndarray[Any, Any], path: Any) -> Sums | None:
@@ -119,7 +121,7 @@ class Sums:
             if len(header) < size:
                 raise ValueError("the header is longer than the file")
             about = json.loads(header)
-            sums = about.pop("__metadata__", {}).get("crc32")
+            sums = about.pop("__metadata__", {}).get("xxh3")
             if len(whole) - 8 - size < max(
                 (x["data_offsets"][1] for x in about.values()), default=0
             ):
@@ -136,7 +138,7 @@ class Sums:
         if not isinstance(sums, str) or not re.fullmatch(f"[0-9a-f]{{{len(zeros)}}}", sums):
             raise _damaged(path, "its checksums do not fit its size")
         before = whole[:8].tobytes() + header.replace(sums.encode(), zeros.encode(), 1)
-        if zlib.crc32(before) != int(sums[:8], 16):
+        if xxh3_64_hexdigest(before) != sums[:16]:
             raise _damaged(path, "the checksum of its header is that of other bytes")
         return cls(data, sums, path)
 
@@ -148,7 +150,7 @@ class Sums:
             if expected is None:
                 continue
             at = block * BLOCK
-            if zlib.crc32(np.ascontiguousarray(self._data[at : at + BLOCK]).data) != expected:
+            if xxh3_64_hexdigest(self._data[at : at + BLOCK].data) != expected:
                 raise _damaged(self._path, f"block {block} of a MiB has the checksum of others")
             del self._left[block]
 

@@ -10,7 +10,6 @@ import re
 import secrets
 import stat
 import tempfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache, partial
@@ -21,6 +20,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
+from xxhash import xxh3_64_hexdigest
 
 from pyg_hash.utils.checksums import BLOCK, blank_sums, seal, verify, verify_tensors
 from pyg_hash.utils.checksums import CorruptFileError as CorruptFileError
@@ -182,13 +182,13 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadat
         data.append(part)
     about = {"json": json.dumps(metadata, ensure_ascii=False)}
     with atomic_path(path) as temporary, open(temporary, "wb+") as file:
-        blank = _head(header, {**about, "crc32": blank_sums(end)})
+        blank = _head(header, {**about, "xxh3": blank_sums(end)})
         file.writelines([blank, *data])
         file.seek(len(blank))
         blocks = chain([blank], iter(partial(file.read, BLOCK), b""))
-        sums = "".join(f"{zlib.crc32(block):08x}" for block in blocks)
+        sums = "".join(map(xxh3_64_hexdigest, blocks))
         file.seek(0)
-        file.write(_head(header, {**about, "crc32": sums}))
+        file.write(_head(header, {**about, "xxh3": sums}))
 
 
 def _by_width(named: tuple[str, Part]) -> tuple[int, str]:

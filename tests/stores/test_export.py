@@ -166,7 +166,7 @@ def test_parquet_without_checksum_loads(tmp_path: Path) -> None:
     table = pyarrow.parquet.read_table(path)
     for about, message in (
         ({"num_bits": "13"}, ""),
-        ({"num_bits": "13", "crc32": "0"}, "checksum"),
+        ({"num_bits": "13", "xxh3": "0"}, "checksum"),
     ):
         pyarrow.parquet.write_table(table.replace_schema_metadata(about), path)
         if not message:
