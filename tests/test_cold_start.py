@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from pyg_hash.cli import main
+from pyg_hash.features import BagOfWords
 
 HEAVY = ["torch_geometric", "scipy", "sklearn", "h5py", "matplotlib", "pyarrow", "fastapi"]
 PROGRAM = """
@@ -38,6 +40,13 @@ def test_search_imports_what_it_needs(taught_run, tmp_path):
     np.save(tmp_path / "x.npy", np.ones((1, 12), np.float32))
     asked = ["--features", tmp_path / "x.npy", "--source", "text"]
     assert imported(HEAVY, "search", taught_run, *asked) == "[]"
+
+
+def test_search_by_words_needs_no_scikit_learn(taught_run, tmp_path):
+    run = shutil.copytree(taught_run, tmp_path / "run")
+    pytest.importorskip("sklearn")
+    BagOfWords(subwords=(3, 3)).fit(["a b c d e f"] * 2).save(run / "encoders" / "text")
+    assert imported(HEAVY, "search", run, "--text", "c d") == "[]"
 
 
 def test_each_command_has_its_options(capsys):

@@ -6,7 +6,8 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,7 +53,7 @@ class BagOfWords(StoredEncoder):
             that were stored before other scripts were known (texts in ASCII: no difference).
 
     Raises:
-        ImportError: scikit-learn is missing (``demo`` extra).
+        ImportError: scikit-learn is missing (``demo`` extra), with which it is fitted.
     """
 
     kind = "bag_of_words"
@@ -85,38 +86,45 @@ class BagOfWords(StoredEncoder):
                     f"mode='tfidf', got {subwords!r} and mode={mode!r}"
                 )
             self.config["subwords"] = [shortest, longest]
-        self._vectorizers: list[Any] = []  # of words, and of subwords if there are any
-        self._vocabularies: list[list[str]] = []
+        self._columns: list[dict[str, int]] = []  # of words, and of subwords if there are any
         self._tensors: dict[str, Tensor] = {}
 
     def __repr__(self) -> str:
         return f"BagOfWords({', '.join(f'{k}={v!r}' for k, v in self.config.items())})"
 
-    def _new_vectorizers(self, vocabularies: list[list[str]] | None) -> list[Any]:
-        """Vectorizers to be fitted, or ready ones with the given vocabularies."""
-        text = require("sklearn.feature_extraction.text", "scikit-learn")
-        config = self.config
-        split = _split if config["any_script"] else _letters_and_digits
-
-        def words(text: str) -> list[str]:
-            return [word for word in split(text) if len(word) >= config["min_length"]]
-
-        options: list[Any] = [{"tokenizer": words, "token_pattern": None}]
-        options[0]["stop_words"] = config["stop_words"]
-        learn: list[Any] = [{k: config[k] for k in ("max_features", "min_df")}]
+    def _parts(self, text: str, *, stop: bool = False) -> list[list[str]]:
+        """The words of a text (``stop``: without stop words), and letter n-grams if asked for."""
+        config, dropped = self.config, frozenset[str]()
+        if stop and config["stop_words"] is not None:
+            dropped = require("sklearn.feature_extraction.text", "scikit-learn").ENGLISH_STOP_WORDS
+        found = (_split if config["any_script"] else _letters_and_digits)(text.lower())
+        parts = [[w for w in found if len(w) >= config["min_length"] and w not in dropped]]
         if config["subwords"] is not None:
-            ngrams = {"analyzer": "char_wb", "ngram_range": tuple(config["subwords"])}
-            options.append({**ngrams, "preprocessor": lambda text: " ".join(split(text.lower()))})
-            learn.append({"min_df": 2, "max_features": config["max_features"]})
-        if vocabularies is not None:
-            learn = [{"vocabulary": vocabulary} for vocabulary in vocabularies]
-        return [text.CountVectorizer(**a, **b) for a, b in zip(options, learn, strict=True)]
+            parts.append([part for word in found for part in _ngrams(word, *config["subwords"])])
+        return parts
+
+    def _weighted(self, texts: list[str]) -> tuple[tuple[Any, tuple[Any, Any]], tuple[int, int]]:
+        """Counts, or TF-IDF: values that are not 0 with their rows and columns, and the shape."""
+        found, counts, parts = list[int](), list[int](), list[int]()
+        for text in texts:
+            for words, known in zip(self._parts(text), self._columns, strict=True):
+                times = Counter(known[word] for word in words if word in known)
+                found += sorted(times)
+                counts += map(times.__getitem__, sorted(times))
+                parts.append(len(times))
+        columns, values, sizes = np.array(found, int), np.array(counts, float), np.array(parts, int)
+        widths = sizes.reshape(-1, len(self._columns)).sum(axis=1)
+        if "idf" in self._tensors:  # each part of length 1, then all of a row
+            values = _unit(values * self._tensors["idf"].numpy()[columns], sizes)
+            values = _unit(values, widths)
+        shape = len(texts), sum(map(len, self._columns))
+        return (values, (np.arange(len(texts)).repeat(widths), columns)), shape
 
     @property
     def vocabulary(self) -> list[str]:
         """The known words, in column order (alphabetical)."""
         self._check_fitted()
-        return list(self._vocabularies[0])
+        return list(self._columns[0])
 
     @property
     def num_features(self) -> int:
@@ -124,10 +132,10 @@ class BagOfWords(StoredEncoder):
         self._check_fitted()
         if "components" in self._tensors:
             return len(self._tensors["components"])
-        return sum(map(len, self._vocabularies))
+        return sum(map(len, self._columns))
 
     def _check_fitted(self) -> None:
-        if not self._vectorizers:
+        if not self._columns:
             raise ValueError("BagOfWords: no vocabulary yet; call fit(texts) or load(folder) first")
 
     def fit(self, texts: Sequence[str]) -> BagOfWords:
@@ -136,32 +144,35 @@ class BagOfWords(StoredEncoder):
         Raises:
             ValueError: the texts hold no word at all, or fewer words or texts than ``lsa``.
         """
-        vectorizers = self._new_vectorizers(None)
+        library = require("sklearn.feature_extraction.text", "scikit-learn")
+        config, texts, most = self.config, list(texts), self.config["max_features"]
+        vocabularies, frequencies = [], []
         try:
-            counts = [vectorizer.fit_transform(list(texts)) for vectorizer in vectorizers]
+            for part, least in enumerate((config["min_df"], 2)[: len(self._parts(""))]):
+                words = (self._parts(text, stop=True)[part] for text in texts)
+                vectorizer = library.CountVectorizer(analyzer=list, min_df=least, max_features=most)
+                counts = vectorizer.fit_transform(words)
+                vocabularies.append(vectorizer.get_feature_names_out())
+                frequencies.append(np.bincount(counts.indices, minlength=counts.shape[1]))
         except ValueError as error:
             what = f"texts: no vocabulary can be learnt from {len(texts)} texts ({error})"
             raise ValueError(what) from error
-        tensors: dict[str, Tensor] = {}
-        if self.config["mode"] == "tfidf":
-            frequency = np.concatenate([np.asarray((c > 0).sum(axis=0)).ravel() for c in counts])
-            tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
-        if (lsa := self.config["lsa"]) is not None:
-            weighted = _weighted(counts, tensors)
-            rows, columns = weighted.shape
-            if lsa > min(rows, columns):
-                raise ValueError(
-                    f"lsa: {lsa} components need as many texts and columns, "
-                    f"got {rows} texts and {columns} columns; lower it"
-                )
+        frequency = np.concatenate(frequencies)
+        if (lsa := config["lsa"]) is not None and lsa > min(len(texts), len(frequency)):
+            raise ValueError(
+                f"lsa: {lsa} components need as many texts and columns, "
+                f"got {len(texts)} texts and {len(frequency)} columns; lower it"
+            )
+        self._columns, self._tensors = _numbered(vocabularies), {}
+        if config["mode"] == "tfidf":
+            self._tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
+        if lsa is not None:
+            from scipy.sparse import csr_array
+
             decomposition = require("sklearn.decomposition", "scikit-learn")
-            svd = decomposition.TruncatedSVD(lsa, n_iter=7, random_state=self.config["seed"])
-            svd.fit(weighted)
-            tensors["components"] = torch.from_numpy(np.ascontiguousarray(svd.components_))
-        # fixed vocabularies from here on: fitted and loaded encoders run the same code
-        self._vocabularies = [[str(w) for w in v.get_feature_names_out()] for v in vectorizers]
-        self._vectorizers = self._new_vectorizers(self._vocabularies)
-        self._tensors = tensors
+            svd = decomposition.TruncatedSVD(lsa, n_iter=7, random_state=config["seed"])
+            svd.fit(csr_array(*self._weighted(texts)))
+            self._tensors["components"] = torch.from_numpy(svd.components_.copy(order="C"))
         return self
 
     def transform(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Tensor:
@@ -176,33 +187,35 @@ class BagOfWords(StoredEncoder):
         """
         texts = as_list(texts)
         self._check_fitted()
-        counts = [vectorizer.transform(texts) for vectorizer in self._vectorizers]
-        empty = np.flatnonzero(sum(np.diff(part.indptr) for part in counts) == 0)
+        (values, places), shape = self._weighted(texts)
+        empty = np.setdiff1d(np.arange(len(texts)), places[0])
         if len(empty) and not allow_unknown:
             words = ", ".join(self.unknown_words(texts[empty[0]])[:10]) or "(none)"
             raise ValueError(
                 f"texts: {named(texts, empty[0])} has no known word; unknown: {words}. "
-                f"Use other words; the vocabulary has {len(self._vocabularies[0])}"
+                f"Use other words; the vocabulary has {len(self._columns[0])}"
             )
-        weighted = _weighted(counts, self._tensors)
         if "components" in self._tensors:
-            projected = weighted @ self._tensors["components"].numpy().T
-            return torch.from_numpy(projected.astype(np.float32))
-        return torch.from_numpy(weighted.astype(np.float32).toarray())
+            from scipy.sparse import csr_array
+
+            x = csr_array((values, places), shape) @ self._tensors["components"].numpy().T
+            return torch.from_numpy(x.astype(np.float32))
+        x = np.zeros(shape, np.float32)
+        x[places] = values
+        return torch.from_numpy(x)
 
     __call__ = transform
 
     def unknown_words(self, text: str) -> list[str]:
         """The words of ``text`` that are not in the vocabulary, in order, each once."""
         self._check_fitted()
-        words = self._vectorizers[0].build_analyzer()(text)
-        known = set(self._vocabularies[0])
-        return [word for word in dict.fromkeys(words) if word not in known]
+        words = dict.fromkeys(self._parts(text, stop=True)[0])
+        return [word for word in words if word not in self._columns[0]]
 
     def settings(self) -> dict[str, Any]:
         """Keywords of the constructor, and the vocabularies."""
         self._check_fitted()
-        return {**self.config, "vocabularies": self._vocabularies}
+        return {**self.config, "vocabularies": [list(columns) for columns in self._columns]}
 
     def save(self, folder: PathLike) -> Path:
         """Write settings and vocabulary as JSON, weights as safetensors, to ``folder``."""
@@ -213,15 +226,15 @@ class BagOfWords(StoredEncoder):
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         tensors, _ = load_tensors(folder / TENSOR_FILE)
-        vocabularies = [[str(w) for w in words] for words in settings.pop("vocabularies")]
+        vocabularies = settings.pop("vocabularies")
         encoder = cls(**{"any_script": False, **settings})
-        encoder._vectorizers = encoder._new_vectorizers(vocabularies)
+        encoder._tensors, encoder._columns = tensors, _numbered(vocabularies)
         wanted = {"idf": encoder.config["mode"] == "tfidf", "components": encoder.config["lsa"]}
         expected = {name for name, used in wanted.items() if used}
-        widths = {tensor.size(-1) for tensor in tensors.values()}
-        if set(tensors) != expected or not widths <= {sum(map(len, vocabularies))}:
+        widths = {tensor.size(-1) for tensor in tensors.values()} | {sum(map(len, vocabularies))}
+        found = expected, {sum(map(len, encoder._columns))}, len(encoder._parts(""))
+        if (set(tensors), widths, len(vocabularies)) != found:
             raise CorruptFileError(f"{folder}: weights and vocabulary differ; save it again")
-        encoder._tensors, encoder._vocabularies = tensors, vocabularies
         return encoder
 
 
@@ -358,18 +371,21 @@ def _split(text: str) -> list[str]:
     return found
 
 
-def _weighted(counts: list[Any], tensors: dict[str, Tensor]) -> Any:
-    """Counts as they are, or TF-IDF: parts with rows of length 1 (zero rows stay zero), joined."""
-    import scipy.sparse as sp
-
-    if "idf" not in tensors:
-        return sp.hstack(counts, "csr").astype(np.float64)
-    widths = [part.shape[1] for part in counts]
-    weights = np.split(tensors["idf"].numpy(), np.cumsum(widths)[:-1])
-    parts = [part.multiply(w).tocsr() for part, w in zip(counts, weights, strict=True)]
-    return _unit_rows(sp.hstack([_unit_rows(part) for part in parts], "csr"))
+@lru_cache(1 << 16)
+def _ngrams(word: str, shortest: int, longest: int) -> list[str]:
+    """The letter n-grams of a word between two spaces; once all of it if that is shorter."""
+    word = f" {word} "
+    sizes = range(shortest, min(longest, max(shortest, len(word))) + 1)
+    return [word[i : i + n] for n in sizes for i in range(max(1, len(word) - n + 1))]
 
 
-def _unit_rows(x: Any) -> Any:
-    norm = np.sqrt(np.asarray(x.multiply(x).sum(axis=1))).reshape(-1, 1)
-    return x.multiply(1 / np.maximum(norm, np.finfo(np.float64).tiny)).tocsr()
+def _numbered(vocabularies: list[list[str]]) -> list[dict[str, int]]:
+    numbers = count()
+    return [{str(word): next(numbers) for word in words} for words in vocabularies]
+
+
+def _unit(values: Any, sizes: Any) -> Any:
+    """Runs of values, each scaled to length 1."""
+    sizes = sizes[sizes > 0]
+    norm = np.sqrt(np.add.reduceat(values * values, sizes.cumsum() - sizes))
+    return values * (1 / norm).repeat(sizes)

@@ -1,3 +1,5 @@
+import random
+import re
 import sys
 
 import numpy as np
@@ -8,8 +10,10 @@ from pyg_hash.features import BagOfWords, TextEncoder, Translated, learn_words, 
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 pytest.importorskip("sklearn")
+from scipy.sparse import hstack
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer, TfidfVectorizer
+from sklearn.preprocessing import normalize
 
 TEXTS = [
     "Happy cat, happy dog",
@@ -166,6 +170,7 @@ def test_damaged_files(tmp_path):
         {**good, "mode": "count"},
         {**good, "vocabularies": [good["vocabularies"][0][1:]]},
         {**good, "vocabularies": good["vocabularies"] * 2},
+        {**good, "vocabularies": [good["vocabularies"][0][1:] + ["red"]]},
         {**good, "subwords": [2, 3]},
         {**good, "colour": 1},
         {k: v for k, v in good.items() if k != "vocabularies"},
@@ -195,6 +200,28 @@ def test_subwords_equal_sklearn():
     expected = np.concatenate([words.toarray(), ngrams.toarray()], axis=1) / np.sqrt(2)
     np.testing.assert_allclose(encoder(TEXTS).numpy(), expected, atol=1e-6)
     assert encoder.num_features == expected.shape[1] > len(encoder.vocabulary)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_random_texts_equal_sklearn(seed):
+    draw = random.Random(seed)
+    pieces = [*"abcÉßİΣ狗ก2_,’", "cat", "The", "is", "\u0301", " ", " ", "\n"]
+    texts = ["", *("".join(draw.choices(pieces, k=draw.randrange(1, 30))) for _ in range(30))]
+    stop_words, least, sizes = draw.choice([None, "english"]), draw.randint(1, 2), (2, 5)
+    words = CountVectorizer(token_pattern=rf"(?u)[^\W_]{{{least},}}", stop_words=stop_words)
+    clean = [" ".join(re.findall(PATTERN, text.lower())) for text in texts]
+    ngrams = CountVectorizer(analyzer="char_wb", ngram_range=sizes, min_df=2)
+    options = {"stop_words": stop_words, "min_length": least, "any_script": False}
+    counts = words.fit_transform(texts)
+    plain = BagOfWords("count", **options).fit(texts)
+    assert np.array_equal(plain.transform(texts, allow_unknown=True).numpy(), counts.toarray())
+    both = BagOfWords(subwords=sizes, **options).fit(texts)
+    parts = [TfidfTransformer().fit_transform(x) for x in (counts, ngrams.fit_transform(clean))]
+    known = [list(part.get_feature_names_out()) for part in (words, ngrams)]
+    assert both.settings()["vocabularies"] == known
+    expected = normalize(hstack(parts)).toarray()
+    x = both.transform(texts, allow_unknown=True).numpy()
+    np.testing.assert_allclose(x, expected, rtol=1e-6)
 
 
 def test_subwords_relate_words_that_are_never_equal():
