@@ -188,7 +188,7 @@ class BagOfWords(StoredEncoder):
         texts = as_list(texts)
         self._check_fitted()
         (values, places), shape = self._weighted(texts)
-        empty = np.setdiff1d(np.arange(len(texts)), places[0])
+        empty = np.flatnonzero(np.bincount(places[0], minlength=len(texts)) == 0)
         if len(empty) and not allow_unknown:
             words = ", ".join(self.unknown_words(texts[empty[0]])[:10]) or "(none)"
             raise ValueError(
