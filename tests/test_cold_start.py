@@ -14,12 +14,14 @@ from pyg_hash.features import BagOfWords
 
 HEAVY = ["torch_geometric", "scipy", "sklearn", "h5py", "matplotlib", "pyarrow", "fastapi"]
 PROGRAM = """
+import gc
 import sys
 from pyg_hash.cli import main
 try:
     assert main(sys.argv[2:]) == 0
 except SystemExit as stop:
     assert not stop.code
+assert gc.isenabled()
 print([name for name in sys.argv[1].split(",") if name in sys.modules], file=sys.stderr)
 """
 
