@@ -14,11 +14,11 @@ from pyg_hash.knn.exact import (
     ELEMENTS,
     DenseScores,
     Largest,
+    PreparedRows,
     candidates,
     nearest,
     ranked,
 )
-from pyg_hash.knn.rows import PreparedRows
 from pyg_hash.utils import faiss as _faiss
 
 APPROXIMATE = ("pca", "ivf", "hnsw")

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from pyg_hash.knn.approximate import APPROXIMATE, approximate_neighbours, faiss_candidates
-from pyg_hash.knn.exact import DenseScores, nearest
-from pyg_hash.knn.rows import PreparedRows, ready
+from pyg_hash.knn.exact import DenseScores, PreparedRows, nearest, ready
 from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr, to_csr
 from pyg_hash.typing import Metric
 from pyg_hash.utils import faiss as _faiss

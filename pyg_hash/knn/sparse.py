@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.knn.exact import DenseScores
-from pyg_hash.knn.rows import PreparedRows, check_scale
+from pyg_hash.knn.exact import ELEMENTS, DenseScores, PreparedRows, check_scale
 from pyg_hash.utils.checks import check_features, check_nonzero_rows
 from pyg_hash.utils.csr import csr_matrix, row_block, rows_of
 
-_ELEMENTS = 1 << 20  # temporary values of pairs: what a cache holds
 _SAMPLE = 256
 
 
@@ -109,7 +107,7 @@ class CSRScores(DenseScores):
         start, column, value = database.crow_indices(), database.col_indices(), database.values()
         squares = squared_norms(database)
         stored = max(1, value.numel() // self.shape[1])
-        step = max(1, _ELEMENTS // max(query.size(1), index.size(1) * stored))
+        step = max(1, ELEMENTS // max(query.size(1), index.size(1) * stored))
         scores = []
         for low in range(0, query.size(0), step):
             part = _double(row_block(query, low, min(low + step, query.size(0))))

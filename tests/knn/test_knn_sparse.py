@@ -54,7 +54,7 @@ def test_block_sizes_do_not_matter(
         self.rows, self.columns = sizes[:2]
 
     monkeypatch.setattr(sparse.CSRScores, "__init__", init)
-    monkeypatch.setattr(sparse, "_ELEMENTS", sizes[2])
+    monkeypatch.setattr(sparse, "ELEMENTS", sizes[2])
     got = knn(x, x, 7, metric=metric, exclude_self=True)
     assert_same_neighbours(got, want)  # the product rounds by the width of its block
 
