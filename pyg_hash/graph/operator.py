@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
@@ -31,7 +32,7 @@ class SparseMap:
         self._scatter, self._middle = scatter, middle
         self._gather = None if scatter is None else transpose(scatter)
         self._transposed: tuple[Tensor, Tensor | None] | None = None  # made when it is needed
-        self._constant: tuple[int, int, Tensor, Tensor] | None = None
+        self._constant: tuple[ReferenceType[Tensor], int, Tensor] | None = None
 
     @property
     def num_entries(self) -> int:
@@ -69,10 +70,13 @@ class SparseMap:
         """``self @ x`` for features that stay the same: computed once and remembered."""
         if x.is_inference():  # such a tensor does not count its changes
             return self.apply(x)
-        if self._constant is None or self._constant[:2] != (id(x), x._version):
-            # the features are kept too, so that no other tensor gets their id
-            self._constant = (id(x), x._version, x, self.apply(x.detach()))
-        return self._constant[-1]
+        if self._constant is not None:
+            kept, version, result = self._constant
+            if kept() is x and version == x._version:
+                return result
+        result = self.apply(x.detach())
+        self._constant = ref(x), x._version, result
+        return result
 
     def _totals(self, x: Tensor, middle: Tensor | None) -> Tensor:
         """What each hub sends."""

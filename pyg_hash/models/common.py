@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from weakref import ReferenceType, ref
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 Built = TypeVar("Built")
-Key = list[tuple[Tensor, int]]
+Key = list[tuple[ReferenceType[Tensor], int]]
 Weights = dict[str, float]
 Widths = Mapping[str, int] | tuple[int, int] | list[int]
 
@@ -106,7 +107,8 @@ def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> dict[
 class GraphCache(Generic[Built]):
     """Remember what ``build`` made of the last two graphs seen; mini-batches are not remembered.
 
-    A graph is the same if its tensors are the very same, unchanged in place since.
+    A graph is the same if its tensors, which are not kept, are the very same, unchanged in place
+    since.
     """
 
     def __init__(self, build: Callable[[HeteroData], Built]) -> None:
@@ -120,16 +122,16 @@ class GraphCache(Generic[Built]):
         is_batch = any("degree" in store for store in data.node_stores)
         if is_batch or any(t.is_inference() for t in tensors):  # these do not count their changes
             return self._build(data)
-        key = [(tensor, tensor._version) for tensor in tensors]
         for known, built in self._slots:
-            if len(key) == len(known) and all(
-                x is y and version == old for (x, version), (y, old) in zip(key, known, strict=True)
+            if len(tensors) == len(known) and all(
+                kept() is x and version == x._version
+                for (kept, version), x in zip(known, tensors, strict=True)
             ):
                 return built
         built = self._build(data)
         # two: training on the anchors and validating on all nodes take turns
-        self._slots = [*self._slots[-1:], (key, built)]
+        self._slots = [*self._slots[-1:], ([(ref(x), x._version) for x in tensors], built)]
         return built
 
-    def __deepcopy__(self, memo: dict[int, object]) -> GraphCache[Built]:
-        return GraphCache(self._build)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return GraphCache, (self._build,)

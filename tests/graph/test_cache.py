@@ -1,10 +1,14 @@
 """GraphCache: built once per graph, and again whenever the graph differs."""
 
 import copy
+import gc
+import pickle
+from weakref import ref
 
 import pytest
 import torch
 import torch_geometric.transforms as T
+from small import small_graph, small_model
 from torch_geometric.data import HeteroData
 from toy import toy_data
 
@@ -104,13 +108,23 @@ def test_graphs_of_inference_mode_are_never_remembered(cached):
     assert counter.calls == 3
 
 
-def test_deepcopy_starts_empty(cached):
+def test_a_copy_starts_empty(cached):
     counter, cache, data = cached
-    twin = copy.deepcopy(cache)
-    twin(data)
-    assert counter.calls == 2
+    for twin in (copy.deepcopy(cache), pickle.loads(pickle.dumps(cache))):
+        twin(data)
+        assert twin._build.calls == 2
     cache(data)
-    assert counter.calls == 2
+    assert counter.calls == 1
+
+
+def test_the_features_are_not_kept():
+    data = small_graph()
+    model = small_model(data).train()
+    model(data)
+    features = [ref(data[m].x) for m in ("image", "text")]
+    del data
+    gc.collect()
+    assert [kept() for kept in features] == [None, None]
 
 
 def test_errors_are_not_remembered():
