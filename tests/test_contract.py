@@ -231,7 +231,7 @@ def test_saving_again_replaces(kind, data, tmp_path):
 def test_to_device_moves_the_anchors(kind, data):
     model = model_for(kind, data).attach(data)
     model.to("meta")
-    tensors, _ = model.intake.to_tensors()
+    tensors = model.intake.tensors
     assert {t.device.type for t in tensors.values()} == {"meta"}
     assert {p.device.type for p in model.parameters()} == {"meta"}
 
@@ -241,7 +241,7 @@ def test_double_precision(kind, data, raw, tmp_path):
     model = model_for(kind, data).attach(data)
     expected = encode_new(model, raw, "image")
     model.double()
-    tensors, _ = model.intake.to_tensors()
+    tensors = model.intake.tensors
     kinds = {name: t.dtype for name, t in tensors.items()}
     assert {t for name, t in kinds.items() if name != "joint"} == {torch.float64}
     assert kinds.get("joint", torch.bool) == torch.bool

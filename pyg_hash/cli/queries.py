@@ -177,8 +177,8 @@ class Coder:
         """Features of raw items; feature rows stay what they are."""
         x: Tensor = values if self.encoder is None else self.encoder(values)
         intake = self.model.intake
-        if intake is not None and intake.is_features[self.modality] and x.dim() == 2:
-            width = intake.shapes[self.modality][0]
+        if intake is not None and intake.about["is_features"][self.modality] and x.dim() == 2:
+            width = intake.about["shapes"][self.modality][0]
             if x.size(1) != width:
                 raise TypeError(  # not a matter of one item
                     f"{self.modality}: got {x.size(1)} features, the model takes {width}; "

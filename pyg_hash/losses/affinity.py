@@ -11,13 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.typing import Reduction
-from pyg_hash.utils.checks import (
-    check_choice,
-    check_floats,
-    check_fraction,
-    check_weight,
-    reduced,
-)
+from pyg_hash.utils.checks import check_choice, check_floats, check_fraction, check_weight, reduced
 
 
 def cosine_matrix(first: Tensor, second: Tensor | None = None) -> Tensor:

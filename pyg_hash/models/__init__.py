@@ -8,6 +8,7 @@ from pyg_hash.models.closed_form import ClosedFormModel
 from pyg_hash.models.closed_form import LinearHashModel as LinearHashModel
 from pyg_hash.models.dcmh import DCMH
 from pyg_hash.models.encoder import EncoderHashModel
+from pyg_hash.models.files import ModelFolder
 from pyg_hash.models.gch import GCH
 from pyg_hash.models.graph import GraphHashModel
 from pyg_hash.models.latent import CMFH, IMH
@@ -15,6 +16,8 @@ from pyg_hash.models.mcgcn import MCGCN
 from pyg_hash.models.sgch import SGCH
 from pyg_hash.models.sgeh import SGEH
 from pyg_hash.models.taught import TaughtHash
+
+HashModel.storage = ModelFolder()
 
 __all__ = [
     "CCA",

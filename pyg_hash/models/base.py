@@ -8,30 +8,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import wraps
-from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pyg_hash.models.common import Widths, image_text_pair
-from pyg_hash.models.files import (
-    CONFIG,
-    FORMAT,
-    FORMAT_VERSION,
-    INTAKE,
-    MODEL,
-    Intake,
-    load_model_files,
-    stored_config,
-)
 from pyg_hash.nn.heads import redraw
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize
-from pyg_hash.utils.checks import check_choice, check_positive_int
-from pyg_hash.utils.digests import digest_of, sha256
-from pyg_hash.utils.files import CorruptFileError, save_json, save_tensors
+from pyg_hash.utils.checks import check_choice, check_features, check_item_shape, check_positive_int
+from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.modes import eval_mode
+from pyg_hash.utils.scaling import apply_scaling
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -39,6 +29,54 @@ if TYPE_CHECKING:
 BATCH = 4096  # items that are encoded at a time
 Model = TypeVar("Model", bound="HashModel")
 _NOT_GIVEN: Any = object()
+
+
+class Intake:
+    """What a model keeps of its data to check, scale and encode new items.
+
+    Attributes:
+        tensors: by path: ``'scaling.image.mean'``, and so on, of the fitted scaling.
+        about: as JSON values ``shapes`` of one item of a modality before scaling (``[d]`` of
+            features), ``is_features``, whether items are rows of real numbers, and ``scaling``,
+            what of it is no tensor.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        self.tensors, self.about = dict(tensors), dict(about)
+
+    @classmethod
+    def of(cls, data: HeteroData) -> Self:
+        """What new items must be like to follow those of ``data``."""
+        scaling = data.scaling if "scaling" in data else {}
+        tensors: dict[str, Tensor] = {}
+        about: dict[str, Any] = {"shapes": {}, "is_features": {}, "scaling": {}}
+        for m in MODALITIES:
+            x, fitted = data[m].x, scaling.get(m, {})
+            before = fitted.get("mean", fitted.get("components"))
+            about["shapes"][m] = list(x.shape[1:] if before is None else before.shape[:1])
+            about["is_features"][m] = x.dim() == 2 and x.is_floating_point()
+            about["scaling"][m] = {k: v for k, v in fitted.items() if not isinstance(v, Tensor)}
+            tensors |= {f"scaling.{m}.{k}": v for k, v in fitted.items() if isinstance(v, Tensor)}
+        return cls(tensors, about)
+
+    def scaling(self, modality: Modality) -> dict[str, Any]:
+        """The fitted scaling of a modality, as in the data; empty: there is none."""
+        start = f"scaling.{modality}."
+        fitted = {k.removeprefix(start): x for k, x in self.tensors.items() if k.startswith(start)}
+        return {**self.about["scaling"].get(modality, {}), **fitted}
+
+    def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
+        """Check and scale new items ``[n, *shape]``; features get ``like``'s type and place."""
+        shape = self.about["shapes"][modality]
+        if not self.about["is_features"][modality]:
+            check_item_shape(x, "x", shape)
+            return x.to(like) if x.is_floating_point() else x.to(like.device)
+        check_features(x, "x", num_features=shape[0])
+        return apply_scaling(x.to(like), self.scaling(modality))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
+        return type(self)({path: function(x) for path, x in self.tensors.items()}, self.about)
 
 
 class Objective(NamedTuple):
@@ -63,6 +101,18 @@ def _recorded(init: Callable[..., None]) -> Callable[..., None]:
         init(self, *args, **keywords)
 
     return recorded
+
+
+class Storage(Protocol):
+    """Writes models to files and reads them; a model knows of files nothing else."""
+
+    def save(self, model: HashModel, path: str | os.PathLike[str]) -> None:
+        """See :meth:`HashModel.save`."""
+
+    def load(
+        self, kind: type[Model], path: str | os.PathLike[str], modules: Mapping[str, nn.Module]
+    ) -> Model:
+        """See :meth:`HashModel.load`."""
 
 
 class HashModel(nn.Module, ABC):
@@ -95,6 +145,7 @@ class HashModel(nn.Module, ABC):
     reads_labels: ClassVar[bool] = True
     makes_batches: ClassVar[bool] = False
     intake_class: type[Intake] = Intake
+    storage: ClassVar[Storage]  # that of the library is :mod:`pyg_hash.models.files`
     config: dict[str, Any]
     num_features: Mapping[str, int] = MappingProxyType({})
 
@@ -173,7 +224,7 @@ class HashModel(nn.Module, ABC):
 
     def make_intake(self, data: HeteroData) -> Intake:
         """What :meth:`attach` keeps; it runs in evaluation mode without gradients."""
-        return Intake(**Intake.facts(data))
+        return Intake.of(data)
 
     def encode_image(self, x: Tensor) -> Tensor:
         """Codes of new images alone, int8 ``[n, num_bits]`` in {-1, +1}; no stored code changes.
@@ -209,28 +260,14 @@ class HashModel(nn.Module, ABC):
     def digest(self) -> str:
         """SHA-256 of class, parameters and intake: whose codes are whose; kept by :meth:`save`."""
         tensors = {f"model/{name}": x for name, x in self.state_dict().items()}
-        about: Any = None
-        if self.intake is not None:
-            kept, about = self.intake.to_tensors()
-            tensors |= {f"intake/{name}": x for name, x in kept.items()}
-        return digest_of(tensors, [type(self).__name__, about])
+        if self.intake is None:
+            return digest_of(tensors, [type(self).__name__, None])
+        tensors |= {f"intake/{name}": x for name, x in self.intake.tensors.items()}
+        return digest_of(tensors, [type(self).__name__, self.intake.about])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a folder: ``config.json`` and safetensors; of a user's own modules parameters."""
-        folder = Path(path)
-        written: dict[str, Any] = {MODEL: (self.state_dict(),)}
-        if self.intake is not None:
-            written[INTAKE] = self.intake.to_tensors()
-        for file, content in written.items():
-            save_tensors(folder / file, *content)
-        record = {
-            "format": FORMAT,
-            "version": FORMAT_VERSION,
-            "model": type(self).__name__,
-            "config": stored_config(self.config),
-            "sha256": {file: sha256(folder / file) for file in written},
-        }
-        save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
+        self.storage.save(self, path)
 
     @classmethod
     def load(cls: type[Model], path: str | os.PathLike[str], **modules: nn.Module) -> Model:
@@ -242,31 +279,7 @@ class HashModel(nn.Module, ABC):
             FileNotFoundError, CorruptFileError: a file is missing, damaged or another model's.
             ValueError: the folder holds another kind of model, or needs a module that is not given.
         """
-        record, contents = load_model_files(path)
-        if record["model"] != cls.__name__:
-            raise ValueError(f"path: {path} holds a {record['model']}, not a {cls.__name__}")
-        config = record["config"]
-        needed = {
-            k: v["module"] for k, v in config.items() if isinstance(v, dict) and "module" in v
-        }
-        for name in sorted(set(needed) ^ set(modules)):
-            raise ValueError(
-                f"{name}: the model was built with a module of your own ({needed[name]}); "
-                f"pass {cls.__name__}.load(path, {name}=...)"
-                if name in needed
-                else f"{name}: the stored model has no module here; leave it out"
-            )
-        try:
-            model = cls(**(config | modules))
-            model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
-            if INTAKE in contents:
-                model.intake = cls.intake_class.from_tensors(*contents[INTAKE])
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise CorruptFileError(
-                f"{path}: settings and parameters do not belong together; if another version of "
-                f"pyg_hash saved it, train again ({error})"
-            ) from error
-        return model.eval()
+        return cls.storage.load(cls, path, modules)
 
     def _apply(self: Model, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Model:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]

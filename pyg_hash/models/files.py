@@ -1,99 +1,73 @@
-"""What a fitted model keeps to encode new items alone, and models on disk: no pickle."""
+"""Models on disk: safetensors and JSON, no pickle."""
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from torch import Tensor, nn
-from typing_extensions import Self
+from torch import nn
 
-from pyg_hash.typing import MODALITIES, Modality
-from pyg_hash.utils.checks import check_features, check_item_shape, check_path
+from pyg_hash.models.base import HashModel, Model
+from pyg_hash.utils.checks import check_path
 from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors
-from pyg_hash.utils.scaling import apply_scaling
-
-if TYPE_CHECKING:
-    from torch_geometric.data import HeteroData
+from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
 
 FORMAT = "pyg_hash.model"
 FORMAT_VERSION = 2
 CONFIG, MODEL, INTAKE = "config.json", "model.safetensors", "intake.safetensors"
 
 
-@dataclass
-class Intake:
-    """Checks and scales new items as the training data were."""
+class ModelFolder:
+    """The :class:`~pyg_hash.models.base.Storage` of the library: a folder a model."""
 
-    shapes: dict[str, list[int]]  # of one item of a modality before scaling, [d] for features
-    is_features: dict[str, bool]  # whether items of a modality are rows of real numbers
-    scaling: dict[str, dict[str, Any]] = field(default_factory=dict)  # fitted, as in the data
+    def save(self, model: HashModel, path: str | os.PathLike[str]) -> None:
+        """Write the folder."""
+        folder = Path(path)
+        written: dict[str, Any] = {MODEL: (model.state_dict(),)}
+        if model.intake is not None:
+            written[INTAKE] = model.intake.tensors, model.intake.about
+        for file, content in written.items():
+            save_tensors(folder / file, *content)
+        record = {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "model": type(model).__name__,
+            "config": stored_config(model.config),
+            "sha256": {file: sha256(folder / file) for file in written},
+        }
+        save_json(folder / CONFIG, record)  # last: a folder cut short is noticed when it is read
 
-    @staticmethod
-    def facts(data: HeteroData) -> dict[str, Any]:
-        """What new items must be like to follow those of ``data``: the attributes above."""
-        scaling = dict(data.scaling) if "scaling" in data else {}
-        shapes: dict[str, list[int]] = {}
-        is_features: dict[str, bool] = {}
-        for m in MODALITIES:
-            x, fitted = data[m].x, scaling.get(m, {})
-            before = fitted.get("mean", fitted.get("components"))
-            shapes[m] = list(x.shape[1:] if before is None else before.shape[:1])
-            is_features[m] = x.dim() == 2 and x.is_floating_point()
-        return {"shapes": shapes, "is_features": is_features, "scaling": scaling}
-
-    def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
-        """Check and scale new items ``[n, *shape]``; features get ``like``'s type and place."""
-        shape = self.shapes[modality]
-        if not self.is_features[modality]:
-            check_item_shape(x, "x", shape)
-            return x.to(like) if x.is_floating_point() else x.to(like.device)
-        check_features(x, "x", num_features=shape[0])
-        return apply_scaling(x.to(like), self.scaling.get(modality))
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """Apply ``function`` to every tensor (used by ``model.to(device)``)."""
-        tensors, metadata = self.to_tensors()
-        return self.from_tensors({path: function(x) for path, x in tensors.items()}, metadata)
-
-    def to_tensors(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Tensors by their path (``'scaling.image.mean'``), and all else as JSON metadata."""
-        tensors: dict[str, Tensor] = {}
-        tree = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
-        return tensors, _plain(tree, "", tensors)
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
-        """Inverse of :meth:`to_tensors`."""
-        known = {f.name for f in fields(cls) if f.init}
-        tree = {name: copy.deepcopy(value) for name, value in metadata.items() if name in known}
-        for path, tensor in tensors.items():
-            *parents, key = path.split(".")
-            node = tree
-            for name in parents:
-                node = node.setdefault(name, {})
-            node[key] = tensor
-        return cls(**tree)
-
-
-def _plain(tree: dict[str, Any], path: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """A tree without its tensors, which go to ``tensors`` by their path."""
-    plain = {}
-    for key, value in tree.items():
-        if isinstance(value, list) and any(isinstance(each, Tensor) for each in value):
-            value = {str(i): each for i, each in enumerate(value)}
-        if isinstance(value, Tensor):
-            tensors[path + key] = value
-        elif isinstance(value, dict):
-            plain[key] = _plain(value, f"{path}{key}.", tensors)
-        else:
-            plain[key] = value
-    return plain
+    def load(
+        self, kind: type[Model], path: str | os.PathLike[str], modules: Mapping[str, nn.Module]
+    ) -> Model:
+        """Read the folder."""
+        record, contents = load_model_files(path)
+        if record["model"] != kind.__name__:
+            raise ValueError(f"path: {path} holds a {record['model']}, not a {kind.__name__}")
+        config = record["config"]
+        needed = {
+            k: v["module"] for k, v in config.items() if isinstance(v, dict) and "module" in v
+        }
+        for name in sorted(set(needed) ^ set(modules)):
+            raise ValueError(
+                f"{name}: the model was built with a module of your own ({needed[name]}); "
+                f"pass {kind.__name__}.load(path, {name}=...)"
+                if name in needed
+                else f"{name}: the stored model has no module here; leave it out"
+            )
+        try:
+            model = kind(**(config | modules))
+            model.load_state_dict(contents[MODEL][0], assign=True)  # keeps float64 what it was
+            if INTAKE in contents:
+                model.intake = kind.intake_class(*contents[INTAKE])
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise CorruptFileError(
+                f"{path}: settings and parameters do not belong together; if another version of "
+                f"pyg_hash saved it, train again ({error})"
+            ) from error
+        return model.eval()
 
 
 def stored_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,13 +18,7 @@ from pyg_hash.losses import pairwise_nll, similar_distance_loss, squared_distanc
 from pyg_hash.losses.pairs import PairLoss, check_likelihood
 from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, labelled_rows
-from pyg_hash.models.common import (
-    Widths,
-    check_widths,
-    loss_weights,
-    pair_contrast,
-    weighted,
-)
+from pyg_hash.models.common import Widths, check_widths, loss_weights, pair_contrast, weighted
 from pyg_hash.models.encoder import EncoderHashModel
 from pyg_hash.nn import BeaconNetwork, CodeEncoder, Encoding, HashLayer
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, binarize, other

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from typing_extensions import Self
 
 from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights, protocol
 from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
 from pyg_hash.knn import neighbours, ready
 from pyg_hash.losses import quantization_loss, squared_distance_loss
-from pyg_hash.models.base import HashModel
+from pyg_hash.models.base import HashModel, Intake
 from pyg_hash.models.common import GraphCache, Widths, check_widths, pair_contrast
-from pyg_hash.models.files import Intake
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, HashOutput, Modality, Reduction
 from pyg_hash.utils.checks import check_nonzero_rows
 from pyg_hash.utils.digests import row_prints, same_rows
@@ -27,37 +25,40 @@ if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
 
 
-@dataclass(kw_only=True)
 class AnchorBank(Intake):
-    """The anchors of a graph: features to find neighbours by, and what each anchor sends."""
+    """The anchors of a graph: features to find neighbours by, and what each anchor sends.
 
-    x: dict[str, Tensor]  # scaled features, float [n, d] a modality
-    joint: Tensor  # bool [n], anchors that take part in the cross-modal graph
-    # of each channel one [n, channels] a layer; on the joint graph [2n, channels], images first
-    messages: dict[str, list[Tensor]]
-    graph: dict[str, Any]  # settings of the kNN graph
-    codes: dict[str, Tensor]  # relaxed ones, which anchors keep when they come as new items
-    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    Its tensors too: ``x.image`` and ``x.text``, scaled features, float ``[n, d]``; ``joint``, bool
+    ``[n]``, anchors that take part in the cross-modal graph; of channel ``image``, ``text`` or
+    ``joint`` ``messages.CHANNEL.LAYER``, ``[n, channels]`` (on the joint graph ``[2n, channels]``,
+    images first); ``codes.image`` and ``codes.text``, relaxed ones, which anchors keep when they
+    come as new items. ``about['graph']``: settings of the kNN graph.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+        super().__init__(tensors, about)
+        self.joint, self.graph = self.tensors["joint"], self.about["graph"]
+        self._made: dict[Any, Any] = {}
 
     @classmethod
     def from_graph(
         cls, data: HeteroData, messages: dict[str, list[Tensor]], codes: Mapping[str, Tensor]
     ) -> AnchorBank:
         """Keep the anchors of new items, of the ``messages`` and codes that **all** nodes have."""
-        store = data[IMAGE]
+        store, base = data[IMAGE], Intake.of(data)
         mask = store.neighbor_mask if "neighbor_mask" in store else store.anchor_mask
         joint = store.joint_anchor_mask if "joint_anchor_mask" in store else mask
-        return cls(
-            **cls.facts(data),
-            x={m: data[m].x[mask] for m in MODALITIES},
-            joint=joint[mask],
-            messages={
-                name: [sent[mask.repeat(sent.size(0) // mask.numel())] for sent in layers]
-                for name, layers in messages.items()
-            },
-            graph=dict(data.graph),
-            codes={m: z[mask] for m, z in codes.items()},
-        )
+        tensors = {"joint": joint[mask], **{f"x.{m}": data[m].x[mask] for m in MODALITIES}}
+        tensors |= {f"codes.{m}": z[mask] for m, z in codes.items()}
+        for name, layers in messages.items():
+            rows = mask.repeat(2 if name == "joint" else 1)
+            tensors |= {f"messages.{name}.{i}": sent[rows] for i, sent in enumerate(layers)}
+        return cls(base.tensors | tensors, {**base.about, "graph": dict(data.graph)})
+
+    def messages(self, channel: str) -> list[Tensor]:
+        """What the anchors send in each layer of a channel; empty: the model has none such."""
+        paths = (f"messages.{channel}.{layer}" for layer in count())
+        return [self.tensors[path] for path in takewhile(self.tensors.__contains__, paths)]
 
     def prepare(self, x: Tensor, modality: Modality, like: Tensor) -> Tensor:
         """See :meth:`Intake.prepare`; ``ValueError`` too for a zero row, scaled, under cosine."""
@@ -69,27 +70,26 @@ class AnchorBank(Intake):
     def known(self, x: Tensor, z: Tensor, modality: Modality) -> Tensor:
         """Relaxed codes ``z`` of scaled new items ``x``, those of anchors as they are stored."""
         if modality not in self._made:
-            self._made[modality] = row_prints(self.x[modality])
+            self._made[modality] = row_prints(self.tensors[f"x.{modality}"])
         place = same_rows(row_prints(x), self._made[modality]).to(x.device)
         rows = (place >= 0).nonzero().flatten()
-        near = self.x[modality][place[rows]]
+        near = self.tensors[f"x.{modality}"][place[rows]]
         limit = 1e-5 * near.abs().amax(1, keepdim=True)
         rows = rows[((x[rows] - near).abs() <= limit).all(1)]
-        return z.index_copy(0, rows, self.codes[modality][place[rows]].to(z))
+        return z.index_copy(0, rows, self.tensors[f"codes.{modality}"][place[rows]].to(z))
 
     def places(self, x: Tensor, modality: Modality) -> dict[str, Place]:
         """Where scaled new items ``[n, d']`` stand in each channel: at their nearest anchors."""
         n, num_anchors = x.size(0), self.joint.numel()
         places: dict[str, Place] = {}
         source, target, weight = self._nearest(x, modality, torch.ones_like(self.joint))
-        if modality in self.messages:
-            edges, sent = torch.stack((source, target)), self.messages[modality]
+        if sent := self.messages(modality):
+            edges = torch.stack((source, target))
             places[modality] = NewItems(edges, weight, n, num_anchors, sent)
-        if "joint" in self.messages:
+        if sent := self.messages("joint"):
             if not bool(self.joint.all()):
                 source, target, weight = self._nearest(x, modality, self.joint)
             edges = torch.stack((torch.cat((source, source + num_anchors)), target.repeat(2)))
-            sent = self.messages["joint"]
             places["joint"] = NewItems(edges, weight.repeat(2), n, 2 * num_anchors, sent)
         return places
 
@@ -101,22 +101,12 @@ class AnchorBank(Intake):
         k, metric = self.graph["k"], self.graph["metric"]
         key = modality, rows.numel() == allowed.numel()
         if key not in self._made:  # for one query, checks and a copy take most of the time
-            anchors = self.x[modality] if key[1] else self.x[modality][rows]
-            self._made[key] = ready(anchors, metric)
+            anchors = self.tensors[f"x.{modality}"]
+            self._made[key] = ready(anchors if key[1] else anchors[rows], metric)
         scores, index = neighbours(x, self._made[key], k)
         target = torch.arange(x.size(0), device=x.device).repeat_interleave(k)
         weight = edge_weights(scores, self.graph["weight"]).flatten().to(x.dtype)
         return rows[index.flatten()], target, self.graph.get("neighbor_weight", 1.0) * weight
-
-    @classmethod
-    def from_tensors(cls, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> Self:
-        """Inverse of :meth:`to_tensors`."""
-        bank = super().from_tensors(tensors, metadata)
-        layers: dict[str, Any] = bank.messages  # by number still
-        bank.messages = {
-            name: [sent[i] for i in sorted(sent, key=int)] for name, sent in layers.items()
-        }
-        return bank
 
 
 class GraphHashModel(HashModel):

@@ -33,7 +33,7 @@ class _Encoder(nn.Module):
         super().__init__()
         assert model.intake is not None
         self.model, self.modality = copy.deepcopy(model).cpu(), modality
-        self.scaling = model.intake.scaling.get(modality)
+        self.scaling = model.intake.scaling(modality)
         for name, flag in list(self.model.named_buffers(recurse=False)):
             if flag.dtype == torch.bool:  # what branches by it is settled, and no data
                 delattr(self.model, name)
@@ -92,11 +92,11 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
         )
     if model.intake is None:
         raise RuntimeError(f"model: {name} was neither fitted nor attached to data; do so first")
-    if not model.intake.is_features[modality]:
+    if not model.intake.about["is_features"][modality]:
         raise TypeError(f"model: {name} takes raw items as {modality}, not rows of features")
     for module in ("onnx", "onnxscript"):
         require(module, module, extra="onnx")
-    width = model.intake.shapes[modality][0]
+    width = model.intake.about["shapes"][modality][0]
     encoder = _Encoder(model, modality)
     with torch.no_grad(), eval_mode(encoder), _quiet():
         program = torch.onnx.export(

@@ -22,13 +22,7 @@ from pyg_hash.losses import (
     quantization_loss,
 )
 from pyg_hash.models.base import Objective
-from pyg_hash.models.common import (
-    Widths,
-    image_text_pair,
-    known_labels,
-    loss_weights,
-    weighted,
-)
+from pyg_hash.models.common import Widths, image_text_pair, known_labels, loss_weights, weighted
 from pyg_hash.models.graph import GraphHashModel, both, pair_terms, selected, view_terms
 from pyg_hash.nn import GCNChannel, HashLayer, ModalityDiscriminator
 from pyg_hash.nn.heads import Activation

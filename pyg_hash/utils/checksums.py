@@ -80,8 +80,8 @@ def verify(path: str | os.PathLike[str]) -> bool:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - 96))
         tail = file.read()
-    if path.suffix == ".json":  # others write that too
-        length, is_sealed = 65, len(tail) - len(tail.rstrip()) > 48
+    if path.suffix == ".json":  # others write that too, and earlier versions 34
+        length, is_sealed = 65, 16 < len(tail) - len(tail.rstrip()) != 34
     elif not (is_sealed := b"xxh3" in tail):
         _unchecked(path)
     else:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 def apply_scaling(x: Tensor, scaling: Mapping[str, Any] | None) -> Tensor:
     """Scale ``[n, d]`` as a fitted :class:`ScaleFeatures`; a row that vanishes becomes zero."""
-    if scaling is None:
+    if not scaling:
         return x
     raw_length = torch.linalg.vector_norm(x, dim=1, keepdim=True)
     if "mean" in scaling:

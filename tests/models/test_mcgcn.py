@@ -144,12 +144,12 @@ def test_new_items_ignore_anchors_that_are_not_joint(modality):
     raw = toy_data(seed=5)
     before = relaxed_new(model, raw, modality, slice(None))
     dropped = ~model.intake.joint.repeat(2)
-    for message in model.intake.messages["joint"]:
+    for message in model.intake.messages("joint"):
         message[dropped] = float("nan")
     assert torch.equal(relaxed_new(model, raw, modality, slice(None)), before)
     full = small_model(data).attach(data)
     before = relaxed_new(full, raw, modality, slice(None))
-    for message in full.intake.messages[modality]:
+    for message in full.intake.messages(modality):
         message[-12:] = 0.0
     assert not torch.equal(relaxed_new(full, raw, modality, slice(None)), before)
 

@@ -160,7 +160,7 @@ def test_the_view_is_the_loss_of_labelled_nodes_as_new_items():
         anchors = model.intake
         x = data[m].x[known]
         position = data[m].anchor_mask.nonzero().flatten().tolist()
-        cosine = F.normalize(x.double()) @ F.normalize(anchors.x[m].double()).T
+        cosine = F.normalize(x.double()) @ F.normalize(anchors.tensors[f"x.{m}"].double()).T
         for row, node in enumerate(known.nonzero().flatten().tolist()):
             cosine[row, position.index(node)] = -2
         near = torch.zeros_like(cosine).scatter_(1, cosine.topk(5).indices, 1.0)
@@ -186,7 +186,7 @@ def test_the_view_is_the_loss_of_labelled_nodes_as_new_items():
 def attach_densely(model, m, x, near):
     """Rows of the enlarged operator, from what the anchors send; Eq. 3-5."""
     p = parameters(model)
-    sent = {name: [t.double() for t in ts] for name, ts in model.intake.messages.items()}
+    sent = {name: [t.double() for t in model.intake.messages(name)] for name in (m, "joint")}
     scale = (1 + near.sum(1, keepdim=True)).rsqrt()
     z, h = x, None
     for layer in (0, 1):

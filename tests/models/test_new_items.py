@@ -6,8 +6,9 @@ from small import assert_same_codes, graph_for, model_for
 from toy import toy_data
 
 from pyg_hash.models import MCGCN, SGCH
-from pyg_hash.models.files import Intake
+from pyg_hash.models.base import Intake
 from pyg_hash.transforms import ScaleFeatures
+from pyg_hash.utils.files import load_tensors, save_tensors
 
 LIKE = torch.zeros(1, dtype=torch.float64)
 
@@ -21,8 +22,8 @@ def raw_items():
 
 def test_features_are_scaled_as_those_of_the_data():
     data = ScaleFeatures()(toy_data())
-    intake = Intake(**Intake.facts(data))
-    assert intake.shapes == {"image": [12], "text": [9]}
+    intake = Intake.of(data)
+    assert intake.about["shapes"] == {"image": [12], "text": [9]}
     again = intake.prepare(toy_data()["image"].x, "image", data["image"].x)
     assert torch.equal(again, data["image"].x)
     assert intake.prepare(toy_data()["image"].x, "image", LIKE).dtype == torch.float64
@@ -30,8 +31,8 @@ def test_features_are_scaled_as_those_of_the_data():
 
 def test_raw_items_keep_their_type():
     data = raw_items()
-    intake = Intake(**Intake.facts(data))
-    assert intake.shapes == {"image": [3, 4, 5], "text": [7]}
+    intake = Intake.of(data)
+    assert intake.about["shapes"] == {"image": [3, 4, 5], "text": [7]}
     for modality in ("image", "text"):
         x = data[modality].x[:2]
         assert torch.equal(intake.prepare(x, modality, LIKE), x)
@@ -40,7 +41,7 @@ def test_raw_items_keep_their_type():
 
 
 def test_bad_raw_items():
-    intake = Intake(**Intake.facts(raw_items()))
+    intake = Intake.of(raw_items())
     with pytest.raises(ValueError, match=r"x: expected shape \[n, 3, 4, 5\], got \[2, 3, 4\]"):
         intake.prepare(torch.zeros(2, 3, 4), "image", LIKE)
     with pytest.raises(ValueError, match="no rows"):
@@ -52,16 +53,19 @@ def test_bad_raw_items():
 
 
 @pytest.mark.parametrize("make", [raw_items, lambda: ScaleFeatures()(toy_data())])
-def test_stored_and_mapped(make):
-    intake = Intake(**Intake.facts(make()))
-    again = Intake.from_tensors(*intake.to_tensors())
-    assert (again.shapes, again.is_features) == (intake.shapes, intake.is_features)
-    for modality, scaling in intake.scaling.items():
+def test_stored_and_mapped(make, tmp_path):
+    intake = Intake.of(make())
+    save_tensors(tmp_path / "x", intake.tensors, intake.about)
+    again = Intake(*load_tensors(tmp_path / "x"))
+    assert again.about == intake.about
+    for modality in ("image", "text"):
+        scaling = intake.scaling(modality)
+        assert set(again.scaling(modality)) == set(scaling)
         for name, value in scaling.items():
             assert torch.equal(
-                torch.as_tensor(again.scaling[modality][name]), torch.as_tensor(value)
+                torch.as_tensor(again.scaling(modality)[name]), torch.as_tensor(value)
             )
-    moved = intake.map(lambda tensor: tensor.to("meta")).to_tensors()[0]
+    moved = intake.map(lambda tensor: tensor.to("meta")).tensors
     assert {tensor.device.type for tensor in moved.values()} <= {"meta"}
 
 

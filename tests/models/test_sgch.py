@@ -278,12 +278,12 @@ def test_batches_and_single_items_agree(reading, anchors, modality):
 def test_what_is_kept_of_the_graph(anchors):
     data = sgch_graph("paper", anchors)
     bank = sgch(data).attach(data).intake
-    assert bank.x["image"].size(0) == (48 if anchors == "train" else 60)
+    assert bank.tensors["x.image"].size(0) == (48 if anchors == "train" else 60)
     data = sgch_graph("code", anchors)
     known = data["image"].labeled_mask
     bank = sgch(data).attach(data).intake
-    assert torch.equal(bank.x["text"], data["text"].x[known])
-    assert [m.shape for m in bank.messages["text"]] == [(int(known.sum()), w) for w in (12, 10)]
+    assert torch.equal(bank.tensors["x.text"], data["text"].x[known])
+    assert [m.shape for m in bank.messages("text")] == [(int(known.sum()), w) for w in (12, 10)]
     assert torch.equal(data["image"].anchor_mask, data["image"].train_mask | (anchors == "all"))
 
 

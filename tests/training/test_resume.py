@@ -64,7 +64,7 @@ def assert_same_run(data, first, second):
         codes = [each[0].encode(data, modality) for each in (first, second)]
         assert torch.equal(*codes)
         assert torch.equal(
-            first[0].intake.messages[modality][0], second[0].intake.messages[modality][0]
+            first[0].intake.messages(modality)[0], second[0].intake.messages(modality)[0]
         )
 
 

@@ -316,7 +316,7 @@ def test_new_items_meet_their_true_neighbours(monkeypatch):
     )
     x = data["text"].x[50:]
     source, target, _ = bank._nearest(x, "text", torch.ones_like(bank.joint))
-    want = knn(x, bank.x["text"], 4)[1]
+    want = knn(x, bank.tensors["x.text"], 4)[1]
     assert torch.equal(source.view(-1, 4), want)
     assert torch.equal(target, torch.arange(10).repeat_interleave(4))
 
