@@ -9,6 +9,7 @@ in memory, without ids. The store is opened mapped. "Codes alone" is FAISS witho
 than a store must do. The codes are in 1,000 groups, an eighth of the bits of each flipped,
 and the queries are drawn in the same way ("grouped"); "random" codes are the other extreme. The
 flat scan of the radius lookup is IndexBinaryFlat.range_search, and all answers must be the same.
+"Load all" reads a store into memory; "checksums" is the share of their comparison in it.
 Approximate indexes are measured on fewer codes; recall counts answers as near as the exact k-th.
 """
 
@@ -17,6 +18,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from benchmarks.measure import faster, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.index import HNSW, IVF, HammingIndex, MultiIndex
 from pyg_hash.stores import FaissStore
+from pyg_hash.utils.checksums import Sums
 
 BITS, K, RADIUS = 64, 10, 2
 
@@ -142,6 +145,14 @@ def change_rows(folder, n, queries):
     store = HammingIndex.open(folder / "fields")
     store.search(query[:1], K)
     rows.append({"step": "open and search one", "ms": 1000 * (time.perf_counter() - start)})
+    load = partial(HammingIndex.load, folder / "fields")
+
+    def unchecked():
+        with patch.object(Sums, "check"):
+            return load()
+
+    alone, checked = side_by_side({"unchecked": unchecked, "checked": load}, repeats=20).values()
+    rows.append({"step": "load all", "ms": 1000 * checked, "checksums": 1 - alone / checked})
     for asked in (query[:1], query):
         for where in ("year = 1950", "label = 'label 7'"):  # each keeps one in a hundred
             cases = {w: partial(store.search, asked, K, where=w) for w in (None, where)}
