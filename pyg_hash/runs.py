@@ -35,7 +35,7 @@ from torch import Tensor
 from pyg_hash import __version__
 from pyg_hash.typing import Modality
 from pyg_hash.utils.checksums import UncheckedWarning
-from pyg_hash.utils.digests import digest_of, sha256
+from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
@@ -44,6 +44,7 @@ from pyg_hash.utils.files import (
     read_text,
     save_json,
     save_tensors,
+    sha256,
 )
 from pyg_hash.utils.locks import Lock, replace_folder
 from pyg_hash.utils.settings import check_yaml

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 from functools import cache
 from pathlib import Path
@@ -121,3 +122,26 @@ def test_no_folder_imports_a_private_module_of_another():
 @pytest.mark.parametrize("name", pyg_hash.models.__all__)
 def test_no_constructor_has_more_than_15_arguments(name):
     assert len(inspect.signature(getattr(pyg_hash.models, name)).parameters) <= 15
+
+
+def home(target, name):
+    """The module where what another one offers is written."""
+    if f"{target}.{name}" in modules():
+        return f"{target}.{name}"
+    offered = getattr(importlib.import_module(f"pyg_hash.{target}"), name)
+    owner = str(getattr(offered, "__module__", ""))
+    return owner.removeprefix("pyg_hash.") if owner.startswith("pyg_hash.") else target
+
+
+@pytest.mark.parametrize("name", ["gch", "mcgcn", "sgch", "sgeh"])
+def test_a_method_is_read_in_few_files(name):
+    """All that it imports, and what that imports, but for the faces of folders."""
+    todo, seen = [f"models.{name}"], set()
+    while todo:
+        here = todo.pop()
+        if here not in seen:
+            seen.add(here)
+            todo += [home(t, n) for t, names in imports(modules()[here]) for n in names]
+    files = [ROOT / "pyg_hash" / f"{module.replace('.', '/')}.py" for module in seen]
+    lines = sum(len(path.read_text().splitlines()) for path in files)
+    assert len(files) <= 25 and lines <= 3000, sorted(seen)

@@ -19,9 +19,15 @@ from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
 from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
-from pyg_hash.utils.checks import bad_text
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    bad_text,
+    load_json,
+    load_tensors,
+    save_json,
+    save_tensors,
+    sha256,
+)
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import imported
 

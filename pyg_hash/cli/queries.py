@@ -15,8 +15,7 @@ from pyg_hash.cli.options import UsageError, option
 from pyg_hash.cli.store import opened
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import bad_text
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, bad_text
 from pyg_hash.utils.optional import imported
 from pyg_hash.utils.provenance import check_model
 

@@ -16,8 +16,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.runs import CHECKPOINT, Run, RunItems, digest_of_folder
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.utils.files import CorruptFileError, sha256
 from pyg_hash.utils.signals import stop_after
 
 if TYPE_CHECKING:

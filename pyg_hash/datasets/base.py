@@ -20,8 +20,14 @@ from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import BagOfWords, ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.digests import row_prints, sha256
-from pyg_hash.utils.files import CorruptFileError, check_writable, load_tensors, save_tensors
+from pyg_hash.utils.digests import row_prints
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    check_writable,
+    load_tensors,
+    save_tensors,
+    sha256,
+)
 
 DATA_FILE = "data.safetensors"
 WORDS = "text_encoder"  # folder of what was fitted on the training texts

@@ -30,8 +30,7 @@ from pyg_hash.features import (
 )
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import load_json
+from pyg_hash.utils.files import load_json, sha256
 from pyg_hash.utils.optional import require
 
 IMAGE_SIZE = 224

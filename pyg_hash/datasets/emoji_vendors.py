@@ -21,8 +21,7 @@ from pyg_hash.datasets.emoji import IMAGE_SIZE, Emoji, EmojiEntry, TextFeatures,
 from pyg_hash.datasets.raw import whole
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
+from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json, sha256
 from pyg_hash.utils.optional import require
 
 ICONS, CHARS = "icons.json", "chars.json"

@@ -33,10 +33,16 @@ from pyg_hash.datasets.given import as_labels, as_matrix, as_strings
 from pyg_hash.features import OwnEncoder, load_encoder
 from pyg_hash.features.base import ENCODER_FILE
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import bad_text, check_choice, check_path, check_positive_int
+from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.checksums import verify
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, atomic_path, check_writable
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    atomic_path,
+    bad_text,
+    check_path,
+    check_writable,
+    sha256,
+)
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.locks import replace_folder
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from pyg_hash.datasets.build import as_array, row_chunks
-from pyg_hash.utils.checks import bad_text, check_labels
+from pyg_hash.utils.checks import check_labels
+from pyg_hash.utils.files import bad_text
 
 _GROUPS = (list, tuple, set, frozenset)
 

@@ -31,12 +31,12 @@ from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
 from pyg_hash.features import EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.typing import IMAGE, Modality
 from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.digests import sha256
 from pyg_hash.utils.files import (
     CorruptFileError,
     load_tensors,
     read_text,
     save_tensors,
+    sha256,
 )
 
 Layout = Literal["official", "features"]

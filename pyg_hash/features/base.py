@@ -15,8 +15,7 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from pyg_hash.utils.checks import check_positive_int
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, load_json, save_json
+from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256
 
 ENCODER_FILE = "encoder.json"
 PathLike = str | os.PathLike[str]

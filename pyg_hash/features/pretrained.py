@@ -25,8 +25,7 @@ from pyg_hash.features.images import load_image
 from pyg_hash.features.static import StaticWords
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, load_json
+from pyg_hash.utils.files import CorruptFileError, load_json, sha256
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.settings import SettingError
 

@@ -13,7 +13,7 @@ from typing_extensions import Self
 
 from pyg_hash.features.base import Concatenated, StoredEncoder, as_list, check_digest, checked
 from pyg_hash.features.words import BagOfWords, find_words, named
-from pyg_hash.utils.digests import sha256
+from pyg_hash.utils.files import sha256
 from pyg_hash.utils.optional import package_folder, require
 
 VECTORS = (

@@ -27,8 +27,8 @@ from pyg_hash.index.multi_index import MultiIndexHash
 from pyg_hash.index.scan import Bytes, FaissScan, Hits, Scan
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.utils import faiss as _faiss
-from pyg_hash.utils.checks import check_choice, check_path, check_positive_int
-from pyg_hash.utils.files import CorruptFileError, check_writable
+from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.utils.files import CorruptFileError, check_path, check_writable
 from pyg_hash.utils.locks import BusyError, Lock
 
 Backend = Literal["auto", "faiss", "torch"]

@@ -10,9 +10,15 @@ from typing import Any
 from torch import nn
 
 from pyg_hash.models.base import HashModel, Model
-from pyg_hash.utils.checks import check_path
-from pyg_hash.utils.digests import sha256
-from pyg_hash.utils.files import CorruptFileError, load_json, load_tensors, save_json, save_tensors
+from pyg_hash.utils.files import (
+    CorruptFileError,
+    check_path,
+    load_json,
+    load_tensors,
+    save_json,
+    save_tensors,
+    sha256,
+)
 
 FORMAT = "pyg_hash.model"
 FORMAT_VERSION = 2

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -48,20 +47,6 @@ def check_mapping(value: object, name: str) -> None:
     """Raise ``TypeError`` unless ``value`` is a mapping."""
     if not isinstance(value, Mapping):
         raise TypeError(f"{name}: expected a mapping, got {value!r}")
-
-
-def check_path(value: object, name: str = "path") -> None:
-    """Raise ``TypeError`` unless ``value`` can name a file or folder."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{name}: expected the path of a file or folder, got {value!r}")
-
-
-def bad_text(text: str) -> str:
-    """What keeps a text out of files and stores; empty if nothing does."""
-    if "\0" in text:
-        return "contains a NUL character; remove it"
-    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
-    return "contains half a character (a surrogate); decode it again" if surrogate else ""
 
 
 def check_seed(value: object, name: str = "seed") -> None:

@@ -1,30 +1,16 @@
-"""Digests: what tells bytes, tensors and rows from others."""
+"""Digests: what tells tensors and rows from others."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 SAME = 1e-7  # of a print: what rounding changes
-
-
-def sha256(*parts: str | bytes | Path) -> str:
-    """SHA-256, in hexadecimal, of texts, bytes and the files of paths, one after the other."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, Path):
-            with open(part, "rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        else:
-            digest.update(part.encode() if isinstance(part, str) else part)
-    return digest.hexdigest()
 
 
 def digest_of(tensors: Mapping[str, Tensor], about: Any = None) -> str:

@@ -118,6 +118,33 @@ def check_writable(path: str | os.PathLike[str]) -> None:
         pass
 
 
+def check_path(value: object, name: str = "path") -> None:
+    """Raise ``TypeError`` unless ``value`` can name a file or folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected the path of a file or folder, got {value!r}")
+
+
+def bad_text(text: str) -> str:
+    """What keeps a text out of files and stores; empty if nothing does."""
+    if "\0" in text:
+        return "contains a NUL character; remove it"
+    surrogate = any("\ud800" <= letter <= "\udfff" for letter in text)
+    return "contains half a character (a surrogate); decode it again" if surrogate else ""
+
+
+def sha256(*parts: str | bytes | Path) -> str:
+    """SHA-256, in hexadecimal, of texts, bytes and the files of paths, one after the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, Path):
+            with open(part, "rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        else:
+            digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()
+
+
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_number)
