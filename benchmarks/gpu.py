@@ -39,6 +39,7 @@ from pyg_hash.training import fit
 
 ROOT = Path(__file__).resolve().parents[1]
 K, BITS, RATE = 20, 64, 0.3
+PRODUCTS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Run:
@@ -82,30 +83,28 @@ class Run:
         if time.monotonic() > self.until:
             raise TimeoutError("the minutes are over")
         spent, results = {}, {}
-        device = "cpu"
         for device in self.devices if cpu or self.short or not self.gpu else [self.gpu]:
             case = make(device)
             results[device] = case()
-            spent[device] = self.seconds(case, device, repeats)
+            spent[device] = last = self.seconds(case, device, repeats)
             del case
             if device != "cpu":
                 torch.cuda.empty_cache()
         found = {"case": name, "CPU s": spent.get("cpu")}
         if self.gpu is not None:
-            found["GPU s"] = spent[self.gpu]
-            found["times as fast"] = spent["cpu"] / spent[self.gpu] if "cpu" in spent else None
+            gain = spent["cpu"] / last if "cpu" in spent else None
+            found |= {"GPU s": last, "times as fast": gain}
             if len(results) == 2:
                 found["difference"] = unlike(results[self.gpu], results["cpu"])
         peak = self.peaks.get(device, {})
-        if flop:
-            found["TFLOP/s"] = flop / spent[device] / 1e12
-            for kind in ("fp32", "tf32", "bf16"):
-                if kind in peak:
-                    found[f"of the {kind} product"] = flop / spent[device] / peak[kind]
-        if moved:
-            found["GB/s"] = moved / spent[device] / 1e9
-            if "copy" in peak:
-                found["of the copy"] = moved / spent[device] / peak["copy"]
+        for unit, scale, work, of in (
+            ("TFLOP/s", 1e12, flop, {kind: f"{kind} product" for kind in PRODUCTS}),
+            ("GB/s", 1e9, moved, {"copy": "copy"}),
+        ):
+            if work:
+                found[unit] = work / last / scale
+                shares = {f"of the {name}": peak.get(kind) for kind, name in of.items()}
+                found |= {name: work / last / most for name, most in shares.items() if most}
         return found
 
 
@@ -125,22 +124,22 @@ def differing(a, b):
 def peaks(run):
     """Peaks: square products and a copy"""
     for device in run.devices:
+        clock = "wall" if device == "cpu" else "cuda"
         size = run.size(2048 if device == "cpu" else 8192, 256)
         found = run.peaks.setdefault(device, {})
-        kinds = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-        for kind, dtype in kinds.items():
+        for kind, dtype in PRODUCTS.items():
             if kind == "tf32" and (device == "cpu" or torch.cuda.get_device_capability() < (8, 0)):
                 continue
             torch.set_float32_matmul_precision("high" if kind == "tf32" else "highest")
             try:
-                found[kind] = gemm_rate(dtype, size, device, "wall" if device == "cpu" else "cuda")
+                found[kind] = gemm_rate(dtype, size, device, clock)
             finally:
                 torch.set_float32_matmul_precision("highest")
         a = torch.ones(run.size(2**26 if device == "cpu" else 2**28, 2**16), device=device)
         b = torch.empty_like(a)
-        found["copy"] = 2 * 4 * a.numel() / run.seconds(lambda a=a, b=b: b.copy_(a), device)
+        found["copy"] = 2 * 4 * a.numel() / run.seconds(partial(b.copy_, a), device)
         row = {"device": device, "product of, at most": size}
-        row |= {f"{kind}, TFLOP/s": found.get(kind, 0) / 1e12 or None for kind in kinds}
+        row |= {f"{kind}, TFLOP/s": found.get(kind, 0) / 1e12 or None for kind in PRODUCTS}
         yield row | {"copy, GB/s": found["copy"] / 1e9}
 
 
@@ -170,12 +169,11 @@ def tests(run):
 def wikipedia(run):
     """MCGCN at Wikipedia's size, 30 % of the labels, default settings"""
     sizes = training_step.SHORT if run.short else training_step.Sizes(pairs=2_173)
-    data = training_step.features(sizes, queries=run.size(693, 30))
     mcgcn = recipe("mcgcn", label_rate=RATE, **({"k": 5} if run.short else {}))
-    data = mcgcn.transforms(data)
+    data = mcgcn.transforms(training_step.features(sizes, queries=run.size(693, 30)))
     for device in run.devices:
         epochs = run.size(3, 2) if device == "cpu" else run.size(80, 3)
-        there = data if device == "cpu" else data.clone().to(device)
+        there = data.clone().to(device)
         model = mcgcn.model(there)
         train = partial(fit, model, there, mcgcn.optimizers(model), progress=False)
         train(epochs=1)
@@ -209,12 +207,11 @@ def neighbours(run):
         (run.size(20_000, 500), run.size(512, 16), True),
         (run.size(50_000, 600), run.size(4_096, 32), False),
     ):
-        if not cpu and run.gpu is None and not run.short:
-            continue
-        about = f"{n:,} x {width:,}"
-        how = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
-        yield run.row(f"knn, {about}", partial(_knn, n, width), unlike=differing, **how)
-        yield run.row(f"product and topk, {about}", partial(_product, n, width), **how)
+        if cpu or run.gpu or run.short:
+            about = f"{n:,} x {width:,}"
+            how = {"flop": 2.0 * n * n * width, "moved": 4.0 * n * width, "cpu": cpu}
+            yield run.row(f"knn, {about}", partial(_knn, n, width), unlike=differing, **how)
+            yield run.row(f"product and topk, {about}", partial(_product, n, width), **how)
 
 
 def graphs(run):
@@ -223,22 +220,19 @@ def graphs(run):
     widths = propagation.SHORT_WIDTHS if run.short else propagation.WIDTHS
     for name in (propagation.REFERENCE, propagation.OURS, propagation.CACHED):
         make = partial(propagation.convolutions, name, n, widths)
-        yield run.row(f"{name}, {n:,} nodes, {' -> '.join(f'{w}' for w in widths)}", make)
+        yield run.row(f"{name}, {n:,} nodes, {' -> '.join(map(str, widths))}", make)
     width = propagation.LABEL_WIDTH
     for n, cpu in ((run.size(10_000, 300), True), (run.size(200_000, 600), False)):
-        edges = propagation.neighbour_edges(n)
-        one = propagation.label_graph("hubs", n, RATE, edges, "cpu")
+        graph = partial(propagation.label_graph, "hubs", n, RATE, propagation.neighbour_edges(n))
         # forward and backward: a row an edge read, a row a node written, an index and a weight
-        entries = one.num_entries
-        flop = 2 * 2.0 * entries * width
+        entries = graph("cpu").num_entries
         moved = 2 * (entries * (4.0 * width + 8) + 4.0 * n * width)
 
-        def spread(device, n=n, edges=edges):
-            graph = propagation.label_graph("hubs", n, RATE, edges, device)
-            return propagation.cliques(graph, width)
+        def spread(device, graph=graph):
+            return propagation.cliques(graph(device), width)
 
         name = f"operator with hubs, {n:,} nodes x {width}"
-        yield run.row(name, spread, flop=flop, moved=moved, cpu=cpu)
+        yield run.row(name, spread, flop=2 * 2.0 * entries * width, moved=moved, cpu=cpu)
 
 
 def likelihood(run):
@@ -247,11 +241,10 @@ def likelihood(run):
         (run.size(8_000, 300), ("autograd", "fused"), True),
         (run.size(50_000, 600), ("fused",), False),
     ):
+        # three products; the tiles of a pair's inner product written and read again
+        how = {"flop": 6.0 * n * n * losses.BITS, "moved": 8.0 * n * n, "cpu": cpu, "repeats": 2}
         for name in names:
-            # three products; the tiles of a pair's inner product written and read again
-            flop, moved = 6.0 * n * n * losses.BITS, 8.0 * n * n
-            make = partial(losses.step, name, n, False)
-            yield run.row(f"{name}, n = {n:,}", make, flop=flop, moved=moved, cpu=cpu, repeats=2)
+            yield run.row(f"{name}, n = {n:,}", partial(losses.step, name, n, False), **how)
 
 
 def hamming_map(run):
@@ -260,19 +253,18 @@ def hamming_map(run):
         (run.size(1_000, 30), run.size(18_015, 500), ("sorted rows", "counts"), True),
         (run.size(2_000, 30), run.size(186_221, 900), ("counts",), False),
     ):
+        # a product a pair; its distance written and read again
+        pairs = queries * n
+        how = {"flop": 2.0 * pairs * BITS, "moved": 8.0 * pairs, "cpu": cpu, "repeats": 2}
         for name in names:
             make = partial(map.prepare, name, queries, n, BITS)
-            # a product a pair; its distance written and read again
-            flop, moved = 2.0 * queries * n * BITS, 8.0 * queries * n
-            name = f"{name}, {queries:,} queries, {n:,} items"
-            yield run.row(name, make, flop=flop, moved=moved, cpu=cpu, repeats=2)
+            yield run.row(f"{name}, {queries:,} queries, {n:,} items", make, **how)
 
 
 def step(run):
     """A training step at Wikipedia's size, all labels, the paper's widths"""
     sizes = training_step.SHORT if run.short else training_step.Sizes()
     data = training_step.pairs(sizes, 1.0)
-    there = {device: data.clone().to(device) for device in run.devices}
     shapes = training_step.product_shapes("MCGCN", sizes, sizes.pairs)
     flop = training_step.products(shapes, torch.float32, torch.device("cpu"))[1]
     known = run.peaks.get("cpu", {})
@@ -286,7 +278,7 @@ def step(run):
             return training_step.products(shapes, dtype, torch.device(device))[0]
 
         def epoch(device, precision=precision):
-            return training_step.step("MCGCN", sizes, there[device], precision)
+            return training_step.step("MCGCN", sizes, data.clone().to(device), precision)
 
         how = {"unlike": lambda a, b: None, "flop": flop, "cpu": cpu, "repeats": 2}
         yield run.row(f"its products, {precision}", products, **how)
@@ -314,11 +306,10 @@ def new_items(run):
         for items in (x, x[:1]):
 
             def make(device, name=name, items=items):
-                there = data if device == "cpu" else data.clone().to(device)
                 torch.manual_seed(0)
-                model = encode.MODELS[name](sizes).to(device).attach(there).eval()
-                asked = items.to(device)
-                return lambda: model.encode_image(asked)
+                model = encode.MODELS[name](sizes).to(device)
+                model.attach(data.clone().to(device)).eval()
+                return partial(model.encode_image, items.to(device))
 
             yield run.row(f"{name}, {len(items):,} items", make, unlike=differing)
 
