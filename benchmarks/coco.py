@@ -42,16 +42,9 @@ def iterative_split(labels, sizes, *, seed):
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas, ECML PKDD 2011, Algorithm 1): the rows
     of the rarest label that is left are dealt first, each to the part that lacks that label most
-    (ties: the part that lacks most rows, then by name). A full part gets no more rows, so sizes
-    are exact.
-
-    Args:
-        labels: zeros and ones ``[N, C]``, at least one a row.
-        sizes: part -> number of rows; they sum to N.
-        seed: of the order of rows.
-
-    Returns:
-        Part -> sorted row numbers.
+    (ties: the part that lacks most rows, then by name). A full part gets no more rows: ``sizes``,
+    which sum to N, are exact. ``labels`` are zeros and ones ``[N, C]``, at least one a row. Returns
+    part -> sorted row numbers.
     """
     num_rows = len(labels)
     if sum(sizes.values()) != num_rows:
@@ -172,15 +165,8 @@ def feature_file(folder, manifest=MANIFEST, cache=CACHE):
     """The benchmark data as a file; made unless there is one of the same files and code.
 
     Processes that miss it at once each make it: their files are equal, and the last one stays.
-
-    Args:
-        folder: where the two files lie; nothing is written there.
-        manifest: the split.
-        cache: where the feature file lies or is written.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: the files are not those that the manifest was made for.
+    Nothing is written to ``folder``. A missing file is a ``FileNotFoundError``; files that are not
+    those of the manifest are a ``ValueError``.
     """
     path = Path(cache) / f"{manifest.stem}-{_digest(*raw_files(folder), manifest, *CODE)}.h5"
     if not path.is_file():

@@ -15,26 +15,24 @@ Every run is a line of ``results/tuning/contrast.jsonl`` at once, and is not run
 ``contrast.md`` shows all that are there. Nothing changes the library's defaults.
 """
 
-import argparse
 import json
 import statistics
 import sys
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 import pyg_hash.models
 from benchmarks.accuracy.cell import Bench
-from benchmarks.accuracy.data import SOURCES, missing, where
+from benchmarks.accuracy.data import given
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits, grid
-from benchmarks.tune import DATA, RESULTS, cases
+from benchmarks.record import write_text
+from benchmarks.tune import DATA, cases, command
 from pyg_hash.metrics import evaluate
-from pyg_hash.utils.files import atomic_path
 
 LOSS = 0.005  # of mAP that pair recall may cost
 RECALL = "R@10"
@@ -54,8 +52,7 @@ SETTINGS = {
 WEIGHTS = [f"weights.contrast={weight}" for weight in (0.03, 0.1, 0.3, 1)]
 
 
-@dataclass(frozen=True)
-class Scores:
+class Scores(NamedTuple):
     """Means of i2t and t2i."""
 
     map: float
@@ -65,20 +62,18 @@ class Scores:
     def worth(self):
         return self.map + 0.5 * self.recall
 
-    @classmethod
-    def mean(cls, of):
-        return cls(*(statistics.fmean(values) for values in zip(*of, strict=True)))
+
+def mean(scores):
+    """The mean of several :class:`Scores`."""
+    return Scores(*map(statistics.fmean, zip(*scores, strict=True)))
 
 
 def chosen(found):
     """The setting that the rule takes, of ``Scores`` by setting; the model's own is among them."""
     now = found[OWN]
-    allowed = {
-        setting: scores
-        for setting, scores in found.items()
-        if setting == OWN or (scores.map >= now.map - LOSS and scores.recall > now.recall)
-    }
-    return max(allowed, key=lambda setting: allowed[setting].worth)
+    enough = {s: of for s, of in found.items() if of.map >= now.map - LOSS}
+    allowed = [s for s, of in enough.items() if s == OWN or of.recall > now.recall]
+    return max(allowed, key=lambda setting: found[setting].worth)
 
 
 def changes(setting):
@@ -95,10 +90,8 @@ def constant(model, setting):
     if not setting[0].isupper():
         yield
         return
-    module, (name, value) = (
-        sys.modules[getattr(pyg_hash.models, model).__module__],
-        setting.split("="),
-    )
+    module = sys.modules[getattr(pyg_hash.models, model).__module__]
+    name, value = setting.split("=")
     own = getattr(module, name)
     setattr(module, name, json.loads(value))
     try:
@@ -144,18 +137,13 @@ def page(lines):
                 continue
             shown = "none" if rate is None else f"{rate:.0%}"
             for setting, of in settings.items():
-                same = [(one["mAP"], one[RECALL]) for one in of if one["seed"] in seeds]
-                scores = Scores.mean(same)
+                scores = mean((line["mAP"], line[RECALL]) for line in of if line["seed"] in seeds)
                 found_by.setdefault(setting, {})[data, rate] = scores
                 facts = [scores.map, scores.recall, scores.worth]
                 sizes = str(of[0]["held_out"]), str(len(seeds))
                 rows.append([data, shown, setting, *map(digits, facts), *sizes])
         places = set(found_by.get(OWN, {}))
-        found = {
-            setting: Scores.mean((s.map, s.recall) for s in of.values())
-            for setting, of in found_by.items()
-            if set(of) == places
-        }
+        found = {name: mean(of.values()) for name, of in found_by.items() if set(of) == places}
         if not found:
             continue
         head = ["data", "labels", "setting", "mAP", RECALL, "worth", "held out", "seeds"]
@@ -178,22 +166,11 @@ def page(lines):
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.contrast",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("method", choices=[*SETTINGS, "MCGCN", "GCH", "SGCH", "SGEH"])
-    for option in DATA:
-        parser.add_argument(f"--{option}", metavar="PLACE", help=SOURCES[option].needs)
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.3])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser = command("contrast", __doc__, [*SETTINGS, "MCGCN", "GCH", "SGCH", "SGEH"])
     parser.add_argument("--settings", nargs="+", metavar="NAME=VALUE", help="of the model")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    parser.set_defaults(rates=[0.3])
     args = parser.parse_args(arguments)
-    places = where(DATA, {option: getattr(args, option) for option in DATA})
-    if not places:
-        parser.error(f"there are no data; give the place of some:\n{missing(DATA)}")
+    places = given(parser, DATA, args)
     torch.set_num_threads(1)
     bench, path = Bench(places), args.out / "contrast.jsonl"
     args.out.mkdir(parents=True, exist_ok=True)
@@ -206,8 +183,7 @@ def main(arguments=None):
                 file.write(json.dumps(line) + "\n")
             shown = {name: line[name] for name in (*case._fields, "setting", "mAP", RECALL)}
             print(*shown.values(), line["seconds"], flush=True)
-    with atomic_path(args.out / "contrast.md") as temporary:
-        temporary.write_text(page(list(read(path).values())), encoding="utf-8")
+    write_text(path.with_suffix(".md"), page(list(read(path).values())))
 
 
 if __name__ == "__main__":

@@ -43,13 +43,7 @@ PRODUCTS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16
 
 
 class Run:
-    """What the parts share.
-
-    Args:
-        device: the GPU; ``'cpu'`` measures the CPU alone.
-        short: tiny sizes.
-        until: when the last case has to start, as ``time.monotonic()`` counts.
-    """
+    """What the parts share: the GPU (or ``'cpu'``), sizes, and when the last case has to start."""
 
     def __init__(self, device, short, until):
         self.short, self.until = short, until
@@ -66,19 +60,12 @@ class Run:
         return side_by_side({"": case}, repeats=repeats, at_least=at_least, clock=clock)[""]
 
     def row(self, name, make, *, flop=0.0, moved=0.0, cpu=True, unlike=difference, repeats=3):
-        """One case on both devices.
+        """One case on both devices; ``TimeoutError`` if the minutes are over.
 
-        Args:
-            name: of the case.
-            make: device -> the case with its data, loaded.
-            flop: of a call, where products are most of it.
-            moved: bytes that it has to read and write.
-            cpu: whether the CPU takes it in reasonable time; it does if short or without a GPU.
-            unlike: how much two results differ, if not as arrays do.
-            repeats: calls.
-
-        Raises:
-            TimeoutError: the minutes are over.
+        ``make`` is device -> the case with its data, loaded; a call does ``flop``, where products
+        are most of it, and has to read and write ``moved`` bytes. The CPU is left out if it takes
+        too long (not ``cpu``), but for the short form and where there is no GPU. ``unlike`` says
+        how much two results differ, if not as arrays do.
         """
         if time.monotonic() > self.until:
             raise TimeoutError("the minutes are over")

@@ -13,11 +13,10 @@ predicted first; what does not fit into the limit is not run.
 
 import os
 import sys
-from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
@@ -30,21 +29,8 @@ from pyg_hash.utils.csr import sorted_csr
 WIDTHS, K, CLUSTER, CLASSES = (128, 128, 64), 10, 100, 10
 
 
-@dataclass
-class Graph:
-    """A graph as it comes: features, neighbours both ways, and labels (-1: none)."""
-
-    x: Tensor
-    edge_index: Tensor
-    edge_weight: Tensor
-    label: Tensor
-
-    def to(self, device):
-        return Graph(*(tensor.to(device) for tensor in vars(self).values()))
-
-
 def make(n, labeled, device="cpu", seed=0):
-    """Random neighbours in clusters; ``labeled`` of the nodes have their cluster's class."""
+    """Random neighbours in clusters; ``labeled`` of the nodes have their cluster's class, or -1."""
     g = torch.Generator().manual_seed(seed)
     clusters = max(1, n // CLUSTER)
     target = torch.arange(n).repeat_interleave(K)
@@ -55,9 +41,8 @@ def make(n, labeled, device="cpu", seed=0):
     source, target = source[keep], target[keep]
     index = torch.stack((torch.cat((source, target)), torch.cat((target, source))))
     index = coalesce(index, num_nodes=n, sort_by_row=False)
-    weight = torch.ones(index.size(1))
-    x = torch.randn(n, WIDTHS[0], generator=g)
-    return Graph(x, index, weight, label).to(device)
+    x, weight = torch.randn(n, WIDTHS[0], generator=g), torch.ones(index.size(1))
+    return Data(x, index, edge_weight=weight, label=label).to(device)
 
 
 def with_cliques(graph):
@@ -69,18 +54,6 @@ def with_cliques(graph):
         parts.append(pairs[:, pairs[0] != pairs[1]])
     edge_index = torch.cat(parts, dim=1)
     return edge_index, graph.edge_weight.new_ones(edge_index.size(1))
-
-
-class MatrixConv(nn.Module):
-    """The convolution as most published code has it."""
-
-    def __init__(self, in_channels, out_channels):
-        super().__init__()
-        self.lin = nn.Linear(in_channels, out_channels, bias=False)
-
-    def forward(self, x, adjacency):
-        """``A X W`` with a dense ``A`` or an operator."""
-        return adjacency @ self.lin(x)
 
 
 def hubs(graph):
@@ -120,37 +93,29 @@ def dense(graph):
     return (adjacency.mul_(scale).mul_(scale.unsqueeze(1)),)
 
 
-def plain_conv(in_channels, out_channels):
-    """PyG's layer; the weights of the edges are ready."""
-    return GCNConv(in_channels, out_channels, normalize=False, bias=False)
-
-
-METHODS = {
-    "hubs": (hubs, MatrixConv),
-    "csr": (csr, MatrixConv),
-    "edge_index": (messages, plain_conv),
-    "dense": (dense, MatrixConv),
-}
+METHODS = {"hubs": hubs, "csr": csr, "edge_index": messages, "dense": dense}
 
 
 def stepper(method, graph):
-    """The step of a method, given what it made of the graph: returns the output."""
-    layers = [METHODS[method][1](*widths) for widths in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    """The step of a method, given what it made of the graph: returns output and gradients."""
+    # the weights of edges are ready
+    layers = [
+        GCNConv(*w, normalize=False, bias=False) for w in zip(WIDTHS, WIDTHS[1:], strict=False)
+    ]
     torch.manual_seed(0)
     for layer in layers:
-        nn.init.xavier_uniform_(layer.lin.weight)  # the same numbers in every method
+        torch.nn.init.xavier_uniform_(layer.lin.weight)  # the same numbers in every method
         layer.to(graph.x.device)
 
     def step(built):
         state = graph.x
         for layer in layers:
             layer.zero_grad()
-            state = built[0] @ layer.lin(state) if method == "dense" else layer(state, *built)
+            by_edges = method == "edge_index"
+            state = layer(state, *built) if by_edges else built[0] @ layer.lin(state)
             state = torch.tanh(state)
         state.sum().backward()
-        return torch.cat(
-            [state.detach().flatten(), *(la.lin.weight.grad.flatten() for la in layers)]
-        )
+        return torch.cat([state.detach().flatten(), *(x.lin.weight.grad.flatten() for x in layers)])
 
     return step
 
@@ -158,20 +123,20 @@ def stepper(method, graph):
 def prepare(method, n, labeled, device):
     """A step on a graph that is built."""
     graph = make(n, labeled, device)
-    return partial(stepper(method, graph), METHODS[method][0](graph))
+    return partial(stepper(method, graph), METHODS[method](graph))
 
 
 def build_and_step(method, n, labeled, device):
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]
     tiny = make(1000, labeled, device)
-    stepper(method, tiny)(METHODS[method][0](tiny))
+    stepper(method, tiny)(METHODS[method](tiny))
     graph = make(n, labeled, device)
     step = stepper(method, graph)
 
     def case():
         start = now()
-        built = METHODS[method][0](graph)
+        built = METHODS[method](graph)
         seconds = now() - start
         step(built)
         return seconds
@@ -222,18 +187,21 @@ def at_size(n, labeled, methods, args):
     device = str(args.device)
     needs = {method: predicted(method, n, labeled) for method in methods}
     fitting = [m for m in methods if needs[m] <= args.limit_gb * 1e9]
-    result = {"nodes": n, "predicted": needs, "extra": {}, "build": {}}
-    for method in fitting:
-        spent = alone(build_and_step, method, n, labeled, device, limit_gb=args.limit_gb + 3)
-        result["extra"][method], result["build"][method] = spent.extra_bytes, spent.value
+    how = {"limit_gb": args.limit_gb + 3}
+    spent = {m: alone(build_and_step, m, n, labeled, device, **how) for m in fitting}
     graph = make(n, labeled, device)
-    result["edges"] = graph.edge_index.size(1)
-    built = {m: METHODS[m][0](graph) for m in fitting}
-    result["stored"] = num_bytes(built["hubs"][0])
+    built = {m: METHODS[m](graph) for m in fitting}
     steps = {m: partial(stepper(m, graph), b) for m, b in built.items()}
     print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
-    result["step"] = side_by_side(steps, repeats=3 if n <= 5_000 else 2)
-    return result
+    return {
+        "nodes": n,
+        "edges": graph.edge_index.size(1),
+        "predicted": needs,
+        "extra": {m: of.extra_bytes for m, of in spent.items()},
+        "build": {m: of.value for m, of in spent.items()},
+        "stored": num_bytes(built["hubs"][0]),
+        "step": side_by_side(steps, repeats=3 if n <= 5_000 else 2),
+    }
 
 
 def show(record, name, results, methods):

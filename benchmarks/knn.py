@@ -10,14 +10,13 @@ alone. New rows meet stored ones, which knn has prepared. Recall is against back
 """
 
 from functools import partial
-from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import h5py
 import torch
 from torch.nn.functional import normalize
 
-from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.measure import alone, faster, recall, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.datasets import StoredMatrix, open_feature_file
 from pyg_hash.knn import knn, prepare
@@ -77,11 +76,6 @@ def searches(query, database):
     return {"faiss.knn": partial(faiss.knn, rows, columns, K + own, metric=metric)} | calls
 
 
-def recall(found, true):
-    """The part of the true neighbours that was found."""
-    return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).float().mean())
-
-
 def compared(record, title, seconds, reference, found, note=""):
     """A table: speed against the reference; recall, which is given back, where that is known."""
     parts = {name: recall(neighbours, found["knn, torch"]) for name, neighbours in found.items()}
@@ -99,8 +93,8 @@ def prepare_memory(n, width):
 
 def prepare_stored(path):
     """A search of 100 new rows in a file."""
-    with open_feature_file(path) as file:
-        width = StoredMatrix(file, "image").shape[1]
+    with h5py.File(path) as file:
+        width = file["image"].shape[1]
     query = image_features(100, width, seed=1)
     knn(query, query, 3)
 
@@ -109,15 +103,6 @@ def prepare_stored(path):
             knn(query, StoredMatrix(file, "image"), K, backend="torch")
 
     return run
-
-
-def write_features(path, n, width):
-    """Image features in HDF5, never all of them in memory."""
-    with h5py.File(path, "w") as file:
-        node = file.create_dataset("image", (n, width), "f4")
-        for start in range(0, n, 1000):
-            part = image_features(min(1000, n - start), width, seed=start)
-            node[start : start + len(part)] = part.numpy()
 
 
 def exact(record, device, short):
@@ -188,18 +173,20 @@ def memory(record, short):
     rows = []
 
     def row(case, n, width, queries, extra):
-        sizes = {"features, MB": n * width * 4 / 1e6, "all scores, MB": n * queries * 4 / 1e6}
-        case = f"{case}, {width:,} features"
-        rows.append({"case": case} | sizes | {"extra MB": extra / 1e6})
+        row = {"case": f"{case}, {width:,} features", "features, MB": n * width * 4 / 1e6}
+        rows.append(row | {"all scores, MB": n * queries * 4 / 1e6, "extra MB": extra / 1e6})
 
     for n in (2000, 4000) if short else (10_000, 20_000):
         extra = alone(prepare_memory, n, 128).extra_bytes
         row(f"all of {n:,} rows in memory", n, 128, n, extra)
     n, width = (2000, 256) if short else (40_000, 2048)
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "features.h5"
-        write_features(path, n, width)
-        extra = alone(prepare_stored, str(path)).extra_bytes
+        path = f"{folder}/features.h5"
+        with h5py.File(path, "w") as file:  # never all in memory
+            node = file.create_dataset("image", (n, width), "f4")
+            for start in range(0, n, 1000):
+                node[start : start + 1000] = image_features(1000, width, seed=start).numpy()
+        extra = alone(prepare_stored, path).extra_bytes
     row(f"100 new rows among {n:,} in HDF5", n, width, 100, extra)
     record.table("Peak memory beyond the data", rows)
 

@@ -52,14 +52,10 @@ def sorted_rows(query, database, query_y, database_y):
     return total / len(query)
 
 
-def index_order(*case):
-    return mean_average_precision(*case, ties="index")
-
-
 METRICS = {
     "sorted rows": sorted_rows,
     "counts": mean_average_precision,
-    "counts, index order": index_order,
+    "counts, index order": lambda *case: mean_average_precision(*case, ties="index"),
     "P@N at 100 values": lambda *case: precision_at_n(*case, topn=range(1, 101)),
     "PR curve": pr_curve,
     "radius 2": hash_lookup,
@@ -76,32 +72,26 @@ def prepare(name, queries, n, bits, device):
 @benchmark("Mean average precision", device="cpu")
 def main(record, args):
     mir, nus, few, many = (500, 1500, 50, 50) if args.short else (18_015, 186_221, 200, 2000)
-    device = str(args.device)
-    bars = {}
+    bars, device = {}, str(args.device)
     for n, bits, queries in ((mir, 64, 50 if args.short else 1000), (nus, 64, few), (nus, 16, few)):
         case = make(queries, n, bits, device)
         calls = {name: partial(f, *case) for name, f in METRICS.items()}
         seconds = side_by_side(calls, repeats=2)
         fast = faster(seconds, "sorted rows")
+        means = {name: f"{calls[name]():.6f}" for name in list(METRICS)[:3]}
         columns = {
             "seconds": seconds,
             "ns a pair": {name: s / (queries * n) * 1e9 for name, s in seconds.items()},
             "times as fast as sorted rows": fast,
-            "mAP": dict.fromkeys(METRICS, "-")
-            | {name: f"{calls[name]():.6f}" for name in list(METRICS)[:3]},
+            "mAP": dict.fromkeys(METRICS, "-") | means,
         }
         record.columns(f"{queries:,} queries, {n:,} items, {bits} bits", "metric", columns)
         bars[f"{n:,} items, {bits} bits"] = fast["counts"]
 
-    asked = (
-        {"counts": many}
-        if args.short
-        else {"counts": many, "PR curve": many, "counts, index order": 50}
-    )
-    extra = {
-        name: alone(prepare, name, queries, nus, 64, device).extra_bytes / 1e6
-        for name, queries in asked.items()
-    }
+    asked = {"counts": many}
+    if not args.short:
+        asked |= {"PR curve": many, "counts, index order": 50}
+    extra = {q: alone(prepare, q, of, nus, 64, device).extra_bytes / 1e6 for q, of in asked.items()}
     note = f"A float32 array of queries x items would be {4 * many * nus / 1e6:,.0f} MB."
     title = f"Extra memory, {many:,} queries, {nus:,} items, 64 bits"
     record.columns(title, "metric", {"extra MB": extra}, note)

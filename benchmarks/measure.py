@@ -55,16 +55,10 @@ HERE = Path(__file__).resolve().parent
 def options(doc, arguments=None, *, device="", picture=True, **more):
     """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
 
-    Args:
-        doc: the script's: a headline, the command, what is computed on which data.
-        arguments: None takes the process's own.
-        device: default of ``--device``; without one there is no such option.
-        picture: whether the benchmark draws, which needs matplotlib.
-        **more: other options and their default values.
-
-    Returns:
-        the options; ``flags``, what was given except for ``--out``; ``protocol``, the third
-        paragraph of ``doc``.
+    ``device`` is the default of ``--device``; without it there is no such option. ``picture`` says
+    whether the benchmark draws, which needs matplotlib; ``more`` are other options and their
+    defaults. What comes back has ``flags``, all that was given except for ``--out``, and
+    ``protocol``, the third paragraph of ``doc``, too.
     """
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, formatter_class=raw)
@@ -91,7 +85,7 @@ def options(doc, arguments=None, *, device="", picture=True, **more):
 
 
 def one_thread():
-    """Compute with one thread, in torch and in faiss."""
+    """In torch and in faiss."""
     torch.set_num_threads(1)
     if importlib.util.find_spec("faiss") is not None:
         import faiss
@@ -111,12 +105,9 @@ CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "cuda": cuda_seco
 def side_by_side(cases, *, repeats=3, at_least=0.2, clock=""):
     """The smallest time of each case in seconds; the cases take turns, the first is a warm-up too.
 
-    Args:
-        cases: functions without arguments, data ready.
-        repeats: turns.
-        at_least: seconds; short cases get up to 50 turns, until a turn of each adds up to this.
-        clock: ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``; if not given,
-            ``'cuda'`` once something is on the GPU, else ``'cpu'``.
+    Short cases get up to 50 turns, until a turn of each adds up to ``at_least`` seconds. ``clock``
+    is ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``; if not given,
+    ``'cuda'`` once something is on the GPU, else ``'cpu'``.
     """
     now = CLOCKS[clock or ("cuda" if torch.cuda.is_initialized() else "cpu")]
     best = dict.fromkeys(cases, float("inf"))
@@ -148,6 +139,11 @@ def difference(found, expected):
     return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
 
 
+def recall(found, true):
+    """The part of the true neighbours, ids by row, that was found."""
+    return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).double().mean())
+
+
 def gemm_rate(dtype=torch.float32, size=2048, device=None, clock=""):
     """What the machine reaches in a square matrix product right now, in FLOP/s: the floor.
 
@@ -175,11 +171,9 @@ def alone(prepare, *args, limit_gb=10.0, **kwargs):
     """Run one case in a fresh process: a fork of one that has loaded the libraries and no data.
 
     Linux only. ``prepare(*args, **kwargs)``, at the top level of a file, makes the data and returns
-    the case; it should call the method once on tiny data, so that libraries are loaded.
-
-    Raises:
-        MemoryError: the case needs more than ``limit_gb``, beyond which allocations fail.
-        RuntimeError: it failed otherwise; the message holds what it printed.
+    the case; it should call the method once on tiny data, so that libraries are loaded. A case that
+    needs more than ``limit_gb`` is a ``MemoryError``, one that fails otherwise a ``RuntimeError``
+    that holds what it printed.
     """
     with ProcessPoolExecutor(1, mp_context=forks()) as own:
         try:
@@ -189,8 +183,8 @@ def alone(prepare, *args, limit_gb=10.0, **kwargs):
         except Exception as error:
             said = f"{error.__cause__}"  # the traceback there
             lacking = any(sign in said for sign in ("MemoryError", "can't allocate", "out of mem"))
-            kind = MemoryError if lacking else RuntimeError
-            raise kind(f"{prepare.__name__}{args}: {said[-2000:]}") from error
+            told = f"{prepare.__name__}{args}: {said[-2000:]}"
+            raise (MemoryError if lacking else RuntimeError)(told) from error
 
 
 def _alone(prepare, args, kwargs, limit):

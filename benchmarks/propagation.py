@@ -14,12 +14,13 @@ same operator with every pair as an edge. All compute the same numbers.
 import warnings
 
 import torch
+from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import coalesce
 
 from benchmarks.cliques import num_bytes
-from benchmarks.graph_scale import Graph, csr, hubs
+from benchmarks.graph_scale import csr, hubs
 from benchmarks.measure import alone, difference, faster, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.graph import GraphOperator
@@ -50,19 +51,17 @@ def network(name, edges, n, widths):
         place = WholeGraph(operator, constant=name == CACHED)
         channel = GCNChannel(*widths)
         return channel, lambda x: channel(x, place)[0], num_bytes(operator)
-    adjacency, kwargs = edges, {"cached": True}
-    parts = [edges]
+    adjacency, how, parts = edges, {"cached": True}, [edges]
     if name != REFERENCE:
-        kwargs = {"normalize": False}
+        how = {"normalize": False}
         index, weight = gcn_norm(edges, num_nodes=n)
         matrix = torch.sparse_coo_tensor(index.flip(0), weight, (n, n), check_invariants=False)
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         adjacency = matrix.to_dense() if name == "dense" else matrix.to_sparse_csr()
-        parts = [adjacency]
-        if name != "dense":
-            parts = [adjacency.crow_indices(), adjacency.col_indices(), adjacency.values()]
+        csr_parts = ("crow_indices", "col_indices", "values")
+        parts = [adjacency] if name == "dense" else [getattr(adjacency, p)() for p in csr_parts]
     pairs = zip(widths, widths[1:], strict=False)
-    convs = torch.nn.ModuleList(GCNConv(a, b, bias=False, **kwargs) for a, b in pairs)
+    convs = torch.nn.ModuleList(GCNConv(a, b, bias=False, **how) for a, b in pairs)
 
     def forward(x):
         for conv in convs:
@@ -106,8 +105,8 @@ def label_graph(form, n, labeled, edges, device):
     label = torch.full((n,), -1)
     label[nodes] = torch.randint(CLASSES, (nodes.numel(),), generator=g)
     edges = edges[:, (label[edges] < 0).any(0)]
-    graph = Graph(torch.empty(n, 0), edges, torch.ones(edges.size(1)), label).to(device)
-    return (hubs if form == "hubs" else csr)(graph)[0]
+    graph = Data(torch.empty(n, 0), edges, edge_weight=torch.ones(edges.size(1)), label=label)
+    return (hubs if form == "hubs" else csr)(graph.to(device))[0]
 
 
 def cliques(operator, width):
@@ -127,11 +126,11 @@ def cliques(operator, width):
 
 @benchmark("Propagation on sparse graphs", device="cpu")
 def main(record, args):
-    part_one(record, args.short, str(args.device))
-    part_two(record, args.short, str(args.device))
+    layers(record, args.short, str(args.device))
+    label_cliques(record, args.short, str(args.device))
 
 
-def part_one(record, short, device):
+def layers(record, short, device):
     n, widths = (400, SHORT_WIDTHS) if short else (10_000, WIDTHS)
     steps = {name: convolutions(name, n, widths, device) for name in NAMES}
     expected = steps[REFERENCE]()
@@ -162,24 +161,22 @@ def part_one(record, short, device):
     record.bars("Times as fast as GCNConv", fast, x="x")
 
 
-def part_two(record, short, device):
+def label_cliques(record, short, device):
     *sizes, largest = (300, 500, 2_000) if short else (2_173, 8_000, 200_000)
-    rows, large, bars = [], [], {}
-    for n in sizes:
-        for labeled in (0.3, 1.0):
-            edges = neighbour_edges(n)
-            graphs = {f: label_graph(f, n, labeled, edges, device) for f in ("hubs", "edges")}
-            steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
-            error = difference(steps["hubs"](), steps["edges"]())
-            seconds = side_by_side(steps)
-            size = {form: num_bytes(graph) / 1e6 for form, graph in graphs.items()}
-            row = {"nodes": n, "labelled": f"{labeled:.0%}", "edges": graphs["edges"].num_entries}
-            row |= {"edges s": seconds["edges"], "hubs s": seconds["hubs"]}
-            row |= {"times as fast": seconds["edges"] / seconds["hubs"]}
-            row |= {"edges MB": size["edges"], "hubs MB": size["hubs"]}
-            row |= {"times as small": size["edges"] / size["hubs"], "largest difference": error}
-            bars[f"{n:,} nodes, {labeled:.0%} labelled"] = row["times as fast"]
-            rows.append(row)
+    rows, large = [], []
+    for n, labeled in ((n, labeled) for n in sizes for labeled in (0.3, 1.0)):
+        edges = neighbour_edges(n)
+        graphs = {f: label_graph(f, n, labeled, edges, device) for f in ("hubs", "edges")}
+        steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
+        error = difference(steps["hubs"](), steps["edges"]())
+        seconds = side_by_side(steps)
+        size = {form: num_bytes(graph) / 1e6 for form, graph in graphs.items()}
+        row = {"nodes": n, "labelled": f"{labeled:.0%}", "edges": graphs["edges"].num_entries}
+        row |= {f"{form} s": seconds[form] for form in ("edges", "hubs")}
+        row |= {"times as fast": seconds["edges"] / seconds["hubs"]}
+        row |= {f"{form} MB": size[form] for form in ("edges", "hubs")}
+        row |= {"times as small": size["edges"] / size["hubs"], "largest difference": error}
+        rows.append(row)
     record.table("Label cliques as hubs or as edges", rows)
     goal = "hubs against edges, 100 % labelled,"
     record.goal(f"{goal} times as fast", row["times as fast"], at_least=100)
@@ -194,6 +191,7 @@ def part_two(record, short, device):
     record.table("Where edges do not fit", large)
     most = max(row["hubs MB"] for row in large)
     record.goal("MB of the graph of 200,000 nodes", most, at_most=100)
+    bars = {f"{r['nodes']:,} nodes, {r['labelled']} labelled": r["times as fast"] for r in rows}
     record.bars("Hubs: times as fast as clique edges", bars, x="x")
 
 

@@ -54,12 +54,16 @@ def machine():
     return about
 
 
+def write_text(path, text):
+    """Write a file whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def benchmark(title, **choices):
     """Make a function of a record and its options the ``main`` of a benchmark.
 
-    Args:
-        title: headline of the page; the files are called as the benchmark's.
-        **choices: of :func:`measure.options`.
+    ``title`` heads the page, ``choices`` are those of :func:`measure.options`.
     """
 
     def command(fill):
@@ -149,9 +153,8 @@ class Record:
         names = ("title", "about", "short", "protocol", "tables", "goals", "plots")
         content = {name: getattr(self, name) for name in names}
         stored = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        for ending, text in (("json", stored), ("md", self.markdown())):
-            with atomic_path(self._file(ending)) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+        write_text(self._file("json"), stored)
+        write_text(self._file("md"), self.markdown())
         if self.plots:
             from benchmarks.picture import draw
 

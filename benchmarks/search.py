@@ -16,11 +16,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from benchmarks.measure import alone, side_by_side
+from benchmarks.measure import alone, recall, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.codes import binarize, hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 
+FLAT, OURS = "IndexBinaryFlat", "HammingIndex"
 LISTS, VISITED = 1024, 16
 BITS, OVERSAMPLE = 64, (0, 1, 2, 4, 8, 16)
 
@@ -33,7 +34,7 @@ def codes(n, bits, seed):
 def whole_matrix(query, database, k):
     """All distances, then topk, as scripts do it; 50 queries at a time."""
     parts = [hamming_distance(part, database) for part in torch.split(query, 50)]
-    return torch.cat([part.topk(k, largest=False).values for part in parts])
+    return (torch.cat([part.topk(k, largest=False).values for part in parts]),)
 
 
 def cases(n, queries, bits, k):
@@ -56,10 +57,10 @@ def cases(n, queries, bits, k):
     ours.add(database)
     fallback.add(database)
     return {
-        "IndexBinaryFlat": partial(raw.search, asked, k),
-        "HammingIndex": partial(ours.search, query, k),
+        FLAT: partial(raw.search, asked, k),
+        OURS: partial(ours.search, query, k),
         "HammingIndex, no FAISS": partial(fallback.search, query, k),
-        "distance matrix and topk": lambda: (whole_matrix(query, database, k),),
+        "distance matrix and topk": partial(whole_matrix, query, database, k),
         "IndexBinaryIVF": partial(ivf.search, asked, k),
     }
 
@@ -97,9 +98,7 @@ def rescored_rows(n, queries, k=10):
     for size in sizes:
         row = {"oversample": size}
         for name, index in (("bits", bits), ("int8 codes", both)):
-            found = cases[index, size]()[1]
-            hits = (found.unsqueeze(2) == truth.unsqueeze(1)).any(2)
-            row[f"{name}: recall@{k}"] = float(hits.double().mean())
+            row[f"{name}: recall@{k}"] = recall(cases[index, size]()[1], truth)
             row[f"{name}: ms a query"] = seconds[index, size] / queries * 1e3
         rows.append(row)
     return rows
@@ -108,14 +107,13 @@ def rescored_rows(n, queries, k=10):
 @benchmark("Hamming search")
 def main(record, args):
     n, queries, k = (4000, 20, 10) if args.short else (1_000_000, 100, 100)
-    flat, ours = "IndexBinaryFlat", "HammingIndex"
     ratios, bars = {}, {}
     for bits in (64, 128):
         calls = cases(n, queries, bits, k)
-        exact = np.asarray(calls[flat]()[0])
+        exact = np.asarray(calls[FLAT]()[0])
         seconds = side_by_side(calls)
         found = {name: np.asarray(call()[0]) <= exact[:, -1:] for name, call in calls.items()}
-        times = {name: s / seconds[flat] for name, s in seconds.items()}
+        times = {name: s / seconds[FLAT] for name, s in seconds.items()}
         bars |= {f"{name}, {bits} bits": ratio for name, ratio in times.items()}
         columns = {
             "ms a query": {name: s / queries * 1e3 for name, s in seconds.items()},
@@ -125,10 +123,8 @@ def main(record, args):
         title = f"{n:,} items, {bits} bits, {queries} queries, k = {k}"
         record.columns(title, "method", columns)
         # the two that the goal compares, alone and often
-        close = side_by_side(
-            {flat: calls[flat], ours: calls[ours]}, repeats=3 if args.short else 15
-        )
-        ratios[bits] = close[ours] / close[flat]
+        close = side_by_side({name: calls[name] for name in (FLAT, OURS)}, repeats=15)
+        ratios[bits] = close[OURS] / close[FLAT]
     spent = alone(prepare_index, n, 64)
     row = {"items": n, "codes alone, MB": n * 8 / 1e6, "extra MB": spent.extra_bytes / 1e6}
     record.table(

@@ -18,146 +18,46 @@ import statistics
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import torch
+import yaml
 
 from benchmarks.accuracy.cell import Bench
-from benchmarks.accuracy.data import SOURCES, content, missing, where
+from benchmarks.accuracy.data import add_options, content, given
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
 from benchmarks.accuracy.summary import digits, grid
 from benchmarks.accuracy.tables import Cell
+from benchmarks.record import write_text
 from pyg_hash.cli import build
-from pyg_hash.utils.files import atomic_path, save_json
+from pyg_hash.utils.files import save_json
 
 RESULTS = Path(__file__).resolve().parent / "results" / "tuning"
 DATA = ("wikipedia", "emoji", "coco")
-
 
 NUM_BITS, PROTOCOL = 32, "inductive"
 
 # --- what is varied -------------------------------------------------------------------------------
 
 
-class Between(NamedTuple):
-    """A number between two bounds, by equal steps of itself or (``log``) of its logarithm."""
-
-    low: float
-    high: float
-    log: bool = True
-
-    def ask(self, trial, name):
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
-
-    def __str__(self):
-        return f"{self.low:g} to {self.high:g}" + (", log" if self.log else "")
-
-
-class Whole(NamedTuple):
-    """A whole number: ``low``, ``low + step``, ... up to ``high``."""
-
-    low: int
-    high: int
-    step: int
-
-    def ask(self, trial, name):
-        return trial.suggest_int(name, self.low, self.high, step=self.step)
-
-    def __str__(self):
-        return f"{self.low} to {self.high}, steps of {self.step}"
+def _flat(settings, start=""):
+    """What ``tune.yaml`` says of a method, by names as ``model.weights.view``."""
+    for name, of in settings.items():
+        if isinstance(of, dict):
+            yield from _flat(of, f"{start}{name}.")
+            continue
+        kind, *values = of.split()
+        if kind == "one":
+            yield start + name, ("One", tuple(map(yaml.safe_load, values)))
+        elif kind == "steps":
+            yield start + name, ("Whole", *map(int, values))
+        else:  # by equal steps of itself or of its logarithm
+            yield start + name, ("Between", *map(float, values), kind == "log")
 
 
-class One(NamedTuple):
-    """One of some values."""
-
-    of: tuple[Any, ...]
-
-    def ask(self, trial, name):
-        return trial.suggest_categorical(name, self.of)
-
-    def __str__(self):
-        return ", ".join(map(str, self.of))
-
-
-def _of(part, **settings):
-    return {f"{part}.{name}": of for name, of in settings.items()}
-
-
-def _weights(**bounds):
-    return {f"model.weights.{name}": Between(*of) for name, of in bounds.items()}
-
-
-_WIDTH = One((128, 256, 512))
-_SHARE = Between(0.0, 1.0, log=False)
-_REGULAR = _of("model", dropout=Between(0.0, 0.6, log=False), batch_size=One((32, 64, 128, 256)))
-_TRAINED = {"lr": Between(3e-4, 5e-3), "epochs": Whole(20, 100, 20)}
-_TRAINED |= {"model.hidden_channels": One((256, 512, 1024)), **_REGULAR}
-_GRAPH = {"lr": Between(5e-4, 1e-2), "epochs": Whole(40, 200, 20), "k": One((10, 20, 40))}
-_GRAPH |= {"graph.neighbor_weight": Between(0.03, 1.0), "model.hidden_channels": _WIDTH}
-_RIDGE = {"model.ridge": Between(1e-2, 1e3)}
-SPACES = {
-    "MCGCN": {
-        **_GRAPH,
-        **_of("model", latent_channels=_WIDTH, shared_channels=_WIDTH),
-        **_weights(quantization=(1e-3, 1.0), balance=(1e-3, 10.0), prediction=(0.1, 10.0)),
-        **_weights(reconstruction=(1e-4, 0.1), adversarial=(1e-3, 1.0)),
-        **_weights(pairing=(0.1, 30.0), view=(0.03, 3.0)),
-    },
-    "GCH": {
-        "lr": Between(3e-4, 5e-3),
-        "epochs": Whole(10, 50, 5),
-        **_of("model", hidden_channels=_WIDTH),
-        "model.beacon.channels": One((256, 512, 1024)),
-        "model.dropout": _REGULAR["model.dropout"],
-        **_weights(pairwise=(0.1, 10.0), beacon=(0.1, 10.0), prediction=(0.1, 10.0)),
-        "model.batch_size": _REGULAR["model.batch_size"],
-    },
-    "SGCH": {
-        **_GRAPH,
-        "model.out_channels": _WIDTH,
-        **_weights(balance=(0.1, 100.0), quantization=(1e-3, 1.0), pairing=(0.03, 10.0)),
-        **_weights(adversarial=(1e-3, 1.0), view=(0.03, 3.0)),
-    },
-    "SGEH": {
-        "lr": Between(3e-4, 5e-3),
-        "epochs": Whole(20, 100, 20),
-        "k": One((10, 20, 30, 50)),
-        "model.hidden_channels": _WIDTH,
-        **_REGULAR,
-        **_of("model", walk_steps=One((1, 2, 3)), alpha=Between(1.0, 6.0, log=False)),
-        **_of("model", lambda3=Between(0.1, 1.0, log=False), lambda4=Between(0.1, 0.9, log=False)),
-        **_weights(affinity_ii=(0.03, 3.0), affinity_tt=(0.03, 3.0), prior=(1e-4, 0.1)),
-    },
-    "CCA": _RIDGE,
-    "ITQ": {**_RIDGE, "model.weighted": One((False, True))},
-    "LSH": _RIDGE,
-    "SCM": {"model.ridge": Between(1e-3, 1e2), "model.variant": One(("sequential", "orthogonal"))},
-    "ClassCodes": {"model.penalty": Between(1e-3, 1e2), "model.center": One((False, True))},
-    "IMH": _of(
-        "model", k=One((5, 10, 20, 40)), weight=Between(1e-4, 1.0), ridge=Between(1e-3, 1e2)
-    ),
-    "CMFH": _of(
-        "model", share=Between(0.1, 0.9, log=False), mu=Between(1.0, 1e3), gamma=Between(1e-3, 1e2)
-    ),
-    "DCMH": {**_TRAINED, **_of("model", gamma=Between(0.01, 10.0), eta=Between(0.01, 10.0))},
-    "DJSRH": {
-        **_TRAINED,
-        **_of("model", beta=_SHARE, eta=_SHARE, mu=Between(1.0, 20.0)),
-        **_of("model", lambda1=Between(0.03, 3.0), lambda2=Between(0.03, 3.0)),
-    },
-    "JDSH": {
-        **_TRAINED,
-        **_of("model", alpha=_SHARE, beta=_SHARE, mu=Between(1.0, 20.0)),
-        **_of("model", intra=Between(0.03, 3.0)),
-    },
-    "DGCPN": {
-        **_TRAINED,
-        **_of("model", k=One((20, 50, 100, 200)), a1=_SHARE, a2=_SHARE),
-        **_of("model", consistency=Between(0.03, 3.0)),
-    },
-}
-"""Method -> what is varied."""
+_STATED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+SPACES = {name: dict(_flat(of)) for name, of in _STATED.items() if name != "common"}
+"""Method -> what is varied: One of values, Whole numbers from, to and by, or Between two."""
 
 # --- what a setting is worth ----------------------------------------------------------------------
 
@@ -174,7 +74,15 @@ def cases(name, data, rates, seeds):
 
 
 def ask(trial, space):
-    return {name: of.ask(trial, name) for name, of in space.items()}
+    found = {}
+    for name, (kind, *of) in space.items():
+        if kind == "One":
+            found[name] = trial.suggest_categorical(name, of[0])
+        elif kind == "Whole":
+            found[name] = trial.suggest_int(name, *of[:2], step=of[2])
+        else:
+            found[name] = trial.suggest_float(name, *of[:2], log=of[2])
+    return found
 
 
 def defaults(name, space):
@@ -194,23 +102,18 @@ def defaults(name, space):
 
 def space_of(name):
     """What is varied, wide enough for today's values."""
-    widened = {}
-    now = defaults(name, SPACES[name])
-    for setting, of in SPACES[name].items():
+    now, widened = defaults(name, SPACES[name]), {}
+    for setting, (kind, first, *more) in SPACES[name].items():
         value = now[setting]
-        if isinstance(of, One):
-            widened[setting] = of if value in of.of else One((*of.of, value))
+        if kind == "One":
+            widened[setting] = kind, first if value in first else (*first, value)
         else:
-            widened[setting] = of._replace(low=min(of.low, value), high=max(of.high, value))
+            widened[setting] = kind, min(first, value), max(more[0], value), more[1]
     return widened
 
 
 def worth(bench, values, case):
-    """Mean of i2t and t2i of the held-out items against the rest of the database.
-
-    Raises:
-        FloatingPointError: the training diverged.
-    """
+    """Of held-out items; ``FloatingPointError`` if the training diverged."""
     return bench.worth(case, METHODS[case.method].with_values(values))
 
 
@@ -218,14 +121,15 @@ def worth(bench, values, case):
 
 
 def main(arguments=None):
-    parser = _parser()
+    parser = command("tune", __doc__, SPACES)
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--fresh", type=int, nargs="+", default=[100, 101, 102])
+    parser.add_argument("--best", type=int, default=3, help="trials that are measured again")
+    parser.add_argument("--trials", type=int, default=40, help="in all, earlier ones included")
     args = parser.parse_args(arguments)
-    places = where(tuple(args.data), {option: getattr(args, option) for option in DATA})
-    if not places:
-        parser.error(f"there are no data; give the place of some:\n{missing(tuple(args.data))}")
+    places = given(parser, args.data, args)
     torch.set_num_threads(1)
-    bench = Bench(places)
-    space = space_of(args.method)
+    bench, space = Bench(places), space_of(args.method)
     seen = cases(args.method, list(places), args.rates, args.seeds)
     fresh = cases(args.method, list(places), args.rates, args.fresh)
     contents = {name: content(bench.raw(name)) for name in places}
@@ -239,19 +143,31 @@ def main(arguments=None):
         "seeds": args.seeds,
         "fresh_seeds": args.fresh,
         "defaults": defaults(args.method, space),
-        "space": {name: [type(of).__name__, *of] for name, of in space.items()},
+        "space": space,
     }
     study = open_study(args.out / f"{args.method}.journal", args.method, about)
     search(study, bench, space, seen, args.trials)
     found = confirmed(study, bench, fresh, args.best)
-    made = stamp()
-    made["versions"] = {**made["versions"], "optuna": version("optuna")}
-    result = {**about, **summary(study, found), **made}
-    save_json(args.out / f"{args.method}.json", result)
+    result = {**about, **summary(study, found), **stamp()}
+    result["versions"] = {**result["versions"], "optuna": version("optuna")}
     path = args.out / f"{args.method}.md"
-    with atomic_path(path) as temporary:
-        temporary.write_text(page(result), encoding="utf-8")
+    save_json(path.with_suffix(".json"), result)
+    write_text(path, page(result))
     print(path)
+
+
+def command(name, doc, methods):
+    """The command line of a benchmark that compares settings of a method."""
+    formatter = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}", description=doc, formatter_class=formatter
+    )
+    parser.add_argument("method", choices=methods, metavar="METHOD", help=", ".join(methods))
+    add_options(parser, DATA)
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 1.0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the search")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
+    return parser
 
 
 def open_study(journal, name, about):
@@ -348,25 +264,6 @@ def summary(study, found):
     return {"chosen": trials[chosen].params, "chosen_trial": chosen, "trials": rows}
 
 
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.tune",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("method", choices=list(SPACES), metavar="METHOD", help=", ".join(SPACES))
-    for option in DATA:
-        parser.add_argument(f"--{option}", metavar="PLACE", help=SOURCES[option].needs)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 1.0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the search")
-    parser.add_argument("--fresh", type=int, nargs="+", default=[100, 101, 102])
-    parser.add_argument("--best", type=int, default=3, help="trials that are measured again")
-    parser.add_argument("--trials", type=int, default=40, help="in all, earlier ones included")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the results")
-    return parser
-
-
 SHOWN = 10
 
 
@@ -389,7 +286,7 @@ def page(content):
         f"- commit: {short_commit(content['commit'])}",
     ]
     settings = [
-        [f"`{name}`", _bounds(*content["space"][name]), _value(now.get(name)), _value(value)]
+        [f"`{name}`", bounds(*content["space"][name]), _value(now.get(name)), _value(value)]
         for name, value in chosen.items()
     ]
     trials = sorted(content["trials"], key=lambda trial: -(trial["score"] or 0.0))
@@ -407,8 +304,13 @@ def page(content):
     return "\n\n".join(parts) + "\n"
 
 
-def _bounds(kind, *values):
-    return str({of.__name__: of for of in (Between, Whole, One)}[kind](*values))
+def bounds(kind, first, *more):
+    """What is searched, in words."""
+    if kind == "One":
+        return ", ".join(map(str, first))
+    if kind == "Whole":
+        return f"{first} to {more[0]}, steps of {more[1]}"
+    return f"{first:g} to {more[0]:g}" + (", log" if more[1] else "")
 
 
 def _value(value):

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,7 +107,7 @@ def test_a_table_is_run_once_and_goes_on_where_it_stopped(command, tmp_path, cap
 def test_a_place_without_the_files_is_said_before_anything_is_run(
     command, monkeypatch, capsys, tmp_path
 ):
-    real = replace(SOURCES["wikipedia-bow"], option="emoji")
+    real = SOURCES["wikipedia-bow"]._replace(option="emoji")
     monkeypatch.setitem(SOURCES, "emoji", real)
     with pytest.raises(SystemExit):
         command(*TABLE, *ROWS, "--emoji", str(tmp_path / "gone"))

@@ -1,12 +1,13 @@
 """The tables of the papers: what they declare, and which cells follow."""
 
+import argparse
 import inspect
 
 import pytest
 
 import pyg_hash.models
 from benchmarks.accuracy import methods
-from benchmarks.accuracy.data import SOURCES, _papers, missing, where
+from benchmarks.accuracy.data import SOURCES, _papers, add_options, given
 from benchmarks.accuracy.measures import CUTS
 from benchmarks.accuracy.methods import FACTORS, LETTERS, METHODS, WEIGHTS, varied
 from benchmarks.accuracy.page import METRICS
@@ -212,13 +213,19 @@ def test_short_form_has_one_of_everything():
         assert small.methods == table.methods
 
 
-def test_places_and_what_is_missing():
-    places = where(("wikipedia", "wikipedia-bow", "coco", "synthetic"), {"wikipedia": "there"})
+def test_places_and_what_is_missing(capsys):
+    names = ("wikipedia", "wikipedia-bow", "coco", "synthetic", "wikipedia-vgg", "nuswide10k")
+    parser = argparse.ArgumentParser()
+    add_options(parser, names)
+    places = given(parser, names, parser.parse_args(["--wikipedia", "there"]))
     assert places == {"wikipedia": "there", "wikipedia-bow": "there", "synthetic": ""}
-    text = missing(("coco", "wikipedia-vgg", "nuswide10k"))
+    text = capsys.readouterr().err
     assert "--coco PLACE" in text and "coco15k.h5" in text
     assert "--wikipedia-vgg PLACE" in text and "image features 4,096" in text
     assert "NUSWIDE10K" in text
+    with pytest.raises(SystemExit):
+        given(parser, names[:3], parser.parse_args([]))
+    assert "there are no data" in capsys.readouterr().err
 
 
 def test_sgehs_tables_use_its_own_protocol(monkeypatch):
@@ -274,8 +281,10 @@ def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
 
     from pyg_hash.datasets import write_feature_file
 
-    source = _papers("Toy", "toy", "cnn-f + bow1386", pairs=20, query=5, image_features=9)
-    assert source.needs.endswith("about 'cnn-f + bow1386': pairs 20, query 5, image features 9")
+    source = _papers(
+        "Toy", "toy", "cnn-f + bow1386", {"pairs": 20, "query": 5, "image_features": 9}
+    )
+    assert source.needs.endswith("about 'cnn-f + bow1386': image features 9, pairs 20, query 5")
 
     def load(about):
         path = write_feature_file(

@@ -12,9 +12,6 @@ from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.tables import Cell
 from benchmarks.tune import (
     SPACES,
-    Between,
-    One,
-    Whole,
     ask,
     cases,
     defaults,
@@ -36,10 +33,6 @@ def toys(monkeypatch):
         monkeypatch.setitem(SOURCES, name, DataSource(name, name, toy, "a toy"))
 
 
-def spaces():
-    return list(SPACES)
-
-
 class Trial:
     """Takes the lowest value, or the first."""
 
@@ -55,15 +48,12 @@ class Trial:
         return of[0]
 
 
-@pytest.mark.parametrize("name", spaces())
+@pytest.mark.parametrize("name", SPACES)
 def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
     space = space_of(name)
     for setting, value in defaults(name, space).items():
-        of = space[setting]
-        if isinstance(of, One):
-            assert value in of.of, setting
-        else:
-            assert of.low <= value <= of.high, setting
+        kind, *of = space[setting]
+        assert value in of[0] if kind == "One" else of[0] <= value <= of[1], setting
     row = METHODS[name].with_values(ask(Trial(), space))
     row.train_config(8, 0.5 if row.labels else None, 0, "inductive")  # raises for unknown ones
 
@@ -174,13 +164,18 @@ def test_what_is_wrong_is_said(tmp_path, capsys, monkeypatch):
 def test_a_default_outside_the_bounds_widens_them(monkeypatch):
     import benchmarks.tune as objective
 
-    space = {"a": Between(1.0, 2.0), "b": Whole(10, 20, 5), "c": One((1, 2)), "d": One((1, 2))}
+    space = {
+        "a": ("Between", 1.0, 2.0, True),
+        "b": ("Whole", 10, 20, 5),
+        "c": ("One", (1, 2)),
+        "d": ("One", (1, 2)),
+    }
     monkeypatch.setitem(objective.SPACES, "X", space)
     now = {"a": 0.5, "b": 30, "c": 2, "d": 3}
     monkeypatch.setattr(objective, "defaults", lambda name, space: now)
     assert objective.space_of("X") == {
-        "a": Between(0.5, 2.0),
-        "b": Whole(10, 30, 5),
-        "c": One((1, 2)),
-        "d": One((1, 2, 3)),
+        "a": ("Between", 0.5, 2.0, True),
+        "b": ("Whole", 10, 30, 5),
+        "c": ("One", (1, 2)),
+        "d": ("One", (1, 2, 3)),
     }

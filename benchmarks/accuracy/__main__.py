@@ -12,12 +12,11 @@ said. Several commands may work on the same table.
 """
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.accuracy.cell import run_all
-from benchmarks.accuracy.data import SOURCES, content, missing, where
+from benchmarks.accuracy.data import SOURCES, add_options, content, given
 from benchmarks.accuracy.figures import draw_table
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS, ORDER
@@ -25,7 +24,7 @@ from benchmarks.accuracy.page import page
 from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, is_current, stamp
 from benchmarks.accuracy.tables import CROSS, TABLES
 from benchmarks.accuracy.tables import short as shortened
-from pyg_hash.utils.files import atomic_path
+from benchmarks.record import write_text
 
 SHORT = {"epochs": 2}
 
@@ -40,12 +39,7 @@ def main(arguments=None):
     store = Store(args.out or (ROOT / "build/accuracy" if args.short else RESULTS), table.name)
     failed = []
     if not args.render:
-        places = where(table.data, vars(args))
-        absent = tuple(name for name in table.data if name not in places)
-        if absent:
-            print(f"{table.name} has more data, which need:\n{missing(absent)}", file=sys.stderr)
-        if not places:
-            parser.error(f"{table.name}: there are no data; give the place of some (see above)")
+        places = given(parser, table.data, args)
         try:
             contents = {name: content(SOURCES[name].load(spot)) for name, spot in places.items()}
         except (OSError, ValueError) as error:
@@ -60,8 +54,8 @@ def main(arguments=None):
 def chosen(args):
     """The table with what the command line changes; ``ValueError`` for an unknown method."""
     names = ("seeds", "bits", "data", "rates", "protocols", "methods")
-    given = {name: value for name in names if (value := getattr(args, name)) is not None}
-    table = replace(TABLES[args.table], **{name: tuple(value) for name, value in given.items()})
+    asked = {name: tuple(value) for name in names if (value := getattr(args, name)) is not None}
+    table = replace(TABLES[args.table], **asked)
     for name in table.methods:
         if name not in METHODS:
             raise ValueError(f"--methods: {name!r} is not known; use some of {sorted(METHODS)}")
@@ -111,9 +105,7 @@ def write(table, store, *, short=False):
     lines = list(store.read().values())
     current = [line for line in lines if is_current(line, SHORT if short else {})]
     path = store.path.with_suffix(".md")
-    with atomic_path(path) as temporary:
-        text = page(table, current, stale=len(lines) - len(current), short=short)
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, page(table, current, stale=len(lines) - len(current), short=short))
     draw_table(table, current, path.with_suffix(".png"))
     return path
 
@@ -127,9 +119,7 @@ def _parser():
     )
     add = parser.add_argument
     add("table", choices=list(TABLES), metavar="TABLE", help="see below")
-    for option in dict.fromkeys(s.option for s in SOURCES.values() if s.option is not None):
-        names = ", ".join(name for name, source in SOURCES.items() if source.option == option)
-        add(f"--{option}", dest=option, metavar="PLACE", help=f"where {names} lies")
+    add_options(parser, SOURCES)
     add("--data", nargs="+", choices=list(SOURCES), metavar="NAME")
     add("--methods", nargs="+", metavar="ROW", help="rows, e.g. GCH 'MCGCN, paper terms'")
     add("--bits", type=int, nargs="+")

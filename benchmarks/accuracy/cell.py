@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.accuracy import measures
-from benchmarks.accuracy.data import SOURCES, content, labelled_rows
+from benchmarks.accuracy.data import SOURCES, content, digest
 from benchmarks.accuracy.methods import CHOICE_BITS, CHOICE_SEEDS, HELD_OUT, METHODS
 from benchmarks.accuracy.tables import Cell
 from pyg_hash.cli import build
@@ -42,9 +42,8 @@ def best(found):
 class Bench:
     """Runs cells one after the other; keeps the data and the last graph between them.
 
-    Args:
-        places: name of a data set -> where it lies.
-        changes: settings in place of every trained method's own, to see that things run.
+    ``places`` says where each data set lies; ``changes`` are settings in place of every trained
+    method's own, to see that things run.
     """
 
     def __init__(self, places, changes=None):
@@ -57,14 +56,9 @@ class Bench:
     def run(self, cell, extras=(), worths=None):
         """Train and measure; the line, JSON values.
 
-        Args:
-            cell: what.
-            extras: ``'ties'``, ``'curves'``, ``'tsne'``: what to measure besides the scores.
-            worths: of the row's candidates, where they are known from another seed.
-
-        Raises:
-            ValueError: the method's graph makes another protocol than the cell names.
-            FloatingPointError: the training diverged.
+        ``extras`` is what to measure besides the scores (``'ties'``, ``'curves'``, ``'tsne'``),
+        ``worths`` that of the row's candidates, where it is known from another seed. A graph of
+        another protocol is a ``ValueError``, a training that diverged a ``FloatingPointError``.
         """
         row = trained_row = METHODS[cell.method]
         seconds, more = {}, {}
@@ -96,7 +90,7 @@ class Bench:
             "data_about": raw.about,
             "data_sha256": raw.data,
             "split_sha256": raw.split,
-            "labelled_sha256": labelled_rows(data) if row.labels else None,
+            "labelled_sha256": digest(data["image"].labeled_mask) if row.labels else None,
             "definition": measures.DEFINITION,
             "extras": list(extras),
             **more,
@@ -177,26 +171,11 @@ def _run(*asked):
     return _bench.run(*asked)
 
 
-def run_all(
-    cells,
-    extras,
-    places,
-    *,
-    jobs=1,
-    changes=None,
-    wanted=lambda cell: True,
-    worths=lambda cell: None,
-):
+def run_all(cells, extras, places, *, jobs=1, changes=None, wanted=None, worths=None):
     """Run cells in ``jobs`` processes, and yield each as it is finished.
 
-    Args:
-        cells: in the order in which they start.
-        extras: what to measure besides the scores.
-        places: name of a data set -> where it lies.
-        jobs: number of processes.
-        changes: see :class:`Bench`.
-        wanted: asked right before a cell starts; one that is not wanted any more is left out.
-        worths: asked then too: what is known of the choice that the cell has, if it has any.
+    Right before a cell starts, ``wanted`` is asked whether it still is, and ``worths`` what is
+    known of the choice that the cell has. All else is as in :class:`Bench`.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # FAISS reads it when it is loaded
     _FORKS.set_forkserver_preload([__name__])
@@ -204,13 +183,14 @@ def run_all(
     busy = {}
 
     def worker():
-        how = (places, changes or {})
-        return ProcessPoolExecutor(1, mp_context=_FORKS, initializer=_prepare, initargs=how)
+        how = {"initializer": _prepare, "initargs": (places, changes or {})}
+        return ProcessPoolExecutor(1, mp_context=_FORKS, **how)
 
     def give(free):
         for cell in waiting:
-            if wanted(cell):
-                busy[free.submit(_run, cell, extras, worths(cell))] = cell, free
+            if wanted is None or wanted(cell):
+                known = None if worths is None else worths(cell)
+                busy[free.submit(_run, cell, extras, known)] = cell, free
                 return
         free.shutdown()
 

@@ -1,8 +1,9 @@
 """The data of the tables: where they come from, and what they are known by."""
 
 import hashlib
+import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch_geometric.data import HeteroData
@@ -14,8 +15,7 @@ from pyg_hash.typing import MODALITIES
 SPLITS = ("train", "query", "database")
 
 
-@dataclass(frozen=True)
-class DataSource:
+class DataSource(NamedTuple):
     """Features and a split."""
 
     title: str  # in the tables
@@ -24,8 +24,7 @@ class DataSource:
     needs: str = ""  # what has to lie there, in words
 
 
-@dataclass(frozen=True)
-class Content:
+class Content(NamedTuple):
     """What a result says of its data: sizes, digests of features and labels, and of masks."""
 
     about: str
@@ -40,27 +39,23 @@ def content(data):
     widths = ", ".join(f"{data[m].x.size(1):,}-d {m}s" for m in MODALITIES)
     return Content(
         about=f"{counts}; {widths}; {data.num_classes} classes",
-        data=_digest(*(part for m in MODALITIES for part in (data[m].x, data[m].y))),
-        split=_digest(*(store[f"{part}_mask"] for part in SPLITS)),
+        data=digest(*(part for m in MODALITIES for part in (data[m].x, data[m].y))),
+        split=digest(*(store[f"{part}_mask"] for part in SPLITS)),
     )
 
 
-def labelled_rows(data):
-    """Hex digest of the nodes whose labels are used."""
-    return _digest(data["image"].labeled_mask)
-
-
-def _digest(*of):
-    digest = hashlib.sha256()
+def digest(*of):
+    """Hex digest of tensors, dense or sparse."""
+    found = hashlib.sha256()
     for values in of:
-        digest.update(f"{values.dtype} {list(values.shape)}".encode())
+        found.update(f"{values.dtype} {list(values.shape)}".encode())
         parts = [values]
         if values.layout != torch.strided:
             sparse = values.to_sparse_coo().coalesce()
             parts = [sparse.indices(), sparse.values()]
         for part in parts:
-            digest.update(memoryview(part.contiguous().numpy()).cast("B"))
-    return digest.hexdigest()[:16]
+            found.update(memoryview(part.contiguous().numpy()).cast("B"))
+    return found.hexdigest()[:16]
 
 
 def _sizes(data):
@@ -71,15 +66,13 @@ def _sizes(data):
     return {"pairs": store.x.size(0), **parts, "classes": data.num_classes, **widths}
 
 
-def _papers(title, option, about, **wanted):
+def _papers(title, option, about, sizes):
     """Features like a paper's. Others are refused, so that its numbers may stand beside ours.
 
-    Args:
-        title: in the tables.
-        option: on the command line.
-        about: what the file has to say of its features: sizes do not tell one network of another.
-        wanted: the sizes that the paper states, named as those of ``_sizes``.
+    ``about`` is what the file has to say of its features: sizes do not tell one network of another.
+    ``sizes`` are those that the paper states, named as those of ``_sizes``; images have 4,096.
     """
+    wanted = {"image_features": 4096, **sizes}
 
     def load(path):
         file = datasets.FeatureFile(path)
@@ -95,33 +88,27 @@ def _papers(title, option, about, **wanted):
             raise ValueError(f"{path}: these are not the paper's features ({'; '.join(wrong)})")
         return data
 
-    sizes = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in wanted.items())
-    needs = f"a FeatureFile of the paper's features, about {about!r}: {sizes}"
+    shown = ", ".join(f"{name.replace('_', ' ')} {n:,}" for name, n in wanted.items())
+    needs = f"a FeatureFile of the paper's features, about {about!r}: {shown}"
     return DataSource(title, option, load, needs)
 
 
-def _wikipedia(image, text):
-    return DataSource(
-        f"Wikipedia, {image} + {text}",
-        "wikipedia",
-        lambda root: datasets.Wikipedia(root, image=image, text=text)[0],
-        "the root of pyg_hash.datasets.Wikipedia",
-    )
-
-
-def _published(name, **options):
+def _published(name, title="", **options):
     """A data set of the library that is read from the files its authors publish."""
-    return DataSource(
-        ", ".join([name, *(f"{option} {value}" for option, value in options.items())]),
-        name.lower(),
-        lambda root: getattr(datasets, name)(root, **options)[0],
-        f"the root of pyg_hash.datasets.{name}; its message lists the files",
-    )
+    title = title or ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
+    needs = f"the root of pyg_hash.datasets.{name}; its message lists the files"
+    load = lambda root: getattr(datasets, name)(root, **options)[0]  # noqa: E731
+    return DataSource(title, name.lower(), load, needs)
+
+
+def _wikipedia(image, text):
+    source = _published("Wikipedia", f"Wikipedia, {image} + {text}", image=image, text=text)
+    return source._replace(needs="the root of pyg_hash.datasets.Wikipedia")
 
 
 # the two larger sets of CNN-F: the paper's 188,321 and 117,218 are read as databases, see the
 # recipes; it does not say how many words NUS-WIDE has, nor the classes of MS-COCO
-_STATED = {
+_BAGS = {
     "wikipedia-vgg": ("Wikipedia, VGG", "vgg-fc7 + bow3000", "2866 2173 693 2173 10", 3000),
     "nuswide10k-vgg": ("NUS-WIDE-10K, VGG", "vgg-fc7 + bow1000", "10000 8000 2000 8000 10", 1000),
     "mirflickr25k-cnnf": ("MIRFlickr, CNN-F", "cnn-f + bow1386", "20015 10000 2000 18015 24", 1386),
@@ -137,20 +124,6 @@ _USE = {
     "nuswide-use": ("NUS-WIDE", {"pairs": 20_000}),
 }
 """SGEH's features: their data set, and the sizes that the paper states."""
-
-
-def _stated():
-    found = {}
-    for name, (title, about, sizes, words) in _STATED.items():
-        names = ("pairs", "train", "query", "database", "classes")
-        wanted = dict(zip(names, map(int, sizes.split()), strict=False))
-        wanted |= {"image_features": 4096} | ({"text_features": words} if words else {})
-        found[name] = _papers(title, name, about, **wanted)
-    for name, (title, sizes) in _USE.items():
-        wanted = {**sizes, "image_features": 4096, "text_features": 512}
-        about = f"{title}, vgg16-fc7 + use512"
-        found[name] = _papers(f"{title}, VGG and USE", name, about, **wanted)
-    return found
 
 
 SOURCES = {
@@ -176,22 +149,39 @@ SOURCES = {
     "mirflickr25k-sgeh": _published("MIRFlickr25K", protocol="sgeh"),
     "nuswide10-sgeh": _published("NUSWIDE", concepts=10, protocol="sgeh"),
     "mscoco-sgeh": _published("MSCOCO", protocol="sgeh"),
-    **_stated(),
-    "synthetic": DataSource(
-        "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
-    ),
 }
+for _name, (_title, _about, _stated, _words) in _BAGS.items():
+    _parts = ("pairs", "train", "query", "database", "classes")
+    _wanted = dict(zip(_parts, map(int, _stated.split()), strict=False))
+    _wanted |= {"text_features": _words} if _words else {}
+    SOURCES[_name] = _papers(_title, _name, _about, _wanted)
+for _name, (_title, _wanted) in _USE.items():
+    _about, _wanted = f"{_title}, vgg16-fc7 + use512", _wanted | {"text_features": 512}
+    SOURCES[_name] = _papers(f"{_title}, VGG and USE", _name, _about, _wanted)
+SOURCES["synthetic"] = DataSource(
+    "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
+)
 """All data by their names on the command line."""
 
 
-def where(names, roots):
-    """The place of each data set that has one."""
+def add_options(parser, names):
+    """Let a command line say where data lie."""
+    for option in dict.fromkeys(SOURCES[name].option for name in names):
+        if option is not None:
+            there = ", ".join(name for name in names if SOURCES[name].option == option)
+            about = f"where {there} lies"
+            parser.add_argument(f"--{option}", dest=option, metavar="PLACE", help=about)
+
+
+def given(parser, names, args):
+    """The place of each data set that has one; says what the others need; one is asked for."""
     options = {name: SOURCES[name].option for name in names}
-    places = {name: "" if option is None else roots.get(option) for name, option in options.items()}
-    return {name: place for name, place in places.items() if place is not None}
-
-
-def missing(names):
-    """What has to be given for some data, a line each."""
-    listed = [(SOURCES[name].option, name, SOURCES[name].needs) for name in names]
-    return "\n".join(f"  --{option} PLACE   for {name}: {needs}" for option, name, needs in listed)
+    found = {n: "" if option is None else getattr(args, option) for n, option in options.items()}
+    absent = [name for name in names if found[name] is None]
+    if absent:
+        print("There are more data, which need:", file=sys.stderr)
+    for name in absent:
+        print(f"  --{options[name]} PLACE   for {name}: {SOURCES[name].needs}", file=sys.stderr)
+    if len(absent) == len(names):
+        parser.error("there are no data; give the place of some (see above)")
+    return {name: place for name, place in found.items() if place is not None}

@@ -22,16 +22,12 @@ def draw_table(table, lines, path):
     if "tsne" in table.extras:
         _tsne(lines, path)
         return
-    groups = Groups(lines)
+    panels = _means
     if "curves" in table.extras:
-        panels = _curves(groups)
+        panels = _curves
     elif varied("alpha", FACTORS[0]) in table.methods:
-        panels = _weights(table, groups)
-    else:
-        panels = _means(table, groups)
-    listed = list(panels)
-    if listed:
-        draw(listed, path)
+        panels = _weights
+    draw(list(panels(table, Groups(lines))), path)
 
 
 def _means(table, groups):
@@ -74,7 +70,7 @@ def _weights(table, groups):
             yield {"title": title, "series": series, "x": weight, "y": "mAP", "log": "x"}
 
 
-def _curves(groups):
+def _curves(table, groups):
     """Precision over recall, and precision over rank: means over the seeds.
 
     There is one point a radius or rank, so that those of the seeds belong together. A radius within
@@ -85,17 +81,12 @@ def _curves(groups):
         seeds = sorted({line["seed"] for _, group in shown for line in group.lines})
         number = f"seed {seeds[0]}" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
         for task in CROSS:
-            recall = {}
-            ranks = {}
+            recall, ranks = {}, {}
             for place, group in shown:
-                of = [line["curves"][task] for line in group.lines]
-                mean = {
-                    part: [
-                        None if None in values else statistics.fmean(values)
-                        for values in zip(*(curve[part] for curve in of), strict=True)
-                    ]
-                    for part in of[0]
-                }
+                mean = {}
+                for part in ("recall", "precision", "ranks", "at"):
+                    points = zip(*(line["curves"][task][part] for line in group.lines), strict=True)
+                    mean[part] = [None if None in p else statistics.fmean(p) for p in points]
                 pairs = zip(mean["recall"], mean["precision"], strict=True)
                 recall[_name(place)] = [(r, p) for r, p in pairs if p is not None]
                 ranks[_name(place)] = list(zip(mean["ranks"], mean["at"], strict=True))

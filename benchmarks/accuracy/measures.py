@@ -68,11 +68,9 @@ def scores(codes, data, *, ties=False):
 def rescored(relaxed, data):
     """mAP@all and R@10 where the real-valued code of the query ranks all items, in both ways."""
     bits = {m: binarize(x) for m, x in relaxed.items()}
+    int8 = {m: quantize(x, bits[m]) for m, x in relaxed.items()}
     found = {}
-    for name, stored in (
-        ("scored", bits),
-        ("int8", {m: quantize(x, bits[m]) for m, x in relaxed.items()}),
-    ):
+    for name, stored in (("scored", bits), ("int8", int8)):
         for task in CROSS:
             query, *_ = _asked(relaxed, data, task)
             _, items, *y = _asked(stored, data, task)
@@ -96,9 +94,7 @@ def curves(codes, data):
         ranks = [n for n in RANKS if n <= len(asked[1])]
         pairs = zip(curve.precision.tolist(), curve.answered.tolist(), strict=True)
         found[task] = {
-            "precision": [
-                round(p / answered, 5) if answered > 0 else None for p, answered in pairs
-            ],
+            "precision": [round(p / part, 5) if part > 0 else None for p, part in pairs],
             "recall": _rounded(curve.recall, 5),
             "ranks": ranks,
             "at": _rounded(precision_at_n(*asked, topn=ranks), 5),

@@ -5,6 +5,8 @@ beside what is measured; and, for the table ``choices``, one set of codes under 
 """
 
 import json
+import statistics
+from functools import partial
 
 from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.measures import CUTS, RECALL, SCORED
@@ -17,13 +19,10 @@ from pyg_hash.recipes import presets
 
 
 def page(table, lines, *, stale=0, short=False):
-    """The page.
+    """The page of a table's cells.
 
-    Args:
-        table: its declaration.
-        lines: the cells.
-        stale: how many more there are, under other settings than today's.
-        short: whether they come from ``--short``.
+    ``stale`` is how many more there are, under other settings than today's; ``short`` whether they
+    come from ``--short``.
     """
     groups = Groups(lines)
     parts = [f"# {table.title}", table.about]
@@ -52,26 +51,32 @@ def _pairs(value, show=digits):
 
 def _section(table, groups, data):
     columns = [(bits, rate) for bits in groups.values_of("bits") for rate in groups.rates()]
-    printed = table.printed.get(data)
     # every line that has a cell, in the order of the declaration
     there = {(w.method, w.protocol) for w in groups.by_place if w.data == data}
     names = dict.fromkeys((*table.methods, *METHODS))
     places = [(n, protocol) for n in names for protocol in ORDER if (n, protocol) in there]
-    of = {
-        where: {column: _at(groups, data, where, column) for column in columns} for where in places
-    }
-    recall = groups.having(RECALL)
-    recalled = [c for c in columns if any(_at(recall, data, where, c) for where in places)]
+
+    def found(groups):
+        """The cells of each line and column, or None."""
+        return {
+            (name, protocol): {c: groups.get(Place(data, name, *c, protocol)) for c in columns}
+            for name, protocol in places
+        }
+
+    of, recall = found(groups), groups.having(RECALL)
+    recalled, rescored = found(recall), found(groups.having(SCORED["scored"]))
+    printed = table.printed.get(data)
     for task in table.tasks:
-        lines, more = [], recalled if task == "t2i" else []
-        for where, found in of.items():
-            shown = [groups.shown(g, table.metric, task) if g else "" for g in found.values()]
+        more = [c for c in columns if task == "t2i" and any(f[c] for f in recalled.values())]
+        lines = []
+        for where, cells in of.items():
+            shown = [groups.shown(g, table.metric, task) if g else "" for g in cells.values()]
             for column in more:
-                group = _at(recall, data, where, column)
-                missing = "" if found[column] is None else "–"
+                group = recalled[where][column]
+                missing = "" if cells[column] is None else "–"
                 shown.append(recall.shown(group, RECALL, task) if group else missing)
-            seconds = [group.seconds for group in found.values() if group is not None]
-            lines.append([*where, *shown, f"{sum(seconds) / len(seconds):.0f}"])
+            seconds = statistics.fmean(group.seconds for group in cells.values() if group)
+            lines.append([*where, *shown, f"{seconds:.0f}"])
         if printed is not None:
             lines += ([*line, *("" for _ in more)] for line in _paper(printed, task, columns))
         heads = ["method", "protocol", *map(_heading, columns)]
@@ -91,32 +96,23 @@ def _section(table, groups, data):
         )
     for champion in table.champions:
         yield from _verdicts(table, champion, groups, data, columns)
-    rescored = groups.having(SCORED["scored"])
+    named = {"all": "Hamming", RECALL: RECALL}
+    for how, metric in SCORED.items():
+        named |= {metric: how, f"{RECALL}, {how}": f"{RECALL}, {how}"}
     for column in columns:
-        there_too = {w: g for w in places if (g := _at(rescored, data, w, column))}
-        named = {"all": "Hamming", RECALL: RECALL}
-        for how, metric in SCORED.items():
-            named |= {metric: how, f"{RECALL}, {how}": f"{RECALL}, {how}"}
-        text = _table(there_too, named)
+        text = _table(rescored, named, column)
         if text:
             yield (
                 f"Rescored, {_heading(column)}, i2t / t2i, mAP@all and {RECALL} "
                 "(*scored*: the query's relaxed code times the items' bits; *int8*: times their "
                 f"relaxed codes in int8; all items are ranked):\n\n{text}"
             )
-    metrics = [f"{cut} {denominator}" for cut in CUTS for denominator in DENOMINATORS]
+    cuts = {f"{cut} {name}": f"@{cut} {name}" for cut in CUTS for name in DENOMINATORS}
     for column in columns:
-        there_too = {where: g for where, found in of.items() if (g := found[column])}
-        text = _table(there_too, {metric: f"@{metric}" for metric in metrics})
+        text = _table(of, cuts, column)
         if text:
             about = f"under each denominator, {_heading(column)}, i2t / t2i"
             yield f"The same codes as MAP@R {about}:\n\n{text}"
-
-
-def _at(groups, data, where, column):
-    """The cells of a method and protocol at a code length and label rate, or None."""
-    method, protocol = where
-    return groups.get(Place(data, method, *column, protocol))
 
 
 def _heading(column):
@@ -125,11 +121,12 @@ def _heading(column):
     return f"{bits} bits" if rate is None else f"{bits} bits, {rate:.0%}"
 
 
-def _table(found, metrics):
+def _table(found, metrics, column):
     """A line a method and protocol, a column a metric, i2t / t2i; nothing if there is none."""
     lines = [
-        [*where, *(_pairs(lambda task, g=group, m=m: g.mean(m, task)) for m in metrics)]
-        for where, group in found.items()
+        [*where, *(_pairs(partial(cells[column].mean, metric)) for metric in metrics)]
+        for where, cells in found.items()
+        if cells[column]
     ]
     return grid(["method", "protocol", *metrics.values()], lines) if lines else ""
 
@@ -293,19 +290,15 @@ def _claims(table, groups):
         for claim in table.claims:
             for variant, group in groups.by_place.items():
                 for own, other in claim.protocols:
-                    full = variant._replace(method=claim.full, protocol=other)
-                    asked = (data, claim.variant, own)
-                    if (variant.data, variant.method, variant.protocol) != asked:
+                    where = variant._replace(method=claim.full, protocol=other)
+                    full, asked = groups.by_place.get(where), (data, claim.variant, own)
+                    if (variant.data, variant.method, variant.protocol) != asked or full is None:
                         continue
-                    if full not in groups.by_place:
-                        continue
-                    beside = claim.full, group, groups.by_place[full], table.metric
-                    found = [versus(*beside, task) for task in CROSS]
-                    sign = signs(found)
-                    rows = (f"{place.method} ({place.protocol})" for place in (variant, full))
+                    found = [versus(claim.full, group, full, table.metric, t) for t in CROSS]
+                    rows = f"{claim.variant} ({own})", f"{claim.full} ({other})"
                     line = [SOURCES[data].title, str(variant.bits), *rows]
-                    line += [*(v.number for v in found), sign, claim.signs]
-                    lines.append([*line, agreement(sign, claim.signs), claim.source])
+                    line += [*(v.number for v in found), signs(found), claim.signs]
+                    lines.append([*line, agreement(signs(found), claim.signs), claim.source])
     heads = ["data", "bits", "variant", "full", *CROSS, "sign", "claimed", "verdict"]
     return f"{_ABOUT}\n\n{grid([*heads, 'source of the claim'], lines)}"
 
@@ -350,26 +343,9 @@ def _shifts(groups):
     bits = groups.values_of("bits")[0]
     for data in groups.values_of("data"):
         for rate in groups.values_of("labels"):
-            of = {p: groups.get(Place(data, "MCGCN", bits, rate, p)) for p in ORDER}
-            own, wide = of["inductive"], of["transductive"]
-            if own is None or wide is None:
-                continue
-
-            def apart(metrics, task, own=own):
-                values = [own.mean(metric, task) for metric in metrics]
-                return max(values) - min(values)
-
-            cuts = [f"50 {name}" for name in DENOMINATORS]
-            lines.append(
-                [
-                    *(SOURCES[data].title, f"{rate:.0%}"),
-                    _pairs(lambda t, g=own: g.deviation("all", t)),
-                    _pairs(lambda t, a=own, b=wide: b.mean("all", t) - a.mean("all", t), signed),
-                    _pairs(lambda t, f=apart: f(_ORDERS, t), signed),
-                    _pairs(lambda t, f=apart, c=cuts: f(c, t), signed),
-                    _pairs(lambda t, f=own.mean: f("all, among queries", t) - f("all", t), signed),
-                ]
-            )
+            of = [groups.get(Place(data, "MCGCN", bits, rate, p)) for p in (ORDER[0], ORDER[-1])]
+            if all(of):
+                lines.append([SOURCES[data].title, f"{rate:.0%}", *_moved(*of)])
     if not lines:
         return "Not run under today's settings."
     heads = ["data", "labels", "sd over seeds", "transductive - inductive"]
@@ -377,31 +353,46 @@ def _shifts(groups):
     return grid([*heads, "searching the queries' other side"], lines)
 
 
+def _moved(own, wide):
+    def apart(metrics):
+        def span(task):
+            values = [own.mean(metric, task) for metric in metrics]
+            return max(values) - min(values)
+
+        return _pairs(span, signed)
+
+    def beyond(group, metric):
+        return _pairs(lambda t: group.mean(metric, t) - own.mean("all", t), signed)
+
+    deviation, cuts = _pairs(partial(own.deviation, "all")), [f"50 {d}" for d in DENOMINATORS]
+    moved = deviation, beyond(wide, "all"), apart(_ORDERS), apart(cuts)
+    return *moved, beyond(own, "all, among queries")
+
+
 def _choices(groups, data):
     """The parts of one data set."""
     bits = groups.values_of("bits")[0]
+    methods = dict.fromkeys(where.method for where in groups.by_place)
     for rate in groups.values_of("labels"):
-        found = {
-            (method, protocol): group
-            for method in dict.fromkeys(where.method for where in groups.by_place)
-            for protocol in ORDER
-            if (group := groups.get(Place(data, method, bits, rate, protocol))) is not None
-        }
+        places = (Place(data, method, bits, rate, p) for method in methods for p in ORDER)
+        found = {(w.method, w.protocol): {None: groups.get(w)} for w in places if groups.get(w)}
         if not found:
             continue
         yield f"### {bits} bits, {rate:.0%} of the labels"
         lines = []
-        for (method, protocol), group in found.items():
-            base = found.get((method, "inductive"), group)
-            moved = [group.mean("all", task) - base.mean("all", task) for task in CROSS]
+        for (method, protocol), cells in found.items():
+            group, base = cells[None], found.get((method, "inductive"), cells)[None]
             shown = [group.shown("all", task) for task in CROSS]
-            shown += ["" if base is group else signed(m) for m in moved]
+            for task in CROSS:
+                moved = group.mean("all", task) - base.mean("all", task)
+                shown.append("" if base is group else signed(moved))
             lines.append([method, protocol, *shown])
         heads = ["method", "protocol", *CROSS, *(f"{task} - inductive" for task in CROSS)]
         yield "What a code may depend on (mAP@all, expected ties):\n\n" + grid(heads, lines)
-        yield "What is searched (mAP@all, expected ties):\n\n" + _table(found, _DATABASES)
-        yield "How ties are ordered (mAP@all):\n\n" + _table(found, _ORDERS)
+        searched = _table(found, _DATABASES, None)
+        yield f"What is searched (mAP@all, expected ties):\n\n{searched}"
+        yield f"How ties are ordered (mAP@all):\n\n{_table(found, _ORDERS, None)}"
         for cut in CUTS:
             names = {f"{cut} {name}": f"`{name}`" for name in DENOMINATORS}
             about = f"What the sum is divided by (mAP@{cut}, expected ties)"
-            yield f"{about}:\n\n{_table(found, names)}"
+            yield f"{about}:\n\n{_table(found, names, None)}"

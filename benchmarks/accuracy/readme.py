@@ -10,8 +10,8 @@ from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import ORDER
 from benchmarks.accuracy.store import RESULTS, ROOT, Store, is_current
 from benchmarks.accuracy.summary import Groups, Place, grid
-from benchmarks.accuracy.tables import CROSS, OURS, TABLES
-from pyg_hash.utils.files import atomic_path
+from benchmarks.accuracy.tables import CROSS, TABLES
+from benchmarks.record import write_text
 
 PAGES = {
     ROOT / "README.md": ("summary",),
@@ -70,11 +70,11 @@ def _overview(cells, methods):
     rows = []
     for rate, listed in methods.items():
         for method in listed:
-            places = [Place(data, method, 32, rate, "inductive") for data in OURS]
+            places = [Place(data, method, 32, rate, "inductive") for data in NAMES]
             if method not in LEFT_OUT and any(place in cells for place in places):
                 share = "none" if rate is None else f"{rate:.0%}"
                 rows.append([share, method, *(cells.get(place, "–") for place in places)])
-    return grid(["labels", "method", *(NAMES[data] for data in OURS)], rows)
+    return grid(["labels", "method", *NAMES.values()], rows)
 
 
 def _protocols(cells):
@@ -92,6 +92,4 @@ def _protocols(cells):
 
 if __name__ == "__main__":
     for path, names in PAGES.items():
-        content = filled(path.read_text(encoding="utf-8"), names)
-        with atomic_path(path) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+        write_text(path, filled(path.read_text(encoding="utf-8"), names))

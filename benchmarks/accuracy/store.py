@@ -11,18 +11,16 @@ import re
 import subprocess
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.accuracy.cell import best, same_choice
 from benchmarks.accuracy.data import Content
 from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.tables import Cell
-from benchmarks.record import versions
-from pyg_hash.utils.files import atomic_path
+from benchmarks.record import versions, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "benchmarks/results/accuracy"
@@ -71,9 +69,8 @@ class Store:
         with self._locked():
             lines = self.read()
             ordered = sorted(lines.items(), key=lambda item: [str(part) for part in item[0]])
-            with atomic_path(self.path) as temporary:
-                text = [json.dumps(line, ensure_ascii=False) + "\n" for _, line in ordered]
-                temporary.write_text("".join(text), encoding="utf-8")
+            text = [json.dumps(line, ensure_ascii=False) + "\n" for _, line in ordered]
+            write_text(self.path, "".join(text))
 
     @contextmanager
     def _locked(self):
@@ -130,13 +127,12 @@ def is_current(line, changes=None):
     return row is not None and line["settings"] == row.settings(line["protocol"], **(changes or {}))
 
 
-@dataclass(frozen=True)
-class Standard:
+class Standard(NamedTuple):
     """What a line has to be like to count as its cell."""
 
     extras: tuple[str, ...]  # what has to be measured besides the scores
     contents: Mapping[str, Content]  # name of a data set -> its digests today
-    changes: Mapping[str, Any] = field(default_factory=dict)  # of every method's settings
+    changes: Mapping[str, Any] = {}  # of every method's settings
 
     def met_by(self, line):
         found = self.contents.get(line["data"])
@@ -149,7 +145,7 @@ class Standard:
 
     def worths(self, cell, lines):
         """What another seed or code length of a cell has found of its row's choices."""
-        any_extras, shared = replace(self, extras=()), same_choice(cell)
+        any_extras, shared = self._replace(extras=()), same_choice(cell)
         for line in lines if METHODS[cell.method].choices else ():
             if same_choice(place(line)) == shared and any_extras.met_by(line):
                 return line["choice"]["worths"]
@@ -178,21 +174,17 @@ class Standard:
                 return None
             more["choice"] = {"chosen": best(worths), "worths": worths}
             trained = row.candidates()[best(worths)]
-        settings = self._settings(trained, cell)
+        settings = trained.settings(cell.protocol, **self.changes)
         for line in lines:
-            beside = place(line) == cell._replace(method=line["method"]) and self.met_by(line)
-            if beside and self._trained(line) == settings:
+            if place(line) != cell._replace(method=line["method"]) or not self.met_by(line):
+                continue
+            made = line["settings"]  # after its choice, if it made one
+            if "choice" in line:
+                chosen = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
+                made = chosen.settings(cell.protocol, **self.changes)
+            if made == settings:
                 own = {k: v for k, v in line.items() if k != "choice"}
                 own["seconds"] = {k: v for k, v in line["seconds"].items() if k != "choose"}
-                return own | cell._asdict() | more | {"settings": self._settings(row, cell)}
+                more["settings"] = row.settings(cell.protocol, **self.changes)
+                return own | cell._asdict() | more
         return None
-
-    def _settings(self, row, cell):
-        return row.settings(cell.protocol, **self.changes)
-
-    def _trained(self, line):
-        """The settings that a line was made with, after its choice."""
-        if "choice" not in line:
-            return dict(line["settings"])
-        row = METHODS[line["method"]].candidates()[line["choice"]["chosen"]]
-        return self._settings(row, place(line))

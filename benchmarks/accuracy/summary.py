@@ -38,15 +38,12 @@ class Group:
     def __init__(self, lines):
         self.lines = sorted(lines, key=lambda line: int(line["seed"]))
 
-    def _values(self, metric, task):
-        return [line["scores"][metric][task] for line in self.lines]
-
     def mean(self, metric, task):
-        return statistics.fmean(self._values(metric, task))
+        return statistics.fmean(line["scores"][metric][task] for line in self.lines)
 
     def deviation(self, metric, task):
         """Standard deviation over the seeds; 0 for one."""
-        values = self._values(metric, task)
+        values = [line["scores"][metric][task] for line in self.lines]
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
     def error(self, metric, task):
@@ -56,10 +53,8 @@ class Group:
 
     def shown(self, metric, task):
         """Mean ± standard deviation, as in the tables."""
-        mean = digits(self.mean(metric, task))
-        if len(self.lines) == 1:
-            return mean
-        return f"{mean} ± {digits(self.deviation(metric, task))}"
+        deviation = f" ± {digits(self.deviation(metric, task))}" if len(self.lines) > 1 else ""
+        return digits(self.mean(metric, task)) + deviation
 
     @property
     def seconds(self):
@@ -97,22 +92,16 @@ class Groups:
         return self.values_of("labels") or [None]
 
     def get(self, where):
-        """The cells of a place.
-
-        A method that reads no labels has one result for all label rates.
-        """
+        """The cells of a place; a method that reads no labels has one result for all rates."""
         if where.method in METHODS and not METHODS[where.method].labels:
             where = where._replace(labels=None)
         return self.by_place.get(where)
 
     def nearest(self, where):
-        """The cells of a place, or of the next protocol that is stricter.
-
-        A method whose codes never see more is the same thing under a wider protocol.
-        """
+        """The cells of a place, or of the next stricter protocol: its codes never see more."""
         stricter = reversed(ORDER[: ORDER.index(where.protocol) + 1])
         found = (self.get(where._replace(protocol=protocol)) for protocol in stricter)
-        return next((group for group in found if group is not None), None)
+        return next(filter(None, found), None)
 
 
 class Verdict(NamedTuple):
@@ -150,16 +139,15 @@ def versus(name, one, other, metric, task):
     difference = one.mean(metric, task) - other.mean(metric, task)
     a, b = one.error(metric, task), other.error(metric, task)
     error = None if a is None or b is None else (a**2 + b**2) ** 0.5
-    counts = len(one.lines), len(other.lines)
-    return Verdict(name, difference, error, None if counts[0] == counts[1] else counts[1])
+    seeds = len(other.lines)
+    return Verdict(name, difference, error, None if seeds == len(one.lines) else seeds)
 
 
 def compare(groups, where, others, metric, task):
     """The row at ``where`` against the best mean of other rows; None if one is missing."""
     champion = groups.get(where)
-    found = {name: groups.nearest(where._replace(method=name)) for name in others}
-    found.pop(where.method, None)
-    rivals = {name: group for name, group in found.items() if group is not None}
+    found = {n: groups.nearest(where._replace(method=n)) for n in others if n != where.method}
+    rivals = {name: group for name, group in found.items() if group}
     if champion is None or not rivals:
         return None
     best = max(rivals, key=lambda name: rivals[name].mean(metric, task))
