@@ -111,19 +111,18 @@ def prepare(kind, m, groups, spread, c):
     views = features(m, groups, spread)
     start = time.perf_counter()
     given = [nearest_neighbours(x, K) for x in views]
-    found = {"knn": time.perf_counter() - start}
+    searched = time.perf_counter() - start
 
     def sparse():
         graph = sparse_search(given, c)
-        turns = graph.history
-        found["components"] = [turn["num_components"] for turn in turns]
-        found["residual"] = max(turn["residual"] or 0.0 for turn in turns)
-        return found | {"edges": len(graph.values)}
+        return {
+            "components": [turn["num_components"] for turn in graph.history],
+            "edges": len(graph.values),
+            "worst residual": max(turn["residual"] or 0.0 for turn in graph.history),
+            "kNN seconds, not included": searched,
+        }
 
-    def dense():
-        return {"components": dense_search(views, c)[1]}
-
-    return sparse if kind == "sparse" else dense
+    return sparse if kind == "sparse" else lambda: {"components": dense_search(views, c)[1]}
 
 
 def difference(m, groups, spread, c):
@@ -142,17 +141,16 @@ def main(record, args):
     for name, case in (SHORT if args.short else PLANTED).items():
         m, _, _, c = case
         spent = alone(prepare, "sparse", *case)
-        found = spent.value
-        row = {"case": name, "pairs": m, "clusters": c, "turns": len(found["components"])}
-        row |= {"components": found["components"][-1], "seconds": spent.wall_seconds}
+        counts = spent.value.pop("components")
+        row = {"case": name, "pairs": m, "clusters": c, "turns": len(counts)}
+        row |= {"components": counts[-1], "seconds": spent.wall_seconds}
         row |= {"CPU seconds": spent.cpu_seconds, "extra MiB": spent.extra_bytes / 2**20}
-        row |= {"edges": found["edges"], "worst residual": found["residual"]}
-        rows.append(row | {"kNN seconds, not included": found["knn"]})
+        rows.append(row | spent.value)
         if m > DENSE:
             continue
         dense = alone(prepare, "dense", *case)
         largest, same = difference(*case)
-        same &= dense.value["components"] == found["components"]
+        same &= dense.value["components"] == counts
         row = {"pairs": m, "dense seconds": dense.wall_seconds}
         row |= {"times as fast": dense.wall_seconds / spent.wall_seconds}
         row |= {"dense extra MiB": dense.extra_bytes / 2**20}

@@ -100,19 +100,15 @@ class Coco(NamedTuple):
     names: list[str]
     captions: list[str]
     ids: list[str]
-
-    @property
-    def digest(self):
-        """Hex digest of the labels, which a split belongs to."""
-        return hashlib.sha256(np.packbits(self.labels).tobytes()).hexdigest()
+    digest: str  # of the labels, which a split belongs to
 
 
 def raw_files(folder):
-    features, captions = Path(folder) / FEATURES, Path(folder) / CAPTIONS
-    for path in (features, captions):
+    files = Path(folder) / FEATURES, Path(folder) / CAPTIONS
+    for path in files:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: no such file; give the folder that holds it")
-    return features, captions
+    return files
 
 
 def read(folder):
@@ -128,13 +124,10 @@ def read(folder):
     if [row["id"] for row in rows] != ids.tolist():
         raise ValueError(f"{captions}: its ids are not those of {FEATURES}; get both again")
     kept = [c for c, name in enumerate(names) if name != DROPPED]
-    return Coco(
-        image=image,
-        labels=np.ascontiguousarray(labels[:, kept]),
-        names=[names[c] for c in kept],
-        captions=[row["caption"] for row in rows],
-        ids=[str(row["id"]) for row in rows],
-    )
+    labels, names = np.ascontiguousarray(labels[:, kept]), [names[c] for c in kept]
+    digest = hashlib.sha256(np.packbits(labels).tobytes()).hexdigest()
+    captions, ids = [row["caption"] for row in rows], [str(row["id"]) for row in rows]
+    return Coco(image, labels, names, captions, ids, digest)
 
 
 def make_manifest(coco, num_queries, num_train, seed):
@@ -142,10 +135,9 @@ def make_manifest(coco, num_queries, num_train, seed):
     rows = np.flatnonzero(coco.labels.any(axis=1))
     sizes = {"query": num_queries, "train": num_train}
     sizes["database"] = len(rows) - sum(sizes.values())
-    letters = [NOWHERE] * len(coco.labels)
+    letters = np.full(len(coco.labels), NOWHERE)
     for part, members in iterative_split(coco.labels[rows], sizes, seed=seed).items():
-        for row in rows[members]:
-            letters[row] = LETTERS[part]
+        letters[rows[members]] = LETTERS[part]
     text = "".join(letters)
     return {
         "about": f"Row i of {FEATURES}: q query, t train, d in the database only, . no label but "
@@ -168,20 +160,14 @@ def feature_file(folder, manifest=MANIFEST, cache=CACHE):
     Nothing is written to ``folder``. A missing file is a ``FileNotFoundError``; files that are not
     those of the manifest are a ``ValueError``.
     """
-    path = Path(cache) / f"{manifest.stem}-{_digest(*raw_files(folder), manifest, *CODE)}.h5"
-    if not path.is_file():
-        _write(path, read(folder), manifest)
-    return path
-
-
-def _digest(*files):
+    files = (*raw_files(folder), manifest, *CODE)
     parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     parts += [version(package) for package in PACKAGES]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
-
-
-def _write(path, coco, manifest):
-    split = load_json(manifest)
+    digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+    path = Path(cache) / f"{manifest.stem}-{digest}.h5"
+    if path.is_file():
+        return path
+    split, coco = load_json(manifest), read(folder)
     if split["labels_sha256"] != coco.digest:
         raise ValueError(f"{FEATURES}: not the labels that {manifest.name} splits; get it again")
     letters = np.array(list("".join(split["rows"])))
@@ -201,6 +187,7 @@ def _write(path, coco, manifest):
         texts=captions,
         **masks,
     )
+    return path
 
 
 def main():

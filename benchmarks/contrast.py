@@ -29,8 +29,8 @@ from benchmarks.accuracy.cell import Bench
 from benchmarks.accuracy.data import given
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
-from benchmarks.accuracy.summary import digits, grid
-from benchmarks.record import write_text
+from benchmarks.accuracy.summary import digits
+from benchmarks.record import grid, write_text
 from benchmarks.tune import DATA, cases, command
 from pyg_hash.metrics import evaluate
 

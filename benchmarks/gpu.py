@@ -207,7 +207,7 @@ def graphs(run):
     widths = propagation.SHORT_WIDTHS if run.short else propagation.WIDTHS
     for name in (propagation.REFERENCE, propagation.OURS, propagation.CACHED):
         make = partial(propagation.convolutions, name, n, widths)
-        yield run.row(f"{name}, {n:,} nodes, {' -> '.join(map(str, widths))}", make)
+        yield run.row(f"{name}, {n:,} nodes, {' -> '.join(f'{w}' for w in widths)}", make)
     width = propagation.LABEL_WIDTH
     for n, cpu in ((run.size(10_000, 300), True), (run.size(200_000, 600), False)):
         graph = partial(propagation.label_graph, "hubs", n, RATE, propagation.neighbour_edges(n))

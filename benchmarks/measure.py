@@ -1,25 +1,9 @@
 """How every benchmark measures: side by side in time, alone in memory.
 
-A benchmark is one file, and looks like this::
-
-    '''Headline: what is compared.
-
-        python -m benchmarks.name [--short]
-
-    What is computed on which data, and what each method is: shown with the results.
-    '''
-
-    def prepare(name, n):                     # at the top level, for alone()
-        x = torch.randn(n, 64)
-        METHODS[name](x[:8])                  # load what the first call loads
-        return lambda: METHODS[name](x)
-
-    @benchmark("Title")                       # --short and --out; one thread
-    def main(record, args):
-        n = 500 if args.short else 10_000
-        seconds = side_by_side({name: prepare(name, n) for name in METHODS})
-        record.columns("Times", "method", {"s": seconds, "times as fast": faster(seconds, "slow")})
-        record.goal("extra MB", alone(prepare, "fast", n).extra_bytes / 1e6, at_most=6)
+A benchmark is one file, ``map.py`` for one. Its docstring says in three paragraphs what is
+compared, by which command, and what is computed on which data: shown with the results. Cases are
+made at the top level of the file, where :func:`alone` finds them, and ``main``, under
+``@benchmark``, fills a ``Record`` with tables, goals and panels.
 
 Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
 machine only ratios within one run mean anything. Memory is measured in a fresh process for each

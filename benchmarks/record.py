@@ -110,21 +110,21 @@ class Record:
     def columns(self, title, key, of, note=""):
         """Add a table by its columns; the first has all rows, whose names stand under ``key``."""
         names = next(iter(of.values()))
-        rows = [
-            {key: name} | {head: values.get(name) for head, values in of.items()} for name in names
-        ]
+        rows = ({key: n} | {head: values.get(n) for head, values in of.items()} for n in names)
         self.table(title, rows, note)
 
     def goal(self, text, reached, *, at_least=None, at_most=None):
         """Add a goal; ``reached`` None means that it was not measured. Exactly one bound."""
         if (at_least is None) == (at_most is None):
             raise ValueError("goal: give at_least or at_most, one of them")
-        if at_most is None:
-            bound, met = f">= {at_least:g}", reached is not None and reached >= at_least
+        bound = f">= {at_least:g}" if at_most is None else f"<= {at_most:g}"
+        if reached is None:
+            verdict = "not measured"
+        elif self.short:
+            verdict = "short form"
         else:
-            bound, met = f"<= {at_most:g}", reached is not None and reached <= at_most
-        verdict = "short form" if self.short else "yes" if met else "no"
-        verdict = "not measured" if reached is None else verdict
+            met = reached >= at_least if at_most is None else reached <= at_most
+            verdict = "yes" if met else "no"
         self.goals.append({"goal": text, "bound": bound, "reached": reached, "met": verdict})
         print(f"\ngoal: {text} {bound}: {cell(reached)} ({verdict})", flush=True)
 
@@ -174,9 +174,14 @@ def cell(value):
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def grid(head, lines):
+    """A Markdown table."""
+    rows = [head, ["---"] * len(head), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def _table(table):
     columns = list(dict.fromkeys(column for row in table["rows"] for column in row))
-    lines = [columns, ["---"] * len(columns)]
-    lines += [[cell(row.get(column)) for column in columns] for row in table["rows"]]
-    text = f"## {table['title']}\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return text + (f"\n\n{table['note']}" if table["note"] else "")
+    lines = [[cell(row.get(column)) for column in columns] for row in table["rows"]]
+    note = f"\n\n{table['note']}" if table["note"] else ""
+    return f"## {table['title']}\n\n{grid(columns, lines)}{note}"

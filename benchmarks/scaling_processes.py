@@ -12,7 +12,6 @@ the smallest time counts. CPU seconds are those of the busiest process, communic
 what a machine of its own would spend. Wall time says the same only where each process has a core.
 """
 
-import json
 import os
 import tempfile
 import time
@@ -28,6 +27,7 @@ from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.training.epoch import ALL, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
+from pyg_hash.utils.files import load_json, save_json
 
 SIZES = {False: (50_000, 20_000, 512), True: (500, 100, 64)}  # nodes, new items, batch
 TURNS = 2
@@ -47,7 +47,7 @@ def work(short, accumulate, out):
         rank = Ranks.of(model).rank
         if rank == 0:
             save_file(model.state_dict(), out / "model.safetensors")
-    (out / f"{rank}.json").write_text(json.dumps(times))
+    save_json(out / f"{rank}.json", times)
 
 
 def _epoch(data, batch, accumulate):
@@ -64,10 +64,8 @@ def _timed(name, case):
         torch.distributed.barrier()
     cpu, wall = time.process_time(), time.perf_counter()
     case()
-    return {
-        f"{name} CPU s": time.process_time() - cpu,
-        f"{name} wall s": time.perf_counter() - wall,
-    }
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    return {f"{name} CPU s": cpu, f"{name} wall s": wall}
 
 
 def launch(processes, accumulate, short, out):
@@ -76,7 +74,7 @@ def launch(processes, accumulate, short, out):
     codes = in_ranks(processes, work, short, accumulate, out)
     if any(codes):
         raise RuntimeError(f"{processes} processes ended with {codes}; see above")
-    times = [json.loads((out / f"{rank}.json").read_text()) for rank in range(processes)]
+    times = [load_json(out / f"{rank}.json") for rank in range(processes)]
     return {name: max(each[name] for each in times) for name in times[0]}
 
 

@@ -37,15 +37,14 @@ class Load(NamedTuple):
     latencies: list[float]
     errors: int
     seconds: float
-    cpu: float = float("nan")
 
-    def row(self, kind, visitors):
+    def row(self, kind, visitors, cpu=float("nan")):
         ms = sorted(1e3 * latency for latency in self.latencies) or [float("nan")]
         row = {"request": kind, "at a time": visitors}
         row |= {"requests": len(self.latencies) + self.errors, "errors": self.errors}
         row |= {"p50, ms": ms[len(ms) // 2], "p99, ms": ms[min(len(ms) - 1, int(0.99 * len(ms)))]}
         row |= {"slowest, ms": ms[-1], "requests/s": len(self.latencies) / self.seconds}
-        return row | {"CPU a request, ms": 1e3 * self.cpu / max(1, len(self.latencies))}
+        return row | {"CPU a request, ms": 1e3 * cpu / max(1, len(self.latencies))}
 
 
 @contextmanager
@@ -107,10 +106,8 @@ def kinds(port, run):
 async def load(port, ask, visitors, times):
     """Let visitors ask, each ``times`` times."""
     latencies = []
-    errors = 0
 
     async def visit(visitor):
-        nonlocal errors
         for number in range(times):
             content = ask(visitor * times + number)
             start = time.perf_counter()
@@ -125,19 +122,18 @@ async def load(port, ask, visitors, times):
                 good = False
             if good:
                 latencies.append(time.perf_counter() - start)
-            else:
-                errors += 1
 
     start = time.perf_counter()
     await asyncio.gather(*(visit(visitor) for visitor in range(visitors)))
-    return Load(latencies, errors, time.perf_counter() - start)
+    seconds = time.perf_counter() - start
+    return Load(latencies, visitors * times - len(latencies), seconds)
 
 
 def synthetic_run(folder):
     """A small trained run without raw items."""
     words = ["--dataset=synthetic", "--dataset_options.n=600", f"--root={folder / 'data'}"]
-    words += [f"--out={folder / 'run'}"]
-    if pyg_hash(["train", *words, "--epochs=1", "--label_rate=0.5"]) != 0:
+    words += [f"--out={folder / 'run'}", "--epochs=1", "--label_rate=0.5"]
+    if pyg_hash(["train", *words]) != 0:
         raise RuntimeError("no run could be trained; see above")
     return folder / "run"
 
@@ -145,7 +141,7 @@ def synthetic_run(folder):
 @benchmark("Search page", run="")
 def main(record, args):
     visitors, times, alone = (20, 2, 5) if args.short else (200, 3, 50)
-    rows, errors, total = [], 0, 0
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         run = Run.open(args.run or synthetic_run(Path(folder)))
         with server(run.path) as (port, process):
@@ -154,15 +150,14 @@ def main(record, args):
                 for count, each in ((1, alone), (visitors, times)):
                     before = cpu_seconds(process)
                     seen = asyncio.run(load(port, ask, count, each))
-                    seen = seen._replace(cpu=cpu_seconds(process) - before)
-                    rows.append(seen.row(kind, count))
-                    if count == visitors:
-                        errors, total = errors + seen.errors, total + count * each
+                    rows.append(seen.row(kind, count, cpu_seconds(process) - before))
             get(port, "/healthz")  # it is still there
             items = get(port, "/api/run")["database"]["image"]
     record.table(f"{items:,} items in the database", rows)
+    crowds = rows[1::2]
+    errors, total = (sum(row[name] for row in crowds) for name in ("errors", "requests"))
     record.goal(f"errors in {total:,} requests, {visitors} at a time", errors, at_most=0)
-    bars = {f"{row['request']}, {p}": row[f"{p}, ms"] for row in rows[1::2] for p in ("p50", "p99")}
+    bars = {f"{row['request']}, {p}": row[f"{p}, ms"] for row in crowds for p in ("p50", "p99")}
     record.bars(f"{visitors} at a time", bars, x="milliseconds")
 
 

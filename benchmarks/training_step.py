@@ -70,15 +70,14 @@ def pairs(sizes, rate, form=LabelHub):
 def mcgcn(sizes):
     """The model at the paper's widths."""
     widths = {"latent_channels": sizes.latent, "shared_channels": sizes.shared}
-    features = (sizes.image, sizes.text)
-    return MCGCN(features, CLASSES, sizes.bits, hidden_channels=sizes.hidden, **widths)
+    widths |= {"hidden_channels": sizes.hidden}
+    return MCGCN((sizes.image, sizes.text), CLASSES, sizes.bits, **widths)
 
 
 def sgch(sizes):
     """SGCH with one step an epoch."""
-    widths = {"hidden_channels": sizes.hidden, "out_channels": sizes.hidden}
-    features = (sizes.image, sizes.text)
-    return SGCH(features, CLASSES, sizes.bits, adversary="reversal", **widths)
+    how = {"hidden_channels": sizes.hidden, "out_channels": sizes.hidden, "adversary": "reversal"}
+    return SGCH((sizes.image, sizes.text), CLASSES, sizes.bits, **how)
 
 
 MODELS = {"MCGCN": mcgcn, "SGCH": sgch}
@@ -107,13 +106,11 @@ def product_shapes(name, sizes, labeled):
     n, s = sizes.pairs, sizes
     shapes = [(labeled, s.bits, labeled, True)] * 3  # codes with codes; twice for the view
     for width in (s.image, s.text):
-        shapes += [(n, width, s.hidden, False)]
+        shapes += [(n, width, s.hidden, False), (n + labeled, s.hidden, s.bits, True)]
         if name == "MCGCN":
             shapes += [(n, width, s.latent, False), (n, s.latent, width, True)]
-            shapes += [(n + labeled, s.hidden, s.bits, True)]
         else:
             shapes += [(n + labeled, s.hidden, s.hidden, True)]
-            shapes += [(n + labeled, s.hidden, s.bits, True)]
     if name == "MCGCN":
         shapes += [(2 * n, s.latent, s.shared, True), (2 * (n + labeled), s.shared, s.bits, True)]
     return shapes

@@ -26,9 +26,9 @@ from benchmarks.accuracy.cell import Bench
 from benchmarks.accuracy.data import add_options, content, given
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
 from benchmarks.accuracy.store import short_commit, stamp
-from benchmarks.accuracy.summary import digits, grid
+from benchmarks.accuracy.summary import digits
 from benchmarks.accuracy.tables import Cell
-from benchmarks.record import write_text
+from benchmarks.record import grid, write_text
 from pyg_hash.cli import build
 from pyg_hash.utils.files import save_json
 
@@ -147,8 +147,7 @@ def main(arguments=None):
     }
     study = open_study(args.out / f"{args.method}.journal", args.method, about)
     search(study, bench, space, seen, args.trials)
-    found = confirmed(study, bench, fresh, args.best)
-    result = {**about, **summary(study, found), **stamp()}
+    result = {**about, **confirmed(study, bench, fresh, args.best), **stamp()}
     result["versions"] = {**result["versions"], "optuna": version("optuna")}
     path = args.out / f"{args.method}.md"
     save_json(path.with_suffix(".json"), result)
@@ -171,11 +170,7 @@ def command(name, doc, methods):
 
 
 def open_study(journal, name, about):
-    """The study in a journal, new or not; its first trial is today's defaults.
-
-    Raises:
-        SystemExit: Optuna is not installed, or the journal is of another question.
-    """
+    """The study in a journal, new or not; its first trial is today's defaults."""
     try:
         import optuna
         from optuna.storages import JournalStorage
@@ -220,47 +215,31 @@ def search(study, bench, space, on, trials):
                 raise optuna.TrialPruned
         return statistics.fmean(scores)
 
-    def are_enough():
-        states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-        return len(study.get_trials(deepcopy=False, states=states)) >= trials
-
     def told(study, trial):
         shown = "ended early" if trial.value is None else f"{trial.value:.4f}"
         print(f"trial {trial.number}: {shown}", flush=True)
-        if are_enough():
-            study.stop()
 
-    if not are_enough():
-        study.optimize(objective, callbacks=[told])
+    states = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    if len(study.get_trials(deepcopy=False, states=states)) < trials:
+        enough = optuna.study.MaxTrialsCallback(trials, states)
+        study.optimize(objective, callbacks=[told, enough])
 
 
 def confirmed(study, bench, on, best):
-    """Scores, under fresh seeds, of the best trials and of the defaults, by trial number."""
-    done = [trial for trial in study.get_trials(deepcopy=False) if trial.value is not None]
-    done.sort(key=lambda trial: -trial.value)
-    found = {}
+    """The chosen setting, and every trial: the best ones and the defaults under fresh seeds too."""
+    trials = study.get_trials(deepcopy=False)
+    done = sorted((t for t in trials if t.value is not None), key=lambda t: -t.value)
+    fresh, rows = {}, []
     for place, trial in enumerate(done):
         if place < best or trial.user_attrs.get("is_default"):
-            scores = [worth(bench, trial.params, case) for case in on]
-            print(f"trial {trial.number} again: {statistics.fmean(scores):.4f}", flush=True)
-            found[trial.number] = scores
-    return found
-
-
-def summary(study, found):
-    """What goes to the results: the chosen setting and every trial."""
-    trials = study.get_trials(deepcopy=False)
-    chosen = max(found, key=lambda number: statistics.fmean(found[number]))
-    rows = [
-        {
-            "number": trial.number,
-            "is_default": bool(trial.user_attrs.get("is_default")),
-            "values": trial.params,
-            "score": trial.value,
-            "fresh": found.get(trial.number),
-        }
-        for trial in trials
-    ]
+            fresh[trial.number] = [worth(bench, trial.params, case) for case in on]
+            mean = statistics.fmean(fresh[trial.number])
+            print(f"trial {trial.number} again: {mean:.4f}", flush=True)
+    chosen = max(fresh, key=lambda number: statistics.fmean(fresh[number]))
+    for trial in trials:
+        row = {"number": trial.number, "is_default": bool(trial.user_attrs.get("is_default"))}
+        row |= {"values": trial.params, "score": trial.value, "fresh": fresh.get(trial.number)}
+        rows.append(row)
     return {"chosen": trials[chosen].params, "chosen_trial": chosen, "trials": rows}
 
 

@@ -172,7 +172,7 @@ def test_what_is_wrong_is_said_before_anything_runs(command, capsys):
         (("mcgcn-table9",), "invalid choice"),
         (("mcgcn-table1",), "there are no data"),
         (("mcgcn-table2",), "NUSWIDE10K"),
-        (("mcgcn-table1", "--wikipedia", "here", "--methods", "GCN"), "'GCN' is not known"),
+        (("mcgcn-table1", "--wikipedia", "here", "--methods", "GCN"), "invalid choice: 'GCN'"),
         (("mcgcn-table1", "--protocols", "honest"), "invalid choice"),
     ):
         with pytest.raises(SystemExit) as stop:

@@ -6,8 +6,9 @@ from accuracy_lines import lines, row, text_of
 from benchmarks.accuracy.methods import WEIGHTS
 from benchmarks.accuracy.page import _ranges
 from benchmarks.accuracy.store import Store, is_current, short_commit
-from benchmarks.accuracy.summary import Group, Groups, Place, compare, digits, grid, signed
+from benchmarks.accuracy.summary import Group, Groups, Place, compare, digits, signed
 from benchmarks.accuracy.tables import TABLES
+from benchmarks.record import grid
 
 
 def place(method, protocol="inductive", labels=0.3, bits=32, data="wikipedia"):

@@ -12,8 +12,9 @@ from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.measures import CUTS, RECALL, SCORED
 from benchmarks.accuracy.methods import CHOICE_SEEDS, CODE, HELD_OUT, METHODS, ORDER, PAPER
 from benchmarks.accuracy.store import short_commit
-from benchmarks.accuracy.summary import Groups, Place, compare, digits, grid, signed, versus
+from benchmarks.accuracy.summary import Groups, Place, compare, digits, signed, versus
 from benchmarks.accuracy.tables import CROSS
+from benchmarks.record import grid
 from pyg_hash.metrics.mean_ap import DENOMINATORS
 from pyg_hash.recipes import presets
 

@@ -9,9 +9,9 @@ from functools import cache
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import ORDER
 from benchmarks.accuracy.store import RESULTS, ROOT, Store, is_current
-from benchmarks.accuracy.summary import Groups, Place, grid
+from benchmarks.accuracy.summary import Groups, Place
 from benchmarks.accuracy.tables import CROSS, TABLES
-from benchmarks.record import write_text
+from benchmarks.record import grid, write_text
 
 PAGES = {
     ROOT / "README.md": ("summary",),
@@ -37,11 +37,7 @@ def tables():
 
 
 def filled(text, names):
-    """``text`` with its marked parts, ``names``, made anew.
-
-    Raises:
-        ValueError: a part is not marked in the text.
-    """
+    """``text`` with its marked parts, ``names``, made anew; ``ValueError`` if one is not marked."""
     known = tables()
     for name in names:
         opening, closing = f"<!-- {name} -->", f"<!-- end of {name} -->"

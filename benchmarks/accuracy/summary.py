@@ -6,12 +6,6 @@ from typing import NamedTuple
 from benchmarks.accuracy.methods import METHODS, ORDER
 
 
-def grid(head, lines):
-    """A Markdown table."""
-    rows = [head, ["---"] * len(head), *lines]
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
-
-
 def digits(value):
     """Three digits behind the point, as the papers print a mAP: ``.638``."""
     return f"{value:.3f}".removeprefix("0")
