@@ -19,8 +19,9 @@ import json
 import statistics
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import NamedTuple
+from unittest.mock import patch
 
 import torch
 
@@ -76,35 +77,19 @@ def chosen(found):
     return max(allowed, key=lambda setting: found[setting].worth)
 
 
-def changes(setting):
-    """What the row has in place of its own: ``weights.contrast=0.1`` or :data:`OWN`."""
-    if setting == OWN or setting[0].isupper():
-        return {}
-    name, value = setting.split("=")
-    return {f"model.{name}": value if value.isalpha() else json.loads(value)}
-
-
-@contextmanager
-def constant(model, setting):
-    """A setting in capitals in the module of a model, while it lasts."""
-    if not setting[0].isupper():
-        yield
-        return
-    module = sys.modules[getattr(pyg_hash.models, model).__module__]
-    name, value = setting.split("=")
-    own = getattr(module, name)
-    setattr(module, name, json.loads(value))
-    try:
-        yield
-    finally:
-        setattr(module, name, own)
-
-
 def measured(bench, case, setting):
     """One run, as a line."""
     start = time.process_time()
-    row = METHODS[case.method].with_values(changes(setting))
-    with constant(row.model, setting):
+    row, constant = METHODS[case.method], nullcontext()
+    if setting != OWN:
+        name, value = setting.split("=")
+        value = value if value.isalpha() else json.loads(value)
+        if name.isupper():
+            module = sys.modules[getattr(pyg_hash.models, row.model).__module__]
+            constant = patch.object(module, name, value)
+        else:
+            row = row.with_values({f"model.{name}": value})
+    with constant:
         model, data, _ = bench.trained(case, row, held_out=HELD_OUT)
     result = evaluate(model, data, split="val")
     line = {**case._asdict(), "setting": setting, "mAP": result.cross_modal}

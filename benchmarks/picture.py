@@ -30,8 +30,13 @@ def draw(plots, path):
                 _lines(axis, plot, order)
         for axis in axes[len(plots) :]:
             axis.set_axis_off()
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        save(figure, path)
+
+
+def save(figure, path):
+    """Write a figure to a PNG, whole or not at all."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def _lines(axis, plot, order):

@@ -1,6 +1,7 @@
 """One cell of a table: what is trained, measured and said of it."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,18 +19,27 @@ from pyg_hash.training import fit
 QUICK = {"epochs": 2}
 
 
+def toy(**more):
+    return toy_data(100, noise=3.0, num_queries=20, features=(24, 21), **more)
+
+
+def poisoned():
+    """Other labels and features of the queries."""
+    data = toy()
+    queries = data["image"].query_mask
+    for modality in ("image", "text"):
+        data[modality].y[queries] = 0
+        data[modality].x[queries] = torch.randn_like(data[modality].x[queries])
+    return data
+
+
 @pytest.fixture
 def bench(monkeypatch):
     """Toys in place of data, two epochs in place of a training."""
-    makers = {
-        "toy": lambda _: toy_data(100, noise=3.0, num_queries=20, features=(24, 21)),
-        "multi": lambda _: toy_data(
-            100, noise=3.0, num_queries=20, features=(24, 21), multi_label=True
-        ),
-    }
-    for name, maker in makers.items():
-        monkeypatch.setitem(SOURCES, name, DataSource(name, None, maker))
-    return Bench(dict.fromkeys(makers, ""), QUICK)
+    for name, multi in (("toy", False), ("multi", True)):
+        source = DataSource(name, None, lambda _, multi=multi: toy(multi_label=multi))
+        monkeypatch.setitem(SOURCES, name, source)
+    return Bench({"toy": "", "multi": ""}, QUICK)
 
 
 def cell(method="MCGCN", *, data="toy", bits=8, labels=0.5, seed=0, protocol="inductive"):
@@ -85,7 +95,7 @@ def test_a_cell_of_stated_settings_is_what_its_recipe_says(bench):
     steps.append(transforms.IntraKNN(k=20, anchors="all", weight="binary"))
     steps.append(transforms.InterKNN(anchors="all", pair_edges="labeled"))
     steps.append(transforms.LabelHub(self_loops="literal"))
-    data = T.Compose(steps)(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
+    data = T.Compose(steps)(toy())
     torch.manual_seed(3)
     model = MCGCN(data.num_features, data.num_classes, 8, **line["settings"]["options"])
     fit(model, data, torch.optim.SGD(model.parameters(), lr=1e-4), epochs=2, progress=False)
@@ -101,11 +111,10 @@ def test_a_cell_is_what_the_command_line_trains(bench):
     line = bench.run(which)
     config = METHODS["MCGCN"].train_config(8, 0.5, 3, "transductive", **QUICK)
     assert (config.protocol, config.label_rate, config.seed) == ("transductive", 0.5, 3)
-    data = build.recipe_of(config).transforms(
-        toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
-    )
-    model = build.recipe_of(config).model(data)
-    fit(model, data, build.recipe_of(config).optimizers(model), epochs=2, progress=False)
+    recipe = build.recipe_of(config)
+    data = recipe.transforms(toy())
+    model = recipe.model(data)
+    fit(model, data, recipe.optimizers(model), epochs=2, progress=False)
     result = evaluate(model, data)
     assert result.protocol == "transductive"
     for task in ("i2t", "t2i", "i2i", "t2t"):
@@ -119,7 +128,7 @@ def test_a_closed_form_is_solved(bench):
     from pyg_hash.transforms import ScaleFeatures
 
     line = bench.run(cell("ITQ", seed=4))
-    data = ScaleFeatures()(toy_data(100, noise=3.0, num_queries=20, features=(24, 21)))
+    data = ScaleFeatures()(toy())
     result = evaluate(ITQ(data.num_features, 8, seed=4).solve(data), data)
     assert line["scores"]["all"]["i2t"] == pytest.approx(result.i2t, abs=1e-6)
     assert line["settings"]["options"]["weighted"] is True
@@ -129,7 +138,7 @@ def test_a_closed_form_is_solved(bench):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_unsupervised_cells_need_no_labelled_node(bench, name):
     expected = bench.run(cell(name))
-    raw = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
+    raw = toy()
     for modality in ("image", "text"):
         raw[modality].labeled_mask = torch.zeros_like(raw[modality].train_mask)
     bench._raw, bench._graphs = {"toy": raw}, {}
@@ -156,7 +165,19 @@ def test_graphs_without_labels_are_built_once(bench):
     assert list(bench._graphs.values()) != [graph]
 
 
-def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
+LIGHTER = "graph.neighbor_weight=0.2"
+
+
+@pytest.fixture
+def two(monkeypatch):
+    """A row that has two settings to choose from, by two seeds."""
+    monkeypatch.setattr(module, "CHOICE_SEEDS", (0, 1))
+    row = replace(METHODS["SGCH, chosen"], choices=({}, {"graph.neighbor_weight": 0.2}))
+    monkeypatch.setitem(METHODS, row.name, row)
+    return row.name
+
+
+def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch, two):
     asked = []
     worth = bench.worth
 
@@ -165,15 +186,11 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
         return worth(which, row)
 
     monkeypatch.setattr(bench, "worth", counted)
-    monkeypatch.setattr(module, "CHOICE_SEEDS", (0, 1))
-    name = "SGCH, chosen"
-    first = bench.run(cell(name, seed=7))
-    weights = [{"graph_options": {"neighbor_weight": weight}} for weight in (0.2, 0.05)]
-    configs = ({}, weights[0], {"epochs": 200}, {"epochs": 200} | weights[1])
+    first = bench.run(cell(two, seed=7))
+    configs = ({}, {"graph_options": {"neighbor_weight": 0.2}})
     assert asked == [(seed, 32, config) for config in configs for seed in (0, 1)]
     found = first["choice"]["worths"]
-    longer = ["epochs=200", "epochs=200, graph.neighbor_weight=0.05"]
-    assert list(found) == ["defaults", "graph.neighbor_weight=0.2", *longer]
+    assert list(found) == ["defaults", LIGHTER]
     assert found[first["choice"]["chosen"]] == max(found.values())
 
     # by hand: a fifth of the labelled items are the queries
@@ -181,33 +198,29 @@ def test_a_choice_is_that_of_held_out_labels_and_made_once(bench, monkeypatch):
     by_hand = []
     for seed in (0, 1):
         config = row.train_config(32, 0.5, seed, "inductive", val_rate=0.2, **QUICK)
-        data = build.recipe_of(config).transforms(
-            toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
-        )
-        model = build.recipe_of(config).model(data)
-        fit(model, data, build.recipe_of(config).optimizers(model), epochs=2, progress=False)
+        recipe = build.recipe_of(config)
+        data = recipe.transforms(toy())
+        model = recipe.model(data)
+        fit(model, data, recipe.optimizers(model), epochs=2, progress=False)
         result = evaluate(model, data, split="val")
         by_hand.append((result.i2t + result.t2i) / 2)
-    mean = sum(by_hand) / 2
-    assert found["graph.neighbor_weight=0.2"] == pytest.approx(mean, abs=1e-6)
+    assert found[LIGHTER] == pytest.approx(sum(by_hand) / 2, abs=1e-6)
 
     # other seeds and code lengths share it; other label rates do not
-    second = bench.run(cell(name, seed=8, bits=16))
-    assert len(asked) == 8 and second["choice"] == first["choice"]
-    bench.run(cell(name, labels=0.8))
-    assert len(asked) == 16
+    second = bench.run(cell(two, seed=8, bits=16))
+    assert len(asked) == 4 and second["choice"] == first["choice"]
+    bench.run(cell(two, labels=0.8))
+    assert len(asked) == 8
 
 
 def test_what_is_chosen_is_trained(bench):
-    name = "SGCH, chosen"
-    other = "graph.neighbor_weight=0.2"
     plain = bench.run(cell("SGCH"))
     for wanted, worths in (
-        ("defaults", {"defaults": 0.3, other: 0.2}),
-        (other, {"defaults": 0.1, other: 0.2}),
+        ("defaults", {"defaults": 0.3, LIGHTER: 0.2}),
+        (LIGHTER, {"defaults": 0.1, LIGHTER: 0.2}),
     ):
         bench._worths.clear()
-        line = bench.run(cell(name), worths=worths)
+        line = bench.run(cell("SGCH, chosen"), worths=worths)
         assert line["choice"] == {"chosen": wanted, "worths": worths}
         assert (line["scores"] == plain["scores"]) == (wanted == "defaults")
         assert line["seconds"]["choose"] < 0.05
@@ -230,17 +243,10 @@ def test_any_setting_can_be_chosen(bench, monkeypatch):
     assert set(bench.run(cell("X"))["choice"]["worths"]) == set(names)
 
 
-def test_queries_have_no_say_in_a_choice(bench, monkeypatch):
-    monkeypatch.setattr(module, "CHOICE_SEEDS", (0,))
-    which = cell("SGCH, chosen")
-    before = bench.worths(which)
-    poisoned = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
-    queries = poisoned["image"].query_mask
-    for modality in ("image", "text"):
-        poisoned[modality].y[queries] = 0
-        poisoned[modality].x[queries] = torch.randn_like(poisoned[modality].x[queries])
-    bench._raw, bench._graphs = {"toy": poisoned}, {}
-    assert bench.worths(which) == before
+def test_queries_have_no_say_in_a_choice(bench, two):
+    before = bench.worths(cell(two))
+    bench._raw, bench._graphs = {"toy": poisoned()}, {}
+    assert bench.worths(cell(two)) == before
 
 
 def test_the_first_of_equals_is_chosen():
@@ -253,7 +259,6 @@ def test_the_graph_must_have_the_protocol_of_the_cell(bench):
 
 
 def test_queries_labels_do_not_reach_the_codes(bench, monkeypatch):
-    """NaN features of the queries' other side and other labels change no inductive code."""
     seen = {}
 
     def keep(codes, data, **_):
@@ -262,11 +267,10 @@ def test_queries_labels_do_not_reach_the_codes(bench, monkeypatch):
 
     monkeypatch.setattr(module.measures, "scores", keep)
     bench.run(cell())
-    poisoned = toy_data(100, noise=3.0, num_queries=20, features=(24, 21))
-    queries = poisoned["image"].query_mask
+    other = toy()
     for modality in ("image", "text"):
-        poisoned[modality].y[queries] = 0
-    bench._raw, bench._graphs = {"toy": poisoned}, {}
+        other[modality].y[other["image"].query_mask] = 0
+    bench._raw, bench._graphs = {"toy": other}, {}
     bench.run(cell())
     first, second = seen["codes"]
     for modality in ("image", "text"):

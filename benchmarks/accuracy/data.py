@@ -3,9 +3,11 @@
 import hashlib
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+import yaml
 from torch_geometric.data import HeteroData
 
 import pyg_hash.datasets as datasets
@@ -93,71 +95,30 @@ def _papers(title, option, about, sizes):
     return DataSource(title, option, load, needs)
 
 
-def _published(name, title="", **options):
-    """A data set of the library that is read from the files its authors publish."""
-    title = title or ", ".join([name, *(f"{option} {value}" for option, value in options.items())])
-    needs = f"the root of pyg_hash.datasets.{name}; its message lists the files"
-    load = lambda root: getattr(datasets, name)(root, **options)[0]  # noqa: E731
-    return DataSource(title, name.lower(), load, needs)
+def _published(title, kind, needs="its message lists the files", **options):
+    """A data set of the library; ``needs`` is what to know of its root."""
+
+    def load(root):
+        return getattr(datasets, kind)(root, **options)[0]
+
+    needs = f"the root of pyg_hash.datasets.{kind}; {needs}"
+    return DataSource(title, kind.lower(), load, needs)
 
 
-def _wikipedia(image, text):
-    source = _published("Wikipedia", f"Wikipedia, {image} + {text}", image=image, text=text)
-    return source._replace(needs="the root of pyg_hash.datasets.Wikipedia")
+def _read():
+    text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+    for name, of in yaml.safe_load(text).items():
+        kind = of.pop("reads", None)
+        yield name, _published(kind=kind, **of) if kind else _papers(option=name, **of)
 
 
-# the two larger sets of CNN-F: the paper's 188,321 and 117,218 are read as databases, see the
-# recipes; it does not say how many words NUS-WIDE has, nor the classes of MS-COCO
-_BAGS = {
-    "wikipedia-vgg": ("Wikipedia, VGG", "vgg-fc7 + bow3000", "2866 2173 693 2173 10", 3000),
-    "nuswide10k-vgg": ("NUS-WIDE-10K, VGG", "vgg-fc7 + bow1000", "10000 8000 2000 8000 10", 1000),
-    "mirflickr25k-cnnf": ("MIRFlickr, CNN-F", "cnn-f + bow1386", "20015 10000 2000 18015 24", 1386),
-    "nuswide21-cnnf": ("NUS-WIDE, CNN-F", "cnn-f + bow", "190421 10500 2100 188321 21", None),
-    "mscoco-cnnf": ("MS-COCO, CNN-F", "cnn-f + bow2000", "122218 10000 5000 117218", 2000),
-}
-"""Images of 4,096 features and bags of words: title, what they are, sizes, number of words."""
-# SGEH's splits are in a supplement that is not to be had
-_USE = {
-    "wikipedia-use": ("Wikipedia", {"pairs": 2866, "classes": 10}),
-    "mirflickr25k-use": ("MIRFlickr", {}),
-    "mscoco-use": ("MS-COCO", {"pairs": 20_000}),
-    "nuswide-use": ("NUS-WIDE", {"pairs": 20_000}),
-}
-"""SGEH's features: their data set, and the sizes that the paper states."""
-
-
-SOURCES = {
-    "wikipedia": _wikipedia("image128", "lsa200"),
-    "wikipedia-bow": _wikipedia("image128", "bow3000"),
-    "wikipedia-sift": _wikipedia("sift", "lda"),
-    "emoji": DataSource(
-        "Emoji",
-        "emoji",
-        lambda root: datasets.Emoji(root)[0],
-        "the root of pyg_hash.datasets.Emoji (nothing to get: the extra demo brings it)",
-    ),
-    "coco": DataSource(
-        "COCO without person",
-        "coco",
-        lambda folder: load_coco(folder, ALL_TRAIN),
-        "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py",
-    ),
-    "nuswide10k": _published("NUSWIDE10K"),
-    "mirflickr25k": _published("MIRFlickr25K"),
-    "nuswide21": _published("NUSWIDE"),
-    "mscoco": _published("MSCOCO"),
-    "mirflickr25k-sgeh": _published("MIRFlickr25K", protocol="sgeh"),
-    "nuswide10-sgeh": _published("NUSWIDE", concepts=10, protocol="sgeh"),
-    "mscoco-sgeh": _published("MSCOCO", protocol="sgeh"),
-}
-for _name, (_title, _about, _stated, _words) in _BAGS.items():
-    _parts = ("pairs", "train", "query", "database", "classes")
-    _wanted = dict(zip(_parts, map(int, _stated.split()), strict=False))
-    _wanted |= {"text_features": _words} if _words else {}
-    SOURCES[_name] = _papers(_title, _name, _about, _wanted)
-for _name, (_title, _wanted) in _USE.items():
-    _about, _wanted = f"{_title}, vgg16-fc7 + use512", _wanted | {"text_features": 512}
-    SOURCES[_name] = _papers(f"{_title}, VGG and USE", _name, _about, _wanted)
+SOURCES = dict(_read())
+SOURCES["coco"] = DataSource(
+    "COCO without person",
+    "coco",
+    lambda folder: load_coco(folder, ALL_TRAIN),
+    "coco15k.h5 and coco15k_captions.jsonl.gz, see benchmarks/coco.py",
+)
 SOURCES["synthetic"] = DataSource(
     "Synthetic", None, lambda _: datasets.SyntheticCrossModal(400, 5, num_queries=80)[0]
 )

@@ -9,8 +9,7 @@ from benchmarks.accuracy.data import SOURCES
 from benchmarks.accuracy.methods import FACTORS, METHODS, ORDER, WEIGHTS, varied
 from benchmarks.accuracy.summary import Groups, Place
 from benchmarks.accuracy.tables import CROSS
-from benchmarks.picture import draw
-from pyg_hash.utils.files import atomic_path
+from benchmarks.picture import draw, save
 
 _WIDEST = 7  # lines in one panel that can be told apart
 
@@ -113,5 +112,4 @@ def _tsne(lines, path):
                 axis.set(title=name, xticks=[], yticks=[])
             about = f"{SOURCES[line['data']].title}, {line['protocol']}, seed {line['seed']}"
             axes[-1].set_title(f"codes: {line['method']}, {about}")
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=110)
+        save(figure, path)
