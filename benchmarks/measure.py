@@ -14,7 +14,6 @@ import argparse
 import ctypes
 import gc
 import importlib.util
-import json
 import multiprocessing
 import os
 import resource
@@ -28,6 +27,7 @@ from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 
@@ -148,7 +148,7 @@ class Alone(NamedTuple):
     extra_bytes: int  # largest memory during it minus memory at its start, data included there
     cpu_seconds: float
     wall_seconds: float
-    value: Any  # what it returned, if JSON can hold it, else None
+    value: Any  # what it returned, if that is a number or a dictionary, else None
 
 
 def alone(prepare, *args, limit_gb=10.0, **kwargs):
@@ -208,13 +208,8 @@ def forks():
     here = [name for name in sys.modules if name.startswith("benchmarks.")]
     context.set_forkserver_preload(["faiss", "pyg_hash.models", "pyg_hash.transforms", *here])
     settings = {"OMP_NUM_THREADS": "1", "MALLOC_MMAP_THRESHOLD_": "262144"}  # freed is given back
-    before = dict(os.environ)
-    os.environ.update(settings, PYTHONPATH=os.pathsep.join(sys.path))
-    try:
+    with patch.dict(os.environ, settings, PYTHONPATH=os.pathsep.join(sys.path)):
         forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
     return context
 
 
@@ -235,11 +230,8 @@ def measured(case):
     value = case()
     wall, cpu = wall_now() - wall, time.process_time() - cpu
     after = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
-    try:
-        json.dumps(value)
-    except TypeError:
-        value = None
-    return Alone(max(0, after - before), cpu, wall, value)
+    kept = value if isinstance(value, (dict, float)) else None
+    return Alone(max(0, after - before), cpu, wall, kept)
 
 
 def resident(key):

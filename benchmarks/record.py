@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -26,10 +27,8 @@ def versions():
     """Versions of the packages that numbers may depend on."""
     found = {"pyg_hash": __version__, "python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 
@@ -80,20 +79,14 @@ def benchmark(title, **choices):
 
 
 class Record:
-    """The results of one run, printed as they come.
+    """The results of one run, printed as they come; ``args`` are from :func:`measure.options`.
 
-    Args:
-        name: of the script and of the files, without an ending.
-        title: headline.
-        args: from :func:`measure.options`.
-
-    Raises:
-        OSError: the files cannot be written; said before anything is measured.
+    That the files ``name.*`` cannot be written is said before anything is measured.
     """
 
     def __init__(self, name, title, args):
         self.path = Path(args.out) / name
-        check_writable(self._file("json"))
+        check_writable(self.path.with_suffix(".json"))
         self.short = bool(args.short)
         command = " ".join(["python -m", f"benchmarks.{name}", *args.flags])
         self.about = {"command": command, **machine()}
@@ -153,16 +146,13 @@ class Record:
         names = ("title", "about", "short", "protocol", "tables", "goals", "plots")
         content = {name: getattr(self, name) for name in names}
         stored = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
-        write_text(self._file("json"), stored)
-        write_text(self._file("md"), self.markdown())
+        write_text(self.path.with_suffix(".json"), stored)
+        write_text(self.path.with_suffix(".md"), self.markdown())
         if self.plots:
             from benchmarks.picture import draw
 
-            draw(self.plots, self._file("png"))
+            draw(self.plots, self.path.with_suffix(".png"))
         print(f"\nwritten: {self.path}.*", file=sys.stderr)
-
-    def _file(self, ending):
-        return self.path.with_name(f"{self.path.name}.{ending}")
 
 
 def cell(value):

@@ -3,22 +3,17 @@
 import json
 
 import pytest
-import torch
 from toy import toy_data
 
-from benchmarks.accuracy.cell import Bench
 from benchmarks.accuracy.data import SOURCES, DataSource
 from benchmarks.accuracy.methods import METHODS
-from benchmarks.accuracy.tables import Cell
 from benchmarks.tune import (
     SPACES,
     ask,
-    cases,
     defaults,
     main,
     open_study,
     space_of,
-    worth,
 )
 
 
@@ -33,71 +28,18 @@ def toys(monkeypatch):
         monkeypatch.setitem(SOURCES, name, DataSource(name, name, toy, "a toy"))
 
 
-class Trial:
-    """Takes the lowest value, or the first."""
-
-    def suggest_float(self, name, low, high, *, log):
-        assert low < high and (low > 0 or not log), name
-        return low
-
-    def suggest_int(self, name, low, high, *, step):
-        assert (high - low) % step == 0, name
-        return low
-
-    def suggest_categorical(self, name, of):
-        return of[0]
-
-
 @pytest.mark.parametrize("name", SPACES)
 def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
+    optuna = pytest.importorskip("optuna")
     space = space_of(name)
-    for setting, value in defaults(name, space).items():
+    now = defaults(name, space)
+    for setting, value in now.items():
         kind, *of = space[setting]
         assert value in of[0] if kind == "One" else of[0] <= value <= of[1], setting
-    row = METHODS[name].with_values(ask(Trial(), space))
+    found = ask(optuna.trial.FixedTrial(now), space)
+    assert found == now
+    row = METHODS[name].with_values(found)
     row.train_config(8, 0.5 if row.labels else None, 0, "inductive")  # raises for unknown ones
-
-
-def test_values_go_where_they_belong():
-    row = METHODS["SGEH"].with_values(
-        {"lr": 0.5, "k": 7, "model.alpha": 1.2, "graph.num_clusters": 4}
-    )
-    config = row.train_config(8, None, 0, "inductive")
-    assert (config.lr, config.k) == (0.5, 7)
-    assert config.model_options == {"alpha": 1.2}
-    assert config.graph_options == {"progress": False, "num_clusters": 4}
-    assert METHODS["SGEH"].config == {"graph_options": {"progress": False}}  # as it was
-
-
-def test_cases_go_seed_by_seed():
-    found = cases("MCGCN", ["a", "b"], [0.3, 1.0], [0, 1])
-    assert [case.seed for case in found] == [0] * 4 + [1] * 4
-    assert {(case.data, case.labels) for case in found[:4]} == {
-        (data, rate) for data in "ab" for rate in (0.3, 1.0)
-    }
-    assert [case.labels for case in cases("ITQ", ["a"], [0.3, 1.0], [5])] == [None]
-
-
-@pytest.mark.parametrize("name", ["MCGCN", "ITQ"])
-@pytest.mark.filterwarnings("ignore::UserWarning")
-def test_worth_is_the_map_of_held_out_items(toys, name):
-    """Other labels and features of the queries leave it what it is."""
-    values = {"MCGCN": {"epochs": 2, "lr": 1e-2}, "ITQ": {"model.ridge": 1.0}}[name]
-    if name == "ITQ":
-        values["model.weighted"] = True
-    labels = 0.5 if name == "MCGCN" else None
-    case = Cell("wikipedia", name, 32, labels, 0, "inductive")
-    bench = Bench({"wikipedia": ""})
-    before = worth(bench, values, case)
-    assert 0.2 < before <= 1
-    poisoned = toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
-    queries = poisoned["image"].query_mask
-    for modality in ("image", "text"):
-        poisoned[modality].y[queries] = 0
-        poisoned[modality].x[queries] = torch.randn_like(poisoned[modality].x[queries])
-    bench = Bench({"wikipedia": ""})
-    bench._raw = {"wikipedia": poisoned}
-    assert worth(bench, values, case) == pytest.approx(before)
 
 
 def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
