@@ -49,15 +49,12 @@ def test_scores_are_those_of_the_metrics(multi_label):
 def test_codes_that_are_binary_already_are_rescored_to_what_they_were(multi_label):
     data = toy_data(120, num_queries=30, multi_label=multi_label)
     codes = codes_of(data)
-    plain, found = (
-        scores(codes, data),
-        rescored({m: 0.5 * x.float() for m, x in codes.items()}, data),
-    )
-    for how in ("scored", "int8"):
-        for metric in ("all", "R@10"):
-            assert found[f"{metric}, {how}"] == pytest.approx(
-                {task: plain[metric][task] for task in ("i2t", "t2i")}, abs=2e-6
-            )
+    plain = scores(codes, data)
+    found = rescored({m: 0.5 * x.float() for m, x in codes.items()}, data)
+    for metric in ("all", "R@10"):
+        expected = {task: plain[metric][task] for task in ("i2t", "t2i")}
+        for how in ("scored", "int8"):
+            assert found[f"{metric}, {how}"] == pytest.approx(expected, abs=2e-6)
 
 
 def test_index_by_class_sorts_the_file():
@@ -101,11 +98,8 @@ def test_embeddings_hold_training_items_of_the_first_classes():
     store = data["image"]
     assert found["classes"] == store.y[store.train_mask & (store.y < 5)].tolist()
     count = len(found["classes"])
-    assert [len(found[n]) for n in ("image features", "text features", "codes")] == [
-        count,
-        count,
-        2 * count,
-    ]
+    parts = [len(found[name]) for name in ("image features", "text features", "codes")]
+    assert parts == [count, count, 2 * count]
 
 
 # --- data ---------------------------------------------------------------------------------------

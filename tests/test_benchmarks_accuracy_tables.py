@@ -2,6 +2,8 @@
 
 import argparse
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -313,3 +315,12 @@ def test_the_papers_sources_state_all_sizes_that_their_papers_do():
             assert all(f"{size} " in source.needs.split(": ")[1] for size in stated), name
         if name.endswith(("-vgg", "-cnnf", "-use")):
             assert "about '" in source.needs
+
+
+@pytest.mark.parametrize("name", ["data", "methods", "tables"])
+def test_no_declaration_takes_the_place_of_another(name):
+    """Of two equal keys YAML keeps the last."""
+    text = Path(methods.__file__).with_name(f"{name}.yaml").read_text()
+    indent = "  " if name == "tables" else ""
+    keys = re.findall(rf"^{indent}(\w[^:]*):", text, re.MULTILINE)
+    assert len(set(keys)) == len(keys) >= 20

@@ -37,11 +37,13 @@ def test_the_page_compares_settings_under_the_same_seeds():
     )
 
 
-def test_runs_are_kept_and_not_run_again(tmp_path, monkeypatch, capsys):
-    def toy(root):
-        return toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
+@pytest.fixture(autouse=True)
+def toy(monkeypatch):
+    data = toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
+    monkeypatch.setitem(SOURCES, "emoji", DataSource("emoji", "emoji", lambda _: data, "a toy"))
 
-    monkeypatch.setitem(SOURCES, "emoji", DataSource("emoji", "emoji", toy, "a toy"))
+
+def test_runs_are_kept_and_not_run_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(METHODS, "SGEH", METHODS["SGEH"].with_values({"epochs": 1, "k": 5}))
     words = ["SGEH", "--emoji", "x", "--out", str(tmp_path), "--seeds", "3", "--settings"]
     main([*words, "dropout=0.2"])
@@ -72,11 +74,7 @@ def test_what_is_wrong_is_said(capsys):
 
 
 def test_constants_of_a_row_without_labels(tmp_path, monkeypatch):
-    def toy(root):
-        return toy_data(100, noise=3.0, num_queries=20, features=(40, 36))
-
     name, seen = "TaughtHash, no labels", []
-    monkeypatch.setitem(SOURCES, "emoji", DataSource("emoji", "emoji", toy, "a toy"))
     monkeypatch.setitem(METHODS, name, METHODS[name].with_values({"epochs": 1}))
     posterior = taught.TaughtHash.posterior
 
