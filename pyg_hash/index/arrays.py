@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pyg_hash.utils.checksums import Sums
+from pyg_hash.utils.checksums import Sums, parsed
 from pyg_hash.utils.files import CorruptFileError, write_parts
 
 Array = NDArray[Any]
@@ -143,16 +143,12 @@ def read_arrays(
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    try:
+    with damaged(path):
         # opened once: a second opening could meet another file
+        mapped = mapped and os.path.getsize(path) > 0
         whole = np.memmap(path, mode="r") if mapped else np.fromfile(path, np.uint8)
-        size = int(whole[:8].view("<u8")[0])
-        if size > len(whole) - 8:
-            raise ValueError("the header is longer than the file")
-        header = json.loads(whole[8 : 8 + size].tobytes())
-        about = json.loads(header.pop("__metadata__", {}).get("json", "null"))
-    except (IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise _unreadable(path, error) from error
+        header, metadata, data = parsed(whole, path)
+        about = json.loads(metadata.get("json", "null"))
     if not isinstance(about, dict) or about.get("format") != f"pyg_hash.{owner}":
         raise CorruptFileError(f"{path}: is not a file that {owner}.save() wrote")
     if about.get("version") != VERSION:
@@ -163,11 +159,9 @@ def read_arrays(
     sums = Sums.of(whole, path)
     if sums is not None and not mapped:
         sums.check()
-    try:
-        arrays = {name: _array(whole[8 + size :], **header[name]) for name in header}
+    with damaged(path):
+        arrays = {name: _array(data, **header[name]) for name in header}
         spans = {name: header[name]["data_offsets"] for name in header}
-    except (KeyError, TypeError, ValueError) as error:
-        raise _unreadable(path, error) from error
     return StoredArrays(arrays, spans, sums, path), about
 
 
@@ -180,11 +174,6 @@ def damaged(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
-
-
-def _unreadable(path: object, error: Exception) -> CorruptFileError:
-    message = f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
-    return CorruptFileError(message)
 
 
 def _array(

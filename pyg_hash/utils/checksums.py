@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from xxhash import xxh3_64, xxh3_64_hexdigest
 
+Bytes = NDArray[np.uint8]
 BLOCK = 1 << 20
 ENDINGS = (".h5", ".hdf5", ".npz", ".yaml")
 
@@ -105,40 +107,43 @@ def blank_sums(num_bytes: int) -> str:
     return "0" * 16 * (1 - (-num_bytes // BLOCK))
 
 
+def parsed(whole: Bytes, path: Any) -> tuple[dict[str, Any], dict[str, Any], Bytes]:
+    """Of the bytes of a safetensors file what its header says of tensors, metadata, and data."""
+    try:
+        size = int(whole[:8].view("<u8")[0])
+        text, data = whole[8 : 8 + size].tobytes(), whole[8 + size :]
+        if len(text) < size:
+            raise ValueError("the header is longer than the file")
+        header = json.loads(text)
+        about = dict(header.pop("__metadata__", {}))
+        if len(data) < max((x["data_offsets"][1] for x in header.values()), default=0):
+            raise ValueError("its data end too early")
+    except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
+        raise CorruptFileError(
+            f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
+        ) from error
+    return header, about, data
+
+
 class Sums:
     """Checksums of a safetensors file whose bytes are in memory or mapped."""
 
-    def __init__(self, data: np.ndarray[Any, Any], sums: str, path: Any) -> None:
+    def __init__(self, data: Bytes, sums: str, path: Any) -> None:
         self._data, self._path = data, path
         self._left = dict(enumerate(sums[i : i + 16] for i in range(16, len(sums), 16)))
 
     @classmethod
-    def of(cls, whole: np.ndarray[Any, Any], path: Any) -> Sums | None:
+    def of(cls, whole: Bytes, path: Any) -> Sums | None:
         """The checksums of a file, that of its header compared; None: it has none."""
-        try:
-            size = int(whole[:8].view("<u8")[0])
-            header = whole[8 : 8 + size].tobytes()
-            if len(header) < size:
-                raise ValueError("the header is longer than the file")
-            about = json.loads(header)
-            sums = about.pop("__metadata__", {}).get("xxh3")
-            if len(whole) - 8 - size < max(
-                (x["data_offsets"][1] for x in about.values()), default=0
-            ):
-                raise ValueError("its data end too early")
-        except (LookupError, AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise CorruptFileError(
-                f"{path}: truncated or not a safetensors file ({error}); write or copy it again"
-            ) from error
-        if sums is None:
+        _, about, data = parsed(whole, path)
+        if (sums := about.get("xxh3")) is None:
             _unchecked(path)
             return None
-        data = whole[8 + size :]
         zeros = blank_sums(len(data))
         if not isinstance(sums, str) or not re.fullmatch(f"[0-9a-f]{{{len(zeros)}}}", sums):
             raise _damaged(path, "its checksums do not fit its size")
-        before = whole[:8].tobytes() + header.replace(sums.encode(), zeros.encode(), 1)
-        if xxh3_64_hexdigest(before) != sums[:16]:
+        before = whole[: len(whole) - len(data)].tobytes()
+        if xxh3_64_hexdigest(before.replace(sums.encode(), zeros.encode(), 1)) != sums[:16]:
             raise _damaged(path, "the checksum of its header is that of other bytes")
         return cls(data, sums, path)
 
