@@ -161,7 +161,7 @@ def command(name, doc, methods):
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{name}", description=doc, formatter_class=formatter
     )
-    parser.add_argument("method", choices=methods, metavar="METHOD", help=", ".join(methods))
+    parser.add_argument("method", choices=methods, metavar="METHOD", help="; ".join(methods))
     add_options(parser, DATA)
     parser.add_argument("--rates", type=float, nargs="+", default=[0.3, 1.0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of the search")

@@ -3,9 +3,11 @@
 import argparse
 import inspect
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import pyg_hash.models
 from benchmarks.accuracy import methods
@@ -14,6 +16,7 @@ from benchmarks.accuracy.measures import CUTS
 from benchmarks.accuracy.methods import FACTORS, LETTERS, METHODS, WEIGHTS, varied
 from benchmarks.accuracy.page import METRICS
 from benchmarks.accuracy.tables import TABLES, TASKS, short
+from pyg_hash.datasets import write_feature_file
 from pyg_hash.recipes import METHODS as DEFAULTS
 from pyg_hash.recipes import presets
 
@@ -79,8 +82,6 @@ def test_cells_are_the_product_of_the_declaration(name):
 
 
 def test_a_method_without_a_protocol_asked_for_is_run_under_what_it_has():
-    from dataclasses import replace
-
     table = replace(TABLES["mcgcn-table1"], protocols=("transductive",))
     found = {(cell.method, cell.protocol) for cell in table.cells()}
     assert ("MCGCN", "transductive") in found
@@ -170,8 +171,6 @@ def test_the_papers_terms_are_without_those_of_ours():
 
 
 def test_a_row_with_a_choice_tells_its_candidates_apart(monkeypatch):
-    from dataclasses import replace
-
     row = methods.METHODS["SGCH, chosen"]
     now = row.settings("inductive")
     plain = methods.METHODS["SGCH"].settings("inductive")
@@ -257,53 +256,31 @@ def test_sgehs_tables_use_its_own_protocol(monkeypatch):
     assert SOURCES["nuswide10-sgeh"].option == SOURCES["nuswide21"].option == "nuswide"
 
 
+def stored(folder, width, about=None):
+    """A file of 20 pairs."""
+    parts = {"labels": torch.arange(20) % 2, "train": range(15), "query": range(15, 20)}
+    image, text = torch.rand(20, width), torch.rand(20, 7)
+    return str(write_feature_file(folder / "x.h5", image=image, text=text, about=about, **parts))
+
+
 def test_features_that_are_not_the_papers_are_refused(tmp_path):
-    import torch
-
-    from pyg_hash.datasets import write_feature_file
-
-    path = write_feature_file(
-        tmp_path / "x.h5",
-        image=torch.rand(20, 4096),
-        text=torch.rand(20, 7),
-        labels=torch.arange(20) % 2,
-        train=range(15),
-        query=range(15, 20),
-    )
+    path = stored(tmp_path, 4096)
     sizes = "pairs: 20, not 2866; train: 15, not 2173; query: 5, not 693; database: 15, not 2173; "
     with pytest.raises(ValueError, match=f"{sizes}classes: 2, not 10; text_features: 7, not 3000"):
-        SOURCES["wikipedia-vgg"].load(str(path))
+        SOURCES["wikipedia-vgg"].load(path)
     with pytest.raises(ValueError, match="text_features: 7, not 512.*not 'MIRFlickr, vgg16-fc7"):
-        SOURCES["mirflickr25k-use"].load(str(path))
+        SOURCES["mirflickr25k-use"].load(path)
 
 
 def test_features_of_the_papers_sizes_have_to_say_what_they_are(tmp_path):
     """VGG's fc7 is as wide as CNN-F's."""
-    import torch
-
-    from pyg_hash.datasets import write_feature_file
-
-    source = _papers(
-        "Toy", "toy", "cnn-f + bow1386", {"pairs": 20, "query": 5, "image_features": 9}
-    )
+    sizes = {"pairs": 20, "query": 5, "image_features": 9}
+    source = _papers("Toy", "toy", "cnn-f + bow1386", sizes)
     assert source.needs.endswith("about 'cnn-f + bow1386': image features 9, pairs 20, query 5")
-
-    def load(about):
-        path = write_feature_file(
-            tmp_path / "x.h5",
-            image=torch.rand(20, 9),
-            text=torch.rand(20, 7),
-            labels=torch.arange(20) % 2,
-            train=range(15),
-            query=range(15, 20),
-            about=about,
-        )
-        return source.load(str(path))
-
-    assert load("cnn-f + bow1386").num_classes == 2
+    assert source.load(stored(tmp_path, 9, "cnn-f + bow1386")).num_classes == 2
     for about in (None, "vgg16-fc7 + bow1386"):
         with pytest.raises(ValueError, match=f"about: {about!r}".replace("+", r"\+")) as raised:
-            load(about)
+            source.load(stored(tmp_path, 9, about))
         assert "write_feature_file(..., about='cnn-f + bow1386')" in str(raised.value)
         assert "pairs" not in str(raised.value)
 
