@@ -47,7 +47,7 @@ from pyg_hash.utils.files import (
     sha256,
 )
 from pyg_hash.utils.locks import Lock, replace_folder
-from pyg_hash.utils.settings import check_yaml
+from pyg_hash.utils.settings import SettingError, check_yaml
 
 if TYPE_CHECKING:
     from pyg_hash.index import HammingIndex
@@ -70,6 +70,8 @@ BUILD, DATA = "build.json", "data.h5"
 RECORD, ROWS = "record.json", "rows.safetensors"
 """What the run is made of; runs of earlier versions have neither."""
 FORMAT, VERSION = "pyg_hash.run", 1
+_OWN = (PARTS["config"], RECORD), (BUILD, DATA)
+"""What shows that a folder is a run: of any training, or of a build that began."""
 NAME = "item"
 """The field of :meth:`Run.searched` that holds an item's id in the data set."""
 
@@ -201,6 +203,14 @@ class Run:
     def file(self, part: str) -> Path:
         """The file of one part."""
         return self.path / PARTS[part]
+
+    def check_place(self) -> None:
+        """Raise ``SettingError`` if the folder is inside that of another run."""
+        for above in self.path.resolve().parents:
+            if any(all((above / file).is_file() for file in own) for own in _OWN):
+                raise SettingError(
+                    f"out: {self.path} is inside the run {above}; choose another place"
+                )
 
     def lock(self) -> Lock:
         """The right to change the folder, which is made; ``BusyError``: another process has it."""

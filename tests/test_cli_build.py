@@ -313,8 +313,11 @@ def test_a_run_is_not_written_into_another(built, tmp_path, capsys, gone):
     shop, run = built[0], shutil.copytree(built[1], tmp_path / "run")
     (run / gone).unlink()
     for out in (run / "model", run / "new" / "deep"):
+        said = f"out: {out} is inside the run {run}"
         assert build(shop / "shop.csv", f"--out={out}", *OWN) == 2
-        assert f"out: {out} is inside the run {run}" in capsys.readouterr().err
+        assert said in capsys.readouterr().err
+        assert main(["train", "--dataset=synthetic", "--dataset_options.n=9", f"--out={out}"]) == 2
+        assert said in capsys.readouterr().err
     assert not (run / "new").exists() and not (run / "model" / ".lock").exists()
 
 

@@ -46,8 +46,6 @@ SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of 
 BATCH = {IMAGE: 32, TEXT: 512}
 BLOCK = 1 << 16  # rows that are put into an index at a time
 _SHOWN = 20
-_OWN = (PARTS["config"], RECORD), (BUILD, DATA)
-"""What shows that a folder is a run: of any training, or of a build that began."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +89,8 @@ class Build(Command):
         for folder in filter(os.path.isdir, self.source):
             if Path(self.out).resolve().is_relative_to(Path(folder).resolve()):
                 raise UsageError(f"out: {self.out} is in the source {folder}; choose another place")
-        for above in Path(self.out).resolve().parents:
-            if any(all((above / f).is_file() for f in own) for own in _OWN):
-                raise UsageError(f"out: {self.out} is inside the run {above}; choose another place")
+        run = Run(Path(self.out))
+        run.check_place()
         columns = {role: getattr(self, f"{role}_column") for role in (IMAGE, TEXT, "label", "id")}
         source = open_source(
             self.source,
@@ -105,7 +102,6 @@ class Build(Command):
         print(f"source: {', '.join(self.source)}: {len(source):,} rows")
         for name, how in source.read_as.items():
             print(f"  {name:<9} {how}")
-        run = Run(Path(self.out))
         run.lock().release()  # the folder can be written
         with Lock(run.path / ".build.lock", f"out: {run.path}"):
             about = {"arguments": self._arguments(), "source": digest_of(source)}
