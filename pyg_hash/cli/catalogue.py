@@ -17,7 +17,7 @@ from pyg_hash.cli.build import load_model, recipe_of
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
-from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, RECORD, Run
+from pyg_hash.runs import ABOUT, BUILD, CATALOG, CHECKPOINT, DATA, PARTS, Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import (
     CorruptFileError,
