@@ -227,6 +227,38 @@ def test_a_signal_ends_the_epoch_and_the_rest_is_bit_equal(
 
 
 @posix
+def test_a_training_that_is_killed_after_any_of_its_files_can_be_finished(file, tmp_path):
+    """Between two files that belong together, such as rows and their digest, is a moment too."""
+    words = ["train", f"--dataset={file}", "--model=cmfh", "--num_bits=8"]
+    whole = tmp_path / "whole"
+    assert main([*words, f"--out={whole}"]) == 0
+    for number in range(1, 40):
+        out = tmp_path / f"run{number}"
+        child = os.fork()
+        if child == 0:
+            real, done = os.replace, []
+
+            def replace(*names, real=real, done=done, number=number):
+                real(*names)
+                done.append(names)
+                if len(done) == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            os.replace = replace
+            try:
+                main([*words, f"--out={out}"])
+            finally:
+                os._exit(0)
+        if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+            break
+        assert main(["train", f"--out={out}", "--resume"]) == 0, number
+        for name in ("index_image.safetensors", "metrics.json", "rows.safetensors"):
+            assert (out / name).read_bytes() == (whole / name).read_bytes(), (number, name)
+        assert main(["data", "verify", str(out)]) == 0, number
+    assert number > 10
+
+
+@posix
 def test_a_second_signal_does_not_wait():
     with pytest.raises(Stopped), stop_after("epoch"):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -92,8 +92,10 @@ class Train(TrainConfig, Command):
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
         data = dataset[0]
         if ranks.is_main:
-            if self.resume and run.rows() is not None:
+            if self.resume and (rows := run.rows()) is not None:
                 build.check_data(run, dataset, data, force=False)
+                if "data" not in run.record():  # killed between the two files
+                    run.keep_rows(rows)
             else:
                 if self.resume and (run.path / CHECKPOINT).is_file():
                     build.say_unrecorded(run)
