@@ -39,6 +39,7 @@ from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import (
     CorruptFileError,
     atomic_path,
+    digest_of_folder,
     load_json,
     load_tensors,
     read_text,
@@ -69,6 +70,7 @@ BUILD, DATA = "build.json", "data.h5"
 """What ``pyg-hash build`` was told, and the features that it trained on."""
 RECORD, ROWS = "record.json", "rows.safetensors"
 """What the run is made of; runs of earlier versions have neither."""
+HISTORY = "history.json"
 FORMAT, VERSION = "pyg_hash.run", 1
 _OWN = (PARTS["config"], RECORD), (BUILD, DATA)
 """What shows that a folder is a run: of any training, or of a build that began."""
@@ -225,7 +227,12 @@ class Run:
         return self.file(part).is_file()
 
     def config(self) -> dict[str, Any]:
-        """The settings of the run; ``CorruptFileError`` if the file is no mapping in YAML."""
+        """The settings of the run.
+
+        Raises:
+            CorruptFileError: the file is no mapping in YAML.
+            ValueError: it is that of another run.
+        """
         path = self.file("config")
         try:
             text = read_text(path)
@@ -235,6 +242,7 @@ class Run:
             raise CorruptFileError(f"{path}: not valid YAML ({error})") from error
         if not isinstance(value, dict):
             raise CorruptFileError(f"{path}: expected settings as a mapping, got {value!r}")
+        self.check("settings", _digest_of_settings(value), f"config: {path}")
         if (self.path / BUILD).is_file():  # its data lie in it, wherever it was moved
             value["dataset"] = str(self.path / DATA)
         return value
@@ -273,9 +281,9 @@ class Run:
             )
 
     def keep_rows(self, rows: Mapping[str, Tensor]) -> None:
-        """Keep :func:`data_rows <pyg_hash.utils.provenance.data_rows>` of the data set."""
+        """Keep :func:`data_rows <pyg_hash.utils.provenance.data_rows>`, and whose they are."""
         save_tensors(self.path / ROWS, rows)
-        self.note(data=digest_of(rows))
+        self.note(data=digest_of(rows), settings=_digest_of_settings(self.config()))
 
     def rows(self) -> dict[str, Tensor] | None:
         """What :meth:`keep_rows` kept; None for a run of an earlier version.
@@ -331,8 +339,46 @@ class Run:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptFileError(f"{self.file('items')}: not written by this version") from error
 
+    def keep_history(self, history: Any) -> None:
+        """Write the losses of every epoch."""
+        history.to_csv(self.path / "history.csv")
+        history.to_json(self.path / HISTORY)
+        self.note(history=sha256(self.path / HISTORY))
+
+    def history(self) -> Any:
+        """What :meth:`keep_history` kept; empty for a model without epochs.
+
+        Raises:
+            CorruptFileError: the file is damaged.
+            ValueError: it is that of another run.
+        """
+        path = self.path / HISTORY
+        if not path.is_file():
+            return ()
+        self.check("history", sha256(path), f"history: {path}")
+        return load_json(path)
+
+    def metrics(self) -> dict[str, Any]:
+        """The evaluations by name, as :meth:`add_metrics` kept them; empty: there are none.
+
+        Raises:
+            CorruptFileError: the file is damaged.
+            ValueError: a number is that of another run.
+        """
+        path, known = self.file("metrics"), self.record().get("metrics", {})
+        stored: dict[str, Any] = load_json(path) if path.is_file() else {}
+        for name, values in stored.items():
+            if known.get(name, {}).get("values", of := digest_of({}, values)) != of:
+                raise ValueError(
+                    f"metrics: {path} holds another {name!r} than the run {self.path} was "
+                    f"evaluated to; make it again with: pyg-hash evaluate {self.path}"
+                )
+        return stored
+
     def add_metrics(self, name: str, values: dict[str, Any], **of: str) -> None:
-        """Keep one evaluation in ``metrics.json`` beside the others; a damaged file is set aside.
+        """Keep one evaluation in ``metrics.json`` beside the others.
+
+        A file that is damaged, or that of another run, is set aside.
 
         Args:
             name: of the evaluation.
@@ -340,18 +386,19 @@ class Run:
             **of: digests of ``model`` and ``data``, for the record.
 
         Warns:
-            UncheckedWarning: the file was damaged.
+            UncheckedWarning: a file was set aside.
         """
         try:
-            stored = load_json(self.file("metrics")) if self.has("metrics") else {}
-        except CorruptFileError as error:  # numbers can be computed again
+            stored = self.metrics()
+        except ValueError as error:  # numbers can be computed again
             aside = self.file("metrics").with_suffix(".damaged")
             os.replace(self.file("metrics"), aside)
             warnings.warn(f"{error}; it is {aside.name} now", UncheckedWarning, stacklevel=2)
             stored = {}
         save_json(self.file("metrics"), {**stored, name: values})
         if record := self.record():
-            self.note(metrics={**record.get("metrics", {}), name: of})
+            about = {**of, "values": digest_of({}, values)}
+            self.note(metrics={**record.get("metrics", {}), name: about})
 
     def save_folder(self, name: str, save: Callable[[Path], Any]) -> None:
         """Let ``save`` write a subfolder; it appears whole or not at all."""
@@ -378,8 +425,13 @@ class Run:
             )
         from pyg_hash.features import load_encoder
 
-        self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
+        self.check_encoder(modality)
         return load_encoder(folder)
+
+    def check_encoder(self, modality: Modality) -> None:
+        """Raise ``ValueError`` if the encoder of a modality is not the one of the record."""
+        folder = self.path / "encoders" / modality
+        self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
 
     def built_without(self, modality: Modality) -> bool:
         """Whether ``pyg-hash build`` made the run of a source without any item of a modality."""
@@ -423,6 +475,7 @@ class Run:
     def pictures_root(self, images_root: str | os.PathLike[str] | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given."""
         about = load_json(self.path / CATALOG / ABOUT)
+        self.check("model", about.get("model", ""), f"catalogue: {self.path / CATALOG / ABOUT}")
         return str(images_root or about.get("images_root") or "")
 
     def index_file(self, modality: Modality) -> Path:
@@ -492,10 +545,10 @@ def _storable(text: str | None) -> str | None:
     return text and text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def digest_of_folder(folder: Path) -> str:
-    """SHA-256 of the files in a folder, by name."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return sha256(*(part for path in files for part in (str(path.relative_to(folder)), path)))
+def _digest_of_settings(settings: Mapping[str, Any]) -> str:
+    """A digest of all but where the data lie, which a person may change when they have moved."""
+    own = {k: v for k, v in settings.items() if k not in ("dataset", "root") and v is not None}
+    return digest_of({}, own)
 
 
 __all__ = ["RunItems", "Run"]

@@ -17,6 +17,7 @@ from pyg_hash.datasets import write_feature_file
 from pyg_hash.runs import CHECKPOINT, RECORD, ROWS, Run
 from pyg_hash.stores import FaissStore, read_codes
 from pyg_hash.utils import checksums
+from pyg_hash.utils.digests import digest_of
 from pyg_hash.utils.files import load_json
 
 N = 120
@@ -73,9 +74,13 @@ def test_the_record_of_a_run(stored):
     record = run.record()
     model = load_model(run).digest()
     assert record["model"] == model == run.index("image").model == run.index("text").model
-    whole = {"format", "version", "pyg_hash", "data", "model", "items", "metrics"}
+    whole = {"format", "version", "pyg_hash", "data", "settings", "model", "items", "metrics"}
     assert set(record) == whole
-    assert record["metrics"] == {"query": {name: record[name] for name in ("model", "data")}}
+    query = record["metrics"]["query"]
+    assert {name: query[name] for name in ("model", "data")} == {
+        name: record[name] for name in ("model", "data")
+    }
+    assert query["values"] == digest_of({}, run.metrics()["query"])
     assert record["model"] != Run(stored / "two").record()["model"]
     assert record["data"] == Run(stored / "two").record()["data"]
     rows = run.rows()
@@ -159,6 +164,38 @@ def test_a_part_of_another_run_is_refused(folder, part, what, capsys):
     assert re.search(f"^pyg-hash: error: {what}", error)
     assert main(["data", "verify", str(folder / "one")]) == 1
     assert "MIXED" in capsys.readouterr().out
+
+
+def test_numbers_settings_and_losses_of_another_run_are_not_taken_for_its_own(folder, capsys):
+    """A page that compares runs shows them, and they are computed nowhere again."""
+    pytest.importorskip("jinja2")
+    out = folder / "new"
+    assert train(folder / "x.h5", out, "--model=dcmh", "--epochs=1") == 0
+    assert train(folder / "x.h5", folder / "other", "--model=dcmh", "--epochs=2", "--seed=3") == 0
+    compare = ["report", str(out), str(folder / "two"), f"--out={folder}/c.html"]
+    assert main(compare) == 0
+    numbers = (out / "metrics.json").read_bytes()
+    for part, command in {
+        "metrics.json": compare,
+        "config.yaml": compare,
+        "history.json": ["report", str(out), f"--out={folder}/r.html", "--points=5"],
+    }.items():
+        own = (out / part).read_bytes()
+        shutil.copy(folder / "other" / part, out / part)
+        capsys.readouterr()
+        assert main(command) == 1, part
+        assert f"{out / part}" in capsys.readouterr().err
+        assert main(["data", "verify", str(out)]) == 1
+        assert "MIXED" in capsys.readouterr().out
+        (out / part).write_bytes(own)
+    shutil.copy(folder / "other" / "metrics.json", out)
+    assert main(["evaluate", str(out)]) == 0  # makes them again, and keeps what was there
+    assert "metrics.damaged" in capsys.readouterr().err
+    assert (out / "metrics.json").read_bytes() == numbers
+    settings = (out / "config.yaml").read_text().rpartition("# crc32")[0]
+    shutil.move(folder / "x.h5", folder / "moved.h5")
+    (out / "config.yaml").write_text(settings.replace("x.h5", "moved.h5"))
+    assert main(compare) == 0 and main(["evaluate", str(out)]) == 0  # the data may move
 
 
 def test_another_model_in_a_run_is_refused(folder, capsys):

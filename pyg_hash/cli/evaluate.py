@@ -35,7 +35,7 @@ from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_seed
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.digests import digest_of
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
+from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.provenance import stored_files
 
 
@@ -158,12 +158,11 @@ class Report(DataCommand, PictureCommand):
         model = load_model(run, config)
         dataset = build_dataset(config)
         notes = check_data(run, dataset, dataset[0], force=self.force)
-        history = run.path / "history.json"
         about = About(
             title=f"{type(model).__name__} on {Path(config.dataset).name}"
             + "".join(f" ({note})" for note in notes),
             settings=config.to_dict(),
-            history=load_json(history) if history.is_file() else (),
+            history=run.history(),
             items=run.items(self.images_root),
             class_names=dataset.class_names,
         )
@@ -191,9 +190,12 @@ class Verify(Command):
         folder = Path(self.path)
         if (folder / RECORD).is_file() and not problems:
             run = Run(folder)
-            checks: list[Callable[[], Any]] = [run.record, run.items, run.rows]
+            checks: list[Callable[[], Any]] = [run.record, run.items, run.rows, run.config]
+            checks += [run.history, run.metrics]
             checks += [partial(load_model, run)] if run.has("model") else []
-            checks += [partial(run.index, modality) for modality in MODALITIES]
+            checks += [run.pictures_root] if run.has_catalog else []
+            of_modality = run.index, run.check_encoder, *([run.catalog] if run.has_catalog else [])
+            checks += [partial(part, modality) for part in of_modality for modality in MODALITIES]
             for check in checks:
                 try:
                     check()

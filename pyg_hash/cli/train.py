@@ -14,9 +14,9 @@ from jsonargparse import ArgumentParser
 
 from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
-from pyg_hash.runs import CHECKPOINT, Run, RunItems, digest_of_folder
+from pyg_hash.runs import CHECKPOINT, Run, RunItems
 from pyg_hash.typing import IMAGE, MODALITIES
-from pyg_hash.utils.files import CorruptFileError, sha256
+from pyg_hash.utils.files import CorruptFileError, digest_of_folder, sha256
 from pyg_hash.utils.signals import stop_after
 
 if TYPE_CHECKING:
@@ -128,8 +128,7 @@ class Train(TrainConfig, Command):
                     options["callbacks"].append(lambda *row: check())
                     history = recipe.fit(model, data, **options)
             if history and ranks.is_main:
-                history.to_csv(run.path / "history.csv")
-                history.to_json(run.path / "history.json")
+                run.keep_history(history)
             if ranks.is_main:
                 run.save_folder("model", model.save)
         if not ranks.is_main:

@@ -41,10 +41,12 @@ from pyg_hash.utils.files import (
     bad_text,
     check_path,
     check_writable,
+    digest_of_folder,
     sha256,
 )
 from pyg_hash.utils.hdf5 import open_hdf5
 from pyg_hash.utils.locks import replace_folder
+from pyg_hash.utils.provenance import stored_files
 
 FORMAT = "pyg_hash.features"
 VERSION = 1
@@ -346,14 +348,26 @@ class FeatureFile(CrossModalDataset):
 
 
 def stored_encoder(path: Path, modality: Modality) -> Any:
-    """The encoder that was kept beside a file, if no other hand wrote it since; or None."""
+    """The encoder that was kept beside a file; None: there is none, or another hand wrote it since.
+
+    Raises:
+        CorruptFileError: what is there is another encoder.
+    """
     with open_feature_file(path) as file:
         made_by = file.attrs.get(f"{modality}_encoder")
-    for ending in ("", ".new", ".old"):  # the others: of one who was killed while writing
-        folder = Path(f"{path}.encoders{ending}") / modality
-        described = folder / ENCODER_FILE
-        if made_by is not None and described.is_file() and sha256(described) == made_by:
+    endings = ("", ".new", ".old")  # the others: of one who was killed while writing
+    folders = [Path(f"{path}.encoders{ending}") / modality for ending in endings]
+    folders = [folder for folder in folders if made_by and (folder / ENCODER_FILE).is_file()]
+    for folder in folders:  # the settings alone: of a file of an earlier version
+        if made_by in (digest_of_folder(folder), sha256(folder / ENCODER_FILE)):
             return load_encoder(folder)
+    if folders:
+        for file in stored_files(folders[0]):  # names one that is damaged
+            verify(file)
+        raise CorruptFileError(
+            f"{folders[0]}: is not the encoder that made {path}; put that one back, or remove the "
+            "folder to go without"
+        )
     return None
 
 
@@ -531,7 +545,8 @@ def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any])
         if encoders:
             shutil.rmtree(new, ignore_errors=True)
             for modality, encoder in encoders.items():
-                file.attrs[f"{modality}_encoder"] = sha256(encoder.save(new / modality))
+                encoder.save(new / modality)
+                file.attrs[f"{modality}_encoder"] = digest_of_folder(new / modality)
     if encoders:  # those of the old file go when the new one is there
         replace_folder(new, Path(f"{path}.encoders"))
     return Path(path)

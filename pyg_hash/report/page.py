@@ -20,7 +20,7 @@ from pyg_hash.report.style import page_css, to_svg
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_positive_int, check_seed
-from pyg_hash.utils.files import CorruptFileError, atomic_path, load_json
+from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.provenance import differences
 
@@ -142,7 +142,7 @@ def compare_page(runs: Sequence[Run]) -> str:
     data: list[tuple[Run, Any]] = []  # different ones, and the first run of each
     notes = []
     for run in runs:
-        stored = load_json(run.file("metrics")) if run.has("metrics") else {}
+        stored = run.metrics()
         if "query" not in stored:
             raise IncompleteRunError(
                 f"run: {run.path} has no evaluation; make it with: pyg-hash evaluate {run.path}"

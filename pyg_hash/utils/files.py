@@ -145,6 +145,12 @@ def sha256(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 of the files in a folder, by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return sha256(*(part for path in files for part in (str(path.relative_to(folder)), path)))
+
+
 def save_json(path: str | os.PathLike[str], value: Any) -> None:
     """Write ``value`` as indented JSON, atomically."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=_number)

@@ -16,6 +16,7 @@ from pyg_hash.datasets import FeatureFile, encode_feature_file, write_feature_fi
 from pyg_hash.features import BagOfWords, OwnEncoder, load_image
 from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
+from pyg_hash.utils.checksums import CorruptFileError
 
 Image = pytest.importorskip("PIL.Image")
 pytest.importorskip("sklearn")
@@ -156,8 +157,14 @@ def test_encoders_of_another_file_are_not_taken(made, tmp_path):
         FeatureFile(tmp_path / "new.h5").image_encoder()
     shutil.copy(path, tmp_path / "new.h5")
     assert FeatureFile(tmp_path / "new.h5").image_encoder().num_features == 9
-    (tmp_path / "new.h5.encoders" / "text" / "encoder.json").write_text("{}")
-    with pytest.raises(ValueError, match="ready-made"):
+    settings = tmp_path / "new.h5.encoders" / "text" / "encoder.json"
+    own = settings.read_bytes()
+    settings.write_text("{}")
+    with pytest.raises(CorruptFileError, match="text: is not the encoder that made .*new.h5"):
+        FeatureFile(tmp_path / "new.h5").text_encoder()
+    settings.write_bytes(own)
+    (settings.parent / "more.txt").touch()  # any file of it counts
+    with pytest.raises(CorruptFileError, match="text: is not the encoder that made .*new.h5"):
         FeatureFile(tmp_path / "new.h5").text_encoder()
 
 
