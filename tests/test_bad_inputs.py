@@ -54,6 +54,7 @@ WRITE = [
     ({"image": 3.0}, r"image: expected a matrix"),
     ({"image": [[1.0], [1.0, 2.0]]}, "image: rows of different lengths"),
     ({"image": X.astype(complex)}, "image: expected real numbers, got complex"),
+    ({"image": np.ma.masked_equal(X, X[0, 0])}, "image: 1 values are masked; fill them"),
     ({"image": X.astype(str)}, "image: expected real numbers"),
     ({"image": X.astype("datetime64[s]")}, "image: expected real numbers"),
     ({"image": X.astype(object)}, "image: expected real numbers, got object"),

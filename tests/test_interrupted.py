@@ -19,6 +19,7 @@ from pyg_hash import models
 from pyg_hash.cli import main
 from pyg_hash.datasets import FeatureFile, encode_feature_file
 from pyg_hash.features import BagOfWords, OwnEncoder
+from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore
 from pyg_hash.training import fit
@@ -85,6 +86,35 @@ def test_the_folder_is_written_out_too(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_mode))
     save_json(tmp_path / "a.json", 1)
     assert [stat.S_ISDIR(found) for found in synced] == [False, True]
+
+
+@posix
+@pytest.mark.parametrize("limit", [0, 3_000, 60_000])
+@pytest.mark.parametrize("ending", ["h5", "npz", "json", "store"])
+def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, limit, ending):
+    """libhdf5 crashes where it cannot close a file, or reads again what it could not write."""
+    import resource
+
+    path = tmp_path / f"a.{ending}"
+    path.write_text("before")
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            if ending == "json":
+                save_json(path, ["x"] * 100_000)
+            else:
+                index = HammingIndex(64, ids=str)
+                ones = torch.ones(10_000, 64, dtype=torch.int8)
+                index.add(ones, [f"item {i}" for i in range(len(ones))])
+                index.save(path) if ending == "store" else index.export(path)
+        except OSError as error:
+            status = 7 if f"write elsewhere: '{path}'" in str(error) else 8
+        finally:
+            os._exit(status)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert path.read_text() == "before" and [*tmp_path.iterdir()] == [path]
 
 
 # one at a time

@@ -19,7 +19,7 @@ from pyg_hash.cli.store import lines_of
 from pyg_hash.runs import Run
 from pyg_hash.typing import TEXT, binarize
 from pyg_hash.utils.files import CorruptFileError, atomic_path
-from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 
 if TYPE_CHECKING:
     from pyg_hash.features.base import Encoded
@@ -176,7 +176,7 @@ def write_codes(
     import h5py
 
     strings = h5py.string_dtype()
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["model"] = model
         for items, found in results:
             if found.values is None:

@@ -44,7 +44,7 @@ from pyg_hash.utils.files import (
     digest_of_folder,
     sha256,
 )
-from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 from pyg_hash.utils.locks import replace_folder
 from pyg_hash.utils.provenance import stored_files
 
@@ -531,7 +531,7 @@ def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any])
     """Write what :func:`_checked` gave, and the encoders that made it into their folder."""
     about, compression = content["about"], content["compression"]
     new = Path(f"{path}.encoders.new")
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
         file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
         if about is not None:
             file.attrs["about"] = about

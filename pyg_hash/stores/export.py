@@ -22,7 +22,7 @@ from pyg_hash.codes import num_bytes
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.faiss import load as load_faiss
 from pyg_hash.utils.files import CorruptFileError, atomic_path, save_json
-from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 from pyg_hash.utils.optional import require
 
 Bytes = NDArray[np.uint8]
@@ -85,7 +85,7 @@ def _numpy(path: Path, all_of: _Export) -> None:
 
 def _hdf5(path: Path, all_of: _Export) -> None:
     codes, ids = all_of.whole()
-    with h5py.File(path, "w") as file:
+    with new_hdf5(path) as file:
         file.attrs["num_bits"], file.attrs["model"] = all_of.num_bits, all_of.model
         file["codes"] = codes
         dtype = ids.dtype if all_of.id_type is int else h5py.string_dtype()

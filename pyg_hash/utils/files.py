@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -66,6 +67,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.chmod(temporary, stat.S_IMODE(old.st_mode))
         os.replace(temporary, target)
         sync_folder(target.parent)
+    except OSError as error:
+        if error.errno in _FULL:
+            why = f"{error.strerror}, nothing was changed; make room or write elsewhere"
+            raise OSError(error.errno, why, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -91,6 +97,7 @@ def sync_folder(folder: Path) -> None:
 
 
 _HOST = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _LEFT = re.compile(rf"\..+\.{_HOST}\.(\d+)\.\w+\.tmp")
 
 

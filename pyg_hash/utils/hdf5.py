@@ -7,6 +7,7 @@ process (this module alone, without torch), which is stopped if it takes too lon
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,66 @@ from pyg_hash.utils.guarded import Guarded, answer_all
 
 LIMIT_S = 60.0
 """Seconds that the second process may take to go through the structure of a file."""
+
+
+class _Unfailing(io.FileIO):
+    """A file that keeps its first error of writing: libhdf5 crashes where it cannot close one.
+
+    What does not go to the disk then is read back from memory, but for large blocks of values,
+    which libhdf5 does not read.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        self._lost: list[tuple[int, bytes]] = []
+
+    def write(self, data: Any) -> int:
+        """All of it, to the disk or not."""
+        start, whole = self.tell(), memoryview(data).cast("B")
+        rest = whole
+        try:
+            while len(rest) and self.error is None:
+                rest = rest[super().write(rest) :]
+        except OSError as error:
+            self.error = error
+        if self.error is not None:
+            self._lost += [(start, bytes(whole))] if len(whole) <= 1 << 20 else []
+            self.seek(start + len(whole))
+        return len(whole)
+
+    def readinto(self, buffer: Any) -> int:
+        """What was written, to the disk or not."""
+        start, view = self.tell(), memoryview(buffer).cast("B")
+        size = super().readinto(view) or 0
+        if self.error is None:
+            return size
+        view[size:] = bytes(len(view) - size)
+        for at, data in self._lost:
+            low, high = max(at, start), min(at + len(data), start + len(view))
+            if low < high:
+                view[low - start : high - start] = data[low - at : high - at]
+        return len(view)
+
+    def truncate(self, size: int | None = None) -> int:
+        """As far as there is room."""
+        try:
+            return super().truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size or 0
+
+
+@contextmanager
+def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
+    """A new file to write; ``OSError`` at its end if it could not be, as on a full disk."""
+    with _Unfailing(path) as raw:
+        try:
+            with h5py.File(raw, "w") as file:
+                yield file
+        finally:
+            if raw.error is not None:
+                raise raw.error
 
 
 def foreign(file: Any, *, thorough: bool = False) -> str:
