@@ -35,7 +35,7 @@ def as_array(values: Any, name: str) -> np.ndarray[Any, Any]:
     if values is None:
         raise TypeError(f"{name}: is missing; give it")
     if np.ma.is_masked(values):  # what NumPy would read are the values below the mask
-        count = np.ma.count_masked(values)
+        count = np.ma.getmaskarray(values).sum()
         raise ValueError(f"{name}: {count:,} values are masked; fill them, or drop their rows")
     try:
         return np.asarray(values)
