@@ -9,8 +9,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from string import Template
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,64 +46,6 @@ class _Encoder(nn.Module):
         eights = F.pad(bits, (0, -bits.size(1) % 8)).reshape(-1, -(-bits.size(1) // 8), 8)
         places = 2.0 ** torch.arange(7, -1, -1, dtype=torch.float32)
         return torch.matmul(eights, places).to(torch.uint8), relaxed.float()
-
-
-ROWS = 384
-_BLOCKS = """<ir_version: 10, opset_import: ["": 18]>
-encoder (float[n, $num_features] features)
-    => (uint8[n, $num_bytes] codes, float[n, $num_bits] relaxed) {
-    zero = Constant<value_ints = [0]>()
-    one = Constant<value_ints = [1]>()
-    most = Constant<value_ints = [$rows]>()
-    n = Shape<end = 1>(features)
-    from_0 = Sub(n, one)
-    whole = Div(from_0, most)
-    blocks = Add(whole, one)
-    rest = Add(whole, n)
-    size = Div(rest, blocks)
-    last = Sub(n, size)
-    times = Squeeze(blocks)
-    always = Equal(times, times)
-    all_codes, all_relaxed = Loop<body = block (int64 i, bool go)
-        => (bool on, uint8[size, $num_bytes] of_codes, float[size, $num_bits] of_relaxed) {
-        on = Identity(go)
-        begin = Mul(i, size)
-        start = Min(begin, last)
-        end = Add(start, size)
-        of_features = Slice(features, start, end, zero)
-    }>(times, always)
-    stop = Squeeze(n)
-    first = Squeeze(zero)
-    step = Squeeze(one)
-    rows = Range(first, stop, step)
-    before = Mul(whole, size)
-    shared = Sub(before, last)
-    in_last = GreaterOrEqual(rows, before)
-    skipped = Where(in_last, shared, zero)
-    places = Add(rows, skipped)
-    shape_of_codes = Constant<value_ints = [-1, $num_bytes]>()
-    flat_codes = Reshape(all_codes, shape_of_codes)
-    codes = Gather(flat_codes, places)
-    shape_of_relaxed = Constant<value_ints = [-1, $num_bits]>()
-    flat_relaxed = Reshape(all_relaxed, shape_of_relaxed)
-    relaxed = Gather(flat_relaxed, places)
-}"""
-
-
-def _in_blocks(onnx: Any, rows: Any, num_bits: int, num_features: int) -> Any:
-    """``rows``, run on up to 384 rows at a time: onnxruntime is a third slower on thousands.
-
-    Blocks have one size, as its loops demand, and so the last may begin in the one before it.
-    """
-    sizes = {"num_bits": num_bits, "num_bytes": -(-num_bits // 8), "num_features": num_features}
-    whole = onnx.parser.parse_model(Template(_BLOCKS).substitute(sizes, rows=ROWS))
-    del whole.opset_import[:]
-    whole.opset_import.extend(rows.opset_import)
-    inner = onnx.compose.add_prefix(rows, "of_").graph
-    loop = next(node for node in whole.graph.node if node.op_type == "Loop")
-    loop.attribute[0].g.node.extend(inner.node)
-    loop.attribute[0].g.initializer.extend(inner.initializer)
-    return whole
 
 
 @contextmanager
@@ -154,7 +94,8 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
         raise RuntimeError(f"model: {name} was neither fitted nor attached to data; do so first")
     if not model.intake.about["is_features"][modality]:
         raise TypeError(f"model: {name} takes raw items as {modality}, not rows of features")
-    onnx, _ = (require(module, module, extra="onnx") for module in ("onnx", "onnxscript"))
+    for module in ("onnx", "onnxscript"):
+        require(module, module, extra="onnx")
     width = model.intake.about["shapes"][modality][0]
     encoder = _Encoder(model, modality)
     with torch.no_grad(), eval_mode(encoder), _quiet():
@@ -168,9 +109,7 @@ def export_onnx(model: HashModel, path: str | os.PathLike[str], modality: Modali
             verbose=False,
         )
     assert program is not None
-    about = {"model": model.digest(), "class": name, "modality": modality}
-    sizes = {"num_bits": model.num_bits, "num_features": width}
-    whole = _in_blocks(onnx, program.model_proto, **sizes)
-    onnx.helper.set_model_props(whole, about | {key: str(size) for key, size in sizes.items()})
+    about = {"num_bits": str(model.num_bits), "num_features": str(width), "class": name}
+    program.model.metadata_props.update(model=model.digest(), modality=modality, **about)
     with atomic_path(Path(path)) as temporary:
-        onnx.save(whole, temporary)
+        program.save(temporary)
