@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from pyg_hash.cli import main
 from pyg_hash.codes import binarize
@@ -244,6 +246,8 @@ def check_files(path: Path) -> None:
 def kills(folder: Path, count: int, seed: int = 0) -> Counter[str]:
     """How many of each kind were killed; ``AssertionError``: something is wrong."""
     torch.set_num_threads(1)
+    tqdm.set_lock(threading.RLock())  # its own is shared with forks, and stays with a killed one
+    tqdm.monitor_interval = 0
     random.seed(seed)
     counts: Counter[str] = Counter()
     things = kinds(folder)
