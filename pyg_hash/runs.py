@@ -128,8 +128,8 @@ class Run:
             ValueError: ``resume``, but the settings differ from those of the run.
         """
         run = cls(Path(path))
-        # a folder with nothing but settings may be taken over
-        computed = [CHECKPOINT, *(file for part, file in PARTS.items() if part != "config")]
+        # a folder with nothing but settings and items may be taken over
+        computed = [CHECKPOINT, *(PARTS[part] for part in {*PARTS} - {"config", "items"})]
         if any((run.path / file).is_file() for file in computed):
             if not run.has("config"):
                 raise FileExistsError(
@@ -153,7 +153,8 @@ class Run:
         except OSError as error:
             raise type(error)(f"out: cannot write to {path}: {error.strerror}") from error
         if not resume:  # left by one that was stopped before it began
-            for name in (RECORD, ROWS):
+            shutil.rmtree(run.path / "encoders", ignore_errors=True)
+            for name in (RECORD, ROWS, PARTS["items"]):
                 (run.path / name).unlink(missing_ok=True)
         return run
 

@@ -100,6 +100,8 @@ class Train(TrainConfig, Command):
                 if self.resume and (run.path / CHECKPOINT).is_file():
                     build.say_unrecorded(run)
                 run.keep_rows(build.rows_of(dataset, data))
+            if not run.has("items"):  # sooner than the training: encoders may not be there
+                _save_items(run, dataset, data)
         data = data.to(device)
         for line in data.oddities if "oddities" in data else ():
             warnings.warn(line, OddDataWarning, stacklevel=2)
@@ -135,8 +137,6 @@ class Train(TrainConfig, Command):
             return 0
         digest = model.digest()
         run.note(model=digest)
-        if not run.has("items"):
-            _save_items(run, dataset, data)
         save_indexes(run, model, data)
         evaluation = evaluate(model, data)
         run.add_metrics("query", evaluation.to_dict(), model=digest, data=run.record()["data"])

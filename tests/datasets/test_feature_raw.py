@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -147,8 +148,6 @@ def test_bad_items_are_all_named_and_nothing_is_written(made, tmp_path):
 
 
 def test_encoders_of_another_file_are_not_taken(made, tmp_path):
-    import shutil
-
     path, _, _, more = made
     shutil.copytree(f"{path}.encoders", tmp_path / "new.h5.encoders")
     x = torch.ones(36, 9)
@@ -168,13 +167,19 @@ def test_encoders_of_another_file_are_not_taken(made, tmp_path):
         FeatureFile(tmp_path / "new.h5").text_encoder()
 
 
-def test_damaged_encoders_are_an_error_of_the_training(made, tmp_path, capsys):
-    import shutil
-
-    path = made[0]
-    shutil.copy(path, tmp_path / "new.h5")
-    shutil.copytree(f"{path}.encoders", tmp_path / "new.h5.encoders")
-    (tmp_path / "new.h5.encoders" / "text" / "encoder.safetensors").write_bytes(b"x")
-    words = ["--num_bits=16", "--k=4", "--epochs=1"]
-    assert main(["train", f"--dataset={tmp_path}/new.h5", f"--out={tmp_path}/run", *words]) == 1
+def test_damaged_encoders_are_an_error_before_the_training(made, tmp_path, capsys):
+    path, new, run = made[0], tmp_path / "new.h5", tmp_path / "run"
+    shutil.copy(path, new)
+    shutil.copytree(f"{path}.encoders", f"{new}.encoders")
+    weights = tmp_path / "new.h5.encoders" / "text" / "encoder.safetensors"
+    own = weights.read_bytes()
+    weights.write_bytes(b"x")
+    words = ["train", f"--dataset={new}", f"--out={run}", "--num_bits=16", "--k=4", "--epochs=1"]
+    assert main(words) == 1
     assert "encoder.safetensors" in capsys.readouterr().err
+    assert not (run / "checkpoint.safetensors").exists()
+    assert (run / "encoders" / "image").is_dir()
+    weights.write_bytes(own)
+    shutil.rmtree(f"{new}.encoders/image")
+    assert main(words) == 0  # nothing was trained: the folder is taken over, with what is there now
+    assert [f.name for f in (run / "encoders").iterdir()] == ["text"]
