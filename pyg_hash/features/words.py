@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import Any, Literal
@@ -371,7 +371,6 @@ def _split(text: str) -> list[str]:
     return found
 
 
-@lru_cache(1 << 16)
 def _ngrams(word: str, shortest: int, longest: int) -> list[str]:
     """The letter n-grams of a word between two spaces; once all of it if that is shorter."""
     word = f" {word} "

@@ -1,6 +1,7 @@
 import random
 import re
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -120,6 +121,18 @@ def test_text_without_known_word_is_an_error_that_names_the_words():
         encoder([""])
     x = encoder.transform(["cat", "huge tree"], allow_unknown=True)
     assert x[0].any() and not x[1].any()
+
+
+def test_nothing_of_a_query_is_kept():
+    """A server meets words without end."""
+    encoder = BagOfWords(subwords=(3, 4)).fit(TEXTS)
+    encoder.transform(["cat"])
+    tracemalloc.start()
+    for letter in "abcd":
+        encoder.transform([letter * 20_000], allow_unknown=True)
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert held < 1 << 20
 
 
 def test_one_string_is_no_list_of_texts():
