@@ -368,6 +368,8 @@ class Run:
         """
         path, known = self.file("metrics"), self.record().get("metrics", {})
         stored: dict[str, Any] = load_json(path) if path.is_file() else {}
+        if not isinstance(stored, dict):
+            raise CorruptFileError(f"{path}: expected evaluations by name, got {stored!r:.60}")
         for name, values in stored.items():
             if known.get(name, {}).get("values", of := digest_of({}, values)) != of:
                 raise ValueError(

@@ -132,3 +132,8 @@ def test_metrics_are_added_and_damaged_ones_replaced(tmp_path):
     run.file("metrics").write_text("{")
     run.add_metrics("query", {"i2t": 0.6})
     assert load_json(run.file("metrics")) == {"query": {"i2t": 0.6}}
+    run.file("metrics").write_text("[1]")
+    with pytest.raises(CorruptFileError, match="metrics.json: expected evaluations by name, got"):
+        run.metrics()
+    run.add_metrics("query", {"i2t": 0.6})
+    assert run.metrics() == {"query": {"i2t": 0.6}}
