@@ -321,6 +321,14 @@ def test_a_run_is_not_written_into_another(built, tmp_path, capsys, gone):
     assert not (run / "new").exists() and not (run / "model" / ".lock").exists()
 
 
+def test_a_run_that_an_earlier_version_began_in_another_can_be_finished(built, tmp_path):
+    words = ["train", "--dataset=synthetic", "--dataset_options.n=60", "--model=cmfh"]
+    assert main([*words, f"--out={tmp_path}/inner", "--num_bits=8"]) == 0
+    run = shutil.copytree(built[1], tmp_path / "run")
+    inner = shutil.move(tmp_path / "inner", run / "inner")
+    assert main(["train", f"--out={inner}", "--resume"]) == 0
+
+
 def test_a_wrong_folder_of_pictures_is_named(shop, capsys):
     words = [shop / "shop.csv", f"--out={shop}/run", "--images_root=nope", "--skip_bad", *OWN]
     assert build(*words) == 1

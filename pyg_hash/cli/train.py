@@ -86,7 +86,8 @@ class Train(TrainConfig, Command):
                     f"resume: {run.path} holds no run; check --out, or leave out --resume to "
                     "start one"
                 )
-            run.check_place()
+            if not self.resume:  # one of an earlier version may be there
+                run.check_place()
             held.enter_context(run.lock())
             Run.create(run.path, config.to_dict(), resume=self.resume)
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
