@@ -10,6 +10,7 @@ from benchmarks.accuracy.methods import METHODS
 from benchmarks.tune import (
     SPACES,
     ask,
+    cases,
     defaults,
     main,
     open_study,
@@ -40,6 +41,26 @@ def test_spaces_hold_todays_defaults_and_are_settings_of_the_method(name):
     assert found == now
     row = METHODS[name].with_values(found)
     row.train_config(8, 0.5 if row.labels else None, 0, "inductive")  # raises for unknown ones
+
+
+def test_values_go_where_they_belong():
+    """Rows share options in methods.yaml, so none may change."""
+    row = METHODS["SGCH reversal, paper's weight"]
+    found = row.with_values({"lr": 0.5, "k": 7, "model.dropout": 0.2, "graph.neighbor_weight": 0.3})
+    assert (found.config["lr"], found.config["k"]) == (0.5, 7)
+    assert found.config["model_options"] == {"adversary": "reversal", "dropout": 0.2}
+    assert found.config["graph_options"] == {"neighbor_weight": 0.3}
+    for name in (row.name, "SGCH, paper's weight"):
+        assert METHODS[name].config["graph_options"] == {"neighbor_weight": 1.0}
+
+
+def test_cases_go_seed_by_seed():
+    found = cases("MCGCN", ["a", "b"], [0.3, 1.0], [0, 1])
+    assert [case.seed for case in found] == [0] * 4 + [1] * 4
+    assert {(case.data, case.labels) for case in found[:4]} == {
+        (data, rate) for data in "ab" for rate in (0.3, 1.0)
+    }
+    assert [case.labels for case in cases("ITQ", ["a"], [0.3, 1.0], [5])] == [None]
 
 
 def test_the_search_stops_goes_on_and_is_written_down(toys, tmp_path, capsys):
