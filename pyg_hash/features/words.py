@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import unicodedata
 from collections import Counter, defaultdict
@@ -163,16 +164,19 @@ class BagOfWords(StoredEncoder):
                 f"lsa: {lsa} components need as many texts and columns, "
                 f"got {len(texts)} texts and {len(frequency)} columns; lower it"
             )
-        self._columns, self._tensors = _numbered(vocabularies), {}
+        fitted = copy.copy(self)  # one that is interrupted stays what it was
+        fitted._columns, fitted._tensors = _numbered(vocabularies), {}
         if config["mode"] == "tfidf":
-            self._tensors["idf"] = torch.from_numpy(np.log((1 + len(texts)) / (1 + frequency)) + 1)
+            idf = np.log((1 + len(texts)) / (1 + frequency)) + 1
+            fitted._tensors["idf"] = torch.from_numpy(idf)
         if lsa is not None:
             from scipy.sparse import csr_array
 
             decomposition = require("sklearn.decomposition", "scikit-learn")
             svd = decomposition.TruncatedSVD(lsa, n_iter=7, random_state=config["seed"])
-            svd.fit(csr_array(*self._weighted(texts)))
-            self._tensors["components"] = torch.from_numpy(svd.components_.copy(order="C"))
+            svd.fit(csr_array(*fitted._weighted(texts)))
+            fitted._tensors["components"] = torch.from_numpy(svd.components_.copy(order="C"))
+        self._columns, self._tensors = fitted._columns, fitted._tensors
         return self
 
     def transform(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Tensor:

@@ -123,6 +123,19 @@ def test_text_without_known_word_is_an_error_that_names_the_words():
     assert x[0].any() and not x[1].any()
 
 
+def test_a_fit_that_is_interrupted_leaves_what_was(monkeypatch):
+    encoder = BagOfWords(lsa=2).fit(TEXTS)
+    before, vocabulary = encoder(TEXTS), encoder.vocabulary
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TruncatedSVD, "fit", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        encoder.fit(["x y", "y z", "x z"])
+    assert encoder.vocabulary == vocabulary and torch.equal(encoder(TEXTS), before)
+
+
 def test_nothing_of_a_query_is_kept():
     """A server meets words without end."""
     encoder = BagOfWords(subwords=(3, 4)).fit(TEXTS)
