@@ -271,7 +271,7 @@ def test_rows_without_label_take_no_part(variant):
                 data[m].x[hidden] = torch.nan
                 data[m].y = data[m].y.clone()
                 data[m].y[hidden] = torch.nan
-        model = gch(data, variant=variant, batch_size=8, dropout=0.5)
+        model = gch(data, variant=variant, batch_size=16, dropout=0.5)
         fit(model, data, adam(model), epochs=2, progress=False)
         models.append(model)
     assert_same_state(*models)
@@ -283,8 +283,8 @@ def test_training_is_deterministic_and_descends(variant):
     runs = []
     for _ in range(2):
         data = gch_data(multi_label=True)
-        model = gch(data, variant=variant, batch_size=8, dropout=0.5, beacon=options)
-        history = fit(model, data, adam(model), epochs=4, progress=False)
+        model = gch(data, variant=variant, batch_size=16, dropout=0.5, beacon=options)
+        history = fit(model, data, adam(model), epochs=3, progress=False)
         assert history[-1]["loss"] < history[0]["loss"]
         runs.append(model)
     assert_same_state(*runs)
