@@ -22,7 +22,7 @@ from pyg_hash.runs import PARTS, Run
 from pyg_hash.typing import binarize
 from pyg_hash.utils.files import load_json
 
-SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=15", "--label_rate=0.5")
+SETTINGS = ("--dataset=shapes", "--k=3", "--num_bits=16", "--epochs=6", "--label_rate=0.5")
 
 
 pytestmark = pytest.mark.usefixtures("shapes")
@@ -63,7 +63,7 @@ def same_codes(a, b):
 def test_run_folder_is_complete(trained):
     run = Run.open(trained, need=PARTS)
     assert (trained / "history.csv").is_file()
-    assert len(load_json(trained / "history.json")) == 15
+    assert len(load_json(trained / "history.json")) == 6
     items = run.items()
     assert items.ids[0] == "red-square"
     assert items.labels[0] == ["red"]
@@ -87,7 +87,7 @@ def test_config_repeats_the_run(trained, tmp_path):
     )
     assert same_codes(trained, tmp_path / "again")
     settings = yaml.safe_load((trained / "config.yaml").read_text())
-    assert settings["epochs"] == 15
+    assert settings["epochs"] == 6
     assert settings == yaml.safe_load((tmp_path / "again" / "config.yaml").read_text())
 
 
@@ -119,7 +119,7 @@ def test_interrupted_training_resumes_to_the_same_codes(
 
     def interrupted(*args, **keywords):
         def stop(model, row):
-            if row["epoch"] == 7:
+            if row["epoch"] == 3:
                 raise KeyboardInterrupt
 
         return real(*args, **{**keywords, "callbacks": [*keywords["callbacks"], stop]})

@@ -329,14 +329,14 @@ def test_parts_of_try_2_resume(tmp_path):
 
     def run(epochs, **kwargs):
         data = gch_data()
-        model = gch(data, variant="Try2", batch_size=8, dropout=0.3)
+        model = gch(data, variant="Try2", batch_size=16, dropout=0.3)
         optimizers = {k: torch.optim.Adam(p, lr=1e-2) for k, p in model.parts().items()}
         fit(model, data, optimizers, epochs=epochs, progress=False, **kwargs)
         return model
 
-    whole = run(4)
+    whole = run(3)
     run(2, checkpoint=tmp_path / "state")
-    assert_same_state(whole, run(4, checkpoint=tmp_path / "state", resume=True))
+    assert_same_state(whole, run(3, checkpoint=tmp_path / "state", resume=True))
 
 
 @pytest.mark.parametrize(

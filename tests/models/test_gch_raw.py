@@ -83,10 +83,10 @@ def raw_model(seed=0, raw_text=False, **kwargs):
     )
 
 
-def trained(data, epochs=12, **kwargs):
+def trained(data, epochs=6, **kwargs):
     model = raw_model(**kwargs)
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    fit(model, data, adam(model), epochs=epochs, progress=False)
+    fit(model, data, adam(model, lr=2e-2), epochs=epochs, progress=False)
     return model, before
 
 
