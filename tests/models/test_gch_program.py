@@ -265,7 +265,7 @@ def test_the_program_in_several_shares():
     for _ in range(2):
         model = gch(data, **PROGRAM)
         torch.manual_seed(3)
-        histories.append(fit(model, data, adam(model), epochs=2, accumulate=2, progress=False))
+        histories.append(fit(model, data, adam(model), epochs=1, accumulate=2, progress=False))
     assert histories[0] == histories[1]
 
 

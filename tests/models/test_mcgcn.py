@@ -126,8 +126,8 @@ def test_batches_and_single_items_agree(protocol, modality, monkeypatch):
     model = small_model(data).attach(data)
     raw = toy_data(seed=5)
     whole = relaxed_new(model, raw, modality, slice(None))
-    single = torch.cat([relaxed_new(model, raw, modality, [i]) for i in range(60)])
-    torch.testing.assert_close(whole, single, rtol=0, atol=2e-6)
+    single = torch.cat([relaxed_new(model, raw, modality, [i]) for i in range(0, 60, 3)])
+    torch.testing.assert_close(whole[::3], single, rtol=0, atol=2e-6)
     encode = model.encode_image if modality == "image" else model.encode_text
     codes = encode(raw[modality].x)
     monkeypatch.setattr("pyg_hash.models.base.BATCH", 7)
@@ -157,7 +157,7 @@ def test_new_items_ignore_anchors_that_are_not_joint(modality):
 def test_training_brings_new_items_to_their_class():
     data = small_graph(rate=1.0, noise=0.3)
     model = small_model(data, num_bits=16)
-    fit(model, data, adam(model), epochs=60, progress=False)
+    fit(model, data, adam(model, 3e-2), epochs=20, progress=False)
     raw = toy_data(noise=0.3)
     codes = {"image": model.encode_image(raw["image"].x), "text": model.encode_text(raw["text"].x)}
     y = raw["image"].y
@@ -269,7 +269,7 @@ def test_autoencoders_learn():
     data = small_graph()
     weights = {"reconstruction": 1.0, "prediction": 0.0, "adversarial": 0.0}
     model = small_model(data, variant="IT", weights=weights)
-    history = fit(model, data, adam(model), epochs=60, progress=False)
+    history = fit(model, data, adam(model, 3e-2), epochs=20, progress=False)
     assert history[-1]["reconstruction"] < 0.5 * history[0]["reconstruction"]
 
 

@@ -23,14 +23,9 @@ def views(multi_label=False, n=60, widths=(7, 6), seed=0):
 
 
 def similarity(labels):
-    """2 L L^T - 1, pair by pair."""
-    n = len(labels)
-    result = torch.empty(n, n, dtype=torch.float64)
-    for i in range(n):
-        for j in range(n):
-            norm = labels[i].norm() * labels[j].norm()
-            result[i, j] = 2 * (labels[i] @ labels[j]) / norm - 1
-    return result
+    """2 L L^T - 1 of rows of length one."""
+    unit = labels / labels.norm(dim=1, keepdim=True)
+    return 2 * unit @ unit.T - 1
 
 
 def sign(x):

@@ -328,7 +328,7 @@ def test_it_learns_the_planted_classes(kind):
     data = graph_for(SGEH, rate=None, num_nodes=120, num_queries=30, noise=0.5)
     net = model(data, hidden_channels=32, num_bits=16, batches=kind, batch_size=64)
     before = evaluate(net, data)
-    fit(net, data, adam(net), epochs=15 if kind == "edges" else 60, progress=False)
+    fit(net, data, adam(net, 3e-2), epochs=6 if kind == "edges" else 25, progress=False)
     after = evaluate(net, data)
     assert min(after.i2t, after.t2i) > max(0.7, before.i2t, before.t2i)
     assert after.protocol == "inductive"
