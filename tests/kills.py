@@ -243,8 +243,11 @@ def check_files(path: Path) -> None:
             verify(file)
 
 
-def kills(folder: Path, count: int, seed: int = 0) -> Counter[str]:
-    """How many of each kind were killed; ``AssertionError``: something is wrong."""
+def kills(folder: Path, count: int, seed: int = 0, most_s: float = 1.5) -> Counter[str]:
+    """How many of each kind were killed; ``AssertionError``: something is wrong.
+
+    What takes longer than ``most_s`` is killed before.
+    """
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own is shared with forks, and stays with a killed one
     tqdm.monitor_interval = 0
@@ -253,7 +256,7 @@ def kills(folder: Path, count: int, seed: int = 0) -> Counter[str]:
     things = kinds(folder)
     for name, (work, check) in things.items():
         tries, started = -(-count // len(things)), time.monotonic()
-        killed(work, 1.5)
+        killed(work, most_s)
         longest = time.monotonic() - started
         check()
         for _ in range(tries):

@@ -135,7 +135,7 @@ def test_the_expected_operator_is_that_of_the_whole_graph(protocol, multi_label,
     seeds = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:9]
     loader = InstanceLoader(view, **FEW, seeds=seeds, batch_size=9)
     torch.manual_seed(1)
-    draws = 200
+    draws = 100
     wanted = {name: operator.to_dense() for name, operator in exact.operators.items()}
     labelled = view[IMAGE].labeled_mask.nonzero().flatten().tolist()
     known = [labelled.index(int(s)) for s in seeds if int(s) in labelled]
@@ -199,7 +199,7 @@ def test_two_sampled_layers_are_unbiased_without_tanh():
     loader = InstanceLoader(view, [3, 2], seeds=seeds, batch_size=8)
     torch.manual_seed(3)
     got = []
-    for _ in range(500):
+    for _ in range(250):
         (batch,) = loader
         operator = build_graphs(batch, joint=False).operators[IMAGE].to_dense().double()
         got.append((operator @ (operator @ batch[IMAGE].x.double()))[:8].sum(dim=0))
