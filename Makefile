@@ -35,6 +35,8 @@ demo: $(VENV)/.installed-demo
 	$(BIN)/python examples/demo.py
 
 test: export OMP_NUM_THREADS ?= 1
+# what tests start would compile the library anew each time
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist worksteal
 

@@ -67,7 +67,7 @@ def as_lines(rows):
     return "\n".join(map(json.dumps, rows))
 
 
-@few
+@settings(few, max_examples=30)
 @given(
     st.tuples(st.sampled_from((".csv", ".tsv", ".jsonl", ".json")), ANY)
     | st.tuples(st.just(".jsonl"), ROWS.map(as_lines))
