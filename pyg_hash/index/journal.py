@@ -51,11 +51,13 @@ class Journal:
     def read(self) -> Iterator[tuple[StoredArrays, dict[str, Any]]]:
         """All changes in turn.
 
-        ``CorruptFileError``: one is damaged or missing; ``FileNotFoundError``: one was removed
-        meanwhile.
+        ``CorruptFileError``: one is damaged or missing.
         """
         for path in _changes(self._path):
-            arrays, about = read_arrays(path, _OWNER, mapped=False)
+            try:
+                arrays, about = read_arrays(path, _OWNER, mapped=False)
+            except FileNotFoundError:  # cleared: of another mark, or the file is another by now
+                continue
             if about.get("mark") != self.mark:
                 continue
             self.count += 1

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
 
 from pyg_hash.index.arrays import StoredArrays
-from pyg_hash.index.scan import Bytes, FaissScan, Hits
+from pyg_hash.index.scan import Bytes, FaissScan, Hits, ranges
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 
@@ -180,24 +180,27 @@ class Approximate(FaissScan):
             ends = np.bincount(self._entry, minlength=self._index.ntotal).cumsum()
             self._rows = order, ends
         order, ends = self._rows
-        total, count = int(self._index.ntotal), min(k, int(self._index.ntotal))
-        hits = []
-        for row, (far, entries) in enumerate(zip(*self._index.search(query, count), strict=True)):
-            asked = count
-            while True:
-                far, entries = far[entries >= 0], entries[entries >= 0]
-                parts = [order[ends[e - 1] if e else 0 : ends[e]] for e in entries.tolist()]
-                rows = np.concatenate([order[:0], *parts])
-                distances = np.repeat(far, [len(part) for part in parts])
-                if alive is not None:
-                    distances, rows = distances[alive[rows]], rows[alive[rows]]
-                if len(rows) >= k or len(entries) < asked or asked == total:
-                    break
-                asked = min(4 * asked, total)  # some entries have no row any more
-                far, entries = (x[0] for x in self._index.search(query[row : row + 1], asked))
-            ranked = np.lexsort((rows, distances))
-            hits.append(Hits(np.full(len(rows), row), distances[ranked], rows[ranked]))
-        return Hits(*(np.concatenate(column) for column in zip(*hits, strict=True)))
+        total, asked, pending = len(ends), min(k, len(ends)), np.arange(len(query))
+        found = []
+        while len(pending):
+            far, entries = self._index.search(np.ascontiguousarray(query[pending]), asked)
+            there = entries >= 0
+            entry, seen = entries[there], there.sum(axis=1)
+            start = np.where(entry > 0, ends[entry - 1], 0)
+            counts = ends[entry] - start
+            rows = order[ranges(start, counts)]
+            whose = np.repeat(np.repeat(pending, seen), counts)
+            hits = Hits(whose, np.repeat(far[there], counts), rows)
+            if alive is not None:
+                hits = Hits(*(column[alive[rows]] for column in hits))
+            # some entries have no row any more
+            few = np.bincount(hits.query, minlength=len(query))[pending] < k
+            more = pending[few & (seen == asked) & (asked < total)]
+            found.append(Hits(*(column[~np.isin(hits.query, more)] for column in hits)))
+            pending, asked = more, min(4 * asked, total)
+        q, d, p = (np.concatenate(column) for column in zip(*found, strict=True))
+        ranked = np.lexsort((p, d, q))
+        return Hits(q[ranked], d[ranked], p[ranked])
 
 
 KINDS: dict[str, type[Index]] = {kind.__name__: kind for kind in (Flat, MultiIndex, IVF, HNSW)}

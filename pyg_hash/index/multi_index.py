@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_hash.index.arrays import Rows, StoredArrays, damaged
-from pyg_hash.index.scan import Bytes, FaissScan, Hits
+from pyg_hash.index.scan import Bytes, FaissScan, Hits, ranges
 
 _KEYS = 1 << 16
 _CHUNK = 1 << 21  # candidates and keys in hand at a time, at about 40 bytes each
@@ -108,7 +108,7 @@ class MultiIndexHash(FaissScan):
             rows = cheap.nonzero()[0]
             cuts = np.diff(np.cumsum(cost[rows]) // _CHUNK).nonzero()[0] + 1
             for part in np.split(rows, cuts):
-                places = _ranges((start[part] + table * n).reshape(-1), counts[part].reshape(-1))
+                places = ranges((start[part] + table * n).reshape(-1), counts[part].reshape(-1))
                 position = order[places]
                 row = np.repeat(first + part, counts[part].sum(axis=1))
                 distance = _popcount(codes[position] ^ asked[row])
@@ -135,14 +135,6 @@ def _differences(radius: int, tables: int) -> tuple[NDArray[np.int64], NDArray[n
     masks = [np.flatnonzero(_ones().astype(int) <= reach) for reach in reaches(radius, tables)]
     table = np.repeat(np.arange(tables), [len(mask) for mask in masks])
     return table, np.concatenate(masks).astype(np.uint16)
-
-
-def _ranges(start: NDArray[np.int64], counts: NDArray[np.int32]) -> NDArray[np.int64]:
-    """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
-    ends = np.cumsum(counts, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    places: NDArray[np.int64] = np.arange(total) + np.repeat(start - (ends - counts), counts)
-    return places
 
 
 def _words(packed: Bytes) -> NDArray[np.uint16]:

@@ -33,6 +33,14 @@ class Hits(NamedTuple):
 NOTHING = Hits(*(np.empty(0, np.int64) for _ in range(3)))
 
 
+def ranges(start: NDArray[np.int64], counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
+    ends = np.cumsum(counts, dtype=np.int64)
+    total = int(ends[-1]) if len(ends) else 0
+    places: NDArray[np.int64] = np.arange(total) + np.repeat(start - (ends - counts), counts)
+    return places
+
+
 class Scan:
     """Search by float32 matrix products of ±1, in tiles of both sides."""
 

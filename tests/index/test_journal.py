@@ -220,3 +220,30 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, monkeypatch: A
 
     monkeypatch.setattr(journal.Journal, "read", read)
     assert len(HammingIndex.open(path)) == 430
+
+
+def test_changes_that_are_cleared_while_they_are_read(tmp_path: Path, monkeypatch: Any) -> None:
+    """A writer put a whole file in place of them, and removes them one by one."""
+    path = tmp_path / "a.store"
+    writer = filled(path)
+    grow(writer, 400)
+    writer.save()
+    old = [tmp_path / "a.store.log" / "000001.store"]
+    writer.compact()
+    monkeypatch.setattr(journal, "_changes", lambda path: old)
+    assert len(HammingIndex.open(path)) == 410
+
+
+@pytest.mark.parametrize("index", [IVF(nlist=1, nprobe=1), HNSW()])
+def test_codes_whose_items_are_gone_do_not_cost_answers(index: Any) -> None:
+    """They are passed over, for each query as often as it takes."""
+    codes, query = random_codes(600, 32), random_codes(9, 32, 1)
+    found, wanted = HammingIndex(32, index=index), HammingIndex(32)
+    for store in (found, wanted):
+        store.add(codes, range(600))
+    near = torch.cat([wanted.search(query[:3], 80)[1].flatten(), torch.arange(0, 600, 5)])
+    gone = torch.unique(near)
+    for store in (found, wanted):
+        store.remove(gone[: 290 if isinstance(index, IVF) else len(gone)].tolist())
+    for own, exact in zip(found.search(query, 12), wanted.search(query, 12), strict=True):
+        assert torch.equal(own, exact)
