@@ -127,7 +127,7 @@ def test_a_large_picture_is_made_smaller(home):
 def test_similar(home):
     home.js("searchText('red')")
     home.wait_for(f"{CARDS} === 24")
-    home.js("document.querySelector('.card button').click()")
+    home.js("document.querySelector('.card .last button').click()")
     home.wait_for("document.querySelector('#query p') && document.querySelector('#query img')")
     home.wait_for(f"{CARDS} === 24 && {STATUS}.includes(' 0 to ') || {STATUS}.includes('codes of')")
     assert "Items similar to the picture of “" in home.js(
