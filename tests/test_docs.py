@@ -38,20 +38,22 @@ def public_modules():
 def inventory(tmp_path_factory):
     """Build the documentation, warnings being errors; the names that it defines."""
     sphinx = pytest.importorskip("sphinx.application")
+    from sphinx.util.docutils import docutils_namespace
     from sphinx.util.inventory import InventoryFile
 
     out = tmp_path_factory.mktemp("docs")
     warnings.simplefilter("ignore")  # of Sphinx's own extensions; pytest restores the filters
-    app = sphinx.Sphinx(
-        srcdir=ROOT / "docs",
-        confdir=ROOT / "docs",
-        outdir=out,
-        doctreedir=out / "trees",
-        buildername="html",
-        status=None,
-        warningiserror=True,
-    )
-    app.build()
+    with docutils_namespace():  # another build of this process left its own
+        app = sphinx.Sphinx(
+            srcdir=ROOT / "docs",
+            confdir=ROOT / "docs",
+            outdir=out,
+            doctreedir=out / "trees",
+            buildername="html",
+            status=None,
+            warningiserror=True,
+        )
+        app.build()
     assert app.statuscode == 0
     with open(out / "objects.inv", "rb") as file:
         content = InventoryFile.load(file, "", lambda base, uri: uri)
