@@ -234,7 +234,7 @@ def test_changes_that_are_cleared_while_they_are_read(tmp_path: Path, monkeypatc
     assert len(HammingIndex.open(path)) == 410
 
 
-@pytest.mark.parametrize("index", [IVF(nlist=1, nprobe=1), HNSW()])
+@pytest.mark.parametrize("index", [IVF(nlist=1, nprobe=1), HNSW(ef_search=600)])
 def test_codes_whose_items_are_gone_do_not_cost_answers(index: Any) -> None:
     """They are passed over, for each query as often as it takes."""
     codes, query = random_codes(600, 32), random_codes(9, 32, 1)
