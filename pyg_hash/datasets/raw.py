@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,7 @@ _OPAQUE = (
 _READ_ERRORS = (OSError, EOFError, ValueError, TypeError, LookupError, NotImplementedError)
 _DAMAGE = (zlib.error, zipfile.BadZipFile, tokenize.TokenError, SyntaxError, AttributeError)
 _TOO_LARGE = (MemoryError, OverflowError, RecursionError)
-_BYTES = 1 << 18  # of a text file in one block: what a cache holds
-_IS_SPACE = np.isin(np.arange(256), list(b"\t\n\r "))
+_LINES = 1 << 12  # of a text file in one block
 _MANY = 12  # names that a message lists before it counts
 
 
@@ -292,23 +291,21 @@ def open_matrix(path: str | os.PathLike[str], name: str | None = None) -> Variab
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
     """uint8 ``[lines, width]`` of zeros and ones in a text file, apart by white space."""
-    blocks, first = [sp.csr_matrix(np.zeros((0, width), np.uint8))], 1
+    blocks, first = [sp.csr_matrix((0, width), dtype=np.uint8)], 1
     with open(path, "rb") as file:
-        while block := file.read(_BYTES) + file.readline():
-            codes = np.frombuffer(block, np.uint8)
-            digit = codes & 0xFE == ord("0")  # 0 and 1 differ in the last bit
-            wrong = ~(digit | _IS_SPACE[codes])
-            wrong[1:] |= digit[1:] & digit[:-1]  # 10 is no digit
-            starts = np.concatenate([[0], np.flatnonzero(codes[:-1] == ord("\n")) + 1])
-            counts = np.add.reduceat(digit, starts, dtype=np.int64)
-            bad = (counts != 0) & (counts != width) | np.logical_or.reduceat(wrong, starts)
-            if bad.any():
+        lines = filter(bytes.strip, file)
+        while some := list(islice(lines, _LINES)):
+            try:
+                block = np.loadtxt(some, np.uint8, comments=None, ndmin=2)
+                if block.shape[1] != width or block.max() > 1:
+                    raise ValueError(f"{block.shape[1]} numbers, up to {block.max()}")
+            except ValueError as error:
                 raise CorruptFileError(
-                    f"{path}: line {first + int(bad.argmax())} is not {width} times 0 or 1; "
-                    "get it again"
-                )
-            blocks.append(sp.csr_matrix(codes[digit].reshape(-1, width) - np.uint8(ord("0"))))
-            first += len(starts)
+                    f"{path}: lines {first} to {first + len(some) - 1} are not {width} times 0 or "
+                    f"1 each ({error}); get it again"
+                ) from error
+            blocks.append(sp.csr_matrix(block))
+            first += len(some)
     return sp.csr_matrix(sp.vstack(blocks))
 
 

@@ -23,43 +23,21 @@ LIMIT_S = 60.0
 
 
 class _Unfailing(io.FileIO):
-    """A file that keeps its first error of writing: libhdf5 crashes where it cannot close one.
+    """A file that keeps its first error of writing: libhdf5 crashes where it cannot close one."""
 
-    What does not go to the disk then is read back from memory, but for large blocks of values,
-    which libhdf5 does not read.
-    """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path, "w+")
-        self.error: OSError | None = None
-        self._lost: list[tuple[int, bytes]] = []
+    error: OSError | None = None
 
     def write(self, data: Any) -> int:
         """All of it, to the disk or not."""
-        start, whole = self.tell(), memoryview(data).cast("B")
-        rest = whole
+        whole = rest = memoryview(data).cast("B")
+        end = self.tell() + len(whole)
         try:
             while len(rest) and self.error is None:
                 rest = rest[super().write(rest) :]
         except OSError as error:
             self.error = error
-        if self.error is not None:
-            self._lost += [(start, bytes(whole))] if len(whole) <= 1 << 20 else []
-            self.seek(start + len(whole))
+        self.seek(end)
         return len(whole)
-
-    def readinto(self, buffer: Any) -> int:
-        """What was written, to the disk or not."""
-        start, view = self.tell(), memoryview(buffer).cast("B")
-        size = super().readinto(view) or 0
-        if self.error is None:
-            return size
-        view[size:] = bytes(len(view) - size)
-        for at, data in self._lost:
-            low, high = max(at, start), min(at + len(data), start + len(view))
-            if low < high:
-                view[low - start : high - start] = data[low - at : high - at]
-        return len(view)
 
     def truncate(self, size: int | None = None) -> int:
         """As far as there is room."""
@@ -73,7 +51,7 @@ class _Unfailing(io.FileIO):
 @contextmanager
 def new_hdf5(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
     """A new file to write; ``OSError`` at its end if it could not be, as on a full disk."""
-    with _Unfailing(path) as raw:
+    with _Unfailing(path, "w+") as raw:
         try:
             with h5py.File(raw, "w") as file:
                 yield file
