@@ -291,7 +291,7 @@ def open_matrix(path: str | os.PathLike[str], name: str | None = None) -> Variab
 
 def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
     """uint8 ``[lines, width]`` of zeros and ones in a text file, apart by white space."""
-    blocks, first = [sp.csr_matrix((0, width), dtype=np.uint8)], 1
+    blocks, first = [sp.csr_matrix(np.zeros((0, width), np.uint8))], 1
     with open(path, "rb") as file:
         lines = filter(bytes.strip, file)
         while some := list(islice(lines, _LINES)):

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -167,7 +168,8 @@ def _folder(root: Path) -> Source:
     source = Source(
         [p.as_posix() for p in relative], [os.path.abspath(p) for p in found], [], labels
     )
-    kinds = {"captions beside the pictures": 0, "names of the files": 0, "names of the folders": 0}
+    kinds = "captions beside the pictures", "names of the files", "names of the folders"
+    counts = Counter[str]()
     for path, own in zip(found, labels, strict=True):
         beside, caption = path.with_suffix(".txt"), ""
         if beside.is_file():
@@ -176,11 +178,10 @@ def _folder(root: Path) -> Source:
             except UnicodeDecodeError as error:
                 source.problems[str(beside)] = f"not UTF-8 ({error.reason} at byte {error.start})"
         texts = (caption, _words_of(path.stem), *map(_words_of, own))
-        kind, text = next(((k, t) for k, t in zip(kinds, texts, strict=False) if t), ("", None))
-        if text:
-            kinds[kind] += 1
-        source.texts.append(text)
-    listed = ", ".join(f"{count:,} from {kind}" for kind, count in kinds.items() if count)
+        found_in = {kind: text for kind, text in zip(kinds, texts, strict=False) if text}
+        counts.update([*found_in][:1])
+        source.texts.append(next(iter(found_in.values()), None))
+    listed = ", ".join(f"{counts[kind]:,} from {kind}" for kind in kinds if counts[kind])
     source.read_as = {IMAGE: f"{len(found):,} files", TEXT: listed or "none", "id": "paths"}
     source.read_as["labels"] = f"{len(classes)} sub-folders" if any(labels) else "none"
     return source
@@ -204,26 +205,23 @@ def _table(
     separator: str | None,
 ) -> Source:
     source = Source([], [], [], [])
-    read_as = source.read_as
-    matrices: dict[str, Array] = {}
-    left_out: list[str] = []
+    read_as, left_out = source.read_as, list[str]()
     if path.suffix.lower() == ".parquet":
-        columns, matrices = _parquet(path, left_out)
+        columns = _parquet(path, left_out)
     elif path.suffix.lower() in (".csv", ".tsv"):
         columns = _separated(path, encoding, source.problems)
     else:
         columns = _json(path, source.problems)
-    everything: dict[str, Any] = {**columns, **matrices}
-    total = len(next(iter(everything.values()), ()))
+    total = len(next(iter(columns.values()), ()))
     if total == 0:
         first = next((f"; {place}: {text}" for place, text in source.problems.items()), "")
         raise ValueError(f"source: {path} holds no row{first}")
-    roles = _roles(everything, named, path, matrices, separator)
+    roles = _roles(columns, named, path, separator)
     for modality in MODALITIES:
         if (name := roles.pop(f"{modality} features", None)) is not None:
-            source.features[modality] = matrices[name]
-            source.lacking[modality] = np.asarray(np.isnan(matrices[name]).all(axis=1))
-            read_as[modality] = f"column {name!r}, features of {matrices[name].shape[1]}"
+            matrix = source.features[modality] = columns[name]
+            source.lacking[modality] = np.asarray(np.isnan(matrix).all(axis=1))
+            read_as[modality] = f"column {name!r}, features of {matrix.shape[1]}"
     none: list[Any] = [None] * total
     image, text, label, key = (roles.get(role, "") for role in ROLES)
     source.images = _places(columns.get(image, none), root, path, source.problems)
@@ -238,7 +236,9 @@ def _table(
     source.ids = ["" if value is None else str(value).strip() for value in ids]
     listed: list[str] = []
     for name, values in columns.items():
-        if name not in roles.values() and (typed := _typed(values)) is not None:
+        if name in roles.values() or isinstance(values, np.ndarray):
+            continue
+        if (typed := _typed(values)) is not None:
             plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
             plain = f"c_{plain}" if not plain[0].isalpha() else plain
             while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
@@ -256,7 +256,7 @@ def _table(
     return source
 
 
-def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> dict[str, list[Any]]:
+def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> dict[str, Any]:
     raw = path.read_bytes()
     if encoding is None:
         wide = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
@@ -275,42 +275,35 @@ def _separated(path: Path, encoding: str | None, problems: dict[str, str]) -> di
     head = text.split("\n", 1)[0]
     marks = "\t" if path.suffix.lower() == ".tsv" else ",;\t|"
 
-    def num_cells(mark: str) -> int:
-        return len(next(csv.reader(io.StringIO(head, newline=""), delimiter=mark), []))
+    def read(lines: str, mark: str, *, strict: bool = False) -> Any:
+        return csv.reader(io.StringIO(lines, newline=""), delimiter=mark, strict=strict)
 
-    mark = max(marks, key=num_cells)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
-    names: list[str] = []
-    columns: dict[str, list[Any]] = {}
+    mark = max(marks, key=lambda mark: len(next(read(head, mark), [])))
+    reader = read(text, mark, strict=True)
+    rows: list[tuple[int, list[str]]] = []
     try:
         for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            if not names:
-                names = [cell.strip() for cell in row]
-                data = [n for n in names if _NUMBER.fullmatch(n) or _is_picture(n)]
-                if data:
-                    raise ValueError(
-                        f"source: {path}: line {reader.line_num} should name the columns, but "
-                        f"{data[0]!r:.60} looks like a value; put a line of names before it, e.g. "
-                        "image,text"
-                    )
-                if twice := sorted({n for n in names if names.count(n) > 1}):
-                    raise ValueError(f"source: {path}: two columns are named {twice[0]!r}")
-                columns = {name: [] for name in names}
-            elif len(row) != len(names):
-                place = f"{path.name}, line {reader.line_num}"
-                problems[place] = f"{len(row)} cells, the head has {len(names)}"
-            else:
-                for name, cell in zip(names, row, strict=True):
-                    columns[name].append(cell.strip() or None)
+            rows.append((reader.line_num, [cell.strip() for cell in row]))
     except csv.Error as error:
         raise ValueError(f"source: {path}: line {reader.line_num}: {error}") from error
+    (line, names), *body = [row for row in rows if any(row[1])] or [(0, [])]
+    if data := [name for name in names if _NUMBER.fullmatch(name) or _is_picture(name)]:
+        raise ValueError(
+            f"source: {path}: line {line} should name the columns, but {data[0]!r:.60} looks like "
+            "a value; put a line of names before it, e.g. image,text"
+        )
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"source: {path}: two columns are named {twice[0]!r}")
+    for line, row in body:
+        if len(row) != len(names):
+            problems[f"{path.name}, line {line}"] = f"{len(row)} cells, the head has {len(names)}"
+    cells = [row for _, row in body if len(row) == len(names)]
+    columns = {name: [row[i] or None for row in cells] for i, name in enumerate(names)}
     columns.pop("", None)  # the row numbers that pandas writes
     return columns
 
 
-def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
+def _json(path: Path, problems: dict[str, str]) -> dict[str, Any]:
     rows: list[Any] = []
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -338,69 +331,52 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, list[Any]]:
     return {name: [row.get(name) for row in rows] for name in names}
 
 
-def _parquet(path: Path, left_out: list[str]) -> tuple[dict[str, list[Any]], dict[str, Array]]:
-    """The columns, and those of lists of numbers as matrices, read in groups of rows."""
+def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
+    """The columns, those of lists of numbers as matrices, one after the other."""
     library = require("pyarrow", "pyarrow", extra="parquet")
     parquet = require("pyarrow.parquet", "pyarrow", extra="parquet")
-    columns: dict[str, list[Any]] = {}
-    matrices: dict[str, Array] = {}
+    columns: dict[str, Any] = {}
+    types = library.types
     try:
         with parquet.ParquetFile(path) as file:
-            for kind in file.schema_arrow:
-                lists = library.types.is_list(kind.type) or library.types.is_fixed_size_list(
-                    kind.type
-                )
-                if lists and library.types.is_floating(kind.type.value_type):
-                    matrices[kind.name] = _vectors(file, kind.name)
-                elif "binary" in str(kind.type):
-                    left_out.append(f"column {kind.name!r} ({kind.type!s:.40})")
+            for name, kind in zip(file.schema_arrow.names, file.schema_arrow.types, strict=True):
+                lists = types.is_list(kind) or types.is_fixed_size_list(kind)
+                if "binary" in str(kind):
+                    left_out.append(f"column {name!r} ({kind!s:.40})")
+                    continue
+                column = file.read(columns=[name])[0]
+                if lists and types.is_floating(kind.value_type):
+                    columns[name] = _vectors(column, name)
+                elif types.is_temporal(kind):  # Python's have no ns
+                    texts = column.cast(library.string()).to_pylist()
+                    iso = re.compile(r"\.0+(?!\d)")
+                    columns[name] = [t and iso.sub("", t).replace(" ", "T") for t in texts]
                 else:
-                    column = file.read(columns=[kind.name])[0]
-                    if dated := library.types.is_temporal(kind.type):  # Python's have no ns
-                        column = column.cast(library.string())
-                    values = column.to_pylist()
-                    columns[kind.name] = [*map(_iso, values)] if dated else values
+                    columns[name] = column.to_pylist()
     except (library.ArrowException, OSError) as error:
         raise ValueError(f"source: {path}: no Parquet file ({error})") from error
-    return columns, matrices
+    return columns
 
 
-def _iso(text: str | None) -> str | None:
-    """A date and time of Arrow as ISO 8601 has it."""
-    return text and re.sub(r"\.0+(?!\d)", "", text).replace(" ", "T")
-
-
-def _vectors(file: Any, name: str) -> Array:
+def _vectors(column: Any, name: str) -> Array:
     """A column of lists of numbers, float32 ``[N, d]``; NaN where a row has none."""
-    count = require("pyarrow.compute", "pyarrow", extra="parquet").list_value_length
-    rows: Array | None = None
-    place = 0
-    for batch in file.iter_batches(BLOCK, columns=[name]):
-        column = batch.column(0)
-        widths = count(column).drop_null().unique().to_pylist()
-        if widths and rows is None:
-            rows = np.full((file.metadata.num_rows, widths[0]), np.nan, np.float32)
-        if widths and widths != [rows.shape[1] if rows is not None else None]:
-            raise ValueError(f"source: {name}: vectors of different lengths, row {place} or later")
-        if rows is not None and widths:
-            there = column.is_valid().to_numpy(zero_copy_only=False)
-            values = column.flatten().to_numpy(zero_copy_only=False)
-            rows[place : place + len(column)][there] = values.reshape(there.sum(), *widths)
-        place += len(column)
-    if rows is None:
-        raise ValueError(f"source: {name}: holds no vector")
+    compute = require("pyarrow.compute", "pyarrow", extra="parquet")
+    widths = compute.list_value_length(column).drop_null().unique().to_pylist()
+    if len(widths) != 1 or widths == [0]:
+        problem = "vectors of different lengths" if len(widths) > 1 else "no vector"
+        raise ValueError(f"source: {name}: holds {problem}")
+    rows = np.full((len(column), *widths), np.nan, np.float32)
+    values = compute.list_flatten(column).to_numpy()
+    rows[column.is_valid().to_numpy()] = values.reshape(-1, *widths)
     return rows
 
 
 def _roles(
-    columns: Mapping[str, Any],
-    named: Mapping[str, str],
-    path: Path,
-    matrices: Mapping[str, Any],
-    separator: str | None,
+    columns: Mapping[str, Any], named: Mapping[str, str], path: Path, separator: str | None
 ) -> dict[str, str]:
     """The column of each role: as told, by its name, or by its values."""
     roles: dict[str, str] = {}
+    matrices = [name for name, values in columns.items() if isinstance(values, np.ndarray)]
     for role, name in named.items():
         if name not in columns:
             raise ValueError(f"{role}_column: {path} has none called {name!r}; {_named(columns)}")

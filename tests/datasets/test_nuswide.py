@@ -194,7 +194,10 @@ FIRST = next(iter(LOW_LEVEL))
         (cut(FIRST), "119 rows in .*Normalized_CH.dat"),
         (spoil(FIRST, "1 2 3"), "3 columns in .*Normalized_CH.dat, the published files have 64"),
         (spoil(TAGS, "0 1 1"), r"AllTags1k.txt: lines 1 to 120 are not 8 times 0 or 1"),
-        (spoil(LABELS.format("sky"), "-1130179"), r"Labels_sky.txt: lines 1 to 120 are not 1 times .*1130179"),
+        (
+            spoil(LABELS.format("sky"), "-1130179"),
+            "sky.txt: lines 1 to 120 are not 1 times .*1130179",
+        ),
         (one_label_more, "rows with a class .and a tag., the published files have"),
     ],
 )
