@@ -83,28 +83,19 @@ def fill_splits(
     labeled = train.clone() if labels else torch.zeros_like(train)
     masks = {"train": train, "query": query, "database": ~query, "labeled": labeled, **masks}
     problems = [
-        f"{name}: is empty; give at least one row"
-        for name in ("train", "query", "database")
-        if not bool(masks[name].any())
+        f"{name}: is empty; {'leave it out' if name == 'val' else 'give at least one row'}"
+        for name in ("train", "query", "database", "val")
+        if name in masks and not bool(masks[name].any())
     ]
-    for name in ("database", "train"):
-        both = int((masks["query"] & masks[name]).sum())
-        if both:
+    pairs = ("query", "database"), ("query", "train"), ("val", "train"), ("val", "query")
+    for name, other in pairs:
+        if name in masks and (both := int((masks[name] & masks[other]).sum())):
             problems.append(
-                f"query: {both} query rows are also in {name}; "
-                "queries must be disjoint from it, so take them out of one of the two"
+                f"{name}: {both} {name} rows are also in {other}; they must be disjoint, so take "
+                "them out of one of the two"
             )
     if not labels and bool(masks["labeled"].any()):
         problems.append("labeled: names labeled rows but there are no labels")
-    if (val := masks.get("val")) is not None:
-        for name in ("train", "query"):
-            both = int((val & masks[name]).sum())
-            if both:
-                problems.append(
-                    f"val: {both} rows are also in {name}; a row held out is in neither"
-                )
-        if not bool(val.any()):
-            problems.append("val: is empty; leave it out")
     outside = int((masks["labeled"] & ~masks["train"]).sum())
     if outside:
         problems.append(
