@@ -37,7 +37,7 @@ from bit_flips import make as make_stored
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets.imports import import_files
 from pyg_hash.datasets.sources import open_source
-from pyg_hash.features.images import load_image
+from pyg_hash.features.base import load_image
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import HashModel
 from pyg_hash.runs import Run

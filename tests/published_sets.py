@@ -12,7 +12,6 @@ import pytest
 from scipy.io import savemat
 
 from pyg_hash.datasets import published
-from pyg_hash.datasets import published_sets as sets
 from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import OwnEncoder
 
@@ -67,7 +66,7 @@ def nus_arrays(seed: int = 0) -> dict[str, Array]:
     tags[3] = 0
     labels[3, 0] = 1
     arrays = {"labels": labels, "tags": tags, "bow": rng.integers(0, 9, (NUS_ROWS, 500))}
-    for name, width in sets.LOW_LEVEL.items():
+    for name, width in published.LOW_LEVEL.items():
         arrays[name] = rng.random((NUS_ROWS, width)).round(4)
     return arrays
 
@@ -76,13 +75,13 @@ def write_nus(raw: Path, seed: int = 0) -> dict[str, Array]:
     """The official files; returns what stands in them."""
     arrays = nus_arrays(seed)
     for concept, column in zip(NUS_CONCEPTS, arrays["labels"].T, strict=True):
-        write_text(raw / sets.NUS_LABELS.format(concept), digit_text(column[:, None], "\n"))
-    write_text(raw / sets.NUS_TAGS, digit_text(arrays["tags"]))
-    write_text(raw / sets.NUS_TAG_NAMES, "\r\n".join(WORDS) + "\r\n")
+        write_text(raw / published.NUS_LABELS.format(concept), digit_text(column[:, None], "\n"))
+    write_text(raw / published.NUS_TAGS, digit_text(arrays["tags"]))
+    write_text(raw / published.NUS_TAG_NAMES, "\r\n".join(WORDS) + "\r\n")
     pictures = "".join(f"folder{i % 3}\\{i:04d}_{i}.jpg\r\n" for i in range(NUS_ROWS))
-    write_text(raw / sets.NUS_PICTURES, pictures)
-    for name in (*sets.LOW_LEVEL, "bow"):
-        path = raw / (name if name != "bow" else next(iter(sets.BOW)))
+    write_text(raw / published.NUS_PICTURES, pictures)
+    for name in (*published.LOW_LEVEL, "bow"):
+        path = raw / (name if name != "bow" else next(iter(published.BOW)))
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savetxt(path, arrays[name], fmt="%d " if name == "bow" else "%.4f")
     return arrays
@@ -130,7 +129,7 @@ def write_nus10k(raw: Path, seed: int = 0) -> dict[str, Array]:
     labels[rng.random(NUS_ROWS) < 0.2] = 0  # none
     arrays["labels"] = labels
     for concept, column in zip(TEN, labels.T, strict=True):
-        write_text(raw / sets.NUS_LABELS.format(concept), digit_text(column[:, None], "\n"))
+        write_text(raw / published.NUS_LABELS.format(concept), digit_text(column[:, None], "\n"))
     return arrays
 
 

@@ -385,7 +385,7 @@ def bad_rows(source: Source) -> Iterator[Bad]:
     """All that cannot be indexed, in turn: ids, pictures, texts, features."""
     from tqdm import tqdm
 
-    from pyg_hash.features.images import picture_problem
+    from pyg_hash.utils.pictures import picture_problem
 
     first: dict[str, int] = {}
     for row, name in enumerate(source.ids):

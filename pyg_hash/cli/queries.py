@@ -46,7 +46,7 @@ def pictures(where: str) -> NewItems:
 
     What of a folder is not taken is said on the standard error.
     """
-    from pyg_hash.features.images import PICTURE_SUFFIXES
+    from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
     if os.path.isdir(where):
         names = sorted(os.listdir(where))

@@ -27,10 +27,10 @@ from pyg_hash.datasets.feature_file import (
 )
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
 from pyg_hash.datasets.raw import Array, coco_captions
-from pyg_hash.features.images import PICTURE_SUFFIXES
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
+from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 BLOCK = 1 << 14  # rows of features that are read at a time

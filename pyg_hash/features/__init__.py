@@ -11,9 +11,8 @@ from pyg_hash.features.base import (
     load_encoder,
 )
 from pyg_hash.features.base import Encoded as Encoded
+from pyg_hash.features.base import load_image as load_image
 from pyg_hash.features.efficientnet import EfficientNetLite0
-from pyg_hash.features.images import UnreadableImageError as UnreadableImageError
-from pyg_hash.features.images import load_image as load_image
 from pyg_hash.features.pretrained import (
     OpenClipImageEncoder,
     OpenClipTextEncoder,
@@ -25,6 +24,7 @@ from pyg_hash.features.pretrained import (
 )
 from pyg_hash.features.static import StaticWords, words_and_meaning
 from pyg_hash.features.words import BagOfWords, Translated, learn_words
+from pyg_hash.utils.pictures import UnreadableImageError as UnreadableImageError
 
 __all__ = [
     "BagOfWords",

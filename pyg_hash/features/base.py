@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -16,6 +17,7 @@ from typing_extensions import Self
 
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256
+from pyg_hash.utils.pictures import load_square
 
 ENCODER_FILE = "encoder.json"
 PathLike = str | os.PathLike[str]
@@ -381,6 +383,23 @@ def _rows(encode: Callable[[Any], Tensor], batch: Any) -> Tensor:
     if not rows.isfinite().all():
         raise ValueError("the encoder gave features that are not finite")
     return rows
+
+
+def load_image(path: PathLike, size: int) -> Tensor:
+    """Read one picture as a square of ``size`` pixels: uint8 ``[3, size, size]``, RGB, 0..255.
+
+    Transparent parts are composited on white, the central square is cut out (a square
+    picture stays whole) and resized with bicubic interpolation. Any of
+    :data:`pyg_hash.utils.pictures.FORMATS`; of one channel of 16 bits, 65535 becomes 255, and of
+    floating-point numbers 0..1 becomes 0..255.
+
+    Raises:
+        UnreadableImageError: the file is missing or damaged, or holds numbers of another range;
+            the message names it.
+        ImportError: Pillow is not installed.
+    """
+    pixels = np.array(load_square(path, size), dtype=np.uint8)
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def checked(path: Path, digest: str, remedy: str) -> Path:

@@ -11,8 +11,7 @@ from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from typing_extensions import Self
 
-from pyg_hash.features.base import NetworkEncoder, PathLike, check_digest, checked
-from pyg_hash.features.images import load_image
+from pyg_hash.features.base import NetworkEncoder, PathLike, check_digest, checked, load_image
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.optional import require
 

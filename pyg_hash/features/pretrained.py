@@ -19,9 +19,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, PathLike, load_encoder
+from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, PathLike, load_encoder, load_image
 from pyg_hash.features.efficientnet import EfficientNetLite0
-from pyg_hash.features.images import load_image
 from pyg_hash.features.static import StaticWords
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_choice

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from pyg_hash.features import UnreadableImageError
-from pyg_hash.features.images import square_jpeg
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import Evaluation, LookupCurve, evaluate, pr_curve, precision_at_n
 from pyg_hash.metrics.mean_ap import average_precision
@@ -22,6 +21,7 @@ from pyg_hash.models import HashModel
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.modes import eval_mode
 from pyg_hash.utils.oddities import judged_rows
+from pyg_hash.utils.pictures import square_jpeg
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData

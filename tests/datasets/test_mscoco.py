@@ -17,9 +17,9 @@ from published_sets import (
 )
 
 from pyg_hash.datasets import MSCOCO
-from pyg_hash.datasets.published_sets import COCO_CAPTIONS as CAPTIONS
-from pyg_hash.datasets.published_sets import COCO_FOLDERS as FOLDERS
-from pyg_hash.datasets.published_sets import COCO_INSTANCES as INSTANCES
+from pyg_hash.datasets.published import COCO_CAPTIONS as CAPTIONS
+from pyg_hash.datasets.published import COCO_FOLDERS as FOLDERS
+from pyg_hash.datasets.published import COCO_INSTANCES as INSTANCES
 from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.utils.files import CorruptFileError
 

@@ -18,11 +18,11 @@ from published_sets import (
 from scipy.io import savemat
 
 from pyg_hash.datasets import NUSWIDE
-from pyg_hash.datasets.published_sets import BOW, LOW_LEVEL
-from pyg_hash.datasets.published_sets import NUS_LABELS as LABELS
-from pyg_hash.datasets.published_sets import NUS_PICTURES as PICTURES
-from pyg_hash.datasets.published_sets import NUS_TAG_NAMES as TAG_NAMES
-from pyg_hash.datasets.published_sets import NUS_TAGS as TAGS
+from pyg_hash.datasets.published import BOW, LOW_LEVEL
+from pyg_hash.datasets.published import NUS_LABELS as LABELS
+from pyg_hash.datasets.published import NUS_PICTURES as PICTURES
+from pyg_hash.datasets.published import NUS_TAG_NAMES as TAG_NAMES
+from pyg_hash.datasets.published import NUS_TAGS as TAGS
 from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.utils.files import CorruptFileError
 

@@ -14,7 +14,7 @@ from published_sets import (
 )
 
 from pyg_hash.datasets import NUSWIDE10K
-from pyg_hash.datasets.published_sets import NUS_LABELS as LABELS
+from pyg_hash.datasets.published import NUS_LABELS as LABELS
 from pyg_hash.utils.files import CorruptFileError
 
 

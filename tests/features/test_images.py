@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_hash.features import UnreadableImageError, load_image
-from pyg_hash.features.images import square_jpeg
+from pyg_hash.utils.pictures import square_jpeg
 
 Image = pytest.importorskip("PIL.Image")
 
