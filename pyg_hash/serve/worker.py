@@ -203,14 +203,13 @@ class Pictures(Worker):
     def _ask(self, source: Path, target: Path, *how: Any) -> Path:
         helper = self._free.get()
         try:
-            question = [str(source), str(target), *how]
-            problem = helper.ask(question, self.limits.decode_timeout)
+            helper.ask([str(source), str(target), *how], self.limits.decode_timeout)
         except ChildProcessError as error:
-            problem = f"{error}; save it anew, smaller"
+            raise UnreadableImageError(f"{error}; save it anew, smaller") from error
+        except ValueError as error:
+            raise UnreadableImageError(str(error)) from error
         finally:
             self._free.put(helper)
-        if problem:
-            raise UnreadableImageError(problem)
         return target
 
 

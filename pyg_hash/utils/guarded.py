@@ -38,7 +38,10 @@ class Guarded:
         return None if self._process is None else self._process.pid
 
     def ask(self, question: Any, limit_s: float) -> Any:
-        """Its answer; ``ChildProcessError``: none in so many seconds, or it ended; it is gone."""
+        """Its answer; ``ValueError`` says what came in its way.
+
+        ``ChildProcessError``: no answer in so many seconds, or it ended; it is gone.
+        """
         with self._lock:
             if self._process is None or self._owner != os.getpid():  # or this one was forked
                 self._start()
@@ -59,7 +62,10 @@ class Guarded:
             if not answer:
                 self.stop()
                 raise ChildProcessError(f"{self.what}: the process for it ended without an answer")
-            return json.loads(answer)
+            found, problem = json.loads(answer)
+            if problem:
+                raise ValueError(problem)
+            return found
 
     def _start(self) -> None:
         self._answers, self._owner, self._is_ready = Queue(), os.getpid(), False
@@ -87,10 +93,15 @@ class Guarded:
 
 
 def answer_all(answer: Callable[[Any], Any]) -> None:
-    """What a second process does until its end; what ``answer`` raises ends it."""
+    """What a second process does until its end; it says what ``answer`` raises."""
     print("ready", flush=True)
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+        found, problem = None, ""
+        try:
+            found = answer(json.loads(line))
+        except Exception as error:  # whatever a library makes of damage
+            problem = " ".join(str(error).split()) or type(error).__name__
+        print(json.dumps([found, problem]), flush=True)
 
 
 def _hand_on(lines: Any, answers: Queue[str]) -> None:

@@ -34,8 +34,6 @@ def read_matlab(path: str | os.PathLike[str], name: str | None = None) -> dict[s
             kinds = _READER.ask(question, LIMIT_S * (1 + os.path.getsize(path) / 1e9))
         except ChildProcessError as error:
             raise ValueError(str(error)) from error
-        if isinstance(kinds, str):
-            raise ValueError(kinds or "it asks for more memory than there is")
         found: dict[str, Any] = {}
         for name, kind in kinds.items():
             place = os.path.join(folder, f"{len(found)}{kind}")
@@ -54,15 +52,8 @@ def read_matlab(path: str | os.PathLike[str], name: str | None = None) -> dict[s
 
 
 def watch() -> None:
-    """Write the variables of files into folders, and answer with their kinds, or what is wrong."""
-
-    def answer(question: Any) -> Any:
-        try:
-            return _convert(*question)
-        except Exception as error:  # whatever SciPy makes of damage
-            return "" if isinstance(error, MemoryError) else str(error) or type(error).__name__
-
-    answer_all(answer)
+    """Write the variables of files into folders, and answer with their kinds."""
+    answer_all(lambda question: _convert(*question))
 
 
 def _convert(path: str, folder: str, only: str | None) -> dict[str, str]:

@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 from pyg_hash.utils.guarded import answer_all
@@ -173,8 +174,8 @@ def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
 def watch(memory: int) -> None:
     """Answer lines ``[source, target, formats, limits]`` and ``[source, target, size]`` in JSON.
 
-    The first writes a picture as RGB on white, the second a small square; what is printed is the
-    reason why not, or an empty string. The process gets ``memory`` bytes where systems have limits.
+    The first writes a picture as RGB on white, the second a small square. The process gets
+    ``memory`` bytes where systems have limits.
     """
     require("PIL.Image", "pillow").init()
     with suppress(ImportError, ValueError, OSError):
@@ -182,18 +183,14 @@ def watch(memory: int) -> None:
 
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
-    def answer(question: Any) -> str:
+    def answer(question: Any) -> None:
         source, target, *how = question
         try:
             if len(how) == 2:
                 decode(source, how[0], **how[1]).save(target)
             else:
-                with open(target, "wb") as file:
-                    file.write(square_jpeg(source, how[0], 82))
-        except UnreadableImageError as error:
-            return str(error)
+                Path(target).write_bytes(square_jpeg(source, how[0], 82))
         except (MemoryError, OSError) as error:
-            return f"image: {error or 'needs too much memory'}"
-        return ""
+            raise UnreadableImageError(f"image: {error or 'needs too much memory'}") from error
 
     answer_all(answer)
