@@ -12,6 +12,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
@@ -132,12 +133,6 @@ def split_entries() -> tuple[list[EmojiEntry], list[bool]]:
     return entries, [part == "query" for part in split.values()]
 
 
-def _numbers(names: Sequence[str]) -> Tensor:
-    """The place of each name among all of them, sorted."""
-    place = {name: i for i, name in enumerate(sorted(set(names)))}
-    return torch.tensor([place[name] for name in names])
-
-
 class Emoji(CrossModalDataset):
     """1,898 emoji: a picture, its names, one of nine categories.
 
@@ -213,9 +208,9 @@ class Emoji(CrossModalDataset):
         query = torch.tensor(is_query)
         image = self.picture_features(entries)
         text = self.text_features_of(entries, ~query)
-        y = _numbers([entry.category for entry in entries])
+        names = ([entry.category for entry in entries], [entry.subgroup for entry in entries])
+        y, subgroup = (torch.from_numpy(np.unique(n, return_inverse=True)[1]) for n in names)
         data = build_hetero(image, text, y=y, train=~query, query=query)
-        subgroup = _numbers([entry.subgroup for entry in entries])
         for modality in MODALITIES:
             data[modality].subgroup = subgroup
         return data

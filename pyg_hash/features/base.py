@@ -215,7 +215,16 @@ class OwnEncoder(StoredEncoder):
                 f"encoder {self.name!r} is a function of yours, which is not stored; give it "
                 "again: encoder.use(function), or --image_encoder / --text_encoder MODULE:FUNCTION"
             )
-        x = as_rows(self._function(list(items)), f"encoder {self.name!r}")
+        values = self._function(list(items))
+        try:
+            if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
+                values = torch.stack(list(values))
+            x = torch.as_tensor(values).detach().float().cpu()
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"encoder {self.name!r} gave {type(values).__name__}, expected rows of numbers "
+                f"({error})"
+            ) from error
         if self._width is None and x.dim() == 2:
             self._width = x.size(1)
         expected = [len(items), self._width]
@@ -244,17 +253,6 @@ class OwnEncoder(StoredEncoder):
         encoder = cls(list, settings["num_features"], settings["name"])
         encoder._function = None
         return encoder
-
-
-def as_rows(values: Any, name: str) -> Tensor:
-    """Float rows on the CPU of what somebody's own function gave; ``TypeError`` names it."""
-    try:
-        if isinstance(values, list | tuple) and values and isinstance(values[0], Tensor):
-            values = torch.stack(list(values))
-        return torch.as_tensor(values).detach().float().cpu()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(values).__name__
-        raise TypeError(f"{name} gave {kind}, expected rows of numbers ({error})") from error
 
 
 class Concatenated(StoredEncoder):
