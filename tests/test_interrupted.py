@@ -375,7 +375,7 @@ def test_encoders_of_a_feature_file_are_there_at_each_moment(tmp_path, monkeypat
     real = os.replace
     for moment, expected in (("before", "old"), ("after", "new"), ("between", "new")):
         with monkeypatch.context() as patch:
-            module = sys.modules["pyg_hash.datasets.feature_file"]
+            module = sys.modules["pyg_hash.datasets.feature_write"]
 
             def killed(*args, moment=moment):
                 if moment == "before" and not str(args[1]).endswith(".json"):

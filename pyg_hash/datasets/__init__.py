@@ -4,16 +4,11 @@ from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero as build_hetero
 from pyg_hash.datasets.emoji import Emoji
 from pyg_hash.datasets.emoji_vendors import EmojiVendors
-from pyg_hash.datasets.feature_check import FeatureReport as FeatureReport
-from pyg_hash.datasets.feature_check import MatrixReport as MatrixReport
-from pyg_hash.datasets.feature_check import check_feature_file
-from pyg_hash.datasets.feature_file import (
-    FeatureFile,
-    encode_feature_file,
-    open_feature_file,
-    write_feature_file,
-)
+from pyg_hash.datasets.feature_file import FeatureFile, check_feature_file, open_feature_file
+from pyg_hash.datasets.feature_file import FeatureReport as FeatureReport
+from pyg_hash.datasets.feature_file import MatrixReport as MatrixReport
 from pyg_hash.datasets.feature_file import StoredMatrix as StoredMatrix
+from pyg_hash.datasets.feature_write import encode_feature_file, write_feature_file
 from pyg_hash.datasets.imports import Imported as Imported
 from pyg_hash.datasets.imports import import_files
 from pyg_hash.datasets.published import MSCOCO, NUSWIDE, NUSWIDE10K, MIRFlickr25K

@@ -1,15 +1,13 @@
-"""The user's own features in one documented HDF5 file: written, encoded, checked, read."""
+"""The user's own features in one documented HDF5 file: read, and checked."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
+import hashlib
 import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
-from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -20,39 +18,30 @@ import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.base import (
-    CrossModalDataset,
-    Items,
-    Transform,
-    encode_all,
-    refuse_items,
-    stamp,
-)
-from pyg_hash.datasets.build import as_mask, build_hetero, fill_splits, row_chunks
-from pyg_hash.datasets.given import as_labels, as_matrix, as_strings
-from pyg_hash.features import OwnEncoder, load_encoder
+from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
+from pyg_hash.datasets.build import build_hetero, check_few_classes, fill_splits, row_chunks
+from pyg_hash.features import load_encoder
 from pyg_hash.features.base import ENCODER_FILE
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
-from pyg_hash.utils.checks import check_choice, check_positive_int
+from pyg_hash.typing import MODALITIES, Modality
+from pyg_hash.utils.checks import check_labels
 from pyg_hash.utils.checksums import verify
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    atomic_path,
-    bad_text,
-    check_path,
-    check_writable,
-    digest_of_folder,
-    sha256,
+from pyg_hash.utils.files import CorruptFileError, check_path, digest_of_folder, sha256
+from pyg_hash.utils.hdf5 import open_hdf5
+from pyg_hash.utils.oddities import (
+    judged_rows,
+    odd_columns,
+    odd_labels,
+    odd_queries,
+    odd_rows,
+    row_lengths,
+    unanswered,
 )
-from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
-from pyg_hash.utils.locks import replace_folder
 from pyg_hash.utils.provenance import stored_files
 
 FORMAT = "pyg_hash.features"
 VERSION = 1
 SPLITS = ("train", "query", "database", "labeled", "val")
 OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same instance"
-_FILTERS = (None, "gzip", "lzf", *range(10))
 
 
 @contextmanager
@@ -387,236 +376,215 @@ def stored_items(path: Path, num_classes: int) -> Items:
     )
 
 
-def write_feature_file(
-    path: str | os.PathLike[str],
-    *,
-    image: Any,
-    text: Any,
-    train: Any,
-    query: Any,
-    database: Any = None,
-    labeled: Any = None,
-    val: Any = None,
-    labels: Any = None,
-    class_names: Sequence[str] | None = None,
-    ids: Sequence[Any] | None = None,
-    image_paths: Sequence[Any] | None = None,
-    texts: Sequence[str | None] | None = None,
-    about: str | None = None,
-    compression: str | int | None = None,
-    image_encoder: Any = None,
-    text_encoder: Any = None,
-) -> Path:
-    """Write a file that :class:`~pyg_hash.datasets.FeatureFile` reads, atomically.
-
-    Everything is checked before anything is written.
-
-    Args:
-        path: the file; one that exists is replaced.
-        image: real ``[N, d]``, a tensor, an array or nested lists; sparse ones of SciPy or torch
-            are stored as CSR, bfloat16 as float32.
-        text: the same, ``[N, d]``.
-        train: bool mask ``[N]`` or row numbers; so are the next four.
-        query: rows that ask.
-        database: rows that are searched; None means all but ``query``.
-        labeled: rows of ``train`` whose labels may be used; None means ``train``.
-        val: rows held out for the choice of settings, neither in ``train`` nor in ``query``.
-        labels: class index, integer ``[N]`` or one column, or zeros and ones ``[N, C]``; or a word
-            a row, or a list of words; None for none. Without ``class_names`` the classes are the
-            words or numbers that occur, sorted.
-        class_names: one name a class.
-        ids: one name a row; whole numbers become their digits.
-        image_paths: picture files, relative to the folder of ``path``; None where there is none.
-        texts: raw texts; None or NaN where there is none.
-        about: what made the features, e.g. ``'vgg16-fc7 + use512'``.
-        compression: HDF5 filter of the features, ``'gzip'``, ``'lzf'`` or gzip's level 0 to 9;
-            smaller but slower.
-        image_encoder: what made ``image``, an :class:`~pyg_hash.features.ImageEncoder` or a
-            function of yours; kept in the folder ``PATH.encoders``, so that runs take raw pictures.
-            The code of a function is not kept, see :class:`~pyg_hash.features.OwnEncoder`.
-        text_encoder: the same, of ``text``.
-
-    Raises:
-        TypeError: arguments of the wrong type.
-        ValueError: the content breaks a rule of the layout; the message lists every problem.
-        OSError: the file cannot be written.
-    """
-    content = {name: value for name, value in locals().items() if name != "path"}
-    given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
-    encoders = {m: _as_encoder(e, m) for m, e in given.items() if e is not None}
-    check_path(path)
-    check_writable(path)
-    checked = _checked(path, content)
-    for m, encoder in encoders.items():
-        width = checked[m].shape[1]
-        if isinstance(encoder, OwnEncoder):
-            encoder.of_width(width)
-        elif encoder.num_features != width:
-            raise ValueError(
-                f"{m}_encoder: makes {encoder.num_features} features, {m} has {width}; give the "
-                "one that made them"
-            )
-    return _write(path, checked, encoders)
+# checked -------------------------------------------------------------------------------------
 
 
-def _as_encoder(encoder: Any, modality: Modality) -> Any:
-    """An encoder that can be kept, of one or of a function."""
-    if not isinstance(encoder, type) and callable(encoder):
-        return encoder if hasattr(encoder, "save") else OwnEncoder(encoder)
-    raise TypeError(f"{modality}_encoder: expected an encoder or a function, got {encoder!r:.60}")
+@dataclass
+class MatrixReport:
+    """One feature matrix."""
 
+    shape: tuple[int, int]  #: ``(N, d)``
+    dtype: str  #: as stored
+    storage: str  #: ``'dense'`` or ``'csr'``
+    density: float  #: share of stored values (1 for a dense matrix)
+    minimum: float = float("nan")  #: of the finite values
+    maximum: float = float("nan")  #: of the finite values
+    num_nan: int = 0  #: values that are NaN
+    num_inf: int = 0  #: values that are infinite
+    zero_rows: int = 0  #: rows without direction, so without cosine
+    duplicate_rows: int = 0  #: rows that repeat an earlier one exactly
+    query_in_database: int = 0  #: query rows that equal a database row exactly
 
-def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> dict[str, Any]:
-    """What the file is to hold, by entry; with ``num_rows``, its features come later.
-
-    ``TypeError``, if that is all, or ``ValueError``; it lists every problem.
-    """
-    found: dict[str, Any] = {}
-    problems: list[TypeError | ValueError] = []
-
-    def note(name: str, check: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            found[name] = check(*arguments)
-        except (TypeError, ValueError) as error:
-            problems.append(error)
-        return found.get(name)
-
-    if num_rows is None:
-        matrices = [note(m, as_matrix, given[m], m) for m in MODALITIES]
-        sizes = [matrix.shape[0] for matrix in matrices if matrix is not None]
-        if len(set(sizes)) > 1:
-            problems.append(ValueError(OTHER_ROWS.format(*sizes)))
-        num_rows = sizes[0] if sizes else None
-    if num_rows is not None:
-        names = None
-        if given["class_names"] is not None:
-            names = note("class_names", as_strings, given["class_names"], "class_names")
-        labels = given["labels"]
-        if labels is not None and (own := note("labels", as_labels, labels, names, num_rows)):
-            found["labels"], names = own
-        if names is not None:
-            found["class_names"] = names
-        for name in ("ids", "image_paths", "texts"):
-            if given[name] is not None:
-                note(name, as_strings, given[name], name, num_rows)
-        masks: dict[str, Tensor] = {}
-        for name in SPLITS:
-            if given[name] is not None or name in ("train", "query"):
-                mask = note(f"splits/{name}", as_mask, given[name], num_rows, name)
-                masks |= {} if mask is None else {name: mask}
-        if {"train", "query"} <= set(masks):
-            problems += map(ValueError, fill_splits(masks, labels=labels is not None)[1])
-    note("compression", _as_compression, given["compression"])
-    note("about", _as_about, given["about"])
-    if problems:
-        kind = TypeError if all(isinstance(p, TypeError) for p in problems) else ValueError
-        raise kind(f"{path} was not written:\n" + "\n".join(map(str, problems)))
-    return found
-
-
-def _as_compression(value: Any) -> Any:
-    check_choice(value, _FILTERS, "compression")
-    return value
-
-
-def _as_about(value: Any) -> str | None:
-    if not isinstance(value, str | None):
-        raise TypeError(f"about: expected a text, got {type(value).__name__}")
-    if value is not None and (not value.strip() or bad_text(value)):
-        raise ValueError(f"about: must be a text that is not empty, got {value!r}")
-    return value
-
-
-def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any]) -> Path:
-    """Write what :func:`_checked` gave, and the encoders that made it into their folder."""
-    about, compression = content["about"], content["compression"]
-    new = Path(f"{path}.encoders.new")
-    with atomic_path(path) as temporary, new_hdf5(temporary) as file:
-        file.attrs["format"], file.attrs["version"] = FORMAT, VERSION
-        if about is not None:
-            file.attrs["about"] = about
-        for name, values in content.items():
-            if name in MODALITIES:
-                _write_matrix(file, name, values, compression)
-            elif isinstance(values, list):
-                file.create_dataset(name, data=values, dtype=h5py.string_dtype())
-            elif isinstance(values, np.ndarray | Tensor):
-                file[name] = values
-        if encoders:
-            shutil.rmtree(new, ignore_errors=True)
-            for modality, encoder in encoders.items():
-                encoder.save(new / modality)
-                file.attrs[f"{modality}_encoder"] = digest_of_folder(new / modality)
-    if encoders:  # those of the old file go when the new one is there
-        replace_folder(new, Path(f"{path}.encoders"))
-    return Path(path)
-
-
-def _write_matrix(file: Any, name: str, matrix: Any, compression: Any) -> None:
-    sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
-    if not sparse:
-        file.create_dataset(name, data=matrix, compression=compression)
-        return
-    for part in ("data", "indices", "indptr"):
-        file.create_dataset(f"{name}/{part}", data=getattr(matrix, part), compression=compression)
-    file[name].attrs["shape"] = matrix.shape
-
-
-def encode_feature_file(
-    path: str | os.PathLike[str],
-    *,
-    images: Sequence[str | os.PathLike[str]],
-    texts: Sequence[str],
-    image_encoder: Any,
-    text_encoder: Any,
-    batch_size: int = 64,
-    **more: Any,
-) -> Path:
-    """Encode raw pairs and write a file that :class:`~pyg_hash.datasets.FeatureFile` reads.
-
-    Everything is checked before the first item is encoded. The encoders are kept in the folder
-    ``PATH.encoders``, so that ``pyg-hash train`` puts them into the run, and ``search`` and
-    ``encode`` take raw pictures and texts.
-
-    Args:
-        path: the file; one that exists is replaced.
-        images: ``N`` picture files.
-        texts: ``N`` texts; row i of both is instance i.
-        image_encoder: of the pictures; an encoder or a function of yours.
-        text_encoder: of the texts, the same; one that learns from texts is fitted already.
-        batch_size: items in a call of an encoder.
-        **more: ``train``, ``query``, ``labels``, ``ids`` and all other keywords of
-            :func:`~pyg_hash.datasets.write_feature_file` but the features.
-
-    Raises:
-        TypeError, ValueError: as of ``write_feature_file``; lists of different lengths, empty
-            texts, pictures that do not exist, or items that cannot be encoded, which are listed.
-    """
-    own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
-    taken = inspect.signature(write_feature_file).parameters
-    keywords = {name: p.default for name, p in taken.items() if name not in own}
-    if unknown := sorted(set(more) - set(keywords)):
-        near = difflib.get_close_matches(unknown[0], keywords, 1)
-        hint = f"did you mean {near[0]}?" if near else f"use some of {', '.join(keywords)}"
-        raise TypeError(f"{unknown[0]}: is no argument; {hint}")
-    for name in ("train", "query"):
-        if name not in more:
-            raise TypeError(f"{name}: is missing; give a mask or row numbers")
-    given: dict[Modality, Any] = {IMAGE: image_encoder, TEXT: text_encoder}
-    encoders = {modality: _as_encoder(encoder, modality) for modality, encoder in given.items()}
-    check_positive_int(batch_size, "batch_size")
-    paths, words = as_strings(images, "image_paths"), as_strings(texts, "texts")
-    if len(paths) != len(words):
-        raise ValueError(
-            f"texts: {len(words)} texts and {len(paths)} pictures; row i of both is instance i"
+    def __str__(self) -> str:
+        stored = f" ({self.density:.2%} stored)" if self.storage == "csr" else ""
+        return (
+            f"{self.shape[0]:,} x {self.shape[1]:,} {self.dtype} {self.storage}{stored}, "
+            f"range {self.minimum:.4g} .. {self.maximum:.4g}, "
+            f"NaN {self.num_nan:,}, inf {self.num_inf:,}, zero rows {self.zero_rows:,}, "
+            f"duplicate rows {self.duplicate_rows:,}"
         )
-    lost = [f"  image {row} ({p!r}): no such file" for row, p in enumerate(paths) if not isfile(p)]
-    refuse_items(lost + [f"  text {row}: is empty" for row, t in enumerate(words) if not t.strip()])
-    check_path(path)
-    check_writable(path)
-    relative = [os.path.relpath(image, Path(path).parent) for image in paths]
-    more = {**keywords, **more, "image_paths": relative, "texts": words}
-    content = _checked(path, more, len(paths))
-    found = encode_all(batch_size, image=(encoders[IMAGE], paths), text=(encoders[TEXT], words))
-    content |= {name: as_matrix(x, name) for name, x in found.items()}
-    return _write(path, content, encoders)
+
+
+@dataclass
+class FeatureReport:
+    """What :func:`check_feature_file` found; ``print`` it."""
+
+    path: Path
+    #: reports of ``'image'`` and ``'text'``
+    matrices: dict[str, MatrixReport] = field(default_factory=dict)
+    label_kind: str = "none"  #: ``'class index'``, ``'multi-hot'`` or ``'none'``
+    label_counts: dict[str, int] = field(default_factory=dict)  #: rows per class name
+    unlabeled_rows: int = 0  #: multi-hot rows without any class
+    splits: dict[str, int] = field(default_factory=dict)  #: rows per split, defaults filled in
+    #: rows common to two splits, ``'query & database'`` and ``'query & train'``
+    overlaps: dict[str, int] = field(default_factory=dict)
+    #: what keeps :class:`~pyg_hash.datasets.FeatureFile` from loading the file
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)  #: what loads but deserves a look
+    about: str | None = None  #: what the file says of its features; None: nothing
+
+    @property
+    def ok(self) -> bool:
+        """Whether the file loads."""
+        return not self.problems
+
+    def __str__(self) -> str:
+        parts: dict[str, str] = {} if self.about is None else {"about": self.about}
+        parts |= {name: str(matrix) for name, matrix in self.matrices.items()}
+        parts["labels"] = self.label_kind
+        if self.label_counts:
+            counts = self.label_counts.values()
+            parts["labels"] += (
+                f", {len(counts)} classes, {min(counts):,} .. {max(counts):,} rows each"
+            )
+        if self.unlabeled_rows:
+            parts["labels"] += f", {self.unlabeled_rows:,} rows without a class"
+        sizes = {**self.splits, **self.overlaps}
+        for title, found in (("balance", self.label_counts), ("splits", sizes)):
+            if found and (title == "splits" or len(found) <= 40):
+                parts[title] = ", ".join(f"{name} {count:,}" for name, count in found.items())
+        lines = [str(self.path), *(f"  {name:<9} {part}" for name, part in parts.items())]
+        lines += [f"  PROBLEM   {problem}" for problem in self.problems]
+        lines += [f"  warning   {warning}" for warning in self.warnings]
+        lines.append("  ok" if self.ok else f"  {len(self.problems)} problem(s): will not load")
+        return "\n".join(lines)
+
+
+def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
+    """Report on a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`, of any size.
+
+    All problems of the content are collected in the report, none is raised.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CorruptFileError: the file is truncated, damaged or no HDF5 file.
+    """
+    report = FeatureReport(Path(path))
+    with open_feature_file(path) as file:
+
+        def noted(check: Callable[..., Any], *arguments: Any) -> Any:
+            """What it returns; what it raises is one of the problems."""
+            try:
+                return check(*arguments)
+            except (TypeError, ValueError) as error:
+                report.problems.append(str(error))
+                return None
+
+        report.about = noted(read_about, file)
+        found = [noted(StoredMatrix, file, name) for name in MODALITIES]
+        matrices = [matrix for matrix in found if matrix is not None]
+        hashes = {matrix.name: noted(_check_matrix, report, matrix) for matrix in matrices}
+        sizes = [matrix.shape[0] for matrix in matrices]
+        if len(set(sizes)) > 1:
+            report.problems.append(OTHER_ROWS.format(*sizes))
+        elif sizes:
+            noted(_check_labels, report, file, sizes[0])
+            for kind in ("ids", "image_paths", "texts"):
+                noted(_check_strings, report, kind, noted(read_strings, file, kind, sizes[0]) or [])
+            if (masks := noted(read_splits, file, sizes[0])) is not None:
+                known = {name: digest for name, digest in hashes.items() if digest is not None}
+                _check_splits(report, masks, known)
+    return report
+
+
+def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any, Any]:
+    """Fill the matrix report; returns a 64-bit hash of each row."""
+    (num_rows, width), warnings = matrix.shape, report.warnings
+    density, kind = matrix.num_stored / (num_rows * width), "csr" if matrix.sparse else "dense"
+    found = MatrixReport(matrix.shape, str(matrix.dtype), kind, density)
+    report.matrices[matrix.name] = found
+    hashes = np.empty(num_rows, dtype=np.uint64)
+    lengths = torch.empty(num_rows, dtype=torch.float64)
+    low, high = torch.full((width,), torch.inf), torch.full((width,), -torch.inf)
+    for start, stop in row_chunks(num_rows, width):
+        block = np.empty((stop - start, width), np.float32)
+        matrix.read_rows(start, stop, block)
+        found.num_nan += int(np.isnan(block).sum())
+        found.num_inf += int(np.isinf(block).sum())
+        found.zero_rows += int((~block.any(axis=1)).sum())
+        finite = block if np.isfinite(block).all() else block[np.isfinite(block)]
+        if finite.size:
+            found.minimum = float(np.fmin(found.minimum, finite.min()))  # of NaN and x it is x
+            found.maximum = float(np.fmax(found.maximum, finite.max()))
+        rows = torch.from_numpy(block)
+        lengths[start:stop] = row_lengths(rows)
+        low, high = torch.minimum(low, rows.amin(0)), torch.maximum(high, rows.amax(0))
+        block += 0.0  # -0.0 and 0.0 are the same value, so let them hash the same
+        for row, values in enumerate(block, start):
+            digest = hashlib.blake2b(values.tobytes(), digest_size=8).digest()
+            hashes[row] = int.from_bytes(digest, "little")
+    found.duplicate_rows = num_rows - len(np.unique(hashes))
+    if found.num_nan or found.num_inf:
+        report.problems.append(
+            f"{matrix.name}: {found.num_nan} NaN and {found.num_inf} inf values; "
+            "clean or drop their rows"
+        )
+    else:
+        warnings += odd_rows(lengths, matrix.name) + odd_columns(low, high, matrix.name)
+    if found.zero_rows:
+        warnings.append(
+            f"{matrix.name}: {found.zero_rows} zero rows have no cosine; "
+            "drop them or use metric='l2'"
+        )
+    if found.duplicate_rows:
+        warnings.append(f"{matrix.name}: {found.duplicate_rows} rows repeat an earlier one")
+    return hashes
+
+
+def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None:
+    repeated = len(strings) - len(set(strings))
+    if name == "ids" and repeated:
+        report.warnings.append(f"ids: {repeated} repeat an earlier one")
+    if name == "image_paths":
+        places = [report.path.parent / path for path in strings if path]
+        if lost := [place for place in places if not place.is_file()]:
+            text = f"image_paths: {len(lost)} files do not exist (first: {lost[0]})"
+            report.warnings.append(text)
+
+
+def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
+    names, y = read_strings(file, "class_names"), read_labels(file)
+    if y is None:
+        return
+    report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
+    check_labels(y, "labels", num_rows=num_rows, num_classes=None if names is None else len(names))
+    if names is None:
+        check_few_classes(y, "labels")
+    if y.dim() == 1:
+        counts = torch.bincount(y, minlength=len(names or []))
+    else:
+        counts = y.sum(dim=0).long()
+        report.unlabeled_rows = int((y.sum(dim=1) == 0).sum())
+        if report.unlabeled_rows:
+            report.warnings.append(f"labels: {report.unlabeled_rows} rows have no class at all")
+    names = names or [f"class {c}" for c in range(len(counts))]
+    report.label_counts = dict(zip(names, counts.tolist(), strict=True))
+    empty = [name for name, count in report.label_counts.items() if count == 0]
+    if empty:
+        report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
+    report.warnings += odd_labels(y, names)
+    with suppress(ValueError):  # is told where splits are checked
+        masks = fill_splits(read_splits(file, num_rows), labels=True)[0]
+        asked = y[masks["query"]]
+        asked = asked[judged_rows(asked)]
+        if len(asked) and bool(masks["database"].any()):
+            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
+
+
+def _check_splits(
+    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[str, Any]
+) -> None:
+    masks, problems = fill_splits(masks, labels=report.label_kind != "none")
+    report.splits = {name: int(mask.sum()) for name, mask in masks.items()}
+    for name in ("database", "train"):
+        report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())
+    report.problems += problems
+    query, database = masks["query"].numpy(), masks["database"].numpy()
+    for name, digest in hashes.items():
+        shared = int(np.isin(digest[query & ~database], digest[database]).sum())
+        report.matrices[name].query_in_database = shared
+        if shared:
+            report.warnings.append(
+                f"{name}: {shared} query rows equal a database row exactly; "
+                "retrieval of these is no test"
+            )

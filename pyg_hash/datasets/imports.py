@@ -16,7 +16,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from pyg_hash.datasets.base import encode_all
-from pyg_hash.datasets.feature_file import is_feature_file, write_feature_file
+from pyg_hash.datasets.feature_file import is_feature_file
+from pyg_hash.datasets.feature_write import write_feature_file
 from pyg_hash.datasets.raw import Array, Variable, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality

@@ -11,7 +11,7 @@ import torch
 
 from pyg_hash.cli import main
 from pyg_hash.datasets import FeatureFile, check_feature_file, write_feature_file
-from pyg_hash.datasets.given import as_matrix
+from pyg_hash.datasets.feature_write import as_matrix
 from pyg_hash.transforms import LabelRate
 
 N = 12
