@@ -20,15 +20,15 @@ import torch
 
 from benchmarks.measure import alone
 from benchmarks.record import benchmark
-from pyg_hash.transforms.affinity import nearest_neighbours, unified_affinity
-from pyg_hash.transforms.affinity.steps import (
+from pyg_hash.transforms.affinity import (
     components,
+    nearest_neighbours,
     neighbour_weights,
+    unified_affinity,
     update_unified,
     update_view,
     view_weight,
 )
-from pyg_hash.transforms.affinity.unified import next_lambda
 
 K, MAX_ITER, WIDTHS, LATENT = 5, 20, (128, 64), 16
 PLANTED = {  # pairs, groups, how far apart, clusters
@@ -85,7 +85,7 @@ def dense_search(views, c):
             break
         if counts[-1] < c:
             d = embedding_distances(z, c)
-        lam = next_lambda(lam, counts[-1], c)
+        lam *= 2.0 if counts[-1] < c else 0.5
     return z, counts
 
 

@@ -7,13 +7,13 @@ import scipy.sparse as sp
 import torch
 from affinity_oracles import count_components, dense_laplacian
 
-from pyg_hash.transforms.affinity.steps import (
+from pyg_hash.transforms.affinity import (
     components,
     indicators,
     laplacian,
+    row_distances,
     smallest_eigenvectors,
 )
-from pyg_hash.transforms.affinity.unified import next_lambda, row_distances
 
 
 def two_triangles():
@@ -47,12 +47,6 @@ def test_two_triangles():
     assert label.tolist() == [0, 0, 0, 1, 1, 1]
     found = smallest_eigenvectors(laplacian(graph), label, count, 6)
     np.testing.assert_allclose(found.values, [0, 0, 3, 3, 3, 3], atol=1e-12)
-
-
-@pytest.mark.parametrize(("c", "expected"), [(2, 4.0), (1, 2.0), (3, 8.0)])
-def test_lambda_rule(c, expected):
-    count, _ = components(sp.csr_array(two_triangles()))
-    assert next_lambda(4.0, count, c) == expected
 
 
 def test_components_ignore_directions_and_are_numbered_by_first_row():
@@ -134,7 +128,7 @@ def test_a_chain_has_a_small_gap():
 
 
 def test_eigenvectors_that_are_not_found(monkeypatch):
-    monkeypatch.setattr("pyg_hash.transforms.affinity.steps._RESTARTS", 1)
+    monkeypatch.setattr("pyg_hash.transforms.affinity._RESTARTS", 1)
     graph = sp.csr_array(blocks([300], seed=9, degree=1))
     count, label = components(graph)
     with pytest.raises(RuntimeError, match="of 6 eigenvectors found; .* larger k, fewer clusters"):

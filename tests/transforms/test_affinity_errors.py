@@ -92,7 +92,7 @@ def test_the_message_of_components_is_right_also_with_ties():
 
 
 def test_more_clusters_than_eigenvectors_can_be_found(monkeypatch):
-    monkeypatch.setattr("pyg_hash.transforms.affinity.unified._MANY_ROWS", 50)
+    monkeypatch.setattr("pyg_hash.transforms.affinity._MANY_ROWS", 50)
     with pytest.raises(
         ValueError, match="11 eigenvectors of 60 rows take too long; .*<= 10, or at most 50"
     ):

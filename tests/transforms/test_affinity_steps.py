@@ -5,9 +5,10 @@ import pytest
 from affinity_oracles import can_row, newton_simplex, printed_row
 from scipy.optimize import minimize
 
-from pyg_hash.transforms.affinity import neighbour_weights, project_rows
-from pyg_hash.transforms.affinity.steps import (
+from pyg_hash.transforms.affinity import (
+    neighbour_weights,
     printed_weights,
+    project_rows,
     update_unified,
     update_view,
     view_weight,

@@ -5,8 +5,7 @@ import pytest
 import torch
 from affinity_oracles import planted, squared_distances
 
-from pyg_hash.transforms.affinity import Neighbours, nearest_neighbours
-from pyg_hash.transforms.affinity.unified import candidates
+from pyg_hash.transforms.affinity import Neighbours, candidates, nearest_neighbours
 
 
 def lists(index):
@@ -48,7 +47,7 @@ def test_distances_block_by_block(monkeypatch):
     xs, _ = planted(50, 3)
     views = [nearest_neighbours(x, 3) for x in xs]
     whole = candidates(views)
-    monkeypatch.setattr("pyg_hash.transforms.affinity.unified._CHUNK_ELEMENTS", 100)
+    monkeypatch.setattr("pyg_hash.transforms.affinity._CHUNK_ELEMENTS", 100)
     parts = candidates(views)
     for a, b in zip(whole.distance, parts.distance, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-12)

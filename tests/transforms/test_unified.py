@@ -12,9 +12,9 @@ from affinity_oracles import count_components, dense_affinity, planted, squared_
 from pyg_hash.transforms.affinity import (
     nearest_neighbours,
     neighbour_weights,
+    smallest_eigenvectors,
     unified_affinity,
 )
-from pyg_hash.transforms.affinity.steps import smallest_eigenvectors
 
 CASES = [
     (6, 2.0, 0, {}),
