@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyg_hash.codes import (
+    LEVELS,
     check_packed,
     check_relaxed,
     exact_queries,
@@ -24,8 +25,7 @@ from pyg_hash.codes import (
     unpack_bits,
 )
 from pyg_hash.index.columns import FIELD_TYPES, checked_values
-from pyg_hash.index.rescore import Rescored, best
-from pyg_hash.index.scan import NOTHING, Bytes, Hits
+from pyg_hash.index.lookup import NOTHING, Bytes, Hits
 from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.utils.checks import check_mapping, check_positive_int
 
@@ -36,6 +36,8 @@ Columns = Mapping[str, list[Any]]
 """The same of all fields, checked."""
 _Values = list[Any]
 _PAIRS = 1 << 24  # matches that may be in hand at a time
+_ROWS = 1 << 14  # items that are rescored at a time
+_SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1) * 2.0 - 1  # of each byte
 _KINDS = {kind.__name__: kind for kind in FIELD_TYPES}
 
 
@@ -46,6 +48,20 @@ class New(NamedTuple):
     ids: NDArray[Any]
     metadata: Columns
     relaxed: NDArray[np.int8] | None = None
+
+
+class Rescored(NamedTuple):
+    """What a search with ``rescore`` found, best first.
+
+    Attributes:
+        distances: Hamming distances, int32 ``[q, k]``; -1 where there are fewer items.
+        ids: int64 ``[q, k]``, or an array of ``str``.
+        scores: inner products of real-valued codes, float64 ``[q, k]``; -inf where there is none.
+    """
+
+    distances: Tensor
+    ids: Any
+    scores: Tensor
 
 
 class CodeStore(ABC):
@@ -558,3 +574,33 @@ def arguments(about: Any) -> dict[str, Any]:
     fields = {name: _KINDS[kind] for name, kind in dict(about["fields"]).items()}
     ids, model = _KINDS[about["ids"]], about.get("model")
     return {"num_bits": about["num_bits"], "ids": ids, "fields": fields, "model": model}
+
+
+def best(
+    query: NDArray[np.float64],
+    distances: NDArray[Any],
+    packed: NDArray[np.uint8],
+    relaxed: NDArray[np.int8] | None,
+    k: int,
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Places and scores of the k best: by score, then by distance, then as they come.
+
+    Args:
+        query: real-valued code ``[num_bits]``.
+        distances: of items ``[n]``.
+        packed: their codes ``[n, bytes]``.
+        relaxed: their codes as :func:`pyg_hash.codes.quantize` makes them, ``[n, num_bits]``;
+            None: the bits count.
+        k: at least 1.
+    """
+    if relaxed is None:
+        padded = np.zeros(8 * packed.shape[1])
+        padded[: len(query)] = query
+        scores = np.zeros(len(packed))
+        for table, column in zip(padded.reshape(-1, 8) @ _SIGNS.T, packed.T, strict=True):
+            scores += table[column]  # of each byte
+    else:
+        parts = np.split(relaxed, range(_ROWS, len(relaxed), _ROWS))
+        scores = np.concatenate([part.astype(np.float64) @ query for part in parts]) / LEVELS
+    order = np.lexsort((distances, -scores))[:k]
+    return order, scores[order]

@@ -22,9 +22,19 @@ from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arra
 from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
 from pyg_hash.index.journal import Journal, State, clear, state
-from pyg_hash.index.lookup import KINDS, Approximate, FaissIndex, Flat, Index, MultiIndex
-from pyg_hash.index.multi_index import MultiIndexHash
-from pyg_hash.index.scan import Bytes, FaissScan, Hits, Scan
+from pyg_hash.index.lookup import (
+    KINDS,
+    Approximate,
+    Bytes,
+    FaissIndex,
+    FaissScan,
+    Flat,
+    Hits,
+    Index,
+    MultiIndex,
+    MultiIndexHash,
+    Scan,
+)
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_choice, check_positive_int

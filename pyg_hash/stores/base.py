@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pyg_hash.index.base import CodeStore, Columns, New
-from pyg_hash.index.scan import Bytes, Hits
+from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Group, Tree
 
 _LOWEST = -(2**63)  # parsers read the digits before the sign, and they do not fit int64

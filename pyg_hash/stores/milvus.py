@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Columns, New, arguments
-from pyg_hash.index.scan import Bytes
+from pyg_hash.index.lookup import Bytes
 from pyg_hash.index.where import Condition, Tree
 from pyg_hash.stores.base import DatabaseStore, expression
 from pyg_hash.utils.checks import check_choice, check_positive_int

@@ -10,7 +10,7 @@ import torch
 from store_cases import random_codes
 from torch import Tensor
 
-from pyg_hash.index import HammingIndex, scan
+from pyg_hash.index import HammingIndex, lookup
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.files import CorruptFileError, save_tensors
 
@@ -59,8 +59,8 @@ def test_ties_at_the_cut_keep_the_lower_id(backend: Any) -> None:
 
 
 def test_torch_over_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_TILE_QUERIES", 3)
-    monkeypatch.setattr(scan, "_TILE_DATABASE", 7)
+    monkeypatch.setattr(lookup, "_TILE_QUERIES", 3)
+    monkeypatch.setattr(lookup, "_TILE_DATABASE", 7)
     database, query = random_codes(50, 10), random_codes(11, 10, 1)
     index = HammingIndex(10, backend="torch")
     index.add(database)

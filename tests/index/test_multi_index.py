@@ -8,8 +8,9 @@ import torch
 from store_cases import random_codes
 
 from pyg_hash.codes import pack_bits
-from pyg_hash.index import HammingIndex, multi_index
-from pyg_hash.index.multi_index import MultiIndexHash
+from pyg_hash.index import HammingIndex
+from pyg_hash.index import lookup as ways
+from pyg_hash.index.lookup import MultiIndexHash
 from pyg_hash.stores import FaissStore, MultiIndex
 
 pytest.importorskip("faiss")
@@ -56,7 +57,7 @@ def neighbours(query, distances, num_bits, seed):
 @pytest.mark.parametrize("scans", [0, 32])
 def test_equals_brute_force(num_bits, scans, monkeypatch):
     """With the choice of a scan, and every query in the tables."""
-    monkeypatch.setattr(multi_index, "_SCAN_ADVANTAGE", scans)
+    monkeypatch.setattr(ways, "_SCAN_ADVANTAGE", scans)
     query = packed(12, num_bits, 1)
     some = neighbours(query, range(min(num_bits, 12)), num_bits, 3)
     database = np.concatenate([packed(100, num_bits), some, some[:20]])  # copies too
@@ -73,7 +74,7 @@ def test_pigeonhole():
     for m in (1, 2, 3, 4, 8):
         for radius in range(12):
             # so many bits must differ if all words exceed their reach: no fewer, and no more
-            assert sum(reach + 1 for reach in multi_index.reaches(radius, m)) == radius + 1
+            assert sum(reach + 1 for reach in ways.reaches(radius, m)) == radius + 1
 
 
 def test_memory_bound_does_not_change_the_answer(monkeypatch):
@@ -81,7 +82,7 @@ def test_memory_bound_does_not_change_the_answer(monkeypatch):
     database = np.concatenate([packed(500, 32), neighbours(query, range(6), 32, 3)])
     want = [found(lookup(database, query, radius)[0]) for radius in (2, 5)]
     for chunk in (1, 1000):
-        monkeypatch.setattr(multi_index, "_CHUNK", chunk)
+        monkeypatch.setattr(ways, "_CHUNK", chunk)
         assert [found(lookup(database, query, radius)[0]) for radius in (2, 5)] == want
 
 
