@@ -91,8 +91,8 @@ def _by_faiss(query: PreparedRows, database: PreparedRows, k: int, way: str) -> 
 class _Heaps(Largest):
     """The same in FAISS's heaps: a score that is too small costs one comparison."""
 
-    def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        super().__init__(rows, k, device)
+    def __init__(self, rows: int, k: int, like: Tensor) -> None:
+        super().__init__(rows, k, like)
         self._faiss = _faiss.load()
         self._heaps = self._faiss.float_minheap_array_t()
         self._heaps.nh, self._heaps.k = rows, k

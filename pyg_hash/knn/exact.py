@@ -146,9 +146,9 @@ def ranked(
 class Largest:
     """The largest scores of each row among those seen so far."""
 
-    def __init__(self, rows: int, k: int, device: torch.device) -> None:
-        self.values = torch.full((rows, k), -torch.inf, device=device)
-        self.index = torch.zeros((rows, k), dtype=torch.int64, device=device)
+    def __init__(self, rows: int, k: int, like: Tensor) -> None:
+        self.values = like.new_full((rows, k), -torch.inf)
+        self.index = torch.zeros((rows, k), dtype=torch.int64, device=like.device)
 
     def add(self, rows: slice, tile: Tensor, left: int) -> None:
         """Let the scores of some rows compete; column 0 of the tile is database row ``left``."""
@@ -169,7 +169,7 @@ def candidates(scores: DenseScores, k: int, kind: type[Largest] = Largest) -> tu
         values, index = scores.tile(slice(0, q), slice(0, n))[:, :n].topk(k)
         return values, index
     step = min(q, scores.rows)
-    best = kind(q, k, scores.device)
+    best = kind(q, k, scores.memory(0, 0))
     with tqdm(
         total=q, desc="kNN", unit="row", delay=BAR_SECONDS, leave=False, disable=q <= step
     ) as bar:
@@ -230,7 +230,7 @@ class DenseScores:
     def memory(self, rows: int, columns: int) -> Tensor:
         """Room for a tile, kept from tile to tile: new memory costs more than the scores in it."""
         if self._memory.numel() < rows * columns:
-            self._memory = torch.empty(rows * columns, device=self.device)
+            self._memory = self._memory.new_empty(rows * columns)
         return self._memory[: rows * columns].view(rows, columns)
 
     def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
