@@ -1,9 +1,9 @@
-"""Mini-batches of a graph for the models' own losses."""
+"""Mini-batches of a graph for the models' own losses; the sampling keeps propagation unbiased."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -12,13 +12,31 @@ from scipy.sparse.csgraph import reverse_cuthill_mckee
 from torch import Tensor
 from torch.utils.data import Sampler
 from torch_geometric.data import HeteroData
+from torch_geometric.index import index2ptr, ptr2index
 from torch_geometric.loader import NodeLoader
-from torch_geometric.sampler import HeteroSamplerOutput
+from torch_geometric.sampler import BaseSampler, HeteroSamplerOutput, NodeSamplerInput
+from torch_geometric.utils import cumsum
 
-from pyg_hash.sampling.sampler import InstanceSampler
-from pyg_hash.typing import IMAGE, INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
+from pyg_hash.typing import (
+    CLASS,
+    IMAGE,
+    IN_CLASS,
+    INTER,
+    INTRA,
+    JOINT,
+    JOINT_NEAREST,
+    MODALITIES,
+    NEAREST,
+    OVERLAP,
+    TEXT,
+    EdgeType,
+    Modality,
+)
 from pyg_hash.utils.checks import check_positive_int
 
+_LAYERS = 2  # of every GCN of this library
+_VIEWS = (*NEAREST.values(), *JOINT_NEAREST.values())  # what nodes receive as new items
+_KINDS = (*INTRA.values(), *INTER.values(), *JOINT.values(), *_VIEWS)
 _LOSS_MASKS = ("labeled_mask", "anchor_mask", "train_mask")
 
 
@@ -163,3 +181,266 @@ def _true_degrees(sampler: InstanceSampler, m: Modality, loop: Tensor) -> dict[s
             near = edges.get(JOINT_NEAREST[m], edges[NEAREST[m]])
             found["joint_view_degree"] = 1 + 2 * near
     return found
+
+
+class InstanceSampler(BaseSampler):
+    r"""Samples the neighbourhoods of image-text pairs, class hubs included.
+
+    Layer by layer, each node receives from at most ``num_neighbors`` others. An edge that is
+    taken with probability :math:`p` weighs :math:`1/p` of what it is, and degrees stay those of
+    the whole graph, so that each row of a batch's operator has the row of
+    :math:`\hat A = D^{-1/2}(A + P M P^\top + S)D^{-1/2}` as its expectation. The same members
+    stand for a class in the whole batch (:class:`HubSampler`).
+
+    Neighbours are sampled as :class:`~torch_geometric.loader.NeighborLoader` does it (Hamilton,
+    Ying, Leskovec: "Inductive representation learning on large graphs", NIPS 2017, Algorithm 2),
+    but in torch operations alone, without replacement, and an instance is one node: both its
+    modalities are in the batch, and one draw serves all edge types.
+
+    Args:
+        data: a graph, all of whose nodes may be sampled.
+        num_neighbors: neighbours of an instance in each of the two layers, the outer (that of the
+            seeds) first; -1 takes all.
+        num_members: labelled instances that stand for all in a batch; -1 takes all, which makes
+            as many edges as there are pairs of equal label.
+
+    Raises:
+        TypeError: numbers that are not integers.
+        ValueError: no graph, or numbers that are not -1 or positive, one for each layer.
+    """
+
+    def __init__(
+        self, data: HeteroData, num_neighbors: Sequence[int] = (30, 10), num_members: int = 256
+    ) -> None:
+        if len(num_neighbors) != _LAYERS:
+            raise ValueError(
+                f"num_neighbors: {list(num_neighbors)} has {len(num_neighbors)} entries; the "
+                f"models have {_LAYERS} layers, give one number for each"
+            )
+        sizes = {f"num_neighbors[{i}]": size for i, size in enumerate(num_neighbors)}
+        for name, size in (sizes | {"num_members": num_members}).items():
+            if size != -1:
+                check_positive_int(size, name)
+        if "graph" not in data or "intra_anchors" not in data.graph:
+            raise ValueError("data: has no graph to sample; apply IntraKNN or SGCHGraph first")
+        self.num_neighbors = tuple(num_neighbors)
+        self.graph = InstanceGraph(data)
+        has_hubs = CLASS in data.node_types and data[IN_CLASS[IMAGE]].edge_index.numel() > 0
+        self.hubs = HubSampler(data, num_members, self.graph.dtype) if has_hubs else None
+        num_nodes = data[IMAGE].x.size(0)
+        self._position = torch.full((num_nodes,), -1, device=data[IMAGE].x.device)
+
+    def sample_from_nodes(self, index: NodeSamplerInput, **_: Any) -> HeteroSamplerOutput:
+        """The instances, seeds first, and third in ``metadata`` the edges' weights by edge type."""
+        position, graph = self._position, self.graph
+        seeds = index.node.to(position.device)
+        members = seeds[:0] if self.hubs is None else self.hubs.members()
+        # of each type the sources and targets, as positions among the nodes, and the weights
+        parts: dict[EdgeType, list[tuple[Tensor, Tensor, Tensor]]] = {k: [] for k in graph.kinds}
+        position[seeds] = torch.arange(seeds.numel(), device=seeds.device)
+        nodes, frontier, start = seeds, seeds, 0
+        for size in self.num_neighbors:
+            source, target, weights = graph.sample(frontier, size)
+            reached = torch.cat((source, members))  # the members receive like neighbours
+            new = torch.unique(reached[position[reached] < 0])
+            position[new] = torch.arange(new.numel(), device=new.device) + nodes.numel()
+            nodes = torch.cat((nodes, new))
+            for kind, weight in weights.items():
+                keep = weight != 0
+                row, col = position[source[keep]], target[keep] + start
+                parts[kind].append((row, col, weight[keep]))
+            if self.hubs is not None:
+                source, target, weight = self.hubs.edges(members, frontier)
+                for kind in graph.kinds:
+                    if kind not in _VIEWS:
+                        parts[kind].append((position[source], target + start, weight))
+            for kind, pair_weight in graph.pair_weight.items():
+                weight = pair_weight[frontier]
+                own = weight.nonzero().flatten()
+                parts[kind].append((own + start, own + start, weight[own]))
+            start, frontier = nodes.numel() - new.numel(), new
+        position[nodes] = -1
+        rows, cols, weights = (
+            {kind: torch.cat([part[i] for part in parts[kind]]) for kind in parts} for i in range(3)
+        )
+        return HeteroSamplerOutput(
+            node={IMAGE: nodes, TEXT: nodes},
+            row=rows,
+            col=cols,
+            edge=dict.fromkeys(rows),
+            metadata=(index.input_id, index.time, weights),
+        )
+
+    def sample_from_edges(self, index: Any, neg_sampling: Any = None) -> NoReturn:
+        """Raises ``NotImplementedError``: the models learn from nodes."""
+        raise NotImplementedError("InstanceSampler samples from nodes; use sample_from_nodes")
+
+
+class InstanceGraph:
+    """Who receives from whom, by instances: row *i* of images and texts is one instance.
+
+    Two instances are joined if any edge type joins their images or texts. One draw then decides
+    for all edge types, so that a batch needs one set of instances, not one for each modality.
+    Edges of an instance's image with its own text are apart: they are never left out.
+
+    Attributes:
+        kinds: edge types that a batch has.
+        pair_weight: by edge type, weight of the edge between an instance's nodes, float ``[N]``.
+        dtype: of the weights.
+        degree: by edge type, the sum of the weights that each node receives, float ``[N]``.
+        start: where the neighbours of each instance start, int64 ``[N + 1]``.
+        source: the neighbours, int32 ``[E]``, which is half the memory.
+    """
+
+    def __init__(self, data: HeteroData) -> None:
+        num_nodes = data[IMAGE].x.size(0)
+        self.kinds = [kind for kind in _KINDS if kind in data.edge_types]
+        self.pair_weight: dict[EdgeType, Tensor] = {}
+        self.degree: dict[EdgeType, Tensor] = {}
+        key = torch.empty(0, dtype=torch.long, device=data[IMAGE].x.device)
+        for kind in self.kinds:  # a type at a time: all keys together would be most memory
+            source, target = data[kind].edge_index
+            weight = data[kind].edge_weight
+            self.degree[kind] = weight.new_zeros(num_nodes).index_add_(0, target, weight)
+            pair = source == target
+            if kind in INTER.values():
+                own = weight.new_zeros(num_nodes).index_add_(0, target[pair], weight[pair])
+                self.pair_weight[kind] = own
+            key = torch.unique(torch.cat((key, (target * num_nodes + source)[~pair])))
+        self.dtype = data[INTRA[IMAGE]].edge_weight.dtype
+        shape = (key.numel(), len(self.kinds))
+        self._weight = torch.zeros(shape, dtype=self.dtype, device=key.device)
+        for column, kind in enumerate(self.kinds):
+            source, target = data[kind].edge_index
+            keep = source != target
+            place = torch.searchsorted(key, (target * num_nodes + source)[keep])
+            weight = data[kind].edge_weight[keep]
+            self._weight[:, column].index_add_(0, place, weight)
+        self.start: Tensor = index2ptr(key // num_nodes, num_nodes)
+        self.source = (key % num_nodes).int()
+
+    def sample(self, target: Tensor, size: int) -> tuple[Tensor, Tensor, dict[EdgeType, Tensor]]:
+        """Edges from ``size`` neighbours (-1: all), weighted so that sums over them are unbiased.
+
+        These are source, position in ``target``, and by edge type the weight (0: not of that type).
+        """
+        position, place, ratio = sample_rows(self.start, target, size)
+        weight = self._weight[place] * ratio.to(self.dtype).unsqueeze(1)
+        by_kind = dict(zip(self.kinds, weight.unbind(1), strict=True))
+        return self.source[place].long(), position, by_kind
+
+
+class HubSampler:
+    r"""The label cliques :math:`P M P^T` of :class:`LabelHub`, estimated from few members.
+
+    In a batch the same members stand for all members, for every receiving node. Member *j* is
+    drawn with probability :math:`\pi_j = \min(1, s / n_u)`, where :math:`n_u` is the size of its
+    hub and *s* the same for all hubs, so that rare classes are complete; its edges weigh
+    :math:`1 / \pi_j`. So the expected edge is the true one.
+
+    Attributes:
+        degree: what the cliques of one modality add to each node's degree, itself excluded, float
+            ``[N]``.
+    """
+
+    def __init__(self, data: HeteroData, num_members: int, dtype: torch.dtype) -> None:
+        node, hub = data[IN_CLASS[IMAGE]].edge_index
+        if not torch.equal(data[IN_CLASS[IMAGE]].edge_index, data[IN_CLASS[TEXT]].edge_index):
+            raise ValueError(
+                "data: images and texts belong to different class hubs, but instances are sampled "
+                "as pairs; make the hubs by LabelHub"
+            )
+        num_nodes, num_hubs = data[IMAGE].x.size(0), int(data[CLASS].num_nodes)
+        order = node.argsort(stable=True)
+        self._hubs = hub[order]
+        self._start: Tensor = index2ptr(node[order], num_nodes)
+        every = torch.arange(num_hubs, device=hub.device)
+        pairs = data[OVERLAP].edge_index if OVERLAP in data.edge_types else every.expand(2, -1)
+        pairs = pairs[:, pairs[0].argsort(stable=True)]
+        self._joined, self._joined_start = pairs[1], index2ptr(pairs[0].contiguous(), num_hubs)
+        size = torch.bincount(hub, minlength=num_hubs)
+        joined = torch.zeros_like(size).index_add_(0, pairs[0], size[pairs[1]])
+        joined[pairs[0][pairs[0] == pairs[1]]] -= 1  # a node is no neighbour of its own
+        self.degree = torch.zeros(num_nodes, dtype=dtype, device=hub.device)
+        self.degree.index_add_(0, node, joined[hub].to(dtype))
+
+        members = (self._start.diff() > 0).nonzero().flatten()
+        first = self._hubs[self._start[members]]
+        order = first.argsort(stable=True)  # so that each hub is well spread
+        self._members = members[order]
+        probability = member_probability(first[order], num_members)
+        self._cumulative = probability.cumsum(0)
+        self._weight = torch.ones(num_nodes, dtype=dtype, device=hub.device)
+        self._weight[self._members] = probability.reciprocal().to(dtype)
+
+    def members(self) -> Tensor:
+        """The members of a batch, drawn anew: int64 ``[m]``."""
+        drawn: Tensor = self._members[sample_weighted(self._cumulative)]
+        return drawn
+
+    def edges(self, members: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Source, position in ``target``, weight of edges to others, one a shared hub."""
+        row, place = take_rows(self._start, members)
+        hub = self._hubs[place]
+        order = hub.argsort(stable=True)
+        senders = members[row[order]]
+        start = index2ptr(hub[order], self._joined_start.numel() - 1)
+
+        of_target, place = take_rows(self._start, target)
+        of_hub, place = take_rows(self._joined_start, self._hubs[place])
+        of_sender, place = take_rows(start, self._joined[place])
+        source = senders[place]
+        position = of_target[of_hub[of_sender]]
+        keep = source != target[position]
+        source, position = source[keep], position[keep]
+        return source, position, self._weight[source]
+
+
+def member_probability(hub: Tensor, budget: int) -> Tensor:
+    """With what probability each member of a hub is drawn, float64 ``[n]``; -1 takes all."""
+    if budget < 0 or budget >= hub.numel():
+        return torch.ones_like(hub, dtype=torch.float64)
+    size = torch.bincount(hub).double()
+    ordered = size[size > 0].sort().values
+    smaller = ordered.cumsum(0) - ordered
+    larger = torch.arange(ordered.numel(), 0, -1, device=hub.device)
+    limit = ((budget - smaller) / larger).max()  # the largest number a hub that the budget allows
+    return (limit / size).clamp(max=1.0)[hub]
+
+
+def take_rows(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """All entries of some rows, given where each row starts: position in ``rows``, and its own."""
+    row, rank = _ranks(start[rows + 1] - start[rows])
+    return row, start[rows][row] + rank
+
+
+def sample_rows(start: Tensor, rows: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    r"""At most ``size`` entries of each row (-1: all), each with the same probability.
+
+    Systematic sampling without replacement: of :math:`d` entries those at
+    :math:`\lfloor (u + t) d / s \rfloor`, :math:`t = 0 \dots s - 1`, with one uniform :math:`u` a
+    row; sums over the taken ones times :math:`d / s`, which comes third, are unbiased.
+    """
+    first, length = start[rows], start[rows + 1] - start[rows]
+    count = length if size < 0 else length.clamp(max=size)
+    ratio = length.double() / count.clamp(min=1)
+    row, rank = _ranks(count)
+    # 24 random bits: u + t and the product stay clear of the next integer in float64
+    shift = torch.rand(rows.numel(), device=rows.device).double()
+    offset = ((shift[row] + rank) * ratio[row]).long()
+    return row, first[row] + offset, ratio[row]
+
+
+def sample_weighted(cumulative: Tensor) -> Tensor:
+    """Ascending positions, by Madow's systematic sampling from the probabilities' running sum."""
+    total = float(cumulative[-1]) if cumulative.numel() else 0.0
+    shift = float(torch.rand(()))
+    points = torch.arange(shift, max(total, shift), dtype=torch.float64, device=cumulative.device)
+    return torch.searchsorted(cumulative, points, right=True).clamp(max=cumulative.numel() - 1)
+
+
+def _ranks(count: Tensor) -> tuple[Tensor, Tensor]:
+    """The row of each entry, and its rank in there, of rows with so many entries."""
+    start = cumsum(count)
+    row = ptr2index(start)
+    return row, torch.arange(row.numel(), device=count.device) - start[row]
