@@ -25,7 +25,7 @@ from benchmarks.record import benchmark
 from benchmarks.scaling import CLASSES, block_graph
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
-from pyg_hash.training.epoch import ALL, Steps, train_epoch
+from pyg_hash.training.fit import ALL, Steps, train_epoch
 from pyg_hash.training.ranks import Ranks, encode_sharded, process_group
 from pyg_hash.utils.files import load_json, save_json
 
