@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from typing_extensions import Self
 
 from pyg_hash.codes import num_bytes
-from pyg_hash.index.arrays import Array, Rows, StoredArrays, damaged
-from pyg_hash.utils.files import CorruptFileError
+from pyg_hash.index.arrays import Array, Rows, StoredArrays, damaged, ranges
+from pyg_hash.utils.files import CorruptFileError, bad_text
 
 FIELD_TYPES: tuple[type, ...] = (str, int, float, bool, list)
 _DTYPES: dict[type, Any] = {int: np.int64, float: np.float64, bool: np.uint8}
@@ -35,10 +35,9 @@ def checked_values(values: Sequence[Any], kind: type, name: str) -> list[Any]:
         return [*values]
     if kind is int and kinds == {int} and -(2**63) <= min(values) <= max(values) < 2**63:
         return [*values]
-    if kind is str and kinds <= {str, type(None)}:
-        letters = {*"".join(filter(None, values))}
-        if "\0" not in letters and not any("\ud800" <= letter <= "\udfff" for letter in letters):
-            return [*values]
+    texts = kind is str and kinds <= {str, type(None)}
+    if texts and not bad_text("".join({*"".join(filter(None, values))})):
+        return [*values]
     return [None if value is None else field_value(value, kind, name) for value in values]
 
 
@@ -57,13 +56,8 @@ def field_value(value: Any, kind: type, name: str) -> Any:
             raise ValueError(f"{name}: an int is too large for float64") from None
     if type(value) is not kind:
         raise TypeError(f"{name}: expected {kind.__name__}, got {value!r}")
-    if isinstance(value, str):
-        if "\0" in value:
-            raise ValueError(f"{name}: {value!r} holds a NUL character; leave it out")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(f"{name}: {value!r} is not valid Unicode ({error.reason})") from error
+    if isinstance(value, str) and (wrong := bad_text(value)):
+        raise ValueError(f"{name}: {value!r} {wrong}")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError(f"{name}: {value} does not fit int64")
     if kind is float and value != value:
@@ -102,10 +96,8 @@ class Ragged:
     def take(self, places: Array) -> Self:
         starts, ends = self._spans(places)
         lengths = ends - starts
-        after = np.cumsum(lengths)
-        size = int(after[-1]) if len(after) else 0
-        where = np.arange(size) + np.repeat(starts - (after - lengths), lengths)
-        return type(self)(self.data.take(where), Rows(after), self.path)
+        where = ranges(starts, lengths)
+        return type(self)(self.data.take(where), Rows(np.cumsum(lengths)), self.path)
 
     def _spans(self, places: Array) -> tuple[Array, Array]:
         """Where some begin and end."""

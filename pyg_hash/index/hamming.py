@@ -132,14 +132,13 @@ class HammingIndex(CodeStore):
         elif isinstance(self.index, MultiIndex):
             self._scan = MultiIndexHash()
         self._view: _View | None = None
-        self._whole()
+        self._begin()
 
-    def _whole(self) -> None:
-        """The file is to be written anew."""
-        self._begin(None)
+    def _begin(self, kept: int | None = None) -> None:
+        """Take down what changes from now on; so many rows are in file and journal.
 
-    def _begin(self, kept: int | None) -> None:
-        """Take down what changes from now on; so many rows are in file and journal."""
+        None: the file is to be written anew.
+        """
         self._kept, self._about = kept, self._settings()
         self._gone = self._changed = np.empty(0, np.int64)  # rows
 
@@ -298,7 +297,7 @@ class HammingIndex(CodeStore):
 
     def compact(self) -> None:
         """Write the file anew, with all that is in its journal; errors as of :meth:`save`."""
-        self._whole()
+        self._begin()
         self.save()
 
     def _write(self, path: Path, mark: str | None) -> None:
@@ -406,10 +405,7 @@ class HammingIndex(CodeStore):
 
     def _order(self, passing: NDArray[np.bool_] | None = None) -> NDArray[Any] | None:
         """Rows that are there and pass, in the order of equal distances; None: all, as they are."""
-        order = self._items.ids.order()
-        keep = passing if self._alive is None else self._alive
-        if passing is not None and self._alive is not None:
-            keep = passing & self._alive
+        order, keep = self._items.ids.order(), self._alive if passing is None else passing
         if keep is None:
             return order
         return keep.nonzero()[0] if order is None else order[keep[order]]
@@ -498,7 +494,7 @@ class HammingIndex(CodeStore):
         """Keep these rows alone, in this order."""
         self._scan.reordered(self._items.codes.joined(), rows)
         self._items, self._alive, self._view = self._items.take(rows), None, None
-        self._whole()
+        self._begin()
 
     def _put(self, new: New, there: NDArray[np.bool_]) -> None:
         if len(self) and (new.relaxed is None) == self.has_relaxed:
@@ -544,6 +540,8 @@ class HammingIndex(CodeStore):
 
     def _scope(self, where: Tree | None) -> _Scope:
         passing = None if where is None else self._passing(where)
+        if passing is not None and self._alive is not None:
+            passing &= self._alive
         return passing, cache(partial(self._ready, passing))
 
     def _ties(self, scope: _Scope) -> bool:
@@ -561,9 +559,9 @@ class HammingIndex(CodeStore):
             and tables.pays(len(self._items), packed, radius)
         ):
             query, far, rows = tables.range_search(self._prepared(), packed, radius)
-            for keep in (self._alive, passing):
-                if keep is not None:
-                    query, far, rows = (column[keep[rows]] for column in (query, far, rows))
+            keep = self._alive if passing is None else passing
+            if keep is not None:
+                query, far, rows = (column[keep[rows]] for column in (query, far, rows))
             rank = self._items.ids.at(rows) if self.id_type is int else rows
             order = np.lexsort((rank, far, query))
             return Hits(query[order], far[order], rows[order])

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from xxhash import xxh3_64_intdigest
 
-from pyg_hash.index.arrays import Rows, StoredArrays, damaged
+from pyg_hash.index.arrays import Rows, StoredArrays, damaged, ranges
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import check_positive_int
 
@@ -130,14 +130,6 @@ class Hits(NamedTuple):
 
 
 NOTHING = Hits(*(np.empty(0, np.int64) for _ in range(3)))
-
-
-def ranges(start: NDArray[np.int64], counts: NDArray[np.integer]) -> NDArray[np.int64]:
-    """All numbers ``start[i] .. start[i] + counts[i] - 1``, one range after the other."""
-    ends = np.cumsum(counts, dtype=np.int64)
-    total = int(ends[-1]) if len(ends) else 0
-    places: NDArray[np.int64] = np.arange(total) + np.repeat(start - (ends - counts), counts)
-    return places
 
 
 class Scan:
