@@ -23,8 +23,7 @@ from benchmarks.cliques import num_bytes
 from benchmarks.graph_scale import csr, hubs
 from benchmarks.measure import alone, difference, faster, side_by_side
 from benchmarks.record import benchmark
-from pyg_hash.graph import GraphOperator
-from pyg_hash.graph.place import WholeGraph
+from pyg_hash.graph import GraphOperator, WholeGraph
 from pyg_hash.nn import GCNChannel
 
 CLASSES, WIDTHS, LABEL_WIDTH, NEIGHBOURS = 10, (1024, 512, 64), 512, 20

@@ -23,7 +23,7 @@ from small import (
 )
 from toy import toy_data
 
-from pyg_hash.graph.build import anchor_view
+from pyg_hash.graph import anchor_view
 from pyg_hash.models import MCGCN
 from pyg_hash.training import fit
 from pyg_hash.transforms import LabelRate, ValidationSplit

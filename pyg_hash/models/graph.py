@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from pyg_hash.graph.build import anchor_view, build_graphs, edge_weights, protocol
-from pyg_hash.graph.place import BLOCK, BlockedGraph, NewItems, Place, WholeGraph
+from pyg_hash.graph import (
+    BLOCK,
+    BlockedGraph,
+    NewItems,
+    Place,
+    WholeGraph,
+    anchor_view,
+    build_graphs,
+    edge_weights,
+    protocol,
+)
 from pyg_hash.knn import neighbours, ready
 from pyg_hash.losses import quantization_loss, squared_distance_loss
 from pyg_hash.models.base import HashModel, Intake

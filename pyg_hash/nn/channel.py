@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from torch import Tensor
 
-from pyg_hash.graph.operator import SparseMap
-from pyg_hash.graph.place import Place, WholeGraph
+from pyg_hash.graph import Place, SparseMap, WholeGraph
 from pyg_hash.nn.heads import Layer
 from pyg_hash.utils.checks import check_positive_ints
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
 from pyg_hash import models
-from pyg_hash.graph.build import PROTOCOLS
+from pyg_hash.graph import PROTOCOLS
 from pyg_hash.models import ClosedFormModel, HashModel
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import (

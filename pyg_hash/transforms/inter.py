@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.graph.build import PROTOCOLS, joint_edges
+from pyg_hash.graph import PROTOCOLS, joint_edges
 from pyg_hash.transforms.intra import ANCHORS, IntraKNN, anchor_mask, merge_edges
 from pyg_hash.typing import INTER, INTRA, JOINT, JOINT_NEAREST, MODALITIES, NEAREST, Modality
 from pyg_hash.utils.checks import check_choice

@@ -11,7 +11,7 @@ from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import NodeStorage
 from torch_geometric.transforms import BaseTransform
 
-from pyg_hash.graph.build import edge_weights
+from pyg_hash.graph import edge_weights
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
 from pyg_hash.typing import IMAGE, INTRA, MODALITIES, NEAREST, TEXT, Metric

@@ -12,7 +12,7 @@ from small import small_graph, small_model
 from torch_geometric.data import HeteroData
 from toy import toy_data
 
-from pyg_hash.graph.build import build_graphs, graph_operator
+from pyg_hash.graph import build_graphs, graph_operator
 from pyg_hash.models.common import GraphCache
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 

@@ -12,9 +12,14 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques, num_bytes
-from pyg_hash.graph import GraphOperator, SparseMap
-from pyg_hash.graph.build import build_graphs, graph_operator, query_view
-from pyg_hash.graph.place import NewItems
+from pyg_hash.graph import (
+    GraphOperator,
+    NewItems,
+    SparseMap,
+    build_graphs,
+    graph_operator,
+    query_view,
+)
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.utils.csr import sorted_csr
 

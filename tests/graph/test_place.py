@@ -7,9 +7,7 @@ from torch.autograd import gradcheck
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from pyg_hash.graph import GraphOperator
-from pyg_hash.graph.build import build_graphs, query_view
-from pyg_hash.graph.place import NewItems, View, WholeGraph
+from pyg_hash.graph import GraphOperator, NewItems, View, WholeGraph, build_graphs, query_view
 from pyg_hash.nn import GCNChannel
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 

@@ -6,7 +6,7 @@ from small import PROTOCOLS, adam, graph_for, model_for, small_graph, small_mode
 from torch_geometric.testing import withCUDA
 
 from pyg_hash.codes import binarize
-from pyg_hash.graph.place import WholeGraph
+from pyg_hash.graph import WholeGraph
 from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.training import fit
 from pyg_hash.typing import MODALITIES
@@ -17,7 +17,7 @@ VARIANTS = ("full", "S", "IT", "A", "C")
 @pytest.fixture(params=[7, 1000])
 def block(request, monkeypatch):
     """Rows in a block: several blocks, or one."""
-    for module in ("graph.place", "models.graph"):
+    for module in ("graph", "models.graph"):
         monkeypatch.setattr(f"pyg_hash.{module}.BLOCK", request.param)
 
 

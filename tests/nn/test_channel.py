@@ -12,9 +12,7 @@ from torch_geometric.testing import withCUDA
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import GraphOperator
-from pyg_hash.graph.build import graph_operator
-from pyg_hash.graph.place import BlockedGraph, NewItems, WholeGraph
+from pyg_hash.graph import BlockedGraph, GraphOperator, NewItems, WholeGraph, graph_operator
 from pyg_hash.nn import GCNChannel
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
@@ -173,7 +171,7 @@ def test_blocks_of_rows_change_nothing(rows, monkeypatch):
     channel = GCNChannel(12, 7, 5)
     x, op = data["image"].x, graph_operator(data, "image")
     states, expected = blocked(channel, x, op)
-    monkeypatch.setattr("pyg_hash.graph.place.BLOCK", rows)
+    monkeypatch.setattr("pyg_hash.graph.BLOCK", rows)
     found, messages = blocked(channel, x.split(rows), op)
     torch.testing.assert_close(found, states)
     for found, known in zip(messages, expected, strict=True):
@@ -221,7 +219,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 def test_inference_holds_what_one_layer_sends(monkeypatch):
-    monkeypatch.setattr("pyg_hash.graph.place.BLOCK", 100)
+    monkeypatch.setattr("pyg_hash.graph.BLOCK", 100)
     n, hidden = 4000, 256
     edges = torch.randint(n, (2, 4 * n))
     op = GraphOperator(edges, torch.ones(4 * n), torch.ones(n))

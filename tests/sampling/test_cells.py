@@ -7,8 +7,7 @@ from torch_geometric.index import index2ptr
 from toy import toy_data
 
 from pyg_hash.models.batches import Share
-from pyg_hash.sampling import CellShuffle, InstanceLoader
-from pyg_hash.sampling.loader import close_order
+from pyg_hash.sampling import CellShuffle, InstanceLoader, close_order
 from pyg_hash.training.ranks import shared_out
 from pyg_hash.transforms import IntraKNN
 from pyg_hash.typing import IMAGE, MODALITIES

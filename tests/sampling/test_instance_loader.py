@@ -8,7 +8,7 @@ from torch_geometric.loader import NodeLoader
 from torch_geometric.testing import withCUDA
 from toy import toy_data
 
-from pyg_hash.graph.build import build_graphs
+from pyg_hash.graph import build_graphs
 from pyg_hash.models import MCGCN, SGCH
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import IntraKNN

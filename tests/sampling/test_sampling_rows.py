@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pyg_hash.sampling.loader import sample_rows, sample_weighted, take_rows
+from pyg_hash.sampling import sample_rows, sample_weighted, take_rows
 
 START = torch.tensor([0, 3, 3, 10, 10, 11])  # rows 1 and 3 are empty
 

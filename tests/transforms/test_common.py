@@ -13,8 +13,7 @@ from toy import toy_data
 
 import pyg_hash.transforms as transforms
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import protocol
-from pyg_hash.graph.build import anchor_view, graph_operator
+from pyg_hash.graph import anchor_view, graph_operator, protocol
 from pyg_hash.models import MCGCN
 from pyg_hash.transforms import (
     InterKNN,

@@ -2,7 +2,7 @@
 
 import torch
 
-from pyg_hash.graph.build import edge_weights
+from pyg_hash.graph import edge_weights
 from pyg_hash.transforms.intra import merge_edges
 
 

@@ -9,8 +9,7 @@ from oracles import dense_intra, dense_joint
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import protocol
-from pyg_hash.graph.build import graph_operator
+from pyg_hash.graph import graph_operator, protocol
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 
 PROTOCOLS = {

@@ -8,7 +8,7 @@ from torch import Tensor
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph.build import graph_operator
+from pyg_hash.graph import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
 from pyg_hash.transforms.labels import _sharing, label_sets
 

@@ -10,8 +10,7 @@ import torch_geometric.transforms as T
 from toy import toy_data
 
 from benchmarks.cliques import LabelCliques
-from pyg_hash.graph import protocol
-from pyg_hash.graph.build import graph_operator
+from pyg_hash.graph import graph_operator, protocol
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate, SGCHGraph
 from pyg_hash.typing import MODALITIES, other
 

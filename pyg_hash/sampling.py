@@ -34,6 +34,8 @@ from pyg_hash.typing import (
 )
 from pyg_hash.utils.checks import check_positive_int
 
+__all__ = ["InstanceLoader", "InstanceSampler"]
+
 _LAYERS = 2  # of every GCN of this library
 _VIEWS = (*NEAREST.values(), *JOINT_NEAREST.values())  # what nodes receive as new items
 _KINDS = (*INTRA.values(), *INTER.values(), *JOINT.values(), *_VIEWS)
