@@ -13,15 +13,21 @@ from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 import torch
+from fastapi import Body, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from starlette.routing import Route
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
+from pyg_hash.report.style import page_css
 from pyg_hash.serve.engine import (
     OWN,
     Answers,
@@ -36,9 +42,6 @@ from pyg_hash.serve.worker import Batches, BusyError, Limits, Pictures, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
-
-if TYPE_CHECKING:
-    from fastapi import FastAPI
 
 
 class Item(TypedDict):
@@ -78,6 +81,11 @@ class Refused(TypedDict):
     detail: str
 
 
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Refused} for status in (400, 401, 403, 404, 408, 409, 413, 415, 421, 429, 503)
+}
+
+
 class Results(TypedDict):
     """For each query its answers, or why there are none."""
 
@@ -99,7 +107,7 @@ def create_app(
     hosts: Collection[str] | None = LOOPBACK,
     token: str | None = None,
     private: bool = False,
-) -> "FastAPI":
+) -> FastAPI:
     """An ASGI application that searches one run.
 
     Args:
@@ -116,10 +124,6 @@ def create_app(
         ValueError: ``private`` without ``token``.
     """
     require("PIL.Image", "pillow", extra="serve")
-    require("fastapi", "fastapi", extra="serve")
-    from fastapi import FastAPI, Request
-    from fastapi.exceptions import RequestValidationError
-
     if private and token is None:
         raise ValueError("private: needs a token that visitors can be asked for")
     limits = limits or Limits()
@@ -238,12 +242,8 @@ class Work:
         }
 
 
-def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) -> None:
+def _add_pages(app: FastAPI, work: Work, metrics: Metrics, token: str | None) -> None:
     """The page, and what watches the server."""
-    from fastapi import Body, Response
-
-    from pyg_hash.report.style import page_css  # a search on the command line needs none
-
     here, limits = files("pyg_hash.serve"), work.limits
     told = {n: getattr(limits, n) for n in ("upload_bytes", "letters", "k", "max_k", "depth")}
     pages = {
@@ -253,8 +253,8 @@ def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) 
     }
     for name, (kind, content) in pages.items():
         page = Response(content, headers={"Cache-Control": "no-cache"}, media_type=f"text/{kind}")
-
-        app.add_route(f"/{name}", partial(_same, page), include_in_schema=False)
+        route = Route(f"/{name}", page, methods=["GET"], include_in_schema=False)
+        app.router.routes.append(route)
 
     @app.get("/healthz", summary="Whether the server lives")
     async def healthz() -> dict[str, str]:
@@ -284,11 +284,8 @@ def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) 
         response.set_cookie(COOKIE, quote(token), httponly=True, samesite="strict")
 
 
-def _add_searches(app: "FastAPI", work: Work) -> None:
+def _add_searches(app: FastAPI, work: Work) -> None:
     """All kinds of queries."""
-    from fastapi import Query, Request
-    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
-
     engine, limits = work.engine, work.limits
     Words = Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
@@ -370,10 +367,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
 
         return work.worker.run(call)
 
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": Refused} for status in (400, 401, 403, 404, 408, 413, 415, 421, 429, 503)
-    }
-    search = partial(app.get, response_model=Found, responses=errors)
+    search = partial(app.get, response_model=Found, responses=REFUSALS)
 
     @search("/api/search", summary="Items nearest to words")
     async def search_text(page: Annotated[WordsPage, Query()]) -> Any:
@@ -385,7 +379,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         "/api/search",
         summary="Items nearest to the picture in the body",
         response_model=Found,
-        responses=errors,
+        responses=REFUSALS,
         openapi_extra={"requestBody": {"required": True, "content": {"image/*": picture}}},
     )
     async def search_image(request: Request, page: Annotated[Page, Query()]) -> Any:
@@ -400,7 +394,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         "/api/search/batch",
         summary="Several queries: words, items, vectors, codes",
         response_model=Results,
-        responses=errors,
+        responses=REFUSALS,
     )
     async def search_batch(many: ManyQueries) -> Any:
         async def one(query: OneQuery) -> dict[str, Any]:
@@ -416,12 +410,8 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         return _json(await work.found(by_item(key, page), page.offset))
 
 
-def _add_items(app: "FastAPI", work: Work) -> None:
+def _add_items(app: FastAPI, work: Work) -> None:
     """Items themselves: to look at, to add and to remove."""
-    from fastapi import Depends, Query, Request, Response
-    from fastapi.security import HTTPBearer
-    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
-
     engine, limits = work.engine, work.limits
     Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
 
@@ -467,12 +457,9 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         items: list[GivenItem] = Field(min_length=1, max_length=limits.batch)
         replace: bool = Field(False, description="put them in the place of those that are there")
 
-    errors: dict[int | str, dict[str, Any]] = {
-        status: {"model": Refused} for status in (401, 403, 404, 409, 413, 429, 503)
-    }
     change: dict[str, Any] = {
         "response_model": Changed,
-        "responses": errors,
+        "responses": REFUSALS,
         "dependencies": [Depends(HTTPBearer(auto_error=False))],  # the guard has looked at it
     }
 
@@ -480,7 +467,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
         "/api/item/{key:path}/picture",
         summary="Its picture, small",
         response_class=Response,
-        responses={200: {"content": {"image/jpeg": {}}}, 304: {}, 404: errors[404]},
+        responses={200: {"content": {"image/jpeg": {}}}, 304: {}, 404: REFUSALS[404]},
     )
     async def picture(request: Request, key: str) -> Any:
         try:
@@ -496,7 +483,7 @@ def _add_items(app: "FastAPI", work: Work) -> None:
 
     item = "/api/item/{key:path}"
 
-    @app.get(item, summary="One item", response_model=Item, responses=errors)
+    @app.get(item, summary="One item", response_model=Item, responses=REFUSALS)
     async def show(key: str) -> Any:
         return _json(_addressed(await work.worker.run(lambda: engine.describe(engine.key(key)))))
 
@@ -513,10 +500,6 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     @app.delete(item, summary="Remove an item", **change)
     async def remove_one(key: str) -> Any:
         return _json({"removed": await work.worker.run(partial(engine.remove, [key]))})
-
-
-async def _same(reply: Any, _: Any) -> Any:
-    return reply
 
 
 def _code(given: list[Any] | str, num_bits: int) -> Tensor:
@@ -550,8 +533,6 @@ def _addressed(item: dict[str, Any]) -> dict[str, Any]:
 
 def _json(value: Any, status: int = 200, headers: Any = None) -> Any:
     """A value as JSON; only ASCII, so that any string of the data can be sent."""
-    from fastapi import Response
-
     body = json.dumps(value, separators=(",", ":"))
     return Response(
         body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"

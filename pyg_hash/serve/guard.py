@@ -18,12 +18,15 @@ from contextlib import suppress
 from itertools import accumulate
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pyg_hash.serve.worker import Limits
-
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 access_log = logging.getLogger("pyg_hash.access")
 _log = logging.getLogger(__name__)
@@ -50,14 +53,6 @@ COOKIE = "pyg_hash_token"
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _CLIENTS = 10_000  # whose rates are known
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-
-class RefusedError(Exception):
-    """A request that does not reach the application."""
-
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.status, self.headers = status, dict(headers or {})
 
 
 class Guard:
@@ -97,8 +92,8 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        start, given = time.perf_counter(), dict(scope["headers"])
-        name = given.get(b"x-request-id", b"").decode("latin-1")
+        start, request = time.perf_counter(), Request(scope, receive)
+        name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
             name = uuid.uuid4().hex
         if scope["method"] == "HEAD":  # the server leaves the body out
@@ -109,24 +104,24 @@ class Guard:
             nonlocal status, sent
             if message["type"] == "http.response.start":
                 status = message["status"]
-                own = _raw({**HEADERS, "X-Request-ID": name})
-                message = {**message, "headers": [*message.get("headers", []), *own]}
+                MutableHeaders(scope=message).update({**HEADERS, "X-Request-ID": name})
             sent += len(message.get("body", b""))
             await send(message)
 
         content = bytearray()
         self.metrics.running += 1
         try:
-            self._admit(scope, given)
+            self._admit(request)
             if scope["method"] != "GET":
-                await self._read(given, receive, content)
+                await self._read(request, content)
             await self.app(scope, _told(bytes(content), receive), guarded)
-        except RefusedError as error:
-            await _refuse(error, guarded)
+        except HTTPException as error:
+            await _refusal(error)(scope, receive, guarded)
         except Exception:  # here, for the framework would send its own answer outside of the guard
             _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
             if not status:
-                await _refuse(RefusedError(500, "the server failed; its log says why"), guarded)
+                failed = HTTPException(500, "the server failed; its log says why")
+                await _refusal(failed)(scope, receive, guarded)
         finally:
             self._uploading -= len(content)
             self.metrics.running -= 1
@@ -146,33 +141,32 @@ class Guard:
             }
             access_log.info(json.dumps(line))
 
-    def _admit(self, scope: Scope, given: Mapping[bytes, bytes]) -> None:
-        """Raise ``RefusedError`` unless the request may be answered."""
-        if self.hosts is not None and _host(scope) not in self.hosts:
-            raise RefusedError(421, "host: this server does not answer to that name")
-        if self.limits.rate and scope["path"] not in ("/healthz", "/readyz"):
-            self._count(_client(scope))
-        changes = scope["method"] not in ("GET", "HEAD") and scope["path"].startswith("/api/item")
-        if not changes and (not self.private or scope["path"] in _OPEN):
+    def _admit(self, request: Request) -> None:
+        """Raise ``HTTPException`` unless the request may be answered."""
+        method, path = request.method, request.scope["path"]
+        if self.hosts is not None and _host(request) not in self.hosts:
+            raise HTTPException(421, "host: this server does not answer to that name")
+        if self.limits.rate and path not in ("/healthz", "/readyz"):
+            self._count(_client(request.scope))
+        changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
+        if not changes and (not self.private or path in _OPEN):
             return
         if self.token is None:
-            raise RefusedError(
+            raise HTTPException(
                 403, "token: this server lets nobody change its items; start it with --token_file"
             )
-        kind, _, token = given.get(b"authorization", b"").partition(b" ")
-        if kind.lower() != b"bearer":
-            cookie = re.escape(COOKIE).encode()
-            found = re.search(rb"(?:^|;\s*)" + cookie + rb"=([^;]+)", given.get(b"cookie", b""))
-            token = found[1] if found else b""
-        if not hmac.compare_digest(token.strip(), self.token):
-            raise RefusedError(
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            token = unquote(request.cookies.get(COOKIE, ""))
+        if not hmac.compare_digest(token.strip().encode(), self.token):
+            raise HTTPException(
                 401,
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
 
     def _count(self, client: str) -> None:
-        """One request of a client's; ``RefusedError`` if it has none left."""
+        """One request of a client's; ``HTTPException`` if it has none left."""
         now, rate = time.monotonic(), self.limits.rate
         left, then = self._rates.pop(client, (float(self.limits.burst), now))
         left = min(self.limits.burst, left + (now - then) * rate)
@@ -181,42 +175,40 @@ class Guard:
             self._rates.popitem(last=False)
         if left < 1:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
-            raise RefusedError(429, f"rate: more than {rate:g} requests a second; slow down", wait)
+            raise HTTPException(429, f"rate: more than {rate:g} requests a second; slow down", wait)
 
-    async def _read(
-        self, given: Mapping[bytes, bytes], receive: Receive, content: bytearray
-    ) -> None:
-        """The body, within the limits of size and time; ``RefusedError``."""
-        kind, limits = given.get(b"content-type", b"").lower(), self.limits
-        limit = limits.json_bytes if b"json" in kind else limits.upload_bytes
+    async def _read(self, request: Request, content: bytearray) -> None:
+        """The body, within the limits of size and time; ``HTTPException``."""
+        given, limits, close = request.headers, self.limits, {"Connection": "close"}
+        is_json = "json" in given.get("content-type", "").lower()
+        limit = limits.json_bytes if is_json else limits.upload_bytes
 
         async def parts() -> int:
-            if (told := int(given.get(b"content-length", b"0"))) > 4 * limit:
-                return told
-            size, more = 0, True
-            while more and size <= 4 * limit:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise RefusedError(400, "body: the connection ended before its end")
-                part, more = message.get("body", b""), message.get("more_body", False)
+            size = int(given.get("content-length", 0))
+            if size > 4 * limit:
+                return size
+            size = 0
+            async for part in request.stream():
                 size += len(part)
                 if size <= limit:  # else read on a little: who hangs up on a sender is not heard
                     content.extend(part)
                     self._uploading += len(part)
                 if self._uploading > limits.upload_total:
-                    raise RefusedError(
-                        503, "busy: too much is being uploaded", {"Retry-After": "1"}
-                    )
+                    wait = {"Retry-After": "1"}
+                    raise HTTPException(503, "busy: too much is being uploaded", wait)
+                if size > 4 * limit:
+                    break
             return size
 
         try:
             size = await asyncio.wait_for(parts(), limits.upload_timeout)
+        except ClientDisconnect as error:
+            raise HTTPException(400, "body: the connection ended before its end") from error
         except asyncio.TimeoutError as error:
-            raise RefusedError(
-                408, f"body: not received within {limits.upload_timeout:g} seconds"
-            ) from error
+            message = f"body: not received within {limits.upload_timeout:g} seconds"
+            raise HTTPException(408, message, close) from error
         if size > limit:
-            raise RefusedError(413, f"body: larger than the limit of {limit:,} bytes")
+            raise HTTPException(413, f"body: larger than the limit of {limit:,} bytes", close)
 
 
 class Metrics:
@@ -280,10 +272,10 @@ def _client(scope: Scope) -> str:
     return ":".join(host.split(":")[:4]) + "::" if host.count(":") > 4 else host
 
 
-def _host(scope: Scope) -> str:
+def _host(request: Request) -> str:
     """The name in the Host header, lower-case, without port; empty for one that is none."""
-    found = [value for name, value in scope["headers"] if name == b"host"]
-    host = found[0].decode("latin-1").strip().lower() if len(found) == 1 else ""
+    found = request.headers.getlist("host")
+    host = found[0].strip().lower() if len(found) == 1 else ""
     named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
     return named[1] if named else ""
 
@@ -298,16 +290,6 @@ def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     return next_message
 
 
-def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-
-
-async def _refuse(error: RefusedError, send: Send) -> None:
-    body = json.dumps({"detail": str(error)}).encode()
-    headers = {"Content-Type": "application/json", "Cache-Control": "no-store", **error.headers}
-    headers["Content-Length"] = str(len(body))
-    if error.status in (408, 413):
-        headers["Connection"] = "close"
-    start = {"type": "http.response.start", "status": error.status, "headers": _raw(headers)}
-    await send(start)
-    await send({"type": "http.response.body", "body": body})
+def _refusal(error: HTTPException) -> JSONResponse:
+    headers = {"Cache-Control": "no-store", **(error.headers or {})}
+    return JSONResponse({"detail": error.detail}, error.status_code, headers)
