@@ -112,7 +112,12 @@ class RunItems:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder."""
+    """One run folder.
+
+    What reads a file of it raises :class:`CorruptFileError <pyg_hash.utils.files.CorruptFileError>`
+    if the file is damaged or of a later version, ``FileNotFoundError`` if it is gone, and
+    ``ValueError`` if it is that of another run, or of another model than the run's.
+    """
 
     path: Path
 
@@ -185,11 +190,7 @@ class Run:
         return run
 
     def build_command(self) -> str | None:
-        """The command that goes on with a run of ``pyg-hash build``; None: it is none.
-
-        Raises:
-            CorruptFileError: what the command was told is damaged.
-        """
+        """The command that goes on with a run of ``pyg-hash build``; None: it is none."""
         path = self.path / BUILD
         if not path.is_file():
             return None
@@ -228,12 +229,7 @@ class Run:
         return self.file(part).is_file()
 
     def config(self) -> dict[str, Any]:
-        """The settings of the run.
-
-        Raises:
-            CorruptFileError: the file is no mapping in YAML.
-            ValueError: it is that of another run.
-        """
+        """The settings of the run."""
         path = self.file("config")
         try:
             text = read_text(path)
@@ -249,11 +245,7 @@ class Run:
         return value
 
     def record(self) -> dict[str, Any]:
-        """Digests of what belongs to the run; empty for one of an earlier version.
-
-        Raises:
-            CorruptFileError: the file is damaged or of a later version.
-        """
+        """Digests of what belongs to the run; empty for one of an earlier version."""
         path = self.path / RECORD
         if not path.is_file():
             return {}
@@ -287,12 +279,7 @@ class Run:
         self.note(data=digest_of(rows), settings=_digest_of_settings(self.config()))
 
     def rows(self) -> dict[str, Tensor] | None:
-        """What :meth:`keep_rows` kept; None for a run of an earlier version.
-
-        Raises:
-            CorruptFileError: the file is damaged.
-            ValueError: it is gone, or that of another run.
-        """
+        """What :meth:`keep_rows` kept; None for a run of an earlier version."""
         path = self.path / ROWS
         if path.is_file():
             rows = load_tensors(path)[0]
@@ -316,15 +303,9 @@ class Run:
         self.note(items=sha256(self.file("items")))
 
     def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
-        """Read ``items.json``.
+        """Read ``items.json``; ``images_root`` is the folder of the pictures, if they have moved.
 
-        Args:
-            images_root: the folder of the pictures, if they have moved.
-
-        Raises:
-            CorruptFileError: the file is damaged.
-            NotADirectoryError: ``images_root`` is no folder.
-            ValueError: it is that of another run.
+        ``NotADirectoryError``: it is none.
         """
         if images_root is not None and not Path(images_root).is_dir():
             raise NotADirectoryError(f"images_root: {images_root} is no folder")
@@ -347,12 +328,7 @@ class Run:
         self.note(history=sha256(self.path / HISTORY))
 
     def history(self) -> Any:
-        """What :meth:`keep_history` kept; empty for a model without epochs.
-
-        Raises:
-            CorruptFileError: the file is damaged.
-            ValueError: it is that of another run.
-        """
+        """What :meth:`keep_history` kept; empty for a model without epochs."""
         path = self.path / HISTORY
         if not path.is_file():
             return ()
@@ -360,12 +336,7 @@ class Run:
         return load_json(path)
 
     def metrics(self) -> dict[str, Any]:
-        """The evaluations by name, as :meth:`add_metrics` kept them; empty: there are none.
-
-        Raises:
-            CorruptFileError: the file is damaged.
-            ValueError: a number is that of another run.
-        """
+        """The evaluations by name, as :meth:`add_metrics` kept them; empty: there are none."""
         path, known = self.file("metrics"), self.record().get("metrics", {})
         stored: dict[str, Any] = load_json(path) if path.is_file() else {}
         if not isinstance(stored, dict):
@@ -379,17 +350,9 @@ class Run:
         return stored
 
     def add_metrics(self, name: str, values: dict[str, Any], **of: str) -> None:
-        """Keep one evaluation in ``metrics.json`` beside the others.
+        """Keep one evaluation in ``metrics.json`` beside the others, and in the record what it is of.
 
-        A file that is damaged, or that of another run, is set aside.
-
-        Args:
-            name: of the evaluation.
-            values: its numbers.
-            **of: digests of ``model`` and ``data``, for the record.
-
-        Warns:
-            UncheckedWarning: a file was set aside.
+        A file that is damaged, or that of another run, is set aside, with a warning.
         """
         try:
             stored = self.metrics()
@@ -414,8 +377,7 @@ class Run:
     def encoder(self, modality: Modality) -> Any:
         """The encoder of new raw items of one modality (see :func:`features.load_encoder`).
 
-        Raises:
-            IncompleteRunError: the run has none; the message says why (:meth:`why_no_encoder`).
+        ``IncompleteRunError``: the run has none; the message says why (:meth:`why_no_encoder`).
         """
         folder = self.path / "encoders" / modality
         if not folder.is_dir():
@@ -458,12 +420,7 @@ class Run:
         return self.path / CATALOG / f"{modality}.store"
 
     def catalog(self, modality: Modality) -> HammingIndex:
-        """The catalogue of one modality, with fields ``text``, ``image``, ``labels`` and more.
-
-        Raises:
-            FileNotFoundError, CorruptFileError: there is no such file, or it is damaged.
-            ValueError: it holds codes of another model than the run's.
-        """
+        """The catalogue of one modality, with fields ``text``, ``image``, ``labels`` and more."""
         from pyg_hash.index import HammingIndex
 
         path = self.catalog_file(modality)
@@ -486,12 +443,7 @@ class Run:
         return self.file(f"index_{modality}")
 
     def index(self, modality: Modality) -> HammingIndex:
-        """The Hamming index of the database items of one modality.
-
-        Raises:
-            FileNotFoundError, CorruptFileError: there is no such file, or it is damaged.
-            ValueError: it holds codes of another model than the run's.
-        """
+        """The Hamming index of the database items of one modality."""
         from pyg_hash.index import HammingIndex
 
         index = HammingIndex.load(self.index_file(modality))
@@ -499,27 +451,30 @@ class Run:
             self.check("model", index.model, f"index: {self.index_file(modality)}")
         return index
 
-    def searched(self, modality: Modality, items: RunItems | None = None) -> HammingIndex:
-        """The catalogue, else :meth:`index` under row numbers with fields (:func:`with_fields`).
+    def searched(
+        self, modality: Modality, items: RunItems | None = None, *, named: bool = False
+    ) -> HammingIndex:
+        """The catalogue, else :meth:`index` with fields, in memory (:func:`with_fields`).
 
         Args:
             modality: whose codes.
             items: those of the run, if they are read already.
-
-        Raises:
-            FileNotFoundError, CorruptFileError, ValueError: as of both.
+            named: whether the ids are those of the items in any case.
         """
         if self.has_catalog:
             return self.catalog(modality)
         Run.open(self.path, need=[f"index_{modality}"])
         items = self.items() if items is None else items
-        return with_fields(self.index(modality), items, self.index_file(modality))
+        return with_fields(self.index(modality), items, self.index_file(modality), named=named)
 
 
-def with_fields(index: HammingIndex, items: RunItems, path: object = "index") -> HammingIndex:
+def with_fields(
+    index: HammingIndex, items: RunItems, path: object = "index", *, named: bool = False
+) -> HammingIndex:
     """An index of row numbers, in memory, with what is known of the items beside the codes.
 
-    The fields are ``item`` (the id in the data set), ``text``, ``image`` and ``labels``.
+    The fields are ``item`` (the id in the data set), ``text``, ``image`` and ``labels``; or, if
+    ``named``, the ids are the items', and there is no field for them.
 
     Raises:
         CorruptFileError: it has rows that the items have not; the message names ``path``.
@@ -531,15 +486,17 @@ def with_fields(index: HammingIndex, items: RunItems, path: object = "index") ->
         raise CorruptFileError(
             f"{path}: does not fit the {len(items)} items of the run; train it again"
         )
-    texts: dict[str, Sequence[str | None]]
     texts = {NAME: items.ids, "text": items.texts, "image": items.image_paths}
-    fields: dict[str, type] = {**dict.fromkeys(texts, str), "labels": list}
-    found = HammingIndex(index.num_bits, fields=fields, model=index.model)
-    known: dict[str, Any]
+    known: dict[str, list[Any]]
     known = {name: [_storable(values[row]) for row in rows] for name, values in texts.items()}
     known["labels"] = [[_storable(label) for label in items.labels[row]] for row in rows]
+    ids: list[Any] = known.pop(NAME) if named else rows
+    fields = {name: list if name == "labels" else str for name in known}
+    found = HammingIndex(
+        index.num_bits, ids=str if named else int, fields=fields, model=index.model
+    )
     relaxed = index.relaxed(rows) if index.has_relaxed else None
-    found.add(index.codes(rows), rows, known, relaxed=relaxed)
+    found.add(index.codes(rows), ids, known, relaxed=relaxed)
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pyg_hash.cli.build import PictureCommand, load_model
 from pyg_hash.cli.options import UsageError, check_out, option
-from pyg_hash.runs import NAME, Run
+from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES, Modality
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ class Export(PictureCommand):
                 self._codes(store, self.out)
             return 0
         run = Run.open(self.run, need=("config", "model"))
+        items = None if run.has_catalog else run.items(self.images_root)
         for modality in MODALITIES:
             out = self.out if self._is_collection() else self._folder(run) / f"{modality}{ending}"
-            with codes_of(run, modality, self.images_root) as store:
+            with run.searched(modality, items, named=True) as store:
                 if len(store):
                     self._codes(store, str(out), modality)
         return 0
@@ -102,19 +103,3 @@ class Export(PictureCommand):
             for codes, ids in store.items(_ROWS):
                 new.add(torch.from_numpy(codes), ids, store.metadata(ids) if store.fields else None)
             new.save()
-
-
-def codes_of(run: Run, modality: Modality, images_root: str | None) -> CodeStore:
-    """The catalogue of a run, or what it has in its place: its index, under the items' ids."""
-    from pyg_hash.index import HammingIndex
-
-    if run.has_catalog:
-        return run.catalog(modality)
-    index = run.searched(modality, run.items(images_root))
-    rows = index.list(limit=len(index)).tolist()
-    metadata = index.metadata(rows)
-    ids = metadata.pop(NAME)
-    fields = {name: kind for name, kind in index.fields.items() if name != NAME}
-    store = HammingIndex(index.num_bits, ids=str, fields=fields, model=index.model)
-    store.add(index.codes(rows), ids, metadata)
-    return store

@@ -68,7 +68,8 @@ class MilvusStore(DatabaseStore):
         Raises:
             FileExistsError: there is such a collection already.
             ImportError: pymilvus is not installed.
-            pymilvus.MilvusException: the server cannot be reached or refuses.
+            ConnectionError: the server cannot be reached.
+            pymilvus.MilvusException: it refuses.
         """
         check_choice(index, ("BIN_FLAT", "BIN_IVF_FLAT"), "index")
         check_positive_int(nlist, "nlist")
@@ -97,7 +98,7 @@ class MilvusStore(DatabaseStore):
         params = milvus.MilvusClient.prepare_index_params()
         more = {"nlist": nlist} if index == "BIN_IVF_FLAT" else {}
         params.add_index("code", index_type=index, metric_type="HAMMING", params=more)
-        client = milvus.MilvusClient(uri, **connection)
+        client = _connected(uri, **connection)
         if client.has_collection(name):
             client.close()
             raise FileExistsError(
@@ -121,13 +122,14 @@ class MilvusStore(DatabaseStore):
             FileNotFoundError: there is no such collection.
             CorruptFileError: the collection was not made by this class.
             ImportError: pymilvus is not installed.
-            pymilvus.MilvusException: the server cannot be reached or refuses.
+            ConnectionError: the server cannot be reached.
+            pymilvus.MilvusException: it refuses.
         """
-        milvus = require("pymilvus", "pymilvus", extra="milvus")
+        require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
         if "://" not in uri and not os.path.exists(uri):
             raise FileNotFoundError(f"{uri}: no such file")
-        client = milvus.MilvusClient(uri, **connection)
+        client = _connected(uri, **connection)
         if not client.has_collection(name):
             client.close()
             raise FileNotFoundError(f"{uri}: there is no collection {name!r}")
@@ -237,6 +239,16 @@ class MilvusStore(DatabaseStore):
                 search_params={"metric_type": "HAMMING", "params": params},
             ):
                 yield [(int(hit["distance"]), hit["id"]) for hit in found]
+
+
+def _connected(uri: str, **connection: Any) -> Any:
+    milvus = require("pymilvus", "pymilvus", extra="milvus")
+    try:
+        return milvus.MilvusClient(uri, **connection)
+    except milvus.MilvusException as error:
+        raise ConnectionError(
+            f"{uri}: Milvus cannot be reached there ({error}); check the address, and that it runs"
+        ) from error
 
 
 def _expression(tree: Tree | None, constants: tuple[str, str] | None = None) -> str:

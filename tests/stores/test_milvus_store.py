@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pyg_hash.cli import main
 from pyg_hash.index.where import Condition, parse
 from pyg_hash.stores import MilvusStore, milvus
 
@@ -20,6 +22,21 @@ def test_without_pymilvus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     ):
         with pytest.raises(ImportError, match=r"pip install 'pyg_hash\[milvus\]'"):
             call()
+
+
+def test_a_server_that_is_not_reached_is_named(monkeypatch, capsys) -> None:
+    class MilvusException(Exception):
+        pass
+
+    def client(uri: str) -> None:
+        raise MilvusException("fail connecting")
+
+    fake = SimpleNamespace(MilvusException=MilvusException, MilvusClient=client)
+    monkeypatch.setitem(sys.modules, "pymilvus", fake)
+    assert main(["store", "list", "http://127.0.0.1:9"]) == 1
+    error = capsys.readouterr().err
+    assert "http://127.0.0.1:9: Milvus cannot be reached there (fail connecting)" in error
+    assert "unexpected" not in error
 
 
 def test_wrong_settings_are_found_before_anything_is_reached() -> None:
