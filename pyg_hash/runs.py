@@ -24,7 +24,7 @@ import os
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -350,7 +350,7 @@ class Run:
         return stored
 
     def add_metrics(self, name: str, values: dict[str, Any], **of: str) -> None:
-        """Keep one evaluation in ``metrics.json`` beside the others, and in the record what it is of.
+        """Keep one evaluation in ``metrics.json``, and what it is ``of`` in the record.
 
         A file that is damaged, or that of another run, is set aside, with a warning.
         """

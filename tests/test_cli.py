@@ -181,10 +181,12 @@ def test_evaluate_by_finer_labels(trained, tmp_path, monkeypatch, capsys):
     assert "has no shade" in capsys.readouterr().err
 
     def shaded(config):
-        data = build.build_dataset(config)[0]
+        dataset = build.build_dataset(config)
+        data = dataset[0]
         for modality in ("image", "text"):
             data[modality].shade = torch.arange(len(data[modality].y)) % 5
-        return [data]
+        own = type("Shaded", (list,), {"row_prints": lambda _: dataset.row_prints()})
+        return own([data])
 
     monkeypatch.setattr("pyg_hash.cli.evaluate.build_dataset", shaded)
     assert main(["evaluate", str(run), "--relevance=shade"]) == 0

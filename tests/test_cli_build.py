@@ -421,7 +421,7 @@ def test_enough_pairs_are_held_out_and_few_labels(pairs, labelled, held_out, jud
     assert np.array_equal(database, train[train < labelled] if labelled else train)
     if labelled:
         assert np.array_equal(plan.splits["labeled"], database)
-    assert (f", {judged} of them labelled" in str(plan)) == (0 < judged < held_out)
+    assert (f", {judged} of them labelled" in plan.text) == (0 < judged < held_out)
 
 
 def test_pair_recall_is_of_all_that_is_held_out_and_map_of_those_with_labels(tmp_path, capsys):

@@ -16,7 +16,6 @@ from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch_geometric.data import HeteroData
 
     from pyg_hash.datasets import CrossModalDataset
     from pyg_hash.models import HashModel
@@ -114,22 +113,20 @@ def say_unrecorded(run: Run) -> None:
     )
 
 
-def rows_of(dataset: CrossModalDataset, data: HeteroData) -> dict[str, Tensor]:
-    """What a run remembers of its data; empty for what is no data set."""
-    from pyg_hash.datasets import CrossModalDataset
-
-    return data_rows(dataset.row_prints(), data) if isinstance(dataset, CrossModalDataset) else {}
+def rows_of(dataset: CrossModalDataset) -> dict[str, Tensor]:
+    """What a run remembers of its data."""
+    return data_rows(dataset.row_prints(), dataset[0])
 
 
-def check_data(run: Run, dataset: CrossModalDataset, data: HeteroData, *, force: bool) -> list[str]:
+def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str]:
     """How data differ from those that a run was trained on, a line each; mostly none.
 
     Raises:
         ValueError: they differ, and ``force`` is False.
     """
-    stored, now = run.rows(), rows_of(dataset, data)
-    found = differences(stored, now) if stored and now else []
-    if not stored or not now or not found:
+    stored, now = run.rows(), rows_of(dataset)
+    found = differences(stored, now) if stored else []
+    if not stored or not found:
         return []
     listed = "; ".join(found)
     seen = trained_queries(stored, now)
@@ -177,13 +174,3 @@ class PictureCommand(RunCommand):
 def is_file(config: TrainConfig) -> bool:
     """Whether the data set is a feature file."""
     return config.dataset.lower().endswith((".h5", ".hdf5"))
-
-
-def declares_val(config: TrainConfig) -> bool:
-    """Whether the data set is a feature file that holds out rows by itself."""
-    from pyg_hash.datasets import open_feature_file
-
-    if not is_file(config):
-        return False
-    with open_feature_file(config.dataset) as file:
-        return "splits/val" in file

@@ -34,7 +34,6 @@ from pyg_hash.utils.optional import imported
 if TYPE_CHECKING:
     from pyg_hash.datasets.sources import Source
     from pyg_hash.features.base import Encoded
-    from pyg_hash.index import HammingIndex
     from pyg_hash.models import HashModel
 
 Array = np.ndarray[Any, Any]
@@ -44,7 +43,6 @@ WORK = "build"
 FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done
 BATCH = {IMAGE: 32, TEXT: 512}
-BLOCK = 1 << 16  # rows that are put into an index at a time
 _SHOWN = 20
 
 
@@ -111,7 +109,7 @@ class Build(Command):
                 encoders = self._encoders(source)
                 self._leave_out(source)
                 plan = Plan.of(source, self.train_rows, self.seed)
-                print(plan)
+                print(plan.text)
                 for modality in plan.sides:
                     how = encoders[modality] or "words and what they mean, fitted"
                     if modality not in source.features:
@@ -209,7 +207,8 @@ class Build(Command):
             if dataset.is_file():
                 encoders[TEXT] = stored_encoder(dataset, TEXT)
             else:
-                encoders[TEXT] = words_and_meaning([source.texts[row] or "" for row in plan.train])
+                train = plan.splits["train"]
+                encoders[TEXT] = words_and_meaning([source.texts[row] or "" for row in train])
         if not dataset.is_file():
             self._write_data(dataset, source, plan, encoders)
         if not run.has("metrics"):
@@ -273,12 +272,9 @@ class Plan:
     """Which rows train, ask and are searched; row numbers of the source, ascending."""
 
     sides: list[Modality]  # that the source has
-    counts: dict[Modality, int]  # rows that have them
-    pairs: int  # rows that have both, or the one there is
     splits: dict[str, Array]
     labels: int  # classes that the training uses
-    judged: int  # queries with a label
-    seed: int  # of what was drawn
+    text: str  # for people
 
     @classmethod
     def of(cls, source: Source, train_rows: int, seed: int) -> Plan:
@@ -321,37 +317,28 @@ class Plan:
             told_rows = np.intersect1d(given.get("labeled", able), able)
             splits["labeled"] = np.intersect1d(told_rows, train)
         judged = int(np.isin(splits["query"], able).sum())
-        return cls(sides, counts, len(pairs), splits, len(classes) if use else 0, judged, seed)
-
-    @property
-    def train(self) -> Array:
-        """The training rows."""
-        return self.splits["train"]
+        names, asked = {IMAGE: "pictures", TEXT: "texts"}, len(splits["query"])
+        kind = "pairs" if len(sides) > 1 else names[sides[0]]
+        told_of = f"{len(classes):,} classes" if use else "no labels"
+        some = f", {judged:,} of them labelled" if judged < asked else ""
+        text = (
+            f"plan: train on {len(splits['train']):,} of {len(pairs):,} {kind} ({told_of}), hold "
+            f"out {asked:,}{some} (seed {seed}), then index {counts[IMAGE]:,} pictures and "
+            f"{counts[TEXT]:,} texts"
+        )
+        if len(sides) == 1:
+            lacking = names[other(sides[0])]
+            text += (
+                f"\nnote: there are no {lacking}, so each of the {kind} is paired with itself, and "
+                f"pair recall says how often it finds itself: {kind} will find {kind}, and nothing "
+                f"else. Give {lacking} too to search by them"
+            )
+        return cls(sides, splits, len(classes) if use else 0, text)
 
     @property
     def rows(self) -> Array:
         """The rows of any split."""
         return np.unique(np.concatenate([*self.splits.values()]))
-
-    def __str__(self) -> str:
-        size = {name: len(rows) for name, rows in self.splits.items()}
-        names = {IMAGE: "pictures", TEXT: "texts"}
-        kind = "pairs" if len(self.sides) > 1 else names[self.sides[0]]
-        told = f"{self.labels:,} classes" if self.labels else "no labels"
-        judged = f", {self.judged:,} of them labelled" if self.judged < size["query"] else ""
-        lines = [
-            f"plan: train on {size['train']:,} of {self.pairs:,} {kind} ({told}), hold out "
-            f"{size['query']:,}{judged} (seed {self.seed}), then index {self.counts[IMAGE]:,} "
-            f"pictures and {self.counts[TEXT]:,} texts"
-        ]
-        if len(self.sides) == 1:
-            side, lacking = names[self.sides[0]], names[other(self.sides[0])]
-            lines.append(
-                f"note: there are no {lacking}, so each of the {side} is paired with itself, and "
-                f"pair recall says how often it finds itself: {side} will find {side}, and nothing "
-                f"else. Give {lacking} too to search by them"
-            )
-        return "\n".join(lines)
 
 
 def _held_out(pairs: Array, labelled: Array, drawn: Callable[[Array, int], Array]) -> Array:
@@ -555,23 +542,17 @@ def tell(run: Run) -> None:
     found: Modality = other(asks) if len(stores[other(asks)]) else asks
     queries, database = stores[asks], stores[found]
     if len(queries):
-        _tell_example(queries, database, asks, found, load_json(folder / ABOUT).get("example"))
+        name = load_json(folder / ABOUT).get("example")  # one that did not train
+        if name is None or not queries.contains([name])[0]:
+            name = queries.list(limit=1)[0]
+        codes, relaxed = queries.codes([name]), queries.relaxed([name])
+        distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)
+        asked = queries.metadata([name])
+        print(f"example: the {asks} {asked['text'][0] or asked['image'][0] or name!r:.70} finds")
+        columns = database.metadata(ids[0])
+        for place, answer in enumerate(ids[0]):
+            if asks != found or answer != name:
+                what = columns["text"][place] or columns["image"][place] or ""
+                print(f"  distance {int(distances[0, place]):2d}  {answer}  {what:.60}")
     port = next(f.default for f in fields(Serve) if f.name == "port")
     print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{port})")
-
-
-def _tell_example(
-    queries: HammingIndex, database: HammingIndex, asks: Modality, found: Modality, name: Any
-) -> None:
-    """One search, by an item that did not train, if there is one."""
-    if name is None or not queries.contains([name])[0]:
-        name = queries.list(limit=1)[0]
-    codes, relaxed = queries.codes([name]), queries.relaxed([name])
-    distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)
-    asked = queries.metadata([name])
-    print(f"example: the {asks} {asked['text'][0] or asked['image'][0] or name!r:.70} finds")
-    columns = database.metadata(ids[0])
-    for place, answer in enumerate(ids[0]):
-        if asks != found or answer != name:
-            what = columns["text"][place] or columns["image"][place] or ""
-            print(f"  distance {int(distances[0, place]):2d}  {answer}  {what:.60}")

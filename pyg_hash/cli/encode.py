@@ -118,7 +118,10 @@ class Encode(NewItemsCommand):
             more = f", {len(found.problems)} skipped" if found.problems else ""
             where = self.out
             if store is not None:
-                known = put(store, items, found, relaxed)
+                assert found.values is not None
+                names, own = [items.ids[row] for row in found.kept], found.values
+                known = store.replace(binarize(own), names, relaxed=own if relaxed else None)
+                store.save()
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
@@ -224,12 +227,3 @@ def store_for(
     if relaxed and not store.has_relaxed and (len(store) or kind is not HammingIndex):
         raise UsageError(f"relaxed: {address} keeps codes alone; use a new NAME.store or leave out")
     return store
-
-
-def put(store: CodeStore, items: NewItems, found: Encoded, relaxed: bool) -> int:
-    """Put codes into a store under the items' ids; how many it had before and are replaced."""
-    assert found.values is not None
-    names, own = [items.ids[row] for row in found.kept], found.values if relaxed else None
-    known = store.replace(binarize(found.values), names, relaxed=own)
-    store.save()
-    return known

@@ -88,7 +88,7 @@ class Evaluate(DataCommand):
             model = load_model(run, config).to(device)
             dataset = build_dataset(config)
             data = dataset[0]
-            notes = check_data(run, dataset, data, force=self.force)
+            notes = check_data(run, dataset, force=self.force)
             if self.split == "val" and "val_mask" not in data[IMAGE]:
                 raise ValueError(
                     f"split: {run.path} has no val_mask, for it was trained without a validation "
@@ -103,7 +103,7 @@ class Evaluate(DataCommand):
             name += "".join(f" {key}={value}" for key, value in definition.items())
         if self.relevance != "y":
             name += f" relevance={self.relevance}"
-        of = {"model": model.digest(), "data": digest_of(rows_of(dataset, dataset[0]))}
+        of = {"model": model.digest(), "data": digest_of(rows_of(dataset))}
         if notes:  # beside the earlier numbers
             name += f" on other data ({of['data'][:12]})"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
@@ -157,7 +157,7 @@ class Report(DataCommand, PictureCommand):
         config = self.settings(run)
         model = load_model(run, config)
         dataset = build_dataset(config)
-        notes = check_data(run, dataset, dataset[0], force=self.force)
+        notes = check_data(run, dataset, force=self.force)
         about = About(
             title=f"{type(model).__name__} on {Path(config.dataset).name}"
             + "".join(f" ({note})" for note in notes),

@@ -94,13 +94,13 @@ class Train(TrainConfig, Command):
         data = dataset[0]
         if ranks.is_main:
             if self.resume and (rows := run.rows()) is not None:
-                build.check_data(run, dataset, data, force=False)
+                build.check_data(run, dataset, force=False)
                 if "data" not in run.record():  # killed between the two files
                     run.keep_rows(rows)
             else:
                 if self.resume and (run.path / CHECKPOINT).is_file():
                     build.say_unrecorded(run)
-                run.keep_rows(build.rows_of(dataset, data))
+                run.keep_rows(build.rows_of(dataset))
             if not run.has("items"):  # sooner than the training: encoders may not be there
                 _save_items(run, dataset, data)
         data = data.to(device)
@@ -176,12 +176,18 @@ class OfRun:
 
 def check_settings(config: TrainConfig, recipe: Recipe, processes: int) -> None:
     """Find what is wrong with settings before the data set is built, which may take minutes."""
+    from pyg_hash.datasets import open_feature_file
+
     build.dataset_class(config)
     _ = recipe.transforms  # options of the graph
     check_positive(accumulate=config.accumulate)
     if config.patience is not None:
         check_positive(patience=config.patience)
-        if not (config.val_rate or build.declares_val(config)):
+        declared = False
+        if build.is_file(config):
+            with open_feature_file(config.dataset) as file:
+                declared = "splits/val" in file
+        if not config.val_rate and not declared:
             raise UsageError(
                 "patience: needs a validation split; give --val_rate too, e.g. 0.1, or a file "
                 "with splits/val"
