@@ -281,7 +281,7 @@ def test_encode_raw_items(trained, root, tmp_path, capsys):
 
 
 def test_encode_folder_equals_search_codes(trained, root, tmp_path):
-    from pyg_hash.cli.queries import Coder, load_model
+    from pyg_hash.cli.build import Coder, load_model
 
     out = tmp_path / "codes.h5"
     assert main(["encode", str(trained), "--images", str(root / "raw"), "--out", str(out)]) == 0

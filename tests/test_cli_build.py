@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from pyg_hash.cli import catalogue, main
-from pyg_hash.cli.queries import load_model
+from pyg_hash.cli.build import load_model
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.datasets.sources import Source
 from pyg_hash.features import load_image

@@ -11,7 +11,7 @@ import torch
 from small import assert_same_codes, relaxed_of_new
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import Coder, load_model, pictures, text_lines
+from pyg_hash.cli.build import Coder, load_model, pictures, text_lines
 from pyg_hash.runs import Run
 
 pytestmark = pytest.mark.usefixtures("shapes")

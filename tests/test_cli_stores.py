@@ -11,7 +11,7 @@ import pytest
 from small import relaxed_of_new
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import Coder, load_model
+from pyg_hash.cli.build import Coder, load_model
 from pyg_hash.runs import Run
 from pyg_hash.stores import FaissStore, MultiIndex
 from pyg_hash.typing import binarize

@@ -373,7 +373,7 @@ def test_row_numbers_of_two_files_do_not_replace_each_other(folder, capsys):
 
 
 def test_one_picture_has_one_id(tmp_path, monkeypatch):
-    from pyg_hash.cli.queries import pictures
+    from pyg_hash.cli.build import pictures
 
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "a.png").touch()

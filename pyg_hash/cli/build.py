@@ -1,25 +1,37 @@
-"""From settings to objects: the data set, its graph and the model."""
+"""From settings and what a user names to objects: data sets, models, new items and their codes."""
 
 from __future__ import annotations
 
+import glob
 import inspect
+import os
+import re
+import sys
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
+from pyg_hash.cli.store import opened
 from pyg_hash.runs import Run
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checksums import say_once
-from pyg_hash.utils.provenance import data_rows, differences, trained_queries
+from pyg_hash.utils.files import CorruptFileError, bad_text
+from pyg_hash.utils.optional import imported
+from pyg_hash.utils.provenance import check_model, data_rows, differences, trained_queries
 from pyg_hash.utils.settings import check_options, find
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from pyg_hash.datasets import CrossModalDataset
+    from pyg_hash.features.base import Encoded
     from pyg_hash.models import HashModel
     from pyg_hash.recipes import Recipe
+    from pyg_hash.stores import CodeStore
+
+_BATCH = {IMAGE: 32, TEXT: 1024}  # items in a call of an encoder
 
 
 def dataset_class(config: TrainConfig) -> type[CrossModalDataset]:
@@ -174,3 +186,265 @@ class PictureCommand(RunCommand):
 def is_file(config: TrainConfig) -> bool:
     """Whether the data set is a feature file."""
     return config.dataset.lower().endswith((".h5", ".hdf5"))
+
+
+@dataclass
+class NewItems:
+    """Items that are to be encoded."""
+
+    modality: Modality
+    values: Any  # picture files, texts, or feature rows [n, d]
+    ids: list[str]
+    where: list[str]  # a place for messages about each, e.g. texts.txt:7
+    problems: dict[int, str] = field(default_factory=dict)  # found before any encoder saw them
+    bare: bool = False  # ids are row numbers, which mean nothing beside those of another file
+
+
+def pictures(where: str) -> NewItems:
+    """The pictures in a folder, or the files that match a pattern, sorted.
+
+    What of a folder is not taken is said on the standard error.
+    """
+    from pyg_hash.utils.pictures import PICTURE_SUFFIXES
+
+    if os.path.isdir(where):
+        names = sorted(os.listdir(where))
+        found = [os.path.join(where, n) for n in names if n.lower().endswith(PICTURE_SUFFIXES)]
+        found = [path for path in found if os.path.isfile(path)]
+        rest = [n for n in names if os.path.join(where, n) not in found]
+        folders = [n for n in rest if os.path.isdir(os.path.join(where, n))]
+        for kind, left, remedy in (
+            ("folder", folders, f"; take them too with --images '{where}/**/*'"),
+            ("file", [n for n in rest if n not in folders], ", of another ending"),
+        ):
+            if left:
+                more = ", ..." if len(left) > 10 else ""
+                print(
+                    f"pyg-hash: note: {where}: {len(left)} {kind}{'s' * (len(left) > 1)} not taken"
+                    f"{remedy}: {', '.join(left[:10])}{more}",
+                    file=sys.stderr,
+                )
+    else:  # a name may look like a pattern
+        names = [where] if os.path.isfile(where) else glob.glob(where, recursive=True)
+        found = sorted(filter(os.path.isfile, names))
+    if not found:
+        raise FileNotFoundError(f"images: no picture in {where}; give a folder or a pattern")
+    places = [_printable(path) for path in found]
+    ids = [_printable(os.path.abspath(path)) for path in found]
+    wrong = "its name is not valid UTF-8; rename it"
+    problems = {row: wrong for row, path in enumerate(found) if places[row] != path}
+    return NewItems(IMAGE, found, ids, places, problems)
+
+
+def _printable(path: str) -> str:
+    """A path, with signs in place of bytes that are no text."""
+    return path.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_lines(path: str) -> NewItems:
+    """The lines of a UTF-8 file; blank ones and those in another encoding are problems."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"texts: {path}: no such file; give a text file, one text a line")
+    content = Path(path).read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError(f"texts: {path} is UTF-16; save it as UTF-8")
+    # only line feeds end a line, so that numbers are those of an editor
+    raw = content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
+    if not any(line.strip() for line in raw):
+        raise ValueError(f"texts: {path} holds no text; write one text a line")
+    values, problems = [], {}
+    for number, line in enumerate(raw):
+        try:
+            values.append(line.decode("utf-8").strip())
+            problem = "empty text" if not values[-1] else bad_text(values[-1])
+            if problem:
+                problems[number] = problem
+        except UnicodeDecodeError as error:
+            values.append("")
+            problems[number] = f"not UTF-8 ({error.reason} at byte {error.start})"
+    where = [f"{path}:{number + 1}" for number in range(len(raw))]
+    return NewItems(TEXT, values, values, where, problems)
+
+
+def feature_rows(path: str, source: str | None) -> list[NewItems]:
+    """Feature vectors of a file: HDF5 in the layout of FeatureFile, or NPY of ``source``."""
+    if source not in (None, *MODALITIES):
+        raise UsageError(f"source: {source!r} is not known; use image or text")
+    found = []
+
+    def add(modality: Modality, x: Tensor, ids: list[str] | None) -> None:
+        where = [f"{path}: {modality} row {row}" for row in range(len(x))]
+        rows = [str(row) for row in range(len(x))]
+        found.append(NewItems(modality, x, ids or rows, where, bare=not ids))
+
+    ending = Path(path).suffix.lower()
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"features: {path}: no such file")
+    if ending in (".npz", ".csv", ".tsv", ".txt", ".json", ".pkl", ".pt", ".mat", ".parquet"):
+        raise UsageError(
+            f"features: {path}: {ending} is not read; give .npy (numpy.save), or the .h5 that "
+            "write_feature_file writes"
+        )
+    if ending == ".npy":
+        if source is None:
+            raise UsageError(f"source: {path} does not say what it holds; give --source image|text")
+        add(source, _read_npy(path), None)
+    else:
+        from pyg_hash.datasets.feature_file import StoredMatrix, open_feature_file, read_strings
+
+        with open_feature_file(path) as file:
+            for modality in MODALITIES:
+                if modality in file and source in (None, modality):
+                    x = StoredMatrix(file, modality).read()
+                    add(modality, x, read_strings(file, "ids", len(x)))
+    if not found:
+        wanted = "neither 'image' nor 'text'" if source is None else f"no {source!r}"
+        raise ValueError(f"features: {path} has {wanted}")
+    return found
+
+
+def _read_npy(path: str) -> Tensor:
+    import numpy as np
+    import torch
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise CorruptFileError(f"{path}: not a plain NPY file ({error}); write it again") from error
+    if array.ndim not in (1, 2) or array.dtype.kind not in "fiu":
+        raise ValueError(
+            f"features: {path} holds {array.dtype} {list(array.shape)}; "
+            "expected numbers [n, d], or [d] for one item"
+        )
+    if array.size == 0:
+        raise ValueError(f"features: {path} holds no numbers, its shape is {list(array.shape)}")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes inf, and is named later
+        return torch.from_numpy(np.atleast_2d(array).astype(np.float32))
+
+
+class Coder:
+    """What turns new items into codes: a model, and an encoder if they are raw."""
+
+    def __init__(self, model: HashModel, modality: Modality, encoder: Any = None) -> None:
+        self.model, self.modality, self.encoder = model, modality, encoder
+        if hasattr(encoder, "progress"):
+            encoder.progress = False  # one bar for all items is enough
+        self.relax = model.relax_image if modality == IMAGE else model.relax_text
+
+    def features(self, values: Any) -> Tensor:
+        """Features of raw items; feature rows stay what they are."""
+        x: Tensor = values if self.encoder is None else self.encoder(values)
+        intake = self.model.intake
+        if intake is not None and intake.about["is_features"][self.modality] and x.dim() == 2:
+            width = intake.about["shapes"][self.modality][0]
+            if x.size(1) != width:
+                raise TypeError(  # not a matter of one item
+                    f"{self.modality}: got {x.size(1)} features, the model takes {width}; "
+                    "use the features that it was trained with"
+                )
+        return x
+
+    def __call__(self, values: Any) -> Tensor:
+        """Relaxed codes float ``[n, num_bits]``, whose signs are the codes."""
+        return self.relax(self.features(values))
+
+    def each(self, items: NewItems) -> Encoded:
+        """Relaxed codes of all items that have some; the problems of the others are said, too."""
+        from pyg_hash.features.base import encode_each
+
+        values = items.values
+        good = [row for row in range(len(items.ids)) if row not in items.problems]
+        if items.problems:
+            values = [values[row] for row in good]
+        name = "pictures" if self.modality == IMAGE else "texts"
+        batch = 4096 if self.encoder is None else _BATCH[self.modality]
+        found = encode_each(self, values, batch_size=batch, progress=name)
+        late = {good[row]: text for row, text in found.problems.items()}
+        found.problems = {}
+        for row, problem in sorted({**items.problems, **late}.items()):
+            place = items.where[row]
+            problem = problem.removeprefix(f"{place}: ").removeprefix("texts: ")
+            problem = re.sub(r"^x: 1 of 1 rows (.*?) \(first: row 0\)", r"its features \1", problem)
+            found.problems[row] = f"{place}: {problem}"
+            print(f"pyg-hash: skipped: {place}: {problem}", file=sys.stderr)
+        found.kept = [good[row] for row in found.kept]
+        if self.encoder is None:
+            zero = (items.values == 0).all(dim=1)
+            for row in (row for row in found.kept if zero[row]):
+                place = items.where[row]
+                print(
+                    f"pyg-hash: {place}: note: all zeros, so its code is arbitrary", file=sys.stderr
+                )
+        return found
+
+    def note_unknown_words(self, text: str, place: str = "") -> None:
+        """Say on the standard error which words carry no meaning for the model, if any."""
+        find = getattr(self.encoder, "unknown_words", None)
+        if find is None or not (unknown := find(text)):
+            return
+        more = ", ..." if len(unknown) > 10 else ""
+        notes = [f"not in the vocabulary: {', '.join(unknown[:10])}{more}"]
+        if not set(text.lower().split()) - set(unknown):
+            notes.append(f"no word of {text!r} is known; the answer rests on letter groups")
+        for note in notes:
+            print(f"pyg-hash: {place}note: {note}", file=sys.stderr)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderCommand(RunCommand):
+    """A command that encodes raw items."""
+
+    image_encoder: str | None = option(None, "your own encoder of pictures, MODULE:FUNCTION")
+    text_encoder: str | None = option(None, "your own encoder of texts, MODULE:FUNCTION")
+
+    def own_encoders(self) -> dict[Modality, Any]:
+        """The user's own encoders."""
+        from pyg_hash.features.base import OwnEncoder
+
+        own: dict[Modality, Any] = {}
+        for modality, name in ((IMAGE, self.image_encoder), (TEXT, self.text_encoder)):
+            if name is not None:
+                found = imported(name, "encoder")
+                if not callable(found):
+                    kind = type(found).__name__
+                    raise UsageError(f"encoder: {name} is {kind}, which cannot be called")
+                own[modality] = OwnEncoder(found, name=name)
+        return own
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewItemsCommand(EncoderCommand):
+    """A command about new items, raw ones or features."""
+
+    features: str | None = option(
+        None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
+    )
+    source: str | None = option(None, "what the rows of --features are: image or text")
+
+    def check_source(self) -> None:
+        """Raise ``UsageError`` for a ``--source`` of nothing."""
+        if self.source is not None and self.features is None:
+            raise UsageError("source: says what --features holds; give that too")
+
+    def coders(self, run: Run, inputs: list[NewItems]) -> list[Coder]:
+        """What turns each input into codes; all are found before the first starts to work."""
+        own, model = self.own_encoders(), load_model(run, self.settings(run))
+        modalities = [items.modality for items in inputs]
+        if self.features is not None:
+            return [Coder(model, m) for m in modalities]
+        return [Coder(model, m, own.get(m) or run.encoder(m)) for m in modalities]
+
+
+def open_store(address: str, model: HashModel, force: bool) -> CodeStore:
+    """A store that is there, with codes of this model."""
+    store = opened(address)
+    if store.num_bits != model.num_bits:
+        raise ValueError(
+            f"store: the codes in {address} have {store.num_bits} bits, those of the run "
+            f"{model.num_bits}"
+        )
+    if len(store) or store.model is not None:
+        check_model(store.model, model.digest(), f"store: {address}", force=force)
+    else:  # an empty one is for the first model that comes
+        store.model = model.digest()
+    return store

@@ -31,7 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate:Evaluate", "evaluate a run again: mAP in all four directions"),
     "encode": ("encode:Encode", "codes of new pictures, texts or features"),
     "search": ("search:Search", "nearest items of a run to a text or a picture"),
-    "export": ("export:Export", "encoders or codes as files for other programs"),
+    "export": ("encode:Export", "encoders or codes as files for other programs"),
     "report": ("evaluate:Report", "one HTML page about a run: accuracy, gallery, curves, codes"),
     "serve": ("search:Serve", "a search page for a run in the browser, with a JSON API"),
     "store": ("store:Store", "list, delete or change the items of a store"),

@@ -11,9 +11,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyg_hash.cli.build import PictureCommand, load_model
+from pyg_hash.cli.build import (
+    EncoderCommand,
+    NewItems,
+    NewItemsCommand,
+    PictureCommand,
+    feature_rows,
+    load_model,
+    open_store,
+)
 from pyg_hash.cli.options import UsageError, check_positive, option
-from pyg_hash.cli.queries import EncoderCommand, NewItems, NewItemsCommand, feature_rows, open_store
 from pyg_hash.cli.store import cell, printed
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other

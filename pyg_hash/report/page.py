@@ -14,9 +14,8 @@ from pyg_hash.codes import code_diagnostics
 from pyg_hash.metrics import Evaluation
 from pyg_hash.models import HashModel
 from pyg_hash.report import figures
-from pyg_hash.report.figures import RADIUS
+from pyg_hash.report.figures import RADIUS, page_css, to_svg
 from pyg_hash.report.results import Results, cases, thumbnail
-from pyg_hash.report.style import page_css, to_svg
 from pyg_hash.runs import IncompleteRunError, Run, RunItems
 from pyg_hash.typing import MODALITIES
 from pyg_hash.utils.checks import check_positive_int, check_seed

@@ -27,7 +27,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
-from pyg_hash.report.style import page_css
+from pyg_hash.report.figures import page_css
 from pyg_hash.serve.engine import (
     OWN,
     Answers,

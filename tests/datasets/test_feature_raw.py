@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import load_model
+from pyg_hash.cli.build import load_model
 from pyg_hash.datasets import FeatureFile, encode_feature_file, write_feature_file
 from pyg_hash.features import BagOfWords, OwnEncoder, load_image
 from pyg_hash.runs import Run

@@ -12,9 +12,8 @@ from small import MODELS, graph_for, model_for
 
 from pyg_hash import report
 from pyg_hash.models import MCGCN
-from pyg_hash.report.figures import bit_balance
+from pyg_hash.report.figures import INK, bit_balance, to_svg
 from pyg_hash.report.page import About, report_page, write_report
-from pyg_hash.report.style import INK, to_svg
 from pyg_hash.runs import RunItems
 from pyg_hash.typing import HashOutput
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from pyg_hash.report.style import (
+from pyg_hash.report.figures import (
     CLASSES,
     DASHES,
     GREY,

@@ -21,7 +21,7 @@ import torch
 from serve_cases import png
 
 from pyg_hash.cli import main
-from pyg_hash.cli.queries import load_model
+from pyg_hash.cli.build import load_model
 from pyg_hash.datasets import write_feature_file
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
