@@ -22,6 +22,7 @@ from pyg_hash.runs import Run
 from pyg_hash.typing import MODALITIES, TEXT, Modality, binarize
 from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
+from pyg_hash.utils.settings import find
 
 if TYPE_CHECKING:
     from pyg_hash.features.base import Encoded
@@ -211,12 +212,10 @@ def store_for(
     kind: Any = store_class(address)
     more = {}
     if index is not None:
-        kinds = {name.lower(): cls for name, cls in KINDS.items()}
-        if index.lower() not in kinds:
-            raise UsageError(f"index: {index!r} is not known; use one of {', '.join(kinds)}")
+        way = find(index, {name.lower(): cls for name, cls in KINDS.items()}, "index")
         if kind is not HammingIndex:
             raise UsageError("index: is for NAME.store only")
-        more = {"index": kinds[index.lower()]()}
+        more = {"index": way()}
     try:
         store = open_store(address, model, force)
         if more:

@@ -250,13 +250,10 @@ class Serve(SearchCommand):
         from pyg_hash.serve.server import address_of, is_loopback, listen
 
         check_positive(threads=self.threads, oversample=self.oversample)
-        if not 0 <= self.port <= 65535:
-            raise UsageError(f"port: expected 0 to 65535, got {self.port}")
         if self.rate is not None and not 0 <= self.rate < 1e9:
             raise UsageError(f"rate: expected 0 or more requests a second, got {self.rate}")
         token = self._token()
-        for module in ("fastapi", "uvicorn"):
-            require(module, module, extra="serve")  # before the work, not after it
+        require("uvicorn", "uvicorn", extra="serve")  # before the work, not after it
         run = self.opened()
         own = self.own_encoders()
         with listen(self.host, self.port) as listening:

@@ -32,21 +32,14 @@ _OF_TRAINING = ("labeled", "train", "val")
 
 @dataclass(frozen=True)
 class About:
-    """What a page says beside what it computes; every part may be missing.
+    """What a page says beside what it computes; every part may be missing."""
 
-    Attributes:
-        title: the heading; by default the name of the model's class.
-        settings: names and values that repeat the run.
-        history: the rows that :func:`pyg_hash.training.fit` returned.
-        items: ids, texts, picture paths and labels of the instances.
-        class_names: one name a class.
-    """
-
-    title: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""  #: the heading; by default the name of the model's class
+    settings: Mapping[str, Any] = field(default_factory=dict)  #: what repeats the run
+    #: the rows that :func:`pyg_hash.training.fit` returned
     history: Sequence[Mapping[str, Any]] = ()
-    items: RunItems | None = None
-    class_names: Sequence[str] = ()
+    items: RunItems | None = None  #: ids, texts, picture paths and labels of the instances
+    class_names: Sequence[str] = ()  #: one name a class
 
 
 def report_page(

@@ -34,25 +34,16 @@ _TOPN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 @dataclass(frozen=True)
 class Results:
-    """What a model gave for a data set.
+    """What a model gave for a data set."""
 
-    Attributes:
-        codes: int8 ±1 ``[N, num_bits]`` on the CPU, by modality.
-        relaxed: what they are the signs of, float32 ``[N, num_bits]``.
-        labels: class index ``[N]`` or multi-hot ``[N, C]`` by modality; None for data without.
-        query: row numbers of the queries, int64.
-        database: row numbers of the database, int64.
-        num_bits: bits of a code.
-        evaluation: mAP, if there are labels, pair recall, and what the codes are like.
-    """
-
-    codes: Mapping[Modality, Tensor]
-    relaxed: Mapping[Modality, Tensor]
+    codes: Mapping[Modality, Tensor]  #: int8 ±1 ``[N, num_bits]`` on the CPU
+    relaxed: Mapping[Modality, Tensor]  #: what they are the signs of, float32 ``[N, num_bits]``
+    #: class index ``[N]`` or multi-hot ``[N, C]``; None for data without
     labels: Mapping[Modality, Tensor] | None
-    query: Tensor
-    database: Tensor
-    num_bits: int
-    evaluation: Evaluation
+    query: Tensor  #: row numbers of the queries, int64
+    database: Tensor  #: row numbers of the database, int64
+    num_bits: int  #: bits of a code
+    evaluation: Evaluation  #: mAP, if there are labels, pair recall, and what the codes are like
 
     @classmethod
     def of(cls, model: HashModel, data: HeteroData) -> Results:

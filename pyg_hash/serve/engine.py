@@ -42,25 +42,17 @@ class QueryError(ValueError):
 
 @dataclass(frozen=True)
 class Answers:
-    """What a query found, best first: by score, by distance, by id.
+    """What a query found, best first: by score, by distance, by id."""
 
-    Attributes:
-        modality: whose codes were searched.
-        rows: ids in the index, which are row numbers of the items where a run has no catalogue.
-        distances: their Hamming distances.
-        scores: inner products of real-valued codes; None where nothing is rescored.
-        tied: how many items of the database, or of what the filter leaves of it, are as far as the
-            last answer.
-        items: what is known of each, as :meth:`SearchEngine.describe` has it.
-        notes: what the one who asked should know, for example words without meaning to the model.
-    """
-
-    modality: Modality
+    modality: Modality  #: whose codes were searched
+    #: ids in the index, which are row numbers of the items where a run has no catalogue
     rows: list[Any]
-    distances: list[int]
-    scores: list[float] | None
+    distances: list[int]  #: their Hamming distances
+    scores: list[float] | None  #: inner products of real-valued codes; None: nothing is rescored
+    #: items of the database, or of what the filter leaves of it, as far as the last answer
     tied: int
-    items: list[dict[str, Any]]
+    items: list[dict[str, Any]]  #: what is known of each, as :meth:`SearchEngine.describe` has it
+    #: what the one who asked should know, for example words without meaning to the model
     notes: list[str] = field(default_factory=list)
 
 

@@ -60,15 +60,7 @@ class Guard:
 
     Each response has :data:`HEADERS` and the request's id, and is noted in ``metrics`` and in the
     log ``pyg_hash.access``, as one line of JSON. A body is read whole before the application sees
-    it, within limits of size and time.
-
-    Args:
-        app: the application.
-        hosts: names that are answered to; None: any.
-        limits: of requests.
-        token: what who changes something must know; None: nobody may.
-        private: whether everybody else must know it too.
-        metrics: where requests are counted.
+    it, within limits of size and time. Arguments are those of ``create_app``.
     """
 
     def __init__(

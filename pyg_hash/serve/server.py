@@ -13,12 +13,13 @@ from pyg_hash.serve.engine import SearchEngine
 from pyg_hash.serve.guard import LOOPBACK
 from pyg_hash.serve.worker import Limits
 from pyg_hash.utils.optional import require
+from pyg_hash.utils.settings import SettingError
 
 
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket (port 0: a free one); ``ValueError``: no port; ``OSError``: it cannot be."""
     if not 0 <= port <= 65535:
-        raise ValueError(f"port: expected 0 to 65535, got {port}")
+        raise SettingError(f"port: expected 0 to 65535, got {port}")
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         listening = socket.socket(*found[0][:3])

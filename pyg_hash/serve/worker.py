@@ -31,60 +31,34 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of the search page; times are in seconds.
+    """Limits of the search page; times are in seconds."""
 
-    Attributes:
-        upload_bytes: of a picture.
-        upload_total: bytes of all that is being uploaded; beyond it, one is refused (503).
-        upload_timeout: in which a body must have come (408).
-        json_bytes: of a body in JSON.
-        decode_timeout: of a picture, in a process of its own that is then ended.
-        decode_memory: bytes of address space of such a process.
-        pixels: of a picture.
-        side: its longer side, in pixels.
-        scans: of a JPEG.
-        letters: of a text.
-        k: answers, if nothing is said.
-        max_k: answers at most, on a page of them.
-        depth: answers at most, on all pages.
-        batch: queries, or items to add, in one request.
-        threads: in which models run, and processes that decode pictures.
-        waiting: requests that may run and wait for these threads; one more is refused (503).
-        timeout: after which a request that still waits is given up (503).
-        pictures: small pictures kept in memory, of some 10 kB each.
-        connections: that are open; a further one takes the place of the one whose request has been
-            waited for the longest.
-        header_timeout: in which the head of a request must have come, else the connection ends.
-        idle_timeout: between two requests of a connection.
-        rate: requests a second of one client, in the long run (429); 0 for any number.
-        burst: requests that a client may send at once.
-        drain: that requests under way get when the server is told to stop.
-    """
-
-    upload_bytes: int = 10_000_000
-    upload_total: int = 100_000_000
-    upload_timeout: float = 20.0
-    json_bytes: int = 4_000_000
-    decode_timeout: float = 5.0
-    decode_memory: int = 1 << 30
-    pixels: int = MAX_PIXELS
-    side: int = 16_384
-    scans: int = MAX_SCANS
-    letters: int = 1000
-    k: int = 24
-    max_k: int = 200
-    depth: int = 5000
-    batch: int = 100
-    threads: int = 2
-    waiting: int = 512
-    timeout: float = 60.0
-    pictures: int = 2000
+    upload_bytes: int = 10_000_000  #: of a picture
+    upload_total: int = 100_000_000  #: bytes of all that is being uploaded; beyond it, 503
+    upload_timeout: float = 20.0  #: in which a body must have come (408)
+    json_bytes: int = 4_000_000  #: of a body in JSON
+    decode_timeout: float = 5.0  #: of a picture, in a process of its own that is then ended
+    decode_memory: int = 1 << 30  #: bytes of address space of such a process
+    pixels: int = MAX_PIXELS  #: of a picture
+    side: int = 16_384  #: its longer side, in pixels
+    scans: int = MAX_SCANS  #: of a JPEG
+    letters: int = 1000  #: of a text
+    k: int = 24  #: answers, if nothing is said
+    max_k: int = 200  #: answers at most, on a page of them
+    depth: int = 5000  #: answers at most, on all pages
+    batch: int = 100  #: queries, or items to add, in one request
+    threads: int = 2  #: in which models run, and processes that decode pictures
+    waiting: int = 512  #: requests that may run and wait for these threads; one more is 503
+    timeout: float = 60.0  #: after which a request that still waits is given up (503)
+    pictures: int = 2000  #: small pictures kept in memory, of some 10 kB each
+    #: that are open; one more takes the place of that whose request is waited for the longest
     connections: int = 1000
+    #: in which the head of a request must have come, else the connection ends
     header_timeout: float = 10.0
-    idle_timeout: float = 5.0
-    rate: float = 0.0
-    burst: int = 200
-    drain: float = 10.0
+    idle_timeout: float = 5.0  #: between two requests of a connection
+    rate: float = 0.0  #: requests a second of one client, in the long run (429); 0 for any number
+    burst: int = 200  #: requests that a client may send at once
+    drain: float = 10.0  #: that requests under way get when the server is told to stop
 
     def __post_init__(self) -> None:
         for field in fields(self):
