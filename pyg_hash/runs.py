@@ -24,7 +24,7 @@ import os
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -486,6 +486,7 @@ def with_fields(
         raise CorruptFileError(
             f"{path}: does not fit the {len(items)} items of the run; train it again"
         )
+    texts: dict[str, Sequence[str | None]]
     texts = {NAME: items.ids, "text": items.texts, "image": items.image_paths}
     known: dict[str, list[Any]]
     known = {name: [_storable(values[row]) for row in rows] for name, values in texts.items()}

@@ -395,10 +395,9 @@ def tsne(
         marks.append(("o", color, f"{number}  {short}"))
     if top and not set(classes.tolist()) <= set(top):
         marks.append(("o", GREY, "other or none"))
-    line = require("matplotlib.lines", "matplotlib", extra="report").Line2D
-    look = {"linestyle": "none", "markersize": 5}
-    handles = [line([], [], marker=m, color=c, label=label, **look) for m, c, label in marks]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, handletextpad=0.4)
+    for marker, color, label in marks:  # in the legend alone
+        axes.plot([], [], marker, color=color, markersize=5, label=label)
+    figure.legend(loc="outside lower center", ncols=2, handletextpad=0.4)
     return figure
 
 
