@@ -57,11 +57,6 @@ class SearchCommand(EncoderCommand, PictureCommand):
             run = Run.open(self.run, need=("items", "index_image", "index_text"))
         return run
 
-    @property
-    def rescored(self) -> int | None:
-        """``oversample``, or None for no rescoring."""
-        return None if self.rescore == "none" else self.oversample
-
 
 @dataclass(frozen=True, kw_only=True)
 class Search(SearchCommand, NewItemsCommand):
@@ -123,7 +118,8 @@ class Search(SearchCommand, NewItemsCommand):
             except UnreadableImageError as error:
                 raise ValueError(f"image: {error}") from error
         both = dict.fromkeys(MODALITIES, index)
-        engine = SearchEngine(coder.model, both, {}, oversample=self.rescored)
+        rescored = self.oversample if self.rescore == "auto" else None
+        engine = SearchEngine(coder.model, both, {}, oversample=rescored)
         wanted, ties = Wanted(target, self.k, 0, self.where), self.store is None
         found = engine.nearest(relaxed, wanted, ties=ties)
         start = perf_counter()  # all is loaded, for there were answers before
@@ -265,7 +261,7 @@ class Serve(SearchCommand):
                 model,
                 title=f"{type(model).__name__} on {source.name}",
                 own=own,
-                oversample=self.rescored,
+                oversample=self.oversample if self.rescore == "auto" else None,
                 images_root=self.images_root,
                 store=None if self.store is None else open_store(self.store, model, self.force),
             )
