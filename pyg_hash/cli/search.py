@@ -249,7 +249,8 @@ class Serve(SearchCommand):
         if self.rate is not None and not 0 <= self.rate < 1e9:
             raise UsageError(f"rate: expected 0 or more requests a second, got {self.rate}")
         token = self._token()
-        require("uvicorn", "uvicorn", extra="serve")  # before the work, not after it
+        for module in ("fastapi", "uvicorn"):
+            require(module, module, extra="serve")  # before the work, not after it
         run = self.opened()
         own = self.own_encoders()
         with listen(self.host, self.port) as listening:

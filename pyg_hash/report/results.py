@@ -42,7 +42,7 @@ class Results:
     labels: Mapping[Modality, Tensor] | None
     query: Tensor  #: row numbers of the queries, int64
     database: Tensor  #: row numbers of the database, int64
-    num_bits: int  #: bits of a code
+    num_bits: int  # of a code
     evaluation: Evaluation  #: mAP, if there are labels, pair recall, and what the codes are like
 
     @classmethod

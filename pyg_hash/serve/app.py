@@ -13,21 +13,15 @@ from collections.abc import AsyncIterator, Awaitable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.resources import files
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote
 
 import torch
-from fastapi import Body, Depends, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.security import HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
-from starlette.routing import Route
 from torch import Tensor
 from typing_extensions import NotRequired, TypedDict
 
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
-from pyg_hash.report.figures import page_css
 from pyg_hash.serve.engine import (
     OWN,
     Answers,
@@ -42,6 +36,9 @@ from pyg_hash.serve.worker import Batches, BusyError, Limits, Pictures, Worker
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import UnreadableImageError, jpeg
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 
 class Item(TypedDict):
@@ -107,7 +104,7 @@ def create_app(
     hosts: Collection[str] | None = LOOPBACK,
     token: str | None = None,
     private: bool = False,
-) -> FastAPI:
+) -> "FastAPI":
     """An ASGI application that searches one run.
 
     Args:
@@ -124,6 +121,10 @@ def create_app(
         ValueError: ``private`` without ``token``.
     """
     require("PIL.Image", "pillow", extra="serve")
+    require("fastapi", "fastapi", extra="serve")
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+
     if private and token is None:
         raise ValueError("private: needs a token that visitors can be asked for")
     limits = limits or Limits()
@@ -242,8 +243,13 @@ class Work:
         }
 
 
-def _add_pages(app: FastAPI, work: Work, metrics: Metrics, token: str | None) -> None:
+def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) -> None:
     """The page, and what watches the server."""
+    from fastapi import Body, Response
+    from starlette.routing import Route
+
+    from pyg_hash.report.figures import page_css  # a search on the command line needs none
+
     here, limits = files("pyg_hash.serve"), work.limits
     told = {n: getattr(limits, n) for n in ("upload_bytes", "letters", "k", "max_k", "depth")}
     pages = {
@@ -284,8 +290,11 @@ def _add_pages(app: FastAPI, work: Work, metrics: Metrics, token: str | None) ->
         response.set_cookie(COOKIE, quote(token), httponly=True, samesite="strict")
 
 
-def _add_searches(app: FastAPI, work: Work) -> None:
+def _add_searches(app: "FastAPI", work: Work) -> None:
     """All kinds of queries."""
+    from fastapi import Query, Request
+    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+
     engine, limits = work.engine, work.limits
     Words = Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
@@ -410,8 +419,12 @@ def _add_searches(app: FastAPI, work: Work) -> None:
         return _json(await work.found(by_item(key, page), page.offset))
 
 
-def _add_items(app: FastAPI, work: Work) -> None:
+def _add_items(app: "FastAPI", work: Work) -> None:
     """Items themselves: to look at, to add and to remove."""
+    from fastapi import Depends, Query, Request, Response
+    from fastapi.security import HTTPBearer
+    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+
     engine, limits = work.engine, work.limits
     Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
 
@@ -533,6 +546,8 @@ def _addressed(item: dict[str, Any]) -> dict[str, Any]:
 
 def _json(value: Any, status: int = 200, headers: Any = None) -> Any:
     """A value as JSON; only ASCII, so that any string of the data can be sent."""
+    from fastapi import Response
+
     body = json.dumps(value, separators=(",", ":"))
     return Response(
         body, status, {"Cache-Control": "no-store", **(headers or {})}, "application/json"

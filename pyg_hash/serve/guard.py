@@ -18,15 +18,14 @@ from contextlib import suppress
 from itertools import accumulate
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from starlette.datastructures import MutableHeaders
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 from pyg_hash.serve.worker import Limits
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 access_log = logging.getLogger("pyg_hash.access")
 _log = logging.getLogger(__name__)
@@ -53,6 +52,14 @@ COOKIE = "pyg_hash_token"
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _CLIENTS = 10_000  # whose rates are known
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class RefusedError(Exception):
+    """A request that does not reach the application."""
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.headers = status, {"Cache-Control": "no-store", **(headers or {})}
 
 
 class Guard:
@@ -84,6 +91,10 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        from starlette.datastructures import MutableHeaders
+        from starlette.requests import Request
+        from starlette.responses import JSONResponse
+
         start, request = time.perf_counter(), Request(scope, receive)
         name = request.headers.get("x-request-id", "")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
@@ -107,13 +118,13 @@ class Guard:
             if scope["method"] != "GET":
                 await self._read(request, content)
             await self.app(scope, _told(bytes(content), receive), guarded)
-        except HTTPException as error:
-            await _refusal(error)(scope, receive, guarded)
-        except Exception:  # here, for the framework would send its own answer outside of the guard
-            _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
+        except Exception as error:  # here: the framework would send its own outside of the guard
+            if not isinstance(error, RefusedError):
+                _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
+                error = RefusedError(500, "the server failed; its log says why")
             if not status:
-                failed = HTTPException(500, "the server failed; its log says why")
-                await _refusal(failed)(scope, receive, guarded)
+                refusal = JSONResponse({"detail": str(error)}, error.status, error.headers)
+                await refusal(scope, receive, guarded)
         finally:
             self._uploading -= len(content)
             self.metrics.running -= 1
@@ -134,31 +145,31 @@ class Guard:
             access_log.info(json.dumps(line))
 
     def _admit(self, request: Request) -> None:
-        """Raise ``HTTPException`` unless the request may be answered."""
+        """Raise ``RefusedError`` unless the request may be answered."""
         method, path = request.method, request.scope["path"]
         if self.hosts is not None and _host(request) not in self.hosts:
-            raise HTTPException(421, "host: this server does not answer to that name")
+            raise RefusedError(421, "host: this server does not answer to that name")
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(_client(request.scope))
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
         if not changes and (not self.private or path in _OPEN):
             return
         if self.token is None:
-            raise HTTPException(
+            raise RefusedError(
                 403, "token: this server lets nobody change its items; start it with --token_file"
             )
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             token = unquote(request.cookies.get(COOKIE, ""))
         if not hmac.compare_digest(token.strip().encode(), self.token):
-            raise HTTPException(
+            raise RefusedError(
                 401,
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
                 {"WWW-Authenticate": "Bearer"},
             )
 
     def _count(self, client: str) -> None:
-        """One request of a client's; ``HTTPException`` if it has none left."""
+        """One request of a client's; ``RefusedError`` if it has none left."""
         now, rate = time.monotonic(), self.limits.rate
         left, then = self._rates.pop(client, (float(self.limits.burst), now))
         left = min(self.limits.burst, left + (now - then) * rate)
@@ -167,10 +178,12 @@ class Guard:
             self._rates.popitem(last=False)
         if left < 1:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
-            raise HTTPException(429, f"rate: more than {rate:g} requests a second; slow down", wait)
+            raise RefusedError(429, f"rate: more than {rate:g} requests a second; slow down", wait)
 
     async def _read(self, request: Request, content: bytearray) -> None:
-        """The body, within the limits of size and time; ``HTTPException``."""
+        """The body, within the limits of size and time; ``RefusedError``."""
+        from starlette.requests import ClientDisconnect
+
         given, limits, close = request.headers, self.limits, {"Connection": "close"}
         is_json = "json" in given.get("content-type", "").lower()
         limit = limits.json_bytes if is_json else limits.upload_bytes
@@ -187,7 +200,7 @@ class Guard:
                     self._uploading += len(part)
                 if self._uploading > limits.upload_total:
                     wait = {"Retry-After": "1"}
-                    raise HTTPException(503, "busy: too much is being uploaded", wait)
+                    raise RefusedError(503, "busy: too much is being uploaded", wait)
                 if size > 4 * limit:
                     break
             return size
@@ -195,12 +208,12 @@ class Guard:
         try:
             size = await asyncio.wait_for(parts(), limits.upload_timeout)
         except ClientDisconnect as error:
-            raise HTTPException(400, "body: the connection ended before its end") from error
+            raise RefusedError(400, "body: the connection ended before its end") from error
         except asyncio.TimeoutError as error:
             message = f"body: not received within {limits.upload_timeout:g} seconds"
-            raise HTTPException(408, message, close) from error
+            raise RefusedError(408, message, close) from error
         if size > limit:
-            raise HTTPException(413, f"body: larger than the limit of {limit:,} bytes", close)
+            raise RefusedError(413, f"body: larger than the limit of {limit:,} bytes", close)
 
 
 class Metrics:
@@ -280,8 +293,3 @@ def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
         return parts.pop() if parts else await receive()
 
     return next_message
-
-
-def _refusal(error: HTTPException) -> JSONResponse:
-    headers = {"Cache-Control": "no-store", **(error.headers or {})}
-    return JSONResponse({"detail": error.detail}, error.status_code, headers)
