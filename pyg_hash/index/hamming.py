@@ -18,10 +18,18 @@ from torch import Tensor
 from typing_extensions import Self
 
 from pyg_hash.codes import LEVELS, check_packed, num_bytes, unpack_bits
-from pyg_hash.index.arrays import StoredArrays, damaged, read_arrays, write_arrays
+from pyg_hash.index.arrays import (
+    Journal,
+    State,
+    StoredArrays,
+    clear,
+    damaged,
+    read_arrays,
+    state,
+    write_arrays,
+)
 from pyg_hash.index.base import CodeStore, Columns, Ids, New, arguments
 from pyg_hash.index.columns import Column, Items
-from pyg_hash.index.journal import Journal, State, clear, state
 from pyg_hash.index.lookup import (
     KINDS,
     Approximate,

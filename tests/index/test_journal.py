@@ -14,7 +14,7 @@ import torch
 from store_cases import random_codes
 
 from pyg_hash.codes import binarize, pack_bits
-from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, MultiIndex, journal
+from pyg_hash.index import HNSW, IVF, Flat, HammingIndex, MultiIndex, arrays
 from pyg_hash.utils.checksums import verify
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import BusyError
@@ -210,7 +210,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, monkeypatch: A
     writer = filled(path)
     grow(writer, 400)
     writer.save()
-    real, turns = journal.Journal.read, iter([410, 420])
+    real, turns = arrays.Journal.read, iter([410, 420])
 
     def read(self: Any) -> Any:
         for first in turns:
@@ -218,7 +218,7 @@ def test_a_file_that_is_replaced_while_it_is_read(tmp_path: Path, monkeypatch: A
             writer.compact()
         yield from real(self)
 
-    monkeypatch.setattr(journal.Journal, "read", read)
+    monkeypatch.setattr(arrays.Journal, "read", read)
     assert len(HammingIndex.open(path)) == 430
 
 
@@ -230,7 +230,7 @@ def test_changes_that_are_cleared_while_they_are_read(tmp_path: Path, monkeypatc
     writer.save()
     old = [tmp_path / "a.store.log" / "000001.store"]
     writer.compact()
-    monkeypatch.setattr(journal, "_changes", lambda path: old)
+    monkeypatch.setattr(arrays, "_changes", lambda path: old)
     assert len(HammingIndex.open(path)) == 410
 
 

@@ -16,7 +16,7 @@ from metric_oracles import (
 )
 
 from pyg_hash.metrics import hash_lookup, ndcg, pr_curve, precision_at_n
-from pyg_hash.metrics.retrieval import tied_at
+from pyg_hash.metrics.counts import tied_at
 
 
 def test_precision_at_n_by_hand() -> None:
