@@ -84,6 +84,8 @@ def expression(
     """
 
     def literal(value: Any) -> str:
+        if value == _LOWEST:
+            return f"({_LOWEST + 1} - 1)"
         return quoted(value) if isinstance(value, str) else str(value).lower()
 
     def written(what: Tree) -> str:
@@ -99,15 +101,9 @@ def expression(
             return f"(not {text} or {missing})" if what.negated else text
         if what.negated:  # Milvus Lite knows no "not" before a comparison
             return f"({written(Condition(what.field, _OPPOSITE[op], values))} or {missing})"
-        edge, above = f"{name} < {_LOWEST + 1}", f"{name} >= {_LOWEST + 1}"
-        rest = [value for value in values if type(value) is not int or value != _LOWEST]
+        listed = ", ".join(map(literal, values))
         if op in ("=", "!="):
-            listed = ", ".join(literal(value) for value in rest)
-            parts = [among[op == "!="].format(name, listed)] if rest else []
-            parts += [edge if op == "=" else above] if len(rest) < len(values) else []
-            return f"({(' or ' if op == '=' else ' and ').join(parts)})"
-        if rest:
-            return f"{name} {op} {literal(values[0])}"
-        return {"<": f"({edge} and {above})", "<=": edge, ">": above, ">=": there}[op]
+            return among[op == "!="].format(name, listed)
+        return f"{name} {op} {listed}"
 
     return "" if tree is None else written(tree)

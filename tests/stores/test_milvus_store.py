@@ -51,13 +51,13 @@ def test_wrong_settings_are_found_before_anything_is_reached() -> None:
 @pytest.mark.parametrize(
     ("where", "text"),
     [
-        ({"x": [1, -2]}, "((x in [1, -2]))"),
-        ({"x": [-(2**63), 5]}, "((x in [5] or x < -9223372036854775807))"),
-        ({"s": ["it's", 'a"b\\']}, '((s in ["it\'s", "a\\"b\\\\"]))'),
-        ({"ok": [True, False]}, "((ok in [true, false]))"),
-        ("x >= 5 or not s = 'a'", '(x >= 5 or ((s not in ["a"]) or s is null))'),
-        ("x != 3", "(x not in [3])"),
-        ("not x != 3", "((x in [3]) or x is null)"),
+        ({"x": [1, -2]}, "(x in [1, -2])"),
+        ({"x": [-(2**63), 5]}, "(x in [(-9223372036854775807 - 1), 5])"),
+        ({"s": ["it's", 'a"b\\']}, '(s in ["it\'s", "a\\"b\\\\"])'),
+        ({"ok": [True, False]}, "(ok in [true, false])"),
+        ("x >= 5 or not s = 'a'", '(x >= 5 or (s not in ["a"] or s is null))'),
+        ("x != 3", "x not in [3]"),
+        ("not x != 3", "(x in [3] or x is null)"),
         ("tags has 'a\"'", '(array_contains(tags, "a\\""))'),
     ],
 )
@@ -65,7 +65,7 @@ def test_conditions(where: Any, text: str) -> None:
     fields = {"x": int, "s": str, "ok": bool, "tags": list}
     assert milvus._expression(parse(where, fields)) == text
     found = milvus._expression(parse("x is null or not s != 'a'", fields), ("no", "yes"))
-    assert found == '(no or ((s in ["a"]) or no))'
+    assert found == '(no or (s in ["a"] or no))'
 
 
 def test_strings_that_are_refused() -> None:
