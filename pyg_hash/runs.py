@@ -430,7 +430,7 @@ class Run:
             )
         store = HammingIndex.open(path)
         self.check("model", store.model or "", f"catalogue: {path}")
-        return store
+        return _of_modality(store, modality, f"catalogue: {path}")
 
     def pictures_root(self, images_root: str | os.PathLike[str] | None = None) -> str:
         """The folder that the catalogue's pictures are below, where it is not given."""
@@ -449,7 +449,7 @@ class Run:
         index = HammingIndex.load(self.index_file(modality))
         if index.model is not None:
             self.check("model", index.model, f"index: {self.index_file(modality)}")
-        return index
+        return _of_modality(index, modality, f"index: {self.index_file(modality)}")
 
     def searched(
         self, modality: Modality, items: RunItems | None = None, *, named: bool = False
@@ -466,6 +466,15 @@ class Run:
         Run.open(self.path, need=[f"index_{modality}"])
         items = self.items() if items is None else items
         return with_fields(self.index(modality), items, self.index_file(modality), named=named)
+
+
+def _of_modality(index: HammingIndex, modality: Modality, what: str) -> HammingIndex:
+    if index.modality not in (None, modality):
+        raise ValueError(
+            f"{what}: holds codes of the other modality, {index.modality}; put back the file that "
+            "belongs there"
+        )
+    return index
 
 
 def with_fields(

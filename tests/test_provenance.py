@@ -14,6 +14,7 @@ import pytest
 from pyg_hash.cli import main
 from pyg_hash.cli.build import load_model
 from pyg_hash.datasets import write_feature_file
+from pyg_hash.index import HammingIndex
 from pyg_hash.runs import CHECKPOINT, RECORD, ROWS, Run
 from pyg_hash.stores import FaissStore, read_codes
 from pyg_hash.utils import checksums
@@ -86,6 +87,24 @@ def test_the_record_of_a_run(stored):
     rows = run.rows()
     assert rows["image.train"].sum() == 90 and rows["text.query"].sum() == 30
     assert len(rows["image"]) == len(rows["text.labels"]) == N
+
+
+def test_an_index_is_of_one_modality(folder, tmp_path):
+    run = Run.open(folder / "one")
+    assert run.index("image").modality == "image"
+    shutil.copy(run.index_file("image"), run.index_file("text"))
+    with pytest.raises(ValueError, match="index_text.*holds codes of the other modality, image"):
+        run.index("text")
+    catalog = Run(tmp_path / "built")
+    (catalog.path / "catalog").mkdir(parents=True)
+    for modality, said in (("image", "image"), ("text", None)):  # None: of an earlier version
+        store = HammingIndex.create(catalog.catalog_file(modality), 8)
+        store.modality = said
+        store.save()
+        assert catalog.catalog(modality).modality == said
+    shutil.copy(catalog.catalog_file("image"), catalog.catalog_file("text"))
+    with pytest.raises(ValueError, match="text.store: holds codes of the other modality, image"):
+        catalog.catalog("text")
 
 
 # stores ---------------------------------------------------------------------------------------

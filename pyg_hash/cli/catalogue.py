@@ -473,6 +473,7 @@ def write_catalog(
                 fields={name: kind for name, (kind, _) in columns.items()},
                 model=digest,
             )
+            index.modality = modality
             for rows, relaxed in relaxed_codes(run, source, plan, model, modality, encoders):
                 index.add(
                     binarize(relaxed),

@@ -230,7 +230,7 @@ def save_indexes(run: Run, model: HashModel, data: HeteroData) -> None:
         codes = model.encode(data, modality)[rows].cpu() if own else binarize(relaxed)
         kept = not own and bool((relaxed.abs() <= 1).all())
         index = HammingIndex(model.num_bits)
-        index.model = digest
+        index.model, index.modality = digest, modality
         index.add(codes, ids=rows.cpu(), relaxed=relaxed if kept else None)
         index.save(run.index_file(modality))
 

@@ -89,6 +89,7 @@ class HammingIndex(CodeStore):
         path: the file; None: in memory.
         index: how codes are looked up.
         recall: what :meth:`measure_recall` found.
+        modality: ``'image'`` or ``'text'``, as a run notes whose codes it keeps; None: not said.
 
     Raises:
         ImportError: FAISS is needed and not installed.
@@ -120,6 +121,7 @@ class HammingIndex(CodeStore):
         self.index, self.backend = index, backend
         self.path: Path | None = None
         self.recall: dict[str, float] | None = None
+        self.modality: str | None = None
         self._preparing = threading.Lock()
         self._exact = FaissScan() if backend == "faiss" else Scan()
         self._next_id = 0
@@ -242,9 +244,11 @@ class HammingIndex(CodeStore):
 
     def _note(self, about: Mapping[str, Any]) -> None:
         self.recall, self.model, self._next_id = about["recall"], about["model"], about["next_id"]
+        self.modality = about.get("modality")
 
     def _settings(self) -> dict[str, Any]:
-        return {"recall": self.recall, "model": self.model, "next_id": self._next_id}
+        own = {"recall": self.recall, "model": self.model, "modality": self.modality}
+        return {**own, "next_id": self._next_id}
 
     def _replay(self, arrays: StoredArrays, about: Mapping[str, Any]) -> int:
         """Do again what :meth:`_write_change` wrote; how many rows it changed."""
