@@ -45,10 +45,8 @@ from pyg_hash.utils.files import (
 )
 
 Layout = Literal["official", "features"]
-WORD_FEATURES: dict[str, dict[str, Any]] = {
-    "bow2000": {"mode": "count", "max_features": 2000},
-    "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
-}
+WORDS: dict[str, Any] = {"stop_words": "english", "min_length": 2}
+LSA = WORDS | {"mode": "tfidf", "min_df": 2, "lsa": 200}
 ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
 _LISTED = 40  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
 
@@ -94,8 +92,12 @@ class PublishedDataset(CrossModalDataset):
     single_label, drop_textless = False, False
     # official features of each modality that are ready-made, the default first -> ``FILE[:NAME]``
     # of the matrices that hold their columns -> how many; without a matrix: the tags
-    ready: Mapping[str, Mapping[str, Mapping[str, int | None]]]
-    picture: str  # place of a picture by the name of its row
+    ready: Mapping[str, Any]
+    words: Mapping[str, dict[str, Any]] = {
+        "bow2000": WORDS | {"mode": "count", "max_features": 2000},
+        "lsa200": LSA,
+    }
+    picture = ""  # place of a picture by the name of its row
     picture_places: Mapping[str, str] = {}  # pattern of pictures -> name of their published count
     word_files: Sequence[str] = ()  # those that only words need
 
@@ -123,7 +125,7 @@ class PublishedDataset(CrossModalDataset):
         official = layout == "official"
         self._ready: Mapping[str, Any] = self.ready if official else published["features"]
         self.image = self._choice(image, "image", (EfficientNetLite0.kind,))
-        self.text = self._choice(text, "text", tuple(WORD_FEATURES))
+        self.text = self._choice(text, "text", tuple(self.words))
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def _official_files(self) -> list[str]:
@@ -171,7 +173,7 @@ class PublishedDataset(CrossModalDataset):
             if isinstance(choice, str):
                 own = [choice] if _is_file_name(choice) else []
                 places += self._ready[modality].get(choice, own)
-        if not isinstance(self.text, str) or self.text in WORD_FEATURES:
+        if not isinstance(self.text, str) or self.text in self.words:
             places += self.word_files
         return list(dict.fromkeys(place.split(":")[0] for place in places))
 
@@ -248,7 +250,7 @@ class PublishedDataset(CrossModalDataset):
         for part in self._ready.get("parts", []) if "{}" in place else [""]:
             name, _, variable = place.format(part).partition(":")
             matrices.append(open_matrix(self._raw / name, variable or None))
-            expected = self._counts[part] if part else size
+            expected = self._counts.get(part) if part else size
             self._count(matrices[-1].shape[0], expected, f"rows in {place.format(part)}")
         if len(matrices) == 1:
             return matrices[0]
@@ -301,7 +303,7 @@ class PublishedDataset(CrossModalDataset):
             rows, masks = draw_split(protocol, labels, self.seed)
         text = self._text_features(usable, rows, masks["train"])
         image = self._image_features(usable, rows)
-        fitted = isinstance(self.text, str) and self.text in WORD_FEATURES
+        fitted = isinstance(self.text, str) and self.text in self.words
         known = text.any(dim=1).numpy() if fitted else np.ones(len(rows), bool)
         if not known.all():
             warnings.warn(
@@ -327,7 +329,7 @@ class PublishedDataset(CrossModalDataset):
         rows = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
         content = self._content
         paths: list[Path] = []
-        if self.layout == "official":
+        if self.layout == "official" and self.picture:
             paths = [self._raw / path for path in self._picture_paths(rows)]
         return Items(
             ids=[str(content.names[row]) for row in rows],
@@ -357,6 +359,7 @@ class PublishedDataset(CrossModalDataset):
         columns = []
         for place, width in places.items():
             matrix = self._matrix(place, num_rows)
+            self._count(matrix.shape[0], num_rows, f"rows in {place}")
             self._count(matrix.shape[1], width, f"columns in {place}")
             columns.append(matrix.read(rows))
         return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
@@ -381,13 +384,13 @@ class PublishedDataset(CrossModalDataset):
 
     def _text_features(self, usable: Array, rows: Array, train: Array) -> Tensor:
         choice: Any = self.text
-        if isinstance(choice, str) and choice not in WORD_FEATURES:
+        if isinstance(choice, str) and choice not in self.words:
             return self._ready_made("text", choice, usable, rows)
         texts = [self._content.words[row] for row in usable[rows]]
         if not isinstance(choice, str):
             return encode_all(text=(choice, texts))["text"]
-        options: dict[str, Any] = {"stop_words": "english", "min_length": 2, "allow_unknown": True}
-        return self.fit_words(texts, torch.from_numpy(train), **options, **WORD_FEATURES[choice])
+        options = self.words[choice]
+        return self.fit_words(texts, torch.from_numpy(train), allow_unknown=True, **options)
 
     def _encoder(self, modality: Modality) -> Any:
         choice = self.image if modality == IMAGE else self.text

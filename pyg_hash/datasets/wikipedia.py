@@ -6,17 +6,13 @@ import gzip
 import json
 import os
 import re
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor
-from torch_geometric.data import HeteroData
+import numpy as np
 
-from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
-from pyg_hash.datasets.build import build_hetero
-from pyg_hash.datasets.raw import absent, open_matrix, whole
-from pyg_hash.datasets.splits import load_manifest
+from pyg_hash.datasets.base import Transform
+from pyg_hash.datasets.published import LSA, WORDS, Content, PublishedDataset
+from pyg_hash.datasets.raw import open_matrix, whole
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
 
@@ -25,18 +21,10 @@ CATEGORIES = "categories.list"
 MAT = "raw_features.mat"
 ARTICLES = "articles.jsonl.gz"
 IMAGE128 = "image128.h5"
-
-_MANIFEST = load_manifest("wikipedia")  # sizes and SHA-256 of the files, and where they are from
-_IN_MAT = {"sift": "I", "lda": "T", "tfidf": "T_tfidf"}
-_WORDS: dict[str, dict[str, Any]] = {
-    "bow3000": {"mode": "count", "max_features": 3000},
-    "lsa200": {"mode": "tfidf", "min_df": 2, "lsa": 200},
-}
-_IMAGES = ("sift", "image128")
-_FILES = dict.fromkeys(_IN_MAT, MAT) | {"image128": IMAGE128} | dict.fromkeys(_WORDS, ARTICLES)
+_PLAIN = {"any_script": False}  # all published results here are of such words
 
 
-class Wikipedia(CrossModalDataset):
+class Wikipedia(PublishedDataset):
     """2,866 Wikipedia sections with a picture, 10 classes, official split.
 
     The 2,173 training rows come first and are the database, the 693 test rows are the queries.
@@ -61,6 +49,19 @@ class Wikipedia(CrossModalDataset):
         ImportError: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
     """
 
+    manifest = "wikipedia"
+    single_label = True
+    ready = {
+        "image": {"image128": {f"{IMAGE128}:image": None}, "sift": {f"{MAT}:I_{{}}": None}},
+        "text": {"lda": {f"{MAT}:T_{{}}": None}, "tfidf": {f"{MAT}:T_tfidf_{{}}": None}},
+        "parts": ("tr", "te"),
+    }
+    words = {
+        "bow3000": WORDS | _PLAIN | {"mode": "count", "max_features": 3000},
+        "lsa200": LSA | _PLAIN,
+    }
+    word_files = [ARTICLES]
+
     def __init__(
         self,
         root: str | os.PathLike[str],
@@ -71,100 +72,48 @@ class Wikipedia(CrossModalDataset):
         *,
         force_reload: bool = False,
     ) -> None:
-        check_choice(image, _IMAGES, "image")
-        check_choice(text, [name for name in _FILES if name not in _IMAGES], "text")
-        self.image, self.text = image, text
-        super().__init__(root, transform, pre_transform, force_reload=force_reload)
+        check_choice(image, tuple(self.ready["image"]), "image")
+        check_choice(text, (*self.ready["text"], *self.words), "text")
+        choices = (image, text, None, transform, pre_transform)
+        super().__init__(root, "official", *choices, force_reload=force_reload)
 
-    @property
-    def raw_file_names(self) -> list[str]:
-        """The files that this choice of features needs."""
-        chosen = dict.fromkeys((_FILES[self.image], _FILES[self.text]))
-        return [*LISTS.values(), CATEGORIES, *chosen]
+    def _official_files(self) -> list[str]:
+        """Who is in which part, and the names of the classes."""
+        return [*LISTS.values(), CATEGORIES]
 
-    def download(self) -> None:
-        """Raise ``FileNotFoundError``: missing files, their SHA-256, and where they are from."""
-        known = _MANIFEST["files"]
-        lines = [
-            f"  {name}  {known[name]['bytes']} bytes  SHA-256 {known[name]['sha256']}\n"
-            for name in absent(Path(self.raw_dir), self.raw_file_names)
-        ]
-        raise FileNotFoundError(
-            f"Wikipedia cannot be downloaded automatically. Put these files into {self.raw_dir}:\n"
-            f"{''.join(lines)}{_MANIFEST['where']}"
-        )
-
-    def settings(self) -> dict[str, Any]:
-        """The features chosen, and sizes and times of the raw files."""
-        stamps = {name: stamp(self.raw_dir, name) for name in self.raw_file_names}
-        return {"image": self.image, "text": self.text, "raw": stamps}
-
-    def build(self) -> HeteroData:
-        """Read the chosen features; fit the text encoder, if any, on the training texts."""
-        ids, labels, num_train = self._lists()
-        train = torch.arange(len(ids)) < num_train
-        image = self._matrix(self.image, labels)
-        if self.text in _WORDS:
-            # any_script: all published results here are of features without it
-            words: dict[str, Any] = {"stop_words": "english", "min_length": 2, "any_script": False}
-            text = self.fit_words(self._articles(ids), train, **words, **_WORDS[self.text])
-        else:
-            text = self._matrix(self.text, labels)
-        for name, x in (("image", image), ("text", text)):
-            if len(x) != len(ids):
-                raise CorruptFileError(
-                    f"{self.raw_dir}: {len(x)} {name} rows but {len(ids)} lines in the lists; "
-                    "the files do not belong together, get them again"
-                )
-        y, num_classes = torch.tensor(labels), len(self._class_names())
-        return build_hetero(image, text, y=y, num_classes=num_classes, train=train, query=~train)
-
-    def read_items(self) -> Items:
-        """Text ids; the texts if ``articles.jsonl.gz`` is there; the pictures are not published."""
-        ids, _, _ = self._lists()
-        has_texts = (Path(self.raw_dir) / ARTICLES).is_file()
-        return Items(ids, self._class_names(), texts=self._articles(ids) if has_texts else ())
-
-    def _class_names(self) -> list[str]:
-        return (Path(self.raw_dir) / CATEGORIES).read_text(encoding="utf-8").split()
-
-    def _lists(self) -> tuple[list[str], list[int], int]:
-        """Text ids and labels 0..9, those of the training rows first, and how many these are."""
-        ids, labels, sizes = [], [], []
-        for name in LISTS.values():
-            path = Path(self.raw_dir) / name
-            lines = path.read_text(encoding="utf-8").splitlines()
-            for number, line in enumerate(lines, 1):
-                parts = line.split()
-                if len(parts) != 3 or not parts[2].isdigit():
+    def _official_content(self) -> Content:
+        """Ids without the stray ``A`` before the first one of the train list, train first."""
+        classes = self._text_of(CATEGORIES).split()
+        ids, labels, parts = list[str](), list[int](), list[str]()
+        for part, name in LISTS.items():
+            for number, line in enumerate(self._text_of(name).splitlines(), 1):
+                words = line.split()
+                if len(words) != 3 or words[2] not in map(str, range(1, len(classes) + 1)):
                     raise CorruptFileError(
-                        f"{path}: line {number} is not 'text-id image-id class'; get it again"
+                        f"{self._raw / name}: line {number} is not 'text-id image-id class'; get "
+                        "it again"
                     )
-                ids.append(_text_id(parts[0]))
-                labels.append(int(parts[2]) - 1)
-            sizes.append(len(lines))
-        return ids, labels, sizes[0]
-
-    def _matrix(self, kind: str, labels: list[int]) -> Tensor:
-        """A feature of the official MATLAB file, which holds it in two parts, or ``image128``."""
-        path = Path(self.raw_dir) / _FILES[kind]
-        if kind in _IN_MAT:
-            parts = [open_matrix(path, f"{_IN_MAT[kind]}_{part}").read() for part in ("tr", "te")]
-            return torch.cat(parts)
-        if (open_matrix(path, "labels").read().flatten() - 1).tolist() != labels:
-            raise CorruptFileError(f"{path}: its labels are not those of the lists; get it again")
-        return open_matrix(path, "image").read()
-
-    def _articles(self, ids: list[str]) -> list[str]:
-        path = Path(self.raw_dir) / ARTICLES
-        with whole(path), gzip.open(path, "rt", encoding="utf-8") as file:
-            articles = [json.loads(line) for line in file]
-            texts = {_text_id(article["text_id"]): str(article["text"]) for article in articles}
-        if [*texts] != ids:
-            raise CorruptFileError(f"{path}: its text ids are not those of the lists; get it again")
-        return [*texts.values()]
+                ids.append(_text_id(words[0]))
+                labels.append(int(words[2]) - 1)
+                parts.append(part)
+        if self.image == "image128":
+            path = self._raw / IMAGE128
+            if (open_matrix(path, "labels").read().flatten() - 1).tolist() != labels:
+                raise CorruptFileError(
+                    f"{path}: its labels are not those of the lists; get it again"
+                )
+        texts: dict[str, str] = {}
+        if (path := self._raw / ARTICLES).is_file():
+            with whole(path), gzip.open(path, "rt", encoding="utf-8") as file:
+                articles = [json.loads(line) for line in file]
+                texts = {_text_id(article["text_id"]): str(article["text"]) for article in articles}
+            if [*texts] != ids:
+                raise CorruptFileError(
+                    f"{path}: its text ids are not those of the lists; get it again"
+                )
+        hot, rows = np.eye(len(classes), dtype=np.uint8)[labels], np.arange(len(ids))
+        return Content(ids, classes, hot, rows, words=[*texts.values()], parts=np.array(parts))
 
 
 def _text_id(name: str) -> str:
-    """The id without the stray ``A`` that stands before the first one of the train list."""
     return re.sub(r"^A(?=[0-9a-f]{32}-)", "", name)

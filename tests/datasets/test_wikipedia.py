@@ -16,7 +16,7 @@ from pyg_hash.features import load_encoder
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("sklearn")
-FILES = load_manifest("wikipedia")["files"]
+FILES = load_manifest("wikipedia")["archives"]
 TRAIN, TEST = 7, 3
 N = TRAIN + TEST
 
@@ -91,7 +91,7 @@ def test_bag_of_words_is_fitted_on_train_only(root):
 
 
 def test_lsa(root, monkeypatch):
-    monkeypatch.setitem(module._WORDS, "lsa200", {"mode": "tfidf", "lsa": 2})
+    monkeypatch.setattr(Wikipedia, "words", {"lsa200": {"mode": "tfidf", "lsa": 2}})
     dataset = Wikipedia(root, "sift", "lsa200")
     assert dataset[0]["text"].x.shape == (N, 2)
     again = Wikipedia(root, "sift", "lsa200", force_reload=True)
@@ -121,7 +121,7 @@ def test_download_lists_files_sizes_hashes_and_source(tmp_path):
         Wikipedia(tmp_path, "sift", "lda")
     message = str(error.value)
     for name in (*module.LISTS.values(), module.CATEGORIES, module.MAT):
-        size, digest = FILES[name].values()
+        _, size, digest = FILES[name].values()
         assert f"{name}  {size} bytes  SHA-256 {digest}" in message
     assert "svcl.ucsd.edu" in message and str(tmp_path / "raw") in message
 
@@ -161,6 +161,7 @@ def bad_line(raw):
 def fewer_rows(raw):
     lines = (raw / module.LISTS["test"]).read_text().splitlines()
     (raw / module.LISTS["test"]).write_text("\n".join(lines[:-1]))
+    (raw / module.ARTICLES).unlink()
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def fewer_rows(raw):
         (other_labels, "image128", "lda", "its labels are not those of the lists"),
         (other_order, "sift", "bow3000", "its text ids are not those of the lists"),
         (bad_line, "sift", "lda", "line 1 is not 'text-id image-id class'"),
-        (fewer_rows, "sift", "lda", "10 image rows but 9 lines"),
+        (fewer_rows, "sift", "lda", "10 rows in raw_features.mat"),
     ],
 )
 def test_damaged_or_mixed_files(root, change, image, text, message):
@@ -194,7 +195,7 @@ def real(shared_data, tmp_path):
 
 
 def test_hashes_of_the_real_files(real):
-    for name, (size, digest) in ((name, known.values()) for name, known in FILES.items()):
+    for name, (_, size, digest) in ((name, known.values()) for name, known in FILES.items()):
         content = (Path(real) / "raw" / name).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest), name
 
