@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -55,7 +55,7 @@ _BARE = dict.fromkeys(range(0x300, 0x370))  # combining accents
 
 
 def match_icons(
-    icons: Iterable[str], chars: dict[str, str], entries: Sequence[EmojiEntry]
+    icons: Collection[str], chars: dict[str, str], entries: Sequence[EmojiEntry]
 ) -> dict[str, str]:
     """Id of an emoji -> the icon of it, where a set has one.
 
@@ -73,11 +73,10 @@ def match_icons(
         by_cldr[slug(names.get(character, {}).get("en", ""))].add(entry.id)
         for phrase in entry.text.split(", "):
             by_any[slug(phrase)].add(entry.id)
-    available = set(icons)
     found: dict[str, str] = {}
     for code, icon in chars.items():
         bare = "-".join(part.lstrip("0") for part in code.lower().split("-") if part != "fe0f")
-        if bare in ids and icon in available:
+        if bare in ids and icon in icons:
             found.setdefault(ids[bare], icon)
     for icon in icons:
         meant = [known[icon] for known in (by_cldr, by_any) if len(known.get(icon, ())) == 1]
@@ -182,8 +181,9 @@ class EmojiVendors(Emoji):
         asking = {entry.id for entry, asks in zip(entries, is_query, strict=True) if asks}
         drawn = [(TWEMOJI, entry) for entry in entries]
         for name, folder in self.sets.items():
-            chars = _mapping(folder / CHARS) if (folder / CHARS).is_file() else {}
-            matched = match_icons(self._icons(name)["icons"], chars, entries)
+            chars = load_json(folder / CHARS) if (folder / CHARS).is_file() else {}
+            with whole(folder / CHARS):
+                matched = match_icons(self._icons(name)["icons"], chars, entries)
             pictures = self._pictures(name)
             for entry in entries:
                 if icon := matched.get(entry.id):
@@ -194,18 +194,16 @@ class EmojiVendors(Emoji):
         rows, queries = [], []
         for name, entry in drawn:
             row = entry._replace(id=f"{name}/{entry.id}")
-            alone = len(vendors[entry.id]) == 1
-            if self.split == "name":
-                asks = entry.id in asking
-            elif self.split == "vendor":
-                asks = name == self.vendor
-                if asks and alone:
-                    continue
-            else:
-                of_one = [f"{other}/{entry.id}" for other in vendors[entry.id]]
-                asks = not alone and row.id == min(of_one, key=sha256)
+            of_one = [f"{other}/{entry.id}" for other in vendors[entry.id]]
+            if self.vendor == name and len(of_one) == 1:
+                continue
+            asks = {
+                "name": entry.id in asking,
+                "vendor": name == self.vendor,
+                "picture": len(of_one) > 1 and row.id == min(of_one, key=sha256),
+            }
             rows.append(row)
-            queries.append(asks)
+            queries.append(asks[self.split])
         return rows, queries
 
     def build(self) -> HeteroData:
@@ -230,10 +228,9 @@ class EmojiVendors(Emoji):
     def _icons(self, name: str) -> dict[str, Any]:
         path = self.sets[name] / ICONS
         with whole(path):
-            content: dict[str, Any] = _mapping(path)
-            icons = content["icons"]
-            if not isinstance(icons, dict) or not all("body" in icon for icon in icons.values()):
-                raise ValueError("it has no icons with a body")
+            content: dict[str, Any] = load_json(path)
+            if not all("body" in icon for icon in content["icons"].values()):
+                raise ValueError("it has icons without a body")
         return content
 
     def _pictures(self, name: str) -> Path:
@@ -261,10 +258,3 @@ class EmojiVendors(Emoji):
                 ) from error
             with atomic_path(path) as temporary:
                 temporary.write_bytes(png)
-
-
-def _mapping(path: Path) -> dict[str, Any]:
-    content = load_json(path)
-    if not isinstance(content, dict):
-        raise CorruptFileError(f"{path}: expected a mapping; install its package again")
-    return content

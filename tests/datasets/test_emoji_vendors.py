@@ -180,7 +180,7 @@ def test_bad_arguments(root, tmp_path):
     [
         ({"dog-face": {"body": "<path"}}, "dog-face cannot be drawn"),
         ({"dog-face": {}}, "cannot be read"),
-        (["dog-face"], "no icons with a body"),
+        (["dog-face"], "icons.json: cannot be read"),
     ],
 )
 def test_damaged_sets(tmp_path, icons, message):
