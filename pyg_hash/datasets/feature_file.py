@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -478,12 +478,19 @@ def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
         if len(set(sizes)) > 1:
             report.problems.append(OTHER_ROWS.format(*sizes))
         elif sizes:
-            noted(_check_labels, report, file, sizes[0])
-            for kind in ("ids", "image_paths", "texts"):
-                noted(_check_strings, report, kind, noted(read_strings, file, kind, sizes[0]) or [])
+            y = noted(_check_labels, report, file, sizes[0])
+            kinds = ("ids", "image_paths", "texts")
+            ids, paths, _ = (noted(read_strings, file, kind, sizes[0]) or [] for kind in kinds)
+            if repeated := len(ids) - len(set(ids)):
+                report.warnings.append(f"ids: {repeated} repeat an earlier one")
+            places = [report.path.parent / path for path in paths if path]
+            if lost := [place for place in places if not place.is_file()]:
+                report.warnings.append(
+                    f"image_paths: {len(lost)} files do not exist (first: {lost[0]})"
+                )
             if (masks := noted(read_splits, file, sizes[0])) is not None:
                 known = {name: digest for name, digest in hashes.items() if digest is not None}
-                _check_splits(report, masks, known)
+                _check_splits(report, masks, y, known)
     return report
 
 
@@ -531,21 +538,11 @@ def _check_matrix(report: FeatureReport, matrix: StoredMatrix) -> np.ndarray[Any
     return hashes
 
 
-def _check_strings(report: FeatureReport, name: str, strings: list[str]) -> None:
-    repeated = len(strings) - len(set(strings))
-    if name == "ids" and repeated:
-        report.warnings.append(f"ids: {repeated} repeat an earlier one")
-    if name == "image_paths":
-        places = [report.path.parent / path for path in strings if path]
-        if lost := [place for place in places if not place.is_file()]:
-            text = f"image_paths: {len(lost)} files do not exist (first: {lost[0]})"
-            report.warnings.append(text)
-
-
-def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
+def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> Tensor | None:
+    """The labels, if there are any and nothing is wrong with them."""
     names, y = read_strings(file, "class_names"), read_labels(file)
     if y is None:
-        return
+        return None
     report.label_kind = "class index" if y.dim() == 1 else "multi-hot"
     check_labels(y, "labels", num_rows=num_rows, num_classes=None if names is None else len(names))
     if names is None:
@@ -563,22 +560,22 @@ def _check_labels(report: FeatureReport, file: Any, num_rows: int) -> None:
     if empty:
         report.warnings.append(f"labels: no row has the class {', '.join(empty[:10])}")
     report.warnings += odd_labels(y, names)
-    with suppress(ValueError):  # is told where splits are checked
-        masks = fill_splits(read_splits(file, num_rows), labels=True)[0]
-        asked = y[masks["query"]]
-        asked = asked[judged_rows(asked)]
-        if len(asked) and bool(masks["database"].any()):
-            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
+    return y
 
 
 def _check_splits(
-    report: FeatureReport, masks: dict[str, torch.Tensor], hashes: Mapping[str, Any]
+    report: FeatureReport, masks: dict[str, Tensor], y: Tensor | None, hashes: Mapping[str, Any]
 ) -> None:
     masks, problems = fill_splits(masks, labels=report.label_kind != "none")
     report.splits = {name: int(mask.sum()) for name, mask in masks.items()}
     for name in ("database", "train"):
         report.overlaps[f"query & {name}"] = int((masks["query"] & masks[name]).sum())
     report.problems += problems
+    if y is not None:
+        asked = y[masks["query"]]
+        asked = asked[judged_rows(asked)]
+        if len(asked) and bool(masks["database"].any()):
+            report.warnings += odd_queries(unanswered(asked, y[masks["database"]]), len(asked))
     query, database = masks["query"].numpy(), masks["database"].numpy()
     for name, digest in hashes.items():
         shared = int(np.isin(digest[query & ~database], digest[database]).sum())

@@ -156,17 +156,13 @@ def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> d
                 masks |= {} if mask is None else {name: mask}
         if {"train", "query"} <= set(masks):
             problems += map(ValueError, fill_splits(masks, labels=labels is not None)[1])
-    note("compression", _as_compression, given["compression"])
     note("about", _as_about, given["about"])
+    note("compression", check_choice, given["compression"], _FILTERS, "compression")
+    found["compression"] = given["compression"]
     if problems:
         kind = TypeError if all(isinstance(p, TypeError) for p in problems) else ValueError
         raise kind(f"{path} was not written:\n" + "\n".join(map(str, problems)))
     return found
-
-
-def _as_compression(value: Any) -> Any:
-    check_choice(value, _FILTERS, "compression")
-    return value
 
 
 def _as_about(value: Any) -> str | None:
