@@ -397,12 +397,15 @@ def _roles(
         if len(set(classes)) > max(10, len(classes) // 2):
             del roles["label"]
     left = [n for n in columns if n not in roles.values() and n not in matrices]
-    tests: dict[str, Callable[[str], bool]] = {IMAGE: _is_picture, TEXT: _is_sentence}
-    for role, test in tests.items():
-        shares = {n: _share(columns[n], test) for n in left if n not in roles.values()}
-        best = max(shares, key=lambda n: shares[n], default="")
+    for role, test in ((IMAGE, _is_picture), (TEXT, lambda text: len(text.split()) > 2)):
+        shares = {"": 0.0}  # of the values of each column, that are texts and pass
+        for name in (n for n in left if n not in roles.values()):
+            there = [value for value in columns[name] if value is not None]
+            passing = sum(isinstance(value, str) and test(value) for value in there)
+            shares[name] = passing / max(1, len(there))
+        best = max(shares, key=lambda n: shares[n])
         is_known = role in roles or (role == IMAGE and "image features" in roles)
-        if not is_known and best and shares[best] > 0.5:
+        if not is_known and shares[best] > 0.5:
             roles[role] = best
     if not {IMAGE, TEXT, "image features", "text features"} & set(roles):
         raise ValueError(
@@ -418,16 +421,6 @@ def _named(columns: Iterable[str]) -> str:
 
 def _is_picture(text: str) -> bool:
     return text.lower().endswith(PICTURE_SUFFIXES)
-
-
-def _is_sentence(text: str) -> bool:
-    return len(text.split()) > 2
-
-
-def _share(values: Sequence[Any], test: Callable[[str], bool]) -> float:
-    """The share of the values that are texts and pass."""
-    there = [value for value in values if value is not None]
-    return sum(isinstance(v, str) and test(v) for v in there) / max(1, len(there))
 
 
 def _places(

@@ -32,11 +32,6 @@ class Guarded:
         self._owner, self._is_ready = 0, False
         atexit.register(self.stop)
 
-    @property
-    def process(self) -> int | None:
-        """Its number while it runs, else None."""
-        return None if self._process is None else self._process.pid
-
     def ask(self, question: Any, limit_s: float) -> Any:
         """Its answer; ``ValueError`` says what came in its way.
 
