@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +17,7 @@ from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_hash import __version__
 from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
-from pyg_hash.features import BagOfWords, ImageEncoder, TextEncoder, encode_each, load_encoder
+from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.digests import row_prints
 from pyg_hash.utils.files import (
@@ -176,14 +175,6 @@ class CrossModalDataset(InMemoryDataset):
         # the version, because another one may build another graph from the same arguments
         described = json.dumps([__version__, type(self).__name__, self.settings(), pre_transform])
         return Path(self.root) / "processed" / sha256(described)[:12]
-
-    def fit_words(
-        self, texts: Sequence[str], train: Tensor, *, allow_unknown: bool = False, **options: Any
-    ) -> Tensor:
-        """Features by a stored bag of words of the train texts; texts with none: error or zeros."""
-        encoder = BagOfWords(**options).fit(list(compress(texts, train.tolist())))
-        self.keep_words(encoder)
-        return encoder.transform(texts, allow_unknown=allow_unknown)
 
     def keep_words(self, encoder: TextEncoder) -> None:
         """Store the encoder of texts beside the data, for :meth:`text_encoder`."""

@@ -233,8 +233,6 @@ class Emoji(CrossModalDataset):
     def text_features_of(self, entries: Sequence[EmojiEntry], train: Tensor) -> Tensor:
         """Features by the encoder of ``texts=`` and ``languages=``, fitted on training entries."""
         texts = [entry.text for entry in entries]
-        if self.text_features == "words" and not self.languages:
-            return self.fit_words(texts, train, mode="tfidf", subwords=SUBWORDS)
         seen = list(compress(entries, train.tolist()))
         known = [entry.text for entry in seen]
         parts: list[TextEncoder] = []

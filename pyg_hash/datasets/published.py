@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
-import tempfile
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -33,13 +34,12 @@ from pyg_hash.datasets.raw import (
     whole,
 )
 from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
-from pyg_hash.features import EfficientNetLite0, ImageEncoder, TextEncoder
+from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.typing import IMAGE, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import (
     CorruptFileError,
     load_tensors,
-    read_text,
     save_tensors,
     sha256,
 )
@@ -144,7 +144,7 @@ class PublishedDataset(CrossModalDataset):
         if isinstance(choice, str):
             if not _is_file_name(choice):
                 check_choice(choice, named, argument)
-        elif not callable(choice) or not hasattr(choice, "save"):
+        elif not callable(choice) or not hasattr(choice, "settings"):
             raise TypeError(
                 f"{argument}: expected a name, a file's name or an encoder of pyg_hash.features, "
                 f"got {type(choice).__name__}"
@@ -389,8 +389,9 @@ class PublishedDataset(CrossModalDataset):
         texts = [self._content.words[row] for row in usable[rows]]
         if not isinstance(choice, str):
             return encode_all(text=(choice, texts))["text"]
-        options = self.words[choice]
-        return self.fit_words(texts, torch.from_numpy(train), allow_unknown=True, **options)
+        encoder = BagOfWords(**self.words[choice]).fit(list(compress(texts, train)))
+        self.keep_words(encoder)
+        return encoder.transform(texts, allow_unknown=True)
 
     def _encoder(self, modality: Modality) -> Any:
         choice = self.image if modality == IMAGE else self.text
@@ -403,11 +404,10 @@ def _is_file_name(choice: Any) -> bool:
 
 
 def _described(choice: Any) -> str:
-    """A name; or what tells an encoder from others: its kind, the SHA-256 of its description."""
+    """A name; or what tells an encoder from others: its kind, the SHA-256 of its settings."""
     if isinstance(choice, str):
         return choice
-    with tempfile.TemporaryDirectory() as folder:
-        return f"{choice.kind}-{sha256(read_text(choice.save(folder)))}"
+    return f"{choice.kind}-{sha256(json.dumps(choice.settings()))}"
 
 
 # the sets; docs/datasets.rst has tables of all layouts ------------------------------------------

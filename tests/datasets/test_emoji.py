@@ -227,7 +227,7 @@ def test_picture_features_are_computed_once_a_root(cheap, tmp_path, monkeypatch)
             raise RuntimeError("boom")
 
     with monkeypatch.context() as patch:
-        patch.setattr("pyg_hash.datasets.base.BagOfWords", Fails)
+        patch.setattr("pyg_hash.datasets.emoji.BagOfWords", Fails)
         with pytest.raises(RuntimeError, match="boom"):
             Emoji(tmp_path)
     dataset = Emoji(tmp_path)  # they survive a failure after them
