@@ -19,7 +19,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
 from pyg_hash.runs import RunItems, with_fields
 from pyg_hash.serve import Limits, SearchEngine, create_app
-from pyg_hash.serve.server import address_of, listen, make_server
+from pyg_hash.serve.app import address_of, listen, make_server
 from pyg_hash.typing import MODALITIES, binarize
 
 COLORS = ("red", "green", "blue", "gray")

@@ -242,8 +242,8 @@ class Serve(SearchCommand):
     def execute(self) -> int:
         """Serve."""
         from pyg_hash.serve import Limits, SearchEngine, serve
+        from pyg_hash.serve.app import address_of, is_loopback, listen
         from pyg_hash.serve.guard import log_access
-        from pyg_hash.serve.server import address_of, is_loopback, listen
 
         check_positive(threads=self.threads, oversample=self.oversample)
         if self.rate is not None and not 0 <= self.rate < 1e9:

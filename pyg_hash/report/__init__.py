@@ -5,8 +5,7 @@ Needs the extra ``report`` (matplotlib, scikit-learn); without it every figure a
 """
 
 from pyg_hash.report.figures import distance_histogram, pr_curve, tsne
-from pyg_hash.report.page import About, compare_page, report_page, write_report
-from pyg_hash.report.results import Results
+from pyg_hash.report.page import About, Results, compare_page, report_page, write_report
 
 __all__ = [
     "About",

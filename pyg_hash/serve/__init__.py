@@ -1,8 +1,7 @@
 """A local search page for a trained run, with a JSON API. Needs the ``serve`` extra when used."""
 
-from pyg_hash.serve.app import create_app
+from pyg_hash.serve.app import create_app, serve
 from pyg_hash.serve.engine import SearchEngine
-from pyg_hash.serve.server import serve
-from pyg_hash.serve.worker import Limits
+from pyg_hash.serve.guard import Limits
 
 __all__ = ["Limits", "SearchEngine", "create_app", "serve"]

@@ -21,7 +21,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run
-from pyg_hash.serve.worker import FORMATS
+from pyg_hash.serve.guard import FORMATS
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError

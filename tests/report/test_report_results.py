@@ -11,7 +11,7 @@ from small import graph_for, model_for
 from pyg_hash import metrics, report
 from pyg_hash.index import HammingIndex
 from pyg_hash.models import MCGCN
-from pyg_hash.report.results import cases, drawn, gallery, thumbnail
+from pyg_hash.report.page import cases, drawn, gallery, thumbnail
 from pyg_hash.typing import IMAGE, TEXT
 
 

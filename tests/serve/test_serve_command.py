@@ -26,8 +26,8 @@ from pyg_hash.datasets import write_feature_file
 from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
+from pyg_hash.serve.app import address_of, is_loopback, listen
 from pyg_hash.serve.engine import QueryError
-from pyg_hash.serve.server import address_of, is_loopback, listen
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("starlette")

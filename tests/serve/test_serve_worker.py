@@ -13,7 +13,7 @@ from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
 from pyg_hash.serve.engine import QueryError, Question, Wanted
-from pyg_hash.serve.worker import Batches, BusyError
+from pyg_hash.serve.guard import Batches, BusyError
 
 
 def batches(call, most=64, waiting=100, timeout=20.0):
@@ -48,7 +48,7 @@ def test_what_comes_during_a_call_goes_into_the_next_one():
 @pytest.mark.parametrize(("still", "sizes"), [(4, [4]), (0, [1, 3]), (10**9, [4])])
 def test_it_waits_for_others_only_while_they_are_on_their_way(still, sizes, monkeypatch):
     """``more`` says yes so many times; in the end nobody waits for ever."""
-    monkeypatch.setattr("pyg_hash.serve.worker._TURN", 0.005)
+    monkeypatch.setattr("pyg_hash.serve.guard._TURN", 0.005)
     calls, looks = [], []
 
     def more():
