@@ -28,7 +28,6 @@ from pyg_hash.serve.engine import (
     OWN,
     Answers,
     NewItem,
-    QueryError,
     Question,
     SearchEngine,
     Wanted,
@@ -37,11 +36,11 @@ from pyg_hash.serve.guard import (
     COOKIE,
     LOOPBACK,
     Batches,
-    BusyError,
     Guard,
     Limits,
     Metrics,
     Pictures,
+    QueryError,
     Worker,
 )
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
@@ -149,8 +148,8 @@ def create_app(
         work.close()
 
     async def refused(_: Request, error: Exception) -> Any:
-        status = getattr(error, "status", 422)
-        return _json({"detail": str(error)}, status, {"Retry-After": "1"} if status == 503 else {})
+        status, headers = getattr(error, "status", 422), getattr(error, "headers", {})
+        return _json({"detail": str(error)}, status, headers)
 
     async def invalid(_: Request, error: Any) -> Any:
         """As the framework's own, without the input, which may be large and is known."""
@@ -167,7 +166,8 @@ def create_app(
         lifespan=lifespan,
         exception_handlers={
             RequestValidationError: invalid,
-            **dict.fromkeys((QueryError, BusyError, UnreadableImageError), refused),
+            QueryError: refused,
+            UnreadableImageError: refused,
         },
     )
     app.add_middleware(
@@ -421,7 +421,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         async def one(query: OneQuery) -> dict[str, Any]:
             try:
                 return await work.found(query.ask(), query.offset)
-            except (QueryError, BusyError) as error:
+            except QueryError as error:
                 return {"detail": str(error)}
 
         return _json({"results": await asyncio.gather(*map(one, many.queries))})

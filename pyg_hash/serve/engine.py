@@ -21,7 +21,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.index.base import CodeStore
 from pyg_hash.models import HashModel
 from pyg_hash.runs import CATALOG, NAME, IncompleteRunError, Run
-from pyg_hash.serve.guard import FORMATS
+from pyg_hash.serve.guard import FORMATS, QueryError
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, binarize, other
 from pyg_hash.utils.files import load_tensors, save_tensors
 from pyg_hash.utils.locks import BusyError
@@ -30,14 +30,6 @@ from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
 OWN = ("text", "image", "labels")  # fields that every answer has by name
-
-
-class QueryError(ValueError):
-    """A query without an answer: words for the one who asked, and a status of HTTP."""
-
-    def __init__(self, message: str, status: int = 422) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)

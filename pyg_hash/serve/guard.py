@@ -115,12 +115,15 @@ class Limits:
             raise ValueError(f"k: {self.k} is more than max_k = {self.max_k}")
 
 
-class RefusedError(Exception):
-    """A request that does not reach the application."""
+class QueryError(ValueError):
+    """A request that is not answered: words for the one who asked, a status of HTTP, headers."""
 
-    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, status: int = 422, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message)
-        self.status, self.headers = status, {"Cache-Control": "no-store", **(headers or {})}
+        self.status = status
+        self.headers = headers or ({"Retry-After": "1"} if status == 503 else {})
 
 
 class Guard:
@@ -180,11 +183,12 @@ class Guard:
                 await self._read(request, content)
             await self.app(scope, _told(bytes(content), receive), guarded)
         except Exception as error:  # here: the framework would send its own outside of the guard
-            if not isinstance(error, RefusedError):
+            if not isinstance(error, QueryError):
                 _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
-                error = RefusedError(500, "the server failed; its log says why")
+                error = QueryError("the server failed; its log says why", 500)
             if not status:
-                refusal = JSONResponse({"detail": str(error)}, error.status, error.headers)
+                headers = {"Cache-Control": "no-store", **error.headers}
+                refusal = JSONResponse({"detail": str(error)}, error.status, headers)
                 await refusal(scope, receive, guarded)
         finally:
             self._uploading -= len(content)
@@ -206,31 +210,31 @@ class Guard:
             access_log.info(json.dumps(line))
 
     def _admit(self, request: Request) -> None:
-        """Raise ``RefusedError`` unless the request may be answered."""
+        """Raise ``QueryError`` unless the request may be answered."""
         method, path = request.method, request.scope["path"]
         if self.hosts is not None and _host(request) not in self.hosts:
-            raise RefusedError(421, "host: this server does not answer to that name")
+            raise QueryError("host: this server does not answer to that name", 421)
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(_client(request.scope))
         changes = method not in ("GET", "HEAD") and path.startswith("/api/item")
         if not changes and (not self.private or path in _OPEN):
             return
         if self.token is None:
-            raise RefusedError(
-                403, "token: this server lets nobody change its items; start it with --token_file"
+            raise QueryError(
+                "token: this server lets nobody change its items; start it with --token_file", 403
             )
         kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer":
             token = unquote(request.cookies.get(COOKIE, ""))
         if not hmac.compare_digest(token.strip().encode(), self.token):
-            raise RefusedError(
-                401,
+            raise QueryError(
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
+                401,
                 {"WWW-Authenticate": "Bearer"},
             )
 
     def _count(self, client: str) -> None:
-        """One request of a client's; ``RefusedError`` if it has none left."""
+        """One request of a client's; ``QueryError`` if it has none left."""
         now, rate = time.monotonic(), self.limits.rate
         left, then = self._rates.pop(client, (float(self.limits.burst), now))
         left = min(self.limits.burst, left + (now - then) * rate)
@@ -239,10 +243,10 @@ class Guard:
             self._rates.popitem(last=False)
         if left < 1:
             wait = {"Retry-After": str(max(1, round((1 - left) / rate)))}
-            raise RefusedError(429, f"rate: more than {rate:g} requests a second; slow down", wait)
+            raise QueryError(f"rate: more than {rate:g} requests a second; slow down", 429, wait)
 
     async def _read(self, request: Request, content: bytearray) -> None:
-        """The body, within the limits of size and time; ``RefusedError``."""
+        """The body, within the limits of size and time; ``QueryError``."""
         from starlette.requests import ClientDisconnect
 
         given, limits, close = request.headers, self.limits, {"Connection": "close"}
@@ -260,8 +264,7 @@ class Guard:
                     content.extend(part)
                     self._uploading += len(part)
                 if self._uploading > limits.upload_total:
-                    wait = {"Retry-After": "1"}
-                    raise RefusedError(503, "busy: too much is being uploaded", wait)
+                    raise QueryError("busy: too much is being uploaded", 503)
                 if size > 4 * limit:
                     break
             return size
@@ -269,12 +272,12 @@ class Guard:
         try:
             size = await asyncio.wait_for(parts(), limits.upload_timeout)
         except ClientDisconnect as error:
-            raise RefusedError(400, "body: the connection ended before its end") from error
+            raise QueryError("body: the connection ended before its end", 400) from error
         except asyncio.TimeoutError as error:
             message = f"body: not received within {limits.upload_timeout:g} seconds"
-            raise RefusedError(408, message, close) from error
+            raise QueryError(message, 408, close) from error
         if size > limit:
-            raise RefusedError(413, f"body: larger than the limit of {limit:,} bytes", close)
+            raise QueryError(f"body: larger than the limit of {limit:,} bytes", 413, close)
 
 
 class Metrics:
@@ -356,12 +359,6 @@ def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     return next_message
 
 
-class BusyError(RuntimeError):
-    """Too much is waiting, or it took too long."""
-
-    status = 503
-
-
 class Worker:
     """Calls in threads, for a bounded number of callers, who give up after a time.
 
@@ -388,20 +385,21 @@ class Worker:
         return self.pending > self.threads
 
     async def run(self, call: Callable[[], R]) -> R:
-        """The result of ``call``, or what it raises; ``BusyError`` if that would take too long."""
+        """The result of ``call``, or what it raises; ``QueryError`` if that would take too long."""
         return await self.wait(lambda loop: loop.run_in_executor(self.pool, call))
 
     async def wait(self, begin: Callable[[asyncio.AbstractEventLoop], Awaitable[R]]) -> R:
-        """What is begun, in time; ``BusyError``: it is not, or too many wait."""
+        """What is begun, in time; ``QueryError``: it is not, or too many wait."""
         if self.full:
-            raise BusyError(f"busy: {self.pending} requests are waiting; try again in a moment")
+            message = f"busy: {self.pending} requests are waiting; try again in a moment"
+            raise QueryError(message, 503)
         self.pending += 1
         try:
             answer = begin(asyncio.get_running_loop())
             return await asyncio.wait_for(answer, self.limits.timeout)
         except asyncio.TimeoutError as error:
-            seconds = self.limits.timeout
-            raise BusyError(f"busy: no answer within {seconds:g} seconds; try again") from error
+            message = f"busy: no answer within {self.limits.timeout:g} seconds; try again"
+            raise QueryError(message, 503) from error
         finally:
             self.pending -= 1
 
@@ -439,7 +437,7 @@ class Pictures(Worker):
             shutil.rmtree(path, ignore_errors=True)
 
     async def decode(self, content: bytes, folder: Path) -> Path:
-        """A picture as a file of plain pixels; ``UnreadableImageError``, ``BusyError``."""
+        """A picture as a file of plain pixels; ``UnreadableImageError``, ``QueryError``."""
 
         def call() -> Path:
             (folder / "upload").write_bytes(content)
@@ -448,7 +446,7 @@ class Pictures(Worker):
         return await self.run(call)
 
     async def small(self, path: str, size: int) -> bytes:
-        """A picture of the database as a small JPEG; ``UnreadableImageError``, ``BusyError``."""
+        """A picture of the database as a small JPEG; ``UnreadableImageError``, ``QueryError``."""
 
         def call() -> bytes:
             with self.folder() as folder:
@@ -490,7 +488,7 @@ class Batches(Worker, Generic[T, R]):
         self._task: asyncio.Task[None] | None = None
 
     async def ask(self, question: T) -> R:
-        """The answer to a question, or its exception; ``BusyError`` if that would take too long."""
+        """The answer to a question, or its exception; ``QueryError``: that would take too long."""
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
 
         def begin(loop: asyncio.AbstractEventLoop) -> Awaitable[R]:

@@ -17,7 +17,8 @@ from serve_cases import COLORS, Client, make_catalog, open_catalog, png
 from pyg_hash.codes import hamming_distance, pack_bits
 from pyg_hash.index import HammingIndex
 from pyg_hash.serve import SearchEngine, create_app
-from pyg_hash.serve.engine import NewItem, QueryError
+from pyg_hash.serve.engine import NewItem
+from pyg_hash.serve.guard import QueryError
 from pyg_hash.typing import MODALITIES
 
 TOKEN = "a-token-of-tests"

@@ -27,7 +27,7 @@ from pyg_hash.index import HammingIndex
 from pyg_hash.runs import Run
 from pyg_hash.serve import SearchEngine
 from pyg_hash.serve.app import address_of, is_loopback, listen
-from pyg_hash.serve.engine import QueryError
+from pyg_hash.serve.guard import QueryError
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("starlette")

@@ -12,8 +12,8 @@ from serve_cases import make_engine
 from small import relaxed_of_new
 
 from pyg_hash.serve import Limits
-from pyg_hash.serve.engine import QueryError, Question, Wanted
-from pyg_hash.serve.guard import Batches, BusyError
+from pyg_hash.serve.engine import Question, Wanted
+from pyg_hash.serve.guard import Batches, QueryError
 
 
 def batches(call, most=64, waiting=100, timeout=20.0):
@@ -102,7 +102,7 @@ def test_too_many_and_too_long():
         return answers
 
     answers = asyncio.run(ask())
-    assert all(isinstance(answer, BusyError) for answer in answers)
+    assert all(isinstance(answer, QueryError) and answer.status == 503 for answer in answers)
     assert [str(answer).split(";")[0] for answer in answers[2:]] == [
         "busy: no answer within 0.1 seconds",
         "busy: 3 requests are waiting",
