@@ -6,7 +6,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -161,7 +161,7 @@ class Report(DataCommand, PictureCommand):
         about = About(
             title=f"{type(model).__name__} on {Path(config.dataset).name}"
             + "".join(f" ({note})" for note in notes),
-            settings=config.to_dict(),
+            settings=asdict(config),
             history=run.history(),
             items=run.items(self.images_root),
             class_names=dataset.class_names,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
@@ -167,10 +167,6 @@ class TrainConfig:
         "fp32", "bf16: matrix products of the training in bfloat16"
     )
     seed: int = option(0, "seed of the labels, the weights and the noise")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, as they go to ``config.yaml``."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:

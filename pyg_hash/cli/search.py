@@ -23,7 +23,7 @@ from pyg_hash.cli.build import (
 from pyg_hash.cli.options import UsageError, check_positive, option
 from pyg_hash.cli.store import cell, printed
 from pyg_hash.runs import Run
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, other
 from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
@@ -91,9 +91,7 @@ class Search(SearchCommand, NewItemsCommand):
         from pyg_hash.features import UnreadableImageError
         from pyg_hash.serve.engine import SearchEngine, Wanted
 
-        target: Modality = IMAGE if self.modality == IMAGE else TEXT
-        if self.modality is None:
-            target = other(queries.modality)
+        target: Any = self.modality or other(queries.modality)
         index: CodeStore
         if self.store is not None:
             index = open_store(self.store, coder.model, self.force)

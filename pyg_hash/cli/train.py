@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from contextlib import ExitStack
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -89,7 +89,7 @@ class Train(TrainConfig, Command):
             if not self.resume:  # one of an earlier version may be there
                 run.check_place()
             held.enter_context(run.lock())
-            Run.create(run.path, config.to_dict(), resume=self.resume)
+            Run.create(run.path, asdict(config), resume=self.resume)
         dataset = ranks.in_turn(lambda: build.build_dataset(config))
         data = dataset[0]
         if ranks.is_main:
