@@ -244,15 +244,17 @@ def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
     entropy = -(torch.xlogy(ones, ones) + torch.xlogy(1 - ones, 1 - ones)) / np.log(2)
     counts = bucket_sizes(codes)
     share = counts.double() / n
-    varies = mean.abs() < 1
+    varying = x[:, mean.abs() < 1].T  # a bit a row
+    bits = len(varying)
+    others = float(varying.corrcoef().abs().sum()) - bits if bits > 1 else float("nan")
     return CodeDiagnostics(
         num_codes=n,
         num_bits=num_bits,
         bit_mean=mean,
         imbalance=float(mean.abs().mean()),
         bit_entropy=float(entropy.mean()),
-        correlation=_mean_correlation(x[:, varies]),
-        constant_bits=int((~varies).sum()),
+        correlation=others / max(bits * (bits - 1), 1),
+        constant_bits=num_bits - bits,
         code_entropy=float(-(share * share.log2()).sum()) + 0.0,
         distinct_codes=counts.numel(),
         collisions=int(counts[counts > 1].sum()),
@@ -265,12 +267,3 @@ def bucket_sizes(codes: Tensor) -> Tensor:
     packed = np.ascontiguousarray(pack_bits(codes).cpu().numpy())
     rows = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
     return torch.from_numpy(np.unique(rows, return_counts=True)[1])
-
-
-def _mean_correlation(x: Tensor) -> float:
-    bits = x.size(1)
-    if bits < 2:
-        return float("nan")
-    x = x - x.mean(0)
-    x = x / x.norm(dim=0)
-    return float(((x.T @ x).abs().sum() - bits) / (bits * (bits - 1)))

@@ -90,7 +90,7 @@ def average_precision(
     if ties == "index":
         return torch.cat(_in_index_order(ranking, cut, denominator))
     counts = ranking.counts()
-    return torch.cat([_from_counts(*some, cut, ties, denominator) for some in counts])
+    return torch.cat([from_counts(*some, cut, ties, denominator) for some in counts])
 
 
 def check_definition(topk: int | None, ties: str, denominator: str) -> None:
@@ -101,7 +101,7 @@ def check_definition(topk: int | None, ties: str, denominator: str) -> None:
         check_positive_int(topk, "topk")
 
 
-def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
+def from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
     """AP of each query from its counts, float64 ``[q, num_bits + 1]`` each."""
     if ties != "expected":  # a bucket becomes two: its relevant items, and the others
         items = torch.stack((relevant, items - relevant), 2)
@@ -185,10 +185,12 @@ def _of_lists(relevance: Tensor, cut: int, denominator: str) -> Tensor:
 
 def harmonic(start: Tensor, count: Tensor) -> Tensor:
     """``1 / (start + 1) + ... + 1 / (start + count)``, without cancellation for large starts."""
-    exact = torch.special.digamma(start + count + 1) - torch.special.digamma(start + 1)
     low, high = start + 0.5, start + count + 0.5  # H_m = log(m + 1/2) + Euler's constant + tail
-    smooth = torch.log1p(count / low) + _tail(high) - _tail(low)
-    return torch.where(start < 32, exact, smooth)
+    total = torch.log1p(count / low) + _tail(high) - _tail(low)
+    few = start < 32
+    first, last = start[few] + 1, start[few] + count[few] + 1
+    total[few] = torch.special.digamma(last) - torch.special.digamma(first)
+    return total
 
 
 def _tail(x: Tensor) -> Tensor:
