@@ -24,7 +24,7 @@ from benchmarks.record import benchmark
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
 from pyg_hash.transforms import InterKNN, LabelHub
-from pyg_hash.transforms.intra import merge_edges
+from pyg_hash.transforms.graphs import merge_edges
 from pyg_hash.typing import INTRA, MODALITIES, NEAREST
 
 BLOCK, CLASSES, BLOCKS_AT_ONCE = 500, 10, 64

@@ -3,7 +3,7 @@
 import torch
 
 from pyg_hash.graph import edge_weights
-from pyg_hash.transforms.intra import merge_edges
+from pyg_hash.transforms.graphs import merge_edges
 
 
 def test_edge_weights():

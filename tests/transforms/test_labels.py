@@ -10,7 +10,7 @@ from toy import toy_data
 from benchmarks.cliques import LabelCliques
 from pyg_hash.graph import graph_operator
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub, LabelRate
-from pyg_hash.transforms.labels import _sharing, label_sets
+from pyg_hash.transforms.graphs import _sharing, label_sets
 
 FORMS = [LabelHub, LabelCliques]
 
