@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, compress
 from pathlib import Path
@@ -18,7 +17,7 @@ import scipy.sparse as sp
 from pyg_hash.datasets.base import encode_all
 from pyg_hash.datasets.feature_file import is_feature_file
 from pyg_hash.datasets.feature_write import write_feature_file
-from pyg_hash.datasets.raw import Array, Variable, read_variables
+from pyg_hash.datasets.raw import Array, Variable, dense, read_variables
 from pyg_hash.features import EfficientNetLite0, encode_each, words_and_meaning
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import check_writable
@@ -152,7 +151,7 @@ class Gathered:
         values = self.values.get(LABELS)
         if values is None or isinstance(values, list):
             return values
-        values = _dense(values)
+        values = dense(values)
         if values.ndim == 1 or values.shape[1] == 1:
             values = values.reshape(-1)
             self.notes.append(f"labels: one column of classes {values.min()} .. {values.max()}")
@@ -359,15 +358,10 @@ def _aligned(
             if axis:
                 value = value.T if len(value.shape) == 2 else np.moveaxis(value, axis, 0)
             if kind in (LABELS, IDS):
-                value = _dense(value)
+                value = dense(value)
                 value = value.reshape(-1) if value.size == n else value
         values[kind] = value
     return values, n
-
-
-def _dense(values: Any) -> Array:
-    sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
-    return np.asarray(values.toarray() if sparse else values)
 
 
 def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) -> Gathered:
@@ -384,10 +378,10 @@ def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) 
     for split, (values, n) in parts.items():
         kept[split], places[split] = np.ones(n, bool), np.full(n, -1)
         if split == "train" and "database" in parts:
-            free: dict[bytes, list[int]] = {}
-            for row, digest in enumerate(_digests(*parts["database"])):
+            free: dict[int, list[int]] = {}
+            for row, digest in enumerate(_hashes(parts["database"][0])):
                 free.setdefault(digest, []).append(row)
-            for row, digest in enumerate(_digests(values, n)):
+            for row, digest in enumerate(_hashes(values)):
                 if free.get(digest):
                     places[split][row], kept[split][row] = free[digest].pop(0), False
             again = int((~kept[split]).sum())
@@ -410,17 +404,15 @@ def _stacked(parts: Mapping[str, tuple[dict[str, Any], int]], notes: list[str]) 
     return Gathered(values, masks, start, notes)
 
 
-def _digests(values: Mapping[str, Any], n: int) -> list[bytes]:
+def _hashes(values: Mapping[str, Any]) -> list[int]:
     """What tells rows apart, features and labels together."""
-    found = []
-    for row in range(n):
-        digest = hashlib.blake2b(digest_size=16)
-        for column in values.values():
-            item = column[row] if isinstance(column, list) else _dense(column[row])
-            plain = isinstance(item, np.ndarray)
-            digest.update(item.astype(np.float32).tobytes() if plain else repr(item).encode())
-        found.append(digest.digest())
-    return found
+
+    def rows(column: Any) -> Iterator[Any]:
+        if isinstance(column, list):
+            return map(repr, column)
+        return (dense(row).astype(np.float32).tobytes() for row in column)
+
+    return [*map(hash, zip(*map(rows, values.values()), strict=True))]
 
 
 def _mask(variable: Variable, num_rows: int, notes: list[str]) -> Array:

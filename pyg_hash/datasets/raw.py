@@ -63,6 +63,12 @@ def whole(path: Path) -> Iterator[None]:
         raise CorruptFileError(f"{path}: cannot be read ({why}); get it again") from error
 
 
+def dense(values: Any) -> Array:
+    """An array of one, or of a SciPy matrix."""
+    sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
+    return np.asarray(values.toarray() if sparse else values)
+
+
 @dataclass
 class Variable:
     """A named array of a file, read when it is needed; errors as of :func:`read_variables`."""
@@ -94,10 +100,7 @@ class Variable:
             for start, stop in row_chunks(*self.shape):
                 low, high = np.searchsorted(rows, (start, stop))
                 if low < high:
-                    block = self.values[rows[low:high]]
-                    sparse: bool = sp.issparse(block)  # in a name, as it would narrow the type
-                    dense = block.toarray() if sparse else block
-                    out[low:high] = dense.reshape(high - low, -1)
+                    out[low:high] = dense(self.values[rows[low:high]]).reshape(high - low, -1)
         return torch.from_numpy(out)
 
 

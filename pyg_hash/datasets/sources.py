@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from pyg_hash.datasets.feature_file import (
     StoredMatrix,
@@ -26,7 +25,7 @@ from pyg_hash.datasets.feature_file import (
     stored_items,
 )
 from pyg_hash.datasets.imports import IDS, LABELS, PATHS, TEXTS, gather, kind_of
-from pyg_hash.datasets.raw import Array, coco_captions
+from pyg_hash.datasets.raw import Array, coco_captions, dense
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
@@ -87,8 +86,7 @@ class Source:
         """All ready-made features in blocks of rows, float32, and where each begins."""
         for start in range(0, len(self), BLOCK):
             part = self.features[modality][start : min(start + BLOCK, len(self))]
-            sparse: bool = sp.issparse(part)  # in a name, as it would narrow the type of part
-            yield start, np.asarray(part.toarray() if sparse else part, np.float32)
+            yield start, np.asarray(dense(part), np.float32)
 
     def items(self, modality: Modality) -> list[str | None]:
         """The raw pictures or texts."""
