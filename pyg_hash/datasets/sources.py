@@ -107,23 +107,14 @@ def open_source(
     encoding: str | None = None,
     label_separator: str | None = None,
 ) -> Source:
-    """Read a source, all but its pictures.
+    """Read a source, all but its pictures; the options are those of ``pyg-hash build``.
 
-    Args:
-        paths: one folder of pictures, table (CSV, TSV, JSON lines, Parquet), JSON file of captions
-            in MS-COCO's layout or feature file; or the NPY, NPZ, MATLAB or HDF5 files of one
-            catalogue's features.
-        columns: ``image``, ``text``, ``label`` and ``id``: names of columns (or of variables of
-            features) where they are not the usual ones.
-        images_root: folder that names of pictures are below; default: that of the file.
-        encoding: of a CSV or TSV file that is not in UTF-8.
-        label_separator: between several labels of a row of a table, ``''``: a row has one;
-            default: the first of ``; | ,`` that the column has.
+    ``paths``: one folder of pictures, table (CSV, TSV, JSON lines, Parquet), JSON file of captions
+    in MS-COCO's layout or feature file; or the NPY, NPZ, MATLAB or HDF5 files of one catalogue's
+    features. ``columns``: names of those that are ``image``, ``text``, ``label`` and ``id``.
 
-    Raises:
-        FileNotFoundError: there is no such file, or no picture.
-        NotADirectoryError: ``images_root`` is no folder.
-        ValueError: what cannot be read; problems of single rows are in ``problems``.
+    Errors are those of a file that is not there, and ``ValueError``: what cannot be read; problems
+    of single rows are in ``problems``.
     """
     named = {role: name for role, name in (columns or {}).items() if name}
     first = Path(paths[0])

@@ -19,9 +19,8 @@ _START_S = 60.0
 class Guarded:
     """A process, started when first needed, that answers questions; both are JSON.
 
-    Args:
-        code: what it runs, without torch if it is to start fast; it ends in :func:`answer_all`.
-        what: it does, for messages.
+    ``code``, without torch if it is to start fast, ends in :func:`answer_all`; ``what`` it does is
+    for messages.
     """
 
     def __init__(self, code: str, what: str) -> None:

@@ -107,11 +107,7 @@ def _read_attributes(holder: Any) -> None:
 
 @contextmanager
 def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator[Any]:
-    """The open file.
-
-    Args:
-        path: the file.
-        sealed: it has a checksum of ours, which was compared.
+    """The open file; ``sealed``: it has a checksum of ours, which was compared.
 
     Raises:
         OSError: it cannot be read.

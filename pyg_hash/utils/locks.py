@@ -26,16 +26,9 @@ class BusyError(OSError):
 class Lock:
     """The right to change something, until :meth:`release` or the end of the process.
 
-    It is a lock of the system's on a file that holds the process' number; without such locks, or
-    where nothing can be written, it is none.
-
-    Args:
-        path: the file, which is removed by the release.
-        what: what is changed, for the message.
-        wait_s: seconds to wait for somebody else.
-
-    Raises:
-        BusyError: somebody else has the right.
+    It is a lock of the system's on the file ``path``, which holds the process' number and is
+    removed by the release; without such locks, or where nothing can be written, it is none.
+    ``BusyError``: somebody else has the right, and keeps it for ``wait_s`` seconds.
     """
 
     def __init__(self, path: Path, what: str, wait_s: float = 0.0) -> None:

@@ -19,9 +19,7 @@ _CLOSE = 1e-4  # of the mean print: what another processor may round otherwise
 def data_rows(prints: Mapping[str, Tensor], data: Any) -> dict[str, Tensor]:
     """What a run remembers of its data: prints of features and labels, and who is in what split.
 
-    Args:
-        prints: :func:`row_prints` of the features of each modality, as they come.
-        data: the ``HeteroData`` that is trained on.
+    ``prints`` are :func:`row_prints` of the features of each modality, as they come.
     """
     rows: dict[str, Tensor] = dict(prints)
     for m in prints:
@@ -70,11 +68,7 @@ def trained_queries(stored: Mapping[str, Tensor], now: Mapping[str, Tensor]) -> 
 def check_model(stored: str | None, digest: str, what: str, *, force: bool = False) -> None:
     """Raise ``ValueError`` if ``what`` is of another model; a warning, once, if it does not say.
 
-    Args:
-        stored: digest that ``what`` keeps; None: it says nothing.
-        digest: of the model that is to go with it.
-        what: its name, for messages.
-        force: of another model is right.
+    ``stored`` is the digest that it keeps, ``digest`` that of the model that is to go with it.
     """
     if stored is None:
         say_once(

@@ -14,11 +14,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(s
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was told to stop.
-
-    Attributes:
-        number: of the signal.
-    """
+    """The process was told to stop, by the signal of this ``number``."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -40,10 +36,7 @@ def stoppable() -> Iterator[None]:
 def stop_after(what: str) -> Iterator[Callable[[], None]]:
     """Let the first signal wait: it raises :class:`Stopped` where the yielded function is called.
 
-    A second one does so at once.
-
-    Args:
-        what: is finished first, for the message.
+    A second one does so at once. ``what`` is finished first, for the message.
     """
     noted: list[int] = []
 
