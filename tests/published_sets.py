@@ -16,6 +16,7 @@ from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import OwnEncoder
 
 Array = np.ndarray[Any, Any]
+LOW_LEVEL, BOW = load_manifest("nuswide")["official"]["image"].values()
 WORDS = ("sky", "sea", "dog", "tree", "car", "boat", "bird", "road")
 
 
@@ -66,7 +67,7 @@ def nus_arrays(seed: int = 0) -> dict[str, Array]:
     tags[3] = 0
     labels[3, 0] = 1
     arrays = {"labels": labels, "tags": tags, "bow": rng.integers(0, 9, (NUS_ROWS, 500))}
-    for name, width in published.LOW_LEVEL.items():
+    for name, width in LOW_LEVEL.items():
         arrays[name] = rng.random((NUS_ROWS, width)).round(4)
     return arrays
 
@@ -80,8 +81,8 @@ def write_nus(raw: Path, seed: int = 0) -> dict[str, Array]:
     write_text(raw / published.NUS_TAG_NAMES, "\r\n".join(WORDS) + "\r\n")
     pictures = "".join(f"folder{i % 3}\\{i:04d}_{i}.jpg\r\n" for i in range(NUS_ROWS))
     write_text(raw / published.NUS_PICTURES, pictures)
-    for name in (*published.LOW_LEVEL, "bow"):
-        path = raw / (name if name != "bow" else next(iter(published.BOW)))
+    for name in (*LOW_LEVEL, "bow"):
+        path = raw / (name if name != "bow" else next(iter(BOW)))
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savetxt(path, arrays[name], fmt="%d " if name == "bow" else "%.4f")
     return arrays

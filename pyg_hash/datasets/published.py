@@ -90,16 +90,10 @@ class PublishedDataset(CrossModalDataset):
     manifest: str
     # whether labels are one class index a row, and whether rows without any tag are left out
     single_label, drop_textless = False, False
-    # official features of each modality that are ready-made, the default first -> ``FILE[:NAME]``
-    # of the matrices that hold their columns -> how many; without a matrix: the tags
-    ready: Mapping[str, Any]
     words: Mapping[str, dict[str, Any]] = {
         "bow2000": WORDS | {"mode": "count", "max_features": 2000},
         "lsa200": LSA,
     }
-    picture = ""  # place of a picture by the name of its row
-    picture_places: Mapping[str, str] = {}  # pattern of pictures -> name of their published count
-    word_files: Sequence[str] = ()  # those that only words need
 
     def __init__(
         self,
@@ -122,10 +116,14 @@ class PublishedDataset(CrossModalDataset):
         self.protocol: str = published["default"] if protocol is None else protocol
         check_choice(self.protocol, tuple(known), "protocol")
         self._protocol = Protocol(**known[self.protocol])
-        official = layout == "official"
-        self._ready: Mapping[str, Any] = self.ready if official else published["features"]
-        self.image = self._choice(image, "image", (EfficientNetLite0.kind,))
-        self.text = self._choice(text, "text", tuple(self.words))
+        # the features of each modality that are ready-made, the default first -> ``FILE[:NAME]`` of
+        # the matrices that hold their columns -> how many; without a matrix: the tags. And
+        # ``picture``: place of one by the name of its row; ``pictures``: pattern -> name of their
+        # published count; ``words``: files that only words need
+        self._ready: Mapping[str, Any] = published[layout]
+        has_pictures, has_words = "picture" in self._ready, layout == "official"
+        self.image = self._choice(image, "image", (EfficientNetLite0.kind,) * has_pictures)
+        self.text = self._choice(text, "text", tuple(self.words) * has_words)
         super().__init__(root, transform, pre_transform, force_reload=force_reload)
 
     def _official_files(self) -> list[str]:
@@ -138,8 +136,7 @@ class PublishedDataset(CrossModalDataset):
 
     def _choice(self, choice: Any, argument: str, encoded: tuple[str, ...]) -> Any:
         """A name of features, a file's name or an encoder; anything else is refused."""
-        own, raw_items = self._ready[argument], self.layout == "official"
-        named = (*own, *encoded) if raw_items else tuple(own)
+        named = (*self._ready[argument], *encoded)
         choice = named[0] if choice is None else choice
         if isinstance(choice, str):
             if not _is_file_name(choice):
@@ -149,10 +146,10 @@ class PublishedDataset(CrossModalDataset):
                 f"{argument}: expected a name, a file's name or an encoder of pyg_hash.features, "
                 f"got {type(choice).__name__}"
             )
-        elif not raw_items:
+        elif not encoded:
             raise ValueError(
                 f"{argument}: the layout {self.layout!r} has no raw items to encode; "
-                f"use one of {', '.join(own)} or a file of your own"
+                f"use one of {', '.join(named)} or a file of your own"
             )
         return EfficientNetLite0(progress=False) if choice == EfficientNetLite0.kind else choice
 
@@ -174,7 +171,7 @@ class PublishedDataset(CrossModalDataset):
                 own = [choice] if _is_file_name(choice) else []
                 places += self._ready[modality].get(choice, own)
         if not isinstance(self.text, str) or self.text in self.words:
-            places += self.word_files
+            places += self._ready.get("words", ())
         return list(dict.fromkeys(place.split(":")[0] for place in places))
 
     def download(self) -> None:
@@ -184,7 +181,7 @@ class PublishedDataset(CrossModalDataset):
         lines = listed(missing)
         if missing and not isinstance(self.image, str):
             places = {}  # of pictures that are not there
-            for pattern, name in self.picture_places.items():
+            for pattern, name in self._ready["pictures"].items():
                 if pattern.startswith(self._protocol.pictures or ""):
                     count = self._counts[name]
                     if sum(1 for _ in raw.glob(pattern)) < count:
@@ -329,7 +326,7 @@ class PublishedDataset(CrossModalDataset):
         rows = load_tensors(self.base_dir / ROWS_FILE)[0]["rows"].numpy()
         content = self._content
         paths: list[Path] = []
-        if self.layout == "official" and self.picture:
+        if "picture" in self._ready:
             paths = [self._raw / path for path in self._picture_paths(rows)]
         return Items(
             ids=[str(content.names[row]) for row in rows],
@@ -339,7 +336,7 @@ class PublishedDataset(CrossModalDataset):
         )
 
     def _picture_paths(self, rows: Array) -> list[str]:
-        return [self.picture.format(self._content.names[row]) for row in rows]
+        return [self._ready["picture"].format(self._content.names[row]) for row in rows]
 
     def _ready_made(self, modality: str, choice: str, usable: Array, rows: Array) -> Tensor:
         """Columns of the layout's matrices side by side, its tags, or a file of the user's own."""
@@ -416,24 +413,10 @@ NUS_LABELS = "Groundtruth/AllLabels/Labels_{}.txt"
 NUS_PICTURES = "ImageList/Imagelist.txt"
 NUS_TAGS = "NUS_WID_Tags/AllTags1k.txt"
 NUS_TAG_NAMES = "NUS_WID_Tags/TagList1k.txt"
-# file -> width, all of them rows of the image list
-LOW_LEVEL = {
-    "Low_Level_Features/Normalized_CH.dat": 64,
-    "Low_Level_Features/Normalized_CORR.dat": 144,
-    "Low_Level_Features/Normalized_EDH.dat": 73,
-    "Low_Level_Features/Normalized_WT.dat": 128,
-    "Low_Level_Features/Normalized_CM55.dat": 225,
-}
-BOW = {"Low_Level_Features/BoW_int.dat": 500}
 
 
 class _NusWide(PublishedDataset):
     """269,648 pictures with 1,000 tags; classes are the most frequent of 81 concepts."""
-
-    ready = {"image": {"lowlevel": LOW_LEVEL, "bow": BOW}, "text": {"tags": {}}}
-    picture = "Flickr/{}"
-    picture_places = {"Flickr/*/*.jpg": "pictures"}
-    word_files = [NUS_TAG_NAMES]
 
     def _official_files(self) -> list[str]:
         """Labels, names and tags."""
@@ -576,9 +559,6 @@ class MIRFlickr25K(PublishedDataset):
     """
 
     manifest = "mirflickr25k"
-    ready = {"image": {}, "text": {"tags": {}}}
-    picture = "mirflickr/{}.jpg"
-    picture_places = {"mirflickr/im*.jpg": "pictures"}
 
     def _official_files(self) -> list[str]:
         """The list of common tags, labels, and the tags of each picture."""
@@ -636,9 +616,6 @@ class MSCOCO(PublishedDataset):
     """
 
     manifest = "mscoco"
-    ready = {"image": {}, "text": {}}
-    picture = "{}"
-    picture_places = {f"{folder}/*.jpg": folder for folder in COCO_FOLDERS}
 
     def _official_files(self) -> list[str]:
         """Instances and captions of both folders."""

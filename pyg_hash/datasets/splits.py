@@ -40,9 +40,13 @@ class Protocol:
 
 
 def load_manifest(name: str) -> dict[str, Any]:
-    """What is published of a data set: counts, archives, protocols; ``-21`` is a variant."""
+    """What is published of a data set: counts, archives, files of each layout, protocols.
+
+    ``-21`` is a variant; what a manifest lacks is in that of the set which it is ``like``.
+    """
     name, _, variant = name.partition("-")
     manifest: dict[str, Any] = load_json(MANIFESTS / f"{name}.json")
+    manifest = (load_manifest(manifest["like"]) if "like" in manifest else {}) | manifest
     return manifest | manifest["variants"][variant] if variant else manifest
 
 

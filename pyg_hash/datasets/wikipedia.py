@@ -13,7 +13,6 @@ import numpy as np
 from pyg_hash.datasets.base import Transform
 from pyg_hash.datasets.published import LSA, WORDS, Content, PublishedDataset
 from pyg_hash.datasets.raw import open_matrix, whole
-from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError
 
 LISTS = {"train": "trainset_txt_img_cat.list", "test": "testset_txt_img_cat.list"}
@@ -51,16 +50,10 @@ class Wikipedia(PublishedDataset):
 
     manifest = "wikipedia"
     single_label = True
-    ready = {
-        "image": {"image128": {f"{IMAGE128}:image": None}, "sift": {f"{MAT}:I_{{}}": None}},
-        "text": {"lda": {f"{MAT}:T_{{}}": None}, "tfidf": {f"{MAT}:T_tfidf_{{}}": None}},
-        "parts": ("tr", "te"),
-    }
     words = {
         "bow3000": WORDS | _PLAIN | {"mode": "count", "max_features": 3000},
         "lsa200": LSA | _PLAIN,
     }
-    word_files = [ARTICLES]
 
     def __init__(
         self,
@@ -72,8 +65,6 @@ class Wikipedia(PublishedDataset):
         *,
         force_reload: bool = False,
     ) -> None:
-        check_choice(image, tuple(self.ready["image"]), "image")
-        check_choice(text, (*self.ready["text"], *self.words), "text")
         choices = (image, text, None, transform, pre_transform)
         super().__init__(root, "official", *choices, force_reload=force_reload)
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 from published_sets import (
+    BOW,
     LENGTHS,
+    LOW_LEVEL,
     NUS_CONCEPTS,
     NUS_ROWS,
     SIZES,
@@ -18,7 +20,6 @@ from published_sets import (
 from scipy.io import savemat
 
 from pyg_hash.datasets import NUSWIDE
-from pyg_hash.datasets.published import BOW, LOW_LEVEL
 from pyg_hash.datasets.published import NUS_LABELS as LABELS
 from pyg_hash.datasets.published import NUS_PICTURES as PICTURES
 from pyg_hash.datasets.published import NUS_TAG_NAMES as TAG_NAMES
