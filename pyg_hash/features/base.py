@@ -50,25 +50,41 @@ class TextEncoder(Encoder, Protocol):
         """Features float32 ``[n, d]`` of ``n`` texts, on the CPU."""
 
 
-class StoredEncoder(ABC):
+class StoredEncoder:
     """An encoder that is stored as its kind and its settings, in ``encoder.json``."""
 
     kind: ClassVar[str]
     kinds: ClassVar[dict[str, type[StoredEncoder]]] = {}  # of all subclasses, by name
+    #: the keywords of the constructor that decide the features
+    stored: ClassVar[tuple[str, ...]] = ()
+    #: SHA-256 of the weights, where a package brings them
+    digest: ClassVar[str | None] = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "kind" in vars(cls):
             StoredEncoder.kinds[cls.kind] = cls
 
-    @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """What decides the features, as JSON values."""
+        """What decides the features, as JSON values; a package's weights stay in it."""
+        found = {name: getattr(self, name) for name in self.stored}
+        return found if self.digest is None else found | {"weights_sha256": self.digest}
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.stored)
+        return f"{type(self).__name__}({shown})"
 
     @classmethod
-    @abstractmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
         """The encoder of these settings, stored in ``folder``; any error means damaged ones."""
+        if missing := sorted({*cls.stored} - {*settings}):
+            raise KeyError(missing[0])
+        if cls.digest is not None and (found := settings.pop("weights_sha256")) != cls.digest:
+            raise CorruptFileError(
+                f"{folder}: {cls.kind!r} with weights {str(found)[:12]}..., not with "
+                f"{cls.digest[:12]}...; encode the data again with this version"
+            )
+        return cls(**settings, **run)
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; returns the file of its settings."""
@@ -117,16 +133,7 @@ def as_list(items: Sequence[Any]) -> list[Any]:
     return list(items)
 
 
-def check_digest(folder: Path, kind: str, found: object, known: str) -> None:
-    """Raise ``CorruptFileError`` if weights from a package are not those of this version."""
-    if found != known:
-        raise CorruptFileError(
-            f"{folder}: {kind!r} with weights {str(found)[:12]}..., not with {known[:12]}...; "
-            "encode the data again with this version"
-        )
-
-
-class NetworkEncoder(StoredEncoder):
+class NetworkEncoder(StoredEncoder, ABC):
     """A network that encodes ``batch_size`` items at a time on ``device``."""
 
     batch_size = 16
@@ -177,6 +184,7 @@ class OwnEncoder(StoredEncoder):
     """
 
     kind = "own"
+    stored = ("name", "num_features")
 
     def __init__(
         self,
@@ -244,13 +252,9 @@ class OwnEncoder(StoredEncoder):
     def __repr__(self) -> str:
         return f"OwnEncoder({self.name!r}, num_features={self._width})"
 
-    def settings(self) -> dict[str, Any]:
-        """Name and width."""
-        return {"name": self.name, "num_features": self.num_features}
-
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        encoder = cls(list, settings["num_features"], settings["name"])
+        encoder = super()._restored(folder, {**settings, "function": list})
         encoder._function = None
         return encoder
 
@@ -271,6 +275,7 @@ class Concatenated(StoredEncoder):
     """
 
     kind = "concatenated"
+    stored = ("weights",)  # the parts lie in folders of their own
 
     def __init__(self, encoders: Sequence[Any], weights: Sequence[float] | None = None) -> None:
         self.encoders = list(encoders)
@@ -305,10 +310,6 @@ class Concatenated(StoredEncoder):
 
     def __repr__(self) -> str:
         return f"Concatenated({self.encoders!r}, weights={self.weights!r})"
-
-    def settings(self) -> dict[str, Any]:
-        """The weights; the parts lie in folders of their own."""
-        return {"weights": self.weights}
 
     def save(self, folder: PathLike) -> Path:
         """Write the parts to ``folder/0``, ``folder/1``, ..., and the weights."""

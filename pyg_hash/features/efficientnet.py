@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from typing_extensions import Self
 
-from pyg_hash.features.base import NetworkEncoder, PathLike, check_digest, checked, load_image
+from pyg_hash.features.base import NetworkEncoder, PathLike, checked, load_image
 from pyg_hash.utils.checks import check_positive_int
 from pyg_hash.utils.optional import require
 
@@ -58,6 +57,8 @@ class EfficientNetLite0(NetworkEncoder):
     """
 
     kind = "efficientnet_lite0"
+    stored = ("image_size",)
+    digest = WEIGHTS_SHA256
     num_features = 1280
     batch_size = 8
 
@@ -82,16 +83,3 @@ class EfficientNetLite0(NetworkEncoder):
         last = self._model.extract_features(x.contiguous(memory_format=torch.channels_last))
         pooled: Tensor = last.mean(dim=(2, 3))
         return pooled
-
-    def __repr__(self) -> str:
-        return f"EfficientNetLite0(image_size={self.image_size})"
-
-    def settings(self) -> dict[str, Any]:
-        """The size of the input; the weights stay in their package."""
-        return {"image_size": self.image_size, "weights_sha256": WEIGHTS_SHA256}
-
-    @classmethod
-    def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        size = settings["image_size"]
-        check_digest(folder, cls.kind, settings["weights_sha256"], WEIGHTS_SHA256)
-        return cls(size, **run)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -47,9 +47,6 @@ class Pretrained(NetworkEncoder):
     To ship an encoder, put the weights into its folder: there they are looked for first.
     """
 
-    #: the keywords of the constructor that decide the features, weights left out
-    stored: ClassVar[tuple[str, ...]] = ()
-
     def __init__(self, weights: PathLike, **run: Any) -> None:
         super().__init__(**run)
         self.weights = Path(weights).expanduser().absolute()
@@ -68,13 +65,12 @@ class Pretrained(NetworkEncoder):
         """A batch of one that says nothing."""
 
     def __repr__(self) -> str:
-        shown = [f"{name}={getattr(self, name)!r}" for name in self.stored]
-        return f"{type(self).__name__}({', '.join([*shown, f'weights={self.weights.name!r}'])})"
+        return f"{super().__repr__()[:-1]}, weights={self.weights.name!r})".replace("(, ", "(")
 
     def settings(self) -> dict[str, Any]:
         """Keywords of the constructor, and the digest of the weights."""
         about = {"weights": str(self.weights), "weights_sha256": sha256(*self._files)}
-        return {name: getattr(self, name) for name in self.stored} | about
+        return super().settings() | about
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
@@ -90,7 +86,7 @@ class Pretrained(NetworkEncoder):
                 f"{folder}: {weights} holds other weights than those the data were encoded "
                 f"with; put the right ones into {folder}"
             )
-        return cls(**settings, weights=weights, **run)
+        return super()._restored(folder, {**settings, "weights": weights}, **run)
 
 
 class PictureNetwork(Pretrained):

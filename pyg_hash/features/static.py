@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from typing_extensions import Self
 
-from pyg_hash.features.base import Concatenated, StoredEncoder, as_list, check_digest, checked
+from pyg_hash.features.base import Concatenated, StoredEncoder, as_list, checked
 from pyg_hash.features.words import BagOfWords, find_words, named
 from pyg_hash.utils.files import sha256
 from pyg_hash.utils.optional import package_folder, require
@@ -24,7 +24,6 @@ TOKENIZER = (
     "tokenizers/l2_supercat_tokenizer_config.json",
     "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
 )
-DIGEST = sha256(VECTORS[1], TOKENIZER[1])
 
 
 class StaticWords(StoredEncoder):
@@ -45,6 +44,7 @@ class StaticWords(StoredEncoder):
     """
 
     kind = "static_words"
+    digest = sha256(VECTORS[1], TOKENIZER[1])
     num_features = 256
 
     def __init__(self) -> None:
@@ -75,17 +75,10 @@ class StaticWords(StoredEncoder):
         means = torch.nn.functional.embedding_bag(ids, self._vectors, starts, mode="mean")
         return torch.nn.functional.normalize(means)
 
-    def __repr__(self) -> str:
-        return "StaticWords()"
-
-    def settings(self) -> dict[str, Any]:
-        """The package, and a digest of its two files, which stay there."""
-        return {"package": "wordllama", "sha256": DIGEST}
-
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
-        check_digest(folder, cls.kind, settings["sha256"], DIGEST)
-        return cls()
+        found = settings.get("sha256") or settings["weights_sha256"]  # earlier versions' name first
+        return super()._restored(folder, {"weights_sha256": found})
 
 
 def words_and_meaning(texts: Sequence[str], max_features: int = 2048) -> Concatenated:

@@ -255,6 +255,7 @@ class Translated(StoredEncoder):
     """
 
     kind = "translated"
+    stored = ("words",)  # the encoder lies in a folder of its own
 
     def __init__(self, encoder: Any, words: Mapping[str, str]) -> None:
         self.encoder, self.words = encoder, dict(words)
@@ -279,10 +280,6 @@ class Translated(StoredEncoder):
 
     def __repr__(self) -> str:
         return f"Translated({self.encoder!r}, {len(self.words)} words)"
-
-    def settings(self) -> dict[str, Any]:
-        """The dictionary; the encoder lies in a folder of its own."""
-        return {"words": self.words}
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder/0``, and the dictionary."""
