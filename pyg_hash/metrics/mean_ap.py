@@ -90,7 +90,7 @@ def average_precision(
     if ties == "index":
         return torch.cat(_in_index_order(ranking, cut, denominator))
     counts = ranking.counts()
-    return torch.cat([from_counts(*some, cut, ties, denominator) for some in counts])
+    return torch.cat([_from_counts(*some, cut, ties, denominator) for some in counts])
 
 
 def check_definition(topk: int | None, ties: str, denominator: str) -> None:
@@ -101,7 +101,7 @@ def check_definition(topk: int | None, ties: str, denominator: str) -> None:
         check_positive_int(topk, "topk")
 
 
-def from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
+def _from_counts(items: Tensor, relevant: Tensor, cut: int, ties: str, denominator: str) -> Tensor:
     """AP of each query from its counts, float64 ``[q, num_bits + 1]`` each."""
     if ties != "expected":  # a bucket becomes two: its relevant items, and the others
         items = torch.stack((relevant, items - relevant), 2)

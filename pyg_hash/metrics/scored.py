@@ -10,12 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import binarize, check_codes, check_relaxed, exact_queries
 from pyg_hash.metrics.counts import Ranking, check_sides
-from pyg_hash.metrics.mean_ap import from_counts
+from pyg_hash.metrics.mean_ap import expected_sum
 from pyg_hash.utils.checks import check_positive_int, check_same_rows
 
 _SCORES = 1 << 20  # numbers held at once: 4 MB, which stay in a core's cache
@@ -82,7 +81,7 @@ def scored_average_precision(
             relevance = y.unsqueeze(1) == labels.database_y
         else:
             relevance = y.float() @ labels.database_y.float().T > 0
-        total += float(_by_score(scores, relevance).sum())
+        total += float(_expected_sums(scores, relevance).sum())
     return total / len(query)
 
 
@@ -159,12 +158,24 @@ def expected_recall(nearer: Tensor, tied: Tensor, k: int) -> float:
     return float(((k - nearer).double() / tied).clamp(0, 1).mean())
 
 
-def _by_score(scores: Tensor, relevance: Tensor) -> Tensor:
-    """AP of each query ``[q]`` from scores and relevance ``[q, n]``: equal scores are a bucket."""
+def _expected_sums(scores: Tensor, relevance: Tensor) -> Tensor:
+    """AP of each query ``[q]`` from scores and relevance ``[q, n]``."""
     scores, order = scores.sort(dim=1, descending=True)
-    bucket = F.pad((scores[:, 1:] != scores[:, :-1]).cumsum(1), (1, 0))
-    shape = len(scores), int(bucket.max()) + 1
-    empty = scores.new_zeros(shape, dtype=torch.float64)
-    relevant = empty.scatter_add(1, bucket, relevance.gather(1, order).double())
-    items = empty.scatter_add(1, bucket, torch.ones_like(bucket, dtype=torch.float64))
-    return from_counts(items, relevant, scores.size(1), "expected", "hits")
+    relevance = relevance.gather(1, order).double()
+    hits = relevance.cumsum(1)
+    total = hits[:, -1]
+    # a bucket ends where the next score is another one
+    last = torch.ones_like(scores, dtype=torch.bool)
+    last[:, :-1] = scores[:, 1:] != scores[:, :-1]
+    row, place = last.nonzero(as_tuple=True)
+    end, hits = place.double() + 1, hits[row, place]
+    first = torch.ones_like(row, dtype=torch.bool)
+    first[1:] = row[1:] != row[:-1]
+    before, hits_before = (torch.where(first, 0.0, x.roll(1)) for x in (end, hits))
+    alone = end - before == 1  # hits / rank: less work
+    sums = torch.where(alone & (hits > hits_before), hits / end, 0.0)
+    tied = ~alone & (hits > hits_before)
+    items, relevant = end - before, hits - hits_before
+    parts = (x[tied] for x in (before, hits_before, items, relevant, items))
+    sums[tied] = expected_sum(*parts)
+    return torch.zeros_like(total).index_add_(0, row, sums) / total.clamp_min(1)
