@@ -57,6 +57,7 @@ class StoredEncoder:
     kinds: ClassVar[dict[str, type[StoredEncoder]]] = {}  # of all subclasses, by name
     #: the keywords of the constructor that decide the features
     stored: ClassVar[tuple[str, ...]] = ()
+    parts: Sequence[Any] = ()  #: encoders that it uses, stored in folders ``0``, ``1``, ...
     #: SHA-256 of the weights, where a package brings them
     digest: ClassVar[str | None] = None
 
@@ -88,6 +89,8 @@ class StoredEncoder:
 
     def save(self, folder: PathLike) -> Path:
         """Write the encoder to ``folder``; returns the file of its settings."""
+        for number, encoder in enumerate(self.parts):
+            encoder.save(Path(folder) / str(number))
         path = Path(folder) / ENCODER_FILE
         save_json(path, {"kind": self.kind, **self.settings()})
         return path
@@ -275,10 +278,10 @@ class Concatenated(StoredEncoder):
     """
 
     kind = "concatenated"
-    stored = ("weights",)  # the parts lie in folders of their own
+    stored = ("weights",)
 
     def __init__(self, encoders: Sequence[Any], weights: Sequence[float] | None = None) -> None:
-        self.encoders = list(encoders)
+        self.encoders = self.parts = list(encoders)
         self.weights = [float(weight) for weight in weights or [1.0] * len(self.encoders)]
         if not self.encoders or len(self.weights) != len(self.encoders):
             raise ValueError(
@@ -310,12 +313,6 @@ class Concatenated(StoredEncoder):
 
     def __repr__(self) -> str:
         return f"Concatenated({self.encoders!r}, weights={self.weights!r})"
-
-    def save(self, folder: PathLike) -> Path:
-        """Write the parts to ``folder/0``, ``folder/1``, ..., and the weights."""
-        for number, encoder in enumerate(self.encoders):
-            encoder.save(Path(folder) / str(number))
-        return super().save(folder)
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:

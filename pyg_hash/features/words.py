@@ -255,10 +255,10 @@ class Translated(StoredEncoder):
     """
 
     kind = "translated"
-    stored = ("words",)  # the encoder lies in a folder of its own
+    stored = ("words",)
 
     def __init__(self, encoder: Any, words: Mapping[str, str]) -> None:
-        self.encoder, self.words = encoder, dict(words)
+        self.encoder, self.parts, self.words = encoder, [encoder], dict(words)
         self.num_features: int = encoder.num_features
 
     def read(self, text: str) -> str:
@@ -280,11 +280,6 @@ class Translated(StoredEncoder):
 
     def __repr__(self) -> str:
         return f"Translated({self.encoder!r}, {len(self.words)} words)"
-
-    def save(self, folder: PathLike) -> Path:
-        """Write the encoder to ``folder/0``, and the dictionary."""
-        self.encoder.save(Path(folder) / "0")
-        return super().save(folder)
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:

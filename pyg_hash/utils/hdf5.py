@@ -119,12 +119,12 @@ def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator
 
     path = os.path.abspath(path)
     with open(path, "rb") as raw:  # says by itself what keeps it from being read
-        size = os.fstat(raw.fileno()).st_size
+        state = os.fstat(raw.fileno())
     if not h5py.is_hdf5(path):
         raise CorruptFileError(f"{path}: not an HDF5 file; write or copy it again")
     try:
-        state = os.stat(path)
-        if not sealed and (problem := _watched(path, size, state.st_mtime_ns, state.st_ctime_ns)):
+        now = (state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if not sealed and (problem := _watched(path, *now)):
             raise OSError(problem)
         with h5py.File(path, "r") as file:
             if problem := foreign(file):
