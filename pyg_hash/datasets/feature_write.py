@@ -321,31 +321,30 @@ def as_labels(
         )
     if array.ndim == 2 and array.shape[1] == 1:
         array = _column(array, class_names)
-    if array.ndim != 1:
-        check_labels(torch.from_numpy(array.astype(np.float32)), "labels", num_rows=num_rows)
-        array = array.astype(np.uint8)
-    elif array.dtype.kind != "b":
-        whole = array.astype(np.int64)
-        if (whole != array).any():
+    if array.ndim == 1 and array.dtype.kind != "b":
+        indices = array.astype(np.int64)
+        if (indices != array).any():
             raise ValueError("labels: class indices must be whole numbers; round them")
-        array = whole
-    if array.ndim == 1 and array.size and array.min() < 0:
-        raise ValueError(
-            f"labels: class indices run from {array.min()}; give each row a class, and leave rows "
-            "whose class is not known out of labeled"
-        )
-    if array.ndim == 1 and class_names is None and array.dtype.kind != "b":
-        numbers, indices = np.unique(array, return_inverse=True)
-        if not np.array_equal(numbers, np.arange(len(numbers))):
-            array, class_names = indices.reshape(-1), [str(number) for number in numbers]
-    if array.ndim == 1 and class_names and array.size and array.max() == len(class_names):
-        raise ValueError(
-            f"labels: class indices run to {array.max()}, but there are {len(class_names)} "
-            "class_names, whose indices begin at 0; subtract 1"
-        )
+        if array.size and array.min() < 0:
+            raise ValueError(
+                f"labels: class indices run from {array.min()}; give each row a class, and leave "
+                "rows whose class is not known out of labeled"
+            )
+        array = indices
+        if class_names is None:
+            numbers, indices = np.unique(array, return_inverse=True)
+            if not np.array_equal(numbers, np.arange(len(numbers))):
+                array, class_names = indices.reshape(-1), [str(number) for number in numbers]
+        elif array.size and array.max() == len(class_names):
+            raise ValueError(
+                f"labels: class indices run to {array.max()}, but there are {len(class_names)} "
+                "class_names, whose indices begin at 0; subtract 1"
+            )
     count = None if class_names is None else len(class_names)
-    check_labels(torch.from_numpy(array), "labels", num_rows=num_rows, num_classes=count)
-    return array, class_names
+    hot = array.ndim != 1
+    plain = torch.from_numpy(array.astype(np.float32) if hot else array)
+    check_labels(plain, "labels", num_rows=num_rows, num_classes=count)
+    return array.astype(np.uint8) if hot else array, class_names
 
 
 def _words(labels: Any) -> list[Any] | None:
