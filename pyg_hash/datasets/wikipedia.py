@@ -6,13 +6,13 @@ import gzip
 import json
 import os
 import re
-from typing import Literal
 
 import numpy as np
 
 from pyg_hash.datasets.base import Transform
 from pyg_hash.datasets.published import LSA, WORDS, Content, PublishedDataset
 from pyg_hash.datasets.raw import open_matrix, whole
+from pyg_hash.features import TextEncoder
 from pyg_hash.utils.files import CorruptFileError
 
 LISTS = {"train": "trainset_txt_img_cat.list", "test": "testset_txt_img_cat.list"}
@@ -36,11 +36,12 @@ class Wikipedia(PublishedDataset):
     Args:
         root: folder of ``raw/`` and of what is computed.
         image: ``'sift'``, the official 128-d bag of SIFT words, or ``'image128'``, a stronger
-            128-d feature of the same rows.
+            128-d feature of the same rows; or ``FILE[:NAME]``, a matrix of your own, as of
+            :class:`~pyg_hash.datasets.published.PublishedDataset`.
         text: ``'lda'`` (official, 10 topics), ``'tfidf'`` (official, 1,000-d), ``'bow3000'``
             (counts of the 3,000 most frequent words) or ``'lsa200'`` (TF-IDF, then truncated SVD
             to 200-d, seed 0). The last two leave English stop words out and are fitted on the
-            training texts.
+            training texts. Or a file of your own, or a text encoder.
 
     Raises:
         FileNotFoundError: a raw file is missing.
@@ -58,8 +59,8 @@ class Wikipedia(PublishedDataset):
     def __init__(
         self,
         root: str | os.PathLike[str],
-        image: Literal["sift", "image128"] = "image128",
-        text: Literal["lda", "tfidf", "bow3000", "lsa200"] = "lsa200",
+        image: str = "image128",
+        text: str | TextEncoder = "lsa200",
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
         *,

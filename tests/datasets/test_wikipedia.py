@@ -12,7 +12,7 @@ from scipy.io import savemat
 from pyg_hash.datasets import Wikipedia
 from pyg_hash.datasets import wikipedia as module
 from pyg_hash.datasets.splits import load_manifest
-from pyg_hash.features import load_encoder
+from pyg_hash.features import OwnEncoder, load_encoder
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("sklearn")
@@ -96,6 +96,18 @@ def test_lsa(root, monkeypatch):
     assert dataset[0]["text"].x.shape == (N, 2)
     again = Wikipedia(root, "sift", "lsa200", force_reload=True)
     assert torch.equal(dataset[0]["text"].x, again[0]["text"].x)
+
+
+def test_a_matrix_and_an_encoder_of_your_own(root):
+    x = np.arange(2 * N, dtype=np.float32).reshape(N, 2)
+    np.save(root / "raw" / "mine.npy", x)
+    lengths = OwnEncoder(lambda texts: [[len(text)] for text in texts], 1, "lengths")
+    dataset = Wikipedia(root, "mine.npy", lengths)
+    assert np.array_equal(dataset[0]["image"].x.numpy(), x)
+    assert dataset[0]["text"].x.flatten().tolist() == [len(text) for text in dataset.texts]
+    assert dataset.text_encoder() is lengths
+    with pytest.raises(ValueError, match="image: .* no raw items to encode; use one of image128"):
+        Wikipedia(root, lengths)
 
 
 def test_ready_made_features_have_no_encoder(root):
