@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,63 @@ from pyg_hash.index.lookup import Bytes, Hits
 from pyg_hash.index.where import Condition, Group, Tree
 
 _LOWEST = -(2**63)  # parsers read the digits before the sign, and they do not fit int64
+_OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
 
 
 class DatabaseStore(CodeStore):
-    """A store that asks a database for ids and for nearest items."""
+    """A store that asks a database for ids and for nearest items.
+
+    Attributes:
+        _column: how the database's language writes a field.
+        _among: "a column has one of the values" and "none of them".
+        _has: "a list in a column has a value".
+    """
+
+    _column = "{}"
+    _among: tuple[str, str]
+    _has: str
+
+    @staticmethod
+    @abstractmethod
+    def _quoted(value: str) -> str:
+        """How a text is written."""
+
+    def _constants(self) -> tuple[str, str] | None:
+        """What never and what always holds, for a database without missing values."""
+        return None
+
+    def _scope(self, where: Tree | None) -> str:
+        """The filter in the database's language; empty for none."""
+        return "" if where is None else self._written(where)
+
+    def _named(self, ids: NDArray[Any]) -> str:
+        """The filter of these ids."""
+        return self._scope(Condition("id", "=", tuple(ids.tolist())))
+
+    def _literal(self, value: Any) -> str:
+        if value == _LOWEST:
+            return f"({_LOWEST + 1} - 1)"
+        return self._quoted(value) if isinstance(value, str) else str(value).lower()
+
+    def _written(self, what: Tree) -> str:
+        if isinstance(what, Group):
+            parts = map(self._written, what.parts)
+            return f"({(' and ' if what.every else ' or ').join(parts)})"
+        name, op, values = self._column.format(what.field), what.op, what.values
+        missing, there = self._constants() or (f"{name} is null", f"{name} is not null")
+        if op == "null":
+            return there if what.negated else missing
+        literals = [self._literal(value) for value in values]
+        if op == "has":
+            text = f"({' or '.join(self._has.format(name, each) for each in literals)})"
+            return f"(not {text} or {missing})" if what.negated else text
+        if what.negated:  # Milvus Lite knows no "not" before a comparison
+            opposite = Condition(what.field, _OPPOSITE[op], values)
+            return f"({self._written(opposite)} or {missing})"
+        listed = ", ".join(literals)
+        if op in ("=", "!="):
+            return self._among[op == "!="].format(name, listed)
+        return f"{name} {op} {listed}"
 
     @abstractmethod
     def _known(self, ids: NDArray[Any]) -> set[Any]:
@@ -58,52 +111,3 @@ class DatabaseStore(CodeStore):
     def _update(self, ids: NDArray[Any], metadata: Columns) -> None:
         new = New(self._codes_of(ids)[0], ids, {**self._metadata(ids), **metadata})
         self._put(new, np.ones(len(ids), bool))
-
-
-_OPPOSITE = {"=": "!=", "!=": "=", "<": ">=", "<=": ">", ">": "<=", ">=": "<"}
-
-
-def expression(
-    tree: Tree | None,
-    column: Callable[[str], str],
-    among: tuple[str, str],
-    has: str,
-    quoted: Callable[[str], str],
-    *,
-    constants: tuple[str, str] | None = None,
-) -> str:
-    """A filter in a database's language; empty for none.
-
-    Args:
-        tree: the filter.
-        column: how a field is written.
-        among: "a column has one of the values" and "none of them", with two places each.
-        has: "a list in a column has a value", with two places.
-        quoted: how a text is written.
-        constants: what never and what always holds, for a database without missing values.
-    """
-
-    def literal(value: Any) -> str:
-        if value == _LOWEST:
-            return f"({_LOWEST + 1} - 1)"
-        return quoted(value) if isinstance(value, str) else str(value).lower()
-
-    def written(what: Tree) -> str:
-        if isinstance(what, Group):
-            return f"({(' and ' if what.every else ' or ').join(map(written, what.parts))})"
-        name, op, values = column(what.field), what.op, what.values
-        missing, there = constants or (f"{name} is null", f"{name} is not null")
-        if op == "null":
-            return there if what.negated else missing
-        if op == "has":
-            each = [has.format(name, literal(value)) for value in values]
-            text = f"({' or '.join(each)})"
-            return f"(not {text} or {missing})" if what.negated else text
-        if what.negated:  # Milvus Lite knows no "not" before a comparison
-            return f"({written(Condition(what.field, _OPPOSITE[op], values))} or {missing})"
-        listed = ", ".join(map(literal, values))
-        if op in ("=", "!="):
-            return among[op == "!="].format(name, listed)
-        return f"{name} {op} {listed}"
-
-    return "" if tree is None else written(tree)

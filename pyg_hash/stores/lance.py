@@ -16,8 +16,7 @@ from typing_extensions import Self
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import New, arguments
 from pyg_hash.index.lookup import Bytes
-from pyg_hash.index.where import Condition, Tree
-from pyg_hash.stores.base import DatabaseStore, expression
+from pyg_hash.stores.base import DatabaseStore
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.locks import Lock
 from pyg_hash.utils.optional import require
@@ -35,6 +34,10 @@ class LanceStore(DatabaseStore):
     processes may read; each sees the table as it was when it opened it or last changed it.
     :attr:`table` is LanceDB's own object, for everything that is not part of the interface.
     """
+
+    _column = "`{}`"
+    _among = "{} IN ({})", "{} NOT IN ({})"
+    _has = "coalesce(array_has({}, {}), false)"
 
     table: Any
     _lock: Path | None = None  # of a table on this machine
@@ -151,8 +154,9 @@ class LanceStore(DatabaseStore):
         else:
             self.table.add(rows)
 
-    def _scope(self, where: Tree | None) -> str:
-        return _sql(where)
+    @staticmethod
+    def _quoted(value: str) -> str:
+        return "'" + value.replace("'", "''") + "'"
 
     def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
         query = self.table.search().select(["id"]).limit(limit).offset(start)
@@ -161,7 +165,7 @@ class LanceStore(DatabaseStore):
 
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         for start in range(0, len(ids), _FEW):
-            some = _ids(ids[start : start + _FEW])
+            some = self._named(ids[start : start + _FEW])
             query = self.table.search().select(["id", *columns]).where(some).limit(_FEW)
             for row in query.to_arrow().to_pylist():
                 yield row | {"code": bytes(row["code"])} if "code" in columns else row
@@ -169,11 +173,11 @@ class LanceStore(DatabaseStore):
     def _known(self, ids: NDArray[Any]) -> set[Any]:
         query = self.table.search().select(["id"])
         if len(ids) <= _FEW:
-            query = query.where(_ids(ids)).limit(len(ids))
+            query = query.where(self._named(ids)).limit(len(ids))
         return {name for batch in query.to_batches() for name in batch["id"].to_pylist()}
 
     def _remove(self, ids: NDArray[Any]) -> None:
-        self.table.delete(_ids(ids))
+        self.table.delete(self._named(ids))
 
     def _answers(
         self, scope: str, packed: Bytes, k: int | None, radius: int | None
@@ -194,18 +198,3 @@ class LanceStore(DatabaseStore):
 def _libraries() -> tuple[Any, Any]:
     lancedb = require("lancedb", "lancedb", extra="lancedb")
     return lancedb, require("pyarrow", "pyarrow", extra="lancedb")
-
-
-def _ids(ids: NDArray[Any]) -> str:
-    return _sql(Condition("id", "=", tuple(ids.tolist())))
-
-
-def _sql(tree: Tree | None) -> str:
-    """A filter in SQL."""
-    return expression(
-        tree,
-        lambda field: f"`{field}`",
-        ("{} IN ({})", "{} NOT IN ({})"),
-        "coalesce(array_has({}, {}), false)",
-        lambda text: "'" + text.replace("'", "''") + "'",
-    )

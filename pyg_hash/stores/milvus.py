@@ -15,8 +15,7 @@ from typing_extensions import Self
 from pyg_hash.codes import num_bytes
 from pyg_hash.index.base import Columns, New, arguments
 from pyg_hash.index.lookup import Bytes
-from pyg_hash.index.where import Condition, Tree
-from pyg_hash.stores.base import DatabaseStore, expression
+from pyg_hash.stores.base import DatabaseStore
 from pyg_hash.utils.checks import check_choice, check_positive_int
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.utils.optional import require
@@ -38,6 +37,8 @@ class MilvusStore(DatabaseStore):
     """
 
     _most = _MOST
+    _among = "{} in [{}]", "{} not in [{}]"
+    _has = "array_contains({}, {})"
 
     client: Any
     name: str
@@ -190,13 +191,17 @@ class MilvusStore(DatabaseStore):
             ]
             send(self.name, rows)
 
-    def _scope(self, where: Tree | None) -> str:
-        constants = None
-        if self._lite:  # it has neither missing values nor empty ids
-            constants = "(id < 0 and id > 0)", "(id >= 0 or id < 0)"
-            if self.id_type is str:
-                constants = '(id == "")', '(id != "")'
-        return _expression(where, constants)
+    @staticmethod
+    def _quoted(value: str) -> str:
+        _check_text(value)
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    def _constants(self) -> tuple[str, str] | None:
+        if not self._lite:
+            return None
+        if self.id_type is str:  # it has neither missing values nor empty ids
+            return '(id == "")', '(id != "")'
+        return "(id < 0 and id > 0)", "(id >= 0 or id < 0)"
 
     def _listed(self, scope: str, start: int, limit: int) -> NDArray[Any]:
         some: Any = {"output_fields": ["id"], "limit": limit, "offset": start}
@@ -217,9 +222,8 @@ class MilvusStore(DatabaseStore):
             self.client.delete(self.name, filter=part)
 
     def _parts(self, ids: NDArray[Any]) -> Iterator[str]:
-        names = ids.tolist()
-        for i in range(0, len(names), _NAMES):
-            yield self._scope(Condition("id", "=", tuple(names[i : i + _NAMES])))
+        for i in range(0, len(ids), _NAMES):
+            yield self._named(ids[i : i + _NAMES])
 
     def _answers(
         self, scope: str, packed: Bytes, k: int | None, radius: int | None
@@ -249,17 +253,6 @@ def _connected(uri: str, **connection: Any) -> Any:
         raise ConnectionError(
             f"{uri}: Milvus cannot be reached there ({error}); check the address, and that it runs"
         ) from error
-
-
-def _expression(tree: Tree | None, constants: tuple[str, str] | None = None) -> str:
-    """A filter in Milvus's language; with ``constants`` for Lite, without missing values."""
-    among, has = ("{} in [{}]", "{} not in [{}]"), "array_contains({}, {})"
-    return expression(tree, str, among, has, _quoted, constants=constants)
-
-
-def _quoted(value: str) -> str:
-    _check_text(value)
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _check_text(value: str) -> None:

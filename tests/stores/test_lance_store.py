@@ -80,4 +80,4 @@ def test_tables_of_others(tmp_path: Path) -> None:
 )
 def test_conditions(where: Any, text: str) -> None:
     fields = {"n": int, "Name": str, "ok": bool, "w": float, "tags": list}
-    assert lance._sql(parse(where, fields)) == text
+    assert LanceStore(8, int, fields, None)._scope(parse(where, fields)) == text

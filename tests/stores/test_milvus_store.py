@@ -63,15 +63,17 @@ def test_wrong_settings_are_found_before_anything_is_reached() -> None:
 )
 def test_conditions(where: Any, text: str) -> None:
     fields = {"x": int, "s": str, "ok": bool, "tags": list}
-    assert milvus._expression(parse(where, fields)) == text
-    found = milvus._expression(parse("x is null or not s != 'a'", fields), ("no", "yes"))
-    assert found == '(no or (s in ["a"] or no))'
+    store = MilvusStore(8, str, fields, None)
+    assert store._scope(parse(where, fields)) == text
+    store._lite = True
+    found = store._scope(parse("x is null or not s != 'a'", fields))
+    assert found == '((id == "") or (s in ["a"] or (id == "")))'
 
 
 def test_strings_that_are_refused() -> None:
     for text, message in [("a\nb", "line break"), ("\r", "line break"), ("é" * 40_000, "longer")]:
         with pytest.raises(ValueError, match=message):
-            milvus._expression(Condition("x", "=", (text,)))
+            MilvusStore(8, str, None, None)._scope(Condition("x", "=", (text,)))
     for name in ("", "it's"):
         with pytest.raises(ValueError, match="Milvus Lite cannot delete"):
             milvus._check_for_lite(["fine", name], {})
