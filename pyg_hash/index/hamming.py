@@ -575,16 +575,17 @@ class HammingIndex(CodeStore):
             if keep is not None:
                 query, far, rows = (column[keep[rows]] for column in (query, far, rows))
             rank = self._items.ids.at(rows) if self.id_type is int else rows
-            order = np.lexsort((rank, far, query))
-            return Hits(query[order], far[order], rows[order])
-        chosen, codes = ready()
-        if k is not None:
-            query, far, places = self._exact.search(codes, packed, min(k, len(codes)))
         else:
-            query, far, places = self._exact.range_search(codes, packed, radius)
-            order = np.lexsort((places, far, query))
-            query, far, places = query[order], far[order], places[order]
-        return Hits(query, far, places if chosen is None else chosen[places])
+            chosen, codes = ready()
+            if k is None:
+                query, far, rank = self._exact.range_search(codes, packed, radius)
+            else:
+                query, far, rank = self._exact.search(codes, packed, min(k, len(codes)))
+            rows = rank if chosen is None else chosen[rank]
+        if k is not None:  # ordered already
+            return Hits(query, far, rows)
+        order = np.lexsort((rank, far, query))
+        return Hits(query[order], far[order], rows[order])
 
     def _codes_of(self, names: NDArray[Any]) -> tuple[Bytes, NDArray[np.int8] | None]:
         relaxed = self._items.relaxed

@@ -72,9 +72,9 @@ class DatabaseStore(CodeStore):
             return self._among[op == "!="].format(name, listed)
         return f"{name} {op} {listed}"
 
-    @abstractmethod
     def _known(self, ids: NDArray[Any]) -> set[Any]:
         """Those of the ids that are there, and perhaps others."""
+        return {row["id"] for row in self._fetch(ids, [])}
 
     @abstractmethod
     def _fetch(self, ids: NDArray[Any], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:

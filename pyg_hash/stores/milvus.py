@@ -214,9 +214,6 @@ class MilvusStore(DatabaseStore):
             for row in self.client.query(self.name, filter=part, output_fields=names):
                 yield {**row, "code": row["code"][0]} if "code" in columns else row
 
-    def _known(self, ids: NDArray[Any]) -> set[Any]:
-        return {row["id"] for row in self._fetch(ids, [])}
-
     def _remove(self, ids: NDArray[Any]) -> None:
         for part in self._parts(ids):
             self.client.delete(self.name, filter=part)
