@@ -70,6 +70,14 @@ def test_every_method_runs(bench, name, protocol, data):
     assert set(line["seconds"]) == parts | ({"choose"} if "choice" in line else set())
 
 
+def test_a_line_says_which_rows_were_labelled(bench):
+    def of(**how):
+        return bench.run(cell(**{"method": "SCM"} | how))["labelled_sha256"]
+
+    assert of() == of(method="ClassCodes") == of(bits=4)
+    assert len({of(), of(seed=1), of(labels=0.3)}) == 3
+
+
 @pytest.mark.parametrize("row", [row for row in ROWS if row not in FIRST], ids=lambda row: row.name)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_every_row_has_a_model_and_the_graph_of_its_protocol(bench, row):
