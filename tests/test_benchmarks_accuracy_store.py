@@ -80,6 +80,7 @@ def test_processes_do_not_lose_each_others_lines(tmp_path):
 def current(seed=0, extras=(), **values):
     """A line as a run today would write it."""
     about = {"settings": METHODS["ClassCodes"].settings("inductive"), "extras": list(extras)}
+    about["scores"] = {"R@10": {"t2i": 0.1}}
     return line(seed, **about, **{"data_sha256": "d", "split_sha256": "s", **values})
 
 
@@ -99,6 +100,7 @@ def test_only_cells_of_the_same_settings_data_and_split_count():
     stale["settings"] = stale["settings"] | {"options": {}}
     assert not standard().met_by(stale)
     assert not standard().met_by(current(method="a row of old"))
+    assert not standard().met_by(current() | {"scores": {"all": {}}})  # older than the measure
 
 
 def test_cells_of_other_tables_are_taken_over(tmp_path):

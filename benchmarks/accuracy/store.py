@@ -1,7 +1,7 @@
 """Finished cells: one JSON line each, in a file that several processes may append to.
 
 A line says which program made it, and counts as its cell while settings, data and split are those
-of today.
+of today, and all that is measured today is in it.
 """
 
 import fcntl
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.accuracy.cell import best, same_choice
 from benchmarks.accuracy.data import Content
+from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS
 from benchmarks.accuracy.tables import Cell
 from benchmarks.record import versions, write_text
@@ -135,19 +136,22 @@ class Standard(NamedTuple):
     changes: Mapping[str, Any] = {}  # of every method's settings
 
     def met_by(self, line):
+        has_all = RECALL in line["scores"] and set(self.extras) <= set(line["extras"])
+        return has_all and self._knows(line)
+
+    def _knows(self, line):
         found = self.contents.get(line["data"])
         return (
             found is not None
             and (line["data_sha256"], line["split_sha256"]) == (found.data, found.split)
-            and set(self.extras) <= set(line["extras"])
             and is_current(line, self.changes)
         )
 
     def worths(self, cell, lines):
         """What another seed or code length of a cell has found of its row's choices."""
-        any_extras, shared = self._replace(extras=()), same_choice(cell)
+        shared = same_choice(cell)
         for line in lines if METHODS[cell.method].choices else ():
-            if same_choice(place(line)) == shared and any_extras.met_by(line):
+            if same_choice(place(line)) == shared and self._knows(line):
                 return line["choice"]["worths"]
         return None
 
