@@ -391,6 +391,16 @@ def test_tokens(engine, tmp_path):
         create_app(engine, private=True)
 
 
+def test_a_token_in_base64_is_kept_by_the_page(engine):
+    token = "c2VjcmV0IHdvcmRz+/=="
+    client = Client(engine, token=token, private=True)
+    kind = [("content-type", "application/json")]
+    given = client.post("/api/session", json.dumps({"token": token}).encode(), kind)
+    cookie = given.headers["set-cookie"].partition(";")[0]
+    assert client.get("/api/run", cookie=cookie).status == 200
+    assert client.get("/api/run", cookie=f"other=1; {cookie}x").status == 401
+
+
 def test_a_run_without_a_catalogue_cannot_be_changed():
     client = Client(token=TOKEN)
     answer = change(client, "DELETE", "/api/item/3")
