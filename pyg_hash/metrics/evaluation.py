@@ -200,6 +200,8 @@ def evaluate(
     told = {m: judged_rows(y) for m, y in own.items()}
     measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
     maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
+    paired = torch.equal(parts[IMAGE][0], parts[TEXT][0])
+    recalls: dict[str, dict[int, float]] = {}
     graded: Scores = {}
     judged: dict[str, Scores] = {}
     for source, target in product(MODALITIES, repeat=2):
@@ -210,6 +212,9 @@ def evaluate(
             maps[way] = measure(query[source][rows], ranked[1], own[source][rows], others[target])
         if source == target:
             continue
+        if paired:
+            places = pair_places(query[source], query[target])
+            recalls[way] = {k: expected_recall(*places, k) for k in RECALL_AT}
         ranking = Ranking(*ranked, asked.get(source), offered.get(target), graded=True)
         found = [
             (normalised_gain(counts, topk), tied_at(counts.sum(2), EDGE))
@@ -258,21 +263,12 @@ def evaluate(
         num_bits=model.num_bits,
         split=split,
         relevance=relevance,
-        pair_recall=_pair_recall(query) if torch.equal(parts[IMAGE][0], parts[TEXT][0]) else {},
+        pair_recall=recalls,
         ndcg=graded,
         codes={m: judged[m] for m in MODALITIES},
         notes=[f"{unjudged} queries have no label: mAP and NDCG are of the other {num_judged}"]
         * bool(unjudged),
     )
-
-
-def _pair_recall(query: dict[Modality, Tensor]) -> dict[str, dict[int, float]]:
-    """Recall of each query's own other side among those of all queries, in both directions."""
-    found = {}
-    for way, source, target in (("i2t", IMAGE, TEXT), ("t2i", TEXT, IMAGE)):
-        places = pair_places(query[source], query[target])
-        found[way] = {k: expected_recall(*places, k) for k in RECALL_AT}
-    return found
 
 
 def _labels(
