@@ -12,7 +12,7 @@ from store_cases import check_search, random_codes
 
 from pyg_hash.codes import pack_bits
 from pyg_hash.index.where import parse
-from pyg_hash.stores import LanceStore, lance
+from pyg_hash.stores import LanceStore, databases
 from pyg_hash.utils.files import CorruptFileError
 
 
@@ -26,7 +26,7 @@ def test_without_lancedb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_many_ids_are_looked_for_at_once(tmp_path: Path) -> None:
     """More than fit a condition; a part of them is there."""
     pytest.importorskip("lancedb")
-    codes = random_codes(2 * lance._FEW + 10, 16)
+    codes = random_codes(2 * databases._NAMES + 10, 16)
     ids = [f"n{i}" for i in range(len(codes))]
     with LanceStore.create(tmp_path / "db", 16, ids=str) as store:
         store.add(codes[:1500], ids[:1500])

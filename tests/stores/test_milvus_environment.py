@@ -91,8 +91,8 @@ with pytest.raises(FileNotFoundError, match="no such file"):
 # large requests are sent in parts
 IN_PARTS = """
 from store_cases import check_range, check_search, random_codes
-from pyg_hash.stores import MilvusStore, milvus
-milvus._ROWS, milvus._NAMES, milvus._MOST = 7, 5, 40
+from pyg_hash.stores import MilvusStore, databases
+databases._ROWS, databases._NAMES, databases._MOST = 7, 5, 40
 codes, query = random_codes(60, 24), random_codes(12, 24, 1)
 ids = [f"n{i}" for i in range(60)]
 with MilvusStore.create("m.db", 24, ids=str, fields={"even": bool}) as store:

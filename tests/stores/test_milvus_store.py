@@ -11,7 +11,7 @@ import pytest
 
 from pyg_hash.cli import main
 from pyg_hash.index.where import Condition, parse
-from pyg_hash.stores import MilvusStore, milvus
+from pyg_hash.stores import MilvusStore, databases
 
 
 def test_without_pymilvus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_strings_that_are_refused() -> None:
             MilvusStore(8, str, None, None)._scope(Condition("x", "=", (text,)))
     for name in ("", "it's"):
         with pytest.raises(ValueError, match="Milvus Lite cannot delete"):
-            milvus._check_for_lite(["fine", name], {})
-    milvus._check_for_lite(["fine", 'a"b', "ä"], {"x": [0, 1]})
+            databases._check_for_lite(["fine", name], {})
+    databases._check_for_lite(["fine", 'a"b', "ä"], {"x": [0, 1]})
     with pytest.raises(ValueError, match="metadata: x is missing, which Milvus Lite"):
-        milvus._check_for_lite([0, 1], {"x": [1, None]})
+        databases._check_for_lite([0, 1], {"x": [1, None]})
