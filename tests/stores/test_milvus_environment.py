@@ -68,15 +68,18 @@ def test_conformance(interpreter: Path) -> None:
 # what it cannot do is said
 REFUSED = """
 import pytest
+import torch
 from pymilvus import MilvusClient, MilvusException
 from pyg_hash.utils.files import CorruptFileError
 from pyg_hash.stores import MilvusStore
 uri = "m.db"
 with pytest.raises(MilvusException, match="only support BIN_FLAT"):
     MilvusStore.create(uri, 64, index="BIN_IVF_FLAT", nlist=8)
+code = torch.ones(1, 64, dtype=torch.int8)
 with MilvusStore.create(uri, 64) as store:  # nothing was left of it
+    store.add(code, [0])
     with pytest.raises(ValueError, match="at most 16384 items"):
-        store.search(__import__("torch").ones(1, 64, dtype=__import__("torch").int8), 16385)
+        store.search(code, 16385)
 client = MilvusClient(uri)
 client.create_collection("other", dimension=8)
 with pytest.raises(CorruptFileError, match="was not made by MilvusStore"):
@@ -93,6 +96,7 @@ IN_PARTS = """
 from store_cases import check_range, check_search, random_codes
 from pyg_hash.stores import MilvusStore, databases
 databases._ROWS, databases._NAMES, databases._MOST = 7, 5, 40
+MilvusStore._most = 40
 codes, query = random_codes(60, 24), random_codes(12, 24, 1)
 ids = [f"n{i}" for i in range(60)]
 with MilvusStore.create("m.db", 24, ids=str, fields={"even": bool}) as store:
