@@ -65,7 +65,8 @@ class Pretrained(NetworkEncoder):
         """A batch of one that says nothing."""
 
     def __repr__(self) -> str:
-        return f"{super().__repr__()[:-1]}, weights={self.weights.name!r})".replace("(, ", "(")
+        shown = [f"{name}={getattr(self, name)!r}" for name in self.stored]
+        return f"{type(self).__name__}({', '.join([*shown, f'weights={self.weights.name!r}'])})"
 
     def settings(self) -> dict[str, Any]:
         """Keywords of the constructor, and the digest of the weights."""
