@@ -48,7 +48,7 @@ Layout = Literal["official", "features"]
 WORDS: dict[str, Any] = {"stop_words": "english", "min_length": 2}
 LSA = WORDS | {"mode": "tfidf", "min_df": 2, "lsa": 200}
 ROWS_FILE = "rows.safetensors"  # row numbers in the raw files
-_LISTED = 40  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
+_LISTED = 100  # lines of a message: NUS-WIDE keeps its pictures in 704 folders
 
 
 class Content(NamedTuple):
@@ -176,33 +176,32 @@ class PublishedDataset(CrossModalDataset):
 
     def download(self) -> None:
         """``FileNotFoundError`` lists what is missing, and where to get it."""
-        raw = self._raw
+        raw, note = self._raw, list[str]()
         missing = absent(raw, self.raw_file_names)
-        lines = listed(missing)
         if missing and not isinstance(self.image, str):
-            places = {}  # of pictures that are not there
             for pattern, name in self._ready["pictures"].items():
-                if pattern.startswith(self._protocol.pictures or ""):
-                    count = self._counts[name]
-                    if sum(1 for _ in raw.glob(pattern)) < count:
-                        places[pattern] = f"  {pattern}  ({count:,} files)"
-            if places:
-                lines += [*places.values(), "Of the pictures only those of the split are read."]
-                missing += places
+                count = self._counts[name]
+                of_split = pattern.startswith(self._protocol.pictures or "")
+                if of_split and sum(1 for _ in raw.glob(pattern)) < count:
+                    missing.append(f"{pattern}  ({count:,} files)")
+                    note = ["Of the pictures only those of the split are read."]
         if missing:
             raise FileNotFoundError(
                 f"{type(self).__name__} cannot be downloaded automatically. "
-                f"Put these files into {raw}:\n{self._wanted(lines, missing)}"
+                f"Put these files into {raw}:\n{self._wanted(missing, *note)}"
             )
 
-    def _wanted(self, lines: list[str], missing: Sequence[str]) -> str:
+    def _wanted(self, missing: Sequence[str], *notes: str) -> str:
         """The missing files, and where to get them."""
+        lines = listed(missing)
+        if len(lines) > _LISTED:
+            lines = [*lines[:_LISTED], f"  and more, {len(missing):,} files in all"]
         archives = [
             f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
             for name, known in self._published["archives"].items()
             if any(file.startswith(known["holds"]) for file in missing)
         ]
-        return "\n".join([*lines, self._published["where"], *archives])
+        return "\n".join([*lines, *notes, self._published["where"], *archives])
 
     def _stamps(self, names: Sequence[str]) -> list[str]:
         return ["\t".join(map(str, (name, *stamp(self.raw_dir, name)))) + "\n" for name in names]
@@ -368,11 +367,8 @@ class PublishedDataset(CrossModalDataset):
         names = self._picture_paths(usable[rows])
         missing = absent(raw, names)
         if missing:
-            lines = listed(missing)
-            if len(lines) > _LISTED:
-                lines = [*lines[:_LISTED], f"  and more, {len(missing):,} files in all"]
             raise FileNotFoundError(
-                f"image: these pictures are missing in {raw}:\n{self._wanted(lines, missing)}"
+                f"image: these pictures are missing in {raw}:\n{self._wanted(missing)}"
             )
         digest = sha256(_described(encoder), *self._stamps(names))
         paths = [str(raw / name) for name in names]

@@ -19,7 +19,7 @@ from published_sets import (
 )
 from scipy.io import savemat
 
-from pyg_hash.datasets import NUSWIDE
+from pyg_hash.datasets import NUSWIDE, published
 from pyg_hash.datasets.published import NUS_LABELS as LABELS
 from pyg_hash.datasets.published import NUS_PICTURES as PICTURES
 from pyg_hash.datasets.published import NUS_TAG_NAMES as TAG_NAMES
@@ -110,7 +110,8 @@ def test_tags_as_words_and_pictures_encoded(tmp_path, arrays):
     assert NUSWIDE(tmp_path, image="bow", text=LENGTHS)[0]["text"].x.shape == (len(rows), 2)
 
 
-def test_of_many_missing_pictures_some_are_listed(tmp_path, arrays):
+def test_of_many_missing_pictures_some_are_listed(tmp_path, monkeypatch, arrays):
+    monkeypatch.setattr(published, "_LISTED", 40)
     folders = [chr(97 + i // 26) + chr(97 + i % 26) for i in range(NUS_ROWS)]  # no two lines alike
     lines = [f"{folder}\\{i:04d}_{i}.jpg\r\n" for i, folder in enumerate(folders)]
     write_text(tmp_path / "raw" / PICTURES, "".join(lines))
