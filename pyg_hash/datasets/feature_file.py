@@ -82,20 +82,15 @@ def _verified(path: str, *now: int) -> bool:
 
 def read_about(file: Any) -> str | None:
     """What the file says of its features or None; ``ValueError`` if it is not of this layout."""
-    name, version = (file.attrs.get(key) for key in ("format", "version"))
-    name = name.decode(errors="replace") if isinstance(name, bytes) else name
-    if (
-        not (isinstance(name, str) and np.ndim(version) == 0)
-        or name != FORMAT
-        or version != VERSION
-    ):
+    found = [file.attrs.get(key) for key in ("format", "version", "about")]
+    # bytes: strings of fixed length, as other libraries write them
+    found = [x.decode(errors="replace") if isinstance(x, bytes) else x for x in found]
+    name, version, about = found
+    if not isinstance(name, str) or np.ndim(version) or (name, version) != (FORMAT, VERSION):
         raise ValueError(
             f"attributes: format {name!r:.40} version {version!s:.40} is not {FORMAT!r} "
             f"version {VERSION}; write the file with write_feature_file"
         )
-    about = file.attrs.get("about")
-    if isinstance(about, bytes):  # a string of fixed length, as other libraries write it
-        about = about.decode(errors="replace")
     if about is not None and not (isinstance(about, str) and about.strip()):
         raise ValueError(f"attributes: about must be a text that is not empty, got {about!r}")
     return about
