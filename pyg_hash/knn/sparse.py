@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pyg_hash.knn.exact import DenseScores, PreparedRows, check_scale
+from pyg_hash.knn.exact import ELEMENTS, DenseScores, PreparedRows, check_scale
 from pyg_hash.utils.checks import check_features, check_nonzero_rows
 from pyg_hash.utils.csr import csr_matrix, row_block, rows_of
 
@@ -75,20 +75,13 @@ def density(x: Tensor) -> float:
 
 
 class CSRScores(DenseScores):
-    """Scores of CSR rows, which meet a few dense queries at a time; equal rows score equally.
-
-    L2 is computed in float64, as the origin cannot move near the data.
-    """
+    """Scores of CSR rows, which meet a few dense queries at a time; equal rows score equally."""
 
     def __init__(self, query: PreparedRows, database: PreparedRows) -> None:
         super().__init__(query, database)
         self.symmetric = False
         self.rows, self.columns = (96 if self.device.type == "cpu" else 2048), 1 << 16
-        if self.l2:
-            self.query, self.database = _double(self.query), _double(self.database)
-            self.squares = squared_norms(self.database)
-            self._memory = self._memory.double()
-        else:
+        if not self.l2:
             self.rounding = torch.zeros_like(self.rounding)
 
     def tile(self, rows: slice | Tensor, columns: slice) -> Tensor:
@@ -106,24 +99,43 @@ class CSRScores(DenseScores):
         return tile
 
     def exact(self, rows: slice | Tensor, index: Tensor, values: Tensor | None) -> Tensor:
-        """See :meth:`DenseScores.exact`: what found the pairs is exact."""
-        assert values is not None
+        """See :meth:`DenseScores.exact`; L2 in float64, as the origin cannot move near the data."""
         if not self.l2:
+            assert values is not None
             return values
-        own = squared_norms(self.query).unsqueeze(1)[rows]
-        return (own - 2 * values).clamp_(min=0).float()
+        query, database = take(self.query, rows), _double(self.database)
+        start, column, value = database.crow_indices(), database.col_indices(), database.values()
+        squares = squared_norms(database)
+        stored = max(1, value.numel() // self.shape[1])
+        step = max(1, ELEMENTS // max(query.size(1), index.size(1) * stored))
+        scores = []
+        for low in range(0, query.size(0), step):
+            part = _double(row_block(query, low, min(low + step, query.size(0))))
+            own, part = squared_norms(part).unsqueeze(1), part.to_dense()
+            wanted = index[low : low + step]
+            new, entry = _entries(start, wanted.flatten())
+            first = torch.arange(0, part.numel(), part.size(1), device=new.device)
+            first = first.repeat_interleave(new[:: wanted.size(1)].diff())
+            products = part.view(-1)[first.add_(column[entry])].mul_(value[entry])
+            found = row_sums(products, new.diff()).view(wanted.shape)
+            scores.append((own + squares[wanted] - 2 * found).clamp_(min=0).float())
+        return torch.cat(scores)
 
 
 def take(x: Tensor, rows: Tensor | slice) -> Tensor:
     """Some rows of a CSR matrix: int64 ``[m]``, or a slice of step 1."""
     if isinstance(rows, slice):
         return row_block(x, rows.start, rows.stop)
-    start = x.crow_indices().long()
-    count = start.diff()[rows]
-    new = torch.cat((count.new_zeros(1), count.cumsum(0)))
-    entry = (start[:-1][rows] - new[:-1]).repeat_interleave(count)
-    entry += torch.arange(entry.numel(), device=entry.device)
+    new, entry = _entries(x.crow_indices(), rows)
     return csr_matrix(new, x.col_indices()[entry], x.values()[entry], x.size(1))
+
+
+def _entries(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the picked rows start in the new matrix, and the places of their entries."""
+    count = start.diff().long()[rows]
+    new = torch.cat((count.new_zeros(1), count.cumsum(0)))
+    shift = (start[:-1].long()[rows] - new[:-1]).repeat_interleave(count)
+    return new, shift + torch.arange(shift.numel(), device=shift.device)
 
 
 def _double(x: Tensor) -> Tensor:

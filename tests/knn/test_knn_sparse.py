@@ -41,9 +41,9 @@ def test_equals_the_dense_search(metric: str, exclude_self: bool, csr: str) -> N
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("sizes", [(40, 100), (64, 1 << 12), (1 << 20, 7)])
+@pytest.mark.parametrize("sizes", [(40, 100, 1), (64, 1 << 12, 1 << 12), (1 << 20, 7, 1 << 30)])
 def test_block_sizes_do_not_matter(
-    metric: str, sizes: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    metric: str, sizes: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = bag_of_words(300).repeat(2, 1).to_sparse_csr()
     want = knn(x, x, 7, metric=metric, exclude_self=True)
@@ -51,9 +51,10 @@ def test_block_sizes_do_not_matter(
 
     def init(self: sparse.CSRScores, query: Any, database: Any, **options: Any) -> None:
         original(self, query, database, **options)
-        self.rows, self.columns = sizes
+        self.rows, self.columns = sizes[:2]
 
     monkeypatch.setattr(sparse.CSRScores, "__init__", init)
+    monkeypatch.setattr(sparse, "ELEMENTS", sizes[2])
     got = knn(x, x, 7, metric=metric, exclude_self=True)
     assert_same_neighbours(got, want)  # the product rounds by the width of its block
 
