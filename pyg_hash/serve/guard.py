@@ -24,7 +24,7 @@ from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from pyg_hash.utils.checks import check_number, check_positive_int
 from pyg_hash.utils.guarded import Guarded
@@ -223,10 +223,11 @@ class Guard:
             raise QueryError(
                 "token: this server lets nobody change its items; start it with --token_file", 403
             )
-        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        kind, _, value = request.headers.get("authorization", "").partition(" ")
+        token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
-            token = unquote(request.cookies.get(COOKIE, ""))
-        if not hmac.compare_digest(token.strip().encode(), self.token):
+            token = unquote_to_bytes(request.cookies.get(COOKIE, ""))
+        if not hmac.compare_digest(token.strip(), self.token):
             raise QueryError(
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
                 401,

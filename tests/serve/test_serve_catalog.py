@@ -391,14 +391,17 @@ def test_tokens(engine, tmp_path):
         create_app(engine, private=True)
 
 
-def test_a_token_in_base64_is_kept_by_the_page(engine):
-    token = "c2VjcmV0IHdvcmRz+/=="
+@pytest.mark.parametrize("token", ["c2VjcmV0IHdvcmRz+/==", "schlüssel-€-%41"])
+def test_any_token_is_known_by_its_header_and_kept_by_the_page(engine, token):
     client = Client(engine, token=token, private=True)
     kind = [("content-type", "application/json")]
     given = client.post("/api/session", json.dumps({"token": token}).encode(), kind)
     cookie = given.headers["set-cookie"].partition(";")[0]
     assert client.get("/api/run", cookie=cookie).status == 200
     assert client.get("/api/run", cookie=f"other=1; {cookie}x").status == 401
+    sent = f"Bearer {token}".encode().decode("latin-1")  # in UTF-8
+    assert client.get("/api/run", authorization=sent).status == 200
+    assert client.get("/api/run", authorization="Bearer \xff\xfe").status == 401
 
 
 def test_a_run_without_a_catalogue_cannot_be_changed():
