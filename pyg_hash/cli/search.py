@@ -250,8 +250,8 @@ class Serve(SearchCommand):
         for module in ("fastapi", "uvicorn"):
             require(module, module, extra="serve")  # before the work, not after it
         run = self.opened()
-        own = self.own_encoders()
         with listen(self.host, self.port) as listening:
+            own = self.own_encoders()
             config = self.settings(run)
             model = load_model(run, config)
             source = run.path.resolve() if run.has_catalog else Path(config.dataset)

@@ -232,7 +232,8 @@ def test_an_index_that_does_not_fit(features, tmp_path):
 
 
 def test_errors(shapes_run, tmp_path, capsys):
-    assert main(["serve", str(shapes_run), "--port=70000"]) == 2
+    words = ["--port=70000", "--text_encoder=nowhere:slow"]  # which is not loaded first
+    assert main(["serve", str(shapes_run), *words]) == 2
     assert "port: expected 0 to 65535" in capsys.readouterr().err
     assert main(["serve", str(shapes_run), "--threads=0"]) == 2
     assert "threads: expected a positive integer" in capsys.readouterr().err
