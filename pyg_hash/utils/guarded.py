@@ -93,6 +93,8 @@ def answer_all(answer: Callable[[Any], Any]) -> None:
         found, problem = None, ""
         try:
             found = answer(json.loads(line))
+        except MemoryError:
+            problem = "it asks for more memory than there is"
         except Exception as error:  # whatever a library makes of damage
             problem = " ".join(str(error).split()) or type(error).__name__
         print(json.dumps([found, problem]), flush=True)

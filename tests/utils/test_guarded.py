@@ -1,0 +1,30 @@
+"""What a second process says of what came in an answer's way."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+
+from pyg_hash.utils.guarded import answer_all
+
+
+@pytest.mark.parametrize(
+    ("error", "problem"),
+    [
+        (ValueError("two\n  lines"), "two lines"),
+        (KeyError(), "KeyError"),
+        (MemoryError(), "it asks for more memory than there is"),
+    ],
+)
+def test_each_problem_is_said(monkeypatch, capsys, error, problem):
+    def answer(question):
+        if question == 1:
+            raise error
+        return question
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("1\n2\n"))
+    answer_all(answer)
+    ready, *answers = capsys.readouterr().out.splitlines()
+    assert ready == "ready" and [json.loads(line) for line in answers] == [[None, problem], [2, ""]]
