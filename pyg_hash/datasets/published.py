@@ -196,12 +196,13 @@ class PublishedDataset(CrossModalDataset):
         lines = listed(missing)
         if len(lines) > _LISTED:
             lines = [*lines[:_LISTED], f"  and more, {len(missing):,} files in all"]
-        archives = [
-            f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
+        archives = {
+            f"  {name}": f"  {name}  {known['bytes']} bytes  SHA-256 {known['sha256']}"
             for name, known in self._published["archives"].items()
             if any(file.startswith(known["holds"]) for file in missing)
-        ]
-        return "\n".join([*lines, *notes, self._published["where"], *archives])
+        }
+        lines = [archives.pop(line, line) for line in lines]  # of one that is the file itself
+        return "\n".join([*lines, *notes, self._published["where"], *archives.values()])
 
     def _stamps(self, names: Sequence[str]) -> list[str]:
         return ["\t".join(map(str, (name, *stamp(self.raw_dir, name)))) + "\n" for name in names]

@@ -135,6 +135,7 @@ def test_download_lists_files_sizes_hashes_and_source(tmp_path):
     for name in (*module.LISTS.values(), module.CATEGORIES, module.MAT):
         _, size, digest = FILES[name].values()
         assert f"{name}  {size} bytes  SHA-256 {digest}" in message
+        assert message.count(f"  {name}") == 1
     assert "svcl.ucsd.edu" in message and str(tmp_path / "raw") in message
 
 
