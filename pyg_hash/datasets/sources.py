@@ -333,10 +333,11 @@ def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
                 if "binary" in str(kind):
                     left_out.append(f"column {name!r} ({kind!s:.40})")
                     continue
-                column = file.read(columns=[name])[0]
                 if lists and types.is_floating(kind.value_type):
-                    columns[name] = _vectors(column, name)
-                elif types.is_temporal(kind):  # Python's have no ns
+                    columns[name] = _vectors(file, name)
+                    continue
+                column = file.read(columns=[name])[0]
+                if types.is_temporal(kind):  # Python's have no ns
                     texts = column.cast(library.string()).to_pylist()
                     iso = re.compile(r"\.0+(?!\d)")
                     columns[name] = [t and iso.sub("", t).replace(" ", "T") for t in texts]
@@ -347,16 +348,24 @@ def _parquet(path: Path, left_out: list[str]) -> dict[str, Any]:
     return columns
 
 
-def _vectors(column: Any, name: str) -> Array:
+def _vectors(file: Any, name: str) -> Array:
     """A column of lists of numbers, float32 ``[N, d]``; NaN where a row has none."""
     compute = require("pyarrow.compute", "pyarrow", extra="parquet")
-    widths = compute.list_value_length(column).drop_null().unique().to_pylist()
-    if len(widths) != 1 or widths == [0]:
-        problem = "vectors of different lengths" if len(widths) > 1 else "no vector"
-        raise ValueError(f"source: {name}: holds {problem}")
-    rows = np.full((len(column), *widths), np.nan, np.float32)
-    values = compute.list_flatten(column).to_numpy()
-    rows[column.is_valid().to_numpy()] = values.reshape(-1, *widths)
+    rows, place = np.empty((0, 0), np.float32), 0
+    for batch in file.iter_batches(BLOCK, columns=[name]):  # never all twice in memory
+        column = batch.column(0)
+        widths = compute.list_value_length(column).drop_null().unique().to_pylist()
+        if widths and len(rows) == 0:
+            rows = np.full((file.metadata.num_rows, widths[0]), np.nan, np.float32)
+        if widths and widths != [rows.shape[1]]:
+            raise ValueError(f"source: {name}: vectors of different lengths, row {place} or later")
+        if widths:
+            values = column.flatten().to_numpy(zero_copy_only=False)
+            there = column.is_valid().to_numpy(zero_copy_only=False)
+            rows[place : place + len(column)][there] = values.reshape(there.sum(), *widths)
+        place += len(column)
+    if len(rows) == 0:
+        raise ValueError(f"source: {name}: holds no vector")
     return rows
 
 

@@ -160,6 +160,14 @@ def test_parquet_of_vectors_and_columns(tmp_path):
     assert source.has("text").tolist() == [True, True, True, False]
     assert np.array_equal(source.rows("image", np.array([0, 3])), x[[0, 3]])
     assert source.fields == {"year": (int, [1, 2, None, 4])}
+    columns["image_emb"] = arrow.array([None, None, [1.0], [1.0, 2.0]])
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="image_emb: vectors of different lengths, row 0 or later"):
+        open_source([tmp_path / "t.parquet"])
+    columns["other"] = arrow.array([[], None, [], []], arrow.list_(arrow.float32()))
+    columns["image_emb"] = vectors
+    parquet.write_table(arrow.table(columns), tmp_path / "t.parquet")  # none of them is asked for
+    assert open_source([tmp_path / "t.parquet"]).has("image").sum() == 3
     (tmp_path / "t.parquet").write_bytes(b"PAR1 not")
     with pytest.raises(ValueError, match="no Parquet file"):
         open_source([tmp_path / "t.parquet"])
