@@ -50,14 +50,16 @@ def filled(text, names):
 
 def _cells(table):
     """What is shown of each place of a table."""
-    lines = Store(RESULTS, table).read().values()
-    found = {}
-    for where, cell in Groups(line for line in lines if is_current(line)).by_place.items():
-        text = " / ".join(f"{cell.mean('all', task):.3f}" for task in CROSS)
-        if all(RECALL in line["scores"] for line in cell.lines):
-            text += f", {RECALL} {cell.mean(RECALL, 't2i'):.3f}"
-        whole = len(cell.lines) == len(TABLES[table].seeds)
-        found[where] = text if whole else f"{text} ({len(cell.lines)})"
+    groups = Groups(line for line in Store(RESULTS, table).read().values() if is_current(line))
+    recalled, every, found = groups.having(RECALL).by_place, len(TABLES[table].seeds), {}
+    for where, cell in groups.by_place.items():
+        parts = [(" / ".join(f"{cell.mean('all', task):.3f}" for task in CROSS), len(cell.lines))]
+        if (of := recalled.get(where)) is not None:
+            parts.append((f"{RECALL} {of.mean(RECALL, 't2i'):.3f}", len(of.lines)))
+        if len({count for _, count in parts}) == 1:  # said once
+            parts = [(", ".join(text for text, _ in parts), len(cell.lines))]
+        shown = (text if count == every else f"{text} ({count})" for text, count in parts)
+        found[where] = ", ".join(shown)
     return found
 
 
