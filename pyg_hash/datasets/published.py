@@ -398,10 +398,11 @@ def _is_file_name(choice: Any) -> bool:
 
 
 def _described(choice: Any) -> str:
-    """A name; or what tells an encoder from others: its kind, the SHA-256 of its settings."""
+    """A name; or an encoder's kind, and the SHA-256 of its settings and of those of its parts."""
     if isinstance(choice, str):
         return choice
-    return f"{choice.kind}-{sha256(json.dumps(choice.settings()))}"
+    parts = map(_described, getattr(choice, "parts", ()))
+    return f"{choice.kind}-{sha256(json.dumps(choice.settings()), *parts)}"
 
 
 # the sets; docs/datasets.rst has tables of all layouts ------------------------------------------

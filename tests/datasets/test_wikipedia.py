@@ -12,7 +12,7 @@ from scipy.io import savemat
 from pyg_hash.datasets import Wikipedia
 from pyg_hash.datasets import wikipedia as module
 from pyg_hash.datasets.splits import load_manifest
-from pyg_hash.features import OwnEncoder, load_encoder
+from pyg_hash.features import BagOfWords, Concatenated, OwnEncoder, Translated, load_encoder
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("sklearn")
@@ -108,6 +108,18 @@ def test_a_matrix_and_an_encoder_of_your_own(root):
     assert dataset.text_encoder() is lengths
     with pytest.raises(ValueError, match="image: .* no raw items to encode; use one of image128"):
         Wikipedia(root, lengths)
+
+
+def test_encoders_of_other_parts_are_other_data(root):
+    fitted_on = ["paint canvas", "paint", "cell gene", "cell"]
+    bags = [BagOfWords(mode).fit(fitted_on) for mode in ("count", "tfidf")]
+    for wrapped in (
+        lambda bag: Concatenated([bag]),
+        lambda bag: Translated(bag, {"alt": "old"}),
+    ):
+        one, other = (Wikipedia(root, "sift", wrapped(bag)) for bag in bags)
+        assert one.base_dir != other.base_dir
+        assert not torch.equal(one[0]["text"].x, other[0]["text"].x)
 
 
 def test_ready_made_features_have_no_encoder(root):
