@@ -9,6 +9,7 @@ import pytest
 from benchmarks.accuracy.readme import PAGES, filled, tables
 
 ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks/results/accuracy"
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -18,7 +19,7 @@ def test_tables_are_up_to_date(path):
 
 
 def test_a_number_by_hand():
-    lines = (ROOT / "benchmarks/results/accuracy/overview.jsonl").read_text().splitlines()
+    lines = (RESULTS / "overview.jsonl").read_text().splitlines()
     cells = [
         cell
         for cell in map(json.loads, lines)
@@ -30,6 +31,22 @@ def test_a_number_by_hand():
     found = [cell["scores"]["R@10"]["t2i"] for cell in cells if "R@10" in cell["scores"]]
     of = "" if len(found) == len(cells) else f" ({len(found)})"  # fewer seeds have it
     assert row[3] == f"{i2t:.3f} / {t2i:.3f}, R@10 {fmean(found):.3f}{of}"
+
+
+def test_what_is_said_of_pair_recall():
+    found = {}
+    for cell in map(json.loads, (RESULTS / "overview.jsonl").read_text().splitlines()):
+        if cell["bits"] == 32 and cell["protocol"] == "inductive" and "R@10" in cell["scores"]:
+            place = found.setdefault((cell["data"], cell["labels"]), {})
+            place.setdefault(cell["method"], []).append(cell["scores"]["R@10"]["t2i"])
+    for data in ("emoji", "coco", "wikipedia"):
+        taught, none = found[data, 0.3], found[data, None]
+        means = {name: fmean(values) for name, values in taught.items()}
+        assert max(means, key=means.get) == "TaughtHash"
+        ahead = {name for name, values in none.items() if fmean(values) > means["TaughtHash"]}
+        assert ahead >= {"JDSH", "DJSRH", "SGEH", "ITQ, unweighted"}
+        assert data == "emoji" or len(ahead) >= len(none) - 1
+        assert (fmean(none["SGEH"]) > fmean(none["TaughtHash, no labels"])) == (data != "coco")
 
 
 def test_a_part_that_is_not_marked():
