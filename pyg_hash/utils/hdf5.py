@@ -39,6 +39,13 @@ class _Unfailing(io.FileIO):
         self.seek(end)
         return len(whole)
 
+    def readinto(self, buffer: Any) -> int:
+        """All of it: what could not be written is zeros, not what lay in the memory."""
+        view = memoryview(buffer).cast("B")
+        count = super().readinto(view)
+        view[count:] = bytes(len(view) - count)
+        return len(view)
+
     def truncate(self, size: int | None = None) -> int:
         """As far as there is room."""
         try:
