@@ -24,12 +24,12 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
 from multiprocessing import forkserver
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import torch
+from torch.multiprocessing import start_processes
 
 quick = False
 """Whether :func:`side_by_side` takes one turn: short forms decide nothing."""
@@ -178,21 +178,13 @@ def _alone(prepare, args, kwargs, limit):
 
 
 def in_ranks(count, work, *args):
-    """Call a function in processes that find each other as those of ``torchrun``; exit codes."""
+    """Call a function in processes that find each other as those of ``torchrun``."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     place |= {"WORLD_SIZE": str(count), "TORCHELASTIC_RUN_ID": "none"}
-    ranks = [forks().Process(target=_rank, args=(i, place, work, args)) for i in range(count)]
-    for process in ranks:
-        process.start()
-    running = {process.sentinel: process for process in ranks}
-    while running:
-        for sentinel in wait(list(running)):
-            if running.pop(sentinel).exitcode:  # the others would wait for it
-                for other in running.values():
-                    other.terminate()
-    return [process.exitcode for process in ranks]
+    forks()
+    start_processes(_rank, (place, work, args), count, start_method="forkserver")
 
 
 def _rank(rank, place, work, args):

