@@ -19,7 +19,6 @@ of, this code included, so that it is never a stale one; those of the past may b
 
 import argparse
 import gzip
-import hashlib
 import inspect
 import json
 import random
@@ -34,7 +33,7 @@ import torch
 
 from pyg_hash.datasets import FeatureFile, write_feature_file
 from pyg_hash.features import BagOfWords
-from pyg_hash.utils.files import load_json, save_json
+from pyg_hash.utils.files import load_json, save_json, sha256
 
 
 def iterative_split(labels, sizes, *, seed):
@@ -54,27 +53,21 @@ def iterative_split(labels, sizes, *, seed):
         raise ValueError(f"labels: {len(bare)} rows have none (first: row {bare[0]}); drop them")
     order = list(range(num_rows))
     random.Random(seed).shuffle(order)
-    total = labels.sum(axis=0, dtype=np.int64)
-    wanted = {part: total * (size / num_rows) for part, size in sizes.items()}
-    room = dict(sizes)
-    parts = {part: [] for part in sizes}
-    left = total.copy()
-    free = np.ones(num_rows, dtype=bool)
+    left, names = labels.sum(axis=0, dtype=np.int64), sorted(sizes)
+    room = np.array([sizes[name] for name in names])
+    wanted = left * (room / num_rows)[:, None]
+    part_of = np.full(num_rows, -1)
     while left.any():
         label = int(np.where(left > 0, left, num_rows + 1).argmin())
         for row in order:
-            if not free[row] or not labels[row, label]:
-                continue
-            part = max(
-                (part for part in sorted(room) if room[part] > 0),
-                key=lambda part: (wanted[part][label], room[part]),
-            )
-            parts[part].append(row)
-            room[part] -= 1
-            wanted[part] = wanted[part] - labels[row]
-            left -= labels[row]
-            free[row] = False
-    return {part: sorted(rows) for part, rows in parts.items()}
+            if part_of[row] < 0 and labels[row, label]:
+                with_room = np.flatnonzero(room)
+                part = max(with_room, key=lambda part: (wanted[part, label], room[part]))
+                part_of[row] = part
+                room[part] -= 1
+                wanted[part] -= labels[row]
+                left -= labels[row]
+    return {name: np.flatnonzero(part_of == i).tolist() for i, name in enumerate(names)}
 
 
 MANIFEST = Path(__file__).parent / "manifests" / "coco15k_split.json"
@@ -125,9 +118,8 @@ def read(folder):
         raise ValueError(f"{captions}: its ids are not those of {FEATURES}; get both again")
     kept = [c for c, name in enumerate(names) if name != DROPPED]
     labels, names = np.ascontiguousarray(labels[:, kept]), [names[c] for c in kept]
-    digest = hashlib.sha256(np.packbits(labels).tobytes()).hexdigest()
     captions, ids = [row["caption"] for row in rows], [str(row["id"]) for row in rows]
-    return Coco(image, labels, names, captions, ids, digest)
+    return Coco(image, labels, names, captions, ids, sha256(np.packbits(labels).tobytes()))
 
 
 def make_manifest(coco, num_queries, num_train, seed):
@@ -160,10 +152,8 @@ def feature_file(folder, manifest=MANIFEST, cache=CACHE):
     Nothing is written to ``folder``. A missing file is a ``FileNotFoundError``; files that are not
     those of the manifest are a ``ValueError``.
     """
-    files = (*raw_files(folder), manifest, *CODE)
-    parts = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
-    parts += [version(package) for package in PACKAGES]
-    digest = hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+    versions = " ".join(map(version, PACKAGES))
+    digest = sha256(*raw_files(folder), manifest, *CODE, versions)[:12]
     path = Path(cache) / f"{manifest.stem}-{digest}.h5"
     if path.is_file():
         return path

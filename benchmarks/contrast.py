@@ -29,7 +29,7 @@ import pyg_hash.models
 from benchmarks.accuracy.cell import Bench
 from benchmarks.accuracy.data import given
 from benchmarks.accuracy.methods import HELD_OUT, METHODS
-from benchmarks.accuracy.store import short_commit, stamp
+from benchmarks.accuracy.store import Store, place, short_commit, stamp
 from benchmarks.accuracy.summary import digits
 from benchmarks.record import grid, write_text
 from benchmarks.tune import DATA, cases, command
@@ -99,20 +99,15 @@ def measured(bench, case, setting):
 
 
 def of_run(line):
-    return tuple(line[name] for name in ("method", "data", "labels", "seed", "setting"))
-
-
-def read(path):
-    text = path.read_text(encoding="utf-8") if path.exists() else ""
-    return {of_run(line): line for line in map(json.loads, text.splitlines())}
+    return place(line), line["setting"]
 
 
 def page(lines):
     """Markdown of all lines: a row for each method, data set, rate and setting."""
     cells, parts = {}, []
     for line in lines:
-        place = line["method"], line["data"], line["labels"]
-        cells.setdefault(place, {}).setdefault(line["setting"], []).append(line)
+        where = line["method"], line["data"], line["labels"]
+        cells.setdefault(where, {}).setdefault(line["setting"], []).append(line)
     for method in dict.fromkeys(method for method, *_ in cells):
         rows, found_by = [], {}
         for (name, data, rate), settings in cells.items():
@@ -157,18 +152,16 @@ def main(arguments=None):
     args = parser.parse_args(arguments)
     places = given(parser, DATA, args)
     torch.set_num_threads(1)
-    bench, path = Bench(places), args.out / "contrast.jsonl"
-    args.out.mkdir(parents=True, exist_ok=True)
+    bench, store = Bench(places), Store(args.out, "contrast", of_run)
     for case in cases(args.method, list(places), args.rates, args.seeds):
         for setting in [OWN, *(args.settings or SETTINGS.get(args.method, WEIGHTS))]:
-            if of_run({**case._asdict(), "setting": setting}) in read(path):
+            if (case, setting) in store.read():
                 continue
             line = measured(bench, case, setting)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
+            store.append(line)
             shown = {name: line[name] for name in (*case._fields, "setting", "mAP", RECALL)}
             print(*shown.values(), line["seconds"], flush=True)
-    write_text(path.with_suffix(".md"), page(list(read(path).values())))
+    write_text(store.path.with_suffix(".md"), page(list(store.read().values())))
 
 
 if __name__ == "__main__":

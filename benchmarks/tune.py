@@ -41,22 +41,26 @@ NUM_BITS, PROTOCOL = 32, "inductive"
 
 
 def _flat(settings, start=""):
-    """What ``tune.yaml`` says of a method, by names as ``model.weights.view``."""
+    """Groups of settings by names as ``model.weights.view``."""
     for name, of in settings.items():
         if isinstance(of, dict):
             yield from _flat(of, f"{start}{name}.")
-            continue
-        kind, *values = of.split()
-        if kind == "one":
-            yield start + name, ("One", tuple(map(yaml.safe_load, values)))
-        elif kind == "steps":
-            yield start + name, ("Whole", *map(int, values))
-        else:  # by equal steps of itself or of its logarithm
-            yield start + name, ("Between", *map(float, values), kind == "log")
+        else:
+            yield start + name, of
+
+
+def _space(text):
+    kind, *values = text.split()
+    if kind == "one":
+        return "One", tuple(map(yaml.safe_load, values))
+    if kind == "steps":
+        return "Whole", *map(int, values)
+    return "Between", *map(float, values), kind == "log"  # by equal steps of it or of its logarithm
 
 
 _STATED = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
-SPACES = {name: dict(_flat(of)) for name, of in _STATED.items() if name != "common"}
+_STATED.pop("common")  # what the others refer to
+SPACES = {name: {n: _space(text) for n, text in _flat(of)} for name, of in _STATED.items()}
 """Method -> what is varied: One of values, Whole numbers from, to and by, or Between two."""
 
 # --- what a setting is worth ----------------------------------------------------------------------
@@ -88,15 +92,11 @@ def ask(trial, space):
 def defaults(name, space):
     """Today's values of what is varied."""
     method = METHODS[name]
-    now = method.settings(PROTOCOL)
-    known = {f"model.{option}": value for option, value in now["options"].items()}
-    for option, value in now["options"].items():
-        if isinstance(value, dict):  # a group
-            known |= {f"model.{option}.{entry}": own for entry, own in value.items()}
     config = method.train_config(NUM_BITS, 0.5 if method.labels else None, 0, PROTOCOL)
-    known |= {"lr": config.lr, "epochs": config.epochs, "k": config.k}
+    known = {"lr": config.lr, "epochs": config.epochs, "k": config.k}
+    known |= _flat({"model": method.settings(PROTOCOL)["options"]})
     for step in build.recipe_of(config).graph:
-        known |= {f"graph.{option}": value for option, value in vars(step).items()}
+        known |= _flat({"graph": vars(step)})
     return {name: known[name] for name in space}
 
 

@@ -34,19 +34,19 @@ def place(line):
 
 
 class Store:
-    """The cells of one table, in ``FOLDER/TABLE.jsonl``.
+    """The cells of one table, in ``FOLDER/TABLE.jsonl``; ``key`` says which cell a line is of.
 
     A later line of the same cell replaces an earlier one. A line that a process did not finish
     when it was killed is passed over, and the next one starts on a line of its own.
     """
 
-    def __init__(self, folder, table):
-        self.folder = folder
+    def __init__(self, folder, table, key=place):
+        self.folder, self.key = folder, key
         self.path = folder / f"{table}.jsonl"
 
     def read(self):
         """The cells; the last line of each."""
-        return {place(line): line for line in _lines(self.path)}
+        return {self.key(line): line for line in _lines(self.path)}
 
     def all_lines(self):
         """Its cells' lines, then those of the other tables in the folder."""
