@@ -17,18 +17,11 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse as sp
 import torch
+from torch.nn.functional import normalize
 
+import pyg_hash.transforms.affinity as sgeh
 from benchmarks.measure import alone
 from benchmarks.record import benchmark
-from pyg_hash.transforms.affinity import (
-    components,
-    nearest_neighbours,
-    neighbour_weights,
-    unified_affinity,
-    update_unified,
-    update_view,
-    view_weight,
-)
 
 K, MAX_ITER, WIDTHS, LATENT = 5, 20, (128, 64), 16
 PLANTED = {  # pairs, groups, how far apart, clusters
@@ -39,8 +32,7 @@ PLANTED = {  # pairs, groups, how far apart, clusters
     "400": (400, 6, 1.0, 6),
 }
 SHORT = {"tiny": (120, 3, 1.0, 4)}
-DENSE = 2_000
-"""The most pairs that the dense search gets."""
+DENSE = 2_000  # the most pairs that the dense search gets
 
 
 def features(m, groups, spread, seed=0):
@@ -53,8 +45,7 @@ def features(m, groups, spread, seed=0):
     for width in WIDTHS:
         layer = torch.randn(LATENT, width, generator=g) / LATENT**0.5
         x = torch.relu(latent @ layer) + 0.6 * torch.randn(m, width, generator=g)
-        x = x - x.mean(0)
-        views.append(x * (10.0**0.5) / x.norm(dim=1, keepdim=True))
+        views.append(10.0**0.5 * normalize(x - x.mean(0)))
     return views
 
 
@@ -70,17 +61,15 @@ def dense_search(views, c):
         np.put_along_axis(support, order[:, :K], True, axis=1)
         distances.append(b)
         orders.append(order)
-    s = [neighbour_weights(b, K) for b in distances]
-    z = np.mean(s, axis=0)
-    weights = [0.5, 0.5]
-    counts = []
-    lam, d = 1.0, embedding_distances(z, c)
+    z = np.mean([sgeh.neighbour_weights(b, K) for b in distances], axis=0)
+    weights, counts, lam = [0.5, 0.5], [], 1.0
+    d = embedding_distances(z, c)
     for _ in range(MAX_ITER):
         parts = zip(distances, orders, weights, strict=True)
-        s = [update_view(b, order, z, w) for b, order, w in parts]
-        weights = [view_weight(z, view) for view in s]
-        z = update_unified(s, weights, d, lam, support)
-        counts.append(components(sp.csr_array(z))[0])
+        s = [sgeh.update_view(b, order, z, w) for b, order, w in parts]
+        weights = [sgeh.view_weight(z, view) for view in s]
+        z = sgeh.update_unified(s, weights, d, lam, support)
+        counts.append(sgeh.components(sp.csr_array(z))[0])
         if counts[-1] == c:
             break
         if counts[-1] < c:
@@ -102,7 +91,7 @@ def sparse_search(views, c):
     """The library's; the tables say whether c was reached."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return unified_affinity(views, c, K, max_iter=MAX_ITER, progress=False)
+        return sgeh.unified_affinity(views, c, K, max_iter=MAX_ITER, progress=False)
 
 
 def prepare(kind, m, groups, spread, c):
@@ -110,7 +99,7 @@ def prepare(kind, m, groups, spread, c):
     sparse_search(features(120, 3, 1.0), 4)
     views = features(m, groups, spread)
     start = time.perf_counter()
-    given = [nearest_neighbours(x, K) for x in views]
+    given = [sgeh.nearest_neighbours(x, K) for x in views]
     searched = time.perf_counter() - start
 
     def sparse():
@@ -128,11 +117,9 @@ def prepare(kind, m, groups, spread, c):
 def difference(m, groups, spread, c):
     """The largest difference of the two graphs, and whether their components are the same."""
     views = features(m, groups, spread)
-    graph, (z, _) = sparse_search(views, c), dense_search(views, c)
-    parts = (graph.values.numpy(), graph.indices.numpy(), graph.indptr.numpy())
-    ours, theirs = sp.csr_array(parts, shape=(m, m)), sp.csr_array(z)
-    same = bool((components(ours)[1] == components(theirs)[1]).all())
-    return float(abs(ours - theirs).max()), same
+    graphs = sparse_search(views, c).to_dense().numpy(), dense_search(views, c)[0]
+    parts = [sgeh.components(sp.csr_array(z))[1] for z in graphs]
+    return float(np.abs(np.subtract(*graphs)).max()), bool(np.equal(*parts).all())
 
 
 @benchmark("The unified affinity graph", picture=False)
@@ -159,7 +146,3 @@ def main(record, args):
         beside.append(row | {"largest difference of Z": largest})
     record.table("Searches", rows)
     record.table("Against the dense search", beside)
-
-
-if __name__ == "__main__":
-    main()

@@ -94,7 +94,3 @@ def main(record, args):
             ratios = [times[f"TaughtHash ONNX {m}"] / times[f"TaughtHash {m}"] for m in MODALITIES]
             record.goal(f"onnxruntime's time, encode_* = 1, {title}", max(ratios), at_most=1)
     record.bars("New items a second, one thread", speed, x="items a second")
-
-
-if __name__ == "__main__":
-    main()

@@ -84,14 +84,13 @@ class Run:
             if len(results) == 2:
                 found["difference"] = unlike(results[self.gpu], results["cpu"])
         peak = self.peaks.get(device, {})
-        for unit, scale, work, of in (
-            ("TFLOP/s", 1e12, flop, {kind: f"{kind} product" for kind in PRODUCTS}),
-            ("GB/s", 1e9, moved, {"copy": "copy"}),
-        ):
-            if work:
-                found[unit] = work / last / scale
-                shares = {f"of the {name}": peak.get(kind) for kind, name in of.items()}
-                found |= {name: work / last / most for name, most in shares.items() if most}
+        if flop:
+            found["TFLOP/s"] = flop / last / 1e12
+            known = [kind for kind in PRODUCTS if kind in peak]
+            found |= {f"of the {kind} product": flop / last / peak[kind] for kind in known}
+        if moved:
+            found["GB/s"] = moved / last / 1e9
+            found |= {"of the copy": moved / last / peak["copy"]} if peak else {}
         return found
 
 
@@ -280,7 +279,10 @@ def graph_size(run):
         ("dense", run.size(10_000, 300), True),
         ("hubs", run.size(1_000_000, 800), False),
     ):
-        make = partial(graph_scale.prepare, method, n, RATE)
+
+        def make(device, method=method, n=n):
+            return graph_scale.prepare(method, graph_scale.make(n, RATE, device))
+
         yield run.row(f"{method}, {n:,} nodes", make, cpu=cpu, repeats=2)
 
 

@@ -14,6 +14,7 @@ predicted first; what does not fit into the limit is not run.
 import os
 import sys
 from functools import partial
+from itertools import pairwise
 
 import torch
 from torch_geometric.data import Data
@@ -98,39 +99,31 @@ METHODS = {"hubs": hubs, "csr": csr, "edge_index": messages, "dense": dense}
 
 def stepper(method, graph):
     """The step of a method, given what it made of the graph: returns output and gradients."""
-    # the weights of edges are ready
-    layers = [
-        GCNConv(*w, normalize=False, bias=False) for w in zip(WIDTHS, WIDTHS[1:], strict=False)
-    ]
-    torch.manual_seed(0)
-    for layer in layers:
-        torch.nn.init.xavier_uniform_(layer.lin.weight)  # the same numbers in every method
-        layer.to(graph.x.device)
+    torch.manual_seed(0)  # the same numbers in every method
+    of = {"normalize": False, "bias": False}  # the weights of edges are ready
+    layers = [GCNConv(*widths, **of).to(graph.x.device) for widths in pairwise(WIDTHS)]
 
     def step(built):
         state = graph.x
         for layer in layers:
-            layer.zero_grad()
             by_edges = method == "edge_index"
             state = layer(state, *built) if by_edges else built[0] @ layer.lin(state)
             state = torch.tanh(state)
-        state.sum().backward()
-        return torch.cat([state.detach().flatten(), *(x.lin.weight.grad.flatten() for x in layers)])
+        weights = [layer.lin.weight for layer in layers]
+        return [state.detach(), *torch.autograd.grad(state.sum(), weights)]
 
     return step
 
 
-def prepare(method, n, labeled, device):
+def prepare(method, graph):
     """A step on a graph that is built."""
-    graph = make(n, labeled, device)
     return partial(stepper(method, graph), METHODS[method](graph))
 
 
 def build_and_step(method, n, labeled, device):
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
     now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]
-    tiny = make(1000, labeled, device)
-    stepper(method, tiny)(METHODS[method](tiny))
+    prepare(method, make(1000, labeled, device))()
     graph = make(n, labeled, device)
     step = stepper(method, graph)
 
@@ -190,8 +183,7 @@ def at_size(n, labeled, methods, args):
     how = {"limit_gb": args.limit_gb + 3}
     spent = {m: alone(build_and_step, m, n, labeled, device, **how) for m in fitting}
     graph = make(n, labeled, device)
-    built = {m: METHODS[m](graph) for m in fitting}
-    steps = {m: partial(stepper(m, graph), b) for m, b in built.items()}
+    steps = {m: prepare(m, graph) for m in fitting}
     print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
     return {
         "nodes": n,
@@ -199,7 +191,7 @@ def at_size(n, labeled, methods, args):
         "predicted": needs,
         "extra": {m: of.extra_bytes for m, of in spent.items()},
         "build": {m: of.value for m, of in spent.items()},
-        "stored": num_bytes(built["hubs"][0]),
+        "stored": num_bytes(hubs(graph)[0]),
         "step": side_by_side(steps, repeats=3 if n <= 5_000 else 2),
     }
 
@@ -252,7 +244,3 @@ def main(record, args):
     record.table(f"Most nodes in {total / 2**30:.0f} GiB, predicted", dies)
     goal = "200k nodes, 30 % labelled: MB of the stored operator"
     record.goal(goal, stored.get(200_000), at_most=100)
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,7 @@ from benchmarks.record import benchmark
 from pyg_hash.datasets import StoredMatrix, open_feature_file
 from pyg_hash.knn import knn, prepare
 
-K = 20
+K, RIVALS = 20, ("faiss.knn", "three lines")
 SHAPES = (  # new rows (0: every row among the others), stored rows, features
     (0, 2173, 128), (0, 1498, 1280), (0, 2000, 1024), (0, 2173, 4096), (0, 5000, 4096),
     (0, 10_000, 128), (100, 10_000, 128), (100, 2173, 4096), (100, 20_000, 512), (1, 2173, 4096),
@@ -76,13 +76,17 @@ def searches(query, database):
     return {"faiss.knn": partial(faiss.knn, rows, columns, K + own, metric=metric)} | calls
 
 
-def compared(record, title, seconds, reference, found, note=""):
-    """A table: speed against the reference; recall, which is given back, where that is known."""
+def compared(record, title, calls, note="", **how):
+    """A table; seconds, speed against the fastest rival (or "knn, torch"), and recall of knn."""
+    found = {name: call()[1] for name, call in calls.items() if name not in RIVALS}
+    seconds = side_by_side(calls, **how)
+    rivals = seconds.keys() - found.keys()
+    reference = min(rivals, key=seconds.__getitem__, default="knn, torch")
     parts = {name: recall(neighbours, found["knn, torch"]) for name, neighbours in found.items()}
     speed = faster(seconds, reference)
     columns = {"seconds": seconds, f"speed, {reference} = 1": speed, "recall": parts}
     record.columns(title, "method", columns, note)
-    return parts
+    return seconds, speed, parts
 
 
 def prepare_memory(n, width):
@@ -91,10 +95,8 @@ def prepare_memory(n, width):
     return lambda: (knn(x, x, K, exclude_self=True, backend="torch"), None)[1]
 
 
-def prepare_stored(path):
+def prepare_stored(path, width):
     """A search of 100 new rows in a file."""
-    with h5py.File(path) as file:
-        width = file["image"].shape[1]
     query = image_features(100, width, seed=1)
     knn(query, query, 3)
 
@@ -112,17 +114,15 @@ def exact(record, device, short):
     for queries, n, width in shapes:
         x = image_features(n, width).to(device)
         query = image_features(queries, width, seed=1).to(device) if queries else x
-        calls = searches(query, x)
-        found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
-        seconds = side_by_side(calls, repeats=3, at_least=2, clock=device.type)
-        reference = min(seconds.keys() - found.keys(), key=seconds.__getitem__)
         asked = f"{queries} new rows among {n:,}" if queries else f"all of {n:,} rows"
-        title = f"{asked}, {width} features"
-        parts.append(compared(record, title, seconds, reference, found)["knn, auto"])
+        title, calls = f"{asked}, {width} features", searches(query, x)
+        found = compared(record, title, calls, at_least=2, clock=device.type)
+        seconds, times, part = (of["knn, auto"] for of in found)
+        parts.append(part)
         if queries == 1:
-            lone = seconds["knn, auto"]
+            lone = seconds
         else:
-            speed[f"{asked} x {width}"] = seconds[reference] / seconds["knn, auto"]
+            speed[f"{asked} x {width}"] = times
     record.bars("knn, auto (the better rival = 1)", speed, x="times as fast")
     record.goal("the better rival, the slowest of all shapes", min(speed.values()), at_least=0.95)
     record.goal("2 ms against the time of a lone query", 0.002 / lone, at_least=1)
@@ -142,30 +142,23 @@ def words(record, short):
         "knn, auto, dense tensor": partial(find, x, x),
         "knn, auto, CSR tensor": partial(find, csr, csr),
     }
-    found = {name: call()[1] for name, call in calls.items() if name.startswith("knn")}
-    seconds = side_by_side(calls, repeats=4)
     title = f"Bags of words, {n:,} x {width:,}, {x.count_nonzero() / x.numel():.1%} not zero"
     note = "Recall below 1: cosines that differ in the last bit, in another order or at the k-th "
-    compared(record, title, seconds, "three lines", found, note + "place.")
-    rate = seconds["three lines"] / seconds["knn, auto, CSR tensor"]
-    record.goal("sparse text kNN against three lines", rate, at_least=5)
+    speed = compared(record, title, calls, note + "place.", repeats=4)[1]
+    goal = "sparse text kNN against three lines"
+    record.goal(goal, speed["knn, auto, CSR tensor"], at_least=5)
 
 
 def approximate(record, device, short):
     """The table of approximate searches."""
     n, width = (1000, 256) if short else (10_000, 1024)
     x = image_features(n, width).to(device)
-    found = {}
-
-    def run(name, **how):
-        found[name] = knn(x, x, K, exclude_self=True, **how)[1]
-
-    cases = {"knn, torch": partial(run, "knn, torch", backend="torch")}
+    find = partial(knn, x, x, K, exclude_self=True)
+    calls = {"knn, torch": partial(find, backend="torch")}
     for way in ("pca",) if device.type == "cuda" else ("pca", "ivf", "hnsw"):
-        cases[way] = partial(run, way, approximate=way)
-    seconds = side_by_side(cases, repeats=1, at_least=0, clock=device.type)
+        calls[way] = partial(find, approximate=way)
     title = f"Approximate, {n:,} x {width:,}, indexes built in the time"
-    compared(record, title, seconds, "knn, torch", found)
+    compared(record, title, calls, repeats=1, at_least=0, clock=device.type)
 
 
 def memory(record, short):
@@ -186,7 +179,7 @@ def memory(record, short):
             node = file.create_dataset("image", (n, width), "f4")
             for start in range(0, n, 1000):
                 node[start : start + 1000] = image_features(1000, width, seed=start).numpy()
-        extra = alone(prepare_stored, path).extra_bytes
+        extra = alone(prepare_stored, path, width).extra_bytes
     row(f"100 new rows among {n:,} in HDF5", n, width, 100, extra)
     record.table("Peak memory beyond the data", rows)
 
@@ -198,7 +191,3 @@ def main(record, args):
         words(record, args.short)
         memory(record, args.short)
     approximate(record, args.device, args.short)
-
-
-if __name__ == "__main__":
-    main()

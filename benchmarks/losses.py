@@ -13,7 +13,7 @@ tiles and nothing else.
 import torch
 import torch.nn.functional as F
 
-from benchmarks.measure import alone, faster, side_by_side
+from benchmarks.measure import alone, difference, faster, side_by_side
 from benchmarks.record import benchmark
 from pyg_hash.losses import pairwise_nll
 
@@ -87,26 +87,19 @@ def times(record, n, multi_label, device):
     names = ("autograd", "fused") if multi_label else LOSSES
     cases = {name: step(name, n, multi_label, device) for name in names}
     exact = cases["autograd"]()
-    error = {name: difference(case(), exact) for name, case in cases.items()}
+    found = {name: case() for name, case in cases.items()}
     if not multi_label:
         cases["GEMM floor"] = gemm_floor(n, device)
     seconds = side_by_side(cases)
     columns = {
         "seconds": seconds,
         "times as fast as autograd": faster(seconds, "autograd"),
-        "loss, relative difference": {name: loss for name, (loss, _) in error.items()},
-        "gradients": {name: gradients for name, (_, gradients) in error.items()},
+        "loss, relative difference": {n: difference(of[:1], exact[:1]) for n, of in found.items()},
+        "gradients": {n: difference(of[1:], exact[1:]) for n, of in found.items()},
     }
     kind = f"{LABELS} labels, several a row" if multi_label else f"{CLASSES} classes"
     record.columns(f"Time, n = {n:,}, {kind}", "method", columns)
     return seconds
-
-
-def difference(got, want):
-    """Relative difference of values, and of gradients in norm."""
-    value = abs(float(got[0]) / float(want[0]) - 1)
-    a, b = torch.cat(got[1:]), torch.cat(want[1:])
-    return value, float((a - b).norm() / b.norm())
 
 
 @benchmark("Pairwise likelihood", device="cpu")
@@ -134,7 +127,3 @@ def main(record, args):
     record.plot("Value and gradients, 10 classes", series, x="images and texts", y="CPU seconds")
     bars = {f"{row['method']}, n = {row['n']:,}": row["extra MB"] for row in rows}
     record.bars("Extra memory", bars, x="MB")
-
-
-if __name__ == "__main__":
-    main()

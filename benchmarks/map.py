@@ -101,7 +101,3 @@ def main(record, args):
         record.goal(text, bars[f"{n:,} items, 64 bits"], at_least=bound)
     record.goal(f"extra MB, {many:,} queries, {nus:,} items", extra["counts"], at_most=50)
     record.bars("mAP@all from counts", bars, x="times as fast as sorted rows")
-
-
-if __name__ == "__main__":
-    main()

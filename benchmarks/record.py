@@ -62,7 +62,8 @@ def write_text(path, text):
 def benchmark(title, **choices):
     """Make a function of a record and its options the ``main`` of a benchmark.
 
-    ``title`` heads the page, ``choices`` are those of :func:`measure.options`.
+    ``title`` heads the page, ``choices`` are those of :func:`measure.options`. ``main`` is called
+    where the file is the program: it stands last there.
     """
 
     def command(fill):
@@ -73,6 +74,8 @@ def benchmark(title, **choices):
             fill(record, args)
             record.save()
 
+        if fill.__module__ == "__main__":
+            main()
         return main
 
     return command

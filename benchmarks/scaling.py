@@ -23,11 +23,30 @@ from benchmarks.measure import alone, resident
 from benchmarks.record import benchmark
 from pyg_hash.models import MCGCN
 from pyg_hash.sampling import InstanceLoader
-from pyg_hash.transforms import InterKNN, LabelHub
-from pyg_hash.transforms.graphs import merge_edges
-from pyg_hash.typing import INTRA, MODALITIES, NEAREST
+from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub
+from pyg_hash.typing import MODALITIES
 
 BLOCK, CLASSES, BLOCKS_AT_ONCE = 500, 10, 64
+
+
+class BlockKNN(IntraKNN):
+    """kNN edges whose neighbours are exact within blocks, int64 ``[blocks, BLOCK]``, alone."""
+
+    def __init__(self, k, blocks):
+        super().__init__(k)
+        self.blocks = blocks
+
+    def _nearest(self, x, mask):
+        source = torch.empty(x.size(0), self.k, dtype=torch.long)
+        weight = torch.empty(x.size(0), self.k)
+        for some in self.blocks.split(BLOCKS_AT_ONCE):
+            unit = torch.nn.functional.normalize(x[some], dim=2)
+            cosine = unit @ unit.transpose(1, 2)
+            cosine.diagonal(dim1=1, dim2=2).fill_(-1.0)
+            weight[some], place = cosine.topk(self.k, dim=2)
+            source[some] = some.gather(1, place.flatten(1)).view_as(place)
+        target = torch.arange(x.size(0)).repeat_interleave(self.k)
+        return source.flatten(), target, weight.flatten().clamp_(min=0), 1.0
 
 
 def block_graph(num_nodes, *, width=128, k=10, labeled=0.3, seed=0):
@@ -45,31 +64,9 @@ def block_graph(num_nodes, *, width=128, k=10, labeled=0.3, seed=0):
         for some in blocks.split(BLOCKS_AT_ONCE):  # what the nodes of a block have in common
             x[some] += torch.randn(some.size(0), 1, width, generator=generator)
         data[m].x, data[m].y = x, y
-        data[m].train_mask = data[m].anchor_mask = data[m].database_mask = everything
+        data[m].train_mask = data[m].database_mask = everything
         data[m].query_mask, data[m].labeled_mask = ~everything, known
-        source, weight = _nearest(x, blocks, k)
-        target = torch.arange(num_nodes).repeat_interleave(k)
-        data[NEAREST[m]].edge_index = torch.stack((source, target))
-        data[NEAREST[m]].edge_weight = weight
-        both = torch.cat((source, target)), torch.cat((target, source))
-        edges = merge_edges(*both, weight.repeat(2), num_nodes, reduce="amax")
-        data[INTRA[m]].edge_index, data[INTRA[m]].edge_weight = edges
-    data.graph = {"k": k, "metric": "cosine", "weight": "similarity", "intra_anchors": "train"}
-    return LabelHub()(InterKNN()(data))
-
-
-def _nearest(x, blocks, k):
-    """Source and weight of the k edges that each node receives, by node."""
-    source = torch.empty(x.size(0), k, dtype=torch.long)
-    weight = torch.empty(x.size(0), k)
-    for some in blocks.split(BLOCKS_AT_ONCE):
-        unit = torch.nn.functional.normalize(x[some], dim=2)
-        cosine = unit @ unit.transpose(1, 2)
-        cosine.diagonal(dim1=1, dim2=2).fill_(-1.0)
-        best, place = cosine.topk(k, dim=2)
-        weight[some] = best.clamp(min=0)
-        source[some] = some.gather(1, place.flatten(1)).view_as(place)
-    return source.flatten(), weight.flatten()
+    return LabelHub()(InterKNN()(BlockKNN(k, blocks)(data)))
 
 
 SIZES = (10_000, 100_000, 1_000_000)
@@ -150,7 +147,3 @@ def main(record, args):
             for kind in LARGEST
         }
         record.plot(f"MCGCN, {label}", lines, x="nodes", y=label)
-
-
-if __name__ == "__main__":
-    main()

@@ -148,7 +148,3 @@ def main(record, args):
     for bits, ratio in ratios.items():
         record.goal(f"HammingIndex beside IndexBinaryFlat, {bits} bits", ratio, at_most=1.1)
     record.bars("Search time", bars, x="IndexBinaryFlat = 1")
-
-
-if __name__ == "__main__":
-    main()

@@ -159,7 +159,3 @@ def main(record, args):
     record.goal(f"errors in {total:,} requests, {visitors} at a time", errors, at_most=0)
     bars = {f"{row['request']}, {p}": row[f"{p}, ms"] for row in crowds for p in ("p50", "p99")}
     record.bars(f"{visitors} at a time", bars, x="milliseconds")
-
-
-if __name__ == "__main__":
-    main()

@@ -253,7 +253,3 @@ def main(record, args):
         {f"{row['method']} ({row['codes']})": row["times as fast as the scan"] for row in found},
         x="times as fast",
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -178,7 +178,3 @@ def main(record, args):
         "slower than float32.",
     )
     record.bars("Seconds a step", bars, x="seconds")
-
-
-if __name__ == "__main__":
-    main()

@@ -21,7 +21,6 @@ from benchmarks import (
     affinity,
     encode,
     graph_scale,
-    losses,
     map,
     propagation,
     scaling,
@@ -31,6 +30,7 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.cliques import num_bytes
+from benchmarks.measure import difference
 from pyg_hash.metrics import mean_average_precision
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub
 from pyg_hash.typing import MODALITIES
@@ -55,8 +55,10 @@ def test_make_bench_runs_all():
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_is_explained(name):
     assert f"``{name}.py``" in (ROOT / "docs" / "performance.rst").read_text()
-    doc = ast.get_docstring(ast.parse((FOLDER / f"{name}.py").read_text()))
-    assert f"python -m benchmarks.{name}" in doc
+    tree = ast.parse((FOLDER / f"{name}.py").read_text())
+    assert f"python -m benchmarks.{name}" in ast.get_docstring(tree)
+    last = tree.body[-1]  # @benchmark calls it, so that nothing may stand below
+    assert last.name == "main" if isinstance(last, ast.FunctionDef) else name == "gpu"
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
@@ -127,11 +129,11 @@ def test_all_graphs_give_the_same_step(labeled):
         for method, build in graph_scale.METHODS.items()
     }
     expected = results["edge_index"]
-    assert expected.numel() == 300 * 64 + 128 * 128 + 128 * 64
+    assert [part.numel() for part in expected] == [300 * 64, 128 * 128, 128 * 64]
     for method, result in results.items():
-        assert (result - expected).abs().max() / expected.abs().max() < 1e-5, method
+        assert difference(result, expected) < 1e-5, method
     step, built = graph_scale.stepper("hubs", graph), graph_scale.METHODS["hubs"](graph)
-    assert torch.equal(step(built), step(built))
+    assert difference(step(built), step(built)) == 0
 
 
 @pytest.mark.parametrize("labeled", [0.0, 0.3])
@@ -156,9 +158,6 @@ def test_losses(tmp_path):
     for row in tables[0] + tables[2]:
         if row["method"] != "GEMM floor":
             assert row["loss, relative difference"] < 1e-6 and row["gradients"] < 1e-5
-    want = (torch.tensor(2.0), torch.tensor([[3.0]]), torch.tensor([[4.0]]))
-    got = (torch.tensor(2.2), torch.tensor([[3.0]]), torch.tensor([[4.5]]))
-    assert losses.difference(got, want) == (pytest.approx(0.1), pytest.approx(0.1))
 
 
 def test_map(tmp_path):
