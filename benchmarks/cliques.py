@@ -33,10 +33,11 @@ class LabelCliques(LabelHub):
         return data
 
 
-def num_bytes(sparse_map: SparseMap) -> int:
-    """Memory of the matrices, those of the backward pass included."""
-    m = sparse_map
-    parts = (m.matrix, m._scatter, m._gather, m._middle, *m._transposes())
-    matrices = {id(part): part for part in parts if part is not None}
-    arrays = [a for t in matrices.values() for a in (t.crow_indices(), t.col_indices(), t.values())]
+def num_bytes(of: torch.Tensor | SparseMap) -> int:
+    """Memory of a matrix; of all that a map has, those of the backward pass included."""
+    if isinstance(of, SparseMap):
+        parts = (of.matrix, of._scatter, of._gather, of._middle, *of._transposes())
+        return sum(map(num_bytes, {id(part): part for part in parts if part is not None}.values()))
+    sparse = of.layout == torch.sparse_csr
+    arrays = (of.crow_indices(), of.col_indices(), of.values()) if sparse else (of,)
     return sum(array.numel() * array.element_size() for array in arrays)

@@ -108,7 +108,6 @@ def prepare_stored(path, width):
 
 
 def exact(record, device, short):
-    """Tables of dense features, and their goals."""
     shapes = [(0, 500, 64), (50, 500, 64), (1, 500, 64)] if short else SHAPES
     speed, parts, lone = {}, [], 0.0
     for queries, n, width in shapes:
@@ -130,7 +129,6 @@ def exact(record, device, short):
 
 
 def words(record, short):
-    """The table of bags of words, and its goal."""
     n, width = (400, 620) if short else (6000, 3000)
     x = bags_of_words(n, width)
     x = x[(x != 0).any(1)]
@@ -150,7 +148,6 @@ def words(record, short):
 
 
 def approximate(record, device, short):
-    """The table of approximate searches."""
     n, width = (1000, 256) if short else (10_000, 1024)
     x = image_features(n, width).to(device)
     find = partial(knn, x, x, K, exclude_self=True)
@@ -162,7 +159,6 @@ def approximate(record, device, short):
 
 
 def memory(record, short):
-    """The table of peak memory."""
     rows = []
 
     def row(case, n, width, queries, extra):

@@ -12,6 +12,7 @@ same operator with every pair as an edge. All compute the same numbers.
 """
 
 import warnings
+from itertools import pairwise, product
 
 import torch
 from torch_geometric.data import Data
@@ -50,24 +51,21 @@ def network(name, edges, n, widths):
         place = WholeGraph(operator, constant=name == CACHED)
         channel = GCNChannel(*widths)
         return channel, lambda x: channel(x, place)[0], num_bytes(operator)
-    adjacency, how, parts = edges, {"cached": True}, [edges]
+    adjacency, how = edges, {"cached": True}
     if name != REFERENCE:
         how = {"normalize": False}
         index, weight = gcn_norm(edges, num_nodes=n)
         matrix = torch.sparse_coo_tensor(index.flip(0), weight, (n, n), check_invariants=False)
         warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
         adjacency = matrix.to_dense() if name == "dense" else matrix.to_sparse_csr()
-        csr_parts = ("crow_indices", "col_indices", "values")
-        parts = [adjacency] if name == "dense" else [getattr(adjacency, p)() for p in csr_parts]
-    pairs = zip(widths, widths[1:], strict=False)
-    convs = torch.nn.ModuleList(GCNConv(a, b, bias=False, **how) for a, b in pairs)
+    convs = torch.nn.ModuleList(GCNConv(*w, bias=False, **how) for w in pairwise(widths))
 
     def forward(x):
         for conv in convs:
             x = (adjacency @ conv.lin(x) if name == "dense" else conv(x, adjacency)).tanh()
         return x
 
-    return convs, forward, sum(part.numel() * part.element_size() for part in parts)
+    return convs, forward, num_bytes(adjacency)
 
 
 NAMES = (REFERENCE, "GCNConv, torch CSR", "dense", OURS, CACHED)
@@ -151,7 +149,7 @@ def layers(record, short, device):
 def label_cliques(record, short, device):
     *sizes, largest = (300, 500, 2_000) if short else (2_173, 8_000, 200_000)
     rows, large = [], []
-    for n, labeled in ((n, labeled) for n in sizes for labeled in (0.3, 1.0)):
+    for n, labeled in product(sizes, (0.3, 1.0)):
         edges = neighbour_edges(n)
         graphs = {f: label_graph(f, n, labeled, edges, device) for f in ("hubs", "edges")}
         steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}

@@ -134,7 +134,6 @@ class Record:
         self.plots.append({"title": title, "bars": dict(values), "x": x})
 
     def markdown(self):
-        """The results page."""
         about = "\n".join(f"- {key}: {value}" for key, value in self.about.items())
         parts = [f"# {self.title}", about, self.protocol]
         if self.short:

@@ -88,17 +88,14 @@ def main(record, args):
                 times = launch(count, counts[-1] // count, args.short, files[count])
                 known = best.get(count, times)
                 best[count] = {name: min(known[name], value) for name, value in times.items()}
-        parameters = {
-            count: torch.cat([p.flatten() for p in load_file(file / "model.safetensors").values()])
-            for count, file in files.items()
-        }
+        parameters = {count: load_file(file / "model.safetensors") for count, file in files.items()}
     rows = []
     for count, times in best.items():
         row = {"processes": count, **times}
         for name in ("epoch", "encode"):
             row[f"{name}: share of one"] = times[f"{name} CPU s"] / best[1][f"{name} CPU s"]
-        row["difference"] = difference(parameters[count], parameters[1])
-        rows.append(row)
+        both = (torch.cat([p.flatten() for p in parameters[n].values()]) for n in (count, 1))
+        rows.append({**row, "difference": difference(*both)})
     record.table(
         "An epoch and an encoding",
         rows,
@@ -106,12 +103,11 @@ def main(record, args):
         "by the number of processes. Difference: of the parameters after the epoch from those of "
         "one process, largest over largest.",
     )
-    lines = {}
+    lines = {"epoch": [], "encode": [], "ideal": [(count, 1 / count) for count in counts]}
     for name in ("epoch", "encode"):
-        share = row[f"{name}: share of one"] * row["processes"]
-        record.goal(f"{name}: CPU of {row['processes']} processes against one", share, at_most=1.2)
-        lines[name] = [(each["processes"], each[f"{name}: share of one"]) for each in rows]
-    worst = max(each["difference"] for each in rows)
+        lines[name] = [(row["processes"], row[f"{name}: share of one"]) for row in rows]
+        count, share = lines[name][-1]
+        record.goal(f"{name}: CPU of {count} processes against one", share * count, at_most=1.2)
+    worst = max(row["difference"] for row in rows)
     record.goal("difference of the parameters from one process", worst, at_most=1e-3)
-    lines["ideal"] = [(count, 1 / count) for count in counts]
     record.plot("CPU time of a process", lines, x="processes", y="share of one alone")

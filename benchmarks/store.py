@@ -44,7 +44,6 @@ def packed_codes(n, kind, seed):
 
 
 def build_and_files(folder, n, queries):
-    """Rows of the first table."""
     import faiss
 
     codes, query = packed_codes(n, "grouped", 0), packed_codes(queries, "grouped", 1)
@@ -111,7 +110,6 @@ def build_and_files(folder, n, queries):
 
 
 def change_rows(folder, n, queries):
-    """Rows of the table of changes and filters: a store with three fields."""
     codes, query = packed_codes(n + 1000, "grouped", 0), packed_codes(queries, "grouped", 1)
     years = np.random.default_rng(0).integers(1900, 2000, n + 1000).tolist()
     fields = {"year": int, "label": str, "text": str}
@@ -160,7 +158,6 @@ def one_at_a_time(store, query):
 
 
 def radius_rows(folder, n, queries):
-    """Rows of the second table."""
     import faiss
 
     rows = []
@@ -199,7 +196,6 @@ def radius_rows(folder, n, queries):
 
 
 def approximate_rows(folder, n, queries):
-    """Rows of the third table."""
     import faiss
 
     rows = []

@@ -28,12 +28,12 @@ def command(monkeypatch, tmp_path):
     def run_all(cells, extras, places, *, jobs, changes, wanted, worths):
         bench = Bench(places, {"epochs": 2})
         for cell in cells:
-            if not wanted(cell):
+            if wanted and not wanted(cell):
                 continue
             ran.append(cell)
             try:
                 bench._worths.clear()  # as another process
-                yield Done(cell, bench.run(cell, extras, worths(cell)))
+                yield Done(cell, bench.run(cell, extras, worths and worths(cell)))
             except FloatingPointError as error:
                 yield Done(cell, None, f"FloatingPointError: {error}\ntraceback")
 

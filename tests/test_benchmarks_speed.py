@@ -21,6 +21,7 @@ from benchmarks import (
     affinity,
     encode,
     graph_scale,
+    knn,
     map,
     propagation,
     scaling,
@@ -30,7 +31,7 @@ from benchmarks import (
     training_step,
 )
 from benchmarks.cliques import num_bytes
-from benchmarks.measure import difference
+from benchmarks.measure import difference, recall
 from pyg_hash.metrics import mean_average_precision
 from pyg_hash.transforms import InterKNN, IntraKNN, LabelHub
 from pyg_hash.typing import MODALITIES
@@ -42,7 +43,7 @@ BENCHMARKS = sorted(
     for path in FOLDER.glob("*.py")
     if re.search("^from benchmarks.record import (benchmark|Record)", path.read_text(), re.M)
 )
-NEEDS = {"search": "faiss", "store": "faiss", "serve_load": "uvicorn"}
+NEEDS = {"knn": "faiss", "search": "faiss", "store": "faiss", "serve_load": "uvicorn"}
 
 # --- all of them ----------------------------------------------------------------------------------
 
@@ -150,6 +151,36 @@ def test_edges_are_as_many_as_predicted(labeled):
         n = graph_scale.largest(method, 0.3, 24e9)
         assert graph_scale.predicted(method, 0.9 * n, 0.3) < 24e9
         assert 2 * graph_scale.predicted(method, 1.2 * n, 0.3) > 24e9
+
+
+def test_knn(tmp_path):
+    tables, goals = short("knn", tmp_path)
+    assert len(tables) == 6 and len(goals) == 4
+    assert all(row["recall"] in (None, 1.0) for table in tables[:2] for row in table)
+    assert all(row["recall"] > 0.9 for row in tables[-1])
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_all_exact_ways_find_the_same(own, monkeypatch):
+    pytest.importorskip("faiss")
+    x = knn.image_features(300, 32)
+    query = x if own else knn.image_features(40, 32, seed=1)
+    calls = knn.searches(query, x)
+    want = calls["knn, torch"]()[1]
+    flat = torch.from_numpy(calls["faiss.knn"]()[1])[:, own:]  # it finds the row itself first
+    for found in (flat, calls["three lines"](), calls["knn, auto"]()[1]):
+        assert float((found == want).float().mean()) > 0.99
+    monkeypatch.setattr(torch.Tensor, "is_cuda", property(lambda self: True))
+    assert list(knn.searches(x, x)) == ["three lines", "knn, torch", "knn, auto"]  # no host's
+
+
+def test_features_are_repeatable_and_as_described():
+    x = knn.image_features(200, 50)
+    assert torch.equal(x, knn.image_features(200, 50)) and bool((x >= 0).all())
+    assert not torch.equal(x, knn.image_features(200, 50, seed=1))
+    words = knn.bags_of_words(200, 620)
+    assert 0.005 < int(words.count_nonzero()) / words.numel() < 0.02
+    assert recall(torch.tensor([[1, 2], [3, 4]]), torch.tensor([[2, 1], [5, 4]])) == 0.75
 
 
 def test_losses(tmp_path):

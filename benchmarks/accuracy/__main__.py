@@ -65,16 +65,12 @@ def run(table, places, contents, store, args):
     todo = cells if args.force else standard.left(cells, store)
     print(f"{table.name}: {len(cells)} cells, {len(todo)} to run", flush=True)
 
-    def is_wanted(cell):
-        """Another command, or another row with these settings, may have run it meanwhile."""
-        return args.force or bool(standard.left([cell], store))
-
-    def worths(cell):
-        """A choice is made once, not once a seed."""
-        return None if args.force else standard.worths(cell, store.all_lines())
-
-    failed = []
-    asked = {"changes": standard.changes, "wanted": is_wanted, "worths": worths}
+    failed, asked = [], {"changes": standard.changes, "wanted": None, "worths": None}
+    if not args.force:
+        # another command, or another row with these settings, may have run it meanwhile
+        asked["wanted"] = lambda cell: bool(standard.left([cell], store))
+        # a choice is made once, not once a seed
+        asked["worths"] = lambda cell: standard.worths(cell, store.all_lines())
     done = run_all(todo, table.extras, places, jobs=args.jobs, **asked)
     for number, (cell, line, problem) in enumerate(done, 1):
         if line is None:
