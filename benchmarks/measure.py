@@ -2,8 +2,8 @@
 
 A benchmark is one file, ``map.py`` for one. Its docstring says in three paragraphs what is
 compared, by which command, and what is computed on which data: shown with the results. Cases are
-made at the top level of the file, where :func:`alone` finds them, and ``main``, under
-``@benchmark``, fills a ``Record`` with tables, goals and panels.
+made at the top level of the file, where :func:`alone` finds them, and ``main``, which stands last
+under ``@benchmark``, fills a ``Record`` with tables, goals and panels.
 
 Time is CPU time of the process at one thread, the smallest of repeats that take turns: on a shared
 machine only ratios within one run mean anything. Memory is measured in a fresh process for each

@@ -46,13 +46,11 @@ def cases(n, queries, bits, k):
     raw = faiss.IndexBinaryFlat(bits)
     raw.add(packed)
     lists = min(LISTS, n // 40)
-    quantizer = faiss.IndexBinaryFlat(bits)
-    ivf = faiss.IndexBinaryIVF(quantizer, bits, lists)
+    ivf = faiss.index_binary_factory(bits, f"BIVF{lists}")
     ivf.nprobe = VISITED
     ivf.cp.niter = 5
     ivf.train(packed[: 40 * lists])
     ivf.add(packed)
-    ivf.quantizer_ = quantizer  # lives as long as the index
     ours, fallback = HammingIndex(bits), HammingIndex(bits, backend="torch")
     ours.add(database)
     fallback.add(database)
