@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,11 +15,13 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 torch.set_num_threads(1)  # the tests are small: threads would only get in each other's way
 gc.disable()  # a fifth of the time of collecting: nothing that is imported goes
+os.fsync = os.fstat  # thousands of waits for a disk, and no test cuts the power
 
 
 def pytest_collection_finish() -> None:
-    """Look through what tests make, and never again through what was imported."""
+    """Look through what tests make, seldom, and never again through what was imported."""
     gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
     gc.enable()
 
 
