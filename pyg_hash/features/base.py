@@ -164,6 +164,7 @@ class NetworkEncoder(StoredEncoder, ABC):
         """Features; ``UnreadableImageError``: a picture is bad, ``ValueError``: a text is empty."""
         items = as_list(items)
         features = torch.empty(len(items), self.num_features)
+        torch.empty(8_380_000)  # once malloc has freed so much it keeps memory from batch to batch
         hide = not self.progress
         with tqdm(total=len(items), desc=self.kind, unit="", disable=hide, delay=1) as bar:
             for start in range(0, len(items), self.batch_size):

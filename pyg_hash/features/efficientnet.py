@@ -60,7 +60,7 @@ class EfficientNetLite0(NetworkEncoder):
     stored = ("image_size",)
     digest = WEIGHTS_SHA256
     num_features = 1280
-    batch_size = 2  # of 8 the activations are new memory each time: twice the time
+    batch_size = 2  # activations of 8 are more than malloc keeps, and take twice the time
 
     def __init__(self, image_size: int = 224, **run: Any) -> None:
         check_positive_int(image_size, "image_size")
