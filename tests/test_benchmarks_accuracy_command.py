@@ -48,9 +48,9 @@ def command(monkeypatch, tmp_path):
     row = METHODS["SGCH, chosen"]
     monkeypatch.setitem(METHODS, row.name, replace(row, choices=row.choices[:2]))
     # whatever the command compares with is the methods of two epochs
-    fits = store.is_current
+    fits = store.current
     for where in (module, store):
-        monkeypatch.setattr(where, "is_current", lambda line, _=None: fits(line, {"epochs": 2}))
+        monkeypatch.setattr(where, "current", lambda lines, _=None: fits(lines, {"epochs": 2}))
     monkeypatch.setitem(SOURCES, "wikipedia", DataSource("Toy", "wikipedia", toy, "a toy"))
     monkeypatch.setitem(SOURCES, "emoji", DataSource("Other toy", "emoji", toy, "a toy"))
 

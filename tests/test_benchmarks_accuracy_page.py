@@ -5,7 +5,7 @@ from accuracy_lines import lines, row, text_of
 
 from benchmarks.accuracy.methods import WEIGHTS
 from benchmarks.accuracy.page import _ranges
-from benchmarks.accuracy.store import Store, is_current, short_commit
+from benchmarks.accuracy.store import Store, current, short_commit
 from benchmarks.accuracy.summary import Group, Groups, Place, compare, digits, signed
 from benchmarks.accuracy.tables import TABLES
 from benchmarks.record import grid
@@ -307,10 +307,10 @@ def committed():
 def test_committed_pages_are_what_render_makes_of_the_lines(path):
     """Defaults that have changed since make lines stale, and the page has to say so."""
     found = list(Store(path.parent, path.stem).read().values())
-    current = [line for line in found if is_current(line)]
-    stale = len(found) - len(current)
+    todays = current(found)
+    stale = len(found) - len(todays)
     assert path.with_suffix(".md").read_text(encoding="utf-8") == text_of(
-        path.stem, current, stale=stale
+        path.stem, todays, stale=stale
     ), f"make it again: python -m benchmarks.accuracy {path.stem} --render"
     assert TABLES[path.stem].name == path.stem
-    assert path.with_suffix(".png").exists() == bool(current)
+    assert path.with_suffix(".png").exists() == bool(todays)

@@ -21,7 +21,7 @@ from benchmarks.accuracy.figures import draw_table
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import METHODS, ORDER
 from benchmarks.accuracy.page import page
-from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, is_current, stamp
+from benchmarks.accuracy.store import RESULTS, ROOT, Standard, Store, current, stamp
 from benchmarks.accuracy.tables import CROSS, TABLES
 from benchmarks.accuracy.tables import short as shortened
 from benchmarks.record import write_text
@@ -93,10 +93,10 @@ def write(table, store, *, short=False):
     if store.path.exists():
         store.tidy()
     lines = list(store.read().values())
-    current = [line for line in lines if is_current(line, SHORT if short else {})]
+    found = current(lines, SHORT if short else {})
     path = store.path.with_suffix(".md")
-    write_text(path, page(table, current, stale=len(lines) - len(current), short=short))
-    draw_table(table, current, path.with_suffix(".png"))
+    write_text(path, page(table, found, stale=len(lines) - len(found), short=short))
+    draw_table(table, found, path.with_suffix(".png"))
     return path
 
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from benchmarks.accuracy.measures import RECALL
 from benchmarks.accuracy.methods import ORDER
-from benchmarks.accuracy.store import RESULTS, ROOT, Store, is_current
+from benchmarks.accuracy.store import RESULTS, ROOT, Store, current
 from benchmarks.accuracy.summary import Groups, Place
 from benchmarks.accuracy.tables import CROSS, TABLES
 from benchmarks.record import grid, write_text
@@ -50,7 +50,7 @@ def filled(text, names):
 
 def _cells(table):
     """What is shown of each place of a table."""
-    groups = Groups(line for line in Store(RESULTS, table).read().values() if is_current(line))
+    groups = Groups(current(Store(RESULTS, table).read().values()))
     recalled, every, found = groups.having(RECALL).by_place, len(TABLES[table].seeds), {}
     for where, cell in groups.by_place.items():
         parts = [(" / ".join(f"{cell.mean('all', task):.3f}" for task in CROSS), len(cell.lines))]

@@ -122,10 +122,11 @@ def stamp():
     return {"commit": commit(), "versions": versions(), "threads": 1, "finished": now}
 
 
-def is_current(line, changes=None):
-    """Whether a line was made with the settings that its method has today."""
-    row = METHODS.get(line["method"])
-    return row is not None and line["settings"] == row.settings(line["protocol"], **(changes or {}))
+def current(lines, changes=None):
+    """Those lines that were made with the settings that their methods have today."""
+    today = cache(lambda name, protocol: METHODS[name].settings(protocol, **(changes or {})))
+    known = (line for line in lines if line["method"] in METHODS)
+    return [line for line in known if line["settings"] == today(line["method"], line["protocol"])]
 
 
 class Standard(NamedTuple):
@@ -144,7 +145,7 @@ class Standard(NamedTuple):
         return (
             found is not None
             and (line["data_sha256"], line["split_sha256"]) == (found.data, found.split)
-            and is_current(line, self.changes)
+            and bool(current([line], self.changes))
         )
 
     def worths(self, cell, lines):
