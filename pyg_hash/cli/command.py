@@ -11,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def command_class(name: str) -> Any:
     return imported(f"pyg_hash.cli.{COMMANDS[name][0]}", "command")
 
 
+@cache
 def build_parser(command: str) -> tuple[ArgumentParser, ArgumentParser | None]:
     """The parser of ``pyg-hash``, and that of one subcommand, the only one with options."""
     set_loader("yaml", _without_aliases, (YAMLError,))  # of --config
