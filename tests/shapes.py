@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -13,6 +14,11 @@ from pyg_hash.features import BagOfWords, EfficientNetLite0, load_encoder
 
 COLORS = {"red": (200, 30, 30), "green": (30, 180, 30), "blue": (30, 30, 200), "gray": (99, 99, 99)}
 NOUNS = ("square", "tile", "box", "patch", "brick", "block", "card", "panel", "flag", "cube")
+
+
+@cache  # it takes a tenth of a second, and nothing changes it
+def network(image_size):
+    return EfficientNetLite0(image_size, progress=False)
 
 
 class Shapes(CrossModalDataset):
@@ -66,7 +72,7 @@ class Shapes(CrossModalDataset):
         )
 
     def image_encoder(self):
-        return EfficientNetLite0(self.image_size, progress=False)
+        return network(self.image_size)
 
     def text_encoder(self):
         return load_encoder(self.base_dir / "words")
