@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pyg_hash.codes import binarize
 from pyg_hash.models.closed_form import LinearHashModel, Views, centred, selected_features
-from pyg_hash.models.common import Widths, known_labels, multi_hot
+from pyg_hash.models.common import Widths, itq_rotation, known_labels, multi_hot
 from pyg_hash.utils.checks import check_choice, check_seed, check_weight
 
 if TYPE_CHECKING:
@@ -229,26 +229,6 @@ def whitener(covariance: Tensor, ridge: float) -> Tensor:
     kept = values > _RANK * values[-1]
     scale = (values[kept] + ridge * values.clamp(min=0).mean()).sqrt()
     return torch.div(vectors[:, kept], scale)
-
-
-def itq_rotation(v: Tensor, *, iterations: int = 50, seed: int = 0) -> tuple[Tensor, list[float]]:
-    r"""The rotation that brings rows close to their signs (Gong et al., TPAMI 2013, Sec. 3.2).
-
-    Minimises :math:`\lVert B - V R \rVert_F^2` in turns: :math:`B = \mathrm{sign}(V R)`, then the
-    orthogonal Procrustes solution for :math:`R`; the start is a random rotation. Second come the
-    errors, before the first turn and after each.
-    """
-    start = torch.randn(v.size(1), v.size(1), generator=torch.Generator().manual_seed(seed))
-    rotation = torch.linalg.qr(start.to(v)).Q
-    errors = []
-    for turn in range(iterations + 1):
-        rotated = v @ rotation
-        codes = binarize(rotated).to(v)
-        errors.append(float((codes - rotated).square().sum()))
-        if turn < iterations:
-            left, _, right = torch.linalg.svd(v.T @ codes)
-            rotation = left @ right
-    return rotation, errors
 
 
 def orthogonal_directions(views: Views, labels: Tensor, num_bits: int) -> Views:

@@ -10,7 +10,7 @@ from toy import toy_data
 
 from pyg_hash.models import CCA, ITQ, LSH, SCM
 from pyg_hash.models.canonical import cca
-from pyg_hash.models.canonical import itq_rotation as itq
+from pyg_hash.models.common import itq_rotation as itq
 
 
 def views(n=200, widths=(7, 5), seed=0):
