@@ -208,6 +208,9 @@ class HashModel(nn.Module, ABC):
         """What of ``data`` the training sees."""
         return data
 
+    def finish(self, data: HeteroData) -> None:
+        """What is done once to the parameters, after the last epoch on a :meth:`training_view`."""
+
     @torch.no_grad()
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:
         """Codes of all nodes of one modality: int8 ``[N, num_bits]`` in {-1, +1}; sign(0) = +1."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -21,11 +22,12 @@ from pyg_hash.losses import (
     expected_pairwise_nll,
     quantization_loss,
 )
-from pyg_hash.models.base import Objective
+from pyg_hash.models.base import BATCH, Objective
 from pyg_hash.models.batches import WHOLE, BatchDraw, Share, training_rows
 from pyg_hash.models.common import (
     Widths,
     check_widths,
+    itq_rotation,
     known_labels,
     loss_weights,
     multi_hot,
@@ -33,9 +35,9 @@ from pyg_hash.models.common import (
 )
 from pyg_hash.models.two_encoders import TwoEncoders
 from pyg_hash.nn.local_affinity import SparseAffinity, joint_directions, symmetric
-from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, other
+from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
-from pyg_hash.utils.modes import exact
+from pyg_hash.utils.modes import eval_mode, exact
 
 if TYPE_CHECKING:
     from torch_geometric.data import HeteroData
@@ -53,6 +55,7 @@ WIDE, NARROW = 512, 256  # columns of its directions
 EXACT = 50_000  # pairs: of more the nearest are found approximately
 ROWS = 1024  # whose products with all others are in memory at a time
 POSTERIOR = "posterior"
+DIRECTIONS = "directions"  # what the teacher says without labels
 
 
 class TaughtHash(TwoEncoders):
@@ -80,6 +83,9 @@ class TaughtHash(TwoEncoders):
     (:func:`diffused_directions`), and their cosines :math:`A`, drawn apart, are what
     the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
+    Then only cosines count, so relaxed codes are :math:`Y \sqrt{K} / \lVert Y \rVert` in place of
+    :math:`\tanh Y`, and at the end the last layers take the rotation of
+    :class:`~pyg_hash.models.ITQ`, which changes no cosine and brings codes close to their signs.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
@@ -158,6 +164,33 @@ class TaughtHash(TwoEncoders):
         known = "y" in store and "labeled_mask" in store
         return known and bool((store.labeled_mask & store.train_mask).any())
 
+    def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
+        r"""Relaxed codes :math:`\tanh Y`; of length :math:`\sqrt{K}` if no label taught them."""
+        y = self.encoders[modality](x).to(self.beta)
+        alike = F.normalize(y, dim=1) * math.sqrt(self.num_bits)
+        return torch.where(self.beta > 0, torch.tanh(y), alike)  # no branch, for ONNX
+
+    @torch.no_grad()
+    def finish(self, data: HeteroData) -> None:
+        """Without labels: centre and turn the last layers, so that codes are close to their signs.
+
+        The rotation is found on the training rows of both modalities together.
+        """
+        if self.beta > 0:
+            return
+        with eval_mode(self), exact(self.beta):
+            rows = training_rows(data)
+            y = [
+                torch.cat([self.encoders[m](data[m].x[some]) for some in torch.split(rows, BATCH)])
+                for m in MODALITIES
+            ]
+            centre = torch.cat(y).mean(dim=0)
+            rotation, _ = itq_rotation(F.normalize(torch.cat(y) - centre, dim=1))
+            for m in MODALITIES:
+                last: Any = self.encoders[m].lin2
+                last.bias.copy_((last.bias - centre) @ rotation)
+                last.weight.copy_(rotation.T @ last.weight)
+
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The objective over all training pairs at once, each half of a term one modality's.
 
@@ -176,6 +209,7 @@ class TaughtHash(TwoEncoders):
         check_widths(data, self.num_features)
         rows = training_rows(data)
         told, used, kind = self._taught(data)
+        self.beta = torch.full_like(self.beta, kind != DIRECTIONS)
         batches = BatchDraw(rows, self.batch_size, share)
         for m in MODALITIES:
             # all shares have the same bank
@@ -203,7 +237,7 @@ class TaughtHash(TwoEncoders):
         if self.teacher == "none":
             known = store.labeled_mask[store.train_mask] if labelled else torch.zeros_like(used)
             used = known
-        kind = "directions" if not labelled else "exclusive" if store.y.dim() == 1 else "shared"
+        kind = DIRECTIONS if not labelled else "exclusive" if store.y.dim() == 1 else "shared"
         return told, used, kind
 
     def _terms(
@@ -222,7 +256,7 @@ class TaughtHash(TwoEncoders):
                 codes = (live[some], against[used], told[some], told[used])
                 terms["pairwise"] = (
                     _repeated(*codes)
-                    if kind == "directions"
+                    if kind == DIRECTIONS
                     else expected_pairwise_nll(*codes, exclusive=kind == "exclusive")
                 )
             if self.weights["contrast"]:

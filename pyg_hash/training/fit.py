@@ -178,6 +178,7 @@ def fit(
             state.save(saves)
     if patience is not None and state.best:
         model.load_state_dict(state.best)
+    model.finish(data if view is None else view)
     model.attach(data)
     return state.history
 

@@ -349,6 +349,60 @@ def test_pairs_that_are_few_or_equal_ask_for_nothing_strange():
     assert not model.posterior(data).any()  # no two are more alike than others
 
 
+def real_valued(model, data):
+    """Y of the training rows, float ``[2 n, num_bits]``."""
+    rows = data["image"].train_mask
+    with torch.no_grad():
+        return torch.cat([model.eval().encoders[m](data[m].x[rows]) for m in MODALITIES])
+
+
+def test_without_labels_cosines_alone_count_and_codes_are_turned_to_their_signs():
+    data = double(graph_for(TaughtHash, rate=0.0))
+    model = made(data).double()
+    next(iter(model.objectives(model.training_view(data), 0)))
+    before = real_valued(model, data)
+    model.finish(data)
+    after, centred = real_valued(model, data), before - before.mean(dim=0)
+    torch.testing.assert_close(after @ after.T, centred @ centred.T)
+
+    def off(y):  # their signs, as directions
+        y = torch.nn.functional.normalize(y, dim=1) * model.num_bits**0.5
+        return (y.sign() - y).square().mean()
+
+    assert off(after) < off(centred)
+    codes = model(data).image[data["image"].train_mask]
+    torch.testing.assert_close(codes.norm(dim=1), torch.full_like(codes[:, 0], 12**0.5))
+    torch.testing.assert_close(codes, 12**0.5 * torch.nn.functional.normalize(after[: len(codes)]))
+
+
+def test_with_labels_nothing_is_turned():
+    data = graph_for(TaughtHash)
+    model = made(data)
+    next(iter(model.objectives(model.training_view(data), 0)))
+    before = copy.deepcopy(model)
+    model.finish(data)
+    assert_same_state(model, before)
+
+
+def test_resumed_without_labels_it_is_turned_once(tmp_path):
+    data, models = graph_for(TaughtHash, rate=0.0), []
+    for stops in ((4,), (2, 4), (4, 4)):
+        model = made(data)
+        for epochs in stops:
+            fit(
+                model,
+                data,
+                adam(model),
+                epochs=epochs,
+                checkpoint=tmp_path / f"{stops}.safetensors",
+                resume=True,
+                progress=False,
+            )
+        models.append(model)
+    for other_one in models[1:]:
+        assert_same_state(models[0], other_one)
+
+
 def test_without_labels_and_teacher_the_contrast_is_left():
     data = graph_for(TaughtHash, rate=0.0)
     model = made(data, teacher="none")
