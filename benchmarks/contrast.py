@@ -47,7 +47,7 @@ SETTINGS = {
     ],
     "TaughtHash, no labels": [
         *("SHARE=0.1", "SHARE=0.4", "NEIGHBOURS=20", "NEIGHBOURS=100", "STEPS_OF_WALK=1"),
-        *("STEPS_OF_WALK=6", "ALPHA=2", "ALPHA=4", "WITHIN=0", "WITHIN=4", "weights.pairwise=0"),
+        *("STEPS_OF_WALK=3", "ALPHA=2", "ALPHA=4", "WITHIN=0", "WITHIN=4", "weights.pairwise=0"),
     ],
 }
 WEIGHTS = [f"weights.contrast={weight}" for weight in (0.03, 0.1, 0.3, 1)]

@@ -49,7 +49,7 @@ FOLDS = 5
 BANK = 2048  # training items that a batch is set against
 STEPS = 64  # of a side and epoch, at most
 # where there is no label: the graph of training pairs, and how its cosines become those of codes
-SHARE, NEIGHBOURS, STEPS_OF_WALK = 0.2, 50, 3
+SHARE, NEIGHBOURS, STEPS_OF_WALK = 0.2, 50, 2
 ALPHA, WITHIN = 3.0, 2.0
 WIDE, NARROW = 512, 256  # columns of its directions
 EXACT = 50_000  # pairs: of more the nearest are found approximately
