@@ -83,8 +83,8 @@ class TaughtHash(TwoEncoders):
     (:func:`diffused_directions`), and their cosines :math:`A`, drawn apart, are what
     the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
-    Then only cosines count, so relaxed codes are :math:`Y \sqrt{K} / \lVert Y \rVert` in place of
-    :math:`\tanh Y`, and at the end the last layers take the rotation of
+    Then only cosines count, so relaxed codes are :math:`Y / \lVert Y \rVert` in place of
+    :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last layers take the rotation of
     :class:`~pyg_hash.models.ITQ`, which changes no cosine and brings codes close to their signs.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
@@ -165,10 +165,10 @@ class TaughtHash(TwoEncoders):
         return known and bool((store.labeled_mask & store.train_mask).any())
 
     def relaxed(self, x: Tensor, modality: Modality) -> Tensor:
-        r"""Relaxed codes :math:`\tanh Y`; of length :math:`\sqrt{K}` if no label taught them."""
+        r"""Relaxed codes :math:`\tanh Y`, or of length 1 if no label taught them."""
         y = self.encoders[modality](x).to(self.beta)
-        alike = F.normalize(y, dim=1) * math.sqrt(self.num_bits)
-        return torch.where(self.beta > 0, torch.tanh(y), alike)  # no branch, for ONNX
+        # no branch, for ONNX
+        return torch.where(self.beta > 0, torch.tanh(y), F.normalize(y, dim=1))
 
     @torch.no_grad()
     def finish(self, data: HeteroData) -> None:
@@ -263,10 +263,11 @@ class TaughtHash(TwoEncoders):
                 terms["contrast"] = contrastive_loss(
                     live, against[own], temperature=self.temperature, others=against, own=own
                 )
+            scaled = live * math.sqrt(self.num_bits) if kind == DIRECTIONS else live
             if self.weights["quantization"]:
-                terms["quantization"] = quantization_loss(live)
+                terms["quantization"] = quantization_loss(scaled)
             if self.weights["balance"]:
-                terms["balance"] = balance_loss(live)
+                terms["balance"] = balance_loss(scaled)
             return terms
 
 
