@@ -84,8 +84,9 @@ class TaughtHash(TwoEncoders):
     the cosines of the codes are to repeat (:func:`~pyg_hash.losses.affinity_loss`),
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
     Then only cosines count, so relaxed codes are :math:`Y / \lVert Y \rVert` in place of
-    :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last layers take the rotation of
-    :class:`~pyg_hash.models.ITQ`, which changes no cosine and brings codes close to their signs.
+    :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last
+    layers take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no cosine and brings
+    codes close to their signs.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
