@@ -118,7 +118,8 @@ def faster(seconds, reference):
 def difference(found, expected):
     """Of tensors or numbers, or of lists of them: the largest, relative to the largest value."""
     if isinstance(expected, (list, tuple)):
-        return max(difference(a, b) for a, b in zip(found, expected, strict=True))
+        each = [difference(a, b) for a, b in zip(found, expected, strict=True)]
+        return float(torch.tensor(each, dtype=torch.float64).max())  # NaN if one is
     a, b = (torch.as_tensor(x).detach().cpu().double() for x in (found, expected))
     return float((a - b).abs().max() / b.abs().max().clamp(min=1e-30))
 

@@ -118,9 +118,10 @@ class Storage(Protocol):
 class HashModel(nn.Module, ABC):
     """Base class of the hashing models.
 
-    A model is trained by :func:`pyg_hash.training.fit` (or by any loop around :meth:`objectives`),
-    and encodes nodes of a data set by :meth:`encode` and, once attached, new images or texts alone
-    by :meth:`encode_image` and :meth:`encode_text`. Keywords that constructors share:
+    A model is trained by :func:`pyg_hash.training.fit` (or by any loop around :meth:`objectives`,
+    and :meth:`finish` after it), and encodes nodes of a data set by :meth:`encode` and, once
+    attached, new images or texts alone by :meth:`encode_image` and :meth:`encode_text`.
+    Keywords that constructors share:
 
     * ``num_features``: features of images and texts, ``{'image': d_i, 'text': d_t}`` or a pair;
     * ``num_classes``, and ``num_bits``, the code length;
@@ -209,7 +210,10 @@ class HashModel(nn.Module, ABC):
         return data
 
     def finish(self, data: HeteroData) -> None:
-        """What is done once to the parameters, after the last epoch on a :meth:`training_view`."""
+        """What is done once to the parameters, after the last epoch on a :meth:`training_view`.
+
+        Codes that callbacks and validation see in an epoch are those of before.
+        """
 
     @torch.no_grad()
     def encode(self, data: HeteroData, modality: Modality) -> Tensor:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,7 @@ from pyg_hash.models.common import (
     weighted,
 )
 from pyg_hash.models.two_encoders import TwoEncoders
+from pyg_hash.nn import HashMLP
 from pyg_hash.nn.local_affinity import SparseAffinity, joint_directions, symmetric
 from pyg_hash.typing import IMAGE, MODALITIES, HashOutput, Modality, other
 from pyg_hash.utils.checks import check_choice, check_features, check_positive
@@ -85,8 +86,8 @@ class TaughtHash(TwoEncoders):
     :math:`\lVert 3 A - \cos(f, G) \rVert^2 + 2\, \lVert 3 A - \cos(f, f) \rVert^2` as means.
     Then only cosines count, so relaxed codes are :math:`Y / \lVert Y \rVert` in place of
     :math:`\tanh Y` (times the length of signs in the last two terms), and at the end the last
-    layers take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no cosine and brings
-    codes close to their signs.
+    layers are centred and take the rotation of :class:`~pyg_hash.models.ITQ`, which changes no
+    cosine and brings codes close to their signs.
     What each part does was measured on held-out pairs: ``benchmarks/results/tuning/contrast.md``.
 
     Args:
@@ -175,22 +176,24 @@ class TaughtHash(TwoEncoders):
     def finish(self, data: HeteroData) -> None:
         """Without labels: centre and turn the last layers, so that codes are close to their signs.
 
-        The rotation is found on the training rows of both modalities together.
+        The rotation is found on training rows of both modalities together, 50,000 at most. Encoders
+        of a subclass that are no :class:`~pyg_hash.nn.HashMLP` stay as they are.
         """
-        if self.beta > 0:
+        encoders = {m: x for m, x in self.encoders.items() if isinstance(x, HashMLP)}
+        if self.beta > 0 or set(encoders) != set(MODALITIES):
             return
+        rows = training_rows(data)
+        rows = rows[:: -(-len(rows) // EXACT)]
         with eval_mode(self), exact(self.beta):
-            rows = training_rows(data)
-            y = [
-                torch.cat([self.encoders[m](data[m].x[some]) for some in torch.split(rows, BATCH)])
-                for m in MODALITIES
-            ]
-            centre = torch.cat(y).mean(dim=0)
-            rotation, _ = itq_rotation(F.normalize(torch.cat(y) - centre, dim=1))
-            for m in MODALITIES:
-                last: Any = self.encoders[m].lin2
-                last.bias.copy_((last.bias - centre) @ rotation)
-                last.weight.copy_(rotation.T @ last.weight)
+            parts = torch.split(rows, BATCH)
+            y = torch.cat([x(data[m].x[some]) for m, x in encoders.items() for some in parts])
+        y = y.double()  # LAPACK has no bfloat16
+        centre = y.mean(dim=0)
+        rotation, _ = itq_rotation(F.normalize(y - centre, dim=1))
+        for encoder in encoders.values():
+            last = encoder.lin2
+            last.bias.copy_((last.bias.double() - centre) @ rotation)
+            last.weight.copy_(rotation.T @ last.weight.double())
 
     def loss(self, out: HashOutput, data: HeteroData) -> dict[str, Tensor]:
         """The objective over all training pairs at once, each half of a term one modality's.
@@ -264,7 +267,8 @@ class TaughtHash(TwoEncoders):
                 terms["contrast"] = contrastive_loss(
                     live, against[own], temperature=self.temperature, others=against, own=own
                 )
-            scaled = live * math.sqrt(self.num_bits) if kind == DIRECTIONS else live
+            # as long as signs are
+            scaled = live * torch.where(self.beta > 0, 1.0, math.sqrt(self.num_bits)).to(live)
             if self.weights["quantization"]:
                 terms["quantization"] = quantization_loss(scaled)
             if self.weights["balance"]:

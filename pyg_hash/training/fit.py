@@ -179,6 +179,7 @@ def fit(
     if patience is not None and state.best:
         model.load_state_dict(state.best)
     model.finish(data if view is None else view)
+    ranks.copy_state(model)  # machines may round otherwise
     model.attach(data)
     return state.history
 

@@ -73,14 +73,13 @@ def dense(live, against, own, told, used, exclusive, temperature):
         within = (taught.ALPHA * p @ p.T - cosine(live[:, None], live[None])).square()
     pairwise = cost[some][:, used].mean() + taught.WITHIN * within[some][:, some].mean()
     cosines = torch.nn.functional.cosine_similarity(live[:, None], against[None], dim=2)
-    scaled = live * live.size(1) ** 0.5 if exclusive is None else live
     rows = torch.arange(len(own))
     ratio = torch.softmax(cosines / temperature, 1)[rows, own]
     return {
         "pairwise": pairwise if some.any() else torch.zeros(()).double(),
         "contrast": -ratio.log().mean(),
-        "quantization": (scaled.sign() - scaled).square().mean(),
-        "balance": scaled.mean(0).square().mean(),
+        "quantization": (live.sign() - live).square().mean(),
+        "balance": live.mean(0).square().mean(),
     }
 
 
@@ -366,13 +365,27 @@ def test_without_labels_cosines_alone_count_and_codes_are_turned_to_their_signs(
     after, centred = real_valued(model, data), before - before.mean(dim=0)
     torch.testing.assert_close(after @ after.T, centred @ centred.T)
 
-    def off(y):  # their signs, as directions
+    def off(y):  # from their signs, as directions
         y = torch.nn.functional.normalize(y, dim=1) * model.num_bits**0.5
         return (y.sign() - y).square().mean()
 
     assert off(after) < off(centred)
-    codes = model(data).image[data["image"].train_mask]
+    out = model(data)
+    codes = out.image[data["image"].train_mask]
+    both = [out[m][data["image"].train_mask] for m in MODALITIES]
+    torch.testing.assert_close(model.loss(out, data)["quantization"], 0.5 * sum(map(off, both)))
     torch.testing.assert_close(codes, torch.nn.functional.normalize(after[: len(codes)]))
+
+
+def test_encoders_of_ones_own_and_coarse_numbers_can_be_finished():
+    data = graph_for(TaughtHash, rate=0.0)
+    for m in MODALITIES:
+        data[m].x = data[m].x.bfloat16()
+    model = made(data).bfloat16()
+    fit(model, data, adam(model), epochs=1, progress=False)
+    assert bool(model(data).image.isfinite().all())
+    model.encoders = torch.nn.ModuleDict({m: torch.nn.Identity() for m in MODALITIES})
+    model.finish(data)
 
 
 def test_with_labels_nothing_is_turned():

@@ -50,8 +50,7 @@ store.save()
 """
 
 
-# of a file, tests/stores/test_killed_save.py and tests/serve/test_serve_command.py show it
-@pytest.mark.parametrize("name", ["lance", "milvus"])
+@pytest.mark.parametrize("name", ["flat", "lance", "milvus"])
 def test_another_process_finds_it(name: str, folder: Path) -> None:
     """The process that wrote it has ended, without closing anything."""
     case = case_or_skip(name)
