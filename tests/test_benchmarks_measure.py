@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 import pytest
@@ -36,6 +37,15 @@ def test_failures_of_a_case_are_told_apart():
         alone(fail, "no such thing")
     with pytest.raises(MemoryError, match="fill"):
         alone(fill, 3000, before=0, limit_gb=1.5)
+
+
+def test_the_largest_difference():
+    want = [torch.tensor(2.0), torch.tensor([[4.0, 1.0]])]
+    found = [torch.tensor(2.2), torch.tensor([[4.5, 1.0]])]
+    assert measure.difference(found, want) == pytest.approx(0.125)
+    assert measure.difference(found[::-1], want[::-1]) == pytest.approx(0.125)
+    for wrong in ([want[0], want[1] * math.nan], [want[0] * math.nan, want[1]]):
+        assert math.isnan(measure.difference(wrong, want))
 
 
 @linux

@@ -23,7 +23,7 @@ LANGUAGES = ("Hund", "perro", "chien")
 @pytest.fixture(scope="module")
 def folder(request, tmp_path_factory):
     """The run that ``make demo`` trains first."""
-    # picture features take half a minute: once a checkout, stored under a digest of all pictures
+    # picture features take a while: once a checkout, stored under a digest of all pictures
     root = request.config.cache.mkdir("emoji")
     out = tmp_path_factory.mktemp("demo") / "taught"
     demo = load("demo")

@@ -33,6 +33,21 @@ def test_a_number_by_hand():
     assert row[3] == f"{i2t:.3f} / {t2i:.3f}, R@10 {fmean(found):.3f}{of}"
 
 
+def test_what_is_said_of_sgeh_and_taughthash_without_labels():
+    found = {}
+    for cell in map(json.loads, (RESULTS / "overview.jsonl").read_text().splitlines()):
+        if (cell["bits"], cell["protocol"], cell["labels"]) == (32, "inductive", None):
+            for task in ("i2t", "t2i"):
+                place = found.setdefault((cell["data"], task), {})
+                place.setdefault(cell["method"], []).append(cell["scores"]["all"][task])
+    ahead = {
+        place
+        for place, of in found.items()
+        if fmean(of.get("TaughtHash, no labels", [0])) > fmean(of["SGEH"])
+    }
+    assert ahead == {("emoji", "i2t"), ("emoji", "t2i"), ("wikipedia", "t2i")}
+
+
 def test_what_is_said_of_pair_recall():
     found, by_int8 = {}, {}
     for cell in map(json.loads, (RESULTS / "overview.jsonl").read_text().splitlines()):

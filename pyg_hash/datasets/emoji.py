@@ -153,7 +153,7 @@ class Emoji(CrossModalDataset):
     ``manifests/emoji.json``. Every query shares a word (other than articles and prepositions) with
     the training texts; one emoji in five has no such text and stays in train.
 
-    Picture features take about 15 s on two cores, once a root.
+    Picture features take a while, once a root.
 
     Arguments that are not named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`;
     ``force_reload`` keeps the picture features, which depend on nothing else.

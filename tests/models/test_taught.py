@@ -397,8 +397,10 @@ def test_with_labels_nothing_is_turned():
     assert_same_state(model, before)
 
 
-def test_resumed_without_labels_it_is_turned_once(tmp_path):
-    data, models = graph_for(TaughtHash, rate=0.0), []
+def test_resumed_without_labels_it_is_turned_once(tmp_path, monkeypatch):
+    data, models, finished = graph_for(TaughtHash, rate=0.0), [], []
+    finish = TaughtHash.finish
+    monkeypatch.setattr(TaughtHash, "finish", lambda *of: (finish(*of), finished.append(of)))
     for stops in ((4,), (2, 4), (4, 4)):
         model = made(data)
         for epochs in stops:
@@ -412,6 +414,7 @@ def test_resumed_without_labels_it_is_turned_once(tmp_path):
                 progress=False,
             )
         models.append(model)
+    assert len(finished) == 5  # once a fit
     for other_one in models[1:]:
         assert_same_state(models[0], other_one)
 
