@@ -34,6 +34,7 @@ from benchmarks.accuracy.summary import digits
 from benchmarks.record import grid, write_text
 from benchmarks.tune import DATA, cases, command
 from pyg_hash.metrics import evaluate
+from pyg_hash.recipes import METHODS as RECIPES
 
 LOSS = 0.005  # of mAP that pair recall may cost
 RECALL = "R@10"
@@ -44,6 +45,7 @@ SETTINGS = {
         *(f"weights.contrast={weight}" for weight in (0, 0.05, 0.2, 0.3)),
         *("dropout=0.2", "teacher=none", "weights.pairwise=0", "weights.quantization=0"),
         *("weights.balance=0", "temperature=0.2", "hidden_channels=2048"),
+        *("lr=0.001", "lr=0.002", "lr=0.008", "decay=1", "batch_size=64"),
     ],
     "TaughtHash, no labels": [
         *("SHARE=0.1", "SHARE=0.4", "NEIGHBOURS=20", "NEIGHBOURS=100", "STEPS_OF_WALK=1"),
@@ -88,7 +90,8 @@ def measured(bench, case, setting):
             module = sys.modules[getattr(pyg_hash.models, row.model).__module__]
             constant = patch.object(module, name, value)
         else:
-            row = row.with_values({f"model.{name}": value})
+            ours = RECIPES[row.model]  # a setting of the training, or else of the model
+            row = row.with_values({name if name in ours else f"model.{name}": value})
     with constant:
         model, data, _ = bench.trained(case, row, held_out=HELD_OUT)
     result = evaluate(model, data, split="val")
@@ -147,7 +150,7 @@ def page(lines):
 
 def main(arguments=None):
     parser = command("contrast", __doc__, [*SETTINGS, "MCGCN", "GCH", "SGCH", "SGEH"])
-    parser.add_argument("--settings", nargs="+", metavar="NAME=VALUE", help="of the model")
+    parser.add_argument("--settings", nargs="+", metavar="NAME=VALUE", help="of model or training")
     parser.set_defaults(rates=[0.3])
     args = parser.parse_args(arguments)
     places = given(parser, DATA, args)

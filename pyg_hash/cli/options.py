@@ -150,7 +150,7 @@ class TrainConfig:
     optimizer: dict[str, Any] = option(
         {}, "class of torch.optim and its keywords: {name: SGD, momentum: 0.9} (default: Adam)"
     )
-    decay: float | None = option(None, "factor of the learning rates after each epoch (1)")
+    decay: float | None = option(None, "factor of the rates, an epoch (default: the method's)")
     patience: int | None = option(
         None, "stop after so many evaluations without progress (needs val_rate)"
     )

@@ -110,7 +110,7 @@ class TaughtHash(TwoEncoders):
         temperature: float = 0.3,
         teacher: str = "joint",
         dropout: float = 0.5,
-        batch_size: int = 64,
+        batch_size: int = 32,
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         if not isinstance(num_classes, int) or isinstance(num_classes, bool) or num_classes < 0:

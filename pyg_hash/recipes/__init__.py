@@ -423,7 +423,7 @@ _GRAPH: Settings = {
 }
 _OTHER: Settings = {"epochs": None, "lr": None, **_TRAINED, **_LABELS}
 METHODS: dict[str, Settings] = {
-    "TaughtHash": {"epochs": 60, "lr": 1e-3, **_TRAINED, **_LABELS},
+    "TaughtHash": {"epochs": 60, "lr": 4e-3, **_TRAINED, **_LABELS, "decay": 0.97},
     "MCGCN": {"epochs": 80, "lr": 2e-3, **_TRAINED, **_GRAPH, "weight": None, "match": "shared"},
     "GCH": {"epochs": 25, "lr": 1e-3, **_TRAINED, **_LABELS},
     "SGCH": {"epochs": 80, "lr": 5e-3, **_TRAINED, **_GRAPH},
