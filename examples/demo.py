@@ -20,7 +20,7 @@ from pyg_hash.runs import Run
 EMOJI = ("--dataset", "emoji", "--label_rate", "0.3")
 TEXTS_WITH_MEANING = ("--dataset_options", "{texts: both, languages: [de, es, fr]}")
 # more of the thing and less of the category than the defaults
-LEANING = ("--model_options", "{weights: {contrast: 0.3}, dropout: 0.2}")
+LEANING = ("--model_options", "{weights: {contrast: 0.3}, temperature: 0.2, dropout: 0.2}")
 RUNS = {  # the library's own method, which finds the thing too; a paper's, for the category
     "taught": (
         *("--model", "taughthash", "--num_bits", "64"),

@@ -62,9 +62,9 @@ def test_everyday_words(answers):
     first = {word for word, found in right.items() if found[0]}
     among_five = {word for word, found in right.items() if any(found)}
     assert len(FORTY) == 40
-    # wanted are 32 and 38, found here 35 and 39; another processor's rounding moves two words
-    assert len(first) >= 30, set(FORTY) - first
-    assert len(among_five) >= 36, set(FORTY) - among_five
+    # the seeds 0 to 2 find 38 or 39, and 40
+    assert len(first) >= 32, set(FORTY) - first
+    assert len(among_five) >= 38, set(FORTY) - among_five
 
 
 def test_the_picture_of_the_readme_shows_the_demos_searches(folder):
