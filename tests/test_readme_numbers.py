@@ -64,7 +64,8 @@ def test_what_is_said_of_pair_recall():
         named = {"DJSRH", "SGEH", "ITQ, unweighted"}
         assert ahead >= named | {"JDSH" if data == "emoji" else "ITQ"}
         sgeh, ours = "SGEH", "TaughtHash, no labels"
-        assert abs(fmean(none[sgeh]) - fmean(none[ours])) < 0.025
+        behind = fmean(none[sgeh]) - fmean(none[ours])
+        assert 0.02 < behind < 0.03 if data == "emoji" else abs(behind) < 0.01
         assert fmean(by_int8[data, None, ours]) > fmean(by_int8[data, None, sgeh]) + 0.02
 
 
