@@ -70,9 +70,10 @@ def test_words(home):
 
 def test_an_address_is_a_query(page, address):
     page.open(address + "?text=blue&modality=text&k=12")
-    page.wait_for(f"{CARDS} === 12")
+    page.wait_for(f"{CARDS} >= 12")  # more follow where the end of twelve is in sight
     assert "codes of texts" in page.js(STATUS)
     assert page.js("document.querySelector('#text').value") == "blue"
+    assert page.js("document.querySelector('#k').value") == "12"
 
 
 def test_unknown_words_are_an_alert(home):
