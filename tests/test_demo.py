@@ -62,7 +62,7 @@ def test_everyday_words(answers):
     first = {word for word, found in right.items() if found[0]}
     among_five = {word for word, found in right.items() if any(found)}
     assert len(FORTY) == 40
-    # the seeds 0 to 2 find 38 or 39, and 40
+    # what is wanted; a rounding of another processor may move a word or two
     assert len(first) >= 32, set(FORTY) - first
     assert len(among_five) >= 38, set(FORTY) - among_five
 
