@@ -40,6 +40,8 @@ def address(tmp_path_factory):
 def home(page, address):
     page.open(address)
     page.wait_for("run !== null && document.readyState === 'complete'")
+    # Whether the end of the list is in sight depends on how soon pictures are there.
+    page.js("end.observe = () => {}, end.disconnect()")
     page.events.clear()
     return page
 
@@ -197,7 +199,7 @@ def test_a_run_without_encoders_and_a_server_that_is_gone(page):
     engine = make_engine(encoders=[], texts=False, notes=["This run has no encoder."])
     with running(engine) as address:
         page.open(address)
-        page.wait_for(f"{CARDS} === 24")
+        page.wait_for(f"{CARDS} >= 24")
         assert page.js("document.querySelector('#words').hidden") is True
         assert page.js("document.querySelector('#drop').hidden") is True
         assert page.js("document.querySelector('#notes').textContent") == "This run has no encoder."
@@ -243,4 +245,4 @@ def test_a_token_is_asked_for(page):
         page.key("Enter", "\r")
         page.wait_for("typeof run !== 'undefined' && run !== null")
         page.js("searchText('red')")
-        page.wait_for(f"{CARDS} === 24")
+        page.wait_for(f"{CARDS} >= 24")
