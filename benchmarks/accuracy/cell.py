@@ -122,21 +122,22 @@ class Bench:
             self._raw = {name: SOURCES[name].load(self.places[name])}
         return self._raw[name]
 
-    def trained(self, cell, row, *, held_out=0.0):
+    def trained(self, cell, row, *, held_out=0.0, of_all=False):
         """A model of a row, which need not be the cell's, its data with graph, and CPU seconds.
 
-        A share ``held_out`` of the labelled items becomes ``val_mask``; of all training items, if
-        the row may read no label. The last graph is built once.
+        A share ``held_out`` of the labelled items becomes ``val_mask``; of all training items where
+        asked, or if the row may read no label. The last graph is built once.
         """
-        apart = held_out if row.config.get("label_rate") == 0 else 0.0
+        apart = held_out if of_all or row.config.get("label_rate") == 0 else 0.0
         changes = {"val_rate": held_out - apart} | self.changes
         config = row.train_config(cell.bits, cell.labels, cell.seed, cell.protocol, **changes)
         recipe = build.recipe_of(config)
-        which = (cell.data, apart, repr(recipe.transforms))
+        split = ValidationSplit(apart, seed=cell.seed) if apart else None
+        which = (cell.data, repr(split), repr(recipe.transforms))
         if which not in self._graphs:
             raw = copy.copy(self.raw(cell.data))
-            if apart:
-                raw = ValidationSplit(apart)(raw)
+            if split:
+                raw = split(raw)
             self._graphs.clear()
             start = time.process_time()
             self._graphs[which] = recipe.transforms(raw), time.process_time() - start
