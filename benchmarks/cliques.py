@@ -36,7 +36,7 @@ class LabelCliques(LabelHub):
 def num_bytes(of: torch.Tensor | SparseMap) -> int:
     """Memory of a matrix; of all that a map has, those of the backward pass included."""
     if isinstance(of, SparseMap):
-        parts = (of.matrix, of._scatter, of._gather, of._middle, *of._transposes())
+        parts = (of.matrix, of._scatter, of._gather, of._middle, *of._transposes)
         return sum(map(num_bytes, {id(part): part for part in parts if part is not None}.values()))
     sparse = of.layout == torch.sparse_csr
     arrays = (of.crow_indices(), of.col_indices(), of.values()) if sparse else (of,)

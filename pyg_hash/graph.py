@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import ReferenceType, ref
 
@@ -66,7 +67,6 @@ class SparseMap:
         self.matrix = matrix
         self._scatter, self._middle = scatter, middle
         self._gather = None if scatter is None else transpose(scatter)
-        self._transposed: tuple[Tensor, Tensor | None] | None = None  # made when it is needed
         self._constant: tuple[ReferenceType[Tensor], int, Tensor] | None = None
 
     @property
@@ -83,7 +83,7 @@ class SparseMap:
 
     def apply(self, x: Tensor, *, transposed: bool = False) -> Tensor:
         """The product itself, without autograd."""
-        matrix, middle = self._transposes() if transposed else (self.matrix, self._middle)
+        matrix, middle = self._transposes if transposed else (self.matrix, self._middle)
         if self._scatter is None:
             return product(matrix, x)
         # where all is cliques one pass over the result is half of the time
@@ -118,11 +118,10 @@ class SparseMap:
         totals = x if self._gather is None else product(self._gather, x)
         return totals if middle is None else product(middle, totals)
 
+    @cached_property
     def _transposes(self) -> tuple[Tensor, Tensor | None]:
-        if self._transposed is None:
-            middle = None if self._middle is None else _transpose(self._middle)
-            self._transposed = (_transpose(self.matrix), middle)
-        return self._transposed
+        middle = None if self._middle is None else _transpose(self._middle)
+        return _transpose(self.matrix), middle
 
 
 class _Propagate(torch.autograd.Function):
@@ -401,9 +400,10 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     views: dict[str, View] = {}
     for m in (*(MODALITIES if specific else ()), *((None,) if joint else ())):
         name, offset = m or "joint", _offsets(data, m)
-        nodes = torch.cat([_labeled(data, each) + shift for each, shift in offset.items()])
+        labeled = [data[m].labeled_mask.nonzero().flatten() + start for m, start in offset.items()]
         operators[name] = graph_operator(data, m)
-        views[name] = View(query_view(data, *offset, joint=m is None), operators[name], nodes)
+        items = query_view(data, *offset, joint=m is None)
+        views[name] = View(items, operators[name], torch.cat(labeled))
     return Graphs(operators, views, constant="degree" not in data[IMAGE])
 
 
@@ -423,7 +423,7 @@ def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphO
     parts: list[tuple[Tensor, Tensor]] = []
     loops: list[Tensor] = []
     for m, first in offset.items():
-        own, through = joint_edges(data, m) if joint else data[INTRA[m]], _through_hubs(data, m)
+        own, through = joint_edges(data, m) if joint else data[INTRA[m]], through_hubs(data, m)
         parts.append((own.edge_index + first, own.edge_weight))
         if joint:
             index, weight = _pairs_less(data[INTER[m]], through)
@@ -445,7 +445,7 @@ def query_view(data: HeteroData, *modalities: Modality, joint: bool = False) -> 
     _check_edges(data, joint=joint)
     num_nodes = data[modalities[0]].x.size(0)
     parts: list[tuple[Tensor, Tensor, Tensor]] = []
-    rows = {m: _labeled(data, m) for m in modalities}
+    rows = {m: data[m].labeled_mask.nonzero().flatten() for m in modalities}
     count = 0
     for m, labeled in rows.items():
         position = torch.full((num_nodes,), -1, device=labeled.device)
@@ -486,12 +486,6 @@ def _pairs_less(edges: EdgeStorage, through: Tensor) -> tuple[Tensor, Tensor]:
     return index, torch.cat((weight, -through[nodes]))
 
 
-def _labeled(data: HeteroData, modality: Modality) -> Tensor:
-    """The labelled nodes, ascending."""
-    nodes: Tensor = data[modality].labeled_mask.nonzero().flatten()
-    return nodes
-
-
 def _check_edges(data: HeteroData, *, joint: bool) -> None:
     if INTRA[IMAGE] not in data.edge_types:
         raise ValueError("data: has no intra edges; apply IntraKNN")
@@ -512,7 +506,7 @@ def _self_loop(data: HeteroData, modality: Modality) -> Tensor:
     return loops
 
 
-def _through_hubs(data: HeteroData, modality: Modality) -> Tensor:
+def through_hubs(data: HeteroData, modality: Modality) -> Tensor:
     r"""What :math:`P M P^T` says of each node with itself; it joins different ones: ``[N]``."""
     weight: Tensor = data[INTRA[modality]].edge_weight
     weight = weight.new_zeros(data[modality].x.size(0))

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch_geometric.data import HeteroData
 from torch_geometric.data.storage import EdgeStorage, NodeStorage
 from torch_geometric.transforms import BaseTransform
+from torch_geometric.utils import coalesce
 
-from pyg_hash.graph import PROTOCOLS, edge_weights, joint_edges
+from pyg_hash.graph import PROTOCOLS, edge_weights, joint_edges, through_hubs
 from pyg_hash.knn import knn, recall
 from pyg_hash.knn.knn import check_backend
 from pyg_hash.transforms.masks import require_labels
@@ -131,17 +132,11 @@ class IntraKNN(BaseTransform):
                 source, target, weight, found[modality] = self._nearest(store.x, sources)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            nearest = data[NEAREST[modality]]
-            nearest.edge_index, nearest.edge_weight = torch.stack((source, target)), weight
+            index = torch.stack((source, target))
+            data[NEAREST[modality]].update({"edge_index": index, "edge_weight": weight})
             back = mask[target]  # between anchors both directions: the "or" of the equation
-            edges = data[INTRA[modality]]
-            edges.edge_index, edges.edge_weight = merge_edges(
-                torch.cat((source, target[back])),
-                torch.cat((target, source[back])),
-                torch.cat((weight, weight[back])),
-                store.x.size(0),
-                reduce="amax",
-            )
+            both = torch.cat((index, index[:, back].flip(0)), 1)
+            merge_edges(data[INTRA[modality]], both, torch.cat((weight, weight[back])), mask, "max")
             store.anchor_mask = mask
         kept = ("k", "metric", "weight", "neighbor_weight")
         data.graph = {name: getattr(self, name) for name in kept} | {"intra_anchors": self.anchors}
@@ -171,14 +166,11 @@ class IntraKNN(BaseTransform):
 
 
 def merge_edges(
-    source: Tensor, target: Tensor, weight: Tensor, num_nodes: int, reduce: str
-) -> tuple[Tensor, Tensor]:
-    """Join parallel edges by ``'sum'`` or ``'amax'``, sorted by target, then source."""
-    key, group = torch.unique(target * num_nodes + source, return_inverse=True)
-    merged = weight.new_zeros(key.numel()).scatter_reduce_(
-        0, group, weight, reduce=reduce, include_self=False
-    )
-    return torch.stack((key % num_nodes, key // num_nodes)), merged
+    edges: EdgeStorage, index: Tensor, weight: Tensor, like: Tensor, reduce: str = "sum"
+) -> None:
+    """Store edges between as many nodes as ``like`` has, parallel ones joined, by their targets."""
+    merged = coalesce(index, weight, len(like), reduce, sort_by_row=False)
+    edges.edge_index, edges.edge_weight = merged
 
 
 @dataclass(eq=False)
@@ -232,15 +224,12 @@ class InterKNN(BaseTransform):
         joint = {m: joint_edges(data, m) for m in MODALITIES}
         for modality in MODALITIES:  # source in the other one, target in this one
             is_anchor = data[modality].joint_anchor_mask
-            source, target, weight = averaged_edges(joint, modality, is_anchor)
+            index, weight = averaged_edges(joint, modality, is_anchor)
             if self.pair_edges == "all":
                 pair = is_anchor.nonzero().flatten()
-                source, target = torch.cat((source, pair)), torch.cat((target, pair))
-                weight = torch.cat((weight, torch.ones_like(pair, dtype=weight.dtype)))
-            edges = data[INTER[modality]]
-            edges.edge_index, edges.edge_weight = merge_edges(
-                source, target, weight, is_anchor.numel(), reduce="sum"
-            )
+                index = torch.cat((index, pair.expand(2, -1)), 1)
+                weight = torch.cat((weight, weight.new_ones(len(pair))))
+            merge_edges(data[INTER[modality]], index, weight, is_anchor)
         data.graph = data.graph | {"inter_anchors": anchors, "pair_edges": self.pair_edges}
         return data
 
@@ -257,22 +246,20 @@ class InterKNN(BaseTransform):
             data.graph = data.graph | {"joint_recall": bare.graph["recall"]}
         for modality in MODALITIES:
             for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
-                data[ours[modality]].edge_index = bare[theirs[modality]].edge_index
-                data[ours[modality]].edge_weight = bare[theirs[modality]].edge_weight
+                data[ours[modality]].update(bare[theirs[modality]])
 
 
 def averaged_edges(
     edges: Mapping[Modality, EdgeStorage], modality: Modality, is_anchor: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor]:
     """Edges to one modality's nodes: half of both's to anchors (twice if equal), own to others."""
-    parts = []
+    indices, weights = [], []
     for each, store in edges.items():
-        source, target = store.edge_index
-        keep = is_anchor[target] if each != modality else torch.ones_like(target) > 0
-        weight = store.edge_weight * torch.where(is_anchor[target], 0.5, 1.0)
-        parts.append((source[keep], target[keep], weight[keep]))
-    source, target, weight = (torch.cat(column) for column in zip(*parts, strict=True))
-    return source, target, weight
+        to_anchor = is_anchor[store.edge_index[1]]
+        keep = to_anchor | (each == modality)
+        indices.append(store.edge_index[:, keep])
+        weights.append((store.edge_weight * torch.where(to_anchor, 0.5, 1.0))[keep])
+    return torch.cat(indices, 1), torch.cat(weights)
 
 
 class LabelSets(NamedTuple):
@@ -282,14 +269,6 @@ class LabelSets(NamedTuple):
     hub: Tensor  # int64 [m], its set: the column of P
     num_sets: int
     overlap: Tensor  # int64 [2, p], pairs of sets whose nodes match: the ones of M, by rows
-
-    def diagonal(self, num_rows: int) -> Tensor:
-        """The weight of each node with itself: float ``[num_rows]``."""
-        source, target = self.overlap
-        matches = torch.zeros(self.num_sets, device=self.row.device)
-        matches[source[source == target]] = 1.0
-        # a node in several sets ('count') meets itself in each; these do not overlap
-        return matches.new_zeros(num_rows).index_add_(0, self.row, matches[self.hub])
 
 
 def label_sets(y: Tensor, num_classes: int, match: str) -> LabelSets:
@@ -356,16 +335,15 @@ class LabelHub(BaseTransform):
         check_labels(store.y[labeled], "y", num_classes=data.num_classes)
         nodes = labeled.nonzero().flatten()
         sets = label_sets(store.y[labeled], data.num_classes, self.match)
-        same_as_self = torch.zeros(labeled.numel(), device=labeled.device)
-        same_as_self[nodes] = sets.diagonal(nodes.numel())
         self._drop_knn(data, labeled)
         data[CLASS].num_nodes = sets.num_sets
         alone = torch.arange(sets.num_sets, device=labeled.device)
         if not torch.equal(sets.overlap, alone.expand(2, -1)):  # a set matches others too
             data[OVERLAP].edge_index = sets.overlap
-        once = torch.ones_like(same_as_self)
         for modality in MODALITIES:
             data[IN_CLASS[modality]].edge_index = torch.stack((nodes[sets.row], sets.hub))
+            same_as_self = through_hubs(data, modality)
+            once = torch.ones_like(same_as_self)
             literal = self.self_loops == "literal"
             data[modality].self_loop = once + same_as_self if literal else once
             if INTER[modality] in data.edge_types:
@@ -373,10 +351,8 @@ class LabelHub(BaseTransform):
                 weight = choice[data.graph["pair_edges"]] * labeled
                 pairs = weight.nonzero().flatten()  # nodes that are joined to their own pairs
                 edges = data[INTER[modality]]
-                source, target = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
-                weight = torch.cat((edges.edge_weight, weight[pairs]))
-                merged = merge_edges(source, target, weight, labeled.numel(), reduce="sum")
-                edges.edge_index, edges.edge_weight = merged
+                index = torch.cat((edges.edge_index, pairs.expand(2, -1)), dim=1)
+                merge_edges(edges, index, torch.cat((edges.edge_weight, weight[pairs])), labeled)
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
 
@@ -475,9 +451,7 @@ class SGCHGraph(BaseTransform):
             own = {m: data[INTRA[m]] for m in MODALITIES}
             averaged = {m: averaged_edges(own, m, is_anchor) for m in MODALITIES}
             for m, edges in own.items():
-                edges.edge_index, edges.edge_weight = merge_edges(
-                    *averaged[m], is_anchor.numel(), reduce="sum"
-                )
+                merge_edges(edges, *averaged[m], is_anchor)
                 data[m].neighbor_mask = is_anchor & data[m].labeled_mask
         data.graph = data.graph | {"inter_anchors": reach, "reading": self.graph}
         return data

@@ -440,7 +440,7 @@ def test_constant_features_are_propagated_once(monkeypatch):
 
 def is_symmetric(op):
     """Whether the backward pass uses the same matrices as the forward pass."""
-    return all(a is b for a, b in zip(op._transposes(), (op.matrix, op._middle), strict=True))
+    return all(a is b for a, b in zip(op._transposes, (op.matrix, op._middle), strict=True))
 
 
 def test_a_matrix_as_it_is():

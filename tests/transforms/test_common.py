@@ -177,7 +177,7 @@ def test_anchor_view_of_scattered_anchors():
     joint = graph_operator(data).to_dense()[both][:, both]
     torch.testing.assert_close(graph_operator(view).to_dense(), joint)
     operator = graph_operator(view)
-    assert operator._transposes()[0] is operator.matrix
+    assert operator._transposes[0] is operator.matrix
     intra = graph_operator(data, "text").to_dense()[keep][:, keep]
     torch.testing.assert_close(graph_operator(view, "text").to_dense(), intra)
 

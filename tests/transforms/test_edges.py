@@ -1,6 +1,7 @@
 """Small operations on edge lists, by hand."""
 
 import torch
+from torch_geometric.data.storage import EdgeStorage
 
 from pyg_hash.graph import edge_weights
 from pyg_hash.transforms.graphs import merge_edges
@@ -14,16 +15,12 @@ def test_edge_weights():
 
 
 def test_merge_edges():
-    source, target = torch.tensor([2, 0, 2, 1]), torch.tensor([1, 1, 1, 0])
-    weight = torch.tensor([1.0, 2.0, 3.0, -4.0])
-    for reduce, together in (("sum", 4.0), ("amax", 3.0)):
-        edge_index, merged = merge_edges(source, target, weight, 3, reduce)
-        assert edge_index.tolist() == [[1, 0, 2], [0, 1, 1]]
-        assert merged.tolist() == [-4.0, 2.0, together]
-
-
-def test_merge_no_edges():
-    none = torch.zeros(0, dtype=torch.int64)
-    edge_index, merged = merge_edges(none, none, torch.zeros(0), 3, "sum")
-    assert edge_index.shape == (2, 0)
-    assert merged.shape == (0,)
+    index, weight = torch.tensor([[2, 0, 2, 1], [1, 1, 1, 0]]), torch.tensor([1.0, 2.0, 3.0, -4.0])
+    edges = EdgeStorage()
+    for reduce, together in (("sum", 4.0), ("max", 3.0)):
+        merge_edges(edges, index, weight, torch.ones(3), reduce)
+        assert edges.edge_index.tolist() == [[1, 0, 2], [0, 1, 1]]
+        assert edges.edge_weight.tolist() == [-4.0, 2.0, together]
+    merge_edges(edges, index[:, :0], weight[:0], torch.ones(3))
+    assert edges.edge_index.shape == (2, 0)
+    assert edges.edge_weight.shape == (0,)

@@ -171,7 +171,6 @@ def test_label_sets():
             same = members @ overlap @ members.T
             expected = y @ y.T if match == "count" else oracles.same_label(y.double(), match)
             assert torch.equal(same.double(), expected.double())
-            assert torch.equal(sets.diagonal(5), same.diagonal())
             assert sets.num_sets == (3 if match == "count" else 4)
             assert sets.overlap.dtype == torch.int64
             assert bool((sets.overlap[0] == sets.overlap[1]).all()) == (match != "shared")
