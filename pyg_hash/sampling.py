@@ -30,7 +30,6 @@ from pyg_hash.typing import (
     OVERLAP,
     TEXT,
     EdgeType,
-    Modality,
 )
 from pyg_hash.utils.checks import check_positive_int
 
@@ -153,36 +152,30 @@ def close_order(start: Tensor, source: Tensor) -> Tensor:
 
 
 def _nodes_only(data: HeteroData, sampler: InstanceSampler) -> HeteroData:
-    """Nodes with what a batch needs of them; the sampler has the edges."""
+    """Nodes with what a batch needs of them, degrees included; the sampler has the edges."""
     nodes = HeteroData()
     nodes.graph = dict(data.graph)
     if "num_classes" in data:
         nodes.num_classes = data.num_classes
+    edges, hub = sampler.graph.degree, 0.0 if sampler.hubs is None else sampler.hubs.degree
     for m in MODALITIES:
-        num_nodes = data[m].x.size(0)
+        store, num_nodes = nodes[m], data[m].x.size(0)
         for name, value in data[m].items():  # names and raw texts are of no use to a loss
             if isinstance(value, Tensor) and value.dim() > 0 and value.size(0) == num_nodes:
-                nodes[m][name] = value
-        if "self_loop" not in nodes[m]:
-            nodes[m].self_loop = torch.ones(num_nodes, device=data[m].x.device)
-        nodes[m].update(_true_degrees(sampler, m, nodes[m].self_loop))
+                store[name] = value
+        if "self_loop" not in store:
+            store.self_loop = torch.ones(num_nodes, device=data[m].x.device)
+        # degrees in the whole graph; those of a view: as new items
+        intra, near = edges[INTRA[m]], edges.get(NEAREST[m])
+        store.degree = store.self_loop + intra + hub
+        if near is not None:
+            store.view_degree = 1 + near
+        if INTER[m] in edges:
+            own = store.self_loop + edges.get(JOINT[m], intra)
+            store.joint_degree = own + edges[INTER[m]] + 2 * hub
+            if near is not None:
+                store.joint_view_degree = 1 + 2 * edges.get(JOINT_NEAREST[m], near)
     return nodes
-
-
-def _true_degrees(sampler: InstanceSampler, m: Modality, loop: Tensor) -> dict[str, Tensor]:
-    """Degrees in the whole graph by name, float ``[N]``; ``view``: of nodes as new items."""
-    hub = 0.0 if sampler.hubs is None else sampler.hubs.degree
-    edges = sampler.graph.degree
-    found = {"degree": loop + edges[INTRA[m]] + hub}
-    if NEAREST[m] in edges:
-        found["view_degree"] = 1 + edges[NEAREST[m]]
-    if INTER[m] in edges:
-        own = edges.get(JOINT[m], edges[INTRA[m]])
-        found["joint_degree"] = loop + own + edges[INTER[m]] + 2 * hub
-        if NEAREST[m] in edges:
-            near = edges.get(JOINT_NEAREST[m], edges[NEAREST[m]])
-            found["joint_view_degree"] = 1 + 2 * near
-    return found
 
 
 class InstanceSampler(BaseSampler):

@@ -166,8 +166,7 @@ def _centred(x: Tensor, member: Tensor) -> Tensor:
 
 def symmetric(edge_index: Tensor, weight: Tensor, num_nodes: int) -> tuple[Tensor, Tensor]:
     """Edges of (A + A^T) / 2."""
-    row, column = torch.cat([edge_index, edge_index.flip(0)], dim=1)
-    key, place = torch.unique(row * num_nodes + column, return_inverse=True)
-    total = weight.new_zeros(key.numel())
-    total.index_add_(0, place, torch.cat([weight, weight]) * 0.5)
-    return torch.stack([key // num_nodes, key % num_nodes]), total
+    from torch_geometric.utils import to_undirected  # takes seconds; a search may do without
+
+    index, total = to_undirected(edge_index, 0.5 * weight, num_nodes)
+    return index, total
