@@ -425,9 +425,16 @@ def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphO
     for m, first in offset.items():
         own, through = joint_edges(data, m) if joint else data[INTRA[m]], through_hubs(data, m)
         parts.append((own.edge_index + first, own.edge_weight))
-        if joint:
-            index, weight = _pairs_less(data[INTER[m]], through)
-            parts.append((index + index.new_tensor([[offset[other(m)]], [first]]), weight))
+        if joint:  # less what the hubs already add between the two of a pair
+            index, weight = data[INTER[m]].edge_index, data[INTER[m]].edge_weight
+            source, target = index
+            pair, alone = source == target, through != 0
+            alone[target[pair]] = False
+            nodes = alone.nonzero().flatten()
+            weight = torch.where(pair, weight - through[target], weight)
+            index = torch.cat((index, nodes.expand(2, -1)), dim=1)
+            index = index + index.new_tensor([[offset[other(m)]], [first]])
+            parts.append((index, torch.cat((weight, -through[nodes]))))
         loops.append(_self_loop(data, m) - through)
     edge_index, edge_weight = zip(*parts, strict=True)
     degree = _true_degree(data, "joint_degree" if joint else "degree", dict.fromkeys(offset, ...))
@@ -472,18 +479,6 @@ def joint_edges(data: HeteroData, modality: Modality) -> EdgeStorage:
 def edge_weights(scores: Tensor, weight: str) -> Tensor:
     """Weights of edges: 1 (``'binary'``), or their similarity, but never below 0."""
     return torch.ones_like(scores) if weight == "binary" else scores.clamp(min=0)
-
-
-def _pairs_less(edges: EdgeStorage, through: Tensor) -> tuple[Tensor, Tensor]:
-    """Edges across the modalities, less what the hubs already add between the two of a pair."""
-    source, target = edges.edge_index
-    is_pair = source == target
-    weight = torch.where(is_pair, edges.edge_weight - through[target], edges.edge_weight)
-    alone = through != 0
-    alone[target[is_pair]] = False
-    nodes = alone.nonzero().flatten()
-    index = torch.cat((edges.edge_index, nodes.expand(2, -1)), dim=1)
-    return index, torch.cat((weight, -through[nodes]))
 
 
 def _check_edges(data: HeteroData, *, joint: bool) -> None:
