@@ -6,17 +6,17 @@ import copy
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from pyg_hash import __version__
-from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
 from pyg_hash.features import ImageEncoder, TextEncoder, encode_each, load_encoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.digests import row_prints
@@ -30,8 +30,10 @@ from pyg_hash.utils.files import (
 
 DATA_FILE = "data.safetensors"
 WORDS = "text_encoder"  # folder of what was fitted on the training texts
+_FORMAT, _VERSION = "pyg_hash.hetero", 1  # of stored data
 _SHOWN = 20  # problems in an error message
 Transform = Callable[[HeteroData], HeteroData]
+Version = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,7 @@ class CrossModalDataset(InMemoryDataset):
         return cast(ImageEncoder, self._encoder(IMAGE))
 
     def text_encoder(self) -> TextEncoder:
-        """The encoder that gives NEW texts features as in ``data['text'].x``.
-
-        Raises:
-            ValueError: the set came with ready-made features only.
-        """
+        """The same of NEW texts, as in ``data['text'].x``."""
         return cast(TextEncoder, self._encoder(TEXT))
 
     def _encoder(self, modality: Modality) -> Any:
@@ -267,3 +265,107 @@ def encode_all(batch_size: int = 64, **items: tuple[Any, Sequence[Any]]) -> dict
         problems += [f"  {name} {row} ({raw[row]}): {t}" for row, t in found.problems.items()]
     refuse_items(problems)
     return features
+
+
+# stored ----------------------------------------------------------------------------------------
+
+
+def _version(tensor: Tensor) -> Version:
+    """Identifies a tensor's memory and, as autograd counts in-place writes, its content."""
+    writes = -1 if tensor.is_inference() else tensor._version  # inference tensors count nothing
+    memory = (str(tensor.device), tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+    return (*memory, writes)
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
+
+
+def snapshot(data: HeteroData) -> dict[Version, list[Any]]:
+    """The tensors of ``data``, to tell later which of them changed; keep ``data`` alive so long."""
+    return {
+        _version(value): [[kind] if isinstance(kind, str) else list(kind), name]
+        for kind, content in data.to_dict().items()
+        for name, value in content.items()
+        if _is_dense(value)
+    }
+
+
+def save_hetero(
+    path: str | os.PathLike[str],
+    data: HeteroData,
+    *,
+    base: Mapping[Version, list[Any]] | None = None,
+) -> None:
+    """Write tensors, JSON values, and lists, tuples and dicts of those, atomically.
+
+    Tensors unchanged since ``base``, a :func:`snapshot`, are stored as references to it.
+    ``TypeError`` names a value of another type.
+    """
+    known: dict[Version, Any] = {tensor: {"base": at} for tensor, at in (base or {}).items()}
+    tensors: dict[str, Tensor] = {}
+
+    def encode(value: Any, where: str) -> dict[str, Any]:
+        """JSON of a nested value; each distinct tensor is named and stored once."""
+        if _is_dense(value):
+            entry: dict[str, Any] = known.setdefault(_version(value), {"tensor": where})
+            if entry == {"tensor": where}:
+                plain = value.detach().cpu().contiguous()
+                if plain.untyped_storage().nbytes() != plain.nbytes:
+                    plain = plain.clone()  # a view would drag its whole storage along
+                tensors[where] = plain
+            return entry
+        if value is None or isinstance(value, bool | int | float | str):
+            return {"value": value}
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            return {"dict": {key: encode(item, f"{where}.{key}") for key, item in value.items()}}
+        if isinstance(value, list | tuple):
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {kind: [encode(item, f"{where}.{i}") for i, item in enumerate(value)]}
+        raise TypeError(
+            f"{where}: a {type(value).__name__} cannot be stored; "
+            "use dense tensors, numbers, strings, lists or dicts with string keys"
+        )
+
+    stores = []
+    for key, content in data.to_dict().items():
+        kind = [key] if isinstance(key, str) else list(key)
+        values = {name: encode(value, "/".join([*kind, name])) for name, value in content.items()}
+        stores.append({"type": kind, "values": values})
+    save_tensors(path, tensors, {"format": _FORMAT, "version": _VERSION, "stores": stores})
+
+
+def load_hetero(
+    path: str | os.PathLike[str], *, base: Callable[[], HeteroData] | None = None
+) -> HeteroData:
+    """Read what :func:`save_hetero` wrote; ``base`` is called only if there are references."""
+    tensors, meta = load_tensors(path)
+    kind = (meta.get("format"), meta.get("version")) if isinstance(meta, dict) else None
+    if kind != (_FORMAT, _VERSION):
+        raise CorruptFileError(f"{path}: not a stored graph of this version; build it again")
+    source: dict[Any, Any] = {}
+    if base is not None and '"base"' in json.dumps(meta.get("stores")):
+        source = base().to_dict()
+
+    def key_of(types: list[str]) -> Any:
+        return types[0] if len(types) == 1 else tuple(types)
+
+    def decode(entry: dict[str, Any]) -> Any:
+        ((kind, content),) = entry.items()
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "base":
+            return source[key_of(content[0])][content[1]]
+        if kind == "dict":
+            return {name: decode(item) for name, item in content.items()}
+        if kind == "value":
+            return content
+        return (list if kind == "list" else tuple)(map(decode, content))
+
+    try:
+        values = {key_of(store["type"]): store["values"] for store in meta["stores"]}
+        return HeteroData.from_dict({key: decode({"dict": own}) for key, own in values.items()})
+    except KeyError as error:
+        raise CorruptFileError(f"{path}: entry {error} is missing; build it again") from error
+    except (TypeError, ValueError, LookupError, AttributeError) as error:
+        raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error

@@ -5,7 +5,7 @@ import torch
 from safetensors import safe_open
 from torch_geometric.data import HeteroData
 
-from pyg_hash.datasets.storage import load_hetero, save_hetero, snapshot
+from pyg_hash.datasets.base import load_hetero, save_hetero, snapshot
 from pyg_hash.utils.files import CorruptFileError, save_tensors
 
 

@@ -10,13 +10,14 @@ import torch
 from scipy.io import savemat
 
 from pyg_hash.datasets import Wikipedia
-from pyg_hash.datasets import wikipedia as module
+from pyg_hash.datasets import published as module
 from pyg_hash.datasets.splits import load_manifest
 from pyg_hash.features import BagOfWords, Concatenated, OwnEncoder, Translated, load_encoder
 from pyg_hash.utils.files import CorruptFileError
 
 pytest.importorskip("sklearn")
 FILES = load_manifest("wikipedia")["archives"]
+MAT = "raw_features.mat"
 TRAIN, TEST = 7, 3
 N = TRAIN + TEST
 
@@ -30,18 +31,18 @@ def root(tmp_path):
     ids = [f"{i:032x}-{i}.1" for i in range(N)]
     labels = [1 + i % 2 for i in range(N)]
     lines = [f"{ids[i]}\tpicture{i}\t{labels[i]}" for i in range(N)]
-    (raw / module.LISTS["train"]).write_text("A" + "\n".join(lines[:TRAIN]) + "\n")
-    (raw / module.LISTS["test"]).write_text("\n".join(lines[TRAIN:]))
-    (raw / module.CATEGORIES).write_text("art\nbiology\n")
+    (raw / module.WIKI_LISTS["train"]).write_text("A" + "\n".join(lines[:TRAIN]) + "\n")
+    (raw / module.WIKI_LISTS["test"]).write_text("\n".join(lines[TRAIN:]))
+    (raw / module.WIKI_CATEGORIES).write_text("art\nbiology\n")
     parts = {"tr": TRAIN, "te": TEST}
     widths = {"I": 128, "T": 10, "T_tfidf": 1000}
     matrices = {f"{m}_{p}": rng.random((n, d)) for m, d in widths.items() for p, n in parts.items()}
-    savemat(raw / module.MAT, matrices)
-    with h5py.File(raw / module.IMAGE128, "w") as file:
+    savemat(raw / MAT, matrices)
+    with h5py.File(raw / module.WIKI_IMAGE128, "w") as file:
         file["image"] = rng.random((N, 128)).astype(np.float32)
         file["labels"] = np.array(labels, dtype=np.uint8)
     words = ["paint canvas colour", "cell gene plant"]
-    with gzip.open(raw / module.ARTICLES, "wt") as file:
+    with gzip.open(raw / module.WIKI_ARTICLES, "wt") as file:
         for i in range(N):
             stray = "A" if i == 0 else ""
             text = f"The {words[i % 2]} of row number{i}"
@@ -70,13 +71,13 @@ def test_stray_letter_is_dropped(root):
 def test_features_are_those_of_the_files(root):
     from scipy.io import loadmat
 
-    content = loadmat(root / "raw" / module.MAT)
+    content = loadmat(root / "raw" / MAT)
     data = Wikipedia(root, "sift", "tfidf")[0]
     expected = np.concatenate([content["I_tr"], content["I_te"]]).astype(np.float32)
     assert np.array_equal(data["image"].x.numpy(), expected)
     expected = np.concatenate([content["T_tfidf_tr"], content["T_tfidf_te"]]).astype(np.float32)
     assert np.array_equal(data["text"].x.numpy(), expected)
-    with h5py.File(root / "raw" / module.IMAGE128) as file:
+    with h5py.File(root / "raw" / module.WIKI_IMAGE128) as file:
         expected = file["image"][:]
     assert np.array_equal(Wikipedia(root, "image128", "lda")[0]["image"].x.numpy(), expected)
 
@@ -130,21 +131,21 @@ def test_ready_made_features_have_no_encoder(root):
 
 
 def test_optional_files_are_needed_only_when_chosen(root):
-    (root / "raw" / module.ARTICLES).unlink()
-    (root / "raw" / module.IMAGE128).unlink()
+    (root / "raw" / module.WIKI_ARTICLES).unlink()
+    (root / "raw" / module.WIKI_IMAGE128).unlink()
     assert Wikipedia(root, "sift", "lda").texts == [None] * N
     with pytest.raises(FileNotFoundError) as error:
         Wikipedia(root, "image128", "lsa200")
     message = str(error.value)
-    assert module.ARTICLES in message and module.IMAGE128 in message
-    assert module.MAT not in message
+    assert module.WIKI_ARTICLES in message and module.WIKI_IMAGE128 in message
+    assert MAT not in message
 
 
 def test_download_lists_files_sizes_hashes_and_source(tmp_path):
     with pytest.raises(FileNotFoundError) as error:
         Wikipedia(tmp_path, "sift", "lda")
     message = str(error.value)
-    for name in (*module.LISTS.values(), module.CATEGORIES, module.MAT):
+    for name in (*module.WIKI_LISTS.values(), module.WIKI_CATEGORIES, MAT):
         _, size, digest = FILES[name].values()
         assert f"{name}  {size} bytes  SHA-256 {digest}" in message
         assert message.count(f"  {name}") == 1
@@ -153,7 +154,7 @@ def test_download_lists_files_sizes_hashes_and_source(tmp_path):
 
 def test_changed_raw_files_are_noticed(root):
     before = Wikipedia(root, "image128", "lda")[0]["image"].x
-    with h5py.File(root / "raw" / module.IMAGE128, "r+") as file:
+    with h5py.File(root / "raw" / module.WIKI_IMAGE128, "r+") as file:
         file["image"][...] = 0.5
     after = Wikipedia(root, "image128", "lda")[0]["image"].x
     assert not torch.equal(before, after) and (after == 0.5).all()
@@ -168,33 +169,33 @@ def damage(name):
 
 
 def other_labels(raw):
-    with h5py.File(raw / module.IMAGE128, "r+") as file:
+    with h5py.File(raw / module.WIKI_IMAGE128, "r+") as file:
         file["labels"][0] = 2
 
 
 def other_order(raw):
-    path = raw / module.ARTICLES
+    path = raw / module.WIKI_ARTICLES
     lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     with gzip.open(path, "wt") as file:
         file.write("\n".join(reversed(lines)))
 
 
 def bad_line(raw):
-    (raw / module.LISTS["train"]).write_text("one two\n")
+    (raw / module.WIKI_LISTS["train"]).write_text("one two\n")
 
 
 def fewer_rows(raw):
-    lines = (raw / module.LISTS["test"]).read_text().splitlines()
-    (raw / module.LISTS["test"]).write_text("\n".join(lines[:-1]))
-    (raw / module.ARTICLES).unlink()
+    lines = (raw / module.WIKI_LISTS["test"]).read_text().splitlines()
+    (raw / module.WIKI_LISTS["test"]).write_text("\n".join(lines[:-1]))
+    (raw / module.WIKI_ARTICLES).unlink()
 
 
 @pytest.mark.parametrize(
     ("change", "image", "text", "message"),
     [
-        (damage(module.MAT), "sift", "tfidf", "raw_features.mat: cannot be read"),
-        (damage(module.IMAGE128), "image128", "lda", "image128.h5: truncated or damaged"),
-        (damage(module.ARTICLES), "sift", "bow3000", "articles.jsonl.gz: cannot be read"),
+        (damage(MAT), "sift", "tfidf", "raw_features.mat: cannot be read"),
+        (damage(module.WIKI_IMAGE128), "image128", "lda", "image128.h5: truncated or damaged"),
+        (damage(module.WIKI_ARTICLES), "sift", "bow3000", "articles.jsonl.gz: cannot be read"),
         (other_labels, "image128", "lda", "its labels are not those of the lists"),
         (other_order, "sift", "bow3000", "its text ids are not those of the lists"),
         (bad_line, "sift", "lda", "line 1 is not 'text-id image-id class'"),

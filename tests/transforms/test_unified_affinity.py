@@ -10,7 +10,7 @@ from affinity_oracles import dense_affinity
 from toy import toy_data
 
 from pyg_hash.datasets import SyntheticCrossModal
-from pyg_hash.datasets.storage import load_hetero, save_hetero
+from pyg_hash.datasets.base import load_hetero, save_hetero
 from pyg_hash.transforms import LabelRate, ScaleFeatures, UnifiedAffinity, ValidationSplit
 from pyg_hash.typing import AFFINITY, PAIR
 
