@@ -23,13 +23,7 @@ from pyg_hash.datasets.feature_file import FORMAT, OTHER_ROWS, SPLITS, VERSION
 from pyg_hash.features import OwnEncoder
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
 from pyg_hash.utils.checks import check_choice, check_labels, check_positive_int
-from pyg_hash.utils.files import (
-    atomic_path,
-    bad_text,
-    check_path,
-    check_writable,
-    digest_of_folder,
-)
+from pyg_hash.utils.files import atomic_path, bad_text, check_path, check_writable, digest_of_folder
 from pyg_hash.utils.hdf5 import new_hdf5
 from pyg_hash.utils.locks import replace_folder
 
@@ -156,21 +150,17 @@ def _checked(path: Any, given: dict[str, Any], num_rows: int | None = None) -> d
                 masks |= {} if mask is None else {name: mask}
         if {"train", "query"} <= set(masks):
             problems += map(ValueError, fill_splits(masks, labels=labels is not None)[1])
-    note("about", _as_about, given["about"])
+    about = given["about"]
+    if not isinstance(about, str | None):
+        problems.append(TypeError(f"about: expected a text, got {type(about).__name__}"))
+    elif about is not None and (not about.strip() or bad_text(about)):
+        problems.append(ValueError(f"about: must be a text that is not empty, got {about!r}"))
     note("compression", check_choice, given["compression"], _FILTERS, "compression")
-    found["compression"] = given["compression"]
+    found |= {name: given[name] for name in ("about", "compression")}
     if problems:
         kind = TypeError if all(isinstance(p, TypeError) for p in problems) else ValueError
         raise kind(f"{path} was not written:\n" + "\n".join(map(str, problems)))
     return found
-
-
-def _as_about(value: Any) -> str | None:
-    if not isinstance(value, str | None):
-        raise TypeError(f"about: expected a text, got {type(value).__name__}")
-    if value is not None and (not value.strip() or bad_text(value)):
-        raise ValueError(f"about: must be a text that is not empty, got {value!r}")
-    return value
 
 
 def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any]) -> Path:
@@ -182,8 +172,14 @@ def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any])
         if about is not None:
             file.attrs["about"] = about
         for name, values in content.items():
-            if name in MODALITIES:
-                _write_matrix(file, name, values, compression)
+            sparse: bool = sp.issparse(values)  # in a name, as it would narrow the type of values
+            if sparse:
+                for part in ("data", "indices", "indptr"):
+                    array = getattr(values, part)
+                    file.create_dataset(f"{name}/{part}", data=array, compression=compression)
+                file[name].attrs["shape"] = values.shape
+            elif name in MODALITIES:
+                file.create_dataset(name, data=values, compression=compression)
             elif isinstance(values, list):
                 file.create_dataset(name, data=values, dtype=h5py.string_dtype())
             elif isinstance(values, np.ndarray | Tensor):
@@ -196,16 +192,6 @@ def _write(path: Any, content: dict[str, Any], encoders: Mapping[Modality, Any])
     if encoders:  # those of the old file go when the new one is there
         replace_folder(new, Path(f"{path}.encoders"))
     return Path(path)
-
-
-def _write_matrix(file: Any, name: str, matrix: Any, compression: Any) -> None:
-    sparse: bool = sp.issparse(matrix)  # in a name, as it would narrow the type of matrix
-    if not sparse:
-        file.create_dataset(name, data=matrix, compression=compression)
-        return
-    for part in ("data", "indices", "indptr"):
-        file.create_dataset(f"{name}/{part}", data=getattr(matrix, part), compression=compression)
-    file[name].attrs["shape"] = matrix.shape
 
 
 def encode_feature_file(
@@ -319,8 +305,14 @@ def as_labels(
             "labels: contain NaN or inf; give each row a class, and leave rows whose class is not "
             "known out of labeled"
         )
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = _column(array, class_names)
+    one_class = class_names is not None and len(class_names) == 1
+    if array.ndim == 2 and array.shape[1] == 1 and not one_class:
+        if class_names is None and set(np.unique(array)) <= {0, 1}:
+            raise ValueError(
+                "labels: a column of zeros and ones is either one class that a row may have or "
+                "two; give class indices [N], or class_names"
+            )
+        array = array[:, 0]
     if array.ndim == 1 and array.dtype.kind != "b":
         indices = array.astype(np.int64)
         if (indices != array).any():
@@ -380,18 +372,6 @@ def _indices(rows: list[Any], names: list[str] | None) -> tuple[Any, list[str]]:
     for number, row in enumerate(rows):
         hot[number, [place[word] for word in row]] = 1
     return hot, names
-
-
-def _column(array: np.ndarray[Any, Any], names: list[str] | None) -> np.ndarray[Any, Any]:
-    """``[N, 1]`` as class indices, unless there is one class."""
-    if names is not None and len(names) == 1:
-        return array
-    if names is None and set(np.unique(array)) <= {0, 1}:
-        raise ValueError(
-            "labels: a column of zeros and ones is either one class that a row may have or two; "
-            "give class indices [N], or class_names"
-        )
-    return array[:, 0]
 
 
 def as_strings(values: Any, name: str, num_rows: int | None = None) -> list[str]:

@@ -419,7 +419,6 @@ class _NusWide(PublishedDataset):
     """269,648 pictures with 1,000 tags; classes are the most frequent of 81 concepts."""
 
     def _official_files(self) -> list[str]:
-        """Labels, names and tags."""
         return [*map(NUS_LABELS.format, self._published["classes"]), NUS_PICTURES, NUS_TAGS]
 
     def _official_content(self) -> Content:
@@ -561,7 +560,6 @@ class MIRFlickr25K(PublishedDataset):
     manifest = "mirflickr25k"
 
     def _official_files(self) -> list[str]:
-        """The list of common tags, labels, and the tags of each picture."""
         labels = map(MIR_LABELS.format, self._published["classes"])
         return [MIR_COMMON_TAGS, *labels, *map(MIR_TAGS.format, self._numbers)]
 
@@ -618,7 +616,6 @@ class MSCOCO(PublishedDataset):
     manifest = "mscoco"
 
     def _official_files(self) -> list[str]:
-        """Instances and captions of both folders."""
         return [n.format(f) for n in (COCO_INSTANCES, COCO_CAPTIONS) for f in COCO_FOLDERS]
 
     def _official_content(self) -> Content:
@@ -712,7 +709,6 @@ class Wikipedia(PublishedDataset):
         super().__init__(root, "official", *choices, force_reload=force_reload)
 
     def _official_files(self) -> list[str]:
-        """Who is in which part, and the names of the classes."""
         return [*WIKI_LISTS.values(), WIKI_CATEGORIES]
 
     def _official_content(self) -> Content:

@@ -152,13 +152,11 @@ def _in_numpy(path: Path, only: str | None) -> list[Variable]:
             raise ContentError(f"{path}: holds Python objects; {_NO_PICKLE}") from error
         raise
     for name, array in arrays.items():
-        if array.dtype.kind in "US":
-            arrays[name] = [_decoded(text) for text in array.ravel()]
+        if array.dtype.kind == "S":
+            arrays[name] = [text.decode(errors="replace") for text in array.ravel()]
+        elif array.dtype.kind == "U":
+            arrays[name] = [str(text).rstrip() for text in array.ravel()]
     return [_variable(path, *item) for item in arrays.items()]
-
-
-def _decoded(text: Any) -> str:
-    return text.decode(errors="replace") if isinstance(text, bytes) else str(text).rstrip()
 
 
 class _Stored:

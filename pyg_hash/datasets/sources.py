@@ -187,11 +187,7 @@ def _words_of(name: str) -> str:
 
 
 def _table(
-    path: Path,
-    named: Mapping[str, str],
-    root: Path,
-    encoding: str | None,
-    separator: str | None,
+    path: Path, named: Mapping[str, str], root: Path, encoding: str | None, separator: str | None
 ) -> Source:
     source = Source([], [], [], [])
     read_as, left_out = source.read_as, list[str]()
@@ -227,18 +223,21 @@ def _table(
     for name, values in columns.items():
         if name in roles.values() or isinstance(values, np.ndarray):
             continue
-        if (typed := _typed(values)) is not None:
+        values = [v.strip() or None if isinstance(v, str) else v for v in values]
+        values = [None if v != v else v for v in values]
+        if there := [v for v in values if v is not None]:
             plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "column"
             plain = f"c_{plain}" if not plain[0].isalpha() else plain
             while plain in _EXTRAS or plain.lower() in _GRAMMAR or plain in source.fields:
                 plain += "_"
-            source.fields[plain] = typed
-            kind = typed[0].__name__
-            large = (_WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in typed[1])
-            if kind == "str" and any(large):
-                kind = "str, as some of its integers are too large for numbers"
+            kind, convert = _type_of(there)
+            values = [None if v is None else convert(v) for v in values]
+            source.fields[plain] = kind, values
+            large = (_WHOLE.fullmatch(v or "") and not _fits(v, 53) for v in values)
+            more = ", as some of its integers are too large for numbers"
+            more = more if kind is str and any(large) else ""
             renamed = "" if plain == name else f"column {name!r} as "
-            listed.append(f"{renamed}{plain} ({kind})")
+            listed.append(f"{renamed}{plain} ({kind.__name__}{more})")
     read_as["fields"] = ", ".join(listed) or "none"
     if left_out:
         read_as["not kept"] = ", ".join(left_out)
@@ -466,21 +465,8 @@ def _fits(value: Any, bits: int) -> bool:
     return (type(value) is not str or len(value) <= 20) and -(2**bits) <= int(value) < 2**bits
 
 
-def _typed(values: Sequence[Any]) -> tuple[type, list[Any]] | None:
-    """The type of a column and its values, None for what is missing; None: it is empty.
-
-    Numbers of which one would lose digits are texts.
-    """
-    plain = [v.strip() or None if isinstance(v, str) else v for v in values]
-    plain = [None if v != v else v for v in plain]
-    there = [value for value in plain if value is not None]
-    if not there:
-        return None
-    kind, convert = _type_of(there)
-    return kind, [None if value is None else convert(value) for value in plain]
-
-
 def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
+    """The type of a column and what makes it of a value; numbers that lose digits are texts."""
     if all(isinstance(value, str) for value in values):
         if all(value.lower() in ("true", "false") for value in values):
             return bool, lambda value: value.lower() == "true"
