@@ -119,25 +119,15 @@ def build_hetero(
 ) -> HeteroData:
     """Check everything a data set delivers and put it into the library's schema.
 
-    Args:
-        image: float32 ``[N, d_image]``; row i of both modalities is instance i.
-        text: float32 ``[N, d_text]``.
-        train: rows to learn from, bool mask ``[N]`` or row numbers; so are the next three.
-        query: rows that ask; disjoint from ``train`` and ``database``.
-        database: rows that are searched; default: all but ``query``.
-        labeled: rows of ``train`` whose labels may be used; default: ``train``, or none
-            without labels.
-        val: rows held out for the choice of settings, neither in ``train`` nor ``query``;
-            default: none.
-        y: class index, integer ``[N]``, or multi-hot of zeros and ones ``[N, C]``; None for a
-            set without labels, which then has no ``y`` and ``num_classes`` 0.
-        num_classes: C; default: the columns of ``y`` or its largest index plus one.
+    Features are float32 ``[N, d]``. The splits, masks ``[N]`` or row numbers, and their defaults
+    are those of :func:`~pyg_hash.datasets.write_feature_file`; without labels none is labeled.
+    ``y`` is class index, integer ``[N]``, or multi-hot ``[N, C]``; a set without has no ``y`` and
+    ``num_classes`` 0. By default C is the columns of ``y`` or its largest index plus one.
 
     Returns:
         ``data[m]`` for both modalities with ``x``, ``y`` (long ``[N]`` or float32 ``[N, C]``),
         ``train_mask``, ``query_mask``, ``database_mask``, ``labeled_mask``, given ``val`` also
-        ``val_mask``; and ``data.num_classes``. Both modalities share the tensors of labels and
-        masks.
+        ``val_mask``; and ``data.num_classes``. Both share the tensors of labels and masks.
 
     Raises:
         TypeError: features or labels of the wrong dtype.

@@ -30,12 +30,8 @@ class SyntheticCrossModal(CrossModalDataset):
             rows are train and database.
         multi_label: ``y`` is multi-hot float32 ``[n, C]`` instead of a class index.
         seed: seed of everything drawn.
-        transform: applied at every access.
-        pre_transform: applied once.
 
-    Raises:
-        TypeError: a size is no integer.
-        ValueError: a size is below 1, ``noise`` is negative, or ``num_queries`` leaves no row.
+    ``TypeError`` or ``ValueError``: such numbers cannot be, or ``num_queries`` leaves no row.
     """
 
     def __init__(
@@ -64,15 +60,9 @@ class SyntheticCrossModal(CrossModalDataset):
         check_positive_int(num_queries, "num_queries")
         if num_queries >= n:
             raise ValueError(f"num_queries: {num_queries} of n={n} rows leave none to train on")
-        self.config: dict[str, Any] = {
-            "n": n,
-            "num_classes": num_classes,
-            "num_features": list(num_features),
-            "noise": noise,
-            "num_queries": num_queries,
-            "multi_label": multi_label,
-            "seed": seed,
-        }
+        given = dict(locals(), num_features=list(num_features))
+        names = ("n", "num_classes", "num_features", "noise", "num_queries", "multi_label", "seed")
+        self.config: dict[str, Any] = {name: given[name] for name in names}
         super().__init__(None, transform, pre_transform)
 
     def settings(self) -> dict[str, Any]:

@@ -325,8 +325,7 @@ class Concatenated(StoredEncoder):
 class Encoded:
     """What :func:`encode_each` made of a sequence of items."""
 
-    #: one row for each item that could be encoded, ``[m, d]``; None if there was none
-    values: Tensor | None = None
+    values: Tensor | None = None  #: a row for each item that was encoded, ``[m, d]``; or None
     kept: list[int] = field(default_factory=list)  #: the positions of these items, ascending
     problems: dict[int, str] = field(default_factory=dict)  #: position of another -> what is wrong
 
@@ -340,16 +339,10 @@ def encode_each(
 ) -> Encoded:
     """Encode items in batches; the items of a batch that fails are tried one by one.
 
-    Args:
-        encode: an encoder, or an encoder followed by a model: a slice of ``items`` -> ``[n, d]``.
-        items: picture files, texts, or feature rows.
-        batch_size: items a call.
-        progress: name of a progress bar, shown if it takes long; None for none.
-
-    Returns:
-        rows, their positions, and the items for which ``encode`` raised ``ValueError`` or
-        ``OSError`` or gave values that are not finite. Any other error is raised, and a
-        ``TypeError`` if it does not give one row an item.
+    ``encode`` is an encoder, or one followed by a model: a slice of ``items`` (picture files, texts
+    or feature rows) -> ``[n, d]``; ``progress`` names a bar, shown if it takes long. Problems are
+    the items for which it raised ``ValueError`` or ``OSError`` or gave values that are not finite.
+    Any other error is raised, and a ``TypeError`` if it does not give one row an item.
     """
     found = Encoded()
     rows = []

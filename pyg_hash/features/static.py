@@ -58,11 +58,7 @@ class StaticWords(StoredEncoder):
         self._vectors = load_file(vectors)["embedding.weight"].float()
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """Features float32 ``[n, 256]`` of ``n`` texts.
-
-        Raises:
-            ValueError: a text has neither a letter nor a digit.
-        """
+        """Features float32 ``[n, 256]``; ``ValueError``: a text has neither letter nor digit."""
         texts = as_list(texts)
         clean = [" ".join(find_words(text.lower())) for text in texts]
         if "" in clean:
@@ -84,9 +80,7 @@ class StaticWords(StoredEncoder):
 def words_and_meaning(texts: Sequence[str], max_features: int = 2048) -> Concatenated:
     """What texts are encoded with where nothing else is said: their words, and what these mean.
 
-    Args:
-        texts: those that the bag of words learns from.
-        max_features: words, and as many letter 3- and 4-grams, that it keeps.
+    Of the words of ``texts``, and of their letter 3- and 4-grams, ``max_features`` are kept each.
     """
     words = BagOfWords("tfidf", max_features=max_features, subwords=(3, 4))
     return Concatenated([words.fit(texts), StaticWords()])

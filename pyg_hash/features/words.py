@@ -142,8 +142,7 @@ class BagOfWords(StoredEncoder):
     def fit(self, texts: Sequence[str]) -> BagOfWords:
         """Learn vocabulary, IDF weights and components from ``texts``; returns itself.
 
-        Raises:
-            ValueError: the texts hold no word at all, or fewer words or texts than ``lsa``.
+        ``ValueError``: the texts hold no word at all, or fewer words or texts than ``lsa``.
         """
         library = require("sklearn.feature_extraction.text", "scikit-learn")
         config, texts, most = self.config, list(texts), self.config["max_features"]
@@ -182,12 +181,8 @@ class BagOfWords(StoredEncoder):
     def transform(self, texts: Sequence[str], *, allow_unknown: bool = False) -> Tensor:
         """Features of ``n`` texts, float32 ``[n, num_features]``.
 
-        Args:
-            texts: what to encode.
-            allow_unknown: give a zero row to a text of which nothing is known instead of raising.
-
-        Raises:
-            ValueError: nothing was fitted, or a text has no known word (and no known subword).
+        ``ValueError``: nothing was fitted, or a text has no known word (and no known subword),
+        unless ``allow_unknown`` gives it a zero row.
         """
         texts = as_list(texts)
         self._check_fitted()
@@ -293,9 +288,8 @@ def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> 
     A word is read as the one to three words whose Dice coefficient with it, twice the pairs with
     both over the sum of the pairs with each, is at least .8 of the best one's.
 
-    Args:
-        pairs: a text in any language, and the same in the encoder's.
-        known: texts of the encoder's language; their words are never translated.
+    A pair is a text in any language, and the same in the encoder's, in which the texts that are
+    ``known`` are too: their words are never translated.
     """
     other, own = Counter[str](), Counter[str]()
     both: dict[str, Counter[str]] = defaultdict(Counter)

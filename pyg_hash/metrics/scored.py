@@ -28,14 +28,8 @@ def pair_recall(query: Tensor, database: Tensor, k: int) -> float:
     nearer ones, is found with probability ``clamp((k - a) / b, 0, 1)``, the exact mean over all
     orders. Chance is ``k / n``. Memory is O(n).
 
-    Args:
-        query: int8 ±1 ``[n, num_bits]``, at least one row.
-        database: int8 ±1 ``[n, num_bits]``, on the same device.
-        k: rank cut, at least 1; more than n means all.
-
-    Raises:
-        TypeError: codes that are not int8, or ``k``.
-        ValueError: unequal numbers of rows or bits, no rows, values other than ±1, ``k`` below 1.
+    Codes are int8 ±1 ``[n, num_bits]``; ``k`` is at least 1, more than n means all. Errors are
+    those of :func:`mean_average_precision`, and ``ValueError`` for unequal numbers of rows.
     """
     check_positive_int(k, "k")
     check_codes(query, "query")
@@ -58,18 +52,10 @@ def scored_average_precision(
 ) -> float:
     """Mean over the queries of the average precision of their rankings by score (mAP@all).
 
-    Definition as :func:`mean_average_precision` with ``topk=None``; items of equal score come in
-    no order, and the result is the exact mean over all orders.
-
-    Args:
-        query: relaxed codes, float ``[q, num_bits]``.
-        database: int8 ``[n, num_bits]``, ±1 or of :func:`pyg_hash.codes.quantize`; or relaxed
-            codes, float ``[n, num_bits]``.
-        query_y: class index, integer ``[q]``, or multi-hot ``[q, C]``.
-        database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
-
-    Raises:
-        TypeError, ValueError: wrong types, shapes or values, no rows, labels of two kinds.
+    Definition, labels and errors are those of :func:`mean_average_precision` with ``topk=None``;
+    items of equal score come in no order, and the result is the exact mean over all orders.
+    Queries are relaxed codes, float ``[q, num_bits]``, items int8 ``[n, num_bits]``, ±1 or of
+    :func:`pyg_hash.codes.quantize`, or relaxed codes too.
     """
     _check_scored(query, database)
     signs = torch.where(database < 0, -1, 1).to(torch.int8)
@@ -99,9 +85,8 @@ def _check_scored(query: Tensor, database: Tensor) -> None:
 def score_tiles(query: Tensor, database: Tensor) -> Iterator[tuple[int, Tensor]]:
     """Scores of checked codes, some queries at a time; equal codes have equal scores.
 
-    Yields:
-        the first query of a tile, and its scores ``[some, n]``, exact, in float32 between int8 ±1
-        codes (num_bits - 2 * distance), else float64.
+    First comes the first query of a tile, then its scores ``[some, n]``, exact, in float32 between
+    int8 ±1 codes (num_bits - 2 * distance), else float64.
     """
     items, place = database.detach(), None
     if query.dtype == torch.int8:
@@ -120,10 +105,8 @@ def score_tiles(query: Tensor, database: Tensor) -> Iterator[tuple[int, Tensor]]
 def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
     """How many items are nearer than a query's own pair, and as near (itself included).
 
-    Checked codes; ``ValueError``: unequal numbers of rows, no rows, two devices.
-
-    Returns:
-        two of int64 ``[n]``, on the CPU.
+    Of checked codes; two of int64 ``[n]``, on the CPU. ``ValueError``: unequal numbers of rows, no
+    rows, two devices.
     """
     check_same_rows(query, database, "query", "database")
     check_sides(query=query, database=database)
@@ -137,14 +120,9 @@ def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def places_of(scores: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Items that score above a query's own pair, and that score the same (itself included).
+    """Items that score above a query's own pair, column ``pair``, and as it (itself included).
 
-    Args:
-        scores: real ``[q, n]``, the higher the nearer, without NaN.
-        pair: the column of each query's own pair, int64 ``[q]``.
-
-    Returns:
-        two of int64 ``[q]``.
+    Scores are real ``[q, n]``, without NaN; the others int64 ``[q]``.
     """
     own = scores.gather(1, pair.unsqueeze(1))
     # sums of floats are three times as fast as of bools, and exact up to 2^24

@@ -72,10 +72,7 @@ class BeaconNetwork(Layer):
     def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Relaxed codes ``[n, num_bits]`` and label logits ``[n, num_classes]``, both float.
 
-        Args:
-            image: image features, float ``[n, in_channels]``, n at least 2.
-            text: text features, float ``[n, in_channels]``.
-            labels: multi-hot, float ``[n, num_classes]``.
+        Of features, float ``[n, in_channels]``, and multi-hot labels, float ``[n, num_classes]``.
         """
         x = reweighted_fusion(image, text, norm=self.norm)
         if self.standardised:
