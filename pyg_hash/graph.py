@@ -370,17 +370,11 @@ def protocol(data: HeteroData) -> str:
 
 
 class Graphs(NamedTuple):
-    """What a graph is to a model: operators, and the labelled nodes as new items.
+    """What a graph is to a model: operators, and the labelled nodes as new items."""
 
-    Attributes:
-        operators: ``'image'``, ``'text'`` and ``'joint'``, those that the model needs.
-        views: the labelled nodes on the same graphs; on the joint one images, then texts.
-        constant: the graph and its features stay: it is no mini-batch.
-    """
-
-    operators: dict[str, GraphOperator]
-    views: dict[str, View]
-    constant: bool
+    operators: dict[str, GraphOperator]  #: of ``'image'``, ``'text'``, ``'joint'``, as needed
+    views: dict[str, View]  #: on the same graphs; on the joint one images, then texts
+    constant: bool  #: the graph and its features stay: it is no mini-batch
 
 
 def anchor_view(data: HeteroData) -> HeteroData:

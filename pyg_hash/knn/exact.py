@@ -25,19 +25,12 @@ Finder = Callable[["DenseScores", int], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class PreparedRows:
-    """Rows that were checked and prepared, to be searched many times.
+    """Rows that were checked and prepared, to be searched many times."""
 
-    Attributes:
-        x: float32 ``[n, d]``, dense or CSR: unit rows under cosine, moved ones under L2.
-        metric: ``'cosine'``, ``'ip'`` or ``'l2'``.
-        origin: the point ``[d]`` that L2 distances of dense rows are measured around.
-        squares: float32 ``[n]``, squared norms; None of unit rows.
-    """
-
-    x: Tensor
-    metric: str
-    origin: Tensor | None = None
-    squares: Tensor | None = None
+    x: Tensor  #: float32 ``[n, d]``, dense or CSR: unit rows under cosine, moved ones under L2
+    metric: str  #: ``'cosine'``, ``'ip'`` or ``'l2'``
+    origin: Tensor | None = None  #: ``[d]``, that L2 of dense rows is measured around
+    squares: Tensor | None = None  #: float32 ``[n]``, squared norms; None of unit rows
 
     @property
     def shape(self) -> torch.Size:
@@ -59,7 +52,8 @@ def ready(x: Tensor, metric: str, name: str = "x", origin: Tensor | None = None)
     else:
         origin = l2_origin(x) if origin is None else origin
         rows = (x.to(origin.dtype) - origin).float().contiguous()
-    squares = squared_norms(rows)
+    parts = torch.split(rows, max(1, ELEMENTS // rows.size(1)))
+    squares = torch.cat([part.square().sum(1) for part in parts])
     check_scale(squares, name)
     return PreparedRows(rows, metric, origin, squares)
 
@@ -83,12 +77,6 @@ def _unit_rows(x: Tensor, name: str) -> Tensor:
         norm = x.norm(dim=1, keepdim=True)
     unit: Tensor = x / norm
     return unit.float().contiguous()
-
-
-def squared_norms(x: Tensor) -> Tensor:
-    """Squared Euclidean norm of each row: ``[n]``, in the type of ``x``."""
-    parts = torch.split(x, max(1, ELEMENTS // x.size(1)))
-    return torch.cat([part.square().sum(1) for part in parts])
 
 
 def check_scale(squares: Tensor, name: str) -> None:

@@ -23,7 +23,7 @@ from pyg_hash.knn.exact import (
     ranked,
     ready,
 )
-from pyg_hash.knn.sparse import CSRScores, check_csr, density, is_csr, ready_csr, to_csr
+from pyg_hash.knn.sparse import CSRScores, check_rows, density, is_csr, ready_csr, to_csr
 from pyg_hash.typing import Metric
 from pyg_hash.utils import faiss as _faiss
 from pyg_hash.utils.checks import (
@@ -146,13 +146,8 @@ def prepare(x: Tensor, metric: str = "cosine") -> PreparedRows:
     Rows, metrics and errors are those of :func:`knn`. L2 is then measured around a point near the
     data, of CSR rows around 0, their most common value.
     """
-    _check_rows(x, "database")
+    check_rows(x, "database")
     return (ready_csr if is_csr(x) else ready)(x, metric, name="database")
-
-
-def _check_rows(x: Tensor, name: str) -> None:
-    dense = not isinstance(x, Tensor) or x.layout == torch.strided
-    (check_features if dense else check_csr)(x, name)
 
 
 def _drop(scores: Tensor, index: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
@@ -203,8 +198,11 @@ def _ready(
                 "database: was prepared from dense rows, which no sparse ones can meet; give "
                 "prepare(...) a torch.sparse_csr matrix"
             )
+    elif backend == "auto" and approximate is None:  # are the zeros worth to be left out?
+        large = a.size(0) * b.size(0) * a.size(1) >= _SMALL and a.device.type == "cpu"
+        sparse = is_csr(a) or is_csr(b) or (large and max(density(a), density(b)) <= _SPARSE)
     else:
-        sparse = backend == "sparse" or (backend == "auto" and approximate is None and _zeros(a, b))
+        sparse = backend == "sparse"
 
     def side(x: Rows, name: str, origin: Tensor | None) -> PreparedRows:
         if isinstance(x, PreparedRows):
@@ -220,16 +218,6 @@ def _ready(
 
     rows = side(database, "database", origin)
     return (rows if query is database else side(query, "query", rows.origin)), rows
-
-
-def _zeros(query: Tensor, database: Tensor) -> bool:
-    """Whether the zeros of the rows are worth to be left out."""
-    if is_csr(query) or is_csr(database):
-        return True
-    work = query.size(0) * database.size(0) * query.size(1)
-    if work < _SMALL or query.device.type != "cpu":
-        return False
-    return max(density(query), density(database)) <= _SPARSE
 
 
 def _of_stored_rows(
@@ -290,7 +278,7 @@ def _check(
                 raise ValueError(f"{name}: prepared for {x.metric!r}, but metric is {metric!r}")
         elif not hasattr(x, "read_rows"):
             if name == "database" or query is not database:
-                _check_rows(x, name)
+                check_rows(x, name)
         elif len(x.shape) != 2 or min(x.shape) < 1:
             raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if query.shape[1] != database.shape[1]:

@@ -17,8 +17,10 @@ def is_csr(x: Tensor) -> bool:
     return x.layout == torch.sparse_csr
 
 
-def check_csr(x: Tensor, name: str) -> None:
-    """Check CSR features; ``TypeError``: layout, dtype; ``ValueError``: shape, values, parts."""
+def check_rows(x: Tensor, name: str) -> None:
+    """Check features; ``TypeError``: layout, dtype; ``ValueError``: shape, values, CSR's parts."""
+    if not isinstance(x, Tensor) or x.layout == torch.strided:
+        return check_features(x, name)
     if not is_csr(x):
         raise TypeError(
             f"{name}: {x.layout} is not supported; call .to_dense() or .to_sparse_csr() first"

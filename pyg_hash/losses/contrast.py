@@ -61,44 +61,37 @@ def contrastive_loss(
     if (others is None) != (own is None):
         raise ValueError("others and own: give both, the bank and where in it b is, or neither")
     if others is not None and own is not None:
-        _check_bank(b, others, own)
+        check_codes(others, b, "others", "b")
+        if own.dtype != torch.int64:
+            raise TypeError(f"own: expected row numbers, int64 [n], got {own.dtype}")
+        if own.shape != b.shape[:1]:
+            raise ValueError(f"own: expected shape [{len(b)}], got {list(own.shape)}")
+        if len(own) and not 0 <= int(own.min()) <= int(own.max()) < len(others):
+            raise ValueError(
+                f"own: row numbers run from {int(own.min())} to {int(own.max())}, outside the "
+                f"{len(others)} rows of others"
+            )
     return reduced(sum_of_rows(a, b, temperature, others, own), len(a), reduction)
 
 
-def check_codes(a: Tensor, b: Tensor) -> None:
+def check_codes(a: Tensor, b: Tensor, name_a: str = "a", name_b: str = "b") -> None:
     """Raise unless both are ``[rows, num_bits]`` of one dtype, float32 or float64."""
-    check_floats(a, "a")
-    check_floats(b, "b")
+    check_floats(a, name_a)
+    check_floats(b, name_b)
+    both = f"{name_a} and {name_b}"
     if a.dtype != b.dtype or a.dtype not in (torch.float32, torch.float64):
         raise TypeError(
-            f"a and b: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
+            f"{both}: expected both float32 or both float64, got {a.dtype} and {b.dtype}; "
             "convert them"
         )
     if a.size(1) != b.size(1):
-        raise ValueError(f"a and b: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
+        raise ValueError(f"{both}: {a.size(1)} and {b.size(1)} bits; codes must be equally long")
 
 
 def check_pairs(a: Tensor, b: Tensor) -> None:
     """Raise unless both are codes of the same items."""
     check_codes(a, b)
     check_same_rows(a, b, "a", "b")
-
-
-def _check_bank(b: Tensor, others: Tensor, own: Tensor) -> None:
-    check_floats(others, "others")
-    if others.dtype != b.dtype:
-        raise TypeError(f"others: expected {b.dtype} like b, got {others.dtype}; convert it")
-    if others.size(1) != b.size(1):
-        raise ValueError(f"others: {others.size(1)} bits, expected {b.size(1)} like b")
-    if own.dtype != torch.int64:
-        raise TypeError(f"own: expected row numbers, int64 [n], got {own.dtype}")
-    if own.shape != b.shape[:1]:
-        raise ValueError(f"own: expected shape [{len(b)}], got {list(own.shape)}")
-    if len(own) and not 0 <= int(own.min()) <= int(own.max()) < len(others):
-        raise ValueError(
-            f"own: row numbers run from {int(own.min())} to {int(own.max())}, outside the "
-            f"{len(others)} rows of others"
-        )
 
 
 def sum_of_rows(
