@@ -50,7 +50,18 @@ class Ranking:
         if query_y is None or database_y is None:
             query_y, database_y = (codes.new_zeros(len(codes)) for codes in (query, database))
         else:
-            query_y, database_y = _checked_labels(query, database, query_y, database_y)
+            check_labels(query_y, "query_y", num_rows=len(query))
+            check_labels(database_y, "database_y", num_rows=len(database))
+            if query_y.shape[1:] != database_y.shape[1:]:
+                raise ValueError(
+                    f"query_y, database_y: shapes {list(query_y.shape)} and "
+                    f"{list(database_y.shape)}; both must be class indices, or multi-hot over the "
+                    "same classes"
+                )
+            if query_y.dim() == 1 and query_y.device == database_y.device:
+                # as small numbers, which floats can compare
+                numbers = torch.unique(torch.cat([query_y, database_y]), return_inverse=True)[1]
+                query_y, database_y = numbers[: len(query_y)], numbers[len(query_y) :]
             self.num_levels = 2
             if graded and query_y.dim() == 2:
                 most = (int(y.sum(1).max()) for y in (query_y, database_y))
@@ -107,23 +118,6 @@ def check_sides(**sides: Tensor) -> None:
     devices = {str(x.device) for x in sides.values()}
     if len(devices) > 1:
         raise ValueError(f"{', '.join(sides)}: on {sorted(devices)}; move them")
-
-
-def _checked_labels(
-    query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Labels that fit the codes; class indices as small numbers, which floats can compare."""
-    for name, codes, y in (("query", query, query_y), ("database", database, database_y)):
-        check_labels(y, f"{name}_y", num_rows=len(codes))
-    if query_y.dim() != database_y.dim() or query_y.shape[1:] != database_y.shape[1:]:
-        raise ValueError(
-            f"query_y, database_y: shapes {list(query_y.shape)} and {list(database_y.shape)}; "
-            "both must be class indices, or multi-hot over the same classes"
-        )
-    if query_y.dim() == 2 or query_y.device != database_y.device:
-        return query_y, database_y
-    numbers = torch.unique(torch.cat([query_y, database_y]), return_inverse=True)[1]
-    return numbers[: len(query_y)], numbers[len(query_y) :]
 
 
 def fill_shared(own: Tensor, others: Tensor, out: Tensor, *, most: int = 1) -> Tensor:

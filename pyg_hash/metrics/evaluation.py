@@ -9,7 +9,6 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.codes import bucket_sizes
@@ -105,10 +104,14 @@ class Evaluation:
             f"{self.definition}, {self.num_bits} bits",
             f"protocol {self.protocol}, split {self.split}, "
             f"{self.num_queries} queries, {self.num_database} database items",
-            *self._told(),
-            "   i2t     t2i     i2i     t2t",
-            "  ".join("     -" if value is None else f"{value:6.4f}" for value in maps),
         ]
+        if self.num_labels is not None and self.label_rate is not None:
+            rate = f", label rate {self.label_rate:.3g}" if self.num_labels else ""
+            lines.append(f"{self.num_labels} labels read{rate}")
+        if self.unanswered:
+            lines.append(f"{self.unanswered} queries share no label with any database item")
+        lines.append("   i2t     t2i     i2i     t2t")
+        lines.append("  ".join("     -" if v is None else f"{v:6.4f}" for v in maps))
         if self.ndcg:
             lines.append(f"NDCG {_listed(self.ndcg)}")
         for way, at in self.pair_recall.items():
@@ -120,16 +123,6 @@ class Evaluation:
                 f"{found['edge_ties']:.1f} as far as the tenth answer"
             )
         return "\n".join(lines)
-
-    def _told(self) -> list[str]:
-        """What a reader of the numbers has to know of labels."""
-        lines = []
-        if self.num_labels is not None and self.label_rate is not None:
-            rate = f", label rate {self.label_rate:.3g}" if self.num_labels else ""
-            lines.append(f"{self.num_labels} labels read{rate}")
-        if self.unanswered:
-            lines.append(f"{self.unanswered} queries share no label with any database item")
-        return lines
 
 
 def _listed(scores: Scores) -> str:
@@ -292,18 +285,12 @@ def _labels(
     labels = found.get(relevance, {})
     if len(found) < 2:
         return labels, labels
-    levels = [_multi_hot(of) for of in found.values()]
-    return labels, {m: torch.cat([level[m] for level in levels], 1) for m in MODALITIES}
-
-
-def _multi_hot(labels: dict[Modality, Tensor]) -> dict[Modality, Tensor]:
-    """The same labels as rows of zeros and ones, float ``[N, C]``."""
-    if labels[IMAGE].dim() == 2:
-        return {m: y.float() for m, y in labels.items()}
-    classes, number = torch.unique(torch.cat(list(labels.values())), return_inverse=True)
-    rows = F.one_hot(number, len(classes)).float()
+    levels: list[Tensor] = []  # as zeros and ones, those of images above those of texts
+    for of in found.values():
+        y = torch.cat([of[m] for m in MODALITIES])
+        levels.append((y if y.dim() == 2 else y[:, None] == torch.unique(y)).float())
     sizes = [len(y) for y in labels.values()]
-    return dict(zip(labels, torch.split(rows, sizes), strict=True))
+    return labels, dict(zip(MODALITIES, torch.split(torch.cat(levels, 1), sizes), strict=True))
 
 
 def _rows(data: HeteroData, modality: Modality, split: str) -> tuple[Tensor, Tensor]:

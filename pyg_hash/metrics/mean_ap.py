@@ -168,19 +168,14 @@ def _in_index_order(ranking: Ranking, cut: int, denominator: str) -> list[Tensor
             order = torch.from_numpy(np.argsort(distance.numpy(), axis=1, kind="stable"))
         else:
             order = distance.sort(dim=1, stable=True)[1]
-        parts.append(_of_lists(relevance.gather(1, order), cut, denominator))
+        hit = relevance.gather(1, order)  # by rank
+        number = hit.cumsum(1, dtype=torch.float64)  # of a hit within its query
+        counted = hit * (number <= cut) if denominator == "dcmh" else hit[:, :cut]
+        end = counted.size(1)
+        rank = torch.arange(1, end + 1, dtype=torch.float64, device=hit.device)
+        sums = (number[:, :end] / rank).mul_(counted).sum(1)
+        parts.append(_divide(sums, counted.sum(1).double(), number[:, -1], cut, denominator))
     return parts
-
-
-def _of_lists(relevance: Tensor, cut: int, denominator: str) -> Tensor:
-    """AP of rankings given as relevance by rank, 0 or 1 ``[q, n]``."""
-    number = relevance.cumsum(1, dtype=torch.float64)  # of a hit within its query
-    total = number[:, -1]
-    counted = relevance * (number <= cut) if denominator == "dcmh" else relevance[:, :cut]
-    end = counted.size(1)
-    rank = torch.arange(1, end + 1, dtype=torch.float64, device=relevance.device)
-    sums = (number[:, :end] / rank).mul_(counted).sum(1)
-    return _divide(sums, counted.sum(1).double(), total, cut, denominator)
 
 
 def harmonic(start: Tensor, count: Tensor) -> Tensor:
