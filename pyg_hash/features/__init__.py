@@ -22,8 +22,13 @@ from pyg_hash.features.pretrained import (
     TransformersTextEncoder,
     named_encoder,
 )
-from pyg_hash.features.static import StaticWords, words_and_meaning
-from pyg_hash.features.words import BagOfWords, Translated, learn_words
+from pyg_hash.features.words import (
+    BagOfWords,
+    StaticWords,
+    Translated,
+    learn_words,
+    words_and_meaning,
+)
 from pyg_hash.utils.pictures import UnreadableImageError as UnreadableImageError
 
 __all__ = [

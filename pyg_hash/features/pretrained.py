@@ -21,7 +21,7 @@ from typing_extensions import Self
 
 from pyg_hash.features.base import ENCODER_FILE, NetworkEncoder, PathLike, load_encoder, load_image
 from pyg_hash.features.efficientnet import EfficientNetLite0
-from pyg_hash.features.static import StaticWords
+from pyg_hash.features.words import StaticWords
 from pyg_hash.typing import IMAGE, TEXT, Modality
 from pyg_hash.utils.checks import check_choice
 from pyg_hash.utils.files import CorruptFileError, load_json, sha256

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_hash.features import BagOfWords, Concatenated, StaticWords, TextEncoder, load_encoder
-from pyg_hash.features import static as module
+from pyg_hash.features import words as module
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
 tokenizers = pytest.importorskip("tokenizers")
