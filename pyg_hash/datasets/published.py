@@ -39,12 +39,7 @@ from pyg_hash.datasets.splits import Protocol, draw_split, load_manifest
 from pyg_hash.features import BagOfWords, EfficientNetLite0, ImageEncoder, TextEncoder
 from pyg_hash.typing import IMAGE, Modality
 from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.files import (
-    CorruptFileError,
-    load_tensors,
-    save_tensors,
-    sha256,
-)
+from pyg_hash.utils.files import CorruptFileError, load_tensors, save_tensors, sha256
 
 Layout = Literal["official", "features"]
 WORDS: dict[str, Any] = {"stop_words": "english", "min_length": 2}

@@ -265,11 +265,7 @@ def _blocks(
 
 
 def _check(
-    query: Rows | StoredRows,
-    database: Rows | StoredRows,
-    k: int,
-    metric: str,
-    exclude_self: bool,
+    query: Rows | StoredRows, database: Rows | StoredRows, k: int, metric: str, exclude_self: bool
 ) -> None:
     """What can be said before the search; zero rows are found when rows are prepared."""
     for name, x in {"query": query, "database": database}.items():

@@ -1,13 +1,6 @@
 """Retrieval metrics of codes, exact under ties, and the evaluation of a model."""
 
-from pyg_hash.metrics.counts import (
-    Lookup,
-    LookupCurve,
-    hash_lookup,
-    ndcg,
-    pr_curve,
-    precision_at_n,
-)
+from pyg_hash.metrics.counts import Lookup, LookupCurve, hash_lookup, ndcg, pr_curve, precision_at_n
 from pyg_hash.metrics.evaluation import Evaluation, evaluate
 from pyg_hash.metrics.mean_ap import mean_average_precision
 from pyg_hash.metrics.scored import pair_recall, scored_average_precision, scored_pair_recall

@@ -143,12 +143,7 @@ def _histogram(number: Tensor, size: int) -> Tensor:
 
 
 def precision_at_n(
-    query: Tensor,
-    database: Tensor,
-    query_y: Tensor,
-    database_y: Tensor,
-    *,
-    topn: Sequence[int],
+    query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor, *, topn: Sequence[int]
 ) -> Tensor:
     """Share of relevant items among the first n of the ranking (P@N), expected under ties.
 

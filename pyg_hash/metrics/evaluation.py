@@ -14,12 +14,7 @@ from torch import Tensor
 from pyg_hash.codes import bucket_sizes
 from pyg_hash.graph import protocol
 from pyg_hash.metrics.counts import Ranking, normalised_gain, tied_at
-from pyg_hash.metrics.mean_ap import (
-    Denominator,
-    Ties,
-    check_definition,
-    mean_average_precision,
-)
+from pyg_hash.metrics.mean_ap import Denominator, Ties, check_definition, mean_average_precision
 from pyg_hash.metrics.scored import expected_recall, pair_places
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.checks import check_choice, check_labels

@@ -11,12 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyg_hash.nn.heads import HashLayer, Layer
-from pyg_hash.utils.checks import (
-    check_collection,
-    check_dropout,
-    check_positive_int,
-    check_positive_ints,
-)
+from pyg_hash.utils.checks import check_collection, check_dropout, check_positive_ints
 from pyg_hash.utils.modes import eval_mode
 
 
@@ -67,7 +62,7 @@ class CodeEncoder(Layer):
             raise ValueError("hidden_channels: give the width of at least one layer")
         check_collection(hidden_channels, "hidden_channels")
         for width in hidden_channels:
-            check_positive_int(width, "hidden_channels")
+            check_positive_ints(hidden_channels=width)
         bits = 1 if num_bits is None else num_bits
         check_positive_ints(in_channels=in_channels, num_classes=num_classes, num_bits=bits)
         check_dropout(dropout)
@@ -163,7 +158,7 @@ class PriorDiscriminator(HashMLP):
     """
 
     def __init__(self, num_bits: int, hidden_channels: int) -> None:
-        check_positive_int(num_bits, "num_bits")
+        check_positive_ints(num_bits=num_bits)
         super().__init__(num_bits, hidden_channels, 1, dropout=0.0)
 
     def forward(self, codes: Tensor) -> Tensor:

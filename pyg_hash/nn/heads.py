@@ -10,13 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pyg_hash.utils.checks import (
-    check_choice,
-    check_collection,
-    check_positive_int,
-    check_positive_ints,
-    check_weight,
-)
+from pyg_hash.utils.checks import check_choice, check_collection, check_positive_ints, check_weight
 
 Activation = Literal["relu", "leaky_relu", "none"]
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -90,10 +84,10 @@ class ModalityDiscriminator(Layer):
         super().__init__()
         check_choice(activation, tuple(_ACTIVATIONS), "activation")
         check_weight(reversal or 0.0, "reversal")
-        check_positive_int(num_channels, "num_channels")
+        check_positive_ints(num_channels=num_channels)
         check_collection(hidden, "hidden")
         for width in hidden:
-            check_positive_int(width, "hidden")
+            check_positive_ints(hidden=width)
         self.activation, self.reversal = activation, reversal
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([num_channels, *hidden, 2]))
 
