@@ -115,14 +115,11 @@ class EmojiVendors(Emoji):
             those of things that nobody else draws, which are left out.
         vendor: with ``split='vendor'``, the set that asks.
         sources: folders of the packages; None: ``<root>/raw/node_modules/@iconify-json``.
-        texts: as of :class:`Emoji`, and so is ``languages``.
-        progress: show bars.
 
-    The other arguments are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
+    The other arguments, and errors, are those of :class:`Emoji`.
 
     Raises:
         FileNotFoundError: there is no set of icons; the message has the command that gets them.
-        ImportError: the ``demo`` extra is not installed.
         ValueError: two sets of one name, or ``vendor`` is none, or goes with no such split.
         CorruptFileError: a file of a set is damaged.
     """

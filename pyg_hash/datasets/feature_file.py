@@ -74,10 +74,8 @@ def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
         ) from error
 
 
-@lru_cache(maxsize=64)
-def _verified(path: str, *now: int) -> bool:
-    """:func:`verify`, once for each state of a file."""
-    return verify(path)
+# once for each state of a file
+_verified = lru_cache(maxsize=64)(lambda path, *now: verify(path))
 
 
 def read_about(file: Any) -> str | None:
@@ -448,11 +446,8 @@ class FeatureReport:
 def check_feature_file(path: str | os.PathLike[str]) -> FeatureReport:
     """Report on a file in the layout of :class:`~pyg_hash.datasets.FeatureFile`, of any size.
 
-    All problems of the content are collected in the report, none is raised.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is truncated, damaged or no HDF5 file.
+    All problems of the content are collected in the report, none is raised; other errors are
+    those of :class:`~pyg_hash.datasets.FeatureFile`.
     """
     report = FeatureReport(Path(path))
     with open_feature_file(path) as file:

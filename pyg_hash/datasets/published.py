@@ -63,8 +63,9 @@ class Content(NamedTuple):
 class PublishedDataset(CrossModalDataset):
     """A data set in the layout of its publishers, split as a paper says.
 
-    A subclass names its manifest, and says what lies in its official files. Arguments that are not
-    named here are those of :class:`~pyg_hash.datasets.CrossModalDataset`.
+    docs/datasets.rst lists the files, features and protocols of each. A subclass names its
+    manifest, and says what lies in its official files. Arguments that are not named here are those
+    of :class:`~pyg_hash.datasets.CrossModalDataset`.
 
     Args:
         root: folder of ``raw/`` and of what is computed.
@@ -463,8 +464,6 @@ class NUSWIDE(_NusWide):
         image: official ``'lowlevel'`` (634-d: colour histogram and correlogram, edges, wavelets,
             colour moments; the default) and ``'bow'`` (500-d SIFT words); features ``'vgg'``.
         text: ``'tags'`` (which of the 1,000 tags; default).
-        protocol: TC-21 ``'gch'`` (default), ``'dcmh'``, ``'per_label'``; TC-10 ``'djsrh'``
-            (default), ``'sgeh'``, ``'ucch'`` (layout ``'features'``).
         drop_textless: leave out the rows without any of the 1,000 tags. Most papers count them
             (GCH does not), but a text without words is like no other: cosine graphs refuse it.
 
@@ -513,9 +512,8 @@ class NUSWIDE10K(_NusWide):
     exactly one of the ten concepts and at least one of the 1,000 tags. Layout ``'features'`` has
     the papers' own rows with VGG fc7 (4,096-d) and doc2vec (300-d).
 
-    ``image`` and ``text`` are as in :class:`NUSWIDE`, ``'doc2vec'`` in layout ``'features'``;
-    ``protocol`` is ``'mcgcn'`` (default), ``'acmr'`` or ``'dscmr'``. Arguments and errors are
-    those of :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    Names of features are those of :class:`NUSWIDE`, and ``'doc2vec'``; arguments and errors those
+    of :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 
     manifest = "nuswide10k"
@@ -545,11 +543,8 @@ class MIRFlickr25K(PublishedDataset):
     of the 24 labels; these are the rows. Source: Huiskes and Lew, "The MIR Flickr Retrieval
     Evaluation", MIR 2008.
 
-    ``image`` is an encoder in layout ``'official'`` (``'efficientnet_lite0'`` by default),
-    ``'vgg'`` in layout ``'features'``; ``text`` is ``'tags'`` (which of the 1,386 tags; default).
-    ``protocol`` is ``'dcmh'`` (default), ``'djsrh'``, ``'gch'``, ``'sgeh'``; in layout
-    ``'features'`` also ``'dcmh_code'`` and ``'ucch'``. Arguments and errors are those of
-    :class:`~pyg_hash.datasets.published.PublishedDataset`.
+    ``text`` is ``'tags'`` by default (which of the 1,386 tags), ``image`` encoded or ``'vgg'``.
+    Arguments and errors are those of :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 
     manifest = "mirflickr25k"
@@ -601,10 +596,8 @@ class MSCOCO(PublishedDataset):
     122,218 of the 123,287 pictures of train2014 and val2014 show a category; these are the rows.
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", ECCV 2014.
 
-    ``image`` is an encoder in layout ``'official'`` (``'efficientnet_lite0'`` by default),
-    ``'vgg'`` in layout ``'features'``; ``text`` is ``'bow2000'`` of the five captions by default,
-    ``'doc2vec'`` in layout ``'features'``. ``protocol`` is ``'gch'`` (default), ``'sgeh'``,
-    official ``'acmr'``, features ``'ucch'``. Arguments and errors are those of
+    ``text`` is ``'bow2000'`` of the five captions by default, or ``'doc2vec'``; ``image`` encoded
+    or ``'vgg'``. Arguments and errors are those of
     :class:`~pyg_hash.datasets.published.PublishedDataset`.
     """
 

@@ -322,9 +322,7 @@ def named_encoder(name: str, modality: Modality, **run: Any) -> Any:
         modality: what it is to encode.
         **run: ``batch_size``, ``device`` and ``progress`` of a network.
 
-    Raises:
-        SettingError: there is no such encoder or folder.
-        ValueError, ImportError, CorruptFileError: as of the encoder.
+    ``SettingError``: there is no such encoder or folder; other errors are those of the encoder.
     """
     known: dict[str, Callable[[], Any]] = {"static_words": StaticWords}
     if modality == IMAGE:

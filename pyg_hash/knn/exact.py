@@ -46,7 +46,14 @@ class PreparedRows:
 def ready(x: Tensor, metric: str, name: str = "x", origin: Tensor | None = None) -> PreparedRows:
     """Finite dense rows as the metric needs them; ``ValueError``: zero rows (cosine), overflow."""
     if metric == "cosine":
-        return PreparedRows(_unit_rows(x, name), metric)
+        x = x if x.dtype == torch.float64 else x.float()
+        norm = x.norm(dim=1, keepdim=True)
+        low, high = norm.aminmax()
+        if float(low) < _SMALLEST or float(high) > _MAX_NORM:  # squares overflow or vanish
+            check_nonzero_rows(x, name)
+            x = x / x.abs().amax(1, keepdim=True)
+            norm = x.norm(dim=1, keepdim=True)
+        return PreparedRows((x / norm).float().contiguous(), metric)
     if metric == "ip":
         rows = x.float().contiguous()
     else:
@@ -65,18 +72,6 @@ def l2_origin(database: Tensor) -> Tensor:
     spread = torch.maximum(spread, mean.abs() * 2.0**-20)
     grid = torch.where(spread > 0, spread.log2().floor().exp2(), 1.0)
     return ((mean / grid).round() * grid).nan_to_num(0.0)
-
-
-def _unit_rows(x: Tensor, name: str) -> Tensor:
-    x = x if x.dtype == torch.float64 else x.float()
-    norm = x.norm(dim=1, keepdim=True)
-    low, high = norm.aminmax()
-    if float(low) < _SMALLEST or float(high) > _MAX_NORM:  # squares overflow or vanish
-        check_nonzero_rows(x, name)
-        x = x / x.abs().amax(1, keepdim=True)
-        norm = x.norm(dim=1, keepdim=True)
-    unit: Tensor = x / norm
-    return unit.float().contiguous()
 
 
 def check_scale(squares: Tensor, name: str) -> None:

@@ -106,22 +106,18 @@ class CodeEncoder(Layer):
 
     def _features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and what the heads get of them."""
-        h = features = x if self.backbone is None else self._raw(x, self.backbone)
+        h = features = x if self.backbone is None else self.backbone(x)
+        if self.backbone is not None and h.shape != (len(x), self.in_channels):
+            raise ValueError(
+                f"the encoder's own module ({type(self.backbone).__name__}) made "
+                f"{list(h.shape)} of {list(x.shape)}, expected [{len(x)}, {self.in_channels}]; "
+                "num_features must be the width of its output"
+            )
         for layer, norm in zip(self.layers, self.norms, strict=True):
             h = layer(h)
             features = F.leaky_relu(norm(h), 0.2) if self.norm_first else norm(F.leaky_relu(h, 0.2))
             h = F.dropout(features, self.dropout, self.training)
         return features, h
-
-    def _raw(self, x: Tensor, backbone: nn.Module) -> Tensor:
-        h: Tensor = backbone(x)
-        if h.dim() != 2 or h.size(0) != x.size(0) or h.size(1) != self.in_channels:
-            raise ValueError(
-                f"the encoder's own module ({type(backbone).__name__}) made "
-                f"{list(h.shape)} of {list(x.shape)}, expected [{x.size(0)}, {self.in_channels}]; "
-                "num_features must be the width of its output"
-            )
-        return h
 
 
 class HashMLP(Layer):

@@ -396,8 +396,7 @@ def unified_affinity(
         k: neighbours a row in each view.
         rank: ``'effective'`` solves the S-step exactly; ``'gmc'`` is it as printed, whose rows
             need not sum to 1.
-        weight_rule: ``'gmc'``, :math:`1 / (2 \lVert Z - S \rVert_F)`, is the one that the paper's
-            proof yields; ``'paper'``, as printed, is without the 2.
+        weight_rule: ``'gmc'``, as the paper's proof yields it, or ``'paper'``, twice that.
         u_step: ``'exact'`` solves the Z-step; ``'gmc'`` is it as printed, exact for equal weights.
         lam: the first :math:`\lambda` (GMC: 1).
         max_iter: at most so many turns (GMC: 20).

@@ -408,10 +408,7 @@ class SGCHGraph(BaseTransform):
         anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
         self_loops: see :class:`LabelHub`; ``'literal'`` adds :math:`W_{ii} = l_i^\top l_i`.
         neighbor_weight: :math:`\omega`, above 0.
-        backend, approximate: see :class:`IntraKNN`.
-
-    Raises:
-        ValueError: as :class:`IntraKNN` and :class:`LabelHub`.
+        backend, approximate: see :class:`IntraKNN`, as for the errors.
     """
 
     k: int = 20
