@@ -2,8 +2,7 @@
 
 from pyg_hash.datasets.base import CrossModalDataset, Items
 from pyg_hash.datasets.build import build_hetero as build_hetero
-from pyg_hash.datasets.emoji import Emoji
-from pyg_hash.datasets.emoji_vendors import EmojiVendors
+from pyg_hash.datasets.emoji import Emoji, EmojiVendors
 from pyg_hash.datasets.feature_file import FeatureFile, check_feature_file, open_feature_file
 from pyg_hash.datasets.feature_file import FeatureReport as FeatureReport
 from pyg_hash.datasets.feature_file import MatrixReport as MatrixReport

@@ -9,8 +9,7 @@ from pyg_hash.cli.build import dataset_class
 from pyg_hash.cli.options import TrainConfig
 from pyg_hash.datasets import Emoji, EmojiVendors
 from pyg_hash.datasets import emoji as emoji_module
-from pyg_hash.datasets.emoji import split_entries
-from pyg_hash.datasets.emoji_vendors import match_icons, slug
+from pyg_hash.datasets.emoji import match_icons, slug, split_entries
 from pyg_hash.features import load_image
 from pyg_hash.utils.files import CorruptFileError, save_json
 
