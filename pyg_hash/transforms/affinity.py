@@ -58,7 +58,7 @@ _CHUNK_ELEMENTS = 1 << 21
 _MANY_ROWS = 4000  # above them the eigenvectors of so many clusters take hours
 
 
-def neighbour_weights(cost: Floats, k: int) -> Floats:
+def neighbour_weights(cost: Floats, k: int, order: Ints | None = None) -> Floats:
     r"""Row-wise weights of the ``k`` cheapest entries, SGEH Eq. 4, which solves SGEH Eq. 3.
 
     .. math::
@@ -67,25 +67,21 @@ def neighbour_weights(cost: Floats, k: int) -> Floats:
     This minimises :math:`e^T s + g \lVert s \rVert_2^2` on the simplex, with the largest :math:`g`
     that keeps at most ``k`` entries of the row. Where all ``k + 1`` cheapest (finite in every row)
     cost the same, the first ``k`` weigh ``1 / k``.
+
+    Ranked by another ``order``, it is SGEH Eq. 18 as printed, and as in GMC's code: rows need not
+    sum to 1.
     """
-    order = np.argsort(cost, axis=1, kind="stable")[:, : k + 1]
-    ranked = np.take_along_axis(cost, order, axis=1)
+    ranks = np.argsort(cost, axis=1, kind="stable")[:, : k + 1] if order is None else order
+    ranked = np.take_along_axis(cost, ranks, axis=1)
     gain = ranked[:, k:] - ranked[:, :k]
     total = gain.sum(axis=1, keepdims=True)
-    even = total == 0.0
-    weight = np.where(even, 1.0 / k, gain / np.where(even, 1.0, total))
+    if order is None:
+        even = total == 0.0
+        weight = np.where(even, 1.0 / k, gain / np.where(even, 1.0, total))
+    else:
+        weight = np.maximum(gain / (total + np.finfo(np.float64).eps), 0.0)
     out = np.zeros(cost.shape)
-    np.put_along_axis(out, order[:, :k], weight, axis=1)
-    return out
-
-
-def printed_weights(cost: Floats, order: Ints) -> Floats:
-    """SGEH Eq. 18 as printed, and as in GMC's code: ranked by distance; rows need not sum to 1."""
-    ranked = np.take_along_axis(cost, order, axis=1)
-    gain = ranked[:, -1:] - ranked[:, :-1]
-    total = gain.sum(axis=1, keepdims=True) + np.finfo(np.float64).eps
-    out = np.zeros(cost.shape)
-    np.put_along_axis(out, order[:, :-1], np.maximum(gain / total, 0.0), axis=1)
+    np.put_along_axis(out, ranks[:, :k], weight, axis=1)
     return out
 
 
@@ -97,12 +93,10 @@ def update_view(
     Each row minimises :math:`\sum_j b_j s_j + \lambda_1 \lVert s \rVert_2^2 +
     w \lVert z - s \rVert_2^2` on the simplex, so that at most ``k`` entries stay. Expanded, the
     cost of an entry is :math:`e_j = b_j - 2 w z_j`. ``rank='effective'`` ranks by e: the exact
-    solution; ``'gmc'`` by b, :func:`printed_weights`.
+    solution; ``'gmc'`` by b.
     """
-    cost = distance - 2.0 * weight * z
-    if rank == "gmc":
-        return printed_weights(cost, order)
-    return neighbour_weights(cost, order.shape[1] - 1)
+    k = order.shape[1] - 1
+    return neighbour_weights(distance - 2.0 * weight * z, k, order if rank == "gmc" else None)
 
 
 def view_weight(z: Floats, s: Floats, *, rule: str = "gmc") -> float:
