@@ -29,6 +29,7 @@ from pyg_hash.datasets.raw import (
     Array,
     Variable,
     absent,
+    damaged,
     listed,
     open_matrix,
     read_digits,
@@ -224,8 +225,7 @@ class PublishedDataset(CrossModalDataset):
             fits = y.shape[1] == 1 and np.isin(numbers, classes).all()
             y, what = numbers == classes, f"{len(classes)} numbers in one column"
         if not fits:
-            path = self._raw / known["labels"]
-            raise CorruptFileError(f"{path}: labels are not {what}; get it again")
+            raise damaged(self._raw / known["labels"], f"labels are not {what}")
         self._count(y.shape[1], len(classes), "classes")
         rows = np.arange(len(y))
         if self.drop_textless:
@@ -564,10 +564,8 @@ class MIRFlickr25K(PublishedDataset):
         for column, name in enumerate(map(MIR_LABELS.format, classes)):
             for number in self._text_of(name).split():
                 if not number.isdigit() or int(number) not in self._numbers:
-                    raise CorruptFileError(
-                        f"{self._raw / name}: {number[:20]!r} is not the number of a picture; "
-                        "get it again"
-                    )
+                    what = f"{number[:20]!r} is not the number of a picture"
+                    raise damaged(self._raw / name, what)
                 labels[int(number) - 1, column] = 1
         lines = filter(str.strip, self._text_of(MIR_COMMON_TAGS).splitlines())
         common = [line.split()[0] for line in lines]
@@ -631,10 +629,8 @@ class MSCOCO(PublishedDataset):
         unknown = {*captions, *(picture for picture, _ in marks)} - places.keys()
         unknown |= {category for _, category in marks} - columns.keys()
         if unknown:
-            raise CorruptFileError(
-                f"{self._raw}: annotations of an unknown picture or category ({min(unknown)}); "
-                "get their files again"
-            )
+            what = f"annotations of an unknown picture or category ({min(unknown)})"
+            raise damaged(self._raw, what)
         self._count(len(captions), len(names), "pictures with captions")
         labels = np.zeros((len(names), len(columns)), np.uint8)
         for picture, category in marks:
@@ -703,28 +699,22 @@ class Wikipedia(PublishedDataset):
             for number, line in enumerate(self._text_of(name).splitlines(), 1):
                 words = line.split()
                 if len(words) != 3 or words[2] not in map(str, range(1, len(classes) + 1)):
-                    raise CorruptFileError(
-                        f"{self._raw / name}: line {number} is not 'text-id image-id class'; get "
-                        "it again"
-                    )
+                    what = f"line {number} is not 'text-id image-id class'"
+                    raise damaged(self._raw / name, what)
                 ids.append(_text_id(words[0]))
                 labels.append(int(words[2]) - 1)
                 parts.append(part)
         if self.image == "image128":
             path = self._raw / WIKI_IMAGE128
             if (open_matrix(path, "labels").read().flatten() - 1).tolist() != labels:
-                raise CorruptFileError(
-                    f"{path}: its labels are not those of the lists; get it again"
-                )
+                raise damaged(path, "its labels are not those of the lists")
         texts: dict[str, str] = {}
         if (path := self._raw / WIKI_ARTICLES).is_file():
             with whole(path), gzip.open(path, "rt", encoding="utf-8") as file:
                 articles = [json.loads(line) for line in file]
                 texts = {_text_id(article["text_id"]): str(article["text"]) for article in articles}
             if [*texts] != ids:
-                raise CorruptFileError(
-                    f"{path}: its text ids are not those of the lists; get it again"
-                )
+                raise damaged(path, "its text ids are not those of the lists")
         hot, rows = np.eye(len(classes), dtype=np.uint8)[labels], np.arange(len(ids))
         return Content(ids, classes, hot, rows, words=[*texts.values()], parts=np.array(parts))
 

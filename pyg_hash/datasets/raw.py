@@ -51,6 +51,11 @@ class ContentError(ValueError):
     """A file is whole, and holds what is not read."""
 
 
+def damaged(path: str | os.PathLike[str], problem: str) -> CorruptFileError:
+    """The error of a file that holds something else than it should."""
+    return CorruptFileError(f"{path}: {problem}; get it again")
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[None]:
     """Raise ``CorruptFileError`` instead of what readers say of a damaged file."""
@@ -60,7 +65,7 @@ def whole(path: Path) -> Iterator[None]:
         raise
     except (*_READ_ERRORS, *_DAMAGE, *_TOO_LARGE) as error:
         why = str(error) or "it asks for more memory than there is"
-        raise CorruptFileError(f"{path}: cannot be read ({why}); get it again") from error
+        raise damaged(path, f"cannot be read ({why})") from error
 
 
 def dense(values: Any) -> Array:
@@ -125,7 +130,12 @@ def read_variables(path: Path, only: str | None = None) -> list[Variable]:
         if ending in (".npy", ".npz"):
             return _in_numpy(path, only)
         if ending == ".json":
-            return _in_coco(path)
+            try:
+                names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
+            except (ValueError, KeyError, TypeError) as error:
+                layout = "MS-COCO's layout of images and annotations"
+                raise ContentError(f"{path}: not in {layout} ({error!r:.80})") from error
+            return [_variable(path, "file_names", names), _variable(path, "captions", captions)]
     raise ContentError(f"{path}: not HDF5, and its ending none of {', '.join(SUFFIXES)}")
 
 
@@ -219,17 +229,6 @@ def _texts(node: Any, file: Any) -> list[Any] | None:
     return None
 
 
-def _in_coco(path: Path) -> list[Variable]:
-    """Picture names and captions of MS-COCO's layout, in the order of its pictures."""
-    try:
-        names, captions = coco_captions(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise ContentError(
-            f"{path}: not in MS-COCO's layout of images and annotations ({error!r:.80})"
-        ) from error
-    return [_variable(path, "file_names", names), _variable(path, "captions", captions)]
-
-
 def coco_captions(content: Any) -> tuple[list[str], list[list[str]]]:
     """Picture names, and the captions of each."""
     by_image: dict[Any, list[str]] = {image["id"]: [] for image in content["images"]}
@@ -286,7 +285,7 @@ def open_matrix(path: str | os.PathLike[str], name: str | None = None) -> Variab
         found = variables[0]
     shape = (*found.shape, 1) if len(found.shape) == 1 else found.shape
     if len(shape) != 2 or min(shape) < 1 or found.is_text:
-        raise CorruptFileError(f"{path}: expected a matrix [N, d], got {list(shape)}; get it again")
+        raise damaged(path, f"expected a matrix [N, d], got {list(shape)}")
     return replace(found, shape=shape)
 
 
@@ -301,10 +300,8 @@ def read_digits(path: str | os.PathLike[str], width: int) -> sp.csr_matrix:
                 if block.shape[1] != width or block.max() > 1:
                     raise ValueError(f"{block.shape[1]} numbers, up to {block.max()}")
             except ValueError as error:
-                raise CorruptFileError(
-                    f"{path}: lines {first} to {first + len(some) - 1} are not {width} times 0 or "
-                    f"1 each ({error}); get it again"
-                ) from error
+                lines_of = f"lines {first} to {first + len(some) - 1}"
+                raise damaged(path, f"{lines_of} are not {width} times 0 or 1 ({error})") from error
             blocks.append(sp.csr_matrix(block))
             first += len(some)
     return sp.csr_matrix(sp.vstack(blocks))
