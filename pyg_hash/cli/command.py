@@ -23,7 +23,7 @@ from pyg_hash.utils.optional import imported
 from pyg_hash.utils.settings import SettingError as UsageError
 from pyg_hash.utils.signals import Stopped, stoppable
 
-COMMANDS: dict[str, tuple[str, str]] = {
+COMMANDS: dict[str, tuple[str | dict[str, tuple[str, str, str]], str]] = {
     "build": (
         "catalogue:Build",
         "from a folder, a table or features to a run that finds all of it",
@@ -35,10 +35,45 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("encode:Export", "encoders or codes as files for other programs"),
     "report": ("evaluate:Report", "one HTML page about a run: accuracy, gallery, curves, codes"),
     "serve": ("search:Serve", "a search page for a run in the browser, with a JSON API"),
-    "store": ("store:Store", "list, delete or change the items of a store"),
-    "data": ("evaluate:Data", "look into a feature file, or whether stored files are whole"),
+    "store": (
+        {
+            "list": ("store:ListItems", "print items", "Ids and fields of items, all or some."),
+            "delete": ("store:DeleteItems", "delete items", "By id, or all that pass a filter."),
+            "update": (
+                "store:UpdateItems",
+                "change fields of items",
+                "The codes of the items stay.",
+            ),
+        },
+        "list, delete or change the items of a store",
+    ),
+    "data": (
+        {
+            "check": (
+                "evaluate:Check",
+                "report on a feature file",
+                "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
+            ),
+            "import": (
+                "evaluate:Import",
+                "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
+                "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); "
+                "what is guessed is printed. Pickles are refused.",
+            ),
+            "verify": (
+                "evaluate:Verify",
+                "read stored files whole and compare their checksums",
+                "Runs, models, stores, feature files, exported codes: whether every byte is what "
+                "was written, and whether the files of a run belong together.",
+            ),
+        },
+        "look into a feature file, or whether stored files are whole",
+    ),
 }
-"""Name -> class, in ``pyg_hash.cli``, and help; only the one that is asked for is imported."""
+"""Name -> class, in ``pyg_hash.cli``, or the same of its actions, and help, short and long.
+
+Only the one that is asked for is imported.
+"""
 
 
 _load_yaml = get_loader("yaml")
@@ -51,9 +86,8 @@ def _without_aliases(text: str) -> Any:
     return _load_yaml(text)
 
 
-def command_class(name: str) -> Any:
-    """The class of a subcommand."""
-    return imported(f"pyg_hash.cli.{COMMANDS[name][0]}", "command")
+def _class(place: str) -> Any:
+    return imported(f"pyg_hash.cli.{place}", "command")
 
 
 @cache
@@ -68,14 +102,24 @@ def build_parser(command: str) -> tuple[ArgumentParser, ArgumentParser | None]:
     parser.add_argument("--version", action="version", version=f"pyg-hash {__version__}")
     commands = parser.add_subcommands(dest="command", metavar="COMMAND")
     wanted = None
-    for name, (_, text) in COMMANDS.items():
-        sub = ArgumentParser(description=text[0].upper() + text[1:] + ".", exit_on_error=False)
+
+    def added(to: Any, name: str, text: str, more: str) -> ArgumentParser:
+        sub = ArgumentParser(description=more, exit_on_error=False)
         sub.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        commands.add_subcommand(name, sub, help=text)
-        if name == command:
-            # after add_subcommand: jsonargparse wants outer levels first
-            command_class(name).add_arguments(sub)
-            wanted = sub
+        to.add_subcommand(name, sub, help=text)
+        return sub
+
+    for name, (kind, text) in COMMANDS.items():
+        sub = added(commands, name, text, text[0].upper() + text[1:] + ".")
+        if name != command:
+            continue
+        wanted = sub  # its options come now: jsonargparse wants outer levels first
+        if isinstance(kind, str):
+            _class(kind).add_arguments(sub)
+            continue
+        actions = sub.add_subcommands(dest="action", metavar="ACTION")
+        for action, (place, *texts) in kind.items():
+            _class(place).add_arguments(added(actions, action, *texts))
     return parser, wanted
 
 
@@ -145,7 +189,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             args = parse(argv)
         with warnings.catch_warnings(), stoppable():
             _show_ours_in_one_line()
-            status: int = command_class(args.command).of(args[args.command]).execute()
+            kind, own = COMMANDS[args.command][0], args[args.command]
+            if not isinstance(kind, str):
+                kind, own = kind[own.action][0], own[own.action]
+            status: int = _class(kind).of(own).execute()
             return status
     except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)

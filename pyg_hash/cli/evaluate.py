@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pyg_hash.cli.build import (
     PictureCommand,
@@ -22,7 +22,6 @@ from pyg_hash.cli.build import (
     rows_of,
 )
 from pyg_hash.cli.options import (
-    Actions,
     Command,
     TrainConfig,
     UsageError,
@@ -256,27 +255,3 @@ class Import(Command):
         more = {f.name: getattr(self, f.name) for f in fields(self)}
         print(import_files(more.pop("files"), more.pop("out"), **more))
         return 0
-
-
-class Data(Actions):
-    """The subcommands of ``data``."""
-
-    ACTIONS: ClassVar = {
-        "check": (
-            Check,
-            "report on a feature file",
-            "Shapes, types, ranges, NaN, duplicates, label balance, split overlap.",
-        ),
-        "import": (
-            Import,
-            "a feature file from MATLAB, HDF5, NPY or NPZ files of other projects",
-            "Names and layouts of the field are known (IAll, I_tr, VDatabase, caption, ...); what "
-            "is guessed is printed. Pickles are refused.",
-        ),
-        "verify": (
-            Verify,
-            "read stored files whole and compare their checksums",
-            "Runs, models, stores, feature files, exported codes: whether every byte is what was "
-            "written, and whether the files of a run belong together.",
-        ),
-    }

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
 from typing_extensions import Self
@@ -17,7 +17,6 @@ from pyg_hash.utils.settings import SettingError
 
 UsageError = SettingError
 """The command line asks for something that does not exist; exit status 2."""
-DEBUG = "show the traceback of an error"
 
 
 def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:
@@ -58,28 +57,6 @@ class Command(ABC):
     @abstractmethod
     def execute(self) -> int:
         """Do it; the exit status."""
-
-
-class Actions(Command):
-    """A command that is a group of others."""
-
-    ACTIONS: ClassVar[dict[str, tuple[type[Command], str, str]]]
-    """Class, short and long help of each, by name."""
-
-    @classmethod
-    def add_arguments(cls, parser: ArgumentParser) -> None:
-        """Declare them and their options."""
-        commands = parser.add_subcommands(dest="action", metavar="ACTION")
-        for name, (kind, text, more) in cls.ACTIONS.items():
-            action = ArgumentParser(description=more, exit_on_error=False)
-            action.add_argument("--debug", action="store_true", help=DEBUG)
-            kind.add_arguments(action)
-            commands.add_subcommand(name, action, help=text)
-
-    @classmethod
-    def of(cls, args: Namespace) -> Any:
-        """The command of a parsed command line."""
-        return cls.ACTIONS[args.action][0].of(args[args.action])
 
 
 def check_positive(**values: int) -> None:

@@ -7,9 +7,9 @@ import json
 from collections.abc import Collection, Iterator
 from dataclasses import MISSING, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from pyg_hash.cli.options import Actions, Command, UsageError, option
+from pyg_hash.cli.options import Command, UsageError, option
 
 if TYPE_CHECKING:
     from pyg_hash.index import CodeStore
@@ -190,13 +190,3 @@ def parsed(name: str, text: str | None, kind: type) -> Any:
         return _BOOLS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError) as error:
         raise ValueError(f"{name}: expected {_WORDS[kind]}, got {text!r}") from error
-
-
-class Store(Actions):
-    """The subcommands of ``store``."""
-
-    ACTIONS: ClassVar = {
-        "list": (ListItems, "print items", "Ids and fields of items, all or some."),
-        "delete": (DeleteItems, "delete items", "By id, or all that pass a filter."),
-        "update": (UpdateItems, "change fields of items", "The codes of the items stay."),
-    }
