@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pyg_hash.cli.build import load_model, recipe_of
+from pyg_hash.cli.build import Coder, load_model, recipe_of
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_positive, option
 from pyg_hash.cli.search import Serve
 from pyg_hash.cli.train import Train
@@ -106,17 +106,17 @@ class Build(Command):
             if not self._is_done(run, about):
                 if not source.problems:  # refuses before the long look
                     Plan.of(source, self.train_rows, self.seed)
-                encoders = self._encoders(source)
+                source.encoders = self._encoders(source)
                 self._leave_out(source)
                 plan = Plan.of(source, self.train_rows, self.seed)
                 print(plan.text)
                 for modality in plan.sides:
-                    how = encoders[modality] or "words and what they mean, fitted"
+                    how = source.encoders[modality] or "words and what they mean, fitted"
                     if modality not in source.features:
                         print(f"  {modality} encoder: {how!s:.100}")
                 save_json(run.path / BUILD, about)
                 try:
-                    self._stages(run, source, plan, encoders)
+                    self._stages(run, source, plan)
                 except KeyboardInterrupt:
                     print("stopped; the same command goes on", file=sys.stderr)
                     raise
@@ -197,20 +197,21 @@ class Build(Command):
         if problems:
             print(f"left out: {len(problems)}\n{shown}")
 
-    def _stages(self, run: Run, source: Source, plan: Plan, encoders: dict[Modality, Any]) -> None:
+    def _stages(self, run: Run, source: Source, plan: Plan) -> None:
         """Features of the drawn rows, the training, the codes of all."""
         from pyg_hash.datasets.feature_file import stored_encoder
         from pyg_hash.features import words_and_meaning
 
         dataset = run.path / DATA
-        if TEXT in plan.sides and TEXT not in source.features and encoders[TEXT] is None:
+        if TEXT in plan.sides and TEXT not in source.features and source.encoders[TEXT] is None:
             if dataset.is_file():
-                encoders[TEXT] = stored_encoder(dataset, TEXT)
+                fitted = stored_encoder(dataset, TEXT)
             else:
                 train = plan.splits["train"]
-                encoders[TEXT] = words_and_meaning([source.texts[row] or "" for row in train])
+                fitted = words_and_meaning([source.texts[row] or "" for row in train])
+            source.encoders[TEXT] = fitted
         if not dataset.is_file():
-            self._write_data(dataset, source, plan, encoders)
+            self._write_data(dataset, source, plan)
         if not run.has("metrics"):
             Train(
                 **self._training(),
@@ -218,12 +219,10 @@ class Build(Command):
                 out=str(run.path),
                 resume=(run.path / CHECKPOINT).is_file() or run.has("model"),
             ).train()
-        write_catalog(run, source, plan, load_model(run), encoders)
+        write_catalog(run, source, plan, load_model(run))
         shutil.rmtree(run.path / WORK, ignore_errors=True)
 
-    def _write_data(
-        self, path: Path, source: Source, plan: Plan, encoders: dict[Modality, Any]
-    ) -> None:
+    def _write_data(self, path: Path, source: Source, plan: Plan) -> None:
         """The feature file of the drawn rows."""
         import torch
 
@@ -235,8 +234,8 @@ class Build(Command):
             if m in source.features:
                 found[m] = source.rows(m, rows)
                 continue
-            items = [source.items(m)[row] for row in rows]
-            parts = list(in_shards(path.parent / WORK, m, items, encoders[m], encoders[m]))
+            items, encoder = [source.items(m)[row] for row in rows], source.encoders[m]
+            parts = list(in_shards(path.parent / WORK, m, items, encoder, encoder))
             lost = {start + i: text for start, part in parts for i, text in part.problems.items()}
             bad += [f"{m} {items[place]!r:.80}: {text}" for place, text in lost.items()]
             values = torch.cat([part.values for _, part in parts if part.values is not None])
@@ -260,9 +259,8 @@ class Build(Command):
             ids=[source.ids[row] for row in rows],
             texts=[source.texts[row] for row in rows],
             image_paths=[p and os.path.relpath(p, path.parent) for p in images],
-            image_encoder=encoders[IMAGE] if IMAGE in plan.sides else None,
-            text_encoder=encoders[TEXT] if TEXT in plan.sides else None,
             about=f"rows of {', '.join(Path(name).name for name in self.source)}",
+            **{f"{m}_encoder": source.encoders[m] for m in plan.sides},
             **splits,
         )
 
@@ -309,7 +307,14 @@ class Plan:
                 rows = drawn(np.intersect1d(given.get(name, []), able), count)
                 splits |= {name: rows} if len(rows) else {}
         else:
-            query = _held_out(pairs, able if use else pairs[:0], drawn)
+            # a tenth of the pairs, but 20 if that is not a fifth; of the labelled ones a tenth at
+            # most: each has a weight of its own in pair recall and mAP, and each label is one less
+            # to train with
+            labelled = able if use else pairs[:0]
+            count = min(MOST_QUERIES, max(len(pairs) // 10, min(FEW_QUERIES, len(pairs) // 5)))
+            judging = drawn(labelled, min(count, max(1, len(labelled) // 10)))
+            others = drawn(np.setdiff1d(pairs, labelled), count - len(judging))
+            query = np.union1d(judging, others)
             train = drawn(np.setdiff1d(pairs, query), train_rows)
             splits = {"train": train, "query": query}
         splits.setdefault("database", np.intersect1d(train, able))
@@ -339,17 +344,6 @@ class Plan:
     def rows(self) -> Array:
         """The rows of any split."""
         return np.unique(np.concatenate([*self.splits.values()]))
-
-
-def _held_out(pairs: Array, labelled: Array, drawn: Callable[[Array, int], Array]) -> Array:
-    """A tenth of the pairs, but 20 if that is not a fifth; of the labelled ones a tenth at most.
-
-    Each has a weight of its own in pair recall and mAP, and each label is one less to train with.
-    """
-    count = min(MOST_QUERIES, max(len(pairs) // 10, min(FEW_QUERIES, len(pairs) // 5)))
-    asked = drawn(labelled, min(count, max(1, len(labelled) // 10)))
-    others = drawn(np.setdiff1d(pairs, labelled), count - len(asked))
-    return np.union1d(asked, others)
 
 
 def digest_of(source: Source) -> str:
@@ -437,9 +431,7 @@ def save_shard(path: Path, found: Encoded) -> None:
     save_tensors(path, values, found.problems)
 
 
-def write_catalog(
-    run: Run, source: Source, plan: Plan, model: HashModel, encoders: dict[Modality, Any]
-) -> None:
+def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> None:
     """The codes of all rows, a file for each modality, and what they are about.
 
     A file of a finished catalogue stays as it is, with what was added since.
@@ -474,7 +466,7 @@ def write_catalog(
                 model=digest,
             )
             index.modality = modality
-            for rows, relaxed in relaxed_codes(run, source, plan, model, modality, encoders):
+            for rows, relaxed in relaxed_codes(run, source, plan, model, modality):
                 index.add(
                     binarize(relaxed),
                     [source.ids[row] for row in rows],
@@ -490,25 +482,19 @@ def write_catalog(
 
 
 def relaxed_codes(
-    run: Run,
-    source: Source,
-    plan: Plan,
-    model: HashModel,
-    modality: Modality,
-    encoders: dict[Modality, Any],
+    run: Run, source: Source, plan: Plan, model: HashModel, modality: Modality
 ) -> Iterator[tuple[list[int], Any]]:
     """Rows of the source that have the modality, some at a time, and their relaxed codes."""
     import torch
 
     if modality not in plan.sides:
         return
-    relax = model.relax_image if modality == IMAGE else model.relax_text
-    there = source.has(modality)
+    coder, there = Coder(model, modality, source.encoders[modality]), source.has(modality)
     if modality in source.features:
         for start, block in source.blocks(modality):
             rows = np.flatnonzero(there[start : start + len(block)])
             if len(rows):
-                yield (start + rows).tolist(), relax(torch.from_numpy(block[rows]))
+                yield (start + rows).tolist(), coder.relax(torch.from_numpy(block[rows]))
         return
     from pyg_hash.datasets.feature_file import StoredMatrix, open_feature_file, read_strings
 
@@ -516,17 +502,10 @@ def relaxed_codes(
     with open_feature_file(run.path / DATA) as file:  # of these the features are there already
         known = [row_of[name] for name in read_strings(file, "ids") or []]
         features = StoredMatrix(file, modality).read()
-    yield known, relax(features)
+    yield known, coder.relax(features)
     rest = np.setdiff1d(np.flatnonzero(there), known).tolist()
-    encoder, items = encoders[modality], source.items(modality)
-
-    def encode(batch: Any) -> Any:
-        return relax(encoder(batch))
-
-    parts = in_shards(
-        run.path / WORK, modality, [items[row] for row in rest], encode, model.digest() + modality
-    )
-    for start, found in parts:
+    items, of = [source.items(modality)[row] for row in rest], model.digest() + modality
+    for start, found in in_shards(run.path / WORK, modality, items, coder, of):
         for place, problem in found.problems.items():
             row = rest[start + place]
             print(f"not indexed: {modality} of row {row} ({source.ids[row]!r:.60}): {problem}")
@@ -555,5 +534,4 @@ def tell(run: Run) -> None:
             if asks != found or answer != name:
                 what = columns["text"][place] or columns["image"][place] or ""
                 print(f"  distance {int(distances[0, place]):2d}  {answer}  {what:.60}")
-    port = next(f.default for f in fields(Serve) if f.name == "port")
-    print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{port})")
+    print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{Serve.port})")
