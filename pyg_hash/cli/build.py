@@ -6,13 +6,12 @@ import glob
 import inspect
 import os
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pyg_hash.cli.options import Command, TrainConfig, UsageError, option
+from pyg_hash.cli.options import Command, TrainConfig, UsageError, option, say
 from pyg_hash.cli.store import opened
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality
@@ -208,22 +207,22 @@ def pictures(where: str) -> NewItems:
     from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
     if os.path.isdir(where):
-        names = sorted(os.listdir(where))
-        found = [os.path.join(where, n) for n in names if n.lower().endswith(PICTURE_SUFFIXES)]
-        found = [path for path in found if os.path.isfile(path)]
-        rest = [n for n in names if os.path.join(where, n) not in found]
-        folders = [n for n in rest if os.path.isdir(os.path.join(where, n))]
-        for kind, left, remedy in (
-            ("folder", folders, f"; take them too with --images '{where}/**/*'"),
-            ("file", [n for n in rest if n not in folders], ", of another ending"),
-        ):
-            if left:
-                more = ", ..." if len(left) > 10 else ""
-                print(
-                    f"pyg-hash: note: {where}: {len(left)} {kind}{'s' * (len(left) > 1)} not taken"
-                    f"{remedy}: {', '.join(left[:10])}{more}",
-                    file=sys.stderr,
-                )
+        found, rest = list[str](), dict[str, list[str]]({"folder": [], "file": []})
+        for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
+            if entry.is_file() and entry.name.lower().endswith(PICTURE_SUFFIXES):
+                found.append(entry.path)
+            else:
+                rest["folder" if entry.is_dir() else "file"].append(entry.name)
+        why = {
+            "folder": f"; take them too with --images '{where}/**/*'",
+            "file": ", of another ending",
+        }
+        for kind, left in filter(lambda named: named[1], rest.items()):
+            many, more = "s" * (len(left) > 1), ", ..." * (len(left) > 10)
+            say(
+                f"note: {where}: {len(left)} {kind}{many} not taken{why[kind]}: "
+                f"{', '.join(left[:10])}{more}"
+            )
     else:  # a name may look like a pattern
         names = [where] if os.path.isfile(where) else glob.glob(where, recursive=True)
         found = sorted(filter(os.path.isfile, names))
@@ -366,15 +365,12 @@ class Coder:
             problem = problem.removeprefix(f"{place}: ").removeprefix("texts: ")
             problem = re.sub(r"^x: 1 of 1 rows (.*?) \(first: row 0\)", r"its features \1", problem)
             found.problems[row] = f"{place}: {problem}"
-            print(f"pyg-hash: skipped: {place}: {problem}", file=sys.stderr)
+            say(f"skipped: {place}: {problem}")
         found.kept = [good[row] for row in found.kept]
         if self.encoder is None:
             zero = (items.values == 0).all(dim=1)
             for row in (row for row in found.kept if zero[row]):
-                place = items.where[row]
-                print(
-                    f"pyg-hash: {place}: note: all zeros, so its code is arbitrary", file=sys.stderr
-                )
+                say(f"{items.where[row]}: note: all zeros, so its code is arbitrary")
         return found
 
     def note_unknown_words(self, text: str, place: str = "") -> None:
@@ -387,7 +383,7 @@ class Coder:
         if not set(text.lower().split()) - set(unknown):
             notes.append(f"no word of {text!r} is known; the answer rests on letter groups")
         for note in notes:
-            print(f"pyg-hash: {place}note: {note}", file=sys.stderr)
+            say(f"{place}note: {note}")
 
 
 @dataclass(frozen=True, kw_only=True)

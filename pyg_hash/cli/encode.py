@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,13 +81,22 @@ class Encode(NewItemsCommand):
             check_out(self.out)
             if holds_features(self.out):
                 raise UsageError(f"out: {self.out} holds features, not codes; give another name")
-        inputs = self._inputs()
+        if self.features is not None:
+            inputs = feature_rows(self.features, self.source)
+        else:
+            inputs = [] if self.images is None else [pictures(self.images)]
+            inputs += [] if self.texts is None else [text_lines(self.texts)]
         if into_store and len(inputs) > 1:
             raise UsageError(
                 "out: a store is for codes of pictures or of texts; call encode for each"
             )
         if self.ids is not None:
-            inputs = [with_ids(inputs, self.ids)]
+            if len(inputs) > 1:
+                raise UsageError("ids: are those of one kind of items; encode each kind apart")
+            ids, (items,) = lines_of(self.ids), inputs
+            if len(ids) != len(items.ids):
+                raise ValueError(f"ids: {self.ids} has {len(ids)} lines for {len(items.ids)} items")
+            inputs = [replace(items, ids=ids, bare=False)]
         if into_store or self.ids is not None:
             check_unique(inputs[0])
         coders = self.coders(run, inputs)
@@ -132,22 +142,6 @@ class Encode(NewItemsCommand):
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
         return 0
 
-    def _inputs(self) -> list[NewItems]:
-        if self.features is not None:
-            return feature_rows(self.features, self.source)
-        texts = [] if self.texts is None else [text_lines(self.texts)]
-        return texts if self.images is None else [pictures(self.images), *texts]
-
-
-def with_ids(inputs: list[NewItems], path: str) -> NewItems:
-    """The items under the ids that a file gives, one a line; ``ValueError`` if they do not fit."""
-    if len(inputs) > 1:
-        raise UsageError("ids: are those of one kind of items; encode pictures and texts apart")
-    ids, (items,) = lines_of(path), inputs
-    if len(ids) != len(items.ids):
-        raise ValueError(f"ids: {path} has {len(ids)} lines for {len(items.ids)} items")
-    return replace(items, ids=ids, bare=False)
-
 
 def check_unique(items: NewItems) -> None:
     """Raise ``ValueError`` if two items have one id: a store would keep one of them."""
@@ -162,13 +156,9 @@ def check_unique(items: NewItems) -> None:
 
 def holds_features(path: str) -> bool:
     """Whether there is a feature file already, which codes must not replace."""
-    if not Path(path).is_file():
-        return False
-    try:
-        with open_hdf5(path) as file:
-            return "format" in file.attrs
-    except (CorruptFileError, OSError):
-        return False
+    with suppress(CorruptFileError, OSError), open_hdf5(path) as file:
+        return "format" in file.attrs
+    return False
 
 
 def write_codes(
@@ -300,21 +290,19 @@ class Export(PictureCommand):
 
     def _codes(self, store: CodeStore, out: str, name: Modality | None = None) -> None:
         if self._is_collection():
-            self._insert(store, out, name or "codes")
+            import torch
+
+            from pyg_hash.stores import MilvusStore
+
+            about: Any = {"ids": store.id_type, "fields": store.fields, "model": store.model}
+            with MilvusStore.create(out, store.num_bits, name=name or "codes", **about) as new:
+                for codes, ids in store.items(_ROWS):
+                    kept = store.metadata(ids) if store.fields else None
+                    new.add(torch.from_numpy(codes), ids, kept)
+                new.save()
         else:
             check_out(out)
             store.export(out, to=self.to)
-        kept = "without" if self.to in ("faiss", "npz", "h5") else "with"
-        more = f", {kept} {', '.join(store.fields)}" if store.fields else ""
+        how = "without" if self.to in ("faiss", "npz", "h5") else "with"
+        more = f", {how} {', '.join(store.fields)}" if store.fields else ""
         print(f"{len(store):,} codes of {store.num_bits} bits{more} -> {out}")
-
-    def _insert(self, store: CodeStore, address: str, name: str) -> None:
-        import torch
-
-        from pyg_hash.stores import MilvusStore
-
-        about: Any = {"ids": store.id_type, "fields": store.fields, "model": store.model}
-        with MilvusStore.create(address, store.num_bits, name=name, **about) as new:
-            for codes, ids in store.items(_ROWS):
-                new.add(torch.from_numpy(codes), ids, store.metadata(ids) if store.fields else None)
-            new.save()

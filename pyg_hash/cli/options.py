@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -65,6 +66,11 @@ def check_positive(**values: int) -> None:
         check_positive_ints(**values)
     except (TypeError, ValueError) as error:
         raise UsageError(str(error)) from error
+
+
+def say(text: str) -> None:
+    """Tell people something on the standard error: the standard output is the answer alone."""
+    print(f"pyg-hash: {text}", file=sys.stderr)
 
 
 def check_out(path: str | Path) -> None:

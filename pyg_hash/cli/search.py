@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +19,7 @@ from pyg_hash.cli.build import (
     load_model,
     open_store,
 )
-from pyg_hash.cli.options import UsageError, check_positive, option
+from pyg_hash.cli.options import UsageError, check_positive, option, say
 from pyg_hash.cli.store import cell, printed
 from pyg_hash.runs import Run
 from pyg_hash.typing import IMAGE, MODALITIES, TEXT, other
@@ -143,8 +142,7 @@ class Search(SearchCommand, NewItemsCommand):
             print("\n\n".join(tables))
         parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
         times = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
-        # the standard output is the answer alone
-        print(f"pyg-hash: one query: {1e3 * (end - start):.1f} ms ({times})", file=sys.stderr)
+        say(f"one query: {1e3 * (end - start):.1f} ms ({times})")
         return 0
 
     def _queries(self) -> NewItems:

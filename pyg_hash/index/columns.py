@@ -205,7 +205,6 @@ class Ids:
 
     def __init__(self, values: Rows | Texts) -> None:
         self._values = values
-        self._keys = values if isinstance(values, Rows) else Rows(np.empty(0, np.int64))
         self._order: tuple[Array | None, Array] = None, np.empty(0, np.int64)
         self._preparing = threading.Lock()
 
@@ -235,14 +234,14 @@ class Ids:
 
     def order(self) -> Array | None:
         """Rows by rising id, of one id as they were added; None: they are, as texts always are."""
-        return self._sorted()[0] if self._keys is self._values else None
+        return self._sorted()[0] if isinstance(self._values, Rows) else None
 
     def _sorted(self) -> tuple[Array | None, Array]:
         """Rows by rising key, of one key as they were added, None if they are; and the keys so."""
         order, ranked = self._order
-        known = len(ranked)
-        if known < len(self._keys):
-            values = self._keys.joined()
+        known, own = len(ranked), self._values
+        if known < len(own):
+            values = own.joined() if isinstance(own, Rows) else own.prints()
             if (values[1:] > values[:-1]).all():
                 order, ranked = None, values
             else:
@@ -259,8 +258,6 @@ class Ids:
         texts, keys = self._values, ids
         with self._preparing:  # threads may look for ids at the same time
             if isinstance(texts, Texts):
-                if len(self._keys) < len(texts):
-                    self._keys.append(Rows(texts.prints()[len(self._keys) :]))
                 keys = Texts.of(ids.tolist()).prints()
             order, ranked = self._sorted()
         if len(ranked) == 0:
