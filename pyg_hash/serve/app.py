@@ -383,8 +383,7 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
         def call() -> Answers:
             row = engine.key(key)
             by = page.by or engine.coded(row)
-            target, k, offset, where = page.wanted(by)
-            return engine.by_item(row, by, target, k, offset, where)
+            return engine.by_item(row, by, *page.wanted(by))
 
         return work.worker.run(call)
 

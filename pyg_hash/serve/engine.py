@@ -338,10 +338,8 @@ class SearchEngine:
         raise QueryError(f"item: {row!r} is not in the database", 404)
 
     def _known(self, index: CodeStore, rows: Sequence[Any]) -> list[dict[str, Any]]:
-        kept = index.metadata(rows) if rows and index.fields else {}
         found = []
-        for place, row in enumerate(rows):
-            values = {name: column[place] for name, column in kept.items()}
+        for row, values in _values(index, rows).items():
             own = {name: values.pop(name, None) for name in OWN}
             numbered = NAME in values and not self.is_writable
             about = {"row": row, "id": values.pop(NAME)} if numbered else {"row": None}
@@ -390,10 +388,7 @@ class SearchEngine:
             key_of = dict(zip((item.id for item in new), keys, strict=True))
             known: dict[Any, dict[str, Any]] = {}
             for index in self._each():
-                there = _present(index, keys)
-                columns = index.metadata(there)
-                for place, key in enumerate(there):
-                    known.setdefault(key, {name: v[place] for name, v in columns.items()})
+                known = _values(index, _present(index, keys)) | known
             if known and not replace:
                 raise QueryError(f"items: {str(min(known))!r} is there already; say replace", 409)
             for key, item in zip(keys, new, strict=True):
@@ -610,6 +605,12 @@ class SearchEngine:
 
 def _present(index: CodeStore, keys: Sequence[Any]) -> list[Any]:
     return [key for key, there in zip(keys, index.contains(keys), strict=True) if there]
+
+
+def _values(index: CodeStore, keys: Sequence[Any]) -> dict[Any, dict[str, Any]]:
+    """Values of fields by key."""
+    kept = index.metadata(keys) if keys and index.fields else {}
+    return {key: {name: v[i] for name, v in kept.items()} for i, key in enumerate(keys)}
 
 
 def _columns(

@@ -13,13 +13,12 @@ import sys
 import tempfile
 import time
 import uuid
-from bisect import bisect_left
-from collections import Counter, OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from itertools import accumulate, islice
+from itertools import islice
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -58,6 +57,7 @@ COOKIE = "pyg_hash_token"
 
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _CLIENTS = 10_000  # whose rates are known
+_SECONDS = "pyg_hash_request_seconds"
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 """Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
@@ -287,41 +287,35 @@ class Metrics:
     def __init__(self, gauges: Callable[[], Mapping[str, float]] = dict) -> None:
         self.running = 0
         self.gauges = gauges
-        self._requests: Counter[tuple[str, str, int]] = Counter()
-        self._seconds: dict[str, tuple[list[int], list[float]]] = {}
+        self._counts: dict[str, float] = defaultdict(int)
 
     def note(self, method: str, route: str, status: int, seconds: float) -> None:
         """One request that was answered, or refused."""
         known = method in ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
-        self._requests[method if known else "other", route, status] += 1
-        counts, total = self._seconds.setdefault(route, ([0] * (len(_TIMES) + 1), [0.0]))
-        counts[bisect_left(_TIMES, seconds)] += 1
-        total[0] += seconds
+        of = f'method="{method if known else "other"}",route="{route}",status="{status}"'
+        self._counts[f"pyg_hash_requests_total{{{of}}}"] += 1
+        for edge in (*_TIMES, "+Inf"):
+            place = f'{{route="{route}",le="{edge}"}}'
+            self._counts[f"{_SECONDS}_bucket{place}"] += seconds <= float(edge)
+        self._counts[f'{_SECONDS}_sum{{route="{route}"}}'] += seconds
+        self._counts[f'{_SECONDS}_count{{route="{route}"}}'] += 1
 
     def text(self) -> str:
         """All of it in Prometheus' text format."""
-        lines = ["# TYPE pyg_hash_requests_total counter"]
-        for (method, route, status), number in sorted(self._requests.items()):
-            of = f'method="{method}",route="{route}",status="{status}"'
-            lines.append(f"pyg_hash_requests_total{{{of}}} {number}")
-        name = "pyg_hash_request_seconds"
-        lines.append(f"# TYPE {name} histogram")
-        for route, (counts, (total,)) in sorted(self._seconds.items()):
-            for edge, count in zip((*_TIMES, "+Inf"), accumulate(counts), strict=True):
-                lines.append(f'{name}_bucket{{route="{route}",le="{edge}"}} {count}')
-            lines.append(f'{name}_sum{{route="{route}"}} {total:.6f}')
-            lines.append(f'{name}_count{{route="{route}"}} {sum(counts)}')
         times = os.times()
-        values = {"pyg_hash_requests_running": self.running, **self.gauges()}
+        values = {**self._counts, "pyg_hash_requests_running": self.running, **self.gauges()}
         values["process_cpu_seconds_total"] = times.user + times.system
         with suppress(OSError, ValueError):  # where the system says
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             values["process_resident_memory_bytes"] = pages * os.sysconf("SC_PAGE_SIZE")
             values["process_open_fds"] = len(os.listdir("/proc/self/fd"))
+        families: dict[str, list[str]] = {}
         for name, value in values.items():
-            kind = "counter" if name.endswith("_total") else "gauge"
-            head = f"# TYPE {name.partition('{')[0]} {kind}"
-            lines += [line for line in (head, f"{name} {value!r}") if line not in lines]
+            family = _SECONDS if name.startswith(_SECONDS) else name.partition("{")[0]
+            kind = "counter" if family.endswith("_total") else "gauge"
+            head = f"# TYPE {family} {'histogram' if family == _SECONDS else kind}"
+            families.setdefault(head, []).append(f"{name} {value!r}")
+        lines = [line for head, own in families.items() for line in (head, *own)]
         return "\n".join(lines) + "\n"
 
 

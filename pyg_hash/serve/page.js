@@ -13,6 +13,8 @@ function make(name, properties = {}, ...children) {
   return element;
 }
 
+function button(text, onclick, title = "") { return make("button", { type: "button", title, onclick }, text); }
+
 function show(id, visible) { byId(id).hidden = !visible; }
 
 function list(id, lines) {
@@ -179,19 +181,14 @@ function card(answer, found) {
     ? make("img", { src: answer.picture.slice(1), alt: `picture ${answer.id}`, width: 192, height: 192, loading: "lazy" })
     : make("div", { className: "none" }, answer.id);
   if (answer.picture) {
-    picture.addEventListener("error", () => {
-      picture.replaceWith(make("div", { className: "none" }, `${answer.id}: picture not readable`));
-    });
+    picture.onerror = () => picture.replaceWith(make("div", { className: "none" }, `${answer.id}: picture not readable`));
   }
-  const similar = make("button", { type: "button" }, "Similar");
-  similar.setAttribute("aria-label", `Similar to ${words}`);
-  similar.addEventListener("click", () => {
+  const similar = button("Similar", () => {
     byId("text").value = "";
     const by = run.one_store ? null : found.modality;
-    search({ kind: "item", item: answer.item, by }).then(() => {
-      byId("results").scrollIntoView({ block: "start" });
-    });
+    search({ kind: "item", item: answer.item, by }).then(() => byId("results").scrollIntoView({ block: "start" }));
   });
+  similar.setAttribute("aria-label", `Similar to ${words}`);
   const parts = [picture];
   if (answer.text || answer.picture) parts.push(make("p", { className: "words" }, words));
   if (answer.labels.length) parts.push(labels(answer.labels));
@@ -206,11 +203,8 @@ function card(answer, found) {
 // Where labels can be filtered by, each is a button for that.
 function labels(names) {
   if (run.fields.labels !== "list") return make("p", { className: "soft" }, names.join(", "));
-  return make("p", { className: "labels" }, ...names.map((label) => {
-    const button = make("button", { type: "button", title: "only items with this label" }, label);
-    button.addEventListener("click", () => { filter(`labels has '${label.replaceAll("'", "''")}'`); });
-    return button;
-  }));
+  const only = (label) => filter(`labels has '${label.replaceAll("'", "''")}'`);
+  return make("p", { className: "labels" }, ...names.map((label) => button(label, () => only(label), "only items with this label")));
 }
 
 function filter(where) {
@@ -287,11 +281,7 @@ function showRun() {
   const counts = [...new Set([12, run.limits.k, 48, 96, run.limits.max_k])].filter((k) => k <= run.limits.max_k);
   counts.sort((a, b) => a - b);
   byId("k").replaceChildren(...counts.map((k) => make("option", { value: k, selected: k === run.limits.k }, String(k))));
-  for (const text of run.examples) {
-    const button = make("button", { type: "button" }, text);
-    button.addEventListener("click", () => searchText(text));
-    byId("examples").append(button);
-  }
+  byId("examples").append(...run.examples.map((text) => button(text, () => searchText(text))));
 }
 
 byId("form").addEventListener("submit", (event) => {
