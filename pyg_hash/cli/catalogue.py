@@ -102,7 +102,9 @@ class Build(Command):
             print(f"  {name:<9} {how}")
         run.lock().release()  # the folder can be written
         with Lock(run.path / ".build.lock", f"out: {run.path}"):
-            about = {"arguments": self._arguments(), "source": digest_of(source)}
+            told = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
+            told["source"] = [os.path.abspath(path) for path in self.source]
+            about = {"arguments": told, "source": digest_of(source)}
             if not self._is_done(run, about):
                 if not source.problems:  # refuses before the long look
                     Plan.of(source, self.train_rows, self.seed)
@@ -122,11 +124,6 @@ class Build(Command):
                     raise
             tell(run)
         return 0
-
-    def _arguments(self) -> dict[str, Any]:
-        """What decides what is built."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "out"}
-        return {**own, "source": [os.path.abspath(path) for path in self.source]}
 
     def _training(self) -> dict[str, Any]:
         """Settings of the training that do not depend on the source."""

@@ -175,8 +175,13 @@ def read_arrays(
     if sums is not None and not mapped:
         sums.check()
     with damaged(path):
-        arrays = {name: _array(data, **header[name]) for name in header}
-        spans = {name: header[name]["data_offsets"] for name in header}
+        arrays, spans = dict[str, Array](), {}
+        for name, told in header.items():
+            start, end = spans[name] = told["data_offsets"]
+            if not 0 <= start <= end <= len(data) or min(told["shape"], default=0) < 0:
+                raise ValueError("an array does not fit the file")
+            whole = data[start:end].view(_NAMES[told["dtype"]]).reshape(told["shape"])
+            arrays[name] = np.asarray(whole)  # a plain array: slices of np.memmap are slow
     return StoredArrays(arrays, spans, sums, path), about
 
 
@@ -189,16 +194,6 @@ def damaged(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except (LookupError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise CorruptFileError(f"{path}: is damaged ({error}); build it again") from error
-
-
-def _array(
-    data: NDArray[np.uint8], dtype: str, shape: list[int], data_offsets: tuple[int, int]
-) -> Array:
-    start, end = data_offsets
-    if not 0 <= start <= end <= len(data) or min(shape, default=0) < 0:
-        raise ValueError("an array does not fit the file")
-    # a plain array on the map: slices of np.memmap are slow
-    return np.asarray(data[start:end].view(_NAMES[dtype]).reshape(shape))
 
 
 def _folder(path: str | os.PathLike[str]) -> Path:

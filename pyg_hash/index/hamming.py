@@ -212,9 +212,18 @@ class HammingIndex(CodeStore):
             try:
                 arrays, about = read_arrays(path, "HammingIndex", mapped=mapped)
                 with damaged(path):
-                    index, mark = cls._restored(arrays, about, mapped, backend), about["mark"]
-                if mark is not None:
-                    index._journal = Journal(path, str(mark))
+                    settings = dict(about["index"])
+                    way = KINDS[settings.pop("kind")](**settings)
+                    index = cls(**arguments(about), index=way, backend=backend)
+                    if not mapped:
+                        check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
+                    index._items = Items.read(arrays, index.num_bits, index.id_type, index.fields)
+                    index._count = len(index._items)
+                    if index._count and index._scan is not index._exact:
+                        index._scan.restore(arrays, arrays["codes"])
+                    index._note(about)
+                if about["mark"] is not None:
+                    index._journal = Journal(path, str(about["mark"]))
                     for changes, more in index._journal.read():
                         with damaged(path):
                             index._late += index._replay(changes, more)
@@ -225,22 +234,6 @@ class HammingIndex(CodeStore):
             except (FileNotFoundError, CorruptFileError):
                 if state(path)[0] == before:
                     raise
-
-    @classmethod
-    def _restored(
-        cls, arrays: StoredArrays, about: Mapping[str, Any], mapped: bool, backend: Backend
-    ) -> Self:
-        settings = dict(about["index"])
-        way = KINDS[settings.pop("kind")](**settings)
-        index = cls(**arguments(about), index=way, backend=backend)
-        if not mapped:
-            check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
-        index._items = Items.read(arrays, index.num_bits, index.id_type, index.fields)
-        index._count = len(index._items)
-        if index._count and index._scan is not index._exact:
-            index._scan.restore(arrays, arrays["codes"])
-        index._note(about)
-        return index
 
     def _note(self, about: Mapping[str, Any]) -> None:
         self.recall, self.model, self._next_id = about["recall"], about["model"], about["next_id"]

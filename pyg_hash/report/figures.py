@@ -72,21 +72,16 @@ _RC = {
     "font.size": 9.5,
     "axes.titlesize": 9.5,
     "axes.titlelocation": "left",
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": INK,
     "grid.alpha": 0.15,
     "legend.frameon": False,
     "legend.fontsize": 8.5,
     "figure.labelsize": 9.5,
     "lines.linewidth": 1.6,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
+    **dict.fromkeys(("axes.edgecolor", "axes.labelcolor", "axes.titlecolor"), INK),
+    **dict.fromkeys(("grid.color", "text.color", "xtick.color", "ytick.color"), INK),
 }
 
 

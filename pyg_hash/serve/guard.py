@@ -453,10 +453,9 @@ class Pictures(Worker):
         helper = self._free.get()
         try:
             helper.ask([str(source), str(target), *how], self.limits.decode_timeout)
-        except ChildProcessError as error:
-            raise UnreadableImageError(f"{error}; save it anew, smaller") from error
-        except ValueError as error:
-            raise UnreadableImageError(str(error)) from error
+        except (ChildProcessError, ValueError) as error:
+            remedy = "" if isinstance(error, ValueError) else "; save it anew, smaller"
+            raise UnreadableImageError(f"{error}{remedy}") from error
         finally:
             self._free.put(helper)
         return target

@@ -216,7 +216,11 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadat
     Each part starts at a multiple of its element's size, so that the file can be mapped.
     """
     header, data, end = {}, [], 0
-    for name, (dtype, shape, part) in sorted(parts.items(), key=_by_width):
+
+    def by_width(named: tuple[str, Part]) -> tuple[int, str]:
+        return -int(re.sub(r"\D", "", named[1][0]) or 8), named[0]  # BOOL has 8 bits
+
+    for name, (dtype, shape, part) in sorted(parts.items(), key=by_width):
         start, end = end, end + len(part)
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
         data.append(part)
@@ -229,11 +233,6 @@ def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadat
         sums = "".join(map(xxh3_64_hexdigest, blocks))
         file.seek(0)
         file.write(_head(header, {**about, "xxh3": sums}))
-
-
-def _by_width(named: tuple[str, Part]) -> tuple[int, str]:
-    name, (dtype, _, _) = named
-    return -int(re.sub(r"\D", "", dtype) or 8), name  # BOOL has 8 bits
 
 
 def _head(header: Mapping[str, Any], about: Mapping[str, str]) -> bytes:
