@@ -517,7 +517,20 @@ class CodeStore(ABC):
     def _id_array(self, ids: Any) -> NDArray[Any]:
         """Ids as int64 ``[n]``, or as an object array of ``str``."""
         if self.id_type is int:
-            return self._int_ids(ids)
+            try:
+                numbers = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
+            except (ValueError, OverflowError) as error:
+                raise TypeError(f"ids: expected integers that fit int64 ({error})") from error
+            if numbers.shape == (0,):
+                return np.empty(0, np.int64)
+            if numbers.dtype.kind not in "iu" or int(numbers.max()) > np.iinfo(np.int64).max:
+                raise TypeError(
+                    f"ids: expected integers, got {numbers.dtype}; this {self._kind} has integer "
+                    "ids that fit int64"
+                )
+            if numbers.ndim != 1:
+                raise ValueError(f"ids: expected shape [n], got {list(numbers.shape)}")
+            return numbers.astype(np.int64)
         if isinstance(ids, str):
             raise TypeError("ids: expected a list of strings, got one string")
         values = ids.tolist() if isinstance(ids, np.ndarray) else [*ids]
@@ -536,22 +549,6 @@ class CodeStore(ABC):
             twice = values[counts > 1].tolist()[0]
             raise ValueError(f"ids: {twice!r} is given more than once; ids must be unique")
         return names
-
-    def _int_ids(self, ids: Any) -> NDArray[np.int64]:
-        try:
-            array = np.asarray(ids.cpu() if isinstance(ids, Tensor) else ids)
-        except (ValueError, OverflowError) as error:
-            raise TypeError(f"ids: expected integers that fit int64 ({error})") from error
-        if array.shape == (0,):
-            return np.empty(0, np.int64)
-        if array.dtype.kind not in "iu" or int(array.max()) > np.iinfo(np.int64).max:
-            raise TypeError(
-                f"ids: expected integers, got {array.dtype}; this {self._kind} has integer ids "
-                "that fit int64"
-            )
-        if array.ndim != 1:
-            raise ValueError(f"ids: expected shape [n], got {list(array.shape)}")
-        return array.astype(np.int64)
 
     # what a file or database is told ----------------------------------------------------------
 

@@ -380,7 +380,18 @@ class SearchEngine:
         Raises:
             QueryError: an id is there, a value is not kept, or an item has nothing to code.
         """
-        self._check_new(new)
+        seen: set[str] = set()
+        for item in new:
+            if item.id in seen:
+                raise QueryError(f"items: {item.id!r} is given twice")
+            seen.add(item.id)
+            if "image" in item.values:
+                raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
+            for modality in item.features or self.indexes:
+                fields = self.indexes[modality].fields
+                if unknown := set(item.values) - set(fields):
+                    kept = ", ".join(fields) or "nothing"
+                    raise QueryError(f"items: {min(unknown)!r} is not kept here, but {kept}")
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
@@ -404,26 +415,12 @@ class SearchEngine:
                 if ids:
                     codes = [self._relax(modality, item.features[modality]) for item in some]
                     relaxed = torch.cat(codes)
-                    kept = isinstance(index, HammingIndex) and (index.has_relaxed or not len(index))
-                    more: Any = {"relaxed": relaxed} if kept else {}
+                    both = isinstance(index, HammingIndex) and (index.has_relaxed or not len(index))
+                    more: Any = {"relaxed": relaxed} if both else {}
                     index.replace(binarize(relaxed), ids, _columns(index, ids, values), **more)
                 if rest:
                     index.update(rest, _columns(index, rest, values))
         return len(known)
-
-    def _check_new(self, new: Sequence[NewItem]) -> None:
-        seen: set[str] = set()
-        for item in new:
-            if item.id in seen:
-                raise QueryError(f"items: {item.id!r} is given twice")
-            seen.add(item.id)
-            if "image" in item.values:
-                raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
-            for modality in item.features or self.indexes:
-                fields = self.indexes[modality].fields
-                if unknown := set(item.values) - set(fields):
-                    known = ", ".join(fields) or "nothing"
-                    raise QueryError(f"items: {min(unknown)!r} is not kept here, but {known}")
 
     def remove(self, ids: Sequence[str]) -> int:
         """Remove items, and save; how many. ``QueryError``: some are not there; none is removed."""

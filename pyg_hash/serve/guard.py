@@ -212,7 +212,10 @@ class Guard:
     def _admit(self, request: Request) -> None:
         """Raise ``QueryError`` unless the request may be answered."""
         method, path = request.method, request.scope["path"]
-        if self.hosts is not None and _host(request) not in self.hosts:
+        given = request.headers.getlist("host")
+        host = given[0].strip().lower() if len(given) == 1 else ""
+        named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
+        if self.hosts is not None and (named is None or named[1] not in self.hosts):
             raise QueryError("host: this server does not answer to that name", 421)
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(_client(request.scope))
@@ -334,14 +337,6 @@ def _client(scope: Scope) -> str:
     """Who asks: an address, or the network that one household has in IPv6."""
     host: str = (scope.get("client") or ("",))[0]
     return ":".join(host.split(":")[:4]) + "::" if host.count(":") > 4 else host
-
-
-def _host(request: Request) -> str:
-    """The name in the Host header, lower-case, without port; empty for one that is none."""
-    found = request.headers.getlist("host")
-    host = found[0].strip().lower() if len(found) == 1 else ""
-    named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
-    return named[1] if named else ""
 
 
 def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:

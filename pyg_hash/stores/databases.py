@@ -402,9 +402,7 @@ class MilvusStore(DatabaseStore):
         Raises:
             FileNotFoundError: there is no such collection.
             CorruptFileError: the collection was not made by this class.
-            ImportError: pymilvus is not installed.
-            ConnectionError: the server cannot be reached.
-            pymilvus.MilvusException: it refuses.
+            ImportError, ConnectionError, pymilvus.MilvusException: as of :meth:`create`.
         """
         require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)
