@@ -34,12 +34,10 @@ from pyg_hash.index.lookup import (
     KINDS,
     Approximate,
     Bytes,
-    FaissIndex,
     FaissScan,
     Flat,
     Hits,
     Index,
-    MultiIndex,
     MultiIndexHash,
     Scan,
 )
@@ -136,11 +134,7 @@ class HammingIndex(CodeStore):
         self._items = Items.of(packed, ids, {name: [] for name in self.fields}, self.fields)
         self._alive: NDArray[np.bool_] | None = None  # None: all rows
         self._count = 0
-        self._scan = self._exact
-        if isinstance(self.index, FaissIndex):
-            self._scan = Approximate(self.index)
-        elif isinstance(self.index, MultiIndex):
-            self._scan = MultiIndexHash()
+        self._tables = self.index.tables()
         self._view: _View | None = None
         self._begin()
 
@@ -219,11 +213,12 @@ class HammingIndex(CodeStore):
                         check_packed(torch.from_numpy(arrays["codes"]), index.num_bits)
                     index._items = Items.read(arrays, index.num_bits, index.id_type, index.fields)
                     index._count = len(index._items)
-                    if index._count and index._scan is not index._exact:
-                        index._scan.restore(arrays, arrays["codes"])
+                    if index._count and index._tables is not None:
+                        index._tables.restore(arrays, arrays["codes"])
                     index._note(about)
-                if about["mark"] is not None:
-                    index._journal = Journal(path, str(about["mark"]))
+                    mark = about["mark"]
+                if mark is not None:
+                    index._journal = Journal(path, str(mark))
                     for changes, more in index._journal.read():
                         with damaged(path):
                             index._late += index._replay(changes, more)
@@ -310,8 +305,9 @@ class HammingIndex(CodeStore):
         rows = self._order()
         if rows is not None:
             self._keep(rows)
-        packed = self._items.codes.joined()
-        kept = self._items.arrays() | (self._scan.arrays(packed) if len(packed) else {})
+        packed, kept = self._items.codes.joined(), self._items.arrays()
+        if self._tables is not None and len(packed):
+            kept |= self._tables.arrays(packed)
         about = {**self._described(), "index": self.index.settings(), "mark": mark}
         write_arrays(path, "HammingIndex", kept, {**about, **self._settings()})
         clear(path)
@@ -450,7 +446,7 @@ class HammingIndex(CodeStore):
         """The codes of all rows, which the way to look them up knows then."""
         packed = self._items.codes.joined()
         with self._preparing:
-            self._scan.update(packed)
+            self._tables.update(packed)
         return packed
 
     def _rows(self, ids: Ids) -> NDArray[np.int64]:
@@ -497,7 +493,8 @@ class HammingIndex(CodeStore):
 
     def _keep(self, rows: NDArray[Any]) -> None:
         """Keep these rows alone, in this order."""
-        self._scan.reordered(self._items.codes.joined(), rows)
+        if self._tables is not None:
+            self._tables.reordered(self._items.codes.joined(), rows)
         self._items, self._alive, self._view = self._items.take(rows), None, None
         self._begin()
 
@@ -550,14 +547,14 @@ class HammingIndex(CodeStore):
         return passing, cache(partial(self._ready, passing))
 
     def _ties(self, scope: _Scope) -> bool:
-        return scope[0] is not None or not isinstance(self._scan, Approximate)
+        return scope[0] is not None or not isinstance(self._tables, Approximate)
 
     def _hits(self, scope: _Scope, packed: Bytes, k: int | None, radius: int | None) -> Hits:
         passing, ready = scope
-        if k is not None and isinstance(self._scan, Approximate) and not self._ties(scope):
+        tables, radius = self._tables, radius or 0
+        if k is not None and isinstance(tables, Approximate) and not self._ties(scope):
             self._prepared()
-            return self._scan.nearest(packed, k, self._alive)
-        tables, radius = self._scan, radius or 0
+            return tables.nearest(packed, k, self._alive)
         if (
             k is None
             and isinstance(tables, MultiIndexHash)

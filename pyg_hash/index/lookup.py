@@ -41,6 +41,10 @@ class Index:
         """Name and arguments, as JSON values."""
         return {"kind": type(self).__name__, **asdict(self)}  # type: ignore[call-overload]
 
+    def tables(self) -> Any:
+        """What is kept beside the codes; None: nothing."""
+        return None
+
 
 @dataclass(frozen=True)
 class Flat(Index):
@@ -54,6 +58,10 @@ class MultiIndex(Index):
     The tables take ``4 * ceil(num_bits / 16)`` bytes an item and are built again after a change.
     """
 
+    def tables(self) -> MultiIndexHash:
+        """Hash tables."""
+        return MultiIndexHash()
+
 
 class FaissIndex(Index, ABC):
     """Settings of an approximate index of FAISS: positive integers."""
@@ -62,6 +70,10 @@ class FaissIndex(Index, ABC):
         for name, value in asdict(self).items():  # type: ignore[call-overload]
             if (name, value) != ("nlist", None):
                 check_positive_int(value, name)
+
+    def tables(self) -> Approximate:
+        """FAISS's index."""
+        return Approximate(self)
 
     @abstractmethod
     def make(self, packed: Bytes) -> Any:
@@ -134,19 +146,6 @@ NOTHING = Hits(*(np.empty(0, np.int64) for _ in range(3)))
 
 class Scan:
     """Search by float32 matrix products of ±1, in tiles of both sides."""
-
-    def update(self, packed: Bytes) -> None:
-        """Take notice of codes, the first of which it knows already."""
-
-    def reordered(self, packed: Bytes, rows: NDArray[Any]) -> None:
-        """Take notice that of these codes some rows alone are left, in this order."""
-
-    def arrays(self, packed: Bytes) -> dict[str, NDArray[Any]]:
-        """What goes into a file beside the codes."""
-        return {}
-
-    def restore(self, arrays: StoredArrays, packed: Bytes) -> None:
-        """Undo :meth:`arrays`; ``KeyError`` or ``ValueError`` if they do not fit."""
 
     def search(self, packed: Bytes, query: Bytes, k: int) -> Hits:
         """The ``k <= n`` nearest of each query, by query, then distance, then place."""
@@ -360,7 +359,7 @@ def _ones() -> NDArray[np.uint8]:
     return ones
 
 
-class Approximate(FaissScan):
+class Approximate:
     """``nearest`` through an index of FAISS, of different codes; radius lookups by a scan.
 
     Rows of one code are one entry of the index, so that a crowd of them neither hides others from
@@ -368,8 +367,7 @@ class Approximate(FaissScan):
     """
 
     def __init__(self, kind: FaissIndex) -> None:
-        super().__init__()
-        self._kind = kind
+        self._kind, self._faiss = kind, _faiss.load()
         self._forget()
 
     def _forget(self) -> None:

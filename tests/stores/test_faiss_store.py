@@ -277,14 +277,14 @@ def test_codes_that_many_share_are_one_entry(
     monkeypatch.setattr(base, "_PAIRS", 4000)  # two queries at a time
     again = store.search(codes[:5], 60)
     assert torch.equal(again[0], distances) and torch.equal(again[1], ids)
-    assert store._scan._index.ntotal == 40  # type: ignore[attr-defined]
+    assert store._tables._index.ntotal == 40
     store.remove(range(0, 2000, 40))  # all of one code: its entry has no row any more
     assert store.search(codes[:1], 3)[0].gt(0).all()
     store.save()
     store = FaissStore.open(tmp_path / "store")
     store.add(codes[:2], [5000, 5001])
     assert store.search(codes[:2], 1)[1].tolist() == [[5000], [1]]
-    assert store._scan._index.ntotal in (40, 41)  # type: ignore[attr-defined]
+    assert store._tables._index.ntotal in (40, 41)
 
 
 def test_groups_are_made_again_after_eightfold_growth(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_groups_are_made_again_after_eightfold_growth(tmp_path: Path) -> None:
     for start, stop in ((0, 100), (100, 700), (700, 790), (790, 900), (900, 2000)):
         store.add(codes[start:stop], range(start, stop))
         store.search(codes[:1], 1)
-        made.append(store._scan._made)  # type: ignore[attr-defined]
+        made.append(store._tables._made)
         store.save()
         store = FaissStore.open(tmp_path / "store")
         assert store.search(codes[:stop], 1)[0].eq(0).float().mean() > 0.9
