@@ -186,11 +186,12 @@ class Work:
     def __init__(self, engine: SearchEngine, limits: Limits) -> None:
         self.engine, self.limits = engine, limits
         self.worker, self.pictures = Worker(limits), Pictures(limits)
+
+        def crowded() -> bool:
+            return self.worker.pending > limits.threads
+
         self.batches = {
-            source: Batches(
-                partial(engine.answers, source), limits, more=lambda: self.worker.crowded
-            )
-            for source in MODALITIES
+            m: Batches(partial(engine.answers, m), limits, more=crowded) for m in MODALITIES
         }
         self.is_stopping = False
         self._small: OrderedDict[str, bytes] = OrderedDict()
@@ -305,17 +306,16 @@ def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) 
 def _add_searches(app: "FastAPI", work: Work) -> None:
     """All kinds of queries."""
     from fastapi import Query, Request
-    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+    from pydantic import BaseModel, Field, FiniteFloat, StringConstraints
 
     engine, limits = work.engine, work.limits
     Words = Annotated[
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=limits.letters)
     ]
 
-    class Page(BaseModel):
+    class Page(BaseModel, extra="forbid"):
         """Which answers."""
 
-        model_config = ConfigDict(extra="forbid")
         k: int = Field(limits.k, ge=1, le=limits.max_k, description="number of answers")
         offset: int = Field(0, ge=0, description="answers to leave out, those of earlier pages")
         where: str | None = Field(
@@ -373,10 +373,9 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             code = _code(self.code or "", engine.model.num_bits).float()
             return work.worker.run(lambda: engine.nearest(code, wanted)[0])
 
-    class ManyQueries(BaseModel):
+    class ManyQueries(BaseModel, extra="forbid"):
         """Several queries."""
 
-        model_config = ConfigDict(extra="forbid")
         queries: list[OneQuery] = Field(min_length=1, max_length=limits.batch)
 
     def by_item(key: str, page: ItemPage) -> Awaitable[Answers]:
@@ -434,15 +433,14 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     """Items themselves: to look at, to add and to remove."""
     from fastapi import Depends, Query, Request, Response
     from fastapi.security import HTTPBearer
-    from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
+    from pydantic import BaseModel, Field, FiniteFloat
 
     engine, limits = work.engine, work.limits
     Vector = Annotated[list[FiniteFloat], Field(min_length=1, max_length=1 << 16)]
 
-    class GivenItem(BaseModel):
+    class GivenItem(BaseModel, extra="forbid"):
         """An item to add: its codes are of its words, its picture, or of vectors of features."""
 
-        model_config = ConfigDict(extra="forbid")
         id: str = Field(min_length=1, max_length=500)
         text: str | None = Field(None, max_length=limits.letters)
         image: str | None = Field(None, description="a picture file in base64")
@@ -474,10 +472,9 @@ def _add_items(app: "FastAPI", work: Work) -> None:
                 features[TEXT] = (await work.worker.run(ask)).features
             return NewItem(self.id, features, values, picture)
 
-    class GivenItems(BaseModel):
+    class GivenItems(BaseModel, extra="forbid"):
         """Items to add."""
 
-        model_config = ConfigDict(extra="forbid")
         items: list[GivenItem] = Field(min_length=1, max_length=limits.batch)
         replace: bool = Field(False, description="put them in the place of those that are there")
 

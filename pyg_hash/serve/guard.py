@@ -369,11 +369,6 @@ class Worker:
         """Whether one more call would be refused."""
         return self.pending >= self.limits.waiting
 
-    @property
-    def crowded(self) -> bool:
-        """Whether calls wait for a thread."""
-        return self.pending > self.threads
-
     async def run(self, call: Callable[[], R]) -> R:
         """The result of ``call``, or what it raises; ``QueryError`` if that would take too long."""
         return await self.wait(lambda loop: loop.run_in_executor(self.pool, call))

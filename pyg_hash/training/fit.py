@@ -326,20 +326,15 @@ def _streams(
             return [model.objectives(data, epoch)]
         make: Any = model.objectives  # of a model that makes batches
         return [make(data, epoch, replace(share, seed=order)) for share in steps.shares]
-    streams = []
+    streams, device = list[Iterator[Objective]](), next(model.parameters()).device
     for loader in steps.loaders:
         _seed(order, steps, 0, 0)  # loaders draw the order of their batches, all the same
         generator = getattr(loader, "generator", None)
         if order is not None and generator is not None:
             generator.manual_seed(order)
-        streams.append(_of_batches(model, iter(loader), epoch))
+        batches = (batch.to(device, non_blocking=True) for batch in iter(loader))
+        streams.append(o for batch in batches for o in model.objectives(batch, epoch))
     return streams
-
-
-def _of_batches(model: HashModel, batches: Iterator[HeteroData], epoch: int) -> Iterator[Objective]:
-    device = next(model.parameters()).device
-    for batch in batches:
-        yield from model.objectives(batch.to(device, non_blocking=True), epoch)
 
 
 def _seed(order: int | None, steps: Steps, step: int, place: int) -> None:
