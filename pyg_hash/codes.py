@@ -3,6 +3,7 @@
 A code is int8 in {-1, +1}, ``[n, num_bits]``. Packed, it is uint8 ``[n, ceil(num_bits / 8)]``:
 bit 1 stands for +1, the first bit is the most significant one (as ``numpy.packbits``), and the
 last byte is filled up with zeros. All packed codes of this library and its index files are so.
+What is no code, or of other bits, is a ``TypeError`` or ``ValueError``.
 """
 
 from __future__ import annotations
@@ -51,9 +52,6 @@ def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
 
     Returns:
         uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
-
-    Raises:
-        TypeError, ValueError: not codes, or not of ``num_bits`` bits.
     """
     check_codes(codes, "codes", num_bits=num_bits)
     packed = np.packbits((codes > 0).cpu().numpy(), axis=1)
@@ -66,12 +64,7 @@ def num_bytes(num_bits: int) -> int:
 
 
 def check_packed(packed: Tensor, num_bits: int, name: str = "packed") -> None:
-    """Check packed codes, uint8 ``[n, ceil(num_bits / 8)]``.
-
-    Raises:
-        TypeError: not uint8.
-        ValueError: a width that does not fit ``num_bits``, or padding bits that are not zero.
-    """
+    """Check packed codes: uint8 ``[n, ceil(num_bits / 8)]``, whose padding bits are zero."""
     if not isinstance(packed, Tensor) or packed.dtype != torch.uint8:
         raise TypeError(f"{name}: expected a uint8 tensor, as pack_bits() returns")
     width = num_bytes(num_bits)
@@ -92,9 +85,6 @@ def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
 
     Returns:
         int8 ±1 ``[n, num_bits]`` on the same device.
-
-    Raises:
-        TypeError, ValueError: not packed codes of ``num_bits`` bits.
     """
     check_positive_int(num_bits, "num_bits")
     check_packed(packed, num_bits)
@@ -169,9 +159,6 @@ def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
 
     Returns:
         int32 ``[n, m]``. It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
-
-    Raises:
-        TypeError, ValueError: not codes, or of different widths.
     """
     check_codes(a, "a")
     check_codes(b, "b", num_bits=a.size(1))
@@ -230,9 +217,6 @@ def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
 
     Args:
         codes: int8 ±1 ``[n, num_bits]``, at least one row.
-
-    Raises:
-        TypeError, ValueError: not codes, or no rows.
     """
     check_codes(codes, "codes")
     if codes.size(0) == 0:

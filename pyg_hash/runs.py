@@ -169,8 +169,7 @@ class Run:
     ) -> Run:
         """Open an existing run folder that has some :data:`PARTS`.
 
-        Raises:
-            IncompleteRunError: no such folder, or parts are missing; the message lists them.
+        ``IncompleteRunError``: no such folder, or parts are missing; the message lists them.
         """
         run = cls(Path(path))
         if not run.path.is_dir():
@@ -483,10 +482,8 @@ def with_fields(
     """An index of row numbers, in memory, with what is known of the items beside the codes.
 
     The fields are ``item`` (the id in the data set), ``text``, ``image`` and ``labels``; or, if
-    ``named``, the ids are the items', and there is no field for them.
-
-    Raises:
-        CorruptFileError: it has rows that the items have not; the message names ``path``.
+    ``named``, the ids are the items', and there is no field for them. ``CorruptFileError``, which
+    names ``path``: it has rows that the items have not.
     """
     from pyg_hash.index import HammingIndex
 

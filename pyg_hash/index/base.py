@@ -236,11 +236,8 @@ class CodeStore(ABC):
         """Change fields of items; those that are not named stay.
 
         Args:
-            ids: n different ids of items.
+            ids: n different ids of items that are there.
             metadata: n values for each field that changes.
-
-        Raises:
-            ValueError: ids given twice or not there.
         """
         names = self._unique(ids)
         kept = self._columns(metadata, [*metadata], len(names))

@@ -163,7 +163,6 @@ class HammingIndex(CodeStore):
 
         Raises:
             FileExistsError: there is a file already.
-            ImportError: FAISS is needed and not installed.
             OSError: the file could not be written.
         """
         check_path(path)
@@ -186,7 +185,6 @@ class HammingIndex(CodeStore):
         Raises:
             FileNotFoundError: there is no such file.
             CorruptFileError: the file is truncated, damaged or something else.
-            ImportError: FAISS is needed and not installed.
         """
         check_path(path)
         store = cls._read(Path(path), mapped, "auto")
@@ -271,7 +269,7 @@ class HammingIndex(CodeStore):
         Raises:
             ValueError: ``path`` is None, and the index is in memory.
             OSError: it cannot be written.
-            BusyError: another process changes the file, or did since it was opened.
+            BusyError: as of :meth:`lock`.
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
@@ -321,8 +319,7 @@ class HammingIndex(CodeStore):
     def lock(self) -> None:
         """Take the right to change the file, which else the first change does, until ``save``.
 
-        Raises:
-            BusyError: another process changes the file, or did since it was opened.
+        ``BusyError``: another process changes the file, or did since it was opened.
         """
         if self.path is None or self._lock is not None:
             return

@@ -60,11 +60,7 @@ class Results:
 
     @classmethod
     def of(cls, model: HashModel, data: HeteroData) -> Results:
-        """Encode all nodes of ``data`` once, and evaluate.
-
-        Raises:
-            ValueError: masks are missing or select nothing; see :func:`pyg_hash.metrics.evaluate`.
-        """
+        """Encode all nodes of ``data`` once, and :func:`evaluate <pyg_hash.metrics.evaluate>`."""
         rows = {}
         for name in ("query_mask", "database_mask"):
             if name not in data[IMAGE] or not bool(data[IMAGE][name].any()):
@@ -293,7 +289,6 @@ def report_page(
     Raises:
         TypeError, ValueError: data without splits, items that do not fit the data, numbers that
             are not positive integers.
-        ImportError: matplotlib, scikit-learn or Pillow is not installed.
     """
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")
@@ -346,10 +341,8 @@ def report_page(
 def compare_page(runs: Sequence[Run]) -> str:
     """Runs side by side: protocol, label rate, accuracy, and the settings in which they differ.
 
-    Raises:
-        IncompleteRunError: a run has no evaluation.
-        CorruptFileError: a file of a run is damaged.
-        ImportError: Jinja2 is not installed.
+    Errors are those of :class:`Run <pyg_hash.runs.Run>`; ``IncompleteRunError``: one has no
+    evaluation.
     """
     require("jinja2", "jinja2", extra="report")
     rows: list[tuple[Run, dict[str, Any], Evaluation, int]] = []
@@ -414,11 +407,7 @@ def write_report(
     about: About | None = None,
     **options: Any,
 ) -> None:
-    """Write :func:`report_page` to a file, atomically; arguments and errors are its own.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write :func:`report_page` to a file, atomically; arguments and errors are its own."""
     page = report_page(model, data, about, **options)
     with atomic_path(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -138,7 +138,8 @@ class SearchEngine:
     ) -> SearchEngine:
         """Read what a search needs from a run folder; what the run lacks is noted, not an error.
 
-        What is searched is the store, else the run's catalogue, else its index files.
+        What is searched is the store, else the run's catalogue, else its index files. Errors are
+        those of :class:`Run <pyg_hash.runs.Run>`.
 
         Args:
             run: the folder.
@@ -148,10 +149,6 @@ class SearchEngine:
             oversample: see the class.
             images_root: the folder of the pictures, if they have moved.
             store: an open store of codes of this model.
-
-        Raises:
-            CorruptFileError: a file of the run is damaged.
-            ValueError: a catalogue has codes of another model.
         """
         added, lacks, text = None, list[str](), "text"
         indexes: Mapping[Modality, CodeStore]
@@ -372,13 +369,9 @@ class SearchEngine:
         return not isinstance(index, HammingIndex) or index.path is not None
 
     def add(self, new: Sequence[NewItem], *, replace: bool = False) -> int:
-        """Add items, or put them in the place of others, and save.
+        """Add items, or put them in the place of others, and save; how many were there before.
 
-        Returns:
-            how many were there before.
-
-        Raises:
-            QueryError: an id is there, a value is not kept, or an item has nothing to code.
+        ``QueryError``: an id is there, a value is not kept, or an item has nothing to code.
         """
         seen: set[str] = set()
         for item in new:

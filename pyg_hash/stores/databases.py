@@ -1,4 +1,7 @@
-"""Stores in a database: LanceDB, embedded, and Milvus, for when one machine is outgrown."""
+"""Stores in a database: LanceDB, embedded, and Milvus, for when one machine is outgrown.
+
+``create`` and ``open`` raise ``ImportError`` if the database's package is not installed.
+"""
 
 from __future__ import annotations
 
@@ -168,7 +171,6 @@ class LanceStore(DatabaseStore):
 
         Raises:
             FileExistsError: there is such a table already.
-            ImportError: LanceDB is not installed.
         """
         lancedb, arrow = _libraries()
         store = cls(num_bits, ids, fields, model)
@@ -195,7 +197,6 @@ class LanceStore(DatabaseStore):
         Raises:
             FileNotFoundError: there is no such table.
             CorruptFileError: the table was not made by this class.
-            ImportError: LanceDB is not installed.
         """
         lancedb, _ = _libraries()
         uri = os.fspath(uri)
@@ -348,7 +349,6 @@ class MilvusStore(DatabaseStore):
 
         Raises:
             FileExistsError: there is such a collection already.
-            ImportError: pymilvus is not installed.
             ConnectionError: the server cannot be reached.
             pymilvus.MilvusException: it refuses.
         """
@@ -402,7 +402,7 @@ class MilvusStore(DatabaseStore):
         Raises:
             FileNotFoundError: there is no such collection.
             CorruptFileError: the collection was not made by this class.
-            ImportError, ConnectionError, pymilvus.MilvusException: as of :meth:`create`.
+            ConnectionError, pymilvus.MilvusException: as of :meth:`create`.
         """
         require("pymilvus", "pymilvus", extra="milvus")
         uri = os.fspath(uri)

@@ -72,8 +72,7 @@ def _line(path: Path, size: int, ending: str) -> bytes:
 def verify(path: str | os.PathLike[str]) -> bool:
     """Read a whole file and compare its checksum; False: it has none, which is warned of once.
 
-    Raises:
-        CorruptFileError: the bytes are others than those that were written.
+    ``CorruptFileError``: the bytes are others than those that were written.
     """
     path = Path(path)
     if path.suffix not in (".json", *ENDINGS):
