@@ -21,14 +21,7 @@ from pyg_hash.cli.build import (
     root_of,
     rows_of,
 )
-from pyg_hash.cli.options import (
-    Command,
-    TrainConfig,
-    UsageError,
-    check_out,
-    check_positive,
-    option,
-)
+from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_out, check_positive, option
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES
 from pyg_hash.utils.checks import check_seed

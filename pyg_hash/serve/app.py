@@ -24,14 +24,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from pyg_hash import __version__
 from pyg_hash.codes import unpack_bits
-from pyg_hash.serve.engine import (
-    OWN,
-    Answers,
-    NewItem,
-    Question,
-    SearchEngine,
-    Wanted,
-)
+from pyg_hash.serve.engine import OWN, Answers, NewItem, Question, SearchEngine, Wanted
 from pyg_hash.serve.guard import (
     COOKIE,
     LOOPBACK,
