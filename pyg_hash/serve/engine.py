@@ -373,11 +373,10 @@ class SearchEngine:
 
         ``QueryError``: an id is there, a value is not kept, or an item has nothing to code.
         """
-        seen: set[str] = set()
+        names = [item.id for item in new]
+        if len({*names}) < len(names):
+            raise QueryError(f"items: {max(names, key=names.count)!r} is given twice")
         for item in new:
-            if item.id in seen:
-                raise QueryError(f"items: {item.id!r} is given twice")
-            seen.add(item.id)
             if "image" in item.values:
                 raise QueryError(f"items: the image of {item.id!r} is not one that was kept here")
             for modality in item.features or self.indexes:
@@ -388,8 +387,8 @@ class SearchEngine:
         of = {m: [item for item in new if m in item.features] for m in MODALITIES}
         if self.is_one:  # one code an item: that of its picture, if there is one
             of[TEXT] = [item for item in of[TEXT] if IMAGE not in item.features]
-        with self._changing([item.id for item in new], new) as (keys, values):
-            key_of = dict(zip((item.id for item in new), keys, strict=True))
+        with self._changing(names, new) as (keys, values):
+            key_of = dict(zip(names, keys, strict=True))
             known: dict[Any, dict[str, Any]] = {}
             for index in self._each():
                 known = _values(index, _present(index, keys)) | known

@@ -67,12 +67,14 @@ async function search(query, { remember = true } = {}) {
   byId("status").textContent = "Searching …";
   document.body.classList.add("busy");
   const values = address(query);
-  if (remember && query.kind !== "image") history.pushState(null, "", `?${values}`);
-  else if (remember) history.pushState(null, "", location.pathname);
+  if (remember) history.pushState(null, "", query.kind === "image" ? location.pathname : `?${values}`);
   try {
     if (query.kind === "image") query.body = await fitting(query.file);
     const found = await ask(query, values, 0);
-    if (found) showAnswers(found);
+    if (!found) return;
+    byId("answers").replaceChildren();
+    addAnswers(found);
+    watchEnd();
   } catch (error) {
     if (asked === query && error.name !== "AbortError") fail(error.message);
   } finally {
@@ -149,12 +151,6 @@ function showQuery(query) {
 }
 
 function name(item) { return (item.text || item.id).trim().replace(/\s+/g, " ").slice(0, 160); }
-
-function showAnswers(found) {
-  byId("answers").replaceChildren();
-  addAnswers(found);
-  watchEnd();
-}
 
 function addAnswers(found) {
   list("notes", [...run.notes, ...found.notes]);
@@ -247,13 +243,12 @@ function fromAddress() {
   byId("text").value = values.get("text") || "";
   byId("where").value = values.get("where") || "";
   byId("filter").open = byId("where").value !== "";
-  if (values.get("item")) search({ kind: "item", item: named(values.get("item")), by: values.get("by") }, { remember: false });
-  else if (values.get("text")) search({ kind: "text", text: values.get("text") }, { remember: false });
+  const item = values.get("item"), text = values.get("text");
+  // addresses of earlier versions name an item by its row alone
+  if (item) search({ kind: "item", item: item.startsWith("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`, by: values.get("by") }, { remember: false });
+  else if (text) search({ kind: "text", text }, { remember: false });
   else if (!run.queries.length && run.first && run.similar) search({ kind: "item", item: run.first, by: null }, { remember: false });
 }
-
-// Addresses of earlier versions name an item by its row alone.
-function named(item) { return item.startsWith("/api/item/") ? item : `/api/item/${encodeURIComponent(item)}`; }
 
 const kinds = { str: "words", int: "whole number", float: "number", bool: "true or false", list: "list of words" };
 
