@@ -24,7 +24,7 @@ import os
 import shlex
 import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -380,10 +380,7 @@ class Run:
         """
         folder = self.path / "encoders" / modality
         if not folder.is_dir():
-            remedy = "encode features of the same kind with: pyg-hash encode --features FILE"
-            if self.built_without(modality):
-                remedy = "build it again with these too to search by them"
-            why = self.why_no_encoder(modality)
+            why, remedy = self.why_no_encoder(modality)
             raise IncompleteRunError(
                 f"{modality}: run {self.path} has no {modality} encoder, for {why}; {remedy}"
             )
@@ -397,17 +394,15 @@ class Run:
         folder = self.path / "encoders" / modality
         self.check(f"{modality}_encoder", digest_of_folder(folder), f"encoder: {folder}")
 
-    def built_without(self, modality: Modality) -> bool:
-        """Whether ``pyg-hash build`` made the run of a source without any item of a modality."""
-        return self.has_catalog and load_json(self.path / CATALOG / ABOUT).get(modality) == 0
-
-    def why_no_encoder(self, modality: Modality) -> str:
-        """Why there is no encoder of a modality, as a clause."""
-        if self.built_without(modality):
+    def why_no_encoder(self, modality: Modality) -> tuple[str, str]:
+        """Why there is no encoder of a modality, as a clause, and what to do."""
+        if self.has_catalog and load_json(self.path / CATALOG / ABOUT).get(modality) == 0:
             names = {"image": "pictures", "text": "texts"}
             lacking = names.pop(modality)
-            return f"it was built of {names.popitem()[1]} alone, without {lacking}"
-        return "its data set came as features"
+            why = f"it was built of {names.popitem()[1]} alone, without {lacking}"
+            return why, "build it again with these too to search by them"
+        remedy = "encode features of the same kind with: pyg-hash encode --features FILE"
+        return "its data set came as features", remedy
 
     @property
     def has_catalog(self) -> bool:
@@ -492,10 +487,8 @@ def with_fields(
         raise CorruptFileError(
             f"{path}: does not fit the {len(items)} items of the run; train it again"
         )
-    texts: dict[str, Sequence[str | None]]
-    texts = {NAME: items.ids, "text": items.texts, "image": items.image_paths}
-    known: dict[str, list[Any]]
-    known = {name: [_storable(values[row]) for row in rows] for name, values in texts.items()}
+    texts = (NAME, items.ids), ("text", items.texts), ("image", items.image_paths)
+    known: dict[str, Any] = {name: [_storable(of[row]) for row in rows] for name, of in texts}
     known["labels"] = [[_storable(label) for label in items.labels[row]] for row in rows]
     ids: list[Any] = known.pop(NAME) if named else rows
     fields = {name: list if name == "labels" else str for name in known}

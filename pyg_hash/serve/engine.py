@@ -677,7 +677,7 @@ def find_encoders(
                 encode[modality](features)
         except IncompleteRunError:
             notes.append(
-                f"This run has no {modality} encoder, for {run.why_no_encoder(modality)}: "
+                f"This run has no {modality} encoder, for {run.why_no_encoder(modality)[0]}: "
                 f"it cannot be searched with {name} of your own."
             )
         except Exception as error:  # a package or weights are missing, another width, a fault in it
