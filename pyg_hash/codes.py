@@ -44,14 +44,11 @@ def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> Non
 
 
 def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
-    """Pack codes, eight bits a byte.
+    """Pack codes, eight bits a byte: uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
 
     Args:
         codes: int8 ±1 ``[n, num_bits]``.
         num_bits: bits that the codes must have; None takes any number.
-
-    Returns:
-        uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
     """
     check_codes(codes, "codes", num_bits=num_bits)
     packed = np.packbits((codes > 0).cpu().numpy(), axis=1)
@@ -77,15 +74,7 @@ def check_packed(packed: Tensor, num_bits: int, name: str = "packed") -> None:
 
 
 def unpack_bits(packed: Tensor, num_bits: int) -> Tensor:
-    """Undo :func:`pack_bits`.
-
-    Args:
-        packed: uint8 ``[n, ceil(num_bits / 8)]``.
-        num_bits: bits of a code.
-
-    Returns:
-        int8 ±1 ``[n, num_bits]`` on the same device.
-    """
+    """Undo :func:`pack_bits`: int8 ±1 ``[n, num_bits]`` on the same device."""
     check_positive_int(num_bits, "num_bits")
     check_packed(packed, num_bits)
     bits = np.unpackbits(packed.cpu().numpy(), axis=1, count=num_bits)
@@ -151,14 +140,13 @@ def exact_queries(relaxed: Tensor) -> Tensor:
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Number of differing bits of all pairs.
+    """Number of differing bits of all pairs: int32 ``[n, m]``.
+
+    It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
 
     Args:
         a: int8 ±1 ``[n, num_bits]``.
         b: int8 ±1 ``[m, num_bits]`` on the same device.
-
-    Returns:
-        int32 ``[n, m]``. It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
     """
     check_codes(a, "a")
     check_codes(b, "b", num_bits=a.size(1))
@@ -213,11 +201,7 @@ largest bucket            {self.largest_bucket}"""
 
 
 def code_diagnostics(codes: Tensor) -> CodeDiagnostics:
-    """Judge how well codes use their bits, without labels.
-
-    Args:
-        codes: int8 ±1 ``[n, num_bits]``, at least one row.
-    """
+    """Judge how well codes, at least one, use their bits, without labels."""
     check_codes(codes, "codes")
     if codes.size(0) == 0:
         raise ValueError("codes: has no rows; give at least one")

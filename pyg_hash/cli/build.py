@@ -132,8 +132,7 @@ def rows_of(dataset: CrossModalDataset) -> dict[str, Tensor]:
 def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str]:
     """How data differ from those that a run was trained on, a line each; mostly none.
 
-    Raises:
-        ValueError: they differ, and ``force`` is False.
+    ``ValueError``: they differ, and ``force`` is False.
     """
     stored, now = run.rows(), rows_of(dataset)
     found = differences(stored, now) if stored else []

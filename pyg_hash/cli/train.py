@@ -151,8 +151,7 @@ class Train(TrainConfig, Command):
 class OfRun:
     """A callback by which a checkpoint says which run it is of; that of another is refused.
 
-    Args:
-        digest: of the run's data and settings; empty for a process that does not know it.
+    ``digest`` is of the run's data and settings; empty for a process that does not know it.
     """
 
     def __init__(self, digest: str) -> None:

@@ -178,14 +178,11 @@ class CodeStore(ABC):
         *,
         relaxed: Tensor | None = None,
     ) -> int:
-        """Add items, in the place of those that have one of the ids already.
+        """Add items, in the place of those that have one of the ids already; how many these were.
 
         Of these, the fields that ``metadata`` does not name keep their values.
         Whatever happens meanwhile, each item is there, as it was or as it is to be: there is no
         moment without it. Arguments and errors are those of :meth:`add`, but ids may be present.
-
-        Returns:
-            how many were replaced.
         """
         return self._insert(codes, ids, metadata, relaxed, replace=True)
 
@@ -579,13 +576,8 @@ def best(
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Places and scores of the k best: by score, then by distance, then as they come.
 
-    Args:
-        query: real-valued code ``[num_bits]``.
-        distances: of items ``[n]``.
-        packed: their codes ``[n, bytes]``.
-        relaxed: their codes as :func:`pyg_hash.codes.quantize` makes them, ``[n, num_bits]``;
-            None: the bits count.
-        k: at least 1.
+    Of the query there is the real-valued code, of ``n`` items distances and codes: packed, and
+    ``relaxed`` as :func:`pyg_hash.codes.quantize` makes them, or None, where the bits count.
     """
     if relaxed is None:
         padded = np.zeros(8 * packed.shape[1])

@@ -60,11 +60,8 @@ def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
 
     Args:
         where: text of the grammar; or the allowed value or values of each field.
-        fields: types of the fields that are known.
-
-    Raises:
-        TypeError: a value of another type than the field's, or a comparison it does not know.
-        ValueError: an unknown field, or a text that is no filter.
+        fields: types of the fields that are known; for others it is a ``ValueError``, as for a
+            text that is no filter, and for a value or comparison that does not fit a ``TypeError``.
     """
     if where is None:
         return None

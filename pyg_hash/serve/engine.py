@@ -141,14 +141,9 @@ class SearchEngine:
         What is searched is the store, else the run's catalogue, else its index files. Errors are
         those of :class:`Run <pyg_hash.runs.Run>`.
 
-        Args:
-            run: the folder.
-            model: of the run.
-            title: what the run is called.
-            own: encoders of your own by modality, in place of those of the run.
-            oversample: see the class.
-            images_root: the folder of the pictures, if they have moved.
-            store: an open store of codes of this model.
+        ``model`` is the run's, ``own`` are encoders by modality in place of those of the run,
+        ``images_root`` is the folder of the pictures, if they have moved, ``store`` an open store
+        of codes of this model; title and oversample are as of the class.
         """
         added, lacks, text = None, list[str](), "text"
         indexes: Mapping[Modality, CodeStore]
