@@ -157,34 +157,21 @@ def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class CodeDiagnostics:
-    """How well a set of codes uses its bits.
+    """How well a set of codes uses its bits."""
 
-    Attributes:
-        num_codes: items.
-        num_bits: bits of a code.
-        bit_mean: mean of each bit, float64 ``[num_bits]`` in [-1, 1]; 0 is balanced.
-        imbalance: mean of ``|bit_mean|``; 0 is best, 1 means that all bits are constant.
-        bit_entropy: mean entropy of a single bit, in bits, 0 to 1; 1 is best.
-        correlation: mean absolute Pearson correlation of two different bits; 0 is best. Constant
-            bits have none and are left out; NaN if fewer than two bits vary.
-        constant_bits: bits with the same value for all items.
-        code_entropy: entropy of whole codes, in bits; at most ``log2(num_codes)``.
-        distinct_codes: number of different codes.
-        collisions: items that share their code with another item.
-        largest_bucket: items that share the most frequent code.
-    """
-
-    num_codes: int
-    num_bits: int
-    bit_mean: Tensor
-    imbalance: float
-    bit_entropy: float
+    num_codes: int  #: items
+    num_bits: int  #: bits of a code
+    bit_mean: Tensor  #: mean of each bit, float64 ``[num_bits]`` in [-1, 1]; 0 is balanced
+    imbalance: float  #: mean of ``|bit_mean|``; 0 is best, 1 means that all bits are constant
+    bit_entropy: float  #: mean entropy of a single bit, in bits, 0 to 1; 1 is best
+    #: mean absolute Pearson correlation of two different bits; 0 is best. Constant bits have none
+    #: and are left out; NaN if fewer than two bits vary
     correlation: float
-    constant_bits: int
-    code_entropy: float
-    distinct_codes: int
-    collisions: int
-    largest_bucket: int
+    constant_bits: int  #: bits with the same value for all items
+    code_entropy: float  #: entropy of whole codes, in bits; at most ``log2(num_codes)``
+    distinct_codes: int  #: number of different codes
+    collisions: int  #: items that share their code with another item
+    largest_bucket: int  #: items that share the most frequent code
 
     def __str__(self) -> str:
         """One readable line a property."""

@@ -51,16 +51,11 @@ class New(NamedTuple):
 
 
 class Rescored(NamedTuple):
-    """What a search with ``rescore`` found, best first.
+    """What a search with ``rescore`` found, best first."""
 
-    Attributes:
-        distances: Hamming distances, int32 ``[q, k]``; -1 where there are fewer items.
-        ids: int64 ``[q, k]``, or an array of ``str``.
-        scores: inner products of real-valued codes, float64 ``[q, k]``; -inf where there is none.
-    """
-
-    distances: Tensor
-    ids: Any
+    distances: Tensor  #: Hamming distances, int32 ``[q, k]``; -1 where there are fewer items
+    ids: Any  #: int64 ``[q, k]``, or an array of ``str``
+    #: inner products of real-valued codes, float64 ``[q, k]``; -inf where there is none
     scores: Tensor
 
 

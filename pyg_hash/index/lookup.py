@@ -82,15 +82,10 @@ class FaissIndex(Index, ABC):
 
 @dataclass(frozen=True)
 class IVF(FaissIndex):
-    """Codes in ``nlist`` groups, of which the ``nprobe`` nearest are searched: approximate.
+    """Codes in groups, of which the nearest are searched: approximate."""
 
-    Args:
-        nlist: groups; None takes ``4 sqrt(n)``, as far as there are 39 codes to each.
-        nprobe: groups that a query looks into.
-    """
-
-    nlist: int | None = None
-    nprobe: int = 16
+    nlist: int | None = None  #: groups; None: ``4 sqrt(n)``, as far as there are 39 codes to each
+    nprobe: int = 16  #: groups that a query looks into
 
     def make(self, packed: Bytes) -> Any:
         """Groups by k-means."""
@@ -111,17 +106,11 @@ class IVF(FaissIndex):
 
 @dataclass(frozen=True)
 class HNSW(FaissIndex):
-    """A graph of near codes, walked towards the query: approximate.
+    """A graph of near codes, walked towards the query: approximate."""
 
-    Args:
-        m: neighbours of a code in the graph.
-        ef_construction: candidates held while the graph is built.
-        ef_search: candidates held while it is searched.
-    """
-
-    m: int = 32
-    ef_construction: int = 40
-    ef_search: int = 64
+    m: int = 32  #: neighbours of a code in the graph
+    ef_construction: int = 40  #: candidates held while the graph is built
+    ef_search: int = 64  #: candidates held while it is searched
 
     def make(self, packed: Bytes) -> Any:
         """An empty graph."""

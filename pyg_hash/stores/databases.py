@@ -37,17 +37,11 @@ _TEXT, _LIST = 65_535, 4_096  # bytes of a string in it, strings of a list
 
 
 class DatabaseStore(CodeStore):
-    """A store that asks a database for ids and for nearest items.
+    """A store that asks a database for ids and for nearest items, in its own language."""
 
-    Attributes:
-        _column: how the database's language writes a field.
-        _among: "a column has one of the values" and "none of them".
-        _has: "a list in a column has a value".
-    """
-
-    _column = "{}"
-    _among: tuple[str, str]
-    _has: str
+    _column = "{}"  # a field
+    _among: tuple[str, str]  # "a column has one of the values" and "none of them"
+    _has: str  # "a list in a column has a value"
 
     @staticmethod
     @abstractmethod

@@ -39,14 +39,11 @@ class _Codes(NamedTuple):
 class ExportedCodes(_Codes):
     """What a file of :func:`export_codes` holds: ``codes, ids, num_bits``, and of which model.
 
-    Attributes:
-        codes: packed, uint8 ``[n, ceil(num_bits / 8)]``.
-        ids: int64 ``[n]``, or an array of ``str``.
-        num_bits: bits of a code.
-        model: digest of the model, for ``create(..., model=)`` of a store; None: not known.
+    The codes are packed, uint8 ``[n, ceil(num_bits / 8)]``, the ids int64 ``[n]``, or an array of
+    ``str``.
     """
 
-    model: str | None = None
+    model: str | None = None  #: its digest, for ``create(..., model=)`` of a store; None: not known
 
 
 class _Export(NamedTuple):
