@@ -62,20 +62,17 @@ PARTS: dict[str, str] = {
     "metrics": "metrics.json",
 }
 """Name of a part -> the file that shows that it is there. Encoders are optional."""
-CHECKPOINT = "checkpoint.safetensors"
-"""The state of the training; it shows that a run was started."""
-CATALOG, ABOUT = "catalog", "about.json"
-"""Codes of all items of the source of ``pyg-hash build``, and what they are."""
-BUILD, DATA = "build.json", "data.h5"
-"""What ``pyg-hash build`` was told, and the features that it trained on."""
-RECORD, ROWS = "record.json", "rows.safetensors"
-"""What the run is made of; runs of earlier versions have neither."""
+CHECKPOINT = "checkpoint.safetensors"  # the state of the training; it shows that a run was started
+CATALOG, ABOUT = (
+    "catalog",
+    "about.json",
+)  # codes of all items of a build's source, and what they are
+BUILD, DATA = "build.json", "data.h5"  # what a build was told, and the features that it trained on
+RECORD, ROWS = "record.json", "rows.safetensors"  # neither is in runs of earlier versions
 HISTORY = "history.json"
 FORMAT, VERSION = "pyg_hash.run", 1
-_OWN = (PARTS["config"], RECORD), (BUILD, DATA)
-"""What shows that a folder is a run: of any training, or of a build that began."""
-NAME = "item"
-"""The field of :meth:`Run.searched` that holds an item's id in the data set."""
+_OWN = (PARTS["config"], RECORD), (BUILD, DATA)  # of any training, or of a build that began
+NAME = "item"  # the field of :meth:`Run.searched` that holds an item's id in the data set
 
 
 class IncompleteRunError(FileNotFoundError):

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from pyg_hash.models import HashModel
 
 Array = np.ndarray[Any, Any]
-Bad = tuple[int, Modality | None, str]
-"""A row, what of it is bad (None: all), and why."""
+Bad = tuple[int, Modality | None, str]  # a row, what of it is bad (None: all), and why
 WORK = "build"
 FEWEST, FEW_QUERIES, MOST_QUERIES = 10, 20, 2000
 SHARD = {IMAGE: 256, TEXT: 4096}  # items that are encoded between two files of what is done

@@ -16,8 +16,7 @@ from pyg_hash.utils.checks import check_positive_ints
 from pyg_hash.utils.files import check_writable
 from pyg_hash.utils.settings import SettingError
 
-UsageError = SettingError
-"""The command line asks for something that does not exist; exit status 2."""
+UsageError = SettingError  # the command line asks for something that does not exist; exit status 2
 
 
 def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:

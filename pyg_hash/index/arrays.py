@@ -20,8 +20,7 @@ from pyg_hash.utils.checksums import Sums, parsed
 from pyg_hash.utils.files import CorruptFileError, sync_folder, write_parts
 
 Array = NDArray[Any]
-State = tuple[tuple[int, int, int] | None, int]
-"""Tells one content of a file and its changes from another."""
+State = tuple[tuple[int, int, int] | None, int]  # tells one content of a file from another
 VERSION = 3
 _LOG = "HammingIndex.log"
 _NAMES = {"I64": "<i8", "F64": "<f8", "I32": "<i4", "U8": "|u1", "I8": "|i1"}

@@ -30,10 +30,8 @@ from pyg_hash.index.where import Tree, Where, parse
 from pyg_hash.utils.checks import check_mapping, check_positive_int
 
 Ids = Tensor | NDArray[Any] | Sequence[int] | Sequence[str]
-Metadata = Mapping[str, Sequence[Any]]
-"""Values of fields, one an item; None is a missing one."""
-Columns = Mapping[str, list[Any]]
-"""The same of all fields, checked."""
+Metadata = Mapping[str, Sequence[Any]]  # values of fields, one an item; None is a missing one
+Columns = Mapping[str, list[Any]]  # the same of all fields, checked
 _Values = list[Any]
 _PAIRS = 1 << 24  # matches that may be in hand at a time
 _ROWS = 1 << 14  # items that are rescored at a time

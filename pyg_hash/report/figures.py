@@ -28,45 +28,27 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-RADIUS = 2
-"""The Hamming radius that papers look up; marked in the curves."""
-
+RADIUS = 2  # the Hamming radius that papers look up; marked in the curves
 _PERPLEXITY = 30.0  # the default of t-SNE
 _PRINCIPAL = 50  # components that t-SNE starts from, as its authors advise
 _MIN_POINTS = 4
 _NAME_WIDTH = 20
+WIDTH = 4.0  # inches: as wide as a phone shows without shrinking the letters
 
-INK = "#20252b"
-"""Texts and axes. A page replaces it by the colour of its own text."""
-
+INK = "#20252b"  # texts and axes. A page replaces it by the colour of its own text
+GREY = "#78818a"  # what has no class, or none of its own
+# colours of lines: those of Okabe and Ito, the last one darker. Like all others they have a
+# contrast of 3 to the page, light or dark
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#c2649a")
-"""Colours of lines: those of Okabe and Ito, the last one darker.
-
-Like all others they have a contrast of 3 to the page, light or dark.
-"""
-
-DASHES = ("-", "--", "-.", ":")
-"""Line styles: colour is never the only difference."""
-
-CLASSES = (
+DASHES = ("-", "--", "-.", ":")  # line styles: colour is never the only difference
+CLASSES = (  # a number at each class tells them apart without colour
     *("#0072b2", "#d55e00", "#009e73", "#c2649a", "#8c6d1f"),
     *("#7a6ee0", "#d6455d", "#5b8c2a", "#1693a5", "#8a6a55"),
 )
-"""Colours of classes; a number at each class tells them apart without colour."""
-
-GREY = "#78818a"
-"""What has no class, or none of its own."""
-
+# squares are pictures and triangles are texts, as in Fig. 4 of the MCGCN paper
 MARKERS: dict[Modality, str] = {IMAGE: "s", TEXT: "^"}
-"""Squares are pictures and triangles are texts, as in Fig. 4 of the MCGCN paper."""
-
 MODALITY_COLORS: dict[Modality, str] = {IMAGE: SERIES[0], TEXT: SERIES[1]}
-
-WIDTH = 4.0
-"""Inches: as wide as a phone shows without shrinking the letters."""
-
 _DOTS = 200  # per inch, of the parts that are drawn as pixels
-
 _RC = {
     "text.parse_math": False,  # names are texts: a $ in one is a $
     "font.size": 9.5,

@@ -41,8 +41,7 @@ if TYPE_CHECKING:
 _PAIRS = ((IMAGE, TEXT), (TEXT, IMAGE), (IMAGE, IMAGE), (TEXT, TEXT))
 _PIXELS, _QUALITY = 96, 80  # of a picture on a card
 _TOPN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-_OF_TRAINING = ("labeled", "train", "val")
-"""What may differ between runs whose numbers can be compared."""
+_OF_TRAINING = ("labeled", "train", "val")  # may differ where numbers can be compared
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 access_log = logging.getLogger("pyg_hash.access")
 _log = logging.getLogger(__name__)
 
-HEADERS = {
+HEADERS = {  # of every response: no inline script, no frame, nothing from elsewhere
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob: data:; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -47,21 +47,14 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-"""Sent with every response: no inline script, no frame, nothing from elsewhere."""
-
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
-"""Names of this machine to itself."""
-
-COOKIE = "pyg_hash_token"
-"""In which the page keeps the token, where all of the API wants it."""
-
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})  # names of this machine to itself
+COOKIE = "pyg_hash_token"  # in which the page keeps the token, where all of the API wants it
 _OPEN = ("/healthz", "/readyz", "/", "/page.css", "/page.js", "/api/session")
 _CLIENTS = 10_000  # whose rates are known
 _SECONDS = "pyg_hash_request_seconds"
 _TIMES = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# formats from outside: Pillow knows dozens, and each is code that a stranger's file would run
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""Formats from outside. Pillow knows dozens; each is code that a stranger's file would run."""
-
 _MOST = 64  # questions in a call
 _ENOUGH = 8  # questions that share a call well
 _TURN, _TURNS = 0.01, 20  # how often, in seconds, and how many times it is looked for more

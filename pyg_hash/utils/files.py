@@ -189,8 +189,7 @@ def load_json(path: str | os.PathLike[str]) -> Any:
         raise CorruptFileError(f"{path}: not valid JSON ({error}); write it again") from error
 
 
-Part = tuple[str, Sequence[int], Any]
-"""Name of a dtype in safetensors, shape, and the bytes, as a flat buffer."""
+Part = tuple[str, Sequence[int], Any]  # name of a dtype in safetensors, shape, flat buffer
 
 
 def save_tensors(

@@ -18,8 +18,7 @@ import h5py
 
 from pyg_hash.utils.guarded import Guarded, answer_all
 
-LIMIT_S = 60.0
-"""Seconds that the second process may take to go through the structure of a file."""
+LIMIT_S = 60.0  # seconds that the second process may take to go through the structure of a file
 
 
 class _Unfailing(io.FileIO):

@@ -14,8 +14,7 @@ from scipy.io import loadmat, whosmat
 
 from pyg_hash.utils.guarded import Guarded, answer_all
 
-LIMIT_S = 60.0
-"""Seconds that the second process may take, and as many for each gigabyte."""
+LIMIT_S = 60.0  # seconds that the second process may take, and as many for each gigabyte
 OBJECTS = ("opaque", "object", "function", "unknown")
 _READER = Guarded("from pyg_hash.utils.matlab import watch; watch()", "reading it")
 

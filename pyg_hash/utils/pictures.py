@@ -12,19 +12,15 @@ from typing import Any
 from pyg_hash.utils.guarded import answer_all
 from pyg_hash.utils.optional import require
 
-MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768
-"""Of a picture: a few kilobytes can stand for gigabytes of pixels."""
-MAX_SCANS = 64
-"""Of a JPEG: each costs a pass over all pixels, and a few kilobytes hold hundreds. Usual are 10."""
-FORMATS = (
+MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768  # a few kilobytes can stand for gigabytes of pixels
+MAX_SCANS = 64  # of a JPEG: each costs a pass over all pixels; usual are 10
+FORMATS = (  # whatever the file's name; not those that other programs decode (EPS)
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
     *("PPM", "TGA", "PCX", "ICO", "SGI"),
 )
-"""Formats that are read, whatever the file's name; not those that other programs decode (EPS)."""
-PICTURE_SUFFIXES = (
+PICTURE_SUFFIXES = (  # of the files that are taken for pictures
     *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"),
 )
-"""Endings of the files that are taken for pictures."""
 
 
 class UnreadableImageError(ValueError):
