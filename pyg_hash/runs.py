@@ -66,7 +66,7 @@ CHECKPOINT = "checkpoint.safetensors"  # the state of the training; it shows tha
 CATALOG, ABOUT = (
     "catalog",
     "about.json",
-)  # codes of all items of a build's source, and what they are
+)  # codes of all items of a build's source
 BUILD, DATA = "build.json", "data.h5"  # what a build was told, and the features that it trained on
 RECORD, ROWS = "record.json", "rows.safetensors"  # neither is in runs of earlier versions
 HISTORY = "history.json"
