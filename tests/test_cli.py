@@ -188,7 +188,7 @@ def test_evaluate_by_finer_labels(trained, tmp_path, monkeypatch, capsys):
         own = type("Shaded", (list,), {"row_prints": lambda _: dataset.row_prints()})
         return own([data])
 
-    monkeypatch.setattr("pyg_hash.cli.evaluate.build_dataset", shaded)
+    monkeypatch.setattr("pyg_hash.cli.build.build_dataset", shaded)
     assert main(["evaluate", str(run), "--relevance=shade"]) == 0
     printed = capsys.readouterr().out
     assert "relevance=shade" in printed and "pair recall t2i R@1 " in printed

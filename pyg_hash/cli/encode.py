@@ -7,16 +7,7 @@ from dataclasses import MISSING, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyg_hash.cli.build import (
-    NewItems,
-    NewItemsCommand,
-    PictureCommand,
-    feature_rows,
-    load_model,
-    open_store,
-    pictures,
-    text_lines,
-)
+from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_out, option
 from pyg_hash.cli.store import lines_of
 from pyg_hash.runs import Run
@@ -34,7 +25,7 @@ _ROWS = 10_000  # at a time, into a collection
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encode(NewItemsCommand):
+class Encode(build.NewItemsCommand):
     """Encode and write."""
 
     images: str | None = option(None, "a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'")
@@ -82,10 +73,10 @@ class Encode(NewItemsCommand):
             if holds_features(self.out):
                 raise UsageError(f"out: {self.out} holds features, not codes; give another name")
         if self.features is not None:
-            inputs = feature_rows(self.features, self.source)
+            inputs = build.feature_rows(self.features, self.source)
         else:
-            inputs = [] if self.images is None else [pictures(self.images)]
-            inputs += [] if self.texts is None else [text_lines(self.texts)]
+            inputs = [] if self.images is None else [build.pictures(self.images)]
+            inputs += [] if self.texts is None else [build.text_lines(self.texts)]
         if into_store and len(inputs) > 1:
             raise UsageError(
                 "out: a store is for codes of pictures or of texts; call encode for each"
@@ -143,7 +134,7 @@ class Encode(NewItemsCommand):
         return 0
 
 
-def check_unique(items: NewItems) -> None:
+def check_unique(items: build.NewItems) -> None:
     """Raise ``ValueError`` if two items have one id: a store would keep one of them."""
     first: dict[str, int] = {}
     for row, name in enumerate(items.ids):
@@ -162,7 +153,7 @@ def holds_features(path: str) -> bool:
 
 
 def write_codes(
-    path: str, results: list[tuple[NewItems, Encoded]], relaxed: bool, model: str
+    path: str, results: list[tuple[build.NewItems, Encoded]], relaxed: bool, model: str
 ) -> None:
     """Write codes and names as HDF5.
 
@@ -207,7 +198,7 @@ def store_for(
             raise UsageError("index: is for NAME.store only")
         more = {"index": way()}
     try:
-        store = open_store(address, model, force)
+        store = build.open_store(address, model, force)
         if more:
             raise UsageError(f"index: {address} is there already and keeps its own")
         if store.id_type is not str:
@@ -223,7 +214,7 @@ def store_for(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(PictureCommand):
+class Export(build.PictureCommand):
     """Write the encoders of a run, or the codes of a run or of a store."""
 
     run: str = option(MISSING, "a run folder, or a store: NAME.store, NAME.lance, ...", ["run"])
@@ -282,7 +273,7 @@ class Export(PictureCommand):
         from pyg_hash.models.onnx import export_onnx
 
         folder = self._folder(run)
-        model = load_model(run, self.settings(run))
+        model = build.load_model(run, self.settings(run))
         for modality in MODALITIES:
             path = folder / f"{modality}.onnx"
             export_onnx(model, path, modality)

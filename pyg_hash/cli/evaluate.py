@@ -11,16 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pyg_hash.cli.build import (
-    PictureCommand,
-    RunCommand,
-    build_dataset,
-    check_data,
-    is_file,
-    load_model,
-    root_of,
-    rows_of,
-)
+from pyg_hash.cli import build
 from pyg_hash.cli.options import Command, TrainConfig, UsageError, check_out, check_positive, option
 from pyg_hash.runs import RECORD, Run
 from pyg_hash.typing import IMAGE, MODALITIES
@@ -32,7 +23,7 @@ from pyg_hash.utils.provenance import stored_files
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataCommand(RunCommand):
+class DataCommand(build.RunCommand):
     """A command that reads the data set of a run."""
 
     data: str | None = option(
@@ -44,9 +35,9 @@ class DataCommand(RunCommand):
         """The settings of the run, with the place where its data lie now."""
         config = super().settings(run)
         if self.data is not None:
-            moved: Any = {"dataset" if is_file(config) else "root": self.data}
+            moved: Any = {"dataset" if build.is_file(config) else "root": self.data}
             config = replace(config, **moved)
-        folder = root_of(config)
+        folder = build.root_of(config)
         if folder is not None and not Path(folder).is_dir():
             raise FileNotFoundError(
                 f"data: there is no folder {folder}, seen from {Path.cwd()}; say where the data of "
@@ -77,10 +68,10 @@ class Evaluate(DataCommand):
         names = ("topk", "ties", "denominator")
         definition: dict[str, Any] = {name: getattr(self, name) for name in names}
         with process_group(self.device) as device:
-            model = load_model(run, config).to(device)
-            dataset = build_dataset(config)
+            model = build.load_model(run, config).to(device)
+            dataset = build.build_dataset(config)
             data = dataset[0]
-            notes = check_data(run, dataset, force=self.force)
+            notes = build.check_data(run, dataset, force=self.force)
             if self.split == "val" and "val_mask" not in data[IMAGE]:
                 raise ValueError(
                     f"split: {run.path} has no val_mask, for it was trained without a validation "
@@ -95,7 +86,7 @@ class Evaluate(DataCommand):
             name += "".join(f" {key}={value}" for key, value in definition.items())
         if self.relevance != "y":
             name += f" relevance={self.relevance}"
-        of = {"model": model.digest(), "data": digest_of(rows_of(dataset))}
+        of = {"model": model.digest(), "data": digest_of(build.rows_of(dataset))}
         if notes:  # beside the earlier numbers
             name += f" on other data ({of['data'][:12]})"
         print(json.dumps(result.to_dict(), indent=2) if self.json else result)
@@ -110,7 +101,7 @@ class Evaluate(DataCommand):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report(DataCommand, PictureCommand):
+class Report(DataCommand, build.PictureCommand):
     """Write the page, of one run or comparing several, and print its path."""
 
     others: list[str] = option([], "further runs, for a page that compares them", ["others"])
@@ -147,9 +138,9 @@ class Report(DataCommand, PictureCommand):
             print(f"report: {out}")
             return 0
         config = self.settings(run)
-        model = load_model(run, config)
-        dataset = build_dataset(config)
-        notes = check_data(run, dataset, force=self.force)
+        model = build.load_model(run, config)
+        dataset = build.build_dataset(config)
+        notes = build.check_data(run, dataset, force=self.force)
         about = About(
             title=f"{type(model).__name__} on {Path(config.dataset).name}"
             + "".join(f" ({note})" for note in notes),
@@ -184,7 +175,7 @@ class Verify(Command):
             run = Run(folder)
             checks: list[Callable[[], Any]] = [run.record, run.items, run.rows, run.config]
             checks += [run.history, run.metrics]
-            checks += [partial(load_model, run)] if run.has("model") else []
+            checks += [partial(build.load_model, run)] if run.has("model") else []
             checks += [run.pictures_root] if run.has_catalog else []
             of_modality = run.index, run.check_encoder, *([run.catalog] if run.has_catalog else [])
             checks += [partial(part, modality) for part in of_modality for modality in MODALITIES]

@@ -10,15 +10,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
-from pyg_hash.cli.build import (
-    EncoderCommand,
-    NewItems,
-    NewItemsCommand,
-    PictureCommand,
-    feature_rows,
-    load_model,
-    open_store,
-)
+from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_positive, option, say
 from pyg_hash.cli.store import cell, printed
 from pyg_hash.runs import Run
@@ -33,7 +25,7 @@ _NAME_WIDTH = 48
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchCommand(EncoderCommand, PictureCommand):
+class SearchCommand(build.EncoderCommand, build.PictureCommand):
     """A command that searches a run, or a store of its model's codes."""
 
     store: str | None = option(
@@ -58,7 +50,7 @@ class SearchCommand(EncoderCommand, PictureCommand):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(SearchCommand, NewItemsCommand):
+class Search(SearchCommand, build.NewItemsCommand):
     """Search and print the answers."""
 
     text: str | None = option(None, "search with these words")
@@ -93,7 +85,7 @@ class Search(SearchCommand, NewItemsCommand):
         target: Any = self.modality or other(queries.modality)
         index: CodeStore
         if self.store is not None:
-            index = open_store(self.store, coder.model, self.force)
+            index = build.open_store(self.store, coder.model, self.force)
             if len(index) == 0:
                 raise ValueError(f"store: {self.store} is empty; fill it with encode --out")
         else:
@@ -145,10 +137,10 @@ class Search(SearchCommand, NewItemsCommand):
         say(f"one query: {1e3 * (end - start):.1f} ms ({times})")
         return 0
 
-    def _queries(self) -> NewItems:
+    def _queries(self) -> build.NewItems:
         """What the command line asks for."""
         if self.features is not None:
-            both = feature_rows(self.features, self.source)
+            both = build.feature_rows(self.features, self.source)
             if len(both) > 1:
                 raise UsageError(
                     f"source: {self.features} holds pictures and texts; give --source image|text"
@@ -157,7 +149,7 @@ class Search(SearchCommand, NewItemsCommand):
         if self.text is not None and not self.text.strip():
             raise UsageError("text: is empty; give words to search with")
         modality, value = (IMAGE, self.image) if self.text is None else (TEXT, self.text)
-        return NewItems(modality, [value], [str(value)], [modality])
+        return build.NewItems(modality, [value], [str(value)], [modality])
 
     def _listed(self, answers: Answers, index: CodeStore, run: Run) -> list[dict[str, Any]]:
         """The answers as plain values: what a run knows of its items, or the fields of a store."""
@@ -251,8 +243,9 @@ class Serve(SearchCommand):
         with listen(self.host, self.port) as listening:
             own = self.own_encoders()
             config = self.settings(run)
-            model = load_model(run, config)
+            model = build.load_model(run, config)
             source = run.path.resolve() if run.has_catalog else Path(config.dataset)
+            store = None if self.store is None else build.open_store(self.store, model, self.force)
             engine = SearchEngine.of(
                 run,
                 model,
@@ -260,7 +253,7 @@ class Serve(SearchCommand):
                 own=own,
                 oversample=self.oversample if self.rescore == "auto" else None,
                 images_root=self.images_root,
-                store=None if self.store is None else open_store(self.store, model, self.force),
+                store=store,
             )
             for note in engine.notes:
                 print(f"note: {note}")
