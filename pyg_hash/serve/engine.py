@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,43 +79,30 @@ class NewItem:
     picture: bytes | None = None
 
 
+@dataclass(eq=False, repr=False)
 class SearchEngine:
     """Searches the database of a run by words, by a picture, or by one of its own items.
 
     All methods may be called from several threads.
-
-    Args:
-        model: the trained model.
-        indexes: what is searched, by modality, with fields for what is known of the items; a store
-            for both is given twice.
-        encoders: of raw items, for the modalities that have one.
-        title: what the run is called.
-        notes: what the run cannot do, for people.
-        oversample: how many of the nearest items are rescored, times the number of answers (see
-            :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`); None for none.
-        images_root: the folder of the pictures that the indexes name; None: anywhere.
-        added: the folder for pictures of added items.
     """
 
-    def __init__(
-        self,
-        model: HashModel,
-        indexes: Mapping[Modality, CodeStore],
-        encoders: Mapping[Modality, Any],
-        *,
-        title: str = "",
-        notes: Sequence[str] = (),
-        oversample: int | None = 4,
-        images_root: str | None = None,
-        added: Path | None = None,
-    ) -> None:
-        self.model = model.eval()
-        self.indexes = indexes
-        self.encoders = encoders
-        self.title = title or type(model).__name__
-        self.notes = list(notes)
-        self.oversample = oversample
-        self.images_root, self.added = images_root, added
+    model: HashModel  #: the trained model
+    #: what is searched, by modality, with fields for what is known of the items; a store for both
+    #: is given twice
+    indexes: Mapping[Modality, CodeStore]
+    encoders: Mapping[Modality, Any]  #: of raw items, for the modalities that have one
+    _: KW_ONLY
+    title: str = ""  #: what the run is called
+    notes: Sequence[str] = ()  #: what the run cannot do, for people
+    #: how many of the nearest items are rescored, times the number of answers (see
+    #: :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`); None for none
+    oversample: int | None = 4
+    images_root: str | None = None  #: the folder of the indexes' pictures; None: anywhere
+    added: Path | None = None  #: the folder for pictures of added items
+
+    def __post_init__(self) -> None:
+        self.model, indexes = self.model.eval(), self.indexes
+        self.title, self.notes = self.title or type(self.model).__name__, [*self.notes]
         self.is_one = indexes[IMAGE] is indexes[TEXT]
         self._turns = _Turns()
         self._about: dict[str, Any] | None = None  # until items change
@@ -163,7 +150,7 @@ class SearchEngine:
         try:
             engine.recover()
         except OSError as error:
-            engine.notes.append(f"A change that was interrupted is half done: {error}")
+            engine.notes = [*engine.notes, f"A change that was interrupted is half done: {error}"]
         return engine
 
     # queries ---------------------------------------------------------------------------------

@@ -96,14 +96,11 @@ class Limits:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
+            name, value = field.name, getattr(self, field.name)
             if field.type == "int":
-                check_positive_int(value, field.name)
-            elif not 0 < check_number(value, field.name) < 1e9 and (field.name, value) != (
-                "rate",
-                0,
-            ):
-                raise ValueError(f"{field.name}: expected more than 0, got {value!r}")
+                check_positive_int(value, name)
+            elif not (0 < check_number(value, name) < 1e9 or (name, value) == ("rate", 0)):
+                raise ValueError(f"{name}: expected more than 0, got {value!r}")
         if self.k > self.max_k:
             raise ValueError(f"k: {self.k} is more than max_k = {self.max_k}")
 
