@@ -160,7 +160,7 @@ class CodeDiagnostics:
     """How well a set of codes uses its bits."""
 
     num_codes: int  #: items
-    num_bits: int  #: bits of a code
+    num_bits: int  # bits of a code
     bit_mean: Tensor  #: mean of each bit, float64 ``[num_bits]`` in [-1, 1]; 0 is balanced
     imbalance: float  #: mean of ``|bit_mean|``; 0 is best, 1 means that all bits are constant
     bit_entropy: float  #: mean entropy of a single bit, in bits, 0 to 1; 1 is best
