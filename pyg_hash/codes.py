@@ -44,12 +44,7 @@ def check_codes(codes: Tensor, name: str, *, num_bits: int | None = None) -> Non
 
 
 def pack_bits(codes: Tensor, *, num_bits: int | None = None) -> Tensor:
-    """Pack codes, eight bits a byte: uint8 ``[n, ceil(num_bits / 8)]`` on the same device.
-
-    Args:
-        codes: int8 ±1 ``[n, num_bits]``.
-        num_bits: bits that the codes must have; None takes any number.
-    """
+    """Pack codes of ``num_bits`` bits (None: of any number), on the same device."""
     check_codes(codes, "codes", num_bits=num_bits)
     packed = np.packbits((codes > 0).cpu().numpy(), axis=1)
     return torch.from_numpy(packed).to(codes.device)
@@ -140,13 +135,9 @@ def exact_queries(relaxed: Tensor) -> Tensor:
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Number of differing bits of all pairs: int32 ``[n, m]``.
+    """Number of differing bits of all pairs of ``n`` and ``m`` codes: int32 ``[n, m]``.
 
     It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
-
-    Args:
-        a: int8 ±1 ``[n, num_bits]``.
-        b: int8 ±1 ``[m, num_bits]`` on the same device.
     """
     check_codes(a, "a")
     check_codes(b, "b", num_bits=a.size(1))

@@ -447,10 +447,8 @@ class Run:
     ) -> HammingIndex:
         """The catalogue, else :meth:`index` with fields, in memory (:func:`with_fields`).
 
-        Args:
-            modality: whose codes.
-            items: those of the run, if they are read already.
-            named: whether the ids are those of the items in any case.
+        ``items`` are those of the run, if they are read already; ``named``: the ids are the items'
+        in any case.
         """
         if self.has_catalog:
             return self.catalog(modality)

@@ -166,14 +166,10 @@ def _plain(message: str) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the console command.
+    """Run the console command; ``argv`` are the arguments, by default those of the process.
 
-    Args:
-        argv: the arguments; None takes those of the process.
-
-    Returns:
-        0, or 1 for an error in the data or files, 2 for one in the command line, 128 and
-        the number of the signal if stopped: 130 by Ctrl-C.
+    The status is 0, or 1 for an error in the data or files, 2 for one in the command line, 128 and
+    the number of the signal if stopped: 130 by Ctrl-C.
     """
     argv = sys.argv[1:] if argv is None else argv
     debug = "--debug" in argv

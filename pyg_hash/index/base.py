@@ -223,12 +223,7 @@ class CodeStore(ABC):
             return len(present)
 
     def update(self, ids: Ids, metadata: Metadata) -> None:
-        """Change fields of items; those that are not named stay.
-
-        Args:
-            ids: n different ids of items that are there.
-            metadata: n values for each field that changes.
-        """
+        """Change fields of items that are there, to n values each; those not named stay."""
         names = self._unique(ids)
         kept = self._columns(metadata, [*metadata], len(names))
         with self._changing():
@@ -378,12 +373,8 @@ class CodeStore(ABC):
     def list(self, where: Where | None = None, start: int = 0, limit: int = 100) -> Any:
         """Ids of items, as :meth:`search` gives them: those that pass a filter, some at a time.
 
-        They come in the order of equal distances, in databases in an order of their own.
-
-        Args:
-            where: a filter.
-            start: how many to leave out.
-            limit: how many to give at most.
+        They come in the order of equal distances, in databases in an order of their own; the first
+        ``start`` are left out, and at most ``limit`` given.
         """
         scope, none = self._scope(parse(where, self.fields)), np.empty(0, np.int64)
         names = self._listed(scope, start, limit) if limit else none

@@ -260,13 +260,8 @@ class HammingIndex(CodeStore):
     def save(self, path: str | os.PathLike[str] | None = None) -> None:
         """Write what changed, atomically; after an ``OSError`` what was there still is.
 
-        Args:
-            path: a file for all of the index; None: its own.
-
-        Raises:
-            ValueError: ``path`` is None, and the index is in memory.
-            OSError: it cannot be written.
-            BusyError: as of :meth:`lock`.
+        ``path`` is a file for all of the index; None: its own, which an index in memory has not
+        (``ValueError``), and which another process may be changing (``BusyError``).
         """
         own = self.path
         if path is not None and (own is None or os.path.realpath(own) != os.path.realpath(path)):
@@ -377,11 +372,8 @@ class HammingIndex(CodeStore):
     def measure_recall(self, codes: Tensor, k: int = 10) -> float:
         """How much of the true answer ``search`` finds, 0 to 1; kept in ``recall`` and the file.
 
-        An answer counts if it is as near as the true ``k``-th item, so that ties are no loss.
-
-        Args:
-            codes: queries like those to come, not items of the store; a few hundred will do.
-            k: answers a query, at most ``len(self)``.
+        An answer counts if it is as near as the true ``k``-th item, so that ties are no loss. The
+        codes are queries like those to come, not items of the store; a few hundred will do.
         """
         check_positive_int(k, "k")
         query = self._packed_codes(codes)

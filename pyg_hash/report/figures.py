@@ -133,10 +133,8 @@ def _plain(name: str) -> str:
 def pr_curve(curves: Mapping[str, LookupCurve]) -> Figure:
     """Precision against recall; each point of a line is a Hamming radius.
 
-    Radii within which no query finds anything are left out; a dot marks radius 2.
-
-    Args:
-        curves: name of a line -> what :func:`pyg_hash.metrics.pr_curve` returned; at least one.
+    Radii within which no query finds anything are left out; a dot marks radius 2. ``curves``: name
+    of a line -> what :func:`pyg_hash.metrics.pr_curve` returned; at least one.
     """
     found = {name: curve.answered > 0 for name, curve in curves.items()}
     lines = {n: (c.recall[found[n]], c.precision[found[n]]) for n, c in curves.items()}
@@ -254,14 +252,8 @@ def distance_histogram(
     """Hamming distances of relevant and of irrelevant pairs; the less they overlap, the better.
 
     Each histogram is a share of its own pairs, for irrelevant pairs are far more. Without labels
-    there is one histogram, of all pairs. Errors are those of
+    there is one histogram, of all pairs. Codes, labels and errors are those of
     :func:`pyg_hash.metrics.mean_average_precision`.
-
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[m, num_bits]``.
-        query_y: class index ``[q]`` or multi-hot ``[q, C]``; None if nothing is known.
-        database_y: class index ``[m]`` or multi-hot ``[m, C]``; None if nothing is known.
     """
     if query_y is None or database_y is None:
         if query_y is not database_y:

@@ -116,6 +116,7 @@ class QueryError(ValueError):
         self.headers = headers or ({"Retry-After": "1"} if status == 503 else {})
 
 
+@dataclass(eq=False)
 class Guard:
     """Middleware: answers known host names only (against DNS rebinding), within the limits.
 
@@ -124,19 +125,14 @@ class Guard:
     it, within limits of size and time. Arguments are those of ``create_app``.
     """
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        hosts: Collection[str] | None,
-        limits: Limits,
-        token: str | None,
-        private: bool,
-        metrics: Metrics,
-    ) -> None:
-        self.app, self.limits, self.metrics = app, limits, metrics
-        self.hosts = None if hosts is None else {host.lower() for host in hosts}
-        self.token = None if token is None else token.encode()
-        self.private = private
+    app: ASGIApp
+    hosts: Collection[str] | None
+    limits: Limits
+    token: str | None
+    private: bool
+    metrics: Metrics
+
+    def __post_init__(self) -> None:
         self._uploading = 0
         self._rates: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
@@ -205,7 +201,7 @@ class Guard:
         given = request.headers.getlist("host")
         host = given[0].strip().lower() if len(given) == 1 else ""
         named = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(:[0-9]*)?", host)
-        if self.hosts is not None and (named is None or named[1] not in self.hosts):
+        if self.hosts is not None and (named is None or named[1] not in map(str.lower, self.hosts)):
             raise QueryError("host: this server does not answer to that name", 421)
         if self.limits.rate and path not in ("/healthz", "/readyz"):
             self._count(_client(request.scope))
@@ -220,7 +216,7 @@ class Guard:
         token = value.encode("latin-1")  # the bytes that were sent
         if kind.lower() != "bearer":
             token = unquote_to_bytes(request.cookies.get(COOKIE, ""))
-        if not hmac.compare_digest(token.strip(), self.token):
+        if not hmac.compare_digest(token.strip(), self.token.encode()):
             raise QueryError(
                 "token: is missing or wrong; send the header Authorization: Bearer TOKEN",
                 401,

@@ -217,16 +217,13 @@ def process_group(
 
 @torch.no_grad()
 def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modality) -> Tensor:
-    """Codes of many items, each rank encoding an equal part of them.
+    """Codes int8 ±1 ``[n, num_bits]`` of many items, each rank encoding an equal part of them.
 
     Args:
         model: the same on all ranks.
         items: new items as :meth:`HashModel.encode_image` takes them, or a data set, for a model
             that encodes each item alone (GCH, SGEH; else ``ValueError``). The same on all ranks.
         modality: of the items.
-
-    Returns:
-        int8 ``[n, num_bits]`` in {-1, +1}, all of them on every rank.
     """
     check_choice(modality, MODALITIES, "modality")
     ranks = Ranks.of(model)
