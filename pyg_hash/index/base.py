@@ -77,9 +77,7 @@ class CodeStore(ABC):
         model: digest of the model whose codes it will hold (:meth:`HashModel.digest
             <pyg_hash.models.HashModel.digest>`), if known.
 
-    Attributes:
-        num_bits, fields, model: as given.
-        id_type: ``ids``.
+    The arguments are attributes, ``ids`` as ``id_type``.
     """
 
     _kind = "store"

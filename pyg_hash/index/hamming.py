@@ -83,15 +83,13 @@ class HammingIndex(CodeStore):
         index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
         backend: ``'faiss'``, ``'torch'`` (``Flat()`` alone), or ``'auto'``: FAISS if installed.
 
-    Attributes:
-        path: the file; None: in memory.
-        index: how codes are looked up.
-        recall: what :meth:`measure_recall` found.
-        modality: ``'image'`` or ``'text'``, as a run notes whose codes it keeps; None: not said.
-
     Raises:
         ImportError: FAISS is needed and not installed.
     """
+
+    path: Path | None = None  #: the file; None: in memory
+    recall: dict[str, float] | None = None  #: what :meth:`measure_recall` found
+    modality: str | None = None  #: ``'image'`` or ``'text'``, whose codes a run keeps, if it says
 
     _keeps_relaxed = True
     _field_name = re.compile(r"[^`\x00-\x1f\ud800-\udfff]{1,100}")
@@ -117,9 +115,6 @@ class HammingIndex(CodeStore):
         elif backend == "torch" and not isinstance(index, Flat):
             raise ValueError(f"backend: 'torch' knows Flat() alone, not {index!r}")
         self.index, self.backend = index, backend
-        self.path: Path | None = None
-        self.recall: dict[str, float] | None = None
-        self.modality: str | None = None
         self._preparing = threading.Lock()
         self._exact = FaissScan() if backend == "faiss" else Scan()
         self._next_id = 0

@@ -268,7 +268,7 @@ def report_page(
     points: int = 500,
     seed: int = 0,
 ) -> str:
-    """A page about a model and its codes of a data set.
+    """A page about a model and its codes of a data set: HTML that needs no other file.
 
     It holds the accuracy, a gallery of queries with what they find, those that fare worst, curves,
     losses, diagnostics of the codes, maps (t-SNE) and the settings. What the data do not have is
@@ -281,9 +281,6 @@ def report_page(
         num_queries: queries of each modality in the gallery.
         points: instances in the maps, which take seconds for each thousand.
         seed: of what is drawn at random.
-
-    Returns:
-        HTML that needs no other file.
 
     Raises:
         TypeError, ValueError: data without splits, items that do not fit the data, numbers that

@@ -1,4 +1,7 @@
-"""A local search page for a trained run, with a JSON API. Needs the ``serve`` extra when used."""
+"""A local search page for a trained run, with a JSON API.
+
+Without the extra ``serve`` it raises ``ImportError`` when used.
+"""
 
 from pyg_hash.serve.app import create_app, serve
 from pyg_hash.serve.engine import SearchEngine

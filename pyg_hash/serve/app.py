@@ -121,7 +121,6 @@ def create_app(
         private: whether all requests must carry it, which the page then asks for.
 
     Raises:
-        ImportError: FastAPI or Pillow is not installed.
         ValueError: ``private`` without ``token``.
     """
     require("PIL.Image", "pillow", extra="serve")
@@ -648,9 +647,6 @@ def serve(
         ready: called just before the first request can be answered.
         **access: ``token`` and ``private`` of :func:`create_app`; ``proxy``, the address of a
             proxy whose word on who the client is is taken.
-
-    Raises:
-        ImportError: uvicorn, FastAPI or Pillow is not installed.
     """
     server = make_server(engine, listening, limits=limits, **access)
     if ready is not None:
