@@ -180,8 +180,8 @@ def test_evaluate_by_finer_labels(trained, tmp_path, monkeypatch, capsys):
     assert main(["evaluate", str(run), "--relevance=shade"]) == 1
     assert "has no shade" in capsys.readouterr().err
 
-    def shaded(config):
-        dataset = build.build_dataset(config)
+    def shaded(config, plain=build.build_dataset):
+        dataset = plain(config)
         data = dataset[0]
         for modality in ("image", "text"):
             data[modality].shade = torch.arange(len(data[modality].y)) % 5
