@@ -185,7 +185,7 @@ class Work:
         self.batches = {
             m: Batches(partial(engine.answers, m), limits, more=crowded) for m in MODALITIES
         }
-        self.is_stopping = False
+        self.server: Any = None  # uvicorn's, which knows whether it stops
         self._small: OrderedDict[str, bytes] = OrderedDict()
 
     def close(self) -> None:
@@ -273,8 +273,9 @@ def _add_pages(app: "FastAPI", work: Work, metrics: Metrics, token: str | None) 
 
     @app.get("/readyz", summary="Whether it takes more work now")
     async def readyz(response: Response) -> dict[str, str]:
+        stops = getattr(work.server, "should_exit", False)
         busy = work.worker.full or work.pictures.full
-        status = "stopping" if work.is_stopping else "busy" if busy else "ready"
+        status = "stopping" if stops else "busy" if busy else "ready"
         response.status_code = 200 if status == "ready" else 503
         return {"status": status}
 
@@ -615,14 +616,7 @@ def make_server(
         timeout_keep_alive=limits.idle_timeout,
         timeout_graceful_shutdown=limits.drain,
     )
-    server = uvicorn.Server(config)
-    stop = server.handle_exit
-
-    def handle_exit(*signal: Any) -> None:
-        app.state.work.is_stopping = True
-        stop(*signal)
-
-    server.handle_exit = handle_exit
+    server = app.state.work.server = uvicorn.Server(config)
     listening.listen(config.backlog)
     return server
 

@@ -104,11 +104,8 @@ def fit(
         ``val_map`` where measured.
 
     Raises:
-        TypeError: a callback added something other than numbers, strings or None to the row; a
-            ``loader`` that can be gone through only once, or not be shared out.
-        ValueError: no training or validation nodes, ``resume`` without ``checkpoint``, a
-            checkpoint or optimiser of another model, a ``loader`` that is empty or for a method
-            that makes its own batches, ``accumulate`` or several ranks without batches.
+        TypeError, ValueError: what does not fit the model, the data or the rest, such as a
+            checkpoint of another model, or a ``loader`` that can be gone through only once.
         FloatingPointError: the loss or a parameter is NaN or inf.
         OSError: the checkpoint cannot be written.
     """
