@@ -150,7 +150,6 @@ def check_data(run: Run, dataset: CrossModalDataset, *, force: bool) -> list[str
     return [*leak, f"other data than those of the training: {listed}"]
 
 
-@dataclass(frozen=True, kw_only=True)
 class RunCommand(Command):
     """A command about a run."""
 
@@ -170,7 +169,6 @@ class RunCommand(Command):
         return config
 
 
-@dataclass(frozen=True, kw_only=True)
 class PictureCommand(RunCommand):
     """A command that shows the items of a run."""
 
@@ -385,7 +383,6 @@ class Coder:
             say(f"{place}note: {note}")
 
 
-@dataclass(frozen=True, kw_only=True)
 class EncoderCommand(RunCommand):
     """A command that encodes raw items."""
 
@@ -407,7 +404,6 @@ class EncoderCommand(RunCommand):
         return own
 
 
-@dataclass(frozen=True, kw_only=True)
 class NewItemsCommand(EncoderCommand):
     """A command about new items, raw ones or features."""
 

@@ -45,7 +45,6 @@ BATCH = {IMAGE: 32, TEXT: 512}
 _SHOWN = 20
 
 
-@dataclass(frozen=True, kw_only=True)
 class Build(Command):
     """Read, check, encode, train, evaluate and index."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, replace
+from dataclasses import MISSING, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _ROWS = 10_000  # at a time, into a collection
 
 
-@dataclass(frozen=True, kw_only=True)
 class Encode(build.NewItemsCommand):
     """Encode and write."""
 
@@ -213,7 +212,6 @@ def store_for(
     return store
 
 
-@dataclass(frozen=True, kw_only=True)
 class Export(build.PictureCommand):
     """Write the encoders of a run, or the codes of a run or of a store."""
 

@@ -6,7 +6,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,6 @@ from pyg_hash.utils.files import CorruptFileError, atomic_path
 from pyg_hash.utils.provenance import stored_files
 
 
-@dataclass(frozen=True, kw_only=True)
 class DataCommand(build.RunCommand):
     """A command that reads the data set of a run."""
 
@@ -46,7 +45,6 @@ class DataCommand(build.RunCommand):
         return config
 
 
-@dataclass(frozen=True, kw_only=True)
 class Evaluate(DataCommand):
     """Evaluate a run again; the result is kept in ``metrics.json`` under its definition."""
 
@@ -100,7 +98,6 @@ class Evaluate(DataCommand):
         return 0
 
 
-@dataclass(frozen=True, kw_only=True)
 class Report(DataCommand, build.PictureCommand):
     """Write the page, of one run or comparing several, and print its path."""
 
@@ -155,7 +152,6 @@ class Report(DataCommand, build.PictureCommand):
         return 0
 
 
-@dataclass(frozen=True)
 class Verify(Command):
     """Read every byte of stored files; status 1 if one is not what was written."""
 
@@ -195,7 +191,6 @@ class Verify(Command):
         return 1 if problems else 0
 
 
-@dataclass(frozen=True)
 class Check(Command):
     """Print the report on a feature file; status 1 if it cannot be trained on."""
 
@@ -210,7 +205,6 @@ class Check(Command):
         return 0 if report.ok else 1
 
 
-@dataclass(frozen=True)
 class Import(Command):
     """Write a feature file from files of other projects, and say what was guessed."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from jsonargparse import ArgumentParser, Namespace
-from typing_extensions import Self
+from typing_extensions import Self, dataclass_transform
 
 from pyg_hash.utils.checks import check_positive_ints
 from pyg_hash.utils.files import check_writable
@@ -27,9 +27,13 @@ def option(default: Any, text: str, names: Sequence[str] = ()) -> Any:
     return field(default=default, metadata=metadata)
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True)
 class Command(ABC):
-    """A subcommand: a dataclass of its options."""
+    """A subcommand; subclasses are dataclasses of their options."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
     @classmethod
     def add_arguments(cls, parser: ArgumentParser) -> None:

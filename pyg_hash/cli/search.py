@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _NAME_WIDTH = 48
 
 
-@dataclass(frozen=True, kw_only=True)
 class SearchCommand(build.EncoderCommand, build.PictureCommand):
     """A command that searches a run, or a store of its model's codes."""
 
@@ -49,7 +47,6 @@ class SearchCommand(build.EncoderCommand, build.PictureCommand):
         return run
 
 
-@dataclass(frozen=True, kw_only=True)
 class Search(SearchCommand, build.NewItemsCommand):
     """Search and print the answers."""
 
@@ -204,7 +201,6 @@ def _cells(answer: dict[str, Any]) -> dict[str, str]:
     return cells | {"name": name, "label": label, "id": answer["id"], "path": path, **more}
 
 
-@dataclass(frozen=True, kw_only=True)
 class Serve(SearchCommand):
     """Load the run, print the address and serve until stopped."""
 

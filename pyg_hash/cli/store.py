@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Collection, Iterator
-from dataclasses import MISSING, dataclass
+from dataclasses import MISSING
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,12 @@ _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 _WORDS = {bool: "true or false", int: "an integer", float: "a number"}
 
 
-@dataclass(frozen=True, kw_only=True)
 class StoreCommand(Command):
     """A command about a store."""
 
     store: str = option(MISSING, "NAME.store, NAME.lance, NAME.db or http://HOST:PORT", ["store"])
 
 
-@dataclass(frozen=True, kw_only=True)
 class ListItems(StoreCommand):
     """Print ids and fields of items."""
 
@@ -51,7 +49,6 @@ class ListItems(StoreCommand):
         return 0
 
 
-@dataclass(frozen=True, kw_only=True)
 class DeleteItems(StoreCommand):
     """Delete items by id or by filter."""
 
@@ -75,7 +72,6 @@ class DeleteItems(StoreCommand):
         return 0
 
 
-@dataclass(frozen=True, kw_only=True)
 class UpdateItems(StoreCommand):
     """Change fields of items; those that the file does not name stay."""
 

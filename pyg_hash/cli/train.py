@@ -6,7 +6,7 @@ import json
 import sys
 import warnings
 from contextlib import ExitStack
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from pyg_hash.recipes import Recipe
 
 
-@dataclass(frozen=True, kw_only=True)
 class Train(TrainConfig, Command):
     """Train and report."""
 

@@ -80,13 +80,10 @@ class CodeStore(ABC):
     The arguments are attributes, ``ids`` as ``id_type``.
     """
 
-    _kind = "store"
-    """What it is called in messages."""
+    _kind = "store"  # in messages
     _field_name = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-    _keeps_relaxed = False
-    """Whether it can keep relaxed codes of its items."""
-    _most: int | None = None
-    """Items that it gives to one query at most."""
+    _keeps_relaxed = False  # whether it can keep relaxed codes of its items
+    _most: int | None = None  # items that it gives to one query at most
 
     def __init__(
         self, num_bits: int, ids: type[Any], fields: Mapping[str, type] | None, model: str | None
