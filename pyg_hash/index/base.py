@@ -124,7 +124,6 @@ class CodeStore(ABC):
         )
 
     def __enter__(self) -> Self:
-        """The store itself."""
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -325,7 +325,6 @@ class HammingIndex(CodeStore):
         self._lock = None
 
     def __len__(self) -> int:
-        """Number of items."""
         return self._count
 
     @property

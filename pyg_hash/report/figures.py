@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import torch
@@ -25,8 +25,6 @@ from pyg_hash.utils.optional import require
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-P = ParamSpec("P")
 
 RADIUS = 2  # the Hamming radius that papers look up; marked in the curves
 _PERPLEXITY = 30.0  # the default of t-SNE
@@ -72,15 +70,11 @@ def page_css() -> str:
     return files("pyg_hash.report").joinpath("page.css").read_text("utf-8")
 
 
-def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Let a function draw in the common look; the user's own settings stay as they are."""
-
-    @wraps(draw)
-    def drawn(*args: P.args, **keywords: P.kwargs) -> Figure:
-        with require("matplotlib", "matplotlib", extra="report").rc_context(_RC):
-            return draw(*args, **keywords)
-
-    return drawn
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the common look; the user's own settings stay as they are."""
+    with require("matplotlib", "matplotlib", extra="report").rc_context(_RC):
+        yield
 
 
 def new_figure(
@@ -129,7 +123,7 @@ def _plain(name: str) -> str:
     return name.rpartition("}")[2]
 
 
-@styled
+@styled()
 def pr_curve(curves: Mapping[str, LookupCurve]) -> Figure:
     """Precision against recall; each point of a line is a Hamming radius.
 
@@ -147,7 +141,7 @@ def pr_curve(curves: Mapping[str, LookupCurve]) -> Figure:
     return figure
 
 
-@styled
+@styled()
 def radius_precision(curves: Mapping[str, LookupCurve]) -> Figure:
     """Precision of a lookup within each Hamming radius; a query that finds nothing counts as 0."""
     lines = {n: (range(c.precision.numel()), c.precision) for n, c in curves.items()}
@@ -158,7 +152,7 @@ def radius_precision(curves: Mapping[str, LookupCurve]) -> Figure:
     return figure
 
 
-@styled
+@styled()
 def precision_at_n(curves: Mapping[str, Tensor], topn: Sequence[int]) -> Figure:
     """Precision of the first n items of the ranking, against the values of n."""
     figure, axes = _lines({name: (topn, values) for name, values in curves.items()})
@@ -169,7 +163,7 @@ def precision_at_n(curves: Mapping[str, Tensor], topn: Sequence[int]) -> Figure:
     return figure
 
 
-@styled
+@styled()
 def loss_curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> Figure:
     """Named terms of a history against the epochs, each in a small plot of its own scale."""
     rows, columns = math.ceil(len(names) / 2), min(len(names), 2)
@@ -191,7 +185,7 @@ def loss_curves(history: Sequence[Mapping[str, Any]], names: Sequence[str]) -> F
     return figure
 
 
-@styled
+@styled()
 def bit_balance(codes: Mapping[Modality, Tensor]) -> Figure:
     """How often each bit is +1; one half is best, a bit that is always the same says nothing."""
     figure, (axes,) = new_figure(height=2.6)
@@ -212,7 +206,7 @@ def correlation_matrix(codes: Tensor) -> Tensor:
     return matrix.abs().reshape(codes.size(1), -1)
 
 
-@styled
+@styled()
 def bit_correlation(codes: Tensor) -> Figure:
     """Absolute correlation of all pairs of bits; off the diagonal, 0 is best."""
     figure, (axes,) = new_figure(height=3.1)
@@ -242,7 +236,7 @@ def distance_counts(
     return total[0], total[1]
 
 
-@styled
+@styled()
 def distance_histogram(
     query: Tensor,
     database: Tensor,
@@ -295,7 +289,7 @@ def embed(x: Tensor, *, seed: int = 0) -> Tensor:
     return torch.from_numpy(tsne.fit_transform(x.numpy()))
 
 
-@styled
+@styled()
 def tsne(
     points: Mapping[Modality, Tensor],
     labels: Mapping[Modality, Tensor] | None = None,

@@ -9,7 +9,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -605,34 +605,25 @@ def _before(
 
 
 class _Turns:
-    """Any number of searches at a time, or one change, for which new searches wait."""
+    """Many searches at a time, or one change, for which new searches wait."""
+
+    _MANY = 256
 
     def __init__(self) -> None:
-        self._readers = self._writers = 0
-        self._state = threading.Condition()
+        self._places, self._change = threading.Semaphore(self._MANY), threading.Lock()
 
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        with self._state:
-            self._state.wait_for(lambda: not self._writers)
-            self._readers += 1
-        try:
-            yield
-        finally:
-            with self._state:
-                self._readers -= 1
-                self._state.notify_all()
+    def reading(self) -> AbstractContextManager[Any]:
+        return self._places
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        with self._state:
-            self._writers += 1
+        with self._change:
+            for _ in range(self._MANY):
+                self._places.acquire()
             try:
-                self._state.wait_for(lambda: not self._readers)
                 yield
             finally:
-                self._writers -= 1
-                self._state.notify_all()
+                self._places.release(self._MANY)
 
 
 def find_encoders(

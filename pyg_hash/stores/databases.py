@@ -226,7 +226,6 @@ class LanceStore(DatabaseStore):
             yield
 
     def __len__(self) -> int:
-        """Number of items."""
         return int(self.table.count_rows())
 
     def save(self) -> None:
@@ -422,7 +421,6 @@ class MilvusStore(DatabaseStore):
         return self
 
     def __len__(self) -> int:
-        """Number of items."""
         return int(self.client.query(self.name, output_fields=["count(*)"])[0]["count(*)"])
 
     def save(self) -> None:
