@@ -262,10 +262,8 @@ def text_lines(path: str) -> NewItems:
     return NewItems(TEXT, values, values, where, problems)
 
 
-def feature_rows(path: str, source: str | None) -> list[NewItems]:
+def feature_rows(path: str, source: Modality | None) -> list[NewItems]:
     """Feature vectors of a file: HDF5 in the layout of FeatureFile, or NPY of ``source``."""
-    if source not in (None, *MODALITIES):
-        raise UsageError(f"source: {source!r} is not known; use image or text")
     found = []
 
     def add(modality: Modality, x: Tensor, ids: list[str] | None) -> None:
@@ -410,7 +408,7 @@ class NewItemsCommand(EncoderCommand):
     features: str | None = option(
         None, "feature vectors: HDF5 (image, text or both) or NPY (with --source)"
     )
-    source: str | None = option(None, "what the rows of --features are: image or text")
+    source: Modality | None = option(None, "what the rows of --features are: image or text")
 
     def check_source(self) -> None:
         """Raise ``UsageError`` for a ``--source`` of nothing."""

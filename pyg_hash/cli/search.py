@@ -13,7 +13,7 @@ from pyg_hash.cli import build
 from pyg_hash.cli.options import UsageError, check_positive, option, say
 from pyg_hash.cli.store import cell, printed
 from pyg_hash.runs import Run
-from pyg_hash.typing import IMAGE, MODALITIES, TEXT, other
+from pyg_hash.typing import IMAGE, MODALITIES, TEXT, Modality, other
 from pyg_hash.utils.optional import require
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Search(SearchCommand, build.NewItemsCommand):
 
     text: str | None = option(None, "search with these words")
     image: str | None = option(None, "search with this picture")
-    modality: str | None = option(
+    modality: Modality | None = option(
         None, "which codes to search, image or text (default: not those of the query)"
     )
     where: str | None = option(
@@ -65,8 +65,6 @@ class Search(SearchCommand, build.NewItemsCommand):
         """Search; the time of the first query goes to the standard error."""
         if sum(given is not None for given in (self.text, self.image, self.features)) != 1:
             raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
-        if self.modality not in (None, *MODALITIES):
-            raise UsageError(f"modality: {self.modality!r} is not known; use image or text")
         check_positive(k=self.k, oversample=self.oversample)
         self.check_source()
         if self.modality is not None and self.store is not None:
