@@ -363,8 +363,18 @@ def _add_searches(app: "FastAPI", work: Work) -> None:
             if self.vector is not None:
                 question = Question(torch.tensor([self.vector], dtype=torch.float32), wanted)
                 return work.batches[self.by].ask(question)
-            code = _code(self.code or "", engine.model.num_bits).float()
-            return work.worker.run(lambda: engine.nearest(code, wanted)[0])
+            num_bits = engine.model.num_bits
+            if isinstance(self.code, list):
+                code = torch.tensor([self.code], dtype=torch.int8)
+            else:
+                try:
+                    packed = torch.tensor([list(bytes.fromhex(self.code or ""))], dtype=torch.uint8)
+                    code = unpack_bits(packed, num_bits)
+                except ValueError as error:
+                    raise QueryError(f"code: no code of {num_bits} bits ({error})") from error
+            if code.size(1) != num_bits:
+                raise QueryError(f"code: expected {num_bits} bits, got {code.size(1)}")
+            return work.worker.run(lambda: engine.nearest(code.float(), wanted)[0])
 
     class ManyQueries(BaseModel, extra="forbid"):
         """Several queries."""
@@ -514,21 +524,6 @@ def _add_items(app: "FastAPI", work: Work) -> None:
     @app.delete(item, summary="Remove an item", **change)
     async def remove_one(key: str) -> Any:
         return _json({"removed": await work.worker.run(partial(engine.remove, [key]))})
-
-
-def _code(given: list[Any] | str, num_bits: int) -> Tensor:
-    """A code as int8 ±1 ``[1, num_bits]``; ``QueryError`` if it is none."""
-    if isinstance(given, list):
-        code = torch.tensor([given], dtype=torch.int8)
-    else:
-        try:
-            packed = torch.tensor([list(bytes.fromhex(given))], dtype=torch.uint8)
-            code = unpack_bits(packed, num_bits)
-        except ValueError as error:
-            raise QueryError(f"code: no code of {num_bits} bits ({error})") from error
-    if code.size(1) != num_bits:
-        raise QueryError(f"code: expected {num_bits} bits, got {code.size(1)}")
-    return code
 
 
 def _address(row: Any) -> str:

@@ -167,7 +167,12 @@ class Guard:
             self._admit(request)
             if scope["method"] != "GET":
                 await self._read(request, content)
-            await self.app(scope, _told(bytes(content), receive), guarded)
+            body = [{"type": "http.request", "body": bytes(content), "more_body": False}]
+
+            async def told() -> Message:
+                return body.pop() if body else await receive()
+
+            await self.app(scope, told, guarded)
         except Exception as error:  # here: the framework would send its own outside of the guard
             if not isinstance(error, QueryError):
                 _log.exception("%s %s (request %s)", scope["method"], scope["path"], name)
@@ -323,16 +328,6 @@ def _client(scope: Scope) -> str:
     """Who asks: an address, or the network that one household has in IPv6."""
     host: str = (scope.get("client") or ("",))[0]
     return ":".join(host.split(":")[:4]) + "::" if host.count(":") > 4 else host
-
-
-def _told(content: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
-    """A ``receive`` for a body that was read."""
-    parts = [{"type": "http.request", "body": content, "more_body": False}]
-
-    async def next_message() -> Message:
-        return parts.pop() if parts else await receive()
-
-    return next_message
 
 
 class Worker:
