@@ -53,7 +53,10 @@ OUT = "--out={tmp}/run"
         (["train", OUT, "--resume"], ["resume:", "holds no run", "leave out --resume"]),
         (["search", "x"], ["--text WORDS or --image FILE or --features"]),
         (["search", "x", "--text=a", "--image=b"], ["--text WORDS or --image FILE or --features"]),
-        (["search", "x", "--text=a", "--modality=sound"], ["'sound'", "image or text"]),
+        (
+            ["search", "x", "--text=a", "--modality=sound"],
+            ["--modality", "'image', 'text', got sound"],
+        ),
         (["search", "x", "--text=a", "-k0"], ["positive"]),
         (["encode", "x", "--out=y"], ["--images DIR, --texts FILE or --features"]),
         (["encode", "x", "--out=y.csv", "--texts=a"], ["write NAME.store", "pyg-hash export NAME"]),

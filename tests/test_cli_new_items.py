@@ -219,7 +219,7 @@ def test_wrong_feature_files(shapes_run, vectors, tmp_path, capsys):
         file["text"], file["image"] = vectors.numpy(), torch.ones(3, 1280).numpy()
     for name, source, status, message in (
         ("x.npy", None, 2, "give --source image|text"),
-        ("x.npy", "sound", 2, "'sound' is not known"),
+        ("x.npy", "sound", 2, "'image', 'text', got sound"),
         ("both.h5", None, 2, "holds pictures and texts"),
         ("both.h5", "text", 0, "one query"),
         ("x.h5", "image", 1, "has no 'image'"),

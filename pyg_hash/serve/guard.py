@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import shutil
 import sys
 import tempfile
 import time
@@ -16,7 +15,7 @@ import uuid
 from collections import OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import islice
 from logging.handlers import WatchedFileHandler
@@ -393,19 +392,15 @@ class Pictures(Worker):
             helper.stop()
         self._folder.cleanup()
 
-    @contextmanager
-    def folder(self) -> Any:
+    def folder(self) -> tempfile.TemporaryDirectory[str]:
         """A folder for one request, which ends with it."""
-        path = Path(tempfile.mkdtemp(dir=self._folder.name))
-        try:
-            yield path
-        finally:
-            shutil.rmtree(path, ignore_errors=True)
+        return tempfile.TemporaryDirectory(dir=self._folder.name, ignore_cleanup_errors=True)
 
-    async def decode(self, content: bytes, folder: Path) -> Path:
+    async def decode(self, content: bytes, where: str) -> Path:
         """A picture as a file of plain pixels; ``UnreadableImageError``, ``QueryError``."""
 
         def call() -> Path:
+            folder = Path(where)
             (folder / "upload").write_bytes(content)
             return self._ask(folder / "upload", folder / "query.ppm", *self._how)
 
@@ -416,7 +411,8 @@ class Pictures(Worker):
 
         def call() -> bytes:
             with self.folder() as folder:
-                return self._ask(Path(path).absolute(), folder / "small.jpg", size).read_bytes()
+                target = Path(folder, "small.jpg")
+                return self._ask(Path(path).absolute(), target, size).read_bytes()
 
         return await self.run(call)
 
