@@ -55,7 +55,7 @@ OUT = "--out={tmp}/run"
         (["search", "x", "--text=a", "--image=b"], ["--text WORDS or --image FILE or --features"]),
         (
             ["search", "x", "--text=a", "--modality=sound"],
-            ["--modality", "'image', 'text', got sound"],
+            ["--modality", "'text', got sound"],
         ),
         (["search", "x", "--text=a", "-k0"], ["positive"]),
         (["encode", "x", "--out=y"], ["--images DIR, --texts FILE or --features"]),
