@@ -419,7 +419,7 @@ class EmojiVendors(Emoji):
             chars = load_json(folder / CHARS) if (folder / CHARS).is_file() else {}
             with whole(folder / CHARS):
                 matched = match_icons(self._icons(name)["icons"], chars, entries)
-            pictures = self._pictures(name)
+            pictures = Path(self.root) / "pictures" / f"{name}-{sha256(folder / ICONS)[:12]}"
             for entry in entries:
                 if icon := matched.get(entry.id):
                     drawn.append((name, entry._replace(path=pictures / f"{icon}.png")))
@@ -443,8 +443,7 @@ class EmojiVendors(Emoji):
 
     def build(self) -> HeteroData:
         """As :class:`Emoji` does, with ``thing``."""
-        data = super().build()
-        things: dict[str, int] = {}
+        data, things = super().build(), dict[str, int]()
         ids = [things.setdefault(row.id.split("/")[1], len(things)) for row in self.rows[0]]
         for modality in MODALITIES:
             data[modality].thing = torch.tensor(ids)
@@ -455,8 +454,8 @@ class EmojiVendors(Emoji):
         parts = []
         for name in (TWEMOJI, *self.sets):
             own = [entry for entry in entries if entry.id.startswith(f"{name}/")]
-            if name in self.sets:
-                self._draw(name, own)
+            if missing := [entry.path for entry in own if not entry.path.is_file()]:
+                self._draw(name, missing)
             parts.append(super().picture_features(own))
         return torch.cat(parts)
 
@@ -468,13 +467,7 @@ class EmojiVendors(Emoji):
                 raise ValueError("it has icons without a body")
         return content
 
-    def _pictures(self, name: str) -> Path:
-        return Path(self.root) / "pictures" / f"{name}-{sha256(self.sets[name] / ICONS)[:12]}"
-
-    def _draw(self, name: str, entries: Sequence[EmojiEntry]) -> None:
-        missing = [entry.path for entry in entries if not entry.path.is_file()]
-        if not missing:
-            return
+    def _draw(self, name: str, missing: Sequence[Path]) -> None:
         svg_to_bytes = require("resvg_py", "resvg-py").svg_to_bytes
         content = self._icons(name)
         for path in tqdm(missing, desc=f"pictures of {name}", disable=not self.progress, delay=1):

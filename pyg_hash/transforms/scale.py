@@ -120,23 +120,19 @@ class ScaleFeatures(BaseTransform):
             x = store.x if store.x.dtype == torch.float32 else store.x.float()
             usual, lines = _usual(x[store.train_mask], modality)
             odd += lines
-            fitted[modality] = self._fit(usual, modality)
-            store.x = apply_scaling(x, fitted[modality])
+            scaling = fitted[modality] = {}
+            if modality in self.center:
+                scaling["mean"] = usual.mean(dim=0)
+            count = self.text_components if modality == TEXT else None
+            if count is not None and x.size(1) > count:
+                count = min(count, len(usual))
+                scaling["components"] = principal_directions(apply_scaling(usual, scaling), count)
+            if self.norm is not None:
+                scaling["norm"] = math.sqrt(self.norm)
+            store.x = apply_scaling(x, scaling)
         data.scaling = fitted
         for line in odd:
             warnings.warn(line, OddDataWarning, stacklevel=4)
         if odd:  # stored data tell it again
             data.oddities = odd
         return data
-
-    def _fit(self, x: Tensor, modality: str) -> dict[str, Any]:
-        scaling: dict[str, Any] = {}
-        if modality in self.center:
-            scaling["mean"] = x.mean(dim=0)
-        count = self.text_components if modality == TEXT else None
-        if count is not None and x.size(1) > count:
-            count = min(count, x.size(0))
-            scaling["components"] = principal_directions(apply_scaling(x, scaling), count)
-        if self.norm is not None:
-            scaling["norm"] = math.sqrt(self.norm)
-        return scaling
