@@ -225,10 +225,8 @@ class Place(ABC):
     def receive(self, layer: int, states: States, project: Project) -> States:
         r"""What the nodes receive in a layer, in parts of rows ``[n, f']`` that are new in memory.
 
-        Args:
-            layer: number of the layer, from 0.
-            states: :math:`H`, in parts of rows ``[n, f]``; those of layer 0 are the features.
-            project: multiplies by the layer's weights :math:`\Theta`.
+        Of :math:`H`, in parts of rows ``[n, f]`` (of layer 0: the features), which ``project``
+        multiplies by the layer's weights :math:`\Theta`.
         """
 
     def gather(self, states: States) -> list[Tensor]:

@@ -103,11 +103,7 @@ class CrossModalDataset(InMemoryDataset):
         raise NotImplementedError
 
     def image_encoder(self) -> ImageEncoder:
-        """The encoder that gives NEW pictures features as in ``data['image'].x``.
-
-        Raises:
-            ValueError: the set came with ready-made features only.
-        """
+        """What gives NEW pictures features as in ``data['image'].x``; ``ValueError``: nothing."""
         return cast(ImageEncoder, self._encoder(IMAGE))
 
     def text_encoder(self) -> TextEncoder:
@@ -190,10 +186,7 @@ class CrossModalDataset(InMemoryDataset):
         return features
 
     def row_prints(self) -> dict[str, Tensor]:
-        """What tells the rows of this data set from others: float64 ``[N]`` of each modality.
-
-        Of the features before any transform.
-        """
+        """What tells rows from others, before any transform: float64 ``[N]`` of each modality."""
         if self._prints is None:
             self._base()
         return cast(dict[str, Tensor], self._prints)

@@ -332,8 +332,7 @@ class FeatureFile(CrossModalDataset):
 def stored_encoder(path: Path, modality: Modality) -> Any:
     """The encoder that was kept beside a file; None: there is none, or another hand wrote it since.
 
-    Raises:
-        CorruptFileError: what is there is another encoder.
+    ``CorruptFileError``: what is there is another encoder.
     """
     with open_feature_file(path) as file:
         made_by = file.attrs.get(f"{modality}_encoder")

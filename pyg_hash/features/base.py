@@ -393,10 +393,7 @@ def load_image(path: PathLike, size: int) -> Tensor:
 
 
 def checked(path: Path, digest: str, remedy: str) -> Path:
-    """``path``, if its SHA-256 is ``digest``; else an error that tells the remedy.
-
-    ``FileNotFoundError``: there is no such file; :class:`CorruptFileError`: it is another one.
-    """
+    """``path``, if its SHA-256 is ``digest``; else an error, of a missing or a corrupt file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: weights file missing; {remedy}")
     found = sha256(path)

@@ -148,10 +148,7 @@ class BagOfWords(StoredEncoder):
             raise ValueError("BagOfWords: no vocabulary yet; call fit(texts) or load(folder) first")
 
     def fit(self, texts: Sequence[str]) -> BagOfWords:
-        """Learn vocabulary, IDF weights and components from ``texts``; returns itself.
-
-        ``ValueError``: the texts hold no word at all, or fewer words or texts than ``lsa``.
-        """
+        """Learn from ``texts``, and return itself; ``ValueError``: too few words or texts."""
         library = require("sklearn.feature_extraction.text", "scikit-learn")
         config, texts, most = self.config, list(texts), self.config["max_features"]
         vocabularies, frequencies = [], []
@@ -294,10 +291,8 @@ def learn_words(pairs: Iterable[tuple[str, str]], known: Iterable[str] = ()) -> 
     """A dictionary for :class:`Translated` from texts of two languages that mean the same.
 
     A word is read as the one to three words whose Dice coefficient with it, twice the pairs with
-    both over the sum of the pairs with each, is at least .8 of the best one's.
-
-    A pair is a text in any language, and the same in the encoder's, in which the texts that are
-    ``known`` are too: their words are never translated.
+    both over the sum of the pairs with each, is at least .8 of the best one's. The second of a pair
+    is in the encoder's language, as are the ``known`` texts, whose words are never translated.
     """
     other, own = Counter[str](), Counter[str]()
     both: dict[str, Counter[str]] = defaultdict(Counter)

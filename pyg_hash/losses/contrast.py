@@ -136,10 +136,7 @@ class MadeGradients(torch.autograd.Function):
 
 
 class _SumOfRows(MadeGradients):
-    """Sum of all rows' ``log sum exp - own``; makes the gradients on the way, keeps no block.
-
-    ``margin`` and ``shift`` are logits.
-    """
+    """Sum of all rows' ``log sum exp - own``; makes the gradients on the way, keeps no block."""
 
     @staticmethod
     def forward(
@@ -149,7 +146,7 @@ class _SumOfRows(MadeGradients):
         bank: Tensor,
         own: Tensor,
         temperature: float,
-        margin: float,
+        margin: float,  # a logit, as shift
         shift: float,
         grad_enabled: bool,
     ) -> Tensor:

@@ -121,10 +121,7 @@ def check_sides(**sides: Tensor) -> None:
 
 
 def fill_shared(own: Tensor, others: Tensor, out: Tensor, *, most: int = 1) -> Tensor:
-    """Write how many labels query and item share, at most ``most``, into ``out`` ``[q, n]``.
-
-    All are floats. By default it is whether they share any, 0 or 1.
-    """
+    """Write how many labels query and item share, at most ``most``, into float ``out [q, n]``."""
     if most == 0:
         return out.zero_()
     if own.dim() == 1:
@@ -147,8 +144,8 @@ def precision_at_n(
 ) -> Tensor:
     """Share of relevant items among the first n of the ranking (P@N), expected under ties.
 
-    Codes, labels and errors are those of :func:`mean_average_precision`. Float64 ``[len(topn)]``,
-    one number for each n, an integer from 1 to m, in ``topn``.
+    Float64 ``[len(topn)]``, for each n, 1 to m, in ``topn``; codes, labels and errors are those of
+    :func:`mean_average_precision`.
     """
     ranking = Ranking(query, database, query_y, database_y)
     for n in topn:
@@ -178,10 +175,7 @@ class LookupCurve:
 
 
 def pr_curve(query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor) -> LookupCurve:
-    """Precision-recall curve over the Hamming radius; no ties are broken.
-
-    Codes, labels and errors are those of :func:`mean_average_precision`.
-    """
+    """Precision-recall curve over the radius; arguments of :func:`mean_average_precision`."""
     ranking = Ranking(query, database, query_y, database_y)
     sums = torch.zeros(4, ranking.num_bits + 1, dtype=torch.float64)
     for items, relevant in ranking.counts():
@@ -208,10 +202,7 @@ class Lookup:
 def hash_lookup(
     query: Tensor, database: Tensor, query_y: Tensor, database_y: Tensor, *, radius: int = 2
 ) -> Lookup:
-    """Precision and recall of the items at distances up to ``radius``, 0 to num_bits.
-
-    Codes, labels and errors are those of :func:`mean_average_precision`.
-    """
+    """:func:`pr_curve` at one ``radius``, 0 to num_bits."""
     if isinstance(radius, bool) or not isinstance(radius, int):
         raise TypeError(f"radius: expected an integer, got {radius!r}")
     curve = pr_curve(query, database, query_y, database_y)

@@ -38,10 +38,7 @@ def pair_recall(query: Tensor, database: Tensor, k: int) -> float:
 
 
 def scored_pair_recall(query: Tensor, database: Tensor, k: int) -> float:
-    """:func:`pair_recall` by score; codes and errors are those of :func:`scored_average_precision`.
-
-    ``ValueError`` too for unequal numbers of rows.
-    """
+    """:func:`pair_recall` by score, of codes as :func:`scored_average_precision` takes them."""
     check_positive_int(k, "k")
     _check_scored(query, database)
     return expected_recall(*pair_places(query, database), k)
@@ -105,8 +102,7 @@ def score_tiles(query: Tensor, database: Tensor) -> Iterator[tuple[int, Tensor]]
 def pair_places(query: Tensor, database: Tensor) -> tuple[Tensor, Tensor]:
     """How many items are nearer than a query's own pair, and as near (itself included).
 
-    Of checked codes; two of int64 ``[n]``, on the CPU. ``ValueError``: unequal numbers of rows, no
-    rows, two devices.
+    Two of int64 ``[n]``, on the CPU; ``ValueError``: unequal numbers of rows, none, two devices.
     """
     check_same_rows(query, database, "query", "database")
     check_sides(query=query, database=database)

@@ -70,10 +70,7 @@ class BeaconNetwork(Layer):
         self.classifier = nn.Linear(width, num_classes, bias=dense or labels_of_codes)
 
     def forward(self, image: Tensor, text: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Relaxed codes ``[n, num_bits]`` and label logits ``[n, num_classes]``, both float.
-
-        Of features, float ``[n, in_channels]``, and multi-hot labels, float ``[n, num_classes]``.
-        """
+        """Relaxed codes ``[n, num_bits]`` and label logits ``[n, C]``; labels are multi-hot."""
         x = reweighted_fusion(image, text, norm=self.norm)
         if self.standardised:
             x = F.batch_norm(x, None, None, training=True)

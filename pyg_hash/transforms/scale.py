@@ -46,10 +46,7 @@ def principal_directions(x: Tensor, count: int) -> Tensor:
 
 
 def _usual(x: Tensor, modality: str) -> tuple[Tensor, list[str]]:
-    """The training rows without outlying ones, which would bend what is fitted for the others.
-
-    Also a line for what is odd about them.
-    """
+    """The training rows without outlying ones, and a line for what is odd about them."""
     name = f"{modality}: training rows"
     lengths = row_lengths(x)
     if (wrong := out_of_range(lengths, name)) or not bool((lengths > 0).any()):
