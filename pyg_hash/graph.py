@@ -154,9 +154,6 @@ class GraphOperator(SparseMap):
         degree: float ``[N]``, used in place of the row sums: the degrees in the whole graph, of
             which this one is a sample.
 
-    Attributes:
-        inv_sqrt_degree: the diagonal of :math:`D^{-1/2}`, float ``[N]``.
-
     Raises:
         ValueError: a node's degree is 0, negative, NaN or inf, so that no normalisation exists.
     """
@@ -186,7 +183,7 @@ class GraphOperator(SparseMap):
                 f"edge_weight: node {node} has degree {float(degree[node]):g}; degrees must be "
                 "positive and finite (negative similarities? use weight='binary')"
             )
-        self.inv_sqrt_degree = degree.rsqrt()
+        self.inv_sqrt_degree = degree.rsqrt()  # the diagonal of D^-1/2
         loop = torch.arange(num_nodes, device=degree.device)
         row, column = torch.cat((target, loop)), torch.cat((source, loop))
         value = torch.cat((edge_weight, self_loop))

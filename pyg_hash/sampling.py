@@ -273,19 +273,12 @@ class InstanceGraph:
     Two instances are joined if any edge type joins their images or texts. One draw then decides
     for all edge types, so that a batch needs one set of instances, not one for each modality.
     Edges of an instance's image with its own text are apart: they are never left out.
-
-    Attributes:
-        kinds: edge types that a batch has.
-        pair_weight: by edge type, weight of the edge between an instance's nodes, float ``[N]``.
-        dtype: of the weights.
-        degree: by edge type, the sum of the weights that each node receives, float ``[N]``.
-        start: where the neighbours of each instance start, int64 ``[N + 1]``.
-        source: the neighbours, int32 ``[E]``, which is half the memory.
     """
 
     def __init__(self, data: HeteroData) -> None:
         num_nodes = data[IMAGE].x.size(0)
-        self.kinds = [kind for kind in _KINDS if kind in data.edge_types]
+        self.kinds = [kind for kind in _KINDS if kind in data.edge_types]  # that a batch has
+        # by edge type, float [N]: of an instance's own edge, and the sum that each node receives
         self.pair_weight: dict[EdgeType, Tensor] = {}
         self.degree: dict[EdgeType, Tensor] = {}
         key = torch.empty(0, dtype=torch.long, device=data[IMAGE].x.device)
@@ -307,6 +300,7 @@ class InstanceGraph:
             place = torch.searchsorted(key, (target * num_nodes + source)[keep])
             weight = data[kind].edge_weight[keep]
             self._weight[:, column].index_add_(0, place, weight)
+        # where the neighbours of each start, int64 [N + 1]; and they, [E], in half the memory
         self.start: Tensor = index2ptr(key // num_nodes, num_nodes)
         self.source = (key % num_nodes).int()
 
@@ -328,10 +322,6 @@ class HubSampler:
     drawn with probability :math:`\pi_j = \min(1, s / n_u)`, where :math:`n_u` is the size of its
     hub and *s* the same for all hubs, so that rare classes are complete; its edges weigh
     :math:`1 / \pi_j`. So the expected edge is the true one.
-
-    Attributes:
-        degree: what the cliques of one modality add to each node's degree, itself excluded, float
-            ``[N]``.
     """
 
     def __init__(self, data: HeteroData, num_members: int, dtype: torch.dtype) -> None:
@@ -352,6 +342,7 @@ class HubSampler:
         size = torch.bincount(hub, minlength=num_hubs)
         joined = torch.zeros_like(size).index_add_(0, pairs[0], size[pairs[1]])
         joined[pairs[0][pairs[0] == pairs[1]]] -= 1  # a node is no neighbour of its own
+        # what the cliques of one modality add to each node's degree, itself excluded
         self.degree = torch.zeros(num_nodes, dtype=dtype, device=hub.device)
         self.degree.index_add_(0, node, joined[hub].to(dtype))
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 from typing_extensions import Self
 
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_positive, check_positive_int
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json, sha256
 from pyg_hash.utils.pictures import load_square
 
@@ -72,8 +72,8 @@ class StoredEncoder:
         return found if self.digest is None else found | {"weights_sha256": self.digest}
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.stored)
-        return f"{type(self).__name__}({shown})"
+        shown = [f"{name}={getattr(self, name)!r}" for name in self.stored]
+        return f"{type(self).__name__}({', '.join([*map(repr, self.parts), *shown])})"
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:
@@ -288,8 +288,8 @@ class Concatenated(StoredEncoder):
             raise ValueError(
                 f"weights: expected one an encoder, got {self.weights} for {len(self.encoders)}"
             )
-        if not all(0 < weight < float("inf") for weight in self.weights):
-            raise ValueError(f"weights: expected positive numbers, got {self.weights}")
+        for weight in self.weights:
+            check_positive(weight, "weights")
 
     @property
     def num_features(self) -> int:
@@ -311,9 +311,6 @@ class Concatenated(StoredEncoder):
         for item in sorted(set.intersection(*(set(part) for part in problems))):
             raise ValueError(problems[0][item])
         return torch.cat(columns, dim=1)
-
-    def __repr__(self) -> str:
-        return f"Concatenated({self.encoders!r}, weights={self.weights!r})"
 
     @classmethod
     def _restored(cls, folder: Path, settings: dict[str, Any], **run: Any) -> Self:

@@ -174,12 +174,6 @@ class DenseScores:
     """All scores between two sets of dense rows, larger is better, made tile by tile.
 
     Inner products; under L2 minus half the squared norm of the database row, which orders alike.
-
-    Attributes:
-        shape: numbers of queries and of database rows.
-        rows, columns: queries and database rows of a tile.
-        symmetric: the score of (i, j) is that of (j, i), and it pays to compute it once.
-        rounding: float32 ``[q]``; scores that are further apart are in the true order.
     """
 
     def __init__(self, query: PreparedRows, database: PreparedRows) -> None:
@@ -189,8 +183,10 @@ class DenseScores:
         self.device = self.query.device
         cpu = self.device.type == "cpu"
         wide = self.query.size(1) >= _SYMMETRIC_FROM
+        # the score of (i, j) is that of (j, i), and it pays to compute it once
         self.symmetric = query is database and cpu and wide and not self.l2
-        self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)
+        self.rows, self.columns = (512, 1 << 14) if cpu else (1 << 12, 1 << 16)  # of a tile
+        # float32 [q]; scores that are further apart than the rounding are in the true order
         eps = torch.finfo(torch.float32).eps * self.query.size(1) ** 0.5
         if query.squares is None or database.squares is None:  # unit rows
             self.rounding = torch.full((1,), eps, device=self.device).expand(self.shape[0])
