@@ -316,8 +316,7 @@ def save_hetero(
             kind = "list" if isinstance(value, list) else "tuple"
             return {kind: [encode(item, f"{where}.{i}") for i, item in enumerate(value)]}
         raise TypeError(
-            f"{where}: a {type(value).__name__} cannot be stored; "
-            "use dense tensors, numbers, strings, lists or dicts with string keys"
+            f"{where}: a {type(value).__name__} cannot be stored; use dense tensors or JSON values"
         )
 
     stores = []

@@ -279,9 +279,7 @@ def icon_sets(folders: Iterable[PathLike]) -> dict[str, Path]:
         files = sorted(folder.glob(f"*/{ICONS}")) or sorted(folder.glob(ICONS))
         for path in (file.parent.resolve() for file in files):
             if path.name == TWEMOJI or found.get(path.name, path) != path:
-                raise ValueError(
-                    f"sources: {path} is a second set {path.name!r}; take it out, or rename it"
-                )
+                raise ValueError(f"sources: {path} is a second set {path.name!r}; rename it")
             found[path.name] = path
     return found
 
@@ -388,9 +386,7 @@ class EmojiVendors(Emoji):
                 f"with: npm install --prefix {raw} {packages}"
             )
         if (vendor is not None) != (split == "vendor"):
-            raise ValueError(
-                f"vendor: the set that asks with split='vendor', got {vendor!r} with {split!r}"
-            )
+            raise ValueError(f"vendor: goes with split='vendor', got {vendor!r} with {split!r}")
         if vendor is not None:
             check_choice(vendor, (TWEMOJI, *self.sets), "vendor")
         self.split, self.vendor = split, vendor

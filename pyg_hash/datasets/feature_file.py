@@ -108,10 +108,8 @@ class StoredMatrix:
         if self.sparse and not (
             {"data", "indices", "indptr"} <= set(node) and "shape" in node.attrs
         ):
-            raise ValueError(
-                f"{name}: a CSR group needs data, indices, indptr and the attribute shape; "
-                f"it has {sorted(node)}"
-            )
+            parts = "data, indices, indptr and the attribute shape"
+            raise ValueError(f"{name}: a CSR group needs {parts}; it has {sorted(node)}")
         shape = [int(size) for size in (node.attrs["shape"] if self.sparse else node.shape)]
         if len(shape) != 2 or min(shape) < 1:
             raise ValueError(f"{name}: expected a matrix [N, d], got shape {shape}")
@@ -142,10 +140,8 @@ class StoredMatrix:
         low, high = int(self._indptr[start]), int(self._indptr[stop])
         indices = self._node["indices"][low:high]
         if len(indices) and (indices.min() < 0 or indices.max() >= self.shape[1]):
-            raise ValueError(
-                f"{self.name}: column numbers run from {indices.min()} to {indices.max()}, "
-                f"outside 0..{self.shape[1] - 1}"
-            )
+            span = f"{indices.min()} to {indices.max()}, outside 0..{self.shape[1] - 1}"
+            raise ValueError(f"{self.name}: column numbers run from {span}")
         values = self._node["data"][low:high].astype(np.float32)
         parts = (values, indices, self._indptr[start : stop + 1] - low)
         sp.csr_matrix(parts, shape=(stop - start, self.shape[1])).toarray(out=out)
@@ -188,10 +184,9 @@ def read_splits(file: Any, num_rows: int) -> dict[str, Tensor]:
         if f"splits/{name}" in file:
             values = np.asarray(file[f"splits/{name}"][()])  # a lone text is none
             if values.shape != (num_rows,) or not np.isin(values, (0, 1)).all():
-                raise ValueError(
-                    f"splits/{name}: expected a mask of {num_rows} zeros and ones, "
-                    f"got shape {list(values.shape)} and dtype {values.dtype}"
-                )
+                got = f"shape {list(values.shape)} and dtype {values.dtype}"
+                mask = f"a mask of {num_rows} zeros and ones"
+                raise ValueError(f"splits/{name}: expected {mask}, got {got}")
             masks[name] = torch.from_numpy(values.astype(bool))
         elif name in ("train", "query"):
             raise ValueError(f"splits/{name}: missing; give a mask of N zeros and ones")

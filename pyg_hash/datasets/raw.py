@@ -145,9 +145,7 @@ def _variable(path: Path, name: str, values: Any) -> Variable:
     if not isinstance(values, list):
         return Variable(name, path, tuple(values.shape), values)
     if None in values:
-        raise ContentError(
-            f"{path}: {name} holds cells that are no texts; save a matrix of numbers"
-        )
+        raise ContentError(f"{path}: {name} holds cells that are no texts; save numbers")
     return Variable(name, path, (len(values),), values)
 
 

@@ -312,9 +312,7 @@ def _json(path: Path, problems: dict[str, str]) -> dict[str, Any]:
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise ValueError(f"source: {path}: {type(error).__name__}: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(
-            f"source: {path}: expected an object a row, or MS-COCO's images and annotations"
-        )
+        raise ValueError(f"source: {path}: expected an object a row, or MS-COCO's layout")
     names = list(dict.fromkeys(str(name) for row in rows for name in row))
     return {name: [row.get(name) for row in rows] for name in names}
 

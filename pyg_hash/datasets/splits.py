@@ -67,10 +67,8 @@ def draw_split(protocol: Protocol, y: Array, seed: int) -> tuple[Array, dict[str
     needed = protocol.query + protocol.held_out + (protocol.train or 1)
     available = num_rows if protocol.items is None else protocol.items
     if max(needed, available) > num_rows or needed > available:
-        raise ValueError(
-            f"protocol: needs {max(needed, available)} rows, the data have {num_rows}; "
-            "are the files complete?"
-        )
+        both = f"{max(needed, available)} rows, the data have {num_rows}"
+        raise ValueError(f"protocol: needs {both}; are the files complete?")
     order = np.array(rows[:available])
     free = np.zeros(num_rows, dtype=bool)
     free[order] = True

@@ -106,10 +106,8 @@ class StoredEncoder:
         kind = settings.pop("kind", None) if isinstance(settings, dict) else None
         known = {name: of for name, of in cls.kinds.items() if issubclass(of, cls)}
         if not isinstance(kind, str) or kind not in known:
-            raise CorruptFileError(
-                f"{path}: holds an encoder of kind {kind!r}, not of {', '.join(known)}; "
-                "save it again"
-            )
+            what = f"an encoder of kind {kind!r}, not of {', '.join(known)}"
+            raise CorruptFileError(f"{path}: holds {what}; save it again")
         try:
             return known[kind]._restored(Path(folder), settings, **run)
         except CorruptFileError:
@@ -233,10 +231,8 @@ class OwnEncoder(StoredEncoder):
                 values = torch.stack(list(values))
             x = torch.as_tensor(values).detach().float().cpu()
         except (TypeError, ValueError, RuntimeError) as error:
-            raise TypeError(
-                f"encoder {self.name!r} gave {type(values).__name__}, expected rows of numbers "
-                f"({error})"
-            ) from error
+            what = f"{type(values).__name__}, expected rows of numbers ({error})"
+            raise TypeError(f"encoder {self.name!r} gave {what}") from error
         if self._width is None and x.dim() == 2:
             self._width = x.size(1)
         expected = [len(items), self._width]

@@ -165,10 +165,8 @@ def check_backend(backend: str, approximate: str | None) -> None:
     check_choice(backend, ("auto", *_BACKENDS), "backend")
     check_choice(approximate, (None, *APPROXIMATE), "approximate")
     if approximate is not None and backend != "auto":
-        raise ValueError(
-            f"approximate: {approximate!r} and backend={backend!r} are two ways to search; "
-            "leave one of them out"
-        )
+        both = f"{approximate!r} and backend={backend!r}"
+        raise ValueError(f"approximate: {both} are two ways to search; leave one of them out")
 
 
 def _exact(a: PreparedRows, b: PreparedRows, k: int, backend: str) -> tuple[Tensor, Tensor]:
@@ -289,10 +287,8 @@ def _check(
     n = database.shape[0] - int(exclude_self)
     if k > n:
         besides = " besides the row itself" if exclude_self else ""
-        raise ValueError(
-            f"k: {k} neighbours asked for, but the database has only {n} candidates{besides}; "
-            f"use k <= {n}"
-        )
+        there = f"the database has only {n} candidates{besides}"
+        raise ValueError(f"k: {k} neighbours asked for, but {there}; use k <= {n}")
     if exclude_self and not (query is database or _equal(query, database)):
         raise ValueError("exclude_self: needs query to be the database; pass the same tensor twice")
 
@@ -422,10 +418,8 @@ def recall(
     """
     check_positive_int(sample, "sample")
     if index.dim() != 2 or index.size(0) != query.size(0):
-        raise ValueError(
-            f"index: expected [q, k] with a row for each of the {query.size(0)} queries, got "
-            f"{list(index.shape)}"
-        )
+        wanted = f"a row for each of the {query.size(0)} queries"
+        raise ValueError(f"index: expected [q, k] with {wanted}, got {list(index.shape)}")
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(query.size(0), generator=generator)[:sample].to(query.device)
     k = index.size(1)

@@ -25,10 +25,8 @@ def cosine_matrix(first: Tensor, second: Tensor | None = None) -> Tensor:
         return a @ a.t()
     check_floats(second, "second")
     if first.size(1) != second.size(1):
-        raise ValueError(
-            f"first and second: {first.size(1)} and {second.size(1)} columns; rows must be "
-            "equally long"
-        )
+        both = f"{first.size(1)} and {second.size(1)}"
+        raise ValueError(f"first and second: {both} columns; rows must be equally long")
     return a @ F.normalize(second, dim=1).t()
 
 

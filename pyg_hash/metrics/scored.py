@@ -73,10 +73,8 @@ def _check_scored(query: Tensor, database: Tensor) -> None:
     if not isinstance(database, Tensor) or database.dtype != torch.int8:
         check_relaxed(database, "database")
     if database.dim() != 2 or database.size(1) != query.size(1):
-        raise ValueError(
-            f"database: expected shape [n, {query.size(1)}] as the queries, got "
-            f"{list(database.shape)}"
-        )
+        wanted = f"[n, {query.size(1)}] as the queries"
+        raise ValueError(f"database: expected shape {wanted}, got {list(database.shape)}")
 
 
 def score_tiles(query: Tensor, database: Tensor) -> Iterator[tuple[int, Tensor]]:

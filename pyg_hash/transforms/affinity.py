@@ -501,9 +501,8 @@ def _neighbour_lists(
         raise ValueError("views: expected two or more; one view has nothing to be unified with")
     rows = [len(v.index) if isinstance(v, Neighbours) else len(v) for v in views]
     if len(set(rows)) > 1:
-        raise ValueError(
-            f"views: {', '.join(map(str, rows))} rows; row i of all must be the same instance"
-        )
+        listed = ", ".join(map(str, rows))
+        raise ValueError(f"views: {listed} rows; row i of all must be the same instance")
     if num_clusters > rows[0] // 2:
         raise ValueError(
             f"num_clusters: {num_clusters} components of {rows[0]} rows are impossible, because "
@@ -519,10 +518,8 @@ def _neighbour_lists(
         if not isinstance(view, Neighbours):
             view = nearest_neighbours(view, k, f"views[{number}]")
         if (given := view.index.size(1) - 1) != k:
-            raise ValueError(
-                f"views[{number}]: has {given} neighbours a row, not k={k}; "
-                "make it with nearest_neighbours(x, k)"
-            )
+            what = f"has {given} neighbours a row, not k={k}"
+            raise ValueError(f"views[{number}]: {what}; make it with nearest_neighbours(x, k)")
         lists.append(view)
     return lists
 
