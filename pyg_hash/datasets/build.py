@@ -154,10 +154,7 @@ def build_hetero(
         inferred = y.size(1) if y.dim() == 2 else int(y.max()) + 1
         data.num_classes = inferred if num_classes is None else num_classes
         y = y.float() if y.dim() == 2 else y.long()
+    same = {f"{name}_mask": mask for name, mask in masks.items()}
     for modality, x in zip(MODALITIES, (image, text), strict=True):
-        data[modality].x = x
-        if y is not None:
-            data[modality].y = y
-        for name, mask in masks.items():
-            data[modality][f"{name}_mask"] = mask
+        data[modality].update({"x": x, **({} if y is None else {"y": y}), **same})
     return data

@@ -10,7 +10,7 @@ from torch_geometric.data import HeteroData
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform
 from pyg_hash.datasets.build import build_hetero, row_chunks
-from pyg_hash.utils.checks import check_positive_int
+from pyg_hash.utils.checks import check_positive_ints, check_weight
 
 
 class SyntheticCrossModal(CrossModalDataset):
@@ -47,17 +47,14 @@ class SyntheticCrossModal(CrossModalDataset):
         transform: Transform | None = None,
         pre_transform: Transform | None = None,
     ) -> None:
-        check_positive_int(n, "n")
-        check_positive_int(num_classes, "num_classes")
+        check_positive_ints(n=n, num_classes=num_classes)
         if len(num_features) != 2:
             raise ValueError(f"num_features: expected (image, text) widths, got {num_features!r}")
         for width in num_features:
-            check_positive_int(width, "num_features")
-        if not noise >= 0:
-            raise ValueError(f"noise: expected a number of at least 0, got {noise!r}")
-        if num_queries is None:
-            num_queries = min(1000, max(1, n // 10))
-        check_positive_int(num_queries, "num_queries")
+            check_positive_ints(num_features=width)
+        check_weight(noise, "noise")
+        num_queries = min(1000, max(1, n // 10)) if num_queries is None else num_queries
+        check_positive_ints(num_queries=num_queries)
         if num_queries >= n:
             raise ValueError(f"num_queries: {num_queries} of n={n} rows leave none to train on")
         given = dict(locals(), num_features=list(num_features))

@@ -235,10 +235,8 @@ class InterKNN(BaseTransform):
 
     @staticmethod
     def _add_joint_edges(data: HeteroData, anchors: str) -> None:
-        bare = HeteroData()
-        for modality in MODALITIES:
-            bare[modality].x = data[modality].x
-            bare[modality].train_mask = data[modality].train_mask
+        own = ("x", "train_mask")
+        bare = HeteroData({m: {name: data[m][name] for name in own} for m in MODALITIES})
         approximate = data.graph.get("approximate")
         same = {key: data.graph[key] for key in ("k", "metric", "weight", "neighbor_weight")}
         bare = IntraKNN(anchors=anchors, approximate=approximate, **same)(bare)

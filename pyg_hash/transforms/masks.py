@@ -75,9 +75,7 @@ class LabelRate(BaseTransform):
         mask = torch.zeros_like(store.train_mask)
         if self.rate > 0:
             require_labels(data, type(self).__name__)
-            pool = store.train_mask
-            if "labeled_mask" in store:
-                pool = pool & store.labeled_mask
+            pool = store.train_mask & store.get("labeled_mask", True)
             if not bool(pool.any()):
                 raise ValueError(
                     "labeled_mask: the data set lets no label be used (splits/labeled is empty); "
@@ -143,11 +141,9 @@ class ValidationSplit(BaseTransform):
             )
         if torch.equal(held_out, pool):
             raise ValueError(f"{of} leaves none; lower it, or use a higher label_rate")
-        train, labeled = store.train_mask & ~held_out, pool & ~held_out
+        masks = {"train_mask": store.train_mask & ~held_out, "labeled_mask": pool & ~held_out}
         for modality in MODALITIES:
-            data[modality].val_mask = held_out
-            data[modality].train_mask = train
-            data[modality].labeled_mask = labeled
+            data[modality].update({"val_mask": held_out, **masks})
         return data
 
 
