@@ -123,17 +123,27 @@ def knn(
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
     check_backend(backend, approximate)
     _check(query, database, k, metric, exclude_self)
-    needed = k + int(exclude_self)
-    if isinstance(query, Rows) and isinstance(database, Rows):
-        a, b = _ready(database if exclude_self else query, database, metric, backend, approximate)
-        if approximate is not None:
-            scores, index = approximate_neighbours(a, b, needed, approximate)
-        else:
-            scores, index = _exact(a, b, needed, backend)
-    elif approximate is not None:
+    both = [x for x in (query, database) if isinstance(x, Rows)]
+    if approximate is not None and len(both) < 2:
         raise ValueError("approximate: stored rows are searched exactly; read them first")
-    else:
-        scores, index = _of_stored_rows(query, database, needed, metric, backend)
+    asking, needed = database if exclude_self else query, k + int(exclude_self)
+    device, origin, found = both[0].device if both else None, None, []
+    # every block of queries meets every block of the database, L2 around one point for all
+    for _, rows in _blocks(asking, _QUERY_ELEMENTS, "query", metric, device):
+        best: tuple[Tensor, Tensor] | None = None
+        for left, block in _blocks(database, _DATABASE_ELEMENTS, "database", metric, device):
+            a, b = _ready(rows, block, metric, backend, approximate, origin)
+            origin = b.origin
+            value, place = _search(a, b, min(needed, b.shape[0]), backend, approximate)
+            place = place + left
+            if best is not None:  # blocks come in order: a stable sort keeps the lower index first
+                value, place = torch.cat((best[0], value), 1), torch.cat((best[1], place), 1)
+                value, order = value.sort(dim=1, descending=metric != "l2", stable=True)
+                place = place.gather(1, order)
+            best = value[:, :needed], place[:, :needed]
+        assert best is not None  # no side is empty
+        found.append(best)
+    scores, index = (torch.cat(parts) for parts in zip(*found, strict=True))
     if exclude_self:
         return _drop(scores, index, torch.arange(index.size(0), device=index.device))
     return scores, index
@@ -169,7 +179,11 @@ def check_backend(backend: str, approximate: str | None) -> None:
         raise ValueError(f"approximate: {both} are two ways to search; leave one of them out")
 
 
-def _exact(a: PreparedRows, b: PreparedRows, k: int, backend: str) -> tuple[Tensor, Tensor]:
+def _search(
+    a: PreparedRows, b: PreparedRows, k: int, backend: str, approximate: str | None
+) -> tuple[Tensor, Tensor]:
+    if approximate is not None:
+        return approximate_neighbours(a, b, k, approximate)
     if is_csr(b.x):
         return nearest(CSRScores(a, b), k)
     many = a.shape[0] >= _FAISS_ROWS and _faiss.is_installed()
@@ -182,8 +196,8 @@ def _ready(
     database: Rows,
     metric: str,
     backend: str,
-    approximate: str | None = None,
-    origin: Tensor | None = None,
+    approximate: str | None,
+    origin: Tensor | None,
 ) -> tuple[PreparedRows, PreparedRows]:
     """Checked rows of both sides, prepared in the layout of the backend."""
     if backend == "faiss":
@@ -216,31 +230,6 @@ def _ready(
 
     rows = side(database, "database", origin)
     return (rows if query is database else side(query, "query", rows.origin)), rows
-
-
-def _of_stored_rows(
-    query: Rows | StoredRows, database: Rows | StoredRows, k: int, metric: str, backend: str
-) -> tuple[Tensor, Tensor]:
-    """Every block of queries meets every block of the database, L2 around one point for all."""
-    device = next((x.device for x in (query, database) if isinstance(x, Rows)), None)
-    origin = None
-    found = []
-    for _, rows in _blocks(query, _QUERY_ELEMENTS, "query", metric, device):
-        best: tuple[Tensor, Tensor] | None = None
-        for left, block in _blocks(database, _DATABASE_ELEMENTS, "database", metric, device):
-            a, b = _ready(rows, block, metric, backend, origin=origin)
-            origin = b.origin
-            value, place = _exact(a, b, min(k, b.shape[0]), backend)
-            place = place + left
-            if best is not None:  # blocks come in order: a stable sort keeps the lower index first
-                value, place = torch.cat((best[0], value), 1), torch.cat((best[1], place), 1)
-                value, order = value.sort(dim=1, descending=metric != "l2", stable=True)
-                place = place.gather(1, order)
-            best = value[:, :k], place[:, :k]
-        assert best is not None  # no side is empty
-        found.append(best)
-    scores, index = zip(*found, strict=True)
-    return torch.cat(scores), torch.cat(index)
 
 
 def _blocks(
