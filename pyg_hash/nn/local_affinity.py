@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyg_hash.utils.checks import check_choice
-from pyg_hash.utils.csr import csr_matrix
+from pyg_hash.utils.csr import sorted_csr
 
 ADJACENCIES = ("diffused", "induced", "paper", "code")
 
@@ -21,11 +21,10 @@ class SparseAffinity:
     """
 
     def __init__(self, edge_index: Tensor, value: Tensor, num_nodes: int) -> None:
-        order = (edge_index[0] * num_nodes + edge_index[1]).argsort()
-        row, self.column = edge_index[:, order]
-        self.value, self.num_nodes = value[order], num_nodes
-        count = torch.bincount(row, minlength=num_nodes)
-        self.indptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
+        row, column = edge_index
+        matrix = self.matrix = sorted_csr(row, column, value, num_nodes, num_nodes)
+        self.indptr, self.column = matrix.crow_indices().long(), matrix.col_indices().long()
+        self.value = matrix.values()
         low, high = edge_index.amin(dim=0), edge_index.amax(dim=0)
         key = torch.unique((low * num_nodes + high)[low < high])
         self.pairs = torch.stack([key // num_nodes, key % num_nodes], dim=1).cpu()
@@ -63,13 +62,12 @@ class SparseAffinity:
 
     def smooth(self, x: Tensor, steps: int) -> Tensor:
         r"""A lazy random walk, :math:`(I + D^{-1} A)^s x / 2^s`; a node without edges stays."""
-        matrix = csr_matrix(self.indptr, self.column, self.value, self.num_nodes)
-        degree = matrix @ x.new_ones(self.num_nodes, 1)
+        degree = self.matrix @ x.new_ones(len(self.matrix), 1)
         lonely = degree <= 0
         scale = torch.where(lonely, 0.0, 0.5 / degree.masked_fill(lonely, 1.0))
         keep = torch.where(lonely, 1.0, 0.5).to(x)
         for _ in range(steps):
-            x = keep * x + scale * (matrix @ x)
+            x = keep * x + scale * (self.matrix @ x)
         return x
 
 
