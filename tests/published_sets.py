@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 
 from pyg_hash.datasets import published
-from pyg_hash.datasets.splits import load_manifest
+from pyg_hash.datasets.published import load_manifest
 from pyg_hash.features import OwnEncoder
 
 Array = np.ndarray[Any, Any]

@@ -10,9 +10,15 @@ from pyg_hash.datasets.feature_file import StoredMatrix as StoredMatrix
 from pyg_hash.datasets.feature_write import encode_feature_file, write_feature_file
 from pyg_hash.datasets.imports import Imported as Imported
 from pyg_hash.datasets.imports import import_files
-from pyg_hash.datasets.published import MSCOCO, NUSWIDE, NUSWIDE10K, MIRFlickr25K, Wikipedia
-from pyg_hash.datasets.splits import Protocol as Protocol
-from pyg_hash.datasets.splits import published_protocols
+from pyg_hash.datasets.published import (
+    MSCOCO,
+    NUSWIDE,
+    NUSWIDE10K,
+    MIRFlickr25K,
+    Wikipedia,
+    published_protocols,
+)
+from pyg_hash.datasets.published import Protocol as Protocol
 from pyg_hash.datasets.synthetic import SyntheticCrossModal
 
 __all__ = [

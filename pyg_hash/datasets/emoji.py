@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from pyg_hash.datasets.base import CrossModalDataset, Items, Transform, stamp
 from pyg_hash.datasets.build import build_hetero
+from pyg_hash.datasets.published import MANIFESTS
 from pyg_hash.datasets.raw import whole
-from pyg_hash.datasets.splits import MANIFESTS
 from pyg_hash.features import (
     BagOfWords,
     Concatenated,

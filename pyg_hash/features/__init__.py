@@ -12,8 +12,8 @@ from pyg_hash.features.base import (
 )
 from pyg_hash.features.base import Encoded as Encoded
 from pyg_hash.features.base import load_image as load_image
-from pyg_hash.features.efficientnet import EfficientNetLite0
 from pyg_hash.features.pretrained import (
+    EfficientNetLite0,
     OpenClipImageEncoder,
     OpenClipTextEncoder,
     SentenceEncoder,

@@ -17,7 +17,7 @@ from published_sets import (
 )
 
 from pyg_hash.datasets import MIRFlickr25K
-from pyg_hash.datasets.splits import load_manifest
+from pyg_hash.datasets.published import load_manifest
 from pyg_hash.features import OwnEncoder
 from pyg_hash.utils.files import CorruptFileError
 

@@ -20,7 +20,7 @@ from pyg_hash.datasets import MSCOCO
 from pyg_hash.datasets.published import COCO_CAPTIONS as CAPTIONS
 from pyg_hash.datasets.published import COCO_FOLDERS as FOLDERS
 from pyg_hash.datasets.published import COCO_INSTANCES as INSTANCES
-from pyg_hash.datasets.splits import load_manifest
+from pyg_hash.datasets.published import load_manifest
 from pyg_hash.utils.files import CorruptFileError
 
 FILES = [name.format(folder) for name in (INSTANCES, CAPTIONS) for folder in FOLDERS]

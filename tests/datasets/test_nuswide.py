@@ -24,7 +24,7 @@ from pyg_hash.datasets.published import NUS_LABELS as LABELS
 from pyg_hash.datasets.published import NUS_PICTURES as PICTURES
 from pyg_hash.datasets.published import NUS_TAG_NAMES as TAG_NAMES
 from pyg_hash.datasets.published import NUS_TAGS as TAGS
-from pyg_hash.datasets.splits import load_manifest
+from pyg_hash.datasets.published import load_manifest
 from pyg_hash.utils.files import CorruptFileError
 
 

@@ -6,7 +6,7 @@ import pytest
 
 import pyg_hash.datasets
 from pyg_hash.datasets import Protocol, published_protocols
-from pyg_hash.datasets.splits import draw_split, load_manifest
+from pyg_hash.datasets.published import draw_split, load_manifest
 
 NAMES = ["mirflickr25k", "mscoco", "nuswide10k", "nuswide-21", "nuswide-10"]
 Y = (np.random.default_rng(0).random((200, 4)) < [0.05, 0.2, 0.5, 0.9]).astype(np.uint8)

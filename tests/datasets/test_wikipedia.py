@@ -11,7 +11,7 @@ from scipy.io import savemat
 
 from pyg_hash.datasets import Wikipedia
 from pyg_hash.datasets import published as module
-from pyg_hash.datasets.splits import load_manifest
+from pyg_hash.datasets.published import load_manifest
 from pyg_hash.features import BagOfWords, Concatenated, OwnEncoder, Translated, load_encoder
 from pyg_hash.utils.files import CorruptFileError
 

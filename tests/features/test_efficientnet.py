@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_hash.features import EfficientNetLite0, UnreadableImageError, load_encoder
-from pyg_hash.features import efficientnet as module
+from pyg_hash.features import pretrained as module
 from pyg_hash.features.base import load_image
 from pyg_hash.utils.files import CorruptFileError, load_json, save_json
 
