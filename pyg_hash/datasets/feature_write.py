@@ -295,16 +295,24 @@ def as_labels(
     that occur, sorted. Whole numbers may be of any type, and in one column. Without
     ``class_names``, those that are not 0..C-1 become it, and name the classes.
     """
-    if (found := _words(labels)) is not None:
-        labels, class_names = _indices(found, class_names)
+    if (rows := _words(labels)) is not None:
+        used = {word for row in rows for word in ([row] if isinstance(row, str) else row)}
+        class_names = sorted(used) if class_names is None else class_names
+        if unknown := sorted(used - set(class_names)):
+            raise ValueError(f"labels: {unknown[0]!r} is none of class_names; add it")
+        place = {name: number for number, name in enumerate(class_names)}
+        if isinstance(rows[0], str):
+            labels = np.array([place[row] for row in rows], np.int64)
+        else:
+            labels = np.zeros((len(rows), len(class_names)), np.uint8)
+            for number, row in enumerate(rows):
+                labels[number, [place[word] for word in row]] = 1
     array = as_array(labels, "labels")
+    remedy = "give each row a class, and leave rows whose class is not known out of labeled"
     if array.dtype.kind not in "biuf":
         raise TypeError(f"labels: expected numbers or words, got {array.dtype}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError(
-            "labels: contain NaN or inf; give each row a class, and leave rows whose class is not "
-            "known out of labeled"
-        )
+        raise ValueError(f"labels: contain NaN or inf; {remedy}")
     one_class = class_names is not None and len(class_names) == 1
     if array.ndim == 2 and array.shape[1] == 1 and not one_class:
         if class_names is None and set(np.unique(array)) <= {0, 1}:
@@ -318,10 +326,7 @@ def as_labels(
         if (indices != array).any():
             raise ValueError("labels: class indices must be whole numbers; round them")
         if array.size and array.min() < 0:
-            raise ValueError(
-                f"labels: class indices run from {array.min()}; give each row a class, and leave "
-                "rows whose class is not known out of labeled"
-            )
+            raise ValueError(f"labels: class indices run from {array.min()}; {remedy}")
         array = indices
         if class_names is None:
             numbers, indices = np.unique(array, return_inverse=True)
@@ -357,21 +362,6 @@ def _words(labels: Any) -> list[Any] | None:
         return None
     alone = isinstance(labels, np.ndarray) and all(len(row) == 1 for row in rows)  # one column
     return [row[0] for row in rows] if alone else rows
-
-
-def _indices(rows: list[Any], names: list[str] | None) -> tuple[Any, list[str]]:
-    several = not isinstance(rows[0], str)
-    used = {word for row in rows for word in row} if several else set(rows)
-    names = sorted(used) if names is None else names
-    if unknown := sorted(used - set(names)):
-        raise ValueError(f"labels: {unknown[0]!r} is none of class_names; add it")
-    place = {name: number for number, name in enumerate(names)}
-    if not several:
-        return np.array([place[row] for row in rows], np.int64), names
-    hot = np.zeros((len(rows), len(names)), np.uint8)
-    for number, row in enumerate(rows):
-        hot[number, [place[word] for word in row]] = 1
-    return hot, names
 
 
 def as_strings(values: Any, name: str, num_rows: int | None = None) -> list[str]:
