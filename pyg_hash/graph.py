@@ -388,17 +388,12 @@ def build_graphs(data: HeteroData, *, specific: bool = True, joint: bool = True)
     operators: dict[str, GraphOperator] = {}
     views: dict[str, View] = {}
     for m in (*(MODALITIES if specific else ()), *((None,) if joint else ())):
-        name, offset = m or "joint", _offsets(data, m)
-        labeled = [data[m].labeled_mask.nonzero().flatten() + start for m, start in offset.items()]
+        name, sides = m or "joint", (m,) if m else MODALITIES
+        labeled = torch.cat([data[side].labeled_mask for side in sides]).nonzero().flatten()
         operators[name] = graph_operator(data, m)
-        items = query_view(data, *offset, joint=m is None)
-        views[name] = View(items, operators[name], torch.cat(labeled))
+        items = query_view(data, *sides, joint=m is None)
+        views[name] = View(items, operators[name], labeled)
     return Graphs(operators, views, constant="degree" not in data[IMAGE])
-
-
-def _offsets(data: HeteroData, modality: Modality | None) -> dict[Modality, int]:
-    """The first node of one modality's graph, or of both modalities' in the cross-modal graph."""
-    return {modality: 0} if modality else {IMAGE: 0, TEXT: data[IMAGE].x.size(0)}
 
 
 def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphOperator:
@@ -408,7 +403,8 @@ def graph_operator(data: HeteroData, modality: Modality | None = None) -> GraphO
     """
     joint = modality is None
     _check_edges(data, joint=joint)
-    offset = _offsets(data, modality)
+    # the first node of each side
+    offset = {modality: 0} if modality else {IMAGE: 0, TEXT: data[IMAGE].x.size(0)}
     parts: list[tuple[Tensor, Tensor]] = []
     loops: list[Tensor] = []
     for m, first in offset.items():

@@ -350,7 +350,16 @@ class HubSampler:
         first = self._hubs[self._start[members]]
         order = first.argsort(stable=True)  # so that each hub is well spread
         self._members = members[order]
-        probability = member_probability(first[order], num_members)
+        hub = first[order]
+        probability = torch.ones_like(hub, dtype=torch.float64)  # of each to be drawn
+        if 0 <= num_members < len(hub):
+            size = torch.bincount(hub).double()
+            ordered = size[size > 0].sort().values
+            smaller = ordered.cumsum(0) - ordered
+            larger = torch.arange(ordered.numel(), 0, -1, device=hub.device)
+            # the largest number a hub that the budget allows
+            limit = ((num_members - smaller) / larger).max()
+            probability = (limit / size).clamp(max=1.0)[hub]
         self._cumulative = probability.cumsum(0)
         self._weight = torch.ones(num_nodes, dtype=dtype, device=hub.device)
         self._weight[self._members] = probability.reciprocal().to(dtype)
@@ -376,18 +385,6 @@ class HubSampler:
         keep = source != target[position]
         source, position = source[keep], position[keep]
         return source, position, self._weight[source]
-
-
-def member_probability(hub: Tensor, budget: int) -> Tensor:
-    """With what probability each member of a hub is drawn, float64 ``[n]``; -1 takes all."""
-    if budget < 0 or budget >= hub.numel():
-        return torch.ones_like(hub, dtype=torch.float64)
-    size = torch.bincount(hub).double()
-    ordered = size[size > 0].sort().values
-    smaller = ordered.cumsum(0) - ordered
-    larger = torch.arange(ordered.numel(), 0, -1, device=hub.device)
-    limit = ((budget - smaller) / larger).max()  # the largest number a hub that the budget allows
-    return (limit / size).clamp(max=1.0)[hub]
 
 
 def take_rows(start: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -217,7 +217,19 @@ class Emoji(CrossModalDataset):
         entries, is_query = self.rows
         query = torch.tensor(is_query)
         image = self.picture_features(entries)
-        text = self.text_features_of(entries, ~query)
+        seen = list(compress(entries, (~query).tolist()))
+        known = [entry.text for entry in seen]
+        parts: list[TextEncoder] = []
+        if self.text_features != "static":
+            parts.append(BagOfWords("tfidf", subwords=SUBWORDS).fit(known))
+        if self.text_features != "words":
+            parts.append(StaticWords())
+        encoder = parts[0] if len(parts) == 1 else Concatenated(parts)
+        if self.languages:
+            pairs = [pair for name in self.languages for pair in names_in(name, seen)]
+            encoder = Translated(encoder, learn_words(pairs, known))
+        self.keep_words(encoder)
+        text = encoder([entry.text for entry in entries])
         names = ([entry.category for entry in entries], [entry.subgroup for entry in entries])
         y, subgroup = (torch.from_numpy(np.unique(n, return_inverse=True)[1]) for n in names)
         data = build_hetero(image, text, y=y, train=~query, query=query)
@@ -239,23 +251,6 @@ class Emoji(CrossModalDataset):
             lambda: self.image_encoder()(pictures),
             {"sha256": digest, "image_size": IMAGE_SIZE},
         )
-
-    def text_features_of(self, entries: Sequence[EmojiEntry], train: Tensor) -> Tensor:
-        """Features by the encoder of ``texts=`` and ``languages=``, fitted on training entries."""
-        texts = [entry.text for entry in entries]
-        seen = list(compress(entries, train.tolist()))
-        known = [entry.text for entry in seen]
-        parts: list[TextEncoder] = []
-        if self.text_features != "static":
-            parts.append(BagOfWords("tfidf", subwords=SUBWORDS).fit(known))
-        if self.text_features != "words":
-            parts.append(StaticWords())
-        encoder = parts[0] if len(parts) == 1 else Concatenated(parts)
-        if self.languages:
-            pairs = [pair for name in self.languages for pair in names_in(name, seen)]
-            encoder = Translated(encoder, learn_words(pairs, known))
-        self.keep_words(encoder)
-        return encoder(texts)
 
     def image_encoder(self) -> EfficientNetLite0:
         """EfficientNet-Lite0 as used for the data set's own pictures."""

@@ -57,21 +57,17 @@ def ready(x: Tensor, metric: str, name: str = "x", origin: Tensor | None = None)
     if metric == "ip":
         rows = x.float().contiguous()
     else:
-        origin = l2_origin(x) if origin is None else origin
+        if origin is None:  # near the data, on a coarse binary grid: around it L2 cancels less
+            wide = x if x.dtype == torch.float64 else x.float()
+            mean, spread = wide.mean(0), wide.std(0, correction=0)
+            spread = torch.maximum(spread, mean.abs() * 2.0**-20)
+            grid = torch.where(spread > 0, spread.log2().floor().exp2(), 1.0)
+            origin = ((mean / grid).round() * grid).nan_to_num(0.0)
         rows = (x.to(origin.dtype) - origin).float().contiguous()
     parts = torch.split(rows, max(1, ELEMENTS // rows.size(1)))
     squares = torch.cat([part.square().sum(1) for part in parts])
     check_scale(squares, name)
     return PreparedRows(rows, metric, origin, squares)
-
-
-def l2_origin(database: Tensor) -> Tensor:
-    """A point near the data, ``[d]``, on a coarse binary grid, around which L2 cancels less."""
-    wide = database if database.dtype == torch.float64 else database.float()
-    mean, spread = wide.mean(0), wide.std(0, correction=0)
-    spread = torch.maximum(spread, mean.abs() * 2.0**-20)
-    grid = torch.where(spread > 0, spread.log2().floor().exp2(), 1.0)
-    return ((mean / grid).round() * grid).nan_to_num(0.0)
 
 
 def check_scale(squares: Tensor, name: str) -> None:

@@ -35,10 +35,6 @@ RECALL_AT = (1, 5, 10)
 EDGE = 10  # the answers whose edge is looked at
 
 
-def _table() -> Any:
-    return field(default_factory=dict, hash=False)
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """mAP in four directions (``i2t``: queries are images, database texts), and what it means.
@@ -64,13 +60,13 @@ class Evaluation:
     #: ``{'i2t': {1: .., 5: .., 10: ..}, 't2i': ..}``: how often a query's own other side is among
     #: the first k of those of all queries, expected over ties; empty if the queries of the two
     #: modalities are not the same rows
-    pair_recall: dict[str, dict[int, float]] = _table()
+    pair_recall: dict[str, dict[int, float]] = field(default_factory=dict, hash=False)
     #: ``{'i2t': .., 't2i': ..}``: graded NDCG, expected ties, cut as mAP is; empty without labels
-    ndcg: Scores = _table()
+    ndcg: Scores = field(default_factory=dict, hash=False)
     #: by modality, of the database: ``distinct_codes``, ``largest_bucket`` (items of the commonest
     #: code), and ``edge_ties``: how many items are as far as the tenth answer to a query of the
     #: other modality (1: none but itself), mean over the queries
-    codes: dict[str, Scores] = _table()
+    codes: dict[str, Scores] = field(default_factory=dict, hash=False)
     #: what to know before these numbers are compared, such as ``'training rows among the queries'``
     notes: list[str] = field(default_factory=list, hash=False)
 
