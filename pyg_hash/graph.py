@@ -347,14 +347,10 @@ class View:
 
 
 def protocol(data: HeteroData) -> str:
-    """Name the protocol of a graph, read from its anchors.
+    """Name the protocol of a graph, read from its anchors; docs/concepts.rst says what each means.
 
-    * ``'transductive'``: all nodes are anchors, and the inter edges of a query may be chosen by
-      its own other modality (the papers' setting).
-    * ``'strict'``: all nodes are anchors, but nothing of a query's other modality reaches its
-      code; so too without edges across the modalities (:class:`SGCHGraph`).
-    * ``'inductive'``: only training nodes are anchors; a query changes no other node.
-    * ``'none'``: the data carries no graph.
+    A graph without edges across the modalities (:class:`SGCHGraph`) whose anchors are all nodes is
+    ``'strict'``; data without a graph have ``'none'``.
     """
     graph = data.graph if "graph" in data else {}
     if "intra_anchors" not in graph:

@@ -195,9 +195,7 @@ class InstanceSampler(BaseSampler):
         num_members: labelled instances that stand for all in a batch; -1 takes all, which makes
             as many edges as there are pairs of equal label.
 
-    Raises:
-        TypeError: numbers that are not integers.
-        ValueError: no graph, or numbers that are not -1 or positive, one for each layer.
+    ``TypeError`` or ``ValueError``: no graph, or numbers that are not -1 or positive integers.
     """
 
     def __init__(

@@ -48,11 +48,9 @@ OTHER_ROWS = "image and text: {} and {} rows; row i of both must be the same ins
 def open_feature_file(path: str | os.PathLike[str]) -> Iterator[Any]:
     """The open HDF5 file.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        OSError: it cannot be read, or another process has it open for writing.
-        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading;
-            or something in it leads into other files.
+    ``FileNotFoundError``, or ``OSError``: another process has it open for writing.
+    ``CorruptFileError``: it is no HDF5 file, or truncated or damaged, found now or while reading;
+    or something in it leads into other files.
     """
     path = Path(path)
     if not path.is_file():

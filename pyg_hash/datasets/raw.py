@@ -112,10 +112,8 @@ class Variable:
 def read_variables(path: Path, only: str | None = None) -> list[Variable]:
     """What a file holds, or one variable of it.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a pickle, objects of MATLAB or Python, or of no known kind.
-        CorruptFileError: it is damaged, found now or when a variable is read.
+    ``FileNotFoundError``. ``ValueError``: a pickle, objects of MATLAB or Python, or of no known
+    kind. ``CorruptFileError``: it is damaged, found now or when a variable is read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")

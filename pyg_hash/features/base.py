@@ -119,10 +119,8 @@ class StoredEncoder:
 def load_encoder(folder: PathLike) -> Any:
     """Read the :class:`ImageEncoder` or :class:`TextEncoder` that ``save(folder)`` wrote.
 
-    Raises:
-        FileNotFoundError: the folder holds no encoder, or its weights are gone.
-        ImportError: its package is not installed.
-        CorruptFileError: a file is damaged or the kind is not known to this version.
+    ``FileNotFoundError``: there is none, or its weights are gone; ``ImportError``: its package is;
+    ``CorruptFileError``: a file is damaged or the kind is not known to this version.
     """
     return StoredEncoder.load(folder)
 
@@ -267,11 +265,8 @@ class Concatenated(StoredEncoder):
     zeros, as long as another part can.
 
     Args:
-        encoders: the parts, each with ``save``.
+        encoders: the parts, at least one, each with ``save``.
         weights: one positive number a part; all 1 if None.
-
-    Raises:
-        ValueError: there is no part, or the weights are no such numbers.
     """
 
     kind = "concatenated"
