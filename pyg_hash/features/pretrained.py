@@ -84,9 +84,7 @@ class EfficientNetLite0(NetworkEncoder):
         **run: ``batch_size`` (2: on a CPU small batches are faster), ``device`` (``'cpu'``) and
             ``progress`` (True: show a bar).
 
-    Raises:
-        ImportError: the ``demo`` extra is not installed.
-        CorruptFileError: the installed weights file is not the known one.
+    ``ImportError``: no ``demo`` extra; ``CorruptFileError``: weights that are not the known ones.
     """
 
     kind = "efficientnet_lite0"

@@ -61,8 +61,7 @@ class BagOfWords(StoredEncoder):
         any_script: False: words are runs of letters and digits and nothing more, as in encoders
             that were stored before other scripts were known (texts in ASCII: no difference).
 
-    Raises:
-        ImportError: scikit-learn is missing (``demo`` extra), with which it is fitted.
+    It is fitted with scikit-learn (``demo`` extra).
     """
 
     kind = "bag_of_words"
@@ -335,9 +334,7 @@ class StaticWords(StoredEncoder):
     the same. On held-out emoji and captions neither weights by document frequency, nor equal
     weights of words, nor taking out the first principal component did better on both.
 
-    Raises:
-        ImportError: the ``demo`` extra is not installed.
-        CorruptFileError: an installed file is not the known one.
+    ``ImportError``: no ``demo`` extra; ``CorruptFileError``: a file is not the known one.
     """
 
     kind = "static_words"

@@ -92,23 +92,17 @@ def knn(
         metric: ``'cosine'`` similarity, ``'ip'`` inner product, or ``'l2'`` **squared** distance.
         exclude_self: row i never gets neighbour i; by index, so duplicates of row i are kept.
             ``query`` must be ``database``.
-        backend: how candidates are found.
-
-            * ``'torch'``: products and the largest of their rows by torch, on the device of the
-              tensors; in a self-join of wide rows each product once.
-            * ``'faiss'``: the same, but FAISS keeps the largest; on the CPU.
-            * ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that
-              are mostly zeros.
-            * ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at most 5 %
-              nonzero entries on the CPU; else ``'faiss'`` from 16 queries on the CPU, where FAISS
-              is installed; else ``'torch'``.
+        backend: how candidates are found. ``'torch'``: products and the largest of their rows, on
+            the device of the tensors. ``'faiss'``: FAISS keeps the largest; on the CPU.
+            ``'sparse'``: dense blocks of queries meet sparse rows; for CSR, and dense rows that are
+            mostly zeros. ``'auto'``: ``'sparse'`` for CSR, and for large work on dense rows with at
+            most 5 % nonzero entries on the CPU; else ``'faiss'`` from 16 queries on the CPU, where
+            FAISS is installed; else ``'torch'``.
         approximate: do without a look at all pairs in full, for many rows (from about 15,000).
             Scores are exact, but a neighbour may be missing: measure with :func:`recall`.
-
-            * ``'pca'``: the best ``3 k`` by the leading 128 directions of 2,048 evenly spaced
-              rows; good where few directions hold most of the data.
-            * ``'ivf'``: FAISS, the 16 nearest of ``sqrt(n)`` lists.
-            * ``'hnsw'``: FAISS, a graph of 32 links a row between near ones.
+            ``'pca'``: the best ``3 k`` by the leading 128 directions of 2,048 evenly spaced rows;
+            good where few directions hold most of the data. ``'ivf'``: FAISS, the 16 nearest of
+            ``sqrt(n)`` lists. ``'hnsw'``: FAISS, a graph of 32 links a row between near ones.
 
     Returns:
         ``(scores, index)``: float32 ``[q, k]`` and int64 ``[q, k]`` on the device of ``query``.

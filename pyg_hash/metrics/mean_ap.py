@@ -56,18 +56,10 @@ def mean_average_precision(
 
     Memory is O(num_bits) a query; with ``ties='index'`` O(n num_bits) in all.
 
-    Args:
-        query: int8 ±1 ``[q, num_bits]``.
-        database: int8 ±1 ``[n, num_bits]``.
-        query_y: class index, integer ``[q]``, or multi-hot ``[q, C]``.
-        database_y: class index ``[n]`` or multi-hot ``[n, C]``, as ``query_y``.
-        topk: rank cut, at least 1; ``None``, or more than n, means all.
-        ties: see above, as ``denominator``.
-        denominator: what the sum is divided by.
-
-    Raises:
-        TypeError: codes that are not int8, class indices that are not integers, or ``topk``.
-        ValueError: wrong shapes or values, no rows, labels of two kinds, unknown options.
+    Codes are int8 ±1 ``[q, num_bits]`` and ``[n, num_bits]``, labels class indices, integer ``[q]``
+    and ``[n]``, or multi-hot ``[q, C]`` and ``[n, C]``; a ``topk`` of None, or more than n, means
+    all. ``TypeError``: codes that are not int8, class indices that are not integers, or ``topk``;
+    ``ValueError``: wrong shapes or values, no rows, labels of two kinds, unknown options.
     """
     scores = average_precision(query, database, query_y, database_y, topk, ties, denominator)
     return float(scores.mean())

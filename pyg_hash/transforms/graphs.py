@@ -402,11 +402,9 @@ class SGCHGraph(BaseTransform):
     Args:
         k: number of neighbours (code: 20), the node itself excluded.
         graph: ``'paper'`` or ``'code'``.
-        metric: ``'cosine'`` (paper), ``'ip'`` or ``'l2'``; neighbours under the latter two weigh 1.
-        anchors: which nodes may be somebody's neighbour: ``'train'``, or ``'all'`` as in the paper.
         self_loops: see :class:`LabelHub`; ``'literal'`` adds :math:`W_{ii} = l_i^\top l_i`.
         neighbor_weight: :math:`\omega`, above 0.
-        backend, approximate: see :class:`IntraKNN`, as for the errors.
+        metric, anchors, backend, approximate: see :class:`IntraKNN`, as for the errors.
     """
 
     k: int = 20
