@@ -39,13 +39,10 @@ async function fetchJson(address, options = {}) {
   }
   const value = await response.json().catch(() => ({}));
   if (response.status === 401) show("login", true);
-  if (!response.ok) throw new Error(reason(value.detail) || `The server answered ${response.status}.`);
+  let why = value.detail;
+  if (Array.isArray(why)) why = why.map((one) => `${one.loc[one.loc.length - 1]}: ${one.msg}`).join("; ");
+  if (!response.ok) throw new Error(why || `The server answered ${response.status}.`);
   return value;
-}
-
-function reason(detail) {
-  if (!Array.isArray(detail)) return detail;
-  return detail.map((one) => `${one.loc[one.loc.length - 1]}: ${one.msg}`).join("; ");
 }
 
 function address(query) {
@@ -66,11 +63,10 @@ async function search(query, { remember = true } = {}) {
   showQuery(query);
   byId("status").textContent = "Searching …";
   document.body.classList.add("busy");
-  const values = address(query);
-  if (remember) history.pushState(null, "", query.kind === "image" ? location.pathname : `?${values}`);
+  if (remember) history.pushState(null, "", query.kind === "image" ? location.pathname : `?${address(query)}`);
   try {
     if (query.kind === "image") query.body = await fitting(query.file);
-    const found = await ask(query, values, 0);
+    const found = await ask(query, 0);
     if (!found) return;
     byId("answers").replaceChildren();
     addAnswers(found);
@@ -83,12 +79,11 @@ async function search(query, { remember = true } = {}) {
 }
 
 // One page of answers; undefined if something else was asked meanwhile.
-async function ask(query, values, offset) {
+async function ask(query, offset) {
   if (running) running.abort();
   const mine = running = new AbortController();
-  const options = { signal: mine.signal };
+  const options = { signal: mine.signal }, values = address(query);
   let path = "api/search";
-  values = new URLSearchParams(values);
   if (offset) values.set("offset", offset);
   if (query.kind === "item") {
     path = `${query.item.slice(1)}/similar`;
@@ -105,7 +100,7 @@ async function more() {
   if (byId("more").hidden || byId("more").disabled) return;
   byId("more").disabled = true;
   try {
-    const found = await ask(query, address(query), place);
+    const found = await ask(query, place);
     if (found && query === asked) addAnswers(found);
   } catch (error) {
     if (error.name !== "AbortError") { byId("problem").textContent = error.message; show("problem", true); show("more", false); }
