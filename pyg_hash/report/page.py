@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -383,8 +382,7 @@ def _other_data(stored: Any, now: Any) -> list[str]:
 def render(template: str, **values: Any) -> str:
     """A page, from a template in this folder."""
     jinja = require("jinja2", "jinja2", extra="report")
-    folder = files("pyg_hash.report")
-    loader = jinja.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8"))
+    loader = jinja.PackageLoader("pyg_hash.report", "")
     environment = jinja.Environment(autoescape=True, loader=loader, trim_blocks=True)
     known = {"css": page_css(), "version": __version__, "draw": figures, "svg": to_svg}
     environment.globals |= known | {"RADIUS": RADIUS}
