@@ -89,15 +89,10 @@ class IVF(FaissIndex):
 
     def make(self, packed: Bytes) -> Any:
         """Groups by k-means."""
-        faiss = _faiss.load()
         nlist = self.nlist or max(1, min(int(4 * len(packed) ** 0.5), len(packed) // 39))
         if nlist > len(packed):
             raise ValueError(f"nlist: {nlist} groups of {len(packed)} codes; use fewer")
-        bits = 8 * packed.shape[1]
-        coarse = faiss.IndexBinaryFlat(bits)
-        index = faiss.IndexBinaryIVF(coarse, bits, nlist)
-        coarse.this.disown()  # the index frees it
-        index.own_fields = True
+        index = _faiss.load().index_binary_factory(8 * packed.shape[1], f"BIVF{nlist}")
         index.cp.min_points_per_centroid = 1  # few are what the user asked for
         index.nprobe = self.nprobe
         index.train(packed)
