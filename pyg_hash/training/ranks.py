@@ -76,11 +76,7 @@ class Ranks:
         """Replace each tensor by its mean over the ranks."""
         if self.size == 1:
             return
-        works = []
-        for tensor in tensors:
-            tensor.div_(self.size)
-            works.append(dist.all_reduce(tensor, async_op=True))
-        for work in works:
+        for work in [dist.all_reduce(t.div_(self.size), async_op=True) for t in tensors]:
             work.wait()
 
     def average_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
