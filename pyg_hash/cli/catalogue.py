@@ -76,7 +76,7 @@ class Build(Command):
     skip_bad: bool = option(False, "leave out pictures and texts that cannot be read")
     seed: int = option(0, "seed of what is drawn, and of the training")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """All stages; what is done is not done again."""
         from pyg_hash.datasets.sources import open_source
 
@@ -121,7 +121,6 @@ class Build(Command):
                     print("stopped; the same command goes on", file=sys.stderr)
                     raise
             tell(run)
-        return 0
 
     def _training(self) -> dict[str, Any]:
         """Settings of the training that do not depend on the source."""

@@ -46,7 +46,7 @@ class Encode(build.NewItemsCommand):
     force: bool = option(False, "use a store although its codes are of another model")
     strict: bool = option(False, "write nothing if an item cannot be encoded")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Encode, write to a file or into a store, and sum it up."""
         from pyg_hash.stores import store_class
 
@@ -130,7 +130,6 @@ class Encode(build.NewItemsCommand):
                 more += f", {known} replaced" if known else ""
                 where += f" ({len(store)} items)"
             print(f"{items.modality}: {len(found.kept)} codes{bits}{more} -> {where}")
-        return 0
 
 
 def check_unique(items: build.NewItems) -> None:
@@ -228,7 +227,7 @@ class Export(build.PictureCommand):
         "also NAME.db or http://HOST:PORT",
     )
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Write, and say what."""
         from pyg_hash.stores import store_class
         from pyg_hash.stores.export import FORMATS
@@ -238,14 +237,14 @@ class Export(build.PictureCommand):
             if kind is not None:
                 raise UsageError(f"to: {self.run} is a store, which has no encoder; name a run")
             self._encoders(Run.open(self.run, need=("config", "model")))
-            return 0
+            return
         ending = FORMATS[self.to][0]
         if kind is not None:
             if self.out is None:
                 raise UsageError(f"out: name the file to write, such as codes{ending}")
             with kind.open(self.run) as store:
                 self._codes(store, self.out)
-            return 0
+            return
         run = Run.open(self.run, need=("config", "model"))
         items = None if run.has_catalog else run.items(self.images_root)
         for modality in MODALITIES:
@@ -253,7 +252,6 @@ class Export(build.PictureCommand):
             with run.searched(modality, items, named=True) as store:
                 if len(store):
                     self._codes(store, str(out), modality)
-        return 0
 
     def _is_collection(self) -> bool:
         from pyg_hash.stores import MilvusStore, store_class

@@ -56,7 +56,7 @@ class Evaluate(DataCommand):
     device: Literal["cpu", "cuda"] = option("cpu", "where to encode: cpu or cuda")
     json: bool = option(False, "print JSON instead of a table")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Evaluate, print and keep."""
         from pyg_hash.metrics import evaluate
         from pyg_hash.training.ranks import process_group
@@ -95,7 +95,6 @@ class Evaluate(DataCommand):
             if error.errno not in (errno.EROFS, errno.EACCES):
                 raise
             print(f"not kept in {run.file('metrics')}: {error.strerror}", file=sys.stderr)
-        return 0
 
 
 class Report(DataCommand, build.PictureCommand):
@@ -109,7 +108,7 @@ class Report(DataCommand, build.PictureCommand):
     points: int = option(500, "items in the t-SNE maps")
     seed: int = option(0, "seed of what is drawn at random")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Collect and write."""
         from pyg_hash.report import About, compare_page, write_report
 
@@ -133,7 +132,7 @@ class Report(DataCommand, build.PictureCommand):
             with atomic_path(out) as temporary:
                 temporary.write_text(page, encoding="utf-8")
             print(f"report: {out}")
-            return 0
+            return
         config = self.settings(run)
         model = build.load_model(run, config)
         dataset = build.build_dataset(config)
@@ -149,7 +148,6 @@ class Report(DataCommand, build.PictureCommand):
         options = {"num_queries": self.queries, "points": self.points, "seed": self.seed}
         write_report(out, model, dataset[0], about, **options)
         print(f"report: {out}")
-        return 0
 
 
 class Verify(Command):
@@ -224,7 +222,7 @@ class Import(Command):
     images_root: str | None = option(None, "folder of the pictures, where no array holds features")
     seed: int = option(0, "seed of the queries that are drawn where no split is named")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Import and print."""
         from pyg_hash.datasets import import_files
 
@@ -232,4 +230,3 @@ class Import(Command):
             raise UsageError(f"out: {self.out} does not end with .h5, as a feature file does")
         more = {f.name: getattr(self, f.name) for f in fields(self)}
         print(import_files(more.pop("files"), more.pop("out"), **more))
-        return 0

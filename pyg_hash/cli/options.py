@@ -59,8 +59,8 @@ class Command(ABC):
         return cls(**{f.name: args[f.name] for f in fields(cls)})
 
     @abstractmethod
-    def execute(self) -> int:
-        """Do it; the exit status."""
+    def execute(self) -> int | None:
+        """Do it; the exit status, 0 if there is none."""
 
 
 def check_positive(**values: int) -> None:

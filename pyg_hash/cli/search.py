@@ -61,7 +61,7 @@ class Search(SearchCommand, build.NewItemsCommand):
     k: int = option(10, "number of answers", ["-k", "--k"])
     json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Search; the time of the first query goes to the standard error."""
         if sum(given is not None for given in (self.text, self.image, self.features)) != 1:
             raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
@@ -130,7 +130,6 @@ class Search(SearchCommand, build.NewItemsCommand):
         parts = {"features": encoded - start, "code": coded - encoded, "search": end - coded}
         times = ", ".join(f"{name} {1e3 * seconds:.1f}" for name, seconds in parts.items())
         say(f"one query: {1e3 * (end - start):.1f} ms ({times})")
-        return 0
 
     def _queries(self) -> build.NewItems:
         """What the command line asks for."""
@@ -221,7 +220,7 @@ class Serve(SearchCommand):
         "if the network is let in",
     )
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Serve."""
         from pyg_hash.serve import Limits, SearchEngine, serve
         from pyg_hash.serve.app import address_of, is_loopback, listen
@@ -264,7 +263,6 @@ class Serve(SearchCommand):
             limits = Limits(threads=self.threads, rate=rate)
             more: dict[str, Any] = {"token": token, "private": self.private, "proxy": self.proxy}
             serve(engine, listening, limits=limits, ready=ready, **more)
-        return 0
 
     def _token(self) -> str | None:
         if self.token_file is None:

@@ -32,7 +32,7 @@ class ListItems(StoreCommand):
     limit: int = option(20, "how many to print at most")
     json: bool = option(False, "print one JSON object an item, each in a line")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Print."""
         if self.start < 0 or self.limit < 0:
             raise UsageError("start, limit: expected 0 or more")
@@ -43,10 +43,9 @@ class ListItems(StoreCommand):
             rows = [{name: values[i] for name, values in columns.items()} for i in range(len(ids))]
             if self.json:
                 print("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), end="")
-                return 0
+                return
             print(printed([*columns], [list(map(cell, row.values())) for row in rows]))
             print(f"{len(rows):,} of {len(store):,} items")
-        return 0
 
 
 class DeleteItems(StoreCommand):
@@ -55,7 +54,7 @@ class DeleteItems(StoreCommand):
     ids: str | None = option(None, "a text file in UTF-8, an id a line")
     where: str | None = option(None, "all of these: \"labels has 'cat'\"")
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Delete, save and say how many."""
         if (self.ids is None) == (self.where is None):
             raise UsageError("items: give either --ids FILE or --where FILTER")
@@ -69,7 +68,6 @@ class DeleteItems(StoreCommand):
             store.remove(names)
             store.save()
             print(f"{before - len(store):,} of {before:,} items deleted")
-        return 0
 
 
 class UpdateItems(StoreCommand):
@@ -81,7 +79,7 @@ class UpdateItems(StoreCommand):
         "a missing value, and lists are separated by ;",
     )
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Change, save and say how many."""
         with opened(self.store) as store:
             groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -94,7 +92,6 @@ class UpdateItems(StoreCommand):
                 count += len(rows)
             store.save()
             print(f"{count:,} of {len(store):,} items changed")
-        return 0
 
 
 def opened(address: str) -> CodeStore:

@@ -43,7 +43,7 @@ class Train(TrainConfig, Command):
         parser.add_argument("--config", action="config", help=text)
         super().add_arguments(parser)
 
-    def execute(self) -> int:
+    def execute(self) -> None:
         """Train, and say how to go on when stopped."""
         if command := Run(Path(self.out)).build_command():
             raise UsageError(
@@ -51,19 +51,19 @@ class Train(TrainConfig, Command):
                 f"with: {command}"
             )
         try:
-            return self.train()
+            self.train()
         except KeyboardInterrupt:
             print(f"stopped; go on with: pyg-hash train --out {self.out} --resume", file=sys.stderr)
             raise
 
-    def train(self) -> int:
+    def train(self) -> None:
         """Train, and write the run folder."""
         from pyg_hash.training.ranks import process_group
 
         with process_group(self.device) as device, ExitStack() as held:
-            return self._train(device, held)
+            self._train(device, held)
 
-    def _train(self, device: torch.device, held: ExitStack) -> int:
+    def _train(self, device: torch.device, held: ExitStack) -> None:
         """The stages: data set, training, items and encoders, index, metrics; what is done stays.
 
         Under ``torchrun`` all processes train, and the first one does the rest. ``held`` until the
@@ -134,7 +134,7 @@ class Train(TrainConfig, Command):
             if ranks.is_main:
                 run.save_folder("model", model.save)
         if not ranks.is_main:
-            return 0
+            return
         digest = model.digest()
         run.note(model=digest)
         save_indexes(run, model, data)
@@ -144,7 +144,6 @@ class Train(TrainConfig, Command):
         if not dataset.num_classes:
             print("the data have no labels, so there is no mAP")
         print(f"run folder: {run.path}")
-        return 0
 
 
 class OfRun:
