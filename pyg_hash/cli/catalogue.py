@@ -46,7 +46,7 @@ _SHOWN = 20
 
 
 class Build(Command):
-    """Read, check, encode, train, evaluate and index."""
+    """Read, check, encode, train, evaluate and index; what is done is not done again."""
 
     source: list[str] = option(
         MISSING,
@@ -76,8 +76,7 @@ class Build(Command):
     skip_bad: bool = option(False, "leave out pictures and texts that cannot be read")
     seed: int = option(0, "seed of what is drawn, and of the training")
 
-    def execute(self) -> None:
-        """All stages; what is done is not done again."""
+    def _execute(self) -> None:
         from pyg_hash.datasets.sources import open_source
 
         check_positive(train_rows=self.train_rows)

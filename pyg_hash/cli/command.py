@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             kind, own = COMMANDS[args.command][0], args[args.command]
             if not isinstance(kind, str):
                 kind, own = kind[own.action][0], own[own.action]
-            return _class(kind).of(own).execute() or 0
+            return int(_class(kind).of(own).execute())
     except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)

@@ -25,7 +25,7 @@ _ROWS = 10_000  # at a time, into a collection
 
 
 class Encode(build.NewItemsCommand):
-    """Encode and write."""
+    """Encode, write to a file or into a store, and sum it up."""
 
     images: str | None = option(None, "a folder of pictures, or a pattern: 'a/*.png', 'a/**/*.png'")
     texts: str | None = option(None, "a text file in UTF-8, one text a line")
@@ -46,8 +46,7 @@ class Encode(build.NewItemsCommand):
     force: bool = option(False, "use a store although its codes are of another model")
     strict: bool = option(False, "write nothing if an item cannot be encoded")
 
-    def execute(self) -> None:
-        """Encode, write to a file or into a store, and sum it up."""
+    def _execute(self) -> None:
         from pyg_hash.stores import store_class
 
         raw = self.images is not None or self.texts is not None
@@ -227,8 +226,7 @@ class Export(build.PictureCommand):
         "also NAME.db or http://HOST:PORT",
     )
 
-    def execute(self) -> None:
-        """Write, and say what."""
+    def _execute(self) -> None:
         from pyg_hash.stores import store_class
         from pyg_hash.stores.export import FORMATS
 

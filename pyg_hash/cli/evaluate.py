@@ -56,8 +56,7 @@ class Evaluate(DataCommand):
     device: Literal["cpu", "cuda"] = option("cpu", "where to encode: cpu or cuda")
     json: bool = option(False, "print JSON instead of a table")
 
-    def execute(self) -> None:
-        """Evaluate, print and keep."""
+    def _execute(self) -> None:
         from pyg_hash.metrics import evaluate
         from pyg_hash.training.ranks import process_group
 
@@ -108,8 +107,7 @@ class Report(DataCommand, build.PictureCommand):
     points: int = option(500, "items in the t-SNE maps")
     seed: int = option(0, "seed of what is drawn at random")
 
-    def execute(self) -> None:
-        """Collect and write."""
+    def _execute(self) -> None:
         from pyg_hash.report import About, compare_page, write_report
 
         check_positive(queries=self.queries, points=self.points)
@@ -155,8 +153,7 @@ class Verify(Command):
 
     path: str = option(MISSING, "a file, or a folder: a run, a data set, a store", ["path"])
 
-    def execute(self) -> int:
-        """Compare all checksums and print what is wrong, then a summary."""
+    def _execute(self) -> int:
         counts = {True: 0, False: 0}
         problems = []
         for path in stored_files(Path(self.path)):
@@ -194,8 +191,7 @@ class Check(Command):
 
     file: str = option(MISSING, "a feature file in HDF5", ["file"])
 
-    def execute(self) -> int:
-        """Check and print."""
+    def _execute(self) -> int:
         from pyg_hash.datasets import check_feature_file
 
         report = check_feature_file(self.file)
@@ -222,8 +218,7 @@ class Import(Command):
     images_root: str | None = option(None, "folder of the pictures, where no array holds features")
     seed: int = option(0, "seed of the queries that are drawn where no split is named")
 
-    def execute(self) -> None:
-        """Import and print."""
+    def _execute(self) -> None:
         from pyg_hash.datasets import import_files
 
         if not self.out.lower().endswith((".h5", ".hdf5")):

@@ -58,9 +58,12 @@ class Command(ABC):
         """The command with the options of a parsed command line."""
         return cls(**{f.name: args[f.name] for f in fields(cls)})
 
+    def execute(self) -> int:
+        """Do what the class says; the exit status."""
+        return self._execute() or 0
+
     @abstractmethod
-    def execute(self) -> int | None:
-        """Do it; the exit status, 0 if there is none."""
+    def _execute(self) -> int | None: ...
 
 
 def check_positive(**values: int) -> None:

@@ -48,7 +48,7 @@ class SearchCommand(build.EncoderCommand, build.PictureCommand):
 
 
 class Search(SearchCommand, build.NewItemsCommand):
-    """Search and print the answers."""
+    """Search and print the answers, and on the standard error the time of the first query."""
 
     text: str | None = option(None, "search with these words")
     image: str | None = option(None, "search with this picture")
@@ -61,8 +61,7 @@ class Search(SearchCommand, build.NewItemsCommand):
     k: int = option(10, "number of answers", ["-k", "--k"])
     json: bool = option(False, "print one JSON object a query, each in a line, instead of tables")
 
-    def execute(self) -> None:
-        """Search; the time of the first query goes to the standard error."""
+    def _execute(self) -> None:
         if sum(given is not None for given in (self.text, self.image, self.features)) != 1:
             raise UsageError("query: give either --text WORDS or --image FILE or --features FILE")
         check_positive(k=self.k, oversample=self.oversample)
@@ -220,8 +219,7 @@ class Serve(SearchCommand):
         "if the network is let in",
     )
 
-    def execute(self) -> None:
-        """Serve."""
+    def _execute(self) -> None:
         from pyg_hash.serve import Limits, SearchEngine, serve
         from pyg_hash.serve.app import address_of, is_loopback, listen
         from pyg_hash.serve.guard import log_access

@@ -32,8 +32,7 @@ class ListItems(StoreCommand):
     limit: int = option(20, "how many to print at most")
     json: bool = option(False, "print one JSON object an item, each in a line")
 
-    def execute(self) -> None:
-        """Print."""
+    def _execute(self) -> None:
         if self.start < 0 or self.limit < 0:
             raise UsageError("start, limit: expected 0 or more")
         with opened(self.store) as store:
@@ -54,8 +53,7 @@ class DeleteItems(StoreCommand):
     ids: str | None = option(None, "a text file in UTF-8, an id a line")
     where: str | None = option(None, "all of these: \"labels has 'cat'\"")
 
-    def execute(self) -> None:
-        """Delete, save and say how many."""
+    def _execute(self) -> None:
         if (self.ids is None) == (self.where is None):
             raise UsageError("items: give either --ids FILE or --where FILTER")
         with opened(self.store) as store:
@@ -79,8 +77,7 @@ class UpdateItems(StoreCommand):
         "a missing value, and lists are separated by ;",
     )
 
-    def execute(self) -> None:
-        """Change, save and say how many."""
+    def _execute(self) -> None:
         with opened(self.store) as store:
             groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
             for row in rows_of(self.metadata, store):

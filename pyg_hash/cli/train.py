@@ -43,8 +43,7 @@ class Train(TrainConfig, Command):
         parser.add_argument("--config", action="config", help=text)
         super().add_arguments(parser)
 
-    def execute(self) -> None:
-        """Train, and say how to go on when stopped."""
+    def _execute(self) -> None:
         if command := Run(Path(self.out)).build_command():
             raise UsageError(
                 f"out: {self.out} is a run of pyg-hash build, which train does not finish; go on "
