@@ -25,6 +25,7 @@ from pyg_hash.utils.files import CorruptFileError, atomic_path, save_json
 from pyg_hash.utils.hdf5 import new_hdf5, open_hdf5
 from pyg_hash.utils.optional import require
 
+_OF_DAMAGE = LookupError, OSError, ValueError, EOFError, TypeError, RuntimeError, AttributeError
 Bytes = NDArray[np.uint8]
 Batches = Iterable[tuple[Bytes, NDArray[Any]]]
 Metadata = Callable[[NDArray[Any]], Mapping[str, Sequence[Any]]]
@@ -265,7 +266,7 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
         codes, ids, num_bits, model = reader(Path(path), sealed)
         if codes.dtype != np.uint8 or codes.shape != (len(ids), num_bytes(num_bits)):
             raise ValueError("codes and ids do not fit")
-    except (KeyError, OSError, ValueError, EOFError, TypeError, RuntimeError) as error:
+    except (*_OF_DAMAGE, zipfile.BadZipFile) as error:
         raise CorruptFileError(f"{path}: not a file of codes ({error}); export again") from error
     names = torch.from_numpy(ids) if ids.dtype == np.int64 else ids.astype(object)
     result = ExportedCodes(torch.from_numpy(codes), names, num_bits)
@@ -274,12 +275,8 @@ def read_codes(path: str | os.PathLike[str]) -> ExportedCodes:
 
 
 def _read_numpy(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            model = file.get("model", "")
-            return file["codes"], file["ids"], int(file["num_bits"]), model
-    except (zipfile.BadZipFile, AttributeError) as error:  # a lone .npy has no keys
-        raise ValueError(str(error)) from error
+    with np.load(path, allow_pickle=False) as file:
+        return file["codes"], file["ids"], int(file["num_bits"]), file.get("model", "")
 
 
 def _read_hdf5(path: Path, sealed: bool) -> tuple[Bytes, NDArray[Any], int, Any]:
