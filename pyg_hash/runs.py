@@ -124,10 +124,8 @@ class Run:
     ) -> Run:
         """Make a run folder and write its settings into it, before any work is done.
 
-        Raises:
-            FileExistsError: there is a run in the folder and ``resume`` is False.
-            OSError: the folder cannot be written.
-            ValueError: ``resume``, but the settings differ from those of the run.
+        ``FileExistsError``: there is a run in it already, and ``resume`` is False; ``ValueError``:
+        it is True, but the settings differ from those of the run.
         """
         run = cls(Path(path))
         # a folder with nothing but settings and items may be taken over

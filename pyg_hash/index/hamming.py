@@ -175,7 +175,6 @@ class HammingIndex(CodeStore):
                 what IVF and HNSW keep beside the codes is always read into memory.
 
         Raises:
-            FileNotFoundError: there is no such file.
             CorruptFileError: the file is truncated, damaged or something else.
         """
         check_path(path)

@@ -280,10 +280,6 @@ def report_page(
         num_queries: queries of each modality in the gallery.
         points: instances in the maps, which take seconds for each thousand.
         seed: of what is drawn at random.
-
-    Raises:
-        TypeError, ValueError: data without splits, items that do not fit the data, numbers that
-            are not positive integers.
     """
     check_positive_int(num_queries, "num_queries")
     check_positive_int(points, "points")

@@ -115,11 +115,8 @@ def _read_attributes(holder: Any) -> None:
 def open_hdf5(path: str | os.PathLike[str], *, sealed: bool = False) -> Iterator[Any]:
     """The open file; ``sealed``: it has a checksum of ours, which was compared.
 
-    Raises:
-        OSError: it cannot be read.
-        BlockingIOError: another process has it open for writing.
-        CorruptFileError: it is no HDF5 file, or truncated or damaged, found now or while reading;
-            or something in it leads out of it.
+    ``BlockingIOError``: another process has it open for writing; ``CorruptFileError``: it is no
+    HDF5 file, or truncated or damaged, found now or while reading, or leads out of itself.
     """
     from pyg_hash.utils.checksums import CorruptFileError  # torch: too much for the watcher
 
