@@ -150,10 +150,6 @@ class CodeStore(ABC):
             relaxed: for a ``HammingIndex``: the same items before their signs were taken, float
                 ``[n, num_bits]`` in [-1, 1], of all items or of none: kept as int8 in steps of
                 1 / 127, ``num_bits`` bytes an item, for :meth:`search` to rescore by.
-
-        Raises:
-            ValueError: ids given twice or present already; relaxed codes where they cannot be kept,
-                of some items only, or of other signs than the codes.
         """
         self._insert(codes, ids, metadata, relaxed, replace=False)
 

@@ -82,9 +82,7 @@ class HammingIndex(CodeStore):
         num_bits, ids, fields, model: as of every :class:`CodeStore <pyg_hash.index.CodeStore>`.
         index: ``Flat()`` (default), ``MultiIndex()``, ``IVF(...)`` or ``HNSW(...)``.
         backend: ``'faiss'``, ``'torch'`` (``Flat()`` alone), or ``'auto'``: FAISS if installed.
-
-    Raises:
-        ImportError: FAISS is needed and not installed.
+            ``ImportError``: it is needed and not installed.
     """
 
     path: Path | None = None  #: the file; None: in memory
@@ -167,15 +165,12 @@ class HammingIndex(CodeStore):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Self:
-        """Open what :meth:`save` wrote.
+        """Open what :meth:`save` wrote; ``CorruptFileError``: it is damaged or something else.
 
         Args:
             path: the file.
             mapped: leave codes, ids, fields and hash tables on disk, to be read as they are used;
                 what IVF and HNSW keep beside the codes is always read into memory.
-
-        Raises:
-            CorruptFileError: the file is truncated, damaged or something else.
         """
         check_path(path)
         store = cls._read(Path(path), mapped, "auto")

@@ -308,9 +308,6 @@ def tsne(
         labels: class index ``[n]`` or multi-hot ``[n, C]`` by modality.
         class_names: one name a class; by default their numbers.
         seed: of the start.
-
-    Raises:
-        ValueError: no points or too few, different widths, NaN, labels that do not fit.
     """
     if not points:
         raise ValueError("points: there is nothing to draw; give those of one modality at least")

@@ -118,10 +118,7 @@ def create_app(
             that no page from elsewhere reads the answers by way of a name of its own; None allows
             every name, for servers that others should reach.
         token: what requests must carry to add or delete items; None: nobody may.
-        private: whether all requests must carry it, which the page then asks for.
-
-    Raises:
-        ValueError: ``private`` without ``token``.
+        private: whether all requests must carry the ``token``, which the page then asks for.
     """
     require("PIL.Image", "pillow", extra="serve")
     require("fastapi", "fastapi", extra="serve")

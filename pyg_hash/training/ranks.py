@@ -215,11 +215,8 @@ def process_group(
 def encode_sharded(model: HashModel, items: Tensor | HeteroData, modality: Modality) -> Tensor:
     """Codes int8 ±1 ``[n, num_bits]`` of many items, each rank encoding an equal part of them.
 
-    Args:
-        model: the same on all ranks.
-        items: new items as :meth:`HashModel.encode_image` takes them, or a data set, for a model
-            that encodes each item alone (GCH, SGEH; else ``ValueError``). The same on all ranks.
-        modality: of the items.
+    The items are new ones, as :meth:`HashModel.encode_image` takes them, or a data set, for a model
+    that encodes each item alone (GCH, SGEH; else ``ValueError``); all is the same on all ranks.
     """
     check_choice(modality, MODALITIES, "modality")
     ranks = Ranks.of(model)
