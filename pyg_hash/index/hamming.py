@@ -529,11 +529,8 @@ class HammingIndex(CodeStore):
         if k is not None and isinstance(tables, Approximate) and not self._ties(scope):
             self._prepared()
             return tables.nearest(packed, k, self._alive)
-        if (
-            k is None
-            and isinstance(tables, MultiIndexHash)
-            and tables.pays(len(self._items), packed, radius)
-        ):
+        hashed = k is None and isinstance(tables, MultiIndexHash)
+        if hashed and tables.pays(len(self._items), packed, radius):
             query, far, rows = tables.range_search(self._prepared(), packed, radius)
             keep = self._alive if passing is None else passing
             if keep is not None:
