@@ -184,7 +184,12 @@ class SearchEngine:
 
     def image_features(self, path: Path) -> Tensor:
         """Features ``[1, d]`` of a picture file; ``QueryError``: no encoder, or it refuses it."""
-        return encode_file(self.encoder(IMAGE), path)
+        encoder = self.encoder(IMAGE)
+        try:
+            features: Tensor = encoder([path])
+        except (ValueError, OSError) as error:
+            raise QueryError(str(error).replace(str(path), "image")) from error
+        return features
 
     def answers(self, source: Modality, asked: Sequence[Question]) -> list[Answers | Exception]:
         """Answers to questions about one kind of new items, coded together, or their exceptions."""
@@ -452,9 +457,8 @@ class SearchEngine:
                     path.unlink(missing_ok=True)
                 with suppress(OSError):  # else the next change, or a restart, does it
                     self._take_back()
-                if isinstance(error, QueryError) or not isinstance(
-                    error, BusyError | TypeError | ValueError
-                ):
+                ours = isinstance(error, BusyError | TypeError | ValueError)
+                if not ours or isinstance(error, QueryError):
                     raise
                 status = 503 if isinstance(error, BusyError) else 422
                 raise QueryError(f"items: {error}", status) from error
@@ -645,7 +649,8 @@ def find_encoders(
                     new = require("PIL.Image", "pillow", extra="serve").new
                     with tempfile.TemporaryDirectory(prefix="pyg_hash-") as folder:
                         new("RGB", (64, 64), "gray").save(path := Path(folder) / "query.ppm")
-                        features = encode_file(encoder, path)
+                        with suppress(OSError):
+                            features = encoder([path])
             if features is not None:
                 encode[modality](features)
         except IncompleteRunError:
@@ -658,12 +663,3 @@ def find_encoders(
         else:
             encoders[modality] = encoder
     return encoders, notes
-
-
-def encode_file(encoder: Any, path: Path) -> Tensor:
-    """Features ``[1, d]`` of a picture file; ``QueryError`` of the encoder, without the path."""
-    try:
-        features: Tensor = encoder([path])
-    except (ValueError, OSError) as error:
-        raise QueryError(str(error).replace(str(path), "image")) from error
-    return features
