@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pyg_hash.utils.guarded import answer_all
 from pyg_hash.utils.optional import require
 
 MAX_PIXELS, MAX_SIDE = 25_000_000, 32_768  # a few kilobytes can stand for gigabytes of pixels
+REDUCED = 7  # so many times the pixels a JPEG may have, for its decoder makes it smaller by itself
 MAX_SCANS = 64  # of a JPEG: each costs a pass over all pixels; usual are 10
 FORMATS = (  # whatever the file's name; not those that other programs decode (EPS)
     *("PNG", "JPEG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000"),
@@ -38,19 +40,29 @@ def open_picture(
 ) -> Iterator[Any]:
     """A picture file, by path or open, of which nothing but the head is decoded yet.
 
+    A JPEG of more pixels, up to seven times, will be of a half or a quarter of its size.
+
     ``PIL.Image.DecompressionBombError``: more than so many pixels, a longer side, or more scans.
     """
     module = require("PIL.Image", "pillow")
     module.init()
     known = [name for name in formats if name in module.OPEN]  # some builds lack some
-    with module.open(file, formats=known) as picture:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", module.DecompressionBombWarning)  # we refuse it below
+        opened = module.open(file, formats=known)
+    with opened as picture:
         width, height = picture.size
-        if width * height > pixels or max(width, height) > side:
+        is_jpeg = picture.format in ("JPEG", "MPO")
+        most = pixels * REDUCED if is_jpeg else pixels
+        if width * height > most or max(width, height) > side:
             raise module.DecompressionBombError(
-                f"it has {width} x {height} pixels, and at most {pixels:,} and {side:,} on "
+                f"it has {width} x {height} pixels, and at most {most:,} and {side:,} on "
                 "a side are read; make it smaller"
             )
-        if picture.format in ("JPEG", "MPO"):
+        if width * height > pixels:
+            factor = 2 if width * height <= 4 * pixels else 4
+            picture.draft("RGB", (width // factor, height // factor))
+        if is_jpeg:
             place = picture.fp.tell()
             picture.fp.seek(0)
             found = picture.fp.read().count(b"\xff\xda")  # pixels never look like this marker

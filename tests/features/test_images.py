@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pyg_hash.features import UnreadableImageError, load_image
-from pyg_hash.utils.pictures import square_jpeg
+from pyg_hash.utils.pictures import open_picture, square_jpeg
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -93,6 +93,20 @@ def test_square_jpeg_is_the_picture_that_is_read(tmp_path):
     assert abs(red - 200) < 8 and abs(green - 40) < 8 and abs(blue - 40) < 8
     with pytest.raises(UnreadableImageError, match=r"none\.png"):
         square_jpeg(tmp_path / "none.png", 16, 90)
+
+
+def test_a_large_photograph_is_read_smaller_and_another_large_picture_is_refused(tmp_path):
+    whole = Image.new("RGB", (6240, 4160), (200, 40, 40))
+    whole.paste((40, 40, 200), (0, 0, 3120, 4160))
+    whole.save(tmp_path / "a.jpg")
+    x = load_image(tmp_path / "a.jpg", 8).int()
+    assert abs(x[:, 4, 0] - torch.tensor([40, 40, 200])).max() < 8
+    assert abs(x[:, 4, 7] - torch.tensor([200, 40, 40])).max() < 8
+    with open_picture(tmp_path / "a.jpg") as picture:
+        assert picture.size == (3120, 2080)
+    Image.new("1", (6240, 4160)).save(tmp_path / "a.png")
+    with pytest.raises(UnreadableImageError, match="at most 25,000,000 and"):
+        load_image(tmp_path / "a.png", 8)
 
 
 RAMP = np.tile(np.linspace(0, 255, 16), (16, 1))
