@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import runpy
+import subprocess
 import sys
 
 import pytest
+import torch
 
 from pyg_hash.cli import main
 from pyg_hash.cli.options import TrainConfig, UsageError
+from pyg_hash.index import HammingIndex
 from pyg_hash.runs import PARTS, Run
 
 OUT = "--out={tmp}/run"
@@ -111,6 +115,24 @@ def test_errors_in_files(words, parts, tmp_path, capsys):
     assert "Traceback" not in error
     for part in parts:
         assert part in error
+
+
+def test_what_the_output_cannot_show_is_escaped_and_a_reader_may_leave(tmp_path, monkeypatch):
+    write_store(tmp_path / "a.store")
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="cp1252"))
+    assert main(["store", "list", str(tmp_path / "a.store")]) == 0
+    assert b"\\u7ea2" in raw.getvalue()
+    words = [sys.executable, "-m", "pyg_hash", "store", "list", str(tmp_path / "a.store")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b"" and process.wait() == 128 + 13
+
+
+def write_store(path):
+    index = HammingIndex.create(path, 8, ids=str, fields={"text": str})
+    index.add(torch.ones(1, 8, dtype=torch.int8), ["a"], {"text": ["\u7ea2"]})
+    index.save()
 
 
 def test_debug_shows_the_traceback(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import re
 import signal
@@ -137,6 +138,12 @@ def parse(argv: Sequence[str]) -> Namespace:
             stored = Path(args.train.out) / PARTS["config"]
             if stored.is_file():  # what is not said again is as it was
                 args = parser.parse_args(["train", f"--config={stored}", *argv[1:]])
+                there = str(_without_aliases(stored.read_text(encoding="utf-8")).get("model"))
+                if str(args.train.model).lower() != there.lower():
+                    raise UsageError(
+                        f"model: the run in {args.train.out} is of {there}; leave --model out to "
+                        "go on with it, or choose another --out"
+                    )
     except UnicodeDecodeError as error:
         raise UsageError(f"config: no YAML file in UTF-8 ({error.reason})") from error
     except (ArgumentError, TypeError) as error:
@@ -180,6 +187,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError:  # nothing can be written; to import torch, a folder is needed
         tempfile.tempdir = os.getcwd()
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.getcwd())
+    if isinstance(sys.stdout, io.TextIOWrapper):  # what a terminal cannot show ends no command
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with _uncollected_imports():
             args = parse(argv)
@@ -188,7 +197,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             kind, own = COMMANDS[args.command][0], args[args.command]
             if not isinstance(kind, str):
                 kind, own = kind[own.action][0], own[own.action]
-            return int(_class(kind).of(own).execute())
+            status: int = _class(kind).of(own).execute()
+            sys.stdout.flush()
+            return status
+    except BrokenPipeError:  # who reads, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + 13
     except KeyboardInterrupt as error:
         print("pyg-hash: stopped", file=sys.stderr)
         return 128 + (error.number if isinstance(error, Stopped) else signal.SIGINT)
