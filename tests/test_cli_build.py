@@ -6,6 +6,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -93,7 +94,9 @@ def test_everything_is_indexed_with_what_is_known_of_it(built):
     shop, run, printed = built
     assert "train on 22 of 24 pairs (3 classes), hold out 2" in printed
     assert "then index 28 pictures and 26 texts" in printed
-    assert "example: the text " in printed and " finds\n  distance " in printed
+    assert "example: the text " in printed and " finds\n  score " in printed
+    scores = [float(x) for x in re.findall(r"  score +(\S+)  distance +\d+  s\d", printed)]
+    assert len(scores) == 4 and scores == sorted(scores, reverse=True)
     assert f"pyg-hash serve {run}   (http://127.0.0.1:8765)" in printed
     about = load_json(run / "catalog" / "about.json")
     model = load_model(Run(run))
@@ -387,6 +390,43 @@ def test_pictures_alone_find_pictures_and_too_few_pairs_are_refused(shop, capsys
     (folder / "2.txt").write_text("a red one")
     assert build(folder, f"--out={shop}/other", OWN[0]) == 1
     assert "12 rows have a picture, 1 a text, and 1 both" in capsys.readouterr().err
+
+
+def test_a_few_names_of_pictures_are_no_texts(shop, capsys):
+    (shop / "photos").mkdir()
+    for i in range(12):
+        (shop / f"{i}.png").rename(shop / "photos" / f"IMG_{i:04}.png")
+    (shop / "12.png").rename(shop / "photos" / "sunset at the beach.png")
+    (shop / "photos" / "zebra in snow.png").write_bytes(b"none")
+    assert build(shop / "photos", f"--out={shop}/run", OWN[0], "--skip_bad") == 0
+    printed = capsys.readouterr().out
+    assert "none (2 from names of the files: too few to learn from)" in printed
+    assert "index 13 pictures and 0 texts" in printed
+
+
+def test_a_bad_picture_of_a_folder_leaves_no_text(shop, capsys):
+    (shop / "photos").mkdir()
+    for i, name in enumerate(
+        ["azure", "blond", "coral", "denim", "ebony", "fawns", "green", "hazel", "ivory", "jaded"]
+    ):
+        (shop / f"{i}.png").rename(shop / "photos" / f"{name}.png")
+    (shop / "photos" / "zebra.png").write_bytes(b"none")
+    assert build(shop / "photos", f"--out={shop}/run", *OWN, "--skip_bad") == 0
+    assert "index 10 pictures and 10 texts" in capsys.readouterr().out
+
+
+def test_a_side_is_left_out(shop, capsys):
+    assert build(shop / "shop.csv", f"--out={shop}/run", OWN[0], "--text_column=") == 0
+    assert "index 28 pictures and 0 texts" in capsys.readouterr().out
+    words = [f"--out={shop}/other", "--text_column=", "--image_column="]
+    assert build(shop / "shop.csv", *words) == 1
+    assert "nothing tells which column holds pictures" in capsys.readouterr().err
+
+
+def test_nothing_that_an_encoder_can_encode(shop, capsys):
+    REFUSED.update(str(shop / f"{i}.png") for i in range(28))
+    assert build(shop / "shop.csv", f"--out={shop}/run", *OWN, "--skip_bad") == 1
+    assert "none of its images can be encoded; the first: " in capsys.readouterr().err
 
 
 def test_embeddings_go_through_without_an_encoder(tmp_path, capsys):

@@ -55,8 +55,10 @@ class Build(Command):
         ["source"],
     )
     out: str = option(MISSING, "the run folder to write; the same command again goes on with it")
-    image_column: str | None = option(None, "column (or variable) of pictures or their features")
-    text_column: str | None = option(None, "column of texts or their features")
+    image_column: str | None = option(
+        None, "column (or variable) of pictures or their features; '' for none"
+    )
+    text_column: str | None = option(None, "column of texts or their features; '' for none")
     label_column: str | None = option(None, "column of labels")
     id_column: str | None = option(None, "column of ids")
     label_separator: str | None = option(
@@ -231,6 +233,8 @@ class Build(Command):
             parts = list(in_shards(path.parent / WORK, m, items, encoder, encoder))
             lost = {start + i: text for start, part in parts for i, text in part.problems.items()}
             bad += [f"{m} {items[place]!r:.80}: {text}" for place, text in lost.items()]
+            if len(lost) == len(items):
+                raise ValueError(f"source: none of its {m}s can be encoded; the first: {bad[0]}")
             values = torch.cat([part.values for _, part in parts if part.values is not None])
             found[m] = values.new_zeros(len(rows), values.size(1))
             found[m][np.setdiff1d(np.arange(len(rows)), [*lost])] = values
@@ -372,7 +376,8 @@ def bad_rows(source: Source) -> Iterator[Bad]:
     if IMAGE not in source.features:
         for row, path in enumerate(tqdm(source.images, "pictures checked", delay=1, unit="")):
             if path is not None and (problem := picture_problem(path)):
-                yield row, IMAGE, f"{path}: {problem}"
+                # a picture of a folder is all that there is of its row
+                yield row, IMAGE if source.files else None, f"{path}: {problem}"
     for row, text in enumerate(source.texts):
         if text is not None and (problem := bad_text(text)):
             yield row, TEXT, f"its text {problem}"
@@ -519,12 +524,14 @@ def tell(run: Run) -> None:
         if name is None or not queries.contains([name])[0]:
             name = queries.list(limit=1)[0]
         codes, relaxed = queries.codes([name]), queries.relaxed([name])
-        distances, ids, _ = database.search(codes, min(4, len(database)), rescore=relaxed)
+        near = database.search(codes, min(4, len(database)), rescore=relaxed)
+        distances, ids, scores = (part[0].tolist() for part in near)
         asked = queries.metadata([name])
         print(f"example: the {asks} {asked['text'][0] or asked['image'][0] or name!r:.70} finds")
-        columns = database.metadata(ids[0])
-        for place, answer in enumerate(ids[0]):
+        columns = database.metadata(ids)
+        for place, answer in enumerate(ids):
             if asks != found or answer != name:
                 what = columns["text"][place] or columns["image"][place] or ""
-                print(f"  distance {int(distances[0, place]):2d}  {answer}  {what:.60}")
+                score, distance = scores[place], distances[place]
+                print(f"  score {score:5.2f}  distance {distance:2d}  {answer}  {what:.60}")
     print(f"search page: pyg-hash serve {run.path}   (http://127.0.0.1:{Serve.port})")

@@ -40,6 +40,7 @@ ROLES = {  # of a column, by its name; the first that a table has
     "label": "label labels category categories class classes genre tags tag",
     "id": "id ids uid key item_id image_id product_id sku asin",
 }
+_FEWEST_NAMES = 10  # of files, to be texts
 _NO_NAME = re.compile("img|dscn?|dscf|pxl|image|photo|pic|picture|file|frame", re.IGNORECASE)
 _NUMBER = re.compile(r"-?(?=\.?\d)(0|[1-9]\d*)?(\.\d+)?([eE]-?\d+)?")
 _WHOLE = re.compile(r"-?(0|[1-9]\d*)")
@@ -111,12 +112,13 @@ def open_source(
 
     ``paths``: one folder of pictures, table (CSV, TSV, JSON lines, Parquet), JSON file of captions
     in MS-COCO's layout or feature file; or the NPY, NPZ, MATLAB or HDF5 files of one catalogue's
-    features. ``columns``: names of those that are ``image``, ``text``, ``label`` and ``id``.
+    features. ``columns``: names of those that are ``image``, ``text``, ``label`` and ``id``; of a
+    table ``""`` says that none is.
 
     Errors are those of a file that is not there, and ``ValueError``: what cannot be read; problems
     of single rows are in ``problems``.
     """
-    named = {role: name for role, name in (columns or {}).items() if name}
+    named = {role: name for role, name in (columns or {}).items() if name is not None}
     first = Path(paths[0])
     for path in map(Path, paths):
         if not path.exists():
@@ -133,7 +135,7 @@ def open_source(
     elif len(paths) == 1 and is_feature_file(first):
         source = _feature_file(first)
     else:
-        source = _arrays(paths, named, images_root)
+        source = _arrays(paths, {role: name for role, name in named.items() if name}, images_root)
     source.files = [os.path.abspath(path) for path in paths]
     return source
 
@@ -171,6 +173,9 @@ def _folder(root: Path) -> Source:
         counts.update([*found_in][:1])
         source.texts.append(next(iter(found_in.values()), None))
     listed = ", ".join(f"{counts[kind]:,} from {kind}" for kind in kinds if counts[kind])
+    if not counts[kinds[0]] and counts.total() < _FEWEST_NAMES <= len(found):
+        source.texts = [None] * len(found)
+        listed = listed and f"none ({listed}: too few to learn from)"
     source.read_as = {IMAGE: f"{len(found):,} files", TEXT: listed or "none", "id": "paths"}
     source.read_as["labels"] = f"{len(classes)} sub-folders" if any(labels) else "none"
     return source
@@ -373,12 +378,12 @@ def _roles(
     roles: dict[str, str] = {}
     matrices = [name for name, values in columns.items() if isinstance(values, np.ndarray)]
     for role, name in named.items():
-        if name not in columns:
+        if name and name not in columns:
             raise ValueError(f"{role}_column: {path} has none called {name!r}; {_named(columns)}")
         roles[f"{role} features" if name in matrices else role] = name
     for name in matrices:
         kind = kind_of(name)[0]
-        if kind in MODALITIES and name not in roles.values():
+        if kind in MODALITIES and name not in roles.values() and named.get(kind) != "":
             roles.setdefault(f"{kind} features", name)
     plain = {re.sub(r"\W+", "_", n).lower(): n for n in reversed([*columns]) if n not in matrices}
     for role, words in ROLES.items():
@@ -402,7 +407,7 @@ def _roles(
         is_known = role in roles or (role == IMAGE and "image features" in roles)
         if not is_known and shares[best] > 0.5:
             roles[role] = best
-    if not {IMAGE, TEXT, "image features", "text features"} & set(roles):
+    if not {IMAGE, TEXT, "image features", "text features"} & {r for r, n in roles.items() if n}:
         raise ValueError(
             f"source: {path}: nothing tells which column holds pictures or texts; give "
             f"--image_column or --text_column; {_named(columns)}"
@@ -464,7 +469,7 @@ def _fits(value: Any, bits: int) -> bool:
 
 
 def _type_of(values: Sequence[Any]) -> tuple[type, Callable[[Any], Any]]:
-    """The type of a column and what makes it of a value; numbers that lose digits are texts."""
+    """The type of a column and what makes it of a value; integers that lose digits are texts."""
     if all(isinstance(value, str) for value in values):
         if all(value.lower() in ("true", "false") for value in values):
             return bool, lambda value: value.lower() == "true"
