@@ -29,6 +29,7 @@ from pyg_hash.utils.optional import require
 from pyg_hash.utils.pictures import decode
 
 _EXAMPLES, _EXAMPLE_LETTERS, _EXAMPLE_ITEMS = 6, 12, 2000
+_STRETCH = 25  # answers: fewer are the first of these
 OWN = ("text", "image", "labels")  # fields that every answer has by name
 
 
@@ -270,11 +271,11 @@ class SearchEngine:
     ) -> list[dict[Any, tuple[int, float]]]:
         """Distance and score of at least the first ``offset + k`` ids for each code, in order.
 
-        Rescored answers come in stretches of ``k``, ``k``, ``2 k``, ``4 k``, ...: each holds the
-        best of the nearest ``oversample`` times as many as there are up to its end, so that what
-        comes first does not depend on how far one reads on.
+        Rescored answers come in stretches of ``k`` (25 at least), as many, twice, four times as
+        many, ...: each holds the best of the nearest ``oversample`` times as many as there are up
+        to its end, so that what comes first does not depend on how far one reads on.
         """
-        size, end = max(1, len(index)), k if self.oversample else offset + k
+        size, end = max(1, len(index)), max(k, _STRETCH) if self.oversample else offset + k
         if self.oversample:
             filtered = {**filtered, "rescore": relaxed, "oversample": self.oversample}
         ranked: list[dict[Any, tuple[int, float]]] = [{} for _ in range(len(codes))]
