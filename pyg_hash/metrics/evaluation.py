@@ -106,7 +106,9 @@ class Evaluation:
         if self.ndcg:
             lines.append(f"NDCG {_listed(self.ndcg)}")
         for way, at in self.pair_recall.items():
-            lines.append(f"pair recall {way} {_listed({f'R@{k}': v for k, v in at.items()})}")
+            # among as many items as answers every pair is found
+            told = {f"R@{k}": v for k, v in at.items() if k < self.num_queries}
+            lines.append(f"pair recall {way} {_listed(told) if told else '-: too few pairs'}")
         for modality, found in self.codes.items():
             lines.append(
                 f"{modality} codes: {found['distinct_codes']:,} different, at most "

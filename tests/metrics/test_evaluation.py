@@ -183,6 +183,7 @@ def test_pair_recall_is_among_the_queries(data: HeteroData, model: Remembered) -
             assert result.pair_recall["t2i"][k] == pair_recall(text, image, k)
         assert result.pair_recall["i2t"][10] == 1.0  # of ten
         assert f"pair recall t2i R@1 {result.pair_recall['t2i'][1]:.4f}" in str(result)
+        assert "R@5" in str(result) and "R@10" not in str(result)
 
 
 def test_no_pairs_where_the_queries_are_other_rows(data: HeteroData, model: Remembered) -> None:
