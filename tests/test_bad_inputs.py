@@ -24,7 +24,7 @@ from pyg_hash.datasets import (
     encode_feature_file,
     write_feature_file,
 )
-from pyg_hash.features import OwnEncoder
+from pyg_hash.features import BagOfWords, OwnEncoder
 from pyg_hash.index import HammingIndex
 from pyg_hash.metrics import evaluate
 from pyg_hash.models import TaughtHash
@@ -45,6 +45,7 @@ def with_value(value, row=1):
 
 # (argument and what it gets, what the message says)
 WRITE = [
+    ({"ids": [*"abcdefghijk", "b"]}, "ids: 'b' occurs more than once"),
     ({"image": None}, "image: is missing"),
     ({"image": "features.npy"}, "image: expected real numbers"),
     ({"image": X[0]}, r"image: expected a matrix \[N, d\]"),
@@ -241,6 +242,13 @@ def step(name, **options):
     return lambda: getattr(transforms, name)(**options)
 
 
+def encoded(x):
+    data = toy_data(20, num_queries=4, features=(4, 4))
+    model = TaughtHash(data.num_features)
+    model.attach(data)
+    return model.encode_text(x)
+
+
 def made(name, **settings):
     return lambda: recipe(name, **settings)
 
@@ -270,6 +278,10 @@ def masks(name, value):
 
 
 CALLS = [
+    (lambda: BagOfWords().fit(["a b", NAN]), "texts: entry 1 is nan; expected a text"),
+    (lambda: BagOfWords().fit(["a b"])([3]), "texts: entry 0 is 3; expected a text"),
+    (lambda: encoded(torch.ones(2, 4).to_sparse()), r"x: expected a dense tensor.*to_dense"),
+    (lambda: encoded(torch.ones(2, 4).to_sparse_csr()), r"x: expected a dense tensor.*to_dense"),
     (lambda: FeatureFile(None), "path: expected the path"),
     (lambda: FeatureFile(3), "path: expected the path"),
     (lambda: FeatureFile("gone.h5"), "path: .* is no file"),
@@ -459,6 +471,15 @@ COMMANDS = [  # words, status, message
     (["train", OUT, "--dataset={tmp}/zip.h5"], 1, "zip.h5: not an HDF5 file"),
     (["train", OUT, "--dataset={tmp}/plain.h5"], 1, "format None"),
     (["train", OUT, "--dataset={tmp}/none.h5"], 1, "lets no label be used"),
+    (
+        [
+            *["train", OUT, "--dataset={tmp}/none.h5", "--model=taughthash", "--label_rate=0"],
+            "--val_rate=0.5",
+        ],
+        1,
+        "val_rate: no node is labelled",
+    ),
+    (["train", "--out={tmp}/done", "--model=gch", "--resume"], 2, "model: the run in .* is of "),
     (["train", OUT, "--dataset={tmp}/val.h5", "--val_rate=0.5"], 1, "there is a val_mask already"),
     (["train", OUT, DATA, "--k=5000"], 1, "k: "),
     (["train", "--out={tmp}/text.txt/run", DATA], 1, "out: cannot write"),

@@ -204,15 +204,18 @@ def pictures(where: str) -> NewItems:
     from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
     if os.path.isdir(where):
-        found, rest = list[str](), dict[str, list[str]]({"folder": [], "file": []})
+        found, rest = list[str](), {kind: list[str]() for kind in ("folder", "file", "broken link")}
         for entry in sorted(os.scandir(where), key=lambda entry: entry.name):
-            if entry.is_file() and entry.name.lower().endswith(PICTURE_SUFFIXES):
+            is_picture = entry.name.lower().endswith(PICTURE_SUFFIXES)
+            if entry.is_file() and is_picture:
                 found.append(entry.path)
             else:
-                rest["folder" if entry.is_dir() else "file"].append(entry.name)
+                kind = "folder" if entry.is_dir() else "broken link" if is_picture else "file"
+                rest[kind].append(entry.name)
         why = {
             "folder": f"; take them too with --images '{where}/**/*'",
             "file": ", of another ending",
+            "broken link": "",
         }
         for kind, left in filter(lambda named: named[1], rest.items()):
             many, more = "s" * (len(left) > 1), ", ..." * (len(left) > 10)

@@ -112,7 +112,8 @@ class TrainConfig:
         "sgeh uses none)",
     )
     val_rate: float = option(
-        0.0, "share of the training items held out: early stopping, --split val"
+        0.0,
+        "share of the labelled training items held out: early stopping, --split val",
     )
     protocol: Literal["inductive", "strict", "transductive"] | None = option(
         None,

@@ -267,7 +267,7 @@ class Serve(SearchCommand):
             if self.private:
                 raise UsageError("private: needs a token; give --token_file FILE")
             return None
-        token = Path(self.token_file).read_text(encoding="utf-8").strip()
+        token = Path(self.token_file).read_text(encoding="utf-8", errors="replace").strip()
         if len(token) < 16 or not re.fullmatch(r"[A-Za-z0-9._~+/=-]+", token):
             raise ValueError(
                 f"token_file: {self.token_file} holds no token; write at least 16 letters and "

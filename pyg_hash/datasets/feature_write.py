@@ -6,6 +6,7 @@ import difflib
 import inspect
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os.path import isfile
 from pathlib import Path
@@ -383,7 +384,7 @@ def as_strings(values: Any, name: str, num_rows: int | None = None) -> list[str]
         found.append(str(value))
     if num_rows is not None and len(found) != num_rows:
         raise ValueError(f"{name}: has {len(found)} entries, expected {num_rows}")
-    if name == "class_names" and len(set(found)) < len(found):
-        twice = next(value for row, value in enumerate(found) if value in found[:row])
+    if name in ("ids", "class_names") and len(set(found)) < len(found):
+        twice = Counter(found).most_common(1)[0][0]
         raise ValueError(f"{name}: {twice!r:.40} occurs more than once; give each its own")
     return found

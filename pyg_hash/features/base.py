@@ -132,6 +132,15 @@ def as_list(items: Sequence[Any]) -> list[Any]:
     return list(items)
 
 
+def as_texts(texts: Sequence[str]) -> list[str]:
+    """The texts as a list; ``TypeError``: one string, or a value that is no text."""
+    found = as_list(texts)
+    for row, text in enumerate(found):
+        if not isinstance(text, str):
+            raise TypeError(f"texts: entry {row} is {text!r:.40}; expected a text")
+    return found
+
+
 class NetworkEncoder(StoredEncoder, ABC):
     """A network that encodes ``batch_size`` items at a time on ``device``."""
 

@@ -22,7 +22,7 @@ from pyg_hash.features.base import (
     Concatenated,
     PathLike,
     StoredEncoder,
-    as_list,
+    as_texts,
     checked,
     load_encoder,
 )
@@ -149,7 +149,7 @@ class BagOfWords(StoredEncoder):
     def fit(self, texts: Sequence[str]) -> BagOfWords:
         """Learn from ``texts``, and return itself; ``ValueError``: too few words or texts."""
         library = require("sklearn.feature_extraction.text", "scikit-learn")
-        config, texts, most = self.config, list(texts), self.config["max_features"]
+        config, texts, most = self.config, as_texts(texts), self.config["max_features"]
         vocabularies, frequencies = [], []
         try:
             for part, least in enumerate((config["min_df"], 2)[: len(self._parts(""))]):
@@ -188,14 +188,15 @@ class BagOfWords(StoredEncoder):
         ``ValueError``: nothing was fitted, or a text has no known word (and no known subword),
         unless ``allow_unknown`` gives it a zero row.
         """
-        texts = as_list(texts)
+        texts = as_texts(texts)
         self._check_fitted()
         (values, places), shape = self._weighted(texts)
         empty = np.flatnonzero(np.bincount(places[0], minlength=len(texts)) == 0)
         if len(empty) and not allow_unknown:
-            words = ", ".join(self.unknown_words(texts[empty[0]])[:10]) or "(none)"
+            words = ", ".join(self.unknown_words(texts[empty[0]])[:10])
             raise ValueError(
-                f"texts: {named(texts, empty[0])} has no known word; unknown: {words}. "
+                f"texts: {named(texts, empty[0])} has no known word"
+                f"{'; unknown: ' if words else ''}{words}. "
                 f"Use other words; the vocabulary has {len(self._columns[0])}"
             )
         if "components" in self._tensors:
@@ -269,7 +270,7 @@ class Translated(StoredEncoder):
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features float32 ``[n, num_features]``; errors are those of the encoder."""
-        x: Tensor = self.encoder([self.read(text) for text in as_list(texts)])
+        x: Tensor = self.encoder([self.read(text) for text in as_texts(texts)])
         return x
 
     def unknown_words(self, text: str) -> list[str]:
@@ -353,7 +354,7 @@ class StaticWords(StoredEncoder):
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """Features float32 ``[n, 256]``; ``ValueError``: a text has neither letter nor digit."""
-        texts = as_list(texts)
+        texts = as_texts(texts)
         clean = [" ".join(find_words(text.lower())) for text in texts]
         if "" in clean:
             which = named(texts, clean.index(""))

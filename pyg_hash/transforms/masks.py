@@ -112,7 +112,11 @@ class ValidationSplit(BaseTransform):
     def forward(self, data: HeteroData) -> HeteroData:
         """Return ``data`` with ``val_mask`` and smaller ``train_mask`` and ``labeled_mask``."""
         store = data[IMAGE]
-        require_labels(data, type(self).__name__)
+        if "y" not in store or not bool(store.labeled_mask.any()):
+            raise ValueError(
+                "val_rate: no node is labelled, and a validation needs labels; leave it out, or "
+                "give labels and a label_rate above 0"
+            )
         if "graph" in data or "affinity" in data:
             raise ValueError("ValidationSplit: the graph exists already; apply it before the graph")
         if "val_mask" in store:
@@ -121,11 +125,6 @@ class ValidationSplit(BaseTransform):
                 "(splits/val) or held out before; leave val_rate out, or apply this once"
             )
         pool = store.labeled_mask
-        if not bool(pool.any()):
-            raise ValueError(
-                "val_rate: no node is labelled, and a validation needs labels; leave it out, or "
-                "give a label_rate above 0"
-            )
         held_out = stratified_sample(store.y, pool, self.rate, self.seed, at_least=0)
         of = f"val_rate: {self.rate} of {int(pool.sum())} labelled nodes"
         if not bool(held_out.any()):

@@ -110,6 +110,10 @@ def check_features(x: Tensor, name: str, *, num_features: int | None = None) -> 
     if not isinstance(x, Tensor) or not x.is_floating_point():
         kind = str(x.dtype) if isinstance(x, Tensor) else type(x).__name__
         raise TypeError(f"{name}: expected a floating-point tensor [n, d], got {kind}; convert it")
+    if x.layout != torch.strided:
+        raise TypeError(
+            f"{name}: expected a dense tensor [n, d], got a sparse one; use .to_dense()"
+        )
     if x.dim() != 2 or x.size(1) == 0:
         raise ValueError(f"{name}: expected shape [n, d], got {list(x.shape)}")
     if num_features is not None and x.size(1) != num_features:

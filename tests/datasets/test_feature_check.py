@@ -154,9 +154,11 @@ def test_ids_and_pictures(path, content, tmp_path):
     write_feature_file(
         path,
         **content,
-        ids=["same"] * N,
+        ids=range(N),
         image_paths=["here.png", "gone.png", *[None] * (N - 2)],
     )
+    with h5py.File(path, "r+") as file:  # of an earlier version
+        file["ids"][:] = "same"
     report = check_feature_file(path)
     assert report.ok and "ids: 9 repeat an earlier one" in report.warnings
     assert f"image_paths: 1 files do not exist (first: {tmp_path / 'gone.png'})" in report.warnings
