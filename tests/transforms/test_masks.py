@@ -108,12 +108,18 @@ def test_rates_outside_zero_and_one(rate):
         ValidationSplit(rate)
 
 
-@pytest.mark.parametrize("transform", [LabelRate(0.3), ValidationSplit(0.3)])
-def test_data_without_labels(transform):
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (LabelRate(0.3), "no labels to learn from"),
+        (ValidationSplit(0.3), "a validation needs labels; leave it out"),
+    ],
+)
+def test_data_without_labels(transform, message):
     data = toy_data()
     for m in ("image", "text"):
         del data[m].y
-    with pytest.raises(ValueError, match="no labels to learn from"):
+    with pytest.raises(ValueError, match=message):
         transform(data)
 
 
