@@ -29,7 +29,6 @@ from pyg_hash.datasets.raw import (
     TEXT_SUFFIXES,
     Array,
     Variable,
-    absent,
     damaged,
     listed,
     open_matrix,
@@ -204,6 +203,7 @@ class PublishedDataset(CrossModalDataset):
         # ``picture``: place of one by the name of its row; ``pictures``: pattern -> name of their
         # published count; ``words``: files that only words need
         self._ready: Mapping[str, Any] = published[layout]
+        self._texts = list(next(iter(self._ready["text"].values()), ()))  # their matrices
         has_pictures, has_words = "picture" in self._ready, layout == "official"
         self.image = self._choice(image, "image", (EfficientNetLite0.kind,) * has_pictures)
         self.text = self._choice(text, "text", tuple(self.words) * has_words)
@@ -248,7 +248,7 @@ class PublishedDataset(CrossModalDataset):
         if self.layout == "official":
             places = self._official_files()
         else:  # the texts, where they decide which rows stay
-            places = [self._ready["labels"], *([self._text_place()] * self.drop_textless)]
+            places = [self._ready["labels"], *(self._texts if self.drop_textless else ())]
         for modality, choice in (("image", self.image), ("text", self.text)):
             if isinstance(choice, str):
                 own = [choice] if _is_file_name(choice) else []
@@ -260,7 +260,7 @@ class PublishedDataset(CrossModalDataset):
     def download(self) -> None:
         """``FileNotFoundError`` lists what is missing, and where to get it."""
         raw, note = self._raw, list[str]()
-        missing = absent(raw, self.raw_file_names)
+        missing = [name for name in self.raw_file_names if not (raw / name).is_file()]
         if missing and not isinstance(self.image, str):
             for pattern, name in self._ready["pictures"].items():
                 count = self._counts[name]
@@ -313,15 +313,10 @@ class PublishedDataset(CrossModalDataset):
         self._count(y.shape[1], len(classes), "classes")
         rows = np.arange(len(y))
         if self.drop_textless:
-            texts = self._matrix(self._text_place(), len(y))
-            rows = np.flatnonzero(texts.read().numpy().any(axis=1))
+            (place,) = self._texts
+            rows = np.flatnonzero(self._matrix(place, len(y)).read().numpy().any(axis=1))
         names = [f"class {number}" for number in classes]
         return Content(range(len(y)), names, y.astype(np.uint8), rows, parts=parts)
-
-    def _text_place(self) -> str:
-        """The one matrix of the texts in layout ``'features'``."""
-        (place,) = next(iter(self._ready["text"].values()))
-        return str(place)
 
     def _matrix(self, place: str, size: int | list[int] | None = None) -> Variable:
         """``FILE[:NAME]`` of ``size`` rows; where a ``{}`` stands, those of all parts, stacked."""
@@ -448,8 +443,7 @@ class PublishedDataset(CrossModalDataset):
         if isinstance(encoder, str):
             return self._ready_made("image", encoder, usable, rows)
         names = self._picture_paths(usable[rows])
-        missing = absent(raw, names)
-        if missing:
+        if missing := [name for name in names if not (raw / name).is_file()]:
             raise FileNotFoundError(
                 f"image: these pictures are missing in {raw}:\n{self._wanted(missing)}"
             )

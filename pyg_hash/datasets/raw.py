@@ -8,7 +8,7 @@ import re
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
@@ -309,11 +309,6 @@ def read_json(path: Path, *keys: str) -> Any:
         path.read_text(encoding="utf-8"),
         object_hook=lambda found: {key: found[key] for key in keys if key in found},
     )
-
-
-def absent(raw: Path, names: Iterable[str]) -> list[str]:
-    """The files that are not there."""
-    return [name for name in names if not (raw / name).is_file()]
 
 
 def listed(names: Sequence[str]) -> list[str]:

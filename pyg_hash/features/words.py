@@ -406,8 +406,7 @@ def named(texts: Sequence[str], row: int) -> str:
     return f"text {row} ({text})" if len(texts) > 1 else text
 
 
-def _letters_and_digits(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text)
+_letters_and_digits = re.compile(r"[^\W_]+").findall
 
 
 def find_words(text: str) -> list[str]:

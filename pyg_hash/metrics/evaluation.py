@@ -176,13 +176,11 @@ def evaluate(
         if shape != expected:
             raise ValueError(f"model.encode(data, {m!r}): gave {shape}, not {expected}")
 
-    def taken(of: dict[Modality, Tensor], part: int) -> dict[Modality, Tensor]:
-        """The rows of the queries (0) or of the database (1), where the codes are."""
-        return {m: x.to(codes[m].device)[parts[m][part]] for m, x in of.items()}
-
-    query, database = taken(codes, 0), taken(codes, 1)
-    own, others = taken(labels, 0), taken(labels, 1)
-    asked, offered = taken(gains, 0), taken(gains, 1)
+    # the rows of the queries (0) or of the database (1), where the codes are
+    (query, database), (own, others), (asked, offered) = (
+        [{m: x.to(codes[m].device)[parts[m][part]] for m, x in of.items()} for part in (0, 1)]
+        for of in (codes, labels, gains)
+    )
     told = {m: judged_rows(y) for m, y in own.items()}
     measure = partial(mean_average_precision, topk=topk, ties=ties, denominator=denominator)
     maps: dict[str, Any] = dict.fromkeys(("i2t", "t2i", "i2i", "t2t"))
