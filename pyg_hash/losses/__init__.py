@@ -1,4 +1,4 @@
-"""Losses: tensors in, a scalar out, one file a family.
+"""Losses: tensors in, a scalar out, one file a family; the models cite the papers.
 
 A loss without rows is an exact zero with zero gradients. Tensors of another type than asked for
 raise ``TypeError``; shapes or labels that do not fit, numbers out of their range and unknown

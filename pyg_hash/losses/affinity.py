@@ -1,8 +1,4 @@
-"""Codes whose cosines repeat an affinity.
-
-SGEH: Zhao et al., "From Sparse to Dense: Semantic Graph Evolutionary Hashing for Unsupervised
-Cross-Modal Retrieval", ACCV 2022.
-"""
+"""Codes whose cosines repeat an affinity, as in SGEH."""
 
 from __future__ import annotations
 

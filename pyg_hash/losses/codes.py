@@ -1,9 +1,4 @@
-"""Losses of codes: squared errors, balance of bits, and what is predicted from them.
-
-MCGCN: Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
-convolutional networks", Pattern Recognition 136, 2023. GCH: Xu et al., "Graph Convolutional
-Network Hashing for Cross-Modal Retrieval", IJCAI 2019.
-"""
+"""Losses of codes: squared errors, balance of bits, and what is predicted from them."""
 
 from __future__ import annotations
 

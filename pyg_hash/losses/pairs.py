@@ -1,9 +1,4 @@
-"""The likelihood of all pairs of two labelled sets of codes, without a matrix of all pairs.
-
-MCGCN: Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
-convolutional networks", Pattern Recognition 136, 2023. GCH: Xu et al., "Graph Convolutional
-Network Hashing for Cross-Modal Retrieval", IJCAI 2019.
-"""
+"""The likelihood of all pairs of two labelled sets of codes, without a matrix of all pairs."""
 
 from __future__ import annotations
 

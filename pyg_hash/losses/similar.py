@@ -1,8 +1,4 @@
-"""Losses that are linear in the similarity of pairs: sums over similar ones, no matrix of pairs.
-
-SGCH: Shen, Zhai, Liu, Jiang, "Semi-supervised graph convolutional hashing network for large-scale
-cross-modal retrieval", ICIP 2020.
-"""
+"""Losses that are linear in the similarity of pairs: sums over similar ones, no matrix of pairs."""
 
 from __future__ import annotations
 

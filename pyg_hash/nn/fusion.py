@@ -1,8 +1,4 @@
-"""MCGCN's layers around its graph convolutions: autoencoders before them, fusion behind.
-
-Wu et al., "Semi-supervised cross-modal hashing via modality-specific and cross-modal graph
-convolutional networks", Pattern Recognition 136, 2023.
-"""
+"""MCGCN's layers around its graph convolutions: autoencoders before them, fusion behind."""
 
 from __future__ import annotations
 

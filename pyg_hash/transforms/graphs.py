@@ -368,10 +368,7 @@ class LabelHub(BaseTransform):
 
 @dataclass(eq=False)
 class SGCHGraph(BaseTransform):
-    r"""The graphs of SGCH, one a modality, in one step.
-
-    Shen, Zhai, Liu, Jiang, "Semi-supervised graph convolutional hashing network for large-scale
-    cross-modal retrieval", ICIP 2020. SGCH Eq. 1:
+    r"""The graphs of :class:`~pyg_hash.models.SGCH`, one a modality, in one step: SGCH Eq. 1.
 
     .. math::
         W_{ij} = \begin{cases}
