@@ -154,8 +154,7 @@ class GraphOperator(SparseMap):
         degree: float ``[N]``, used in place of the row sums: the degrees in the whole graph, of
             which this one is a sample.
 
-    Raises:
-        ValueError: a node's degree is 0, negative, NaN or inf, so that no normalisation exists.
+    ``ValueError``: a node's degree is 0, negative, NaN or inf, so that no normalisation exists.
     """
 
     def __init__(

@@ -65,8 +65,7 @@ class InstanceLoader(NodeLoader):
             :class:`torch.utils.data.DataLoader`: ``batch_size``, ``num_workers``, ``drop_last``,
             ``generator`` (of the order alone; neighbours are drawn by torch's global one), ...
 
-    Raises:
-        TypeError, ValueError: see :class:`InstanceSampler`; no seeds; cells without ``shuffle``.
+    Errors are those of :class:`InstanceSampler`; ``ValueError``: no seeds, cells not shuffled.
     """
 
     def __init__(

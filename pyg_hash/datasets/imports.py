@@ -85,11 +85,8 @@ def import_files(
             comma between them several, of which each names its split. ``train``, ``query``,
             ``database`` and ``val`` are variables of row numbers or masks, or ``START:STOP``.
 
-    Raises:
-        TypeError: an unknown keyword.
-        FileNotFoundError: there is no such file.
-        ValueError: a pickle, or nothing tells what is what; the message lists what there is.
-        CorruptFileError: a file is damaged.
+    ``TypeError``: an unknown keyword. ``ValueError``: a pickle, or nothing tells what is what; the
+    message lists what there is. ``CorruptFileError``, ``FileNotFoundError``: of a file.
     """
     check_writable(out)
     found = gather(files, names)

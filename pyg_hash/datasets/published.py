@@ -545,8 +545,7 @@ class NUSWIDE(_NusWide):
         drop_textless: leave out the rows without any of the 1,000 tags. Most papers count them
             (GCH does not), but a text without words is like no other: cosine graphs refuse it.
 
-    Raises:
-        ValueError: ``'ucch'`` without its textless rows.
+    ``ValueError``: ``'ucch'`` without its textless rows.
     """
 
     def __init__(
@@ -742,8 +741,7 @@ class Wikipedia(PublishedDataset):
             to 200-d, seed 0). The last two leave English stop words out and are fitted on the
             training texts. Or a file of your own, or a text encoder.
 
-    Raises:
-        ImportError: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
+    ``ImportError``: scikit-learn is missing (``'bow3000'``, ``'lsa200'``).
     """
 
     manifest = "wikipedia"

@@ -569,8 +569,7 @@ def _arrays(
 def _names_of(y: Any, names: Sequence[str], n: int) -> list[list[str]]:
     """The names of each row's classes, given indices ``[N]`` or zeros and ones ``[N, C]``."""
     if y is None:
-        none: list[str] = []
-        return [none] * n
+        return [[] for _ in range(n)]
     if y.ndim == 1:
         return [[names[c] if len(names) > c >= 0 else str(c)] for c in y.tolist()]
     names = names or [f"class {c}" for c in range(y.shape[1])]

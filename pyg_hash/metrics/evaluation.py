@@ -157,13 +157,9 @@ def evaluate(
         relevance: the attribute of both modalities that holds the labels to share, class index
             ``[N]`` or multi-hot ``[N, C]``, e.g. ``'subgroup'`` of ``Emoji``.
 
-    Raises:
-        TypeError, ValueError: no queries, no database, a query inside the database; codes, masks
-            or labels that are missing or do not fit; unknown options.
-
-    Warns:
-        CollapseWarning: more than half of a database has one code.
-        OddDataWarning: queries share no label with any database item.
+    ``TypeError`` or ``ValueError``: no queries, no database, a query inside the database; codes,
+    masks or labels that are missing or do not fit; unknown options. ``CollapseWarning``: more than
+    half of a database has one code. ``OddDataWarning``: queries share no label with its items.
     """
     check_choice(split, ("query", "val"), "split")
     check_definition(topk, ties, denominator)  # before the encoding, which may take long

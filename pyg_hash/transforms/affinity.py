@@ -398,15 +398,11 @@ def unified_affinity(
         seed: of the eigensolver's first vector there.
         progress: show a progress bar.
 
-    Warns:
-        UserWarning: ``max_iter`` turns did not lead to ``num_clusters`` components; the last
-            graph is returned with ``converged=False``.
-
-    Raises:
-        TypeError, ValueError: views that do not fit, unknown options, and a ``num_clusters`` that
-            cannot be reached: more than half the rows (each component has at least two), or fewer
-            than the components that there are already.
-        RuntimeError: eigenvectors that could not be found.
+    ``UserWarning``: ``max_iter`` turns did not lead to ``num_clusters`` components; the last graph
+    is returned with ``converged=False``. ``TypeError`` or ``ValueError``: views that do not fit,
+    unknown options, and a ``num_clusters`` that cannot be reached: more than half the rows (each
+    component has at least two), or fewer than the components that there are already.
+    ``RuntimeError``: eigenvectors that could not be found.
     """
     check_options(num_clusters, k, rank, weight_rule, u_step, lam, max_iter)
     check_positive(tol, "tol")
@@ -548,8 +544,7 @@ class UnifiedAffinity(BaseTransform):
         rank, weight_rule, u_step, lam, max_iter, seed, progress: of ``unified_affinity``, which
             warns and raises, too.
 
-    Raises:
-        ValueError: training rows that are not finite or too few, or no number of clusters.
+    ``ValueError``: training rows that are not finite or too few, or no number of clusters.
     """
 
     num_clusters: int | None = None

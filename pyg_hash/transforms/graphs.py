@@ -75,9 +75,8 @@ class IntraKNN(BaseTransform):
             ``data.graph['recall']`` says for each modality which part of the true ones was found,
             measured on 256 nodes. New items get their true neighbours.
 
-    Raises:
-        ValueError: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
-            number of anchors, image and text rows that do not match.
+    ``ValueError``: NaN or inf features, zero vectors under cosine, ``k`` not smaller than the
+    number of anchors, image and text rows that do not match.
     """
 
     k: int = 20

@@ -56,8 +56,7 @@ class LabelRate(BaseTransform):
         rate: share of each class's labelled nodes that stays so, between 0 and 1.
         seed: seed of the choice; the same seed gives the same nodes.
 
-    Raises:
-        ValueError: there are no labels, or no label may be used, at a rate above 0.
+    ``ValueError``: there are no labels, or no label may be used, at a rate above 0.
     """
 
     rate: float

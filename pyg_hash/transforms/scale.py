@@ -78,13 +78,9 @@ class ScaleFeatures(BaseTransform):
             are not projected. None never projects.
         norm: squared length :math:`s` of each scaled row; None skips the normalisation.
 
-    Raises:
-        TypeError: features that are not floating-point.
-        ValueError: NaN or inf; training rows that are all equal, or of lengths whose squares
-            float32 cannot hold; no training rows; data that are scaled already or have a graph.
-
-    Warns:
-        OddDataWarning: outlying rows.
+    ``TypeError``: features that are not floating-point. ``ValueError``: NaN or inf; training rows
+    that are none, all equal, or of lengths whose squares float32 cannot hold; data that are scaled
+    already or have a graph. ``OddDataWarning``: outlying rows.
     """
 
     center: tuple[str, ...] = (IMAGE,)
