@@ -163,7 +163,12 @@ def test_features_alone(features):
     assert "without picture files" in text and "without raw texts" in text
     assert engine.about()["examples"] == []
     assert engine.about()["first_item"] == 8
-    assert engine.by_item(8, "image", "image", 3).distances[0] == 0
+    found = engine.by_item(8, "image", "image", 32)
+    assert found.distances[[item["row"] for item in found.items].index(8)] == 0
+    few, more, most = (
+        [item["row"] for item in engine.by_item(8, "image", "image", k).items] for k in (1, 4, 25)
+    )
+    assert few == most[:1] and more == most[:4]  # the best does not depend on how many are asked
 
 
 def test_a_missing_package_is_a_note(shapes_run, monkeypatch):
