@@ -37,7 +37,9 @@ class SearchCommand(build.EncoderCommand, build.PictureCommand):
         "auto: order the nearest by the query's real-valued code against the items' relaxed codes, "
         "or their bits where they have none (a score); none: by distance alone",
     )
-    oversample: int = option(4, "how many of the nearest to rescore, times -k, and all ties")
+    oversample: int = option(
+        4, "how many of the nearest to rescore, times -k (25 at least), and all ties"
+    )
 
     def opened(self) -> Run:
         """The run, which has what is searched."""
