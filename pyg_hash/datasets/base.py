@@ -62,10 +62,8 @@ class CrossModalDataset(InMemoryDataset):
         pre_transform: applied once, its result is stored. Its ``repr`` must name all it does.
         force_reload: build again what is stored already.
 
-    Raises:
-        ValueError: ``repr(pre_transform)`` contains a memory address.
-        OSError: ``root`` cannot be written (found out before anything is computed).
-        CorruptFileError: a stored file is damaged.
+    ``ValueError``: ``repr(pre_transform)`` contains a memory address. ``OSError``: ``root`` cannot
+    be written (found out before anything is computed). ``CorruptFileError``: a file is damaged.
     """
 
     #: whether the untransformed data are worth a file of their own

@@ -178,9 +178,7 @@ class Emoji(CrossModalDataset):
             their English texts have it too: see :class:`~pyg_hash.features.Translated`.
         progress: show a bar while picture features are computed.
 
-    Raises:
-        ImportError: the ``demo`` extra is not installed.
-        ValueError: the installed packages no longer hold the emoji of the fixed split.
+    ``ImportError``: no ``demo`` extra; ``ValueError``: its packages lack emoji of the fixed split.
     """
 
     def __init__(
@@ -345,10 +343,9 @@ class EmojiVendors(Emoji):
 
     The other arguments, and errors, are those of :class:`Emoji`.
 
-    Raises:
-        FileNotFoundError: there is no set of icons; the message has the command that gets them.
-        ValueError: two sets of one name, or ``vendor`` is none, or goes with no such split.
-        CorruptFileError: a file of a set is damaged.
+    ``FileNotFoundError``: there is no set of icons; the message has the command that gets them.
+    ``ValueError``: two sets of one name, or ``vendor`` is none, or goes with no such split.
+    ``CorruptFileError``: a file of a set is damaged.
     """
 
     def __init__(

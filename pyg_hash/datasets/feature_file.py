@@ -257,10 +257,8 @@ class FeatureFile(CrossModalDataset):
         path: the file.
         root: folder for what is stored; default: ``<path>.cache``.
 
-    Raises:
-        FileNotFoundError: there is no such file.
-        CorruptFileError: the file is truncated, damaged or no HDF5 file.
-        ValueError: the content breaks a rule; the message names the entry.
+    ``FileNotFoundError``; ``CorruptFileError``: the file is truncated, damaged or no HDF5 file;
+    ``ValueError``: the content breaks a rule; the message names the entry.
     """
 
     stores_base = False

@@ -81,10 +81,8 @@ def write_feature_file(
             The code of a function is not kept, see :class:`~pyg_hash.features.OwnEncoder`.
         text_encoder: the same, of ``text``.
 
-    Raises:
-        TypeError: arguments of the wrong type.
-        ValueError: the content breaks a rule of the layout; the message lists every problem.
-        OSError: the file cannot be written.
+    ``TypeError`` or ``ValueError``: the content breaks rules of the layout, all of which the
+    message lists. ``OSError``: the file cannot be written.
     """
     content = {name: value for name, value in locals().items() if name != "path"}
     given = {m: content.pop(f"{m}_encoder") for m in MODALITIES}
@@ -221,9 +219,8 @@ def encode_feature_file(
         **more: all other keywords of :func:`~pyg_hash.datasets.write_feature_file`, whose errors
             are raised too, but the features.
 
-    Raises:
-        ValueError: lists of different lengths, empty texts, pictures that do not exist, or items
-            that cannot be encoded, which are listed.
+    ``ValueError``: lists of different lengths, empty texts, pictures that do not exist, or items
+    that cannot be encoded, which are listed.
     """
     own = {"path", "image", "text", "image_paths", "texts", "image_encoder", "text_encoder"}
     taken = inspect.signature(write_feature_file).parameters

@@ -164,9 +164,8 @@ class PublishedDataset(CrossModalDataset):
             :func:`~pyg_hash.datasets.published_protocols`; None: the data set's default.
         seed: of the drawing of the split.
 
-    Raises:
-        FileNotFoundError: files are missing; the message lists them.
-        CorruptFileError: a file is damaged, or the counts are not the published ones.
+    ``FileNotFoundError``: files are missing; the message lists them. ``CorruptFileError``: a file
+    is damaged, or the counts are not the published ones.
     """
 
     manifest: str

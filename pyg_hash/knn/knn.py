@@ -107,12 +107,10 @@ def knn(
     Returns:
         ``(scores, index)``: float32 ``[q, k]`` and int64 ``[q, k]`` on the device of ``query``.
 
-    Raises:
-        TypeError: inputs that are not floating-point tensors, dense or CSR; ``k`` no integer.
-        ValueError: wrong shapes or widths, no rows, NaN or inf, zero rows under cosine, ``k`` out
-            of range, two devices, scores that overflow float32, unknown options, or such as do not
-            go together.
-        ImportError: ``backend='faiss'`` and FAISS is not installed.
+    ``TypeError``: inputs that are not floating-point tensors, dense or CSR; ``k`` no integer.
+    ``ValueError``: wrong shapes or widths, no rows, NaN or inf, zero rows under cosine, ``k`` out
+    of range, two devices, scores that overflow float32, unknown options, or such as do not go
+    together. ``ImportError``: ``backend='faiss'`` and FAISS is not installed.
     """
     check_choice(metric, ("cosine", "ip", "l2"), "metric")
     check_backend(backend, approximate)
