@@ -218,8 +218,16 @@ class InterKNN(BaseTransform):
             data[modality].joint_anchor_mask = anchor_mask(data[modality], anchors)
         for edge_type in {*JOINT.values(), *JOINT_NEAREST.values()}.intersection(data.edge_types):
             del data[edge_type]  # of an earlier application
-        if anchors != intra:
-            self._add_joint_edges(data, anchors)
+        if anchors != intra:  # edges of their own inside the modalities
+            own, approximate = ("x", "train_mask"), data.graph.get("approximate")
+            bare = HeteroData({m: {name: data[m][name] for name in own} for m in MODALITIES})
+            same = {key: data.graph[key] for key in ("k", "metric", "weight", "neighbor_weight")}
+            bare = IntraKNN(anchors=anchors, approximate=approximate, **same)(bare)
+            if approximate is not None:
+                data.graph = data.graph | {"joint_recall": bare.graph["recall"]}
+            for modality in MODALITIES:
+                for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
+                    data[ours[modality]].update(bare[theirs[modality]])
         joint = {m: joint_edges(data, m) for m in MODALITIES}
         for modality in MODALITIES:  # source in the other one, target in this one
             is_anchor = data[modality].joint_anchor_mask
@@ -231,19 +239,6 @@ class InterKNN(BaseTransform):
             merge_edges(data[INTER[modality]], index, weight, is_anchor)
         data.graph = data.graph | {"inter_anchors": anchors, "pair_edges": self.pair_edges}
         return data
-
-    @staticmethod
-    def _add_joint_edges(data: HeteroData, anchors: str) -> None:
-        own = ("x", "train_mask")
-        bare = HeteroData({m: {name: data[m][name] for name in own} for m in MODALITIES})
-        approximate = data.graph.get("approximate")
-        same = {key: data.graph[key] for key in ("k", "metric", "weight", "neighbor_weight")}
-        bare = IntraKNN(anchors=anchors, approximate=approximate, **same)(bare)
-        if approximate is not None:
-            data.graph = data.graph | {"joint_recall": bare.graph["recall"]}
-        for modality in MODALITIES:
-            for ours, theirs in ((JOINT, INTRA), (JOINT_NEAREST, NEAREST)):
-                data[ours[modality]].update(bare[theirs[modality]])
 
 
 def averaged_edges(
@@ -332,7 +327,14 @@ class LabelHub(BaseTransform):
         check_labels(store.y[labeled], "y", num_classes=data.num_classes)
         nodes = labeled.nonzero().flatten()
         sets = label_sets(store.y[labeled], data.num_classes, self.match)
-        self._drop_knn(data, labeled)
+        for kind in (INTRA, JOINT, INTER, NEAREST, JOINT_NEAREST):
+            for edge_type in set(kind.values()).intersection(data.edge_types):
+                edges = data[edge_type]
+                source, target = labeled[edges.edge_index]
+                # of the nearest all go to labelled nodes: only these learn to be new items
+                keep = target if kind in (NEAREST, JOINT_NEAREST) else ~(source & target)
+                edges.edge_index = edges.edge_index[:, keep]
+                edges.edge_weight = edges.edge_weight[keep]
         data[CLASS].num_nodes = sets.num_sets
         alone = torch.arange(sets.num_sets, device=labeled.device)
         if not torch.equal(sets.overlap, alone.expand(2, -1)):  # a set matches others too
@@ -352,17 +354,6 @@ class LabelHub(BaseTransform):
                 merge_edges(edges, index, torch.cat((edges.edge_weight, weight[pairs])), labeled)
         data.graph = data.graph | {"self_loops": self.self_loops, "match": self.match}
         return data
-
-    @staticmethod
-    def _drop_knn(data: HeteroData, labeled: Tensor) -> None:
-        for kind in (INTRA, JOINT, INTER, NEAREST, JOINT_NEAREST):
-            for edge_type in set(kind.values()).intersection(data.edge_types):
-                edges = data[edge_type]
-                source, target = labeled[edges.edge_index]
-                # of the nearest all go to labelled nodes: only these learn to be new items
-                keep = target if kind in (NEAREST, JOINT_NEAREST) else ~(source & target)
-                edges.edge_index = edges.edge_index[:, keep]
-                edges.edge_weight = edges.edge_weight[keep]
 
 
 @dataclass(eq=False)
