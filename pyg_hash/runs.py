@@ -162,10 +162,7 @@ class Run:
     def open(
         cls, path: str | os.PathLike[str], need: Iterable[str] = ("config", "model", "items")
     ) -> Run:
-        """Open an existing run folder that has some :data:`PARTS`.
-
-        ``IncompleteRunError``: no such folder, or parts are missing; the message lists them.
-        """
+        """Open a run folder with some :data:`PARTS`; ``IncompleteRunError`` lists what it lacks."""
         run = cls(Path(path))
         if not run.path.is_dir():
             raise IncompleteRunError(f"run: {path} is no folder; give one that training wrote")
@@ -297,10 +294,7 @@ class Run:
         self.note(items=sha256(self.file("items")))
 
     def items(self, images_root: str | os.PathLike[str] | None = None) -> RunItems:
-        """Read ``items.json``; ``images_root`` is the folder of the pictures, if they have moved.
-
-        ``NotADirectoryError``: it is none.
-        """
+        """Read ``items.json``; ``images_root`` is the folder of the pictures, if it has moved."""
         if images_root is not None and not Path(images_root).is_dir():
             raise NotADirectoryError(f"images_root: {images_root} is no folder")
         value = load_json(self.file("items"))
@@ -369,10 +363,7 @@ class Run:
         replace_folder(temporary, target)
 
     def encoder(self, modality: Modality) -> Any:
-        """The encoder of new raw items of one modality (see :func:`features.load_encoder`).
-
-        ``IncompleteRunError``: the run has none; the message says why (:meth:`why_no_encoder`).
-        """
+        """The encoder of new raw items of a modality; ``IncompleteRunError`` says why none is."""
         folder = self.path / "encoders" / modality
         if not folder.is_dir():
             why, remedy = self.why_no_encoder(modality)

@@ -197,10 +197,7 @@ class NewItems:
 
 
 def pictures(where: str) -> NewItems:
-    """The pictures in a folder, or the files that match a pattern, sorted.
-
-    What of a folder is not taken is said on the standard error.
-    """
+    """The pictures in a folder, or files that match a pattern, sorted; what is left out is said."""
     from pyg_hash.utils.pictures import PICTURE_SUFFIXES
 
     if os.path.isdir(where):

@@ -148,10 +148,7 @@ class StoredArrays(dict[str, Array]):
 def read_arrays(
     path: str | os.PathLike[str], owner: str, *, mapped: bool
 ) -> tuple[StoredArrays, dict[str, Any]]:
-    """Arrays and metadata of :func:`write_arrays`; mapped arrays are read as they are used.
-
-    Those that are not mapped are compared with their checksums; mapped ones are to be, before
-    they are used.
+    """Arrays and metadata of :func:`write_arrays`; mapped arrays are read, and checked, when used.
 
     ``CorruptFileError``: the file is truncated, damaged or of another kind or version.
     """
@@ -228,10 +225,7 @@ class Journal:
         self._path, self.mark, self.count = path, mark, 0
 
     def read(self) -> Iterator[tuple[StoredArrays, dict[str, Any]]]:
-        """All changes in turn.
-
-        ``CorruptFileError``: one is damaged or missing.
-        """
+        """All changes in turn; ``CorruptFileError``: one is damaged or missing."""
         for path in _changes(self._path):
             try:
                 arrays, about = read_arrays(path, _LOG, mapped=False)

@@ -132,10 +132,7 @@ class HammingIndex(CodeStore):
         self._begin()
 
     def _begin(self, kept: int | None = None) -> None:
-        """Take down what changes from now on; so many rows are in file and journal.
-
-        None: the file is to be written anew.
-        """
+        """Note what changes from now on; ``kept`` rows are stored, None: write the file anew."""
         self._kept, self._about = kept, self._settings()
         self._gone = self._changed = np.empty(0, np.int64)  # rows
 
@@ -341,10 +338,7 @@ class HammingIndex(CodeStore):
         return unpack_bits(torch.from_numpy(packed), self.num_bits)
 
     def relaxed(self, ids: Ids) -> Tensor:
-        """What rescoring knows of items: their relaxed codes, or their codes where it has none.
-
-        float32 ``[n, num_bits]``, in the order of ``ids``.
-        """
+        """Relaxed codes of items, or their codes if there are none: float32 ``[n, num_bits]``."""
         rows, relaxed = self._rows(ids), self._items.relaxed
         if relaxed is None:
             return self.codes(ids).float()

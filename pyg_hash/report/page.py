@@ -332,8 +332,7 @@ def report_page(
 def compare_page(runs: Sequence[Run]) -> str:
     """Runs side by side: protocol, label rate, accuracy, and the settings in which they differ.
 
-    Errors are those of :class:`Run <pyg_hash.runs.Run>`; ``IncompleteRunError``: one has no
-    evaluation.
+    ``IncompleteRunError``: one has no evaluation.
     """
     require("jinja2", "jinja2", extra="report")
     rows: list[tuple[Run, dict[str, Any], Evaluation, int]] = []

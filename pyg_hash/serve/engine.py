@@ -312,10 +312,7 @@ class SearchEngine:
             return IMAGE if self.indexes[IMAGE].contains([row])[0] else TEXT
 
     def describe(self, row: Any) -> dict[str, Any]:
-        """What is known of an item: ``row`` (None in a catalogue), ``id``, fields, ``metadata``.
-
-        ``QueryError``: there is no such item.
-        """
+        """What is known of an item: ``row`` (None in a catalogue), ``id``, fields, ``metadata``."""
         with self._turns.reading():
             for index in self.indexes.values():
                 if index.contains([row])[0]:
@@ -493,10 +490,7 @@ class SearchEngine:
         self._about = None
 
     def recover(self) -> None:
-        """Take back a change that is in one of two stores alone, for a process was killed.
-
-        ``OSError``: they cannot be written.
-        """
+        """Take back what a killed process changed in one of two stores; ``OSError``: it cannot."""
         with self._turns.writing():
             try:
                 self._take_back()

@@ -195,10 +195,7 @@ Part = tuple[str, Sequence[int], Any]  # name of a dtype in safetensors, shape, 
 def save_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Any = None
 ) -> None:
-    """Write named tensors and JSON metadata into one safetensors file, atomically.
-
-    ``TypeError``: a dtype that cannot be stored.
-    """
+    """Write named tensors and JSON metadata into one safetensors file, atomically."""
     parts: dict[str, Part] = {}
     for name, x in tensors.items():
         if x.dtype not in _DTYPES:

@@ -159,10 +159,7 @@ def jpeg(path: str | os.PathLike[str]) -> bytes:
 
 
 def decode(source: Any, formats: Sequence[str] = FORMATS, **limits: int) -> Any:
-    """A stranger's picture file, by path or open, as :func:`on_white` has it.
-
-    ``UnreadableImageError``, in words for the stranger.
-    """
+    """A stranger's picture file as :func:`on_white` has it; errors are in words for strangers."""
     module = require("PIL.Image", "pillow")
     try:
         with open_picture(source, formats, **limits) as picture:

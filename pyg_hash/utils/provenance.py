@@ -85,10 +85,7 @@ def check_model(stored: str | None, digest: str, what: str, *, force: bool = Fal
 
 
 def stored_files(path: Path) -> list[Path]:
-    """The files below ``path``, or it alone, of kinds that are sealed.
-
-    ``FileNotFoundError``: there is nothing of the kind.
-    """
+    """The files below ``path``, or it alone, of kinds that are sealed; at least one."""
     every = sorted(path.rglob("*")) if path.is_dir() else [path]
     kinds = (".safetensors", ".store", ".json", *ENDINGS)
     found = [file for file in every if file.is_file() and file.suffix in kinds]

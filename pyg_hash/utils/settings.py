@@ -41,10 +41,7 @@ def check_options(
 
 
 def check_yaml(text: str) -> None:
-    """Raise ``yaml.YAMLError`` for aliases, by which a few lines stand for gigabytes, or damage.
-
-    And for more than 50 mappings and lists in one another.
-    """
+    """Raise ``yaml.YAMLError`` for damage, deep nesting, and aliases: few lines for gigabytes."""
     import yaml  # few files need it
 
     depth = 0
