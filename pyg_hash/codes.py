@@ -131,10 +131,7 @@ def exact_queries(relaxed: Tensor) -> Tensor:
 
 
 def hamming_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Number of differing bits of all pairs of ``n`` and ``m`` codes: int32 ``[n, m]``.
-
-    It takes ``8 n m`` bytes: use ``HammingIndex`` for large sets.
-    """
+    """Differing bits of all pairs: int32 ``[n, m]``; for large sets use ``HammingIndex``."""
     check_codes(a, "a")
     check_codes(b, "b", num_bits=a.size(1))
     # codes are ±1, so a.b = num_bits - 2 * distance; exact in float32 up to 2^24 bits

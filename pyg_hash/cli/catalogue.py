@@ -430,10 +430,7 @@ def save_shard(path: Path, found: Encoded) -> None:
 
 
 def write_catalog(run: Run, source: Source, plan: Plan, model: HashModel) -> None:
-    """The codes of all rows, a file for each modality, and what they are about.
-
-    A file of a finished catalogue stays as it is, with what was added since.
-    """
+    """The codes of all rows, a file a modality; one that is finished stays, with additions."""
     from pyg_hash.index import HammingIndex
 
     folder, digest, kept = run.path / CATALOG, model.digest(), run.has_catalog

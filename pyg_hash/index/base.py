@@ -303,10 +303,7 @@ class CodeStore(ABC):
     def _shortlists(
         self, scope: Any, packed: Bytes, count: int
     ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
-        """Rows of queries; distances and names of their ``count`` nearest and all as far.
-
-        A second search finds what is tied with the last one.
-        """
+        """Rows of queries; distances and names of their ``count`` nearest and what ties the last."""
         step = max(1, _PAIRS // max(1, len(self)))
         count = min(count, self._most or count)
         for start in range(0, len(packed), step):
@@ -348,10 +345,7 @@ class CodeStore(ABC):
         return limits, torch.from_numpy(far.astype(np.int32)), self._public(self._ids_of(names))
 
     def count_at(self, codes: Tensor, distances: Tensor, *, where: Where | None = None) -> Tensor:
-        """How many items are exactly as far from each query as ``distances`` says: int64 ``[q]``.
-
-        With the distance of the last answer: how many are tied there.
-        """
+        """How many items are exactly as far from each query as ``distances``: int64 ``[q]``."""
         scope, packed = self._scope(parse(where, self.fields)), self._packed_codes(codes)
         counts = torch.zeros(len(packed), dtype=torch.int64)
         for row, radius in enumerate(distances.tolist()):

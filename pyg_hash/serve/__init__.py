@@ -1,7 +1,4 @@
-"""A local search page for a trained run, with a JSON API.
-
-Without the extra ``serve`` it raises ``ImportError`` when used.
-"""
+"""A local search page for a trained run, with a JSON API; it needs the extra ``serve``."""
 
 from pyg_hash.serve.app import create_app, serve
 from pyg_hash.serve.engine import SearchEngine

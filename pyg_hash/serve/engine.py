@@ -82,10 +82,7 @@ class NewItem:
 
 @dataclass(eq=False, repr=False)
 class SearchEngine:
-    """Searches the database of a run by words, by a picture, or by one of its own items.
-
-    All methods may be called from several threads.
-    """
+    """Searches a run by words, by a picture, or by one of its own items; threads may share it."""
 
     model: HashModel  #: the trained model
     #: what is searched, by modality, with fields for what is known of the items; a store for both
@@ -414,10 +411,7 @@ class SearchEngine:
     def _changing(
         self, names: Sequence[str], new: Sequence[NewItem] = ()
     ) -> Iterator[tuple[list[Any], dict[Any, dict[str, Any]]]]:
-        """Change items and save: all of it, or nothing, in all indexes.
-
-        Yields the ids that are named, and the values of new items by id.
-        """
+        """Change items, all or nothing, and save; yields the ids named, and values of new items."""
         if not self.is_writable:
             raise QueryError(
                 "items: this run has no catalogue to change; make one with pyg-hash build, or "

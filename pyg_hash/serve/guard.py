@@ -330,10 +330,7 @@ def _client(scope: Scope) -> str:
 
 
 class Worker:
-    """Calls in threads, for a bounded number of callers, who give up after a time.
-
-    Of what a caller gave up, what has not begun never does.
-    """
+    """Calls in threads for a bounded number of callers; what one gave up in time never begins."""
 
     def __init__(self, limits: Limits, threads: int | None = None) -> None:
         self.threads, self.limits = threads or limits.threads, limits

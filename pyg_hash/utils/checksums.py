@@ -70,10 +70,7 @@ def _line(path: Path, size: int, ending: str) -> bytes:
 
 
 def verify(path: str | os.PathLike[str]) -> bool:
-    """Read a whole file and compare its checksum; False: it has none, which is warned of once.
-
-    ``CorruptFileError``: the bytes are others than those that were written.
-    """
+    """Compare a file's checksum, else ``CorruptFileError``; False: it has none, said once."""
     path = Path(path)
     if path.suffix not in (".json", *ENDINGS):
         return verify_tensors(path)

@@ -207,10 +207,7 @@ def save_tensors(
 
 
 def write_parts(path: str | os.PathLike[str], parts: Mapping[str, Part], metadata: Any) -> None:
-    """Write a safetensors file with JSON metadata and checksums, atomically.
-
-    Each part starts at a multiple of its element's size, so that the file can be mapped.
-    """
+    """Write a safetensors file atomically, with checksums and parts that can be mapped."""
     header, data, end = {}, [], 0
 
     def by_width(named: tuple[str, Part]) -> tuple[int, str]:
@@ -241,10 +238,7 @@ def _head(header: Mapping[str, Any], about: Mapping[str, str]) -> bytes:
 def load_tensors(
     path: str | os.PathLike[str], *, check: bool = True
 ) -> tuple[dict[str, Tensor], Any]:
-    """Read what :func:`save_tensors` wrote; raises as :func:`load_json`.
-
-    ``check=False`` is for files whose digest is known, and compared, elsewhere.
-    """
+    """Read what :func:`save_tensors` wrote; ``check=False``: its digest is compared elsewhere."""
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path}: no such file")
     if check:
