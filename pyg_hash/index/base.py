@@ -303,7 +303,7 @@ class CodeStore(ABC):
     def _shortlists(
         self, scope: Any, packed: Bytes, count: int
     ) -> Iterator[tuple[int, NDArray[Any], NDArray[Any]]]:
-        """Rows of queries; distances and names of their ``count`` nearest and what ties the last."""
+        """Rows of queries; distances and names of their ``count`` nearest and all ties."""
         step = max(1, _PAIRS // max(1, len(self)))
         count = min(count, self._most or count)
         for start in range(0, len(packed), step):
