@@ -82,12 +82,8 @@ _ROUNDING = 1e-3  # of means of codes, as MCGCN's attention makes them: still 12
 def quantize(relaxed: Tensor, codes: Tensor | None = None) -> Tensor:
     """Relaxed codes in steps of 1 / 127, int8 ``[n, num_bits]``, whose signs are the codes.
 
-    What rounds to 0 is one step.
-
-    Args:
-        relaxed: float ``[n, num_bits]`` in [-1, 1].
-        codes: int8 ±1 ``[n, num_bits]``, their signs; by default ``binarize(relaxed)``. Where a
-            relaxed code is all but 0 they decide.
+    What rounds to 0 is one step. Relaxed codes are floats in [-1, 1], and ``codes`` their signs, by
+    default ``binarize(relaxed)``; where a relaxed code is all but 0, they decide.
     """
     check_relaxed(relaxed, "relaxed")
     if relaxed.numel() and (largest := float(relaxed.abs().max())) > 1 + _ROUNDING:

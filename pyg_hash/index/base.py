@@ -542,11 +542,7 @@ def best(
     relaxed: NDArray[np.int8] | None,
     k: int,
 ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """Places and scores of the k best: by score, then by distance, then as they come.
-
-    Of the query there is the real-valued code, of ``n`` items distances and codes: packed, and
-    ``relaxed`` as :func:`pyg_hash.codes.quantize` makes them, or None, where the bits count.
-    """
+    """Places and scores of the k best: by score, then by distance, then as they come."""
     if relaxed is None:
         padded = np.zeros(8 * packed.shape[1])
         padded[: len(query)] = query

@@ -164,10 +164,8 @@ class HammingIndex(CodeStore):
     def open(cls, path: str | os.PathLike[str], *, mapped: bool = True) -> Self:
         """Open what :meth:`save` wrote; ``CorruptFileError``: it is damaged or something else.
 
-        Args:
-            path: the file.
-            mapped: leave codes, ids, fields and hash tables on disk, to be read as they are used;
-                what IVF and HNSW keep beside the codes is always read into memory.
+        ``mapped`` leaves codes, ids, fields and hash tables on disk, to be read as they are used;
+        what IVF and HNSW keep beside the codes is always read into memory.
         """
         check_path(path)
         store = cls._read(Path(path), mapped, "auto")

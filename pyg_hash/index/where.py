@@ -58,10 +58,8 @@ Tree = Condition | Group
 def parse(where: Where | None, fields: Mapping[str, type]) -> Tree | None:
     """A filter as a tree, without negations but in its leaves; None: no filter.
 
-    Args:
-        where: text of the grammar; or the allowed value or values of each field.
-        fields: types of the fields that are known; for others it is a ``ValueError``, as for a
-            text that is no filter, and for a value or comparison that does not fit a ``TypeError``.
+    ``where`` is a text, or the allowed value or values of each field; ``fields`` are the types of
+    those that are known. ``ValueError``: it is none; ``TypeError``: one does not fit its field.
     """
     if where is None:
         return None

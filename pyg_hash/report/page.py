@@ -174,11 +174,7 @@ def gallery(
     *,
     k: int = 8,
 ) -> list[Asked]:
-    """What some queries (row numbers) find: the ``k`` best, rescored as a search does by default.
-
-    Equal scores come by distance, equal distances by row number. Where there are fewer items than
-    ``k``, all are taken.
-    """
+    """What some queries (row numbers) find: the ``k`` best, rescored as by default in a search."""
     index = HammingIndex(results.num_bits)
     database = results.database
     relaxed = results.relaxed[target][database]
@@ -206,11 +202,7 @@ def drawn(results: Results, count: int, seed: int) -> Tensor:
 
 
 def cases(results: Results, count: int, seed: int) -> list[Case]:
-    """Queries of both ways across the modalities: at random, and those that fare worst.
-
-    Worst are those of the lowest average precision, where there are labels, and those whose own
-    other side is farthest.
-    """
+    """Queries both ways: at random, of lowest average precision, and farthest from their own."""
     ways, found = ((TEXT, IMAGE), (IMAGE, TEXT)), []
     for way in ways:
         title = "{} to {}".format(*way).capitalize()

@@ -181,12 +181,9 @@ def process_group(
 ) -> Iterator[torch.device]:
     """Join the process group that ``torchrun`` describes, for a block; else do nothing.
 
-    Yields the device of this process.
-
-    Args:
-        device: ``'cpu'`` (backend gloo) or ``'cuda'`` (nccl: each process takes the GPU of its
-            local rank). Another one, or no GPU for this process, is a ``ValueError``.
-        timeout: how long ranks wait for each other, as when the first one builds a graph.
+    Yields the device of this process: on ``'cpu'`` (backend gloo), or on ``'cuda'`` (nccl) the GPU
+    of its local rank; ``ValueError``: there is none. Ranks wait for each other until ``timeout``,
+    as when the first one builds a graph.
     """
     check_choice(device, ("cpu", "cuda"), "device")
     if device == "cuda" and not torch.cuda.is_available():
