@@ -81,16 +81,12 @@ class IncompleteRunError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class RunItems:
-    """What is known of the instances of a run; row ``i`` of every list is instance ``i``.
+    """What is known of the instances of a run; row ``i`` of every list is instance ``i``."""
 
-    ``ids`` are the data set's names, ``labels`` class names; texts and picture files are None where
-    there are features only.
-    """
-
-    ids: list[str]
-    texts: list[str | None]
-    image_paths: list[str | None]
-    labels: list[list[str]]
+    ids: list[str]  #: the data set's names
+    texts: list[str | None]  #: None where there are features only
+    image_paths: list[str | None]  #: the same
+    labels: list[list[str]]  #: names of classes
 
     def __post_init__(self) -> None:
         sizes = {name: len(value) for name, value in vars(self).items()}

@@ -234,7 +234,14 @@ class Export(build.PictureCommand):
         if self.to == "onnx":
             if kind is not None:
                 raise UsageError(f"to: {self.run} is a store, which has no encoder; name a run")
-            self._encoders(Run.open(self.run, need=("config", "model")))
+            from pyg_hash.models.onnx import export_onnx
+
+            run = Run.open(self.run, need=("config", "model"))
+            folder, model = self._folder(run), build.load_model(run, self.settings(run))
+            for modality in MODALITIES:
+                path = folder / f"{modality}.onnx"
+                export_onnx(model, path, modality)
+                print(f"{modality}: features to codes of {model.num_bits} bits -> {path}")
             return
         ending = FORMATS[self.to][0]
         if kind is not None:
@@ -262,16 +269,6 @@ class Export(build.PictureCommand):
             raise UsageError(f"out: {folder} is the name of a file; a run has two, name a folder")
         check_out(folder / "image")
         return folder
-
-    def _encoders(self, run: Run) -> None:
-        from pyg_hash.models.onnx import export_onnx
-
-        folder = self._folder(run)
-        model = build.load_model(run, self.settings(run))
-        for modality in MODALITIES:
-            path = folder / f"{modality}.onnx"
-            export_onnx(model, path, modality)
-            print(f"{modality}: features to codes of {model.num_bits} bits -> {path}")
 
     def _codes(self, store: CodeStore, out: str, name: Modality | None = None) -> None:
         if self._is_collection():

@@ -136,15 +136,12 @@ class Results:
 
 
 class Answer(NamedTuple):
-    """An item that was found: its row number, Hamming distance, score, and what it is to the query.
-
-    ``kind``: ``'own'``, the other side of the same instance; ``'same'``, it shares a label with the
-    query; ``'other'``, it shares none; None for data without labels.
-    """
+    """An item that was found: its row number, how far it is, and what it is to the query."""
 
     row: int
     distance: int
     score: float
+    #: ``'own'``: the query's other side; ``'same'``, ``'other'``: whether it shares a label; or None
     kind: str | None
 
 
