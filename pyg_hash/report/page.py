@@ -141,7 +141,7 @@ class Answer(NamedTuple):
     row: int
     distance: int
     score: float
-    #: ``'own'``: the query's other side; ``'same'``, ``'other'``: whether it shares a label; or None
+    #: ``'own'``: the query's other side; ``'same'``, ``'other'``: it shares a label or not; None
     kind: str | None
 
 
