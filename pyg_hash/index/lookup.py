@@ -115,14 +115,11 @@ class HNSW(FaissIndex):
 
 
 class Hits(NamedTuple):
-    """Matches of queries, one an entry: rows of the queries, distances, and what is so far.
-
-    ``names`` are places among the codes of a scan; those of a store are ids, or rows.
-    """
+    """Matches of queries, one an entry: rows of the queries, distances, and what is so far."""
 
     query: NDArray[Any]
     distances: NDArray[Any]
-    names: NDArray[Any]
+    names: NDArray[Any]  # places among the codes of a scan; those of a store are ids, or rows
 
 
 NOTHING = Hits(*(np.empty(0, np.int64) for _ in range(3)))

@@ -34,15 +34,12 @@ _EXAMPLE = "for example year >= 2005 and labels has 'cat'"
 
 
 class Condition(NamedTuple):
-    """A field compared to values: ``=``, ``!=`` or ``has`` to any of them, ``<`` ... to one.
-
-    ``null``: it is missing. ``negated``: whatever it says does not hold.
-    """
+    """A field compared to values: ``=``, ``!=`` or ``has`` to any of them, ``<`` ... to one."""
 
     field: str
-    op: str
+    op: str  # or null: the field is missing
     values: tuple[Any, ...] = ()
-    negated: bool = False
+    negated: bool = False  # whatever it says does not hold
 
 
 class Group(NamedTuple):

@@ -50,16 +50,12 @@ class Answers:
 
 
 class Wanted(NamedTuple):
-    """Which answers: whose codes are searched, how many, after how many others, and a filter.
+    """Which answers; pages of one length follow each other without gaps."""
 
-    Pages of one length follow each other without gaps; ``where`` is as of
-    :meth:`HammingIndex.search <pyg_hash.index.HammingIndex.search>`.
-    """
-
-    target: Modality
-    k: int
-    offset: int = 0
-    where: str | None = None
+    target: Modality  #: whose codes are searched
+    k: int  #: how many
+    offset: int = 0  #: after how many others
+    where: str | None = None  #: a filter, as of ``HammingIndex.search``
 
 
 class Question(NamedTuple):

@@ -367,10 +367,7 @@ class Worker:
 
 
 class Pictures(Worker):
-    """Decodes pictures of strangers in processes of limited time and memory, each in its turn.
-
-    What it writes lies in one folder, which :meth:`close` removes.
-    """
+    """Decodes pictures of strangers in processes of limited time and memory, each in its turn."""
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(limits)
@@ -383,7 +380,7 @@ class Pictures(Worker):
         self._how = [FORMATS, {name: getattr(limits, name) for name in ("pixels", "side", "scans")}]
 
     def close(self) -> None:
-        """End the processes and remove what they wrote."""
+        """End the processes and remove all that they wrote, in one folder."""
         super().close()
         for helper in self.helpers:
             helper.stop()
