@@ -149,8 +149,7 @@ class HammingIndex(CodeStore):
     ) -> Self:
         """A new, empty index in the file ``path``, which appears with :meth:`save`.
 
-        The other arguments are those of the class. ``FileExistsError``: there is a file already;
-        ``OSError``: it could not be written.
+        The other arguments are those of the class. ``FileExistsError``: there is a file already.
         """
         check_path(path)
         store = cls(num_bits, ids=ids, fields=fields, index=index, model=model)

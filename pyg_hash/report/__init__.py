@@ -1,8 +1,4 @@
-"""What a model learned, to look at: figures, and one page that holds them all.
-
-Needs the extra ``report`` (matplotlib, scikit-learn); without it every figure and the page raise
-``ImportError`` when used.
-"""
+"""What a model learned, in figures, and in a page that holds them all; needs extra ``report``."""
 
 from pyg_hash.report.figures import distance_histogram, pr_curve, tsne
 from pyg_hash.report.page import About, Results, compare_page, report_page, write_report
