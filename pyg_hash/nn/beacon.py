@@ -144,17 +144,12 @@ def reweighted_fusion(image: Tensor, text: Tensor, *, norm: FusionNorm = "max") 
     if norm == "softmax":
         return 0.5 * (_attend(text, image) + _attend(image, text))
     total = text @ (image.t() @ image) + image @ (text.t() @ text)
-    return 0.5 * total / _largest(image, text)
-
-
-def _largest(image: Tensor, text: Tensor) -> Tensor:
-    """Largest entry of ``image text^T``, or 1 if none is positive; differentiable, no GPU sync."""
-    with torch.no_grad():
+    with torch.no_grad():  # the largest entry of image text^T, differentiable, without a GPU sync
         tops = [(rows @ text.t()).max(dim=1) for rows in torch.split(image, _CHUNK)]
         value, column = (torch.cat(parts) for parts in zip(*tops, strict=True))
         row = value.argmax(keepdim=True)
-    entry = (image.index_select(0, row) * text.index_select(0, column[row])).sum()
-    return torch.where(value.amax() > 0, entry, torch.ones_like(entry))
+    largest = (image.index_select(0, row) * text.index_select(0, column[row])).sum()
+    return 0.5 * total / torch.where(value.amax() > 0, largest, torch.ones_like(largest))
 
 
 def _attend(query: Tensor, key: Tensor) -> Tensor:
