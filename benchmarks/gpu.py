@@ -252,7 +252,7 @@ def step(run):
     sizes = training_step.SHORT if run.short else training_step.Sizes()
     data = training_step.pairs(sizes, 1.0)
     shapes = training_step.product_shapes("MCGCN", sizes, sizes.pairs)
-    flop = training_step.products(shapes, torch.float32, torch.device("cpu"))[1]
+    flop = training_step.products(shapes, torch.float32)[1]
     known = run.peaks.get("cpu", {})
     for precision, dtype in training_step.DTYPES.items():
         # some processors would take many minutes in bfloat16
@@ -261,7 +261,7 @@ def step(run):
             continue
 
         def products(device, dtype=dtype):
-            return training_step.products(shapes, dtype, torch.device(device))[0]
+            return training_step.products(shapes, dtype, device)[0]
 
         def epoch(device, precision=precision):
             return training_step.step("MCGCN", sizes, data.clone().to(device), precision)
@@ -353,7 +353,7 @@ def main(arguments=None):
     args = options(__doc__, arguments, device="cuda", picture=False, minutes=8.0)
     torch.set_num_threads(threads)  # here the CPU has all of them
     there = torch.cuda.is_available()
-    device = str(args.device) if there or not args.short else "cpu"  # make bench is for all
+    device = args.device if there or not args.short else "cpu"  # make bench is for all
     if device != "cpu" and not there:
         sys.exit("benchmarks.gpu: no CUDA GPU was found; --device cpu measures the CPU alone")
     record = Record("gpu", "CPU and GPU", args)

@@ -1,6 +1,6 @@
 """The graph's size: sparse operator against N x N matrix against messages on ``edge_index``.
 
-    python -m benchmarks.graph_scale [--short] [--limit_gb 10] [--up_to 1000000] [--device cuda]
+    python -m benchmarks.graph_scale [--short] [--limit_gb 10] [--up_to 1000000]
 
 A step is forward and backward of two graph convolutions, 128 -> 128 -> 64 with tanh, to the
 gradients of both weights. Every node has 10 random neighbours in its cluster of 100, edges run both
@@ -13,6 +13,7 @@ predicted first; what does not fit into the limit is not run.
 
 import os
 import sys
+import time
 from functools import partial
 from itertools import pairwise
 
@@ -22,7 +23,7 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.utils import coalesce
 
 from benchmarks.cliques import num_bytes
-from benchmarks.measure import CLOCKS, alone, side_by_side
+from benchmarks.measure import alone, side_by_side
 from benchmarks.record import benchmark, cell
 from pyg_hash.graph import GraphOperator
 from pyg_hash.utils.csr import sorted_csr
@@ -120,17 +121,16 @@ def prepare(method, graph):
     return partial(stepper(method, graph), METHODS[method](graph))
 
 
-def build_and_step(method, n, labeled, device):
+def build_and_step(method, n, labeled):
     """For :func:`measure.alone`: from edges to the first gradients; seconds of the building."""
-    now = CLOCKS["cuda" if device.startswith("cuda") else "cpu"]
-    prepare(method, make(1000, labeled, device))()
-    graph = make(n, labeled, device)
+    prepare(method, make(1000, labeled))()
+    graph = make(n, labeled)
     step = stepper(method, graph)
 
     def case():
-        start = now()
+        start = time.process_time()
         built = METHODS[method](graph)
-        seconds = now() - start
+        seconds = time.process_time() - start
         step(built)
         return seconds
 
@@ -177,12 +177,11 @@ def largest(method, labeled, limit):
 
 def at_size(n, labeled, methods, args):
     """All methods that fit at one size: seconds, bytes, and what does not fit."""
-    device = str(args.device)
     needs = {method: predicted(method, n, labeled) for method in methods}
     fitting = [m for m in methods if needs[m] <= args.limit_gb * 1e9]
-    how = {"limit_gb": args.limit_gb + 3}
-    spent = {m: alone(build_and_step, m, n, labeled, device, **how) for m in fitting}
-    graph = make(n, labeled, device)
+    limit = args.limit_gb + 3
+    spent = {m: alone(build_and_step, m, n, labeled, limit_gb=limit) for m in fitting}
+    graph = make(n, labeled)
     steps = {m: prepare(m, graph) for m in fitting}
     print(f"{n:,} nodes, {labeled:.0%} labelled: timing a step", file=sys.stderr)
     return {
@@ -227,13 +226,10 @@ def show(record, name, results, methods):
     record.plot(f"{name}: extra memory (dashed: predicted)", lines, x="nodes", y="MB")
 
 
-@benchmark("Graph size", device="cpu", limit_gb=10.0, up_to=1_000_000)
+@benchmark("Graph size", limit_gb=10.0, up_to=1_000_000)
 def main(record, args):
     sizes = [1000] if args.short else [n for n in SIZES if n <= args.up_to]
-    if args.device.type == "cuda":
-        total = torch.cuda.get_device_properties(args.device).total_memory
-    else:
-        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     dies, stored = [], {}
     for name, labeled in KINDS.items():
         methods = [m for m in METHODS if labeled or m != "csr"]  # without labels csr is hubs

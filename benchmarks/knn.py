@@ -1,6 +1,6 @@
 """kNN graphs: the backends of knn beside faiss.knn and plain matrix products.
 
-    python -m benchmarks.knn [--short] [--device cuda]
+    python -m benchmarks.knn [--short]
 
 The k = 20 nearest of each row among the others by cosine, or the 20 nearest of new rows. Features
 like those of an image network (ReLU of 30 clusters in 48 dimensions, with noise) and like bags of
@@ -58,22 +58,19 @@ def three_lines(query, database, k, own):
 
 def searches(query, database):
     """Each exact way to search, ready to run; new rows meet prepared ones."""
+    import faiss
+
     own = query is database
     find = partial(knn, query, database if own else prepare(database), K, exclude_self=own)
     unit = normalize(database)
     unit_query = unit if own else normalize(query)
-    calls = {
+    rows, metric = (unit_query.numpy(), unit.numpy()), faiss.METRIC_INNER_PRODUCT
+    return {
+        "faiss.knn": partial(faiss.knn, *rows, K + own, metric=metric),
         "three lines": partial(three_lines, unit_query, unit, K, own),
         "knn, torch": partial(find, backend="torch"),
         "knn, auto": find,
     }
-    if query.is_cuda:
-        return calls
-    import faiss
-
-    rows, columns = unit_query.numpy(), unit.numpy()
-    metric = faiss.METRIC_INNER_PRODUCT
-    return {"faiss.knn": partial(faiss.knn, rows, columns, K + own, metric=metric)} | calls
 
 
 def compared(record, title, calls, note="", **how):
@@ -107,15 +104,15 @@ def prepare_stored(path, width):
     return run
 
 
-def exact(record, device, short):
+def exact(record, short):
     shapes = [(0, 500, 64), (50, 500, 64), (1, 500, 64)] if short else SHAPES
     speed, parts, lone = {}, [], 0.0
     for queries, n, width in shapes:
-        x = image_features(n, width).to(device)
-        query = image_features(queries, width, seed=1).to(device) if queries else x
+        x = image_features(n, width)
+        query = image_features(queries, width, seed=1) if queries else x
         asked = f"{queries} new rows among {n:,}" if queries else f"all of {n:,} rows"
         title, calls = f"{asked}, {width} features", searches(query, x)
-        found = compared(record, title, calls, at_least=2, clock=device.type)
+        found = compared(record, title, calls, at_least=2)
         seconds, times, part = (of["knn, auto"] for of in found)
         parts.append(part)
         if queries == 1:
@@ -147,15 +144,15 @@ def words(record, short):
     record.goal(goal, speed["knn, auto, CSR tensor"], at_least=5)
 
 
-def approximate(record, device, short):
+def approximate(record, short):
     n, width = (1000, 256) if short else (10_000, 1024)
-    x = image_features(n, width).to(device)
+    x = image_features(n, width)
     find = partial(knn, x, x, K, exclude_self=True)
     calls = {"knn, torch": partial(find, backend="torch")}
-    for way in ("pca",) if device.type == "cuda" else ("pca", "ivf", "hnsw"):
+    for way in ("pca", "ivf", "hnsw"):
         calls[way] = partial(find, approximate=way)
     title = f"Approximate, {n:,} x {width:,}, indexes built in the time"
-    compared(record, title, calls, repeats=1, at_least=0, clock=device.type)
+    compared(record, title, calls, repeats=1, at_least=0)
 
 
 def memory(record, short):
@@ -180,10 +177,7 @@ def memory(record, short):
     record.table("Peak memory beyond the data", rows)
 
 
-@benchmark("kNN graphs", device="cpu")
+@benchmark("kNN graphs")
 def main(record, args):
-    exact(record, args.device, args.short)
-    if args.device.type == "cpu":
-        words(record, args.short)
-        memory(record, args.short)
-    approximate(record, args.device, args.short)
+    for part in (exact, words, memory, approximate):
+        part(record, args.short)

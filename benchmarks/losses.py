@@ -1,6 +1,6 @@
 """The pairwise likelihood: one fused pass against autograd on the whole matrix.
 
-    python -m benchmarks.losses [--short] [--device cuda]
+    python -m benchmarks.losses [--short]
 
 Value and gradients of MCGCN Eq. 7 for n images and n texts of 64 bits, classes drawn from 10;
 relaxed codes are tanh of normal numbers. "autograd" is the formula as one writes it in PyTorch:
@@ -64,32 +64,31 @@ def step(name, n, multi_label=False, device="cpu"):
     return lambda: run(*given)
 
 
-def gemm_floor(n, device="cpu"):
+def gemm_floor(n):
     """The products of a fused pass, tile by tile."""
-    image, text, _ = (x.detach() for x in inputs(n, device=device))
-    size = TILE if device == "cpu" else 8 * TILE
+    image, text, _ = (x.detach() for x in inputs(n))
 
     def run():
-        buffer = image.new_empty(size, size)
+        buffer = image.new_empty(TILE, TILE)
         of_image, of_text = torch.zeros_like(image), torch.zeros_like(text)
-        for p in range(0, n, size):
-            for q in range(0, n, size):
-                a, b = image[p : p + size], text[q : q + size]
+        for p in range(0, n, TILE):
+            for q in range(0, n, TILE):
+                a, b = image[p : p + TILE], text[q : q + TILE]
                 tile = torch.mm(a, b.T, out=buffer[: len(a), : len(b)])
-                of_image[p : p + size].addmm_(tile, b)
-                of_text[q : q + size].addmm_(tile.T, a)
+                of_image[p : p + TILE].addmm_(tile, b)
+                of_text[q : q + TILE].addmm_(tile.T, a)
 
     return run
 
 
-def times(record, n, multi_label, device):
+def times(record, n, multi_label=False):
     """Seconds of all ways at one size, with how far they are from autograd."""
     names = ("autograd", "fused") if multi_label else LOSSES
-    cases = {name: step(name, n, multi_label, device) for name in names}
+    cases = {name: step(name, n, multi_label) for name in names}
     exact = cases["autograd"]()
     found = {name: case() for name, case in cases.items()}
     if not multi_label:
-        cases["GEMM floor"] = gemm_floor(n, device)
+        cases["GEMM floor"] = gemm_floor(n)
     seconds = side_by_side(cases)
     columns = {
         "seconds": seconds,
@@ -102,15 +101,14 @@ def times(record, n, multi_label, device):
     return seconds
 
 
-@benchmark("Pairwise likelihood", device="cpu")
+@benchmark("Pairwise likelihood")
 def main(record, args):
     small, middle, large, huge = (200, 400, 600, 900) if args.short else (2000, 8000, 10000, 50000)
-    device = str(args.device)
-    of_small, of_middle = (times(record, n, False, device) for n in (small, middle))
-    times(record, middle, True, device)
+    of_small, of_middle = (times(record, n) for n in (small, middle))
+    times(record, middle, multi_label=True)
     rows = []
     for n, name in (*((large, name) for name in LOSSES), (huge, "fused")):
-        spent = alone(step, name, n, False, device)
+        spent = alone(step, name, n)
         row = {"n": n, "method": name, "extra MB": spent.extra_bytes / 1e6}
         rows.append(row | {"CPU seconds": spent.cpu_seconds})
     note = f"autograd at n = {huge:,} would hold {5 * 4 * huge**2 / 1e9:,.0f} GB: not run."

@@ -1,6 +1,6 @@
 """Mean average precision: counts per distance against sorting every row.
 
-    python -m benchmarks.map [--short] [--device cuda]
+    python -m benchmarks.map [--short]
 
 mAP@all of 64-bit and 16-bit codes that carry their labels with noise, 24 labels of which an item
 has several; database sizes of MIRFlickr-25K (18,015) and NUS-WIDE (186,221). "sorted rows" is the
@@ -63,18 +63,18 @@ METRICS = {
 }
 
 
-def prepare(name, queries, n, bits, device):
+def prepare(name, queries, n, bits, device="cpu"):
     METRICS[name](*make(2, 200, bits, device))
     case = make(queries, n, bits, device)
     return lambda: METRICS[name](*case)
 
 
-@benchmark("Mean average precision", device="cpu")
+@benchmark("Mean average precision")
 def main(record, args):
     mir, nus, few, many = (500, 1500, 50, 50) if args.short else (18_015, 186_221, 200, 2000)
-    bars, device = {}, str(args.device)
+    bars = {}
     for n, bits, queries in ((mir, 64, 50 if args.short else 1000), (nus, 64, few), (nus, 16, few)):
-        case = make(queries, n, bits, device)
+        case = make(queries, n, bits)
         calls = {name: partial(f, *case) for name, f in METRICS.items()}
         seconds = side_by_side(calls, repeats=2)
         fast = faster(seconds, "sorted rows")
@@ -91,7 +91,7 @@ def main(record, args):
     asked = {"counts": many}
     if not args.short:
         asked |= {"PR curve": many, "counts, index order": 50}
-    extra = {q: alone(prepare, q, of, nus, 64, device).extra_bytes / 1e6 for q, of in asked.items()}
+    extra = {q: alone(prepare, q, of, nus, 64).extra_bytes / 1e6 for q, of in asked.items()}
     note = f"A float32 array of queries x items would be {4 * many * nus / 1e6:,.0f} MB."
     title = f"Extra memory, {many:,} queries, {nus:,} items, 64 bits"
     record.columns(title, "metric", {"extra MB": extra}, note)

@@ -36,12 +36,11 @@ quick = False
 HERE = Path(__file__).resolve().parent
 
 
-def options(doc, arguments=None, *, device="", picture=True, **more):
+def options(doc, arguments=None, *, picture=True, **more):
     """The command line of a benchmark; one thread for everything, one turn if it is ``--short``.
 
-    ``device`` is the default of ``--device``; without it there is no such option. ``picture`` says
-    whether the benchmark draws, which needs matplotlib; ``more`` are other options and their
-    defaults. What comes back has ``flags``, all that was given except for ``--out``, and
+    ``picture`` says whether the benchmark draws, which needs matplotlib; ``more`` are other options
+    and their defaults. What comes back has ``flags``, all that was given except for ``--out``, and
     ``protocol``, the third paragraph of ``doc``, too.
     """
     raw = argparse.RawDescriptionHelpFormatter
@@ -49,8 +48,6 @@ def options(doc, arguments=None, *, device="", picture=True, **more):
     parser.add_argument("--short", action="store_true", help="tiny sizes, a few seconds")
     about = "folder of the files (benchmarks/results; build/bench if --short)"
     parser.add_argument("--out", type=Path, help=about)
-    if device:
-        parser.add_argument("--device", type=torch.device, default=torch.device(device))
     for name, default in more.items():
         parser.add_argument(f"--{name}", type=type(default), default=default)
     args = parser.parse_args(arguments)
@@ -86,14 +83,13 @@ def cuda_seconds():
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter, "cuda": cuda_seconds}
 
 
-def side_by_side(cases, *, repeats=3, at_least=0.2, clock=""):
+def side_by_side(cases, *, repeats=3, at_least=0.2, clock="cpu"):
     """The smallest time of each case in seconds; the cases take turns, the first is a warm-up too.
 
     Short cases get up to 50 turns, until a turn of each adds up to ``at_least`` seconds. ``clock``
-    is ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``; if not given,
-    ``'cuda'`` once something is on the GPU, else ``'cpu'``.
+    is ``'cpu'``, ``'wall'`` (where processes or files matter) or ``'cuda'``.
     """
-    now = CLOCKS[clock or ("cuda" if torch.cuda.is_initialized() else "cpu")]
+    now = CLOCKS[clock]
     best = dict.fromkeys(cases, float("inf"))
     turns, total = 0, 0.0
     if quick:
@@ -129,7 +125,7 @@ def recall(found, true):
     return float((true.unsqueeze(2) == found.unsqueeze(1)).any(2).double().mean())
 
 
-def gemm_rate(dtype=torch.float32, size=2048, device=None, clock=""):
+def gemm_rate(dtype=torch.float32, size=2048, device="cpu", clock="cpu"):
     """What the machine reaches in a square matrix product right now, in FLOP/s: the floor.
 
     Some processors take a minute for a large product in bfloat16: sizes grow until one is slow.
@@ -210,21 +206,13 @@ def measured(case):
     """What a case takes in this process."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
-    cuda = torch.cuda.is_initialized()
-    wall_now = CLOCKS["cuda" if cuda else "wall"]
-    if cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the largest resident set so far
-        before = resident("VmRSS")
-    cpu, wall = time.process_time(), wall_now()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the largest resident set so far
+    before = resident("VmRSS")
+    cpu, wall = time.process_time(), time.perf_counter()
     value = case()
-    wall, cpu = wall_now() - wall, time.process_time() - cpu
-    after = torch.cuda.max_memory_allocated() if cuda else resident("VmHWM")
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     kept = value if isinstance(value, (dict, float)) else None
-    return Alone(max(0, after - before), cpu, wall, kept)
+    return Alone(max(0, resident("VmHWM") - before), cpu, wall, kept)
 
 
 def resident(key):

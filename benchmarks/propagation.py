@@ -1,6 +1,6 @@
 """Graph convolutions: one CSR operator against PyG's messages, a dense array, and clique edges.
 
-    python -m benchmarks.propagation [--short] [--device cuda]
+    python -m benchmarks.propagation [--short]
 
 Two layers with tanh, 1024 -> 512 -> 64, forward and backward to the gradients of both weights, on
 10,000 nodes with 20 neighbours each, made symmetric (about 39 edges a node, no helpful order).
@@ -89,7 +89,7 @@ def convolutions(name, n, widths, device="cpu"):
     return run
 
 
-def label_graph(form, n, labeled, edges, device):
+def label_graph(form, n, labeled, edges, device="cpu"):
     """Neighbour edges where an end has no label, and all pairs of equal label (MCGCN Eq. 1)."""
     g = torch.Generator().manual_seed(2)
     nodes = torch.randperm(n, generator=g)[: round(labeled * n)].sort().values
@@ -115,14 +115,14 @@ def cliques(operator, width):
     return run
 
 
-def layers(record, short, device):
+def layers(record, short):
     n, widths = (400, SHORT_WIDTHS) if short else (10_000, WIDTHS)
-    steps = {name: convolutions(name, n, widths, device) for name in NAMES}
+    steps = {name: convolutions(name, n, widths) for name in NAMES}
     expected = steps[REFERENCE]()
     errors = {name: difference(step(), expected) for name, step in steps.items()}
     seconds = side_by_side(steps)
     fast = faster(seconds, REFERENCE)
-    extra = {name: alone(convolutions, name, n, widths, device).extra_bytes / 1e6 for name in NAMES}
+    extra = {name: alone(convolutions, name, n, widths).extra_bytes / 1e6 for name in NAMES}
     memory = {name: extra[name] / max(extra[REFERENCE], 1e-6) for name in NAMES}
     edges = neighbour_edges(n)
     columns = {
@@ -146,12 +146,12 @@ def layers(record, short, device):
     record.bars("Times as fast as GCNConv", fast, x="x")
 
 
-def label_cliques(record, short, device):
+def label_cliques(record, short):
     *sizes, largest = (300, 500, 2_000) if short else (2_173, 8_000, 200_000)
     rows, large = [], []
     for n, labeled in product(sizes, (0.3, 1.0)):
         edges = neighbour_edges(n)
-        graphs = {f: label_graph(f, n, labeled, edges, device) for f in ("hubs", "edges")}
+        graphs = {f: label_graph(f, n, labeled, edges) for f in ("hubs", "edges")}
         steps = {form: cliques(graph, LABEL_WIDTH) for form, graph in graphs.items()}
         error = difference(steps["hubs"](), steps["edges"]())
         seconds = side_by_side(steps)
@@ -167,7 +167,7 @@ def label_cliques(record, short, device):
     record.goal(f"{goal} times as fast", row["times as fast"], at_least=100)
     record.goal(f"{goal} storage", row["times as small"], at_least=150)
     for labeled in (0.3, 1.0):
-        graph = label_graph("hubs", largest, labeled, neighbour_edges(largest), device)
+        graph = label_graph("hubs", largest, labeled, neighbour_edges(largest))
         implied = (labeled * largest) ** 2 / CLASSES
         seconds = side_by_side({"": cliques(graph, LABEL_WIDTH)})
         row = {"nodes": largest, "labelled": f"{labeled:.0%}", "seconds": seconds[""]}
@@ -180,7 +180,7 @@ def label_cliques(record, short, device):
     record.bars("Hubs: times as fast as clique edges", bars, x="x")
 
 
-@benchmark("Propagation on sparse graphs", device="cpu")
+@benchmark("Propagation on sparse graphs")
 def main(record, args):
-    layers(record, args.short, str(args.device))
-    label_cliques(record, args.short, str(args.device))
+    layers(record, args.short)
+    label_cliques(record, args.short)

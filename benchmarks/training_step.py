@@ -1,6 +1,6 @@
 """One full-batch training step of MCGCN and SGCH against its matrix products alone.
 
-    python -m benchmarks.training_step [--short] [--device cuda]
+    python -m benchmarks.training_step [--short]
 
 Data of Wikipedia's size: 2,866 pairs, features of 4096 and 3000 numbers (random, 10 clusters),
 kNN graphs with k = 20, label cliques, 64 bits; MCGCN with autoencoders of 2048, GCN layers of 512
@@ -115,7 +115,7 @@ def product_shapes(name, sizes, labeled):
     return shapes
 
 
-def products(shapes, dtype, device):
+def products(shapes, dtype, device="cpu"):
     """The products of a step into memory that is there, and how many FLOP they are."""
     work = []
     for rows, inner, outer, needs_input in shapes:
@@ -132,24 +132,25 @@ def products(shapes, dtype, device):
     return run, float(sum(2 * a.size(0) * a.size(1) * b.size(1) for a, b, _ in work))
 
 
-@benchmark("A training step against its products", device="cpu")
+@benchmark("A training step against its products")
 def main(record, args):
     sizes = SHORT if args.short else Sizes()
-    square = {p: gemm_rate(d, device=args.device) / 1e9 for p, d in DTYPES.items()}
+    square = {p: gemm_rate(d) / 1e9 for p, d in DTYPES.items()}
     shown = ", ".join(f"{p} {rate:,.0f} GFLOP/s" for p, rate in square.items())
     bars, spent = {}, {}
     for rate, names, precisions in ((1.0, MODELS, DTYPES), (0.3, ["MCGCN"], ["fp32"])):
-        data = pairs(sizes, rate).to(args.device)
+        data = pairs(sizes, rate)
         labeled = int(data[IMAGE].labeled_mask.sum())
         rows = []
         for name in names:
             cases, shapes = {}, product_shapes(name, sizes, labeled)
             for p in precisions:
-                cases[f"products, {p}"], flops = products(shapes, DTYPES[p], args.device)
+                cases[f"products, {p}"], flops = products(shapes, DTYPES[p])
                 cases[f"step, {p}"] = step(name, sizes, data, p)
             if name == "MCGCN":
-                edges = pairs(sizes, rate, LabelCliques).to(args.device)
-                cases["step, cliques as edges"] = step(name, sizes, edges)
+                cases["step, cliques as edges"] = step(
+                    name, sizes, pairs(sizes, rate, LabelCliques)
+                )
             spent[name, rate] = seconds = side_by_side(cases, repeats=5)
             for case, s in seconds.items():
                 floor = seconds["products, bf16" if "bf16" in case else "products, fp32"]
