@@ -6,7 +6,7 @@ Defaults were chosen on validation splits and differ from the authors' where it 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -81,9 +81,10 @@ class DJSRH(AffinityModel):
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_each(check_fraction, beta=beta, eta=eta)
-        check_each(check_weight, lambda1=lambda1, lambda2=lambda2)
+        check_each(check_weight, lambda1=lambda1, lambda2=lambda2, mu=9.0 if mu is None else mu)
         self.share, self.eta, self.rescale = beta, eta, rescale
-        self._factor = affinity_factor(mu, 9.0, (beta, 1.0 - beta), rescale)
+        lower = partial(affinity_factor, mu=mu, weights=(beta, 1.0 - beta), rescale=rescale)
+        self._factor = GraphCache(partial(lower, default=9.0))
         self.weights = {"image": lambda1, "text": lambda2}
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
@@ -148,11 +149,12 @@ class JDSH(AffinityModel):
     ) -> None:
         super().__init__(num_features, num_bits, hidden_channels, dropout, batch_size)
         check_each(check_weight, alpha=alpha, beta=beta, lambda_=lambda_)
-        check_each(check_weight, intra=intra, left=left, right=right)
+        check_each(check_weight, intra=intra, left=left, right=right, mu=4.8 if mu is None else mu)
         self.shares, self.rescale = (alpha, beta, lambda_), rescale
         self.weights = {"image": intra, "text": intra}
         self._weigh = partial(weigh_by_distribution, left=left, right=right)
-        self._factor = affinity_factor(mu, 4.8, (alpha, beta), rescale)
+        lower = partial(affinity_factor, mu=mu, weights=(alpha, beta), rescale=rescale)
+        self._factor = GraphCache(partial(lower, default=4.8))
 
     def _target(self, data: HeteroData, rows: Tensor, batch: Tensor) -> Tensor:
         image, text = batch_cosines(data, rows[batch], self.rescale)
@@ -259,21 +261,6 @@ class DGCPN(AffinityModel):
 
 
 def affinity_factor(
-    mu: float | None, default: float, weights: tuple[float, float], rescale: bool
-) -> Callable[[HeteroData], float]:
-    """What gives ``mu`` for some data.
-
-    None is the default, or less where it asks for cosines above 1 of most training pairs: if all
-    targets are 1 or more, equal codes for all items meet them best. The mean of the affinity of
-    different pairs, ``weights`` (of image and text) times their mean cosines, is exact; where the
-    default times it is above 1, the factor makes that one half.
-    """
-    if mu is not None:
-        check_weight(mu, "mu")
-    return GraphCache(partial(_factor, mu=mu, default=default, weights=weights, rescale=rescale))
-
-
-def _factor(
     data: HeteroData,
     *,
     mu: float | None,
@@ -281,6 +268,13 @@ def _factor(
     weights: tuple[float, float],
     rescale: bool,
 ) -> float:
+    """The factor ``mu``, or one for these data.
+
+    None is the default, or less where it asks for cosines above 1 of most training pairs: if all
+    targets are 1 or more, equal codes for all items meet them best. The mean of the affinity of
+    different pairs, ``weights`` (of image and text) times their mean cosines, is exact; where the
+    default times it is above 1, the factor makes that one half.
+    """
     if mu is not None:
         return mu
     rows = data[IMAGE].train_mask.nonzero().flatten()
